@@ -1,0 +1,461 @@
+//! The table of kinds: what can be synchronised, and how backends offer it.
+//!
+//! Paths, commands and the releases in which a plain endpoint really works were read in every
+//! published release of `proxbox-api` (0.0.1 to 0.0.30.post2).
+
+use std::fmt;
+
+use super::release::Release;
+
+/// What is synchronised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Proxmox nodes.
+    Devices,
+    /// Storages of the cluster.
+    Storage,
+    /// Virtual machines and containers.
+    VirtualMachines,
+    /// Disks of virtual machines.
+    VirtualDisks,
+    /// Backups of virtual machines.
+    Backups,
+    /// Snapshots of virtual machines.
+    Snapshots,
+    /// Every stage that the backend has, one after the other.
+    FullUpdate,
+    /// Network interfaces of nodes.
+    DeviceInterfaces,
+    /// Network interfaces of virtual machines.
+    VmInterfaces,
+    /// IP addresses of virtual machines.
+    IpAddresses,
+    /// Proxmox tasks of virtual machines.
+    TaskHistory,
+    /// Replication jobs.
+    Replications,
+    /// Backup schedules of the cluster.
+    BackupRoutines,
+    /// Software-defined networks.
+    Sdn,
+}
+
+/// A command of the legacy `/ws` socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Devices.
+    SyncNodes,
+    /// Virtual machines.
+    SyncVirtualMachines,
+    /// Devices, then virtual machines.
+    FullUpdate,
+}
+
+impl Command {
+    /// The text of the command on the wire. `Full Update Sync` is the spelling that every release
+    /// knows; its alias `Full Update` is younger.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::SyncNodes => "Sync Nodes",
+            Self::SyncVirtualMachines => "Sync Virtual Machines",
+            Self::FullUpdate => "Full Update Sync",
+        }
+    }
+}
+
+/// The releases in which a plain endpoint does what its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Works {
+    /// The first release that does.
+    pub from: Release,
+    /// The last release that does, if a later one broke it.
+    pub to: Option<Release>,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// The kind that this row describes.
+    pub kind: Kind,
+    /// The word for it in logs, records and labels.
+    pub name: &'static str,
+    /// The word for it as the `step` of its stage.
+    pub step: &'static str,
+    /// The path under which the NetBox plugin queues it, if it is one of the documented seven.
+    pub plugin_path: Option<&'static str>,
+    /// The path of its stream. The plain endpoint is the same without `/stream`.
+    pub stream_path: &'static str,
+    /// Where the plain endpoint really works, if anywhere.
+    pub json: Option<Works>,
+    /// Its command on `/ws`, if it has one.
+    pub command: Option<Command>,
+    /// The word for one of its objects.
+    pub object: &'static str,
+    /// Its name in a sentence.
+    pub title: &'static str,
+    /// Other words that backends use for the stage or its phase.
+    pub aliases: &'static [&'static str],
+    /// Whether the items that a backend announces for this stage are the objects that it makes. The
+    /// task history stage announces virtual machines and makes something else of them.
+    pub counted: bool,
+}
+
+const fn since(from: Release) -> Option<Works> {
+    Some(Works { from, to: None })
+}
+
+const fn between(from: Release, to: Release) -> Option<Works> {
+    Some(Works { from, to: Some(to) })
+}
+
+static TABLE: [Row; 14] = [
+    Row {
+        kind: Kind::Devices,
+        name: "devices",
+        step: "devices",
+        plugin_path: Some("sync/devices/"),
+        stream_path: "/dcim/devices/create/stream",
+        json: between(Release::new(0, 0, 3), Release::new(0, 0, 4)),
+        command: Some(Command::SyncNodes),
+        object: "device",
+        title: "devices",
+        aliases: &["device"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::Storage,
+        name: "storage",
+        step: "storage",
+        plugin_path: Some("sync/storage/"),
+        stream_path: "/virtualization/virtual-machines/storage/create/stream",
+        json: since(Release::new(0, 0, 5)),
+        command: None,
+        object: "storage",
+        title: "storage",
+        aliases: &[],
+        counted: true,
+    },
+    Row {
+        kind: Kind::VirtualMachines,
+        name: "virtual-machines",
+        step: "virtual-machines",
+        plugin_path: Some("sync/virtual-machines/"),
+        stream_path: "/virtualization/virtual-machines/create/stream",
+        json: between(Release::new(0, 0, 2), Release::new(0, 0, 6)),
+        command: Some(Command::SyncVirtualMachines),
+        object: "virtual_machine",
+        title: "virtual machines",
+        aliases: &["virtual_machine"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::VirtualDisks,
+        name: "virtual-disks",
+        step: "virtual-disks",
+        plugin_path: Some("sync/virtual-machines/virtual-disks/"),
+        stream_path: "/virtualization/virtual-machines/virtual-disks/create/stream",
+        json: since(Release::new(0, 0, 4)),
+        command: None,
+        object: "virtual_disk",
+        title: "virtual disks",
+        aliases: &["virtual_disk"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::Backups,
+        name: "backups",
+        step: "backups",
+        plugin_path: Some("sync/virtual-machines/backups/"),
+        stream_path: "/virtualization/virtual-machines/backups/all/create/stream",
+        json: since(Release::new(0, 0, 4)),
+        command: None,
+        object: "backup",
+        title: "backups",
+        aliases: &["backup"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::Snapshots,
+        name: "snapshots",
+        step: "snapshots",
+        plugin_path: Some("sync/virtual-machines/snapshots/"),
+        stream_path: "/virtualization/virtual-machines/snapshots/all/create/stream",
+        json: since(Release::new(0, 0, 4)),
+        command: None,
+        object: "snapshot",
+        title: "snapshots",
+        aliases: &["snapshot", "vm-snapshots"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::FullUpdate,
+        name: "full-update",
+        step: "full-update",
+        plugin_path: Some("sync/full-update/"),
+        stream_path: "/full-update/stream",
+        json: between(Release::new(0, 0, 2), Release::new(0, 0, 4)),
+        command: Some(Command::FullUpdate),
+        object: "stage",
+        title: "full update",
+        aliases: &["stream"],
+        counted: false,
+    },
+    Row {
+        kind: Kind::DeviceInterfaces,
+        name: "device-interfaces",
+        step: "node-interfaces",
+        plugin_path: None,
+        stream_path: "/dcim/devices/interfaces/create/stream",
+        json: None,
+        command: None,
+        object: "node_interface",
+        title: "node interfaces",
+        aliases: &["node_interface", "device-interfaces"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::VmInterfaces,
+        name: "vm-interfaces",
+        step: "vm-interfaces",
+        plugin_path: None,
+        stream_path: "/virtualization/virtual-machines/interfaces/create/stream",
+        json: None,
+        command: None,
+        object: "vm_interface",
+        title: "VM interfaces",
+        aliases: &["vm_interface"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::IpAddresses,
+        name: "ip-addresses",
+        step: "vm-ip-addresses",
+        plugin_path: None,
+        stream_path: "/virtualization/virtual-machines/interfaces/ip-address/create/stream",
+        json: None,
+        command: None,
+        object: "vm_ip",
+        title: "VM IP addresses",
+        aliases: &["vm_ip", "ip-addresses"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::TaskHistory,
+        name: "task-history",
+        step: "task-history",
+        plugin_path: None,
+        stream_path: "/virtualization/virtual-machines/task-history/create/stream",
+        json: None,
+        command: None,
+        object: "task_history",
+        title: "task history",
+        aliases: &["task_history"],
+        counted: false,
+    },
+    Row {
+        kind: Kind::Replications,
+        name: "replications",
+        step: "replications",
+        plugin_path: None,
+        stream_path: "/proxmox/replication/stream",
+        json: None,
+        command: None,
+        object: "replication",
+        title: "replications",
+        aliases: &["replication"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::BackupRoutines,
+        name: "backup-routines",
+        step: "backup-routines",
+        plugin_path: None,
+        stream_path: "/proxmox/cluster/backup/stream",
+        json: None,
+        command: None,
+        object: "backup_routine",
+        title: "backup routines",
+        aliases: &["backup_routine", "backup-routine"],
+        counted: true,
+    },
+    Row {
+        kind: Kind::Sdn,
+        name: "sdn",
+        step: "sdn",
+        plugin_path: None,
+        stream_path: "/proxmox/sdn/create/stream",
+        json: None,
+        command: None,
+        object: "sdn",
+        title: "SDN",
+        aliases: &[],
+        counted: true,
+    },
+];
+
+/// The stages of a full update, in the documented order.
+pub const FULL_UPDATE: [Kind; 8] = [
+    Kind::Devices,
+    Kind::Storage,
+    Kind::VirtualMachines,
+    Kind::VirtualDisks,
+    Kind::Backups,
+    Kind::Snapshots,
+    Kind::Replications,
+    Kind::BackupRoutines,
+];
+
+impl Kind {
+    /// Every kind, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.kind)
+    }
+
+    /// The row that describes this kind.
+    pub fn row(self) -> &'static Row {
+        // The table is written in the order of the enum; `every_kind_has_its_own_row` holds it.
+        &TABLE[self as usize]
+    }
+
+    /// The word for this kind in logs, records and labels.
+    pub fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The kind whose stage or phase a backend means by `word`, if it is one that we know.
+    pub fn of_stage(word: &str) -> Option<Self> {
+        TABLE
+            .iter()
+            .find(|row| row.step == word || row.name == word || row.aliases.contains(&word))
+            .map(|row| row.kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The number of a virtual machine in NetBox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VmId(pub u64);
+
+/// One stream endpoint: a kind for the whole inventory, or for one virtual machine of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// What is synchronised.
+    pub kind: Kind,
+    /// The one virtual machine that it is synchronised for.
+    pub vm: Option<VmId>,
+}
+
+const PER_VM_PREFIX: &str = "/virtualization/virtual-machines/";
+const PER_VM: [(Kind, &str); 4] = [
+    (Kind::VirtualMachines, "/create"),
+    (Kind::VirtualDisks, "/virtual-disks/create"),
+    (Kind::Backups, "/backups/create"),
+    (Kind::Snapshots, "/snapshots/create"),
+];
+
+impl Endpoint {
+    /// The endpoint of a kind for the whole inventory.
+    pub const fn of(kind: Kind) -> Self {
+        Self { kind, vm: None }
+    }
+
+    /// The sync stream at `path`, if `path` is one. Streams that are not syncs (logs, migrations,
+    /// provisioning) are none.
+    pub fn at(path: &str) -> Option<Self> {
+        if let Some(row) = TABLE.iter().find(|row| row.stream_path == path) {
+            return Some(Self::of(row.kind));
+        }
+        let rest = path.strip_prefix(PER_VM_PREFIX)?.strip_suffix("/stream")?;
+        let (id, tail) = rest.split_at(rest.find('/')?);
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let (kind, _) = PER_VM.into_iter().find(|(_, known)| *known == tail)?;
+        Some(Self { kind, vm: Some(VmId(id.parse().ok()?)) })
+    }
+
+    /// The path of its plain endpoint.
+    pub fn json_path(self) -> String {
+        match self.vm {
+            None => {
+                let stream = self.kind.row().stream_path;
+                stream.strip_suffix("/stream").unwrap_or(stream).to_owned()
+            }
+            Some(VmId(id)) => {
+                let tail = PER_VM
+                    .into_iter()
+                    .find(|(kind, _)| *kind == self.kind)
+                    .map_or("/create", |(_, tail)| tail);
+                format!("{PER_VM_PREFIX}{id}{tail}")
+            }
+        }
+    }
+
+    /// The path of its stream.
+    pub fn stream_path(self) -> String {
+        format!("{}/stream", self.json_path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_row() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.kind as usize, index, "{}", row.name);
+            assert!(row.stream_path.ends_with("/stream"));
+            assert_eq!(Endpoint::at(row.stream_path), Some(Endpoint::of(row.kind)));
+            assert_eq!(Endpoint::of(row.kind).stream_path(), row.stream_path);
+        }
+    }
+
+    #[test]
+    fn every_word_for_a_stage_means_one_kind() {
+        for row in &TABLE {
+            for word in [row.name, row.step].iter().chain(row.aliases) {
+                assert_eq!(Kind::of_stage(word), Some(row.kind), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_streams_of_one_virtual_machine_are_recognised() {
+        let vm = Some(VmId(7));
+        for (path, kind) in [
+            ("/virtualization/virtual-machines/7/create/stream", Kind::VirtualMachines),
+            ("/virtualization/virtual-machines/7/virtual-disks/create/stream", Kind::VirtualDisks),
+            ("/virtualization/virtual-machines/7/backups/create/stream", Kind::Backups),
+            ("/virtualization/virtual-machines/7/snapshots/create/stream", Kind::Snapshots),
+        ] {
+            let endpoint = Endpoint { kind, vm };
+            assert_eq!(Endpoint::at(path), Some(endpoint));
+            assert_eq!(endpoint.stream_path(), path);
+        }
+    }
+
+    #[test]
+    fn streams_that_are_not_syncs_are_left_alone() {
+        for path in [
+            "/admin/logs/stream",
+            "/proxmox/qemu/100/migrate/UPID:pve1/stream",
+            "/cloud/vm/provision/stream",
+            "/cloud/firecracker/provision/stream",
+            "/cloud/image-factory/builds/4/stream",
+            "/ceph/v2/operations/4/events",
+            "/virtualization/virtual-machines/orphans/sweep/stream",
+            "/virtualization/virtual-machines//create/stream",
+            "/virtualization/virtual-machines/x7/create/stream",
+            "/full-update/stream/",
+            "/full-update",
+        ] {
+            assert_eq!(Endpoint::at(path), None, "{path}");
+        }
+    }
+}

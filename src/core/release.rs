@@ -1,0 +1,106 @@
+//! The releases of `proxbox-api`, in their order.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A release of the backend, as its `/version` tells it: `0.0.11.post2`.
+///
+/// A pre-release (`0.0.11rc8`) counts as the release that it leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Release {
+    major: u16,
+    minor: u16,
+    patch: u16,
+    post: u16,
+}
+
+impl Release {
+    /// The release `major.minor.patch`.
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch, post: 0 }
+    }
+
+    /// The post-release `self.postN`.
+    pub const fn post(self, post: u16) -> Self {
+        Self { post, ..self }
+    }
+
+    /// Whether this release belongs to `major.minor.patch` or an older one, post-releases included.
+    pub const fn is_up_to(self, last: Self) -> bool {
+        if self.major != last.major {
+            return self.major < last.major;
+        }
+        if self.minor != last.minor {
+            return self.minor < last.minor;
+        }
+        self.patch <= last.patch
+    }
+}
+
+/// A text that is not a release of the backend.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a release of the form MAJOR.MINOR.PATCH[.postN]")]
+pub struct NotARelease;
+
+impl FromStr for Release {
+    type Err = NotARelease;
+
+    /// Reads `0.0.11`, `0.0.11.post2` and `0.0.11rc8`. `0.0.0` is what an uninstalled checkout calls
+    /// itself: it says nothing about its age and is refused.
+    fn from_str(text: &str) -> Result<Self, NotARelease> {
+        let mut parts = text.trim().splitn(4, '.');
+        let mut number = || -> Option<u16> {
+            let part = parts.next()?;
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            part[..digits].parse().ok()
+        };
+        let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else {
+            return Err(NotARelease);
+        };
+        let post = match parts.next() {
+            Some(rest) => rest.strip_prefix("post").and_then(|n| n.parse().ok()).unwrap_or(0),
+            None => 0,
+        };
+        if (major, minor, patch) == (0, 0, 0) {
+            return Err(NotARelease);
+        }
+        Ok(Self { major, minor, patch, post })
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)?;
+        if self.post > 0 {
+            write!(f, ".post{}", self.post)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_and_ordered() {
+        let order = ["0.0.2", "0.0.2.post1", "0.0.3", "0.0.11rc8", "0.0.11.post2", "0.0.30.post2", "0.1.0"];
+        let read: Vec<Release> = order.iter().map(|text| text.parse().unwrap()).collect();
+        assert!(read.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(read[4].to_string(), "0.0.11.post2");
+    }
+
+    #[test]
+    fn a_checkout_that_was_never_installed_has_no_age() {
+        for text in ["0.0.0", "", "unknown", "1", "0.0"] {
+            assert_eq!(text.parse::<Release>(), Err(NotARelease), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_post_release_belongs_to_its_release() {
+        let last = Release::new(0, 0, 6);
+        assert!(Release::new(0, 0, 6).post(4).is_up_to(last));
+        assert!(!Release::new(0, 0, 7).is_up_to(last));
+    }
+}

@@ -1,0 +1,3 @@
+//! A compatibility proxy that stands in front of ProxBox backends of any age.
+
+pub mod core;

@@ -1,0 +1,3 @@
+//! The `proxbox-bridge` command.
+
+fn main() {}
