@@ -5,5 +5,15 @@
 //! a [`std::time::Duration`] since the job began.
 
 pub mod channel;
+pub mod detail;
+pub mod event;
+pub mod fact;
 pub mod kind;
+pub mod legacy;
+pub mod lenient;
+pub mod native;
+pub mod object;
 pub mod release;
+pub mod sse;
+pub mod tally;
+pub mod text;

@@ -1,0 +1,231 @@
+//! Readable text from the fields in which backends explain a failure.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::event::Told;
+use super::text::plain;
+
+/// The longest detail that is kept, in characters.
+pub const DETAIL: usize = 2000;
+/// The longest sentence that is kept, in characters.
+pub const SENTENCE: usize = 400;
+/// The largest field that is read as a tree to find its text, in bytes. Larger ones are shown by
+/// their beginning.
+const READ_AS_TREE: usize = 256 * 1024;
+/// How many numbers of a result, and how many warnings, are kept.
+const KEPT: usize = 32;
+const WARNINGS_KEPT: usize = 5;
+
+/// The text of a field that may be null, a string, an object, a list, or a page of HTML.
+pub fn readable(raw: Option<&RawValue>) -> Option<String> {
+    let json = raw?.get();
+    let text = if json.len() > READ_AS_TREE {
+        json.to_owned()
+    } else {
+        match serde_json::from_str(json) {
+            Ok(value) => of_value(&value)?,
+            Err(_) => json.to_owned(),
+        }
+    };
+    Some(plain(&text, DETAIL).into_owned()).filter(|text| !text.is_empty())
+}
+
+/// The text of the answer to a request that was refused: its `detail`, its `message`, both, or the
+/// body itself.
+pub fn of_answer(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let said = match serde_json::from_str::<Value>(&text) {
+        Ok(value) => of_value(&value)?,
+        Err(_) => text.into_owned(),
+    };
+    Some(plain(&said, DETAIL).into_owned()).filter(|text| !text.is_empty())
+}
+
+/// The text in a value. An object is known by the fields that FastAPI and ProxBox put their text into;
+/// another one is shown as it is.
+pub fn of_value(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => {
+            let texts: Vec<String> = items.iter().filter_map(of_value).collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        }
+        Value::Object(fields) => {
+            let text = |name: &str| fields.get(name).and_then(of_value);
+            if let Some(said) = text("msg") {
+                let place = fields
+                    .get("loc")
+                    .and_then(Value::as_array)
+                    .map(|path| path.iter().filter_map(of_value).collect::<Vec<_>>().join("."));
+                return Some(place.map_or_else(|| said.clone(), |place| format!("{place}: {said}")));
+            }
+            let parts: Vec<String> =
+                ["message", "error", "detail"].into_iter().filter_map(text).collect::<Vec<_>>();
+            if parts.is_empty() {
+                return Some(value.to_string());
+            }
+            Some(joined(parts))
+        }
+        other => Some(other.to_string()),
+    }
+}
+
+/// Sentences in a row, without those that another one already holds.
+pub fn joined(parts: Vec<String>) -> String {
+    let mut kept: Vec<String> = Vec::new();
+    for part in parts {
+        if !part.trim().is_empty() && !kept.iter().any(|known| known.contains(&part)) {
+            kept.retain(|known| !part.contains(known.as_str()));
+            kept.push(part);
+        }
+    }
+    kept.join(" | ")
+}
+
+/// What is worth keeping of a result: its numbers, the lengths of its lists, its warnings.
+pub fn told(raw: Option<&RawValue>) -> Told {
+    let mut told = Told::default();
+    let Some(Ok(Outline(fields))) = raw.map(|raw| serde_json::from_str::<Outline>(raw.get())) else {
+        return told;
+    };
+    let known = |name: &str| fields.iter().any(|(other, _)| other == name);
+    for (name, part) in &fields {
+        match part {
+            Part::Number(value) => told.numbers.push((name.clone(), *value)),
+            Part::List(length) if name != "warnings" => {
+                let counted = format!("{name}_count");
+                if !known(&counted) {
+                    told.numbers.push((counted, *length));
+                }
+            }
+            Part::True if name == "degraded" => told.degraded = true,
+            _ => {}
+        }
+    }
+    told.numbers.truncate(KEPT);
+    if known("warnings") {
+        told.warnings = raw.map(|raw| warnings(raw.get())).unwrap_or_default();
+    }
+    told
+}
+
+fn warnings(json: &str) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Warned {
+        warnings: Vec<Value>,
+    }
+    let Ok(Warned { warnings }) = serde_json::from_str(json) else { return Vec::new() };
+    warnings
+        .iter()
+        .filter_map(of_value)
+        .take(WARNINGS_KEPT)
+        .map(|text| plain(&text, SENTENCE).into_owned())
+        .collect()
+}
+
+/// The outline of a result that may hold megabytes of records: read once, kept as numbers.
+struct Outline(Vec<(String, Part)>);
+
+enum Part {
+    Number(u64),
+    List(u64),
+    True,
+    Else,
+}
+
+impl<'de> serde::Deserialize<'de> for Outline {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> serde::de::Visitor<'de> for Fields {
+            type Value = Outline;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Outline, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    let value: &RawValue = map.next_value()?;
+                    fields.push((plain(&name, 40).into_owned(), part(value.get())));
+                }
+                Ok(Outline(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+fn part(json: &str) -> Part {
+    match json.as_bytes().first() {
+        Some(b'[') => serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json)
+            .map_or(Part::Else, |items| Part::List(items.len() as u64)),
+        Some(b'0'..=b'9') => json.parse().map_or(Part::Else, Part::Number),
+        Some(b't') => Part::True,
+        _ => Part::Else,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_detail_of_any_shape_is_readable() {
+        for (json, text) in [
+            (r#""plain""#, Some("plain")),
+            ("null", None),
+            (r#""""#, None),
+            (r#"{"message":"m","detail":"d","python_exception":null}"#, Some("m | d")),
+            (r#"{"message":"m","detail":"m | d"}"#, Some("m | d")),
+            (r#"[{"detail":"a"},{"detail":"b"}]"#, Some("a; b")),
+            (
+                r#"[{"type":"missing","loc":["query","x"],"msg":"Field required"}]"#,
+                Some("query.x: Field required"),
+            ),
+            (r#"{"reason":"r","upstream_status":503}"#, Some(r#"{"reason":"r","upstream_status":503}"#)),
+            (r#""<html><title>Not Found</title>""#, Some("Not Found")),
+        ] {
+            assert_eq!(readable(Some(raw(json))).as_deref(), text, "{json}");
+        }
+        assert_eq!(readable(None), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_is_readable_too() {
+        assert_eq!(of_answer(b"Internal Server Error").as_deref(), Some("Internal Server Error"));
+        assert_eq!(of_answer(br#"{"detail":"Invalid API key."}"#).as_deref(), Some("Invalid API key."));
+        assert_eq!(of_answer(b""), None);
+        assert_eq!(of_answer(b"\xff\xfe").as_deref(), Some("\u{fffd}\u{fffd}"));
+    }
+
+    #[test]
+    fn megabytes_of_records_become_numbers() {
+        let records = vec![r#"{"id":1,"name":"pve1"}"#; 100_000].join(",");
+        let json = format!(
+            r#"{{"devices":[{records}],"storage":[],"storage_count":7,"count":3,"warnings":["w","x"],"degraded":true,"n":null,"f":1.5,"o":{{}}}}"#
+        );
+        assert_eq!(
+            told(Some(raw(&json))),
+            Told {
+                numbers: vec![
+                    ("devices_count".to_owned(), 100_000),
+                    ("storage_count".to_owned(), 7),
+                    ("count".to_owned(), 3)
+                ],
+                warnings: vec!["w".to_owned(), "x".to_owned()],
+                degraded: true,
+            }
+        );
+        assert_eq!(told(Some(raw("[1]"))), Told::default());
+        assert_eq!(told(None), Told::default());
+    }
+}

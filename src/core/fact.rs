@@ -1,0 +1,131 @@
+//! What happened, as any channel of any age tells it.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::event::{Failure, Told};
+use super::kind::Kind;
+use super::object::Object;
+use super::tally::Summary;
+
+/// A stage of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage<'a> {
+    /// One that the table of kinds knows.
+    Known(Kind),
+    /// One that it does not.
+    Other(Cow<'a, str>),
+}
+
+impl<'a> Stage<'a> {
+    /// The stage that a backend means by `word`.
+    pub fn named(word: Cow<'a, str>) -> Self {
+        match Kind::of_stage(&word) {
+            Some(kind) => Self::Known(kind),
+            None => Self::Other(word),
+        }
+    }
+
+    /// The word for it as the `step` of an event.
+    pub fn step(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.row().step,
+            Self::Other(word) => word,
+        }
+    }
+
+    /// The sort of object that it makes, if that is known and counted.
+    pub fn object(&self) -> Option<Object> {
+        match self {
+            Self::Known(kind) => kind.row().counted.then_some(kind.row().object),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// What a backend says of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectState<'a> {
+    /// It is being worked on.
+    Processing,
+    /// It is done, with a warning if there is one.
+    Completed {
+        /// What the backend was not happy with.
+        warning: Option<Cow<'a, str>>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: Cow<'a, str>,
+    },
+}
+
+/// One thing that a backend said.
+#[derive(Clone, Debug)]
+pub enum Fact<'a> {
+    /// A stage began.
+    StageStarted(Stage<'a>),
+    /// A stage is done.
+    StageFinished {
+        /// The stage.
+        stage: Stage<'a>,
+        /// How many objects the backend counted in it.
+        count: Option<u64>,
+    },
+    /// Something about one object.
+    Object {
+        /// Its sort, and the backend's word for the sort where it is [`Object::Other`].
+        object: (Object, Cow<'a, str>),
+        /// What it belongs to, where its name alone does not tell it from others.
+        scope: Option<Cow<'a, str>>,
+        /// Its name.
+        name: Cow<'a, str>,
+        /// What became of it.
+        state: ObjectState<'a>,
+        /// The backend's own account of it.
+        payload: Option<&'a RawValue>,
+    },
+    /// A stage announced its objects.
+    Discovered {
+        /// The stage.
+        stage: Stage<'a>,
+        /// How many.
+        count: Option<u64>,
+        /// The same in a sentence.
+        message: Cow<'a, str>,
+    },
+    /// A stage summed itself up.
+    Summary {
+        /// The stage.
+        stage: Stage<'a>,
+        /// In numbers.
+        summary: Summary,
+        /// In a sentence.
+        message: Cow<'a, str>,
+    },
+    /// Something that a person wants to know.
+    Note {
+        /// What it is about.
+        step: Cow<'a, str>,
+        /// What it says.
+        message: Cow<'a, str>,
+    },
+    /// Something failed that is no single object, and the run has not ended for it yet.
+    Trouble(Failure),
+    /// The run failed (`event: error`).
+    Aborted(Failure),
+    /// The backend's last word (`event: complete`).
+    Complete {
+        /// Whether it called the run a success, if it said so in a boolean.
+        ok: Option<bool>,
+        /// Its message.
+        message: String,
+        /// The detail of its failure, if it gave one.
+        detail: Option<String>,
+        /// What is worth keeping of its result.
+        told: Told,
+    },
+    /// Nothing that a person needs.
+    Nothing,
+}

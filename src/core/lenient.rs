@@ -1,0 +1,240 @@
+//! Field types that take what backends send, whatever its type, and keep what can be used of it.
+//!
+//! Releases disagree on the type of nearly every field (`detail` is a string, an object or null;
+//! `netbox_id` a number or the string `"undefined"`). A field of the wrong type must not cost us the
+//! event that it came in.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A text. Numbers and booleans are read as their text; anything else is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text<'a>(pub Option<Cow<'a, str>>);
+
+impl Text<'_> {
+    /// The text, if it is there and says anything.
+    pub fn said(&self) -> Option<&str> {
+        self.0.as_deref().filter(|text| !text.trim().is_empty())
+    }
+
+    /// The text, or nothing.
+    pub fn or_empty(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// A boolean. Anything else is none: `"true"`, `1` and null are not the backend's word for success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flag(pub Option<bool>);
+
+/// A count. Anything that is no non-negative integer is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Number(pub Option<u64>);
+
+/// An object that is read as a `T`. Anything else is none.
+#[derive(Clone, Debug)]
+pub struct Map<T>(pub Option<T>);
+
+impl<T> Default for Map<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+macro_rules! nothing_of {
+    ($value:expr; $($name:ident: $type:ty),*) => {$(
+        fn $name<E>(self, _: $type) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    )*};
+}
+
+macro_rules! nothing_of_compounds {
+    ($value:expr) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            Ok($value)
+        }
+    };
+}
+
+macro_rules! nothing_of_maps {
+    ($value:expr) => {
+        fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok($value)
+        }
+    };
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for Seen<'a> {
+            type Value = Text<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Borrowed(text))))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Owned(text.to_owned()))))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Borrowed(if value { "true" } else { "false" }))))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Owned(value.to_string()))))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Owned(value.to_string()))))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Owned(value.to_string()))))
+            }
+
+            nothing_of_compounds!(Text(None));
+            nothing_of_maps!(Text(None));
+        }
+
+        deserializer.deserialize_any(Seen(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Flag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Flag(Some(value)))
+            }
+
+            nothing_of!(Flag(None); visit_str: &str, visit_u64: u64, visit_i64: i64, visit_f64: f64);
+            nothing_of_compounds!(Flag(None));
+            nothing_of_maps!(Flag(None));
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(Number(Some(value)))
+            }
+
+            nothing_of!(Number(None); visit_str: &str, visit_bool: bool, visit_i64: i64, visit_f64: f64);
+            nothing_of_compounds!(Number(None));
+            nothing_of_maps!(Number(None));
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Seen<T> {
+            type Value = Map<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(|value| Map(Some(value)))
+            }
+
+            nothing_of!(
+                Map(None);
+                visit_str: &str, visit_bool: bool, visit_u64: u64, visit_i64: i64, visit_f64: f64
+            );
+            nothing_of_compounds!(Map(None));
+        }
+
+        deserializer.deserialize_any(Seen(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct All<'a> {
+        #[serde(borrow)]
+        text: Text<'a>,
+        flag: Flag,
+        number: Number,
+        #[serde(borrow)]
+        map: Map<Inner<'a>>,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Inner<'a> {
+        #[serde(borrow)]
+        text: Text<'a>,
+    }
+
+    #[test]
+    fn a_field_of_any_type_costs_only_itself() {
+        for value in
+            ["null", "true", "3", "-3", "3.5", "\"x\"", "\"\\u0041\"", "[1,[2]]", "{\"text\":{\"a\":[]}}"]
+        {
+            let json = format!(
+                "{{\"text\":{value},\"flag\":{value},\"number\":{value},\"map\":{value},\"unknown\":{value}}}"
+            );
+            let all: All<'_> = serde_json::from_str(&json).unwrap();
+            assert_eq!(all.flag.0, (value == "true").then_some(true));
+            assert_eq!(all.number.0, (value == "3").then_some(3));
+            assert_eq!(all.map.0.is_some(), value.starts_with('{'));
+            assert_eq!(all.text.0.is_some(), !value.starts_with(['[', '{', 'n']), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_text_without_escapes_is_borrowed() {
+        let inner: Inner<'_> = serde_json::from_str("{\"text\":\"pve1\"}").unwrap();
+        assert!(matches!(inner.text.0, Some(Cow::Borrowed("pve1"))));
+    }
+}

@@ -1,0 +1,7 @@
+//! Server-sent events: what backends write, and what readers are given.
+
+pub mod encoder;
+pub mod parser;
+
+pub use encoder::{Frame, FrameName, Stream};
+pub use parser::{Item, Parser};

@@ -1,0 +1,245 @@
+//! An incremental parser of `text/event-stream`, by the rules of the WHATWG HTML standard (section
+//! 9.2.6, "Interpreting an event stream"), with a bound on what one event may hold.
+
+use memchr::memchr2;
+
+/// What the parser found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A whole event. Its bytes need not be UTF-8: backends have no such discipline.
+    Event {
+        /// The event's type; empty where the backend gave none.
+        name: &'a [u8],
+        /// The lines of data, joined by line feeds.
+        data: &'a [u8],
+    },
+    /// An event with more data than the limit. Its data is gone, its type is known.
+    Oversized {
+        /// The event's type; empty where the backend gave none.
+        name: &'a [u8],
+        /// How many bytes of data it had.
+        bytes: usize,
+    },
+}
+
+/// Cuts a stream of bytes into events, however the bytes are cut into pieces.
+#[derive(Debug)]
+pub struct Parser {
+    /// The largest event, in bytes of data. Holds: `line.len() <= limit`, `data.len() <= limit`.
+    limit: usize,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    /// Bytes of that line that the limit did not let in.
+    line_dropped: usize,
+    name: Vec<u8>,
+    data: Vec<u8>,
+    /// Bytes of data that the limit did not let in.
+    data_dropped: usize,
+    has_data: bool,
+    /// The last byte was a CR, so that a LF now belongs to the same line end.
+    after_cr: bool,
+    /// No line has ended yet, so that a byte order mark may stand here.
+    at_start: bool,
+}
+
+impl Parser {
+    /// A parser that refuses events with more than `limit` bytes of data.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            line: Vec::new(),
+            line_dropped: 0,
+            name: Vec::new(),
+            data: Vec::new(),
+            data_dropped: 0,
+            has_data: false,
+            after_cr: false,
+            at_start: true,
+        }
+    }
+
+    /// Takes the next piece of the stream and gives every event that it completes to `found`.
+    ///
+    /// An event whose blank line never comes is never given: a stream that was cut must not look
+    /// like one that said its last word.
+    pub fn feed(&mut self, piece: &[u8], mut found: impl FnMut(Item<'_>)) {
+        let mut rest = piece;
+        if self.after_cr && !rest.is_empty() {
+            self.after_cr = false;
+            if rest[0] == b'\n' {
+                rest = &rest[1..];
+            }
+        }
+        while let Some(at) = memchr2(b'\n', b'\r', rest) {
+            let (line, end) = rest.split_at(at);
+            rest = &end[1..];
+            if end[0] == b'\r' {
+                match rest.first() {
+                    Some(b'\n') => rest = &rest[1..],
+                    Some(_) => {}
+                    None => self.after_cr = true,
+                }
+            }
+            if self.line.is_empty() && self.line_dropped == 0 {
+                self.line(line, 0, &mut found);
+            } else {
+                self.hold(line);
+                let mut whole = std::mem::take(&mut self.line);
+                let dropped = std::mem::take(&mut self.line_dropped);
+                self.line(&whole, dropped, &mut found);
+                whole.clear();
+                self.line = whole;
+            }
+        }
+        self.hold(rest);
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        let room = (self.limit - self.line.len()).min(bytes.len());
+        self.line.extend_from_slice(&bytes[..room]);
+        self.line_dropped += bytes.len() - room;
+    }
+
+    fn line(&mut self, mut line: &[u8], dropped: usize, found: &mut impl FnMut(Item<'_>)) {
+        if std::mem::take(&mut self.at_start) {
+            line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        }
+        if line.is_empty() {
+            self.dispatch(found);
+            return;
+        }
+        let (field, value) = match memchr::memchr(b':', line) {
+            Some(colon) => {
+                let value = &line[colon + 1..];
+                (&line[..colon], value.strip_prefix(b" ").unwrap_or(value))
+            }
+            None => (line, &line[line.len()..]),
+        };
+        match field {
+            b"data" => {
+                if self.has_data {
+                    self.keep(b"\n");
+                }
+                self.has_data = true;
+                self.keep(value);
+                self.data_dropped += dropped;
+            }
+            b"event" => {
+                self.name.clear();
+                self.name.extend_from_slice(value);
+            }
+            // `id`, `retry`, comments and what nobody defined say nothing about a sync.
+            _ => {}
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = (self.limit - self.data.len()).min(bytes.len());
+        self.data.extend_from_slice(&bytes[..room]);
+        self.data_dropped += bytes.len() - room;
+    }
+
+    fn dispatch(&mut self, found: &mut impl FnMut(Item<'_>)) {
+        if self.has_data {
+            found(if self.data_dropped > 0 {
+                Item::Oversized { name: &self.name, bytes: self.data.len() + self.data_dropped }
+            } else {
+                Item::Event { name: &self.name, data: &self.data }
+            });
+        }
+        self.name.clear();
+        self.data.clear();
+        self.data_dropped = 0;
+        self.has_data = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(pieces: &[&[u8]], limit: usize) -> Vec<(String, String)> {
+        let mut parser = Parser::new(limit);
+        let mut seen = Vec::new();
+        for piece in pieces {
+            parser.feed(piece, |item| {
+                seen.push(match item {
+                    Item::Event { name, data } => (
+                        String::from_utf8_lossy(name).into_owned(),
+                        String::from_utf8_lossy(data).into_owned(),
+                    ),
+                    Item::Oversized { name, bytes } => {
+                        (String::from_utf8_lossy(name).into_owned(), format!("<{bytes} bytes>"))
+                    }
+                });
+            });
+        }
+        seen
+    }
+
+    fn one(stream: &[u8]) -> Vec<(String, String)> {
+        let whole = events(&[stream], 1 << 20);
+        for at in 0..=stream.len() {
+            let (left, right) = stream.split_at(at);
+            assert_eq!(events(&[left, right], 1 << 20), whole, "cut at {at}");
+        }
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(events(&bytes, 1 << 20), whole);
+        whole
+    }
+
+    fn pair(name: &str, data: &str) -> (String, String) {
+        (name.to_owned(), data.to_owned())
+    }
+
+    #[test]
+    fn every_line_end_ends_a_line() {
+        for stream in ["event: a\ndata: 1\n\ndata: 2\n\n", "event: a\r\ndata: 1\r\n\r\ndata: 2\r\n\r\n"] {
+            assert_eq!(one(stream.as_bytes()), [pair("a", "1"), pair("", "2")]);
+        }
+        assert_eq!(one(b"event: a\rdata: 1\r\rdata: 2\r\r"), [pair("a", "1"), pair("", "2")]);
+        assert_eq!(one(b"data: 1\r\ndata: 2\n\r"), [pair("", "1\n2")]);
+    }
+
+    #[test]
+    fn lines_of_data_are_joined() {
+        assert_eq!(one(b"data: a\ndata\ndata:b\ndata:  c\n\n"), [pair("", "a\n\nb\n c")]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_counts_once_and_only_at_the_start() {
+        assert_eq!(one(b"\xef\xbb\xbfdata: 1\n\n\xef\xbb\xbfdata: 2\n\n"), [pair("", "1")]);
+    }
+
+    #[test]
+    fn comments_and_unknown_fields_are_no_events() {
+        assert_eq!(one(b": keepalive\n\nid: 4\nretry: 10\nwhat: ever\n\nevent: lonely\n\n"), []);
+    }
+
+    #[test]
+    fn a_cut_event_is_not_an_event() {
+        assert_eq!(one(b"data: 1\n\nevent: complete\ndata: {\"ok\": true}\n"), [pair("", "1")]);
+    }
+
+    #[test]
+    fn an_event_over_the_limit_is_named_and_measured_and_the_next_one_is_whole() {
+        let mut stream = b"event: complete\ndata: ".to_vec();
+        stream.extend(std::iter::repeat_n(b'x', 5000));
+        stream.extend_from_slice(b"\n\nevent: step\ndata: 1\n\n");
+        for size in [1, 7, 64, 10_000] {
+            let pieces: Vec<&[u8]> = stream.chunks(size).collect();
+            let seen = events(&pieces, 100);
+            assert_eq!(seen.len(), 2);
+            assert_eq!(seen[0].0, "complete");
+            assert!(seen[0].1.starts_with('<'), "{}", seen[0].1);
+            assert_eq!(seen[1], pair("step", "1"));
+        }
+    }
+
+    #[test]
+    fn data_over_the_limit_in_many_lines_is_refused_too() {
+        let stream = b"data: 0123456789\n".repeat(20);
+        let seen = events(&[&stream, b"\n"], 100);
+        assert_eq!(seen, [pair("", "<219 bytes>")]);
+    }
+}

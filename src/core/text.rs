@@ -1,0 +1,159 @@
+//! Readable, bounded text from whatever a backend put into a field.
+
+use std::borrow::Cow;
+
+/// What of a text is looked at, in bytes. A page of error text is tens of kilobytes; what a person
+/// reads of it is its beginning.
+const LOOKED_AT: usize = 64 * 1024;
+
+/// `text` as one line of at most `limit` characters: markup becomes the text inside it, control
+/// characters and runs of white space become one space, and what is cut off is shown as `...`.
+pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
+    let head = head(text, LOOKED_AT);
+    if head.len() == text.len() && text.len() <= limit && is_plain(text) {
+        return Cow::Borrowed(text);
+    }
+    let stripped = if has_markup(head) { strip_markup(head) } else { head.to_owned() };
+    let line = one_line(&stripped);
+    Cow::Owned(cut(&line, limit, head.len() < text.len()))
+}
+
+/// The longest prefix of `text` of at most `bytes` bytes that ends between two characters.
+fn head(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let mut end = bytes;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn is_plain(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let edges = [bytes.first(), bytes.last()].into_iter().flatten().any(|byte| *byte == b' ');
+    !edges
+        && !bytes.windows(2).any(|pair| pair == b"  ")
+        && !text.chars().any(|c| c == '<' || c.is_control() || (c.is_whitespace() && c != ' '))
+}
+
+fn has_markup(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'<', bytes)
+        .any(|at| opens_tag(&bytes[at + 1..]) && memchr::memchr(b'>', &bytes[at..]).is_some())
+}
+
+fn opens_tag(after: &[u8]) -> bool {
+    after.first().is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'!'))
+}
+
+/// The text between the tags, without scripts, styles and comments.
+fn strip_markup(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(4096));
+    let mut rest = text;
+    while let Some(at) = rest.find('<') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if !opens_tag(&rest.as_bytes()[1..]) {
+            out.push('<');
+            rest = &rest[1..];
+            continue;
+        }
+        let close = ["<script", "<style", "<!--"]
+            .into_iter()
+            .zip(["</script>", "</style>", "-->"])
+            .find(|(open, _)| rest.get(..open.len()).is_some_and(|start| start.eq_ignore_ascii_case(open)));
+        rest = match close {
+            Some((_, close)) => after(rest, close),
+            None => after(rest, ">"),
+        };
+        // A tag that ends a word on the screen must end it here too.
+        if !out.ends_with(char::is_whitespace) {
+            out.push(' ');
+        }
+    }
+    out.push_str(rest);
+    decode_entities(&out)
+}
+
+fn after<'a>(text: &'a str, close: &str) -> &'a str {
+    let found = if close == ">" { text.find('>') } else { text.to_ascii_lowercase().find(close) };
+    found.map_or("", |at| &text[at + close.len()..])
+}
+
+fn decode_entities(text: &str) -> String {
+    if !text.contains('&') {
+        return text.to_owned();
+    }
+    [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&#x27;", "'"),
+        ("&nbsp;", " "),
+        ("&amp;", "&"),
+    ]
+    .into_iter()
+    .fold(text.to_owned(), |text, (entity, plain)| text.replace(entity, plain))
+}
+
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+fn cut(line: &str, limit: usize, more: bool) -> String {
+    match line.char_indices().nth(limit) {
+        None if !more => line.to_owned(),
+        _ => {
+            let keep: String = line.chars().take(limit.saturating_sub(3)).collect();
+            format!("{keep}...")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_not_touched() {
+        for text in ["pve1", "café-münchen", "a > b", "", "Synced device 'pve1'"] {
+            assert!(matches!(plain(text, 100), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn markup_becomes_its_text() {
+        assert_eq!(plain("<a href='http://netbox/dcim/devices/1/'>pve1</a>", 100), "pve1");
+        assert_eq!(plain("a &amp; <b>b</b>", 100), "a & b");
+        assert_eq!(plain("1 < 2 and 3 > 2", 100), "1 < 2 and 3 > 2");
+        assert_eq!(plain("<b", 100), "<b");
+    }
+
+    #[test]
+    fn a_page_becomes_one_bounded_line() {
+        let page = format!(
+            "\n\n<!DOCTYPE html><html><head><title>Page Not Found | NetBox</title><script>var a = '<b>';</script>\
+             <style>p {{}}</style></head><body><!-- no --><p>It   is\tnot\u{85}here.</p>{}</body></html>",
+            "<p>more</p>".repeat(10_000)
+        );
+        let text = plain(&page, 60);
+        assert!(text.starts_with("Page Not Found | NetBox It is not here. more"), "{text}");
+        assert!(text.ends_with("..."));
+        assert_eq!(text.chars().count(), 60);
+    }
+
+    #[test]
+    fn control_characters_never_come_out() {
+        assert_eq!(plain("a\0b\r\nc\u{7f}d\u{2028}e", 100), "a b c d e");
+    }
+}
