@@ -4,16 +4,26 @@
 //! No module below this one opens a socket, reads a clock or draws a random number; time comes in as
 //! a [`std::time::Duration`] since the job began.
 
+pub mod capabilities;
 pub mod channel;
+pub mod credential;
 pub mod detail;
+pub mod dialect;
 pub mod event;
 pub mod fact;
+pub mod json;
 pub mod kind;
 pub mod legacy;
 pub mod lenient;
 pub mod native;
+pub mod normalizer;
 pub mod object;
+pub mod outcome;
+pub mod plan;
+pub mod policy;
+pub mod refusal;
 pub mod release;
+pub mod session;
 pub mod sse;
 pub mod tally;
 pub mod text;

@@ -73,6 +73,13 @@ pub struct Works {
     pub to: Option<Release>,
 }
 
+impl Works {
+    /// Whether `release` is one of them.
+    pub fn covers(self, release: Release) -> bool {
+        release >= self.from && self.to.is_none_or(|last| release.is_up_to(last))
+    }
+}
+
 /// One row of the table.
 #[derive(Debug)]
 pub struct Row {
@@ -194,7 +201,9 @@ static TABLE: [Row; 14] = [
         step: "full-update",
         plugin_path: Some("sync/full-update/"),
         stream_path: "/full-update/stream",
-        json: between(Release::new(0, 0, 2), Release::new(0, 0, 4)),
+        // Its plain endpoint holds the errors of a stage inside a 200, and answers 500 after all the work
+        // since 0.0.7; its stages, asked for one by one, say more.
+        json: None,
         command: Some(Command::FullUpdate),
         object: Object::Other,
         title: "full update",

@@ -1,0 +1,141 @@
+//! Answers of the plain endpoints: what a 200 really says.
+//!
+//! A plain endpoint works in silence and answers once. A 200 is not a success: releases answer with an
+//! error record in place of the records of a cluster, with an `error` beside the counts, or with `null`
+//! from an endpoint that does nothing.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::detail::{self, SENTENCE, joined};
+use super::event::{Failure, Told};
+use super::kind::Kind;
+use super::text::plain;
+
+/// What a plain endpoint did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Done {
+    /// How many records it answered with, or counted.
+    pub count: u64,
+    /// What is worth keeping of its answer.
+    pub told: Told,
+}
+
+/// Reads the body of a 2xx answer of the plain endpoint of `kind`.
+///
+/// # Errors
+///
+/// The failure that the answer is, in spite of its status.
+pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
+    let fail = |error: &str, detail: String| Failure {
+        step: kind.row().step.to_owned(),
+        error: error.to_owned(),
+        detail: if detail.is_empty() { error.to_owned() } else { detail },
+    };
+    let text = String::from_utf8_lossy(body);
+    let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
+        let shown = plain(&text, SENTENCE);
+        return Err(fail(
+            "The backend's answer is not JSON.",
+            format!("The backend's answer is not JSON: {shown}"),
+        ));
+    };
+    match serde_json::from_str::<Value>(raw.get()) {
+        Ok(Value::Array(items)) => {
+            let mut records = Records::default();
+            records.count(&items);
+            if records.errors.is_empty() {
+                Ok(Done { count: records.records, told: Told::default() })
+            } else {
+                let detail = plain(&joined(records.errors), detail::DETAIL).into_owned();
+                Err(fail("The backend answered 200 with an error inside.", detail))
+            }
+        }
+        Ok(Value::Object(fields)) => {
+            let error =
+                fields.get("error").and_then(detail::of_value).or_else(|| error_of(&Value::Object(fields)));
+            if let Some(error) = error {
+                let detail = plain(&error, detail::DETAIL).into_owned();
+                return Err(fail("The backend answered 200 with an error inside.", detail));
+            }
+            let told = detail::told(Some(raw));
+            let count = told.numbers.iter().find(|(name, _)| name == "count").map_or(0, |(_, count)| *count);
+            Ok(Done { count, told })
+        }
+        Ok(Value::Null) => Err(fail(
+            "The backend answered null.",
+            "The backend answered null: this endpoint does nothing in its release.".to_owned(),
+        )),
+        _ => Err(fail("The backend's answer is no list and no object.", plain(&text, SENTENCE).into_owned())),
+    }
+}
+
+#[derive(Default)]
+struct Records {
+    records: u64,
+    errors: Vec<String>,
+}
+
+impl Records {
+    /// Counts records; 0.0.2 answers with one list for each cluster.
+    fn count(&mut self, items: &[Value]) {
+        for item in items {
+            match item {
+                Value::Array(inner) => self.count(inner),
+                Value::Null => {}
+                item => match error_of(item) {
+                    Some(error) => self.errors.push(error),
+                    None => self.records += 1,
+                },
+            }
+        }
+    }
+}
+
+/// The text of a record that is an error: it has a `message`, says what Python raised or a `detail`, and
+/// has no `id`, as every NetBox record does.
+fn error_of(item: &Value) -> Option<String> {
+    let fields = item.as_object()?;
+    let is_error = fields.contains_key("message")
+        && !fields.contains_key("id")
+        && (fields.contains_key("python_exception") || fields.contains_key("detail"));
+    is_error.then(|| detail::of_value(item).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(body: &str) -> Result<u64, String> {
+        read(Kind::VirtualMachines, body.as_bytes()).map(|done| done.count).map_err(|failure| failure.detail)
+    }
+
+    #[test]
+    fn records_are_counted_in_every_shape() {
+        assert_eq!(count("[]"), Ok(0));
+        assert_eq!(count(r#"[{"id":1},{"id":2,"message":"a","detail":"b"}]"#), Ok(2));
+        assert_eq!(count(r#"[[{"id":1},{"id":2}],[{"id":3}]]"#), Ok(3));
+        assert_eq!(count(r#"{"count":12,"created":0,"updated":12,"skipped":0}"#), Ok(12));
+        assert_eq!(
+            count(r#"{"virtual_machines":[{"id":1}],"count":1,"warnings":["w"],"degraded":true}"#),
+            Ok(1)
+        );
+    }
+
+    #[test]
+    fn an_error_inside_a_200_is_a_failure() {
+        assert_eq!(
+            count(r#"[[{"id":1}],{"message":"Error to create","detail":"x","python_exception":"y"}]"#),
+            Err("Error to create | x".to_owned())
+        );
+        assert_eq!(count(r#"{"count":0,"error":"boom"}"#), Err("boom".to_owned()));
+    }
+
+    #[test]
+    fn a_stub_that_answers_null_is_a_failure() {
+        assert!(count("null").unwrap_err().contains("does nothing"));
+        assert!(count("").unwrap_err().contains("not JSON"));
+        assert!(count("<html>").is_err());
+        assert!(count("3").is_err());
+    }
+}

@@ -1,0 +1,409 @@
+//! From what happened to what readers are told.
+//!
+//! The normaliser holds the wire contract: it begins the stream, counts objects, drops what readers
+//! trip over, judges the end and writes it once. It can be asked to write at any time; before the
+//! beginning and after the end it writes nothing.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::detail::{SENTENCE, joined};
+use super::event::{Failure, Status, Step, Told, Verdict};
+use super::fact::{Fact, ObjectState, Stage};
+use super::kind::Kind;
+use super::outcome::Cause;
+use super::policy::ObjectFailures;
+use super::sse::{Frame, Stream};
+use super::tally::{Count, State, Summary, Tally};
+use super::text::plain;
+
+/// How many failed objects are named in the detail of a failed run.
+const NAMED: usize = 5;
+
+/// What the operator and the client want of the stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// When failed objects fail the run.
+    pub object_failures: ObjectFailures,
+    /// Pass the backend's own event types on.
+    pub all_events: bool,
+    /// Keep the backend's own account of an object in its step.
+    pub payloads: bool,
+}
+
+/// The backend's last word on a leg.
+#[derive(Debug)]
+struct LastWord {
+    ok: Option<bool>,
+    message: String,
+    detail: Option<String>,
+}
+
+/// Turns facts into frames.
+#[derive(Debug)]
+pub struct Normalizer {
+    kind: Kind,
+    options: Options,
+    /// There is a stream between its first step and its end.
+    stream: Option<Stream>,
+    tally: Tally,
+    started: Vec<Kind>,
+    finished: Vec<Kind>,
+    skipped: Vec<Kind>,
+    told: Told,
+    /// The first objects that failed, and why.
+    failed_objects: Vec<String>,
+    dropped: u64,
+    unreadable: u64,
+    leg: Leg,
+}
+
+/// What is known of the part of the run that is going on.
+#[derive(Debug, Default)]
+struct Leg {
+    before: Count,
+    aborted: Option<Failure>,
+    trouble: Option<Failure>,
+    last_word: Option<LastWord>,
+}
+
+impl Normalizer {
+    /// A normaliser for a run of `kind`.
+    pub fn new(kind: Kind, options: Options) -> Self {
+        Self {
+            kind,
+            options,
+            stream: None,
+            tally: Tally::default(),
+            started: Vec::new(),
+            finished: Vec::new(),
+            skipped: Vec::new(),
+            told: Told::default(),
+            failed_objects: Vec::new(),
+            dropped: 0,
+            unreadable: 0,
+            leg: Leg::default(),
+        }
+    }
+
+    /// Begins the stream.
+    pub fn start(&mut self, out: &mut Vec<Frame>) {
+        if self.stream.is_some() || self.started.contains(&self.kind) {
+            return;
+        }
+        self.started.push(self.kind);
+        let (stream, frame) = Stream::start(&starting(self.kind));
+        self.stream = Some(stream);
+        out.push(frame);
+    }
+
+    /// Tells that the stages `kinds` are about to be driven.
+    pub fn begin_leg(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
+        self.leg = Leg { before: self.tally.counts().total(), ..Leg::default() };
+        if let Some(kind) = kinds.first() {
+            self.stage_started(*kind, out);
+        }
+    }
+
+    /// Tells that the backend cannot do the stage `kind`.
+    pub fn skip(&mut self, kind: Kind, out: &mut Vec<Frame>) {
+        self.skipped.push(kind);
+        let row = kind.row();
+        let message =
+            format!("{} synchronization skipped: this backend cannot do it.", capitalized(row.title));
+        self.write(&Step::stage(row.step, Status::Progress, message), out);
+    }
+
+    /// Takes a fact.
+    pub fn take(&mut self, fact: Fact<'_>, out: &mut Vec<Frame>) {
+        match fact {
+            Fact::StageStarted(Stage::Known(kind)) => self.stage_started(kind, out),
+            Fact::StageStarted(Stage::Other(word)) => {
+                let message = format!("Starting {word} synchronization.");
+                self.write(&Step::stage(word, Status::Started, message), out);
+            }
+            Fact::StageFinished { stage, count } => {
+                if let (Some(object), Some(count)) = (stage.object(), count) {
+                    self.tally.summary(object, Summary { completed: count, failed: 0, total: count });
+                }
+                match stage {
+                    Stage::Known(kind) => self.stage_finished(kind, out),
+                    Stage::Other(word) => {
+                        let message = format!("{} synchronization finished.", capitalized(&word));
+                        self.write(&Step::stage(word, Status::Completed, message), out);
+                    }
+                }
+            }
+            Fact::Object { object, scope, name, state, payload } => {
+                let told = match state {
+                    ObjectState::Processing => State::Processing,
+                    ObjectState::Completed { .. } => State::Completed,
+                    ObjectState::Failed { .. } => State::Failed,
+                };
+                if !self.tally.object(object.0, scope.as_deref(), &name, told) {
+                    self.dropped += 1;
+                    return;
+                }
+                let payload = payload.filter(|_| self.options.payloads);
+                self.object(object.1, name, state, payload, out);
+            }
+            Fact::Discovered { stage, count, message } => {
+                if let (Some(object), Some(count)) = (stage.object(), count) {
+                    self.tally.announced(object, count);
+                }
+                self.note(stage.step(), message, out);
+            }
+            Fact::Summary { stage, summary, message } => {
+                if let Some(object) = stage.object() {
+                    self.tally.summary(object, summary);
+                }
+                self.note(stage.step(), message, out);
+            }
+            Fact::Note { step, message } => self.note(&step, message, out),
+            Fact::Trouble(failure) => self.trouble(failure, out),
+            Fact::Aborted(failure) => {
+                self.leg.aborted.get_or_insert(failure);
+            }
+            Fact::Complete { ok, message, detail, told } => {
+                self.told = told;
+                let word = LastWord { ok, message, detail };
+                // Of two last words the worse one is believed.
+                if self.leg.last_word.as_ref().is_none_or(|known| known.ok == Some(true)) {
+                    self.leg.last_word = Some(word);
+                }
+            }
+            Fact::Nothing => self.dropped += 1,
+        }
+    }
+
+    /// Passes an event of the backend's own type on, if the client asked for such.
+    pub fn extra(&mut self, name: &str, data: &str, out: &mut Vec<Frame>) {
+        if !self.options.all_events {
+            return;
+        }
+        let Some(stream) = &mut self.stream else { return };
+        if let Ok(raw) = serde_json::from_str::<&RawValue>(data) {
+            out.extend(stream.extra(name, raw));
+        }
+    }
+
+    /// Notes an event that could not be read.
+    pub fn unreadable(&mut self) {
+        self.unreadable += 1;
+    }
+
+    /// Tells that the stage `kind` is done.
+    pub fn stage_finished(&mut self, kind: Kind, out: &mut Vec<Frame>) {
+        if self.finished.contains(&kind) || (kind == Kind::FullUpdate) {
+            return;
+        }
+        self.finished.push(kind);
+        let row = kind.row();
+        let message = format!("{} synchronization finished.", capitalized(row.title));
+        self.write(&Step::stage(row.step, Status::Completed, message), out);
+    }
+
+    /// Whether the backend has said its last word on this leg.
+    pub fn has_last_word(&self) -> bool {
+        self.leg.last_word.is_some()
+    }
+
+    /// Events that were counted and not passed on: what no reader needs, and second accounts of the
+    /// same thing.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Events that could not be read.
+    pub fn unreadable_events(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// The objects of the run as they stand.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Why the leg has failed, by what the backend said and by the operator's policy. `ended` says
+    /// what happened to a backend that said no last word, if it should have.
+    pub fn leg_failure(&self, kind: Kind, ended: Option<Failure>) -> Option<Failure> {
+        let step = kind.row().step;
+        let known = |failure: &Failure| Failure {
+            step: if failure.step.is_empty() { step.to_owned() } else { failure.step.clone() },
+            ..failure.clone()
+        };
+        let trouble = self.leg.trouble.as_ref().map(known);
+        if let Some(aborted) = &self.leg.aborted {
+            let mut failure = known(aborted);
+            let more = trouble.map(|trouble| trouble.detail);
+            failure.detail = joined([Some(failure.detail), more].into_iter().flatten().collect());
+            return Some(with_reason(failure));
+        }
+        if let Some(ended) = ended {
+            let more = trouble.map(|trouble| trouble.detail);
+            let detail = joined([Some(ended.detail.clone()), more].into_iter().flatten().collect());
+            return Some(Failure { detail, ..ended });
+        }
+        match &self.leg.last_word {
+            Some(LastWord { ok: Some(true), .. }) => self.objects_failed(kind),
+            Some(LastWord { ok, message, detail }) => {
+                let error = match ok {
+                    Some(_) => message.clone(),
+                    None => "The backend's final event does not say in a boolean whether the run is ok."
+                        .to_owned(),
+                };
+                let detail = [detail.clone(), trouble.map(|trouble| trouble.detail)];
+                let detail = joined(detail.into_iter().flatten().collect());
+                Some(with_reason(Failure { step: step.to_owned(), error, detail }))
+            }
+            None => trouble.or_else(|| self.objects_failed(kind)),
+        }
+    }
+
+    /// Why a leg that came to its own end has failed.
+    pub fn cause_of_failure(&self) -> Cause {
+        match &self.leg {
+            Leg { aborted: Some(_), .. } | Leg { last_word: Some(LastWord { ok: Some(false), .. }), .. } => {
+                Cause::BackendFailed
+            }
+            Leg { last_word: Some(LastWord { ok: None, .. }), .. } => Cause::BackendNonsense,
+            Leg { trouble: Some(_), last_word: None, .. } => Cause::BackendFailed,
+            _ => Cause::ObjectsFailed,
+        }
+    }
+
+    fn objects_failed(&self, kind: Kind) -> Option<Failure> {
+        let total = self.tally.counts().total();
+        let before = self.leg.before;
+        let (failed, completed) = (total.failed - before.failed, total.completed - before.completed);
+        let is_failure = match self.options.object_failures {
+            ObjectFailures::All => failed > 0 && completed == 0,
+            ObjectFailures::Any => failed > 0,
+            ObjectFailures::Never => false,
+        };
+        is_failure.then(|| {
+            let seen = total.seen - before.seen;
+            let rest =
+                if completed == 0 { "none completed".to_owned() } else { format!("{completed} completed") };
+            let error = format!("{failed} of {seen} objects failed, {rest}.");
+            let named = self.failed_objects.join("; ");
+            let detail = if named.is_empty() { error.clone() } else { format!("{error} {named}") };
+            Failure { step: kind.row().step.to_owned(), error, detail }
+        })
+    }
+
+    /// Ends the stream. Whatever came before, this is its last word.
+    pub fn finish(&mut self, failure: Option<Failure>, out: &mut Vec<Frame>) {
+        let Some(stream) = self.stream.take() else { return };
+        let title = capitalized(self.kind.row().title);
+        let counts = self.tally.counts();
+        let mut message = match &failure {
+            None => format!("{title} sync completed."),
+            Some(Failure { error, .. }) => format!("{title} sync failed: {}", sentence(error)),
+        };
+        let Count { seen, completed, failed, unconfirmed } = counts.total();
+        if seen > 0 {
+            message.push_str(&format!(
+                " {seen} object{}: {completed} completed, {failed} failed, {unconfirmed} unconfirmed.",
+                if seen == 1 { "" } else { "s" }
+            ));
+        }
+        if !self.skipped.is_empty() {
+            let names: Vec<&str> = self.skipped.iter().map(|kind| kind.row().title).collect();
+            message
+                .push_str(&format!(" Skipped, because this backend cannot do them: {}.", names.join(", ")));
+        }
+        out.extend(stream.finish(&Verdict {
+            message,
+            counts,
+            told: std::mem::take(&mut self.told),
+            failure,
+        }));
+    }
+
+    fn stage_started(&mut self, kind: Kind, out: &mut Vec<Frame>) {
+        if !self.started.contains(&kind) {
+            self.started.push(kind);
+            self.write(&starting(kind), out);
+        }
+    }
+
+    fn object(
+        &mut self,
+        word: Cow<'_, str>,
+        name: Cow<'_, str>,
+        state: ObjectState<'_>,
+        payload: Option<&RawValue>,
+        out: &mut Vec<Frame>,
+    ) {
+        let (status, message, error) = match state {
+            ObjectState::Processing => (Status::Progress, format!("Processing {word} {name}"), None),
+            ObjectState::Completed { warning: None } => {
+                (Status::Completed, format!("Synced {word} {name}"), None)
+            }
+            ObjectState::Completed { warning: Some(warning) } => {
+                (Status::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
+            }
+            ObjectState::Failed { error } => {
+                if self.failed_objects.len() < NAMED {
+                    self.failed_objects.push(format!("{word} {name}: {error}"));
+                }
+                (Status::Failed, format!("Failed {word} {name}: {error}"), Some(error))
+            }
+        };
+        let step =
+            Step { step: word, status, message: Cow::Owned(message), rowid: Some(name), error, payload };
+        self.write(&step, out);
+    }
+
+    fn note(&mut self, step: &str, message: Cow<'_, str>, out: &mut Vec<Frame>) {
+        if message.is_empty() {
+            self.dropped += 1;
+            return;
+        }
+        let step = if step.is_empty() { self.kind.row().step } else { step };
+        self.write(&Step::stage(step, Status::Progress, message), out);
+    }
+
+    fn trouble(&mut self, failure: Failure, out: &mut Vec<Frame>) {
+        let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
+        let error = plain(&failure.detail, SENTENCE);
+        let message = format!("Failed: {}", failure.error);
+        let step = Step { error: Some(error), ..Step::stage(step, Status::Failed, message) };
+        if let Some(stream) = &mut self.stream {
+            out.push(stream.step(&step));
+        }
+        self.leg.trouble = Some(failure);
+    }
+
+    fn write(&mut self, step: &Step<'_>, out: &mut Vec<Frame>) {
+        if let Some(stream) = &mut self.stream {
+            out.push(stream.step(step));
+        }
+    }
+}
+
+fn starting(kind: Kind) -> Step<'static> {
+    let row = kind.row();
+    Step::stage(row.step, Status::Started, format!("Starting {} synchronization.", row.title))
+}
+
+fn with_reason(mut failure: Failure) -> Failure {
+    if failure.error.is_empty() {
+        failure.error = "The backend reported a failure without a reason.".to_owned();
+    }
+    if failure.detail.is_empty() {
+        failure.detail.clone_from(&failure.error);
+    }
+    failure
+}
+
+fn capitalized(title: &str) -> String {
+    let mut chars = title.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn sentence(text: &str) -> String {
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
+}

@@ -1,0 +1,127 @@
+//! How runs end, and who is to blame.
+
+use super::event::Failure;
+use super::tally::Counts;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It did what was asked.
+    Completed,
+    /// It failed.
+    Errored,
+    /// A client or an operator ended it.
+    Cancelled,
+    /// A limit ended it.
+    TimedOut,
+    /// The bridge ended under it.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The word for it in logs and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Errored => "errored",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Why a run did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The backend said that it failed.
+    BackendFailed,
+    /// Objects failed, and the operator's policy calls that a failure.
+    ObjectsFailed,
+    /// The backend went away before its last word.
+    BackendLost,
+    /// The backend's last word made no sense.
+    BackendNonsense,
+    /// The backend could not be reached.
+    Unreachable,
+    /// The backend refused the key, or wanted one.
+    KeyRefused,
+    /// The backend refused the request.
+    Refused,
+    /// The backend has no way to do it.
+    Unsupported,
+    /// The backend was silent for too long.
+    Idle,
+    /// The run took too long.
+    Total,
+}
+
+/// Whose doing it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The backend's.
+    Backend,
+    /// The client's.
+    Client,
+}
+
+impl Cause {
+    /// The word for it in logs and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BackendFailed => "backend_failed",
+            Self::ObjectsFailed => "objects_failed",
+            Self::BackendLost => "backend_lost",
+            Self::BackendNonsense => "backend_nonsense",
+            Self::Unreachable => "unreachable",
+            Self::KeyRefused => "key_refused",
+            Self::Refused => "refused",
+            Self::Unsupported => "unsupported",
+            Self::Idle => "idle",
+            Self::Total => "total",
+        }
+    }
+
+    /// Whose doing it is.
+    pub const fn source(self) -> Source {
+        match self {
+            Self::KeyRefused => Source::Client,
+            _ => Source::Backend,
+        }
+    }
+
+    /// The outcome of a run that ended for it.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Idle | Self::Total => Outcome::TimedOut,
+            _ => Outcome::Errored,
+        }
+    }
+}
+
+impl Source {
+    /// The word for it in logs and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What is left of a run when it is over.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, if it did not complete.
+    pub cause: Option<Cause>,
+    /// What was said about it, if it failed.
+    pub failure: Option<Failure>,
+    /// What became of its objects.
+    pub counts: Counts,
+    /// Events that no reader needed.
+    pub dropped: u64,
+    /// Events that could not be read.
+    pub unreadable: u64,
+}

@@ -1,0 +1,257 @@
+//! Choosing how to drive a backend, by what it can do.
+
+use std::fmt;
+
+use super::capabilities::{Capabilities, Socket};
+use super::channel::Channel;
+use super::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+
+/// The channels that may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The best one that the backend has for each kind.
+    #[default]
+    Auto,
+    /// This one, whatever else there is.
+    Only(Channel),
+}
+
+impl Choice {
+    fn allows(self, channel: Channel) -> bool {
+        self == Self::Auto || self == Self::Only(channel)
+    }
+}
+
+/// One connection to the backend, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// The endpoint whose stream or plain answer this is.
+    pub endpoint: Endpoint,
+    /// The stages that it runs.
+    pub kinds: Vec<Kind>,
+    /// How it is driven.
+    pub channel: Channel,
+    /// The command, if it is driven over `/ws`.
+    pub command: Option<Command>,
+}
+
+impl Leg {
+    /// The path to ask the backend for.
+    pub fn path(&self) -> String {
+        match self.channel {
+            Channel::Native => self.endpoint.stream_path(),
+            Channel::Websocket => "/ws".to_owned(),
+            Channel::Json => self.endpoint.json_path(),
+        }
+    }
+
+    fn of(endpoint: Endpoint, channel: Channel) -> Self {
+        let command = endpoint.kind.row().command.filter(|_| channel == Channel::Websocket);
+        Self { endpoint, kinds: vec![endpoint.kind], channel, command }
+    }
+}
+
+/// How a run is driven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The connections, in order.
+    pub legs: Vec<Leg>,
+    /// The stages that the backend cannot do.
+    pub skipped: Vec<Kind>,
+}
+
+/// The backend has no way to do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// What was asked.
+    pub kind: Kind,
+    /// What the backend can do instead, and how.
+    pub has: Vec<(Kind, Channel)>,
+    /// Whether its `/ws` would serve if it were switched on.
+    pub socket_denied: bool,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "This backend cannot synchronise {}.", self.kind.row().title)?;
+        if self.socket_denied {
+            f.write_str(" Its /ws is switched off (start it with PROXBOX_EXECUTION_MODE=legacy to use it).")?;
+        }
+        if self.has.is_empty() {
+            return f.write_str(" It has no sync that the allowed channels can drive.");
+        }
+        f.write_str(" It has: ")?;
+        for (index, (kind, channel)) in self.has.iter().enumerate() {
+            write!(f, "{}{kind} ({channel})", if index > 0 { ", " } else { "" })?;
+        }
+        f.write_str(".")
+    }
+}
+
+/// The streams that must be known before a plan for `endpoint` can be made.
+pub fn needed_streams(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Vec<Endpoint> {
+    if !choice.allows(Channel::Native) {
+        return Vec::new();
+    }
+    let composed = endpoint.kind == Kind::FullUpdate && known.stream(endpoint) == Some(false);
+    let stages = FULL_UPDATE.into_iter().map(Endpoint::of).filter(|_| composed);
+    std::iter::once(endpoint).chain(stages).filter(|endpoint| known.stream(*endpoint).is_none()).collect()
+}
+
+/// How to drive `endpoint` on a backend with these capabilities.
+///
+/// # Errors
+///
+/// [`Unsupported`] where no allowed channel serves any part of it.
+pub fn plan(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Result<Plan, Unsupported> {
+    if endpoint.kind != Kind::FullUpdate
+        || known.stream(endpoint) == Some(true) && choice.allows(Channel::Native)
+    {
+        return match channel(endpoint, known, choice) {
+            Some(channel) => Ok(Plan { legs: vec![Leg::of(endpoint, channel)], skipped: Vec::new() }),
+            None => Err(unsupported(endpoint, known, choice)),
+        };
+    }
+    let mut legs: Vec<Leg> = Vec::new();
+    let mut skipped = Vec::new();
+    for stage in FULL_UPDATE.map(Endpoint::of) {
+        let Some(channel) = channel(stage, known, choice) else {
+            skipped.push(stage.kind);
+            continue;
+        };
+        match legs.last_mut() {
+            // One command runs both, on one snapshot of the cluster.
+            Some(last)
+                if is_devices(last)
+                    && channel == Channel::Websocket
+                    && stage.kind == Kind::VirtualMachines =>
+            {
+                last.kinds.push(stage.kind);
+                last.command = Some(Command::FullUpdate);
+            }
+            _ => legs.push(Leg::of(stage, channel)),
+        }
+    }
+    if legs.is_empty() { Err(unsupported(endpoint, known, choice)) } else { Ok(Plan { legs, skipped }) }
+}
+
+fn is_devices(leg: &Leg) -> bool {
+    leg.channel == Channel::Websocket && leg.kinds == [Kind::Devices]
+}
+
+fn channel(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Option<Channel> {
+    let row = endpoint.kind.row();
+    let whole = endpoint.vm.is_none();
+    let native = known.stream(endpoint) == Some(true);
+    let websocket = whole
+        && row.command.is_some()
+        && known.socket == Socket::Presumed
+        && (known.dialect().is_some() || known.release.is_none());
+    let json = whole && row.json.zip(known.release).is_some_and(|(works, release)| works.covers(release));
+    [(Channel::Native, native), (Channel::Websocket, websocket), (Channel::Json, json)]
+        .into_iter()
+        .find(|(channel, there)| *there && choice.allows(*channel))
+        .map(|(channel, _)| channel)
+}
+
+fn unsupported(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Unsupported {
+    let has = Kind::all()
+        .filter(|kind| *kind != Kind::FullUpdate)
+        .filter_map(|kind| channel(Endpoint::of(kind), known, choice).map(|channel| (kind, channel)))
+        .collect();
+    let socket_denied = known.socket == Socket::Denied
+        && endpoint.kind.row().command.is_some()
+        && choice.allows(Channel::Websocket);
+    Unsupported { kind: endpoint.kind, has, socket_denied }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(release: &str, streams: &[Kind]) -> Capabilities {
+        let mut known = Capabilities { release: release.parse().ok(), ..Capabilities::default() };
+        for kind in Kind::all() {
+            known.learn_stream(Endpoint::of(kind), streams.contains(&kind));
+        }
+        known
+    }
+
+    fn channels(plan: &Plan) -> Vec<(Channel, &[Kind])> {
+        plan.legs.iter().map(|leg| (leg.channel, leg.kinds.as_slice())).collect()
+    }
+
+    #[test]
+    fn a_full_update_of_0_0_2_is_one_command_and_names_what_is_missing() {
+        let plan = plan(Endpoint::of(Kind::FullUpdate), &backend("0.0.2", &[]), Choice::Auto).unwrap();
+        assert_eq!(channels(&plan), [(Channel::Websocket, &[Kind::Devices, Kind::VirtualMachines][..])]);
+        assert_eq!(plan.legs[0].command, Some(Command::FullUpdate));
+        assert_eq!(
+            plan.skipped,
+            [
+                Kind::Storage,
+                Kind::VirtualDisks,
+                Kind::Backups,
+                Kind::Snapshots,
+                Kind::Replications,
+                Kind::BackupRoutines
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stage_between_devices_and_virtual_machines_keeps_its_place() {
+        let known = backend("0.0.2", &[Kind::Storage]);
+        let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).unwrap();
+        assert_eq!(
+            channels(&plan),
+            [
+                (Channel::Websocket, &[Kind::Devices][..]),
+                (Channel::Native, &[Kind::Storage][..]),
+                (Channel::Websocket, &[Kind::VirtualMachines][..])
+            ]
+        );
+    }
+
+    #[test]
+    fn a_native_stream_is_preferred_and_a_choice_is_kept() {
+        let known = backend("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
+        let disks = Endpoint::of(Kind::VirtualDisks);
+        let of = |endpoint, choice| plan(endpoint, &known, choice).map(|plan| plan.legs[0].channel);
+        assert_eq!(of(disks, Choice::Auto), Ok(Channel::Native));
+        assert_eq!(of(disks, Choice::Only(Channel::Json)), Ok(Channel::Json));
+        assert!(of(disks, Choice::Only(Channel::Websocket)).is_err());
+        assert_eq!(of(Endpoint::of(Kind::Devices), Choice::Only(Channel::Websocket)), Ok(Channel::Websocket));
+    }
+
+    #[test]
+    fn a_plain_endpoint_that_does_nothing_is_not_used() {
+        let known = backend("0.0.3", &[Kind::Devices]);
+        let refused = plan(Endpoint::of(Kind::VirtualDisks), &known, Choice::Auto).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "This backend cannot synchronise virtual disks. It has: devices (native), \
+             virtual-machines (websocket)."
+        );
+    }
+
+    #[test]
+    fn a_socket_that_is_switched_off_is_named() {
+        let mut known = backend("0.0.30", &[]);
+        known.socket = Socket::Denied;
+        let refused =
+            plan(Endpoint::of(Kind::Devices), &known, Choice::Only(Channel::Websocket)).unwrap_err();
+        assert!(refused.to_string().contains("PROXBOX_EXECUTION_MODE=legacy"), "{refused}");
+    }
+
+    #[test]
+    fn a_full_update_without_its_stream_needs_every_stage_to_be_known() {
+        let endpoint = Endpoint::of(Kind::FullUpdate);
+        let mut known = Capabilities::default();
+        assert_eq!(needed_streams(endpoint, &known, Choice::Auto), [endpoint]);
+        known.learn_stream(endpoint, false);
+        assert_eq!(needed_streams(endpoint, &known, Choice::Auto).len(), FULL_UPDATE.len());
+        known.learn_stream(endpoint, true);
+        assert_eq!(needed_streams(endpoint, &known, Choice::Auto), []);
+    }
+}

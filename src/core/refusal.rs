@@ -1,0 +1,162 @@
+//! Answers to a request that never became a stream.
+
+use super::detail;
+use super::outcome::Cause;
+
+/// A real HTTP answer in place of a stream (R15).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Body,
+    /// The value of `Retry-After`, if a retry makes sense.
+    pub retry_after: Option<String>,
+    /// Why there is no stream.
+    pub cause: Cause,
+}
+
+/// The body of a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Our own words, for a JSON object with `message` and `detail`.
+    Ours {
+        /// What happened.
+        message: String,
+        /// All that is known of it.
+        detail: String,
+    },
+    /// The backend's own JSON, unchanged.
+    Theirs(Vec<u8>),
+}
+
+/// An answer of the backend that is not the stream that it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Its HTTP status.
+    pub status: u16,
+    /// Its `Retry-After`.
+    pub retry_after: Option<&'a str>,
+    /// Its body, or the beginning of it.
+    pub body: &'a [u8],
+}
+
+impl Refusal {
+    /// The backend cannot be reached (R16).
+    pub fn unreachable(why: &str, retry_after: u64) -> Self {
+        Self {
+            status: 503,
+            body: Body::Ours {
+                message: "The ProxBox backend cannot be reached.".to_owned(),
+                detail: why.to_owned(),
+            },
+            retry_after: Some(retry_after.to_string()),
+            cause: Cause::Unreachable,
+        }
+    }
+
+    /// The backend was reached, and then did nothing useful.
+    pub fn bad_backend(detail: &str) -> Self {
+        Self {
+            status: 502,
+            body: Body::Ours {
+                message: "The ProxBox backend did not begin the sync.".to_owned(),
+                detail: detail.to_owned(),
+            },
+            retry_after: None,
+            cause: Cause::BackendLost,
+        }
+    }
+
+    /// The backend wants a key, and there is none to give. Asking it would count as a failed attempt
+    /// there, and five of these lock everybody out.
+    pub fn key_missing() -> Self {
+        let detail = "API key required. Send it as X-Proxbox-API-Key, or configure backend.api_key_file.";
+        Self {
+            status: 401,
+            body: Body::Ours {
+                message: "The backend wants an API key.".to_owned(),
+                detail: detail.to_owned(),
+            },
+            retry_after: None,
+            cause: Cause::KeyRefused,
+        }
+    }
+
+    /// The backend closed `/ws` before it was ready, with one of its own codes.
+    pub fn of_close(code: u16, reason: &str) -> Self {
+        let reason = reason.trim();
+        match code {
+            // Proxbox's own range. Plugins register their key again when they read of an API key, which
+            // is right for a key that is not known and would feed a lock-out.
+            1008 | 4000..=4999 => {
+                let named = reason.contains("API key") || reason.starts_with("Too many");
+                let detail = match reason {
+                    "" => "Invalid API key.".to_owned(),
+                    reason if named => reason.to_owned(),
+                    reason => format!("Invalid API key. {reason}"),
+                };
+                Self {
+                    status: 401,
+                    body: Body::Ours { message: "The backend refused the API key.".to_owned(), detail },
+                    retry_after: None,
+                    cause: Cause::KeyRefused,
+                }
+            }
+            1013 => Self {
+                retry_after: Some("1".to_owned()),
+                cause: Cause::Refused,
+                ..Self::unreachable(
+                    if reason.is_empty() { "It is busy and asked to be tried again later." } else { reason },
+                    1,
+                )
+            },
+            _ => {
+                let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
+                Self::bad_backend(&format!(
+                    "It closed /ws with code {code}{reason} before it was ready for a command. It does so when it \
+                     cannot reach Proxmox or NetBox; its log says why."
+                ))
+            }
+        }
+    }
+
+    /// The backend answered with something else than a stream.
+    pub fn of_answer(answer: Answer<'_>) -> Self {
+        let retry_after = answer.retry_after.map(str::to_owned);
+        let cause = if matches!(answer.status, 401 | 403 | 429) { Cause::KeyRefused } else { Cause::Refused };
+        let said = detail::of_answer(answer.body);
+        if answer.status < 400 {
+            // R12, and 2xx that is no stream.
+            let more = said.map_or_else(String::new, |text| format!(": {text}"));
+            return Self::bad_backend(&format!("It answered {} without a stream{more}", answer.status));
+        }
+        let is_json =
+            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(answer.body).is_ok();
+        let body = if is_json {
+            Body::Theirs(answer.body.to_vec())
+        } else {
+            Body::Ours {
+                message: format!("The backend answered with status {}.", answer.status),
+                detail: said.unwrap_or_else(|| match answer.status {
+                    403 => "It gave no reason. Since 0.0.23.post1 /ws is switched off unless the backend runs with \
+                            PROXBOX_EXECUTION_MODE=legacy."
+                        .to_owned(),
+                    _ => "It gave no reason.".to_owned(),
+                }),
+            }
+        };
+        Self { status: answer.status, body, retry_after, cause }
+    }
+
+    /// What was said, in one text.
+    pub fn text(&self) -> String {
+        match &self.body {
+            Body::Ours { message, detail } => format!("{message} {detail}"),
+            Body::Theirs(body) => {
+                let said = detail::of_answer(body).unwrap_or_default();
+                format!("The backend answered with status {}. {said}", self.status)
+            }
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! One run: what comes from the backend goes in, what to do next comes out.
+//!
+//! A session owns no socket and no clock. Whoever drives it opens what it asks for, hands it what
+//! arrives together with the time since the run began, and calls it again at [`Session::deadline`].
+
+mod ending;
+mod socket;
+
+use std::time::Duration;
+
+use super::channel::Channel;
+use super::credential::ApiKey;
+use super::detail::SENTENCE;
+use super::dialect::Dialect;
+use super::event::Failure;
+use super::fact::Fact;
+use super::json;
+use super::kind::{Endpoint, Kind};
+use super::native;
+use super::normalizer::{Normalizer, Options};
+use super::outcome::{Cause, Report};
+use super::plan::{Leg, Plan};
+use super::refusal::{Answer, Refusal};
+use super::sse::{Frame, Item, Parser};
+use super::text::plain;
+use socket::Socket;
+
+/// How long a session waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a client waits for its status line while the backend has not accepted the work.
+    pub accept_wait: Duration,
+    /// From a request to the backend's response head, or to its greeting on `/ws`.
+    pub response_head: Duration,
+    /// How long the backend may say nothing. Comments and pings say nothing.
+    pub idle: Duration,
+    /// The longest run.
+    pub total: Duration,
+    /// How much silence ends the wait for what may still come after a last word.
+    pub settle: Duration,
+    /// What `Retry-After` tells clients of an unreachable backend, in seconds.
+    pub retry_after: u64,
+    /// The largest event, in bytes of data.
+    pub event_bytes: usize,
+}
+
+/// Everything that a session needs to know beforehand.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What was asked for.
+    pub endpoint: Endpoint,
+    /// How to do it.
+    pub plan: Plan,
+    /// What readers want.
+    pub options: Options,
+    /// How long to wait for what.
+    pub limits: Limits,
+    /// The dialect of the backend's `/ws`, if it is known.
+    pub dialect: Option<Dialect>,
+    /// The key for `/ws`.
+    pub credential: Option<ApiKey>,
+    /// A name for this run that no other one has: 8 to 64 letters, digits, `_` and `-`.
+    pub run_id: String,
+}
+
+/// Something that happened to the connection of a leg, or to time.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The backend accepted the request: its stream begins, or its socket is open.
+    Opened,
+    /// The backend answered with something that is no stream and no socket.
+    Answered(Answer<'a>),
+    /// The backend could not be reached; nothing was sent.
+    Unreachable(&'a str),
+    /// Bytes of a stream.
+    Bytes(&'a [u8]),
+    /// A text frame of a socket.
+    Text(&'a str),
+    /// The connection is over.
+    Closed(Closed<'a>),
+    /// A deadline has come.
+    Tick,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Closed<'a> {
+    /// In good order, as far as the transport can tell.
+    Cleanly,
+    /// It broke, for this reason.
+    Broken(&'a str),
+    /// With a close frame.
+    Frame {
+        /// Its code.
+        code: u16,
+        /// Its reason.
+        reason: &'a str,
+    },
+}
+
+/// What to do next. The fields are to be followed in their order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// The status line may go out.
+    pub accepted: bool,
+    /// Answer with this instead of a stream. The run is over.
+    pub refused: Option<Refusal>,
+    /// Give these to the readers.
+    pub frames: Vec<Frame>,
+    /// Close the connection of the leg.
+    pub close: bool,
+    /// Open a connection for this leg.
+    pub open: Option<Leg>,
+    /// Send these text frames.
+    pub send: Vec<String>,
+    /// The run is over.
+    pub end: Option<Report>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The leg's request is on its way.
+    Opening,
+    /// A stream is being read.
+    Stream(Box<Parser>),
+    /// A socket is open.
+    Socket(Socket),
+    /// Nothing will happen any more.
+    Over,
+}
+
+/// One run of one endpoint on one backend.
+#[derive(Debug)]
+pub struct Session {
+    setup: Setup,
+    normalizer: Normalizer,
+    phase: Phase,
+    /// The leg that is being driven; `legs[..leg]` are done.
+    leg: usize,
+    accepted: bool,
+    leg_began: Duration,
+    last_event: Duration,
+    /// When the silence after a last word is long enough.
+    settled: Option<Duration>,
+}
+
+impl Session {
+    /// Begins a run, at time zero.
+    pub fn start(setup: Setup, out: &mut Output) -> Self {
+        let normalizer = Normalizer::new(setup.endpoint.kind, setup.options);
+        let mut session = Self {
+            setup,
+            normalizer,
+            phase: Phase::Opening,
+            leg: 0,
+            accepted: false,
+            leg_began: Duration::ZERO,
+            last_event: Duration::ZERO,
+            settled: None,
+        };
+        session.open(Duration::ZERO, out);
+        session
+    }
+
+    /// Takes what happened at `now`.
+    pub fn handle(&mut self, now: Duration, event: Event<'_>, out: &mut Output) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        match event {
+            Event::Opened => self.opened(now, out),
+            Event::Answered(answer) => self.answered(now, answer, out),
+            Event::Unreachable(why) => {
+                let refusal = Refusal::unreachable(why, self.setup.limits.retry_after);
+                self.refuse(now, refusal, out);
+            }
+            Event::Bytes(bytes) => self.bytes(now, bytes, out),
+            Event::Text(text) => self.text(now, text, out),
+            Event::Closed(how) => self.closed(now, how, out),
+            Event::Tick => self.tick(now, out),
+        }
+    }
+
+    /// When to call again with [`Event::Tick`] if nothing happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        let limits = &self.setup.limits;
+        let silence = match &self.phase {
+            Phase::Over => return None,
+            Phase::Opening if self.channel() == Some(Channel::Json) => self.leg_began + limits.idle,
+            Phase::Opening => self.leg_began + limits.response_head,
+            Phase::Socket(socket) if !socket.is_ready() => self.leg_began + limits.response_head,
+            Phase::Stream(_) | Phase::Socket(_) => self.last_event + limits.idle,
+        };
+        let accept = (!self.accepted).then_some(limits.accept_wait);
+        let greeting = self.greeting_deadline();
+        [Some(silence), Some(limits.total), accept, greeting, self.settled].into_iter().flatten().min()
+    }
+
+    /// The objects of the run as they stand.
+    pub fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
+    }
+
+    fn current(&self) -> Option<&Leg> {
+        self.setup.plan.legs.get(self.leg)
+    }
+
+    fn channel(&self) -> Option<Channel> {
+        self.current().map(|leg| leg.channel)
+    }
+
+    /// The kind to blame for a failure of the leg.
+    fn leg_kind(&self) -> Kind {
+        let kinds = self.current().map(|leg| leg.kinds.as_slice()).unwrap_or_default();
+        kinds.last().copied().filter(|_| kinds.len() == 1).unwrap_or(self.setup.endpoint.kind)
+    }
+
+    fn open(&mut self, now: Duration, out: &mut Output) {
+        self.phase = Phase::Opening;
+        self.leg_began = now;
+        self.last_event = now;
+        self.settled = None;
+        let Some(leg) = self.setup.plan.legs.get(self.leg) else {
+            self.end(None, None, out);
+            return;
+        };
+        let wants_key =
+            leg.channel == Channel::Websocket && self.setup.dialect.is_some_and(Dialect::wants_key);
+        if wants_key && self.setup.credential.is_none() {
+            self.refuse(now, Refusal::key_missing(), out);
+            return;
+        }
+        out.open = Some(leg.clone());
+        if self.accepted {
+            self.begin_leg(out);
+        }
+    }
+
+    fn accept(&mut self, out: &mut Output) {
+        if self.accepted {
+            return;
+        }
+        self.accepted = true;
+        out.accepted = true;
+        self.normalizer.start(&mut out.frames);
+        for kind in self.setup.plan.skipped.clone() {
+            self.normalizer.skip(kind, &mut out.frames);
+        }
+        self.begin_leg(out);
+    }
+
+    fn begin_leg(&mut self, out: &mut Output) {
+        let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
+        self.normalizer.begin_leg(&kinds, &mut out.frames);
+    }
+
+    fn opened(&mut self, now: Duration, out: &mut Output) {
+        self.last_event = now;
+        match self.current() {
+            Some(leg) if leg.channel == Channel::Websocket => {
+                self.phase = Phase::Socket(Socket::opened(leg, now));
+                self.greet(out);
+            }
+            _ => {
+                self.phase = Phase::Stream(Box::new(Parser::new(self.setup.limits.event_bytes)));
+                self.accept(out);
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Duration, answer: Answer<'_>, out: &mut Output) {
+        let is_success = (200..300).contains(&answer.status);
+        if self.channel() != Some(Channel::Json) || !is_success {
+            self.refuse(now, Refusal::of_answer(answer), out);
+            return;
+        }
+        self.accept(out);
+        let kind = self.leg_kind();
+        match json::read(kind, answer.body) {
+            Ok(done) => {
+                let stage = super::fact::Stage::Known(kind);
+                self.normalizer.take(Fact::StageFinished { stage, count: Some(done.count) }, &mut out.frames);
+                let last_word =
+                    Fact::Complete { ok: Some(true), message: String::new(), detail: None, told: done.told };
+                self.normalizer.take(last_word, &mut out.frames);
+            }
+            Err(failure) => self.normalizer.take(Fact::Aborted(failure), &mut out.frames),
+        }
+        self.leg_done(now, None, out);
+    }
+
+    fn bytes(&mut self, now: Duration, bytes: &[u8], out: &mut Output) {
+        let Phase::Stream(parser) = &mut self.phase else { return };
+        let normalizer = &mut self.normalizer;
+        let frames = &mut out.frames;
+        let mut heard = false;
+        parser.feed(bytes, |item| {
+            heard = true;
+            take_item(normalizer, item, frames);
+        });
+        if heard {
+            self.last_event = now;
+        }
+        if heard && self.normalizer.has_last_word() {
+            // A second `complete` may follow, and a backend may forget to hang up.
+            self.settled = Some(now + self.setup.limits.settle);
+        }
+    }
+
+    fn closed(&mut self, now: Duration, how: Closed<'_>, out: &mut Output) {
+        match &self.phase {
+            Phase::Stream(_) if self.normalizer.has_last_word() => self.leg_done(now, None, out),
+            Phase::Stream(_) => {
+                let what = match how {
+                    Closed::Broken(why) => format!("The connection to the backend broke ({why})"),
+                    _ => "The backend ended its stream without a final event".to_owned(),
+                };
+                self.lost(now, Cause::BackendLost, &what, out);
+            }
+            Phase::Socket(_) => self.socket_closed(now, how, out),
+            Phase::Opening => {
+                let why = match how {
+                    Closed::Broken(why) => {
+                        format!("The connection broke before the backend answered ({why}).")
+                    }
+                    _ => "The backend closed the connection without an answer.".to_owned(),
+                };
+                self.refuse(now, Refusal::bad_backend(&why), out);
+            }
+            Phase::Over => {}
+        }
+    }
+
+    fn tick(&mut self, now: Duration, out: &mut Output) {
+        let limits = self.setup.limits;
+        if self.settled.is_some_and(|at| now >= at) {
+            self.leg_done(now, None, out);
+        } else if now >= limits.total {
+            let what = format!("The run took longer than the limit of {}", ending::duration(limits.total));
+            self.lost(now, Cause::Total, &what, out);
+        } else if self.greeting_deadline().is_some_and(|at| now >= at) {
+            self.greeting_overdue(now, out);
+        } else if self.silence_is_over(now) {
+            self.too_silent(now, out);
+        } else if !self.accepted && now >= limits.accept_wait {
+            self.accept(out);
+        }
+    }
+
+    fn silence_is_over(&self, now: Duration) -> bool {
+        let limits = &self.setup.limits;
+        match &self.phase {
+            Phase::Over => false,
+            Phase::Opening if self.channel() == Some(Channel::Json) => now >= self.leg_began + limits.idle,
+            Phase::Opening => now >= self.leg_began + limits.response_head,
+            Phase::Socket(socket) if !socket.is_ready() => now >= self.leg_began + limits.response_head,
+            Phase::Stream(_) | Phase::Socket(_) => now >= self.last_event + limits.idle,
+        }
+    }
+
+    fn too_silent(&mut self, now: Duration, out: &mut Output) {
+        let limits = &self.setup.limits;
+        let idle = ending::duration(limits.idle);
+        let what = match &self.phase {
+            Phase::Opening if self.channel() == Some(Channel::Json) => {
+                format!("The backend did not answer within {idle}")
+            }
+            Phase::Opening => {
+                format!(
+                    "The backend did not begin to answer within {}",
+                    ending::duration(limits.response_head)
+                )
+            }
+            Phase::Socket(socket) if !socket.is_ready() => {
+                format!("The backend did not greet on /ws within {}", ending::duration(limits.response_head))
+            }
+            _ => format!("The backend said nothing for {idle}"),
+        };
+        if self.accepted {
+            self.lost(now, Cause::Idle, &what, out);
+        } else {
+            self.refuse(now, Refusal::unreachable(&format!("{what}."), limits.retry_after), out);
+        }
+    }
+}
+
+fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame>) {
+    match item {
+        Item::Event { name, data } => {
+            let name = String::from_utf8_lossy(name);
+            let data = String::from_utf8_lossy(data);
+            normalizer.extra(&name, &data, frames);
+            match native::read(&name, &data) {
+                Ok(fact) => normalizer.take(fact, frames),
+                Err(native::Unreadable) => normalizer.unreadable(),
+            }
+        }
+        Item::Oversized { name: b"complete", bytes } => {
+            let detail = format!("its final event has {bytes} bytes, more than limits.event_bytes allows");
+            let fact = Fact::Complete {
+                ok: None,
+                message: String::new(),
+                detail: Some(detail),
+                told: Default::default(),
+            };
+            normalizer.take(fact, frames);
+        }
+        Item::Oversized { name: b"error", bytes } => {
+            let error = format!("The backend failed with an error of {bytes} bytes, more than is read.");
+            let failure = Failure { step: String::new(), detail: error.clone(), error };
+            normalizer.take(Fact::Aborted(failure), frames);
+        }
+        Item::Oversized { .. } => normalizer.unreadable(),
+    }
+}
+
+/// What a refusal says, as the failure of a stream that has already begun.
+fn refusal_failure(kind: Kind, refusal: &Refusal) -> Failure {
+    let detail = refusal.text();
+    Failure { step: kind.row().step.to_owned(), error: plain(&detail, SENTENCE).into_owned(), detail }
+}

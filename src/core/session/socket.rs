@@ -1,0 +1,245 @@
+//! Driving a leg over `/ws`: key, greeting, command, barrier, and what may come late.
+
+use std::time::Duration;
+
+use super::{Closed, Output, Phase, Session};
+use crate::core::dialect::{self, Dialect, Heard, Invalid};
+use crate::core::event::Failure;
+use crate::core::fact::Fact;
+use crate::core::kind::{Command, Kind};
+use crate::core::outcome::Cause;
+use crate::core::plan::Leg;
+use crate::core::refusal::Refusal;
+
+/// What is known of a socket that is open.
+#[derive(Debug)]
+pub(super) struct Socket {
+    command: Command,
+    kinds: Vec<Kind>,
+    opened: Duration,
+    stage: Stage,
+    /// The stages that the backend has ended.
+    ended: Vec<Kind>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The backend has not greeted.
+    Waiting {
+        /// The key has been sent.
+        keyed: bool,
+    },
+    /// The command runs.
+    Running,
+    /// The command has returned; what comes now comes late.
+    Returned,
+}
+
+impl Socket {
+    pub(super) fn opened(leg: &Leg, now: Duration) -> Self {
+        Self {
+            command: leg.command.unwrap_or(Command::FullUpdate),
+            kinds: leg.kinds.clone(),
+            opened: now,
+            stage: Stage::Waiting { keyed: false },
+            ended: Vec::new(),
+        }
+    }
+
+    /// Whether the backend has taken the command.
+    pub(super) fn is_ready(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    /// The first of its stages that has not ended.
+    fn missing(&self) -> Option<Kind> {
+        self.kinds.iter().copied().find(|kind| !self.ended.contains(kind))
+    }
+}
+
+impl Session {
+    fn socket(&mut self) -> Option<&mut Socket> {
+        match &mut self.phase {
+            Phase::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Says what must be said before the backend greets.
+    pub(super) fn greet(&mut self, out: &mut Output) {
+        if self.setup.dialect.is_some_and(Dialect::wants_key) {
+            self.send_key(out);
+        }
+    }
+
+    fn send_key(&mut self, out: &mut Output) {
+        let Some(key) = &self.setup.credential else { return };
+        out.send.push(Dialect::key_frame(key.expose()));
+        if let Some(socket) = self.socket() {
+            socket.stage = Stage::Waiting { keyed: true };
+        }
+    }
+
+    /// When a backend of unknown age has had time enough to greet without a key.
+    pub(super) fn greeting_deadline(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Socket(Socket { stage: Stage::Waiting { keyed: false }, opened, .. })
+                if self.setup.dialect.is_none() =>
+            {
+                Some(*opened + self.setup.limits.settle)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn greeting_overdue(&mut self, now: Duration, out: &mut Output) {
+        if self.setup.credential.is_none() {
+            self.refuse(now, Refusal::key_missing(), out);
+            return;
+        }
+        self.setup.dialect = Some(Dialect::V0_0_7);
+        self.send_key(out);
+    }
+
+    pub(super) fn text(&mut self, now: Duration, text: &str, out: &mut Output) {
+        self.last_event = now;
+        let Some(socket) = self.socket() else { return };
+        let stage = socket.stage;
+        let command = socket.command;
+        // A backend that greets without having been given a key is one that takes none.
+        let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_4);
+        match dialect::hear(text, self.setup.options.payloads) {
+            Heard::Greeting => {
+                if matches!(stage, Stage::Waiting { .. }) {
+                    self.accept(out);
+                    out.send.extend(dialect.command_frames(command, &self.setup.run_id));
+                    if let Some(socket) = self.socket() {
+                        socket.stage = Stage::Running;
+                    }
+                }
+            }
+            Heard::Chatter => {}
+            Heard::Invalid { command: echoed } => match dialect.invalid(command, echoed.as_deref()) {
+                Invalid::Barrier if stage == Stage::Running => self.returned(dialect, now, out),
+                Invalid::Command => {
+                    let error = format!("The backend does not know the command {:?}.", command.text());
+                    self.command_failed(now, error, None, out);
+                }
+                _ => {}
+            },
+            Heard::StageEnd(kind) => self.stage_ended(kind, out),
+            Heard::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
+            Heard::Fact(fact) => {
+                self.normalizer.take(fact, &mut out.frames);
+                if stage == Stage::Returned {
+                    self.settle(now, out);
+                }
+            }
+            Heard::Unknown(text) => {
+                self.normalizer.unreadable();
+                let step = self.leg_kind().row().step.into();
+                self.normalizer.take(Fact::Note { step, message: text }, &mut out.frames);
+            }
+        }
+    }
+
+    fn stage_ended(&mut self, kind: Kind, out: &mut Output) {
+        let Some(socket) = self.socket() else { return };
+        if !socket.kinds.contains(&kind) || socket.ended.contains(&kind) {
+            return;
+        }
+        socket.ended.push(kind);
+        let next = socket.missing();
+        self.normalizer.stage_finished(kind, &mut out.frames);
+        if let Some(next) = next {
+            self.normalizer.take(Fact::StageStarted(crate::core::fact::Stage::Known(next)), &mut out.frames);
+        }
+    }
+
+    /// The command has returned: the barrier behind it was answered.
+    fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut Output) {
+        let Some(socket) = self.socket() else { return };
+        socket.stage = Stage::Returned;
+        if let Some(missing) = socket.missing() {
+            let skipped = missing == Kind::VirtualMachines && socket.ended.contains(&Kind::Devices);
+            let title = missing.row().title;
+            let error = format!("The backend ended the command without an end of the {title} stage.");
+            let why = if skipped {
+                "It skips virtual machines when the devices stage returned none."
+            } else {
+                "It reports what went wrong only in its own log."
+            };
+            self.command_failed(now, error, Some(why), out);
+        } else if dialect.is_late() {
+            self.settle(now, out);
+        } else {
+            self.leg_done(now, None, out);
+        }
+    }
+
+    /// Waits for what may come late, as long as there is something to wait for.
+    fn settle(&mut self, now: Duration, out: &mut Output) {
+        let Some(socket) = self.socket() else { return };
+        // 0.0.2 never confirms a device.
+        let awaited = socket.kinds.contains(&Kind::VirtualMachines)
+            && self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed > 0;
+        if awaited {
+            self.settled = Some(now + self.setup.limits.settle);
+        } else {
+            self.leg_done(now, None, out);
+        }
+    }
+
+    /// A correlated full update says itself how it ended.
+    fn run_ended(&mut self, now: Duration, ok: bool, incomplete: &[(String, String)], out: &mut Output) {
+        if ok && incomplete.is_empty() {
+            self.leg_done(now, None, out);
+            return;
+        }
+        let stages: Vec<String> =
+            incomplete.iter().map(|(stage, status)| format!("{stage} {status}")).collect();
+        let stages = if stages.is_empty() { "without saying which".to_owned() } else { stages.join(", ") };
+        let error = format!("The backend ended the full update as failed: {stages}.");
+        self.command_failed(now, error, None, out);
+    }
+
+    fn command_failed(&mut self, now: Duration, error: String, why: Option<&str>, out: &mut Output) {
+        let detail = why.map_or_else(|| error.clone(), |why| format!("{error} {why}"));
+        let failure = Failure { step: self.leg_kind().row().step.to_owned(), error, detail };
+        self.leg_done(now, Some((failure, Cause::BackendFailed)), out);
+    }
+
+    pub(super) fn socket_closed(&mut self, now: Duration, how: Closed<'_>, out: &mut Output) {
+        let Some(stage) = self.socket().map(|socket| socket.stage) else { return };
+        match (stage, how) {
+            (Stage::Returned, _) => self.leg_done(now, None, out),
+            (Stage::Waiting { .. }, Closed::Frame { code, reason }) => {
+                self.refuse(now, Refusal::of_close(code, reason), out);
+            }
+            (Stage::Waiting { .. }, Closed::Cleanly | Closed::Broken(_)) => {
+                let why = "It dropped /ws before it was ready for a command; its log says why.";
+                self.refuse(now, Refusal::bad_backend(why), out);
+            }
+            (Stage::Running, Closed::Frame { code, reason }) => {
+                let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
+                let what = format!(
+                    "The backend closed /ws (code {code}{reason}) before the command had returned, which is how it \
+                     reports a failure; its log says why"
+                );
+                self.lost(now, Cause::BackendFailed, &what, out);
+            }
+            (Stage::Running, Closed::Cleanly) => {
+                self.lost(
+                    now,
+                    Cause::BackendLost,
+                    "The backend dropped /ws in the middle of the command",
+                    out,
+                );
+            }
+            (Stage::Running, Closed::Broken(why)) => {
+                let what = format!("The connection to the backend's /ws broke ({why})");
+                self.lost(now, Cause::BackendLost, &what, out);
+            }
+        }
+    }
+}
