@@ -5,5 +5,7 @@
 //! a [`std::time::Duration`] since the job began.
 
 pub mod channel;
+pub mod credential;
 pub mod kind;
+pub mod policy;
 pub mod release;
