@@ -1,18 +1,17 @@
-//! The key that a backend wants.
+//! Secrets, in types that do not print them.
 
 use std::fmt;
+use std::str::FromStr;
 
-/// An API key. It is never shown.
+/// The key with which a backend is asked.
+///
+/// It is visible ASCII with spaces at most inside, so that it is always a valid header value. Neither
+/// `Debug` nor `Display` shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// The key `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The key itself, for the wire.
+    /// The key itself, for the header that carries it and for nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -27,5 +26,69 @@ impl fmt::Debug for ApiKey {
 impl fmt::Display for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<api-key>")
+    }
+}
+
+/// Why a text is not a key. It never repeats the text.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAKey {
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// A header could not carry it as it is.
+    #[error("a key is one line of visible ASCII characters, with no space at either end")]
+    Unprintable,
+}
+
+impl FromStr for ApiKey {
+    type Err = NotAKey;
+
+    /// Reads a key as a file holds it: newlines at the end are not part of it.
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let key = text.trim_end_matches(['\r', '\n']);
+        if key.is_empty() {
+            return Err(NotAKey::Empty);
+        }
+        let printable = key.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !printable || key.starts_with(' ') || key.ends_with(' ') {
+            return Err(NotAKey::Unprintable);
+        }
+        Ok(Self(key.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newline_at_the_end_is_not_part_of_the_key() {
+        for text in ["s3cret", "s3cret\n", "s3cret\r\n"] {
+            assert_eq!(text.parse::<ApiKey>().unwrap().expose(), "s3cret");
+        }
+    }
+
+    #[test]
+    fn what_a_header_cannot_carry_is_no_key() {
+        for (text, why) in [
+            ("", NotAKey::Empty),
+            ("\n", NotAKey::Empty),
+            ("two\nlines", NotAKey::Unprintable),
+            ("tab\t", NotAKey::Unprintable),
+            ("schlüssel", NotAKey::Unprintable),
+            (" ", NotAKey::Unprintable),
+            ("end \n", NotAKey::Unprintable),
+        ] {
+            assert_eq!(text.parse::<ApiKey>(), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let key: ApiKey = "s3cret".parse().unwrap();
+        assert_eq!(
+            format!("{key} {key:?} {:#?}", Some(&key)),
+            "<api-key> <api-key> Some(\n    <api-key>,\n)"
+        );
     }
 }

@@ -1,0 +1,67 @@
+//! Every limit of the bridge: none is implied.
+
+use std::time::Duration;
+
+use super::draft::Draft;
+
+/// The table `[limits]`.
+///
+/// Bounds and defaults stand in the table of keys ([`super::keys`]); `Limits::default()` is those
+/// defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a TCP connection to the backend may take to come about.
+    pub connect: Duration,
+    /// How long the backend may take to answer one question about what it can do.
+    pub probe: Duration,
+    /// How long the backend may take from a request to the head of its response, or to its greeting on
+    /// `/ws`.
+    pub response_head: Duration,
+    /// How long a client's status line waits for the backend to accept the work.
+    pub accept_wait: Duration,
+    /// How long the backend may send no event; comments and pings are none, and a stage of 73 virtual
+    /// machines takes 10 minutes without one.
+    pub idle: Duration,
+    /// How long one job may take from its start to its end.
+    pub total: Duration,
+    /// The longest silence on a client's stream before a comment is sent; readers give up after 60 s.
+    pub heartbeat: Duration,
+    /// How long the backend must be quiet before its late frames, or its late end, are no longer waited
+    /// for.
+    pub settle: Duration,
+    /// How long what was learned about the backend is kept.
+    pub capabilities: Duration,
+    /// After how many whole seconds clients are told to try again when the backend is unreachable.
+    pub retry_after: Duration,
+    /// How long a client may take to send the head of its request.
+    pub client_head: Duration,
+    /// How long a client may take nothing of what is sent to it before it is dropped.
+    pub client_write: Duration,
+    /// The size of the largest event that is taken from the backend, in bytes.
+    pub event_bytes: usize,
+}
+
+impl Limits {
+    /// What the defaults are written over.
+    pub(super) const BLANK: Self = Self {
+        connect: Duration::ZERO,
+        probe: Duration::ZERO,
+        response_head: Duration::ZERO,
+        accept_wait: Duration::ZERO,
+        idle: Duration::ZERO,
+        total: Duration::ZERO,
+        heartbeat: Duration::ZERO,
+        settle: Duration::ZERO,
+        capabilities: Duration::ZERO,
+        retry_after: Duration::ZERO,
+        client_head: Duration::ZERO,
+        client_write: Duration::ZERO,
+        event_bytes: 0,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Draft::default().limits
+    }
+}

@@ -1,0 +1,108 @@
+//! What a key takes, and which field it fills.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::draft::Draft;
+use super::url::{BackendUrl, NotABackend};
+
+type Field<T> = fn(&mut Draft) -> &mut T;
+
+/// The type of a key, with the field that its value goes to.
+///
+/// The bounds that are checked and the bounds that are told (`Display`) are the same data.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// An address with a port.
+    Address(Field<SocketAddr>),
+    /// A path that need not exist yet.
+    Path(Field<Option<PathBuf>>),
+    /// The address of the backend.
+    Url(Field<Option<BackendUrl>>),
+    /// One of these words; the function says whether it took it.
+    Word(&'static [&'static str], fn(&mut Draft, &str) -> bool),
+    /// A length of time.
+    Time(Field<Duration>, Range),
+    /// A size in bytes, from the first to the second number.
+    Bytes(Field<usize>, usize, usize),
+}
+
+/// The shortest and the longest time that a key takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+    /// Whether it must be whole seconds.
+    pub(super) whole: bool,
+}
+
+/// Why a slot did not take a text.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It is not what [`Slot`]'s `Display` asks for.
+    NotAllowed,
+    /// It is no address of a backend.
+    Url(NotABackend),
+}
+
+impl Slot {
+    /// Reads `text` into the field. A text that is refused leaves the field as it is.
+    pub(super) fn set(&self, draft: &mut Draft, text: &str) -> Result<(), Refusal> {
+        match self {
+            Self::Address(field) => *field(draft) = text.parse().map_err(|_| Refusal::NotAllowed)?,
+            Self::Path(field) if is_path(text) => *field(draft) = Some(PathBuf::from(text)),
+            Self::Url(field) => *field(draft) = Some(text.parse().map_err(Refusal::Url)?),
+            Self::Word(_, take) if take(draft, text) => {}
+            Self::Time(field, range) => *field(draft) = range.read(text).ok_or(Refusal::NotAllowed)?,
+            Self::Bytes(field, least, most) => {
+                let bytes = text.parse().ok().filter(|bytes| (least..=most).contains(&bytes));
+                *field(draft) = bytes.ok_or(Refusal::NotAllowed)?;
+            }
+            Self::Path(_) | Self::Word(..) => return Err(Refusal::NotAllowed),
+        }
+        Ok(())
+    }
+}
+
+/// No path of the system holds a NUL, and the replacement character is what is left of a variable that
+/// was not Unicode: either would name another file than the one that was meant.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['\0', char::REPLACEMENT_CHARACTER])
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(_) => {
+                f.write_str("an IP address with a port, such as 127.0.0.1:8800 or [::1]:8800")
+            }
+            Self::Path(_) => f.write_str("a path"),
+            Self::Url(_) => f.write_str("a URL of the form http://HOST[:PORT]"),
+            Self::Word(words, _) => match words {
+                [first @ .., last] if !first.is_empty() => write!(f, "{} or {last}", first.join(", ")),
+                _ => f.write_str(&words.concat()),
+            },
+            Self::Time(_, range) => range.fmt(f),
+            Self::Bytes(_, least, most) => write!(f, "a number of bytes from {least} to {most}"),
+        }
+    }
+}
+
+impl Range {
+    fn read(&self, text: &str) -> Option<Duration> {
+        let time = humantime::parse_duration(text).ok()?;
+        let fits = (self.least..=self.most).contains(&time) && !(self.whole && time.subsec_nanos() > 0);
+        fits.then_some(time)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, most, whole } = *self;
+        let whole = if whole { " in whole seconds" } else { "" };
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        write!(f, "a duration from {least} to {most}{whole}, with its unit as in \"15s\"")
+    }
+}

@@ -1,0 +1,112 @@
+//! Settings from the environment and from flags.
+
+use super::flags::{self, Flags};
+use super::nearest::nearest;
+use super::problem::{Origin, Problem};
+use super::table::{Key, PREFIX, keys};
+
+/// One value for one key.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) key: &'static Key,
+    pub(super) origin: Origin,
+    pub(super) text: String,
+    /// The value as a message shows it.
+    pub(super) shown: String,
+}
+
+/// What one source says, in its order.
+pub(super) type Found = Vec<Result<Setting, Problem>>;
+
+/// The variable that names the file.
+pub const CONFIG_VARIABLE: &str = "PROXBOX_BRIDGE_CONFIG";
+/// The variable of the log filter, which is read before there is a configuration.
+pub const LOG_VARIABLE: &str = "PROXBOX_BRIDGE_LOG";
+
+/// Reads the settings of the variables of the bridge, in the order of their names.
+pub(super) fn environment(variables: &[(String, String)]) -> Found {
+    let mut ours: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    ours.sort();
+    let mut found = Found::new();
+    for (name, value) in ours {
+        if name == CONFIG_VARIABLE || name == LOG_VARIABLE {
+            continue;
+        }
+        match keys().find(|key| key.variable() == *name) {
+            Some(key) => found.push(Ok(setting(key, Origin::Variable(name.clone()), value))),
+            None if is_service_link(name, value) => {}
+            None => found.push(Err(Problem::UnknownVariable { name: name.clone(), hint: hint(name) })),
+        }
+    }
+    found
+}
+
+fn hint(name: &str) -> Option<String> {
+    let ours = [CONFIG_VARIABLE.to_owned(), LOG_VARIABLE.to_owned()];
+    let known: Vec<String> = keys().map(Key::variable).chain(ours).collect();
+    // The common beginning would make everything near.
+    let ends = known.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    let near = nearest(name.strip_prefix(PREFIX)?, ends)?;
+    Some(format!("`{PREFIX}{near}`"))
+}
+
+/// Whether Kubernetes made the variable. It gives every container variables for each service of its
+/// namespace (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>),
+/// so a service called `proxbox-bridge` or `proxbox-bridge-admin` makes some that begin like ours.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let is_url = value.contains("://");
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.ends_with("_PORT") && is_url)
+        || name.rsplit_once("_PORT_").is_some_and(|(_, end)| is_port_of_service(end))
+}
+
+/// Whether `end` is the rest of such a name behind `_PORT_`: `8800_TCP`, `8800_TCP_ADDR`.
+fn is_port_of_service(end: &str) -> bool {
+    let mut parts = end.split('_');
+    let number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
+    let protocol = parts.next().is_some_and(|part| matches!(part, "TCP" | "UDP" | "SCTP"));
+    let field = parts.next().is_none_or(|part| matches!(part, "ADDR" | "PORT" | "PROTO"));
+    number && protocol && field && parts.next().is_none()
+}
+
+/// Reads the settings of the flags.
+pub(super) fn flags(flags: &Flags) -> Found {
+    let given = keys().filter_map(|key| Some((key, key.flag()?, flags::value(flags, key.name)?)));
+    given.map(|(key, flag, value)| Ok(setting(key, Origin::Flag(flag), value))).collect()
+}
+
+fn setting(key: &'static Key, origin: Origin, value: &str) -> Setting {
+    Setting { key, origin, text: value.to_owned(), shown: format!("{value:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_kubernetes_makes_are_told_from_ours() {
+        for (name, value) in [
+            ("PROXBOX_BRIDGE_SERVICE_HOST", "10.43.0.7"),
+            ("PROXBOX_BRIDGE_SERVICE_PORT", "8800"),
+            ("PROXBOX_BRIDGE_SERVICE_PORT_HTTP", "8800"),
+            ("PROXBOX_BRIDGE_PORT", "tcp://10.43.0.7:8800"),
+            ("PROXBOX_BRIDGE_PORT_8800_TCP", "tcp://10.43.0.7:8800"),
+            ("PROXBOX_BRIDGE_PORT_8800_TCP_PROTO", "tcp"),
+            ("PROXBOX_BRIDGE_PORT_8800_TCP_PORT", "8800"),
+            ("PROXBOX_BRIDGE_ADMIN_PORT_8801_TCP_ADDR", "10.43.0.8"),
+            ("PROXBOX_BRIDGE_ADMIN_SERVICE_HOST", "10.43.0.8"),
+        ] {
+            assert!(is_service_link(name, value), "{name}");
+        }
+        for (name, value) in [
+            ("PROXBOX_BRIDGE_PORT", "8800"),
+            ("PROXBOX_BRIDGE_BACKEND_PORT", "8800"),
+            ("PROXBOX_BRIDGE_PORT_HTTP", "8800"),
+            ("PROXBOX_BRIDGE_PORT_8800_TCP_NAME", "8800"),
+            ("PROXBOX_BRIDGE_LISTEM", "tcp://x"),
+        ] {
+            assert!(!is_service_link(name, value), "{name}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The address of the backend.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// Where the backend is: `http://HOST[:PORT]`, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BackendUrl {
+    host: String,
+    port: u16,
+}
+
+impl BackendUrl {
+    /// The host: a name in lower case, or an address; an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, 1 to 65535; 80 when the URL names none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port as a `Host` header wants them: IPv6 in brackets, port 80 left out.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == DEFAULT_PORT { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for BackendUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority())
+    }
+}
+
+/// Why a text is not the address of a backend. It never repeats the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotABackend {
+    /// There is no `://`.
+    #[error("it names no scheme")]
+    NoScheme,
+    /// `https`, which the bridge does not speak to backends.
+    #[error(
+        "TLS to the backend is not supported yet: use http, or a local proxy that terminates TLS in front \
+         of the backend"
+    )]
+    Tls,
+    /// Another scheme than `http`.
+    #[error("its scheme is not http")]
+    Scheme,
+    /// There is an `@`.
+    #[error("it holds a user name or password: use backend.api_key_file for the key")]
+    Userinfo,
+    /// A path, a query or a fragment.
+    #[error("it goes on after the port: the paths are the bridge's to choose")]
+    Path,
+    /// No host, or one that cannot be.
+    #[error("its host is neither a name nor an address (IPv6 is written in brackets)")]
+    Host,
+    /// A port that cannot be.
+    #[error("its port is not a number from 1 to 65535")]
+    Port,
+}
+
+impl FromStr for BackendUrl {
+    type Err = NotABackend;
+
+    fn from_str(text: &str) -> Result<Self, NotABackend> {
+        let (scheme, rest) = text.split_once("://").ok_or(NotABackend::NoScheme)?;
+        if rest.contains('@') {
+            return Err(NotABackend::Userinfo);
+        }
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {}
+            "https" => return Err(NotABackend::Tls),
+            _ => return Err(NotABackend::Scheme),
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '\\']) {
+            return Err(NotABackend::Path);
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or(NotABackend::Host)?;
+                (address.parse::<Ipv6Addr>().map_err(|_| NotABackend::Host)?.to_string(), port)
+            }
+            None => {
+                let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+                (host_name(name)?, port)
+            }
+        };
+        Ok(Self { host, port: port_number(port)? })
+    }
+}
+
+const DEFAULT_PORT: u16 = 80;
+
+fn host_name(name: &str) -> Result<String, NotABackend> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if name.trim_end_matches('.').is_empty() || !name.bytes().all(plain) {
+        return Err(NotABackend::Host);
+    }
+    // A name that ends in a number is an address or a slip: `http://8800`, `http://10.0.0.256`.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<Ipv4Addr>().is_err()
+    {
+        return Err(NotABackend::Host);
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn port_number(text: &str) -> Result<u16, NotABackend> {
+    let Some(digits) = text.strip_prefix(':') else {
+        return if text.is_empty() { Ok(DEFAULT_PORT) } else { Err(NotABackend::Port) };
+    };
+    // `u16::from_str` takes a leading plus sign.
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(NotABackend::Port);
+    }
+    digits.parse().ok().filter(|&port| port != 0).ok_or(NotABackend::Port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_port_and_authority_are_read() {
+        for (text, host, port, authority) in [
+            ("http://netbox", "netbox", 80, "netbox"),
+            ("HTTP://Backend_1.Example/", "backend_1.example", 80, "backend_1.example"),
+            ("http://10.0.0.2:8800", "10.0.0.2", 8800, "10.0.0.2:8800"),
+            ("http://[::1]:8800/", "::1", 8800, "[::1]:8800"),
+            ("http://[2001:DB8::0:1]", "2001:db8::1", 80, "[2001:db8::1]"),
+        ] {
+            let url: BackendUrl = text.parse().unwrap();
+            assert_eq!((url.host(), url.port(), url.authority().as_str()), (host, port, authority), "{text}");
+            assert_eq!(url.to_string().parse(), Ok(url), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_backend_is_refused_with_its_reason() {
+        use NotABackend::*;
+        for (text, why) in [
+            ("", NoScheme),
+            ("backend:8800", NoScheme),
+            ("https://backend", Tls),
+            ("ws://backend", Scheme),
+            ("https://me:secret@backend", Userinfo),
+            ("http://backend/api", Path),
+            ("http://backend//", Path),
+            ("http://backend?x=1", Path),
+            ("http://backend#x", Path),
+            ("http://", Host),
+            ("http://:8800", Host),
+            ("http://.", Host),
+            ("http://8800", Host),
+            ("http://10.0.0.256", Host),
+            ("http://back end", Host),
+            ("http:// backend", Host),
+            ("http://[::1", Host),
+            ("http://[fe80::1%25eth0]", Host),
+            ("http://::1", Host),
+            ("http://[::1]8800", Port),
+            ("http://backend:", Port),
+            ("http://backend:0", Port),
+            ("http://backend:+80", Port),
+            ("http://backend:65536", Port),
+            ("http://backend:80:80", Port),
+        ] {
+            assert_eq!(text.parse::<BackendUrl>(), Err(why), "{text}");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The configuration: its sources, their priority, and what is said about what is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proxbox_bridge::config::{
+    ChannelChoice, Config, Error, Flags, Limits, Problem, Unsupported, environment, keys,
+};
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::policy::ObjectFailures;
+
+const SECRET: &str = "s3cret";
+
+/// A bridge's surroundings: one configuration file, one key file, variables and flags.
+#[derive(Default)]
+struct Setup {
+    file: Option<String>,
+    env: Vec<(String, String)>,
+    flags: Flags,
+}
+
+impl Setup {
+    fn file(text: &str) -> Self {
+        Self { file: Some(text.to_owned()), ..Self::default() }
+            .flags(|flags| flags.config = Some("bridge.toml".into()))
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((format!("PROXBOX_BRIDGE_{name}"), value.to_owned()));
+        self
+    }
+
+    fn flags(mut self, set: impl FnOnce(&mut Flags)) -> Self {
+        set(&mut self.flags);
+        self
+    }
+
+    fn load(self) -> Result<Config, Error> {
+        let Self { file, env, flags } = self;
+        Config::parse(&flags, env, |path| match path.to_str() {
+            Some("bridge.toml") => Ok(file.clone().unwrap_or_default().into_bytes()),
+            Some("key" | "/etc/bridge/key") => Ok(format!("{SECRET}\n").into_bytes()),
+            Some("empty-key") => Ok(b"\n".to_vec()),
+            Some("latin-1") => Ok(b"schl\xfcssel = 1".to_vec()),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
+        })
+    }
+
+    fn error(self) -> String {
+        self.load().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+}
+
+fn minimal() -> Setup {
+    Setup::file("backend.url = \"http://backend\"")
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let config = minimal().load().unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8800");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8801");
+    assert_eq!(config.data_dir, None);
+    assert_eq!(config.backend.url.to_string(), "http://backend");
+    assert_eq!(config.backend.channel, ChannelChoice::Auto);
+    assert_eq!(config.backend.unsupported, Unsupported::Refuse);
+    assert_eq!(config.backend.object_failures, ObjectFailures::All);
+    assert_eq!(config.backend.api_key, None);
+    let limits = Limits {
+        connect: seconds(10),
+        probe: seconds(5),
+        response_head: seconds(600),
+        accept_wait: seconds(10),
+        idle: seconds(1800),
+        total: seconds(6 * 3600),
+        heartbeat: seconds(15),
+        settle: seconds(3),
+        capabilities: seconds(300),
+        retry_after: seconds(30),
+        client_head: seconds(15),
+        client_write: seconds(60),
+        event_bytes: 33_554_432,
+    };
+    assert_eq!(config.limits, limits);
+    assert_eq!(Limits::default(), limits);
+}
+
+#[test]
+fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
+    let text = fs::read_to_string(repository("fixtures/config/everything.toml")).unwrap();
+    let config = Setup::file(&text).load().unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9800");
+    assert_eq!(config.admin_listen.to_string(), "[::1]:9801");
+    assert_eq!(config.data_dir, Some("/srv/bridge".into()));
+    assert_eq!(config.backend.url.authority(), "[2001:db8::7]:8802");
+    assert_eq!(config.backend.channel, ChannelChoice::Only(Channel::Websocket));
+    assert_eq!(config.backend.unsupported, Unsupported::Skip);
+    assert_eq!(config.backend.object_failures, ObjectFailures::Never);
+    assert_eq!(config.backend.api_key.unwrap().expose(), SECRET);
+    let limits = Limits {
+        connect: seconds(1),
+        probe: Duration::from_millis(500),
+        response_head: seconds(90),
+        accept_wait: seconds(0),
+        idle: seconds(3600),
+        total: seconds(24 * 3600),
+        heartbeat: seconds(5),
+        settle: seconds(0),
+        capabilities: seconds(0),
+        retry_after: seconds(60),
+        client_head: seconds(2),
+        client_write: seconds(3),
+        event_bytes: 65_536,
+    };
+    assert_eq!(config.limits, limits);
+}
+
+#[test]
+fn a_variable_sets_what_the_same_key_in_the_file_sets() {
+    let text = fs::read_to_string(repository("fixtures/config/everything.toml")).unwrap();
+    let from_file = Setup::file(&text).load().unwrap();
+    let values: BTreeMap<String, String> = assignments(&text).into_iter().collect();
+    let mut setup = Setup::default();
+    for key in keys() {
+        setup.env.push((key.variable(), values[key.name].trim_matches('"').replace("65_536", "65536")));
+    }
+    assert_eq!(setup.load().unwrap(), from_file);
+}
+
+#[test]
+fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
+    let file =
+        || Setup::file("listen = \"127.0.0.1:1\"\n[backend]\nurl = \"http://file\"\nchannel = \"json\"");
+    assert_eq!(file().load().unwrap().backend.url.host(), "file");
+
+    let env = || file().env("LISTEN", "127.0.0.1:2").env("BACKEND_URL", "http://variable");
+    let config = env().load().unwrap();
+    assert_eq!((config.listen.port(), config.backend.url.host()), (2, "variable"));
+    assert_eq!(config.backend.channel, ChannelChoice::Only(Channel::Json));
+
+    let flags = env().flags(|flags| {
+        flags.listen = Some("127.0.0.1:3".into());
+        flags.admin_listen = Some("127.0.0.1:4".into());
+        flags.backend = Some("http://flag".into());
+        flags.channel = Some("native".into());
+        flags.data_dir = Some("here".into());
+    });
+    let config = flags.load().unwrap();
+    assert_eq!((config.listen.port(), config.backend.url.host()), (3, "flag"));
+    assert_eq!(config.admin_listen.port(), 4);
+    assert_eq!(config.backend.channel, ChannelChoice::Only(Channel::Native));
+    assert_eq!(config.data_dir, Some("here".into()));
+}
+
+#[test]
+fn the_file_is_named_by_a_flag_or_else_by_a_variable() {
+    let by_variable = Setup { file: minimal().file, ..Setup::default() }.env("CONFIG", "bridge.toml");
+    assert_eq!(by_variable.load().unwrap().backend.url.host(), "backend");
+    assert!(minimal().env("CONFIG", "missing.toml").load().is_ok(), "the flag counts more");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_what_named_it() {
+    assert_eq!(
+        Setup::default().env("CONFIG", "missing.toml").error(),
+        "PROXBOX_BRIDGE_CONFIG: cannot read \"missing.toml\": no such file"
+    );
+    let error = Setup::default().flags(|flags| flags.config = Some("latin-1".into())).error();
+    assert!(error.starts_with("--config: cannot read \"latin-1\": "), "{error}");
+    assert_eq!(error.lines().count(), 1, "what the file may have set is not called missing");
+}
+
+#[test]
+fn every_bad_sample_is_told_what_is_wrong_with_it() {
+    let mut seen = 0;
+    for entry in fs::read_dir(repository("fixtures/config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let (name, text) = (path.file_name().unwrap().to_str().unwrap(), fs::read_to_string(&path).unwrap());
+        let result = Setup::file(&text).load();
+        if !name.starts_with("bad-") {
+            assert!(result.is_ok(), "{name}: {result:?}");
+            continue;
+        }
+        seen += 1;
+        let expected = fs::read_to_string(path.with_extension("txt")).unwrap();
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string().replace("bridge.toml:", &format!("{name}:")) + "\n", expected);
+        assert_eq!(error.problems().len(), expected.lines().count(), "{name}: one line each");
+        assert!(!format!("{error}{error:?}").contains(SECRET), "{name}");
+    }
+    assert!(seen >= 7, "{seen} bad samples");
+}
+
+#[test]
+fn a_bad_variable_or_flag_is_told_in_the_words_of_the_file() {
+    assert_eq!(
+        minimal().env("BACKEND_CHANNEL", "sse").error(),
+        "PROXBOX_BRIDGE_BACKEND_CHANNEL: backend.channel must be auto, native, websocket or json, not \"sse\""
+    );
+    assert_eq!(
+        minimal().flags(|flags| flags.channel = Some("sse".into())).error(),
+        "--channel: backend.channel must be auto, native, websocket or json, not \"sse\""
+    );
+    assert_eq!(
+        minimal().env("LIMITS_HEARTBEAT", "16s").error(),
+        "PROXBOX_BRIDGE_LIMITS_HEARTBEAT: limits.heartbeat must be a duration from 1s to 15s, with its unit as \
+         in \"15s\", not \"16s\""
+    );
+    assert_eq!(
+        Setup::default().flags(|flags| flags.backend = Some("backend:8800".into())).error(),
+        "--backend: backend.url must be a URL of the form http://HOST[:PORT]: it names no scheme"
+    );
+    assert_eq!(
+        minimal().env("DATA_DIR", "").error(),
+        "PROXBOX_BRIDGE_DATA_DIR: data_dir must be a path, not \"\""
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_refused_and_its_value_is_not_shown() {
+    for (name, expected) in [
+        ("LIMITS_IDEL", "; did you mean `PROXBOX_BRIDGE_LIMITS_IDLE`?"),
+        ("BACKEND", "; did you mean `PROXBOX_BRIDGE_BACKEND_URL`?"),
+        ("BACKEND_API_KEY", "; did you mean `PROXBOX_BRIDGE_BACKEND_API_KEY_FILE`?"),
+        ("CONFIGURATION", ""),
+        ("COLOUR", ""),
+        ("PORT", ""),
+        ("", ""),
+    ] {
+        let error = minimal().env(name, SECRET).error();
+        assert_eq!(error, format!("PROXBOX_BRIDGE_{name}: unknown variable{expected}"));
+    }
+}
+
+#[test]
+fn variables_of_others_are_let_be() {
+    let mut setup =
+        minimal().env("LOG", "debug").env("PORT", "tcp://10.0.0.1:8800").env("SERVICE_HOST", "10.0.0.1");
+    setup.env.push(("PROXBOX_LISTEN".into(), "x".into()));
+    setup.env.push(("PATH".into(), "/bin".into()));
+    assert!(setup.load().is_ok());
+    assert!(environment().any(|(name, _)| name == "PATH"));
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once_in_the_order_of_the_sources() {
+    let error = Setup::file("[limits]\ntotal = 1\nidel = 2")
+        .env("LISTEN", "here")
+        .env("COLOUR", "green")
+        .flags(|flags| flags.admin_listen = Some("there".into()))
+        .error();
+    let starts: Vec<&str> = error.lines().map(|line| line.split_once([' ', ':']).unwrap().0).collect();
+    let expected = [
+        "bridge.toml",
+        "bridge.toml",
+        "PROXBOX_BRIDGE_COLOUR",
+        "PROXBOX_BRIDGE_LISTEN",
+        "--admin-listen",
+        "backend.url",
+    ];
+    assert_eq!(starts, expected, "{error}");
+}
+
+#[test]
+fn a_bad_value_is_reported_even_where_a_better_source_sets_the_key() {
+    let error = Setup::file("[backend]\nurl = \"ftp://x\"").env("BACKEND_URL", "http://backend").error();
+    assert_eq!(
+        error,
+        "bridge.toml:2: backend.url must be a URL of the form http://HOST[:PORT]: its scheme is not http"
+    );
+}
+
+#[test]
+fn the_two_listeners_cannot_share_a_port() {
+    let setup = |listen: &str, admin: &str| minimal().env("LISTEN", listen).env("ADMIN_LISTEN", admin).load();
+    for (listen, admin) in [
+        ("127.0.0.1:9", "127.0.0.1:9"),
+        ("0.0.0.0:9", "127.0.0.1:9"),
+        ("[::1]:9", "[::]:9"),
+        ("[::]:9", "[::]:9"),
+    ] {
+        let error = setup(listen, admin).unwrap_err();
+        assert!(matches!(error.problems(), [Problem::SharedAddress { .. }]), "{listen} {admin}");
+    }
+    for (listen, admin) in
+        [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:9", "127.0.0.2:9"), ("127.0.0.1:9", "127.0.0.1:8")]
+    {
+        assert!(setup(listen, admin).is_ok(), "{listen} {admin}");
+    }
+}
+
+#[test]
+fn the_api_key_is_read_from_its_file_and_never_shown() {
+    let config = minimal().env("BACKEND_API_KEY_FILE", "key").load().unwrap();
+    assert_eq!(config.backend.api_key.as_ref().unwrap().expose(), SECRET);
+    let shown = format!("{config:?} {config:#?} {}", config.backend.api_key.as_ref().unwrap());
+    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(shown.contains("<api-key>"), "{shown}");
+}
+
+#[test]
+fn an_api_key_that_cannot_be_had_is_a_problem_that_names_its_file() {
+    assert_eq!(
+        minimal().env("BACKEND_API_KEY_FILE", "missing").error(),
+        "PROXBOX_BRIDGE_BACKEND_API_KEY_FILE: backend.api_key_file: cannot read \"missing\": no such file"
+    );
+    assert_eq!(
+        Setup::file("[backend]\nurl = \"http://backend\"\napi_key_file = \"empty-key\"").error(),
+        "bridge.toml:3: backend.api_key_file: no key in \"empty-key\": it is empty"
+    );
+    let error = minimal().env("BACKEND_API_KEY_FILE", "latin-1").error();
+    assert!(error.contains("no key in \"latin-1\": a key is one line of visible ASCII"), "{error}");
+}
+
+#[test]
+fn a_key_file_that_a_better_source_replaces_is_not_read() {
+    let file = Setup::file("[backend]\nurl = \"http://backend\"\napi_key_file = \"missing\"");
+    assert!(file.env("BACKEND_API_KEY_FILE", "key").load().is_ok());
+}
+
+#[test]
+fn the_deployed_sample_is_the_defaults() {
+    let path = repository("deploy/proxbox-bridge.toml").to_str().unwrap().to_owned();
+    let sample = Config::load(&Flags { config: Some(path), ..Flags::default() }, []).unwrap();
+    let url = sample.backend.url.to_string();
+    assert_eq!(sample, Setup::default().env("BACKEND_URL", &url).load().unwrap());
+}
+
+#[test]
+fn the_deployed_sample_shows_every_key_at_its_default() {
+    let text = fs::read_to_string(repository("deploy/proxbox-bridge.toml")).unwrap();
+    let shown = assignments(&text);
+    let names: BTreeSet<&str> = shown.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, keys().map(|key| key.name).collect());
+    assert_eq!(shown.len(), keys().count(), "each once");
+    for key in keys() {
+        let value = &shown.iter().find(|(name, _)| name == key.name).unwrap().1;
+        if let Some(default) = key.default {
+            assert_eq!(value.trim_matches('"'), default, "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn every_key_says_what_it_takes_and_what_it_does() {
+    for key in keys() {
+        assert!(key.doc.ends_with('.') && !key.doc.contains("  "), "{}", key.name);
+        assert!(!key.allowed().is_empty(), "{}", key.name);
+    }
+    let idle = keys().find(|key| key.name == "limits.idle").unwrap();
+    assert_eq!(idle.variable(), "PROXBOX_BRIDGE_LIMITS_IDLE");
+    assert_eq!(idle.flag(), None);
+    assert_eq!(keys().find(|key| key.name == "backend.url").unwrap().flag(), Some("--backend"));
+}
+
+/// The lines `key = value` of a sample with the names that they set, commented out or not.
+fn assignments(text: &str) -> Vec<(String, String)> {
+    let mut table = String::new();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = format!("{}.", name.trim_end_matches(']'));
+        }
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if let Some((name, value)) = line.split_once(" = ").filter(|(name, _)| !name.contains(' ')) {
+            found.push((format!("{table}{name}"), value.to_owned()));
+        }
+    }
+    found
+}
