@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use self::backend::{Backend, ChannelChoice, NotAWord, Unsupported};
+pub use self::backend::{Backend, NotAWord, Unsupported};
 pub use self::flags::Flags;
 pub use self::limits::Limits;
 pub use self::problem::{Error, Origin, Problem};

@@ -6,10 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proxbox_bridge::config::{
-    ChannelChoice, Config, Error, Flags, Limits, Problem, Unsupported, environment, keys,
-};
-use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::config::{Config, Error, Flags, Limits, Problem, Unsupported, environment, keys};
+use proxbox_bridge::core::channel::{Channel, Choice};
 use proxbox_bridge::core::policy::ObjectFailures;
 
 const SECRET: &str = "s3cret";
@@ -73,7 +71,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8801");
     assert_eq!(config.data_dir, None);
     assert_eq!(config.backend.url.to_string(), "http://backend");
-    assert_eq!(config.backend.channel, ChannelChoice::Auto);
+    assert_eq!(config.backend.channel, Choice::Auto);
     assert_eq!(config.backend.unsupported, Unsupported::Refuse);
     assert_eq!(config.backend.object_failures, ObjectFailures::All);
     assert_eq!(config.backend.api_key, None);
@@ -104,7 +102,7 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.admin_listen.to_string(), "[::1]:9801");
     assert_eq!(config.data_dir, Some("/srv/bridge".into()));
     assert_eq!(config.backend.url.authority(), "[2001:db8::7]:8802");
-    assert_eq!(config.backend.channel, ChannelChoice::Only(Channel::Websocket));
+    assert_eq!(config.backend.channel, Choice::Only(Channel::Websocket));
     assert_eq!(config.backend.unsupported, Unsupported::Skip);
     assert_eq!(config.backend.object_failures, ObjectFailures::Never);
     assert_eq!(config.backend.api_key.unwrap().expose(), SECRET);
@@ -147,7 +145,7 @@ fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
     let env = || file().env("LISTEN", "127.0.0.1:2").env("BACKEND_URL", "http://variable");
     let config = env().load().unwrap();
     assert_eq!((config.listen.port(), config.backend.url.host()), (2, "variable"));
-    assert_eq!(config.backend.channel, ChannelChoice::Only(Channel::Json));
+    assert_eq!(config.backend.channel, Choice::Only(Channel::Json));
 
     let flags = env().flags(|flags| {
         flags.listen = Some("127.0.0.1:3".into());
@@ -159,7 +157,7 @@ fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
     let config = flags.load().unwrap();
     assert_eq!((config.listen.port(), config.backend.url.host()), (3, "flag"));
     assert_eq!(config.admin_listen.port(), 4);
-    assert_eq!(config.backend.channel, ChannelChoice::Only(Channel::Native));
+    assert_eq!(config.backend.channel, Choice::Only(Channel::Native));
     assert_eq!(config.data_dir, Some("here".into()));
 }
 

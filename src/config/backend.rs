@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::url::BackendUrl;
-use crate::core::channel::Channel;
+use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
 use crate::core::policy::ObjectFailures;
 
@@ -14,40 +14,13 @@ pub struct Backend {
     /// Where the backend is.
     pub url: BackendUrl,
     /// Which channel drives it.
-    pub channel: ChannelChoice,
+    pub channel: Choice,
     /// What becomes of a sync that the backend has no way to run.
     pub unsupported: Unsupported,
     /// When objects that failed make a run a failed one.
     pub object_failures: ObjectFailures,
     /// The key with which the bridge asks the backend, read from the file `backend.api_key_file`.
     pub api_key: Option<ApiKey>,
-}
-
-/// Who chooses the channel of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ChannelChoice {
-    /// The bridge, for each kind, by what the backend can do.
-    #[default]
-    Auto,
-    /// The operator: this channel, for every kind.
-    Only(Channel),
-}
-
-impl ChannelChoice {
-    /// Every choice.
-    pub const ALL: [Self; 4] =
-        [Self::Auto, Self::Only(Channel::Native), Self::Only(Channel::Websocket), Self::Only(Channel::Json)];
-    /// The word for every choice, in the order of [`Self::ALL`].
-    pub const WORDS: [&'static str; 4] =
-        [Self::ALL[0].as_str(), Self::ALL[1].as_str(), Self::ALL[2].as_str(), Self::ALL[3].as_str()];
-
-    /// The word for this choice in configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Only(channel) => channel.as_str(),
-        }
-    }
 }
 
 /// What becomes of a sync that the backend has no way to run.
@@ -80,25 +53,11 @@ impl Unsupported {
 #[error("not one of: {}", .0.join(", "))]
 pub struct NotAWord(pub &'static [&'static str]);
 
-impl FromStr for ChannelChoice {
-    type Err = NotAWord;
-
-    fn from_str(text: &str) -> Result<Self, NotAWord> {
-        Self::ALL.into_iter().find(|choice| choice.as_str() == text).ok_or(NotAWord(&Self::WORDS))
-    }
-}
-
 impl FromStr for Unsupported {
     type Err = NotAWord;
 
     fn from_str(text: &str) -> Result<Self, NotAWord> {
         Self::ALL.into_iter().find(|way| way.as_str() == text).ok_or(NotAWord(&Self::WORDS))
-    }
-}
-
-impl fmt::Display for ChannelChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -114,15 +73,10 @@ mod tests {
 
     #[test]
     fn every_word_names_its_choice() {
-        for (choice, word) in ChannelChoice::ALL.into_iter().zip(ChannelChoice::WORDS) {
-            assert_eq!(word.parse(), Ok(choice));
-            assert_eq!(choice.to_string(), word);
-        }
         for (way, word) in Unsupported::ALL.into_iter().zip(Unsupported::WORDS) {
             assert_eq!(word.parse(), Ok(way));
             assert_eq!(way.to_string(), word);
         }
-        assert_eq!(ChannelChoice::WORDS, ["auto", "native", "websocket", "json"]);
         assert_eq!("sse".parse::<Unsupported>().unwrap_err().to_string(), "not one of: refuse, skip");
     }
 }

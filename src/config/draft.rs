@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::backend::{ChannelChoice, Unsupported};
+use super::backend::Unsupported;
 use super::limits::Limits;
 use super::table;
 use super::url::BackendUrl;
+use crate::core::channel::Choice;
 use crate::core::policy::ObjectFailures;
 
 /// What the slots of the table of keys write to. Its default is every default of that table.
@@ -16,7 +17,7 @@ pub(super) struct Draft {
     pub(super) admin_listen: SocketAddr,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) url: Option<BackendUrl>,
-    pub(super) channel: ChannelChoice,
+    pub(super) channel: Choice,
     pub(super) unsupported: Unsupported,
     pub(super) object_failures: ObjectFailures,
     pub(super) api_key_file: Option<PathBuf>,
@@ -31,7 +32,7 @@ impl Default for Draft {
             admin_listen: nowhere,
             data_dir: None,
             url: None,
-            channel: ChannelChoice::default(),
+            channel: Choice::default(),
             unsupported: Unsupported::default(),
             object_failures: ObjectFailures::default(),
             api_key_file: None,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::backend::{ChannelChoice, Unsupported};
+use super::backend::Unsupported;
 use super::draft::Draft;
 use super::flags;
 use super::slot::{Range, Slot};
+use crate::core::channel::Choice;
 use crate::core::policy::ObjectFailures;
 
 /// One thing that can be configured.
@@ -109,7 +110,7 @@ static TABLE: [Key; 21] = [
     key(
         "backend.channel",
         Some("auto"),
-        Slot::Word(&ChannelChoice::WORDS, |draft, text| put(&mut draft.channel, text)),
+        Slot::Word(&Choice::WORDS, |draft, text| put(&mut draft.channel, text)),
         "How the backend is driven: auto chooses for each kind by what the backend can do.",
     ),
     key(

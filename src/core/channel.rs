@@ -1,6 +1,7 @@
 //! The ways to drive a backend.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// How a job drives the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,5 +28,73 @@ impl Channel {
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Who chooses the channel of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// The bridge, for each kind, by what the backend can do.
+    #[default]
+    Auto,
+    /// The operator: this channel, for every kind.
+    Only(Channel),
+}
+
+impl Choice {
+    /// Every choice.
+    pub const ALL: [Self; 4] =
+        [Self::Auto, Self::Only(Channel::Native), Self::Only(Channel::Websocket), Self::Only(Channel::Json)];
+    /// The word for every choice, in the order of [`Self::ALL`].
+    pub const WORDS: [&'static str; 4] =
+        [Self::ALL[0].as_str(), Self::ALL[1].as_str(), Self::ALL[2].as_str(), Self::ALL[3].as_str()];
+
+    /// The word for this choice in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Only(channel) => channel.as_str(),
+        }
+    }
+
+    /// Whether `channel` may be used.
+    pub fn allows(self, channel: Channel) -> bool {
+        self == Self::Auto || self == Self::Only(channel)
+    }
+}
+
+/// A text that is not the word for a choice.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of: {}", Choice::WORDS.join(", "))]
+pub struct NotAChoice;
+
+impl FromStr for Choice {
+    type Err = NotAChoice;
+
+    fn from_str(text: &str) -> Result<Self, NotAChoice> {
+        Self::ALL.into_iter().find(|choice| choice.as_str() == text).ok_or(NotAChoice)
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_names_its_choice() {
+        for (choice, word) in Choice::ALL.into_iter().zip(Choice::WORDS) {
+            assert_eq!(word.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), word);
+        }
+        assert_eq!(
+            "sse".parse::<Choice>().unwrap_err().to_string(),
+            "not one of: auto, native, websocket, json"
+        );
     }
 }

@@ -54,6 +54,8 @@ pub enum Cause {
     Idle,
     /// The run took too long.
     Total,
+    /// The bridge was stopped.
+    Stopping,
 }
 
 /// Whose doing it is.
@@ -63,6 +65,8 @@ pub enum Source {
     Backend,
     /// The client's.
     Client,
+    /// Ours.
+    Bridge,
 }
 
 impl Cause {
@@ -79,6 +83,7 @@ impl Cause {
             Self::Unsupported => "unsupported",
             Self::Idle => "idle",
             Self::Total => "total",
+            Self::Stopping => "stopping",
         }
     }
 
@@ -86,6 +91,7 @@ impl Cause {
     pub const fn source(self) -> Source {
         match self {
             Self::KeyRefused => Source::Client,
+            Self::Stopping => Source::Bridge,
             _ => Source::Backend,
         }
     }
@@ -94,6 +100,7 @@ impl Cause {
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Idle | Self::Total => Outcome::TimedOut,
+            Self::Stopping => Outcome::Interrupted,
             _ => Outcome::Errored,
         }
     }
@@ -105,6 +112,7 @@ impl Source {
         match self {
             Self::Backend => "backend",
             Self::Client => "client",
+            Self::Bridge => "bridge",
         }
     }
 }

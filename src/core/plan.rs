@@ -3,24 +3,8 @@
 use std::fmt;
 
 use super::capabilities::{Capabilities, Socket};
-use super::channel::Channel;
+use super::channel::{Channel, Choice};
 use super::kind::{Command, Endpoint, FULL_UPDATE, Kind};
-
-/// The channels that may be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// The best one that the backend has for each kind.
-    #[default]
-    Auto,
-    /// This one, whatever else there is.
-    Only(Channel),
-}
-
-impl Choice {
-    fn allows(self, channel: Channel) -> bool {
-        self == Self::Auto || self == Self::Only(channel)
-    }
-}
 
 /// One connection to the backend, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -80,6 +80,8 @@ pub enum Event<'a> {
     Closed(Closed<'a>),
     /// A deadline has come.
     Tick,
+    /// The bridge is stopping.
+    Stopped,
 }
 
 /// How a connection ended.
@@ -178,6 +180,7 @@ impl Session {
             Event::Text(text) => self.text(now, text, out),
             Event::Closed(how) => self.closed(now, how, out),
             Event::Tick => self.tick(now, out),
+            Event::Stopped => self.lost(now, Cause::Stopping, "The bridge is stopping", out),
         }
     }
 

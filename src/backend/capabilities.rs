@@ -1,0 +1,276 @@
+//! Learning what a backend can do, without making it do anything.
+//!
+//! `HEAD` on a path that only knows `GET` answers 405, on one that is not there 404; neither starts a
+//! sync. `/version` says the release and whether the key is right, at the price of one attempt. A
+//! backend that wants a key is never asked without one: five refusals lock the address out.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Method, StatusCode, header};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout};
+
+use super::exchange::{Exchange, RequestError};
+use super::{Backend, Identity};
+use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLING};
+use crate::core::channel::{Channel, Choice};
+use crate::core::kind::{Endpoint, Kind};
+use crate::core::plan::needed_streams;
+use crate::core::refusal::{Answer, Refusal};
+use crate::core::release::Release;
+
+/// The first release whose `/ws` an execution policy may refuse.
+const FIRST_WITH_POLICY: Release = Release::new(0, 0, 23).post(1);
+/// The largest answer to a question that is read, in bytes.
+const ANSWER: usize = 64 * 1024;
+
+/// What is known of a backend, and since when.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    known: Mutex<Option<Known>>,
+    /// One question after the other: a second client waits for the answers that the first is getting.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    since: Instant,
+    version_asked: bool,
+    policy_asked: bool,
+    capabilities: Capabilities,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            version_asked: false,
+            policy_asked: false,
+            capabilities: Capabilities::default(),
+        }
+    }
+}
+
+impl Knowledge {
+    /// Forgets everything, because it proved wrong or may have changed.
+    pub fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn recall(&self, for_how_long: Duration) -> Known {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.filter(|known| known.since.elapsed() < for_how_long).unwrap_or_default()
+    }
+
+    fn keep(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+}
+
+/// Why something could not be learned.
+enum Trouble {
+    /// The backend cannot be reached, or does not answer.
+    Unreachable(String),
+    /// It refused.
+    Refused(Refusal),
+}
+
+impl Backend {
+    /// What must be known to plan a run of `endpoint`.
+    ///
+    /// # Errors
+    ///
+    /// The answer that the client should get instead: the backend is unreachable, or refused the key.
+    pub async fn capabilities(
+        &self,
+        endpoint: Endpoint,
+        choice: Choice,
+        identity: &Identity,
+        retry_after: u64,
+    ) -> Result<Capabilities, Refusal> {
+        let _turn = self.knowledge.asking.lock().await;
+        let mut known = self.knowledge.recall(self.limits().capabilities);
+        match self.learn(&mut known, endpoint, choice, identity).await {
+            Ok(()) => {
+                let capabilities = known.capabilities.clone();
+                if known.version_asked {
+                    self.knowledge.keep(known);
+                }
+                Ok(capabilities)
+            }
+            Err(Trouble::Refused(refusal)) => Err(refusal),
+            Err(Trouble::Unreachable(why)) => {
+                self.knowledge.forget();
+                Err(Refusal::unreachable(&why, retry_after))
+            }
+        }
+    }
+
+    /// Everything that the backend can do, for a client that must be told what it has instead.
+    pub async fn all_capabilities(&self, identity: &Identity) -> Option<Capabilities> {
+        let _turn = self.knowledge.asking.lock().await;
+        let mut known = self.knowledge.recall(self.limits().capabilities);
+        for kind in Kind::all().map(Endpoint::of) {
+            self.learn_stream(&mut known, kind, identity).await.ok()?;
+        }
+        let capabilities = known.capabilities.clone();
+        self.knowledge.keep(known);
+        Some(capabilities)
+    }
+
+    async fn learn(
+        &self,
+        known: &mut Known,
+        endpoint: Endpoint,
+        choice: Choice,
+        identity: &Identity,
+    ) -> Result<(), Trouble> {
+        if identity.key.is_none() && !known.version_asked {
+            // Nothing but this may be asked without a key.
+            let health = self.ask(Method::GET, "/health", &Identity::default()).await?;
+            if health.status != StatusCode::NOT_FOUND {
+                // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
+                known.capabilities.learn_stream(endpoint, true);
+                return Ok(());
+            }
+        }
+        if !known.version_asked {
+            self.learn_version(known, identity).await?;
+            known.version_asked = true;
+        }
+        loop {
+            let needed = needed_streams(endpoint, &known.capabilities, choice);
+            if needed.is_empty() {
+                break;
+            }
+            for endpoint in needed {
+                self.learn_stream(known, endpoint, identity).await?;
+            }
+        }
+        let native = known.capabilities.stream(endpoint) == Some(true) && choice == Choice::Auto;
+        let may_use_socket = !native && matches!(choice, Choice::Auto | Choice::Only(Channel::Websocket));
+        let has_policy = known.capabilities.release.is_none_or(|release| release >= FIRST_WITH_POLICY);
+        if may_use_socket && has_policy && !known.policy_asked {
+            self.learn_policy(known, identity).await?;
+            known.policy_asked = true;
+        }
+        Ok(())
+    }
+
+    async fn learn_version(&self, known: &mut Known, identity: &Identity) -> Result<(), Trouble> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Version {
+            version: String,
+            capabilities: Advertised,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Advertised {
+            ws_run_id: u64,
+        }
+
+        let mut exchange = self.ask(Method::GET, "/version", identity).await?;
+        match exchange.status {
+            StatusCode::OK => {
+                let body = self.answer(&mut exchange).await?;
+                let version: Version = serde_json::from_slice(&body).unwrap_or_default();
+                known.capabilities.release = version.version.parse().ok();
+                known.capabilities.correlates = version.capabilities.ws_run_id == 1;
+                Ok(())
+            }
+            StatusCode::NOT_FOUND => {
+                for kind in TELLING {
+                    self.learn_stream(known, Endpoint::of(kind), identity).await?;
+                }
+                let betrayed = known.capabilities.betrayed_release();
+                known.capabilities.release = betrayed.filter(|release| *release < FIRST_WITH_VERSION);
+                Ok(())
+            }
+            status if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE => {
+                let body = self.answer(&mut exchange).await?;
+                Err(Trouble::Refused(Refusal::of_answer(Answer {
+                    status: status.as_u16(),
+                    retry_after: exchange.retry_after(),
+                    body: &body,
+                })))
+            }
+            // It does not know its version, and may still know how to sync.
+            _ => Ok(()),
+        }
+    }
+
+    async fn learn_stream(
+        &self,
+        known: &mut Known,
+        endpoint: Endpoint,
+        identity: &Identity,
+    ) -> Result<(), Trouble> {
+        if known.capabilities.stream(endpoint).is_some() {
+            return Ok(());
+        }
+        let exchange = self.ask(Method::HEAD, &endpoint.stream_path(), identity).await?;
+        let there = match exchange.status {
+            StatusCode::NOT_FOUND => false,
+            StatusCode::METHOD_NOT_ALLOWED => allows_get(&exchange),
+            StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Trouble::Refused(Refusal::of_answer(Answer {
+                    status: exchange.status.as_u16(),
+                    retry_after: exchange.retry_after(),
+                    body: b"",
+                })));
+            }
+            // Something is there. What it is, the run itself will say.
+            _ => true,
+        };
+        known.capabilities.learn_stream(endpoint, there);
+        Ok(())
+    }
+
+    async fn learn_policy(&self, known: &mut Known, identity: &Identity) -> Result<(), Trouble> {
+        #[derive(Deserialize)]
+        struct Policy {
+            mode: String,
+        }
+
+        let mut exchange = self.ask(Method::GET, "/execution-policy", identity).await?;
+        if exchange.status == StatusCode::OK {
+            let body = self.answer(&mut exchange).await?;
+            if serde_json::from_slice::<Policy>(&body).is_ok_and(|policy| policy.mode == "rpc_only") {
+                known.capabilities.socket = Socket::Denied;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, method: Method, path: &str, identity: &Identity) -> Result<Exchange, Trouble> {
+        match timeout(self.limits().probe, self.send(method, path, identity)).await {
+            Ok(Ok(exchange)) => Ok(exchange),
+            Ok(Err(RequestError::Connect(error))) => Err(Trouble::Unreachable(error.to_string())),
+            Ok(Err(error)) => Err(Trouble::Unreachable(format!("{self}{path}: {error}"))),
+            Err(_) => Err(Trouble::Unreachable(self.overdue(path))),
+        }
+    }
+
+    async fn answer(&self, exchange: &mut Exchange) -> Result<bytes::Bytes, Trouble> {
+        match timeout(self.limits().probe, exchange.body(ANSWER)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) => Err(Trouble::Unreachable(format!("{self}: {error}"))),
+            Err(_) => Err(Trouble::Unreachable(self.overdue(""))),
+        }
+    }
+
+    fn overdue(&self, path: &str) -> String {
+        let limit = humantime::format_duration(self.limits().probe);
+        format!("{self}{path} did not answer within {limit} (limits.probe)")
+    }
+}
+
+fn allows_get(exchange: &Exchange) -> bool {
+    exchange
+        .headers
+        .get(header::ALLOW)
+        .and_then(|value| value.to_str().ok())
+        .is_none_or(|methods| methods.split(',').any(|method| method.trim().eq_ignore_ascii_case("GET")))
+}

@@ -1,0 +1,133 @@
+//! One request and its answer, on a connection of its own.
+
+use std::convert::Infallible;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+
+use super::{Backend, ConnectError, Identity};
+
+/// The response head of a backend, and the connection that its body comes from. Dropping it closes
+/// the connection.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    /// The task that moves bytes; it ends with the exchange.
+    _connection: JoinSet<()>,
+}
+
+/// Why there is no response head.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The backend could not be reached. Nothing was sent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke before an answer came.
+    #[error("the connection broke before the backend answered ({0})")]
+    Broken(#[from] hyper::Error),
+    /// The request cannot be written as HTTP.
+    #[error("not a request that HTTP can carry ({0})")]
+    Request(#[from] http::Error),
+}
+
+impl Backend {
+    /// Sends a request without a body and waits for the response head.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Connect`] if nothing was sent; the others if something may have been.
+    pub async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        identity: &Identity,
+    ) -> Result<Exchange, RequestError> {
+        let request = self.request(method, target, identity)?.map(|()| empty());
+        let stream = self.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            // What ends the connection also ends the body, which is where it is noticed.
+            let _ = connection.with_upgrades().await;
+        });
+        let response = sender.send_request(request).await?;
+        let (head, body) = response.into_parts();
+        Ok(Exchange { status: head.status, headers: head.headers, body, _connection: tasks })
+    }
+}
+
+fn empty() -> BoxBody<Bytes, Infallible> {
+    Empty::new().boxed()
+}
+
+impl Exchange {
+    /// Whether this is the beginning of a stream of events.
+    pub fn is_event_stream(&self) -> bool {
+        let is = |name, prefix: &str| {
+            self.headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+                value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            })
+        };
+        let encoded =
+            self.headers.contains_key(header::CONTENT_ENCODING) && !is(header::CONTENT_ENCODING, "identity");
+        self.status == StatusCode::OK && is(header::CONTENT_TYPE, "text/event-stream") && !encoded
+    }
+
+    /// The next piece of the body; `None` at its clean end.
+    ///
+    /// # Errors
+    ///
+    /// If the body ends in any other way.
+    pub async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// The body, up to `limit` bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// If the body does not come to a clean end before the limit.
+    pub async fn body(&mut self, limit: usize) -> Result<Bytes, hyper::Error> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece?;
+            let room = limit - whole.len();
+            whole.extend_from_slice(&piece[..piece.len().min(room)]);
+            if whole.len() == limit {
+                break;
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// The backend's `Retry-After`.
+    pub fn retry_after(&self) -> Option<&str> {
+        self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
+    }
+
+    pub(super) fn into_response(self) -> (hyper::Response<Incoming>, JoinSet<()>) {
+        let mut response = hyper::Response::new(self.body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        (response, self._connection)
+    }
+}

@@ -1,0 +1,82 @@
+//! The backend's `/ws`.
+//!
+//! The opening handshake is an HTTP request like any other, so that a backend which refuses it can say
+//! why in a body of any length.
+
+use http::{HeaderValue, Method, StatusCode, header};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::exchange::RequestError;
+use super::{Backend, Exchange, Identity};
+
+/// tungstenite reads 128 KiB at a time by default, and keeps a buffer of that size for every socket.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// An open socket. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its frames.
+    pub frames: WebSocketStream<TokioIo<Upgraded>>,
+    _connection: JoinSet<()>,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No answer came.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The backend answered with something else.
+    #[error("the backend answered with status {}", .0.status)]
+    Answered(Box<Exchange>),
+    /// The backend switched protocols, but not to what it was asked for.
+    #[error("the backend's handshake is not that of a WebSocket ({0})")]
+    Handshake(&'static str),
+    /// The connection broke while it was switching.
+    #[error("the connection broke in the handshake ({0})")]
+    Broken(#[from] hyper::Error),
+}
+
+/// Opens the socket at `target` (path and query).
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub async fn open(backend: &Backend, target: &str, identity: &Identity) -> Result<Opened, OpenError> {
+    let key = generate_key();
+    let mut identity = identity.clone();
+    for (name, value) in [
+        (header::CONNECTION, "Upgrade"),
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_VERSION, "13"),
+        (header::SEC_WEBSOCKET_KEY, key.as_str()),
+    ] {
+        identity.passed_on.insert(
+            name,
+            HeaderValue::from_str(value).map_err(http::Error::from).map_err(RequestError::from)?,
+        );
+    }
+    let exchange = backend.send(Method::GET, target, &identity).await?;
+    if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(OpenError::Answered(Box::new(exchange)));
+    }
+    let expected = derive_accept_key(key.as_bytes());
+    if exchange.headers.get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value != expected.as_str()) {
+        return Err(OpenError::Handshake("its Sec-WebSocket-Accept is not the one that belongs to our key"));
+    }
+    let (response, connection) = exchange.into_response();
+    let upgraded = hyper::upgrade::on(response).await?;
+    let limit = backend.limits().body;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    let frames = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+    Ok(Opened { frames, _connection: connection })
+}

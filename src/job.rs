@@ -1,0 +1,8 @@
+//! A job: one sync on one backend, from request to outcome.
+
+mod connection;
+mod log;
+mod runner;
+
+pub use log::{Cursor, Log};
+pub use runner::{Gate, Job, Started, Work, start};

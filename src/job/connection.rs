@@ -1,0 +1,182 @@
+//! The connection of a leg, as a source of events for its session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, SinkExt, StreamExt};
+use http::Method;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
+
+use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError};
+use crate::core::channel::Channel;
+use crate::core::plan::Leg;
+
+/// What a connection, or time, does next.
+#[derive(Debug)]
+pub(super) enum Arrived {
+    /// A deadline has come.
+    Tick,
+    /// The bridge is stopping.
+    Stop,
+    /// The stream begins, or the socket is open.
+    Opened,
+    /// An answer that is neither.
+    Answered { status: u16, retry_after: Option<String>, body: Bytes },
+    /// Nobody is there; nothing was sent.
+    Unreachable(String),
+    /// A piece of the stream.
+    Bytes(Bytes),
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// It is over in good order.
+    Cleanly,
+    /// It broke.
+    Broken(String),
+    /// It is over with a close frame.
+    Close { code: u16, reason: String },
+}
+
+/// The connection of a leg.
+pub(super) enum Connection {
+    /// None: between two legs, or after the last.
+    None,
+    /// On its way.
+    Opening(BoxFuture<'static, Opening>),
+    /// A stream.
+    Stream(Box<Exchange>),
+    /// A socket.
+    Socket(Box<backend::Opened>),
+}
+
+/// What opening came to.
+pub(super) enum Opening {
+    Stream(Box<Exchange>),
+    Socket(Box<backend::Opened>),
+    Failed(Arrived),
+}
+
+/// The code that stands for a socket that was closed without one (RFC 6455, section 7.1.5).
+const NO_CODE: u16 = 1005;
+
+impl Connection {
+    /// Begins to open the connection for `leg`, with the client's query.
+    pub(super) fn open(backend: Arc<Backend>, leg: &Leg, query: &str, identity: Identity) -> Self {
+        let path = leg.path();
+        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        Self::Opening(match leg.channel {
+            Channel::Native => async move { stream(&backend, &target, &identity).await }.boxed(),
+            Channel::Json => async move { answer(&backend, &target, &identity).await }.boxed(),
+            Channel::Websocket => async move { socket(&backend, &target, &identity).await }.boxed(),
+        })
+    }
+
+    /// Waits for what comes next. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Arrived {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Opening(opening) => match opening.await {
+                Opening::Stream(exchange) => {
+                    *self = Self::Stream(exchange);
+                    Arrived::Opened
+                }
+                Opening::Socket(socket) => {
+                    *self = Self::Socket(socket);
+                    Arrived::Opened
+                }
+                Opening::Failed(arrived) => {
+                    *self = Self::None;
+                    arrived
+                }
+            },
+            Self::Stream(exchange) => match exchange.next().await {
+                Some(Ok(bytes)) => Arrived::Bytes(bytes),
+                Some(Err(error)) => self.over(Arrived::Broken(reason(&error))),
+                None => self.over(Arrived::Cleanly),
+            },
+            Self::Socket(socket) => loop {
+                // Pings are answered by the library whenever it is read, and it is read always.
+                match socket.frames.next().await {
+                    Some(Ok(Message::Text(text))) => return Arrived::Text(text),
+                    Some(Ok(Message::Close(frame))) => {
+                        let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
+                            (frame.code.into(), frame.reason.to_string())
+                        });
+                        return self.over(Arrived::Close { code, reason });
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(SocketError::ConnectionClosed)) | None => return self.over(Arrived::Cleanly),
+                    Some(Err(error)) => {
+                        let reason = error.to_string();
+                        return self.over(Arrived::Broken(reason));
+                    }
+                }
+            },
+        }
+    }
+
+    fn over(&mut self, arrived: Arrived) -> Arrived {
+        *self = Self::None;
+        arrived
+    }
+
+    /// Sends text frames.
+    pub(super) async fn send(&mut self, texts: Vec<String>) -> Result<(), String> {
+        let Self::Socket(socket) = self else { return Ok(()) };
+        for text in texts {
+            socket.frames.feed(Message::text(text)).await.map_err(|error| error.to_string())?;
+        }
+        socket.frames.flush().await.map_err(|error| error.to_string())
+    }
+}
+
+async fn stream(backend: &Backend, target: &str, identity: &Identity) -> Opening {
+    match backend.send(Method::GET, target, identity).await {
+        Ok(exchange) if exchange.is_event_stream() => Opening::Stream(Box::new(exchange)),
+        Ok(exchange) => Opening::Failed(whole(backend, exchange).await),
+        Err(error) => Opening::Failed(failed(error)),
+    }
+}
+
+async fn answer(backend: &Backend, target: &str, identity: &Identity) -> Opening {
+    Opening::Failed(match backend.send(Method::GET, target, identity).await {
+        Ok(exchange) => whole(backend, exchange).await,
+        Err(error) => failed(error),
+    })
+}
+
+async fn socket(backend: &Backend, target: &str, identity: &Identity) -> Opening {
+    match backend::open(backend, target, identity).await {
+        Ok(opened) => Opening::Socket(Box::new(opened)),
+        Err(OpenError::Answered(exchange)) => Opening::Failed(whole(backend, *exchange).await),
+        Err(OpenError::Request(error)) => Opening::Failed(failed(error)),
+        Err(error) => Opening::Failed(Arrived::Broken(error.to_string())),
+    }
+}
+
+async fn whole(backend: &Backend, mut exchange: Exchange) -> Arrived {
+    match exchange.body(backend.limits().body).await {
+        Ok(body) => Arrived::Answered {
+            status: exchange.status.as_u16(),
+            retry_after: exchange.retry_after().map(str::to_owned),
+            body,
+        },
+        Err(error) => Arrived::Broken(reason(&error)),
+    }
+}
+
+fn failed(error: RequestError) -> Arrived {
+    match error {
+        RequestError::Connect(error) => Arrived::Unreachable(error.to_string()),
+        error => Arrived::Broken(error.to_string()),
+    }
+}
+
+/// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself.
+fn reason(error: &hyper::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
