@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod exchange;
+mod forward;
 mod socket;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::core::credential::ApiKey;
 
 pub use capabilities::Knowledge;
 pub use exchange::{Exchange, RequestError};
+pub use forward::{ForwardError, Passed};
 pub use socket::{OpenError, Opened, open};
 
 /// The header that carries the key since 0.0.7.
@@ -34,6 +36,8 @@ pub struct Limits {
     pub connect: Duration,
     /// For the answer to one question about what it can do.
     pub probe: Duration,
+    /// For the head of an answer that is passed on.
+    pub response_head: Duration,
     /// How long an answer to such a question is believed.
     pub capabilities: Duration,
     /// The largest body that is not a stream, in bytes.
@@ -88,6 +92,7 @@ impl Backend {
             limits: Limits {
                 connect: limits.connect,
                 probe: limits.probe,
+                response_head: limits.response_head,
                 capabilities: limits.capabilities,
                 body: limits.event_bytes,
             },

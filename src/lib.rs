@@ -1,7 +1,30 @@
 //! A compatibility proxy that stands in front of ProxBox backends of any age.
+//!
+//! ProxBox copies a Proxmox inventory into NetBox. Its backend has told of its progress in many ways:
+//! over a WebSocket, in server-sent events of changing vocabularies, or not at all. The bridge drives a
+//! backend in whatever way its age allows, and gives readers one stream of `step`, `error` and
+//! `complete` events that none of them trips over.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`core`] | everything that decides: parsers, dialects, the normaliser, sessions |
+//! | [`config`] | file, environment and flags, one validated configuration |
+//! | [`backend`] | connections to a backend, and what it can do |
+//! | [`job`] | one sync, from request to outcome, and its log |
+//! | [`handler`] | what is served: streams, everything else, the admin listener |
+//! | [`server`] | listeners and connections |
+//! | [`respond`] | the one table from what happened to HTTP answers |
+//! | [`telemetry`] | what is logged |
+//! | [`cli`] | the subcommands |
+//!
+//! Dependencies point one way: `cli → server → handler → job → backend → core`.
 
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod core;
+pub mod handler;
 pub mod job;
+pub mod respond;
+pub mod server;
 pub mod telemetry;

@@ -1,13 +1,12 @@
 //! One request and its answer, on a connection of its own.
 
-use std::convert::Infallible;
-
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, header};
-use http_body_util::combinators::BoxBody;
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
@@ -22,8 +21,10 @@ pub struct Exchange {
     /// The headers.
     pub headers: HeaderMap,
     body: Incoming,
+    /// Where hyper keeps the way to an upgraded connection.
+    extensions: Extensions,
     /// The task that moves bytes; it ends with the exchange.
-    _connection: JoinSet<()>,
+    connection: JoinSet<()>,
 }
 
 /// Why there is no response head.
@@ -52,7 +53,29 @@ impl Backend {
         target: &str,
         identity: &Identity,
     ) -> Result<Exchange, RequestError> {
-        let request = self.request(method, target, identity)?.map(|()| empty());
+        let request = self.request(method, target, identity)?.map(|()| Empty::<Bytes>::new());
+        let (response, connection) = self.dispatch(request).await?;
+        let (head, body) = response.into_parts();
+        Ok(Exchange {
+            status: head.status,
+            headers: head.headers,
+            body,
+            extensions: head.extensions,
+            connection,
+        })
+    }
+
+    /// Sends `request` on a new connection and waits for the response head. The task moves the bytes of
+    /// the connection; without it, the connection is closed.
+    pub(super) async fn dispatch<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<(Response<Incoming>, JoinSet<()>), RequestError>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut tasks = JoinSet::new();
@@ -61,13 +84,8 @@ impl Backend {
             let _ = connection.with_upgrades().await;
         });
         let response = sender.send_request(request).await?;
-        let (head, body) = response.into_parts();
-        Ok(Exchange { status: head.status, headers: head.headers, body, _connection: tasks })
+        Ok((response, tasks))
     }
-}
-
-fn empty() -> BoxBody<Bytes, Infallible> {
-    Empty::new().boxed()
 }
 
 impl Exchange {
@@ -124,10 +142,10 @@ impl Exchange {
         self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
     }
 
-    pub(super) fn into_response(self) -> (hyper::Response<Incoming>, JoinSet<()>) {
-        let mut response = hyper::Response::new(self.body);
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        (response, self._connection)
+    /// The connection itself, once the backend has switched protocols.
+    pub(super) async fn upgraded(self) -> Result<(Upgraded, JoinSet<()>), hyper::Error> {
+        let mut response = Response::new(self.body);
+        *response.extensions_mut() = self.extensions;
+        Ok((hyper::upgrade::on(response).await?, self.connection))
     }
 }

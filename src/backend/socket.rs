@@ -70,8 +70,7 @@ pub async fn open(backend: &Backend, target: &str, identity: &Identity) -> Resul
     if exchange.headers.get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value != expected.as_str()) {
         return Err(OpenError::Handshake("its Sec-WebSocket-Accept is not the one that belongs to our key"));
     }
-    let (response, connection) = exchange.into_response();
-    let upgraded = hyper::upgrade::on(response).await?;
+    let (upgraded, connection) = exchange.upgraded().await?;
     let limit = backend.limits().body;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)

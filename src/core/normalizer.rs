@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::detail::{SENTENCE, joined};
@@ -85,6 +86,17 @@ impl Normalizer {
             unreadable: 0,
             leg: Leg::default(),
         }
+    }
+
+    /// The whole stream of a run of `kind` that an operator wants to end well although the backend cannot
+    /// do it.
+    pub fn skipped(kind: Kind) -> Vec<Bytes> {
+        let mut normalizer = Self::new(kind, Options::default());
+        let mut frames = Vec::new();
+        normalizer.start(&mut frames);
+        normalizer.skip(kind, &mut frames);
+        normalizer.finish(None, &mut frames);
+        frames.into_iter().map(|frame| frame.bytes).collect()
     }
 
     /// Begins the stream.
@@ -299,6 +311,7 @@ impl Normalizer {
         let title = capitalized(self.kind.row().title);
         let counts = self.tally.counts();
         let mut message = match &failure {
+            None if self.skipped.contains(&self.kind) => format!("{title} sync skipped."),
             None => format!("{title} sync completed."),
             Some(Failure { error, .. }) => format!("{title} sync failed: {}", sentence(error)),
         };

@@ -1,3 +1,5 @@
+//! What one frame costs.
+
 fn main() {
     divan::main();
 }

@@ -1,0 +1,67 @@
+//! The subcommands of `proxbox-bridge`.
+
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// A compatibility proxy that stands in front of ProxBox backends of any age.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 not a command line that we understand, 78 bad \
+                          configuration.\nPROXBOX_BRIDGE_LOG filters the log (info, debug, warn, …).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand in front of a backend.
+    Serve(serve::Args),
+}
+
+/// `EX_USAGE` of `sysexits.h`.
+pub const USAGE: u8 = 64;
+/// `EX_CONFIG` of `sysexits.h`.
+pub const CONFIG: u8 = 78;
+
+impl Cli {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ends it before it is done.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(args) => serve::run(args).await,
+        }
+    }
+}
+
+/// The exit code for an error of [`Cli::run`].
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<config::Error>() { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
+}
+
+/// Done when the process is asked to end: SIGTERM, or Ctrl-C.
+///
+/// # Errors
+///
+/// If the system does not let us listen for signals.
+pub fn termination() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

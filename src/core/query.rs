@@ -1,0 +1,118 @@
+//! The client's query: what is for the bridge, and what is for the backend.
+//!
+//! Parameters of the bridge begin with `bridge.` and never reach the backend. Every other byte does, in
+//! its order: `proxmox_endpoint_ids` is the scope of a sync, and a sync that loses it writes everything.
+
+use std::fmt;
+
+/// A query, taken apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// What the backend gets.
+    pub backend: String,
+    /// What the bridge was asked for.
+    pub bridge: Parameters,
+}
+
+/// The bridge's own parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// `bridge.ids=1`: every frame has an `id:`.
+    pub ids: bool,
+    /// `bridge.events=all`: the backend's own event types are passed on.
+    pub all_events: bool,
+    /// `bridge.payload=1`: steps keep the backend's own account of their object.
+    pub payloads: bool,
+}
+
+/// A parameter of the bridge that it does not know, or a value that it cannot take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadParameter {
+    name: String,
+    value: String,
+}
+
+impl fmt::Display for BadParameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}={} is no parameter of this bridge. It knows bridge.ids=1, bridge.events=all and bridge.payload=1.",
+            self.name, self.value
+        )
+    }
+}
+
+impl std::error::Error for BadParameter {}
+
+impl Query {
+    /// Takes the query `text` apart.
+    ///
+    /// # Errors
+    ///
+    /// [`BadParameter`] for a parameter that begins with `bridge.` and is none of ours: passing it on or
+    /// leaving it out would both do something else than the client meant.
+    pub fn parse(text: &str) -> Result<Self, BadParameter> {
+        let mut query = Self::default();
+        let mut kept: Vec<&str> = Vec::new();
+        for part in text.split('&') {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            match our_word(name) {
+                Some(word) => query
+                    .bridge
+                    .set(word, value)
+                    .map_err(|Unknown| BadParameter { name: name.to_owned(), value: value.to_owned() })?,
+                None => kept.push(part),
+            }
+        }
+        query.backend = kept.join("&");
+        Ok(query)
+    }
+}
+
+/// The word behind `bridge.`, whose dot may be written as `%2E`.
+fn our_word(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix("bridge")?;
+    rest.strip_prefix('.').or_else(|| rest.strip_prefix("%2E")).or_else(|| rest.strip_prefix("%2e"))
+}
+
+struct Unknown;
+
+impl Parameters {
+    fn set(&mut self, word: &str, value: &str) -> Result<(), Unknown> {
+        let flag = match value {
+            "1" | "true" => Some(true),
+            "0" | "false" => Some(false),
+            _ => None,
+        };
+        match (word, flag) {
+            ("ids", Some(flag)) => self.ids = flag,
+            ("payload", Some(flag)) => self.payloads = flag,
+            ("events", None) if value == "all" => self.all_events = true,
+            _ => return Err(Unknown),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_the_backend_is_kept_byte_for_byte() {
+        let text = "proxmox_endpoint_ids=1,2&&x=%20+&bridge.ids=1&a=b=c&bridge%2Eevents=all&empty=&x";
+        let query = Query::parse(text).unwrap();
+        assert_eq!(query.backend, "proxmox_endpoint_ids=1,2&&x=%20+&a=b=c&empty=&x");
+        assert_eq!(query.bridge, Parameters { ids: true, all_events: true, payloads: false });
+        assert_eq!(Query::parse("").unwrap(), Query::default());
+        assert_eq!(Query::parse("bridged=1&bridge=2").unwrap().backend, "bridged=1&bridge=2");
+    }
+
+    #[test]
+    fn a_parameter_of_ours_that_is_none_is_refused_by_name() {
+        for text in ["bridge.id=1", "bridge.ids=yes", "bridge.events=some", "bridge.", "a=b&bridge.payload"] {
+            let refused = Query::parse(text).unwrap_err().to_string();
+            assert!(refused.contains("bridge.events=all"), "{refused}");
+        }
+    }
+}

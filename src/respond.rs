@@ -1,0 +1,81 @@
+//! From what happened to HTTP answers: status, headers and body, in one place.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+
+use crate::core::refusal::{self, Refusal};
+
+/// The body of every answer.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Whatever ends a body that is passed on.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The head of a stream (R2, R14), with `body` behind it.
+pub fn stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+/// A refusal (R15).
+pub fn refused(refusal: &Refusal) -> Response<Body> {
+    let body = match &refusal.body {
+        refusal::Body::Ours { message, detail } => object(message, detail),
+        refusal::Body::Theirs(body) => Bytes::copy_from_slice(body),
+    };
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = json(status, body);
+    if let Some(value) = refusal.retry_after.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+        response.headers_mut().insert(RETRY_AFTER, value);
+    }
+    response
+}
+
+/// An answer in our own words: a JSON object with `message` and `detail`.
+pub fn said(status: StatusCode, message: &str, detail: &str) -> Response<Body> {
+    json(status, object(message, detail))
+}
+
+/// The answer to a method that a path does not know.
+pub fn only(methods: &'static str) -> Response<Body> {
+    let detail = format!("This path knows {methods}.");
+    let mut response = said(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.", &detail);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// `value` as JSON.
+pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that is known.
+pub fn whole(body: Bytes) -> Body {
+    if body.is_empty() {
+        Empty::new().map_err(never).boxed_unsync()
+    } else {
+        Full::new(body).map_err(never).boxed_unsync()
+    }
+}
+
+fn never(never: Infallible) -> BoxError {
+    match never {}
+}
+
+fn object(message: &str, detail: &str) -> Bytes {
+    serde_json::json!({ "message": message, "detail": detail }).to_string().into()
+}
