@@ -108,17 +108,22 @@ impl Session {
         let command = socket.command;
         // A backend that greets without having been given a key is one that takes none.
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_4);
-        match dialect::hear(text, self.setup.options.payloads) {
-            Heard::Greeting => {
-                if matches!(stage, Stage::Waiting { .. }) {
-                    self.accept(out);
-                    out.send.extend(dialect.command_frames(command, &self.setup.run_id));
-                    if let Some(socket) = self.socket() {
-                        socket.stage = Stage::Running;
-                    }
+        let heard = dialect::hear(text, self.setup.options.payloads);
+        if let Stage::Waiting { .. } = stage {
+            // Nothing that comes before the greeting belongs to our command.
+            if matches!(heard, Heard::Greeting) {
+                self.accept(out);
+                out.send.extend(dialect.command_frames(command, &self.setup.run_id));
+                if let Some(socket) = self.socket() {
+                    socket.stage = Stage::Running;
                 }
+            } else {
+                self.normalizer.unreadable();
             }
-            Heard::Chatter => {}
+            return;
+        }
+        match heard {
+            Heard::Greeting | Heard::Chatter => {}
             Heard::Invalid { command: echoed } => match dialect.invalid(command, echoed.as_deref()) {
                 Invalid::Barrier if stage == Stage::Running => self.returned(dialect, now, out),
                 Invalid::Command => {

@@ -1,0 +1,206 @@
+//! Whatever a backend does, and however its bytes are cut, the contract holds.
+
+mod support;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::dialect::{BARRIER, Dialect};
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::refusal::Answer;
+use proxbox_bridge::core::session::{Closed, Event};
+use support::drive::{Drive, setup};
+use support::stream;
+
+/// Something that a backend does, or time.
+#[derive(Clone, Debug)]
+enum Move {
+    Opened,
+    Answered(u16, Vec<u8>),
+    Unreachable,
+    Bytes(Vec<u8>),
+    Text(String),
+    Cleanly,
+    Broken,
+    Close(u16, String),
+    Wait(u64),
+    Stopped,
+}
+
+/// What backends say, and what they never should.
+fn words() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("Connected!".to_owned()),
+        Just("Received message: Sync Nodes".to_owned()),
+        Just(format!("Invalid command: {BARRIER}")),
+        Just("Invalid sync command".to_owned()),
+        Just("Invalid command: Sync Nodes".to_owned()),
+        Just(r#"{"object":"device","end":true}"#.to_owned()),
+        Just(r#"{"object":"virtual_machine","end":true}"#.to_owned()),
+        Just(
+            r#"{"object":"full-update","end":true,"status":"completed","stages":{"devices":"completed"}}"#
+                .to_owned()
+        ),
+        Just(r#"{"object":"device","type":"create","data":{"completed":false,"rowid":"pve1"}}"#.to_owned()),
+        Just(r#"{"object":"device","type":"create","data":{"completed":true,"rowid":"pve1"}}"#.to_owned()),
+        Just(r#"{"object":"device","data":{"error":"<b>no</b>","rowid":"pve1"}}"#.to_owned()),
+        Just(r#"{"event":"error_detail","phase":"devices","message":"failed"}"#.to_owned()),
+        ".{0,80}",
+    ]
+}
+
+fn events() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        Just("step"),
+        Just("complete"),
+        Just("error"),
+        Just("item_progress"),
+        Just("discovery"),
+        Just("phase_summary"),
+        Just("error_detail"),
+        Just("bootstrap_done"),
+        Just("new_thing"),
+        Just("")
+    ];
+    let data = prop_oneof![
+        Just(r#"{"step":"devices","status":"started","message":"Starting devices synchronization."}"#.to_owned()),
+        Just(r#"{"step":"device","status":"progress","message":"m","rowid":"pve1"}"#.to_owned()),
+        Just(r#"{"step":"device","status":"failed","message":"m","rowid":"pve1"}"#.to_owned()),
+        Just(r#"{"step":"sync","status":"progress","payload":{"step":"storage","status":"synced","result":{"name":"a/b"}}}"#.to_owned()),
+        Just(r#"{"ok":true,"message":"done","result":{"count":3}}"#.to_owned()),
+        Just(r#"{"ok":false,"message":"not done","errors":[{"detail":{"a":"b"}}]}"#.to_owned()),
+        Just(r#"{"ok":null}"#.to_owned()),
+        Just(r#"{"ok":"true","errors":"x","result":"y"}"#.to_owned()),
+        Just(r#"{"phase":"devices","item":{"name":"pve1"},"status":"failed","error":"e"}"#.to_owned()),
+        Just(r#"{"phase":"devices","result":{"failed":12,"total":12},"message":"12 failed"}"#.to_owned()),
+        Just(r#"{"phase":"devices","count":12,"message":"Discovered 12"}"#.to_owned()),
+        Just("[]".to_owned()),
+        "[ -~]{0,60}",
+        ".{0,60}",
+    ];
+    let end = prop_oneof![Just("\n"), Just("\r\n"), Just("\r")];
+    (name, data, end).prop_map(|(name, data, end)| {
+        let data = data.replace(['\r', '\n'], " ");
+        format!("event: {name}{end}data: {data}{end}{end}")
+    })
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        6 => Just(Move::Opened),
+        10 => events().prop_map(|text| Move::Bytes(text.into_bytes())),
+        2 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Move::Bytes),
+        10 => words().prop_map(Move::Text),
+        1 => (100u16..600, prop_oneof![Just(b"null".to_vec()), Just(b"[]".to_vec()), Just(b"<html>".to_vec())])
+            .prop_map(|(status, body)| Move::Answered(status, body)),
+        1 => Just(Move::Unreachable),
+        1 => Just(Move::Cleanly),
+        1 => Just(Move::Broken),
+        1 => (1000u16..5000, ".{0,40}").prop_map(|(code, reason)| Move::Close(code, reason)),
+        2 => (0u64..4000).prop_map(Move::Wait),
+        1 => Just(Move::Stopped),
+    ]
+}
+
+fn make(drive: &mut Drive, made: &Move) {
+    match made {
+        Move::Opened => drive.event(Event::Opened),
+        Move::Answered(status, body) => {
+            drive.event(Event::Answered(Answer { status: *status, retry_after: Some("7"), body }))
+        }
+        Move::Unreachable => drive.event(Event::Unreachable("nobody is there")),
+        Move::Bytes(bytes) => drive.event(Event::Bytes(bytes)),
+        Move::Text(text) => drive.event(Event::Text(text)),
+        Move::Cleanly => drive.event(Event::Closed(Closed::Cleanly)),
+        Move::Broken => drive.event(Event::Closed(Closed::Broken("reset"))),
+        Move::Close(code, reason) => drive.event(Event::Closed(Closed::Frame { code: *code, reason })),
+        Move::Wait(seconds) => drive.wait(Duration::from_secs(*seconds)),
+        Move::Stopped => drive.event(Event::Stopped),
+    };
+}
+
+fn channels() -> impl Strategy<Value = Channel> {
+    prop_oneof![Just(Channel::Native), Just(Channel::Websocket), Just(Channel::Json)]
+}
+
+fn dialects() -> impl Strategy<Value = Option<Dialect>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Dialect::V0_0_2)),
+        Just(Some(Dialect::V0_0_3)),
+        Just(Some(Dialect::V0_0_4)),
+        Just(Some(Dialect::V0_0_7)),
+        Just(Some(Dialect::V0_0_23)),
+        Just(Some(Dialect::V0_0_27)),
+    ]
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Devices), Just(Kind::VirtualMachines), Just(Kind::FullUpdate)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_backend_does_a_reader_gets_a_whole_stream_or_a_real_answer(
+        kind in kinds(),
+        channel in channels(),
+        dialect in dialects(),
+        with_key in any::<bool>(),
+        all_events in any::<bool>(),
+        moves in prop::collection::vec(moves(), 0..40),
+    ) {
+        let mut setup = setup(kind, channel);
+        setup.dialect = dialect;
+        setup.credential = with_key.then(|| "0123456789abcdef".parse().unwrap());
+        setup.options.all_events = all_events;
+        let mut drive = Drive::start(setup);
+        for made in &moves {
+            make(&mut drive, made);
+        }
+        // Nothing lasts for ever, whatever the backend does.
+        drive.wait(Duration::from_secs(30_000));
+        prop_assert!(drive.end.is_some(), "the run has no end");
+        prop_assert_eq!(drive.deadline(), None);
+        match (&drive.refused, drive.accepted) {
+            (Some(refusal), false) => {
+                prop_assert!(drive.bytes.is_empty());
+                prop_assert!(refusal.status >= 400);
+            }
+            (None, true) => {
+                stream::read(&drive.bytes, false);
+            }
+            both => prop_assert!(false, "refused and accepted: {both:?}"),
+        }
+    }
+
+    #[test]
+    fn any_cut_of_a_stream_gives_the_same_frames(
+        texts in prop::collection::vec(events(), 0..20),
+        cuts in prop::collection::vec(1usize..40, 1..40),
+    ) {
+        let whole = texts.concat();
+        let run = |pieces: Vec<&[u8]>| {
+            let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
+            drive.event(Event::Opened);
+            for piece in pieces {
+                drive.event(Event::Bytes(piece));
+            }
+            drive.event(Event::Closed(Closed::Cleanly));
+            drive.frames
+        };
+        let mut pieces = Vec::new();
+        let mut rest = whole.as_bytes();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, more) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece);
+            rest = more;
+        }
+        prop_assert_eq!(run(pieces), run(vec![whole.as_bytes()]));
+    }
+}

@@ -1,0 +1,131 @@
+//! Drives a session without a network: events in, everything that it does out.
+
+use std::time::Duration;
+
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::dialect::Dialect;
+use proxbox_bridge::core::kind::{Endpoint, Kind};
+use proxbox_bridge::core::normalizer::Options;
+use proxbox_bridge::core::outcome::Report;
+use proxbox_bridge::core::plan::{Leg, Plan};
+use proxbox_bridge::core::refusal::Refusal;
+use proxbox_bridge::core::session::{Event, Limits, Output, Session, Setup};
+
+/// A session, and everything that it has done.
+pub struct Drive {
+    session: Session,
+    out: Output,
+    pub now: Duration,
+    pub bytes: Vec<u8>,
+    pub frames: Vec<String>,
+    pub opened: Vec<Leg>,
+    pub sent: Vec<String>,
+    pub accepted: bool,
+    pub refused: Option<Refusal>,
+    pub end: Option<Report>,
+}
+
+pub const LIMITS: Limits = Limits {
+    accept_wait: Duration::from_secs(10),
+    response_head: Duration::from_secs(600),
+    idle: Duration::from_secs(1800),
+    total: Duration::from_secs(21_600),
+    settle: Duration::from_secs(3),
+    retry_after: 30,
+    event_bytes: 1 << 20,
+};
+
+/// A run of `kind` over one channel.
+pub fn setup(kind: Kind, channel: Channel) -> Setup {
+    let endpoint = Endpoint::of(kind);
+    let command = kind.row().command.filter(|_| channel == Channel::Websocket);
+    let kinds = match (kind, channel) {
+        (Kind::FullUpdate, Channel::Websocket) => vec![Kind::Devices, Kind::VirtualMachines],
+        _ => vec![kind],
+    };
+    Setup {
+        endpoint,
+        plan: Plan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
+        options: Options::default(),
+        limits: LIMITS,
+        dialect: Some(Dialect::V0_0_4),
+        credential: None,
+        run_id: "run-0123456789".to_owned(),
+    }
+}
+
+impl Drive {
+    pub fn start(setup: Setup) -> Self {
+        let mut out = Output::default();
+        let session = Session::start(setup, &mut out);
+        let mut drive = Self {
+            session,
+            out,
+            now: Duration::ZERO,
+            bytes: Vec::new(),
+            frames: Vec::new(),
+            opened: Vec::new(),
+            sent: Vec::new(),
+            accepted: false,
+            refused: None,
+            end: None,
+        };
+        drive.follow();
+        drive
+    }
+
+    pub fn event(&mut self, event: Event<'_>) -> &mut Self {
+        self.session.handle(self.now, event, &mut self.out);
+        self.follow();
+        self
+    }
+
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.event(Event::Text(text))
+    }
+
+    pub fn stream(&mut self, text: &str) -> &mut Self {
+        self.event(Event::Bytes(text.as_bytes()))
+    }
+
+    /// Lets time pass, with a tick at every deadline.
+    pub fn wait(&mut self, time: Duration) -> &mut Self {
+        let until = self.now + time;
+        while let Some(deadline) = self.session.deadline().filter(|deadline| *deadline <= until) {
+            let before = (self.now, self.session.deadline());
+            self.now = self.now.max(deadline);
+            self.event(Event::Tick);
+            assert_ne!(before, (self.now, self.session.deadline()), "a tick at a deadline changes something");
+        }
+        self.now = until;
+        self
+    }
+
+    pub fn deadline(&self) -> Option<Duration> {
+        self.session.deadline()
+    }
+
+    fn follow(&mut self) {
+        let out = std::mem::take(&mut self.out);
+        assert!(!(out.accepted && out.refused.is_some()), "accepted and refused");
+        assert!(!(self.accepted && out.refused.is_some()), "refused after it was accepted");
+        self.accepted |= out.accepted;
+        assert!(self.accepted || out.frames.is_empty(), "frames before the status line");
+        assert!(
+            self.end.is_none() || (out.frames.is_empty() && out.end.is_none()),
+            "something after the end"
+        );
+        if out.refused.is_some() {
+            self.refused = out.refused;
+        }
+        for frame in out.frames {
+            self.bytes.extend_from_slice(&frame.bytes);
+            self.frames.push(String::from_utf8(frame.bytes.to_vec()).expect("frames are UTF-8"));
+        }
+        self.opened.extend(out.open);
+        self.sent.extend(out.send);
+        if out.end.is_some() {
+            self.end = out.end;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What the tests share. Every test file uses its own part of it.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+pub mod drive;
+pub mod plugin;
+pub mod stream;
