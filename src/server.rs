@@ -1,5 +1,7 @@
 //! Listeners: connections in, answers out, and an end in good order.
 
+mod patience;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::handler::{Bridge, admin};
 use crate::respond::Body;
+use patience::Patience;
 
 /// How long connections have to take their last bytes when the bridge stops.
 const LAST_BYTES: Duration = Duration::from_secs(10);
@@ -29,8 +32,15 @@ pub struct Server {
     clients: TcpListener,
     admin: TcpListener,
     bridge: Arc<Bridge>,
-    client_head: Duration,
+    patience: Limits,
     stop: watch::Sender<bool>,
+}
+
+/// How long clients are waited for.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    head: Duration,
+    write: Duration,
 }
 
 /// A listener that could not be bound.
@@ -52,8 +62,8 @@ impl Server {
         let clients = bind(config.listen, "listen").await?;
         let admin = bind(config.admin_listen, "admin_listen").await?;
         let (stop, stopped) = watch::channel(false);
-        let client_head = config.limits.client_head;
-        Ok(Self { clients, admin, bridge: Arc::new(Bridge::new(config, stopped)), client_head, stop })
+        let patience = Limits { head: config.limits.client_head, write: config.limits.client_write };
+        Ok(Self { clients, admin, bridge: Arc::new(Bridge::new(config, stopped)), patience, stop })
     }
 
     /// The address that clients are served on.
@@ -89,12 +99,12 @@ impl Server {
                         let bridge = Arc::clone(&bridge);
                         async move { bridge.answer(request).await }
                     };
-                    connections.spawn(serve(stream, answer, self.client_head, self.stop.subscribe()));
+                    connections.spawn(serve(stream, answer, self.patience, self.stop.subscribe()));
                 }
                 accepted = self.admin.accept() => {
                     let Some(stream) = accepted_stream(accepted).await else { continue };
                     let answer = |request: Request<Incoming>| async move { admin::answer(&request) };
-                    connections.spawn(serve(stream, answer, self.client_head, self.stop.subscribe()));
+                    connections.spawn(serve(stream, answer, self.patience, self.stop.subscribe()));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -128,7 +138,7 @@ async fn accepted_stream(accepted: std::io::Result<(TcpStream, SocketAddr)>) -> 
     }
 }
 
-async fn serve<A, F>(stream: TcpStream, answer: A, client_head: Duration, mut stop: watch::Receiver<bool>)
+async fn serve<A, F>(stream: TcpStream, answer: A, patience: Limits, mut stop: watch::Receiver<bool>)
 where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
@@ -139,14 +149,14 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(client_head)
-        .serve_connection(TokioIo::new(stream), service);
+        .header_read_timeout(patience.head)
+        .serve_connection(Patience::new(TokioIo::new(stream), patience.write), service);
     let mut connection = std::pin::pin!(connection);
-    let stopped = tokio::select! {
+    tokio::select! {
         ended = &mut connection => return log_end(ended),
-        _ = stop.wait_for(|stop| *stop) => (),
-    };
-    let () = stopped;
+        // Also when whoever could say stop is gone.
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
     connection.as_mut().graceful_shutdown();
     log_end(connection.await);
 }

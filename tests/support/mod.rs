@@ -1,5 +1,6 @@
 //! What the tests share. Every test file uses its own part of it.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 pub mod drive;
 pub mod plugin;
