@@ -1,5 +1,6 @@
 //! The subcommands of `proxbox-bridge`.
 
+pub mod replay;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 not a command line th
 enum Command {
     /// Stand in front of a backend.
     Serve(serve::Args),
+    /// Be a backend that was recorded.
+    Replay(replay::Args),
 }
 
 /// `EX_USAGE` of `sysexits.h`.
@@ -39,6 +42,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
+            Command::Replay(args) => replay::run(args).await,
         }
     }
 }

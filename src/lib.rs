@@ -15,6 +15,7 @@
 //! | [`server`] | listeners and connections |
 //! | [`respond`] | the one table from what happened to HTTP answers |
 //! | [`telemetry`] | what is logged |
+//! | [`recording`], [`replay`] | what a backend once said, and a backend that says it again |
 //! | [`cli`] | the subcommands |
 //!
 //! Dependencies point one way: `cli → server → handler → job → backend → core`.
@@ -25,6 +26,8 @@ pub mod config;
 pub mod core;
 pub mod handler;
 pub mod job;
+pub mod recording;
+pub mod replay;
 pub mod respond;
 pub mod server;
 pub mod telemetry;

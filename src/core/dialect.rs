@@ -15,7 +15,7 @@ use super::detail::SENTENCE;
 use super::fact::Fact;
 use super::kind::{Command, Kind};
 use super::legacy::{Data, tidy};
-use super::lenient::{Flag, Text};
+use super::lenient::{Flag, Map, Text};
 use super::native;
 use super::release::Release;
 
@@ -176,7 +176,7 @@ struct Outline<'a> {
     #[serde(borrow)]
     message: Text<'a>,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    data: Map<Data<'a>>,
 }
 
 /// What the text frame `text` says. `payloads` asks for the backend's own account of objects.
@@ -203,14 +203,9 @@ pub fn hear(text: &str, payloads: bool) -> Heard<'_> {
             None => Heard::Chatter,
         };
     }
-    let Some(data) = frame.data else { return Heard::Fact(Fact::Nothing) };
-    match serde_json::from_str::<Data<'_>>(data.get()) {
-        Ok(data) => {
-            let payload = payloads.then(|| serde_json::from_str(text).ok()).flatten();
-            Heard::Fact(data.fact(word, payload))
-        }
-        Err(_) => Heard::Unknown(Cow::Borrowed(text)),
-    }
+    let Some(data) = frame.data.0 else { return Heard::Fact(Fact::Nothing) };
+    let payload = payloads.then(|| serde_json::from_str(text).ok()).flatten();
+    Heard::Fact(data.fact(word, payload))
 }
 
 fn hear_words(text: Cow<'_, str>) -> Heard<'_> {

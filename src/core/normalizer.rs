@@ -122,8 +122,10 @@ impl Normalizer {
     pub fn skip(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         self.skipped.push(kind);
         let row = kind.row();
-        let message =
-            format!("{} synchronization skipped: this backend cannot do it.", capitalized(row.title));
+        let message = format!(
+            "{} synchronization skipped: this backend has no usable channel for it.",
+            capitalized(row.title)
+        );
         self.write(&Step::stage(row.step, Status::Progress, message), out);
     }
 
@@ -219,6 +221,11 @@ impl Normalizer {
     /// Whether the backend has said its last word on this leg.
     pub fn has_last_word(&self) -> bool {
         self.leg.last_word.is_some()
+    }
+
+    /// Whether something failed on this leg that is no single object.
+    pub fn has_trouble(&self) -> bool {
+        self.leg.trouble.is_some()
     }
 
     /// Events that were counted and not passed on: what no reader needs, and second accounts of the
@@ -324,8 +331,10 @@ impl Normalizer {
         }
         if !self.skipped.is_empty() {
             let names: Vec<&str> = self.skipped.iter().map(|kind| kind.row().title).collect();
-            message
-                .push_str(&format!(" Skipped, because this backend cannot do them: {}.", names.join(", ")));
+            message.push_str(&format!(
+                " Skipped, because this backend has no usable channel for them: {}.",
+                names.join(", ")
+            ));
         }
         out.extend(stream.finish(&Verdict {
             message,

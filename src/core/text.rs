@@ -48,7 +48,18 @@ fn opens_tag(after: &[u8]) -> bool {
     after.first().is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'!'))
 }
 
-/// The text between the tags, without scripts, styles and comments.
+/// What holds no text of its page: code, comments, and the ways to other pages.
+const NOT_TEXT: [(&str, &str); 7] = [
+    ("<script", "</script>"),
+    ("<style", "</style>"),
+    ("<!--", "-->"),
+    ("<nav", "</nav>"),
+    ("<aside", "</aside>"),
+    ("<header", "</header>"),
+    ("<footer", "</footer>"),
+];
+
+/// The text between the tags.
 fn strip_markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(4096));
     let mut rest = text;
@@ -60,9 +71,8 @@ fn strip_markup(text: &str) -> String {
             rest = &rest[1..];
             continue;
         }
-        let close = ["<script", "<style", "<!--"]
+        let close = NOT_TEXT
             .into_iter()
-            .zip(["</script>", "</style>", "-->"])
             .find(|(open, _)| rest.get(..open.len()).is_some_and(|start| start.eq_ignore_ascii_case(open)));
         rest = match close {
             Some((_, close)) => after(rest, close),

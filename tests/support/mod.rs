@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 pub mod drive;
+pub mod fuzz;
 pub mod plugin;
 pub mod stream;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Closed, Output, Phase, Session};
 use crate::core::dialect::{self, Dialect, Heard, Invalid};
 use crate::core::event::Failure;
-use crate::core::fact::Fact;
+use crate::core::fact::{self, Fact};
 use crate::core::kind::{Command, Kind};
 use crate::core::outcome::Cause;
 use crate::core::plan::Leg;
@@ -154,11 +154,12 @@ impl Session {
             return;
         }
         socket.ended.push(kind);
-        let next = socket.missing();
+        let Some(next) = socket.missing() else {
+            // The last stage is finished when the command has returned and nothing comes late.
+            return;
+        };
         self.normalizer.stage_finished(kind, &mut out.frames);
-        if let Some(next) = next {
-            self.normalizer.take(Fact::StageStarted(crate::core::fact::Stage::Known(next)), &mut out.frames);
-        }
+        self.normalizer.take(Fact::StageStarted(fact::Stage::Known(next)), &mut out.frames);
     }
 
     /// The command has returned: the barrier behind it was answered.
@@ -166,6 +167,12 @@ impl Session {
         let Some(socket) = self.socket() else { return };
         socket.stage = Stage::Returned;
         if let Some(missing) = socket.missing() {
+            if self.normalizer.has_trouble() {
+                // The backend has said why.
+                self.leg_done(now, None, out);
+                return;
+            }
+            let Some(socket) = self.socket() else { return };
             let skipped = missing == Kind::VirtualMachines && socket.ended.contains(&Kind::Devices);
             let title = missing.row().title;
             let error = format!("The backend ended the command without an end of the {title} stage.");

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Replays the oldest recorded backend, puts the bridge in front of it, and prints the stream that comes
+# out of a full update. Installs what is missing first.
+#
+#   deploy/quickstart.sh          the main job
+#   deploy/quickstart.sh --test   the main job, then all tests
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    echo "usage: deploy/quickstart.sh [--test]" >&2
+    exit 64
+}
+
+case "${1-}" in
+    "") tests=no ;;
+    --test) tests=yes ;;
+    *) usage ;;
+esac
+
+# --- what is missing -------------------------------------------------------------------------------
+
+missing=()
+command -v cc >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+command -v curl >/dev/null || missing+=(curl)
+command -v python3 >/dev/null || missing+=(python3)
+command -v cargo >/dev/null || missing+=(rustup)
+if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null; then
+        echo "quickstart: install these first: ${missing[*]} (rustup brings cargo)" >&2
+        exit 1
+    fi
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update
+    "${as_root[@]}" apt-get install -y "${missing[@]}"
+    command -v cargo >/dev/null || rustup default stable
+fi
+
+# --- the main job ----------------------------------------------------------------------------------
+
+cargo build --locked
+bridge=${CARGO_TARGET_DIR:-target}/debug/proxbox-bridge
+
+started=()
+stop() {
+    for pid in "${started[@]}"; do
+        kill "$pid" 2>/dev/null || true
+    done
+}
+trap stop EXIT
+
+# Starts the bridge's command with the given arguments and sets `address` to where it listens.
+start() {
+    exec {log}< <(exec "$bridge" "$@" 2>&1)
+    started+=($!)
+    while read -r -u "$log" line; do
+        address=$(sed -n 's/.*"Listening\.".*"address":"\([^"]*\)".*/\1/p' <<<"$line")
+        [ -z "$address" ] || return 0
+        echo "$line" >&2
+    done
+    echo "quickstart: proxbox-bridge $1 did not start" >&2
+    exit 1
+}
+
+start replay fixtures/recordings/0.0.2.post1 --listen 127.0.0.1:0 --speed 10
+start serve --backend "http://$address" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
+echo
+echo "\$ curl -N http://$address/full-update/stream"
+curl -sSN --fail-with-body --max-time 60 "http://$address/full-update/stream"
+
+# --- the tests -------------------------------------------------------------------------------------
+
+if [ "$tests" = yes ]; then
+    python3 fixtures/convert.py --check fixtures/recordings
+    cargo test --locked
+fi

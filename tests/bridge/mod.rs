@@ -1,0 +1,209 @@
+//! A bridge in front of a replayed backend, and a client that sees the bytes.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use proxbox_bridge::config::{Config, Flags};
+use proxbox_bridge::replay::{Handle, Library, Log, Options, Server as Replay, Speed};
+use proxbox_bridge::server::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
+
+/// The recordings of one version, with those named by `uses` in place of the usual ones.
+pub fn recordings(version: &str, uses: &[&str]) -> Library {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings").join(version);
+    let uses: Vec<String> = uses.iter().map(|name| (*name).to_owned()).collect();
+    Library::load(folder, &uses).unwrap()
+}
+
+/// Everything as fast as it can be.
+pub fn fast() -> Options {
+    Options { speed: Speed::Max, ..Options::default() }
+}
+
+/// A bridge that serves.
+pub struct Front {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+/// A configuration for a bridge in front of `backend`, with further settings as in a file.
+pub fn config(backend: SocketAddr, settings: &[(&str, &str)]) -> Config {
+    let env = [
+        ("PROXBOX_BRIDGE_LISTEN", "127.0.0.1:0".to_owned()),
+        ("PROXBOX_BRIDGE_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("PROXBOX_BRIDGE_BACKEND_URL", format!("http://{backend}")),
+    ];
+    let env = env.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let more = settings.iter().map(|(key, value)| {
+        (format!("PROXBOX_BRIDGE_{}", key.replace('.', "_").to_uppercase()), (*value).to_owned())
+    });
+    Config::load(&Flags::default(), env.chain(more)).unwrap()
+}
+
+impl Front {
+    pub async fn start(config: Config) -> Self {
+        let server = Server::bind(config).await.unwrap();
+        let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Self { address, admin, stop: Some(stop), task }
+    }
+
+    pub async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
+        self.open(target, headers).await.answer().await
+    }
+
+    pub async fn open(&self, target: &str, headers: &[(&str, &str)]) -> Client {
+        Client::send(self.address, "GET", target, headers).await
+    }
+
+    /// Asks it to stop; done when it has.
+    pub async fn stop(mut self) {
+        self.ask_to_stop();
+        (&mut self.task).await.unwrap();
+    }
+
+    pub fn ask_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A replayed backend, and a bridge in front of it.
+pub struct Pair {
+    pub backend: Handle,
+    pub front: Front,
+}
+
+impl Pair {
+    pub async fn start(library: Library, options: Options, settings: &[(&str, &str)]) -> Self {
+        let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
+        let front = Front::start(config(backend.local_addr(), settings)).await;
+        Self { backend, front }
+    }
+
+    pub fn log(&self) -> Log {
+        self.backend.log()
+    }
+}
+
+/// A client with a connection of its own.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+/// What a client got, to the end of the body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The head without its status line, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, its chunks put together.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    pub async fn send(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Self {
+        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        Self::raw(address, request.as_bytes()).await
+    }
+
+    pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(self.stream.read_u8().await.expect("a whole line"));
+        }
+        line.truncate(line.len() - 2);
+        String::from_utf8(line).unwrap()
+    }
+
+    /// The status and the headers.
+    pub async fn head(&mut self) -> (u16, Vec<(String, String)>) {
+        let status = self.line().await;
+        let status = status.strip_prefix("HTTP/1.1 ").expect("HTTP/1.1")[..3].parse().unwrap();
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().await;
+            if line.is_empty() {
+                return (status, headers);
+            }
+            let (name, value) = line.split_once(':').expect("a header");
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    /// The next chunk of a chunked body; empty for the last one.
+    pub async fn chunk(&mut self) -> Vec<u8> {
+        let size = usize::from_str_radix(&self.line().await, 16).expect("the size of a chunk");
+        let mut chunk = vec![0; size];
+        self.stream.read_exact(&mut chunk).await.unwrap();
+        assert_eq!(self.line().await, "", "the end of a chunk");
+        chunk
+    }
+
+    /// Everything, which must come to a clean end.
+    pub async fn answer(mut self) -> Answer {
+        let (status, headers) = self.head().await;
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let chunk = self.chunk().await;
+                if chunk.is_empty() {
+                    break;
+                }
+                answer.body.extend(chunk);
+            }
+        } else if let Some(length) = answer.header("content-length") {
+            answer.body = vec![0; length.parse().unwrap()];
+            self.stream.read_exact(&mut answer.body).await.unwrap();
+        }
+        answer
+    }
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The detail of a refusal.
+    pub fn detail(&self) -> String {
+        self.json()["detail"].as_str().unwrap_or_else(|| panic!("no detail: {}", self.text())).to_owned()
+    }
+}

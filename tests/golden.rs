@@ -1,0 +1,192 @@
+//! Every recorded version, every documented endpoint: the exact bytes that come out, and what the
+//! plugin makes of them.
+
+mod bridge;
+mod support;
+
+use std::fmt::Write;
+
+use bridge::{Answer, KEY, Pair, fast, recordings};
+use proxbox_bridge::core::kind::Kind;
+use support::plugin::{self, JobPage};
+use support::stream;
+
+/// What must come of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// A green job.
+    Good,
+    /// A red job.
+    Bad,
+    /// No stream, but this status.
+    Status(u16),
+}
+use End::{Bad, Good, Status};
+
+const DOCUMENTED: [Kind; 7] = [
+    Kind::Devices,
+    Kind::Storage,
+    Kind::VirtualMachines,
+    Kind::VirtualDisks,
+    Kind::Backups,
+    Kind::Snapshots,
+    Kind::FullUpdate,
+];
+
+async fn run(version: &str, uses: &[&str], channel: &str, kind: Kind) -> Answer {
+    let pair = Pair::start(recordings(version, uses), fast(), &[("backend.channel", channel)]).await;
+    pair.front.get(kind.row().stream_path, &[("X-Proxbox-API-Key", KEY)]).await
+}
+
+fn shown(answer: &Answer) -> String {
+    let mut text = format!("{}\n", answer.status);
+    for (name, value) in &answer.headers {
+        if name != "date" && name != "content-length" {
+            writeln!(text, "{name}: {value}").unwrap();
+        }
+    }
+    format!("{text}\n{}", answer.text())
+}
+
+fn check(name: &str, answer: &Answer, end: End) {
+    let found = if answer.status == 200 {
+        let events = stream::read(&answer.body, false);
+        let last = &events.last().unwrap().data;
+        let page = plugin::read(answer.header("content-type").unwrap(), &answer.body);
+        match page {
+            JobPage::Success { logged } => {
+                assert_eq!(last["ok"], true, "{name}: the plugin takes a failure for a success");
+                assert_eq!(logged, events.len(), "{name}: the plugin loses frames");
+                Good
+            }
+            JobPage::Failure(detail) => {
+                assert_eq!(last["errors"][0]["detail"], detail, "{name}");
+                Bad
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    } else {
+        assert!(answer.json().is_object(), "{name}: {}", answer.text());
+        Status(answer.status)
+    };
+    assert_eq!(found, end, "{name}: {}", answer.text());
+}
+
+async fn golden(version: &str, uses: &[&str], channel: &str, kind: Kind, end: End) {
+    let what = uses.first().map_or(kind.as_str(), |name| name.rsplit('/').next().unwrap());
+    let name = format!("{version}_{channel}_{what}");
+    let answer = run(version, uses, channel, kind).await;
+    check(&name, &answer, end);
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, shown(&answer));
+    });
+}
+
+async fn documented(version: &str, channel: &str, ends: [End; 7]) {
+    for (kind, end) in DOCUMENTED.into_iter().zip(ends) {
+        golden(version, &[], channel, kind, end).await;
+    }
+}
+
+const NO: End = Status(501);
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_2_over_its_socket() {
+    documented("0.0.2.post1", "auto", [Good, NO, Good, NO, NO, NO, Good]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_3_against_a_netbox_that_is_too_new() {
+    documented("0.0.3", "auto", [Bad, NO, Bad, NO, NO, NO, Bad]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_3_over_its_socket() {
+    documented("0.0.3", "websocket", [Bad, NO, Bad, NO, NO, NO, Bad]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_11_over_its_streams() {
+    documented("0.0.11.post2", "auto", [Good; 7]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_11_over_its_socket() {
+    documented("0.0.11.post2", "websocket", [Good, NO, Good, NO, NO, NO, Good]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_11_over_its_plain_endpoints() {
+    documented("0.0.11.post2", "json", [NO, Good, NO, Good, Good, Good, Good]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_30_over_its_streams() {
+    documented("0.0.30.post2", "auto", [Good; 7]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_30_over_its_socket() {
+    documented("0.0.30.post2", "websocket", [Good, NO, Good, NO, NO, NO, Bad]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_30_as_shipped_with_an_endpoint_that_it_cannot_resolve() {
+    documented("0.0.30.post2-default-mode", "auto", [Bad, Good, Bad, Good, Good, Good, Bad]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_30_as_shipped_refuses_its_socket() {
+    golden("0.0.30.post2-default-mode", &[], "websocket", Kind::Devices, Status(403)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_2_when_things_fail() {
+    let version = "0.0.2.post1";
+    for (name, kind, end) in [
+        ("fail/ws-netbox-down", Kind::VirtualMachines, Status(500)),
+        ("fail/ws-proxmox-down", Kind::VirtualMachines, Status(400)),
+        ("fail/ws-vms-one-vm-config-500", Kind::VirtualMachines, Good),
+        ("fail/ws-vms-proxmox-killed-mid-sync", Kind::VirtualMachines, Good),
+        ("fail/ws-vms-netbox-killed-mid-sync", Kind::VirtualMachines, Good),
+    ] {
+        golden(version, &[name], "auto", kind, end).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_11_when_things_fail() {
+    let version = "0.0.11.post2";
+    for (name, channel, kind, end) in [
+        ("fail/sse-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
+        ("fail/sse-vms-one-vm-config-500", "auto", Kind::VirtualMachines, Good),
+        ("fail/sse-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Good),
+        ("fail/sse-full-update-proxmox-killed-mid-sync", "auto", Kind::FullUpdate, Bad),
+        ("fail/sse-devices-netbox-down", "auto", Kind::Devices, Bad),
+        ("fail/sse-devices-proxmox-down", "auto", Kind::Devices, Status(400)),
+        ("fail/sse-concurrent-a", "auto", Kind::VirtualMachines, Good),
+        ("fail/sse-wrong-key", "auto", Kind::Devices, Status(429)),
+        ("fail/ws-proxmox-down", "websocket", Kind::VirtualMachines, Status(400)),
+        ("fail/ws-vms-proxmox-killed-mid-sync", "websocket", Kind::VirtualMachines, Good),
+        ("fail/ws-vms-one-vm-config-500", "websocket", Kind::VirtualMachines, Good),
+    ] {
+        golden(version, &[name], channel, kind, end).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn v0_0_30_when_things_fail() {
+    let version = "0.0.30.post2";
+    for (name, channel, kind, end) in [
+        ("fail/sse-vms-proxmox-killed-mid-sync", "auto", Kind::VirtualMachines, Bad),
+        ("fail/sse-vms-netbox-killed-mid-sync", "auto", Kind::VirtualMachines, Bad),
+        ("fail/sse-full-update-proxmox-killed-mid-sync", "auto", Kind::FullUpdate, Bad),
+        ("fail/sse-devices-netbox-down", "auto", Kind::Devices, Bad),
+        ("fail/sse-devices-proxmox-down", "auto", Kind::Devices, Status(503)),
+        ("fail/ws-proxmox-down", "websocket", Kind::VirtualMachines, Status(502)),
+        ("fail/ws-netbox-down", "websocket", Kind::Devices, Bad),
+        ("fail/ws-vms-proxmox-killed-mid-sync", "websocket", Kind::VirtualMachines, Good),
+    ] {
+        golden(version, &[name], channel, kind, end).await;
+    }
+}

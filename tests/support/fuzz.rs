@@ -1,0 +1,89 @@
+//! What the fuzz targets and the test over the saved corpus do with their bytes.
+
+use std::time::Duration;
+
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::dialect::{self, Dialect};
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::refusal::Answer;
+use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::sse::{Item, Parser};
+
+use super::drive::{Drive, setup};
+use super::stream;
+
+/// The events of a stream do not depend on how it is cut.
+pub fn sse(data: &[u8]) {
+    let cut = data.first().map_or(1, |byte| usize::from(*byte).max(1));
+    assert_eq!(events(data, data.len().max(1)), events(data, cut));
+}
+
+fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut parser = Parser::new(4096);
+    let mut seen = Vec::new();
+    for piece in data.chunks(piece) {
+        parser.feed(piece, |item| {
+            seen.push(match item {
+                Item::Event { name, data } => (name.to_vec(), data.to_vec()),
+                Item::Oversized { name, bytes } => (name.to_vec(), bytes.to_string().into_bytes()),
+            });
+        });
+    }
+    seen
+}
+
+/// Every text is heard as something.
+pub fn dialect(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = dialect::hear(&text, data.len() % 2 == 0);
+}
+
+const DIALECTS: [Option<Dialect>; 7] = [
+    None,
+    Some(Dialect::V0_0_2),
+    Some(Dialect::V0_0_3),
+    Some(Dialect::V0_0_4),
+    Some(Dialect::V0_0_7),
+    Some(Dialect::V0_0_23),
+    Some(Dialect::V0_0_27),
+];
+const CHANNELS: [Channel; 3] = [Channel::Native, Channel::Websocket, Channel::Json];
+const KINDS: [Kind; 3] = [Kind::Devices, Kind::VirtualMachines, Kind::FullUpdate];
+
+/// Whatever happens, a run ends, and its stream holds the contract. The first byte chooses the run; then
+/// each thing that happens is one byte for what, one for its length, and its bytes.
+pub fn session(data: &[u8]) {
+    let Some((first, mut rest)) = data.split_first() else { return };
+    let choice = usize::from(*first);
+    let mut setup = setup(KINDS[choice % 3], CHANNELS[choice / 3 % 3]);
+    setup.dialect = DIALECTS[choice / 9 % 7];
+    setup.credential = "0123456789abcdef".parse().ok().filter(|_| choice >= 128);
+    setup.options.all_events = choice % 2 == 0;
+    let mut drive = Drive::start(setup);
+    while let [what, length, more @ ..] = rest {
+        let (bytes, more) = more.split_at(usize::from(*length).min(more.len()));
+        rest = more;
+        happen(&mut drive, *what, bytes);
+    }
+    drive.wait(Duration::from_secs(30_000));
+    assert!(drive.end.is_some(), "the run has no end");
+    if drive.accepted {
+        stream::read(&drive.bytes, false);
+    } else {
+        assert!(drive.refused.is_some(), "neither refused nor accepted");
+    }
+}
+
+fn happen(drive: &mut Drive, what: u8, bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match what % 10 {
+        0 => drive.event(Event::Opened),
+        1 | 2 => drive.event(Event::Bytes(bytes)),
+        3 | 4 => drive.text(&text),
+        5 => drive.event(Event::Answered(Answer { status: 200, retry_after: None, body: bytes })),
+        6 => drive.event(Event::Answered(Answer { status: 401, retry_after: Some(&text), body: bytes })),
+        7 => drive.event(Event::Closed(Closed::Cleanly)),
+        8 => drive.event(Event::Closed(Closed::Frame { code: 4001, reason: &text })),
+        _ => drive.wait(Duration::from_secs(bytes.len() as u64)),
+    };
+}
