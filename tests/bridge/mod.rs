@@ -147,8 +147,9 @@ impl Client {
 
     /// The status and the headers.
     pub async fn head(&mut self) -> (u16, Vec<(String, String)>) {
-        let status = self.line().await;
-        let status = status.strip_prefix("HTTP/1.1 ").expect("HTTP/1.1")[..3].parse().unwrap();
+        let line = self.line().await;
+        let (_, status) = line.split_once(' ').expect("a status line");
+        let status = status[..3].parse().unwrap();
         let mut headers = Vec::new();
         loop {
             let line = self.line().await;

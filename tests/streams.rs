@@ -1,0 +1,282 @@
+//! What clients of a stream endpoint see of the bridge, and what the backend sees.
+
+mod bridge;
+mod support;
+
+use bridge::{Client, Front, KEY, Pair, config, fast, recordings};
+use proxbox_bridge::core::dialect::BARRIER;
+use proxbox_bridge::replay::{Entry, Options, Side};
+use support::stream;
+
+const OLD: &str = "0.0.2.post1";
+const NEW: &str = "0.0.30.post2";
+const DEVICES: &str = "/dcim/devices/create/stream";
+const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
+const DISKS: &str = "/virtualization/virtual-machines/virtual-disks/create/stream";
+
+fn key() -> [(&'static str, &'static str); 1] {
+    [("X-Proxbox-API-Key", KEY)]
+}
+
+fn header<'a>(entry: &'a Entry, wanted: &str) -> Option<&'a str> {
+    let Entry::Request { headers, .. } = entry else { return None };
+    headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_query_reaches_the_backend_byte_for_byte_without_the_bridges_own_part() {
+    let query = "proxmox_endpoint_ids=1%2C2&bridge.ids=1&&fetch_max_concurrency=4&x=%20+&bridge.events=all";
+    let theirs = "proxmox_endpoint_ids=1%2C2&&fetch_max_concurrency=4&x=%20+";
+    for (version, target) in [(NEW, format!("{DEVICES}?{theirs}")), (OLD, format!("/ws?{theirs}"))] {
+        let pair = Pair::start(recordings(version, &[]), fast(), &[]).await;
+        assert_eq!(pair.front.get(&format!("{DEVICES}?{query}"), &key()).await.status, 200);
+        let asked = pair.log().requests();
+        assert!(asked.contains(&("GET".to_owned(), target.clone())), "{asked:?}");
+        assert!(asked.iter().all(|(_, target)| !target.contains("bridge.")), "{asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parameter_of_the_bridge_that_it_does_not_know_is_refused_and_nothing_is_started() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let answer = pair.front.get(&format!("{DEVICES}?bridge.evnets=all"), &key()).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.detail().contains("bridge.events=all"), "{}", answer.text());
+    assert_eq!(pair.log().requests(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came_in() {
+    for headers in
+        [key(), [("Authorization", concat!("Bearer ", "lab-key-0123456789abcdef0123456789abcdef"))]]
+    {
+        for channel in ["native", "websocket"] {
+            let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+            let settings = [("backend.channel", channel)];
+            let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
+            assert_eq!(pair.front.get(DEVICES, &headers).await.status, 200, "{channel}");
+            let seen = pair.log().entries();
+            let requests = seen.iter().filter(|entry| matches!(entry, Entry::Request { .. }));
+            for request in requests {
+                assert_eq!(header(request, "x-proxbox-api-key"), Some(KEY));
+                assert_eq!(header(request, "authorization"), None);
+            }
+            if channel == "websocket" {
+                assert_eq!(pair.log().texts()[0], format!("{{\"api_key\":\"{KEY}\"}}"));
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_takes_no_key_is_given_none_once_its_age_is_known() {
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    let seen = pair.log().entries();
+    let socket = seen.iter().find(|entry| matches!(entry, Entry::Request { target, .. } if target == "/ws"));
+    assert_eq!(header(socket.unwrap(), "x-proxbox-api-key"), None);
+    assert_eq!(pair.log().texts(), ["Sync Nodes", BARRIER]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_from_a_file_takes_the_place_of_the_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let settings = [("backend.api_key_file", file.to_str().unwrap())];
+    let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
+    for headers in [vec![], vec![("Authorization", "Bearer something-else-entirely")]] {
+        assert_eq!(pair.front.get(DEVICES, &headers).await.status, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_key_a_new_backend_is_asked_nothing_that_could_lock_the_address_out() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let answer = pair.front.get(DEVICES, &[]).await;
+    assert_eq!(
+        (answer.status, answer.text()),
+        (401, r#"{"detail":"API key required. 4 attempts remaining."}"#)
+    );
+    let asked = pair.log().requests();
+    let asked: Vec<&str> = asked.iter().map(|(_, target)| target.as_str()).collect();
+    assert_eq!(asked, ["/health", DEVICES], "one question that needs no key, and the client's own request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_can_do_is_learned_once_without_starting_anything() {
+    let pair = Pair::start(recordings("0.0.11.post2", &[]), fast(), &[]).await;
+    for _ in 0..3 {
+        assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    }
+    let asked = pair.log().requests();
+    let count =
+        |method: &str, path: &str| asked.iter().filter(|(m, target)| m == method && target == path).count();
+    assert_eq!((count("GET", "/version"), count("HEAD", DEVICES), count("GET", DEVICES)), (1, 1, 3));
+    assert_eq!(asked.len(), 5, "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_is_forgotten_when_the_backend_is_gone() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    let address = pair.backend.local_addr();
+    pair.backend.stop().await;
+    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 503);
+    // An older backend takes its place.
+    let library = recordings(OLD, &[]);
+    let backend = proxbox_bridge::replay::Server::bind(address, library, fast()).await.unwrap().spawn();
+    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(backend.log().texts(), ["Sync Nodes", BARRIER]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_backend_has_not_is_501_with_what_it_has_or_a_green_stream_that_says_so() {
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let answer = pair.front.get(DISKS, &[]).await;
+    assert_eq!(answer.status, 501);
+    assert_eq!(
+        answer.detail(),
+        "This backend cannot synchronise virtual disks. It has: devices (websocket), virtual-machines (websocket)."
+    );
+
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &[("backend.unsupported", "skip")]).await;
+    let answer = pair.front.get(DISKS, &[]).await;
+    let events = stream::read(&answer.body, false);
+    let last = events.last().unwrap();
+    assert_eq!(last.data["ok"], true);
+    assert!(last.text("message").starts_with("Virtual disks sync skipped."), "{}", last.data);
+    assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn extra_events_reach_only_clients_that_want_them() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let names = |body: &[u8]| -> Vec<String> {
+        stream::read(body, false).into_iter().map(|event| event.name).collect()
+    };
+    let lean = names(&pair.front.get(DEVICES, &key()).await.body);
+    assert!(lean.iter().all(|name| name == "step" || name == "complete"), "{lean:?}");
+    let all = names(&pair.front.get(&format!("{DEVICES}?bridge.events=all"), &key()).await.body);
+    for wanted in ["discovery", "item_progress", "phase_summary"] {
+        assert!(all.iter().any(|name| name == wanted), "{all:?}");
+    }
+    let steps = |names: &[String]| names.iter().filter(|name| *name == "step").count();
+    assert_eq!(steps(&all), steps(&lean));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_get_starts_a_sync() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    for method in ["HEAD", "POST", "OPTIONS", "DELETE"] {
+        let mut client = Client::send(pair.front.address, method, DEVICES, &key()).await;
+        let (status, headers) = client.head().await;
+        assert_eq!(status, 405, "{method}");
+        assert!(headers.contains(&("allow".to_owned(), "GET".to_owned())), "{headers:?}");
+    }
+    assert_eq!(pair.log().requests(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_ends_its_run() {
+    let options = Options { stall_after: Some(5), ..fast() };
+    for (version, target) in [(NEW, DEVICES), (OLD, "/ws")] {
+        let pair = Pair::start(recordings(version, &[]), options.clone(), &[]).await;
+        let mut client = pair.front.open(DEVICES, &key()).await;
+        assert_eq!(client.head().await.0, 200);
+        drop(client);
+        let seen = pair
+            .log()
+            .wait_for(|entries| {
+                let run = entries.iter().find_map(|entry| match entry {
+                    Entry::Request { connection, method, target: asked, .. }
+                        if method == "GET" && asked == target =>
+                    {
+                        Some(*connection)
+                    }
+                    _ => None,
+                });
+                entries.iter().any(|entry| {
+                    matches!(entry, Entry::Closed { connection, by: Side::Client } if Some(*connection) == run)
+                })
+            })
+            .await;
+        assert!(!seen.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
+    let options = Options { stall_after: Some(5), ..fast() };
+    let Pair { backend, mut front } = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    let mut client = front.open(DEVICES, &key()).await;
+    assert_eq!(client.head().await.0, 200);
+    let mut body = client.chunk().await;
+    front.ask_to_stop();
+    loop {
+        let chunk = client.chunk().await;
+        if chunk.is_empty() {
+            break;
+        }
+        body.extend(chunk);
+    }
+    let events = stream::read(&body, false);
+    assert!(events[events.len() - 2].text("error").contains("The bridge is stopping"), "{events:?}");
+    front.stop().await;
+    drop(backend);
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_in_the_middle_costs_only_itself() {
+    for (version, target) in [(NEW, MACHINES), (OLD, MACHINES), (OLD, "/full-update/stream")] {
+        let clean = Pair::start(recordings(version, &[]), fast(), &[]).await;
+        let clean = stream::read(&clean.front.get(target, &key()).await.body, false);
+        let options = Options { garbage_after: Some(6), ..fast() };
+        let pair = Pair::start(recordings(version, &[]), options, &[]).await;
+        let spoilt = stream::read(&pair.front.get(target, &key()).await.body, false);
+        assert_eq!(spoilt.last().unwrap().data["result"], clean.last().unwrap().data["result"], "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slowest_reader_gets_the_whole_stream() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let whole = pair.front.get("/full-update/stream", &key()).await;
+    let mut client = pair.front.open("/full-update/stream", &key()).await;
+    // The backend is done long before the reader looks.
+    pair.log().wait_until_idle().await;
+    let (status, _) = client.head().await;
+    let mut body = Vec::new();
+    loop {
+        let chunk = client.chunk().await;
+        if chunk.is_empty() {
+            break;
+        }
+        body.extend(chunk);
+    }
+    assert_eq!((status, body), (200, whole.body));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_else_passes_through() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    let direct = |target: &'static str| {
+        Client::send(pair.backend.local_addr(), "GET", target, &[("X-Proxbox-API-Key", KEY)])
+    };
+    for target in ["/", "/health", "/version", "/proxmox/cluster/status", "/nothing/here"] {
+        let direct = direct(target).await.answer().await;
+        let through = pair.front.get(target, &key()).await;
+        assert_eq!((through.status, &through.body), (direct.status, &direct.body), "{target}");
+        assert_eq!(through.header("content-type"), direct.header("content-type"), "{target}");
+        assert_eq!(through.header("via"), Some("1.1 proxbox-bridge"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_admin_listener_says_that_the_process_lives() {
+    let front = Front::start(config("127.0.0.1:1".parse().unwrap(), &[])).await;
+    let answer = Client::send(front.admin, "GET", "/livez", &[]).await.answer().await;
+    assert_eq!((answer.status, answer.text()), (200, "ok\n"));
+    assert_eq!(Client::send(front.admin, "GET", "/", &[]).await.answer().await.status, 404);
+}
