@@ -1,4 +1,5 @@
 //! The saved corpus of the fuzz targets (`tests/fuzz`), run once by an ordinary test.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod support;
 

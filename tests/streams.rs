@@ -1,4 +1,5 @@
 //! What clients of a stream endpoint see of the bridge, and what the backend sees.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod bridge;
 mod support;

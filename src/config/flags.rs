@@ -14,7 +14,7 @@ pub struct Flags {
     /// Address of metrics, health and the job API [default: 127.0.0.1:8801].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
-    /// Where the backend is: http://HOST[:PORT].
+    /// Where the backend is: `http://HOST[:PORT]`.
     #[arg(long, value_name = "URL")]
     pub backend: Option<String>,
     /// Directory of the record of jobs; without it, nothing is remembered across a restart.

@@ -42,13 +42,14 @@ pub(super) async fn respond(
     let shows_key = key.is_some_and(|key| !key.is_empty());
 
     let is_exempt = EXEMPT.contains(&path) || path.starts_with("/static/");
-    if library.demands_keys() && !is_exempt {
-        if let Err(refusal) = shared.keys.check(key) {
-            return match library.refusal(method, path, shows_key) {
-                Some(recording) if !refusal.locked_out => replay(shared, line, recording).await,
-                _ => Ok(refused(&refusal)),
-            };
-        }
+    if library.demands_keys()
+        && !is_exempt
+        && let Err(refusal) = shared.keys.check(key)
+    {
+        return match library.refusal(method, path, shows_key) {
+            Some(recording) if !refusal.locked_out => replay(shared, line, recording).await,
+            _ => Ok(refused(&refusal)),
+        };
     }
     if let Some(recording) = library.exchange(method, path, shows_key) {
         return replay(shared, line, recording).await;

@@ -94,10 +94,10 @@ impl<'a> Session<'a> {
     /// Does the next thing that there is to do.
     async fn step(&mut self) -> Flow {
         self.trouble().await?;
-        if self.free {
-            if let Some(received) = self.queue.pop_front() {
-                return self.begin(received).await;
-            }
+        if self.free
+            && let Some(received) = self.queue.pop_front()
+        {
+            return self.begin(received).await;
         }
         let planned = self.plan.first_key_value().map(|((at, _), _)| *at).filter(|_| !self.stalled);
         if planned.is_some_and(|at| at <= Instant::now()) {

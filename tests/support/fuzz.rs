@@ -35,7 +35,7 @@ fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Every text is heard as something.
 pub fn dialect(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let _ = dialect::hear(&text, data.len() % 2 == 0);
+    let _ = dialect::hear(&text, data.len().is_multiple_of(2));
 }
 
 const DIALECTS: [Option<Dialect>; 7] = [
