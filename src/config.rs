@@ -40,9 +40,9 @@ use crate::core::credential::ApiKey;
 pub struct Config {
     /// The address on which clients are served.
     pub listen: SocketAddr,
-    /// The address of metrics, health and the job API.
+    /// The address of the admin listener.
     pub admin_listen: SocketAddr,
-    /// The directory of the record of jobs; without it, nothing is remembered across a restart.
+    /// The directory for the record of jobs.
     pub data_dir: Option<PathBuf>,
     /// How the backend is reached and what its answers are taken for.
     pub backend: Backend,

@@ -77,7 +77,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.backend.api_key, None);
     let limits = Limits {
         connect: seconds(10),
-        probe: seconds(5),
+        probe: seconds(10),
         response_head: seconds(600),
         accept_wait: seconds(10),
         idle: seconds(1800),

@@ -19,7 +19,8 @@ pub struct Backend {
     pub unsupported: Unsupported,
     /// When objects that failed make a run a failed one.
     pub object_failures: ObjectFailures,
-    /// The key with which the bridge asks the backend, read from the file `backend.api_key_file`.
+    /// The key that goes to the backend in the place of the key of clients, read from the file
+    /// `backend.api_key_file`.
     pub api_key: Option<ApiKey>,
 }
 

@@ -11,13 +11,13 @@ pub struct Flags {
     /// Address on which clients are served [default: 127.0.0.1:8800].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Address of metrics, health and the job API [default: 127.0.0.1:8801].
+    /// Address of the admin listener [default: 127.0.0.1:8801].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
     /// Where the backend is: `http://HOST[:PORT]`.
     #[arg(long, value_name = "URL")]
     pub backend: Option<String>,
-    /// Directory of the record of jobs; without it, nothing is remembered across a restart.
+    /// Directory for the record of jobs, made if it is missing; this version keeps no record yet.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// How the backend is driven: auto, native, websocket or json [default: auto].

@@ -93,13 +93,13 @@ static TABLE: [Key; 21] = [
         "admin_listen",
         Some("127.0.0.1:8801"),
         Slot::Address(|draft| &mut draft.admin_listen),
-        "The address of metrics, health and the job API.",
+        "The address of the admin listener, which answers /livez.",
     ),
     key(
         "data_dir",
         None,
         Slot::Path(|draft| &mut draft.data_dir),
-        "The directory of the record of jobs; without it, nothing is remembered across a restart.",
+        "The directory for the record of jobs, made if it is missing. This version keeps no record yet.",
     ),
     key(
         "backend.url",
@@ -131,7 +131,7 @@ static TABLE: [Key; 21] = [
         "backend.api_key_file",
         None,
         Slot::Path(|draft| &mut draft.api_key_file),
-        "The file with the key with which the bridge asks the backend about itself, on one line.",
+        "The file with the key that goes to the backend in the place of the key of clients, on one line.",
     ),
     limit(
         "limits.connect",
@@ -142,10 +142,10 @@ static TABLE: [Key; 21] = [
     ),
     limit(
         "limits.probe",
-        "5s",
+        "10s",
         POSITIVE,
         |draft| &mut draft.limits.probe,
-        "How long the backend may take to answer one question about what it can do.",
+        "How long the backend may take to answer one question about what it can do; one that runs a sync may block for seconds.",
     ),
     limit(
         "limits.response_head",

@@ -1,0 +1,63 @@
+//! What the README claims.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxbox_bridge::config::keys;
+use proxbox_bridge::core::kind::Kind;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+#[test]
+fn every_key_of_the_configuration_stands_in_its_table() {
+    let readme = read("README.md");
+    for key in keys() {
+        let default = key.default.map_or("none".to_owned(), |default| format!("`{default}`"));
+        let row = format!("| `{}` | {default} | ", key.name);
+        let line =
+            readme.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("no row: {row}"));
+        assert!(line.contains(key.doc), "{line}\nshould say: {}", key.doc);
+    }
+}
+
+#[test]
+fn every_documented_endpoint_stands_in_its_table() {
+    let readme = read("README.md");
+    for row in Kind::all().map(Kind::row) {
+        if let Some(path) = row.plugin_path {
+            let line = format!("| `{path}` | `{}` |", row.stream_path);
+            assert!(readme.contains(&line), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_output_of_the_main_job_is_real() {
+    let readme = read("README.md");
+    let (_, shown) = readme.split_once("/full-update/stream\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let mut real = read("tests/snapshots/0.0.2.post1_auto_full-update.snap");
+    for line in shown.lines().filter(|line| line.starts_with("data: ")) {
+        // In their order: what was found is not looked at again.
+        let at = real.find(line).unwrap_or_else(|| panic!("not in the real output, or not here: {line}"));
+        real.drain(..at + line.len());
+    }
+}
+
+#[test]
+fn every_file_that_it_names_is_there() {
+    let readme = read("README.md");
+    for path in
+        ["deploy/quickstart.sh", "deploy/proxbox-bridge.toml", ".ci/run", "tests/fuzz", "fixtures/recordings"]
+    {
+        assert!(readme.contains(path) && root().join(path).exists(), "{path}");
+    }
+    assert!(root().join("fixtures/README.md").exists());
+}
