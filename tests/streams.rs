@@ -4,9 +4,9 @@
 mod bridge;
 mod support;
 
-use bridge::{Client, Front, KEY, Pair, config, fast, recordings};
+use bridge::{Client, Front, KEY, Pair, Place, config, fast, recordings};
 use proxbox_bridge::core::dialect::BARRIER;
-use proxbox_bridge::replay::{Entry, Options, Side};
+use proxbox_bridge::replay::{Entry, Options, Server as Replay, Side};
 use support::stream;
 
 const OLD: &str = "0.0.2.post1";
@@ -119,17 +119,15 @@ async fn what_a_backend_can_do_is_learned_once_without_starting_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_learned_is_forgotten_when_the_backend_is_gone() {
-    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
-    let address = pair.backend.local_addr();
-    pair.backend.stop().await;
-    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 503);
-    // An older backend takes its place.
-    let library = recordings(OLD, &[]);
-    let backend = proxbox_bridge::replay::Server::bind(address, library, fast()).await.unwrap().spawn();
-    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
-    assert_eq!(backend.log().texts(), ["Sync Nodes", BARRIER]);
+async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place() {
+    let new = Replay::bind("127.0.0.1:0", recordings(NEW, &[]), fast()).await.unwrap().spawn();
+    let old = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let place = Place::of(new.local_addr()).await;
+    let front = Front::start(config(place.address, &[])).await;
+    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
+    place.give_to(old.local_addr());
+    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
+    assert_eq!(old.log().texts(), ["Sync Nodes", BARRIER]);
 }
 
 #[tokio::test(start_paused = true)]

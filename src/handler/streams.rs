@@ -52,7 +52,7 @@ pub async fn answer(bridge: &Bridge, endpoint: Endpoint, request: Request<Incomi
         Err(bad) => return respond::said(StatusCode::BAD_REQUEST, "Unknown parameter.", &bad.to_string()),
     };
     let ids = query.bridge.ids || request.headers().contains_key(LAST_EVENT_ID);
-    match begin(bridge, endpoint, query, request.headers()).await {
+    match begin(bridge, endpoint, &query, request.headers()).await {
         Ok(Begun::Running(job)) => {
             let cursor = job.log.watch();
             let watcher = Watcher { cursor, ids: ids.then(|| job.id.clone()), job };
@@ -74,7 +74,23 @@ enum Begun {
 async fn begin(
     bridge: &Bridge,
     endpoint: Endpoint,
-    query: Query,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Begun, Refusal> {
+    match attempt(bridge, endpoint, query, headers).await {
+        // The backend is not the one that it was: the job has forgotten what was known of it, and a path
+        // that is not there has started nothing. (A single virtual machine may really not be there.)
+        Err(Refusal { status: 404 | 405, .. }) if endpoint.vm.is_none() => {
+            attempt(bridge, endpoint, query, headers).await
+        }
+        begun => begun,
+    }
+}
+
+async fn attempt(
+    bridge: &Bridge,
+    endpoint: Endpoint,
+    query: &Query,
     headers: &HeaderMap,
 ) -> Result<Begun, Refusal> {
     let choice = bridge.config.backend.channel;
@@ -89,8 +105,8 @@ async fn begin(
     if known.wants_key() == Some(false) {
         identity.key = None;
     }
-    let setup = setup(bridge, endpoint, plan, &known, &query, identity.key.clone());
-    let work = Work { setup, query: query.backend, identity, backend: bridge.backend.clone() };
+    let setup = setup(bridge, endpoint, plan, &known, query, identity.key.clone());
+    let work = Work { setup, query: query.backend.clone(), identity, backend: bridge.backend.clone() };
     let (job, gate) = start(work, bridge.stop.clone());
     match gate.await {
         Ok(Started::Accepted) => Ok(Begun::Running(job)),

@@ -4,14 +4,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::config::{Config, Flags};
 use proxbox_bridge::replay::{Handle, Library, Log, Options, Server as Replay, Speed};
 use proxbox_bridge::server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
 
@@ -102,6 +103,44 @@ impl Pair {
 
     pub fn log(&self) -> Log {
         self.backend.log()
+    }
+}
+
+/// An address that one backend after the other can have.
+pub struct Place {
+    pub address: SocketAddr,
+    holder: Arc<Mutex<SocketAddr>>,
+    task: JoinHandle<()>,
+}
+
+impl Place {
+    pub async fn of(holder: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let holder = Arc::new(Mutex::new(holder));
+        let held = Arc::clone(&holder);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (mut from, _) = listener.accept().await.unwrap();
+                let to = *held.lock().unwrap();
+                connections.spawn(async move {
+                    let mut to = TcpStream::connect(to).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        Self { address, holder, task }
+    }
+
+    pub fn give_to(&self, holder: SocketAddr) {
+        *self.holder.lock().unwrap() = holder;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
