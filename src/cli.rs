@@ -1,0 +1,3 @@
+//! What the commands of `proxbox-bridge` do.
+
+pub mod replay;

@@ -1,0 +1,190 @@
+//! Reading and writing a whole recording.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::line::{FrameLine, HeaderLine};
+use super::{Event, Recording};
+
+/// Why a file could not be read as a recording.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no recording.
+    #[error("{}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: ParseError,
+    },
+}
+
+/// Why a text is no recording.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {wrong}")]
+pub struct ParseError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    #[source]
+    pub wrong: WrongLine,
+}
+
+/// What can be wrong with a line of a recording.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongLine {
+    /// There is no first line.
+    #[error("a recording begins with a header line, and this file is empty")]
+    Empty,
+    /// Not JSON, or not the JSON of a header or a frame.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A format that a newer release of this program wrote.
+    #[error("this is a recording of format {0}, and only format 1 is known here")]
+    Format(u32),
+    /// A field that this kind of frame cannot do without.
+    #[error("a frame of this kind needs the field {0}")]
+    Missing(&'static str),
+    /// Bytes that are not base64.
+    #[error("the base64 of this frame cannot be decoded: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// A time that is negative or no number.
+    #[error("t_ms is {0}, and must be zero or more")]
+    Time(f64),
+    /// A response that goes out, and the like.
+    #[error("a frame of this kind cannot have this dir")]
+    Direction,
+    /// Something after `open`.
+    #[error("nothing can follow a frame of the kind open")]
+    AfterOpen,
+}
+
+impl Recording {
+    /// Reads a recording from its NDJSON. Empty lines are passed over.
+    ///
+    /// # Errors
+    /// Names the first line that is wrong.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let (index, first) = lines.next().ok_or(ParseError { line: 1, wrong: WrongLine::Empty })?;
+        let header = serde_json::from_str::<HeaderLine>(first)
+            .map_err(WrongLine::from)
+            .and_then(HeaderLine::into_header)
+            .map_err(|wrong| ParseError { line: index + 1, wrong })?;
+
+        let mut recording = Self { header, frames: Vec::new() };
+        for (index, line) in lines {
+            let here = |wrong| ParseError { line: index + 1, wrong };
+            if recording.frames.last().is_some_and(|frame| frame.event == Event::Open) {
+                return Err(here(WrongLine::AfterOpen));
+            }
+            let frame = serde_json::from_str::<FrameLine>(line)
+                .map_err(WrongLine::from)
+                .and_then(FrameLine::into_frame)
+                .map_err(here)?;
+            recording.frames.push(frame);
+        }
+        Ok(recording)
+    }
+
+    /// Reads a recording from a file.
+    ///
+    /// # Errors
+    /// Names the file, and the line if it is there but wrong.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })
+    }
+
+    /// The recording as NDJSON, ready to be written to a file.
+    pub fn to_ndjson(&self) -> String {
+        let mut text = String::new();
+        push_line(&mut text, &HeaderLine::of(&self.header));
+        for frame in &self.frames {
+            push_line(&mut text, &FrameLine::of(frame));
+        }
+        text
+    }
+}
+
+fn push_line(text: &mut String, line: &impl serde::Serialize) {
+    // Structs of strings and numbers with fixed names: there is nothing in them that JSON cannot say.
+    #[expect(clippy::expect_used, reason = "see above")]
+    text.push_str(&serde_json::to_string(line).expect("a line is plain data"));
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Direction, Key, Protocol};
+
+    const HEAD: &str = r#"{"recording":1,"backend":"0.0.11.post2","protocol":"http","key":"sent"}"#;
+
+    fn everything() -> Recording {
+        let mut recording = Recording::new("0.0.11.post2", Protocol::Websocket, Key::Sent)
+            .with(0.0, Direction::Out, Event::get("/ws?type=qemu"))
+            .with(
+                1.25,
+                Direction::In,
+                Event::Response { status: 101, headers: vec![("server".into(), "uvicorn".into())] },
+            )
+            .with(2.0, Direction::In, Event::Body("café\u{2028}\n".into()))
+            .with(2.0, Direction::In, Event::Body(vec![0xff, 0x00, 0xc3].into()))
+            .with(2.0, Direction::In, Event::End)
+            .with(3.0, Direction::Out, Event::text("Sync Nodes"))
+            .with(3.5, Direction::In, Event::text(""))
+            .with(3.5, Direction::Out, Event::Binary(vec![1, 2, 3].into()))
+            .with(3.5, Direction::In, Event::Ping(vec![0xd2, 0x3c].into()))
+            .with(3.5, Direction::Out, Event::Pong(vec![0xd2, 0x3c].into()))
+            .with(4.0, Direction::In, Event::Close { code: Some(1000), reason: String::new() })
+            .with(4.0, Direction::In, Event::Close { code: None, reason: String::new() })
+            .with(4.0, Direction::In, Event::Cut)
+            .with(4.5, Direction::Ctl, Event::Returned)
+            .with(5.0, Direction::Ctl, Event::Open);
+        recording.header.note = Some("a note".to_owned());
+        recording
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_written_alike() {
+        let recording = everything();
+        let text = recording.to_ndjson();
+        let again = Recording::parse(&text).unwrap();
+        assert_eq!(again, recording);
+        assert_eq!(again.to_ndjson(), text);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_by_its_number() {
+        for (line, wrong) in [
+            ("", "empty"),
+            ("{\"recording\":2,\"backend\":\"x\",\"protocol\":\"http\",\"key\":\"none\"}", "format 2"),
+            (&format!("{HEAD}\n\nnot json"), "line 3"),
+            (&format!("{HEAD}\n{{\"t_ms\":1,\"dir\":\"in\",\"kind\":\"response\"}}"), "line 2"),
+            (&format!("{HEAD}\n{{\"t_ms\":1,\"dir\":\"in\",\"kind\":\"response\"}}"), "status"),
+            (&format!("{HEAD}\n{{\"t_ms\":-1,\"dir\":\"in\",\"kind\":\"end\"}}"), "t_ms"),
+            (&format!("{HEAD}\n{{\"t_ms\":1,\"dir\":\"out\",\"kind\":\"end\"}}"), "dir"),
+            (&format!("{HEAD}\n{{\"t_ms\":1,\"dir\":\"in\",\"kind\":\"body\"}}"), "base64"),
+        ] {
+            let error = Recording::parse(line).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error:?} does not say {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_newer_recorder_are_passed_over() {
+        let line = format!("{HEAD}\n{{\"t_ms\":1,\"dir\":\"in\",\"kind\":\"end\",\"new\":true}}");
+        assert_eq!(Recording::parse(&line).unwrap().frames.len(), 1);
+    }
+}

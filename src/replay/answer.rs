@@ -1,0 +1,108 @@
+//! A recorded response as something to be played: its head, and its body with its times.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::recording::{Event, Headers, Recording};
+
+/// What was recorded as the answer to a request. All times count from the request.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) head: Option<Head>,
+    pub(super) parts: VecDeque<(Duration, Part)>,
+}
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) after: Duration,
+    pub(super) status: StatusCode,
+    /// Without those that say how the body is framed: that is done anew.
+    pub(super) headers: HeaderMap,
+    /// What the backend declared as the length of the body.
+    pub(super) declared_length: Option<HeaderValue>,
+}
+
+/// Something that happened to the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Data(Bytes),
+    End,
+    Cut,
+}
+
+impl Answer {
+    pub(super) fn of(recording: &Recording) -> Self {
+        let mut start = Duration::ZERO;
+        let mut answer = Self { head: None, parts: VecDeque::new() };
+        for frame in &recording.frames {
+            let after = frame.at().saturating_sub(start);
+            match &frame.event {
+                Event::Request { .. } => start = frame.at(),
+                Event::Response { status, headers } => answer.head = Head::of(after, *status, headers),
+                Event::Body(bytes) => answer.parts.push_back((after, Part::Data(bytes.clone()))),
+                Event::End => answer.parts.push_back((after, Part::End)),
+                Event::Cut => answer.parts.push_back((after, Part::Cut)),
+                // An open end is a list of parts without one.
+                _ => {}
+            }
+        }
+        answer
+    }
+
+    /// Whether the connection was dropped before there was a response.
+    pub(super) fn dropped_at(&self) -> Option<Duration> {
+        match (&self.head, self.parts.front()) {
+            (None, Some((after, Part::Cut))) => Some(*after),
+            _ => None,
+        }
+    }
+
+    /// Whether the body is a stream of events.
+    pub(super) fn is_sse(&self) -> bool {
+        let content_type = self.head.as_ref().and_then(|head| head.headers.get(header::CONTENT_TYPE));
+        content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+    }
+
+    /// The length to declare: that of a body that ended well, else what the backend declared.
+    pub(super) fn length(&self) -> Option<HeaderValue> {
+        let mut length: u64 = 0;
+        for (_, part) in &self.parts {
+            match part {
+                Part::Data(bytes) => length += bytes.len() as u64,
+                Part::End => return Some(length.into()),
+                Part::Cut => break,
+            }
+        }
+        self.head.as_ref()?.declared_length.clone()
+    }
+}
+
+impl Head {
+    /// `None` if the status is none that HTTP knows of.
+    fn of(after: Duration, status: u16, recorded: &Headers) -> Option<Self> {
+        let status = StatusCode::from_u16(status).ok()?;
+        let mut head = Self { after, status, headers: HeaderMap::new(), declared_length: None };
+        for (name, value) in recorded {
+            let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+            else {
+                continue;
+            };
+            match name {
+                header::CONTENT_LENGTH => head.declared_length = Some(value),
+                header::TRANSFER_ENCODING
+                | header::CONNECTION
+                | header::UPGRADE
+                | header::SEC_WEBSOCKET_ACCEPT => {}
+                name => {
+                    head.headers.append(name, value);
+                }
+            }
+        }
+        Some(head)
+    }
+}

@@ -1,0 +1,181 @@
+//! What a backend answers to a text on its `/ws`.
+
+use std::time::Duration;
+
+use super::conversation::{Conversation, Segment};
+use super::envelope::Envelope;
+use super::script::{Act, Script};
+use crate::core::release::Release;
+
+const VALID_COMMANDS: &str = "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync'";
+
+const FULL_UPDATE: [&str; 2] = ["Full Update Sync", "Full Update"];
+
+/// Everything that was recorded as the answer to a text, the best recording first.
+#[derive(Clone, Debug)]
+pub(super) struct Commands {
+    release: Option<Release>,
+    /// Of recordings that were asked for by name. They go before all others.
+    chosen: Vec<Segment>,
+    usual: Vec<Segment>,
+}
+
+impl Commands {
+    /// `conversations` says of each whether it was asked for by name.
+    pub(super) fn new<'a>(
+        release: Option<Release>,
+        conversations: impl IntoIterator<Item = (bool, &'a Conversation)>,
+        greeting: &Script,
+    ) -> Self {
+        let mut commands = Self { release, chosen: Vec::new(), usual: Vec::new() };
+        for (chosen, conversation) in conversations {
+            let into = if chosen { &mut commands.chosen } else { &mut commands.usual };
+            into.extend(conversation.segments.iter().cloned().map(|mut segment| {
+                without_greeting(&mut segment.script, conversation, greeting);
+                segment
+            }));
+        }
+        commands.chosen.sort_by_key(Segment::flaws);
+        commands.usual.sort_by_key(Segment::flaws);
+        commands
+    }
+
+    /// Every command with the recording that answers it.
+    pub(super) fn served(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut seen = Vec::new();
+        self.chosen.iter().chain(&self.usual).filter_map(move |segment| {
+            let command = segment.command.as_str();
+            (!seen.contains(&command)).then(|| {
+                seen.push(command);
+                (command, segment.name.as_str())
+            })
+        })
+    }
+
+    /// What the backend does when it takes `text` from its queue.
+    pub(super) fn answer(&self, text: &str) -> Script {
+        let knows_envelopes =
+            self.chosen.iter().chain(&self.usual).any(|segment| Envelope::parse(&segment.command).is_some());
+        match Envelope::parse(text) {
+            Some(envelope) if knows_envelopes => self.answer_envelope(&envelope),
+            _ => self.answer_text(text),
+        }
+    }
+
+    fn answer_text(&self, text: &str) -> Script {
+        let text = if self.trims() { text.trim() } else { text };
+        let recorded = self.bare(&self.chosen, text).or_else(|| self.bare(&self.usual, text));
+        if let Some(segment) = recorded {
+            return renamed(segment, text);
+        }
+        self.unknown(text)
+    }
+
+    fn answer_envelope(&self, envelope: &Envelope) -> Script {
+        for segments in [&self.chosen, &self.usual] {
+            let enveloped = segments.iter().find_map(|segment| {
+                let recorded = Envelope::parse(&segment.command)?;
+                let same = self.same_command(&recorded.command, &envelope.command);
+                same.then(|| envelope.address(&recorded, segment.script.clone()))
+            });
+            let wrapped = || {
+                self.bare(segments, &envelope.command)
+                    .filter(|segment| !is_rejection(segment))
+                    .map(|segment| envelope.wrap(segment.script.clone()))
+            };
+            if let Some(script) = enveloped.or_else(wrapped) {
+                return script;
+            }
+        }
+        self.unknown_envelope(envelope)
+    }
+
+    /// The segment of a bare command.
+    fn bare<'a>(&self, segments: &'a [Segment], text: &str) -> Option<&'a Segment> {
+        let same = |segment: &&Segment| segment.command == text;
+        let alias = |segment: &&Segment| self.same_command(&segment.command, text);
+        segments.iter().find(same).or_else(|| segments.iter().find(alias))
+    }
+
+    /// An unknown text is answered as an unknown text was when the recording was made.
+    fn unknown(&self, text: &str) -> Script {
+        let rejection = |segment: &&Segment| {
+            is_rejection(segment)
+                && !segment.command.trim().is_empty()
+                && Envelope::parse(&segment.command).is_none()
+        };
+        match self.chosen.iter().chain(&self.usual).find(rejection) {
+            Some(segment) => renamed(segment, text).returning(),
+            None => self.unknown_unrecorded(text),
+        }
+    }
+
+    fn unknown_unrecorded(&self, text: &str) -> Script {
+        let up_to = |last: Release| self.release.is_some_and(|release| release.is_up_to(last));
+        let silent_on_input = self.release.is_some_and(|it| it >= Release::new(0, 0, 23).post(1));
+        if up_to(Release::new(0, 0, 1)) {
+            let mut script = Script::default();
+            script.push(Duration::ZERO, Act::Close { code: Some(1000), reason: String::new() });
+            return script;
+        }
+        let echo = up_to(Release::new(0, 0, 6)).then(|| format!("Received message: {text}"));
+        let invalid = match silent_on_input {
+            true => "Invalid sync command".to_owned(),
+            false => format!("Invalid command: {text}"),
+        };
+        Script::of_texts(echo.into_iter().chain([invalid, VALID_COMMANDS.to_owned()]))
+    }
+
+    fn unknown_envelope(&self, envelope: &Envelope) -> Script {
+        let recorded = self.chosen.iter().chain(&self.usual).find_map(|segment| {
+            let recorded = Envelope::parse(&segment.command)?;
+            is_rejection(segment).then(|| envelope.address(&recorded, segment.script.clone()))
+        });
+        let unrecorded = || {
+            Script::of_texts(["Invalid sync command", VALID_COMMANDS].map(|text| envelope.wrap_text(text)))
+        };
+        recorded.map_or_else(unrecorded, Script::returning)
+    }
+
+    /// Whether two commands mean the same. `Full Update` is known from 0.0.3 on.
+    fn same_command(&self, one: &str, other: &str) -> bool {
+        let alias = self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 2)));
+        one == other || alias && FULL_UPDATE.contains(&one) && FULL_UPDATE.contains(&other)
+    }
+
+    /// Whether white space around a command is dropped, which began with 0.0.6.
+    fn trims(&self) -> bool {
+        self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 5)))
+    }
+}
+
+/// The script of a segment with the command that was sent in place of the one that was recorded.
+fn renamed(segment: &Segment, text: &str) -> Script {
+    if segment.command == text || segment.command.is_empty() {
+        return segment.script.clone();
+    }
+    let is_json = |text: &str| text.starts_with('{');
+    segment.script.clone().map_texts(|frame| match is_json(frame) {
+        true => frame.to_owned(),
+        false => frame.replace(&segment.command, text),
+    })
+}
+
+/// Whether the backend said that it does not know the command. 0.0.2 says so after each
+/// `Full Update Sync`, having done it.
+fn is_rejection(segment: &Segment) -> bool {
+    let says_so = |text: &str| {
+        text.starts_with("Invalid ") || text.starts_with("{\"message\":\"Invalid sync command\"")
+    };
+    !FULL_UPDATE.contains(&segment.command.as_str()) && segment.script.texts().any(says_so)
+}
+
+/// A client that did not wait for the greeting got it after its first command. It belongs before.
+fn without_greeting(script: &mut Script, conversation: &Conversation, greeting: &Script) {
+    if conversation.greeting.texts().next().is_none() {
+        script.steps.retain(|step| match &step.act {
+            Act::Text(text) => !greeting.texts().any(|greeted| greeted == text),
+            _ => true,
+        });
+    }
+}

@@ -1,0 +1,165 @@
+//! One connection: its requests, and the WebSocket that it may become.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::Options;
+use super::answer::{Answer, Head};
+use super::body::{Body, whole};
+use super::http::{detail, replay, respond};
+use super::keys::Keys;
+use super::library::Library;
+use super::line::{Dropped, Line, Stream};
+use super::log::{Entry, Log, Side};
+use super::session::Session;
+
+/// What all connections of a server share.
+pub(super) struct Shared {
+    pub(super) library: Library,
+    pub(super) options: Options,
+    pub(super) keys: Keys,
+    pub(super) log: Log,
+}
+
+/// One connection, for as long as it speaks HTTP.
+struct Connection {
+    number: u64,
+    shared: Arc<Shared>,
+    line: Line,
+    /// What the connection is about to become: a WebSocket on a path.
+    upgrade: Mutex<Option<(OnUpgrade, String)>>,
+}
+
+/// Notes the end of a connection, however it comes.
+struct Goodbye<'a> {
+    log: &'a Log,
+    connection: u64,
+    by: Side,
+}
+
+impl Drop for Goodbye<'_> {
+    fn drop(&mut self) {
+        self.log.note(Entry::Closed { connection: self.connection, by: self.by });
+    }
+}
+
+/// Serves one connection until either side ends it.
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, number: u64) {
+    shared.log.note(Entry::Opened { connection: number });
+    // If this future is dropped before it is done, the server ended the connection.
+    let mut goodbye = Goodbye { log: &shared.log, connection: number, by: Side::Server };
+    let (stream, line) = Stream::new(stream);
+    let upgrade = Mutex::new(None);
+    let connection = Arc::new(Connection { number, shared: Arc::clone(&shared), line, upgrade });
+
+    let service = service_fn(|request| Arc::clone(&connection).respond(request));
+    // An error is a client that left or a connection that was dropped on purpose; `line` knows which.
+    let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
+
+    let upgrade = connection.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
+    goodbye.by = match upgrade {
+        Some((upgrade, path)) => connection.converse(upgrade, &path).await,
+        None if connection.line.is_ending() => Side::Server,
+        None => Side::Client,
+    };
+}
+
+impl Connection {
+    async fn respond(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Body>, Dropped> {
+        self.shared.log.note(Entry::Request {
+            connection: self.number,
+            method: request.method().to_string(),
+            target: request.uri().to_string(),
+            headers: plain(request.headers()),
+        });
+        let response = if asks_for_websocket(request.headers()) {
+            self.shake_hands(&mut request).await
+        } else {
+            respond(&self.shared, &self.line, &request).await
+        };
+        if response.is_err() {
+            self.line.end();
+        }
+        response
+    }
+
+    /// Answers the request that opens a WebSocket.
+    async fn shake_hands(&self, request: &mut Request<Incoming>) -> Result<Response<Body>, Dropped> {
+        let path = request.uri().path().to_owned();
+        let response = match self.shared.library.socket(&path) {
+            Some(socket) if socket.handshake.status() == Some(101) => {
+                let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
+                    return Ok(detail(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"));
+                };
+                let accept = derive_accept_key(key.as_bytes());
+                let answer = Answer::of(&socket.handshake);
+                let Some(Head { after, headers, .. }) = answer.head else { return Err(Dropped) };
+                self.shared.options.speed.wait(Instant::now(), after).await;
+                let upgrade = hyper::upgrade::on(request);
+                *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, path));
+                return Ok(accepted(headers, &accept));
+            }
+            Some(socket) => replay(&self.shared, &self.line, &socket.handshake).await,
+            None => {
+                let mut response = Response::new(whole(""));
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, plain);
+                Ok(response)
+            }
+        };
+        // A refused handshake ends the connection.
+        self.line.end();
+        response.map(|mut response| {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        })
+    }
+
+    /// Holds the conversation on a WebSocket. Returns who ended it.
+    async fn converse(&self, upgrade: OnUpgrade, path: &str) -> Side {
+        let (Ok(upgraded), Some(socket)) = (upgrade.await, self.shared.library.socket(path)) else {
+            return Side::Client;
+        };
+        let io = TokioIo::new(upgraded);
+        let stream = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+        Session::new(&self.shared, self.number, socket, stream).run().await
+    }
+}
+
+fn accepted(recorded: HeaderMap, accept: &str) -> Response<Body> {
+    let mut response = Response::new(whole(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    *headers = recorded;
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    // Base64 is within what a header may hold.
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).map(HeaderValue::as_bytes);
+    upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+}
+
+fn plain(headers: &HeaderMap) -> Vec<(String, String)> {
+    let one = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    headers.iter().map(one).collect()
+}

@@ -1,0 +1,161 @@
+//! Commands in an envelope, `{"command":C,"run_id":R}`: every answer to one carries its `run_id`.
+
+use serde::Deserialize;
+
+use super::script::{Act, Script, Step};
+
+/// A command in its envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Envelope {
+    pub(super) command: String,
+    pub(super) run_id: String,
+}
+
+impl Envelope {
+    /// Reads an envelope. One whose `run_id` is not `[A-Za-z0-9_-]{8,64}` is none: backends take it
+    /// for an unknown command.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let envelope: Self = serde_json::from_str(text).ok()?;
+        let id = envelope.run_id.as_bytes();
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        ((8..=64).contains(&id.len()) && id.iter().all(allowed)).then_some(envelope)
+    }
+
+    /// The answer to `recorded`, made into the answer to this envelope.
+    pub(super) fn address(&self, recorded: &Self, script: Script) -> Script {
+        let (old, new) = (format!("\"{}\"", recorded.run_id), format!("\"{}\"", self.run_id));
+        script.map_texts(|text| text.replace(&old, &new))
+    }
+
+    /// The answer to the bare command, made into what the answer to this envelope would have been.
+    ///
+    /// Backends that know envelopes keep the socket open when a command fails, and end a full update
+    /// with an aggregate that the bare command lacks.
+    pub(super) fn wrap(&self, script: Script) -> Script {
+        let is_full = self.command.starts_with("Full Update");
+        let mut ended: Vec<&'static str> = Vec::new();
+        let mut steps = Vec::new();
+        for Step { after, act } in script.steps {
+            match act {
+                Act::Text(text) => {
+                    ended.extend(stage_ended(&text));
+                    steps.push(Step { after, act: Act::Text(self.wrap_text(&text)) });
+                }
+                Act::Returned if is_full => {
+                    steps.push(Step { after, act: Act::Text(self.aggregate(&ended, "skipped")) });
+                    steps.push(Step { after, act: Act::Returned });
+                }
+                Act::Close { .. } => {
+                    steps.push(Step { after, act: Act::Text(self.failure(&ended)) });
+                    if is_full {
+                        steps.push(Step { after, act: Act::Text(self.aggregate(&ended, "failed")) });
+                    }
+                    steps.push(Step { after, act: Act::Returned });
+                }
+                other => steps.push(Step { after, act: other }),
+            }
+        }
+        Script { steps }
+    }
+
+    /// `{"message":TEXT,"run_id":R}`, or the JSON object with `run_id` as its last member. Nothing
+    /// else in the object is touched, so its bytes stay those of the recording.
+    pub(super) fn wrap_text(&self, text: &str) -> String {
+        let is_object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
+            .is_ok_and(|object| !object.is_empty());
+        match text.trim_end().strip_suffix('}') {
+            Some(open) if is_object => format!("{open},\"run_id\":\"{}\"}}", self.run_id),
+            _ => {
+                let message = serde_json::Value::from(text);
+                format!("{{\"message\":{message},\"run_id\":\"{}\"}}", self.run_id)
+            }
+        }
+    }
+
+    fn failure(&self, ended: &[&str]) -> String {
+        let devices = self.command == "Sync Nodes"
+            || self.command.starts_with("Full Update") && !ended.contains(&DEVICES);
+        let phase = if devices { DEVICES } else { VIRTUAL_MACHINES };
+        self.wrap_text(&format!(
+            "{{\"event\":\"error_detail\",\"phase\":\"{phase}\",\"category\":\"internal\",\
+             \"message\":\"{phase} synchronization failed.\"}}"
+        ))
+    }
+
+    fn aggregate(&self, ended: &[&str], without_end: &str) -> String {
+        let of = |stage| if ended.contains(&stage) { "completed" } else { without_end };
+        let (devices, machines) = (of(DEVICES), of(VIRTUAL_MACHINES));
+        let machines = if devices == "failed" { "skipped" } else { machines };
+        let status = if without_end == "failed" { "failed" } else { "completed" };
+        self.wrap_text(&format!(
+            "{{\"object\":\"full-update\",\"end\":true,\"status\":\"{status}\",\
+             \"stages\":{{\"{DEVICES}\":\"{devices}\",\"{VIRTUAL_MACHINES}\":\"{machines}\"}}}}"
+        ))
+    }
+}
+
+const DEVICES: &str = "devices";
+const VIRTUAL_MACHINES: &str = "virtual-machines";
+
+/// The stage that ends with this frame.
+fn stage_ended(text: &str) -> Option<&'static str> {
+    #[derive(Deserialize)]
+    struct End {
+        object: String,
+        end: bool,
+    }
+    match serde_json::from_str::<End>(text).ok()? {
+        End { object, end: true } if object == "device" => Some(DEVICES),
+        End { object, end: true } if object == "virtual_machine" => Some(VIRTUAL_MACHINES),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(command: &str) -> Envelope {
+        Envelope { command: command.to_owned(), run_id: "run-00000001".to_owned() }
+    }
+
+    #[test]
+    fn an_envelope_needs_a_run_id_of_eight_plain_characters() {
+        assert!(Envelope::parse(r#"{"command":"Sync Nodes","run_id":"run-00000001"}"#).is_some());
+        for text in [
+            "Sync Nodes",
+            r#"{"command":"Sync Nodes"}"#,
+            r#"{"command":"Sync Nodes","run_id":"x"}"#,
+            r#"{"command":"Sync Nodes","run_id":"not plain!"}"#,
+        ] {
+            assert_eq!(Envelope::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrapped_text_is_a_message_and_a_wrapped_object_keeps_its_bytes() {
+        let envelope = envelope("Sync Nodes");
+        assert_eq!(envelope.wrap_text("a \"b\""), r#"{"message":"a \"b\"","run_id":"run-00000001"}"#);
+        assert_eq!(
+            envelope.wrap_text(r#"{"z":{"é":1},"a":[]}"#),
+            r#"{"z":{"é":1},"a":[],"run_id":"run-00000001"}"#
+        );
+    }
+
+    #[test]
+    fn a_failed_full_update_says_so_and_keeps_the_socket() {
+        let mut script = Script::default();
+        script.push(Default::default(), Act::Text(r#"{"object":"device","end":true}"#.to_owned()));
+        script.push(Default::default(), Act::Close { code: Some(1000), reason: String::new() });
+        let wrapped = envelope("Full Update Sync").wrap(script);
+        let texts: Vec<_> = wrapped.texts().collect();
+        assert_eq!(
+            texts[1..],
+            [
+                r#"{"event":"error_detail","phase":"virtual-machines","category":"internal","message":"virtual-machines synchronization failed.","run_id":"run-00000001"}"#,
+                r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"failed"},"run_id":"run-00000001"}"#,
+            ]
+        );
+        assert_eq!(wrapped.steps.last().unwrap().act, Act::Returned);
+    }
+}

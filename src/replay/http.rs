@@ -1,0 +1,114 @@
+//! What is answered to a request that asks for no WebSocket.
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::answer::{Answer, Head};
+use super::body::{Body, replayed, whole};
+use super::connection::Shared;
+use super::keys::{LOCK_OUT_SECONDS, Refusal};
+use super::line::{Dropped, Line};
+use super::misbehaviour::Count;
+use crate::recording::Recording;
+
+/// The header that carries the API key.
+const KEY_HEADER: &str = "x-proxbox-api-key";
+
+/// What can be had without a key, besides everything under `/static/`.
+const EXEMPT: [&str; 8] = [
+    "/",
+    "/auth/bootstrap-status",
+    "/auth/register-key",
+    "/docs",
+    "/health",
+    "/meta",
+    "/openapi.json",
+    "/redoc",
+];
+
+/// Answers a request: first its key is looked at, then whether there is such a thing.
+///
+/// # Errors
+/// The connection is to be dropped without an answer, as it was when the recording was made.
+pub(super) async fn respond(
+    shared: &Shared,
+    line: &Line,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Dropped> {
+    let library = &shared.library;
+    let (method, path) = (request.method(), request.uri().path());
+    let key = request.headers().get(KEY_HEADER).and_then(|value| value.to_str().ok());
+    let shows_key = key.is_some_and(|key| !key.is_empty());
+
+    let is_exempt = EXEMPT.contains(&path) || path.starts_with("/static/");
+    if library.demands_keys()
+        && !is_exempt
+        && let Err(refusal) = shared.keys.check(key)
+    {
+        return match library.refusal(method, path, shows_key) {
+            Some(recording) if !refusal.locked_out => replay(shared, line, recording).await,
+            _ => Ok(refused(&refusal)),
+        };
+    }
+    if let Some(recording) = library.exchange(method, path, shows_key) {
+        return replay(shared, line, recording).await;
+    }
+    if library.has_path(path) {
+        let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return Ok(response);
+    }
+    Ok(detail(StatusCode::NOT_FOUND, "Not Found"))
+}
+
+/// Answers as was recorded.
+///
+/// # Errors
+/// The connection was dropped without an answer when the recording was made.
+pub(super) async fn replay(
+    shared: &Shared,
+    line: &Line,
+    recording: &Recording,
+) -> Result<Response<Body>, Dropped> {
+    let (start, speed) = (Instant::now(), shared.options.speed);
+    let answer = Answer::of(recording);
+    if let Some(after) = answer.dropped_at() {
+        speed.wait(start, after).await;
+        return Err(Dropped);
+    }
+    let Some(Head { after, status, headers, .. }) = answer.head.clone() else {
+        // The recorder gave up before the backend said anything.
+        return std::future::pending().await;
+    };
+    speed.wait(start, after).await;
+
+    let count = Count::new(&shared.options);
+    // With a declared length a client would believe that it has the whole body before trouble comes.
+    let length = answer.length().filter(|_| !answer.is_sse() && !count.is_armed());
+    let mut response = Response::new(replayed(answer, start, speed, count, line.clone()));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+    Ok(response)
+}
+
+/// A response in the words of the backend's framework.
+pub(super) fn detail(status: StatusCode, detail: &str) -> Response<Body> {
+    let body = serde_json::json!({ "detail": detail }).to_string();
+    let mut response = Response::new(whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    if !refusal.locked_out {
+        return detail(StatusCode::UNAUTHORIZED, &refusal.detail);
+    }
+    let mut response = detail(StatusCode::TOO_MANY_REQUESTS, &refusal.detail);
+    response.headers_mut().insert(header::RETRY_AFTER, LOCK_OUT_SECONDS.into());
+    response
+}

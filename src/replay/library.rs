@@ -1,0 +1,269 @@
+//! The recordings of one release, and which of them answers what.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http::Method;
+
+use super::socket::Socket;
+use crate::core::release::Release;
+use crate::recording::{self, Key, Protocol, Recording};
+
+/// Folders whose recordings are served without being asked for.
+const USUAL_FOLDERS: [&str; 5] = ["", "json", "meta", "sse", "ws"];
+
+/// Why there is nothing to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder, or a file in it, could not be read.
+    #[error("cannot read {}; name the folder of one version, such as fixtures/recordings/0.0.11.post2", path.display())]
+    Read {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file in it is no recording.
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+    /// The folder holds no recordings where they should be.
+    #[error(
+        "no recordings in {}; name the folder of one version, with files NAME.ndjson in its folders ws, sse, json or meta",
+        path.display()
+    )]
+    Nothing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is no recording of a name that was asked for.
+    #[error("there is no recording {name}; there are {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that are not served unless asked for.
+        known: String,
+    },
+    /// A recording without a request answers nothing.
+    #[error("the recording {0} has no request")]
+    NoRequest(String),
+    /// Recordings of one library come from one release.
+    #[error("the recordings are of several backends, {one} and {other}; name the folder of one version")]
+    Backends {
+        /// One of the releases.
+        one: String,
+        /// Another one.
+        other: String,
+    },
+}
+
+/// The recordings of one release of the backend.
+#[derive(Clone, Debug)]
+pub struct Library {
+    version: String,
+    release: Option<Release>,
+    /// Those that were asked for first, then the usual ones by name. The first that fits is served.
+    exchanges: Vec<Exchange>,
+    sockets: BTreeMap<String, Socket>,
+}
+
+/// A recording with its name.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    pub(super) name: String,
+    /// It was asked for by name.
+    pub(super) chosen: bool,
+    method: String,
+    pub(super) path: String,
+    pub(super) recording: Recording,
+}
+
+impl Library {
+    /// Reads the recordings of the folder of one version.
+    ///
+    /// Those in `ws`, `sse`, `json`, `meta` and in the folder itself are served. Any other is served
+    /// if `uses` names it, such as `fail/ws-proxmox-down`, and then in place of the usual one.
+    ///
+    /// # Errors
+    /// The folder is missing or holds no recordings, a file in it is none, or a name in `uses` is not
+    /// there.
+    pub fn load(dir: impl AsRef<Path>, uses: &[String]) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        let names = names(dir)?;
+        let is_usual =
+            |name: &str| USUAL_FOLDERS.contains(&name.rsplit_once('/').map_or("", |(folder, _)| folder));
+        let read = |name: &str| Recording::read(dir.join(format!("{name}.ndjson")));
+
+        let mut recordings = Vec::new();
+        for name in uses {
+            let name = name.trim_end_matches(".ndjson");
+            if !names.iter().any(|known| known == name) {
+                let known: Vec<_> = names.iter().filter(|name| !is_usual(name)).map(String::as_str).collect();
+                return Err(Error::Unknown { name: name.to_owned(), known: known.join(", ") });
+            }
+            recordings.push((name.to_owned(), true, read(name)?));
+        }
+        for name in names.iter().filter(|name| is_usual(name)) {
+            if !recordings.iter().any(|(used, _, _)| used == name) {
+                recordings.push((name.clone(), false, read(name)?));
+            }
+        }
+        let Some((_, _, first)) = recordings.first() else {
+            return Err(Error::Nothing { path: dir.to_owned() });
+        };
+        let version = first.header.backend.clone();
+        if let Some((_, _, stray)) = recordings.iter().find(|(_, _, it)| it.header.backend != version) {
+            return Err(Error::Backends { one: version, other: stray.header.backend.clone() });
+        }
+        Self::of(&version, recordings)
+    }
+
+    /// A library of recordings at hand, all of which are served. The earlier goes before the later.
+    ///
+    /// # Errors
+    /// A recording has no request.
+    pub fn from_recordings(version: &str, recordings: Vec<Recording>) -> Result<Self, Error> {
+        let named = recordings.into_iter().enumerate();
+        Self::of(version, named.map(|(index, recording)| (format!("#{index}"), false, recording)).collect())
+    }
+
+    fn of(version: &str, recordings: Vec<(String, bool, Recording)>) -> Result<Self, Error> {
+        let mut exchanges = Vec::new();
+        for (name, chosen, recording) in recordings {
+            let Some((method, target)) = recording.request() else {
+                return Err(Error::NoRequest(name));
+            };
+            let path = target.split_once('?').map_or(target, |(path, _)| path).to_owned();
+            exchanges.push(Exchange { name, chosen, method: method.to_owned(), path, recording });
+        }
+        let release = version.parse().ok();
+        let mut sockets = BTreeMap::new();
+        for exchange in exchanges.iter().filter(|it| it.recording.header.protocol == Protocol::Websocket) {
+            sockets
+                .entry(exchange.path.clone())
+                .or_insert_with(|| Socket::of(&exchange.path, release, &exchanges));
+        }
+        Ok(Self { version: version.to_owned(), release, exchanges, sockets })
+    }
+
+    /// The release that the recordings are of.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What is served, one line for each request or command, with the recording that answers it.
+    pub fn served(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for exchange in self.plain() {
+            let what = format!("{} {}", exchange.method, exchange.path);
+            if !lines.iter().any(|line| line.split(" <- ").next() == Some(&what)) {
+                lines.push(format!("{what} <- {}", exchange.name));
+            }
+        }
+        for (path, socket) in &self.sockets {
+            match socket.handshake.status() {
+                Some(101) => lines.push(format!("WebSocket {path}")),
+                Some(status) => lines.push(format!("WebSocket {path} refused with {status}")),
+                None => lines.push(format!("WebSocket {path} never answered")),
+            }
+            let command = |(command, name): (&str, &str)| format!("WebSocket {path} {command:?} <- {name}");
+            lines.extend(socket.commands.served().map(command));
+        }
+        lines
+    }
+
+    /// Whether the backend wants a key: from 0.0.7 on, or when it turned a request without one away.
+    pub(super) fn demands_keys(&self) -> bool {
+        let young = self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 6)));
+        let refused =
+            |it: &Exchange| it.recording.header.key == Key::None && it.recording.status() == Some(401);
+        young || self.plain().any(refused)
+    }
+
+    /// Whether a WebSocket is told why its key is refused, which ended with 0.0.23.post1.
+    pub(super) fn explains_refusals(&self) -> bool {
+        self.release.is_none_or(|release| release < Release::new(0, 0, 23).post(1))
+    }
+
+    /// The recording that answers a request which shows a key or does not.
+    pub(super) fn exchange(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
+        let here = |it: &&Exchange| it.method == method.as_str() && it.path == path;
+        let fits = |it: &&Exchange| match (it.recording.header.key, shows_key) {
+            (Key::None, false) | (Key::Sent, true) => true,
+            (Key::Wrong, _) => it.chosen && shows_key,
+            _ => false,
+        };
+        // What was recorded without a key does for a request that shows one, and the reverse, unless
+        // it was the key that the answer was about.
+        let serves =
+            |it: &&Exchange| it.recording.header.key != Key::Wrong && it.recording.status() != Some(401);
+        let find = |wanted: &dyn Fn(&&Exchange) -> bool, chosen: bool| {
+            self.plain().find(|it| it.chosen == chosen && here(it) && wanted(it))
+        };
+        let found = find(&fits, true)
+            .or_else(|| find(&serves, true))
+            .or_else(|| find(&fits, false))
+            .or_else(|| find(&serves, false))?;
+        Some(&found.recording)
+    }
+
+    /// What was recorded for a request without a key, to say that it needs one.
+    pub(super) fn refusal(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
+        let wanted = if shows_key { Key::Wrong } else { Key::None };
+        let found = self.plain().find(|it| {
+            it.method == method.as_str()
+                && it.path == path
+                && it.recording.header.key == wanted
+                && (it.chosen || wanted == Key::None)
+        })?;
+        Some(&found.recording)
+    }
+
+    /// Whether something other than "not found" is there to be had with `GET`.
+    pub(super) fn has_path(&self, path: &str) -> bool {
+        self.plain().any(|it| it.method == "GET" && it.path == path && it.recording.status() != Some(404))
+    }
+
+    /// What happens on the WebSocket of a path.
+    pub(super) fn socket(&self, path: &str) -> Option<&Socket> {
+        self.sockets.get(path)
+    }
+
+    fn plain(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter().filter(|it| it.recording.header.protocol == Protocol::Http)
+    }
+}
+
+/// The names of all recordings in a folder and the folders in it, sorted.
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for path in entries(dir)? {
+        if path.is_dir() {
+            let folder = file_name(&path);
+            names.extend(
+                entries(&path)?.iter().filter_map(|path| name(path)).map(|name| format!("{folder}/{name}")),
+            );
+        } else {
+            names.extend(name(&path));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    std::fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(|source| Error::Read { path: dir.to_owned(), source })
+}
+
+fn name(path: &Path) -> Option<String> {
+    file_name(path).strip_suffix(".ndjson").map(str::to_owned)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

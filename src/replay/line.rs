@@ -1,0 +1,99 @@
+//! The TCP connection under an exchange, and how to break it off at the right moment.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// Tells hyper to drop the connection as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is dropped on purpose")]
+pub(super) struct Dropped;
+
+/// A TCP connection that counts its flushes.
+pub(super) struct Stream {
+    io: TokioIo<TcpStream>,
+    flushes: watch::Sender<u64>,
+}
+
+/// What the exchanges on a connection know of it.
+#[derive(Clone)]
+pub(super) struct Line {
+    flushes: watch::Receiver<u64>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Stream {
+    pub(super) fn new(stream: TcpStream) -> (Self, Line) {
+        let (flushes, receiver) = watch::channel(0);
+        let line = Line { flushes: receiver, ending: Arc::default() };
+        (Self { io: TokioIo::new(stream), flushes }, line)
+    }
+}
+
+impl Line {
+    /// Notes that it is this side that ends the connection.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is this side that ends the connection.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything that was given to hyper has left this process, and then lets the
+    /// connection be dropped. Without the wait hyper would throw its buffer away. It flushes whenever
+    /// a body has nothing to give it, so there is a flush to come.
+    pub(super) async fn cut(&mut self) -> Dropped {
+        self.flushes.mark_unchanged();
+        // If the connection is gone there is nothing left to wait for.
+        let _ = self.flushes.changed().await;
+        self.end();
+        Dropped
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.flushes.send_modify(|flushes| *flushes += 1);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,98 @@
+//! Counting frames, and what is sent in place of sense.
+
+use memchr::memmem;
+
+use super::Options;
+
+/// What to do at a point between two frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Drop the connection.
+    Cut,
+    /// Be silent from here on.
+    Stall,
+    /// Send garbage and go on.
+    Garbage,
+}
+
+/// The frames of one exchange so far, and the trouble that waits at certain counts.
+#[derive(Clone, Debug)]
+pub(super) struct Count {
+    frames: u64,
+    cut_after: Option<u64>,
+    stall_after: Option<u64>,
+    garbage_after: Option<u64>,
+}
+
+impl Count {
+    pub(super) fn new(options: &Options) -> Self {
+        let Options { cut_after, stall_after, garbage_after, .. } = *options;
+        Self { frames: 0, cut_after, stall_after, garbage_after }
+    }
+
+    /// Whether there is any trouble to come, and so any sense in counting.
+    pub(super) fn is_armed(&self) -> bool {
+        self.cut_after.is_some() || self.stall_after.is_some() || self.garbage_after.is_some()
+    }
+
+    /// One more frame has been sent.
+    pub(super) fn frame(&mut self) {
+        self.frames += 1;
+    }
+
+    /// What is due now. Garbage comes once, and before the ending that is due at the same count.
+    pub(super) fn due(&mut self) -> Option<Trouble> {
+        if self.garbage_after == Some(self.frames) {
+            self.garbage_after = None;
+            return Some(Trouble::Garbage);
+        }
+        if self.cut_after == Some(self.frames) {
+            return Some(Trouble::Cut);
+        }
+        (self.stall_after == Some(self.frames)).then_some(Trouble::Stall)
+    }
+}
+
+/// Where the first SSE event in `bytes` ends, given what came before it in the same event. Backends
+/// end lines with LF only.
+pub(super) fn end_of_event(before: &[u8], bytes: &[u8]) -> Option<usize> {
+    if before.ends_with(b"\n") && bytes.starts_with(b"\n") {
+        return Some(1);
+    }
+    memmem::find(bytes, b"\n\n").map(|at| at + 2)
+}
+
+/// Lines that are no SSE, bytes that are no UTF-8, and an event whose data is no JSON.
+pub(super) const SSE_GARBAGE: &[u8] =
+    b"\x00\xff\xfe\xc3\x28garbage\n\xf0\x9f\x92\n:\xff\n\nevent: step\ndata: {\"step\": \"devices\", \"sta\n\n";
+
+/// Bytes that are neither UTF-8 nor JSON.
+pub(super) const JSON_GARBAGE: &[u8] = b"\x00\xff\xfe{\"garbage\": ";
+
+/// A text that is no JSON, and JSON of a shape that no backend sends. Text frames have to be UTF-8.
+pub(super) const TEXT_GARBAGE: [&str; 2] =
+    ["\u{0}\u{fffd}garbage {\"object\":", "{\"object\":[\"device\"],\"data\":42,\"end\":\"perhaps\"}"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_comes_at_its_count() {
+        let options = Options { cut_after: Some(2), garbage_after: Some(1), ..Options::default() };
+        let mut count = Count::new(&options);
+        assert_eq!(count.due(), None);
+        count.frame();
+        assert_eq!(count.due(), Some(Trouble::Garbage));
+        assert_eq!(count.due(), None);
+        count.frame();
+        assert_eq!(count.due(), Some(Trouble::Cut));
+    }
+
+    #[test]
+    fn the_end_of_an_event_is_found_across_a_boundary() {
+        assert_eq!(end_of_event(b"", b"data: 1\n\ndata: 2\n\n"), Some(9));
+        assert_eq!(end_of_event(b"data: 1\n", b"\ndata: 2\n\n"), Some(1));
+        assert_eq!(end_of_event(b"data: 1", b"\ndata: 2"), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! What a backend does on a WebSocket, and when.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Things to do, each at its time after the moment that the script answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Script {
+    pub(super) steps: Vec<Step>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Step {
+    pub(super) after: Duration,
+    pub(super) act: Act,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Act {
+    Text(String),
+    Binary(Bytes),
+    Ping(Bytes),
+    Close {
+        code: Option<u16>,
+        reason: String,
+    },
+    Cut,
+    /// Begin with the next command.
+    Returned,
+}
+
+impl Script {
+    pub(super) fn push(&mut self, after: Duration, act: Act) {
+        self.steps.push(Step { after, act });
+    }
+
+    /// A script that says these texts at once and is done.
+    pub(super) fn of_texts(texts: impl IntoIterator<Item = String>) -> Self {
+        let acts = texts.into_iter().map(Act::Text).chain([Act::Returned]);
+        Self { steps: acts.map(|act| Step { after: Duration::ZERO, act }).collect() }
+    }
+
+    /// The texts in it.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match &step.act {
+            Act::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The same script with other texts.
+    pub(super) fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
+        for step in &mut self.steps {
+            if let Act::Text(text) = &mut step.act {
+                *text = change(text);
+            }
+        }
+        self
+    }
+
+    /// The same script, which frees the command loop after its last step unless it did so before.
+    pub(super) fn returning(mut self) -> Self {
+        if !self.has_end() {
+            let after = self.steps.last().map_or(Duration::ZERO, |step| step.after);
+            self.push(after, Act::Returned);
+        }
+        self
+    }
+
+    /// A greeting: the command loop begins once its last text is out. Pings may follow later.
+    pub(super) fn returning_after_texts(mut self) -> Self {
+        if !self.has_end() {
+            let is_text = |step: &Step| matches!(step.act, Act::Text(_));
+            let at = self.steps.iter().rposition(is_text).map_or(0, |last| last + 1);
+            let after = self.steps[..at].last().map_or(Duration::ZERO, |step| step.after);
+            self.steps.insert(at, Step { after, act: Act::Returned });
+        }
+        self
+    }
+
+    /// Whether the command loop or the connection ends in it.
+    pub(super) fn has_end(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.act, Act::Returned | Act::Close { .. } | Act::Cut))
+    }
+}

@@ -1,0 +1,126 @@
+//! The server: its port, its connections, its end.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::warn;
+
+use super::connection::{Shared, serve};
+use super::keys::Keys;
+use super::{Library, Log, Options};
+
+/// How long to wait after the system refused to accept a connection, which mostly means that there
+/// are too many files open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A fake backend that has its port and does not serve yet.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Takes a port. Port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn bind(address: impl ToSocketAddrs, library: Library, options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let keys = Keys::new(options.api_key.clone());
+        let shared = Arc::new(Shared { library, options, keys, log: Log::new() });
+        Ok(Self { listener, address, shared })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has seen. The log outlives the server.
+    pub fn log(&self) -> Log {
+        self.shared.log.clone()
+    }
+
+    /// Serves until `shutdown` is done. Then it drops every connection as it is, and returns when all
+    /// of them are gone.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut connections = JoinSet::new();
+        let mut number = 0;
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        // Recorded frames are to arrive one by one, as they did from the backend.
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(serve(Arc::clone(&self.shared), stream, number));
+                        number += 1;
+                    }
+                    Err(error) => {
+                        warn!(%error, "Cannot accept a connection.");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        connections.shutdown().await;
+    }
+
+    /// Serves in a task of its own, until the handle is stopped or dropped.
+    pub fn spawn(self) -> Handle {
+        let (address, log) = (self.local_addr(), self.log());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(self.run(async {
+            // A dropped sender stops the server too.
+            let _ = stopped.await;
+        }));
+        Handle { address, log, stop: Some(stop), task }
+    }
+}
+
+/// A server that runs. Dropping it ends the server, and every connection with it.
+pub struct Handle {
+    address: SocketAddr,
+    log: Log,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Where the server listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the server has seen.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Stops the server and returns when its port and all its connections are closed.
+    pub async fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // If nobody listens the server has stopped already.
+            let _ = stop.send(());
+        }
+        // An error is a panic in the server, which the panic has reported.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The connections are owned by the task and are aborted with it.
+        self.task.abort();
+    }
+}

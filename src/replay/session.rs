@@ -1,0 +1,255 @@
+//! A conversation on a WebSocket: a key, a greeting, and one command after the other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::Speed;
+use super::connection::Shared;
+use super::conversation::key_in;
+use super::log::{Entry, Side};
+use super::misbehaviour::{Count, TEXT_GARBAGE, Trouble};
+use super::script::{Act, Script};
+use super::socket::Socket;
+
+/// How long backends that do not say why they refuse a key wait for one.
+const KEY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What such a backend says.
+const REFUSED: &str = "Authentication failed";
+
+/// A WebSocket of this server.
+type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Goes on, or ends the session and says by whom.
+type Flow = ControlFlow<Side>;
+
+/// A conversation on a WebSocket.
+pub(super) struct Session<'a> {
+    shared: &'a Shared,
+    number: u64,
+    socket: &'a Socket,
+    stream: WebSocket,
+    count: Count,
+    /// Nothing is sent any more.
+    stalled: bool,
+    /// When a client that has shown no key yet is thrown out; `None` within for never.
+    awaits_key: Option<Option<Instant>>,
+    /// The last command has returned, and the next one can begin.
+    free: bool,
+    /// What came while a command ran.
+    queue: VecDeque<Received>,
+    /// What is yet to be done, by its time and then by the order in which it was planned. Frames
+    /// that a command sends after it has returned stay here while the next one runs.
+    plan: BTreeMap<(Instant, u64), Act>,
+    planned: u64,
+}
+
+/// A frame that waits for the command loop.
+enum Received {
+    Text(String),
+    Binary,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(shared: &'a Shared, number: u64, socket: &'a Socket, stream: WebSocket) -> Self {
+        Self {
+            shared,
+            number,
+            socket,
+            stream,
+            count: Count::new(&shared.options),
+            stalled: false,
+            awaits_key: None,
+            free: false,
+            queue: VecDeque::new(),
+            plan: BTreeMap::new(),
+            planned: 0,
+        }
+    }
+
+    /// Talks until either side ends the connection, and returns which.
+    pub(super) async fn run(mut self) -> Side {
+        if self.socket.asks_for_key {
+            self.awaits_key = Some(self.key_deadline());
+        } else {
+            self.follow(self.socket.greeting.clone());
+        }
+        loop {
+            let flow = self.step().await;
+            if let ControlFlow::Break(by) = flow {
+                return by;
+            }
+        }
+    }
+
+    /// Does the next thing that there is to do.
+    async fn step(&mut self) -> Flow {
+        self.trouble().await?;
+        if self.free
+            && let Some(received) = self.queue.pop_front()
+        {
+            return self.begin(received).await;
+        }
+        let planned = self.plan.first_key_value().map(|((at, _), _)| *at).filter(|_| !self.stalled);
+        if planned.is_some_and(|at| at <= Instant::now()) {
+            return self.act().await;
+        }
+        let deadline = self.awaits_key.flatten();
+        tokio::select! {
+            message = self.stream.next() => self.receive(message).await,
+            () = until(planned) => self.act().await,
+            () = until(deadline) => self.close(Some(4001), REFUSED).await,
+        }
+    }
+
+    /// Takes a frame from the client.
+    async fn receive(&mut self, message: Option<Result<Message, Error>>) -> Flow {
+        let received = match message {
+            Some(Ok(Message::Text(text))) => {
+                self.note(text.as_str());
+                Received::Text(text.as_str().to_owned())
+            }
+            Some(Ok(Message::Binary(_))) => Received::Binary,
+            // Pings and close frames are answered by the library when it reads on.
+            Some(Ok(_)) => return Flow::Continue(()),
+            Some(Err(_)) | None => return Flow::Break(Side::Client),
+        };
+        if self.awaits_key.take().is_some() {
+            return self.check(&received).await;
+        }
+        self.queue.push_back(received);
+        Flow::Continue(())
+    }
+
+    /// Looks at the first frame, which is to hold the key.
+    async fn check(&mut self, received: &Received) -> Flow {
+        let key = match received {
+            Received::Text(text) => key_in(text),
+            Received::Binary => None,
+        };
+        match self.shared.keys.check(key.as_deref()) {
+            Ok(()) => {
+                self.follow(self.socket.greeting.clone());
+                Flow::Continue(())
+            }
+            Err(refusal) if self.shared.library.explains_refusals() => {
+                self.close(Some(4001), &refusal.detail).await
+            }
+            Err(_) => self.close(Some(4001), REFUSED).await,
+        }
+    }
+
+    /// Begins with what is first in the queue.
+    async fn begin(&mut self, received: Received) -> Flow {
+        match received {
+            Received::Binary => self.close(Some(1000), "").await,
+            Received::Text(text) => {
+                self.free = false;
+                self.follow(self.socket.commands.answer(&text));
+                Flow::Continue(())
+            }
+        }
+    }
+
+    /// Plans the steps of a script that begins now.
+    fn follow(&mut self, script: Script) {
+        let start = Instant::now();
+        for step in script.steps {
+            let at = start + self.shared.options.speed.scale(step.after);
+            self.plan.insert((at, self.planned), step.act);
+            self.planned += 1;
+        }
+    }
+
+    /// Does what is planned first.
+    async fn act(&mut self) -> Flow {
+        let Some((_, act)) = self.plan.pop_first() else { return Flow::Continue(()) };
+        match act {
+            Act::Text(text) => {
+                self.send(Message::text(text)).await?;
+                self.count.frame();
+                Flow::Continue(())
+            }
+            Act::Binary(bytes) => self.send(Message::Binary(bytes)).await,
+            Act::Ping(bytes) => self.send(Message::Ping(bytes)).await,
+            Act::Close { code, reason } => self.close(code, &reason).await,
+            Act::Cut => Flow::Break(Side::Server),
+            Act::Returned => {
+                self.free = true;
+                Flow::Continue(())
+            }
+        }
+    }
+
+    /// Makes the trouble that is due.
+    async fn trouble(&mut self) -> Flow {
+        while !self.stalled {
+            match self.count.due() {
+                Some(Trouble::Cut) => return Flow::Break(Side::Server),
+                Some(Trouble::Stall) => self.stalled = true,
+                Some(Trouble::Garbage) => {
+                    for text in TEXT_GARBAGE {
+                        self.send(Message::text(text)).await?;
+                    }
+                }
+                None => break,
+            }
+        }
+        Flow::Continue(())
+    }
+
+    async fn send(&mut self, message: Message) -> Flow {
+        match self.stream.send(message).await {
+            Ok(()) => Flow::Continue(()),
+            Err(_) => Flow::Break(Side::Client),
+        }
+    }
+
+    /// Sends a close frame and reads on until the client has taken leave too.
+    async fn close(&mut self, code: Option<u16>, reason: &str) -> Flow {
+        // A recorder writes 1005 for a close frame without a code.
+        let frame = code
+            .filter(|code| *code != 1005)
+            .map(|code| CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() });
+        if frame.as_ref().is_some_and(|frame| !frame.code.is_allowed()) {
+            // Such as 1006, which is written down for a connection that broke off.
+            return Flow::Break(Side::Server);
+        }
+        if self.stream.close(frame).await.is_ok() {
+            while let Some(Ok(message)) = self.stream.next().await {
+                if let Message::Text(text) = message {
+                    self.note(text.as_str());
+                }
+            }
+        }
+        Flow::Break(Side::Server)
+    }
+
+    fn note(&self, text: &str) {
+        self.shared.log.note(Entry::Text { connection: self.number, text: text.to_owned() });
+    }
+
+    /// From 0.0.23.post1 on a key has to come within ten seconds. Without waiting there is no deadline.
+    fn key_deadline(&self) -> Option<Instant> {
+        let waits = self.shared.options.speed != Speed::Max && !self.shared.library.explains_refusals();
+        waits.then(|| Instant::now() + KEY_TIMEOUT)
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
