@@ -203,4 +203,12 @@ impl Recording {
             _ => None,
         })
     }
+
+    /// The status of the response, if there was one.
+    pub fn status(&self) -> Option<u16> {
+        self.frames.iter().find_map(|frame| match frame.event {
+            Event::Response { status, .. } => Some(status),
+            _ => None,
+        })
+    }
 }

@@ -12,6 +12,7 @@ mod answer;
 mod body;
 mod commands;
 mod connection;
+mod conversation;
 mod envelope;
 mod http;
 mod keys;
@@ -22,6 +23,7 @@ mod misbehaviour;
 mod script;
 mod server;
 mod session;
+mod socket;
 mod speed;
 
 pub use library::{Error, Library};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::conversation::{Conversation, Segment};
 use super::envelope::Envelope;
-use super::script::{Act, Conversation, Script, Segment};
+use super::script::{Act, Script};
 use crate::core::release::Release;
 
 const VALID_COMMANDS: &str = "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync'";

@@ -22,7 +22,6 @@ use super::keys::Keys;
 use super::library::Library;
 use super::line::{Dropped, Line, Stream};
 use super::log::{Entry, Log, Side};
-use super::script::status;
 use super::session::Session;
 
 /// What all connections of a server share.
@@ -99,7 +98,7 @@ impl Connection {
     async fn shake_hands(&self, request: &mut Request<Incoming>) -> Result<Response<Body>, Dropped> {
         let path = request.uri().path().to_owned();
         let response = match self.shared.library.socket(&path) {
-            Some(socket) if status(&socket.handshake) == Some(101) => {
+            Some(socket) if socket.handshake.status() == Some(101) => {
                 let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
                     return Ok(detail(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"));
                 };

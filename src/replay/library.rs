@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 
-use super::commands::Commands;
-use super::script::{Conversation, Script, status};
+use super::socket::Socket;
 use crate::core::release::Release;
 use crate::recording::{self, Key, Protocol, Recording};
 
@@ -30,7 +29,7 @@ pub enum Error {
     Recording(#[from] recording::Error),
     /// The folder holds no recordings where they should be.
     #[error(
-        "no recordings in {}; they are files NAME.ndjson in it or in its folders ws, sse, json and meta",
+        "no recordings in {}; name the folder of one version, with files NAME.ndjson in its folders ws, sse, json or meta",
         path.display()
     )]
     Nothing {
@@ -71,21 +70,12 @@ pub struct Library {
 /// A recording with its name.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
-    name: String,
-    chosen: bool,
+    pub(super) name: String,
+    /// It was asked for by name.
+    pub(super) chosen: bool,
     method: String,
-    path: String,
-    recording: Recording,
-}
-
-/// What happens on the WebSocket of one path.
-#[derive(Clone, Debug)]
-pub(super) struct Socket {
-    /// The recording whose handshake is served.
-    pub(super) handshake: Recording,
-    pub(super) asks_for_key: bool,
-    pub(super) greeting: Script,
-    pub(super) commands: Commands,
+    pub(super) path: String,
+    pub(super) recording: Recording,
 }
 
 impl Library {
@@ -171,7 +161,7 @@ impl Library {
             }
         }
         for (path, socket) in &self.sockets {
-            match status(&socket.handshake) {
+            match socket.handshake.status() {
                 Some(101) => lines.push(format!("WebSocket {path}")),
                 Some(status) => lines.push(format!("WebSocket {path} refused with {status}")),
                 None => lines.push(format!("WebSocket {path} never answered")),
@@ -186,7 +176,7 @@ impl Library {
     pub(super) fn demands_keys(&self) -> bool {
         let young = self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 6)));
         let refused =
-            |it: &Exchange| it.recording.header.key == Key::None && status(&it.recording) == Some(401);
+            |it: &Exchange| it.recording.header.key == Key::None && it.recording.status() == Some(401);
         young || self.plain().any(refused)
     }
 
@@ -206,7 +196,7 @@ impl Library {
         // What was recorded without a key does for a request that shows one, and the reverse, unless
         // it was the key that the answer was about.
         let serves =
-            |it: &&Exchange| it.recording.header.key != Key::Wrong && status(&it.recording) != Some(401);
+            |it: &&Exchange| it.recording.header.key != Key::Wrong && it.recording.status() != Some(401);
         let find = |wanted: &dyn Fn(&&Exchange) -> bool, chosen: bool| {
             self.plain().find(|it| it.chosen == chosen && here(it) && wanted(it))
         };
@@ -231,7 +221,7 @@ impl Library {
 
     /// Whether something other than "not found" is there to be had with `GET`.
     pub(super) fn has_path(&self, path: &str) -> bool {
-        self.plain().any(|it| it.method == "GET" && it.path == path && status(&it.recording) != Some(404))
+        self.plain().any(|it| it.method == "GET" && it.path == path && it.recording.status() != Some(404))
     }
 
     /// What happens on the WebSocket of a path.
@@ -241,49 +231,6 @@ impl Library {
 
     fn plain(&self) -> impl Iterator<Item = &Exchange> {
         self.exchanges.iter().filter(|it| it.recording.header.protocol == Protocol::Http)
-    }
-}
-
-impl Socket {
-    fn of(path: &str, release: Option<Release>, exchanges: &[Exchange]) -> Self {
-        let here: Vec<(&Exchange, Conversation)> = exchanges
-            .iter()
-            .filter(|it| it.recording.header.protocol == Protocol::Websocket && it.path == path)
-            .map(|it| (it, Conversation::of(&it.name, &it.recording)))
-            .collect();
-        let asks_for_key = here.iter().any(|(_, conversation)| conversation.showed_key);
-        // Recordings of clients without a key, or with a wrong one, say nothing about commands.
-        let accepted = |(it, conversation): &&(&Exchange, Conversation)| {
-            status(&it.recording) == Some(101)
-                && (it.chosen
-                    || conversation.showed_key == asks_for_key && !conversation.turned_away(&it.recording))
-        };
-        let handshake = here
-            .iter()
-            .find(|(it, _)| it.chosen)
-            .or_else(|| here.iter().find(accepted))
-            .or(here.first())
-            .map_or_else(
-                // There is an exchange with this path, or nobody would ask for its socket.
-                || Recording::new("", Protocol::Websocket, Key::None),
-                |(it, _)| it.recording.clone(),
-            );
-        let greets = |(it, conversation): &&(&Exchange, Conversation)| {
-            let greeting = &conversation.greeting;
-            conversation.showed_key == asks_for_key
-                && (greeting.texts().next().is_some() || it.chosen && !greeting.steps.is_empty())
-        };
-        let mut greeting = here
-            .iter()
-            .filter(accepted)
-            .find(greets)
-            .map_or_else(Script::default, |(_, conversation)| conversation.greeting.clone());
-        let commands = here.iter().filter(accepted).map(|(it, conversation)| (it.chosen, conversation));
-        let commands = Commands::new(release, commands, &greeting);
-        if path == "/ws" {
-            greeting = greeting.returning_after_texts();
-        }
-        Self { handshake, asks_for_key, greeting, commands }
     }
 }
 

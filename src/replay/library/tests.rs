@@ -1,1 +1,84 @@
+use super::*;
+use crate::recording::{Direction, Event, Headers};
 
+fn get(path: &str, key: Key, status: u16) -> Recording {
+    Recording::new("0.0.11.post2", Protocol::Http, key)
+        .with(0.0, Direction::Out, Event::get(path))
+        .with(1.0, Direction::In, Event::Response { status, headers: Headers::new() })
+        .with(2.0, Direction::In, Event::End)
+}
+
+fn folder(recordings: &[(&str, Recording)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, recording) in recordings {
+        let path = dir.path().join(format!("{name}.ndjson"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, recording.to_ndjson()).unwrap();
+    }
+    dir
+}
+
+fn answers(library: &Library, path: &str) -> Option<u16> {
+    library.exchange(&Method::GET, path, true)?.status()
+}
+
+#[test]
+fn what_is_asked_for_stands_in_for_the_usual() {
+    let dir = folder(&[
+        ("sse/devices", get("/a?x=1", Key::Sent, 200)),
+        ("json/b", get("/b", Key::Sent, 201)),
+        ("fail/a", get("/a", Key::Sent, 503)),
+        ("fail/c", get("/c", Key::Sent, 504)),
+    ]);
+    let usual = Library::load(dir.path(), &[]).unwrap();
+    assert_eq!(
+        (answers(&usual, "/a"), answers(&usual, "/b"), answers(&usual, "/c")),
+        (Some(200), Some(201), None)
+    );
+    assert_eq!(usual.version(), "0.0.11.post2");
+    assert_eq!(usual.served(), ["GET /b <- json/b", "GET /a <- sse/devices"]);
+
+    let failing = Library::load(dir.path(), &["fail/a".to_owned()]).unwrap();
+    assert_eq!((answers(&failing, "/a"), answers(&failing, "/b")), (Some(503), Some(201)));
+    assert_eq!(failing.served(), ["GET /a <- fail/a", "GET /b <- json/b"]);
+}
+
+#[test]
+fn an_answer_about_keys_is_not_given_to_a_right_key() {
+    let library = Library::from_recordings(
+        "0.0.11.post2",
+        vec![get("/a", Key::None, 401), get("/a", Key::Wrong, 401), get("/a", Key::Sent, 200)],
+    )
+    .unwrap();
+    assert_eq!(answers(&library, "/a"), Some(200));
+    assert!(library.demands_keys());
+}
+
+#[test]
+fn a_folder_that_cannot_be_served_says_what_to_do() {
+    let empty = tempfile::tempdir().unwrap();
+    let one_level_up =
+        folder(&[("0.0.3/x", get("/a", Key::None, 200)), ("0.0.3/y", get("/a", Key::None, 200))]);
+    let mixed = folder(&[
+        ("ws/a", get("/a", Key::Sent, 200)),
+        (
+            "ws/b",
+            Recording::new("0.0.3", Protocol::Http, Key::None).with(0.0, Direction::Out, Event::get("/")),
+        ),
+    ]);
+    let broken = tempfile::tempdir().unwrap();
+    std::fs::write(broken.path().join("x.ndjson"), "{}\n").unwrap();
+    let usual = folder(&[("ws/a", get("/a", Key::Sent, 200)), ("fail/b", get("/a", Key::Sent, 200))]);
+
+    let complaint = |dir: &Path, uses: &[String]| Library::load(dir, uses).unwrap_err().to_string();
+    for (complaint, wanted) in [
+        (complaint(&empty.path().join("nowhere"), &[]), "name the folder of one version"),
+        (complaint(empty.path(), &[]), "folders ws, sse, json or meta"),
+        (complaint(one_level_up.path(), &[]), "no recordings"),
+        (complaint(mixed.path(), &[]), "several backends"),
+        (complaint(broken.path(), &[]), "x.ndjson"),
+        (complaint(usual.path(), &["fail/nope".to_owned()]), "there are fail/b"),
+    ] {
+        assert!(complaint.contains(wanted), "{complaint:?} does not say {wanted:?}");
+    }
+}

@@ -1,0 +1,203 @@
+//! A recorded WebSocket, taken apart into what answers what.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::script::{Act, Script};
+use crate::recording::{Direction, Event, Frame, Key, Recording};
+
+/// A command and what the backend did about it.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) command: String,
+    pub(super) script: Script,
+    /// The recording that it comes from.
+    pub(super) name: String,
+    /// The first command of its recording: nothing left over from another one is in it.
+    first: bool,
+    /// The client did not go on before it was known to be done.
+    whole: bool,
+}
+
+impl Segment {
+    /// The worse, the higher.
+    pub(super) fn flaws(&self) -> u8 {
+        u8::from(!self.whole) * 2 + u8::from(!self.first)
+    }
+}
+
+/// A recorded WebSocket: what came before the first command, and every command.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conversation {
+    /// The client sent a key first.
+    pub(super) showed_key: bool,
+    /// What came before the first command, after the key or the handshake.
+    pub(super) greeting: Script,
+    pub(super) segments: Vec<Segment>,
+}
+
+impl Conversation {
+    pub(super) fn of(name: &str, recording: &Recording) -> Self {
+        let is_marked = recording.frames.iter().any(|frame| frame.event == Event::Returned);
+        let mut listener = Listener {
+            name,
+            is_marked,
+            start: Duration::ZERO,
+            waiting: VecDeque::new(),
+            conversation: Self::default(),
+        };
+        for frame in &recording.frames {
+            // What follows these answers them, and this server answers them by itself.
+            if matches!(
+                (&frame.event, frame.direction),
+                (Event::Binary(_) | Event::Close { .. }, Direction::Out)
+            ) {
+                break;
+            }
+            listener.hear(frame);
+        }
+        listener.conversation
+    }
+
+    /// Whether the client was turned away for its key.
+    pub(super) fn turned_away(&self, recording: &Recording) -> bool {
+        let closes = |act: &Act| matches!(act, Act::Close { code: Some(4001), .. });
+        recording.header.key == Key::Wrong || self.greeting.steps.iter().any(|step| closes(&step.act))
+    }
+}
+
+/// Goes through a recording frame by frame.
+struct Listener<'a> {
+    name: &'a str,
+    /// The recording says where commands returned.
+    is_marked: bool,
+    /// What times count from: the handshake, the key, or the moment that a command began.
+    start: Duration,
+    /// Commands that the client sent while another one ran.
+    waiting: VecDeque<String>,
+    conversation: Conversation,
+}
+
+impl Listener<'_> {
+    fn hear(&mut self, frame: &Frame) {
+        match (&frame.event, frame.direction) {
+            (Event::Response { .. }, _) => self.start = frame.at(),
+            (Event::Text(text), Direction::Out) => self.hear_client(text, frame.at()),
+            (Event::Text(text), _) => self.push(frame, Act::Text(text.clone())),
+            (Event::Binary(bytes), _) => self.push(frame, Act::Binary(bytes.clone())),
+            (Event::Ping(bytes), Direction::In) => self.push(frame, Act::Ping(bytes.clone())),
+            (Event::Close { code, reason }, _) => {
+                self.push(frame, Act::Close { code: *code, reason: reason.clone() });
+            }
+            (Event::Cut, _) => self.push(frame, Act::Cut),
+            (Event::Returned, _) => {
+                self.push(frame, Act::Returned);
+                if let Some(command) = self.waiting.pop_front() {
+                    self.begin(command, frame.at());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_client(&mut self, text: &str, at: Duration) {
+        let runs = self.conversation.segments.last().is_some_and(|last| !last.script.has_end());
+        if self.conversation.segments.is_empty() && key_in(text).is_some() {
+            self.conversation.showed_key = true;
+            self.conversation.greeting = Script::default();
+            self.start = at;
+        } else if runs && self.is_marked {
+            self.waiting.push_back(text.to_owned());
+        } else {
+            self.begin(text.to_owned(), at);
+        }
+    }
+
+    fn begin(&mut self, command: String, at: Duration) {
+        let segments = &mut self.conversation.segments;
+        if let Some(last) = segments.last_mut() {
+            last.whole = last.script.has_end();
+        }
+        let (name, first) = (self.name.to_owned(), segments.is_empty());
+        segments.push(Segment { command, script: Script::default(), name, first, whole: true });
+        self.start = at;
+    }
+
+    fn push(&mut self, frame: &Frame, act: Act) {
+        let Conversation { greeting, segments, .. } = &mut self.conversation;
+        let script = segments.last_mut().map_or(greeting, |segment| &mut segment.script);
+        script.push(frame.at().saturating_sub(self.start), act);
+    }
+}
+
+/// The key in a WebSocket's first text, if it is one that carries a key.
+pub(super) fn key_in(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct KeyFrame {
+        api_key: String,
+    }
+    serde_json::from_str::<KeyFrame>(text).ok().map(|frame| frame.api_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Headers, Protocol};
+
+    fn recording(frames: &[(Direction, Event)]) -> Recording {
+        let mut recording = Recording::new("0.0.2", Protocol::Websocket, Key::None)
+            .with(0.0, Direction::Out, Event::get("/ws"))
+            .with(1.0, Direction::In, Event::Response { status: 101, headers: Headers::new() });
+        for (index, (direction, event)) in frames.iter().enumerate() {
+            recording.push(10.0 * (index + 1) as f64, *direction, event.clone());
+        }
+        recording
+    }
+
+    fn say(text: &str) -> (Direction, Event) {
+        (Direction::Out, Event::text(text))
+    }
+
+    fn hear(text: &str) -> (Direction, Event) {
+        (Direction::In, Event::text(text))
+    }
+
+    const RETURNED: (Direction, Event) = (Direction::Ctl, Event::Returned);
+
+    fn segments(recording: &Recording) -> Vec<(String, Vec<String>)> {
+        let texts = |script: &Script| script.texts().map(str::to_owned).collect();
+        let conversation = Conversation::of("x", recording);
+        conversation.segments.iter().map(|it| (it.command.clone(), texts(&it.script))).collect()
+    }
+
+    #[test]
+    fn a_command_that_was_sent_too_early_begins_when_the_one_before_returns() {
+        let frames = [say("1"), hear("a"), say("2"), hear("b"), RETURNED, hear("c"), RETURNED];
+        let expected = [("1", vec!["a", "b"]), ("2", vec!["c"])];
+        let recording = recording(&frames);
+        let expected =
+            expected.map(|(it, texts)| (it.to_owned(), texts.into_iter().map(str::to_owned).collect()));
+        assert_eq!(segments(&recording), expected);
+        let second = &Conversation::of("x", &recording).segments[1];
+        assert_eq!(second.script.steps[0].after, Duration::from_millis(10));
+    }
+
+    #[test]
+    fn without_marks_a_command_ends_where_the_next_one_was_sent() {
+        let conversation = Conversation::of("x", &recording(&[say("1"), hear("a"), say("2"), hear("b")]));
+        let flaws: Vec<_> = conversation.segments.iter().map(Segment::flaws).collect();
+        assert_eq!(flaws, [2, 1], "the first may have been interrupted, the second is not the first");
+    }
+
+    #[test]
+    fn what_answers_a_binary_frame_or_a_close_frame_belongs_to_no_command() {
+        let close = Event::Close { code: Some(1000), reason: String::new() };
+        for event in [Event::Binary("x".into()), close.clone()] {
+            let frames = [say("1"), hear("a"), (Direction::Out, event), (Direction::In, close.clone())];
+            let conversation = Conversation::of("x", &recording(&frames));
+            assert_eq!(conversation.segments[0].script.steps.len(), 1);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Recordings made by hand, and clients that look at raw bytes.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use proxbox_bridge::recording::{Direction, Event, Headers, Key, Protocol, Recording};
+use proxbox_bridge::replay::{Handle, Library, Options, Server, Speed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+pub const OLD: &str = "0.0.2.post1";
+pub const WITH_KEYS: &str = "0.0.11.post2";
+pub const WITH_ENVELOPES: &str = "0.0.30.post2";
+
+pub const AT_ONCE: Options =
+    Options { speed: Speed::Max, api_key: None, cut_after: None, stall_after: None, garbage_after: None };
+
+pub async fn serve(version: &str, recordings: Vec<Recording>, options: Options) -> Handle {
+    let library = Library::from_recordings(version, recordings).unwrap();
+    Server::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
+}
+
+/// Fails a test that hangs.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("this hangs")
+}
+
+/// A recording of a `GET`: its response head, and the body in these parts, 100 ms apart.
+pub fn response(version: &str, key: Key, path: &str, status: u16, kind: &str, parts: &[&str]) -> Recording {
+    let headers: Headers = vec![
+        ("server".into(), "uvicorn".into()),
+        ("content-type".into(), kind.into()),
+        ("Transfer-Encoding".into(), "chunked".into()),
+        ("content-length".into(), "7".into()),
+    ];
+    let mut recording = Recording::new(version, Protocol::Http, key)
+        .with(10.0, Direction::Out, Event::get(path))
+        .with(110.0, Direction::In, Event::Response { status, headers });
+    for (index, part) in parts.iter().enumerate() {
+        recording.push(210.0 + 100.0 * index as f64, Direction::In, Event::Body(part.to_string().into()));
+    }
+    recording
+}
+
+pub fn sse(version: &str, key: Key, path: &str, parts: &[&str]) -> Recording {
+    response(version, key, path, 200, "text/event-stream; charset=utf-8", parts)
+}
+
+pub fn json(version: &str, key: Key, path: &str, status: u16, body: &str) -> Recording {
+    response(version, key, path, status, "application/json", &[body]).with(300.0, Direction::In, Event::End)
+}
+
+/// A recording of an accepted `/ws` up to its greeting.
+pub fn greeted(version: &str) -> Recording {
+    let key = if version == OLD { Key::None } else { Key::Sent };
+    let recording = Recording::new(version, Protocol::Websocket, key)
+        .with(0.0, Direction::Out, Event::get("/ws"))
+        .with(20.0, Direction::In, Event::Response { status: 101, headers: Headers::new() });
+    let recording = match key {
+        Key::None => recording,
+        _ => recording.with(500.0, Direction::Out, Event::text(r#"{"api_key":"<api-key>"}"#)),
+    };
+    recording.with(750.0, Direction::In, Event::text("Connected!")).with(
+        750.0,
+        Direction::In,
+        Event::text("Connected 2!"),
+    )
+}
+
+/// Appends a command with its answers, 100 ms apart, and the moment it returned.
+pub fn command(mut recording: Recording, command: &str, answers: &[&str]) -> Recording {
+    let start = recording.frames.last().unwrap().t_ms + 1000.0;
+    recording.push(start, Direction::Out, Event::text(command));
+    for (index, answer) in answers.iter().enumerate() {
+        recording.push(start + 100.0 * index as f64, Direction::In, Event::text(*answer));
+    }
+    let end = start + 100.0 * answers.len() as f64;
+    recording.with(end, Direction::Ctl, Event::Returned)
+}
+
+/// What came back for a request, until the server closed the connection.
+pub struct Reply {
+    pub head: String,
+    /// As sent: with its chunks.
+    pub raw: Vec<u8>,
+}
+
+impl Reply {
+    pub fn status(&self) -> u16 {
+        self.head[9..12].parse().unwrap()
+    }
+
+    pub fn has(&self, header: &str) -> bool {
+        self.head.split("\r\n").any(|line| line == header)
+    }
+
+    /// The body without its chunks, and whether the last chunk was there.
+    pub fn dechunked(&self) -> (Vec<u8>, bool) {
+        let (mut body, mut rest) = (Vec::new(), self.raw.as_slice());
+        while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+            if size == 0 {
+                return (body, true);
+            }
+            body.extend_from_slice(&rest[end + 2..end + 2 + size]);
+            rest = &rest[end + 2 + size + 2..];
+        }
+        (body, false)
+    }
+
+    pub fn text(&self) -> String {
+        let chunked = self.has("transfer-encoding: chunked");
+        let bytes = if chunked { self.dechunked().0 } else { self.raw.clone() };
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+pub async fn send(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut request = format!("{method} {target} HTTP/1.1\r\nhost: backend\r\nconnection: close\r\n");
+    for header in headers {
+        request += &format!("{header}\r\n");
+    }
+    stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+pub async fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> Reply {
+    let mut stream = send(address, method, target, headers).await;
+    let mut bytes = Vec::new();
+    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let raw = bytes.split_off(end);
+    Reply { head: String::from_utf8(bytes).unwrap(), raw }
+}
+
+pub async fn get(address: SocketAddr, target: &str) -> Reply {
+    ask(address, "GET", target, &["X-Proxbox-API-Key: right"]).await
+}
+
+/// A client on `/ws`.
+pub struct Ws(pub WebSocketStream<TcpStream>);
+
+impl Ws {
+    /// Connects, and shows a key if `key` is one.
+    pub async fn connect(address: SocketAddr, key: Option<&str>) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let url = format!("ws://{address}/ws");
+        let (stream, _) = soon(tokio_tungstenite::client_async(url, stream)).await.unwrap();
+        let mut ws = Self(stream);
+        if let Some(key) = key {
+            ws.say(&format!("{{\"api_key\":\"{key}\"}}")).await;
+        }
+        ws
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next thing that is no ping: a text, or `close CODE REASON`, or `gone`.
+    pub async fn hear(&mut self) -> String {
+        loop {
+            match soon(self.0.next()).await {
+                Some(Ok(Message::Text(text))) => return text.to_string(),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return format!("close {} {}", u16::from(frame.code), frame.reason);
+                }
+                Some(Ok(Message::Close(None))) => return "close".to_owned(),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return "gone".to_owned(),
+            }
+        }
+    }
+
+    pub async fn hears(&mut self, texts: &[&str]) {
+        for text in texts {
+            assert_eq!(self.hear().await, *text);
+        }
+    }
+
+    /// Asserts that the server says nothing more, by a ping that overtakes nothing.
+    pub async fn hears_only_a_pong(&mut self) {
+        self.0.send(Message::Ping("still there?".into())).await.unwrap();
+        match soon(self.0.next()).await {
+            Some(Ok(Message::Pong(_))) => {}
+            other => panic!("not a pong: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+use std::time::Duration;
+
+use proxbox_bridge::recording::{Direction, Event, Headers, Key, Protocol, Recording};
+use proxbox_bridge::replay::{Entry, Options, Side, Speed};
+use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
+
+use crate::client::{AT_ONCE, OLD, WITH_KEYS, ask, get, json, response, send, serve, soon, sse};
+
+const STREAM: &str = "/dcim/devices/create/stream";
+const ONE: &str = "event: step\ndata: {\"step\": \"devices\", \"n\": 1}\n\n";
+const TWO: &str = ": keepalive\n\n";
+const THREE: &str = "event: complete\ndata: {\"ok\": true}\n\n";
+
+fn stream(parts: &[&str]) -> Recording {
+    sse(WITH_KEYS, Key::Sent, STREAM, parts)
+}
+
+fn ended(recording: Recording) -> Recording {
+    recording.with(900.0, Direction::In, Event::End)
+}
+
+#[tokio::test]
+async fn a_stream_comes_out_byte_by_byte_however_it_was_cut() {
+    let text = [ONE, TWO, THREE, "event: odd\r\ndata: caf\u{e9}\n\n"].concat();
+    for parts in [vec![text.as_str()], vec![&text[..7], &text[7..60], &text[60..]]] {
+        let server = serve(WITH_KEYS, vec![ended(stream(&parts))], AT_ONCE).await;
+        let reply = get(server.local_addr(), &format!("{STREAM}?endpoint_ids=1")).await;
+        assert_eq!(reply.status(), 200);
+        assert!(reply.has("transfer-encoding: chunked"), "{}", reply.head);
+        assert!(reply.has("content-type: text/event-stream; charset=utf-8"), "{}", reply.head);
+        assert!(reply.has("server: uvicorn") && !reply.head.contains("content-length"), "{}", reply.head);
+        assert_eq!(reply.dechunked(), (text.clone().into_bytes(), true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_takes_as_long_as_it_took() {
+    for (speed, milliseconds) in [(Speed::Recorded, 890), (Speed::Times(10.0), 89), (Speed::Max, 0)] {
+        let recordings = vec![ended(stream(&[ONE, TWO, THREE]))];
+        let server = serve(WITH_KEYS, recordings, Options { speed, ..AT_ONCE }).await;
+        let start = Instant::now();
+        get(server.local_addr(), STREAM).await;
+        // The paused clock counts in whole milliseconds.
+        let took = start.elapsed().as_millis();
+        assert!((milliseconds..milliseconds + 5).contains(&took), "{speed} took {took} ms");
+    }
+}
+
+#[tokio::test]
+async fn any_other_body_declares_its_length() {
+    let recordings = vec![json(OLD, Key::None, "/full-update", 400, r#"{"message":"no"}"#)];
+    let server = serve(OLD, recordings, AT_ONCE).await;
+    let reply = get(server.local_addr(), "/full-update").await;
+    assert_eq!((reply.status(), reply.text().as_str()), (400, r#"{"message":"no"}"#));
+    assert!(reply.has("content-length: 16") && !reply.head.contains("chunked"), "{}", reply.head);
+}
+
+#[tokio::test]
+async fn only_what_can_be_got_refuses_other_methods() {
+    let recordings = vec![
+        ended(sse(OLD, Key::None, STREAM, &[ONE])),
+        json(OLD, Key::None, "/version", 404, r#"{"detail":"Not Found"}"#),
+    ];
+    let server = serve(OLD, recordings, AT_ONCE).await;
+    for method in ["HEAD", "POST", "OPTIONS", "DELETE"] {
+        let reply = ask(server.local_addr(), method, STREAM, &[]).await;
+        assert_eq!(reply.status(), 405, "{method}");
+        assert!(reply.has("allow: GET"), "{}", reply.head);
+        let body = if method == "HEAD" { "" } else { r#"{"detail":"Method Not Allowed"}"# };
+        assert_eq!(reply.text(), body);
+    }
+    for (method, path) in [("HEAD", "/version"), ("GET", "/version"), ("GET", "/nope"), ("POST", "/nope")] {
+        assert_eq!(ask(server.local_addr(), method, path, &[]).await.status(), 404, "{method} {path}");
+    }
+    assert_eq!(get(server.local_addr(), "/nope").await.text(), r#"{"detail":"Not Found"}"#);
+    assert_eq!(server.log().requests()[0], ("HEAD".to_owned(), STREAM.to_owned()));
+}
+
+#[tokio::test]
+async fn five_failures_lock_everybody_out_except_from_what_needs_no_key() {
+    let recordings = vec![
+        ended(stream(&[ONE])),
+        json(WITH_KEYS, Key::None, "/health", 200, "{}"),
+        json(WITH_KEYS, Key::Sent, "/", 200, "[]"),
+    ];
+    let server = serve(WITH_KEYS, recordings, Options { api_key: Some("right".to_owned()), ..AT_ONCE }).await;
+    let address = server.local_addr();
+    assert_eq!(get(address, STREAM).await.status(), 200);
+
+    let missing = ask(address, "GET", STREAM, &[]).await;
+    assert_eq!(missing.status(), 401);
+    assert_eq!(missing.text(), r#"{"detail":"API key required. 4 attempts remaining."}"#);
+    for remaining in [" 3 attempts remaining.", " 2 attempts remaining.", " 1 attempts remaining.", ""] {
+        let wrong = ask(address, "GET", "/nope", &["X-Proxbox-API-Key: wrong"]).await;
+        assert_eq!(wrong.status(), 401);
+        assert_eq!(wrong.text(), format!("{{\"detail\":\"Invalid API key.{remaining}\"}}"));
+    }
+    let right = get(address, STREAM).await;
+    assert_eq!(right.status(), 429);
+    assert!(right.has("retry-after: 300"), "{}", right.head);
+    let sentence = r#"{"detail":"Too many failed authentication attempts. Please try again later."}"#;
+    assert_eq!(right.text(), sentence);
+    for (path, body) in [("/health", "{}"), ("/", "[]")] {
+        assert_eq!(ask(address, "GET", path, &[]).await.text(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_answer_to_a_missing_key_is_given() {
+    let recordings = vec![
+        json("0.0.0", Key::Sent, "/version", 200, r#"{"version":"x"}"#),
+        json("0.0.0", Key::None, "/version", 401, r#"{"detail":"As recorded."}"#),
+    ];
+    let server = serve("0.0.0", recordings, AT_ONCE).await;
+    let without = ask(server.local_addr(), "GET", "/version", &[]).await;
+    assert_eq!((without.status(), without.text().as_str()), (401, r#"{"detail":"As recorded."}"#));
+    assert_eq!(get(server.local_addr(), "/version").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_recorded_cut_comes_after_every_byte_before_it() {
+    // More than any buffer on the way holds, so that the cut has to wait for the client.
+    let long = "x".repeat(4_000_000);
+    let recordings = vec![stream(&[ONE, &long, "\n\n"]).with(900.0, Direction::In, Event::Cut)];
+    let server = serve(WITH_KEYS, recordings, AT_ONCE).await;
+    let (body, ended) = get(server.local_addr(), STREAM).await.dechunked();
+    assert_eq!((body.len(), ended), (ONE.len() + long.len() + 2, false));
+    let entries = server.log().wait_for(|it| matches!(it.last(), Some(Entry::Closed { .. }))).await;
+    assert_eq!(entries.last(), Some(&Entry::Closed { connection: 0, by: Side::Server }));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_before_its_answer_gets_none() {
+    let recording = Recording::new(OLD, Protocol::Http, Key::None)
+        .with(0.0, Direction::Out, Event::get("/version"))
+        .with(10.0, Direction::In, Event::Cut);
+    let server = serve(OLD, vec![recording], AT_ONCE).await;
+    let mut bytes = Vec::new();
+    let mut stream = send(server.local_addr(), "GET", "/version", &[]).await;
+    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    assert_eq!(bytes, b"");
+}
+
+/// Reads until the client has `wanted` bytes of body.
+async fn read_body(stream: &mut tokio::net::TcpStream, wanted: &str) {
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(wanted) {
+        assert_ne!(soon(stream.read_buf(&mut bytes)).await.unwrap(), 0, "the server closed");
+    }
+}
+
+#[tokio::test]
+async fn an_open_end_is_silent_until_the_client_leaves() {
+    let headers = Headers::new();
+    let silent = Recording::new(WITH_KEYS, Protocol::Http, Key::Sent)
+        .with(0.0, Direction::Out, Event::get("/full-update"))
+        .with(99.0, Direction::Ctl, Event::Open);
+    let headless = Recording::new(WITH_KEYS, Protocol::Http, Key::Sent)
+        .with(0.0, Direction::Out, Event::get("/headless"))
+        .with(9.0, Direction::In, Event::Response { status: 200, headers })
+        .with(99.0, Direction::Ctl, Event::Open);
+    let recordings = vec![stream(&[ONE]).with(900.0, Direction::Ctl, Event::Open), silent, headless];
+    let server = serve(WITH_KEYS, recordings, AT_ONCE).await;
+
+    let mut streaming = send(server.local_addr(), "GET", STREAM, &["X-Proxbox-API-Key: k"]).await;
+    read_body(&mut streaming, ONE).await;
+    let waiting = send(server.local_addr(), "GET", "/full-update", &["X-Proxbox-API-Key: k"]).await;
+    let log = server.log();
+    soon(log.wait_for(|_| log.requests().len() == 2)).await;
+    assert_eq!(log.open_connections(), 2);
+
+    drop((streaming, waiting));
+    soon(log.wait_until_idle()).await;
+    let entries = log.entries();
+    let left = |connection| entries.contains(&Entry::Closed { connection, by: Side::Client });
+    assert!(left(0) && left(1), "{entries:?}");
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_between_two_events() {
+    for (cut_after, expected) in
+        [(0, ""), (1, ONE), (2, &[ONE, TWO].concat()), (3, &[ONE, TWO, THREE].concat())]
+    {
+        let recordings = vec![ended(stream(&[&[ONE, TWO, THREE].concat()]))];
+        let options = Options { cut_after: Some(cut_after), ..AT_ONCE };
+        let server = serve(WITH_KEYS, recordings, options).await;
+        let (body, ended) = get(server.local_addr(), STREAM).await.dechunked();
+        assert_eq!((String::from_utf8(body).unwrap().as_str(), ended), (expected, false), "{cut_after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_keeps_the_connection() {
+    let recordings = vec![ended(stream(&[ONE, TWO, THREE]))];
+    let options = Options { stall_after: Some(2), speed: Speed::Recorded, ..AT_ONCE };
+    let server = serve(WITH_KEYS, recordings, options).await;
+    let mut stalled = send(server.local_addr(), "GET", STREAM, &["X-Proxbox-API-Key: k"]).await;
+    read_body(&mut stalled, TWO).await;
+    // The clock is paused: this hour passes when nobody has anything to do.
+    let more = tokio::time::timeout(Duration::from_secs(3600), stalled.read_u8()).await;
+    assert!(more.is_err(), "more came: {more:?}");
+    assert_eq!(server.log().open_connections(), 1);
+}
+
+#[tokio::test]
+async fn garbage_stands_between_two_events_and_the_rest_follows() {
+    let recordings = vec![ended(stream(&[ONE, TWO, THREE]))];
+    let server = serve(WITH_KEYS, recordings, Options { garbage_after: Some(1), ..AT_ONCE }).await;
+    let (body, ended) = get(server.local_addr(), STREAM).await.dechunked();
+    assert!(ended && body.starts_with(ONE.as_bytes()));
+    let rest = &body[ONE.len()..];
+    assert!(rest.ends_with([TWO, THREE].concat().as_bytes()));
+    assert!(std::str::from_utf8(rest).is_err(), "garbage is no UTF-8");
+}
+
+#[tokio::test]
+async fn a_json_answer_is_one_frame() {
+    let body = r#"{"count":3}"#;
+    let serving = |options| serve(OLD, vec![json(OLD, Key::None, "/x", 200, body)], options);
+    let server = serving(Options { cut_after: Some(0), ..AT_ONCE }).await;
+    assert_eq!(get(server.local_addr(), "/x").await.dechunked(), (Vec::new(), false));
+    let server = serving(Options { cut_after: Some(1), ..AT_ONCE }).await;
+    assert_eq!(get(server.local_addr(), "/x").await.dechunked(), (body.into(), false));
+    let server = serving(Options { cut_after: Some(2), ..AT_ONCE }).await;
+    assert_eq!(get(server.local_addr(), "/x").await.dechunked(), (body.into(), true));
+    let server = serving(Options { garbage_after: Some(0), ..AT_ONCE }).await;
+    let (garbled, ended) = get(server.local_addr(), "/x").await.dechunked();
+    assert!(ended && garbled.ends_with(body.as_bytes()) && garbled.len() > body.len());
+}
+
+#[tokio::test]
+async fn a_stopped_server_has_closed_everything() {
+    let recordings = vec![response(OLD, Key::None, "/x", 200, "text/plain", &["a"])];
+    let server = serve(OLD, recordings, AT_ONCE).await;
+    let (address, log) = (server.local_addr(), server.log());
+    let mut open = send(address, "GET", "/x", &[]).await;
+    read_body(&mut open, "a").await;
+    soon(server.stop()).await;
+    assert_eq!(log.open_connections(), 0);
+    assert_eq!(log.entries().last(), Some(&Entry::Closed { connection: 0, by: Side::Server }));
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
