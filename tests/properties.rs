@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -11,6 +12,7 @@ use proxbox_bridge::core::dialect::{BARRIER, Dialect};
 use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::refusal::Answer;
 use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::recording::{Event as Recorded, Recording};
 use support::drive::{Drive, setup};
 use support::stream;
 
@@ -141,6 +143,45 @@ fn kinds() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Devices), Just(Kind::VirtualMachines), Just(Kind::FullUpdate)]
 }
 
+#[test]
+fn any_cut_of_any_recording_gives_the_same_frames() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings");
+    let mut streams = 0;
+    for version in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(recordings) = version.join("sse").read_dir() else { continue };
+        for path in recordings.map(|entry| entry.unwrap().path()) {
+            let recording = Recording::read(&path).unwrap();
+            let body: Vec<u8> = recording
+                .frames
+                .iter()
+                .filter_map(|frame| match &frame.event {
+                    Recorded::Body(bytes) => Some(bytes.to_vec()),
+                    _ => None,
+                })
+                .flatten()
+                .collect();
+            let whole = native(&[&body]);
+            for size in [1, 2, 3, 7, 61, 512, 4096] {
+                let pieces: Vec<&[u8]> = body.chunks(size).collect();
+                assert_eq!(native(&pieces), whole, "{} in pieces of {size}", path.display());
+            }
+            streams += 1;
+        }
+    }
+    assert!(streams > 20, "only {streams} streams were found");
+}
+
+/// The frames that come of a stream in these pieces.
+fn native(pieces: &[&[u8]]) -> Vec<String> {
+    let mut drive = Drive::start(setup(Kind::FullUpdate, Channel::Native));
+    drive.event(Event::Opened);
+    for piece in pieces {
+        drive.event(Event::Bytes(piece));
+    }
+    drive.event(Event::Closed(Closed::Cleanly));
+    drive.frames
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -183,15 +224,6 @@ proptest! {
         cuts in prop::collection::vec(1usize..40, 1..40),
     ) {
         let whole = texts.concat();
-        let run = |pieces: Vec<&[u8]>| {
-            let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-            drive.event(Event::Opened);
-            for piece in pieces {
-                drive.event(Event::Bytes(piece));
-            }
-            drive.event(Event::Closed(Closed::Cleanly));
-            drive.frames
-        };
         let mut pieces = Vec::new();
         let mut rest = whole.as_bytes();
         for cut in cuts.iter().cycle() {
@@ -202,6 +234,6 @@ proptest! {
             pieces.push(piece);
             rest = more;
         }
-        prop_assert_eq!(run(pieces), run(vec![whole.as_bytes()]));
+        prop_assert_eq!(native(&pieces), native(&[whole.as_bytes()]));
     }
 }

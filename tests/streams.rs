@@ -5,9 +5,15 @@ mod bridge;
 mod support;
 
 use bridge::{Client, Front, KEY, Pair, Place, config, fast, recordings};
+use futures::{SinkExt, StreamExt};
 use proxbox_bridge::core::dialect::BARRIER;
 use proxbox_bridge::replay::{Entry, Options, Server as Replay, Side};
 use support::stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::Message;
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -278,4 +284,40 @@ async fn the_admin_listener_says_that_the_process_lives() {
     let answer = Client::send(front.admin, "GET", "/livez", &[]).await.answer().await;
     assert_eq!((answer.status, answer.text()), (200, "ok\n"));
     assert_eq!(Client::send(front.admin, "GET", "/", &[]).await.answer().await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_the_backend_are_answered_while_nobody_reads_us() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    let front = Front::start(config(backend, &[("backend.channel", "websocket")])).await;
+    // A client that never reads.
+    let _client = front.open(DEVICES, &[]).await;
+    let mut connections = JoinSet::new();
+    let mut socket = loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 8];
+        while stream.peek(&mut head).await.unwrap() < head.len() {}
+        if head.starts_with(b"GET /ws ") {
+            break accept_async(stream).await.unwrap();
+        }
+        // What it is asked about itself, it does not know.
+        connections.spawn(async move {
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+    };
+    for text in ["Connected!", "Connected 2!"] {
+        socket.send(Message::text(text)).await.unwrap();
+    }
+    for number in 0..3_u8 {
+        socket.send(Message::Ping(vec![number].into())).await.unwrap();
+        loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Pong(payload) => break assert_eq!(payload.as_ref(), [number]),
+                Message::Text(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

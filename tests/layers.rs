@@ -1,0 +1,103 @@
+//! Which module may know which: dependencies point one way, and the core does no I/O.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each part of the crate may use of the others.
+const LAYERS: [(&str, &[&str]); 11] = [
+    ("core", &["core"]),
+    ("config", &["core", "config"]),
+    ("telemetry", &["core", "telemetry"]),
+    ("respond", &["core", "respond"]),
+    ("backend", &["core", "config", "backend"]),
+    ("job", &["core", "backend", "telemetry", "job"]),
+    ("handler", &["core", "config", "backend", "job", "telemetry", "respond", "handler"]),
+    ("server", &["core", "config", "handler", "respond", "server"]),
+    ("recording", &["core", "recording"]),
+    ("replay", &["core", "recording", "replay"]),
+    ("cli", &["core", "config", "server", "replay", "recording", "cli"]),
+];
+
+/// What the core may use: nothing that waits, and nothing that looks at the world.
+const CORE: [&str; 8] = ["std", "super", "crate", "bytes", "http", "memchr", "serde", "serde_json"];
+const WORLD: [&str; 12] = [
+    "std::net",
+    "std::fs",
+    "std::io",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "Instant",
+    "SystemTime",
+    "tokio",
+    "hyper",
+    "rand",
+    "uuid",
+];
+
+fn sources(part: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = vec![root.join(format!("{part}.rs"))];
+    let mut folders = vec![root.join(part)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+/// The code of a file, without its comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    for (part, allowed) in LAYERS {
+        for path in sources(part) {
+            let code = code(&path);
+            for (at, _) in code.match_indices("crate::") {
+                let name: String =
+                    code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                assert!(
+                    name.is_empty() || allowed.contains(&name.as_str()),
+                    "{}: crate::{name}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_core_does_no_io() {
+    for path in sources("core") {
+        let code = code(&path);
+        for line in code.lines().filter_map(|line| line.strip_prefix("use ")) {
+            let name = line.split([':', ';']).next().unwrap();
+            let own = path.with_extension("").join(format!("{name}.rs")).exists();
+            assert!(own || CORE.contains(&name), "{}: use {line}", path.display());
+        }
+        for word in WORLD {
+            let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+            let found =
+                words.into_iter().any(|found| found == word || found.starts_with(&format!("{word}::")));
+            assert!(!found, "{}: {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read_at_once() {
+    for (part, _) in LAYERS {
+        for path in sources(part) {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= 600, "{}: {lines} lines", path.display());
+        }
+    }
+}
