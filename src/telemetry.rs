@@ -1,10 +1,18 @@
-//! One type for each thing that happens, which writes its log line.
+//! One type for each thing that happens, which writes its log line and moves its metrics, so that the
+//! two cannot drift apart.
+
+mod metrics;
 
 use std::time::Duration;
 
 use crate::core::dialect::Dialect;
-use crate::core::outcome::Report;
+use crate::core::kind::Kind;
+use crate::core::outcome::{Outcome, Report, Source};
 use crate::core::plan::Plan;
+use crate::core::refusal::Refusal;
+use metrics::METRICS;
+
+pub use metrics::text as metrics_text;
 
 /// A job was started.
 #[derive(Debug)]
@@ -16,8 +24,9 @@ pub struct JobStarted<'a> {
 }
 
 impl JobStarted<'_> {
-    /// Writes the log line.
+    /// Writes the log line and moves the metrics.
     pub fn emit(self) {
+        METRICS.running.inc();
         let channels: Vec<&str> = self.plan.legs.iter().map(|leg| leg.channel.as_str()).collect();
         tracing::info!(
             channels = channels.join(","),
@@ -30,6 +39,8 @@ impl JobStarted<'_> {
 /// A job has come to its end.
 #[derive(Debug)]
 pub struct JobEnded<'a> {
+    /// What it synchronised.
+    pub kind: Kind,
     /// What is left of it.
     pub report: &'a Report,
     /// How long it took.
@@ -37,9 +48,13 @@ pub struct JobEnded<'a> {
 }
 
 impl JobEnded<'_> {
-    /// Writes the log line.
+    /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         let Report { outcome, cause, failure, counts, dropped, unreadable } = self.report;
+        METRICS.running.dec();
+        METRICS.jobs.with_label_values(&[self.kind.as_str(), outcome.as_str()]).inc();
+        METRICS.dropped.inc_by(*dropped);
+        METRICS.unreadable.inc_by(*unreadable);
         let total = counts.total();
         let line = (outcome.as_str(), self.duration.as_secs_f64());
         match (cause, failure) {
@@ -75,17 +90,21 @@ impl JobEnded<'_> {
 /// A job was ended by its client before it was done.
 #[derive(Debug)]
 pub struct JobCancelled {
+    /// What it synchronised.
+    pub kind: Kind,
     /// How long it ran.
     pub duration: Duration,
 }
 
 impl JobCancelled {
-    /// Writes the log line.
+    /// Writes the log line and moves the metrics.
     pub fn emit(self) {
+        METRICS.running.dec();
+        METRICS.jobs.with_label_values(&[self.kind.as_str(), Outcome::Cancelled.as_str()]).inc();
         tracing::warn!(
-            outcome = crate::core::outcome::Outcome::Cancelled.as_str(),
+            outcome = Outcome::Cancelled.as_str(),
             duration_seconds = self.duration.as_secs_f64(),
-            source = crate::core::outcome::Source::Client.as_str(),
+            source = Source::Client.as_str(),
             "Job cancelled: its client is gone."
         );
     }
@@ -97,12 +116,13 @@ pub struct Refused<'a> {
     /// The path that was asked for.
     pub path: &'a str,
     /// The answer.
-    pub refusal: &'a crate::core::refusal::Refusal,
+    pub refusal: &'a Refusal,
 }
 
 impl Refused<'_> {
-    /// Writes the log line.
+    /// Writes the log line and moves the metrics.
     pub fn emit(self) {
+        METRICS.refusals.with_label_values(&[self.refusal.cause.as_str()]).inc();
         tracing::warn!(
             path = self.path,
             status = self.refusal.status,

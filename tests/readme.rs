@@ -39,6 +39,18 @@ fn every_documented_endpoint_stands_in_its_table() {
 }
 
 #[test]
+fn every_metric_stands_in_its_table() {
+    let readme = read("README.md");
+    let text = String::from_utf8(proxbox_bridge::telemetry::metrics_text()).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        assert!(readme.contains(&format!("| `{name}")), "{name}");
+    }
+}
+
+#[test]
 fn the_output_of_the_main_job_is_real() {
     let readme = read("README.md");
     let (_, shown) = readme.split_once("/full-update/stream\n").unwrap();

@@ -279,8 +279,14 @@ async fn everything_else_passes_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_admin_listener_says_that_the_process_lives() {
-    let front = Front::start(config("127.0.0.1:1".parse().unwrap(), &[])).await;
+async fn the_admin_listener_says_that_the_process_lives_and_what_it_did() {
+    let Pair { backend: _backend, front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    assert_eq!(front.get(DISKS, &[]).await.status, 501);
+    let metrics = Client::send(front.admin, "GET", "/metrics", &[]).await.answer().await;
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let refused = "proxbox_bridge_refusals_total{cause=\"unsupported\"} ";
+    let line = metrics.text().lines().find_map(|line| line.strip_prefix(refused)).unwrap();
+    assert!(line.parse::<u64>().unwrap() >= 1, "{line}");
     let answer = Client::send(front.admin, "GET", "/livez", &[]).await.answer().await;
     assert_eq!((answer.status, answer.text()), (200, "ok\n"));
     assert_eq!(Client::send(front.admin, "GET", "/", &[]).await.answer().await.status, 404);

@@ -93,7 +93,7 @@ static TABLE: [Key; 21] = [
         "admin_listen",
         Some("127.0.0.1:8801"),
         Slot::Address(|draft| &mut draft.admin_listen),
-        "The address of the admin listener, which answers /livez.",
+        "The address of the admin listener, which answers /livez and /metrics.",
     ),
     key(
         "data_dir",

@@ -19,6 +19,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] =
+        [Self::Completed, Self::Errored, Self::Cancelled, Self::TimedOut, Self::Interrupted];
+
     /// The word for it in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,6 +74,21 @@ pub enum Source {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 11] = [
+        Self::BackendFailed,
+        Self::ObjectsFailed,
+        Self::BackendLost,
+        Self::BackendNonsense,
+        Self::Unreachable,
+        Self::KeyRefused,
+        Self::Refused,
+        Self::Unsupported,
+        Self::Idle,
+        Self::Total,
+        Self::Stopping,
+    ];
+
     /// The word for it in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::connection::{Arrived, Connection};
 use super::log::Log;
 use crate::backend::{Backend, Identity};
+use crate::core::kind::Kind;
 use crate::core::outcome::Report;
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::session::{Closed, Event, Output, Session, Setup};
@@ -75,7 +76,12 @@ pub fn start(work: Work, stop: watch::Receiver<bool>) -> (Job, Gate) {
         gate: Some(opened),
         began: Instant::now(),
         connection: Connection::None,
-        ended: Ended { log: Arc::clone(&log), report: None, began: Instant::now() },
+        ended: Ended {
+            log: Arc::clone(&log),
+            kind: work.setup.endpoint.kind,
+            report: None,
+            began: Instant::now(),
+        },
         work,
         stop,
     };
@@ -96,6 +102,7 @@ struct Runner {
 /// Ends the log and tells the end, also of a job that is cancelled in the middle.
 struct Ended {
     log: Arc<Log>,
+    kind: Kind,
     report: Option<Report>,
     began: Instant,
 }
@@ -103,9 +110,10 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         self.log.end();
+        let (kind, duration) = (self.kind, self.began.elapsed());
         match &self.report {
-            Some(report) => telemetry::JobEnded { report, duration: self.began.elapsed() }.emit(),
-            None => telemetry::JobCancelled { duration: self.began.elapsed() }.emit(),
+            Some(report) => telemetry::JobEnded { kind, report, duration }.emit(),
+            None => telemetry::JobCancelled { kind, duration }.emit(),
         }
     }
 }
