@@ -18,6 +18,7 @@ use super::legacy::{Data, tidy};
 use super::lenient::{Flag, Map, Text};
 use super::native;
 use super::release::Release;
+use super::text::plain;
 
 /// A command that no release knows. Sent right behind a real one, it is answered exactly when the real
 /// one has returned, whatever came of it.
@@ -185,15 +186,15 @@ pub fn hear(text: &str, payloads: bool) -> Heard<'_> {
         return hear_words(Cow::Borrowed(text));
     }
     let Ok(frame) = serde_json::from_str::<Outline<'_>>(text) else {
-        return Heard::Unknown(Cow::Borrowed(text));
+        return unknown(text);
     };
     if let Some(event) = frame.event.said() {
-        return native::read(event, text).map_or(Heard::Unknown(Cow::Borrowed(text)), Heard::Fact);
+        return native::read(event, text).map_or_else(|_| unknown(text), Heard::Fact);
     }
     let Some(word) = frame.object.0 else {
         return match frame.message.0 {
             Some(message) => hear_words(message),
-            None => Heard::Unknown(Cow::Borrowed(text)),
+            None => unknown(text),
         };
     };
     if frame.end.0 == Some(true) {
@@ -203,9 +204,13 @@ pub fn hear(text: &str, payloads: bool) -> Heard<'_> {
             None => Heard::Chatter,
         };
     }
-    let Some(data) = frame.data.0 else { return Heard::Fact(Fact::Nothing) };
+    let Some(data) = frame.data.0 else { return unknown(text) };
     let payload = payloads.then(|| serde_json::from_str(text).ok()).flatten();
     Heard::Fact(data.fact(word, payload))
+}
+
+fn unknown(text: &str) -> Heard<'_> {
+    Heard::Unknown(plain(text, SENTENCE))
 }
 
 fn hear_words(text: Cow<'_, str>) -> Heard<'_> {

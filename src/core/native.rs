@@ -47,7 +47,8 @@ pub fn read<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Unreadable> {
-    serde_json::from_str(data).map_err(|_| Unreadable)
+    // A list would be read as the fields of `T` in their order.
+    serde_json::from_str::<Map<T>>(data).ok().and_then(|map| map.0).ok_or(Unreadable)
 }
 
 fn unreadable_end(data: &str) -> Fact<'_> {
@@ -100,15 +101,21 @@ impl<'a> StepEvent<'a> {
             return Fact::Nothing;
         }
         let is_object = Object::named(&word).is_some() || Kind::of_stage(&word).is_none();
+        let mut nameless = is_object && self.rowid.said().is_some();
         if let (true, Some(data)) = (is_object, payload.data.0) {
             let fact = data.fact(word.clone(), self.payload);
             if !matches!(fact, Fact::Nothing) {
                 return fact;
             }
+            nameless = true;
         }
         if let (true, Some(name)) = (is_object, named(self.rowid.clone())) {
             let state = self.state();
             return object_fact(word, None, name, state, self.payload);
+        }
+        if nameless && self.status.or_empty() == "completed" {
+            // About an object whose name is missing, not about its stage.
+            return note(word, self.message.0.unwrap_or_default());
         }
         let count = self.result.0.and_then(|result| result.count.0);
         stage_fact(word, self.status.or_empty(), self.message.0.unwrap_or_default(), count)

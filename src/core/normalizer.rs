@@ -21,6 +21,8 @@ use super::text::plain;
 
 /// How many failed objects are named in the detail of a failed run.
 const NAMED: usize = 5;
+/// How many warnings of a run of several legs are kept.
+const WARNINGS: usize = 5;
 
 /// What the operator and the client want of the stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +33,14 @@ pub struct Options {
     pub all_events: bool,
     /// Keep the backend's own account of an object in its step.
     pub payloads: bool,
+}
+
+/// An object that failed.
+#[derive(Debug)]
+struct FailedObject {
+    /// Its sort and its name.
+    object: String,
+    error: String,
 }
 
 /// The backend's last word on a leg.
@@ -53,8 +63,8 @@ pub struct Normalizer {
     finished: Vec<Kind>,
     skipped: Vec<Kind>,
     told: Told,
-    /// The first objects that failed, and why.
-    failed_objects: Vec<String>,
+    /// The first objects of the leg that failed, and why.
+    failed_objects: Vec<FailedObject>,
     dropped: u64,
     unreadable: u64,
     leg: Leg,
@@ -63,6 +73,8 @@ pub struct Normalizer {
 /// What is known of the part of the run that is going on.
 #[derive(Debug, Default)]
 struct Leg {
+    /// The one stage that it is, where the run has more.
+    stage: Option<Kind>,
     before: Count,
     aborted: Option<Failure>,
     trouble: Option<Failure>,
@@ -112,7 +124,9 @@ impl Normalizer {
 
     /// Tells that the stages `kinds` are about to be driven.
     pub fn begin_leg(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
-        self.leg = Leg { before: self.tally.counts().total(), ..Leg::default() };
+        let stage = kinds.first().copied().filter(|kind| *kind != self.kind);
+        self.leg = Leg { stage, before: self.tally.counts().total(), ..Leg::default() };
+        self.failed_objects.clear();
         if let Some(kind) = kinds.first() {
             self.stage_started(*kind, out);
         }
@@ -180,7 +194,7 @@ impl Normalizer {
                 self.leg.aborted.get_or_insert(failure);
             }
             Fact::Complete { ok, message, detail, told } => {
-                self.told = told;
+                self.tell(told);
                 let word = LastWord { ok, message, detail };
                 // Of two last words the worse one is believed.
                 if self.leg.last_word.as_ref().is_none_or(|known| known.ok == Some(true)) {
@@ -189,6 +203,23 @@ impl Normalizer {
             }
             Fact::Nothing => self.dropped += 1,
         }
+    }
+
+    /// Keeps what a leg says of its result. What has a name of its own in a run of one leg needs that of
+    /// its stage in a run of several.
+    fn tell(&mut self, told: Told) {
+        let Some(stage) = self.leg.stage else {
+            self.told = told;
+            return;
+        };
+        let name = format!("{}_count", stage.as_str().replace('-', "_"));
+        if let Some((_, count)) = told.numbers.iter().find(|(name, _)| name == "count") {
+            self.told.numbers.retain(|(known, _)| *known != name);
+            self.told.numbers.push((name, *count));
+        }
+        self.told.warnings.extend(told.warnings);
+        self.told.warnings.truncate(WARNINGS);
+        self.told.degraded |= told.degraded;
     }
 
     /// Passes an event of the backend's own type on, if the client asked for such.
@@ -218,9 +249,9 @@ impl Normalizer {
         self.write(&Step::stage(row.step, Status::Completed, message), out);
     }
 
-    /// Whether the backend has said its last word on this leg.
+    /// Whether the backend has said its last word on this leg: an `error` is one, whatever follows (R9).
     pub fn has_last_word(&self) -> bool {
-        self.leg.last_word.is_some()
+        self.leg.last_word.is_some() || self.leg.aborted.is_some()
     }
 
     /// Whether something failed on this leg that is no single object.
@@ -295,18 +326,25 @@ impl Normalizer {
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let total = self.tally.counts().total();
         let before = self.leg.before;
-        let (failed, completed) = (total.failed - before.failed, total.completed - before.completed);
+        // What an earlier leg counted may have changed: the last word about an object counts.
+        let failed = total.failed.saturating_sub(before.failed);
+        let completed = total.completed.saturating_sub(before.completed);
         let is_failure = match self.options.object_failures {
             ObjectFailures::All => failed > 0 && completed == 0,
             ObjectFailures::Any => failed > 0,
             ObjectFailures::Never => false,
         };
         is_failure.then(|| {
-            let seen = total.seen - before.seen;
+            let seen = total.seen.saturating_sub(before.seen).max(failed + completed);
             let rest =
                 if completed == 0 { "none completed".to_owned() } else { format!("{completed} completed") };
             let error = format!("{failed} of {seen} objects failed, {rest}.");
-            let named = self.failed_objects.join("; ");
+            let named: Vec<String> = self
+                .failed_objects
+                .iter()
+                .map(|FailedObject { object, error }| format!("{object}: {error}"))
+                .collect();
+            let named = named.join("; ");
             let detail = if named.is_empty() { error.clone() } else { format!("{error} {named}") };
             Failure { step: kind.row().step.to_owned(), error, detail }
         })
@@ -359,6 +397,10 @@ impl Normalizer {
         payload: Option<&RawValue>,
         out: &mut Vec<Frame>,
     ) {
+        if matches!(state, ObjectState::Completed { .. }) && !self.failed_objects.is_empty() {
+            let object = format!("{word} {name}");
+            self.failed_objects.retain(|failed| failed.object != object);
+        }
         let (status, message, error) = match state {
             ObjectState::Processing => (Status::Progress, format!("Processing {word} {name}"), None),
             ObjectState::Completed { warning: None } => {
@@ -369,7 +411,8 @@ impl Normalizer {
             }
             ObjectState::Failed { error } => {
                 if self.failed_objects.len() < NAMED {
-                    self.failed_objects.push(format!("{word} {name}: {error}"));
+                    let object = format!("{word} {name}");
+                    self.failed_objects.push(FailedObject { object, error: error.clone().into_owned() });
                 }
                 (Status::Failed, format!("Failed {word} {name}: {error}"), Some(error))
             }

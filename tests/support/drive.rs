@@ -8,8 +8,10 @@ use proxbox_bridge::core::kind::{Endpoint, Kind};
 use proxbox_bridge::core::normalizer::Options;
 use proxbox_bridge::core::outcome::Report;
 use proxbox_bridge::core::plan::{Leg, Plan};
-use proxbox_bridge::core::refusal::Refusal;
-use proxbox_bridge::core::session::{Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::refusal::{Answer, Refusal};
+use proxbox_bridge::core::session::{Closed, Event, Limits, Output, Session, Setup};
+
+use super::run::Run;
 
 /// A session, and everything that it has done.
 pub struct Drive {
@@ -23,6 +25,8 @@ pub struct Drive {
     pub accepted: bool,
     pub refused: Option<Refusal>,
     pub end: Option<Report>,
+    /// How often the connection was to be closed.
+    pub closed: usize,
 }
 
 pub const LIMITS: Limits = Limits {
@@ -69,6 +73,7 @@ impl Drive {
             accepted: false,
             refused: None,
             end: None,
+            closed: 0,
         };
         drive.follow();
         drive
@@ -86,6 +91,34 @@ impl Drive {
 
     pub fn stream(&mut self, text: &str) -> &mut Self {
         self.event(Event::Bytes(text.as_bytes()))
+    }
+
+    pub fn open(&mut self) -> &mut Self {
+        self.event(Event::Opened)
+    }
+
+    /// The backend hangs up in good order.
+    pub fn hang_up(&mut self) -> &mut Self {
+        self.event(Event::Closed(Closed::Cleanly))
+    }
+
+    pub fn close(&mut self, code: u16, reason: &str) -> &mut Self {
+        self.event(Event::Closed(Closed::Frame { code, reason }))
+    }
+
+    pub fn answer(&mut self, status: u16, body: &str) -> &mut Self {
+        self.event(Event::Answered(Answer { status, retry_after: None, body: body.as_bytes() }))
+    }
+
+    /// What came of a run that is over.
+    pub fn run(&self) -> Run {
+        Run::read(&self.bytes, self.end.clone().expect("the run is over"))
+    }
+
+    /// The answer that a client got in place of a stream.
+    pub fn refusal(&self) -> &Refusal {
+        assert!(self.bytes.is_empty() && self.end.is_some());
+        self.refused.as_ref().expect("the run was refused")
     }
 
     /// Lets time pass, with a tick at every deadline.
@@ -122,6 +155,7 @@ impl Drive {
             self.bytes.extend_from_slice(&frame.bytes);
             self.frames.push(String::from_utf8(frame.bytes.to_vec()).expect("frames are UTF-8"));
         }
+        self.closed += usize::from(out.close);
         self.opened.extend(out.open);
         self.sent.extend(out.send);
         if out.end.is_some() {

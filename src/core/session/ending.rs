@@ -24,6 +24,11 @@ impl Session {
 
     /// The backend went away, or was given up, before its last word.
     pub(super) fn lost(&mut self, now: Duration, cause: Cause, what: &str, out: &mut Output) {
+        if self.settled.is_some() && self.leg + 1 >= self.setup.plan.legs.len() {
+            // Everything was said; only what might have followed is lost.
+            self.leg_done(now, None, out);
+            return;
+        }
         // A run that nobody was told of yet still ends as a stream: the client has waited for it.
         self.accept(out);
         let Count { seen, completed, failed, .. } = self.normalizer.tally().counts().total();

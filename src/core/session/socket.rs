@@ -106,8 +106,9 @@ impl Session {
         let Some(socket) = self.socket() else { return };
         let stage = socket.stage;
         let command = socket.command;
-        // A backend that greets without having been given a key is one that takes none.
-        let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_4);
+        // A backend that greets without having been given a key is one that takes none. Of these, the
+        // oldest dialect asks for patience that does the others no harm.
+        let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
         let heard = dialect::hear(text, self.setup.options.payloads);
         if let Stage::Waiting { .. } = stage {
             // Nothing that comes before the greeting belongs to our command.

@@ -22,10 +22,15 @@ pub enum Item<'a> {
     },
 }
 
+/// What a line holds besides its value: a byte order mark, the longest name of a field that means
+/// something, a colon and a space. It is not counted, so that an event which comes in pieces may be as
+/// long as one that comes whole.
+const FIELD: usize = 3 + "event: ".len();
+
 /// Cuts a stream of bytes into events, however the bytes are cut into pieces.
 #[derive(Debug)]
 pub struct Parser {
-    /// The largest event, in bytes of data. Holds: `line.len() <= limit`, `data.len() <= limit`.
+    /// The largest event, in bytes of data. Holds: `line.len() <= limit + FIELD`, `data.len() <= limit`.
     limit: usize,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
@@ -95,7 +100,7 @@ impl Parser {
     }
 
     fn hold(&mut self, bytes: &[u8]) {
-        let room = (self.limit - self.line.len()).min(bytes.len());
+        let room = (self.limit + FIELD - self.line.len()).min(bytes.len());
         self.line.extend_from_slice(&bytes[..room]);
         self.line_dropped += bytes.len() - room;
     }
@@ -126,7 +131,7 @@ impl Parser {
             }
             b"event" => {
                 self.name.clear();
-                self.name.extend_from_slice(value);
+                self.name.extend_from_slice(&value[..value.len().min(self.limit)]);
             }
             // `id`, `retry`, comments and what nobody defined say nothing about a sync.
             _ => {}

@@ -1,0 +1,26 @@
+//! One run after the other, told by backends of every age, and what their readers are told of it.
+
+mod support;
+
+#[path = "session/composed.rs"]
+mod composed;
+#[path = "session/ends.rs"]
+mod ends;
+#[path = "session/events.rs"]
+mod events;
+#[path = "session/greeting.rs"]
+mod greeting;
+#[path = "session/limits.rs"]
+mod limits;
+#[path = "session/objects.rs"]
+mod objects;
+#[path = "session/plain.rs"]
+mod plain;
+#[path = "session/refusals.rs"]
+mod refusals;
+#[path = "session/shapes.rs"]
+mod shapes;
+#[path = "session/verdicts.rs"]
+mod verdicts;
+#[path = "session/websocket.rs"]
+mod websocket;

@@ -1,0 +1,258 @@
+//! A full update that is put together from the stages that a backend has.
+
+use std::time::Duration;
+
+use proxbox_bridge::core::capabilities::Capabilities;
+use proxbox_bridge::core::channel::{Channel, Choice};
+use proxbox_bridge::core::dialect::Dialect;
+use proxbox_bridge::core::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+use proxbox_bridge::core::outcome::Cause;
+use proxbox_bridge::core::plan::{Leg, Plan, plan};
+use proxbox_bridge::core::session::{Event, Setup};
+use serde_json::json;
+
+use crate::support::backend::{KEY, barrier, begun, complete_ok, end, error, frame, item, object_step, sse};
+use crate::support::drive::{Drive, setup};
+
+fn leg(kind: Kind, channel: Channel) -> Leg {
+    let command = kind.row().command.filter(|_| channel == Channel::Websocket);
+    Leg { endpoint: Endpoint::of(kind), kinds: vec![kind], channel, command }
+}
+
+fn composed(legs: Vec<Leg>, skipped: Vec<Kind>) -> Setup {
+    let mut setup = setup(Kind::FullUpdate, Channel::Native);
+    setup.plan = Plan { legs, skipped };
+    setup
+}
+
+fn count(count: u64) -> String {
+    sse("complete", json!({"ok": true, "message": "sync completed.", "result": {"count": count}}))
+}
+
+#[test]
+fn stages_are_run_in_order_each_on_its_own_connection() {
+    let mut drive = begun(composed(
+        vec![
+            leg(Kind::Devices, Channel::Native),
+            leg(Kind::Storage, Channel::Json),
+            leg(Kind::VirtualMachines, Channel::Native),
+        ],
+        vec![],
+    ));
+    assert_eq!(drive.opened.len(), 1, "the second is opened when the first is done");
+    drive.stream(&object_step("device", "completed", "pve01")).stream(&count(1)).hang_up();
+    assert_eq!((drive.opened.len(), drive.closed), (2, 1));
+    drive.answer(200, r#"[{"id":1},{"id":2}]"#);
+    assert_eq!((drive.opened.len(), drive.closed), (3, 2));
+    drive.open().stream(&object_step("virtual_machine", "completed", "web01")).stream(&count(1)).hang_up();
+
+    let paths: Vec<String> = drive.opened.iter().map(Leg::path).collect();
+    assert_eq!(
+        paths,
+        [
+            "/dcim/devices/create/stream",
+            "/virtualization/virtual-machines/storage/create",
+            "/virtualization/virtual-machines/create/stream",
+        ]
+    );
+    let run = drive.run();
+    assert_eq!(
+        run.messages(),
+        [
+            "Starting full update synchronization.",
+            "Starting devices synchronization.",
+            "Synced device pve01",
+            "Devices synchronization finished.",
+            "Starting storage synchronization.",
+            "Storage synchronization finished.",
+            "Starting virtual machines synchronization.",
+            "Synced virtual_machine web01",
+            "Virtual machines synchronization finished.",
+        ]
+    );
+    assert_eq!(run.message(), "Full update sync completed. 4 objects: 4 completed, 0 failed, 0 unconfirmed.");
+}
+
+#[test]
+fn the_numbers_of_every_stage_are_told_apart() {
+    let mut drive = begun(composed(
+        vec![leg(Kind::Devices, Channel::Native), leg(Kind::VirtualDisks, Channel::Json)],
+        vec![],
+    ));
+    let warned = sse(
+        "complete",
+        json!({"ok": true, "message": "m", "result": {"count": 3, "degraded": true, "warnings": ["pve03 is slow"]}}),
+    );
+    drive.stream(&object_step("device", "completed", "pve01")).stream(&warned).hang_up();
+    drive.answer(200, r#"{"count":12,"created":2,"updated":10}"#);
+    let result = drive.run().complete()["result"].clone();
+    assert_eq!(result["count"], 13, "all that was confirmed: one device and twelve disks");
+    assert_eq!((&result["devices_count"], &result["virtual_disks_count"]), (&json!(3), &json!(12)));
+    assert_eq!((&result["degraded"], &result["warnings"]), (&json!(true), &json!(["pve03 is slow"])));
+    assert_eq!(result.get("created"), None, "of which stage?");
+}
+
+#[test]
+fn stages_that_the_backend_cannot_do_are_named_in_a_step_and_in_the_end() {
+    let mut drive =
+        begun(composed(vec![leg(Kind::Devices, Channel::Native)], vec![Kind::Backups, Kind::Snapshots]));
+    let run = drive.stream(&complete_ok()).hang_up().run();
+    assert!(run.is_ok());
+    assert!(run.says("Backups synchronization skipped: this backend has no usable channel for it."), "{:?}", run.messages());
+    assert!(run.says("Snapshots synchronization skipped: this backend has no usable channel for it."));
+    assert!(
+        run.message().ends_with("Skipped, because this backend has no usable channel for them: backups, snapshots."),
+        "{}",
+        run.message()
+    );
+}
+
+#[test]
+fn a_stage_that_fails_fails_the_whole_and_is_the_last() {
+    let mut drive = begun(composed(
+        vec![
+            leg(Kind::Devices, Channel::Native),
+            leg(Kind::Storage, Channel::Native),
+            leg(Kind::Backups, Channel::Native),
+        ],
+        vec![],
+    ));
+    drive.stream(&object_step("device", "completed", "pve01")).stream(&complete_ok()).hang_up();
+    drive.open().stream(&error(json!("NetBox REST request failed"), json!("it answered 500"))).hang_up();
+    assert_eq!(drive.opened.len(), 2, "the third is not opened");
+    let run = drive.run();
+    assert_eq!(run.report.cause, Some(Cause::BackendFailed));
+    assert_eq!(run.detail(), "NetBox REST request failed | it answered 500");
+    assert!(run.message().starts_with("Full update sync failed: NetBox REST request failed."));
+    assert!(!run.says("Storage synchronization finished."));
+}
+
+#[test]
+fn a_stage_that_is_refused_is_the_failure_of_the_stage() {
+    let mut drive = begun(composed(
+        vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)],
+        vec![],
+    ));
+    drive.stream(&complete_ok()).hang_up();
+    drive.answer(502, r#"{"message":"Error fetching Proxmox cluster status","detail":null}"#);
+    let run = drive.run();
+    assert_eq!((run.report.cause, run.error().text("step")), (Some(Cause::Refused), "storage"));
+    assert!(run.detail().contains("Error fetching Proxmox cluster status"), "{}", run.detail());
+}
+
+#[test]
+fn a_stage_whose_objects_all_failed_fails_the_whole_though_others_did_well() {
+    let mut drive = begun(composed(
+        vec![leg(Kind::Devices, Channel::Native), leg(Kind::Backups, Channel::Native)],
+        vec![],
+    ));
+    drive.stream(&object_step("device", "completed", "pve01")).stream(&item("devices", "failed", "pve02"));
+    drive.stream(&complete_ok()).hang_up().open();
+    let failed = sse(
+        "item_progress",
+        json!({"phase": "backups", "status": "failed", "item": {"name": "b1"},
+        "error": "gone"}),
+    );
+    let run = drive.stream(&failed).stream(&complete_ok()).hang_up().run();
+    assert_eq!(run.report.cause, Some(Cause::ObjectsFailed));
+    assert_eq!(run.error().text("error"), "1 of 1 objects failed, none completed.");
+    assert_eq!(
+        run.detail(),
+        "1 of 1 objects failed, none completed. backup b1: gone",
+        "what failed in another stage did not fail this one"
+    );
+}
+
+#[test]
+fn an_object_that_fails_in_a_later_stage_than_it_completed_in_breaks_nothing() {
+    let stages = || vec![leg(Kind::VirtualMachines, Channel::Native), leg(Kind::Backups, Channel::Native)];
+    let failed = sse(
+        "error_detail",
+        json!({"phase": "virtual-machines", "item": {"name": "web01"}, "message": "gone"}),
+    );
+    let completed = object_step("virtual_machine", "completed", "web01");
+
+    let mut drive = begun(composed(stages(), vec![]));
+    drive.stream(&completed).stream(&complete_ok()).hang_up().open();
+    let run = drive.stream(&failed).stream(&complete_ok()).hang_up().run();
+    assert_eq!(run.objects("virtual_machine"), Some([1, 0, 1, 0]));
+    assert_eq!(run.error().text("error"), "1 of 1 objects failed, none completed.");
+
+    // And the other way round.
+    let mut drive = begun(composed(stages(), vec![]));
+    drive.stream(&failed).stream(&object_step("virtual_machine", "completed", "web02"));
+    drive.stream(&complete_ok()).hang_up().open();
+    assert!(drive.stream(&completed).stream(&complete_ok()).hang_up().run().is_ok());
+}
+
+#[test]
+fn a_later_stage_has_its_own_time_to_answer_and_the_run_one_time_for_all() {
+    let mut setup =
+        composed(vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)], vec![]);
+    setup.limits.response_head = Duration::from_secs(60);
+    let mut drive = begun(setup);
+    drive.wait(Duration::from_secs(100)).stream(&complete_ok()).hang_up();
+    drive.wait(Duration::from_secs(59));
+    assert!(drive.end.is_none());
+    drive.wait(Duration::from_secs(1));
+    let run = drive.run();
+    assert_eq!((run.report.cause, run.error().text("step")), (Some(Cause::Idle), "storage"));
+    assert!(run.detail().contains("2 min 40 s after the start"), "{}", run.detail());
+}
+
+#[test]
+fn a_bridge_that_stops_between_two_stages_has_not_completed() {
+    let mut drive = begun(composed(
+        vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)],
+        vec![],
+    ));
+    drive.stream(&complete_ok()).event(Event::Stopped);
+    assert_eq!(drive.run().report.cause, Some(Cause::Stopping));
+}
+
+#[test]
+fn a_later_stage_over_ws_sends_its_own_key_and_waits_for_its_own_greeting() {
+    let mut setup = composed(
+        vec![leg(Kind::Storage, Channel::Json), leg(Kind::VirtualMachines, Channel::Websocket)],
+        vec![],
+    );
+    setup.dialect = Some(Dialect::V0_0_7);
+    setup.credential = Some(KEY.parse().expect("a key"));
+    let mut drive = Drive::start(setup);
+    drive.answer(200, "[]").open();
+    assert_eq!(drive.sent, [json!({"api_key": KEY}).to_string()]);
+    drive.text("Connected!");
+    assert_eq!(drive.sent[1], "Sync Virtual Machines");
+    let run = drive
+        .text(&frame("virtual_machine", "web01", true))
+        .text(&end("virtual_machine"))
+        .text(&barrier())
+        .run();
+    assert!(run.is_ok());
+}
+
+#[test]
+fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
+    let mut known =
+        Capabilities { release: Some("0.0.2.post1".parse().expect("a release")), ..Default::default() };
+    for kind in FULL_UPDATE.into_iter().chain([Kind::FullUpdate]) {
+        known.learn_stream(Endpoint::of(kind), false);
+    }
+    let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).expect("a plan");
+    let mut setup = composed(plan.legs, plan.skipped);
+    setup.dialect = known.dialect();
+    let mut drive = begun(setup);
+    assert_eq!((drive.opened.len(), drive.opened[0].command), (1, Some(Command::FullUpdate)));
+    drive.text("Connected!").text("Connected 2!").text(&frame("device", "pve01", false)).text(&end("device"));
+    drive.text(&frame("virtual_machine", "web01", true)).text(&end("virtual_machine"));
+    let run = drive.text("Invalid command: Full Update Sync").text(&barrier()).run();
+    assert!(run.is_ok());
+    assert!(
+        run.message().ends_with(
+            "Skipped, because this backend has no usable channel for them: storage, virtual disks, backups, snapshots, \
+             replications, backup routines."
+        ),
+        "{}",
+        run.message()
+    );
+}

@@ -1,0 +1,149 @@
+//! How native streams end: in order, too late, too early, and with an error.
+
+use std::time::Duration;
+
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::core::session::{Closed, Event};
+use serde_json::json;
+
+use crate::support::backend::{complete_ok, error, item, native, sse, whole};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_backend_that_forgets_to_hang_up_is_waited_for_no_longer_than_settle() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&complete_ok()).wait(2 * SECOND);
+    // A comment says nothing, so it does not lengthen the wait.
+    drive.stream(": keepalive\n\n");
+    assert!(drive.end.is_none());
+    drive.wait(SECOND);
+    assert!(drive.run().is_ok());
+    assert_eq!((drive.closed, drive.deadline()), (1, None));
+}
+
+#[test]
+fn what_comes_after_the_end_is_not_passed_on() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&complete_ok()).hang_up();
+    let length = drive.bytes.len();
+    drive.stream(&complete_ok()).open().text("Connected!").hang_up().event(Event::Stopped).wait(60 * SECOND);
+    assert_eq!(drive.bytes.len(), length);
+}
+
+#[test]
+fn a_stream_that_ends_without_a_last_word_is_a_failure_that_says_when() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&item("devices", "completed", "pve01")).stream(&item("devices", "failed", "pve02"));
+    drive.wait(4 * SECOND).hang_up();
+    let run = drive.run();
+    assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendLost), Outcome::Errored));
+    assert_eq!(run.error().text("error"), "The backend ended its stream without a final event.");
+    assert_eq!(
+        run.detail(),
+        "The backend ended its stream without a final event, 4.0 s after the start and after 2 objects \
+         (1 completed, 1 failed)."
+    );
+    assert_eq!(run.error().text("step"), "devices");
+}
+
+#[test]
+fn a_stream_that_breaks_says_why() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&item("devices", "processing", "pve01")).stream("event: step\ndata: {\"step\":\n\n");
+    drive.wait(90 * SECOND).event(Event::Closed(Closed::Broken("connection reset")));
+    let run = drive.run();
+    assert_eq!(run.report.cause, Some(Cause::BackendLost));
+    assert_eq!(
+        run.detail(),
+        "The connection to the backend broke (connection reset), 1 min 30 s after the start and after 1 object \
+         (0 completed, 0 failed). 1 event could not be read."
+    );
+}
+
+#[test]
+fn a_last_word_that_was_cut_is_none() {
+    let cut = complete_ok();
+    for end in 1..=2 {
+        let run = whole(Kind::Devices, &[cut[..cut.len() - end].to_owned()]);
+        assert_eq!(run.report.cause, Some(Cause::BackendLost), "cut by {end}");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_after_the_last_word_changes_nothing() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&complete_ok()).event(Event::Closed(Closed::Broken("missing last chunk")));
+    assert!(drive.run().is_ok());
+}
+
+#[test]
+fn an_error_and_its_complete_are_one_failure() {
+    let run = whole(
+        Kind::Devices,
+        &[
+            sse(
+                "error_detail",
+                json!({"event": "error_detail", "phase": "devices", "message": "NetBox is down",
+                "suggestion": "Start it"}),
+            ),
+            error(json!("NetBox REST request failed"), json!("NetBox REST request failed | it answered 500")),
+            sse(
+                "complete",
+                json!({"ok": false, "message": "Devices sync failed.",
+                "errors": [{"detail": "NetBox REST request failed | it answered 500"}]}),
+            ),
+        ],
+    );
+    assert_eq!(run.report.cause, Some(Cause::BackendFailed));
+    assert_eq!(run.error().text("error"), "NetBox REST request failed");
+    assert_eq!(
+        run.detail(),
+        "NetBox REST request failed | it answered 500 | NetBox is down | Start it",
+        "every part of it, and each once"
+    );
+    assert!(
+        run.message().starts_with("Devices sync failed: NetBox REST request failed."),
+        "{}",
+        run.message()
+    );
+}
+
+#[test]
+fn an_error_is_the_end_though_the_backend_then_says_ok() {
+    let run = whole(Kind::Devices, &[error(json!("broken"), json!("really not")), complete_ok()]);
+    assert_eq!((run.report.cause, run.detail()), (Some(Cause::BackendFailed), "broken | really not"));
+}
+
+#[test]
+fn an_error_without_a_complete_is_the_failure_that_it_tells_of() {
+    let run = whole(Kind::Devices, &[error(json!("broken"), json!("really not"))]);
+    assert_eq!((run.report.cause, run.detail()), (Some(Cause::BackendFailed), "broken | really not"));
+}
+
+#[test]
+fn a_backend_that_says_an_error_and_nothing_more_is_not_waited_for() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&error(json!("broken"), json!("really not"))).wait(2 * SECOND);
+    assert!(drive.end.is_none(), "a complete may follow");
+    drive.wait(SECOND);
+    assert_eq!(drive.run().report.cause, Some(Cause::BackendFailed));
+}
+
+#[test]
+fn a_bridge_that_stops_behind_the_last_word_still_believes_it() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&complete_ok()).event(Event::Stopped);
+    assert!(drive.run().is_ok());
+}
+
+#[test]
+fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&item("devices", "completed", "pve01")).wait(SECOND).event(Event::Stopped);
+    let run = drive.run();
+    assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::Stopping), Outcome::Interrupted));
+    assert!(run.detail().starts_with("The bridge is stopping, 1.0 s after the start"), "{}", run.detail());
+    assert_eq!(drive.closed, 1);
+}

@@ -1,0 +1,92 @@
+//! Runs over plain endpoints, which are silent until they are done.
+
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::core::refusal::Body;
+use serde_json::json;
+
+use crate::support::drive::{Drive, LIMITS, setup};
+
+fn plain(kind: Kind) -> Drive {
+    Drive::start(setup(kind, Channel::Json))
+}
+
+#[test]
+fn a_plain_answer_is_a_whole_stream() {
+    let mut drive = plain(Kind::Storage);
+    assert_eq!(drive.opened[0].path(), "/virtualization/virtual-machines/storage/create");
+    let run = drive.answer(200, r#"[{"id":1,"name":"local"},{"id":2,"name":"ceph"}]"#).run();
+    assert_eq!(run.messages(), ["Starting storage synchronization.", "Storage synchronization finished."]);
+    assert_eq!(run.message(), "Storage sync completed. 2 objects: 2 completed, 0 failed, 0 unconfirmed.");
+    assert_eq!(run.objects("storage"), Some([2, 2, 0, 0]));
+}
+
+#[test]
+fn the_numbers_of_a_plain_answer_are_kept() {
+    let run = plain(Kind::VirtualDisks)
+        .answer(
+            200,
+            r#"{"count":12,"created":2,"updated":10,"skipped":0,"warnings":["one"],"degraded":true}"#,
+        )
+        .run();
+    assert!(run.is_ok());
+    assert_eq!(run.objects("virtual_disk"), Some([12, 12, 0, 0]));
+    let result = &run.complete()["result"];
+    assert_eq!(
+        (&result["count"], &result["created"], &result["degraded"]),
+        (&json!(12), &json!(2), &json!(true))
+    );
+}
+
+#[test]
+fn a_200_that_did_nothing_or_failed_is_a_failure() {
+    for (body, said) in [
+        ("null", "does nothing"),
+        (r#"{"count":0,"created":0,"error":"boom"}"#, "boom"),
+        (
+            r#"[[{"id":1}],{"message":"Error to create","detail":"x","python_exception":"y"}]"#,
+            "Error to create | x",
+        ),
+        ("<html>login</html>", "not JSON"),
+        ("", "not JSON"),
+    ] {
+        let run = plain(Kind::VirtualMachines).answer(200, body).run();
+        assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendFailed), Outcome::Errored));
+        assert!(run.detail().contains(said), "{body}: {}", run.detail());
+        assert!(!run.says("Virtual machines synchronization finished."), "{body}");
+    }
+}
+
+#[test]
+fn a_plain_endpoint_that_refuses_is_refused() {
+    let body = r#"{"message":"Error during backup sync","detail":"No backups found to process"}"#;
+    let mut drive = plain(Kind::Backups);
+    let refusal = drive.answer(400, body).refusal();
+    assert_eq!(refusal.status, 400);
+    assert_eq!(refusal.body, Body::Theirs(body.as_bytes().to_vec()));
+}
+
+#[test]
+fn a_plain_endpoint_that_refuses_late_fails_its_stream() {
+    let mut drive = plain(Kind::Backups);
+    drive.wait(LIMITS.accept_wait);
+    assert!(drive.accepted);
+    assert!(drive.frames[0].contains("Starting backups synchronization."));
+    let run =
+        drive.answer(400, r#"{"message":"Error during backup sync","detail":"No backups found"}"#).run();
+    assert_eq!(run.report.cause, Some(Cause::Refused));
+    assert!(run.detail().contains("status 400"), "{}", run.detail());
+    assert!(run.detail().contains("No backups found"), "{}", run.detail());
+}
+
+#[test]
+fn a_plain_endpoint_may_work_in_silence_for_as_long_as_a_stream_may_be_idle() {
+    let mut drive = plain(Kind::Storage);
+    drive.wait(LIMITS.response_head * 2);
+    assert!(drive.end.is_none(), "the limit of a response head is not for a plain endpoint");
+    drive.wait(LIMITS.idle);
+    let run = drive.run();
+    assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::Idle), Outcome::TimedOut));
+    assert!(run.detail().contains("did not answer within 30 min"), "{}", run.detail());
+}

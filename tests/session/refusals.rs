@@ -1,0 +1,114 @@
+//! Answers in place of a stream: the backend's own wherever it has one.
+
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::dialect::Dialect;
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::outcome::Cause;
+use proxbox_bridge::core::refusal::{Answer, Body, Refusal};
+use proxbox_bridge::core::session::{Closed, Event};
+
+use crate::support::backend::ws_setup;
+use crate::support::drive::{Drive, setup};
+
+fn refused(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
+    let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
+    drive.event(Event::Answered(Answer { status, retry_after, body }));
+    drive.refusal().clone()
+}
+
+fn ours(refusal: &Refusal) -> (&str, &str) {
+    match &refusal.body {
+        Body::Ours { message, detail } => (message, detail),
+        Body::Theirs(body) => panic!("theirs: {}", String::from_utf8_lossy(body)),
+    }
+}
+
+#[test]
+fn a_json_answer_passes_unchanged() {
+    for (status, body) in [
+        (400, r#"{"message":"Could not return Proxmox Sessions","detail":null,"python_exception":null}"#),
+        (401, r#"{"detail":"Invalid API key. 1 attempts remaining."}"#),
+        (422, "{ \"detail\": [ {\"loc\":[\"query\",\"x\"], \"msg\":\"Field required\"} ] }\n"),
+        (502, r#"{"message":"Error fetching Proxmox cluster status"}"#),
+        (503, r#"{"message":"Could not return Proxmox Sessions"}"#),
+    ] {
+        let refusal = refused(status, None, body.as_bytes());
+        assert_eq!((refusal.status, &refusal.body), (status, &Body::Theirs(body.as_bytes().to_vec())));
+        assert_eq!(refusal.retry_after, None);
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_json_object_becomes_one_of_the_same_status() {
+    for (status, body, said) in [
+        (500, "Internal Server Error", "Internal Server Error"),
+        (404, "<html><head><title>404 Not Found</title></head></html>", "404 Not Found"),
+        (400, "[\"one\", \"two\"]", "one; two"),
+        (500, "", "gave no reason"),
+        (403, "", "PROXBOX_EXECUTION_MODE=legacy"),
+    ] {
+        let refusal = refused(status, None, body.as_bytes());
+        let (message, detail) = ours(&refusal);
+        assert_eq!(refusal.status, status);
+        assert!(message.contains(&status.to_string()) && detail.contains(said), "{message} {detail}");
+    }
+}
+
+#[test]
+fn the_time_after_which_to_try_again_is_passed_on() {
+    let refusal = refused(429, Some("300"), br#"{"detail":"Too many failed authentication attempts."}"#);
+    assert_eq!((refusal.status, refusal.retry_after.as_deref()), (429, Some("300")));
+    let refusal = refused(503, Some("1"), b"busy");
+    assert_eq!((refusal.status, refusal.retry_after.as_deref()), (503, Some("1")));
+}
+
+#[test]
+fn a_redirect_is_never_passed_on() {
+    for status in [301, 302, 307, 308] {
+        let refusal = refused(status, None, b"");
+        assert_eq!(refusal.status, 502, "R12");
+        assert!(ours(&refusal).1.contains(&status.to_string()));
+    }
+}
+
+#[test]
+fn a_success_that_is_no_stream_is_none() {
+    let refusal = refused(200, None, br#"{"status":"completed"}"#);
+    assert_eq!(refusal.status, 502);
+    assert!(ours(&refusal).1.contains("answered 200 without a stream"), "{refusal:?}");
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_a_503_to_be_tried_again() {
+    for setup in [
+        setup(Kind::Devices, Channel::Native),
+        setup(Kind::Storage, Channel::Json),
+        ws_setup(Kind::Devices, Some(Dialect::V0_0_7)),
+    ] {
+        let mut drive = Drive::start(setup);
+        drive.event(Event::Unreachable("connection refused"));
+        let refusal = drive.refusal();
+        assert_eq!((refusal.status, refusal.retry_after.as_deref()), (503, Some("30")), "R16");
+        assert_eq!((ours(refusal).1, refusal.cause), ("connection refused", Cause::Unreachable));
+    }
+}
+
+#[test]
+fn a_backend_that_hangs_up_without_an_answer_is_a_502() {
+    for (how, said) in [(Closed::Cleanly, "without an answer"), (Closed::Broken("reset"), "(reset)")] {
+        let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
+        drive.event(Event::Closed(how));
+        let refusal = drive.refusal();
+        assert_eq!((refusal.status, refusal.cause), (502, Cause::BackendLost));
+        assert!(ours(refusal).1.contains(said), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_handshake_that_is_refused_passes_its_own_answer_on() {
+    let body = br#"{"message":"No NetBox endpoint found","detail":"Please add a NetBox endpoint"}"#;
+    let mut drive = Drive::start(ws_setup(Kind::Devices, Some(Dialect::V0_0_4)));
+    drive.event(Event::Answered(Answer { status: 400, retry_after: None, body }));
+    assert_eq!(drive.refusal().body, Body::Theirs(body.to_vec()));
+    assert_eq!(drive.refusal().status, 400);
+}

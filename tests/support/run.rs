@@ -1,0 +1,78 @@
+//! A run that is over, as its readers and its record tell it.
+
+use proxbox_bridge::core::outcome::Report;
+use serde_json::Value;
+
+use super::stream::{self, Event};
+
+/// A whole stream that keeps the contract, and the report behind it.
+pub struct Run {
+    pub events: Vec<Event>,
+    pub report: Report,
+}
+
+impl Run {
+    /// Reads `bytes`. Panics where they break the contract, or where the report says otherwise.
+    pub fn read(bytes: &[u8], report: Report) -> Self {
+        let run = Self { events: stream::read(bytes, false), report };
+        assert_eq!(run.is_ok(), run.report.cause.is_none(), "the stream and the report disagree");
+        assert_eq!(run.is_ok(), run.report.failure.is_none(), "the stream and the report disagree");
+        run
+    }
+
+    pub fn complete(&self) -> &Value {
+        &self.events.last().expect("a stream has events").data
+    }
+
+    pub fn is_ok(&self) -> bool {
+        self.complete()["ok"] == Value::Bool(true)
+    }
+
+    /// The message of `complete`.
+    pub fn message(&self) -> &str {
+        self.complete()["message"].as_str().unwrap_or_default()
+    }
+
+    /// The `error` event of a run that failed.
+    pub fn error(&self) -> &Event {
+        self.events.iter().find(|event| event.name == "error").expect("the run failed")
+    }
+
+    /// The detail of a run that failed, which is the same in both of its last events.
+    pub fn detail(&self) -> &str {
+        let detail = self.error().text("detail");
+        assert_eq!(self.complete()["errors"][0]["detail"], detail);
+        detail
+    }
+
+    pub fn steps(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| event.name == "step")
+    }
+
+    /// The messages of all steps.
+    pub fn messages(&self) -> Vec<&str> {
+        self.steps().map(|step| step.text("message")).collect()
+    }
+
+    /// Whether a step says `message`.
+    pub fn says(&self, message: &str) -> bool {
+        self.messages().contains(&message)
+    }
+
+    /// The `step`, `rowid` and `error` of the steps that failed.
+    pub fn failed_steps(&self) -> Vec<(&str, &str, &str)> {
+        self.steps()
+            .filter(|step| step.text("status") == "failed")
+            .map(|step| (step.text("step"), step.text("rowid"), step.text("error")))
+            .collect()
+    }
+
+    /// Seen, completed, failed and unconfirmed objects of a sort.
+    pub fn objects(&self, object: &str) -> Option<[u64; 4]> {
+        let counts = self.complete()["result"]["objects"].get(object)?;
+        Some(
+            ["seen", "completed", "failed", "unconfirmed"]
+                .map(|name| counts[name].as_u64().expect("a count")),
+        )
+    }
+}
