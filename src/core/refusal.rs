@@ -124,7 +124,7 @@ impl Refusal {
     /// The backend answered with something else than a stream.
     pub fn of_answer(answer: Answer<'_>) -> Self {
         let retry_after = answer.retry_after.map(str::to_owned);
-        let cause = if matches!(answer.status, 401 | 403 | 429) { Cause::KeyRefused } else { Cause::Refused };
+        let cause = if matches!(answer.status, 401 | 429) { Cause::KeyRefused } else { Cause::Refused };
         let said = detail::of_answer(answer.body);
         if answer.status < 400 {
             // R12, and 2xx that is no stream.

@@ -98,10 +98,15 @@ fn stages_that_the_backend_cannot_do_are_named_in_a_step_and_in_the_end() {
         begun(composed(vec![leg(Kind::Devices, Channel::Native)], vec![Kind::Backups, Kind::Snapshots]));
     let run = drive.stream(&complete_ok()).hang_up().run();
     assert!(run.is_ok());
-    assert!(run.says("Backups synchronization skipped: this backend has no usable channel for it."), "{:?}", run.messages());
+    assert!(
+        run.says("Backups synchronization skipped: this backend has no usable channel for it."),
+        "{:?}",
+        run.messages()
+    );
     assert!(run.says("Snapshots synchronization skipped: this backend has no usable channel for it."));
     assert!(
-        run.message().ends_with("Skipped, because this backend has no usable channel for them: backups, snapshots."),
+        run.message()
+            .ends_with("Skipped, because this backend has no usable channel for them: backups, snapshots."),
         "{}",
         run.message()
     );
