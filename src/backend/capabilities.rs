@@ -215,11 +215,8 @@ impl Backend {
             StatusCode::NOT_FOUND => false,
             StatusCode::METHOD_NOT_ALLOWED => allows_get(&exchange),
             StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Trouble::Refused(Refusal::of_answer(Answer {
-                    status: exchange.status.as_u16(),
-                    retry_after: exchange.retry_after(),
-                    body: b"",
-                })));
+                let status = exchange.status.as_u16();
+                return Err(Trouble::Refused(Refusal::key_refused(status, exchange.retry_after())));
             }
             // Something is there. What it is, the run itself will say.
             _ => true,

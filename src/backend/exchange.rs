@@ -119,7 +119,7 @@ impl Exchange {
         }
     }
 
-    /// The body, up to `limit` bytes of it.
+    /// The body, up to `limit` bytes of it; what is longer is cut.
     ///
     /// # Errors
     ///

@@ -57,7 +57,8 @@ impl Capabilities {
         self.release.map(|release| release >= FIRST_WITH_KEY)
     }
 
-    /// The release of a backend that has no `/version`, by the streams that it has.
+    /// The release of a backend that has no `/version`, by the streams that it has. 0.0.1 looks like 0.0.2
+    /// until it is given a command.
     pub fn betrayed_release(&self) -> Option<Release> {
         let has = |kind| self.stream(Endpoint::of(kind));
         match (has(Kind::Devices)?, has(Kind::VirtualDisks)?, has(Kind::Storage)?) {

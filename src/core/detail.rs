@@ -18,6 +18,8 @@ const READ_AS_TREE: usize = 256 * 1024;
 /// How many numbers of a result, and how many warnings, are kept.
 const KEPT: usize = 32;
 const WARNINGS_KEPT: usize = 5;
+/// How many fields of a result are looked at.
+const OUTLINED: usize = 256;
 
 /// The text of a field that may be null, a string, an object, a list, or a page of HTML.
 pub fn readable(raw: Option<&RawValue>) -> Option<String> {
@@ -96,7 +98,7 @@ pub fn told(raw: Option<&RawValue>) -> Told {
     for (name, part) in &fields {
         match part {
             Part::Number(value) => told.numbers.push((name.clone(), *value)),
-            Part::List(length) if name != "warnings" => {
+            Part::List(length) => {
                 let counted = format!("{name}_count");
                 if !known(&counted) {
                     told.numbers.push((counted, *length));
@@ -107,24 +109,8 @@ pub fn told(raw: Option<&RawValue>) -> Told {
         }
     }
     told.numbers.truncate(KEPT);
-    if known("warnings") {
-        told.warnings = raw.map(|raw| warnings(raw.get())).unwrap_or_default();
-    }
+    told.warnings = fields.into_iter().find_map(|(_, part)| part.warnings()).unwrap_or_default();
     told
-}
-
-fn warnings(json: &str) -> Vec<String> {
-    #[derive(serde::Deserialize)]
-    struct Warned {
-        warnings: Vec<Value>,
-    }
-    let Ok(Warned { warnings }) = serde_json::from_str(json) else { return Vec::new() };
-    warnings
-        .iter()
-        .filter_map(of_value)
-        .take(WARNINGS_KEPT)
-        .map(|text| plain(&text, SENTENCE).into_owned())
-        .collect()
 }
 
 /// The outline of a result that may hold megabytes of records: read once, kept as numbers.
@@ -133,8 +119,18 @@ struct Outline(Vec<(String, Part)>);
 enum Part {
     Number(u64),
     List(u64),
+    Warnings(Vec<String>),
     True,
     Else,
+}
+
+impl Part {
+    fn warnings(self) -> Option<Vec<String>> {
+        match self {
+            Self::Warnings(texts) => Some(texts),
+            _ => None,
+        }
+    }
 }
 
 impl<'de> serde::Deserialize<'de> for Outline {
@@ -151,7 +147,9 @@ impl<'de> serde::Deserialize<'de> for Outline {
                 let mut fields = Vec::new();
                 while let Some(name) = map.next_key::<Cow<'de, str>>()? {
                     let value: &RawValue = map.next_value()?;
-                    fields.push((plain(&name, 40).into_owned(), part(value.get())));
+                    if fields.len() < OUTLINED {
+                        fields.push((plain(&name, 40).into_owned(), part(&name, value.get())));
+                    }
                 }
                 Ok(Outline(fields))
             }
@@ -160,14 +158,22 @@ impl<'de> serde::Deserialize<'de> for Outline {
     }
 }
 
-fn part(json: &str) -> Part {
+fn part(name: &str, json: &str) -> Part {
     match json.as_bytes().first() {
+        Some(b'[') if name == "warnings" && json.len() <= READ_AS_TREE => {
+            Part::Warnings(warnings(&serde_json::from_str::<Vec<Value>>(json).unwrap_or_default()))
+        }
         Some(b'[') => serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json)
             .map_or(Part::Else, |items| Part::List(items.len() as u64)),
         Some(b'0'..=b'9') => json.parse().map_or(Part::Else, Part::Number),
         Some(b't') => Part::True,
         _ => Part::Else,
     }
+}
+
+fn warnings(items: &[Value]) -> Vec<String> {
+    let texts = items.iter().filter_map(of_value).take(WARNINGS_KEPT);
+    texts.map(|text| plain(&text, SENTENCE).into_owned()).collect()
 }
 
 #[cfg(test)]

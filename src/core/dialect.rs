@@ -42,8 +42,8 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a release, if its `/ws` can be driven: 0.0.1 destroys the socket at the end of
-    /// every command and names no end.
+    /// The dialect of a release, if its `/ws` can be driven: 0.0.1 destroys the socket at the end of a
+    /// command and names no end.
     pub fn of(release: Release) -> Option<Self> {
         Some(match release {
             r if r < Release::new(0, 0, 2) => return None,

@@ -58,7 +58,16 @@ pub enum ObjectState<'a> {
     Failed {
         /// Why.
         error: Cow<'a, str>,
+        /// Only a part of it did: the object itself may be done.
+        partly: bool,
     },
+}
+
+impl<'a> ObjectState<'a> {
+    /// The state of an object that failed as a whole.
+    pub const fn failed(error: Cow<'a, str>) -> Self {
+        Self::Failed { error, partly: false }
+    }
 }
 
 /// One thing that a backend said.

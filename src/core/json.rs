@@ -52,15 +52,16 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
             }
         }
         Ok(Value::Object(fields)) => {
-            let error =
-                fields.get("error").and_then(detail::of_value).or_else(|| error_of(&Value::Object(fields)));
-            if let Some(error) = error {
+            let said =
+                ["error", "errors"].into_iter().filter_map(|name| fields.get(name)).find_map(failure_in);
+            if let Some(error) = said.or_else(|| error_of(&Value::Object(fields))) {
                 let detail = plain(&error, detail::DETAIL).into_owned();
                 return Err(fail("The backend answered 200 with an error inside.", detail));
             }
             let told = detail::told(Some(raw));
-            let count = told.numbers.iter().find(|(name, _)| name == "count").map_or(0, |(_, count)| *count);
-            Ok(Done { count, told })
+            let number = |wanted: fn(&str) -> bool| told.numbers.iter().find(|(name, _)| wanted(name));
+            let count = number(|name| name == "count").or_else(|| number(|name| name.ends_with("_count")));
+            Ok(Done { count: count.map_or(0, |(_, count)| *count), told })
         }
         Ok(Value::Null) => Err(fail(
             "The backend answered null.",
@@ -76,19 +77,39 @@ struct Records {
     errors: Vec<String>,
 }
 
+/// How many errors of an answer are kept.
+const ERRORS: usize = 32;
+
 impl Records {
+    fn error(&mut self, text: String) {
+        if self.errors.len() < ERRORS {
+            self.errors.push(text);
+        }
+    }
+
     /// Counts records; 0.0.2 answers with one list for each cluster.
     fn count(&mut self, items: &[Value]) {
         for item in items {
             match item {
                 Value::Array(inner) => self.count(inner),
                 Value::Null => {}
+                Value::String(error) => self.error(error.clone()),
                 item => match error_of(item) {
-                    Some(error) => self.errors.push(error),
+                    Some(error) => self.error(error),
                     None => self.records += 1,
                 },
             }
         }
+    }
+}
+
+/// The text of an `error` or `errors` field, if it holds one.
+fn failure_in(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            detail::of_value(value).filter(|text| !text.is_empty())
+        }
+        _ => None,
     }
 }
 
@@ -129,6 +150,10 @@ mod tests {
             Err("Error to create | x".to_owned())
         );
         assert_eq!(count(r#"{"count":0,"error":"boom"}"#), Err("boom".to_owned()));
+        assert_eq!(count(r#"{"count":0,"errors":["boom"]}"#), Err("boom".to_owned()));
+        assert_eq!(count(r#"["boom"]"#), Err("boom".to_owned()));
+        assert_eq!(count(r#"{"count":12,"error":"","errors":[]}"#), Ok(12));
+        assert_eq!(count(r#"{"count":12,"error":false}"#), Ok(12));
     }
 
     #[test]

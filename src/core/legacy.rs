@@ -13,7 +13,11 @@ use super::object::Object;
 use super::text::plain;
 
 /// The longest name of an object that is kept, in characters.
-const NAME: usize = 120;
+pub const NAME: usize = 120;
+
+/// The error of a virtual machine that is in NetBox all the same: where the backend goes on to say so,
+/// it says that the machine is synced.
+const PARTLY: &str = "Could not set primary IP";
 
 /// A frame, or a payload that is shaped like a step.
 #[derive(Debug, Default, Deserialize)]
@@ -92,13 +96,14 @@ impl<'a> Data<'a> {
 
     fn state(&self) -> ObjectState<'a> {
         if let Some(error) = self.error.said() {
-            return ObjectState::Failed { error: Cow::Owned(plain(error, SENTENCE).into_owned()) };
+            let text = Cow::Owned(plain(error, SENTENCE).into_owned());
+            return ObjectState::Failed { error: text, partly: error.starts_with(PARTLY) };
         }
         let status = self.sync_status.or_empty();
         match self.completed.0 {
             // Releases before 0.0.7 report the failure of a disk like this, and with no other word.
             Some(true) if status == "undefined" && self.disks.said().is_some() => {
-                ObjectState::Failed { error: Cow::Owned(plain(self.disks.or_empty(), SENTENCE).into_owned()) }
+                ObjectState::failed(Cow::Owned(plain(self.disks.or_empty(), SENTENCE).into_owned()))
             }
             Some(true) => self.completed(),
             // The third frame that 0.0.2 sends for a virtual machine has no `completed`.
@@ -124,7 +129,12 @@ pub fn object_fact<'a>(
 ) -> Fact<'a> {
     let object = Object::named(&word).unwrap_or(Object::Other);
     let word = if object == Object::Other { tidy(word, NAME) } else { Cow::Borrowed(object.as_str()) };
-    Fact::Object { object: (object, word), scope: scope.filter(|_| object.is_scoped()), name, state, payload }
+    let scope = match object {
+        // What the backend calls it is all that tells it from something else that we do not know.
+        Object::Other => Some(word.clone()),
+        object => scope.filter(|_| object.is_scoped()),
+    };
+    Fact::Object { object: (object, word), scope, name, state, payload }
 }
 
 /// A name, if it is one: Python's `None` comes as a string where a name was missing.

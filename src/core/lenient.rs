@@ -35,6 +35,12 @@ pub struct Flag(pub Option<bool>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Number(pub Option<u64>);
 
+impl Number {
+    /// The largest count that is believed: the largest integer that every reader of JSON can tell from
+    /// the next one.
+    pub const MOST: u64 = 1 << 53;
+}
+
 /// An object that is read as a `T`. Anything else is none.
 #[derive(Clone, Debug)]
 pub struct Map<T>(pub Option<T>);
@@ -154,7 +160,7 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(Number(Some(value)))
+                Ok(Number(Some(value.min(Number::MOST))))
             }
 
             nothing_of!(Number(None); visit_str: &str, visit_bool: bool, visit_i64: i64, visit_f64: f64);

@@ -9,7 +9,7 @@ use super::detail::{self, SENTENCE};
 use super::event::Failure;
 use super::fact::{Fact, ObjectState, Stage};
 use super::kind::Kind;
-use super::legacy::{LegacyFrame, named, object_fact, tidy};
+use super::legacy::{LegacyFrame, NAME, NamedRecord, named, object_fact, tidy};
 use super::lenient::{Flag, Map, Number, Text};
 use super::object::Object;
 use super::tally::Summary;
@@ -51,6 +51,14 @@ fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Unreadable> {
     serde_json::from_str::<Map<T>>(data).ok().and_then(|map| map.0).ok_or(Unreadable)
 }
 
+/// What the beginning of a `complete` that is too large to be read says of its `ok`. Backends write it
+/// first, and megabytes of records behind it.
+pub fn verdict_in(head: &[u8]) -> Option<bool> {
+    let compact: Vec<u8> = head.iter().take(64).filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
+    let value = compact.strip_prefix(b"{\"ok\":")?;
+    if value.starts_with(b"true,") { Some(true) } else { value.starts_with(b"false,").then_some(false) }
+}
+
 fn unreadable_end(data: &str) -> Fact<'_> {
     Fact::Complete {
         ok: None,
@@ -87,6 +95,15 @@ struct StepEvent<'a> {
 #[serde(default)]
 struct Counted {
     count: Number,
+    created: Number,
+    updated: Number,
+}
+
+impl Counted {
+    fn count(&self) -> Option<u64> {
+        let changed = [self.created.0, self.updated.0].into_iter().flatten().reduce(u64::saturating_add);
+        self.count.0.or(changed)
+    }
 }
 
 impl<'a> StepEvent<'a> {
@@ -95,7 +112,10 @@ impl<'a> StepEvent<'a> {
             self.payload.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         let word = self.step.0.clone().unwrap_or_default();
         if word == "sync" {
-            return unwrapped(payload, self.payload);
+            return match (payload.step.said(), self.status.or_empty()) {
+                (None, "failed") => Fact::Trouble(trouble(word, self.message.0.unwrap_or_default())),
+                _ => unwrapped(payload, self.payload),
+            };
         }
         if payload.end.0 == Some(true) {
             return Fact::Nothing;
@@ -103,9 +123,14 @@ impl<'a> StepEvent<'a> {
         let is_object = Object::named(&word).is_some() || Kind::of_stage(&word).is_none();
         let mut nameless = is_object && self.rowid.said().is_some();
         if let (true, Some(data)) = (is_object, payload.data.0) {
-            let fact = data.fact(word.clone(), self.payload);
-            if !matches!(fact, Fact::Nothing) {
-                return fact;
+            match data.fact(word.clone(), self.payload) {
+                Fact::Nothing => {}
+                Fact::Object { object, scope, name, state: ObjectState::Processing, payload }
+                    if self.status.or_empty() == "failed" =>
+                {
+                    return Fact::Object { object, scope, name, state: self.state(), payload };
+                }
+                fact => return fact,
             }
             nameless = true;
         }
@@ -117,7 +142,7 @@ impl<'a> StepEvent<'a> {
             // About an object whose name is missing, not about its stage.
             return note(word, self.message.0.unwrap_or_default());
         }
-        let count = self.result.0.and_then(|result| result.count.0);
+        let count = self.result.0.and_then(|result| result.count());
         stage_fact(word, self.status.or_empty(), self.message.0.unwrap_or_default(), count)
     }
 
@@ -126,7 +151,7 @@ impl<'a> StepEvent<'a> {
             "completed" => ObjectState::Completed { warning: None },
             "failed" => {
                 let text = self.error.said().or(self.message.said()).unwrap_or("no reason given");
-                ObjectState::Failed { error: Cow::Owned(plain(text, SENTENCE).into_owned()) }
+                ObjectState::failed(Cow::Owned(plain(text, SENTENCE).into_owned()))
             }
             _ => ObjectState::Processing,
         }
@@ -143,7 +168,7 @@ fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a
     match payload.status.or_empty() {
         "started" => Fact::StageStarted(stage),
         "discovered" => Fact::Discovered { stage, count: payload.count.0, message: tidy(message, SENTENCE) },
-        "synced" => match (payload.result.0.and_then(|record| named(record.name)), &stage) {
+        "synced" => match (synced_name(&message, payload.result.0), &stage) {
             (Some(name), Stage::Known(kind)) => {
                 let word = Cow::Borrowed(kind.row().object.as_str());
                 object_fact(word, None, name, ObjectState::Completed { warning: None }, raw)
@@ -151,15 +176,27 @@ fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a
             _ => note(word, message),
         },
         "failed" => Fact::Trouble(trouble(word, message)),
-        // Its `completed` is a summary: the step of the stage itself says that the stage is done.
+        // Its `completed` is a summary: the step of the stage itself says that the stage is done. What it
+        // has `discovered` is not what it makes: a backup on shared storage is found on every node.
         _ => note(word, message),
+    }
+}
+
+/// The name in `Synced storage <cluster>/<name>`, which tells storages of two clusters apart; else the
+/// name of the record.
+fn synced_name<'a>(message: &Cow<'a, str>, record: Option<NamedRecord<'a>>) -> Option<Cow<'a, str>> {
+    let in_message =
+        message.strip_prefix("Synced ").and_then(|rest| rest.split_once(' ')).map(|(_, name)| name);
+    match in_message {
+        Some(name) => named(Text(Some(Cow::Owned(name.to_owned())))),
+        None => record.and_then(|record| named(record.name)),
     }
 }
 
 fn stage_fact<'a>(word: Cow<'a, str>, status: &str, message: Cow<'a, str>, count: Option<u64>) -> Fact<'a> {
     match status {
-        "started" => Fact::StageStarted(Stage::named(word)),
-        "completed" => Fact::StageFinished { stage: Stage::named(word), count },
+        "started" => Fact::StageStarted(Stage::named(tidy(word, NAME))),
+        "completed" => Fact::StageFinished { stage: Stage::named(tidy(word, NAME)), count },
         "failed" => Fact::Trouble(trouble(word, message)),
         _ => note(word, message),
     }
@@ -168,7 +205,7 @@ fn stage_fact<'a>(word: Cow<'a, str>, status: &str, message: Cow<'a, str>, count
 fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {
     match tidy(message, SENTENCE) {
         message if message.is_empty() => Fact::Nothing,
-        message => Fact::Note { step, message },
+        message => Fact::Note { step: tidy(step, NAME), message },
     }
 }
 
@@ -271,7 +308,10 @@ impl<'a> ItemProgress<'a> {
         };
         let state = if self.status.or_empty() == "failed" || self.operation.or_empty() == "failed" {
             let text = self.error.said().or(self.message.said()).unwrap_or("no reason given");
-            ObjectState::Failed { error: Cow::Owned(plain(text, SENTENCE).into_owned()) }
+            ObjectState::failed(Cow::Owned(plain(text, SENTENCE).into_owned()))
+        } else if matches!(self.operation.or_empty(), "skipped" | "deleted" | "would_delete") {
+            // Handled, but nothing of it is synced.
+            return note(phase, self.message.0.unwrap_or_default());
         } else if self.status.or_empty() == "completed" {
             let warning = self.warning.said().map(|text| Cow::Owned(plain(text, SENTENCE).into_owned()));
             ObjectState::Completed { warning }
@@ -322,7 +362,6 @@ struct PhaseSummary<'a> {
 struct SummaryNumbers {
     created: Number,
     updated: Number,
-    skipped: Number,
     failed: Number,
     total: Number,
 }
@@ -331,9 +370,8 @@ impl<'a> PhaseSummary<'a> {
     fn fact(self) -> Fact<'a> {
         let numbers = self.result.0.unwrap_or_default();
         let number = |number: Number| number.0.unwrap_or(0);
-        let completed = number(numbers.created)
-            .saturating_add(number(numbers.updated))
-            .saturating_add(number(numbers.skipped));
+        // What was skipped was not synced.
+        let completed = number(numbers.created).saturating_add(number(numbers.updated));
         Fact::Summary {
             stage: Stage::named(self.phase.0.unwrap_or_default()),
             summary: Summary { completed, failed: number(numbers.failed), total: number(numbers.total) },
@@ -368,9 +406,9 @@ impl<'a> ErrorDetail<'a> {
                 .collect(),
         );
         match self.item.and_then(item_name) {
-            Some(name) => {
+            Some((name, scope)) => {
                 let error = Cow::Owned(plain(&detail, SENTENCE).into_owned());
-                object_fact(object_of(phase), None, name, ObjectState::Failed { error }, None)
+                object_fact(object_of(phase), scope, name, ObjectState::failed(error), None)
             }
             None => Fact::Trouble(Failure {
                 step: phase.into_owned(),
@@ -381,12 +419,12 @@ impl<'a> ErrorDetail<'a> {
     }
 }
 
-/// The name of an item that is an object with a name, or the name itself.
-fn item_name(raw: &RawValue) -> Option<Cow<'_, str>> {
+/// The name of an item, and what it belongs to; an item may also be a name and nothing else.
+fn item_name(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>)> {
     let by_field = serde_json::from_str::<Map<Item<'_>>>(raw.get()).ok().and_then(|item| item.0);
     match by_field {
-        Some(item) => named(item.name),
-        None => serde_json::from_str::<Text<'_>>(raw.get()).ok().and_then(named),
+        Some(item) => Some((named(item.name)?, item.vm.0.or(item.device.0))),
+        None => Some((serde_json::from_str::<Text<'_>>(raw.get()).ok().and_then(named)?, None)),
     }
 }
 

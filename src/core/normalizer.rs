@@ -13,14 +13,17 @@ use super::detail::{SENTENCE, joined};
 use super::event::{Failure, Status, Step, Told, Verdict};
 use super::fact::{Fact, ObjectState, Stage};
 use super::kind::Kind;
+use super::object::Object;
 use super::outcome::Cause;
 use super::policy::ObjectFailures;
 use super::sse::{Frame, Stream};
-use super::tally::{Count, State, Summary, Tally};
+use super::tally::{Count, State, Tally};
 use super::text::plain;
 
 /// How many failed objects are named in the detail of a failed run.
 const NAMED: usize = 5;
+/// How much of an error stands in the final message, in characters.
+const HEADLINE: usize = 200;
 /// How many warnings of a run of several legs are kept.
 const WARNINGS: usize = 5;
 
@@ -65,6 +68,8 @@ pub struct Normalizer {
     told: Told,
     /// The first objects of the leg that failed, and why.
     failed_objects: Vec<FailedObject>,
+    /// The first things that failed and are no single object.
+    troubles: Vec<String>,
     dropped: u64,
     unreadable: u64,
     leg: Leg,
@@ -94,6 +99,7 @@ impl Normalizer {
             skipped: Vec::new(),
             told: Told::default(),
             failed_objects: Vec::new(),
+            troubles: Vec::new(),
             dropped: 0,
             unreadable: 0,
             leg: Leg::default(),
@@ -136,10 +142,8 @@ impl Normalizer {
     pub fn skip(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         self.skipped.push(kind);
         let row = kind.row();
-        let message = format!(
-            "{} synchronization skipped: this backend has no usable channel for it.",
-            capitalized(row.title)
-        );
+        let title = capitalized(row.title);
+        let message = format!("{title} synchronization skipped: this backend {}.", self.cannot("it"));
         self.write(&Step::stage(row.step, Status::Progress, message), out);
     }
 
@@ -153,7 +157,7 @@ impl Normalizer {
             }
             Fact::StageFinished { stage, count } => {
                 if let (Some(object), Some(count)) = (stage.object(), count) {
-                    self.tally.summary(object, Summary { completed: count, failed: 0, total: count });
+                    self.tally.handled(object, count);
                 }
                 match stage {
                     Stage::Known(kind) => self.stage_finished(kind, out),
@@ -164,12 +168,16 @@ impl Normalizer {
                 }
             }
             Fact::Object { object, scope, name, state, payload } => {
-                let told = match state {
-                    ObjectState::Processing => State::Processing,
-                    ObjectState::Completed { .. } => State::Completed,
-                    ObjectState::Failed { .. } => State::Failed,
+                let (told, partly) = match state {
+                    ObjectState::Processing => (State::Processing, false),
+                    ObjectState::Completed { .. } => (State::Completed, false),
+                    ObjectState::Failed { partly, .. } => {
+                        (if partly { State::Processing } else { State::Failed }, partly)
+                    }
                 };
-                if !self.tally.object(object.0, scope.as_deref(), &name, told) {
+                let news = self.tally.object(object.0, scope.as_deref(), &name, told);
+                // A part that failed is news also of an object that is known.
+                if !news && !partly {
                     self.dropped += 1;
                     return;
                 }
@@ -259,8 +267,7 @@ impl Normalizer {
         self.leg.trouble.is_some()
     }
 
-    /// Events that were counted and not passed on: what no reader needs, and second accounts of the
-    /// same thing.
+    /// Events that became no step: what no reader needs, and second accounts of the same thing.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -286,8 +293,15 @@ impl Normalizer {
         let trouble = self.leg.trouble.as_ref().map(known);
         if let Some(aborted) = &self.leg.aborted {
             let mut failure = known(aborted);
-            let more = trouble.map(|trouble| trouble.detail);
-            failure.detail = joined([Some(failure.detail), more].into_iter().flatten().collect());
+            let (message, detail) = match &self.leg.last_word {
+                Some(word) => (Some(word.message.clone()), word.detail.clone()),
+                None => (None, None),
+            };
+            if failure.error.is_empty() {
+                failure.error = message.unwrap_or_default();
+            }
+            let more = [Some(failure.detail), detail, trouble.map(|trouble| trouble.detail)];
+            failure.detail = joined(more.into_iter().flatten().collect());
             return Some(with_reason(failure));
         }
         if let Some(ended) = ended {
@@ -324,21 +338,24 @@ impl Normalizer {
     }
 
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
-        let total = self.tally.counts().total();
-        let before = self.leg.before;
-        // What an earlier leg counted may have changed: the last word about an object counts.
-        let failed = total.failed.saturating_sub(before.failed);
-        let completed = total.completed.saturating_sub(before.completed);
+        let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
+        let all_of = self.sort_that_failed();
         let is_failure = match self.options.object_failures {
-            ObjectFailures::All => failed > 0 && completed == 0,
-            ObjectFailures::Any => failed > 0,
+            ObjectFailures::All => (failed > 0 && completed == 0) || all_of.is_some(),
+            ObjectFailures::Any => failed > 0 || self.leg.trouble.is_some(),
             ObjectFailures::Never => false,
         };
+        if let (true, 0, Some(trouble)) = (is_failure, failed, &self.leg.trouble) {
+            return Some(with_reason(trouble.clone()));
+        }
         is_failure.then(|| {
-            let seen = total.seen.saturating_sub(before.seen).max(failed + completed);
-            let rest =
-                if completed == 0 { "none completed".to_owned() } else { format!("{completed} completed") };
-            let error = format!("{failed} of {seen} objects failed, {rest}.");
+            let error = match all_of {
+                Some((object, count)) => {
+                    format!("{} of {} {object} objects failed, none completed.", count.failed, count.seen)
+                }
+                None if completed == 0 => format!("{failed} of {seen} objects failed, none completed."),
+                None => format!("{failed} of {seen} objects failed, {completed} completed."),
+            };
             let named: Vec<String> = self
                 .failed_objects
                 .iter()
@@ -350,6 +367,24 @@ impl Normalizer {
         })
     }
 
+    /// A sort of objects of a documented kind that failed as far as it is known, in a run with more sorts.
+    /// Three devices that completed do not make good twelve virtual machines that failed.
+    fn sort_that_failed(&self) -> Option<(Object, Count)> {
+        let documented = Kind::all().map(Kind::row).filter(|row| row.plugin_path.is_some());
+        documented
+            .filter(|row| row.counted)
+            .map(|row| (row.object, self.tally.count(row.object)))
+            .find(|(_, count)| count.failed > 0 && count.completed == 0)
+    }
+
+    /// What a backend cannot do, in the words for one run.
+    fn cannot(&self, what: &str) -> String {
+        match self.kind {
+            Kind::FullUpdate => format!("cannot do {what} in a full update"),
+            _ => format!("has no usable channel for {what}"),
+        }
+    }
+
     /// Ends the stream. Whatever came before, this is its last word.
     pub fn finish(&mut self, failure: Option<Failure>, out: &mut Vec<Frame>) {
         let Some(stream) = self.stream.take() else { return };
@@ -358,7 +393,10 @@ impl Normalizer {
         let mut message = match &failure {
             None if self.skipped.contains(&self.kind) => format!("{title} sync skipped."),
             None => format!("{title} sync completed."),
-            Some(Failure { error, .. }) => format!("{title} sync failed: {}", sentence(error)),
+            // The whole of it stands in `error`; the counts behind it must not be cut off.
+            Some(Failure { error, .. }) => {
+                format!("{title} sync failed: {}", sentence(&plain(error, HEADLINE)))
+            }
         };
         let Count { seen, completed, failed, unconfirmed } = counts.total();
         if seen > 0 {
@@ -367,12 +405,16 @@ impl Normalizer {
                 if seen == 1 { "" } else { "s" }
             ));
         }
+        if failure.is_none() && !self.troubles.is_empty() {
+            message.push_str(&format!(
+                " With trouble: {}",
+                sentence(&plain(&self.troubles.join("; "), HEADLINE))
+            ));
+        }
         if !self.skipped.is_empty() {
             let names: Vec<&str> = self.skipped.iter().map(|kind| kind.row().title).collect();
-            message.push_str(&format!(
-                " Skipped, because this backend has no usable channel for them: {}.",
-                names.join(", ")
-            ));
+            let cannot = self.cannot("them");
+            message.push_str(&format!(" Skipped, because this backend {cannot}: {}.", names.join(", ")));
         }
         out.extend(stream.finish(&Verdict {
             message,
@@ -409,8 +451,8 @@ impl Normalizer {
             ObjectState::Completed { warning: Some(warning) } => {
                 (Status::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
             }
-            ObjectState::Failed { error } => {
-                if self.failed_objects.len() < NAMED {
+            ObjectState::Failed { error, partly } => {
+                if !partly && self.failed_objects.len() < NAMED {
                     let object = format!("{word} {name}");
                     self.failed_objects.push(FailedObject { object, error: error.clone().into_owned() });
                 }
@@ -438,6 +480,9 @@ impl Normalizer {
         let step = Step { error: Some(error), ..Step::stage(step, Status::Failed, message) };
         if let Some(stream) = &mut self.stream {
             out.push(stream.step(&step));
+        }
+        if self.troubles.len() < NAMED {
+            self.troubles.push(failure.error.clone());
         }
         self.leg.trouble = Some(failure);
     }

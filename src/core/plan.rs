@@ -5,6 +5,7 @@ use std::fmt;
 use super::capabilities::{Capabilities, Socket};
 use super::channel::{Channel, Choice};
 use super::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+use super::release::Release;
 
 /// One connection to the backend, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     /// What was asked.
-    pub kind: Kind,
+    pub endpoint: Endpoint,
     /// What the backend can do instead, and how.
     pub has: Vec<(Kind, Channel)>,
     /// Whether its `/ws` would serve if it were switched on.
@@ -57,7 +58,8 @@ pub struct Unsupported {
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "This backend cannot synchronise {}.", self.kind.row().title)?;
+        let one = if self.endpoint.vm.is_some() { " of a single virtual machine" } else { "" };
+        write!(f, "This backend cannot synchronise {}{one}.", self.endpoint.kind.row().title)?;
         if self.socket_denied {
             f.write_str(" Its /ws is switched off (start it with PROXBOX_EXECUTION_MODE=legacy to use it).")?;
         }
@@ -92,7 +94,9 @@ pub fn plan(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Result<
         || known.stream(endpoint) == Some(true) && choice.allows(Channel::Native)
     {
         return match channel(endpoint, known, choice) {
-            Some(channel) => Ok(Plan { legs: vec![Leg::of(endpoint, channel)], skipped: Vec::new() }),
+            Some(channel) => {
+                Ok(Plan { legs: vec![Leg::of(endpoint, channel)], skipped: left_out(endpoint, known) })
+            }
             None => Err(unsupported(endpoint, known, choice)),
         };
     }
@@ -119,6 +123,24 @@ pub fn plan(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Result<
     if legs.is_empty() { Err(unsupported(endpoint, known, choice)) } else { Ok(Plan { legs, skipped }) }
 }
 
+/// The first release whose full update has all documented stages but the last two, and the first that
+/// has those too.
+const FULLER_UPDATE: Release = Release::new(0, 0, 5);
+const FULLEST_UPDATE: Release = Release::new(0, 0, 6);
+
+/// The stages that the full update of an old release leaves out without a word.
+fn left_out(endpoint: Endpoint, known: &Capabilities) -> Vec<Kind> {
+    let Some(release) = known.release.filter(|_| endpoint.kind == Kind::FullUpdate) else {
+        return Vec::new();
+    };
+    let done: &[Kind] = match release {
+        release if release >= FULLEST_UPDATE => &FULL_UPDATE,
+        release if release >= FULLER_UPDATE => &FULL_UPDATE[..6],
+        _ => &[Kind::Devices, Kind::VirtualMachines],
+    };
+    FULL_UPDATE.into_iter().filter(|kind| !done.contains(kind)).collect()
+}
+
 fn is_devices(leg: &Leg) -> bool {
     leg.channel == Channel::Websocket && leg.kinds == [Kind::Devices]
 }
@@ -126,7 +148,8 @@ fn is_devices(leg: &Leg) -> bool {
 fn channel(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Option<Channel> {
     let row = endpoint.kind.row();
     let whole = endpoint.vm.is_none();
-    let native = known.stream(endpoint) == Some(true);
+    let is_idle = row.idle_before.zip(known.release).is_some_and(|(first, release)| release < first);
+    let native = known.stream(endpoint) == Some(true) && !is_idle;
     let websocket = whole
         && row.command.is_some()
         && known.socket == Socket::Presumed
@@ -146,7 +169,7 @@ fn unsupported(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Unsu
     let socket_denied = known.socket == Socket::Denied
         && endpoint.kind.row().command.is_some()
         && choice.allows(Channel::Websocket);
-    Unsupported { kind: endpoint.kind, has, socket_denied }
+    Unsupported { endpoint, has, socket_denied }
 }
 
 #[cfg(test)]
@@ -217,6 +240,28 @@ mod tests {
             "This backend cannot synchronise virtual disks. It has: devices (native), \
              virtual-machines (websocket)."
         );
+    }
+
+    #[test]
+    fn what_the_full_update_of_an_old_release_leaves_out_is_named() {
+        let skipped = |release| {
+            plan(Endpoint::of(Kind::FullUpdate), &backend(release, &[Kind::FullUpdate]), Choice::Auto)
+                .unwrap()
+                .skipped
+        };
+        assert_eq!(skipped("0.0.4").len(), 6);
+        assert_eq!(skipped("0.0.5"), [Kind::Replications, Kind::BackupRoutines]);
+        assert_eq!(skipped("0.0.6.post4"), []);
+    }
+
+    #[test]
+    fn a_stream_that_does_nothing_is_not_used() {
+        let streams = [Kind::VirtualDisks, Kind::Snapshots, Kind::Backups];
+        let can = |release, kind| plan(Endpoint::of(kind), &backend(release, &streams), Choice::Auto).is_ok();
+        for kind in [Kind::VirtualDisks, Kind::Snapshots] {
+            assert!(!can("0.0.4", kind) && can("0.0.5", kind));
+        }
+        assert!(can("0.0.4", Kind::Backups));
     }
 
     #[test]

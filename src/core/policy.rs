@@ -8,7 +8,8 @@ use std::str::FromStr;
 /// Whatever is chosen, a run is failed when the backend says so and when the backend went away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ObjectFailures {
-    /// A run is failed when objects failed and none completed.
+    /// A run is failed when objects failed and none completed, be it of all its objects or of those of one
+    /// documented kind.
     #[default]
     All,
     /// A run is failed when any object failed.

@@ -19,7 +19,7 @@ pub struct Query {
 pub struct Parameters {
     /// `bridge.ids=1`: every frame has an `id:`.
     pub ids: bool,
-    /// `bridge.events=all`: the backend's own event types are passed on.
+    /// `bridge.events=all`: the event types of the backend's own stream are passed on.
     pub all_events: bool,
     /// `bridge.payload=1`: steps keep the backend's own account of their object.
     pub payloads: bool,

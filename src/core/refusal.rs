@@ -55,6 +55,48 @@ impl Refusal {
         }
     }
 
+    /// The backend was reached, and went away without an answer. Releases up to 0.0.11 do so when they
+    /// are busy with their dependencies for more than ten seconds, so that trying again makes sense.
+    pub fn no_answer(why: &str, retry_after: u64) -> Self {
+        Self {
+            body: Body::Ours {
+                message: "The ProxBox backend did not answer.".to_owned(),
+                detail: why.to_owned(),
+            },
+            cause: Cause::BackendLost,
+            ..Self::unreachable("", retry_after)
+        }
+    }
+
+    /// The bridge is stopping, and the backend has not accepted the work.
+    pub fn stopping(retry_after: u64) -> Self {
+        Self {
+            body: Body::Ours {
+                message: "The bridge is stopping.".to_owned(),
+                detail: "The bridge is stopping; the sync was not begun.".to_owned(),
+            },
+            cause: Cause::Stopping,
+            ..Self::unreachable("", retry_after)
+        }
+    }
+
+    /// The backend refused the key in answer to a question that has no body in its answers.
+    pub fn key_refused(status: u16, retry_after: Option<&str>) -> Self {
+        let detail = match status {
+            429 => "Too many failed authentication attempts. Please try again later.",
+            _ => "Invalid API key.",
+        };
+        Self {
+            status,
+            body: Body::Ours {
+                message: "The backend refused the API key.".to_owned(),
+                detail: detail.to_owned(),
+            },
+            retry_after: retry_after.map(str::to_owned),
+            cause: Cause::KeyRefused,
+        }
+    }
+
     /// The backend was reached, and then did nothing useful.
     pub fn bad_backend(detail: &str) -> Self {
         Self {
@@ -104,12 +146,16 @@ impl Refusal {
                 }
             }
             1013 => Self {
-                retry_after: Some("1".to_owned()),
+                body: Body::Ours {
+                    message: "The ProxBox backend is busy.".to_owned(),
+                    detail: if reason.is_empty() {
+                        "It asked to be tried again later.".to_owned()
+                    } else {
+                        reason.to_owned()
+                    },
+                },
                 cause: Cause::Refused,
-                ..Self::unreachable(
-                    if reason.is_empty() { "It is busy and asked to be tried again later." } else { reason },
-                    1,
-                )
+                ..Self::unreachable("", 1)
             },
             _ => {
                 let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
@@ -138,15 +184,21 @@ impl Refusal {
         } else {
             Body::Ours {
                 message: format!("The backend answered with status {}.", answer.status),
-                detail: said.unwrap_or_else(|| match answer.status {
-                    403 => "It gave no reason. Since 0.0.23.post1 /ws is switched off unless the backend runs with \
-                            PROXBOX_EXECUTION_MODE=legacy."
-                        .to_owned(),
-                    _ => "It gave no reason.".to_owned(),
-                }),
+                detail: said.unwrap_or_else(|| "It gave no reason.".to_owned()),
             }
         };
         Self { status: answer.status, body, retry_after, cause }
+    }
+
+    /// The backend refused the opening handshake of `/ws`.
+    pub fn of_handshake(answer: Answer<'_>) -> Self {
+        let mut refusal = Self::of_answer(answer);
+        if let (403, Body::Ours { detail, .. }) = (answer.status, &mut refusal.body) {
+            detail.push_str(
+                " Since 0.0.23.post1 /ws is switched off unless the backend runs with PROXBOX_EXECUTION_MODE=legacy.",
+            );
+        }
+        refusal
     }
 
     /// What was said, in one text.

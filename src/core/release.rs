@@ -58,7 +58,10 @@ impl FromStr for Release {
             return Err(NotARelease);
         };
         let post = match parts.next() {
-            Some(rest) => rest.strip_prefix("post").and_then(|n| n.parse().ok()).unwrap_or(0),
+            Some(rest) => rest.strip_prefix("post").map_or(0, |rest| {
+                let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+                rest[..digits].parse().unwrap_or(0)
+            }),
             None => 0,
         };
         if (major, minor, patch) == (0, 0, 0) {
@@ -88,6 +91,7 @@ mod tests {
         let read: Vec<Release> = order.iter().map(|text| text.parse().unwrap()).collect();
         assert!(read.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!(read[4].to_string(), "0.0.11.post2");
+        assert_eq!("0.0.27.post3+local".parse::<Release>().unwrap().to_string(), "0.0.27.post3");
     }
 
     #[test]

@@ -180,6 +180,10 @@ impl Session {
             Event::Text(text) => self.text(now, text, out),
             Event::Closed(how) => self.closed(now, how, out),
             Event::Tick => self.tick(now, out),
+            Event::Stopped if !self.accepted => {
+                let refusal = Refusal::stopping(self.setup.limits.retry_after);
+                self.refuse(now, refusal, out);
+            }
             Event::Stopped => self.lost(now, Cause::Stopping, "The bridge is stopping", out),
         }
     }
@@ -274,12 +278,24 @@ impl Session {
     fn answered(&mut self, now: Duration, answer: Answer<'_>, out: &mut Output) {
         let is_success = (200..300).contains(&answer.status);
         if self.channel() != Some(Channel::Json) || !is_success {
-            self.refuse(now, Refusal::of_answer(answer), out);
+            let is_socket = self.channel() == Some(Channel::Websocket);
+            self.refuse(
+                now,
+                if is_socket { Refusal::of_handshake(answer) } else { Refusal::of_answer(answer) },
+                out,
+            );
             return;
         }
         self.accept(out);
         let kind = self.leg_kind();
-        match json::read(kind, answer.body) {
+        let limit = self.setup.limits.event_bytes;
+        let read = if answer.body.len() < limit {
+            json::read(kind, answer.body)
+        } else {
+            let error = format!("The backend's answer has {limit} bytes or more (limits.event_bytes).");
+            Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
+        };
+        match read {
             Ok(done) => {
                 let stage = super::fact::Stage::Known(kind);
                 self.normalizer.take(Fact::StageFinished { stage, count: Some(done.count) }, &mut out.frames);
@@ -328,7 +344,7 @@ impl Session {
                     }
                     _ => "The backend closed the connection without an answer.".to_owned(),
                 };
-                self.refuse(now, Refusal::bad_backend(&why), out);
+                self.refuse(now, Refusal::no_answer(&why, self.setup.limits.retry_after), out);
             }
             Phase::Over => {}
         }
@@ -398,17 +414,14 @@ fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame
                 Err(native::Unreadable) => normalizer.unreadable(),
             }
         }
-        Item::Oversized { name: b"complete", bytes } => {
+        Item::Oversized { name: b"complete", bytes, head } => {
             let detail = format!("its final event has {bytes} bytes, more than limits.event_bytes allows");
-            let fact = Fact::Complete {
-                ok: None,
-                message: String::new(),
-                detail: Some(detail),
-                told: Default::default(),
-            };
+            let ok = native::verdict_in(head);
+            let fact =
+                Fact::Complete { ok, message: String::new(), detail: Some(detail), told: Default::default() };
             normalizer.take(fact, frames);
         }
-        Item::Oversized { name: b"error", bytes } => {
+        Item::Oversized { name: b"error", bytes, .. } => {
             let error = format!("The backend failed with an error of {bytes} bytes, more than is read.");
             let failure = Failure { step: String::new(), detail: error.clone(), error };
             normalizer.take(Fact::Aborted(failure), frames);

@@ -22,10 +22,22 @@ pub struct Count {
 impl Count {
     fn add(self, other: Self) -> Self {
         Self {
-            seen: self.seen + other.seen,
-            completed: self.completed + other.completed,
-            failed: self.failed + other.failed,
-            unconfirmed: self.unconfirmed + other.unconfirmed,
+            seen: self.seen.saturating_add(other.seen),
+            completed: self.completed.saturating_add(other.completed),
+            failed: self.failed.saturating_add(other.failed),
+            unconfirmed: self.unconfirmed.saturating_add(other.unconfirmed),
+        }
+    }
+
+    /// What has come since `before`. The last word about an object counts, so that a number may also
+    /// have gone down.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            seen: self.seen.saturating_sub(before.seen),
+            completed: self.completed.saturating_sub(before.completed),
+            failed: self.failed.saturating_sub(before.failed),
+            unconfirmed: self.unconfirmed.saturating_sub(before.unconfirmed),
         }
     }
 }
@@ -55,7 +67,7 @@ pub enum State {
 /// What a summary of a whole stage says, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Objects created, updated or found unchanged.
+    /// Objects created or updated.
     pub completed: u64,
     /// Objects that failed.
     pub failed: u64,
@@ -71,8 +83,10 @@ struct Row {
     failed: u64,
     /// Objects announced in number.
     announced: u64,
-    /// Objects counted by the backend itself, at the end of a stage.
+    /// Objects summed up by the backend itself, by what became of them.
     summary: Summary,
+    /// Objects that the backend handled in a finished stage. Some releases count those that failed too.
+    handled: u64,
 }
 
 impl Row {
@@ -82,8 +96,11 @@ impl Row {
         let completed = self.completed.max(self.summary.completed);
         let failed = self.failed.max(self.summary.failed);
         let told = self.processing + self.completed + self.failed;
-        let seen = told.max(self.announced).max(self.summary.total).max(completed + failed);
-        Count { seen, completed, failed, unconfirmed: seen - completed - failed }
+        let numbers = [self.announced, self.summary.total, self.handled, completed.saturating_add(failed)];
+        let seen = numbers.into_iter().fold(told, u64::max);
+        // A finished stage confirms the objects that nobody said have failed.
+        let completed = completed.max(self.handled.min(seen - failed));
+        Count { seen, completed, failed, unconfirmed: (seen - failed).saturating_sub(completed) }
     }
 
     fn slot(&mut self, state: State) -> &mut u64 {
@@ -137,6 +154,12 @@ impl Tally {
     pub fn announced(&mut self, object: Object, count: u64) {
         let row = row(&mut self.rows, object);
         row.announced = row.announced.max(count);
+    }
+
+    /// Notes how many objects the backend says it handled in a stage that is done.
+    pub fn handled(&mut self, object: Object, count: u64) {
+        let row = row(&mut self.rows, object);
+        row.handled = row.handled.max(count);
     }
 
     /// Notes the numbers that the backend gives for a whole stage.
@@ -221,6 +244,29 @@ mod tests {
             tally.count(Object::VirtualMachine),
             Count { seen: 12, completed: 4, failed: 0, unconfirmed: 8 }
         );
+    }
+
+    #[test]
+    fn the_count_of_a_finished_stage_does_not_confirm_what_failed() {
+        let mut tally = Tally::default();
+        for name in ["a", "b", "c"] {
+            tally.object(Object::VirtualDisk, None, name, State::Failed);
+        }
+        tally.object(Object::VirtualDisk, None, "d", State::Processing);
+        tally.handled(Object::VirtualDisk, 4);
+        assert_eq!(
+            tally.count(Object::VirtualDisk),
+            Count { seen: 4, completed: 1, failed: 3, unconfirmed: 0 }
+        );
+    }
+
+    #[test]
+    fn numbers_beyond_all_measure_stay_numbers() {
+        let mut tally = Tally::default();
+        let most = Summary { completed: u64::MAX, failed: u64::MAX, total: 1 };
+        tally.summary(Object::Device, most);
+        tally.summary(Object::VirtualMachine, most);
+        assert_eq!(tally.counts().total().seen, u64::MAX);
     }
 
     #[test]

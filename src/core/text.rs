@@ -40,8 +40,8 @@ fn is_plain(text: &str) -> bool {
 
 fn has_markup(text: &str) -> bool {
     let bytes = text.as_bytes();
-    memchr::memchr_iter(b'<', bytes)
-        .any(|at| opens_tag(&bytes[at + 1..]) && memchr::memchr(b'>', &bytes[at..]).is_some())
+    let Some(last) = memchr::memrchr(b'>', bytes) else { return false };
+    memchr::memchr_iter(b'<', &bytes[..last]).any(|at| opens_tag(&bytes[at + 1..]))
 }
 
 fn opens_tag(after: &[u8]) -> bool {
@@ -87,8 +87,13 @@ fn strip_markup(text: &str) -> String {
     decode_entities(&out)
 }
 
+/// What comes after the next `close`, in whatever case; nothing if it never comes.
 fn after<'a>(text: &'a str, close: &str) -> &'a str {
-    let found = if close == ">" { text.find('>') } else { text.to_ascii_lowercase().find(close) };
+    let bytes = text.as_bytes();
+    let first = close.as_bytes()[0];
+    let found = memchr::memchr_iter(first, bytes).find(|at| {
+        bytes.get(*at..at + close.len()).is_some_and(|end| end.eq_ignore_ascii_case(close.as_bytes()))
+    });
     found.map_or("", |at| &text[at + close.len()..])
 }
 

@@ -98,6 +98,9 @@ async fn attempt(
     let key = bridge.config.backend.api_key.clone().or_else(|| key_of(headers));
     let mut identity = Identity { key, passed_on: passed_on(headers) };
     let known = bridge.backend.capabilities(endpoint, choice, &identity, retry_after).await?;
+    if known.wants_key() == Some(true) && identity.key.is_none() {
+        return Err(Refusal::key_missing());
+    }
     let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
         Err(unsupported) => return unsupported_kind(bridge, endpoint, unsupported, &identity).await,

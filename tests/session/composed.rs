@@ -99,14 +99,14 @@ fn stages_that_the_backend_cannot_do_are_named_in_a_step_and_in_the_end() {
     let run = drive.stream(&complete_ok()).hang_up().run();
     assert!(run.is_ok());
     assert!(
-        run.says("Backups synchronization skipped: this backend has no usable channel for it."),
+        run.says("Backups synchronization skipped: this backend cannot do it in a full update."),
         "{:?}",
         run.messages()
     );
-    assert!(run.says("Snapshots synchronization skipped: this backend has no usable channel for it."));
+    assert!(run.says("Snapshots synchronization skipped: this backend cannot do it in a full update."));
     assert!(
         run.message()
-            .ends_with("Skipped, because this backend has no usable channel for them: backups, snapshots."),
+            .ends_with("Skipped, because this backend cannot do them in a full update: backups, snapshots."),
         "{}",
         run.message()
     );
@@ -160,10 +160,10 @@ fn a_stage_whose_objects_all_failed_fails_the_whole_though_others_did_well() {
     );
     let run = drive.stream(&failed).stream(&complete_ok()).hang_up().run();
     assert_eq!(run.report.cause, Some(Cause::ObjectsFailed));
-    assert_eq!(run.error().text("error"), "1 of 1 objects failed, none completed.");
+    assert_eq!(run.error().text("error"), "1 of 1 backup objects failed, none completed.");
     assert_eq!(
         run.detail(),
-        "1 of 1 objects failed, none completed. backup b1: gone",
+        "1 of 1 backup objects failed, none completed. backup b1: gone",
         "what failed in another stage did not fail this one"
     );
 }
@@ -181,7 +181,7 @@ fn an_object_that_fails_in_a_later_stage_than_it_completed_in_breaks_nothing() {
     drive.stream(&completed).stream(&complete_ok()).hang_up().open();
     let run = drive.stream(&failed).stream(&complete_ok()).hang_up().run();
     assert_eq!(run.objects("virtual_machine"), Some([1, 0, 1, 0]));
-    assert_eq!(run.error().text("error"), "1 of 1 objects failed, none completed.");
+    assert_eq!(run.error().text("error"), "1 of 1 virtual_machine objects failed, none completed.");
 
     // And the other way round.
     let mut drive = begun(composed(stages(), vec![]));
@@ -254,7 +254,7 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
     assert!(run.is_ok());
     assert!(
         run.message().ends_with(
-            "Skipped, because this backend has no usable channel for them: storage, virtual disks, backups, snapshots, \
+            "Skipped, because this backend cannot do them in a full update: storage, virtual disks, backups, snapshots, \
              replications, backup routines."
         ),
         "{}",

@@ -137,8 +137,8 @@ fn a_storage_that_is_synced_inside_a_sync_step_is_an_object() {
         run.messages(),
         [
             "Starting storage synchronization.",
-            "Synced storage local",
-            "Synced storage ceph-pool",
+            "Synced storage lab/local",
+            "Synced storage lab/ceph-pool",
             "Storage synchronization finished.",
         ]
     );
@@ -294,8 +294,10 @@ fn the_last_word_about_an_object_counts() {
         Kind::VirtualMachines,
         &[item("virtual-machines", "completed", "dns01"), failed, complete_ok()],
     );
-    assert_eq!(run.objects("virtual_machine"), Some([1, 0, 1, 0]));
-    assert!(!run.is_ok());
+    // Only a part of it failed: the machine is in NetBox.
+    assert_eq!(run.objects("virtual_machine"), Some([1, 1, 0, 0]));
+    assert_eq!(run.failed_steps().len(), 1);
+    assert!(run.is_ok());
 }
 
 #[test]

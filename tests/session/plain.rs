@@ -90,3 +90,12 @@ fn a_plain_endpoint_may_work_in_silence_for_as_long_as_a_stream_may_be_idle() {
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::Idle), Outcome::TimedOut));
     assert!(run.detail().contains("did not answer within 30 min"), "{}", run.detail());
 }
+
+#[test]
+fn an_answer_that_is_too_large_says_which_limit_it_broke() {
+    let mut setup = setup(Kind::Storage, Channel::Json);
+    setup.limits.event_bytes = 1000;
+    let run = Drive::start(setup).answer(200, &format!("[{}]", "1,".repeat(600))).run();
+    assert!(!run.is_ok());
+    assert!(run.detail().contains("limits.event_bytes"), "{}", run.detail());
+}

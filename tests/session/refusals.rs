@@ -45,7 +45,7 @@ fn an_answer_that_is_no_json_object_becomes_one_of_the_same_status() {
         (404, "<html><head><title>404 Not Found</title></head></html>", "404 Not Found"),
         (400, "[\"one\", \"two\"]", "one; two"),
         (500, "", "gave no reason"),
-        (403, "", "PROXBOX_EXECUTION_MODE=legacy"),
+        (403, "", "gave no reason"),
     ] {
         let refusal = refused(status, None, body.as_bytes());
         let (message, detail) = ours(&refusal);
@@ -94,12 +94,12 @@ fn a_backend_that_cannot_be_reached_is_a_503_to_be_tried_again() {
 }
 
 #[test]
-fn a_backend_that_hangs_up_without_an_answer_is_a_502() {
+fn a_backend_that_hangs_up_without_an_answer_is_a_503() {
     for (how, said) in [(Closed::Cleanly, "without an answer"), (Closed::Broken("reset"), "(reset)")] {
         let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
         drive.event(Event::Closed(how));
         let refusal = drive.refusal();
-        assert_eq!((refusal.status, refusal.cause), (502, Cause::BackendLost));
+        assert_eq!((refusal.status, refusal.cause), (503, Cause::BackendLost));
         assert!(ours(refusal).1.contains(said), "{refusal:?}");
     }
 }
@@ -111,4 +111,12 @@ fn a_handshake_that_is_refused_passes_its_own_answer_on() {
     drive.event(Event::Answered(Answer { status: 400, retry_after: None, body }));
     assert_eq!(drive.refusal().body, Body::Theirs(body.to_vec()));
     assert_eq!(drive.refusal().status, 400);
+}
+
+#[test]
+fn a_socket_that_is_switched_off_says_how_to_switch_it_on() {
+    let mut drive = Drive::start(ws_setup(Kind::Devices, Some(Dialect::V0_0_4)));
+    drive.event(Event::Answered(Answer { status: 403, retry_after: None, body: b"" }));
+    assert_eq!(drive.refusal().status, 403);
+    assert!(ours(drive.refusal()).1.contains("PROXBOX_EXECUTION_MODE=legacy"));
 }

@@ -6,7 +6,9 @@ use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::core::policy::ObjectFailures;
 use serde_json::json;
 
-use crate::support::backend::{begun, complete_ok, discovery, item, native, phase_summary, sse, step, whole};
+use crate::support::backend::{
+    begun, complete_ok, discovery, item, native, object_step, phase_summary, sse, step, whole,
+};
 use crate::support::drive::setup;
 use crate::support::run::Run;
 
@@ -33,7 +35,7 @@ fn a_run_whose_every_object_failed_is_failed_though_the_backend_calls_it_ok() {
     let run = under(ObjectFailures::All, &machines(0, 12));
     assert!(!run.is_ok());
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::ObjectsFailed), Outcome::Errored));
-    assert_eq!(run.error().text("error"), "12 of 12 objects failed, none completed.");
+    assert_eq!(run.error().text("error"), "12 of 12 virtual_machine objects failed, none completed.");
     assert!(run.detail().contains("virtual_machine vm00: no room for vm00"), "{}", run.detail());
     assert!(
         run.message().contains("12 objects: 0 completed, 12 failed, 0 unconfirmed."),
@@ -192,4 +194,60 @@ fn megabytes_of_result_become_a_few_numbers() {
     assert_eq!((&result["devices_count"], &result["virtual_machines_count"]), (&json!(20_000), &json!(12)));
     assert_eq!((&result["degraded"], &result["warnings"]), (&json!(true), &json!(["one warning"])));
     assert!(drive.bytes.len() < 4096, "{} bytes", drive.bytes.len());
+}
+
+#[test]
+fn a_sort_of_objects_that_failed_as_a_whole_fails_a_full_update_that_is_ok_otherwise() {
+    let devices = ["pve1", "pve2", "pve3"].map(|name| object_step("device", "completed", name));
+    let summary = phase_summary("virtual-machines", 0, 12);
+    let told: Vec<String> = devices.into_iter().chain([summary, complete_ok()]).collect();
+    let run = whole(Kind::FullUpdate, &told);
+    assert!(!run.is_ok());
+    assert!(run.detail().contains("12 of 12 virtual_machine objects failed"), "{}", run.detail());
+
+    // Nobody's inventory hangs on a backup schedule.
+    let routine = phase_summary("backup-routines", 0, 1);
+    let run = whole(Kind::FullUpdate, &[object_step("device", "completed", "pve1"), routine, complete_ok()]);
+    assert!(run.is_ok());
+}
+
+#[test]
+fn the_count_of_a_stage_does_not_make_good_what_failed_in_it() {
+    let failed = ["a", "b"].map(|name| {
+        step(json!({"step": "virtual_disk", "status": "completed", "rowid": format!("{name}-disks"),
+            "payload": {"object": "virtual_disk", "data": {"completed": true, "sync_status": "undefined",
+                "rowid": format!("{name}-disks"), "disks": "Config not available"}}}))
+    });
+    let done = step(json!({"step": "virtual-disks", "status": "completed", "result": {"count": 2}}));
+    let told: Vec<String> = failed.into_iter().chain([done, complete_ok()]).collect();
+    let run = whole(Kind::VirtualDisks, &told);
+    assert_eq!(run.objects("virtual_disk"), Some([2, 0, 2, 0]));
+    assert!(!run.is_ok());
+}
+
+#[test]
+fn trouble_that_is_no_object_is_named_in_the_end() {
+    let trouble = sse("error_detail", json!({"phase": "storage", "message": "Storage API timed out"}));
+    let told = [object_step("device", "completed", "pve1"), trouble, complete_ok()];
+    let run = whole(Kind::FullUpdate, &told);
+    assert!(run.is_ok());
+    assert!(run.message().contains("With trouble: Storage API timed out."), "{}", run.message());
+    let mut setup = setup(Kind::FullUpdate, Channel::Native);
+    setup.options.object_failures = ObjectFailures::Any;
+    assert!(!begun(setup).stream(&told.concat()).hang_up().run().is_ok());
+}
+
+#[test]
+fn the_end_of_a_run_is_found_at_the_beginning_of_what_is_too_large_to_be_read() {
+    for (head, ok) in
+        [("{\"ok\": true, \"message\": \"m\", \"result\": \"", true), ("{\"result\": \"", false)]
+    {
+        let mut drive = native(Kind::Devices);
+        drive.stream("event: complete\ndata: ").stream(head);
+        for _ in 0..20 {
+            drive.stream(&"x".repeat(100_000));
+        }
+        let run = drive.stream("\"}\n\n").hang_up().run();
+        assert_eq!(run.is_ok(), ok, "{head}");
+    }
 }

@@ -263,7 +263,7 @@ fn side_frames_without_a_type_count_for_their_machine() {
     drive.text(&warning.to_string()).text(&error.to_string());
     let run = drive.text(&end("virtual_machine")).text(&barrier()).run();
     assert!(run.is_ok());
-    assert_eq!(run.objects("virtual_machine"), Some([3, 1, 1, 1]));
+    assert_eq!(run.objects("virtual_machine"), Some([3, 1, 0, 2]));
     assert_eq!(run.failed_steps(), [("virtual_machine", "web02", "Could not set primary IP.")]);
 }
 

@@ -25,7 +25,7 @@ fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         parser.feed(piece, |item| {
             seen.push(match item {
                 Item::Event { name, data } => (name.to_vec(), data.to_vec()),
-                Item::Oversized { name, bytes } => (name.to_vec(), bytes.to_string().into_bytes()),
+                Item::Oversized { name, bytes, .. } => (name.to_vec(), bytes.to_string().into_bytes()),
             });
         });
     }

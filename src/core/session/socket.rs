@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Closed, Output, Phase, Session};
 use crate::core::dialect::{self, Dialect, Heard, Invalid};
-use crate::core::event::Failure;
+use crate::core::event::{Failure, Told};
 use crate::core::fact::{self, Fact};
 use crate::core::kind::{Command, Kind};
 use crate::core::outcome::Cause;
@@ -20,6 +20,8 @@ pub(super) struct Socket {
     stage: Stage,
     /// The stages that the backend has ended.
     ended: Vec<Kind>,
+    /// What it said in place of a greeting.
+    said: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl Socket {
             opened: now,
             stage: Stage::Waiting { keyed: false },
             ended: Vec::new(),
+            said: String::new(),
         }
     }
 
@@ -120,6 +123,9 @@ impl Session {
                 }
             } else {
                 self.normalizer.unreadable();
+                if let (Heard::Unknown(text), Some(socket)) = (heard, self.socket()) {
+                    socket.said = text.into_owned();
+                }
             }
             return;
         }
@@ -206,13 +212,24 @@ impl Session {
     /// A correlated full update says itself how it ended.
     fn run_ended(&mut self, now: Duration, ok: bool, incomplete: &[(String, String)], out: &mut Output) {
         if ok && incomplete.is_empty() {
+            let last_word = Fact::Complete {
+                ok: Some(true),
+                message: String::new(),
+                detail: None,
+                told: Told::default(),
+            };
+            self.normalizer.take(last_word, &mut out.frames);
             self.leg_done(now, None, out);
             return;
         }
         let stages: Vec<String> =
             incomplete.iter().map(|(stage, status)| format!("{stage} {status}")).collect();
         let stages = if stages.is_empty() { "without saying which".to_owned() } else { stages.join(", ") };
-        let error = format!("The backend ended the full update as failed: {stages}.");
+        let error = if ok {
+            format!("The backend did not complete every stage of the full update: {stages}.")
+        } else {
+            format!("The backend ended the full update as failed: {stages}.")
+        };
         self.command_failed(now, error, None, out);
     }
 
@@ -227,6 +244,8 @@ impl Session {
         match (stage, how) {
             (Stage::Returned, _) => self.leg_done(now, None, out),
             (Stage::Waiting { .. }, Closed::Frame { code, reason }) => {
+                let said = self.socket().map(|socket| std::mem::take(&mut socket.said)).unwrap_or_default();
+                let reason = if reason.is_empty() { &said } else { reason };
                 self.refuse(now, Refusal::of_close(code, reason), out);
             }
             (Stage::Waiting { .. }, Closed::Cleanly | Closed::Broken(_)) => {

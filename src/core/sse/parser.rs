@@ -13,12 +13,14 @@ pub enum Item<'a> {
         /// The lines of data, joined by line feeds.
         data: &'a [u8],
     },
-    /// An event with more data than the limit. Its data is gone, its type is known.
+    /// An event with more data than the limit. Most of its data is gone, its type is known.
     Oversized {
         /// The event's type; empty where the backend gave none.
         name: &'a [u8],
         /// How many bytes of data it had.
         bytes: usize,
+        /// The beginning of its data, as much as the limit let in.
+        head: &'a [u8],
     },
 }
 
@@ -147,7 +149,11 @@ impl Parser {
     fn dispatch(&mut self, found: &mut impl FnMut(Item<'_>)) {
         if self.has_data {
             found(if self.data_dropped > 0 {
-                Item::Oversized { name: &self.name, bytes: self.data.len() + self.data_dropped }
+                Item::Oversized {
+                    name: &self.name,
+                    bytes: self.data.len() + self.data_dropped,
+                    head: &self.data,
+                }
             } else {
                 Item::Event { name: &self.name, data: &self.data }
             });
@@ -173,7 +179,7 @@ mod tests {
                         String::from_utf8_lossy(name).into_owned(),
                         String::from_utf8_lossy(data).into_owned(),
                     ),
-                    Item::Oversized { name, bytes } => {
+                    Item::Oversized { name, bytes, .. } => {
                         (String::from_utf8_lossy(name).into_owned(), format!("<{bytes} bytes>"))
                     }
                 });
