@@ -191,13 +191,7 @@ impl Session {
     /// When to call again with [`Event::Tick`] if nothing happens before.
     pub fn deadline(&self) -> Option<Duration> {
         let limits = &self.setup.limits;
-        let silence = match &self.phase {
-            Phase::Over => return None,
-            Phase::Opening if self.channel() == Some(Channel::Json) => self.leg_began + limits.idle,
-            Phase::Opening => self.leg_began + limits.response_head,
-            Phase::Socket(socket) if !socket.is_ready() => self.leg_began + limits.response_head,
-            Phase::Stream(_) | Phase::Socket(_) => self.last_event + limits.idle,
-        };
+        let silence = self.silence_ends()?;
         let accept = (!self.accepted).then_some(limits.accept_wait);
         let greeting = self.greeting_deadline();
         [Some(silence), Some(limits.total), accept, greeting, self.settled].into_iter().flatten().min()
@@ -359,22 +353,23 @@ impl Session {
             self.lost(now, Cause::Total, &what, out);
         } else if self.greeting_deadline().is_some_and(|at| now >= at) {
             self.greeting_overdue(now, out);
-        } else if self.silence_is_over(now) {
+        } else if self.silence_ends().is_some_and(|at| now >= at) {
             self.too_silent(now, out);
         } else if !self.accepted && now >= limits.accept_wait {
             self.accept(out);
         }
     }
 
-    fn silence_is_over(&self, now: Duration) -> bool {
+    /// When the backend has been silent for too long, by the limit for what it is doing.
+    fn silence_ends(&self) -> Option<Duration> {
         let limits = &self.setup.limits;
-        match &self.phase {
-            Phase::Over => false,
-            Phase::Opening if self.channel() == Some(Channel::Json) => now >= self.leg_began + limits.idle,
-            Phase::Opening => now >= self.leg_began + limits.response_head,
-            Phase::Socket(socket) if !socket.is_ready() => now >= self.leg_began + limits.response_head,
-            Phase::Stream(_) | Phase::Socket(_) => now >= self.last_event + limits.idle,
-        }
+        Some(match &self.phase {
+            Phase::Over => return None,
+            Phase::Opening if self.channel() == Some(Channel::Json) => self.leg_began + limits.idle,
+            Phase::Opening => self.leg_began + limits.response_head,
+            Phase::Socket(socket) if !socket.is_ready() => self.leg_began + limits.response_head,
+            Phase::Stream(_) | Phase::Socket(_) => self.last_event + limits.idle,
+        })
     }
 
     fn too_silent(&mut self, now: Duration, out: &mut Output) {
