@@ -33,6 +33,11 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update
+    # Debian has rustup since trixie, and no older release of it has a compiler that is new enough.
+    if ! command -v cargo >/dev/null && [ -z "$(apt-cache search --names-only '^rustup$')" ]; then
+        echo "quickstart: install Rust 1.90 or newer with rustup, then run this again" >&2
+        exit 1
+    fi
     "${as_root[@]}" apt-get install -y "${missing[@]}"
     command -v cargo >/dev/null || rustup default stable
 fi

@@ -89,7 +89,10 @@ impl Backend {
         identity: &Identity,
         retry_after: u64,
     ) -> Result<Capabilities, Refusal> {
-        let _turn = self.knowledge.asking.lock().await;
+        // A backend that keeps one client waiting for its answers would keep all of them.
+        let Ok(_turn) = timeout(self.limits().probe, self.knowledge.asking.lock()).await else {
+            return Err(Refusal::unreachable(&self.overdue(""), retry_after));
+        };
         let mut known = self.knowledge.recall(self.limits().capabilities);
         match self.learn(&mut known, endpoint, choice, identity).await {
             Ok(()) => {
