@@ -22,24 +22,25 @@ esac
 
 missing=()
 command -v cc >/dev/null && command -v make >/dev/null || missing+=(build-essential)
-command -v curl >/dev/null || missing+=(curl)
+command -v curl >/dev/null || missing+=(curl ca-certificates)
 command -v python3 >/dev/null || missing+=(python3)
-command -v cargo >/dev/null || missing+=(rustup)
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
-        echo "quickstart: install these first: ${missing[*]} (rustup brings cargo)" >&2
+        echo "quickstart: install these first, by the names that they have here: ${missing[*]}" >&2
         exit 1
     fi
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update
-    # Debian has rustup since trixie, and no older release of it has a compiler that is new enough.
-    if ! command -v cargo >/dev/null && [ -z "$(apt-cache search --names-only '^rustup$')" ]; then
+    "${as_root[@]}" apt-get install -y "${missing[@]}"
+fi
+if ! command -v cargo >/dev/null; then
+    # Rust's own installer: what distributions package is mostly too old for this edition.
+    if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path; then
         echo "quickstart: install Rust 1.90 or newer with rustup, then run this again" >&2
         exit 1
     fi
-    "${as_root[@]}" apt-get install -y "${missing[@]}"
-    command -v cargo >/dev/null || rustup default stable
+    PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
 
 # --- the main job ----------------------------------------------------------------------------------
