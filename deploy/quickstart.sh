@@ -34,7 +34,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get update
     "${as_root[@]}" apt-get install -y "${missing[@]}"
 fi
-if ! command -v cargo >/dev/null; then
+if ! cargo --version >/dev/null 2>&1; then
     # Rust's own installer: what distributions package is mostly too old for this edition.
     if ! curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --no-modify-path; then
         echo "quickstart: install Rust 1.90 or newer with rustup, then run this again" >&2
@@ -46,7 +46,13 @@ fi
 # --- the main job ----------------------------------------------------------------------------------
 
 cargo build --locked
-bridge=${CARGO_TARGET_DIR:-target}/debug/proxbox-bridge
+target=$(cargo metadata --locked --no-deps --format-version 1 |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+bridge=$target/debug/proxbox-bridge
+
+# Nothing of the caller's own configuration, and the lines that are waited for below.
+for name in $(compgen -e PROXBOX_BRIDGE_); do unset "$name"; done
+export PROXBOX_BRIDGE_LOG=info
 
 started=()
 stop() {
@@ -73,7 +79,8 @@ start replay fixtures/recordings/0.0.2.post1 --listen 127.0.0.1:0 --speed 10
 start serve --backend "http://$address" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
 echo
 echo "\$ curl -N http://$address/full-update/stream"
-curl -sSN --fail-with-body --max-time 60 "http://$address/full-update/stream"
+curl -sSN --fail-with-body --noproxy '*' --max-time 60 "http://$address/full-update/stream" | tee "$target/quickstart.txt"
+grep -q '^data: {"ok": true' "$target/quickstart.txt"
 
 # --- the tests -------------------------------------------------------------------------------------
 

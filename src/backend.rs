@@ -19,7 +19,7 @@ use crate::config::{self, BackendUrl};
 use crate::core::credential::ApiKey;
 
 pub use capabilities::Knowledge;
-pub use exchange::{Exchange, RequestError};
+pub use exchange::{Exchange, RequestError, reason};
 pub use forward::{ForwardError, Passed};
 pub use socket::{OpenError, Opened, open};
 
@@ -34,7 +34,7 @@ const AGENT: &str = concat!("proxbox-bridge/", env!("CARGO_PKG_VERSION"));
 pub struct Limits {
     /// For a connection.
     pub connect: Duration,
-    /// For the answer to one question about what it can do.
+    /// For the answers to everything that it is asked about itself before a run.
     pub probe: Duration,
     /// For the head of an answer that is passed on.
     pub response_head: Duration,

@@ -6,12 +6,14 @@ pub mod streams;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::backend::Backend;
+use crate::backend::{API_KEY, Backend};
 use crate::config::Config;
+use crate::core::credential::ApiKey;
 use crate::core::kind::Endpoint;
 use crate::respond::Body;
 
@@ -38,4 +40,14 @@ impl Bridge {
             None => passthrough::answer(self, request).await,
         }
     }
+}
+
+/// The key that a client sent, in either of the forms that plugins have used.
+fn key_of(headers: &HeaderMap) -> Option<ApiKey> {
+    let named = || headers.get(API_KEY)?.to_str().ok()?.parse().ok();
+    let bearer = || {
+        let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") { key.trim().parse().ok() } else { None }
+    };
+    named().or_else(bearer)
 }

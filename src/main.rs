@@ -7,6 +7,7 @@ use clap::Parser;
 use proxbox_bridge::cli::{self, Cli};
 use proxbox_bridge::config::LOG_VARIABLE;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
@@ -21,7 +22,13 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(cli::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    start_log();
+    if let Err(error) = start_log() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "proxbox-bridge: {LOG_VARIABLE}: {error}; try info, debug or proxbox_bridge=trace"
+        );
+        return ExitCode::from(cli::CONFIG);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
@@ -33,10 +40,15 @@ fn main() -> ExitCode {
 }
 
 /// Text on a terminal, JSON otherwise, on standard error.
-fn start_log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log() -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(std::env::var(LOG_VARIABLE).as_deref().unwrap_or("info"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() { log.init() } else { log.json().init() }
+    if std::io::stderr().is_terminal() {
+        log.init()
+    } else {
+        log.json().init()
+    }
+    Ok(())
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

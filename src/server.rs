@@ -45,7 +45,7 @@ struct Limits {
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({key}): {source}")]
+#[error("cannot listen on {address} ({key})")]
 pub struct BindError {
     address: SocketAddr,
     key: &'static str,

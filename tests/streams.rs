@@ -76,12 +76,9 @@ async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_takes_no_key_is_given_none_once_its_age_is_known() {
+async fn a_socket_that_takes_no_key_is_given_none() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
     assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
-    let seen = pair.log().entries();
-    let socket = seen.iter().find(|entry| matches!(entry, Entry::Request { target, .. } if target == "/ws"));
-    assert_eq!(header(socket.unwrap(), "x-proxbox-api-key"), None);
     assert_eq!(pair.log().texts(), ["Sync Nodes", BARRIER]);
 }
 
@@ -126,14 +123,48 @@ async fn what_a_backend_can_do_is_learned_once_without_starting_anything() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place() {
-    let new = Replay::bind("127.0.0.1:0", recordings(NEW, &[]), fast()).await.unwrap().spawn();
-    let old = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
-    let place = Place::of(new.local_addr()).await;
-    let front = Front::start(config(place.address, &[])).await;
-    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
-    place.give_to(old.local_addr());
-    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
-    assert_eq!(old.log().texts(), ["Sync Nodes", BARRIER]);
+    for (before, after, channel) in [
+        (NEW, OLD, "auto"),
+        (OLD, NEW, "auto"),
+        ("0.0.3", NEW, "auto"),
+        (OLD, "0.0.11.post2", "websocket"),
+        (OLD, NEW, "websocket"),
+    ] {
+        let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+        let first = Replay::bind("127.0.0.1:0", recordings(before, &[]), fast()).await.unwrap().spawn();
+        let second = Replay::bind("127.0.0.1:0", recordings(after, &[]), options).await.unwrap().spawn();
+        let place = Place::of(first.local_addr()).await;
+        let front = Front::start(config(place.address, &[("backend.channel", channel)])).await;
+        assert_eq!(front.get(DEVICES, &key()).await.status, 200, "{before}");
+        place.give_to(second.local_addr());
+        let answer = front.get(DEVICES, &key()).await;
+        assert_eq!(answer.status, 200, "{before} to {after} over {channel}: {}", answer.text());
+        assert_eq!(stream::read(&answer.body, false).last().unwrap().data["ok"], true, "{before} to {after}");
+        // And the right key never became a failed attempt.
+        assert_eq!(front.get(DEVICES, &key()).await.status, 200, "{before} to {after}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_known() {
+    let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
+    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    let asked = pair.log().requests().len();
+    for target in [DEVICES, DISKS, "/full-update/stream"] {
+        let answer = pair.front.get(target, &[]).await;
+        assert_eq!(answer.status, 401);
+        assert!(answer.detail().contains("API key"), "{}", answer.text());
+    }
+    assert_eq!(pair.log().requests().len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_when_the_bridge_asks_is_named_as_that() {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
+    let answer = pair.front.get(DISKS, &[("X-Proxbox-API-Key", "another-key")]).await;
+    assert_eq!((answer.status, answer.detail().as_str()), (401, "Invalid API key."));
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,6 +306,50 @@ async fn everything_else_passes_through() {
         assert_eq!((through.status, &through.body), (direct.status, &direct.body), "{target}");
         assert_eq!(through.header("content-type"), direct.header("content-type"), "{target}");
         assert_eq!(through.header("via"), Some("1.1 proxbox-bridge"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_through_has_its_key_in_the_form_that_backends_read() {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
+    let bearer = format!("Bearer {KEY}");
+    assert_eq!(pair.front.get("/version", &[("Authorization", &bearer)]).await.status, 200);
+    // An offer to change the protocol is not taken, and does no harm.
+    let headers = [
+        ("X-Proxbox-API-Key", KEY),
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", ""),
+    ];
+    assert_eq!(pair.front.get("/version", &headers).await.status, 200);
+    let socket = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    assert_eq!(pair.front.get("/ws", &socket).await.status, 501);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let held = async {
+        let mut held = Vec::new();
+        loop {
+            held.push(listener.accept().await.unwrap());
+        }
+    };
+    let asked = async {
+        let began = tokio::time::Instant::now();
+        // However many ask, each waits no longer than the limit.
+        let (one, two) = (key(), key());
+        let (first, second) = tokio::join!(front.get(DEVICES, &one), front.get(MACHINES, &two));
+        (first, second, began.elapsed().as_secs())
+    };
+    tokio::select! {
+        () = held => {}
+        (first, second, seconds) = asked => {
+            assert_eq!((first.status, second.status, seconds), (503, 503, 10));
+            assert!(first.detail().contains("limits.probe"), "{}", first.text());
+        }
     }
 }
 

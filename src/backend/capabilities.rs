@@ -11,7 +11,7 @@ use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
-use super::exchange::{Exchange, RequestError};
+use super::exchange::{Exchange, RequestError, reason};
 use super::{Backend, Identity};
 use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLING};
 use crate::core::channel::{Channel, Choice};
@@ -52,6 +52,23 @@ impl Default for Known {
     }
 }
 
+impl Known {
+    /// Whether a run of `endpoint` can be planned without another question.
+    fn is_enough(&self, endpoint: Endpoint, choice: Choice) -> bool {
+        self.version_asked
+            && needed_streams(endpoint, &self.capabilities, choice).is_empty()
+            && !self.needs_policy(endpoint, choice)
+    }
+
+    /// Whether the execution policy matters for a run of `endpoint` and is not known.
+    fn needs_policy(&self, endpoint: Endpoint, choice: Choice) -> bool {
+        let native = self.capabilities.stream(endpoint) == Some(true) && choice == Choice::Auto;
+        let may_use_socket = !native && matches!(choice, Choice::Auto | Choice::Only(Channel::Websocket));
+        let has_policy = self.capabilities.release.is_none_or(|release| release >= FIRST_WITH_POLICY);
+        may_use_socket && has_policy && !self.policy_asked
+    }
+}
+
 impl Knowledge {
     /// Forgets everything, because it proved wrong or may have changed.
     pub fn forget(&self) {
@@ -89,19 +106,12 @@ impl Backend {
         identity: &Identity,
         retry_after: u64,
     ) -> Result<Capabilities, Refusal> {
-        // A backend that keeps one client waiting for its answers would keep all of them.
-        let Ok(_turn) = timeout(self.limits().probe, self.knowledge.asking.lock()).await else {
-            return Err(Refusal::unreachable(&self.overdue(""), retry_after));
-        };
-        let mut known = self.knowledge.recall(self.limits().capabilities);
-        match self.learn(&mut known, endpoint, choice, identity).await {
-            Ok(()) => {
-                let capabilities = known.capabilities.clone();
-                if known.version_asked {
-                    self.knowledge.keep(known);
-                }
-                Ok(capabilities)
-            }
+        let limit = self.limits().probe;
+        // A backend that keeps one client waiting for its answers would keep all of them: the time to wait
+        // for one's turn is part of the limit.
+        let learned = timeout(limit, self.learned(endpoint, choice, identity)).await;
+        match learned.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
+            Ok(capabilities) => Ok(capabilities),
             Err(Trouble::Refused(refusal)) => Err(refusal),
             Err(Trouble::Unreachable(why)) => {
                 self.knowledge.forget();
@@ -110,16 +120,44 @@ impl Backend {
         }
     }
 
-    /// Everything that the backend can do, for a client that must be told what it has instead.
-    pub async fn all_capabilities(&self, identity: &Identity) -> Option<Capabilities> {
-        let _turn = self.knowledge.asking.lock().await;
-        let mut known = self.knowledge.recall(self.limits().capabilities);
-        for kind in Kind::all().map(Endpoint::of) {
-            self.learn_stream(&mut known, kind, identity).await.ok()?;
+    async fn learned(
+        &self,
+        endpoint: Endpoint,
+        choice: Choice,
+        identity: &Identity,
+    ) -> Result<Capabilities, Trouble> {
+        let keep_for = self.limits().capabilities;
+        let known = self.knowledge.recall(keep_for);
+        if known.is_enough(endpoint, choice) {
+            return Ok(known.capabilities);
         }
+        let _turn = self.knowledge.asking.lock().await;
+        let mut known = self.knowledge.recall(keep_for);
+        self.learn(&mut known, endpoint, choice, identity).await?;
         let capabilities = known.capabilities.clone();
-        self.knowledge.keep(known);
-        Some(capabilities)
+        if known.version_asked {
+            self.knowledge.keep(known);
+        }
+        Ok(capabilities)
+    }
+
+    /// Everything that the backend can do, for a client that must be told what it has instead; nothing if
+    /// it cannot be asked without a key or takes too long.
+    pub async fn all_capabilities(&self, identity: &Identity) -> Option<Capabilities> {
+        let asked = async {
+            let _turn = self.knowledge.asking.lock().await;
+            let mut known = self.knowledge.recall(self.limits().capabilities);
+            if identity.key.is_none() && known.capabilities.wants_key() != Some(false) {
+                return None;
+            }
+            for kind in Kind::all().map(Endpoint::of) {
+                self.learn_stream(&mut known, kind, identity).await.ok()?;
+            }
+            let capabilities = known.capabilities.clone();
+            self.knowledge.keep(known);
+            Some(capabilities)
+        };
+        timeout(self.limits().probe, asked).await.ok()?
     }
 
     async fn learn(
@@ -138,6 +176,14 @@ impl Backend {
                 return Ok(());
             }
         }
+        if identity.key.is_none() && known.capabilities.wants_key() == Some(true) {
+            return Err(Trouble::Refused(Refusal::key_missing()));
+        }
+        if identity.key.is_none() && known.version_asked && known.capabilities.release.is_none() {
+            // It may want a key. If it does, its answer to the run says so best, at the price of one attempt.
+            known.capabilities.learn_stream(endpoint, true);
+            return Ok(());
+        }
         if !known.version_asked {
             self.learn_version(known, identity).await?;
             known.version_asked = true;
@@ -151,10 +197,7 @@ impl Backend {
                 self.learn_stream(known, endpoint, identity).await?;
             }
         }
-        let native = known.capabilities.stream(endpoint) == Some(true) && choice == Choice::Auto;
-        let may_use_socket = !native && matches!(choice, Choice::Auto | Choice::Only(Channel::Websocket));
-        let has_policy = known.capabilities.release.is_none_or(|release| release >= FIRST_WITH_POLICY);
-        if may_use_socket && has_policy && !known.policy_asked {
+        if known.needs_policy(endpoint, choice) {
             self.learn_policy(known, identity).await?;
             known.policy_asked = true;
         }
@@ -245,25 +288,23 @@ impl Backend {
     }
 
     async fn ask(&self, method: Method, path: &str, identity: &Identity) -> Result<Exchange, Trouble> {
-        match timeout(self.limits().probe, self.send(method, path, identity)).await {
-            Ok(Ok(exchange)) => Ok(exchange),
-            Ok(Err(RequestError::Connect(error))) => Err(Trouble::Unreachable(error.to_string())),
-            Ok(Err(error)) => Err(Trouble::Unreachable(format!("{self}{path}: {error}"))),
-            Err(_) => Err(Trouble::Unreachable(self.overdue(path))),
+        match self.send(method, path, identity).await {
+            Ok(exchange) => Ok(exchange),
+            Err(RequestError::Connect(error)) => Err(Trouble::Unreachable(error.to_string())),
+            Err(error) => Err(Trouble::Unreachable(format!("{self}{path}: {error}"))),
         }
     }
 
     async fn answer(&self, exchange: &mut Exchange) -> Result<bytes::Bytes, Trouble> {
-        match timeout(self.limits().probe, exchange.body(ANSWER)).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(error)) => Err(Trouble::Unreachable(format!("{self}: {error}"))),
-            Err(_) => Err(Trouble::Unreachable(self.overdue(""))),
-        }
+        let body = exchange.body(ANSWER).await;
+        body.map_err(|error| {
+            Trouble::Unreachable(format!("{self}: the connection broke ({})", reason(&error)))
+        })
     }
 
-    fn overdue(&self, path: &str) -> String {
+    fn overdue(&self) -> String {
         let limit = humantime::format_duration(self.limits().probe);
-        format!("{self}{path} did not answer within {limit} (limits.probe)")
+        format!("{self} did not say within {limit} what it can do (limits.probe)")
     }
 }
 

@@ -34,7 +34,7 @@ pub enum RequestError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke before an answer came.
-    #[error("the connection broke before the backend answered ({0})")]
+    #[error("the connection broke before the backend answered ({})", reason(.0))]
     Broken(#[from] hyper::Error),
     /// The request cannot be written as HTTP.
     #[error("not a request that HTTP can carry ({0})")]
@@ -148,4 +148,13 @@ impl Exchange {
         *response.extensions_mut() = self.extensions;
         Ok((hyper::upgrade::on(response).await?, self.connection))
     }
+}
+
+/// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself.
+pub fn reason(error: &hyper::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::exchange::reason;
 use super::{Backend, ConnectError, RequestError};
 
 /// Why there is no answer to pass back.
@@ -19,10 +20,10 @@ pub enum ForwardError {
     #[error(transparent)]
     Unreachable(ConnectError),
     /// The connection broke before an answer came; the request may have done its work.
-    #[error("{0}")]
+    #[error("The connection broke before the backend answered ({0}).")]
     Broken(String),
     /// No answer began in time.
-    #[error("no answer within {0}")]
+    #[error("It did not begin to answer within {0} (limits.response_head).")]
     Overdue(humantime::FormattedDuration),
 }
 
@@ -48,7 +49,15 @@ impl Backend {
         let answered = timeout(limit, self.dispatch(request)).await;
         match answered.map_err(|_| ForwardError::Overdue(humantime::format_duration(limit)))? {
             Ok((response, connection)) => Ok(response.map(|body| Passed { body, _connection: connection })),
-            Err(RequestError::Connect(error)) => Err(ForwardError::Unreachable(error)),
+            Err(RequestError::Connect(error)) => {
+                // Whoever comes back may be another one.
+                self.knowledge.forget();
+                Err(ForwardError::Unreachable(error))
+            }
+            Err(RequestError::Broken(error)) => {
+                self.knowledge.forget();
+                Err(ForwardError::Broken(reason(&error)))
+            }
             Err(error) => Err(ForwardError::Broken(error.to_string())),
         }
     }

@@ -131,7 +131,7 @@ static TABLE: [Key; 21] = [
         "backend.api_key_file",
         None,
         Slot::Path(|draft| &mut draft.api_key_file),
-        "The file with the key that goes to the backend in the place of the key of clients, on one line.",
+        "The file with the key that goes to the backend in the place of the key of clients on sync streams, on one line. Whoever reaches the bridge can then start a sync.",
     ),
     limit(
         "limits.connect",
@@ -145,7 +145,7 @@ static TABLE: [Key; 21] = [
         "10s",
         POSITIVE,
         |draft| &mut draft.limits.probe,
-        "How long the backend may take to answer one question about what it can do; one that runs a sync may block for seconds.",
+        "How long the backend may take to say what it can do before a run, all questions together; one that runs a sync may block for seconds.",
     ),
     limit(
         "limits.response_head",

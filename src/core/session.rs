@@ -103,6 +103,8 @@ pub enum Closed<'a> {
 /// What to do next. The fields are to be followed in their order.
 #[derive(Debug, Default)]
 pub struct Output {
+    /// What was known of the backend has proved wrong.
+    pub doubtful: bool,
     /// The status line may go out.
     pub accepted: bool,
     /// Answer with this instead of a stream. The run is over.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -12,8 +12,8 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Bridge;
-use crate::backend::{API_KEY, Identity};
+use super::{Bridge, key_of};
+use crate::backend::Identity;
 use crate::config::Unsupported as WhenUnsupported;
 use crate::core::capabilities::Capabilities;
 use crate::core::credential::ApiKey;
@@ -30,6 +30,8 @@ use crate::telemetry;
 
 /// Whose name is in the backend's records.
 const ACTOR: HeaderName = HeaderName::from_static("x-proxbox-actor");
+/// Whose failed attempts the backend counts.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A client that sends it can take `id:` lines (R1).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -52,7 +54,12 @@ pub async fn answer(bridge: &Bridge, endpoint: Endpoint, request: Request<Incomi
         Err(bad) => return respond::said(StatusCode::BAD_REQUEST, "Unknown parameter.", &bad.to_string()),
     };
     let ids = query.bridge.ids || request.headers().contains_key(LAST_EVENT_ID);
-    match begin(bridge, endpoint, &query, request.headers()).await {
+    let mut stop = bridge.stop.clone();
+    let begun = tokio::select! {
+        begun = begin(bridge, endpoint, &query, request.headers()) => begun,
+        _ = stop.wait_for(|stop| *stop) => Err(Refusal::stopping(bridge.config.limits.retry_after.as_secs())),
+    };
+    match begun {
         Ok(Begun::Running(job)) => {
             let cursor = job.log.watch();
             let watcher = Watcher { cursor, ids: ids.then(|| job.id.clone()), job };
@@ -79,8 +86,8 @@ async fn begin(
 ) -> Result<Begun, Refusal> {
     match attempt(bridge, endpoint, query, headers).await {
         // The backend is not the one that it was: the job has forgotten what was known of it, and a path
-        // that is not there has started nothing. (A single virtual machine may really not be there.)
-        Err(Refusal { status: 404 | 405, .. }) if endpoint.vm.is_none() => {
+        // that is not there, and a handshake that was refused, have started nothing. (A single virtual machine may really not be there.)
+        Err(Refusal { status: 403..=405, .. }) if endpoint.vm.is_none() => {
             attempt(bridge, endpoint, query, headers).await
         }
         begun => begun,
@@ -96,7 +103,7 @@ async fn attempt(
     let choice = bridge.config.backend.channel;
     let retry_after = bridge.config.limits.retry_after.as_secs();
     let key = bridge.config.backend.api_key.clone().or_else(|| key_of(headers));
-    let mut identity = Identity { key, passed_on: passed_on(headers) };
+    let identity = Identity { key, passed_on: passed_on(headers) };
     let known = bridge.backend.capabilities(endpoint, choice, &identity, retry_after).await?;
     if known.wants_key() == Some(true) && identity.key.is_none() {
         return Err(Refusal::key_missing());
@@ -105,9 +112,6 @@ async fn attempt(
         Ok(plan) => plan,
         Err(unsupported) => return unsupported_kind(bridge, endpoint, unsupported, &identity).await,
     };
-    if known.wants_key() == Some(false) {
-        identity.key = None;
-    }
     let setup = setup(bridge, endpoint, plan, &known, query, identity.key.clone());
     let work = Work { setup, query: query.backend.clone(), identity, backend: bridge.backend.clone() };
     let (job, gate) = start(work, bridge.stop.clone());
@@ -151,19 +155,13 @@ fn setup(
     }
 }
 
-/// The key that a client sent, in either of the forms that plugins have used.
-fn key_of(headers: &HeaderMap) -> Option<ApiKey> {
-    let named = headers.get(API_KEY).and_then(|value| value.to_str().ok());
-    let bearer = || {
-        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    };
-    named.or_else(bearer)?.parse().ok()
-}
-
+/// The headers of the client that the backend keeps records and counts attempts by.
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
-    headers.get(ACTOR).map(|value| (ACTOR, value.clone())).into_iter().collect()
+    let names = [ACTOR, FORWARDED_FOR];
+    names
+        .into_iter()
+        .filter_map(|name| headers.get(&name).map(|value| (name.clone(), value.clone())))
+        .collect()
 }
 
 async fn unsupported_kind(
@@ -204,11 +202,13 @@ const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 fn body(watcher: Watcher, heartbeat: Duration) -> Body {
     let frames = stream::unfold(watcher, move |mut watcher| async move {
         let bytes = match timeout(heartbeat, watcher.cursor.next()).await {
-            Ok(Some((first, frames))) => watcher.write(first, frames),
-            Ok(None) => return None,
+            Ok(Ok(Some((first, frames)))) => watcher.write(first, frames),
+            Ok(Ok(None)) => return None,
+            // No last chunk: a stream without its end must not look like one that has it (R10).
+            Ok(Err(cut)) => return Some((Err(BoxError::from(cut)), watcher)),
             Err(_) => KEEPALIVE,
         };
-        Some((Ok::<_, BoxError>(Frame::data(bytes)), watcher))
+        Some((Ok(Frame::data(bytes)), watcher))
     });
     StreamBody::new(frames).boxed_unsync()
 }

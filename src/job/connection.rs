@@ -8,7 +8,7 @@ use futures::{FutureExt, SinkExt, StreamExt};
 use http::Method;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
 
-use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError};
+use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError, reason};
 use crate::core::channel::Channel;
 use crate::core::plan::Leg;
 
@@ -170,13 +170,4 @@ fn failed(error: RequestError) -> Arrived {
         RequestError::Connect(error) => Arrived::Unreachable(error.to_string()),
         error => Arrived::Broken(error.to_string()),
     }
-}
-
-/// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself.
-fn reason(error: &hyper::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -18,8 +18,25 @@ pub struct Log {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     length: usize,
-    ended: bool,
+    end: Option<End>,
 }
+
+/// How a log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With its last frame.
+    Whole,
+    /// In the middle: nobody will write its last frame.
+    Cut,
+}
+
+/// A log that ended in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job ended without its last frame")]
+pub struct Cut;
+
+/// How much is given at once, in bytes: whole frames, and at least one.
+const AT_ONCE: usize = 64 * 1024;
 
 impl Default for Log {
     fn default() -> Self {
@@ -40,7 +57,12 @@ impl Log {
 
     /// Tells the watchers that nothing more will come.
     pub fn end(&self) {
-        self.state.send_modify(|state| state.ended = true);
+        self.state.send_modify(|state| state.end = Some(End::Whole));
+    }
+
+    /// Tells the watchers that the job is gone in the middle.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| state.end = Some(End::Cut));
     }
 
     /// A cursor at the first frame.
@@ -58,19 +80,36 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The frames that have come since the last call, with the number of the first one; waits for at
-    /// least one. `None` when the log has ended and everything was given.
+    /// The next frames, with the number of the first one; waits for at least one. `None` when the log has
+    /// ended and everything was given.
     ///
     /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<(usize, Vec<Bytes>)> {
+    ///
+    /// # Errors
+    ///
+    /// [`Cut`] when everything was given that there is, and the end will never come.
+    pub async fn next(&mut self) -> Result<Option<(usize, Vec<Bytes>)>, Cut> {
         let next = self.next;
-        let state = *self.state.wait_for(|state| state.length > next || state.ended).await.ok()?;
+        let state = *self
+            .state
+            .wait_for(|state| state.length > next || state.end.is_some())
+            .await
+            .map_err(|_| Cut)?;
         if state.length == next {
-            return None;
+            return if state.end == Some(End::Cut) { Err(Cut) } else { Ok(None) };
         }
-        let frames = self.log.frames.lock().unwrap_or_else(PoisonError::into_inner)[next..].to_vec();
+        let mut size = 0;
+        let frames: Vec<Bytes> = self.log.frames.lock().unwrap_or_else(PoisonError::into_inner)[next..]
+            .iter()
+            .take_while(|frame| {
+                let fits = size == 0 || size + frame.len() <= AT_ONCE;
+                size += frame.len();
+                fits
+            })
+            .cloned()
+            .collect();
         self.next = next + frames.len();
-        Some((next, frames))
+        Ok(Some((next, frames)))
     }
 }
 
@@ -87,14 +126,14 @@ mod tests {
         let log = Arc::new(Log::default());
         let mut early = log.watch();
         log.append(frames(&["a"]));
-        assert_eq!(early.next().await, Some((0, frames(&["a"]))));
+        assert_eq!(early.next().await, Ok(Some((0, frames(&["a"])))));
         log.append(frames(&["b", "c"]));
         let mut late = log.watch();
         log.end();
-        assert_eq!(late.next().await, Some((0, frames(&["a", "b", "c"]))));
-        assert_eq!(early.next().await, Some((1, frames(&["b", "c"]))));
-        assert_eq!(early.next().await, None);
-        assert_eq!(late.next().await, None);
+        assert_eq!(late.next().await, Ok(Some((0, frames(&["a", "b", "c"])))));
+        assert_eq!(early.next().await, Ok(Some((1, frames(&["b", "c"])))));
+        assert_eq!(early.next().await, Ok(None));
+        assert_eq!(late.next().await, Ok(None));
     }
 
     #[tokio::test]
@@ -102,6 +141,30 @@ mod tests {
         let log = Arc::new(Log::default());
         let mut cursor = log.watch();
         let (got, ()) = tokio::join!(cursor.next(), async { log.append(frames(&["a"])) });
-        assert_eq!(got, Some((0, frames(&["a"]))));
+        assert_eq!(got, Ok(Some((0, frames(&["a"])))));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_cut_never_looks_whole() {
+        let log = Arc::new(Log::default());
+        let mut cursor = log.watch();
+        log.append(frames(&["a"]));
+        log.cut();
+        assert_eq!(cursor.next().await, Ok(Some((0, frames(&["a"])))));
+        assert_eq!(cursor.next().await, Err(Cut));
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() {
+        let log = Arc::new(Log::default());
+        let frame = Bytes::from(vec![b'x'; AT_ONCE / 2]);
+        log.append([frame.clone(), frame.clone(), frame.clone(), Bytes::from(vec![b'y'; 2 * AT_ONCE])]);
+        log.end();
+        let mut cursor = log.watch();
+        let mut counts = Vec::new();
+        while let Some((_, frames)) = cursor.next().await.unwrap() {
+            counts.push(frames.len());
+        }
+        assert_eq!(counts, [2, 1, 1]);
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::connection::{Arrived, Connection};
 use super::log::Log;
 use crate::backend::{Backend, Identity};
 use crate::core::kind::Kind;
-use crate::core::outcome::Report;
+use crate::core::outcome::{Cause, Report};
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::session::{Closed, Event, Output, Session, Setup};
 use crate::telemetry;
@@ -109,7 +109,11 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.log.end();
+        if self.report.is_some() {
+            self.log.end()
+        } else {
+            self.log.cut()
+        }
         let (kind, duration) = (self.kind, self.began.elapsed());
         match &self.report {
             Some(report) => telemetry::JobEnded { kind, report, duration }.emit(),
@@ -177,8 +181,14 @@ impl Runner {
 
     /// Does what the session says. Gives the reason if a socket could not be written to.
     async fn follow(&mut self, out: &mut Output) -> Option<String> {
-        let Output { accepted, refused, frames, close, open, send, end } = std::mem::take(out);
+        let Output { doubtful, accepted, refused, frames, close, open, send, end } = std::mem::take(out);
+        if doubtful {
+            self.work.backend.knowledge.forget();
+        }
         if let Some(refusal) = refused {
+            if matches!(refusal.cause, Cause::BackendLost | Cause::Unreachable) {
+                self.work.backend.knowledge.forget();
+            }
             self.begin(Started::Refused(refusal));
         } else if accepted {
             self.begin(Started::Accepted);
@@ -195,7 +205,13 @@ impl Runner {
             let backend = Arc::clone(&self.work.backend);
             self.connection = Connection::open(backend, &leg, &self.work.query, self.work.identity.clone());
         }
-        if send.is_empty() { None } else { self.connection.send(send).await.err() }
+        if send.is_empty() {
+            return None;
+        }
+        // A command is tiny: a backend that does not take it takes nothing.
+        let limit = self.work.backend.limits().probe;
+        let sent = timeout(limit, self.connection.send(send)).await;
+        sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
     }
 
     fn begin(&mut self, started: Started) {

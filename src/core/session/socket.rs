@@ -83,12 +83,11 @@ impl Session {
         }
     }
 
-    /// When a backend of unknown age has had time enough to greet without a key.
+    /// When a backend that should greet without a key has had time enough for it: releases that take none
+    /// are ready as soon as the socket is open.
     pub(super) fn greeting_deadline(&self) -> Option<Duration> {
         match &self.phase {
-            Phase::Socket(Socket { stage: Stage::Waiting { keyed: false }, opened, .. })
-                if self.setup.dialect.is_none() =>
-            {
+            Phase::Socket(Socket { stage: Stage::Waiting { keyed: false }, opened, .. }) => {
                 Some(*opened + self.setup.limits.settle)
             }
             _ => None,
@@ -96,12 +95,18 @@ impl Session {
     }
 
     pub(super) fn greeting_overdue(&mut self, now: Duration, out: &mut Output) {
-        if self.setup.credential.is_none() {
+        let known = self.setup.dialect.is_some();
+        // Another backend may have taken the place of the one that was known.
+        out.doubtful = known;
+        if self.setup.credential.is_some() {
+            self.setup.dialect.get_or_insert(Dialect::V0_0_7);
+            self.send_key(out);
+        } else if !known {
             self.refuse(now, Refusal::key_missing(), out);
-            return;
+        } else if let Some(socket) = self.socket() {
+            // It may only be slow, and there is no key to try.
+            socket.stage = Stage::Waiting { keyed: true };
         }
-        self.setup.dialect = Some(Dialect::V0_0_7);
-        self.send_key(out);
     }
 
     pub(super) fn text(&mut self, now: Duration, text: &str, out: &mut Output) {
