@@ -35,7 +35,8 @@ pub use speed::{NotASpeed, Speed};
 ///
 /// The three numbers count *frames* of one exchange: an SSE event or comment with the blank line that
 /// ends it, a WebSocket text frame, or the whole body of any other response. Whichever number is
-/// reached first acts first; an exchange with fewer frames is not touched.
+/// reached first acts first; an exchange with fewer frames is not touched, nor is what a backend is asked
+/// about itself (`/`, `/version`, `/health`, `/execution-policy`).
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How fast time passes.

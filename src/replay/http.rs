@@ -4,6 +4,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::Options;
 use super::answer::{Answer, Head};
 use super::body::{Body, replayed, whole};
 use super::connection::Shared;
@@ -26,6 +27,10 @@ const EXEMPT: [&str; 8] = [
     "/openapi.json",
     "/redoc",
 ];
+
+/// What a client asks before it begins. A backend that misbehaved here would never get to do it where it
+/// matters.
+const ABOUT_ITSELF: [&str; 4] = ["/", "/execution-policy", "/health", "/version"];
 
 /// Answers a request: first its key is looked at, then whether there is such a thing.
 ///
@@ -83,7 +88,8 @@ pub(super) async fn replay(
     };
     speed.wait(start, after).await;
 
-    let count = Count::new(&shared.options);
+    let about_itself = recording.request().is_some_and(|(_, target)| ABOUT_ITSELF.contains(&target));
+    let count = if about_itself { Count::new(&Options::default()) } else { Count::new(&shared.options) };
     // With a declared length a client would believe that it has the whole body before trouble comes.
     let length = answer.length().filter(|_| !answer.is_sse() && !count.is_armed());
     let mut response = Response::new(replayed(answer, start, speed, count, line.clone()));
