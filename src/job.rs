@@ -4,5 +4,5 @@ mod connection;
 mod log;
 mod runner;
 
-pub use log::{Cursor, Log};
+pub use log::{Cursor, Cut, Log};
 pub use runner::{Gate, Job, Started, Work, start};
