@@ -85,8 +85,9 @@ async fn begin(
     headers: &HeaderMap,
 ) -> Result<Begun, Refusal> {
     match attempt(bridge, endpoint, query, headers).await {
-        // The backend is not the one that it was: the job has forgotten what was known of it, and a path
-        // that is not there, and a handshake that was refused, have started nothing. (A single virtual machine may really not be there.)
+        // The backend is not the one that it was, and the job has forgotten what was known of it. A path that
+        // is not there and a handshake that was refused have started nothing. (A single virtual machine may
+        // really not be there.)
         Err(Refusal { status: 403..=405, .. }) if endpoint.vm.is_none() => {
             attempt(bridge, endpoint, query, headers).await
         }
