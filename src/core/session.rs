@@ -176,7 +176,7 @@ impl Session {
             Event::Answered(answer) => self.answered(now, answer, out),
             Event::Unreachable(why) => {
                 let refusal = Refusal::unreachable(why, self.setup.limits.retry_after);
-                self.refuse(now, refusal, out);
+                self.refuse(refusal, out);
             }
             Event::Bytes(bytes) => self.bytes(now, bytes, out),
             Event::Text(text) => self.text(now, text, out),
@@ -184,7 +184,7 @@ impl Session {
             Event::Tick => self.tick(now, out),
             Event::Stopped if !self.accepted => {
                 let refusal = Refusal::stopping(self.setup.limits.retry_after);
-                self.refuse(now, refusal, out);
+                self.refuse(refusal, out);
             }
             Event::Stopped => self.lost(now, Cause::Stopping, "The bridge is stopping", out),
         }
@@ -230,7 +230,7 @@ impl Session {
         let wants_key =
             leg.channel == Channel::Websocket && self.setup.dialect.is_some_and(Dialect::wants_key);
         if wants_key && self.setup.credential.is_none() {
-            self.refuse(now, Refusal::key_missing(), out);
+            self.refuse(Refusal::key_missing(), out);
             return;
         }
         out.open = Some(leg.clone());
@@ -276,7 +276,6 @@ impl Session {
         if self.channel() != Some(Channel::Json) || !is_success {
             let is_socket = self.channel() == Some(Channel::Websocket);
             self.refuse(
-                now,
                 if is_socket { Refusal::of_handshake(answer) } else { Refusal::of_answer(answer) },
                 out,
             );
@@ -340,7 +339,7 @@ impl Session {
                     }
                     _ => "The backend closed the connection without an answer.".to_owned(),
                 };
-                self.refuse(now, Refusal::no_answer(&why, self.setup.limits.retry_after), out);
+                self.refuse(Refusal::no_answer(&why, self.setup.limits.retry_after), out);
             }
             Phase::Over => {}
         }
@@ -354,7 +353,7 @@ impl Session {
             let what = format!("The run took longer than the limit of {}", ending::duration(limits.total));
             self.lost(now, Cause::Total, &what, out);
         } else if self.greeting_deadline().is_some_and(|at| now >= at) {
-            self.greeting_overdue(now, out);
+            self.greeting_overdue(out);
         } else if self.silence_ends().is_some_and(|at| now >= at) {
             self.too_silent(now, out);
         } else if !self.accepted && now >= limits.accept_wait {
@@ -395,7 +394,7 @@ impl Session {
         if self.accepted {
             self.lost(now, Cause::Idle, &what, out);
         } else {
-            self.refuse(now, Refusal::unreachable(&format!("{what}."), limits.retry_after), out);
+            self.refuse(Refusal::unreachable(&format!("{what}."), limits.retry_after), out);
         }
     }
 }

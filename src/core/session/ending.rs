@@ -10,15 +10,12 @@ use crate::core::tally::Count;
 
 impl Session {
     /// The backend refused a leg: a real answer if nothing was said yet, else a failure of the stream.
-    pub(super) fn refuse(&mut self, _now: Duration, refusal: Refusal, out: &mut Output) {
-        if self.accepted {
-            let failure = refusal_failure(self.leg_kind(), &refusal);
-            self.end(Some(failure), Some(refusal.cause), out);
-            return;
-        }
+    pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut Output) {
         let failure = refusal_failure(self.leg_kind(), &refusal);
         let cause = refusal.cause;
-        out.refused = Some(refusal);
+        if !self.accepted {
+            out.refused = Some(refusal);
+        }
         self.end(Some(failure), Some(cause), out);
     }
 
@@ -44,15 +41,11 @@ impl Session {
             if seen == 1 { "" } else { "s" },
         );
         let failure = Failure { step: self.leg_kind().row().step.to_owned(), error, detail };
-        self.leg_ended(Some((failure, cause)), now, out);
+        self.leg_done(now, Some((failure, cause)), out);
     }
 
-    /// The leg came to its own end.
-    pub(super) fn leg_done(&mut self, now: Duration, failure: Option<(Failure, Cause)>, out: &mut Output) {
-        self.leg_ended(failure, now, out);
-    }
-
-    fn leg_ended(&mut self, ended: Option<(Failure, Cause)>, now: Duration, out: &mut Output) {
+    /// The leg is over: by its own end, or for a failure that it did not tell of itself.
+    pub(super) fn leg_done(&mut self, now: Duration, ended: Option<(Failure, Cause)>, out: &mut Output) {
         let kind = self.leg_kind();
         let (ended, cause) = ended.unzip();
         if let Some(failure) = self.normalizer.leg_failure(kind, ended) {

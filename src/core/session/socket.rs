@@ -94,7 +94,7 @@ impl Session {
         }
     }
 
-    pub(super) fn greeting_overdue(&mut self, now: Duration, out: &mut Output) {
+    pub(super) fn greeting_overdue(&mut self, out: &mut Output) {
         let known = self.setup.dialect.is_some();
         // Another backend may have taken the place of the one that was known.
         out.doubtful = known;
@@ -102,7 +102,7 @@ impl Session {
             self.setup.dialect.get_or_insert(Dialect::V0_0_7);
             self.send_key(out);
         } else if !known {
-            self.refuse(now, Refusal::key_missing(), out);
+            self.refuse(Refusal::key_missing(), out);
         } else if let Some(socket) = self.socket() {
             // It may only be slow, and there is no key to try.
             socket.stage = Stage::Waiting { keyed: true };
@@ -251,11 +251,11 @@ impl Session {
             (Stage::Waiting { .. }, Closed::Frame { code, reason }) => {
                 let said = self.socket().map(|socket| std::mem::take(&mut socket.said)).unwrap_or_default();
                 let reason = if reason.is_empty() { &said } else { reason };
-                self.refuse(now, Refusal::of_close(code, reason), out);
+                self.refuse(Refusal::of_close(code, reason), out);
             }
             (Stage::Waiting { .. }, Closed::Cleanly | Closed::Broken(_)) => {
                 let why = "It dropped /ws before it was ready for a command; its log says why.";
-                self.refuse(now, Refusal::bad_backend(why), out);
+                self.refuse(Refusal::bad_backend(why), out);
             }
             (Stage::Running, Closed::Frame { code, reason }) => {
                 let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
