@@ -96,14 +96,13 @@ impl<'a> Data<'a> {
 
     fn state(&self) -> ObjectState<'a> {
         if let Some(error) = self.error.said() {
-            let text = Cow::Owned(plain(error, SENTENCE).into_owned());
-            return ObjectState::Failed { error: text, partly: error.starts_with(PARTLY) };
+            return ObjectState::Failed { error: sentence(error), partly: error.starts_with(PARTLY) };
         }
         let status = self.sync_status.or_empty();
         match self.completed.0 {
             // Releases before 0.0.7 report the failure of a disk like this, and with no other word.
             Some(true) if status == "undefined" && self.disks.said().is_some() => {
-                ObjectState::failed(Cow::Owned(plain(self.disks.or_empty(), SENTENCE).into_owned()))
+                ObjectState::failed(sentence(self.disks.or_empty()))
             }
             Some(true) => self.completed(),
             // The third frame that 0.0.2 sends for a virtual machine has no `completed`.
@@ -113,9 +112,7 @@ impl<'a> Data<'a> {
     }
 
     fn completed(&self) -> ObjectState<'a> {
-        ObjectState::Completed {
-            warning: self.warning.said().map(|text| Cow::Owned(plain(text, SENTENCE).into_owned())),
-        }
+        ObjectState::Completed { warning: self.warning.said().map(sentence) }
     }
 }
 
@@ -140,6 +137,11 @@ pub fn object_fact<'a>(
 /// A name, if it is one: Python's `None` comes as a string where a name was missing.
 pub fn named(text: Text<'_>) -> Option<Cow<'_, str>> {
     text.0.filter(|name| !name.trim().is_empty() && name != "None").map(|name| tidy(name, NAME))
+}
+
+/// A readable sentence that outlives the text that it was made of.
+pub fn sentence(text: &str) -> Cow<'static, str> {
+    Cow::Owned(plain(text, SENTENCE).into_owned())
 }
 
 /// [`plain`] for a text that may be owned.

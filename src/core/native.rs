@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::detail::{self, SENTENCE};
 use super::event::Failure;
 use super::fact::Fact;
-use super::legacy::{NAME, tidy};
+use super::legacy::{NAME, sentence, tidy};
 use super::lenient::{Flag, Map, Text};
 use super::text::plain;
 use step::StepEvent;
@@ -80,6 +80,11 @@ fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {
         message if message.is_empty() => Fact::Nothing,
         message => Fact::Note { step: tidy(step, NAME), message },
     }
+}
+
+/// Why an object failed, in a sentence.
+fn reason_of(error: &Text<'_>, message: &Text<'_>) -> Cow<'static, str> {
+    sentence(error.said().or(message.said()).unwrap_or("no reason given"))
 }
 
 fn trouble(step: Cow<'_, str>, message: Cow<'_, str>) -> Failure {

@@ -335,10 +335,7 @@ impl Normalizer {
         let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
         let error = plain(&failure.detail, SENTENCE);
         let message = format!("Failed: {}", failure.error);
-        let step = Step { error: Some(error), ..Step::stage(step, Status::Failed, message) };
-        if let Some(stream) = &mut self.stream {
-            out.push(stream.step(&step));
-        }
+        self.write(&Step { error: Some(error), ..Step::stage(step, Status::Failed, message) }, out);
         if self.troubles.len() < NAMED {
             self.troubles.push(failure.error.clone());
         }

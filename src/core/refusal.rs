@@ -1,6 +1,7 @@
 //! Answers to a request that never became a stream.
 
 use super::detail;
+use super::kind::Kind;
 use super::outcome::Cause;
 
 /// A real HTTP answer in place of a stream (R15).
@@ -41,43 +42,33 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
+const KEY_REFUSED: &str = "The backend refused the API key.";
+
 impl Refusal {
+    fn ours(status: u16, cause: Cause, message: &str, detail: impl Into<String>) -> Self {
+        let body = Body::Ours { message: message.to_owned(), detail: detail.into() };
+        Self { status, body, retry_after: None, cause }
+    }
+
+    fn after(self, retry_after: u64) -> Self {
+        Self { retry_after: Some(retry_after.to_string()), ..self }
+    }
+
     /// The backend cannot be reached (R16).
     pub fn unreachable(why: &str, retry_after: u64) -> Self {
-        Self {
-            status: 503,
-            body: Body::Ours {
-                message: "The ProxBox backend cannot be reached.".to_owned(),
-                detail: why.to_owned(),
-            },
-            retry_after: Some(retry_after.to_string()),
-            cause: Cause::Unreachable,
-        }
+        Self::ours(503, Cause::Unreachable, "The ProxBox backend cannot be reached.", why).after(retry_after)
     }
 
     /// The backend was reached, and went away without an answer. Releases up to 0.0.11 do so when they
     /// are busy with their dependencies for more than ten seconds, so that trying again makes sense.
     pub fn no_answer(why: &str, retry_after: u64) -> Self {
-        Self {
-            body: Body::Ours {
-                message: "The ProxBox backend did not answer.".to_owned(),
-                detail: why.to_owned(),
-            },
-            cause: Cause::BackendLost,
-            ..Self::unreachable("", retry_after)
-        }
+        Self::ours(503, Cause::BackendLost, "The ProxBox backend did not answer.", why).after(retry_after)
     }
 
     /// The bridge is stopping, and the backend has not accepted the work.
     pub fn stopping(retry_after: u64) -> Self {
-        Self {
-            body: Body::Ours {
-                message: "The bridge is stopping.".to_owned(),
-                detail: "The bridge is stopping; the sync was not begun.".to_owned(),
-            },
-            cause: Cause::Stopping,
-            ..Self::unreachable("", retry_after)
-        }
+        let detail = "The bridge is stopping; the sync was not begun.";
+        Self::ours(503, Cause::Stopping, "The bridge is stopping.", detail).after(retry_after)
     }
 
     /// The backend refused the key in answer to a question that has no body in its answers.
@@ -86,43 +77,26 @@ impl Refusal {
             429 => "Too many failed authentication attempts. Please try again later.",
             _ => "Invalid API key.",
         };
-        Self {
-            status,
-            body: Body::Ours {
-                message: "The backend refused the API key.".to_owned(),
-                detail: detail.to_owned(),
-            },
-            retry_after: retry_after.map(str::to_owned),
-            cause: Cause::KeyRefused,
-        }
+        let refusal = Self::ours(status, Cause::KeyRefused, KEY_REFUSED, detail);
+        Self { retry_after: retry_after.map(str::to_owned), ..refusal }
     }
 
     /// The backend was reached, and then did nothing useful.
     pub fn bad_backend(detail: &str) -> Self {
-        Self {
-            status: 502,
-            body: Body::Ours {
-                message: "The ProxBox backend did not begin the sync.".to_owned(),
-                detail: detail.to_owned(),
-            },
-            retry_after: None,
-            cause: Cause::BackendLost,
-        }
+        Self::ours(502, Cause::BackendLost, "The ProxBox backend did not begin the sync.", detail)
     }
 
     /// The backend wants a key, and there is none to give. Asking it would count as a failed attempt
     /// there, and five of these lock everybody out.
     pub fn key_missing() -> Self {
         let detail = "API key required. Send it as X-Proxbox-API-Key, or configure backend.api_key_file.";
-        Self {
-            status: 401,
-            body: Body::Ours {
-                message: "The backend wants an API key.".to_owned(),
-                detail: detail.to_owned(),
-            },
-            retry_after: None,
-            cause: Cause::KeyRefused,
-        }
+        Self::ours(401, Cause::KeyRefused, "The backend wants an API key.", detail)
+    }
+
+    /// The backend has no way to synchronise `kind`; `detail` says what it has instead.
+    pub fn unsupported(kind: Kind, detail: String) -> Self {
+        let message = format!("This backend cannot synchronise {}.", kind.row().title);
+        Self::ours(501, Cause::Unsupported, &message, detail)
     }
 
     /// The backend closed `/ws` before it was ready, with one of its own codes.
@@ -138,25 +112,12 @@ impl Refusal {
                     reason if named => reason.to_owned(),
                     reason => format!("Invalid API key. {reason}"),
                 };
-                Self {
-                    status: 401,
-                    body: Body::Ours { message: "The backend refused the API key.".to_owned(), detail },
-                    retry_after: None,
-                    cause: Cause::KeyRefused,
-                }
+                Self::ours(401, Cause::KeyRefused, KEY_REFUSED, detail)
             }
-            1013 => Self {
-                body: Body::Ours {
-                    message: "The ProxBox backend is busy.".to_owned(),
-                    detail: if reason.is_empty() {
-                        "It asked to be tried again later.".to_owned()
-                    } else {
-                        reason.to_owned()
-                    },
-                },
-                cause: Cause::Refused,
-                ..Self::unreachable("", 1)
-            },
+            1013 => {
+                let detail = if reason.is_empty() { "It asked to be tried again later." } else { reason };
+                Self::ours(503, Cause::Refused, "The ProxBox backend is busy.", detail).after(1)
+            }
             _ => {
                 let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
                 Self::bad_backend(&format!(

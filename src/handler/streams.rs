@@ -19,10 +19,9 @@ use crate::core::capabilities::Capabilities;
 use crate::core::credential::ApiKey;
 use crate::core::kind::Endpoint;
 use crate::core::normalizer::{self, Normalizer};
-use crate::core::outcome::Cause;
 use crate::core::plan::{Plan, Unsupported, plan};
 use crate::core::query::Query;
-use crate::core::refusal::{self, Refusal};
+use crate::core::refusal::Refusal;
 use crate::core::session::{Limits, Setup};
 use crate::job::{Cursor, Job, Started, Work, start};
 use crate::respond::{self, Body, BoxError};
@@ -178,15 +177,7 @@ async fn unsupported_kind(
     let choice = bridge.config.backend.channel;
     let known = bridge.backend.all_capabilities(identity).await;
     let unsupported = known.and_then(|known| plan(endpoint, &known, choice).err()).unwrap_or(unsupported);
-    Err(Refusal {
-        status: StatusCode::NOT_IMPLEMENTED.as_u16(),
-        body: refusal::Body::Ours {
-            message: format!("This backend cannot synchronise {}.", endpoint.kind.row().title),
-            detail: unsupported.to_string(),
-        },
-        retry_after: None,
-        cause: Cause::Unsupported,
-    })
+    Err(Refusal::unsupported(endpoint.kind, unsupported.to_string()))
 }
 
 /// A client that reads the log of a job. When it goes, the job goes.

@@ -5,14 +5,13 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{note, trouble};
+use super::{note, reason_of, trouble};
 use crate::core::detail::SENTENCE;
 use crate::core::fact::{Fact, ObjectState, Stage};
 use crate::core::kind::Kind;
 use crate::core::legacy::{LegacyFrame, NAME, NamedRecord, named, object_fact, tidy};
 use crate::core::lenient::{Map, Number, Text};
 use crate::core::object::Object;
-use crate::core::text::plain;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -90,10 +89,7 @@ impl<'a> StepEvent<'a> {
     fn state(&self) -> ObjectState<'a> {
         match self.status.or_empty() {
             "completed" => ObjectState::Completed { warning: None },
-            "failed" => {
-                let text = self.error.said().or(self.message.said()).unwrap_or("no reason given");
-                ObjectState::failed(Cow::Owned(plain(text, SENTENCE).into_owned()))
-            }
+            "failed" => ObjectState::failed(reason_of(&self.error, &self.message)),
             _ => ObjectState::Processing,
         }
     }
@@ -117,8 +113,7 @@ fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a
             _ => note(word, message),
         },
         "failed" => Fact::Trouble(trouble(word, message)),
-        // Its `completed` is a summary: the step of the stage itself says that the stage is done. What it
-        // has `discovered` is not what it makes: a backup on shared storage is found on every node.
+        // Its `completed` is a summary: the step of the stage itself says that the stage is done.
         _ => note(word, message),
     }
 }

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::note;
+use super::{note, reason_of};
 use crate::core::detail::{self, SENTENCE};
 use crate::core::event::Failure;
 use crate::core::fact::{Fact, ObjectState, Stage};
 use crate::core::kind::Kind;
-use crate::core::legacy::{named, object_fact, tidy};
+use crate::core::legacy::{named, object_fact, sentence, tidy};
 use crate::core::lenient::{Flag, Map, Number, Text};
 use crate::core::object::Object;
 use crate::core::tally::Summary;
@@ -54,14 +54,12 @@ impl<'a> ItemProgress<'a> {
             return note(phase, self.message.0.unwrap_or_default());
         };
         let state = if self.status.or_empty() == "failed" || self.operation.or_empty() == "failed" {
-            let text = self.error.said().or(self.message.said()).unwrap_or("no reason given");
-            ObjectState::failed(Cow::Owned(plain(text, SENTENCE).into_owned()))
+            ObjectState::failed(reason_of(&self.error, &self.message))
         } else if matches!(self.operation.or_empty(), "skipped" | "deleted" | "would_delete") {
             // Handled, but nothing of it is synced.
             return note(phase, self.message.0.unwrap_or_default());
         } else if self.status.or_empty() == "completed" {
-            let warning = self.warning.said().map(|text| Cow::Owned(plain(text, SENTENCE).into_owned()));
-            ObjectState::Completed { warning }
+            ObjectState::Completed { warning: self.warning.said().map(sentence) }
         } else {
             ObjectState::Processing
         };
@@ -154,8 +152,7 @@ impl<'a> ErrorDetail<'a> {
         );
         match self.item.and_then(item_name) {
             Some((name, scope)) => {
-                let error = Cow::Owned(plain(&detail, SENTENCE).into_owned());
-                object_fact(object_of(phase), scope, name, ObjectState::failed(error), None)
+                object_fact(object_of(phase), scope, name, ObjectState::failed(sentence(&detail)), None)
             }
             None => Fact::Trouble(Failure {
                 step: phase.into_owned(),
