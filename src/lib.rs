@@ -11,6 +11,7 @@
 //! | [`config`] | file, environment and flags, one validated configuration |
 //! | [`backend`] | connections to a backend, and what it can do |
 //! | [`job`] | one sync, from request to outcome, and its log |
+//! | [`ledger`] | the durable record of jobs |
 //! | [`handler`] | what is served: streams, everything else, the admin listener |
 //! | [`server`] | listeners and connections |
 //! | [`respond`] | the one table from what happened to HTTP answers |
@@ -18,7 +19,7 @@
 //! | [`recording`], [`replay`] | what a backend once said, and a backend that says it again |
 //! | [`cli`] | the subcommands |
 //!
-//! Dependencies point one way: `cli → server → handler → job → backend → core`.
+//! Dependencies point one way: `cli → server → handler → job → backend, ledger → core`.
 
 pub mod backend;
 pub mod cli;
@@ -26,6 +27,7 @@ pub mod config;
 pub mod core;
 pub mod handler;
 pub mod job;
+pub mod ledger;
 pub mod recording;
 pub mod replay;
 pub mod respond;

@@ -50,7 +50,7 @@ pub struct JobEnded<'a> {
 impl JobEnded<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        let Report { outcome, cause, failure, counts, dropped, unreadable } = self.report;
+        let Report { outcome, cause, failure, counts, failed_objects: _, dropped, unreadable } = self.report;
         METRICS.running.dec();
         METRICS.jobs.with_label_values(&[self.kind.as_str(), outcome.as_str()]).inc();
         METRICS.dropped.inc_by(*dropped);

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part of the crate may use of the others.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("core", &["core"]),
     ("config", &["core", "config"]),
     ("telemetry", &["core", "telemetry"]),
     ("respond", &["core", "respond"]),
     ("backend", &["core", "config", "backend"]),
-    ("job", &["core", "backend", "telemetry", "job"]),
-    ("handler", &["core", "config", "backend", "job", "telemetry", "respond", "handler"]),
-    ("server", &["core", "config", "handler", "respond", "server"]),
+    ("ledger", &["core", "telemetry", "ledger"]),
+    ("job", &["core", "config", "backend", "ledger", "recording", "telemetry", "job"]),
+    ("handler", &["core", "config", "backend", "ledger", "job", "telemetry", "respond", "handler"]),
+    ("server", &["core", "config", "handler", "job", "ledger", "respond", "server"]),
     ("recording", &["core", "recording"]),
     ("replay", &["core", "recording", "replay"]),
     ("cli", &["core", "config", "server", "replay", "recording", "cli"]),

@@ -7,6 +7,7 @@
 mod verdict;
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -15,12 +16,14 @@ use super::detail::SENTENCE;
 use super::event::{Failure, Status, Step, Told};
 use super::fact::{Fact, ObjectState, Stage};
 use super::kind::Kind;
+use super::outcome::FailedObject;
 use super::policy::ObjectFailures;
 use super::sse::{Frame, Stream};
 use super::tally::{Count, State, Tally};
 use super::text::plain;
 
-/// How many failed objects are named in the detail of a failed run.
+/// How many failed objects are named in the detail of a failed run, and how many of the first and of the
+/// last ones in its record.
 const NAMED: usize = 5;
 /// How much of an error stands in the final message, in characters.
 const HEADLINE: usize = 200;
@@ -38,20 +41,41 @@ pub struct Options {
     pub payloads: bool,
 }
 
-/// An object that failed.
-#[derive(Debug)]
-struct FailedObject {
-    /// Its sort and its name.
-    object: String,
-    error: String,
-}
-
 /// The backend's last word on a leg.
 #[derive(Debug)]
 struct LastWord {
     ok: Option<bool>,
     message: String,
     detail: Option<String>,
+}
+
+/// The first and the last of many.
+#[derive(Debug, Default)]
+struct Remembered {
+    first: Vec<FailedObject>,
+    last: VecDeque<FailedObject>,
+}
+
+impl Remembered {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.last.is_empty()
+    }
+
+    fn push(&mut self, failed: FailedObject) {
+        if self.first.len() < NAMED {
+            self.first.push(failed);
+            return;
+        }
+        if self.last.len() == NAMED {
+            self.last.pop_front();
+        }
+        self.last.push_back(failed);
+    }
+
+    fn forget(&mut self, object: &str) {
+        self.first.retain(|failed| failed.object != object);
+        self.last.retain(|failed| failed.object != object);
+    }
 }
 
 /// Turns facts into frames.
@@ -68,6 +92,8 @@ pub struct Normalizer {
     told: Told,
     /// The first objects of the leg that failed, and why.
     failed_objects: Vec<FailedObject>,
+    /// The first and the last objects of the run that failed.
+    remembered: Remembered,
     /// The first things that failed and are no single object.
     troubles: Vec<String>,
     dropped: u64,
@@ -99,6 +125,7 @@ impl Normalizer {
             skipped: Vec::new(),
             told: Told::default(),
             failed_objects: Vec::new(),
+            remembered: Remembered::default(),
             troubles: Vec::new(),
             dropped: 0,
             unreadable: 0,
@@ -277,6 +304,11 @@ impl Normalizer {
         self.unreadable
     }
 
+    /// The first and the last objects of the run that failed.
+    pub fn failed_objects(&self) -> Vec<FailedObject> {
+        self.remembered.first.iter().chain(&self.remembered.last).cloned().collect()
+    }
+
     /// The objects of the run as they stand.
     pub fn tally(&self) -> &Tally {
         &self.tally
@@ -297,9 +329,10 @@ impl Normalizer {
         payload: Option<&RawValue>,
         out: &mut Vec<Frame>,
     ) {
-        if matches!(state, ObjectState::Completed { .. }) && !self.failed_objects.is_empty() {
+        if matches!(state, ObjectState::Completed { .. }) && !self.remembered.is_empty() {
             let object = format!("{word} {name}");
             self.failed_objects.retain(|failed| failed.object != object);
+            self.remembered.forget(&object);
         }
         let (status, message, error) = match state {
             ObjectState::Processing => (Status::Progress, format!("Processing {word} {name}"), None),
@@ -310,9 +343,13 @@ impl Normalizer {
                 (Status::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
             }
             ObjectState::Failed { error, partly } => {
-                if !partly && self.failed_objects.len() < NAMED {
+                if !partly {
                     let object = format!("{word} {name}");
-                    self.failed_objects.push(FailedObject { object, error: error.clone().into_owned() });
+                    let failed = FailedObject { object, error: plain(&error, SENTENCE).into_owned() };
+                    if self.failed_objects.len() < NAMED {
+                        self.failed_objects.push(failed.clone());
+                    }
+                    self.remembered.push(failed);
                 }
                 (Status::Failed, format!("Failed {word} {name}: {error}"), Some(error))
             }

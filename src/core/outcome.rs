@@ -60,6 +60,12 @@ pub enum Cause {
     Total,
     /// The bridge was stopped.
     Stopping,
+    /// Nobody watched it any more.
+    ClientGone,
+    /// It was cancelled by request.
+    CancelRequested,
+    /// The bridge ended in the middle, without a chance to say so.
+    Crashed,
 }
 
 /// Whose doing it is.
@@ -75,7 +81,7 @@ pub enum Source {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::BackendFailed,
         Self::ObjectsFailed,
         Self::BackendLost,
@@ -87,6 +93,9 @@ impl Cause {
         Self::Idle,
         Self::Total,
         Self::Stopping,
+        Self::ClientGone,
+        Self::CancelRequested,
+        Self::Crashed,
     ];
 
     /// The word for it in logs and records.
@@ -103,14 +112,17 @@ impl Cause {
             Self::Idle => "idle",
             Self::Total => "total",
             Self::Stopping => "stopping",
+            Self::ClientGone => "client_gone",
+            Self::CancelRequested => "cancel_requested",
+            Self::Crashed => "crashed",
         }
     }
 
     /// Whose doing it is.
     pub const fn source(self) -> Source {
         match self {
-            Self::KeyRefused => Source::Client,
-            Self::Stopping => Source::Bridge,
+            Self::KeyRefused | Self::ClientGone | Self::CancelRequested => Source::Client,
+            Self::Stopping | Self::Crashed => Source::Bridge,
             _ => Source::Backend,
         }
     }
@@ -119,7 +131,8 @@ impl Cause {
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Idle | Self::Total => Outcome::TimedOut,
-            Self::Stopping => Outcome::Interrupted,
+            Self::Stopping | Self::Crashed => Outcome::Interrupted,
+            Self::ClientGone | Self::CancelRequested => Outcome::Cancelled,
             _ => Outcome::Errored,
         }
     }
@@ -147,8 +160,19 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// What became of its objects.
     pub counts: Counts,
+    /// The first and the last objects that failed, and did not complete after all.
+    pub failed_objects: Vec<FailedObject>,
     /// Events that no reader needed.
     pub dropped: u64,
     /// Events that could not be read.
     pub unreadable: u64,
+}
+
+/// An object that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedObject {
+    /// Its sort and its name.
+    pub object: String,
+    /// Why.
+    pub error: String,
 }

@@ -1,11 +1,11 @@
 //! What a leg, and in the end the whole run, is worth.
 
-use super::{FailedObject, HEADLINE, LastWord, Leg, Normalizer, capitalized};
+use super::{HEADLINE, LastWord, Leg, Normalizer, capitalized};
 use crate::core::detail::joined;
 use crate::core::event::{Failure, Verdict};
 use crate::core::kind::Kind;
 use crate::core::object::Object;
-use crate::core::outcome::Cause;
+use crate::core::outcome::{Cause, FailedObject};
 use crate::core::policy::ObjectFailures;
 use crate::core::sse::Frame;
 use crate::core::tally::Count;

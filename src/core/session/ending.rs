@@ -76,6 +76,7 @@ impl Session {
             cause,
             failure,
             counts: self.normalizer.tally().counts(),
+            failed_objects: self.normalizer.failed_objects(),
             dropped: self.normalizer.dropped(),
             unreadable: self.normalizer.unreadable_events(),
         });

@@ -1,0 +1,117 @@
+//! The durable record of jobs.
+
+mod record;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+pub use record::{End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
+
+use crate::core::kind::Kind;
+use crate::core::outcome::Outcome;
+
+/// Where jobs are recorded. One that is written to a second database implements this.
+pub trait Ledger: fmt::Debug + Send + Sync + 'static {
+    /// Writes the record of a job, in the place of what was written of it before, and adds its frames.
+    /// Done when that would survive a loss of power.
+    ///
+    /// What cannot be written is kept and tried again until it can be.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`], at once if the ledger is known to be unavailable.
+    fn put(&self, entry: Entry) -> BoxFuture<'static, Result<(), Unavailable>>;
+
+    /// The record of one job.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>>;
+
+    /// The records that `filter` lets through, newest first, at most `filter.limit` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn jobs(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>>;
+
+    /// What is left of the frames of a job behind the one with the number `after`, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn frames(&self, id: JobId, after: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>>;
+
+    /// Removes what is older than it is to be kept at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn clean(&self, now: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>>;
+
+    /// Whether it works, now and from now on.
+    fn health(&self) -> watch::Receiver<Health>;
+
+    /// A secret that lives as long as the ledger, for fingerprints that mean nothing elsewhere.
+    fn secret(&self) -> [u8; 32];
+
+    /// Writes what is left, as far as that is possible, and ends.
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// Which jobs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
+    /// On this backend.
+    pub backend: Option<String>,
+    /// Queued at this time or later.
+    pub since: Option<Timestamp>,
+    /// Older than this job: the last one of the page before.
+    pub before: Option<JobId>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Jobs of which nothing is left.
+    pub jobs: Vec<JobId>,
+    /// Jobs that lost their frames, and whose recordings are to be removed too.
+    pub logs: Vec<JobId>,
+}
+
+/// Whether the ledger works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Available,
+    /// It does not, for this reason.
+    Unavailable(String),
+}
+
+/// The ledger does not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record of jobs is unavailable: {0}")]
+pub struct Unavailable(pub String);
+
+/// Where a ledger is kept, and for how long what is in it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its directory; without one it is kept in memory, and lost at the end.
+    pub directory: Option<PathBuf>,
+    /// How long the record of a job is kept after its end.
+    pub retention: std::time::Duration,
+    /// How long its frames are kept.
+    pub log_retention: std::time::Duration,
+    /// How many of its last frames are kept.
+    pub log_frames: usize,
+}

@@ -1,0 +1,172 @@
+//! What is recorded of a job.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::core::event::Failure;
+use crate::core::kind::Kind;
+use crate::core::outcome::{Cause, FailedObject, Outcome};
+use crate::core::tally::Counts;
+
+/// The name of a job: a UUID of version 7, so that names sort by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A name that no other job has.
+    #[allow(clippy::new_without_default, reason = "a default is always the same, and this never is")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A text that is not the name of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a job: a UUID is wanted")]
+pub struct NotAJobId;
+
+impl FromStr for JobId {
+    type Err = NotAJobId;
+
+    fn from_str(text: &str) -> Result<Self, NotAJobId> {
+        text.parse().map(Self).map_err(|_| NotAJobId)
+    }
+}
+
+/// A moment, in whole milliseconds since the beginning of 1970 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// What the clock of the system says.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How long it is since `earlier`; nothing if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This moment, less a length of time.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// RFC 3339, in UTC: `2026-11-24T15:16:46.123Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.0)).fmt(f)
+    }
+}
+
+/// Who asked for a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// A short fingerprint of the credential; it means nothing outside this ledger.
+    pub fingerprint: Option<String>,
+    /// The address that the request came from.
+    pub address: Option<String>,
+    /// What the client said in `X-Proxbox-Actor`.
+    pub actor: Option<String>,
+}
+
+/// Everything that is recorded of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its name.
+    pub id: JobId,
+    /// Its backend.
+    pub backend: String,
+    /// What it synchronises.
+    pub kind: Kind,
+    /// The one virtual machine that it is about, if it is about one.
+    pub vm: Option<u64>,
+    /// How it drives the backend: the channels of its legs, each once. Empty until that is known.
+    pub channels: Vec<String>,
+    /// The dialect of the backend's `/ws`, if it is known.
+    pub dialect: Option<String>,
+    /// The query that the backend gets.
+    pub query: String,
+    /// Who asked for it.
+    pub who: Who,
+    /// When it was asked for.
+    pub queued: Timestamp,
+    /// When it began to drive the backend.
+    pub started: Option<Timestamp>,
+    /// How far it has come.
+    pub progress: Progress,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+/// How far a job has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// When this was so.
+    pub updated: Option<Timestamp>,
+    /// From the start to the backend's first event.
+    pub first_frame: Option<Duration>,
+    /// What became of its objects so far.
+    pub counts: Counts,
+    /// Events and frames that came from the backend.
+    pub frames_in: u64,
+    /// Bytes of the streams and frames that came from the backend.
+    pub bytes_in: u64,
+    /// Events that were written for readers.
+    pub frames_out: u64,
+    /// Bytes of these.
+    pub bytes_out: u64,
+    /// The most clients that watched it at once.
+    pub watchers: u64,
+    /// How often a client came to a job that was there already.
+    pub attaches: u64,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When.
+    pub finished: Timestamp,
+    /// How.
+    pub outcome: Outcome,
+    /// Why, if it did not complete.
+    pub cause: Option<Cause>,
+    /// What was said about it, if it failed.
+    pub failure: Option<Failure>,
+    /// The first and the last objects that failed.
+    pub failed_objects: Vec<FailedObject>,
+}
+
+/// One frame of a job, as it was written for readers, without an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFrame {
+    /// Its number in the log of the job; the first one has 1.
+    pub sequence: u64,
+    /// When it was written.
+    pub at: Timestamp,
+    /// Its bytes, the blank line at the end included.
+    pub bytes: Bytes,
+}
+
+/// What is written about a job at one time.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The whole record as it is now.
+    pub record: Record,
+    /// The frames that are new since the last time.
+    pub frames: Vec<StoredFrame>,
+}
