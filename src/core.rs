@@ -29,3 +29,4 @@ pub mod session;
 pub mod sse;
 pub mod tally;
 pub mod text;
+pub(crate) mod words;

@@ -1,12 +1,10 @@
 //! How the backend is reached and what its answers are taken for.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
 use crate::core::policy::ObjectFailures;
+use crate::core::words::words;
 
 /// The table `[backend]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,39 +32,12 @@ pub enum Unsupported {
     Skip,
 }
 
-impl Unsupported {
-    /// Every way.
-    pub const ALL: [Self; 2] = [Self::Refuse, Self::Skip];
-    /// The word for every way, in the order of [`Self::ALL`].
-    pub const WORDS: [&'static str; 2] = [Self::Refuse.as_str(), Self::Skip.as_str()];
-
-    /// The word for this way in configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Refuse => "refuse",
-            Self::Skip => "skip",
-        }
-    }
-}
-
 /// A text that is not one of the words that a key takes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of: {}", .0.join(", "))]
 pub struct NotAWord(pub &'static [&'static str]);
 
-impl FromStr for Unsupported {
-    type Err = NotAWord;
-
-    fn from_str(text: &str) -> Result<Self, NotAWord> {
-        Self::ALL.into_iter().find(|way| way.as_str() == text).ok_or(NotAWord(&Self::WORDS))
-    }
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(Unsupported or NotAWord(&Unsupported::WORDS) { Refuse => "refuse", Skip => "skip" });
 
 #[cfg(test)]
 mod tests {

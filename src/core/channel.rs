@@ -1,7 +1,8 @@
 //! The ways to drive a backend.
 
 use std::fmt;
-use std::str::FromStr;
+
+use super::words::words;
 
 /// How a job drives the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,21 +43,6 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Every choice.
-    pub const ALL: [Self; 4] =
-        [Self::Auto, Self::Only(Channel::Native), Self::Only(Channel::Websocket), Self::Only(Channel::Json)];
-    /// The word for every choice, in the order of [`Self::ALL`].
-    pub const WORDS: [&'static str; 4] =
-        [Self::ALL[0].as_str(), Self::ALL[1].as_str(), Self::ALL[2].as_str(), Self::ALL[3].as_str()];
-
-    /// The word for this choice in configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Only(channel) => channel.as_str(),
-        }
-    }
-
     /// Whether `channel` may be used.
     pub fn allows(self, channel: Channel) -> bool {
         self == Self::Auto || self == Self::Only(channel)
@@ -68,19 +54,12 @@ impl Choice {
 #[error("not one of: {}", Choice::WORDS.join(", "))]
 pub struct NotAChoice;
 
-impl FromStr for Choice {
-    type Err = NotAChoice;
-
-    fn from_str(text: &str) -> Result<Self, NotAChoice> {
-        Self::ALL.into_iter().find(|choice| choice.as_str() == text).ok_or(NotAChoice)
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(Choice or NotAChoice {
+    Auto => "auto",
+    Only(Channel::Native) => Channel::Native.as_str(),
+    Only(Channel::Websocket) => Channel::Websocket.as_str(),
+    Only(Channel::Json) => Channel::Json.as_str(),
+});
 
 #[cfg(test)]
 mod tests {

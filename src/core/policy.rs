@@ -1,7 +1,6 @@
 //! What a run is worth when some of its objects failed.
 
-use std::fmt;
-use std::str::FromStr;
+use super::words::words;
 
 /// When objects that failed make the run that held them a failed one.
 ///
@@ -18,40 +17,12 @@ pub enum ObjectFailures {
     Never,
 }
 
-impl ObjectFailures {
-    /// Every policy.
-    pub const ALL: [Self; 3] = [Self::All, Self::Any, Self::Never];
-    /// The word for every policy, in the order of [`Self::ALL`].
-    pub const WORDS: [&'static str; 3] = [Self::All.as_str(), Self::Any.as_str(), Self::Never.as_str()];
-
-    /// The word for this policy in configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Any => "any",
-            Self::Never => "never",
-        }
-    }
-}
-
-impl fmt::Display for ObjectFailures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// A text that is not the word for a policy.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of all, any and never")]
 pub struct NotAPolicy;
 
-impl FromStr for ObjectFailures {
-    type Err = NotAPolicy;
-
-    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
-        Self::ALL.into_iter().find(|policy| policy.as_str() == text).ok_or(NotAPolicy)
-    }
-}
+words!(ObjectFailures or NotAPolicy { All => "all", Any => "any", Never => "never" });
 
 #[cfg(test)]
 mod tests {
