@@ -7,9 +7,11 @@
 //! once.
 
 mod backend;
+mod between;
 mod draft;
 mod file;
 mod flags;
+mod jobs;
 mod limits;
 mod nearest;
 mod problem;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::backend::{Backend, NotAWord, Unsupported};
 pub use self::flags::Flags;
+pub use self::jobs::{Jobs, OnDisconnect, WithoutLedger};
 pub use self::limits::Limits;
 pub use self::problem::{Error, Origin, Problem};
 pub use self::sources::{CONFIG_VARIABLE, LOG_VARIABLE};
@@ -40,12 +43,16 @@ use crate::core::credential::ApiKey;
 pub struct Config {
     /// The address on which clients are served.
     pub listen: SocketAddr,
-    /// The address of the admin listener.
+    /// The address of the admin listener, which answers `/livez`, `/readyz`, `/metrics`, `POST /sync/…` and
+    /// the jobs API.
     pub admin_listen: SocketAddr,
-    /// The directory for the record of jobs.
+    /// The directory of the ledger, the durable record of jobs, made if it is missing; without it the record
+    /// is kept in memory and lost when the bridge ends.
     pub data_dir: Option<PathBuf>,
     /// How the backend is reached and what its answers are taken for.
     pub backend: Backend,
+    /// What becomes of jobs that nobody watches or that cannot be recorded, and what is kept of them.
+    pub jobs: Jobs,
     /// Every limit.
     pub limits: Limits,
 }
@@ -92,8 +99,7 @@ impl Config {
                 None
             },
         );
-        problems.extend(no_backend(&draft, &problems));
-        problems.extend(shared_address(&draft, &problems));
+        problems.extend(between::problems(&draft, &problems));
         match draft.url.take() {
             Some(url) if problems.is_empty() => Ok(Self::of(draft, url, api_key)),
             _ => Err(Error::Invalid(problems)),
@@ -101,10 +107,10 @@ impl Config {
     }
 
     fn of(draft: Draft, url: BackendUrl, api_key: Option<ApiKey>) -> Self {
-        let Draft { listen, admin_listen, data_dir, channel, unsupported, object_failures, limits, .. } =
-            draft;
-        let backend = Backend { url, channel, unsupported, object_failures, api_key };
-        Self { listen, admin_listen, data_dir, backend, limits }
+        let Draft { listen, admin_listen, data_dir, jobs, limits, .. } = draft;
+        let Draft { channel, unsupported, object_failures, concurrency, queue, .. } = draft;
+        let backend = Backend { url, channel, unsupported, object_failures, api_key, concurrency, queue };
+        Self { listen, admin_listen, data_dir, backend, jobs, limits }
     }
 }
 
@@ -152,24 +158,4 @@ fn api_key(origin: Origin, path: PathBuf, read: Read<'_>) -> Result<ApiKey, Prob
     // What is not UTF-8 is not ASCII either, and is refused as such.
     let text = String::from_utf8_lossy(&bytes);
     text.parse().map_err(|source| Problem::BadApiKey { origin, path, source })
-}
-
-/// Nothing names the backend, unless it may stand where something else is wrong.
-fn no_backend(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
-    let hides = |problem: &Problem| {
-        matches!(problem, Problem::Unreadable { .. } | Problem::Syntax { .. })
-            || problem.key().is_some_and(|key| key == "backend.url" || key == "backend")
-    };
-    (draft.url.is_none() && !problems.iter().any(hides)).then_some(Problem::NoBackend)
-}
-
-/// The system would refuse to bind the second address after the first.
-fn shared_address(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
-    let bad = |problem: &Problem| matches!(problem.key(), Some("listen" | "admin_listen"));
-    let Draft { listen, admin_listen, .. } = *draft;
-    let same_family = listen.is_ipv4() == admin_listen.is_ipv4();
-    let wildcard = same_family && (listen.ip().is_unspecified() || admin_listen.ip().is_unspecified());
-    let same_port = listen.port() != 0 && listen.port() == admin_listen.port();
-    let shared = same_port && (wildcard || listen.ip() == admin_listen.ip());
-    (shared && !problems.iter().any(bad)).then_some(Problem::SharedAddress { listen, admin_listen })
 }

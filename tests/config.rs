@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proxbox_bridge::config::{Config, Error, Flags, Limits, Problem, Unsupported, environment, keys};
+use proxbox_bridge::config::{
+    Config, Error, Flags, Jobs, Limits, OnDisconnect, Problem, Unsupported, WithoutLedger, environment, keys,
+};
 use proxbox_bridge::core::channel::{Channel, Choice};
 use proxbox_bridge::core::policy::ObjectFailures;
 
@@ -75,6 +77,15 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.backend.unsupported, Unsupported::Refuse);
     assert_eq!(config.backend.object_failures, ObjectFailures::All);
     assert_eq!(config.backend.api_key, None);
+    assert_eq!((config.backend.concurrency, config.backend.queue), (1, 16));
+    let jobs = Jobs {
+        on_disconnect: OnDisconnect::Grace,
+        without_ledger: WithoutLedger::Continue,
+        recording: false,
+        log_frames: 1000,
+    };
+    assert_eq!(config.jobs, jobs);
+    assert_eq!(Jobs::default(), jobs);
     let limits = Limits {
         connect: seconds(10),
         probe: seconds(10),
@@ -89,6 +100,15 @@ fn the_defaults_are_the_documented_ones() {
         client_head: seconds(15),
         client_write: seconds(60),
         event_bytes: 33_554_432,
+        detach_grace: seconds(60),
+        drain: seconds(30),
+        ledger: seconds(5),
+        replay: seconds(300),
+        log_retention: seconds(7 * 24 * 3600),
+        retention: seconds(90 * 24 * 3600),
+        job_log_bytes: 16 << 20,
+        all_logs_bytes: 64 << 20,
+        recording_bytes: 64 << 20,
     };
     assert_eq!(config.limits, limits);
     assert_eq!(Limits::default(), limits);
@@ -106,6 +126,14 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.backend.unsupported, Unsupported::Skip);
     assert_eq!(config.backend.object_failures, ObjectFailures::Never);
     assert_eq!(config.backend.api_key.unwrap().expose(), SECRET);
+    assert_eq!((config.backend.concurrency, config.backend.queue), (4, 0));
+    let jobs = Jobs {
+        on_disconnect: OnDisconnect::Continue,
+        without_ledger: WithoutLedger::Refuse,
+        recording: true,
+        log_frames: 50,
+    };
+    assert_eq!(config.jobs, jobs);
     let limits = Limits {
         connect: seconds(1),
         probe: Duration::from_millis(500),
@@ -120,6 +148,15 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
         client_head: seconds(2),
         client_write: seconds(3),
         event_bytes: 65_536,
+        detach_grace: seconds(0),
+        drain: seconds(120),
+        ledger: Duration::from_millis(250),
+        replay: seconds(0),
+        log_retention: seconds(24 * 3600),
+        retention: seconds(3650 * 24 * 3600),
+        job_log_bytes: 64 << 10,
+        all_logs_bytes: 1 << 30,
+        recording_bytes: 16 << 30,
     };
     assert_eq!(config.limits, limits);
 }
@@ -299,6 +336,33 @@ fn the_two_listeners_cannot_share_a_port() {
     {
         assert!(setup(listen, admin).is_ok(), "{listen} {admin}");
     }
+}
+
+#[test]
+fn recordings_need_a_directory() {
+    let setup = || minimal().env("JOBS_RECORDING", "on");
+    let error = setup().load().unwrap_err();
+    assert!(matches!(error.problems(), [Problem::NowhereToRecord]), "{error}");
+    assert!(setup().env("DATA_DIR", "here").load().unwrap().jobs.recording);
+    assert!(minimal().env("JOBS_RECORDING", "off").load().is_ok());
+
+    let error = setup().env("DATA_DIR", "").load().unwrap_err();
+    assert!(matches!(error.problems(), [Problem::BadValue { key: "data_dir", .. }]), "{error}");
+    let error = setup().flags(|flags| flags.config = Some("missing.toml".into())).load().unwrap_err();
+    assert!(matches!(error.problems(), [Problem::Unreadable { .. }]), "it may name one: {error}");
+}
+
+#[test]
+fn the_record_of_a_job_outlives_its_frames() {
+    let setup = |retention: &str, log_retention: &str| {
+        let setup = minimal().env("LIMITS_RETENTION", retention);
+        setup.env("LIMITS_LOG_RETENTION", log_retention).load()
+    };
+    assert!(setup("1h", "1h").is_ok());
+    let error = setup("59m", "1h").unwrap_err();
+    assert!(matches!(error.problems(), [Problem::RetentionTooShort { .. }]), "{error}");
+    let error = setup("2days", "4000days").unwrap_err();
+    assert!(matches!(error.problems(), [Problem::BadValue { .. }]), "{error}");
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub struct Backend {
     /// The key that goes to the backend in the place of the key of clients, read from the file
     /// `backend.api_key_file`.
     pub api_key: Option<ApiKey>,
+    /// How many syncs run on the backend at once; two at once have made most objects of both fail on a real
+    /// backend.
+    pub concurrency: usize,
+    /// How many more syncs may wait for their turn before new ones are refused with status 503.
+    pub queue: usize,
 }
 
 /// What becomes of a sync that the backend has no way to run.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::backend::Unsupported;
+use super::jobs::Jobs;
 use super::limits::Limits;
 use super::table;
 use super::url::BackendUrl;
@@ -21,6 +22,9 @@ pub(super) struct Draft {
     pub(super) unsupported: Unsupported,
     pub(super) object_failures: ObjectFailures,
     pub(super) api_key_file: Option<PathBuf>,
+    pub(super) concurrency: usize,
+    pub(super) queue: usize,
+    pub(super) jobs: Jobs,
     pub(super) limits: Limits,
 }
 
@@ -36,6 +40,9 @@ impl Default for Draft {
             unsupported: Unsupported::default(),
             object_failures: ObjectFailures::default(),
             api_key_file: None,
+            concurrency: 0,
+            queue: 0,
+            jobs: Jobs::BLANK,
             limits: Limits::BLANK,
         };
         for key in table::keys() {

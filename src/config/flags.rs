@@ -17,7 +17,8 @@ pub struct Flags {
     /// Where the backend is: `http://HOST[:PORT]`.
     #[arg(long, value_name = "URL")]
     pub backend: Option<String>,
-    /// Directory for the record of jobs, made if it is missing; this version keeps no record yet.
+    /// Directory of the ledger, the durable record of jobs, made if it is missing; without it the record is
+    /// kept in memory and lost when the bridge ends.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// How the backend is driven: auto, native, websocket or json [default: auto].

@@ -39,6 +39,26 @@ pub struct Limits {
     pub client_write: Duration,
     /// The size of the largest event that is taken from the backend, in bytes.
     pub event_bytes: usize,
+    /// How long a job without clients goes on before it is cancelled; between two tries the plugin waits
+    /// 16 s, or up to 60 s where `Retry-After` asks for it.
+    pub detach_grace: Duration,
+    /// How long running jobs may go on after the bridge was asked to stop.
+    pub drain: Duration,
+    /// How long the last frame of a job waits for its record to be on disk.
+    pub ledger: Duration,
+    /// How long the log of a job that has ended is kept in memory for clients that come back.
+    pub replay: Duration,
+    /// How long the ledger keeps the last frames of a job after its end.
+    pub log_retention: Duration,
+    /// How long the ledger keeps the record of a job after its end; not shorter than `limits.log_retention`.
+    pub retention: Duration,
+    /// The memory for the log of one job, in bytes; the oldest progress goes first, failures and the end
+    /// never.
+    pub job_log_bytes: usize,
+    /// The memory for the logs of all jobs together, in bytes.
+    pub all_logs_bytes: usize,
+    /// The size of the largest recording of one job, in bytes; what comes after is left out.
+    pub recording_bytes: usize,
 }
 
 impl Limits {
@@ -57,6 +77,15 @@ impl Limits {
         client_head: Duration::ZERO,
         client_write: Duration::ZERO,
         event_bytes: 0,
+        detach_grace: Duration::ZERO,
+        drain: Duration::ZERO,
+        ledger: Duration::ZERO,
+        replay: Duration::ZERO,
+        log_retention: Duration::ZERO,
+        retention: Duration::ZERO,
+        job_log_bytes: 0,
+        all_logs_bytes: 0,
+        recording_bytes: 0,
     };
 }
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::slot::written;
 use super::url::NotABackend;
 use crate::core::credential::NotAKey;
 
@@ -155,6 +157,21 @@ pub enum Problem {
         listen: SocketAddr,
         /// The other.
         admin_listen: SocketAddr,
+    },
+    /// Recordings are wanted and there is no directory for them.
+    #[error("jobs.recording is on and data_dir is not set: recordings are kept in data_dir/recordings")]
+    NowhereToRecord,
+    /// The record of a job would go before the frames that are kept with it.
+    #[error(
+        "limits.retention ({}) must not be shorter than limits.log_retention ({})",
+        written(*.retention),
+        written(*.log_retention)
+    )]
+    RetentionTooShort {
+        /// How long the record would be kept.
+        retention: Duration,
+        /// How long its frames would be.
+        log_retention: Duration,
     },
 }
 

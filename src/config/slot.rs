@@ -23,10 +23,14 @@ pub(super) enum Slot {
     Url(Field<Option<BackendUrl>>),
     /// One of these words; the function says whether it took it.
     Word(&'static [&'static str], fn(&mut Draft, &str) -> bool),
+    /// `on` or `off`.
+    Switch(Field<bool>),
     /// A length of time.
     Time(Field<Duration>, Range),
     /// A size in bytes, from the first to the second number.
     Bytes(Field<usize>, usize, usize),
+    /// How many, from the first to the second number.
+    Count(Field<usize>, usize, usize),
 }
 
 /// The shortest and the longest time that a key takes.
@@ -56,11 +60,12 @@ impl Slot {
             Self::Url(field) => *field(draft) = Some(text.parse().map_err(Refusal::Url)?),
             Self::Word(_, take) if take(draft, text) => {}
             Self::Time(field, range) => *field(draft) = range.read(text).ok_or(Refusal::NotAllowed)?,
-            Self::Bytes(field, least, most) => {
-                let bytes = text.parse().ok().filter(|bytes| (least..=most).contains(&bytes));
-                *field(draft) = bytes.ok_or(Refusal::NotAllowed)?;
+            Self::Bytes(field, least, most) | Self::Count(field, least, most) => {
+                let number = text.parse().ok().filter(|number| (least..=most).contains(&number));
+                *field(draft) = number.ok_or(Refusal::NotAllowed)?;
             }
-            Self::Path(_) | Self::Word(..) => return Err(Refusal::NotAllowed),
+            Self::Switch(field) if matches!(text, "off" | "on") => *field(draft) = text == "on",
+            Self::Path(_) | Self::Word(..) | Self::Switch(_) => return Err(Refusal::NotAllowed),
         }
         Ok(())
     }
@@ -85,7 +90,9 @@ impl fmt::Display for Slot {
                 _ => f.write_str(&words.concat()),
             },
             Self::Time(_, range) => range.fmt(f),
+            Self::Switch(_) => f.write_str("off or on"),
             Self::Bytes(_, least, most) => write!(f, "a number of bytes from {least} to {most}"),
+            Self::Count(_, least, most) => write!(f, "a whole number from {least} to {most}"),
         }
     }
 }
@@ -102,7 +109,33 @@ impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { least, most, whole } = *self;
         let whole = if whole { " in whole seconds" } else { "" };
-        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        let (least, most) = (written(least), written(most));
         write!(f, "a duration from {least} to {most}{whole}, with its unit as in \"15s\"")
+    }
+}
+
+/// A time as it would be set. Many days stay days: humantime makes them months and years of its own, and
+/// 90 days "2months 29days 2h 52m 48s".
+pub(super) fn written(time: Duration) -> String {
+    let days = time.as_secs() / DAY;
+    if days > 1 && time == Duration::from_secs(days * DAY) {
+        return format!("{days}days");
+    }
+    humantime::format_duration(time).to_string()
+}
+
+/// The seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_it_can_be_set() {
+        for text in ["0s", "1ms", "15s", "1m 30s", "1day", "7days", "1day 1h", "90days", "3650days"] {
+            let time = humantime::parse_duration(text).unwrap();
+            assert_eq!(written(time), text);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::backend::Unsupported;
 use super::draft::Draft;
 use super::flags;
+use super::jobs::{OnDisconnect, WithoutLedger};
 use super::slot::{Range, Slot};
 use crate::core::channel::Choice;
 use crate::core::policy::ObjectFailures;
@@ -66,6 +67,14 @@ const HEARTBEAT: Range = Range { least: Duration::from_secs(1), most: Duration::
 /// `Retry-After` is written in whole seconds.
 const RETRY_AFTER: Range =
     Range { least: Duration::from_secs(1), most: Duration::from_secs(60), whole: true };
+/// How long something stays on disk, which may be years.
+const RETENTION: Range =
+    Range { least: Duration::from_secs(60), most: Duration::from_secs(3650 * 24 * 60 * 60), whole: false };
+/// 16 GiB, or as much as a size can say where that is less.
+const HUGE: usize = match 1_usize.checked_shl(34) {
+    Some(bytes) => bytes,
+    None => usize::MAX,
+};
 
 const fn limit(
     name: &'static str,
@@ -82,7 +91,7 @@ fn put<T: std::str::FromStr>(field: &mut T, text: &str) -> bool {
     text.parse().map(|value| *field = value).is_ok()
 }
 
-static TABLE: [Key; 21] = [
+static TABLE: [Key; 36] = [
     key(
         "listen",
         Some("127.0.0.1:8800"),
@@ -93,13 +102,15 @@ static TABLE: [Key; 21] = [
         "admin_listen",
         Some("127.0.0.1:8801"),
         Slot::Address(|draft| &mut draft.admin_listen),
-        "The address of the admin listener, which answers /livez and /metrics.",
+        "The address of the admin listener, which answers /livez, /readyz, /metrics, POST /sync/… and the \
+         jobs API.",
     ),
     key(
         "data_dir",
         None,
         Slot::Path(|draft| &mut draft.data_dir),
-        "The directory for the record of jobs, made if it is missing. This version keeps no record yet.",
+        "The directory of the ledger, the durable record of jobs, made if it is missing; without it the \
+         record is kept in memory and lost when the bridge ends.",
     ),
     key(
         "backend.url",
@@ -132,6 +143,46 @@ static TABLE: [Key; 21] = [
         None,
         Slot::Path(|draft| &mut draft.api_key_file),
         "The file with the key that goes to the backend in the place of the key of clients on sync streams, on one line. Whoever reaches the bridge can then start a sync.",
+    ),
+    key(
+        "backend.concurrency",
+        Some("1"),
+        Slot::Count(|draft| &mut draft.concurrency, 1, 64),
+        "How many syncs run on the backend at once; two at once have made most objects of both fail on a \
+         real backend.",
+    ),
+    key(
+        "backend.queue",
+        Some("16"),
+        Slot::Count(|draft| &mut draft.queue, 0, 1000),
+        "How many more syncs may wait for their turn before new ones are refused with 503.",
+    ),
+    key(
+        "jobs.on_disconnect",
+        Some("grace"),
+        Slot::Word(&OnDisconnect::WORDS, |draft, text| put(&mut draft.jobs.on_disconnect, text)),
+        "What becomes of a job whose last client has gone: grace lets it go on for limits.detach_grace \
+         and then cancels it, continue lets it go on to its end, cancel cancels it at once.",
+    ),
+    key(
+        "jobs.without_ledger",
+        Some("continue"),
+        Slot::Word(&WithoutLedger::WORDS, |draft, text| put(&mut draft.jobs.without_ledger, text)),
+        "What becomes of new jobs while the record of jobs cannot be written: continue runs them without \
+         a record until it can be, refuse answers 503.",
+    ),
+    key(
+        "jobs.recording",
+        Some("off"),
+        Slot::Switch(|draft| &mut draft.jobs.recording),
+        "Whether the raw frames of the backend are kept in data_dir/recordings, for /jobs/{id}/recording \
+         and for replay; on needs a data_dir.",
+    ),
+    key(
+        "jobs.log_frames",
+        Some("1000"),
+        Slot::Count(|draft| &mut draft.jobs.log_frames, 1, 100_000),
+        "How many of the last frames of a job the record keeps.",
     ),
     limit(
         "limits.connect",
@@ -223,5 +274,68 @@ static TABLE: [Key; 21] = [
         Some("33554432"),
         Slot::Bytes(|draft| &mut draft.limits.event_bytes, 64 << 10, 1 << 30),
         "The size of the largest event that is taken from the backend, in bytes.",
+    ),
+    limit(
+        "limits.detach_grace",
+        "60s",
+        ANY,
+        |draft| &mut draft.limits.detach_grace,
+        "How long a job without clients goes on before it is cancelled; between two tries the plugin \
+         waits 16 s, or up to 60 s where Retry-After asks for it.",
+    ),
+    limit(
+        "limits.drain",
+        "30s",
+        ANY,
+        |draft| &mut draft.limits.drain,
+        "How long running jobs may go on after the bridge was asked to stop.",
+    ),
+    limit(
+        "limits.ledger",
+        "5s",
+        POSITIVE,
+        |draft| &mut draft.limits.ledger,
+        "How long the last frame of a job waits for its record to be on disk.",
+    ),
+    limit(
+        "limits.replay",
+        "5m",
+        ANY,
+        |draft| &mut draft.limits.replay,
+        "How long the log of a job that has ended is kept in memory for clients that come back.",
+    ),
+    limit(
+        "limits.log_retention",
+        "7days",
+        RETENTION,
+        |draft| &mut draft.limits.log_retention,
+        "How long the ledger keeps the last frames of a job after its end.",
+    ),
+    limit(
+        "limits.retention",
+        "90days",
+        RETENTION,
+        |draft| &mut draft.limits.retention,
+        "How long the ledger keeps the record of a job after its end; not shorter than \
+         limits.log_retention.",
+    ),
+    key(
+        "limits.job_log_bytes",
+        Some("16777216"),
+        Slot::Bytes(|draft| &mut draft.limits.job_log_bytes, 64 << 10, 1 << 30),
+        "The memory for the log of one job, in bytes; the oldest progress goes first, failures and the \
+         end never.",
+    ),
+    key(
+        "limits.all_logs_bytes",
+        Some("67108864"),
+        Slot::Bytes(|draft| &mut draft.limits.all_logs_bytes, 64 << 10, HUGE),
+        "The memory for the logs of all jobs together, in bytes.",
+    ),
+    key(
+        "limits.recording_bytes",
+        Some("67108864"),
+        Slot::Bytes(|draft| &mut draft.limits.recording_bytes, 64 << 10, HUGE),
+        "The size of the largest recording of one job, in bytes; what comes after is left out.",
     ),
 ];
