@@ -142,6 +142,11 @@ impl Kind {
         self.row().name
     }
 
+    /// The kind that `word` stands for in logs and records.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.as_str() == word)
+    }
+
     /// The kind whose stage or phase a backend means by `word`, if it is one that we know.
     pub fn of_stage(word: &str) -> Option<Self> {
         TABLE
@@ -233,6 +238,7 @@ mod tests {
             assert!(row.stream_path.ends_with("/stream"));
             assert_eq!(Endpoint::at(row.stream_path), Some(Endpoint::of(row.kind)));
             assert_eq!(Endpoint::of(row.kind).stream_path(), row.stream_path);
+            assert_eq!(Kind::named(row.name), Some(row.kind));
         }
     }
 

@@ -33,6 +33,11 @@ impl Outcome {
             Self::Interrupted => "interrupted",
         }
     }
+
+    /// The outcome that `word` stands for in logs and records.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
 }
 
 /// Why a run did not complete.
@@ -118,6 +123,11 @@ impl Cause {
         }
     }
 
+    /// The cause that `word` stands for in logs and records.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == word)
+    }
+
     /// Whose doing it is.
     pub const fn source(self) -> Source {
         match self {
@@ -175,4 +185,20 @@ pub struct FailedObject {
     pub object: String,
     /// Why.
     pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_of_the_record_is_understood_again() {
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::named(outcome.as_str()), Some(outcome));
+        }
+        for cause in Cause::ALL {
+            assert_eq!(Cause::named(cause.as_str()), Some(cause));
+        }
+        assert_eq!((Outcome::named("done"), Cause::named("")), (None, None));
+    }
 }
