@@ -1,6 +1,7 @@
 //! The durable record of jobs.
 
 mod record;
+mod sqlite;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use record::{End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
+pub use sqlite::{OpenError, Sqlite};
 
 use crate::core::kind::Kind;
 use crate::core::outcome::Outcome;

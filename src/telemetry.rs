@@ -1,6 +1,7 @@
 //! One type for each thing that happens, which writes its log line and moves its metrics, so that the
 //! two cannot drift apart.
 
+mod ledger;
 mod metrics;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::core::plan::Plan;
 use crate::core::refusal::Refusal;
 use metrics::METRICS;
 
+pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerHealth, LedgerOpened, LedgerShed};
 pub use metrics::text as metrics_text;
 
 /// A job was started.

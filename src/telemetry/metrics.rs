@@ -23,6 +23,12 @@ pub(super) struct Metrics {
     pub(super) dropped: IntCounter,
     /// `proxbox_bridge_backend_events_unreadable_total`.
     pub(super) unreadable: IntCounter,
+    /// `proxbox_bridge_ledger_available`.
+    pub(super) ledger_available: IntGauge,
+    /// `proxbox_bridge_ledger_commit_failures_total`.
+    pub(super) ledger_commit_failures: IntCounter,
+    /// `proxbox_bridge_ledger_entries_shed_total`.
+    pub(super) ledger_entries_shed: IntCounter,
 }
 
 impl Metrics {
@@ -50,6 +56,21 @@ impl Metrics {
                 "Events of backends that could not be read.",
             ))
             .expect("valid"),
+            ledger_available: IntGauge::with_opts(opts(
+                "ledger_available",
+                "Whether the record of jobs can be written (1) or not (0).",
+            ))
+            .expect("valid"),
+            ledger_commit_failures: IntCounter::with_opts(opts(
+                "ledger_commit_failures_total",
+                "Attempts to write the record of jobs that failed. What they held is kept and tried again.",
+            ))
+            .expect("valid"),
+            ledger_entries_shed: IntCounter::with_opts(opts(
+                "ledger_entries_shed_total",
+                "Records, or logs of jobs, that were given up because too many waited to be written.",
+            ))
+            .expect("valid"),
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.running.clone())).expect("valid");
@@ -57,6 +78,9 @@ impl Metrics {
         registry.register(Box::new(metrics.refusals.clone())).expect("valid");
         registry.register(Box::new(metrics.dropped.clone())).expect("valid");
         registry.register(Box::new(metrics.unreadable.clone())).expect("valid");
+        registry.register(Box::new(metrics.ledger_available.clone())).expect("valid");
+        registry.register(Box::new(metrics.ledger_commit_failures.clone())).expect("valid");
+        registry.register(Box::new(metrics.ledger_entries_shed.clone())).expect("valid");
         for kind in Kind::all() {
             for outcome in Outcome::ALL {
                 metrics.jobs.with_label_values(&[kind.as_str(), outcome.as_str()]);
@@ -91,6 +115,9 @@ mod tests {
             "proxbox_bridge_refusals_total{cause=\"key_refused\"} ",
             "proxbox_bridge_backend_events_dropped_total ",
             "proxbox_bridge_backend_events_unreadable_total ",
+            "proxbox_bridge_ledger_available ",
+            "proxbox_bridge_ledger_commit_failures_total ",
+            "proxbox_bridge_ledger_entries_shed_total ",
         ] {
             assert!(text.lines().any(|known| known.starts_with(line)), "{line} in {text}");
         }

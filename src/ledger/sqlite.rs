@@ -1,0 +1,234 @@
+//! A ledger in one file of SQLite.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`actor`] | the one writer, which gathers what comes into transactions |
+//! | [`pending`] | what is yet to be written |
+//! | [`store`] | the file, its lock and its connection |
+//! | [`schema`] | the tables |
+//! | [`rows`], [`queries`] | records in them |
+//! | [`interrupted`], [`clean`] | what the last process left, and what is too old |
+
+mod actor;
+mod clean;
+mod interrupted;
+mod pending;
+mod queries;
+mod rows;
+mod schema;
+mod store;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use uuid::Uuid;
+
+use super::{
+    Cleaned, Entry, Filter, Health, JobId, Ledger, Options, Record, StoredFrame, Timestamp, Unavailable,
+};
+use actor::{Actor, Request};
+use clean::{Ages, Step};
+use pending::Pending;
+use rows::Unreadable;
+use store::{Store, Trouble};
+
+/// Why a ledger is not opened. Waiting does not help: somebody has to do something about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open, and would be told that its jobs have ended.
+    #[error("another bridge is using {}: stop it, or set another data_dir", .directory.display())]
+    Held {
+        /// Where it is.
+        directory: PathBuf,
+    },
+    /// A later release wrote it.
+    #[error(
+        "{} was written by a newer bridge (version {found} of the tables; this bridge knows {known}): \
+         use that bridge again, or set another data_dir",
+        .file.display()
+    )]
+    Newer {
+        /// Its file.
+        file: PathBuf,
+        /// The version of its tables.
+        found: i64,
+        /// The newest version that this bridge knows.
+        known: i64,
+    },
+}
+
+/// A ledger in one file of SQLite, or in memory.
+pub struct Sqlite {
+    requests: Requests,
+    health: watch::Receiver<Health>,
+    secret: [u8; 32],
+    retention: Duration,
+    log_retention: Duration,
+    task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Sqlite {
+    /// Opens the ledger, or makes it. One that cannot be opened now is there all the same, as
+    /// unavailable, and opened as soon as that is possible.
+    ///
+    /// What an earlier process left without an end has one from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], if another bridge uses it, or a newer one wrote it.
+    pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        let Options { directory, retention, log_retention, log_frames } = options;
+        let store = Store::new(directory, log_frames, random());
+        let place = store.place();
+        let store = Arc::new(Mutex::new(store));
+        let opening = store.clone();
+        let opened = spawn_blocking(move || actor::with(&opening, |store| store.open().map(|_| ()))).await;
+        let health = match opened {
+            Ok(Ok(())) => Health::Available,
+            Ok(Err(Trouble::Lasting(error))) => return Err(error),
+            Ok(Err(Trouble::Passing(problem))) => Health::Unavailable(problem),
+            Err(error) => Health::Unavailable(format!("{place}: something panicked: {error}")),
+        };
+        let secret = actor::with(&store, |store| store.secret());
+        actor::publish(&health);
+        let (requests, queue) = mpsc::unbounded_channel();
+        let (publisher, health) = watch::channel(health);
+        let actor = Actor::new(store, Pending::new(log_frames), queue, publisher);
+        let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(actor.run()))));
+        let requests = Requests { requests, place };
+        Ok(Arc::new(Self { requests, health, secret, retention, log_retention, task }))
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("place", &self.requests.place).finish_non_exhaustive()
+    }
+}
+
+impl Ledger for Sqlite {
+    fn put(&self, entry: Entry) -> BoxFuture<'static, Result<(), Unavailable>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Put(Box::new(entry), answer), answered)
+    }
+
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>> {
+        self.requests.ask(move |connection| queries::job(connection, id))
+    }
+
+    fn jobs(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+        self.requests.ask(move |connection| queries::jobs(connection, &filter))
+    }
+
+    fn frames(&self, id: JobId, after: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>> {
+        self.requests.ask(move |connection| queries::frames(connection, id, after))
+    }
+
+    fn clean(&self, now: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
+        let jobs = now.before(self.retention);
+        let ages = Ages { jobs, logs: now.before(self.log_retention).max(jobs) };
+        let requests = self.requests.clone();
+        async move {
+            let mut all = Cleaned::default();
+            loop {
+                let step = requests.ask(move |connection| Ok(clean::step(connection, ages)?)).await;
+                match step {
+                    Ok(Step { cleaned, more }) => {
+                        all.jobs.extend(cleaned.jobs);
+                        all.logs.extend(cleaned.logs);
+                        if !more {
+                            return Ok(all);
+                        }
+                    }
+                    // What is gone is gone, and nobody would hear of it again.
+                    Err(_) if all != Cleaned::default() => return Ok(all),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        // This fails if it is closed already. Whoever closes it twice waits for the first time.
+        let _ = self.requests.requests.send(Request::Close);
+        let task = self.task.clone();
+        async move {
+            let mut task = task.lock().await;
+            if let Some(task) = task.take() {
+                // It fails by a panic alone, and that was reported where it happened.
+                let _ = task.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The way to the writer.
+#[derive(Clone)]
+struct Requests {
+    requests: mpsc::UnboundedSender<Request>,
+    /// The name of the file, for messages.
+    place: String,
+}
+
+impl Requests {
+    /// Does something with the connection, after everything that was put before.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Connection) -> Result<T, Unreadable> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Unavailable>> {
+        let (answer, answered) = oneshot::channel();
+        let place = self.place.clone();
+        let question = move |connection: Result<&mut Connection, Unavailable>| {
+            let found = connection.and_then(|connection| {
+                question(connection).map_err(|error| Unavailable(format!("{place}: {error}")))
+            });
+            // Whoever asked may be gone.
+            drop(answer.send(found));
+        };
+        self.send(Request::Ask(Box::new(question)), answered)
+    }
+
+    /// Sends at once, so that what is asked is done in the order of the calls, and also if nobody waits
+    /// for the answer.
+    fn send<T: Send + 'static>(
+        &self,
+        request: Request,
+        answered: oneshot::Receiver<Result<T, Unavailable>>,
+    ) -> BoxFuture<'static, Result<T, Unavailable>> {
+        let sent = self.requests.send(request);
+        let place = self.place.clone();
+        async move {
+            sent.map_err(|_| Unavailable(format!("{place} is closed")))?;
+            answered.await.map_err(|_| Unavailable(format!("{place} ended before it answered")))?
+        }
+        .boxed()
+    }
+}
+
+/// What nobody can guess: all but twelve of these bits are random.
+fn random() -> [u8; 32] {
+    let mut random = [0; 32];
+    let (first, second) = random.split_at_mut(16);
+    first.copy_from_slice(Uuid::new_v4().as_bytes());
+    second.copy_from_slice(Uuid::new_v4().as_bytes());
+    random
+}

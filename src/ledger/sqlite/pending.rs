@@ -1,0 +1,182 @@
+//! What is yet to be written.
+
+use std::collections::BTreeMap;
+
+use crate::ledger::{Entry, JobId, Record, StoredFrame};
+use crate::telemetry::LedgerShed;
+
+/// Of how many jobs something is kept.
+const JOBS: usize = 10_000;
+/// How many bytes of frames are kept, of all jobs together.
+const BYTES: usize = 64 << 20;
+
+/// What is yet to be written of one job.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// Its newest record.
+    pub(super) record: Record,
+    /// Its frames, by their number.
+    pub(super) frames: BTreeMap<u64, StoredFrame>,
+}
+
+/// What is yet to be written, in bounds, however long the ledger does not work.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// In the order of age: ids sort by time.
+    jobs: BTreeMap<JobId, Waiting>,
+    /// Invariant: the bytes of all frames in `jobs`.
+    bytes: usize,
+    log_frames: usize,
+    most: (usize, usize),
+}
+
+impl Pending {
+    /// Nothing. Of each job, the last `log_frames` frames will be kept.
+    pub(super) fn new(log_frames: usize) -> Self {
+        Self { jobs: BTreeMap::new(), bytes: 0, log_frames, most: (JOBS, BYTES) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// What is to be written, job by job.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.jobs.values()
+    }
+
+    /// Everything, and nothing stays.
+    pub(super) fn take(&mut self) -> Self {
+        let rest = Self { jobs: BTreeMap::new(), bytes: 0, ..*self };
+        std::mem::replace(self, rest)
+    }
+
+    /// Adds what is new of a job. A record that has an end is not replaced by one that has none.
+    pub(super) fn add(&mut self, Entry { record, frames }: Entry) {
+        let waiting = self
+            .jobs
+            .entry(record.id)
+            .or_insert_with(|| Waiting { record: record.clone(), frames: BTreeMap::new() });
+        if waiting.record.end.is_none() || record.end.is_some() {
+            waiting.record = record;
+        }
+        for frame in frames {
+            self.bytes += frame.bytes.len();
+            let replaced = waiting.frames.insert(frame.sequence, frame);
+            self.bytes -= replaced.map_or(0, |frame| frame.bytes.len());
+        }
+        while waiting.frames.len() > self.log_frames {
+            let first = waiting.frames.pop_first();
+            self.bytes -= first.map_or(0, |(_, frame)| frame.bytes.len());
+        }
+        self.shed();
+    }
+
+    /// Takes back what could not be written, as if it had been added before everything else.
+    pub(super) fn restore(&mut self, older: Self) {
+        let newer = std::mem::replace(self, older);
+        for Waiting { record, frames } in newer.jobs.into_values() {
+            self.add(Entry { record, frames: frames.into_values().collect() });
+        }
+    }
+
+    /// Gives up what is too much: first logs, the oldest first, then the records of jobs without an
+    /// end, which will be written again, and at the last those of the oldest jobs.
+    fn shed(&mut self) {
+        while self.bytes > self.most.1 {
+            let Some((id, waiting)) = self.jobs.iter_mut().find(|(_, waiting)| !waiting.frames.is_empty())
+            else {
+                return;
+            };
+            let frames = std::mem::take(&mut waiting.frames);
+            self.bytes -= frames.values().map(|frame| frame.bytes.len()).sum::<usize>();
+            LedgerShed { job: id.to_string(), record: false }.emit();
+        }
+        while self.jobs.len() > self.most.0 {
+            let unended = self.jobs.iter().find(|(_, waiting)| waiting.record.end.is_none());
+            let Some(id) = unended.or_else(|| self.jobs.first_key_value()).map(|(id, _)| *id) else { return };
+            let gone = self.jobs.remove(&id);
+            let frames = gone.into_iter().flat_map(|waiting| waiting.frames.into_values());
+            self.bytes -= frames.map(|frame| frame.bytes.len()).sum::<usize>();
+            LedgerShed { job: id.to_string(), record: true }.emit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ledger::Timestamp;
+    use crate::ledger::sqlite::tests::{ended, record};
+
+    fn frames(numbers: std::ops::Range<u64>) -> Vec<StoredFrame> {
+        numbers
+            .map(|sequence| StoredFrame {
+                sequence,
+                at: Timestamp(sequence),
+                bytes: Bytes::from_static(b"x"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_kept_of_a_job_is_its_newest_record_and_its_last_frames() {
+        let mut pending = Pending::new(3);
+        let job = record();
+        pending.add(Entry { record: job.clone(), frames: frames(1..4) });
+        pending.add(Entry { record: ended(&job), frames: frames(3..6) });
+        pending.add(Entry { record: job.clone(), frames: vec![] });
+        let kept: Vec<_> = pending.iter().collect();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].record, ended(&job));
+        assert_eq!(kept[0].frames.keys().copied().collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(pending.bytes, 3);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_older_than_what_came_since() {
+        let mut pending = Pending::new(10);
+        let job = record();
+        pending.add(Entry { record: job.clone(), frames: frames(1..3) });
+        let taken = pending.take();
+        assert!(pending.is_empty());
+        pending.add(Entry { record: ended(&job), frames: frames(3..4) });
+        pending.restore(taken);
+        let kept: Vec<_> = pending.iter().collect();
+        assert_eq!(kept[0].record, ended(&job));
+        assert_eq!(kept[0].frames.len(), 3);
+        assert_eq!(pending.bytes, 3);
+    }
+
+    #[test]
+    fn records_without_an_end_are_given_up_before_those_of_older_jobs_with_one() {
+        let mut pending = Pending::new(10);
+        pending.most.0 = 2;
+        let (first, second, third) = (ended(&record()), record(), ended(&record()));
+        for record in [&first, &second, &third] {
+            pending.add(Entry { record: record.clone(), frames: frames(1..2) });
+        }
+        assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [first.id, third.id]);
+        let fourth = ended(&record());
+        pending.add(Entry { record: fourth.clone(), frames: vec![] });
+        assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [third.id, fourth.id]);
+        assert_eq!(pending.bytes, 1);
+    }
+
+    #[test]
+    fn logs_are_given_up_before_records() {
+        let mut pending = Pending::new(10);
+        pending.most.1 = 4;
+        let (first, second) = (record(), record());
+        pending.add(Entry { record: first, frames: frames(1..4) });
+        pending.add(Entry { record: second, frames: frames(1..4) });
+        assert_eq!(pending.iter().map(|kept| kept.frames.len()).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(pending.bytes, 3);
+    }
+}

@@ -1,0 +1,255 @@
+//! Records as rows, and rows as records.
+//!
+//! Times are milliseconds since the beginning of 1970, and lengths of time are milliseconds too. What
+//! has no one value (counts, channels, failed objects) is JSON.
+
+use std::time::Duration;
+
+use rusqlite::Row;
+use rusqlite::types::{FromSql, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::core::event::Failure;
+use crate::core::kind::Kind;
+use crate::core::object::Object;
+use crate::core::outcome::{Cause, FailedObject, Outcome};
+use crate::core::tally::{Count, Counts};
+use crate::ledger::{End, JobId, Progress, Record, Timestamp, Who};
+
+/// The columns of a record, in the order of [`values`].
+pub(super) const COLUMNS: [&str; 28] = [
+    "id",
+    "backend",
+    "kind",
+    "vm",
+    "channels",
+    "dialect",
+    "query",
+    "fingerprint",
+    "address",
+    "actor",
+    "queued",
+    "started",
+    "updated",
+    "first_frame",
+    "counts",
+    "frames_in",
+    "bytes_in",
+    "frames_out",
+    "bytes_out",
+    "watchers",
+    "attaches",
+    "finished",
+    "outcome",
+    "cause",
+    "failure_step",
+    "failure_error",
+    "failure_detail",
+    "failed_objects",
+];
+
+/// Why a row is no record.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// The database did not give it.
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    /// It holds something that no bridge writes.
+    #[error("the record of job {job} cannot be read: {problem}")]
+    Malformed {
+        /// Whose row it is.
+        job: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct CountOf {
+    object: String,
+    seen: u64,
+    completed: u64,
+    failed: u64,
+    unconfirmed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failed {
+    object: String,
+    error: String,
+}
+
+/// A time as a column. One that is out of reach stays so, and in its order.
+pub(super) fn time(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+/// A number as a column. Nothing is sorted by it, so that its bits may stay as they are.
+fn number(number: u64) -> Value {
+    Value::Integer(number.cast_signed())
+}
+
+fn moment(at: Timestamp) -> Value {
+    Value::Integer(time(at))
+}
+
+fn text(text: impl Into<String>) -> Value {
+    Value::Text(text.into())
+}
+
+fn maybe<T>(value: Option<T>, column: impl FnOnce(T) -> Value) -> Value {
+    value.map_or(Value::Null, column)
+}
+
+fn json<T: Serialize>(value: &T) -> rusqlite::Result<Value> {
+    serde_json::to_string(value)
+        .map(Value::Text)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// The columns of `record`, in the order of [`COLUMNS`].
+pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 28]> {
+    let Record { id, backend, kind, vm, channels, dialect, query, who, queued, started, progress, end } =
+        record;
+    let counts: Vec<CountOf> = progress
+        .counts
+        .0
+        .iter()
+        .map(|(object, count)| CountOf {
+            object: object.as_str().to_owned(),
+            seen: count.seen,
+            completed: count.completed,
+            failed: count.failed,
+            unconfirmed: count.unconfirmed,
+        })
+        .collect();
+    let end = end.as_ref();
+    let failed: Vec<Failed> = end
+        .map(|end| end.failed_objects.as_slice())
+        .unwrap_or_default()
+        .iter()
+        .map(|failed| Failed { object: failed.object.clone(), error: failed.error.clone() })
+        .collect();
+    let failure = end.and_then(|end| end.failure.as_ref());
+    let first_frame = progress.first_frame.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    Ok([
+        text(id.to_string()),
+        text(backend),
+        text(kind.as_str()),
+        maybe(*vm, number),
+        json(channels)?,
+        maybe(dialect.as_ref(), text),
+        text(query),
+        maybe(who.fingerprint.as_ref(), text),
+        maybe(who.address.as_ref(), text),
+        maybe(who.actor.as_ref(), text),
+        moment(*queued),
+        maybe(*started, moment),
+        maybe(progress.updated, moment),
+        maybe(first_frame, Value::Integer),
+        json(&counts)?,
+        number(progress.frames_in),
+        number(progress.bytes_in),
+        number(progress.frames_out),
+        number(progress.bytes_out),
+        number(progress.watchers),
+        number(progress.attaches),
+        maybe(end.map(|end| end.finished), moment),
+        maybe(end.map(|end| end.outcome.as_str()), text),
+        maybe(end.and_then(|end| end.cause).map(Cause::as_str), text),
+        maybe(failure.map(|failure| &failure.step), text),
+        maybe(failure.map(|failure| &failure.error), text),
+        maybe(failure.map(|failure| &failure.detail), text),
+        json(&failed)?,
+    ])
+}
+
+/// The record that a row is.
+pub(super) fn record(row: &Row<'_>) -> Result<Record, Unreadable> {
+    let job: String = row.get("id")?;
+    read(row, &job).map_err(|problem| Unreadable::Malformed { job, problem })
+}
+
+fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
+    Ok(Record {
+        id: id.parse::<JobId>().map_err(|error| error.to_string())?,
+        backend: column(row, "backend")?,
+        kind: word(&column::<String>(row, "kind")?, "kind", Kind::named)?,
+        vm: column::<Option<i64>>(row, "vm")?.map(i64::cast_unsigned),
+        channels: parsed(row, "channels")?,
+        dialect: column(row, "dialect")?,
+        query: column(row, "query")?,
+        who: Who {
+            fingerprint: column(row, "fingerprint")?,
+            address: column(row, "address")?,
+            actor: column(row, "actor")?,
+        },
+        queued: timestamp(column(row, "queued")?),
+        started: column::<Option<i64>>(row, "started")?.map(timestamp),
+        progress: Progress {
+            updated: column::<Option<i64>>(row, "updated")?.map(timestamp),
+            first_frame: column::<Option<i64>>(row, "first_frame")?
+                .map(|time| Duration::from_millis(time.unsigned_abs())),
+            counts: counts(row)?,
+            frames_in: column::<i64>(row, "frames_in")?.cast_unsigned(),
+            bytes_in: column::<i64>(row, "bytes_in")?.cast_unsigned(),
+            frames_out: column::<i64>(row, "frames_out")?.cast_unsigned(),
+            bytes_out: column::<i64>(row, "bytes_out")?.cast_unsigned(),
+            watchers: column::<i64>(row, "watchers")?.cast_unsigned(),
+            attaches: column::<i64>(row, "attaches")?.cast_unsigned(),
+        },
+        end: end(row)?,
+    })
+}
+
+fn end(row: &Row<'_>) -> Result<Option<End>, String> {
+    let Some(finished) = column::<Option<i64>>(row, "finished")? else { return Ok(None) };
+    let cause = column::<Option<String>>(row, "cause")?;
+    let failed: Vec<Failed> = parsed(row, "failed_objects")?;
+    let failure = match column(row, "failure_step")? {
+        None => None,
+        Some(step) => Some(Failure {
+            step,
+            error: column(row, "failure_error")?,
+            detail: column(row, "failure_detail")?,
+        }),
+    };
+    Ok(Some(End {
+        finished: timestamp(finished),
+        outcome: word(&column::<String>(row, "outcome")?, "outcome", Outcome::named)?,
+        cause: cause.map(|cause| word(&cause, "cause", Cause::named)).transpose()?,
+        failure,
+        failed_objects: failed
+            .into_iter()
+            .map(|Failed { object, error }| FailedObject { object, error })
+            .collect(),
+    }))
+}
+
+/// What became of the objects of the job of a row.
+pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
+    let counts: Vec<CountOf> = parsed(row, "counts")?;
+    let sort = |word: &str| Object::ALL.into_iter().find(|object| object.as_str() == word);
+    let count = |of: CountOf| {
+        let CountOf { object, seen, completed, failed, unconfirmed } = of;
+        Ok((word(&object, "object", sort)?, Count { seen, completed, failed, unconfirmed }))
+    };
+    counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
+}
+
+/// A time out of a column. A bridge writes none before 1970.
+pub(super) fn timestamp(at: i64) -> Timestamp {
+    Timestamp(u64::try_from(at).unwrap_or_default())
+}
+
+fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, String> {
+    row.get(name).map_err(|error| error.to_string())
+}
+
+fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, name: &str) -> Result<T, String> {
+    serde_json::from_str(&column::<String>(row, name)?).map_err(|error| format!("{name}: {error}"))
+}
+
+fn word<T>(word: &str, sort: &str, named: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
+    named(word).ok_or_else(|| format!("no {sort} is called `{word}`"))
+}

@@ -1,0 +1,189 @@
+//! What can only be shown from within, and what several tests need.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+
+use super::*;
+use crate::core::event::Failure;
+use crate::core::kind::Kind;
+use crate::core::outcome::{Cause, Outcome};
+use crate::ledger::{End, Progress, Who};
+
+/// A job that was asked for and nothing else.
+pub(crate) fn record() -> Record {
+    Record {
+        id: JobId::new(),
+        backend: "default".to_owned(),
+        kind: Kind::Devices,
+        vm: None,
+        channels: vec![],
+        dialect: None,
+        query: String::new(),
+        who: Who::default(),
+        queued: Timestamp(1_000),
+        started: None,
+        progress: Progress::default(),
+        end: None,
+    }
+}
+
+/// The same, with an end.
+pub(crate) fn ended(record: &Record) -> Record {
+    let end = End {
+        finished: Timestamp(2_000),
+        outcome: Outcome::Errored,
+        cause: Some(Cause::BackendLost),
+        failure: Some(Failure { step: "devices".to_owned(), error: "a".to_owned(), detail: "b".to_owned() }),
+        failed_objects: vec![],
+    };
+    Record { end: Some(end), ..record.clone() }
+}
+
+fn options(directory: Option<&Path>) -> Options {
+    Options {
+        directory: directory.map(Path::to_owned),
+        retention: Duration::from_secs(60),
+        log_retention: Duration::from_secs(30),
+        log_frames: 10,
+    }
+}
+
+fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
+    numbers
+        .map(|sequence| StoredFrame { sequence, at: Timestamp(sequence), bytes: vec![b'x'; 2_000].into() })
+        .collect()
+}
+
+/// Does something with the connection of the ledger.
+async fn within<T: Send + 'static>(
+    ledger: &Sqlite,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> T {
+    ledger.requests.ask(move |connection| Ok(work(connection)?)).await.unwrap()
+}
+
+async fn pragma(ledger: &Sqlite, name: &'static str) -> String {
+    let value =
+        within(ledger, move |connection| connection.pragma_query_value(None, name, |row| row.get(0))).await;
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text,
+        other => format!("{other:?}"),
+    }
+}
+
+async fn available(ledger: &Sqlite) {
+    ledger.health().wait_for(|health| *health == Health::Available).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_is_on_the_disk_when_it_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
+    for (name, value) in [
+        ("journal_mode", "wal"),
+        ("synchronous", "2"),
+        ("foreign_keys", "1"),
+        ("auto_vacuum", "2"),
+        ("user_version", "1"),
+    ] {
+        assert_eq!(pragma(&ledger, name).await, value, "{name}");
+    }
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
+    let before = record();
+    ledger.put(Entry { record: before.clone(), frames: vec![] }).await.unwrap();
+    let full = "PRAGMA max_page_count = 1";
+    within(&ledger, move |connection| connection.query_row(full, [], |_| Ok(()))).await;
+
+    let (first, second) = (ended(&before), record());
+    let refused = ledger.put(Entry { record: first.clone(), frames: frames(1..=9) }).await.unwrap_err();
+    assert!(refused.0.contains("ledger.sqlite3") && refused.0.contains("full"), "{refused}");
+    assert_eq!(*ledger.health().borrow(), Health::Unavailable(refused.0.clone()));
+    // Known to be unavailable: this one does not wait for anything.
+    let at_once = ledger.put(Entry { record: second.clone(), frames: frames(1..=2) }).await;
+    assert_eq!(at_once, Err(refused));
+    // What was there can be read.
+    assert_eq!(ledger.job(before.id).await.unwrap(), Some(before.clone()));
+
+    let roomy = "PRAGMA max_page_count = 100000";
+    within(&ledger, move |connection| connection.query_row(roomy, [], |_| Ok(()))).await;
+    available(&ledger).await;
+    assert_eq!(ledger.job(first.id).await.unwrap(), Some(first.clone()));
+    assert_eq!(ledger.frames(first.id, 0).await.unwrap(), frames(1..=9));
+    assert_eq!(ledger.job(second.id).await.unwrap(), Some(second.clone()));
+    assert_eq!(ledger.frames(second.id, 1).await.unwrap(), frames(2..=2));
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_middle_of_something_is_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
+    let job = record();
+    let put = ledger.put(Entry { record: job.clone(), frames: frames(1..=2) });
+    let panicked = ledger.requests.ask(|_| -> Result<(), Unreadable> { panic!("on purpose") });
+    assert!(panicked.await.is_err());
+    let _ = put.await;
+    ledger.health().wait_for(|health| *health != Health::Available).await.unwrap();
+    available(&ledger).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
+    assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(1..=2));
+    ledger.put(Entry { record: ended(&job), frames: vec![] }).await.unwrap();
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_row_that_no_bridge_wrote_is_an_error_that_names_the_job() {
+    let ledger = Sqlite::open(options(None)).await.unwrap();
+    let job = record();
+    for (column, value) in
+        [("kind", "cats"), ("counts", "[{}]"), ("outcome", "done"), ("cause", "fate"), ("channels", "x")]
+    {
+        ledger.put(Entry { record: ended(&job), frames: vec![] }).await.unwrap();
+        let sql = format!("UPDATE jobs SET {column} = ?1");
+        within(&ledger, move |connection| connection.execute(&sql, [value])).await;
+        let error = ledger.job(job.id).await.unwrap_err();
+        assert!(error.0.contains(&job.id.to_string()) && error.0.contains(column), "{error}");
+        assert_eq!(*ledger.health().borrow(), Health::Available);
+    }
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn what_is_removed_gives_its_space_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Sqlite::open(Options { log_frames: 5_000, ..options(Some(folder.path())) }).await.unwrap();
+    let job = ended(&record());
+    ledger.put(Entry { record: job.clone(), frames: frames(1..=4_500) }).await.unwrap();
+    let pages: u64 = pragma(&ledger, "page_count").await.parse().unwrap();
+    let cleaned = ledger.clean(Timestamp(2_000 + 30_001)).await.unwrap();
+    assert_eq!(cleaned, Cleaned { jobs: vec![], logs: vec![job.id] });
+    let left: u64 = pragma(&ledger, "page_count").await.parse().unwrap();
+    assert!(left < pages / 10, "{left} of {pages}");
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_is_interrupted_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
+    ledger.put(Entry { record: record(), frames: vec![] }).await.unwrap();
+    within(&ledger, |connection| connection.execute("UPDATE jobs SET kind = 'cats', counts = ''", [])).await;
+    ledger.close().await;
+    let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
+    let end: (String, String, i64) = within(&ledger, |connection| {
+        connection.query_row("SELECT outcome, failure_step, finished FROM jobs", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+    })
+    .await;
+    assert_eq!(end, ("interrupted".to_owned(), "cats".to_owned(), 1_000));
+    ledger.close().await;
+}

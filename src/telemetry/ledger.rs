@@ -1,0 +1,103 @@
+//! What happens to the ledger.
+
+use super::metrics::METRICS;
+
+/// The ledger can be written, for the first time in this process.
+#[derive(Debug)]
+pub struct LedgerOpened<'a> {
+    /// Where it is.
+    pub place: &'a str,
+    /// Jobs that the bridge before this one left without an end, and which have one now.
+    pub interrupted: usize,
+}
+
+impl LedgerOpened<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        match self.interrupted {
+            0 => tracing::info!(place = self.place, "Ledger opened."),
+            interrupted => tracing::warn!(
+                place = self.place,
+                interrupted,
+                "Ledger opened: the bridge before this one ended in the middle of jobs."
+            ),
+        }
+    }
+}
+
+/// Whether the ledger works has changed.
+#[derive(Debug)]
+pub struct LedgerHealth<'a> {
+    /// Why it does not, if it does not.
+    pub problem: Option<&'a str>,
+}
+
+impl LedgerHealth<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger_available.set(i64::from(self.problem.is_none()));
+        match self.problem {
+            Some(problem) => tracing::warn!(
+                problem,
+                "Ledger unavailable: jobs go on, and what is to be recorded of them is kept in memory."
+            ),
+            None => tracing::info!("Ledger available."),
+        }
+    }
+}
+
+/// Something could not be written. It is kept, and tried again.
+#[derive(Debug)]
+pub struct LedgerCommitFailed<'a> {
+    /// Why.
+    pub problem: &'a str,
+    /// How many jobs it is about.
+    pub jobs: usize,
+}
+
+impl LedgerCommitFailed<'_> {
+    /// Writes the log line and moves the metrics. The line that an operator sees is the one of the
+    /// change that follows from the first failure; this one comes again with each attempt.
+    pub fn emit(self) {
+        METRICS.ledger_commit_failures.inc();
+        tracing::debug!(problem = self.problem, jobs = self.jobs, "Ledger not written.");
+    }
+}
+
+/// Too much waited to be written, and something of it was given up.
+#[derive(Debug)]
+pub struct LedgerShed {
+    /// The id of the job.
+    pub job: String,
+    /// Whether its record went too, or its log alone.
+    pub record: bool,
+}
+
+impl LedgerShed {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger_entries_shed.inc();
+        tracing::warn!(
+            job = self.job,
+            record = self.record,
+            "Something that waited to be recorded was given up, because too much waits."
+        );
+    }
+}
+
+/// The ledger was closed.
+#[derive(Debug)]
+pub struct LedgerClosed {
+    /// Jobs of which something could not be written to the last.
+    pub unwritten: usize,
+}
+
+impl LedgerClosed {
+    /// Writes the log line.
+    pub fn emit(self) {
+        match self.unwritten {
+            0 => tracing::debug!("Ledger closed."),
+            jobs => tracing::warn!(jobs, "Ledger closed: what is new of some jobs was never recorded."),
+        }
+    }
+}

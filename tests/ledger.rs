@@ -1,0 +1,588 @@
+//! The ledger of a bridge, from outside: what is written is there, whatever happens to the bridge and
+//! to the disk.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proxbox_bridge::core::event::Failure;
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::object::Object;
+use proxbox_bridge::core::outcome::{Cause, FailedObject, Outcome};
+use proxbox_bridge::core::tally::{Count, Counts};
+use proxbox_bridge::ledger::{
+    Cleaned, End, Entry, Filter, Health, JobId, Ledger, OpenError, Options, Progress, Record, Sqlite,
+    StoredFrame, Timestamp, Who,
+};
+use tempfile::TempDir;
+
+fn options(directory: &Path) -> Options {
+    Options {
+        directory: Some(directory.to_owned()),
+        retention: Duration::from_secs(60),
+        log_retention: Duration::from_secs(30),
+        log_frames: 10,
+    }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+async fn open(directory: &Path) -> Arc<Sqlite> {
+    let ledger = Sqlite::open(options(directory)).await.unwrap();
+    assert_eq!(*ledger.health().borrow(), Health::Available);
+    ledger
+}
+
+async fn in_memory() -> Arc<Sqlite> {
+    Sqlite::open(Options { directory: None, ..options(Path::new("")) }).await.unwrap()
+}
+
+/// Every `Option` of it is `None`.
+fn bare() -> Record {
+    Record {
+        id: JobId::new(),
+        backend: "default".to_owned(),
+        kind: Kind::FullUpdate,
+        vm: None,
+        channels: vec![],
+        dialect: None,
+        query: String::new(),
+        who: Who::default(),
+        queued: Timestamp(1_000),
+        started: None,
+        progress: Progress::default(),
+        end: None,
+    }
+}
+
+/// Every field of it is set.
+fn full() -> Record {
+    let count = Count { seen: 12, completed: 4, failed: 1, unconfirmed: 7 };
+    Record {
+        vm: Some(7),
+        channels: vec!["native".to_owned(), "websocket".to_owned()],
+        dialect: Some("typed".to_owned()),
+        query: "a=b&c".to_owned(),
+        who: Who {
+            fingerprint: Some("f00".to_owned()),
+            address: Some("::1".to_owned()),
+            actor: Some("Zoë".to_owned()),
+        },
+        started: Some(Timestamp(1_100)),
+        progress: Progress {
+            updated: Some(Timestamp(1_500)),
+            first_frame: Some(Duration::from_millis(42)),
+            counts: Counts(vec![(Object::VirtualMachine, count), (Object::Other, Count::default())]),
+            frames_in: 32,
+            bytes_in: u64::MAX,
+            frames_out: 33,
+            bytes_out: 3_000,
+            watchers: 2,
+            attaches: 1,
+        },
+        end: Some(end(2_000)),
+        ..bare()
+    }
+}
+
+fn end(finished: u64) -> End {
+    End {
+        finished: Timestamp(finished),
+        outcome: Outcome::Errored,
+        cause: Some(Cause::ObjectsFailed),
+        failure: Some(Failure {
+            step: "devices".to_owned(),
+            error: "It failed.".to_owned(),
+            detail: "It really failed.".to_owned(),
+        }),
+        failed_objects: vec![FailedObject { object: "device pve1".to_owned(), error: "boom".to_owned() }],
+    }
+}
+
+fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
+    let frame = |sequence| StoredFrame {
+        sequence,
+        at: Timestamp(1_000 + sequence),
+        bytes: format!("event: step\ndata: {sequence}\n\n").into(),
+    };
+    numbers.map(frame).collect()
+}
+
+async fn put(ledger: &Sqlite, record: &Record, frames: Vec<StoredFrame>) {
+    ledger.put(Entry { record: record.clone(), frames }).await.unwrap();
+}
+
+fn everything() -> Filter {
+    Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 }
+}
+
+async fn ids(ledger: &Sqlite, filter: Filter) -> Vec<JobId> {
+    ledger.jobs(filter).await.unwrap().into_iter().map(|record| record.id).collect()
+}
+
+async fn unavailable(ledger: &Sqlite) -> String {
+    let mut health = ledger.health();
+    let health = health.wait_for(|health| *health != Health::Available).await.unwrap();
+    match &*health {
+        Health::Unavailable(problem) => problem.clone(),
+        Health::Available => unreachable!(),
+    }
+}
+
+async fn available(ledger: &Sqlite) {
+    ledger.health().wait_for(|health| *health == Health::Available).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_written_is_there_after_a_restart() {
+    let folder = folder();
+    let directory = folder.path().join("a/b");
+    let ledger = open(&directory).await;
+    let (first, second) = (full(), full());
+    put(&ledger, &first, frames(1..=2)).await;
+    put(&ledger, &second, vec![]).await;
+    ledger.close().await;
+
+    let ledger = open(&directory).await;
+    assert_eq!(ledger.job(first.id).await.unwrap(), Some(first.clone()));
+    assert_eq!(ledger.job(JobId::new()).await.unwrap(), None);
+    assert_eq!(ledger.jobs(everything()).await.unwrap(), [second, first.clone()]);
+    assert_eq!(ledger.frames(first.id, 0).await.unwrap(), frames(1..=2));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn what_was_written_survives_a_bridge_that_is_killed() {
+    let (folder, copy) = (folder(), tempfile::tempdir().unwrap());
+    let ledger = open(folder.path()).await;
+    let job = full();
+    put(&ledger, &Record { end: None, ..job.clone() }, frames(1..=2)).await;
+    put(&ledger, &job, frames(3..=3)).await;
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
+        fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let after = open(copy.path()).await;
+    assert_eq!(after.job(job.id).await.unwrap(), Some(job.clone()));
+    assert_eq!(after.frames(job.id, 0).await.unwrap(), frames(1..=3));
+    after.close().await;
+    ledger.close().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    put(&ledger, &full(), vec![]).await;
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm", "lock"] {
+        let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_bridge_at_a_time() {
+    let folder = folder();
+    let first = open(folder.path()).await;
+    let job = bare();
+    put(&first, &job, vec![]).await;
+    let error = Sqlite::open(options(folder.path())).await.unwrap_err();
+    assert_eq!(error, OpenError::Held { directory: folder.path().to_owned() });
+    let text = error.to_string();
+    assert!(text.contains(folder.path().to_str().unwrap()) && text.contains("data_dir"), "{text}");
+    assert_eq!(first.job(job.id).await.unwrap().unwrap().end, None);
+    first.close().await;
+    open(folder.path()).await.close().await;
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_bridge_is_left_alone() {
+    let folder = folder();
+    open(folder.path()).await.close().await;
+    let file = folder.path().join("ledger.sqlite3");
+    rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = fs::read(&file).unwrap();
+    let error = Sqlite::open(options(folder.path())).await.unwrap_err();
+    assert!(matches!(&error, OpenError::Newer { found: 99, .. }));
+    let text = error.to_string();
+    assert!(text.contains(file.to_str().unwrap()) && text.contains("newer") && text.contains("data_dir"));
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_no_database_makes_it_unavailable_until_it_is_gone() {
+    let folder = folder();
+    let file = folder.path().join("ledger.sqlite3");
+    fs::write(&file, vec![b'x'; 5_000]).unwrap();
+    let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+    let problem = unavailable(&ledger).await;
+    assert!(problem.contains(file.to_str().unwrap()) && problem.contains("not a database"), "{problem}");
+    let job = full();
+    let refused = ledger.put(Entry { record: job.clone(), frames: frames(1..=1) }).await.unwrap_err();
+    assert_eq!(refused.0, problem);
+    assert_eq!(ledger.job(job.id).await.unwrap_err().0, problem);
+    let secret = ledger.secret();
+
+    fs::remove_file(&file).unwrap();
+    available(&ledger).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
+    ledger.close().await;
+    let ledger = open(folder.path()).await;
+    assert_eq!(ledger.secret(), secret, "the one that fingerprints were made with");
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_cannot_be_made_makes_it_unavailable_until_it_can() {
+    let folder = folder();
+    let obstacle = folder.path().join("obstacle");
+    fs::write(&obstacle, "").unwrap();
+    let ledger = Sqlite::open(options(&obstacle.join("ledger"))).await.unwrap();
+    let problem = unavailable(&ledger).await;
+    assert!(problem.contains(obstacle.to_str().unwrap()), "{problem}");
+    fs::remove_file(&obstacle).unwrap();
+    available(&ledger).await;
+    put(&ledger, &bare(), vec![]).await;
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_locked_from_the_start_is_opened_when_it_is_free() {
+    let folder = folder();
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+    let problem = unavailable(&ledger).await;
+    assert!(problem.contains("ledger.sqlite3") && problem.contains("locked"), "{problem}");
+    let job = bare();
+    ledger.put(Entry { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    other.execute_batch("ROLLBACK").unwrap();
+    available(&ledger).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job), "it is of this process, and goes on");
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_locked_later_on_loses_nothing() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let (first, second) = (full(), full());
+    let waiting =
+        [&first, &second].map(|record| ledger.put(Entry { record: record.clone(), frames: vec![] }));
+    for put in waiting {
+        assert!(put.await.unwrap_err().0.contains("locked"));
+    }
+    assert!(unavailable(&ledger).await.contains("ledger.sqlite3"));
+    other.execute_batch("ROLLBACK").unwrap();
+    available(&ledger).await;
+    assert_eq!(ledger.jobs(everything()).await.unwrap(), [second, first]);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn jobs_of_a_bridge_that_crashed_are_interrupted_when_they_were_last_heard_of() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let done = full();
+    let heard = Record { end: None, ..full() };
+    let started = Record { started: Some(Timestamp(1_200)), ..bare() };
+    let queued = bare();
+    for record in [&done, &heard, &started, &queued] {
+        put(&ledger, record, vec![]).await;
+    }
+    ledger.close().await;
+
+    let ledger = open(folder.path()).await;
+    assert_eq!(ledger.job(done.id).await.unwrap(), Some(done));
+    for (before, last) in [(&heard, 1_500), (&started, 1_200), (&queued, 1_000)] {
+        let after = ledger.job(before.id).await.unwrap().unwrap();
+        let end = after.end.clone().unwrap();
+        assert_eq!(end.finished, Timestamp(last));
+        assert_eq!((end.outcome, end.cause), (Outcome::Interrupted, Some(Cause::Crashed)));
+        let failure = end.failure.unwrap();
+        assert_eq!(failure.step, before.kind.row().step);
+        assert_eq!(failure.error, "The bridge ended in the middle of this job.");
+        assert!(failure.detail.contains(&Timestamp(last).to_string()), "{}", failure.detail);
+        assert_eq!(Record { end: None, ..after }, *before);
+    }
+    let detail = ledger.job(heard.id).await.unwrap().unwrap().end.unwrap().failure.unwrap().detail;
+    assert_eq!(
+        detail,
+        "Of 12 objects seen, 4 were completed, 1 had failed and 7 were unconfirmed; 32 events had been \
+         read; it was last heard of at 1970-01-01T00:00:01.500Z."
+    );
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn an_end_stays_whatever_comes_late() {
+    let ledger = in_memory().await;
+    let job = full();
+    put(&ledger, &Record { end: None, ..job.clone() }, vec![]).await;
+    put(&ledger, &job, vec![]).await;
+    put(&ledger, &Record { end: None, query: "late".to_owned(), ..job.clone() }, vec![]).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
+    let corrected = Record { end: Some(end(3_000)), ..job };
+    put(&ledger, &corrected, vec![]).await;
+    assert_eq!(ledger.job(corrected.id).await.unwrap(), Some(corrected));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn the_last_frames_of_each_job_are_kept() {
+    let ledger = in_memory().await;
+    let (job, other) = (bare(), bare());
+    put(&ledger, &other, frames(1..=3)).await;
+    put(&ledger, &job, frames(1..=8)).await;
+    put(&ledger, &job, frames(8..=12)).await;
+    assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(3..=12));
+    assert_eq!(ledger.frames(job.id, 11).await.unwrap(), frames(12..=12));
+    assert_eq!(ledger.frames(job.id, 12).await.unwrap(), []);
+    assert_eq!(ledger.frames(job.id, u64::MAX).await.unwrap(), []);
+    assert_eq!(ledger.frames(other.id, 0).await.unwrap(), frames(1..=3));
+    let mut again = frames(12..=12);
+    again[0].bytes = "other".into();
+    put(&ledger, &job, again.clone()).await;
+    assert_eq!(ledger.frames(job.id, 11).await.unwrap(), again);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_under_every_filter() {
+    let ledger = in_memory().await;
+    let mut records = Vec::new();
+    for number in 0..40_u64 {
+        let mut record = if number % 2 == 0 { full() } else { bare() };
+        record.kind = if number % 3 == 0 { Kind::Devices } else { Kind::Storage };
+        record.backend = ["default", "other"][usize::from(number % 5 == 0)].to_owned();
+        record.queued = Timestamp(number);
+        records.push(record);
+    }
+    let puts: Vec<_> =
+        records.iter().map(|record| ledger.put(Entry { record: record.clone(), frames: vec![] })).collect();
+    for put in puts {
+        put.await.unwrap();
+    }
+    records.reverse();
+    let wanted = |keep: &dyn Fn(&Record) -> bool| -> Vec<JobId> {
+        records.iter().filter(|record| keep(record)).map(|record| record.id).collect()
+    };
+    let outcome = |record: &Record| record.end.as_ref().map(|end| end.outcome);
+    let cases: [(Filter, Vec<JobId>); 6] = [
+        (everything(), wanted(&|_| true)),
+        (Filter { kind: Some(Kind::Devices), ..everything() }, wanted(&|r| r.kind == Kind::Devices)),
+        (
+            Filter { outcome: Some(Outcome::Errored), ..everything() },
+            wanted(&|r| outcome(r) == Some(Outcome::Errored)),
+        ),
+        (Filter { outcome: Some(Outcome::Completed), ..everything() }, vec![]),
+        (Filter { since: Some(Timestamp(10)), ..everything() }, wanted(&|r| r.queued >= Timestamp(10))),
+        (
+            Filter {
+                kind: Some(Kind::Storage),
+                backend: Some("other".to_owned()),
+                since: Some(Timestamp(5)),
+                ..everything()
+            },
+            wanted(&|r| r.kind == Kind::Storage && r.backend == "other" && r.queued >= Timestamp(5)),
+        ),
+    ];
+    for (filter, wanted) in cases {
+        let (mut found, mut before) = (Vec::new(), None);
+        loop {
+            let page = ids(&ledger, Filter { before, limit: 3, ..filter.clone() }).await;
+            assert!(page.len() <= 3);
+            let Some(last) = page.last() else { break };
+            before = Some(*last);
+            found.extend(page);
+        }
+        assert_eq!(found, wanted, "{filter:?}");
+    }
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_removed_logs_before_records() {
+    let ledger = in_memory().await;
+    let ended = |finished| Record { end: Some(end(finished)), ..full() };
+    // Records are kept for 60 s here, and logs for 30 s.
+    let (old, middle, young, running) = (ended(39_999), ended(69_999), ended(70_000), bare());
+    for record in [&old, &middle, &young, &running] {
+        put(&ledger, record, frames(1..=3)).await;
+    }
+    let cleaned = ledger.clean(Timestamp(100_000)).await.unwrap();
+    assert_eq!(cleaned, Cleaned { jobs: vec![old.id], logs: vec![old.id, middle.id] });
+    assert_eq!(ids(&ledger, everything()).await, [running.id, young.id, middle.id]);
+    for (record, left) in [(&old, 0), (&middle, 0), (&young, 3), (&running, 3)] {
+        assert_eq!(ledger.frames(record.id, 0).await.unwrap().len(), left);
+    }
+    assert_eq!(ledger.clean(Timestamp(100_000)).await.unwrap(), Cleaned::default());
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn more_than_one_transaction_full_is_removed_at_once() {
+    let options = Options { directory: None, log_frames: 5_000, ..options(Path::new("")) };
+    let ledger = Sqlite::open(options).await.unwrap();
+    let long = full();
+    put(&ledger, &long, frames(1..=4_500)).await;
+    let mut puts = Vec::new();
+    for _ in 0..450 {
+        puts.push(ledger.put(Entry { record: full(), frames: frames(1..=1) }));
+    }
+    futures::future::try_join_all(puts).await.unwrap();
+    let cleaned = ledger.clean(Timestamp(1_000_000)).await.unwrap();
+    assert_eq!((cleaned.jobs.len(), cleaned.logs.len()), (451, 451));
+    assert_eq!(ids(&ledger, everything()).await, []);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn the_secret_lives_as_long_as_the_ledger() {
+    let (folder, other) = (folder(), tempfile::tempdir().unwrap());
+    let ledger = open(folder.path()).await;
+    let secret = ledger.secret();
+    ledger.close().await;
+    let ledger = open(folder.path()).await;
+    assert_eq!(ledger.secret(), secret);
+    ledger.close().await;
+    let ledger = open(other.path()).await;
+    assert_ne!(ledger.secret(), secret);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn closing_writes_what_is_left_and_can_be_done_twice() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let job = full();
+    let put = ledger.put(Entry { record: job.clone(), frames: vec![] });
+    futures::future::join(ledger.close(), ledger.close()).await;
+    ledger.close().await;
+    put.await.unwrap();
+    assert!(!folder.path().join("ledger.sqlite3-wal").exists(), "everything is in the one file");
+    let late = ledger.put(Entry { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    assert!(late.0.contains("closed"), "{late}");
+    assert!(ledger.job(job.id).await.is_err());
+    let ledger = open(folder.path()).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_tries_once_more_to_write_what_could_not_be_written() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let job = full();
+    ledger.put(Entry { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    drop(other);
+    ledger.close().await;
+    let ledger = open(folder.path()).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+    ledger.close().await;
+}
+
+fn counts() -> impl Strategy<Value = Counts> {
+    let count = any::<[u64; 4]>().prop_map(|[seen, completed, failed, unconfirmed]| Count {
+        seen,
+        completed,
+        failed,
+        unconfirmed,
+    });
+    proptest::collection::vec((proptest::sample::select(Object::ALL.to_vec()), count), 0..4).prop_map(Counts)
+}
+
+fn ends() -> impl Strategy<Value = End> {
+    let failure =
+        ("\\PC*", "\\PC*", "\\PC*").prop_map(|(step, error, detail)| Failure { step, error, detail });
+    let failed = ("\\PC*", ".*").prop_map(|(object, error)| FailedObject { object, error });
+    (
+        0..1_u64 << 62,
+        proptest::sample::select(Outcome::ALL.to_vec()),
+        proptest::option::of(proptest::sample::select(Cause::ALL.to_vec())),
+        proptest::option::of(failure),
+        proptest::collection::vec(failed, 0..3),
+    )
+        .prop_map(|(finished, outcome, cause, failure, failed_objects)| End {
+            finished: Timestamp(finished),
+            outcome,
+            cause,
+            failure,
+            failed_objects,
+        })
+}
+
+fn records() -> impl Strategy<Value = Record> {
+    let time = || 0..1_u64 << 62;
+    let text = || proptest::option::of(".*");
+    let what = (
+        ".*",
+        proptest::sample::select(Kind::all().collect::<Vec<_>>()),
+        proptest::option::of(any::<u64>()),
+        proptest::collection::vec(".*", 0..3),
+        text(),
+        ".*",
+    );
+    let who = (text(), text(), text());
+    let times = (time(), proptest::option::of(time()), proptest::option::of(time()));
+    let progress = (proptest::option::of(time()), counts(), any::<[u64; 6]>());
+    (what, who, times, progress, proptest::option::of(ends())).prop_map(
+        |(what, who, times, progress, end)| {
+            let (backend, kind, vm, channels, dialect, query) = what;
+            let (fingerprint, address, actor) = who;
+            let (queued, started, updated) = times;
+            let (first, counts, [frames_in, bytes_in, frames_out, bytes_out, watchers, attaches]) = progress;
+            Record {
+                id: JobId::new(),
+                backend,
+                kind,
+                vm,
+                channels,
+                dialect,
+                query,
+                who: Who { fingerprint, address, actor },
+                queued: Timestamp(queued),
+                started: started.map(Timestamp),
+                progress: Progress {
+                    updated: updated.map(Timestamp),
+                    first_frame: first.map(Duration::from_millis),
+                    counts,
+                    frames_in,
+                    bytes_in,
+                    frames_out,
+                    bytes_out,
+                    watchers,
+                    attaches,
+                },
+                end,
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_record_is_read_as_it_was_written(record in records()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let read = runtime.block_on(async {
+            let ledger = in_memory().await;
+            put(&ledger, &record, vec![]).await;
+            let read = ledger.job(record.id).await.unwrap();
+            ledger.close().await;
+            read
+        });
+        prop_assert_eq!(read, Some(record));
+    }
+}
