@@ -323,6 +323,28 @@ async fn jobs_of_a_bridge_that_crashed_are_interrupted_when_they_were_last_heard
     ledger.close().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_opens_late_tells_the_jobs_of_this_bridge_from_those_of_the_last() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let left = bare();
+    put(&ledger, &left, vec![]).await;
+    ledger.close().await;
+
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let ledger = Sqlite::open(options(folder.path())).await.unwrap();
+    unavailable(&ledger).await;
+    let ours = bare();
+    ledger.put(Entry { record: ours.clone(), frames: vec![] }).await.unwrap_err();
+    other.execute_batch("ROLLBACK").unwrap();
+    available(&ledger).await;
+    let outcome = ledger.job(left.id).await.unwrap().unwrap().end.map(|end| end.outcome);
+    assert_eq!(outcome, Some(Outcome::Interrupted));
+    assert_eq!(ledger.job(ours.id).await.unwrap(), Some(ours));
+    ledger.close().await;
+}
+
 #[tokio::test]
 async fn an_end_stays_whatever_comes_late() {
     let ledger = in_memory().await;
