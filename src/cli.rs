@@ -52,20 +52,22 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<config::Error>() { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
 }
 
-/// Done when the process is asked to end: SIGTERM, or Ctrl-C.
+/// Done when the process has been asked to end so many times: by SIGTERM, or by Ctrl-C.
 ///
 /// # Errors
 ///
 /// If the system does not let us listen for signals.
-pub fn termination() -> std::io::Result<impl Future<Output = ()>> {
+pub fn termination(times: usize) -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for _ in 0..times {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
     })
 }

@@ -3,40 +3,45 @@
 pub mod admin;
 pub mod passthrough;
 pub mod streams;
+mod watch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::watch;
 
 use crate::backend::{API_KEY, Backend};
 use crate::config::Config;
 use crate::core::credential::ApiKey;
 use crate::core::kind::Endpoint;
+use crate::job::Registry;
+use crate::ledger::Ledger;
 use crate::respond::Body;
 
 /// Everything that serves clients.
 #[derive(Debug)]
 pub struct Bridge {
-    config: Config,
+    config: Arc<Config>,
     backend: Arc<Backend>,
-    /// Turns true when the bridge stops.
-    stop: watch::Receiver<bool>,
+    /// Its jobs.
+    pub registry: Arc<Registry>,
 }
 
 impl Bridge {
-    /// A bridge in front of the backend that `config` names. Its jobs end when `stop` turns true.
-    pub fn new(config: Config, stop: watch::Receiver<bool>) -> Self {
+    /// A bridge in front of the backend that `config` names, whose jobs are recorded in `ledger`.
+    pub fn new(config: Config, ledger: Arc<dyn Ledger>) -> Self {
         let backend = Arc::new(Backend::new(&config));
-        Self { config, backend, stop }
+        let config = Arc::new(config);
+        let registry = Registry::new(Arc::clone(&config), ledger);
+        Self { config, backend, registry }
     }
 
-    /// Answers a client.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a client at `address`.
+    pub async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Response<Body> {
         match Endpoint::at(request.uri().path()) {
-            Some(endpoint) => streams::answer(self, endpoint, request).await,
+            Some(endpoint) => streams::answer(self, endpoint, request, address).await,
             None => passthrough::answer(self, request).await,
         }
     }

@@ -1,8 +1,18 @@
 //! A job: one sync on one backend, from request to outcome.
+//!
+//! It belongs to the bridge. Clients watch it, and come and go; it is never started a second time while it
+//! runs, and what became of it stands in the ledger.
 
+mod chronicle;
 mod connection;
+mod handle;
 mod log;
+mod registry;
+mod request;
 mod runner;
+mod task;
 
-pub use log::{Cursor, Cut, Log};
-pub use runner::{Gate, Job, Started, Work, start};
+pub use handle::{Job, Started, Watching};
+pub use log::{Batch, Cursor, Cut, Log, Logged, Memory};
+pub use registry::{Arrival, Denied, Entered, Registry};
+pub use request::{Key, Request, fingerprint, scope};

@@ -42,6 +42,13 @@ pub fn refused(refusal: &Refusal) -> Response<Body> {
     response
 }
 
+/// There is nothing to say, and nothing will come: an `EventSource` does not ask again.
+pub fn nothing() -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// An answer in our own words: a JSON object with `message` and `detail`.
 pub fn said(status: StatusCode, message: &str, detail: &str) -> Response<Body> {
     json(status, object(message, detail))

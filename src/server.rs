@@ -4,7 +4,7 @@ mod patience;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +16,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::Config;
 use crate::handler::{Bridge, admin};
+use crate::ledger;
 use crate::respond::Body;
 use patience::Patience;
 
 /// How long connections have to take their last bytes when the bridge stops.
 const LAST_BYTES: Duration = Duration::from_secs(10);
+/// The same when it stops in a hurry.
+const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
+/// How often what is older than it is to be kept is removed.
+const CLEANING: Duration = Duration::from_secs(60 * 60);
 
 /// The bridge, with its listeners bound.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ pub struct Server {
     admin: TcpListener,
     bridge: Arc<Bridge>,
     patience: Limits,
+    drain: Duration,
     stop: watch::Sender<bool>,
 }
 
@@ -43,27 +49,44 @@ struct Limits {
     write: Duration,
 }
 
-/// A listener that could not be bound.
+/// Why the bridge cannot serve.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({key})")]
-pub struct BindError {
-    address: SocketAddr,
-    key: &'static str,
-    source: std::io::Error,
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({key})")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// The key that says so.
+        key: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The ledger is of another bridge.
+    #[error(transparent)]
+    Ledger(#[from] ledger::OpenError),
 }
 
 impl Server {
-    /// Binds the listeners of `config`.
+    /// Binds the listeners of `config`, and opens its ledger.
     ///
     /// # Errors
     ///
-    /// [`BindError`] names the address that cannot be had, and its key.
-    pub async fn bind(config: Config) -> Result<Self, BindError> {
+    /// [`StartError`] names what cannot be had, and what to do about it.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
         let clients = bind(config.listen, "listen").await?;
         let admin = bind(config.admin_listen, "admin_listen").await?;
-        let (stop, stopped) = watch::channel(false);
+        let ledger = ledger::Sqlite::open(ledger::Options {
+            directory: config.data_dir.clone(),
+            retention: config.limits.retention,
+            log_retention: config.limits.log_retention,
+            log_frames: config.jobs.log_frames,
+        });
+        let ledger = ledger.await?;
         let patience = Limits { head: config.limits.client_head, write: config.limits.client_write };
-        Ok(Self { clients, admin, bridge: Arc::new(Bridge::new(config, stopped)), patience, stop })
+        let drain = config.limits.drain;
+        let bridge = Arc::new(Bridge::new(config, ledger));
+        Ok(Self { clients, admin, bridge, patience, drain, stop: watch::Sender::new(false) })
     }
 
     /// The address that clients are served on.
@@ -84,50 +107,81 @@ impl Server {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown` is done. Then running jobs end as interrupted, their readers get the end
-    /// of their streams, and connections close.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// Serves until `shutdown` is done. From then on no job begins, and those that run have `limits.drain` to
+    /// end, or until `hurry` is done. What is left then ends as interrupted, the readers get the end of
+    /// their streams, and connections close.
+    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
-        let mut shutdown = std::pin::pin!(shutdown);
+        self.serve_until(shutdown, &mut connections).await;
+        let registry = Arc::clone(&self.bridge.registry);
+        registry.drain();
+        tracing::info!(drain_seconds = self.drain.as_secs_f64(), "Stopping: no job begins any more.");
+        let mut last_bytes = LAST_BYTES;
+        let drained = async {
+            tokio::select! {
+                () = hurry => last_bytes = LAST_BYTES_IN_A_HURRY,
+                _ = timeout(self.drain, registry.idle()) => {}
+            }
+        };
+        // Clients are served until then: those who come back to their jobs, and whatever passes through.
+        self.serve_until(drained, &mut connections).await;
+        registry.close().await;
+        let Self { clients, admin, bridge, stop, .. } = self;
+        drop((clients, admin));
+        stop.send_replace(true);
+        let all_closed = async { while connections.join_next().await.is_some() {} };
+        if timeout(last_bytes, all_closed).await.is_err() {
+            tracing::warn!("Clients did not take their last bytes and were dropped.");
+        }
+        drop(connections);
+        bridge.registry.ledger().close().await;
+    }
+
+    async fn serve_until(&self, until: impl Future<Output = ()>, connections: &mut JoinSet<()>) {
+        let mut until = std::pin::pin!(until);
+        let mut cleaning = interval(CLEANING);
+        cleaning.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = &mut shutdown => break,
+                () = &mut until => return,
                 accepted = self.clients.accept() => {
-                    let Some(stream) = accepted_stream(accepted).await else { continue };
+                    let Some((stream, address)) = accepted_stream(accepted).await else { continue };
                     let bridge = Arc::clone(&self.bridge);
                     let answer = move |request| {
                         let bridge = Arc::clone(&bridge);
-                        async move { bridge.answer(request).await }
+                        async move { bridge.answer(request, address).await }
                     };
                     connections.spawn(serve(stream, answer, self.patience, self.stop.subscribe()));
                 }
                 accepted = self.admin.accept() => {
-                    let Some(stream) = accepted_stream(accepted).await else { continue };
-                    let answer = |request: Request<Incoming>| async move { admin::answer(&request) };
+                    let Some((stream, address)) = accepted_stream(accepted).await else { continue };
+                    let bridge = Arc::clone(&self.bridge);
+                    let answer = move |request| {
+                        let bridge = Arc::clone(&bridge);
+                        async move { admin::answer(&bridge, request, address).await }
+                    };
                     connections.spawn(serve(stream, answer, self.patience, self.stop.subscribe()));
+                }
+                _ = cleaning.tick() => {
+                    let bridge = Arc::clone(&self.bridge);
+                    connections.spawn(async move { bridge.registry.clean().await });
                 }
                 Some(_) = connections.join_next() => {}
             }
         }
-        drop((self.clients, self.admin));
-        self.stop.send_replace(true);
-        let all_closed = async { while connections.join_next().await.is_some() {} };
-        if timeout(LAST_BYTES, all_closed).await.is_err() {
-            tracing::warn!("Clients did not take their last bytes and were dropped.");
-        }
     }
 }
 
-async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, key, source })
+async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, key, source })
 }
 
-async fn accepted_stream(accepted: std::io::Result<(TcpStream, SocketAddr)>) -> Option<TcpStream> {
+async fn accepted_stream(accepted: std::io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, IpAddr)> {
     match accepted {
-        Ok((stream, _)) => {
+        Ok((stream, address)) => {
             // A frame that waits for more frames is a frame that comes too late.
             let _ = stream.set_nodelay(true);
-            Some(stream)
+            Some((stream, address.ip().to_canonical()))
         }
         Err(error) => {
             // Out of descriptors, mostly: trying again at once would only burn the processor.

@@ -9,18 +9,62 @@ use std::time::Duration;
 use crate::core::dialect::Dialect;
 use crate::core::kind::Kind;
 use crate::core::outcome::{Outcome, Report, Source};
-use crate::core::plan::Plan;
 use crate::core::refusal::Refusal;
 use metrics::METRICS;
 
 pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerHealth, LedgerOpened, LedgerShed};
 pub use metrics::text as metrics_text;
 
-/// A job was started.
+/// A job was asked for that nobody had asked for yet.
+#[derive(Debug)]
+pub struct JobQueued<'a> {
+    /// The query that the backend gets.
+    pub query: &'a str,
+}
+
+impl JobQueued<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::debug!(query = self.query, "Job queued.");
+    }
+}
+
+/// A client came to a job that was there already.
+#[derive(Debug)]
+pub struct Attached<I> {
+    /// The job.
+    pub id: I,
+    /// What it synchronises.
+    pub kind: Kind,
+}
+
+impl<I: std::fmt::Display> Attached<I> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.attaches.inc();
+        tracing::info!(id = %self.id, kind = self.kind.as_str(), "Client attached to a job that runs.");
+    }
+}
+
+/// The last client of a job is gone.
+#[derive(Debug)]
+pub struct Deserted {
+    /// How long the job goes on without one.
+    pub grace: Duration,
+}
+
+impl Deserted {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::info!(grace_seconds = self.grace.as_secs_f64(), "Nobody watches the job any more.");
+    }
+}
+
+/// A job begins to drive its backend.
 #[derive(Debug)]
 pub struct JobStarted<'a> {
     /// How it drives the backend.
-    pub plan: &'a Plan,
+    pub channels: &'a [String],
     /// The dialect of the backend's `/ws`, if it is known.
     pub dialect: Option<Dialect>,
 }
@@ -29,9 +73,8 @@ impl JobStarted<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.running.inc();
-        let channels: Vec<&str> = self.plan.legs.iter().map(|leg| leg.channel.as_str()).collect();
         tracing::info!(
-            channels = channels.join(","),
+            channels = self.channels.join(","),
             dialect = self.dialect.map(Dialect::as_str),
             "Job started."
         );
@@ -47,13 +90,17 @@ pub struct JobEnded<'a> {
     pub report: &'a Report,
     /// How long it took.
     pub duration: Duration,
+    /// Whether it has driven its backend.
+    pub has_started: bool,
 }
 
 impl JobEnded<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         let Report { outcome, cause, failure, counts, failed_objects: _, dropped, unreadable } = self.report;
-        METRICS.running.dec();
+        if self.has_started {
+            METRICS.running.dec();
+        }
         METRICS.jobs.with_label_values(&[self.kind.as_str(), outcome.as_str()]).inc();
         METRICS.dropped.inc_by(*dropped);
         METRICS.unreadable.inc_by(*unreadable);
@@ -89,26 +136,43 @@ impl JobEnded<'_> {
     }
 }
 
-/// A job was ended by its client before it was done.
+/// The code of a job failed.
 #[derive(Debug)]
-pub struct JobCancelled {
+pub struct JobBroke {
     /// What it synchronised.
     pub kind: Kind,
-    /// How long it ran.
-    pub duration: Duration,
+    /// Whether it has driven its backend.
+    pub has_started: bool,
 }
 
-impl JobCancelled {
+impl JobBroke {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.running.dec();
-        METRICS.jobs.with_label_values(&[self.kind.as_str(), Outcome::Cancelled.as_str()]).inc();
-        tracing::warn!(
-            outcome = Outcome::Cancelled.as_str(),
-            duration_seconds = self.duration.as_secs_f64(),
-            source = Source::Client.as_str(),
-            "Job cancelled: its client is gone."
+        if self.has_started {
+            METRICS.running.dec();
+        }
+        METRICS.jobs.with_label_values(&[self.kind.as_str(), Outcome::Interrupted.as_str()]).inc();
+        tracing::error!(
+            outcome = Outcome::Interrupted.as_str(),
+            source = Source::Bridge.as_str(),
+            "The bridge failed in the middle of a job. This is a bug; please report it with the lines before."
         );
+    }
+}
+
+/// What was older than it is to be kept is gone.
+#[derive(Debug)]
+pub struct Cleaned {
+    /// How many jobs.
+    pub jobs: usize,
+    /// How many logs of jobs.
+    pub logs: usize,
+}
+
+impl Cleaned {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::debug!(jobs = self.jobs, logs = self.logs, "Old records removed.");
     }
 }
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proxbox_bridge::core::channel::Channel;
 use proxbox_bridge::core::dialect::{BARRIER, Dialect};
 use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::outcome::Cause;
 use proxbox_bridge::core::refusal::Answer;
 use proxbox_bridge::core::session::{Closed, Event};
 use proxbox_bridge::recording::{Event as Recorded, Recording};
@@ -119,7 +120,7 @@ fn make(drive: &mut Drive, made: &Move) {
         Move::Broken => drive.event(Event::Closed(Closed::Broken("reset"))),
         Move::Close(code, reason) => drive.event(Event::Closed(Closed::Frame { code: *code, reason })),
         Move::Wait(seconds) => drive.wait(Duration::from_secs(*seconds)),
-        Move::Stopped => drive.event(Event::Stopped),
+        Move::Stopped => drive.event(Event::Stopped(Cause::Stopping)),
     };
 }
 

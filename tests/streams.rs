@@ -330,7 +330,8 @@ async fn what_passes_through_has_its_key_in_the_form_that_backends_read() {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let settings = [("backend.concurrency", "2")];
+    let front = Front::start(config(listener.local_addr().unwrap(), &settings)).await;
     let held = async {
         let mut held = Vec::new();
         loop {

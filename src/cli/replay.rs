@@ -61,7 +61,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         stall_after: args.stall_after,
         garbage_after: args.garbage_after,
     };
-    let termination = super::termination().context("cannot listen for signals")?;
+    let termination = super::termination(1).context("cannot listen for signals")?;
     let server = Server::bind(args.listen, library, options)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;

@@ -19,12 +19,9 @@ pub struct Args {
 /// A bad configuration, an address that cannot be bound, a data directory that cannot be used.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(&args.flags, environment())?;
-    if let Some(directory) = &config.data_dir {
-        tokio::fs::create_dir_all(directory)
-            .await
-            .with_context(|| format!("cannot use the data directory {} (data_dir)", directory.display()))?;
-    }
-    let termination = super::termination().context("cannot listen for signals")?;
+    let [shutdown, hurry] = [super::termination(1), super::termination(2)];
+    let shutdown = shutdown.context("cannot listen for signals")?;
+    let hurry = hurry.context("cannot listen for signals")?;
     let url = config.backend.url.clone();
     let channel = config.backend.channel;
     let server = Server::bind(config).await?;
@@ -35,7 +32,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         %channel,
         "Listening."
     );
-    server.run(termination).await;
+    server.run(shutdown, hurry).await;
     tracing::info!("Stopped.");
     Ok(())
 }

@@ -9,7 +9,6 @@ mod verdict;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::detail::SENTENCE;
@@ -133,26 +132,30 @@ impl Normalizer {
         }
     }
 
-    /// The whole stream of a run of `kind` that an operator wants to end well although the backend cannot
-    /// do it.
-    pub fn skipped(kind: Kind) -> Vec<Bytes> {
-        let mut normalizer = Self::new(kind, Options::default());
-        let mut frames = Vec::new();
-        normalizer.start(&mut frames);
-        normalizer.skip(kind, &mut frames);
-        normalizer.finish(None, &mut frames);
-        frames.into_iter().map(|frame| frame.bytes).collect()
+    /// Tells what the run waits for, before it begins.
+    pub fn wait(&mut self, message: &str, out: &mut Vec<Frame>) {
+        let step = Step::stage(self.kind.row().step, Status::Started, message);
+        self.begin(&step, out);
     }
 
-    /// Begins the stream.
+    /// Begins the run.
     pub fn start(&mut self, out: &mut Vec<Frame>) {
-        if self.stream.is_some() || self.started.contains(&self.kind) {
-            return;
+        if !self.started.contains(&self.kind) {
+            self.started.push(self.kind);
+            self.begin(&starting(self.kind), out);
         }
-        self.started.push(self.kind);
-        let (stream, frame) = Stream::start(&starting(self.kind));
-        self.stream = Some(stream);
-        out.push(frame);
+    }
+
+    /// Writes `step`, at the beginning of the stream if there is none.
+    fn begin(&mut self, step: &Step<'_>, out: &mut Vec<Frame>) {
+        match &mut self.stream {
+            Some(stream) => out.push(stream.step(step)),
+            None => {
+                let (stream, frame) = Stream::start(step);
+                self.stream = Some(stream);
+                out.push(frame);
+            }
+        }
     }
 
     /// Tells that the stages `kinds` are about to be driven.

@@ -69,6 +69,10 @@ pub enum Cause {
     ClientGone,
     /// It was cancelled by request.
     CancelRequested,
+    /// Too many syncs waited already.
+    Busy,
+    /// It could not be recorded.
+    Unrecorded,
     /// The bridge ended in the middle, without a chance to say so.
     Crashed,
 }
@@ -86,7 +90,7 @@ pub enum Source {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::BackendFailed,
         Self::ObjectsFailed,
         Self::BackendLost,
@@ -100,6 +104,8 @@ impl Cause {
         Self::Stopping,
         Self::ClientGone,
         Self::CancelRequested,
+        Self::Busy,
+        Self::Unrecorded,
         Self::Crashed,
     ];
 
@@ -119,6 +125,8 @@ impl Cause {
             Self::Stopping => "stopping",
             Self::ClientGone => "client_gone",
             Self::CancelRequested => "cancel_requested",
+            Self::Busy => "busy",
+            Self::Unrecorded => "unrecorded",
             Self::Crashed => "crashed",
         }
     }
@@ -132,7 +140,7 @@ impl Cause {
     pub const fn source(self) -> Source {
         match self {
             Self::KeyRefused | Self::ClientGone | Self::CancelRequested => Source::Client,
-            Self::Stopping | Self::Crashed => Source::Bridge,
+            Self::Stopping | Self::Busy | Self::Unrecorded | Self::Crashed => Source::Bridge,
             _ => Source::Backend,
         }
     }

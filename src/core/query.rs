@@ -15,7 +15,7 @@ pub struct Query {
 }
 
 /// The bridge's own parameters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
     /// `bridge.ids=1`: every frame has an `id:`.
     pub ids: bool,
@@ -23,6 +23,10 @@ pub struct Parameters {
     pub all_events: bool,
     /// `bridge.payload=1`: steps keep the backend's own account of their object.
     pub payloads: bool,
+    /// `bridge.fresh=1`: a job of one's own, or none.
+    pub fresh: bool,
+    /// `bridge.last_event_id=…`: what a `Last-Event-ID` header says, for clients that cannot send one.
+    pub last_event_id: Option<String>,
 }
 
 /// A parameter of the bridge that it does not know, or a value that it cannot take.
@@ -36,7 +40,8 @@ impl fmt::Display for BadParameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}={} is no parameter of this bridge. It knows bridge.ids=1, bridge.events=all and bridge.payload=1.",
+            "{}={} is no parameter of this bridge. It knows bridge.ids=1, bridge.events=all, \
+             bridge.payload=1, bridge.fresh=1 and bridge.last_event_id=ID.",
             self.name, self.value
         )
     }
@@ -87,7 +92,10 @@ impl Parameters {
         match (word, flag) {
             ("ids", Some(flag)) => self.ids = flag,
             ("payload", Some(flag)) => self.payloads = flag,
+            ("fresh", Some(flag)) => self.fresh = flag,
             ("events", None) if value == "all" => self.all_events = true,
+            // Ids hold nothing that a query would have to escape.
+            ("last_event_id", _) => self.last_event_id = Some(value.to_owned()),
             _ => return Err(Unknown),
         }
         Ok(())
@@ -103,7 +111,7 @@ mod tests {
         let text = "proxmox_endpoint_ids=1,2&&x=%20+&bridge.ids=1&a=b=c&bridge%2Eevents=all&empty=&x";
         let query = Query::parse(text).unwrap();
         assert_eq!(query.backend, "proxmox_endpoint_ids=1,2&&x=%20+&a=b=c&empty=&x");
-        assert_eq!(query.bridge, Parameters { ids: true, all_events: true, payloads: false });
+        assert_eq!(query.bridge, Parameters { ids: true, all_events: true, ..Parameters::default() });
         assert_eq!(Query::parse("").unwrap(), Query::default());
         assert_eq!(Query::parse("bridged=1&bridge=2").unwrap().backend, "bridged=1&bridge=2");
     }

@@ -1,8 +1,10 @@
 //! Answers to a request that never became a stream.
 
-use super::detail;
+use super::detail::{self, SENTENCE};
+use super::event::Failure;
 use super::kind::Kind;
 use super::outcome::Cause;
+use super::text::plain;
 
 /// A real HTTP answer in place of a stream (R15).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,34 @@ impl Refusal {
     pub fn stopping(retry_after: u64) -> Self {
         let detail = "The bridge is stopping; the sync was not begun.";
         Self::ours(503, Cause::Stopping, "The bridge is stopping.", detail).after(retry_after)
+    }
+
+    /// There is a run of the same already, and the client wanted one of its own.
+    pub fn running(job: &str) -> Self {
+        let detail =
+            format!("Job {job} does the same and has not ended. Leave out bridge.fresh to watch it.");
+        Self::ours(409, Cause::Refused, "This sync runs already.", detail)
+    }
+
+    /// Too many wait already.
+    pub fn queue_full(why: &str, retry_after: u64) -> Self {
+        Self::ours(503, Cause::Busy, "Too many syncs wait already.", why).after(retry_after)
+    }
+
+    /// Nothing may run that cannot be recorded.
+    pub fn no_record(why: &str, retry_after: u64) -> Self {
+        Self::ours(503, Cause::Unrecorded, "The record of jobs is unavailable.", why).after(retry_after)
+    }
+
+    /// The run ends for a reason of our own, and the backend has not accepted the work. One that was
+    /// cancelled is not to be tried again, which plugins do after a 5xx.
+    pub fn stopped(cause: Cause, retry_after: u64) -> Self {
+        let cancelled = |detail| Self::ours(409, cause, "The sync was cancelled.", detail);
+        match cause {
+            Cause::ClientGone => cancelled("Nobody watched it any more; it was not begun."),
+            Cause::CancelRequested => cancelled("It was cancelled by request before it was begun."),
+            _ => Self::stopping(retry_after),
+        }
     }
 
     /// The backend refused the key in answer to a question that has no body in its answers.
@@ -160,6 +190,12 @@ impl Refusal {
             );
         }
         refusal
+    }
+
+    /// The same as the failure of a stream of `kind`.
+    pub fn failure(&self, kind: Kind) -> Failure {
+        let detail = self.text();
+        Failure { step: kind.row().step.to_owned(), error: plain(&detail, SENTENCE).into_owned(), detail }
     }
 
     /// What was said, in one text.

@@ -5,12 +5,12 @@
 
 mod ending;
 mod socket;
+mod waiting;
 
 use std::time::Duration;
 
 use super::channel::Channel;
 use super::credential::ApiKey;
-use super::detail::SENTENCE;
 use super::dialect::Dialect;
 use super::event::Failure;
 use super::fact::Fact;
@@ -22,8 +22,9 @@ use super::outcome::{Cause, Report};
 use super::plan::{Leg, Plan};
 use super::refusal::{Answer, Refusal};
 use super::sse::{Frame, Item, Parser};
-use super::text::plain;
 use socket::Socket;
+
+pub use waiting::Waiting;
 
 /// How long a session waits for what.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +81,8 @@ pub enum Event<'a> {
     Closed(Closed<'a>),
     /// A deadline has come.
     Tick,
-    /// The bridge is stopping.
-    Stopped,
+    /// The run is to end, for a reason of our own.
+    Stopped(Cause),
 }
 
 /// How a connection ended.
@@ -146,13 +147,38 @@ pub struct Session {
     last_event: Duration,
     /// When the silence after a last word is long enough.
     settled: Option<Duration>,
+    received: Received,
+}
+
+/// What has come from the backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Events of streams, frames of sockets, and plain answers.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them came.
+    pub first: Option<Duration>,
+}
+
+impl Received {
+    fn note(&mut self, now: Duration, events: u64, bytes: usize) {
+        self.events += events;
+        self.bytes += bytes as u64;
+        if events > 0 {
+            self.first.get_or_insert(now);
+        }
+    }
 }
 
 impl Session {
     /// Begins a run, at time zero.
     pub fn start(setup: Setup, out: &mut Output) -> Self {
-        let normalizer = Normalizer::new(setup.endpoint.kind, setup.options);
-        let mut session = Self {
+        Waiting::new(setup.endpoint.kind, setup.options).drive(setup, out)
+    }
+
+    fn new(setup: Setup, normalizer: Normalizer) -> Self {
+        Self {
             setup,
             normalizer,
             phase: Phase::Opening,
@@ -161,9 +187,8 @@ impl Session {
             leg_began: Duration::ZERO,
             last_event: Duration::ZERO,
             settled: None,
-        };
-        session.open(Duration::ZERO, out);
-        session
+            received: Received::default(),
+        }
     }
 
     /// Takes what happened at `now`.
@@ -179,14 +204,17 @@ impl Session {
                 self.refuse(refusal, out);
             }
             Event::Bytes(bytes) => self.bytes(now, bytes, out),
-            Event::Text(text) => self.text(now, text, out),
+            Event::Text(text) => {
+                self.received.note(now, 1, text.len());
+                self.text(now, text, out);
+            }
             Event::Closed(how) => self.closed(now, how, out),
             Event::Tick => self.tick(now, out),
-            Event::Stopped if !self.accepted => {
-                let refusal = Refusal::stopping(self.setup.limits.retry_after);
+            Event::Stopped(cause) if !self.accepted => {
+                let refusal = Refusal::stopped(cause, self.setup.limits.retry_after);
                 self.refuse(refusal, out);
             }
-            Event::Stopped => self.lost(now, Cause::Stopping, "The bridge is stopping", out),
+            Event::Stopped(cause) => self.lost(now, cause, ending::stopped(cause), out),
         }
     }
 
@@ -202,6 +230,11 @@ impl Session {
     /// The objects of the run as they stand.
     pub fn normalizer(&self) -> &Normalizer {
         &self.normalizer
+    }
+
+    /// What has come from the backend so far.
+    pub fn received(&self) -> Received {
+        self.received
     }
 
     fn current(&self) -> Option<&Leg> {
@@ -282,6 +315,7 @@ impl Session {
             return;
         }
         self.accept(out);
+        self.received.note(now, 1, answer.body.len());
         let kind = self.leg_kind();
         let limit = self.setup.limits.event_bytes;
         let read = if answer.body.len() < limit {
@@ -307,11 +341,13 @@ impl Session {
         let Phase::Stream(parser) = &mut self.phase else { return };
         let normalizer = &mut self.normalizer;
         let frames = &mut out.frames;
-        let mut heard = false;
+        let mut events = 0;
         parser.feed(bytes, |item| {
-            heard = true;
+            events += 1;
             take_item(normalizer, item, frames);
         });
+        self.received.note(now, events, bytes.len());
+        let heard = events > 0;
         if heard {
             self.last_event = now;
         }
@@ -424,10 +460,4 @@ fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame
         }
         Item::Oversized { .. } => normalizer.unreadable(),
     }
-}
-
-/// What a refusal says, as the failure of a stream that has already begun.
-fn refusal_failure(kind: Kind, refusal: &Refusal) -> Failure {
-    let detail = refusal.text();
-    Failure { step: kind.row().step.to_owned(), error: plain(&detail, SENTENCE).into_owned(), detail }
 }

@@ -3,5 +3,5 @@
 pub mod encoder;
 pub mod parser;
 
-pub use encoder::{Frame, FrameName, Stream};
+pub use encoder::{Frame, FrameName, Stream, aside};
 pub use parser::{Item, Parser};

@@ -12,13 +12,9 @@ use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError,
 use crate::core::channel::Channel;
 use crate::core::plan::Leg;
 
-/// What a connection, or time, does next.
+/// What a connection does next.
 #[derive(Debug)]
 pub(super) enum Arrived {
-    /// A deadline has come.
-    Tick,
-    /// The bridge is stopping.
-    Stop,
     /// The stream begins, or the socket is open.
     Opened,
     /// An answer that is neither.

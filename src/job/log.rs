@@ -1,170 +1,266 @@
 //! The log of a job: what its readers are given, in order.
 //!
 //! The job appends, every watcher reads at its own pace from its own cursor. Replay and live are the
-//! same read, so that nothing falls between them, and frames are shared, never copied.
+//! same read, so that nothing falls between them, and frames are shared, never copied. The log is
+//! bounded: the oldest progress goes first, what failed and how it ended never goes, and a watcher that
+//! was behind is told how much it has missed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod cursor;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-/// An append-only log of encoded frames.
-#[derive(Debug)]
-pub struct Log {
-    frames: Mutex<Vec<Bytes>>,
-    state: watch::Sender<State>,
+pub use cursor::{Batch, Cursor, Cut};
+pub use memory::Memory;
+
+use crate::core::event::Status;
+use crate::core::sse::{Frame, FrameName};
+use crate::ledger::Timestamp;
+
+/// One frame of a log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Its number; the first one has 1.
+    pub sequence: u64,
+    /// When it was written.
+    pub at: Timestamp,
+    /// What it is.
+    pub name: FrameName,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The same with the backend's own account of the object, if it was kept.
+    pub with_payload: Option<Bytes>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+impl Logged {
+    /// Whether it stays whatever happens: how it began, what failed, and how it ended.
+    fn is_kept(&self) -> bool {
+        self.sequence == FIRST
+            || matches!(self.name, FrameName::Step(Status::Failed) | FrameName::Error | FrameName::Complete)
+    }
+
+    /// The memory that it takes.
+    fn size(&self) -> usize {
+        size_of::<Self>() + ALLOCATION + self.bytes.len() + self.with_payload.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// The number of the first frame.
+pub(super) const FIRST: u64 = 1;
+/// What a frame takes beside its bytes and its place in the log: the count of its owners, and what the
+/// allocator rounds up to.
+const ALLOCATION: usize = 64;
+
+/// An append-only, bounded log of encoded frames.
+#[derive(Debug)]
+pub struct Log {
+    frames: Mutex<Frames>,
+    state: watch::Sender<State>,
+    /// What `frames` takes, for whoever looks for a log to shorten.
+    size: AtomicUsize,
+    limit: usize,
+    memory: Arc<Memory>,
+}
+
+/// What is left of a log. Both parts are in the order of their numbers.
+#[derive(Debug)]
+struct Frames {
+    /// What may go. Everything that may go and is older than the first of these has gone.
+    progress: VecDeque<Logged>,
+    kept: Vec<Logged>,
+    /// The number of the next frame.
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
 struct State {
-    length: usize,
-    end: Option<End>,
+    /// The number of the next frame.
+    next: u64,
+    end: Option<Ending>,
 }
 
 /// How a log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum Ending {
     /// With its last frame.
     Whole,
     /// In the middle: nobody will write its last frame.
     Cut,
 }
 
-/// A log that ended in the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the job ended without its last frame")]
-pub struct Cut;
-
-/// How much is given at once, in bytes: whole frames, and at least one.
-const AT_ONCE: usize = 64 * 1024;
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { frames: Mutex::default(), state: watch::Sender::new(State::default()) }
-    }
-}
-
 impl Log {
-    /// Appends frames.
-    pub fn append(&self, new: impl IntoIterator<Item = Bytes>) {
-        let length = {
-            let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-            frames.extend(new);
-            frames.len()
+    /// An empty log that takes at most `limit` bytes, as far as it may forget, of those that `memory` has
+    /// for all logs.
+    pub fn new(limit: usize, memory: Arc<Memory>) -> Arc<Self> {
+        let log = Arc::new(Self {
+            frames: Mutex::new(Frames { progress: VecDeque::new(), kept: Vec::new(), next: FIRST }),
+            state: watch::Sender::new(State { next: FIRST, end: None }),
+            size: AtomicUsize::new(0),
+            limit,
+            memory: Arc::clone(&memory),
+        });
+        memory.add(&log);
+        log
+    }
+
+    /// Gives frames the numbers under which they are to be appended. There is one who appends.
+    pub fn number(&self, frames: Vec<Frame>, at: Timestamp) -> Vec<Logged> {
+        let next = self.frames().next;
+        let frames = (next..).zip(frames);
+        frames
+            .map(|(sequence, Frame { name, bytes, with_payload })| Logged {
+                sequence,
+                at,
+                name,
+                bytes,
+                with_payload,
+            })
+            .collect()
+    }
+
+    /// Appends frames that [`Log::number`] has numbered.
+    pub fn append(&self, new: Vec<Logged>) {
+        if new.is_empty() {
+            return;
+        }
+        let next = {
+            let mut frames = self.frames();
+            for frame in new {
+                debug_assert_eq!(
+                    frame.sequence, frames.next,
+                    "frames are appended in the order of their numbers"
+                );
+                self.grow(frame.size());
+                frames.next = frame.sequence + 1;
+                if frame.is_kept() { frames.kept.push(frame) } else { frames.progress.push_back(frame) }
+            }
+            let excess = self.size().saturating_sub(self.limit);
+            self.forget(&mut frames, excess);
+            frames.next
         };
-        self.state.send_if_modified(|state| std::mem::replace(&mut state.length, length) != length);
+        self.memory.make_room();
+        self.state.send_modify(|state| state.next = next);
     }
 
     /// Tells the watchers that nothing more will come.
     pub fn end(&self) {
-        self.state.send_modify(|state| state.end = Some(End::Whole));
+        self.finish(Ending::Whole);
     }
 
     /// Tells the watchers that the job is gone in the middle.
     pub fn cut(&self) {
-        self.state.send_modify(|state| state.end = Some(End::Cut));
+        self.finish(Ending::Cut);
     }
 
-    /// A cursor at the first frame.
-    pub fn watch(self: &Arc<Self>) -> Cursor {
-        Cursor { log: Arc::clone(self), next: 0, state: self.state.subscribe() }
+    fn finish(&self, how: Ending) {
+        self.state.send_if_modified(|state| state.end.replace(how) != Some(how));
     }
-}
 
-/// A place in a log.
-#[derive(Debug)]
-pub struct Cursor {
-    log: Arc<Log>,
-    next: usize,
-    state: watch::Receiver<State>,
-}
+    /// Whether nothing more will come.
+    pub fn has_ended(&self) -> bool {
+        self.state.borrow().end.is_some()
+    }
 
-impl Cursor {
-    /// The next frames, with the number of the first one; waits for at least one. `None` when the log has
-    /// ended and everything was given.
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Cut`] when everything was given that there is, and the end will never come.
-    pub async fn next(&mut self) -> Result<Option<(usize, Vec<Bytes>)>, Cut> {
-        let next = self.next;
-        let state = *self
-            .state
-            .wait_for(|state| state.length > next || state.end.is_some())
-            .await
-            .map_err(|_| Cut)?;
-        if state.length == next {
-            return if state.end == Some(End::Cut) { Err(Cut) } else { Ok(None) };
+    /// The number of the last frame; nothing if there is none.
+    pub fn last(&self) -> Option<u64> {
+        Some(self.state.borrow().next - 1).filter(|last| *last >= FIRST)
+    }
+
+    /// The last frames behind the one with the number `after`, at most `limit` of them.
+    pub fn tail(&self, after: u64, limit: usize) -> Vec<Logged> {
+        let frames = self.frames();
+        let mut tail: Vec<Logged> =
+            frames.backwards().take_while(|frame| frame.sequence > after).take(limit).cloned().collect();
+        tail.reverse();
+        tail
+    }
+
+    /// A cursor at the frame with the number `next`.
+    pub fn watch(self: &Arc<Self>, next: u64) -> Cursor {
+        Cursor::new(Arc::clone(self), next, self.state.subscribe())
+    }
+
+    /// The memory that it takes.
+    fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    fn frames(&self) -> MutexGuard<'_, Frames> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grow(&self, by: usize) {
+        self.size.fetch_add(by, Ordering::Relaxed);
+        self.memory.grow(by);
+    }
+
+    /// Forgets the oldest progress until `excess` bytes are gone, or there is none. Gives what it freed.
+    fn forget(&self, frames: &mut Frames, excess: usize) -> usize {
+        let mut freed = 0;
+        while freed < excess {
+            let Some(oldest) = frames.progress.pop_front() else { break };
+            freed += oldest.size();
         }
-        let mut size = 0;
-        let frames: Vec<Bytes> = self.log.frames.lock().unwrap_or_else(PoisonError::into_inner)[next..]
-            .iter()
-            .take_while(|frame| {
-                let fits = size == 0 || size + frame.len() <= AT_ONCE;
-                size += frame.len();
-                fits
-            })
-            .cloned()
-            .collect();
-        self.next = next + frames.len();
-        Ok(Some((next, frames)))
+        self.size.fetch_sub(freed, Ordering::Relaxed);
+        self.memory.shrink(freed);
+        freed
+    }
+
+    fn shorten(&self, excess: usize) -> usize {
+        self.forget(&mut self.frames(), excess)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.memory.shrink(self.size());
+    }
+}
 
-    fn frames(texts: &[&'static str]) -> Vec<Bytes> {
-        texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+impl Frames {
+    /// What is left from the number `from` on, in order.
+    fn forwards(&self, from: u64) -> impl Iterator<Item = &Logged> {
+        let progress = self.progress.partition_point(|frame| frame.sequence < from);
+        let kept = self.kept.partition_point(|frame| frame.sequence < from);
+        merge(self.progress.range(progress..), self.kept[kept..].iter(), |a, b| a.sequence < b.sequence)
     }
 
-    #[tokio::test]
-    async fn a_watcher_gets_everything_once_however_late_it_comes() {
-        let log = Arc::new(Log::default());
-        let mut early = log.watch();
-        log.append(frames(&["a"]));
-        assert_eq!(early.next().await, Ok(Some((0, frames(&["a"])))));
-        log.append(frames(&["b", "c"]));
-        let mut late = log.watch();
-        log.end();
-        assert_eq!(late.next().await, Ok(Some((0, frames(&["a", "b", "c"])))));
-        assert_eq!(early.next().await, Ok(Some((1, frames(&["b", "c"])))));
-        assert_eq!(early.next().await, Ok(None));
-        assert_eq!(late.next().await, Ok(None));
+    /// What is left, the last first.
+    fn backwards(&self) -> impl Iterator<Item = &Logged> {
+        merge(self.progress.iter().rev(), self.kept.iter().rev(), |a, b| a.sequence > b.sequence)
     }
 
-    #[tokio::test]
-    async fn a_watcher_waits_for_what_has_not_come() {
-        let log = Arc::new(Log::default());
-        let mut cursor = log.watch();
-        let (got, ()) = tokio::join!(cursor.next(), async { log.append(frames(&["a"])) });
-        assert_eq!(got, Ok(Some((0, frames(&["a"])))));
+    /// How many frames between the numbers `from` and `to` are gone, `to` not included.
+    fn gone(&self, from: u64, to: u64) -> u64 {
+        // Nothing that may go is left before the first progress, and nothing is gone behind it.
+        let to = to.min(self.first_progress());
+        let kept = self.kept.partition_point(|frame| frame.sequence < to)
+            - self.kept.partition_point(|frame| frame.sequence < from.min(to));
+        to.saturating_sub(from) - kept as u64
     }
 
-    #[tokio::test]
-    async fn a_log_that_was_cut_never_looks_whole() {
-        let log = Arc::new(Log::default());
-        let mut cursor = log.watch();
-        log.append(frames(&["a"]));
-        log.cut();
-        assert_eq!(cursor.next().await, Ok(Some((0, frames(&["a"])))));
-        assert_eq!(cursor.next().await, Err(Cut));
+    fn first_progress(&self) -> u64 {
+        self.progress.front().map_or(self.next, |frame| frame.sequence)
     }
+}
 
-    #[tokio::test]
-    async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() {
-        let log = Arc::new(Log::default());
-        let frame = Bytes::from(vec![b'x'; AT_ONCE / 2]);
-        log.append([frame.clone(), frame.clone(), frame.clone(), Bytes::from(vec![b'y'; 2 * AT_ONCE])]);
-        log.end();
-        let mut cursor = log.watch();
-        let mut counts = Vec::new();
-        while let Some((_, frames)) = cursor.next().await.unwrap() {
-            counts.push(frames.len());
-        }
-        assert_eq!(counts, [2, 1, 1]);
-    }
+/// Two ordered sequences as one.
+fn merge<'a>(
+    one: impl Iterator<Item = &'a Logged>,
+    other: impl Iterator<Item = &'a Logged>,
+    precedes: fn(&Logged, &Logged) -> bool,
+) -> impl Iterator<Item = &'a Logged> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(a), Some(b)) if precedes(a, b) => one.next(),
+        (_, Some(_)) => other.next(),
+        (_, None) => one.next(),
+    })
 }

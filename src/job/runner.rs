@@ -1,223 +1,304 @@
-//! Drives a session: opens what it asks for, hands it what arrives, and writes what it says.
+//! Runs a job: waits for its turn, drives its session, hands it what arrives, and writes what it says.
+
+mod approach;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::Instrument;
 
+use super::chronicle::Chronicle;
 use super::connection::{Arrived, Connection};
-use super::log::Log;
-use crate::backend::{Backend, Identity};
-use crate::core::kind::Kind;
+use super::handle::{Job, Started};
+use super::registry::Registry;
+use super::request::Request;
+use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::refusal::{Answer, Refusal};
-use crate::core::session::{Closed, Event, Output, Session, Setup};
+use crate::core::session::{Closed, Event, Output, Session, Setup, Waiting};
+use crate::ledger::{End, Timestamp};
 use crate::telemetry;
+use approach::Approach;
 
-/// What a job does.
-#[derive(Debug)]
-pub struct Work {
-    /// The run.
-    pub setup: Setup,
-    /// The client's query without the bridge's own parameters, byte for byte.
-    pub query: String,
-    /// The key and the headers that go to the backend.
-    pub identity: Identity,
-    /// The backend.
-    pub backend: Arc<Backend>,
-}
-
-/// A job that runs. Dropping it cancels the job.
-#[derive(Debug)]
-pub struct Job {
-    /// Its log.
-    pub log: Arc<Log>,
-    /// Its name.
-    pub id: String,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// What came of the beginning of a job.
-#[derive(Debug)]
-pub enum Started {
-    /// The backend has accepted the work, or took so long that the client must be told something.
-    Accepted,
-    /// The backend refused.
-    Refused(Refusal),
-}
-
-/// Where the beginning of a job is awaited.
-pub type Gate = oneshot::Receiver<Started>;
-
-/// Starts a job. `stop` ends it when it turns true.
-pub fn start(work: Work, stop: watch::Receiver<bool>) -> (Job, Gate) {
-    let log = Arc::new(Log::default());
-    let id = work.setup.run_id.clone();
-    let (opened, gate) = oneshot::channel();
-    let span = tracing::info_span!(
-        "job",
-        id,
-        backend = %work.backend,
-        kind = work.setup.endpoint.kind.as_str(),
-        vm = work.setup.endpoint.vm.map(|vm| vm.0),
-    );
-    let runner = Runner {
-        log: Arc::clone(&log),
-        gate: Some(opened),
-        began: Instant::now(),
-        connection: Connection::None,
-        ended: Ended {
-            log: Arc::clone(&log),
-            kind: work.setup.endpoint.kind,
-            report: None,
-            began: Instant::now(),
-        },
-        work,
-        stop,
-    };
-    let task = tokio::spawn(runner.run().instrument(span));
-    (Job { log, id, task }, gate)
-}
-
-struct Runner {
-    work: Work,
-    log: Arc<Log>,
-    gate: Option<oneshot::Sender<Started>>,
-    began: Instant,
+/// One job at work.
+pub(super) struct Runner {
+    registry: Arc<Registry>,
+    job: Arc<Job>,
+    request: Request,
+    place: Arc<Semaphore>,
+    /// Its place, when it has one.
+    permit: Option<OwnedSemaphorePermit>,
+    chronicle: Chronicle,
     connection: Connection,
-    ended: Ended,
-    stop: watch::Receiver<bool>,
-}
-
-/// Ends the log and tells the end, also of a job that is cancelled in the middle.
-struct Ended {
-    log: Arc<Log>,
-    kind: Kind,
-    report: Option<Report>,
+    /// When it began to drive the backend; before that, when it was queued.
     began: Instant,
+    clock: (Timestamp, Instant),
 }
 
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if self.report.is_some() {
-            self.log.end()
-        } else {
-            self.log.cut()
-        }
-        let (kind, duration) = (self.kind, self.began.elapsed());
-        match &self.report {
-            Some(report) => telemetry::JobEnded { kind, report, duration }.emit(),
-            None => telemetry::JobCancelled { kind, duration }.emit(),
-        }
-    }
+/// What came of one attempt.
+enum Attempt {
+    /// The job has ended.
+    Done,
+    /// The backend is not the one that it was, and nothing has begun.
+    Again,
 }
 
 impl Runner {
-    async fn run(mut self) {
-        telemetry::JobStarted { plan: &self.work.setup.plan, dialect: self.work.setup.dialect }.emit();
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        job: Arc<Job>,
+        request: Request,
+        place: Arc<Semaphore>,
+    ) -> Self {
+        let config = &registry.config;
+        let ledger = Arc::clone(&registry.ledger);
+        let chronicle =
+            Chronicle::new(ledger, Arc::clone(&job), config.limits.ledger, config.jobs.log_frames);
+        let now = Instant::now();
+        let clock = (job.recorded().queued, now);
+        let connection = Connection::None;
+        Self { registry, job, request, place, permit: None, chronicle, connection, began: now, clock }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.chronicle.keep(&[]).await;
+        telemetry::JobQueued { query: &self.request.query }.emit();
+        let mut waiting = self.waiting();
         let mut out = Output::default();
-        let mut session = Session::start(self.work.setup.clone(), &mut out);
+        if let Err(cause) = self.turn(&mut waiting).await {
+            waiting.stop(cause, self.retry_after(), &mut out);
+            self.follow(&mut out).await;
+            return;
+        }
+        if let Attempt::Again = self.attempt(waiting, true).await {
+            // What was known of the backend was wrong, and has been forgotten.
+            self.attempt(self.waiting(), false).await;
+        }
+    }
+
+    fn waiting(&self) -> Waiting {
+        Waiting::new(self.request.endpoint.kind, approach::options(&self.registry, &self.request))
+    }
+
+    async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
+        let mut out = Output::default();
+        match approach::approach(&self.registry, &self.job, &self.request).await {
+            Approach::Drive(setup) => {
+                let may_repeat = may_repeat && !waiting.has_told();
+                return self.drive(waiting, *setup, may_repeat).await;
+            }
+            Approach::Refuse(refusal) => waiting.refuse(refusal, &mut out),
+            Approach::Skip => waiting.skip(&mut out),
+            Approach::Stop(cause) => waiting.stop(cause, self.retry_after(), &mut out),
+        }
+        self.follow(&mut out).await;
+        Attempt::Done
+    }
+
+    async fn drive(&mut self, waiting: Waiting, setup: Setup, may_repeat: bool) -> Attempt {
+        self.start(&setup);
+        let mut out = Output::default();
+        let mut session = waiting.drive(setup, &mut out);
         loop {
+            // A path that is not there and a handshake that was refused have started nothing. (A single
+            // virtual machine may really not be there.)
+            if may_repeat
+                && self.request.endpoint.vm.is_none()
+                && out.refused.as_ref().is_some_and(|refusal| matches!(refusal.status, 403..=405))
+            {
+                self.connection = Connection::None;
+                return Attempt::Again;
+            }
+            if out.end.is_some() {
+                self.progress(&session);
+            }
             if let Some(broken) = self.follow(&mut out).await {
                 session.handle(self.now(), Event::Closed(Closed::Broken(&broken)), &mut out);
                 continue;
             }
-            let Some(deadline) = session.deadline() else { return };
-            let deadline = self.began + deadline;
-            let arrived = self.wait(deadline).await;
+            let Some(deadline) = session.deadline() else { return Attempt::Done };
+            let arrived = self.wait(self.began + deadline).await;
             let event = match &arrived {
-                Arrived::Tick => Event::Tick,
-                Arrived::Stop => Event::Stopped,
-                Arrived::Opened => Event::Opened,
-                Arrived::Answered { status, retry_after, body } => {
-                    self.doubt(*status);
-                    Event::Answered(Answer { status: *status, retry_after: retry_after.as_deref(), body })
+                Next::Write => {
+                    self.progress(&session);
+                    self.chronicle.write();
+                    continue;
                 }
-                Arrived::Unreachable(why) => {
-                    self.work.backend.knowledge.forget();
-                    Event::Unreachable(why)
-                }
-                Arrived::Bytes(bytes) => Event::Bytes(bytes),
-                Arrived::Text(text) => Event::Text(text.as_str()),
-                Arrived::Cleanly => Event::Closed(Closed::Cleanly),
-                Arrived::Broken(why) => Event::Closed(Closed::Broken(why)),
-                Arrived::Close { code, reason } => Event::Closed(Closed::Frame { code: *code, reason }),
+                Next::Tick => Event::Tick,
+                Next::Stop(cause) => Event::Stopped(*cause),
+                Next::Arrived(arrived) => self.event(arrived),
             };
             session.handle(self.now(), event, &mut out);
+            self.chronicle.note();
         }
     }
 
-    async fn wait(&mut self, deadline: Instant) -> Arrived {
+    fn event<'a>(&self, arrived: &'a Arrived) -> Event<'a> {
+        match arrived {
+            Arrived::Opened => Event::Opened,
+            Arrived::Answered { status, retry_after, body } => {
+                // A backend that turned out to be another one.
+                if matches!(status, 403..=405) {
+                    self.request.backend.knowledge.forget();
+                }
+                Event::Answered(Answer { status: *status, retry_after: retry_after.as_deref(), body })
+            }
+            Arrived::Unreachable(why) => {
+                self.request.backend.knowledge.forget();
+                Event::Unreachable(why)
+            }
+            Arrived::Bytes(bytes) => Event::Bytes(bytes),
+            Arrived::Text(text) => Event::Text(text.as_str()),
+            Arrived::Cleanly => Event::Closed(Closed::Cleanly),
+            Arrived::Broken(why) => Event::Closed(Closed::Broken(why)),
+            Arrived::Close { code, reason } => Event::Closed(Closed::Frame { code: *code, reason }),
+        }
+    }
+
+    async fn wait(&mut self, deadline: Instant) -> Next {
         tokio::select! {
             biased;
-            // Whoever could say stop being gone says it too.
-            _ = self.stop.wait_for(|stop| *stop) => Arrived::Stop,
+            cause = self.job.stopped() => Next::Stop(cause),
             // Before the connection: a backend that never stops talking must not outrun its limits.
-            () = sleep_until(deadline) => Arrived::Tick,
-            arrived = self.connection.next() => arrived,
+            () = sleep_until(deadline) => Next::Tick,
+            () = self.chronicle.due() => Next::Write,
+            arrived = self.connection.next() => Next::Arrived(arrived),
         }
     }
 
-    fn now(&self) -> Duration {
-        self.began.elapsed()
+    /// Notes that the job begins to drive its backend.
+    fn start(&mut self, setup: &Setup) {
+        let mut channels: Vec<String> = Vec::new();
+        for leg in &setup.plan.legs {
+            let channel = leg.channel.as_str();
+            if !channels.iter().any(|known| known == channel) {
+                channels.push(channel.to_owned());
+            }
+        }
+        self.began = Instant::now();
+        {
+            let mut record = self.job.recorded();
+            if record.started.is_none() {
+                record.started = Some(self.time());
+                telemetry::JobStarted { channels: &channels, dialect: setup.dialect }.emit();
+            }
+            record.channels = channels;
+            record.dialect = setup.dialect.map(|dialect| dialect.as_str().to_owned());
+        }
+        self.chronicle.write();
     }
 
-    /// Forgets what is known of a backend that turned out to be another one.
-    fn doubt(&self, status: u16) {
-        if matches!(status, 403..=405) {
-            self.work.backend.knowledge.forget();
-        }
+    /// Notes how far the job has come.
+    fn progress(&self, session: &Session) {
+        let received = session.received();
+        let updated = self.time();
+        let mut record = self.job.recorded();
+        let progress = &mut record.progress;
+        progress.updated = Some(updated);
+        progress.first_frame = received.first;
+        progress.counts = session.normalizer().tally().counts();
+        progress.frames_in = received.events;
+        progress.bytes_in = received.bytes;
     }
 
     /// Does what the session says. Gives the reason if a socket could not be written to.
     async fn follow(&mut self, out: &mut Output) -> Option<String> {
-        let Output { doubtful, accepted, refused, frames, close, open, send, end } = std::mem::take(out);
+        let Output { doubtful, accepted, refused, mut frames, close, open, send, end } = std::mem::take(out);
         if doubtful {
-            self.work.backend.knowledge.forget();
+            self.request.backend.knowledge.forget();
         }
-        if let Some(refusal) = refused {
+        if let Some(refusal) = &refused {
             if matches!(refusal.cause, Cause::BackendLost | Cause::Unreachable) {
-                self.work.backend.knowledge.forget();
+                self.request.backend.knowledge.forget();
             }
-            self.begin(Started::Refused(refusal));
-        } else if accepted {
-            self.begin(Started::Accepted);
+            // Nobody is given these instead of a status, but whoever reads the log later is.
+            frames = Normalizer::refused(self.request.endpoint.kind, refusal);
         }
-        if end.is_some() {
-            // Before the terminal frame goes out, so that whoever reads it finds the job ended.
-            self.ended.report = end;
-        }
-        self.log.append(frames.into_iter().map(|frame| -> Bytes { frame.bytes }));
-        if close {
+        if close || end.is_some() {
             self.connection = Connection::None;
         }
+        let logged = self.job.log.number(frames, self.time());
+        {
+            let mut record = self.job.recorded();
+            record.progress.frames_out += logged.len() as u64;
+            record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
+        }
+        if let Some(report) = end {
+            self.end(report);
+            // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
+            self.chronicle.keep(&logged).await;
+            self.registry.ended(&self.job);
+            self.begin(accepted, refused);
+            self.job.log.append(logged);
+            self.job.log.end();
+            return None;
+        }
+        self.begin(accepted, refused);
+        self.job.log.append(logged);
         if let Some(leg) = open {
-            let backend = Arc::clone(&self.work.backend);
-            self.connection = Connection::open(backend, &leg, &self.work.query, self.work.identity.clone());
+            let Request { backend, query, identity, .. } = &self.request;
+            self.connection = Connection::open(Arc::clone(backend), &leg, query, identity.clone());
         }
         if send.is_empty() {
             return None;
         }
         // A command is tiny: a backend that does not take it takes nothing.
-        let limit = self.work.backend.limits().probe;
+        let limit = self.request.backend.limits().probe;
         let sent = timeout(limit, self.connection.send(send)).await;
         sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
     }
 
-    fn begin(&mut self, started: Started) {
-        if let Some(gate) = self.gate.take() {
-            // A client that is gone does not wait.
-            let _ = gate.send(started);
+    fn begin(&self, accepted: bool, refused: Option<Refusal>) {
+        match refused {
+            Some(refusal) => self.job.begin(Started::Refused(refusal)),
+            None if accepted => self.job.begin(Started::Accepted),
+            None => {}
         }
     }
+
+    /// The job is over, and its place is free.
+    fn end(&mut self, report: Report) {
+        self.permit = None;
+        let finished = self.time();
+        let mut record = self.job.recorded();
+        telemetry::JobEnded {
+            kind: self.request.endpoint.kind,
+            report: &report,
+            duration: finished.since(record.started.unwrap_or(record.queued)),
+            has_started: record.started.is_some(),
+        }
+        .emit();
+        let Report { outcome, cause, failure, counts, failed_objects, .. } = report;
+        record.progress.updated = Some(finished);
+        record.progress.counts = counts;
+        record.end = Some(End { finished, outcome, cause, failure, failed_objects });
+    }
+
+    /// Since the job began to drive the backend.
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn time(&self) -> Timestamp {
+        let (then, at) = self.clock;
+        Timestamp(then.0 + u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn retry_after(&self) -> u64 {
+        self.registry.config.limits.retry_after.as_secs()
+    }
+}
+
+/// What comes next for a session.
+enum Next {
+    /// Its deadline has come.
+    Tick,
+    /// It is to end.
+    Stop(Cause),
+    /// How far it is must be written down.
+    Write,
+    /// Its connection has something.
+    Arrived(Arrived),
 }

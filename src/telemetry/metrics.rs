@@ -15,6 +15,8 @@ pub(super) struct Metrics {
     registry: Registry,
     /// `proxbox_bridge_jobs_running`.
     pub(super) running: IntGauge,
+    /// `proxbox_bridge_attaches_total`.
+    pub(super) attaches: IntCounter,
     /// `proxbox_bridge_jobs_total`.
     pub(super) jobs: IntCounterVec,
     /// `proxbox_bridge_refusals_total`.
@@ -39,6 +41,11 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::new(),
             running: IntGauge::with_opts(opts("jobs_running", "Jobs that run now.")).expect("valid"),
+            attaches: IntCounter::with_opts(opts(
+                "attaches_total",
+                "Clients that came to a job that was there already.",
+            ))
+            .expect("valid"),
             jobs: IntCounterVec::new(opts("jobs_total", "Jobs that have ended."), &["kind", "outcome"])
                 .expect("valid"),
             refusals: IntCounterVec::new(
@@ -74,6 +81,7 @@ impl Metrics {
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.running.clone())).expect("valid");
+        registry.register(Box::new(metrics.attaches.clone())).expect("valid");
         registry.register(Box::new(metrics.jobs.clone())).expect("valid");
         registry.register(Box::new(metrics.refusals.clone())).expect("valid");
         registry.register(Box::new(metrics.dropped.clone())).expect("valid");
@@ -110,6 +118,7 @@ mod tests {
         let text = String::from_utf8(text()).unwrap();
         for line in [
             "proxbox_bridge_jobs_running ",
+            "proxbox_bridge_attaches_total ",
             "proxbox_bridge_jobs_total{kind=\"devices\",outcome=\"timed_out\"} ",
             "proxbox_bridge_jobs_total{kind=\"sdn\",outcome=\"completed\"} ",
             "proxbox_bridge_refusals_total{cause=\"key_refused\"} ",

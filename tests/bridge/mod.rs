@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+pub mod puppet;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -33,6 +35,7 @@ pub struct Front {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
+    hurry: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
@@ -55,10 +58,14 @@ impl Front {
         let server = Server::bind(config).await.unwrap();
         let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(server.run(async {
-            let _ = stopped.await;
-        }));
-        Self { address, admin, stop: Some(stop), task }
+        let (hurry, hurried) = oneshot::channel();
+        let asked = |asked: oneshot::Receiver<()>| async {
+            if asked.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let task = tokio::spawn(server.run(asked(stopped), asked(hurried)));
+        Self { address, admin, stop: Some(stop), hurry: Some(hurry), task }
     }
 
     pub async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
@@ -78,6 +85,13 @@ impl Front {
     pub fn ask_to_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
+        }
+    }
+
+    /// Asks it a second time.
+    pub fn ask_to_hurry(&mut self) {
+        if let Some(hurry) = self.hurry.take() {
+            let _ = hurry.send(());
         }
     }
 }

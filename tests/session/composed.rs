@@ -211,7 +211,7 @@ fn a_bridge_that_stops_between_two_stages_has_not_completed() {
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)],
         vec![],
     ));
-    drive.stream(&complete_ok()).event(Event::Stopped);
+    drive.stream(&complete_ok()).event(Event::Stopped(Cause::Stopping));
     assert_eq!(drive.run().report.cause, Some(Cause::Stopping));
 }
 

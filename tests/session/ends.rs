@@ -28,7 +28,13 @@ fn what_comes_after_the_end_is_not_passed_on() {
     let mut drive = native(Kind::Devices);
     drive.stream(&complete_ok()).hang_up();
     let length = drive.bytes.len();
-    drive.stream(&complete_ok()).open().text("Connected!").hang_up().event(Event::Stopped).wait(60 * SECOND);
+    drive
+        .stream(&complete_ok())
+        .open()
+        .text("Connected!")
+        .hang_up()
+        .event(Event::Stopped(Cause::Stopping))
+        .wait(60 * SECOND);
     assert_eq!(drive.bytes.len(), length);
 }
 
@@ -134,14 +140,14 @@ fn a_backend_that_says_an_error_and_nothing_more_is_not_waited_for() {
 #[test]
 fn a_bridge_that_stops_behind_the_last_word_still_believes_it() {
     let mut drive = native(Kind::Devices);
-    drive.stream(&complete_ok()).event(Event::Stopped);
+    drive.stream(&complete_ok()).event(Event::Stopped(Cause::Stopping));
     assert!(drive.run().is_ok());
 }
 
 #[test]
 fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
     let mut drive = native(Kind::Devices);
-    drive.stream(&item("devices", "completed", "pve01")).wait(SECOND).event(Event::Stopped);
+    drive.stream(&item("devices", "completed", "pve01")).wait(SECOND).event(Event::Stopped(Cause::Stopping));
     let run = drive.run();
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::Stopping), Outcome::Interrupted));
     assert!(run.detail().starts_with("The bridge is stopping, 1.0 s after the start"), "{}", run.detail());

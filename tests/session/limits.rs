@@ -156,12 +156,12 @@ fn the_limit_of_a_run_does_not_take_its_last_word_away() {
 #[test]
 fn a_bridge_that_stops_before_the_backend_answered_still_ends_in_order() {
     let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-    drive.event(Event::Stopped);
+    drive.event(Event::Stopped(Cause::Stopping));
     let refusal = drive.refusal();
     assert_eq!((refusal.status, refusal.cause), (503, Cause::Stopping));
     assert!(refusal.retry_after.is_some());
 
     let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
-    drive.text(&end("device")).event(Event::Stopped);
+    drive.text(&end("device")).event(Event::Stopped(Cause::Stopping));
     assert_eq!(drive.run().report.cause, Some(Cause::Stopping));
 }

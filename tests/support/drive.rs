@@ -152,8 +152,9 @@ impl Drive {
             self.refused = out.refused;
         }
         for frame in out.frames {
-            self.bytes.extend_from_slice(&frame.bytes);
-            self.frames.push(String::from_utf8(frame.bytes.to_vec()).expect("frames are UTF-8"));
+            let bytes = frame.with_payload.unwrap_or(frame.bytes);
+            self.bytes.extend_from_slice(&bytes);
+            self.frames.push(String::from_utf8(bytes.to_vec()).expect("frames are UTF-8"));
         }
         self.closed += usize::from(out.close);
         self.opened.extend(out.open);

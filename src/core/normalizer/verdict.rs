@@ -1,12 +1,13 @@
 //! What a leg, and in the end the whole run, is worth.
 
-use super::{HEADLINE, LastWord, Leg, Normalizer, capitalized};
+use super::{HEADLINE, LastWord, Leg, Normalizer, Options, capitalized};
 use crate::core::detail::joined;
 use crate::core::event::{Failure, Verdict};
 use crate::core::kind::Kind;
 use crate::core::object::Object;
 use crate::core::outcome::{Cause, FailedObject};
 use crate::core::policy::ObjectFailures;
+use crate::core::refusal::Refusal;
 use crate::core::sse::Frame;
 use crate::core::tally::Count;
 use crate::core::text::plain;
@@ -154,6 +155,35 @@ impl Normalizer {
         }));
     }
 }
+
+/// Streams that are over before anything was done.
+impl Normalizer {
+    /// The whole stream of a run of `kind` that was refused before it began, for those who read of it later.
+    pub fn refused(kind: Kind, refusal: &Refusal) -> Vec<Frame> {
+        let mut normalizer = Self::new(kind, Options::default());
+        let mut frames = Vec::new();
+        normalizer.start(&mut frames);
+        normalizer.finish(Some(refusal.failure(kind)), &mut frames);
+        frames
+    }
+
+    /// The end of a run of `kind` that nobody could write when it ended.
+    pub fn interrupted(kind: Kind, failure: Option<Failure>) -> Vec<Frame> {
+        let failure = failure.unwrap_or_else(|| Failure {
+            step: kind.row().step.to_owned(),
+            error: INTERRUPTED.to_owned(),
+            detail: INTERRUPTED.to_owned(),
+        });
+        let mut normalizer = Self::new(kind, Options::default());
+        let mut frames = Vec::new();
+        normalizer.wait(&failure.error, &mut frames);
+        normalizer.finish(Some(failure), &mut frames);
+        frames
+    }
+}
+
+/// What is said of a run whose end nobody wrote.
+const INTERRUPTED: &str = "The bridge ended in the middle of this job.";
 
 fn with_reason(mut failure: Failure) -> Failure {
     if failure.error.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Output, Phase, Session, refusal_failure};
+use super::{Output, Phase, Session};
 use crate::core::event::Failure;
 use crate::core::outcome::{Cause, Outcome, Report};
 use crate::core::refusal::Refusal;
@@ -11,7 +11,7 @@ use crate::core::tally::Count;
 impl Session {
     /// The backend refused a leg: a real answer if nothing was said yet, else a failure of the stream.
     pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut Output) {
-        let failure = refusal_failure(self.leg_kind(), &refusal);
+        let failure = refusal.failure(self.leg_kind());
         let cause = refusal.cause;
         if !self.accepted {
             out.refused = Some(refusal);
@@ -80,6 +80,15 @@ impl Session {
             dropped: self.normalizer.dropped(),
             unreadable: self.normalizer.unreadable_events(),
         });
+    }
+}
+
+/// Why a run ended for a reason of our own.
+pub(super) fn stopped(cause: Cause) -> &'static str {
+    match cause {
+        Cause::ClientGone => "Nobody watched the job any more, and it was cancelled",
+        Cause::CancelRequested => "The job was cancelled by request",
+        _ => "The bridge is stopping",
     }
 }
 

@@ -43,8 +43,18 @@ pub enum FrameName {
 pub struct Frame {
     /// What it is.
     pub name: FrameName,
-    /// Its bytes.
+    /// Its bytes, which every reader can take.
     pub bytes: Bytes,
+    /// The same with the backend's own account of the object, if it was kept (R13).
+    pub with_payload: Option<Bytes>,
+}
+
+/// A step that is not of the run but of one reader's own view of it, such as what that reader has missed.
+///
+/// It must not be the last thing that the reader is given.
+pub fn aside(step: &Step<'_>) -> Bytes {
+    // Purposefully not kept: a stream that can be kept can be ended.
+    Stream::start(step).1.bytes
 }
 
 /// A stream that has begun and has not ended.
@@ -87,12 +97,18 @@ impl Stream {
         let used = self.out.len() - start + self.tail.len() + 1;
         string(&mut self.out, &step.message, STEP_LIMIT.saturating_sub(used));
         self.out.put_slice(&self.tail);
-        if let Some(payload) = step.payload {
-            self.out.put_slice(b", \"payload\": ");
-            compact_ascii(&mut self.out, payload.get());
-        }
+        let payload = step.payload.map(|payload| self.extended(payload));
         self.out.put_u8(b'}');
-        self.end(FrameName::Step(step.status))
+        Frame { with_payload: payload, ..self.end(FrameName::Step(step.status)) }
+    }
+
+    /// What was written of a step so far, with a payload and its end.
+    fn extended(&self, payload: &RawValue) -> Bytes {
+        let mut longer = BytesMut::from(&self.out[..]);
+        longer.put_slice(b", \"payload\": ");
+        compact_ascii(&mut longer, payload.get());
+        longer.put_slice(b"}\n\n");
+        longer.freeze()
     }
 
     /// Writes an event of the backend's own type, if it cannot be taken for one of ours, its name is
@@ -148,7 +164,7 @@ impl Stream {
     }
 
     fn begin(&mut self, name: &str) {
-        self.out.reserve(1024);
+        self.out.clear();
         self.out.put_slice(b"event: ");
         self.out.put_slice(name.as_bytes());
         self.out.put_slice(b"\ndata: ");
@@ -156,7 +172,8 @@ impl Stream {
 
     fn end(&mut self, name: FrameName) -> Frame {
         self.out.put_slice(b"\n\n");
-        Frame { name, bytes: self.out.split().freeze() }
+        // A buffer of its own, of just its size: frames are kept for long, and not all for equally long.
+        Frame { name, bytes: Bytes::copy_from_slice(&self.out), with_payload: None }
     }
 }
 

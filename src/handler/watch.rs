@@ -1,0 +1,113 @@
+//! The log of a job, as one client is given it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::time::timeout;
+
+use crate::core::event::{Status, Step};
+use crate::core::kind::Kind;
+use crate::core::sse::{FrameName, aside};
+use crate::job::{Batch, Logged, Watching};
+use crate::ledger::{JobId, StoredFrame};
+use crate::respond::{Body, BoxError};
+
+/// What a client wants to see of a job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// An `id:` for every frame (R1).
+    pub(super) ids: bool,
+    /// Events of the backend's own types.
+    pub(super) all_events: bool,
+    /// The backend's own account of objects.
+    pub(super) payloads: bool,
+}
+
+const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// What `watching` has seen, and what it will see, with a comment after `heartbeat` of silence.
+pub(super) fn live(watching: Watching, view: View, heartbeat: Duration) -> Body {
+    let first = watching.notice.as_ref().map(|notice| {
+        aside(&Step::stage(watching.job.key.endpoint().kind.row().step, Status::Started, notice.as_str()))
+    });
+    let frames = stream::unfold((watching, first), move |(mut watching, first)| async move {
+        if let Some(first) = first {
+            return Some((Ok(Frame::data(first)), (watching, None)));
+        }
+        loop {
+            let bytes = match timeout(heartbeat, watching.cursor.next()).await {
+                Ok(Ok(Some(batch))) => view.write(&watching, &batch),
+                Ok(Ok(None)) => return None,
+                // No last chunk: a stream without its end must not look like one that has it (R10).
+                Ok(Err(cut)) => return Some((Err(BoxError::from(cut)), (watching, None))),
+                Err(_) => KEEPALIVE,
+            };
+            if !bytes.is_empty() {
+                return Some((Ok(Frame::data(bytes)), (watching, None)));
+            }
+        }
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// What is left of a job that has ended.
+pub(super) fn stored(kind: Kind, id: JobId, missed: u64, frames: Vec<StoredFrame>, view: View) -> Body {
+    let mut pieces = VecDeque::new();
+    if missed > 0 {
+        pieces.push_back(gap(kind, missed));
+    }
+    for frame in frames {
+        let mut bytes = BytesMut::new();
+        view.put(&mut bytes, id, frame.sequence, &frame.bytes);
+        pieces.push_back(bytes.freeze());
+    }
+    let frames = stream::iter(pieces.into_iter().map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
+    StreamBody::new(frames).boxed_unsync()
+}
+
+impl View {
+    /// Whole frames in one piece.
+    fn write(&self, watching: &Watching, batch: &Batch) -> Bytes {
+        let job = &watching.job;
+        if let ([only], 0, false) = (batch.frames.as_slice(), batch.missed, self.ids) {
+            return self.see(only).cloned().unwrap_or_default();
+        }
+        let mut whole = BytesMut::new();
+        if batch.missed > 0 {
+            whole.extend_from_slice(&gap(job.key.endpoint().kind, batch.missed));
+        }
+        for frame in &batch.frames {
+            if let Some(bytes) = self.see(frame) {
+                self.put(&mut whole, job.id, frame.sequence, bytes);
+            }
+        }
+        whole.freeze()
+    }
+
+    fn see<'a>(&self, frame: &'a Logged) -> Option<&'a Bytes> {
+        match (&frame.with_payload, frame.name) {
+            (_, FrameName::Extra) if !self.all_events => None,
+            (Some(longer), _) if self.payloads => Some(longer),
+            _ => Some(&frame.bytes),
+        }
+    }
+
+    /// Writes a frame, with its id as its first line, if the client wants ids (R1).
+    fn put(&self, out: &mut BytesMut, job: JobId, sequence: u64, frame: &[u8]) {
+        if self.ids {
+            out.extend_from_slice(format!("id: {job}.{sequence}\n").as_bytes());
+        }
+        out.extend_from_slice(frame);
+    }
+}
+
+fn gap(kind: Kind, missed: u64) -> Bytes {
+    let events =
+        if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };
+    let message = format!("{events} no longer kept and could not be sent.");
+    aside(&Step::stage(kind.row().step, Status::Progress, message))
+}

@@ -1,0 +1,177 @@
+//! A job, as those see it who watch it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::log::{Cursor, FIRST, Log};
+use super::request::Key;
+use crate::core::outcome::Cause;
+use crate::core::refusal::Refusal;
+use crate::ledger::{JobId, Record};
+
+/// A job, whether it waits, runs, or has ended.
+#[derive(Debug)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// What it does, for whom.
+    pub key: Key,
+    /// What its watchers are given.
+    pub log: Arc<Log>,
+    /// What the first client wanted to have kept.
+    pub(super) kept: Kept,
+    started: watch::Sender<Option<Started>>,
+    stop: watch::Sender<Option<Cause>>,
+    watchers: watch::Sender<Watchers>,
+    record: Mutex<Record>,
+}
+
+/// What a job keeps beside what every reader is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Events of the backend's own types.
+    pub(super) all_events: bool,
+    /// The backend's own account of objects.
+    pub(super) payloads: bool,
+}
+
+/// What came of the beginning of a job.
+#[derive(Clone, Debug)]
+pub enum Started {
+    /// The backend has accepted the work, or takes so long that clients must be told something.
+    Accepted,
+    /// It was refused.
+    Refused(Refusal),
+}
+
+/// Who watches a job.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watchers {
+    now: u64,
+    /// The most at once.
+    most: u64,
+    /// How many came when it was there already.
+    attached: u64,
+    /// It goes on without any.
+    stays: bool,
+}
+
+impl Job {
+    pub(super) fn new(key: Key, log: Arc<Log>, record: Record, kept: Kept, stays: bool) -> Arc<Self> {
+        Arc::new(Self {
+            id: record.id,
+            key,
+            log,
+            kept,
+            started: watch::Sender::new(None),
+            stop: watch::Sender::new(None),
+            watchers: watch::Sender::new(Watchers { stays, ..Watchers::default() }),
+            record: Mutex::new(record),
+        })
+    }
+
+    /// What is recorded of it, as far as that is known now.
+    pub fn record(&self) -> Record {
+        let mut record = self.recorded().clone();
+        let watchers = *self.watchers.borrow();
+        record.progress.watchers = watchers.most;
+        record.progress.attaches = watchers.attached;
+        record
+    }
+
+    /// Ends it. The first reason counts.
+    pub fn stop(&self, cause: Cause) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert(cause);
+            first
+        });
+    }
+
+    /// Makes it go on to its end without watchers.
+    pub fn stay(&self) {
+        self.watchers.send_modify(|watchers| watchers.stays = true);
+    }
+
+    /// Watches it, from the frame with the number `next` on.
+    pub(super) fn watch(self: &Arc<Self>, next: u64, is_new: bool) -> Watching {
+        self.watchers.send_modify(|watchers| {
+            watchers.now += 1;
+            watchers.most = watchers.most.max(watchers.now);
+            watchers.attached += u64::from(!is_new);
+        });
+        Watching { cursor: self.log.watch(next), job: Arc::clone(self), notice: None }
+    }
+
+    pub(super) fn recorded(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what came of its beginning. What was told first stays.
+    pub(super) fn begin(&self, started: Started) {
+        self.started.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(started);
+            first
+        });
+    }
+
+    /// Done when it is to end.
+    pub(super) async fn stopped(&self) -> Cause {
+        let mut stop = self.stop.subscribe();
+        let stopped = stop.wait_for(Option::is_some).await.ok().and_then(|cause| *cause);
+        // The sender is a part of this job.
+        stopped.unwrap_or(Cause::Stopping)
+    }
+
+    /// Done when nobody watches it and it does not go on without watchers.
+    pub(super) async fn deserted(&self) {
+        let mut watchers = self.watchers.subscribe();
+        // The sender is a part of this job.
+        let _ = watchers.wait_for(|watchers| watchers.now == 0 && !watchers.stays).await;
+    }
+
+    /// Done when that is over.
+    pub(super) async fn visited(&self) {
+        let mut watchers = self.watchers.subscribe();
+        let _ = watchers.wait_for(|watchers| watchers.now > 0 || watchers.stays).await;
+    }
+}
+
+/// A client that watches a job. Dropping it is going away.
+#[derive(Debug)]
+pub struct Watching {
+    /// The job.
+    pub job: Arc<Job>,
+    /// The client's place in its log.
+    pub cursor: Cursor,
+    /// What the client must be told about where its stream starts.
+    pub notice: Option<String>,
+}
+
+impl Watching {
+    /// Waits until there is a stream.
+    ///
+    /// # Errors
+    ///
+    /// The answer that the client should get instead.
+    pub async fn begun(&self) -> Result<(), Refusal> {
+        if self.cursor.place() > FIRST {
+            return Ok(());
+        }
+        let mut started = self.job.started.subscribe();
+        let known = started.wait_for(Option::is_some).await;
+        match known.ok().as_deref() {
+            Some(Some(Started::Refused(refusal))) => Err(refusal.clone()),
+            // The sender is a part of the job.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.job.watchers.send_modify(|watchers| watchers.now -= 1);
+    }
+}

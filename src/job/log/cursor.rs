@@ -1,0 +1,96 @@
+//! A watcher's place in a log.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Ending, FIRST, Log, Logged, State};
+
+/// A log that ended in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job ended without its last frame")]
+pub struct Cut;
+
+/// How much is given at once, in bytes: whole frames, and at least one.
+const AT_ONCE: usize = 64 * 1024;
+
+/// A place in a log.
+#[derive(Debug)]
+pub struct Cursor {
+    log: Arc<Log>,
+    /// The number of the next frame.
+    next: u64,
+    /// What has gone before this number was told.
+    told: u64,
+    state: watch::Receiver<State>,
+}
+
+/// What a watcher is given at once.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// How many frames have gone before this watcher could read them, and were not told of before. They
+    /// stood before the last one of `frames`.
+    pub missed: u64,
+    /// Whole frames in order, and at least one.
+    pub frames: Vec<Logged>,
+}
+
+impl Cursor {
+    pub(super) fn new(log: Arc<Log>, next: u64, state: watch::Receiver<State>) -> Self {
+        let next = next.max(FIRST);
+        Self { log, next, told: next, state }
+    }
+
+    /// The number of the next frame.
+    pub fn place(&self) -> u64 {
+        self.next
+    }
+
+    /// The next frames; waits for at least one. `None` when the log has ended and everything was given.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Cut`] when everything was given that there is, and the end will never come.
+    pub async fn next(&mut self) -> Result<Option<Batch>, Cut> {
+        loop {
+            let next = self.next;
+            let state = *self
+                .state
+                .wait_for(|state| state.next > next || state.end.is_some())
+                .await
+                .map_err(|_| Cut)?;
+            if let Some(batch) = self.read(state.next) {
+                return Ok(Some(batch));
+            }
+            match state.end {
+                Some(Ending::Whole) => return Ok(None),
+                Some(Ending::Cut) => return Err(Cut),
+                // Everything up to here has gone already; what comes next tells how much that was.
+                None => self.next = self.next.max(state.next),
+            }
+        }
+    }
+
+    /// What is left of the frames before the number `end`.
+    fn read(&mut self, end: u64) -> Option<Batch> {
+        let frames = self.log.frames();
+        let mut size = 0;
+        let batch: Vec<Logged> = frames
+            .forwards(self.next)
+            .take_while(|frame| frame.sequence < end)
+            .take_while(|frame| {
+                let fits = size == 0 || size + frame.bytes.len() <= AT_ONCE;
+                size += frame.bytes.len();
+                fits
+            })
+            .cloned()
+            .collect();
+        let last = batch.last()?.sequence;
+        let missed = frames.gone(self.told, last);
+        self.told = self.told.max(last + 1);
+        self.next = last + 1;
+        Some(Batch { missed, frames: batch })
+    }
+}

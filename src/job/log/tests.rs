@@ -1,0 +1,266 @@
+//! What a log keeps, and what its watchers are given.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::*;
+use crate::core::event::Step;
+use crate::core::sse::aside;
+
+/// Enough for everything.
+const PLENTY: usize = 1 << 30;
+
+fn frame(name: FrameName, bytes: impl Into<Bytes>) -> Frame {
+    Frame { name, bytes: bytes.into(), with_payload: None }
+}
+
+fn progress(text: &'static str) -> Frame {
+    frame(FrameName::Step(Status::Progress), text)
+}
+
+fn log(limit: usize) -> Arc<Log> {
+    Log::new(limit, Memory::new(PLENTY))
+}
+
+fn append(log: &Log, frames: Vec<Frame>) {
+    let frames = log.number(frames, Timestamp(0));
+    log.append(frames);
+}
+
+fn numbers(batch: &Batch) -> Vec<u64> {
+    batch.frames.iter().map(|frame| frame.sequence).collect()
+}
+
+#[tokio::test]
+async fn a_watcher_gets_everything_once_however_late_it_comes() {
+    let log = log(PLENTY);
+    let mut early = log.watch(FIRST);
+    append(&log, vec![progress("a")]);
+    assert_eq!(numbers(&early.next().await.unwrap().unwrap()), [1]);
+    append(&log, vec![progress("b"), progress("c")]);
+    let (mut late, mut resumed) = (log.watch(FIRST), log.watch(3));
+    log.end();
+    assert_eq!(numbers(&late.next().await.unwrap().unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(&early.next().await.unwrap().unwrap()), [2, 3]);
+    assert_eq!(numbers(&resumed.next().await.unwrap().unwrap()), [3]);
+    for cursor in [&mut early, &mut late, &mut resumed] {
+        assert!(cursor.next().await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_waits_for_what_has_not_come() {
+    let log = log(PLENTY);
+    let mut cursor = log.watch(FIRST);
+    assert!(cursor.next().now_or_never().is_none());
+    let (got, ()) = tokio::join!(cursor.next(), async { append(&log, vec![progress("a")]) });
+    assert_eq!(numbers(&got.unwrap().unwrap()), [1]);
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_never_looks_whole() {
+    let log = log(PLENTY);
+    let mut cursor = log.watch(FIRST);
+    append(&log, vec![progress("a")]);
+    log.cut();
+    assert_eq!(numbers(&cursor.next().await.unwrap().unwrap()), [1]);
+    assert_eq!(cursor.next().await.unwrap_err(), Cut);
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() {
+    let log = log(PLENTY);
+    let half = || frame(FrameName::Step(Status::Progress), vec![b'x'; 32 * 1024]);
+    append(&log, vec![half(), half(), half(), frame(FrameName::Complete, vec![b'y'; 128 * 1024])]);
+    log.end();
+    let mut cursor = log.watch(FIRST);
+    let mut counts = Vec::new();
+    while let Some(batch) = cursor.next().await.unwrap() {
+        counts.push(batch.frames.len());
+    }
+    assert_eq!(counts, [2, 1, 1]);
+}
+
+#[tokio::test]
+async fn over_its_bound_a_log_forgets_the_oldest_progress_and_never_how_it_began_what_failed_or_how_it_ended()
+{
+    let log = log(4096);
+    append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
+    for number in 0..100 {
+        let name = if number % 10 == 0 { Status::Failed } else { Status::Progress };
+        append(&log, vec![frame(FrameName::Step(name), vec![b'x'; 100])]);
+    }
+    append(&log, vec![frame(FrameName::Error, "error"), frame(FrameName::Complete, "complete")]);
+    log.end();
+    let mut cursor = log.watch(FIRST);
+    let batch = cursor.next().await.unwrap().unwrap();
+    let got = numbers(&batch);
+    let kept: Vec<u64> = [1].into_iter().chain((2..102).step_by(10)).chain([102, 103]).collect();
+    assert!(kept.iter().all(|number| got.contains(number)), "{got:?}");
+    assert!(log.size() <= 4096 && got.len() < 103, "{}", log.size());
+    assert_eq!(batch.missed + got.len() as u64, 103);
+    // What is left of the progress is the newest.
+    let oldest = got.iter().copied().find(|number| !kept.contains(number)).unwrap();
+    assert!((oldest..=103).all(|number| got.contains(&number)), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_watcher_in_the_middle_is_told_only_what_it_has_missed_itself() {
+    let log = log(4096);
+    let step = || frame(FrameName::Step(Status::Progress), vec![b'x'; 100]);
+    append(&log, vec![step(), step(), step()]);
+    let mut cursor = log.watch(FIRST);
+    assert_eq!(cursor.next().await.unwrap().unwrap().frames.len(), 3);
+    for _ in 0..1000 {
+        append(&log, vec![step()]);
+    }
+    let batch = cursor.next().await.unwrap().unwrap();
+    assert_eq!(batch.missed + batch.frames.len() as u64, 1000);
+    append(&log, vec![step()]);
+    assert_eq!(cursor.next().await.unwrap().unwrap().missed, 0);
+}
+
+#[test]
+fn the_memory_of_all_logs_is_bounded_and_those_that_have_ended_give_first() {
+    let memory = Memory::new(64 * 1024);
+    let step = || frame(FrameName::Step(Status::Progress), vec![b'x'; 1000]);
+    let [old, running] = [(); 2].map(|()| Log::new(PLENTY, Arc::clone(&memory)));
+    append(&old, vec![step(), frame(FrameName::Complete, "end")]);
+    for _ in 0..20 {
+        append(&old, vec![]);
+        append(&running, vec![step()]);
+    }
+    let full = running.tail(0, 100).len();
+    old.end();
+    for _ in 0..200 {
+        append(&running, vec![step()]);
+        assert!(memory.used() <= 64 * 1024, "{}", memory.used());
+    }
+    assert_eq!(full, 20, "there was room");
+    let left: Vec<_> = old.tail(0, 10).iter().map(|frame| frame.name).collect();
+    assert_eq!(
+        left,
+        [FrameName::Step(Status::Progress), FrameName::Complete],
+        "how it began and ended stays"
+    );
+    drop(old);
+    let before = memory.used();
+    drop(running);
+    assert_eq!(memory.used(), 0, "of {before}");
+}
+
+#[test]
+fn the_tail_is_in_order_and_ends_with_the_last_frame() {
+    let log = log(PLENTY);
+    append(
+        &log,
+        vec![progress("a"), frame(FrameName::Step(Status::Failed), "b"), progress("c"), progress("d")],
+    );
+    let tail = |after, limit| log.tail(after, limit).iter().map(|frame| frame.sequence).collect::<Vec<_>>();
+    assert_eq!(tail(0, 3), [2, 3, 4]);
+    assert_eq!(tail(3, 10), [4]);
+    assert_eq!(tail(4, 10), Vec::<u64>::new());
+}
+
+/// Numbers that look like chance, from a seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+struct Reader {
+    cursor: Cursor,
+    /// The number that comes next.
+    next: u64,
+    seen: Vec<u64>,
+    missed: u64,
+    from: u64,
+}
+
+impl Reader {
+    fn read(&mut self) -> bool {
+        match self.cursor.next().now_or_never() {
+            Some(Ok(Some(batch))) => {
+                for frame in &batch.frames {
+                    assert!(frame.sequence >= self.next, "{} again", frame.sequence);
+                    self.next = frame.sequence + 1;
+                    self.seen.push(frame.sequence);
+                }
+                self.missed += batch.missed;
+                let accounted = self.seen.len() as u64 + self.missed;
+                assert!(accounted <= self.next - self.from, "told of more than there was");
+                false
+            }
+            Some(Ok(None)) => true,
+            Some(Err(cut)) => panic!("{cut}"),
+            None => false,
+        }
+    }
+}
+
+#[test]
+fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
+    for seed in 0..500 {
+        let mut chance = Chance(seed);
+        let limit = usize::try_from(500 + chance.below(20_000)).unwrap();
+        let log = log(limit);
+        let mut kept = Vec::new();
+        let mut readers: Vec<Reader> = Vec::new();
+        let total = 20 + chance.below(300);
+        let mut written = 0;
+        while written < total {
+            match chance.below(4) {
+                0 => {
+                    let from = 1 + chance.below(written + 1);
+                    let cursor = log.watch(from);
+                    readers.push(Reader { cursor, next: from, seen: Vec::new(), missed: 0, from });
+                }
+                1 if !readers.is_empty() => {
+                    let which = chance.below(readers.len() as u64) as usize;
+                    assert!(!readers[which].read(), "seed {seed}: an end before the end");
+                }
+                _ => {
+                    let mut frames = Vec::new();
+                    for _ in 0..=chance.below(4) {
+                        written += 1;
+                        let failed = chance.below(8) == 0;
+                        if failed || written == FIRST {
+                            kept.push(written);
+                        }
+                        let name = FrameName::Step(if failed { Status::Failed } else { Status::Progress });
+                        frames.push(frame(name, vec![b'x'; 1 + chance.below(400) as usize]));
+                    }
+                    append(&log, frames);
+                }
+            }
+        }
+        append(&log, vec![frame(FrameName::Complete, "end")]);
+        kept.push(written + 1);
+        log.end();
+        for reader in &mut readers {
+            while !reader.read() {}
+            let wanted = kept.iter().filter(|number| **number >= reader.from);
+            assert!(wanted.clone().all(|number| reader.seen.contains(number)), "seed {seed}");
+            assert_eq!(
+                reader.seen.len() as u64 + reader.missed,
+                written + 2 - reader.from,
+                "seed {seed}: every frame is given or told of"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_aside_is_a_step_as_any_other() {
+    let bytes = aside(&Step::stage("devices", Status::Progress, "Behind."));
+    assert!(bytes.starts_with(b"event: step\ndata: {") && bytes.ends_with(b"}\n\n"));
+}

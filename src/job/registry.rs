@@ -1,0 +1,324 @@
+//! The jobs of this process: a request starts one, or comes to the one that is there.
+
+mod resume;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::handle::{Job, Kept, Watching};
+use super::log::{FIRST, Log, Memory};
+use super::request::{Key, Request, fingerprint};
+use super::task;
+use crate::config::{Config, WithoutLedger};
+use crate::core::kind::Kind;
+use crate::core::outcome::Cause;
+use crate::ledger::{Health, JobId, Ledger, Progress, Record, StoredFrame, Timestamp, Who};
+use crate::telemetry;
+
+/// The jobs of this process.
+#[derive(Debug)]
+pub struct Registry {
+    pub(super) config: Arc<Config>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    salt: [u8; 32],
+    memory: Arc<Memory>,
+    jobs: Mutex<Jobs>,
+    /// How many have not ended.
+    unfinished: watch::Sender<usize>,
+    /// No job begins any more.
+    pub(super) draining: watch::Sender<bool>,
+    /// Nothing is kept for clients that come back any more.
+    pub(super) closing: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    /// Those that have not ended.
+    by_key: HashMap<Key, Arc<Job>>,
+    /// Those, and the ones that have ended not long ago. Ids sort by time.
+    by_id: BTreeMap<JobId, Arc<Job>>,
+    /// The places to run in, by backend.
+    places: HashMap<String, Arc<Semaphore>>,
+}
+
+/// How a client comes.
+#[derive(Clone, Debug, Default)]
+pub struct Arrival {
+    /// It wants a job of its own.
+    pub fresh: bool,
+    /// The id of the last event that it has seen.
+    pub last_event: Option<String>,
+}
+
+/// What a client came to.
+#[derive(Debug)]
+pub enum Entered {
+    /// A job that waits, runs, or has ended not long ago.
+    Watching(Watching),
+    /// What is left of a job that has ended: its frames, and how many before them are gone.
+    Replay {
+        /// The job.
+        id: JobId,
+        /// How many frames are gone.
+        missed: u64,
+        /// The others.
+        frames: Vec<StoredFrame>,
+    },
+    /// A job that has ended, and the client has seen its end.
+    Seen,
+}
+
+/// Why a client came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The client wants a job of its own, and there is one.
+    #[error("job {0} runs already")]
+    Running(JobId),
+    /// So many wait already.
+    #[error("{waiting} syncs wait for their turn on this backend, as many as may (backend.queue)")]
+    QueueFull {
+        /// How many.
+        waiting: usize,
+    },
+    /// The bridge is stopping.
+    #[error("the bridge is stopping, and begins no sync any more")]
+    Draining,
+    /// The ledger does not work, and nothing may run without it.
+    #[error("no sync may begin without a record of it (jobs.without_ledger): {0}")]
+    LedgerUnavailable(String),
+}
+
+impl Registry {
+    /// A registry without jobs.
+    pub fn new(config: Arc<Config>, ledger: Arc<dyn Ledger>) -> Arc<Self> {
+        let mut salt = [0; 32];
+        salt[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        salt[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        Arc::new(Self {
+            memory: Memory::new(config.limits.all_logs_bytes),
+            config,
+            ledger,
+            salt,
+            jobs: Mutex::default(),
+            unfinished: watch::Sender::new(0),
+            draining: watch::Sender::new(false),
+            closing: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// The ledger of these jobs.
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// Brings a client to the job that it asks for. One that runs is never started again.
+    ///
+    /// # Errors
+    ///
+    /// See [`Denied`].
+    pub async fn enter(self: &Arc<Self>, request: Request, arrival: Arrival) -> Result<Entered, Denied> {
+        let key = Key::of(&request, &self.salt);
+        let last = arrival.last_event.filter(|last| !last.is_empty());
+        if let Some(last) = &last
+            && let Some(entered) = self.resume(&key, &request, last).await
+        {
+            return Ok(entered);
+        }
+        let mut watching = self.start_or_attach(key, request, arrival.fresh, false)?;
+        if let Some(last) = last {
+            let lost = format!(
+                "Event {last:?} is unknown here, has expired, or is of another job: this stream starts at event {FIRST} of job {}.",
+                watching.job.id
+            );
+            let notice = watching.notice.take();
+            watching.notice = Some(notice.map_or_else(|| lost.clone(), |more| format!("{lost} {more}")));
+        }
+        Ok(Entered::Watching(watching))
+    }
+
+    /// Starts the job that is asked for, or finds the one that runs, and makes it go on to its end without
+    /// clients.
+    ///
+    /// # Errors
+    ///
+    /// See [`Denied`].
+    pub fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
+        let key = Key::of(&request, &self.salt);
+        let watching = self.start_or_attach(key, request, fresh, true)?;
+        watching.job.stay();
+        Ok(Arc::clone(&watching.job))
+    }
+
+    fn start_or_attach(
+        self: &Arc<Self>,
+        key: Key,
+        request: Request,
+        fresh: bool,
+        stays: bool,
+    ) -> Result<Watching, Denied> {
+        let mut jobs = self.jobs();
+        if let Some(job) = jobs.by_key.get(&key) {
+            if fresh {
+                return Err(Denied::Running(job.id));
+            }
+            telemetry::Attached { id: job.id, kind: key.endpoint().kind }.emit();
+            let mut watching = job.watch(FIRST, false);
+            watching.notice = not_kept(job.kept, &request);
+            return Ok(watching);
+        }
+        self.admits(&jobs, key.backend())?;
+        let limits = &self.config.limits;
+        let log = Log::new(limits.job_log_bytes, Arc::clone(&self.memory));
+        let kept = Kept { all_events: request.all_events, payloads: request.payloads };
+        let job = Job::new(key.clone(), log, self.record(&request), kept, stays);
+        let watching = job.watch(FIRST, true);
+        jobs.by_key.insert(key.clone(), Arc::clone(&job));
+        jobs.by_id.insert(job.id, Arc::clone(&job));
+        let place = jobs.places.entry(key.backend().to_owned());
+        let place = place.or_insert_with(|| Arc::new(Semaphore::new(self.config.backend.concurrency)));
+        let life = task::live(Arc::clone(self), job, request, Arc::clone(place));
+        drop(jobs);
+        self.unfinished.send_modify(|count| *count += 1);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(life);
+        Ok(watching)
+    }
+
+    /// Whether one more job may begin on `backend`.
+    fn admits(&self, jobs: &Jobs, backend: &str) -> Result<(), Denied> {
+        if *self.draining.borrow() {
+            return Err(Denied::Draining);
+        }
+        if self.config.jobs.without_ledger == WithoutLedger::Refuse
+            && let Health::Unavailable(why) = &*self.ledger.health().borrow()
+        {
+            return Err(Denied::LedgerUnavailable(why.clone()));
+        }
+        let there = jobs.by_key.keys().filter(|key| key.backend() == backend).count();
+        let config = &self.config.backend;
+        if there >= config.concurrency + config.queue {
+            return Err(Denied::QueueFull { waiting: there.saturating_sub(config.concurrency) });
+        }
+        Ok(())
+    }
+
+    fn record(&self, request: &Request) -> Record {
+        let credential = request.identity.key.as_ref();
+        Record {
+            id: JobId::new(),
+            backend: request.backend.url().to_string(),
+            kind: request.endpoint.kind,
+            vm: request.endpoint.vm.map(|vm| vm.0),
+            channels: Vec::new(),
+            dialect: None,
+            query: request.query.clone(),
+            who: Who {
+                fingerprint: credential.map(|key| fingerprint(&self.ledger.secret(), key)),
+                address: request.address.clone(),
+                actor: request.actor.clone(),
+            },
+            queued: Timestamp::now(),
+            started: None,
+            progress: Progress::default(),
+            end: None,
+        }
+    }
+
+    /// A job that waits, runs, or has ended not long ago.
+    pub fn find(&self, id: JobId) -> Option<Arc<Job>> {
+        self.jobs().by_id.get(&id).cloned()
+    }
+
+    /// All of these, the newest first.
+    pub fn known(&self) -> Vec<Arc<Job>> {
+        self.jobs().by_id.values().rev().cloned().collect()
+    }
+
+    /// Watches a job from behind the event with the number `after`, as one more client.
+    pub fn watch(&self, id: JobId, after: u64) -> Option<Watching> {
+        Some(self.find(id)?.watch(after + 1, false))
+    }
+
+    /// The kinds that run on the backend of `job`, and how many wait before it.
+    pub(super) fn ahead_of(&self, job: &Job) -> (Vec<Kind>, usize) {
+        let jobs = self.jobs();
+        let others = jobs.by_key.values().filter(|other| other.id != job.id);
+        let others: Vec<_> = others.filter(|other| other.key.backend() == job.key.backend()).collect();
+        let is_running = |other: &Arc<Job>| other.recorded().started.is_some();
+        let running = others.iter().filter(|other| is_running(other));
+        let kinds = running.map(|other| other.key.endpoint().kind).collect();
+        (kinds, others.iter().filter(|other| other.id < job.id && !is_running(other)).count())
+    }
+
+    /// A job has ended: the next request for the same starts a new one.
+    pub(super) fn ended(&self, job: &Job) {
+        let removed = self.jobs().by_key.remove(&job.key);
+        if removed.is_some() {
+            self.unfinished.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// Forgets a job that has ended.
+    pub(super) fn forget(&self, id: JobId) {
+        self.jobs().by_id.remove(&id);
+    }
+
+    /// Removes what is older than it is to be kept.
+    pub async fn clean(&self) {
+        // Of one that does not work, the ledger itself tells.
+        if let Ok(cleaned) = self.ledger.clean(Timestamp::now()).await {
+            telemetry::Cleaned { jobs: cleaned.jobs.len(), logs: cleaned.logs.len() }.emit();
+        }
+    }
+
+    /// Begins no job any more; those that wait for their turn end.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Whether jobs can begin.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Done when every job has ended.
+    pub async fn idle(&self) {
+        let mut unfinished = self.unfinished.subscribe();
+        // The sender is a part of this registry.
+        let _ = unfinished.wait_for(|count| *count == 0).await;
+    }
+
+    /// Ends what runs, as interrupted, and waits until it has ended and is recorded.
+    pub async fn close(&self) {
+        self.drain();
+        let running: Vec<_> = self.jobs().by_key.values().cloned().collect();
+        for job in running {
+            job.stop(Cause::Stopping);
+        }
+        self.closing.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a client must be told who wants more than the job keeps: its first client did not ask for it.
+fn not_kept(kept: Kept, request: &Request) -> Option<String> {
+    let missing = match (request.payloads && !kept.payloads, request.all_events && !kept.all_events) {
+        (false, false) => return None,
+        (true, false) => "payloads",
+        (false, true) => "events of the backend's own types",
+        (true, true) => "payloads or events of the backend's own types",
+    };
+    Some(format!("This job was there already, and keeps no {missing}."))
+}

@@ -1,0 +1,76 @@
+//! Clients that come back, and say what they have seen.
+
+use std::sync::Arc;
+
+use super::{Entered, Registry};
+use crate::core::normalizer::Normalizer;
+use crate::job::log::FIRST;
+use crate::job::request::{Key, Request, fingerprint, scope};
+use crate::ledger::{JobId, Ledger, Record, StoredFrame, Timestamp};
+
+impl Registry {
+    /// What comes behind the event `last`, if it is one of a job that `request` is for. Whoever has another
+    /// credential gets the same answer as for an event that never was.
+    pub(super) async fn resume(&self, key: &Key, request: &Request, last: &str) -> Option<Entered> {
+        let (id, sequence) = last.rsplit_once('.')?;
+        let (id, sequence): (JobId, u64) = (id.parse().ok()?, sequence.parse().ok()?);
+        let Some(job) = self.find(id) else { return self.replay(request, id, sequence).await };
+        if job.key != *key || job.log.last().is_none_or(|newest| sequence > newest) {
+            return None;
+        }
+        if job.log.has_ended() && job.log.last() == Some(sequence) {
+            return Some(Entered::Seen);
+        }
+        Some(Entered::Watching(job.watch(sequence + 1, false)))
+    }
+
+    /// The rest of a job that only the ledger knows.
+    async fn replay(&self, request: &Request, id: JobId, sequence: u64) -> Option<Entered> {
+        let record = self.ledger.job(id).await.ok()??;
+        if !self.is_for(&record, request) || record.end.is_none() {
+            return None;
+        }
+        let (missed, frames) = stored(&*self.ledger, &record, sequence).await?;
+        Some(if frames.is_empty() { Entered::Seen } else { Entered::Replay { id, missed, frames } })
+    }
+
+    fn is_for(&self, record: &Record, request: &Request) -> bool {
+        let credential = request.identity.key.as_ref();
+        let theirs = credential.map(|key| fingerprint(&self.ledger.secret(), key));
+        record.who.fingerprint == theirs
+            && record.backend == request.backend.url().to_string()
+            && record.kind == request.endpoint.kind
+            && record.vm == request.endpoint.vm.map(|vm| vm.0)
+            && scope(&record.query) == scope(&request.query)
+    }
+
+    /// What the ledger has of the frames of a job that has ended, behind the one with the number `after`, to
+    /// its end; and how many are gone. Nothing if it has none of them any more.
+    pub async fn stored(self: &Arc<Self>, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
+        stored(&*self.ledger, record, after).await
+    }
+}
+
+async fn stored(ledger: &dyn Ledger, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
+    let mut frames = ledger.frames(record.id, 0).await.ok()?;
+    let last = frames.last()?;
+    if !last.bytes.starts_with(b"event: complete\n") {
+        frames.extend(ending(record, last.sequence, last.at));
+    }
+    if frames.last().is_none_or(|last| after > last.sequence) {
+        return None;
+    }
+    frames.retain(|frame| frame.sequence > after);
+    let missed = frames.first().map_or(0, |first| first.sequence - (after + FIRST));
+    Some((missed, frames))
+}
+
+/// The end that a job would have had if the bridge had not ended under it.
+fn ending(record: &Record, newest: u64, at: Timestamp) -> Vec<StoredFrame> {
+    let failure = record.end.as_ref().and_then(|end| end.failure.clone());
+    let frames = Normalizer::interrupted(record.kind, failure);
+    (newest + 1..)
+        .zip(frames)
+        .map(|(sequence, frame)| StoredFrame { sequence, at, bytes: frame.bytes })
+        .collect()
+}

@@ -1,0 +1,104 @@
+//! What a client asks for, and when that is what another one has asked for.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::backend::{Backend, Identity};
+use crate::core::credential::ApiKey;
+use crate::core::kind::Endpoint;
+
+/// A sync that a client asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// What is to be synchronised.
+    pub endpoint: Endpoint,
+    /// The client's query without the bridge's own parameters, byte for byte.
+    pub query: String,
+    /// Pass the backend's own event types on.
+    pub all_events: bool,
+    /// Keep the backend's own account of an object.
+    pub payloads: bool,
+    /// The key and the headers that go to the backend.
+    pub identity: Identity,
+    /// The address that the client has.
+    pub address: Option<String>,
+    /// Who the client says it is.
+    pub actor: Option<String>,
+}
+
+/// Two requests with the same key are for one and the same job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    backend: String,
+    endpoint: Endpoint,
+    query: String,
+    /// Hashed, so that no key is kept longer than the request that brought it.
+    credential: Option<[u8; 32]>,
+}
+
+impl Key {
+    /// The key of `request`. `salt` is a secret of the process.
+    pub fn of(request: &Request, salt: &[u8; 32]) -> Self {
+        Self {
+            backend: request.backend.url().to_string(),
+            endpoint: request.endpoint,
+            query: scope(&request.query),
+            credential: request.identity.key.as_ref().map(|key| hash(salt, key)),
+        }
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// What is synchronised.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+}
+
+/// What a query says about the work: a `run_id` only names one run of it.
+pub fn scope(query: &str) -> String {
+    let parts: Vec<&str> =
+        query.split('&').filter(|part| part.split('=').next().is_some_and(|name| name != "run_id")).collect();
+    parts.join("&")
+}
+
+/// A short fingerprint of a credential. `secret` is that of the ledger: without it, nothing can be learned
+/// from the fingerprint, and with it, only whether a key may be the one.
+pub fn fingerprint(secret: &[u8; 32], credential: &ApiKey) -> String {
+    hash(secret, credential)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn hash(salt: &[u8; 32], credential: &ApiKey) -> [u8; 32] {
+    Sha256::new_with_prefix(salt).chain_update(credential.expose()).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_run_is_no_part_of_what_it_does() {
+        assert_eq!(
+            scope("run_id=1&proxmox_endpoint_ids=1,2&&x=%20&run_id=b"),
+            "proxmox_endpoint_ids=1,2&&x=%20"
+        );
+        assert_eq!(scope("run_ids=1&my_run_id=2"), "run_ids=1&my_run_id=2");
+        assert_eq!(scope(""), "");
+    }
+
+    #[test]
+    fn a_fingerprint_tells_keys_apart_and_says_nothing_without_its_secret() {
+        let (one, other): (ApiKey, ApiKey) = ("first-key".parse().unwrap(), "other-key".parse().unwrap());
+        let here = fingerprint(&[1; 32], &one);
+        assert_eq!(here, fingerprint(&[1; 32], &one));
+        assert_ne!(here, fingerprint(&[1; 32], &other));
+        assert_ne!(here, fingerprint(&[2; 32], &one));
+        assert_eq!(here.len(), 16);
+    }
+}

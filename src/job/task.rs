@@ -1,0 +1,108 @@
+//! The life of a job: it runs as long as somebody wants it, and is there for a while when it has ended.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::pending;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tracing::Instrument;
+
+use super::handle::{Job, Started};
+use super::registry::Registry;
+use super::request::Request;
+use super::runner::Runner;
+use crate::config::OnDisconnect;
+use crate::core::event::Failure;
+use crate::core::outcome::Cause;
+use crate::core::refusal::Refusal;
+use crate::ledger::{End, Entry, Timestamp};
+use crate::telemetry;
+
+/// The whole life of `job`, which runs in one of the places of its backend.
+pub(super) fn live(
+    registry: Arc<Registry>,
+    job: Arc<Job>,
+    request: Request,
+    place: Arc<Semaphore>,
+) -> impl Future<Output = ()> + Send {
+    let span = tracing::info_span!(
+        "job",
+        id = %job.id,
+        backend = job.key.backend(),
+        kind = request.endpoint.kind.as_str(),
+        vm = request.endpoint.vm.map(|vm| vm.0),
+    );
+    async move {
+        let runner = Runner::new(Arc::clone(&registry), Arc::clone(&job), request, place);
+        let run = AssertUnwindSafe(runner.run()).catch_unwind();
+        let ended = tokio::select! {
+            ended = run => ended,
+            never = attended(&registry, &job) => match never {},
+        };
+        if ended.is_err() {
+            broke(&registry, &job).await;
+        }
+        let mut closing = registry.closing.subscribe();
+        tokio::select! {
+            () = sleep(registry.config.limits.replay) => {}
+            // Whoever could say it being gone says it too.
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+        registry.forget(job.id);
+    }
+    .instrument(span)
+}
+
+/// Cancels a job that nobody watches any more. A client that comes back in time saves it.
+async fn attended(registry: &Registry, job: &Job) -> Infallible {
+    loop {
+        job.deserted().await;
+        let grace = match registry.config.jobs.on_disconnect {
+            OnDisconnect::Grace => registry.config.limits.detach_grace,
+            OnDisconnect::Cancel => Duration::ZERO,
+            OnDisconnect::Continue => return pending().await,
+        };
+        telemetry::Deserted { grace }.emit();
+        tokio::select! {
+            () = sleep(grace) => {
+                job.stop(Cause::ClientGone);
+                return pending().await;
+            }
+            () = job.visited() => {}
+        }
+    }
+}
+
+/// What is left to do for a job whose own code failed.
+async fn broke(registry: &Registry, job: &Job) {
+    let kind = job.key.endpoint().kind;
+    let has_started = {
+        let mut record = job.recorded();
+        let failure = Failure {
+            step: kind.row().step.to_owned(),
+            error: BROKE.to_owned(),
+            detail: format!("{BROKE} This is a bug; its log says where."),
+        };
+        record.end.get_or_insert(End {
+            finished: Timestamp::now(),
+            outcome: Cause::Crashed.outcome(),
+            cause: Some(Cause::Crashed),
+            failure: Some(failure),
+            failed_objects: Vec::new(),
+        });
+        record.started.is_some()
+    };
+    let put = registry.ledger.put(Entry { record: job.record(), frames: Vec::new() });
+    // The ledger keeps what it cannot write now, and tells about it.
+    let _ = timeout(registry.config.limits.ledger, put).await;
+    registry.ended(job);
+    job.begin(Started::Refused(Refusal::bad_backend(BROKE)));
+    job.log.cut();
+    telemetry::JobBroke { kind, has_started }.emit();
+}
+
+const BROKE: &str = "The bridge failed in the middle of this job.";

@@ -1,0 +1,99 @@
+//! A backend that says what a test makes it say, when it makes it.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A backend of which every stream is played by hand. It wants no key.
+pub struct Puppet {
+    pub address: SocketAddr,
+    streams: mpsc::UnboundedReceiver<Played>,
+    task: JoinHandle<()>,
+}
+
+/// A stream of it that was asked for.
+pub struct Played {
+    pub target: String,
+    stream: TcpStream,
+}
+
+impl Puppet {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, streams) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(answer(stream, sender.clone()));
+            }
+        });
+        Self { address, streams, task }
+    }
+
+    /// The next stream that is asked for.
+    pub async fn played(&mut self) -> Played {
+        self.streams.recv().await.unwrap()
+    }
+
+    /// Whether no further stream was asked for.
+    pub fn is_idle(&mut self) -> bool {
+        self.streams.try_recv().is_err()
+    }
+}
+
+impl Drop for Puppet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let target = head.split(' ').nth(1).unwrap().to_owned();
+    if target.split('?').next().unwrap().ends_with("/stream") {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let _ = sender.send(Played { target, stream });
+        return;
+    }
+    let body = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let _ = stream.write_all(body.as_bytes()).await;
+}
+
+impl Played {
+    async fn write(&mut self, text: &str) {
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        self.stream.write_all(chunk.as_bytes()).await.unwrap();
+    }
+
+    /// Tells of a device.
+    pub async fn device(&mut self, name: &str, status: &str) {
+        let data = format!(
+            "{{\"step\":\"device\",\"status\":\"{status}\",\"message\":\"Device {name} {status}.\",\"rowid\":\"{name}\",\
+             \"payload\":{{\"object\":\"device\",\"type\":\"sync\",\"data\":{{\"rowid\":\"{name}\",\"completed\":{}}}}}}}",
+            status == "completed"
+        );
+        self.write(&format!("event: step\ndata: {data}\n\n")).await;
+    }
+
+    /// Ends well.
+    pub async fn complete(mut self) {
+        self.write("event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n").await;
+        self.stream.write_all(b"0\r\n\r\n").await.unwrap();
+    }
+
+    /// Done when the bridge has hung up.
+    pub async fn hung_up(mut self) {
+        while self.stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+    }
+}

@@ -1,0 +1,509 @@
+//! A sync belongs to the bridge: clients come to it, leave it, and find it again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod bridge;
+mod support;
+
+use std::path::Path;
+
+use bridge::puppet::Puppet;
+use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
+use futures::future::join_all;
+use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::ledger::{Filter, Ledger, Options as LedgerOptions, Record, Sqlite};
+use proxbox_bridge::replay::{Options, Speed};
+use support::stream::{self, Event};
+use tokio::time::{Duration, Instant};
+
+const DEVICES: &str = "/dcim/devices/create/stream";
+const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
+const JOB: &str = "x-proxbox-bridge-job";
+
+/// What a client has read so far.
+struct Reader {
+    client: Client,
+    job: String,
+    body: Vec<u8>,
+}
+
+impl Reader {
+    async fn open(front: &Front, target: &str, headers: &[(&str, &str)]) -> Self {
+        let mut client = front.open(target, headers).await;
+        let (status, headers) = client.head().await;
+        assert_eq!(status, 200);
+        let job = headers.into_iter().find(|(name, _)| name == JOB).unwrap().1;
+        Self { client, job, body: Vec::new() }
+    }
+
+    /// Reads until `text` has come.
+    async fn until(&mut self, text: &str) -> &mut Self {
+        while !String::from_utf8_lossy(&self.body).contains(text) {
+            let chunk = self.client.chunk().await;
+            assert!(!chunk.is_empty(), "no {text} in {}", String::from_utf8_lossy(&self.body));
+            self.body.extend(chunk);
+        }
+        self
+    }
+
+    /// Reads to the clean end.
+    async fn rest(mut self) -> String {
+        loop {
+            let chunk = self.client.chunk().await;
+            if chunk.is_empty() {
+                return String::from_utf8(self.body).unwrap();
+            }
+            self.body.extend(chunk);
+        }
+    }
+}
+
+fn ids(events: &[Event]) -> Vec<u64> {
+    let ids = events.iter().filter_map(|event| event.id.as_deref());
+    ids.map(|id| id.rsplit_once('.').unwrap().1.parse().unwrap()).collect()
+}
+
+/// The first record in the ledger of `directory`, when the bridge has closed it.
+async fn recorded(directory: &Path) -> Vec<Record> {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let options = LedgerOptions {
+        directory: Some(directory.to_owned()),
+        retention: 90 * day,
+        log_retention: 7 * day,
+        log_frames: 1000,
+    };
+    let ledger = Sqlite::open(options).await.unwrap();
+    let filter = Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 };
+    let records = ledger.jobs(filter).await.unwrap();
+    ledger.close().await;
+    records
+}
+
+fn end(record: &Record) -> (Outcome, Option<Cause>) {
+    let end = record.end.as_ref().unwrap();
+    (end.outcome, end.cause)
+}
+
+async fn front(puppet: &Puppet, settings: &[(&str, &str)]) -> Front {
+    Front::start(config(puppet.address, settings)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let mut first = Reader::open(&front, &format!("{DEVICES}?a=1&run_id=x&bridge.ids=0"), &[]).await;
+    let mut played = puppet.played().await;
+    assert_eq!(played.target, format!("{DEVICES}?a=1&run_id=x"));
+    played.device("pve1", "completed").await;
+    first.until("Synced device pve1").await;
+    let second = Reader::open(&front, &format!("{DEVICES}?run_id=y&a=1"), &[]).await;
+    assert_eq!(first.job, second.job);
+    played.device("pve2", "completed").await;
+    played.complete().await;
+    let (first, second) = tokio::join!(first.rest(), second.rest());
+    assert_eq!(first, second);
+    assert_eq!(stream::read(first.as_bytes(), false).len(), 5);
+    assert!(puppet.is_idle(), "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_client_wants_kept_another_one_does_not_see() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    for (first, second) in [("bridge.payload=1", "bridge.ids=0"), ("bridge.ids=0", "bridge.payload=1")] {
+        let first = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
+        let second = Reader::open(&front, &format!("{DEVICES}?{second}"), &[]).await;
+        let mut played = puppet.played().await;
+        played.device("pve1", "completed").await;
+        played.complete().await;
+        let (first, second) = (first.rest().await, second.rest().await);
+        let wants_more = second.contains("keeps no payloads");
+        assert_eq!(first.contains("\"payload\": "), !wants_more, "{first}");
+        assert!(!second.contains("\"payload\": "), "{second}");
+        stream::read(second.as_bytes(), false);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let first = Reader::open(&front, DEVICES, &[]).await;
+    let played = puppet.played().await;
+    let mut second = Reader::open(&front, &format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await;
+    assert_ne!(first.job, second.job);
+    let third = Reader::open(&front, STORAGE, &[]).await;
+    let began = Instant::now();
+    let waiting = "Waiting for devices synchronization to finish on this backend.";
+    second.until(waiting).await;
+    second.body.clear();
+    second.until(waiting).await;
+    assert_eq!(began.elapsed().as_secs(), 15, "as often as a sign of life is due");
+    assert!(puppet.is_idle(), "two runs at once");
+    played.complete().await;
+    let played = puppet.played().await;
+    assert!(played.target.ends_with("?proxmox_endpoint_ids=1"), "{}", played.target);
+    second.until("Starting devices synchronization.").await;
+    played.complete().await;
+    puppet.played().await.complete().await;
+    let third = third.rest().await;
+    assert!(third.contains("and for 1 more that waits."), "{third}");
+    for body in [first.rest().await, third] {
+        assert_eq!(stream::read(body.as_bytes(), false).last().unwrap().data["ok"], true);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_run_at_once_as_may() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
+    let first = Reader::open(&front, DEVICES, &[]).await;
+    let second = Reader::open(&front, STORAGE, &[]).await;
+    let (one, two) = (puppet.played().await, puppet.played().await);
+    two.complete().await;
+    one.complete().await;
+    for reader in [first, second] {
+        assert!(!reader.rest().await.contains("Waiting"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let fresh = format!("{DEVICES}?bridge.fresh=1");
+    let answer = front.get(&fresh, &[]).await;
+    assert_eq!((answer.status, answer.header(JOB)), (409, Some(reader.job.as_str())));
+    assert!(answer.detail().contains(&reader.job), "{}", answer.text());
+    puppet.played().await.complete().await;
+    reader.rest().await;
+    let reader = Reader::open(&front, &fresh, &[]).await;
+    puppet.played().await.complete().await;
+    reader.rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_and_says_when_to_come_again() {
+    let puppet = Puppet::start().await;
+    let front = front(&puppet, &[("backend.queue", "1")]).await;
+    let _running = Reader::open(&front, DEVICES, &[]).await;
+    let _waiting = Reader::open(&front, STORAGE, &[]).await;
+    let answer = front.get("/full-update/stream", &[]).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
+    assert!(answer.detail().contains("backend.queue"), "{}", answer.text());
+    // To come to one that is there takes no place.
+    Reader::open(&front, STORAGE, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let mut reader = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
+    let mut played = puppet.played().await;
+    played.device("pve1", "completed").await;
+    let seen = String::from_utf8(reader.until("Synced device pve1").await.body.clone()).unwrap();
+    let last = seen.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    drop(reader);
+    played.device("pve2", "completed").await;
+    tokio::time::advance(Duration::from_secs(50)).await;
+    let again = Reader::open(&front, DEVICES, &[("Last-Event-ID", &last)]).await;
+    played.device("pve3", "completed").await;
+    played.complete().await;
+    let rest = again.rest().await;
+    let events = stream::read(format!("{seen}{rest}").as_bytes(), true);
+    assert_eq!(ids(&events), (1..=6).collect::<Vec<_>>());
+    assert!(puppet.is_idle(), "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_says_what_it_has_seen_in_its_query() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let job = reader.job.clone();
+    puppet.played().await.complete().await;
+    let all = stream::read(reader.rest().await.as_bytes(), false).len() as u64;
+    let again = Reader::open(&front, &format!("{DEVICES}?bridge.last_event_id={job}.1"), &[]).await;
+    assert_eq!(again.job, job);
+    let rest = again.rest().await;
+    assert!(rest.starts_with(&format!("id: {job}.2\n")) && rest.contains("event: complete"), "{rest}");
+    let seen = front.get(&format!("{DEVICES}?bridge.last_event_id={job}.{all}"), &[]).await;
+    assert_eq!((seen.status, seen.body.len()), (204, 0), "so that an EventSource stops");
+    assert!(puppet.is_idle(), "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_start() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let first = Reader::open(&front, STORAGE, &[]).await;
+    puppet.played().await.complete().await;
+    let foreign = format!("{}.1", first.job);
+    first.rest().await;
+    for id in ["nonsense", "01a20e6c-5420-7656-8f37-5478c697a10d.3", &foreign] {
+        let reader = Reader::open(&front, DEVICES, &[("Last-Event-ID", id)]).await;
+        puppet.played().await.complete().await;
+        let job = reader.job.clone();
+        let body = reader.rest().await;
+        let (notice, rest) = body.split_once("\n\n").unwrap();
+        assert!(notice.contains(&format!("this stream starts at event 1 of job {job}")), "{notice}");
+        assert_eq!(ids(&stream::read(rest.as_bytes(), true))[0], 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_credential_gets_nothing_of_a_job() {
+    let options = Options { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..Options::default() };
+    let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &[]).await;
+    let mine = [("X-Proxbox-API-Key", KEY)];
+    let mut reader = Reader::open(&pair.front, DEVICES, &mine).await;
+    reader.until("event: step").await;
+    let id = format!("{}.1", reader.job);
+    for other in
+        [vec![("Last-Event-ID", id.as_str())], vec![("Last-Event-ID", &id), ("X-Proxbox-API-Key", "wrong")]]
+    {
+        // It is another job, and meets the backend's own refusal, in its stream if it had to wait.
+        let answer = pair.front.get(DEVICES, &other).await;
+        assert_ne!(answer.header(JOB), Some(reader.job.as_str()));
+        let refused = answer.status == 401 || answer.text().contains("\"ok\": false");
+        assert!(refused && !answer.text().contains("Discovered"), "{}", answer.text());
+    }
+    assert!(reader.rest().await.contains("\"ok\": true"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
+    for (policy, seconds) in [("grace", 60), ("cancel", 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut puppet = Puppet::start().await;
+        let settings = [("jobs.on_disconnect", policy), ("data_dir", folder.path().to_str().unwrap())];
+        let front = front(&puppet, &settings).await;
+        let mut reader = Reader::open(&front, DEVICES, &[]).await;
+        let mut played = puppet.played().await;
+        played.device("pve1", "completed").await;
+        reader.until("Synced device pve1").await;
+        let began = Instant::now();
+        drop(reader);
+        played.hung_up().await;
+        assert_eq!(began.elapsed().as_secs(), seconds, "{policy}");
+        front.stop().await;
+        let records = recorded(folder.path()).await;
+        assert_eq!(end(&records[0]), (Outcome::Cancelled, Some(Cause::ClientGone)), "{policy}");
+        assert_eq!(records[0].progress.counts.total().completed, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_goes_on_without_watchers_if_it_is_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let settings = [("jobs.on_disconnect", "continue"), ("data_dir", folder.path().to_str().unwrap())];
+    let front = front(&puppet, &settings).await;
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    drop(reader);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    played.device("pve1", "completed").await;
+    let again = Reader::open(&front, DEVICES, &[]).await;
+    played.complete().await;
+    assert!(again.rest().await.contains("Synced device pve1"));
+    front.stop().await;
+    let records = recorded(folder.path()).await;
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(end(record), (Outcome::Completed, None));
+    assert_eq!((record.progress.attaches, record.progress.watchers), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
+    let stalled = front.open(DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    let mut healthy = Vec::new();
+    for _ in 0..100 {
+        healthy.push(Reader::open(&front, DEVICES, &[]).await);
+    }
+    let play = async {
+        for number in 0..2000 {
+            played.device(&format!("pve{number}"), "completed").await;
+            if number % 50 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        played.complete().await;
+    };
+    let (bodies, ()) = tokio::join!(join_all(healthy.into_iter().map(Reader::rest)), play);
+    for body in &bodies {
+        let events = stream::read(body.as_bytes(), false);
+        let told = |event: &Event| {
+            let missed = event.data["message"]
+                .as_str()?
+                .strip_suffix(" earlier events are no longer kept and could not be sent.")?;
+            missed.parse::<usize>().ok()
+        };
+        // A reader may be behind for a moment; then it knows by how much.
+        let missed: usize = events.iter().filter_map(told).sum();
+        let gaps = events.iter().filter(|event| told(event).is_some()).count();
+        assert_eq!(events.len() - gaps + missed, 2003);
+        assert_eq!(events.last().unwrap().data["result"]["count"], 2000);
+    }
+    drop(stalled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_failure() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
+    let mut reader = Reader::open(&front, DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    for number in 0..2000 {
+        let status = if number % 200 == 0 { "failed" } else { "completed" };
+        played.device(&format!("pve{number}"), status).await;
+    }
+    reader.until("device pve1999").await;
+    let late = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
+    played.complete().await;
+    let late = late.rest().await;
+    let gap = late.split("\n\n").find(|frame| frame.contains("no longer kept")).unwrap();
+    assert!(!gap.starts_with("id:"), "a reader that comes back must not say that it has seen it: {gap}");
+    assert_eq!(late.matches("\"status\": \"failed\"").count(), 10);
+    assert_eq!(late.matches("no longer kept").count(), 1);
+    let missed: usize =
+        gap.split("\"message\": \"").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(late.matches("id: ").count() + missed, 2003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let before = front(&puppet, &settings).await;
+    let reader = Reader::open(&before, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
+    let job = reader.job.clone();
+    let mut played = puppet.played().await;
+    played.device("pve1", "completed").await;
+    played.complete().await;
+    let whole = reader.rest().await;
+    before.stop().await;
+    let after = front(&puppet, &settings).await;
+    let again = Reader::open(&after, DEVICES, &[("Last-Event-ID", &format!("{job}.2"))]).await;
+    let rest = again.rest().await;
+    assert!(whole.ends_with(&rest) && rest.starts_with(&format!("id: {job}.3\n")), "{rest}");
+    let last = stream::read(whole.as_bytes(), true).len();
+    let seen = after.get(DEVICES, &[("Last-Event-ID", &format!("{job}.{last}"))]).await;
+    assert_eq!(seen.status, 204);
+    assert!(puppet.is_idle(), "a second run");
+}
+
+async fn ready(front: &Front) -> Answer {
+    Client::send(front.admin, "GET", "/readyz", &[]).await.answer().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.concurrency", "2")];
+    let mut front = front(&puppet, &settings).await;
+    let ends = Reader::open(&front, DEVICES, &[]).await;
+    let ending = puppet.played().await;
+    let stays = Reader::open(&front, STORAGE, &[]).await;
+    let _staying = puppet.played().await;
+    let mut waits = Reader::open(&front, "/full-update/stream", &[]).await;
+    waits.until("Waiting for").await;
+    assert_eq!(ready(&front).await.status, 200);
+    let began = Instant::now();
+    front.ask_to_stop();
+    let waited = waits.rest().await;
+    assert!(waited.contains("The bridge is stopping") && waited.contains("\"ok\": false"), "{waited}");
+    assert_eq!(began.elapsed().as_secs(), 0, "what has not begun does not begin any more");
+    let readiness = ready(&front).await;
+    assert_eq!((readiness.status, &readiness.json()["draining"]), (503, &true.into()));
+    let refused = front.get("/full-update/stream", &[]).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")));
+    // Whoever comes to a job that runs still finds it.
+    let attached = Reader::open(&front, DEVICES, &[]).await;
+    ending.complete().await;
+    for reader in [ends, attached] {
+        assert!(reader.rest().await.contains("\"ok\": true"));
+    }
+    let interrupted = stays.rest().await;
+    stream::read(interrupted.as_bytes(), false);
+    assert!(interrupted.contains("The bridge is stopping"), "{interrupted}");
+    assert_eq!(began.elapsed().as_secs(), 30, "limits.drain");
+    front.stop().await;
+    let mut ends: Vec<_> = recorded(folder.path()).await.iter().map(end).collect();
+    ends.sort_by_key(|(outcome, _)| outcome.as_str());
+    let stopped = (Outcome::Interrupted, Some(Cause::Stopping));
+    assert_eq!(ends, [(Outcome::Completed, None), stopped, stopped]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_request_to_stop_does_not_wait() {
+    let mut puppet = Puppet::start().await;
+    let mut front = front(&puppet, &[("limits.drain", "1h")]).await;
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let _played = puppet.played().await;
+    let began = Instant::now();
+    front.ask_to_stop();
+    while ready(&front).await.status == 200 {}
+    front.ask_to_hurry();
+    stream::read(reader.rest().await.as_bytes(), false);
+    front.stop().await;
+    assert!(began.elapsed().as_secs() <= 1, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
+    for (policy, status) in [("continue", 200), ("refuse", 503)] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("ledger.sqlite3")).unwrap();
+        let mut puppet = Puppet::start().await;
+        let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", policy)];
+        let front = front(&puppet, &settings).await;
+        let readiness = ready(&front).await;
+        assert_eq!(readiness.status, status, "{policy}");
+        assert!(readiness.json()["ledger"]["reason"].is_string(), "{}", readiness.text());
+        if status == 200 {
+            let reader = Reader::open(&front, DEVICES, &[]).await;
+            puppet.played().await.complete().await;
+            assert!(reader.rest().await.contains("\"ok\": true"));
+        } else {
+            let answer = front.get(DEVICES, &[]).await;
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
+            assert!(answer.detail().contains("jobs.without_ledger"), "{}", answer.text());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &settings).await;
+    let headers = [("X-Proxbox-API-Key", "wrong"), ("X-Proxbox-Actor", "ada")];
+    assert_eq!(pair.front.get(DEVICES, &headers).await.status, 401);
+    assert_eq!(pair.front.get(DEVICES, &[("X-Proxbox-API-Key", KEY)]).await.status, 200);
+    let Pair { front, backend: _backend } = pair;
+    front.stop().await;
+    let records = recorded(folder.path()).await;
+    let [good, bad] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(end(bad), (Outcome::Errored, Some(Cause::KeyRefused)));
+    let failure = bad.end.as_ref().unwrap().failure.as_ref().unwrap();
+    assert!(failure.detail.contains("API key"), "{failure:?}");
+    assert_eq!((bad.who.actor.as_deref(), bad.who.address.as_deref()), (Some("ada"), Some("127.0.0.1")));
+    assert_ne!(bad.who.fingerprint, good.who.fingerprint);
+    assert_eq!(end(good), (Outcome::Completed, None));
+    assert_eq!(
+        (good.channels.as_slice(), good.progress.counts.total().completed),
+        (["native".to_owned()].as_slice(), 3)
+    );
+    assert!(
+        good.progress.frames_in > 3 && good.progress.frames_out > 3 && good.progress.first_frame.is_some()
+    );
+}
