@@ -10,9 +10,11 @@ mod log;
 mod registry;
 mod request;
 mod runner;
+mod tape;
 mod task;
 
 pub use handle::{Job, Started, Watching};
 pub use log::{Batch, Cursor, Cut, Log, Logged, Memory};
 pub use registry::{Arrival, Denied, Entered, Registry};
-pub use request::{Key, Request, fingerprint, scope};
+pub use request::{Key, Request};
+pub use tape::recordings;

@@ -160,6 +160,20 @@ impl JobBroke {
     }
 }
 
+/// The recording of a job could not be written.
+#[derive(Debug)]
+pub struct RecordingFailed<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl RecordingFailed<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "The recording of the job ends here: it cannot be written.");
+    }
+}
+
 /// What was older than it is to be kept is gone.
 #[derive(Debug)]
 pub struct Cleaned {

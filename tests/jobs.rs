@@ -11,7 +11,8 @@ use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
 use futures::future::join_all;
 use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{Filter, Ledger, Options as LedgerOptions, Record, Sqlite};
-use proxbox_bridge::replay::{Options, Speed};
+use proxbox_bridge::recording::{Event as Recorded, Recording};
+use proxbox_bridge::replay::{Library, Options, Speed};
 use support::stream::{self, Event};
 use tokio::time::{Duration, Instant};
 
@@ -506,4 +507,61 @@ async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail()
     assert!(
         good.progress.frames_in > 3 && good.progress.frames_out > 3 && good.progress.first_frame.is_some()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_backend_said_is_recorded_without_the_key_and_a_stream_can_be_replayed() {
+    for (version, channel) in
+        [("0.0.2.post1", "websocket"), ("0.0.30.post2", "native"), ("0.0.11.post2", "websocket")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = [
+            ("data_dir", folder.path().to_str().unwrap()),
+            ("jobs.recording", "on"),
+            ("backend.channel", channel),
+        ];
+        let mine = [("X-Proxbox-API-Key", KEY)];
+        let pair = Pair::start(recordings(version, &[]), fast(), &settings).await;
+        let answer = pair.front.get(DEVICES, &mine).await;
+        let job = answer.header(JOB).unwrap().parse().unwrap();
+        let files: Vec<_> = proxbox_bridge::job::recordings(folder.path(), job).collect();
+        let [file] = files.as_slice() else { panic!("{files:?}") };
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(!text.contains(KEY), "{text}");
+        let recording = Recording::parse(&text).unwrap();
+        assert!(version.starts_with(&recording.header.backend), "{:?}", recording.header);
+        if channel == "websocket" {
+            // What a command loop was doing cannot be seen on the wire, so that this is for people to read.
+            assert!(recording.frames.iter().any(|frame| frame.event == Recorded::text("Sync Nodes")));
+            continue;
+        }
+        let again = Library::load(folder.path().join("recordings"), &[]).unwrap();
+        let again = Pair::start(again, fast(), &[("backend.channel", channel)]).await;
+        let replayed = again.front.get(DEVICES, &mine).await;
+        assert_eq!(replayed.text(), answer.text(), "{version} {channel}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_is_bounded_and_says_where_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("data_dir", folder.path().to_str().unwrap()),
+        ("jobs.recording", "on"),
+        ("limits.recording_bytes", "65536"),
+    ];
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &settings).await;
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let job = reader.job.parse().unwrap();
+    let mut played = puppet.played().await;
+    for number in 0..1000 {
+        played.device(&format!("pve{number}"), "completed").await;
+    }
+    played.complete().await;
+    reader.rest().await;
+    let file = proxbox_bridge::job::recordings(folder.path(), job).next().unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.len() <= 65536 + 100, "{}", text.len());
+    assert_eq!(Recording::parse(&text).unwrap().frames.last().unwrap().event, Recorded::Open);
 }

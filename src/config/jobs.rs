@@ -14,7 +14,7 @@ pub struct Jobs {
     /// What becomes of new jobs while the record of jobs cannot be written.
     pub without_ledger: WithoutLedger,
     /// Whether the raw frames of the backend are kept in `data_dir/recordings`, for
-    /// `/jobs/{id}/recording` and for replay. There is a data directory if they are.
+    /// `/jobs/{id}/recording`. There is a data directory if they are.
     pub recording: bool,
     /// How many of the last frames of a job the record keeps.
     pub log_frames: usize,

@@ -175,8 +175,8 @@ static TABLE: [Key; 36] = [
         "jobs.recording",
         Some("off"),
         Slot::Switch(|draft| &mut draft.jobs.recording),
-        "Whether the raw frames of the backend are kept in data_dir/recordings, for /jobs/{id}/recording \
-         and for replay; on needs a data_dir.",
+        "Whether the raw frames of the backend are kept in data_dir/recordings, for /jobs/{id}/recording; \
+         on needs a data_dir.",
     ),
     key(
         "jobs.log_frames",

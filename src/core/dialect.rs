@@ -94,6 +94,11 @@ impl Dialect {
         serde_json::json!({ "api_key": key }).to_string()
     }
 
+    /// Whether `frame` is such a frame.
+    pub fn is_key_frame(frame: &str) -> bool {
+        frame.starts_with("{\"api_key\":")
+    }
+
     /// The two frames that run `command` and tell when it has returned.
     pub fn command_frames(self, command: Command, run_id: &str) -> [String; 2] {
         if self.correlates() {

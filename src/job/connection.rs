@@ -55,11 +55,15 @@ pub(super) enum Opening {
 /// The code that stands for a socket that was closed without one (RFC 6455, section 7.1.5).
 const NO_CODE: u16 = 1005;
 
+/// What the backend is asked for in `leg`, with the client's query.
+pub(super) fn target(leg: &Leg, query: &str) -> String {
+    let path = leg.path();
+    if query.is_empty() { path } else { format!("{path}?{query}") }
+}
+
 impl Connection {
-    /// Begins to open the connection for `leg`, with the client's query.
-    pub(super) fn open(backend: Arc<Backend>, leg: &Leg, query: &str, identity: Identity) -> Self {
-        let path = leg.path();
-        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+    /// Begins to open the connection for `leg`, at `target`.
+    pub(super) fn open(backend: Arc<Backend>, leg: &Leg, target: String, identity: Identity) -> Self {
         Self::Opening(match leg.channel {
             Channel::Native => async move { stream(&backend, &target, &identity).await }.boxed(),
             Channel::Json => async move { answer(&backend, &target, &identity).await }.boxed(),

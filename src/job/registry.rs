@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use uuid::Uuid;
 
 use super::handle::{Job, Kept, Watching};
 use super::log::{FIRST, Log, Memory};
 use super::request::{Key, Request, fingerprint};
+use super::tape::recordings;
 use super::task;
 use crate::config::{Config, WithoutLedger};
 use crate::core::kind::Kind;
@@ -274,6 +275,17 @@ impl Registry {
     pub async fn clean(&self) {
         // Of one that does not work, the ledger itself tells.
         if let Ok(cleaned) = self.ledger.clean(Timestamp::now()).await {
+            if let Some(data_dir) = self.config.data_dir.clone() {
+                let logs = cleaned.logs.clone();
+                let _ = spawn_blocking(move || {
+                    for id in logs {
+                        for file in recordings(&data_dir, id).collect::<Vec<_>>() {
+                            let _ = std::fs::remove_file(file);
+                        }
+                    }
+                })
+                .await;
+            }
             telemetry::Cleaned { jobs: cleaned.jobs.len(), logs: cleaned.logs.len() }.emit();
         }
     }

@@ -62,7 +62,7 @@ impl Key {
 }
 
 /// What a query says about the work: a `run_id` only names one run of it.
-pub fn scope(query: &str) -> String {
+pub(super) fn scope(query: &str) -> String {
     let parts: Vec<&str> =
         query.split('&').filter(|part| part.split('=').next().is_some_and(|name| name != "run_id")).collect();
     parts.join("&")
@@ -70,7 +70,7 @@ pub fn scope(query: &str) -> String {
 
 /// A short fingerprint of a credential. `secret` is that of the ledger: without it, nothing can be learned
 /// from the fingerprint, and with it, only whether a key may be the one.
-pub fn fingerprint(secret: &[u8; 32], credential: &ApiKey) -> String {
+pub(super) fn fingerprint(secret: &[u8; 32], credential: &ApiKey) -> String {
     hash(secret, credential)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

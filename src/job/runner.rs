@@ -10,10 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::chronicle::Chronicle;
-use super::connection::{Arrived, Connection};
+use super::connection::{self, Arrived, Connection};
 use super::handle::{Job, Started};
 use super::registry::Registry;
 use super::request::Request;
+use super::tape::Tape;
+use crate::core::channel::Channel;
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::refusal::{Answer, Refusal};
@@ -31,7 +33,12 @@ pub(super) struct Runner {
     /// Its place, when it has one.
     permit: Option<OwnedSemaphorePermit>,
     chronicle: Chronicle,
+    /// Where the backend's own words are kept, if they are.
+    tape: Option<Tape>,
+    /// The backend's release, if it is known.
+    release: Option<String>,
     connection: Connection,
+    channel: Option<Channel>,
     /// When it began to drive the backend; before that, when it was queued.
     began: Instant,
     clock: (Timestamp, Instant),
@@ -59,7 +66,22 @@ impl Runner {
         let now = Instant::now();
         let clock = (job.recorded().queued, now);
         let connection = Connection::None;
-        Self { registry, job, request, place, permit: None, chronicle, connection, began: now, clock }
+        let recording = config.jobs.recording.then_some(config.data_dir.as_deref()).flatten();
+        let tape = recording.map(|folder| Tape::new(folder, job.id, config.limits.recording_bytes));
+        Self {
+            registry,
+            job,
+            request,
+            place,
+            permit: None,
+            chronicle,
+            tape,
+            release: None,
+            connection,
+            channel: None,
+            began: now,
+            clock,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -85,7 +107,8 @@ impl Runner {
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
         match approach::approach(&self.registry, &self.job, &self.request).await {
-            Approach::Drive(setup) => {
+            Approach::Drive(setup, release) => {
+                self.release = release.map(|release| release.to_string());
                 let may_repeat = may_repeat && !waiting.has_told();
                 return self.drive(waiting, *setup, may_repeat).await;
             }
@@ -124,11 +147,19 @@ impl Runner {
                 Next::Write => {
                     self.progress(&session);
                     self.chronicle.write();
+                    if let Some(tape) = &mut self.tape {
+                        tape.write().await;
+                    }
                     continue;
                 }
                 Next::Tick => Event::Tick,
                 Next::Stop(cause) => Event::Stopped(*cause),
-                Next::Arrived(arrived) => self.event(arrived),
+                Next::Arrived(arrived) => {
+                    if let Some(tape) = &mut self.tape {
+                        tape.arrived(arrived, self.channel);
+                    }
+                    self.event(arrived)
+                }
             };
             session.handle(self.now(), event, &mut out);
             self.chronicle.note();
@@ -218,6 +249,9 @@ impl Runner {
         }
         if close || end.is_some() {
             self.connection = Connection::None;
+            if let Some(tape) = &mut self.tape {
+                tape.close();
+            }
         }
         let logged = self.job.log.number(frames, self.time());
         {
@@ -227,6 +261,9 @@ impl Runner {
         }
         if let Some(report) = end {
             self.end(report);
+            if let Some(tape) = &mut self.tape {
+                tape.end(self.registry.config.limits.ledger).await;
+            }
             // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
             self.chronicle.keep(&logged).await;
             self.registry.ended(&self.job);
@@ -239,10 +276,18 @@ impl Runner {
         self.job.log.append(logged);
         if let Some(leg) = open {
             let Request { backend, query, identity, .. } = &self.request;
-            self.connection = Connection::open(Arc::clone(backend), &leg, query, identity.clone());
+            let target = connection::target(&leg, query);
+            if let Some(tape) = &mut self.tape {
+                tape.open(&leg, self.release.as_deref(), &target, identity.key.is_some());
+            }
+            self.channel = Some(leg.channel);
+            self.connection = Connection::open(Arc::clone(backend), &leg, target, identity.clone());
         }
         if send.is_empty() {
             return None;
+        }
+        if let Some(tape) = &mut self.tape {
+            tape.sent(&send);
         }
         // A command is tiny: a backend that does not take it takes nothing.
         let limit = self.request.backend.limits().probe;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::line::{FrameLine, HeaderLine};
-use super::{Event, Recording};
+use super::{Event, Frame, Header, Recording};
 
 /// Why a file could not be read as a recording.
 #[derive(Debug, thiserror::Error)]
@@ -108,20 +108,34 @@ impl Recording {
 
     /// The recording as NDJSON, ready to be written to a file.
     pub fn to_ndjson(&self) -> String {
-        let mut text = String::new();
-        push_line(&mut text, &HeaderLine::of(&self.header));
+        let mut text = self.header.to_line();
         for frame in &self.frames {
-            push_line(&mut text, &FrameLine::of(frame));
+            text.push_str(&frame.to_line());
         }
         text
     }
 }
 
-fn push_line(text: &mut String, line: &impl serde::Serialize) {
+impl Header {
+    /// The first line of a recording, its end included.
+    pub fn to_line(&self) -> String {
+        line(&HeaderLine::of(self))
+    }
+}
+
+impl Frame {
+    /// A further line of a recording, its end included.
+    pub fn to_line(&self) -> String {
+        line(&FrameLine::of(self))
+    }
+}
+
+fn line(line: &impl serde::Serialize) -> String {
     // Structs of strings and numbers with fixed names: there is nothing in them that JSON cannot say.
     #[expect(clippy::expect_used, reason = "see above")]
-    text.push_str(&serde_json::to_string(line).expect("a line is plain data"));
+    let mut text = serde_json::to_string(line).expect("a line is plain data");
     text.push('\n');
+    text
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::core::normalizer::Options;
 use crate::core::outcome::Cause;
 use crate::core::plan::{Unsupported, plan};
 use crate::core::refusal::Refusal;
+use crate::core::release::Release;
 use crate::core::session::{Limits, Setup};
 use crate::job::handle::Job;
 use crate::job::registry::Registry;
@@ -12,8 +13,8 @@ use crate::job::request::Request;
 
 /// How a job is to be done.
 pub(super) enum Approach {
-    /// Like this.
-    Drive(Box<Setup>),
+    /// Like this, on a backend of this release.
+    Drive(Box<Setup>, Option<Release>),
     /// Not at all.
     Refuse(Refusal),
     /// Not at all, and that is fine.
@@ -45,7 +46,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         Ok(plan) => plan,
         Err(unsupported) => return self::unsupported(registry, request, unsupported).await,
     };
-    Ok(Approach::Drive(Box::new(Setup {
+    let setup = Setup {
         endpoint,
         plan,
         options: options(registry, request),
@@ -61,7 +62,8 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         dialect: known.dialect(),
         credential: identity.key.clone(),
         run_id: job.id.to_string(),
-    })))
+    };
+    Ok(Approach::Drive(Box::new(setup), known.release))
 }
 
 async fn unsupported(
