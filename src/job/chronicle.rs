@@ -87,3 +87,119 @@ impl Chronicle {
 fn stored(frame: &Logged) -> StoredFrame {
     StoredFrame { sequence: frame.sequence, at: frame.at, bytes: frame.bytes.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Mutex;
+
+    use futures::FutureExt;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::backend::{Backend, Identity};
+    use crate::config::{Config, Flags};
+    use crate::core::kind::{Endpoint, Kind};
+    use crate::job::handle::Kept;
+    use crate::job::log::{Log, Memory};
+    use crate::job::request::{Key, Request};
+    use crate::ledger::{Cleaned, Filter, Health, JobId, Progress, Record, Timestamp, Unavailable, Who};
+
+    /// A ledger that remembers when it was written to, and may never be done with it.
+    #[derive(Debug)]
+    struct Witness {
+        written: Mutex<Vec<Instant>>,
+        hangs: bool,
+    }
+
+    impl Ledger for Witness {
+        fn put(&self, _: Entry) -> BoxFuture<'static, Result<(), Unavailable>> {
+            self.written.lock().unwrap().push(Instant::now());
+            if self.hangs { pending().boxed() } else { ready(Ok(())).boxed() }
+        }
+
+        fn job(&self, _: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>> {
+            ready(Ok(None)).boxed()
+        }
+
+        fn jobs(&self, _: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
+        fn frames(&self, _: JobId, _: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
+        fn clean(&self, _: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
+            ready(Ok(Cleaned::default())).boxed()
+        }
+
+        fn health(&self) -> watch::Receiver<Health> {
+            watch::channel(Health::Available).1
+        }
+
+        fn secret(&self) -> [u8; 32] {
+            [0; 32]
+        }
+
+        fn close(&self) -> BoxFuture<'static, ()> {
+            ready(()).boxed()
+        }
+    }
+
+    fn job() -> Arc<Job> {
+        let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
+        let request = Request {
+            backend: Arc::new(Backend::new(&Config::load(&flags, []).unwrap())),
+            endpoint: Endpoint::of(Kind::Devices),
+            query: String::new(),
+            all_events: false,
+            payloads: false,
+            identity: Identity::default(),
+            address: None,
+            actor: None,
+        };
+        let record = Record {
+            id: JobId::new(),
+            backend: String::new(),
+            kind: Kind::Devices,
+            vm: None,
+            channels: Vec::new(),
+            dialect: None,
+            query: String::new(),
+            who: Who::default(),
+            queued: Timestamp(0),
+            started: None,
+            progress: Progress::default(),
+            end: None,
+        };
+        let kept = Kept { all_events: false, payloads: false };
+        let log = Log::new(1 << 20, Memory::new(1 << 20));
+        Job::new(Key::of(&request, &[0; 32]), log, record, kept, false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_written_once_a_second_at_most_however_much_there_is() {
+        let ledger = Arc::new(Witness { written: Mutex::default(), hangs: false });
+        let mut chronicle = Chronicle::new(ledger.clone(), job(), Duration::from_secs(5), 10);
+        for _ in 0..3 {
+            chronicle.note();
+            chronicle.note();
+            chronicle.due().await;
+            chronicle.write();
+        }
+        assert!(chronicle.due().now_or_never().is_none(), "there is nothing new");
+        let written = ledger.written.lock().unwrap();
+        assert!(written.windows(2).all(|pair| pair[1] - pair[0] == PACE), "{written:?}");
+        assert_eq!(written.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_holds_a_job_up_for_no_longer_than_the_limit() {
+        let ledger = Arc::new(Witness { written: Mutex::default(), hangs: true });
+        let mut chronicle = Chronicle::new(ledger, job(), Duration::from_secs(5), 10);
+        let began = Instant::now();
+        chronicle.keep(&[]).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+}

@@ -184,7 +184,7 @@ impl Registry {
         let place = jobs.places.entry(key.backend().to_owned());
         let place = place.or_insert_with(|| Arc::new(Semaphore::new(self.config.backend.concurrency)));
         let life = task::live(Arc::clone(self), job, request, Arc::clone(place));
-        drop(jobs);
+        // With the jobs locked, so that no job begins behind the back of one who stops them all.
         self.unfinished.send_modify(|count| *count += 1);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
@@ -292,6 +292,7 @@ impl Registry {
 
     /// Begins no job any more; those that wait for their turn end.
     pub fn drain(&self) {
+        let _no_job_begins = self.jobs();
         self.draining.send_replace(true);
     }
 
