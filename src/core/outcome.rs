@@ -69,7 +69,7 @@ pub enum Cause {
     ClientGone,
     /// It was cancelled by request.
     CancelRequested,
-    /// Too many syncs waited already.
+    /// Too many syncs waited already, or the same one ran.
     Busy,
     /// It could not be recorded.
     Unrecorded,

@@ -77,7 +77,7 @@ impl Refusal {
     pub fn running(job: &str) -> Self {
         let detail =
             format!("Job {job} does the same and has not ended. Leave out bridge.fresh to watch it.");
-        Self::ours(409, Cause::Refused, "This sync runs already.", detail)
+        Self::ours(409, Cause::Busy, "This sync runs already.", detail)
     }
 
     /// Too many wait already.
