@@ -1,0 +1,51 @@
+//! A bridge that dies at any moment: what its readers were told is what its ledger says, and nothing looks
+//! as if it ran.
+//!
+//! The process is the real one, and it is killed without a warning. What it had given to the system is
+//! there after that; a loss of power, which takes that too, cannot be had here.
+#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod bridge;
+#[path = "crash/process.rs"]
+mod process;
+#[path = "crash/reader.rs"]
+mod reader;
+#[path = "crash/rounds.rs"]
+mod rounds;
+#[path = "crash/stops.rs"]
+mod stops;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxbox_bridge::ledger::{Filter, Ledger, Options, Record, Sqlite};
+
+const DEVICES: &str = "/dcim/devices/create/stream";
+const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
+const DISKS: &str = "/virtualization/virtual-machines/virtual-disks/create/stream";
+const FULL_UPDATE: &str = "/full-update/stream";
+
+/// The ledger in `data`, as the bridge opens it.
+async fn ledger(data: &Path) -> Arc<Sqlite> {
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    let options =
+        Options { directory: Some(data.to_owned()), retention: year, log_retention: year, log_frames: 1000 };
+    Sqlite::open(options).await.unwrap()
+}
+
+/// Every record in `data`.
+async fn records(data: &Path) -> Vec<Record> {
+    let ledger = ledger(data).await;
+    let everything =
+        Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10_000 };
+    let records = ledger.jobs(everything).await.unwrap();
+    ledger.close().await;
+    records
+}
+
+/// A connection to the file in `data` that changes nothing in it.
+fn file(data: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(data.join("ledger.sqlite3")).unwrap()
+}

@@ -1,0 +1,86 @@
+//! The bridge as a process of its own, which can be killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+
+/// A bridge that serves. It is killed with the test.
+pub struct Process {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    child: Child,
+    log: BufReader<ChildStderr>,
+    lines: String,
+}
+
+/// A bridge on `data`, in front of `backend`, with further settings as in a file.
+fn command(data: &Path, backend: SocketAddr, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--backend", &format!("http://{backend}")]).arg("--data-dir").arg(data);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    for (key, value) in settings {
+        command.env(format!("PROXBOX_BRIDGE_{}", key.replace('.', "_").to_uppercase()), value);
+    }
+    command
+}
+
+/// Starts a bridge that is expected not to serve. Gives how it ended, and what it said.
+pub fn refused(data: &Path, backend: SocketAddr) -> (ExitStatus, String) {
+    let output = command(data, backend, &[]).output().unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+impl Process {
+    /// Starts a bridge, and waits until it serves.
+    pub fn start(data: &Path, backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let mut child = command(data, backend, settings).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut process = Self { address: nowhere, admin: nowhere, child, log, lines: String::new() };
+        let line = process.read_to("Listening.");
+        let address = |name: &str| line["fields"][name].as_str().unwrap().parse().unwrap();
+        (process.address, process.admin) = (address("address"), address("admin_address"));
+        process
+    }
+
+    /// Reads its log up to the line with `message`, and gives that line.
+    pub fn read_to(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended: {}", self.lines);
+            self.lines.push_str(&line);
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if line["fields"]["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    /// Takes its life, without a chance to do anything about it.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), None, "it had ended by itself: {status}");
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+    }
+
+    /// Waits for its end. Gives its exit code, and everything that it has logged.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        self.log.read_to_string(&mut self.lines).unwrap();
+        (self.child.wait().unwrap().code(), std::mem::take(&mut self.lines))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

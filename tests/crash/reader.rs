@@ -1,0 +1,107 @@
+//! A client that takes what it is given, and is not surprised when that ends in the middle.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proxbox_bridge::ledger::JobId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::bridge::KEY;
+
+/// What takes so long never comes, and a test must not wait for it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Everything that one client was given of one stream.
+pub struct Reader {
+    stream: TcpStream,
+    raw: Vec<u8>,
+    over: bool,
+}
+
+impl Reader {
+    /// Asks for the stream at `path`.
+    pub async fn ask(address: SocketAddr, path: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nX-Proxbox-API-Key: {KEY}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self { stream, raw: Vec::new(), over: false }
+    }
+
+    /// Reads until `enough`, or until there is nothing more, which it says by `false`.
+    pub async fn read_until(&mut self, enough: impl Fn(&Self) -> bool) -> bool {
+        let limit = Instant::now() + LIMIT;
+        while !enough(self) {
+            if self.over || self.has_ended() {
+                return false;
+            }
+            let read = timeout_at(limit, self.stream.read_buf(&mut self.raw)).await;
+            let read = read.unwrap_or_else(|_| panic!("that does not come: {:?}", self.events()));
+            // A reset is as good an end as any other: what had come is there.
+            self.over = read.map_or(true, |bytes| bytes == 0);
+        }
+        true
+    }
+
+    /// Reads what the system still has of a connection whose other end is dead.
+    pub async fn drain(&mut self) {
+        self.read_until(|_| false).await;
+    }
+
+    fn head(&self) -> Option<&str> {
+        let end = self.raw.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+        Some(std::str::from_utf8(&self.raw[..end]).unwrap())
+    }
+
+    /// The status, if the head is there.
+    pub fn status(&self) -> Option<u16> {
+        Some(self.head()?.split(' ').nth(1)?.parse().unwrap())
+    }
+
+    /// The job that the stream is of, if the head is there.
+    pub fn job(&self) -> Option<JobId> {
+        let lines = self.head()?.lines();
+        let id =
+            lines.filter_map(|line| line.split_once(": ")).find(|(name, _)| *name == "x-proxbox-bridge-job");
+        Some(id.unwrap().1.parse().unwrap())
+    }
+
+    /// The body as far as it has come, and whether its last chunk has.
+    fn body(&self) -> (Vec<u8>, bool) {
+        let mut body = Vec::new();
+        let mut rest = self.head().map_or(&[][..], |head| &self.raw[head.len() + 4..]);
+        while let Some(at) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap(), 16).unwrap();
+            let chunk = &rest[at + 2..];
+            if size == 0 {
+                return (body, chunk.starts_with(b"\r\n"));
+            }
+            body.extend_from_slice(&chunk[..chunk.len().min(size)]);
+            rest = chunk.get(size + 2..).unwrap_or_default();
+        }
+        (body, false)
+    }
+
+    /// Whether the body came to its end.
+    pub fn has_ended(&self) -> bool {
+        self.body().1
+    }
+
+    /// The name and the data of every whole event.
+    pub fn events(&self) -> Vec<(String, serde_json::Value)> {
+        let body = String::from_utf8_lossy(&self.body().0).into_owned();
+        let whole = body.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+        let event = |text: &str| {
+            let (name, data) = text.strip_prefix("event: ")?.split_once("\ndata: ")?;
+            Some((name.to_owned(), serde_json::from_str(data).unwrap()))
+        };
+        whole.split("\n\n").filter_map(event).collect()
+    }
+
+    /// Whether the job is said to have gone well, if its end was told.
+    pub fn told(&self) -> Option<bool> {
+        let (name, data) = self.events().pop()?;
+        (name == "complete").then(|| data["ok"].as_bool().unwrap())
+    }
+}

@@ -1,0 +1,260 @@
+//! Many lives on one data directory, each of which ends somewhere in a sync.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::ledger::JobId;
+use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
+
+use super::process::Process;
+use super::reader::Reader;
+use super::{DEVICES, DISKS, FULL_UPDATE, MACHINES, file, records};
+use crate::bridge::recordings;
+
+/// How often the bridge is killed.
+const KILLS: usize = 40;
+/// Names the number that chooses all points, in decimal.
+const SEED: &str = "CRASH_SEED";
+/// No commit here may be given up for a slow disk: then an outcome may be told that is not recorded.
+const PATIENT: (&str, &str) = ("limits.ledger", "5m");
+
+/// Backends, what to ask of them, and how that ends.
+const CASES: [Case; 6] = [
+    Case::of("0.0.2.post1", [DEVICES, MACHINES]),
+    Case { cut_after: Some(6), ends: [LOST; 2], ..Case::of("0.0.2.post1", [MACHINES, DEVICES]) },
+    Case::of("0.0.11.post2", [FULL_UPDATE, DEVICES]),
+    Case {
+        uses: Some("fail/sse-full-update-proxmox-killed-mid-sync"),
+        ends: [FAILED, COMPLETED],
+        ..Case::of("0.0.11.post2", [FULL_UPDATE, DISKS])
+    },
+    Case::of("0.0.30.post2", [MACHINES, FULL_UPDATE]),
+    Case {
+        uses: Some("fail/sse-devices-netbox-down"),
+        ends: [FAILED, COMPLETED],
+        ..Case::of("0.0.30.post2", [DEVICES, DISKS])
+    },
+];
+
+type End = (Outcome, Option<Cause>);
+const COMPLETED: End = (Outcome::Completed, None);
+const FAILED: End = (Outcome::Errored, Some(Cause::BackendFailed));
+const LOST: End = (Outcome::Errored, Some(Cause::BackendLost));
+const CRASHED: End = (Outcome::Interrupted, Some(Cause::Crashed));
+
+struct Case {
+    version: &'static str,
+    /// A recording that takes the place of the usual one.
+    uses: Option<&'static str>,
+    cut_after: Option<u64>,
+    paths: [&'static str; 2],
+    ends: [End; 2],
+}
+
+impl Case {
+    const fn of(version: &'static str, paths: [&'static str; 2]) -> Self {
+        Self { version, uses: None, cut_after: None, paths, ends: [COMPLETED; 2] }
+    }
+}
+
+/// When the bridge is killed.
+#[derive(Clone, Copy, Debug)]
+enum Point {
+    /// As soon as it is asked.
+    Asked,
+    /// As soon as the head of its answer is there.
+    Head,
+    /// As soon as so many events are there.
+    Event(usize),
+    /// As soon as the end is there.
+    End,
+}
+
+impl Point {
+    fn is_reached(self, reader: &Reader) -> bool {
+        match self {
+            Self::Asked => true,
+            Self::Head => reader.status().is_some(),
+            Self::Event(count) => reader.events().len() >= count || reader.told().is_some(),
+            Self::End => reader.told().is_some(),
+        }
+    }
+}
+
+/// Numbers that look random and are the same for the same seed (`SplitMix64`).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).unwrap()
+    }
+
+    /// A point in a stream of `events` events.
+    fn point(&mut self, events: usize) -> Point {
+        match self.below(10) {
+            0 => Point::Asked,
+            1 => Point::Head,
+            2 | 3 => Point::End,
+            // Where the end is on its way to the disk, or from there to the reader.
+            4 | 5 => Point::Event(events - 1),
+            _ => Point::Event(1 + self.below(events)),
+        }
+    }
+}
+
+/// Says how to have the same points again, if the test fails.
+struct Seed(u64);
+
+impl Seed {
+    fn choose() -> Self {
+        let given = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap());
+        Self(given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into()))
+    }
+}
+
+impl Drop for Seed {
+    #[allow(clippy::print_stderr, reason = "that is where a test says why it failed")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{SEED}={} chooses the same points again", self.0);
+        }
+    }
+}
+
+/// What a reader was told of a job.
+struct Seen {
+    /// In which life, and how that ended.
+    round: String,
+    told: Option<bool>,
+    /// How the job ends if it is let to.
+    end: End,
+}
+
+/// A backend, with the number of events that each of its streams has.
+struct Stage {
+    case: &'static Case,
+    backend: Handle,
+    events: [usize; 2],
+}
+
+impl Stage {
+    /// Runs every stream once to its end.
+    async fn set(case: &'static Case, data: &Path) -> Self {
+        let library = recordings(case.version, case.uses.as_slice());
+        // So fast that many lives fit into a test, and so slow that one can end in the middle.
+        let options = Options { speed: Speed::Times(100.0), cut_after: case.cut_after, ..Options::default() };
+        let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
+        let bridge = Process::start(data, backend.local_addr(), &[PATIENT]);
+        let mut events = [0; 2];
+        for (at, path) in case.paths.into_iter().enumerate() {
+            let mut reader = Reader::ask(bridge.address, path).await;
+            reader.drain().await;
+            assert_eq!(reader.told(), Some(case.ends[at] == COMPLETED), "{} {path}", case.version);
+            events[at] = reader.events().len();
+        }
+        bridge.kill();
+        Self { case, backend, events }
+    }
+}
+
+/// What the ledger must say after all these lives.
+#[derive(Default)]
+struct Expected {
+    seen: HashMap<JobId, Seen>,
+    /// Jobs that may be there although no reader was told their names.
+    unseen: usize,
+}
+
+impl Expected {
+    fn add(&mut self, reader: &Reader, end: End, round: &str) {
+        match reader.job() {
+            Some(id) => {
+                let seen = Seen { round: round.to_owned(), told: reader.told(), end };
+                assert!(self.seen.insert(id, seen).is_none(), "two jobs of one name: {round}");
+            }
+            None => self.unseen += 1,
+        }
+    }
+
+    /// Compares it with what the ledger in `data` says.
+    async fn check(&self, data: &Path) {
+        let records = records(data).await;
+        for record in &records {
+            let end = record.end.as_ref().unwrap_or_else(|| panic!("as if it ran: {record:?}"));
+            assert!(end.finished >= record.queued, "{record:?}");
+        }
+        let stray = records.iter().filter(|record| !self.seen.contains_key(&record.id)).count();
+        assert!(stray <= self.unseen, "{stray} jobs are recorded that nobody has asked for");
+        for (id, Seen { round, told, end }) in &self.seen {
+            let record = records.iter().find(|record| record.id == *id);
+            let record =
+                record.unwrap_or_else(|| panic!("{round}: a reader knew of job {id}, and it is lost"));
+            let recorded = record.end.as_ref().map(|end| (end.outcome, end.cause)).unwrap();
+            match told {
+                Some(ok) => {
+                    assert_eq!(*ok, recorded.0 == Outcome::Completed, "{round}: told, and not recorded");
+                    assert_eq!(recorded, *end, "{round}: told, and not recorded");
+                }
+                // It may be recorded and not yet told.
+                None => assert!(recorded == CRASHED || recorded == *end, "{round}: {recorded:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothing_looks_as_if_it_ran() {
+    let seed = Seed::choose();
+    let mut chance = Chance(seed.0);
+    let folder = tempfile::tempdir().unwrap();
+    let mut stages = Vec::new();
+    for (at, case) in CASES.iter().enumerate() {
+        stages.push(Stage::set(case, &folder.path().join(at.to_string())).await);
+    }
+    let data = folder.path().join("data");
+    let mut expected = Expected::default();
+    for round in 0..KILLS {
+        let stage = &stages[chance.below(stages.len())];
+        let first = chance.below(2);
+        let both = chance.below(3) == 0;
+        let watched = if both { chance.below(2) } else { 0 };
+        let point = chance.point(stage.events[(first + watched) % 2]);
+        let concurrency = if chance.below(2) == 0 { "1" } else { "2" };
+        let Case { version, paths, ends, .. } = stage.case;
+        let settings = [PATIENT, ("backend.concurrency", concurrency)];
+        let bridge = Process::start(&data, stage.backend.local_addr(), &settings);
+        if round > 0 {
+            // By its own doing: the ledger was not opened by anybody else in between, or was left alone.
+            let count = "SELECT count(*) FROM jobs WHERE finished IS NULL";
+            let running: i64 = file(&data).query_row(count, [], |row| row.get(0)).unwrap();
+            assert_eq!(running, 0, "round {round}: jobs of a bridge that is dead");
+        }
+        let mut readers = Vec::new();
+        for path in [paths[first], paths[1 - first]].into_iter().take(1 + usize::from(both)) {
+            readers.push(Reader::ask(bridge.address, path).await);
+        }
+        let reached = readers[watched].read_until(|reader| point.is_reached(reader)).await;
+        assert!(reached, "the bridge ended the stream too early");
+        bridge.kill();
+        for (at, reader) in readers.iter_mut().enumerate() {
+            reader.drain().await;
+            let at = (first + at) % 2;
+            let round = format!("round {round}: {version} {}, killed at {point:?} of {watched}", paths[at]);
+            expected.add(reader, ends[at], &round);
+        }
+        if chance.below(2) == 0 {
+            let verdict: String =
+                file(&data).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(verdict, "ok", "round {round}");
+            expected.check(&data).await;
+        }
+    }
+    expected.check(&data).await;
+    let told = expected.seen.values().filter(|seen| seen.told.is_some()).count();
+    assert!(told > 0 && told < expected.seen.len(), "all {KILLS} lives ended at one side of the end");
+}

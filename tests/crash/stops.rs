@@ -1,0 +1,93 @@
+//! A bridge that is asked to end, and a second one that is not wanted.
+
+use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
+
+use super::process::{Process, refused};
+use super::reader::Reader;
+use super::{DEVICES, MACHINES, records};
+use crate::bridge::{Client, KEY, recordings};
+
+/// A backend that begins every sync and ends none.
+async fn stalled() -> Handle {
+    let options = Options { speed: Speed::Max, stall_after: Some(3), ..Options::default() };
+    Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn()
+}
+
+async fn begun(bridge: &Process) -> Reader {
+    let mut reader = Reader::ask(bridge.address, MACHINES).await;
+    assert!(reader.read_until(|reader| reader.events().len() > 1).await);
+    reader
+}
+
+/// Reads to the end, which must be a failed and a clean one.
+async fn interrupted(mut reader: Reader) {
+    reader.drain().await;
+    assert!(reader.has_ended(), "no end of the body");
+    let events = reader.events();
+    let [.., (error, said), (complete, verdict)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((error.as_str(), complete.as_str()), ("error", "complete"), "{events:?}");
+    assert!(said["error"].as_str().unwrap().contains("The bridge is stopping"), "{said}");
+    assert_eq!(verdict["ok"], false);
+}
+
+async fn recorded_as_stopped(data: &std::path::Path) {
+    let records = records(data).await;
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    let end = record.end.as_ref().unwrap();
+    assert_eq!((end.outcome, end.cause), (Outcome::Interrupted, Some(Cause::Stopping)), "{record:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_bridge_on_the_same_data_says_what_to_do_and_does_not_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = stalled().await;
+    let first = Process::start(folder.path(), backend.local_addr(), &[]);
+    let reader = begun(&first).await;
+    let (status, said) = refused(folder.path(), backend.local_addr());
+    assert_eq!(status.code(), Some(1), "{said}");
+    for part in [folder.path().to_str().unwrap(), "another bridge", "stop it, or set another data_dir"] {
+        assert!(said.contains(part), "{said}");
+    }
+    // What runs is not touched by that, and a dead bridge keeps nobody out.
+    assert_eq!(reader.told(), None);
+    first.kill();
+    let second = Process::start(folder.path(), backend.local_addr(), &[]);
+    second.terminate();
+    assert_eq!(second.ended().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_outlasts_the_drain_ends_as_interrupted_for_its_reader_and_in_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = stalled().await;
+    let bridge = Process::start(folder.path(), backend.local_addr(), &[("limits.drain", "100ms")]);
+    let reader = begun(&bridge).await;
+    bridge.terminate();
+    interrupted(reader).await;
+    let (code, log) = bridge.ended();
+    assert_eq!(code, Some(0), "{log}");
+    recorded_as_stopped(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_drains_nothing_begins_and_a_second_signal_ends_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = stalled().await;
+    let mut bridge = Process::start(folder.path(), backend.local_addr(), &[("limits.drain", "7days")]);
+    let reader = begun(&bridge).await;
+    assert_eq!(Client::send(bridge.admin, "GET", "/readyz", &[]).await.answer().await.status, 200);
+    bridge.terminate();
+    bridge.read_to("Stopping: no job begins any more.");
+    assert_eq!(Client::send(bridge.admin, "GET", "/readyz", &[]).await.answer().await.status, 503);
+    assert_eq!(Client::send(bridge.admin, "GET", "/livez", &[]).await.answer().await.status, 200);
+    let key = [("X-Proxbox-API-Key", KEY)];
+    let refused = Client::send(bridge.address, "GET", DEVICES, &key).await.answer().await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")), "{}", refused.text());
+    assert_eq!(reader.told(), None);
+    bridge.terminate();
+    interrupted(reader).await;
+    let (code, log) = bridge.ended();
+    assert_eq!(code, Some(0), "{log}");
+    recorded_as_stopped(folder.path()).await;
+}
