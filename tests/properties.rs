@@ -29,7 +29,7 @@ enum Move {
     Broken,
     Close(u16, String),
     Wait(u64),
-    Stopped,
+    Stopped(Cause),
 }
 
 /// What backends say, and what they never should.
@@ -103,7 +103,8 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Broken),
         1 => (1000u16..5000, ".{0,40}").prop_map(|(code, reason)| Move::Close(code, reason)),
         2 => (0u64..4000).prop_map(Move::Wait),
-        1 => Just(Move::Stopped),
+        1 => prop_oneof![Just(Cause::Stopping), Just(Cause::ClientGone), Just(Cause::CancelRequested)]
+            .prop_map(Move::Stopped),
     ]
 }
 
@@ -120,7 +121,7 @@ fn make(drive: &mut Drive, made: &Move) {
         Move::Broken => drive.event(Event::Closed(Closed::Broken("reset"))),
         Move::Close(code, reason) => drive.event(Event::Closed(Closed::Frame { code: *code, reason })),
         Move::Wait(seconds) => drive.wait(Duration::from_secs(*seconds)),
-        Move::Stopped => drive.event(Event::Stopped(Cause::Stopping)),
+        Move::Stopped(cause) => drive.event(Event::Stopped(*cause)),
     };
 }
 
@@ -193,13 +194,14 @@ proptest! {
         dialect in dialects(),
         with_key in any::<bool>(),
         all_events in any::<bool>(),
+        waits in 0usize..3,
         moves in prop::collection::vec(moves(), 0..40),
     ) {
         let mut setup = setup(kind, channel);
         setup.dialect = dialect;
         setup.credential = with_key.then(|| "0123456789abcdef".parse().unwrap());
         setup.options.all_events = all_events;
-        let mut drive = Drive::start(setup);
+        let mut drive = Drive::start_late(setup, waits);
         for made in &moves {
             make(&mut drive, made);
         }

@@ -172,11 +172,6 @@ impl Received {
 }
 
 impl Session {
-    /// Begins a run, at time zero.
-    pub fn start(setup: Setup, out: &mut Output) -> Self {
-        Waiting::new(setup.endpoint.kind, setup.options).drive(setup, out)
-    }
-
     fn new(setup: Setup, normalizer: Normalizer) -> Self {
         Self {
             setup,

@@ -14,7 +14,7 @@ use proxbox_bridge::core::dialect::Dialect;
 use proxbox_bridge::core::kind::{Endpoint, Kind};
 use proxbox_bridge::core::normalizer::Options;
 use proxbox_bridge::core::plan::{Leg, Plan};
-use proxbox_bridge::core::session::{Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::session::{Event, Limits, Output, Session, Setup, Waiting};
 use proxbox_bridge::core::sse::Parser;
 
 const FRAMES: usize = 1000;
@@ -29,7 +29,7 @@ fn session(channel: Channel) -> Session {
     let command = kind.row().command.filter(|_| channel == Channel::Websocket);
     let long = Duration::from_secs(3600);
     let mut out = Output::default();
-    let mut session = Session::start(
+    let mut session = Waiting::new(kind, Options::default()).drive(
         Setup {
             endpoint,
             plan: Plan {

@@ -9,7 +9,7 @@ use proxbox_bridge::core::normalizer::Options;
 use proxbox_bridge::core::outcome::Report;
 use proxbox_bridge::core::plan::{Leg, Plan};
 use proxbox_bridge::core::refusal::{Answer, Refusal};
-use proxbox_bridge::core::session::{Closed, Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::session::{Closed, Event, Limits, Output, Session, Setup, Waiting};
 
 use super::run::Run;
 
@@ -60,8 +60,17 @@ pub fn setup(kind: Kind, channel: Channel) -> Setup {
 
 impl Drive {
     pub fn start(setup: Setup) -> Self {
+        Self::start_late(setup, 0)
+    }
+
+    /// A session that has waited for its turn, and has said so this many times.
+    pub fn start_late(setup: Setup, times: usize) -> Self {
         let mut out = Output::default();
-        let session = Session::start(setup, &mut out);
+        let mut waiting = Waiting::new(setup.endpoint.kind, setup.options);
+        for _ in 0..times {
+            waiting.say("Waiting for its turn.", &mut out);
+        }
+        let session = waiting.drive(setup, &mut out);
         let mut drive = Self {
             session,
             out,
