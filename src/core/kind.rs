@@ -204,6 +204,14 @@ impl Endpoint {
         Some(Self { kind, vm: Some(VmId(id.parse().ok()?)) })
     }
 
+    /// The sync that the NetBox plugin queues at `path`, with or without the slash at its end.
+    pub fn queued_at(path: &str) -> Option<Self> {
+        let path = path.strip_prefix('/')?;
+        let is_path = |known: &str| known.strip_suffix('/') == Some(path.strip_suffix('/').unwrap_or(path));
+        let row = TABLE.iter().find(|row| row.plugin_path.is_some_and(is_path))?;
+        Some(Self::of(row.kind))
+    }
+
     /// The path of its plain endpoint.
     pub fn json_path(self) -> String {
         match self.vm {
@@ -263,6 +271,20 @@ mod tests {
             let endpoint = Endpoint { kind, vm };
             assert_eq!(Endpoint::at(path), Some(endpoint));
             assert_eq!(endpoint.stream_path(), path);
+        }
+    }
+
+    #[test]
+    fn the_paths_of_the_plugin_are_known_with_and_without_their_last_slash() {
+        let documented: Vec<_> = TABLE.iter().filter(|row| row.plugin_path.is_some()).collect();
+        assert_eq!(documented.len(), 7);
+        for row in documented {
+            let path = format!("/{}", row.plugin_path.unwrap());
+            assert_eq!(Endpoint::queued_at(&path), Some(Endpoint::of(row.kind)));
+            assert_eq!(Endpoint::queued_at(path.strip_suffix('/').unwrap()), Some(Endpoint::of(row.kind)));
+        }
+        for path in ["sync/devices/", "/sync/devices//", "/sync/", "/sync/device", "/sync/sdn/", "/", ""] {
+            assert_eq!(Endpoint::queued_at(path), None, "{path}");
         }
     }
 
