@@ -22,7 +22,7 @@ const ACTOR: HeaderName = HeaderName::from_static("x-proxbox-actor");
 /// Whose failed attempts the backend counts.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// A client that sends it can take `id:` lines (R1).
-pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The job that an answer is of.
 const JOB: HeaderName = HeaderName::from_static("x-proxbox-bridge-job");
 
@@ -37,17 +37,12 @@ pub async fn answer(
     if request.method() != Method::GET {
         return respond::only("GET");
     }
-    // HTTP/1.0 has no chunks, and a body that ends with its connection is held back by readers (R5).
-    if request.version() < Version::HTTP_11 {
-        return respond::said(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "Streams need HTTP/1.1.",
-            "A proxy in front of the bridge speaks HTTP/1.0 to it. In nginx: proxy_http_version 1.1.",
-        );
+    if let Some(refused) = without_chunks(request.version()) {
+        return refused;
     }
     let query = match Query::parse(request.uri().query().unwrap_or_default()) {
         Ok(query) => query,
-        Err(bad) => return respond::said(StatusCode::BAD_REQUEST, "Unknown parameter.", &bad.to_string()),
+        Err(bad) => return unknown_parameter(&bad.to_string()),
     };
     let last_event = last_event(request.headers(), &query.bridge);
     let view = View {
@@ -57,21 +52,45 @@ pub async fn answer(
     };
     let arrival = Arrival { fresh: query.bridge.fresh, last_event };
     let wanted = wanted(bridge, endpoint, query, request.headers(), address);
-    let answered = match bridge.registry.enter(wanted, arrival).await {
+    let (id, refusal) = match bridge.registry.enter(wanted, arrival).await {
         Ok(Entered::Watching(watching)) => match begun(bridge, watching, view).await {
             Ok(response) => return response,
             Err((id, refusal)) => (Some(id), refusal),
         },
         Ok(Entered::Replay { id, missed, frames }) => {
-            return of_job(respond::stream(watch::stored(endpoint.kind, id, missed, frames, view)), id);
+            return of_job(respond::stream(watch::stored(endpoint.kind, id, None, missed, frames, view)), id);
         }
         Ok(Entered::Seen) => return respond::nothing(),
         Err(denied) => denied_answer(bridge, &denied),
     };
-    let (id, refusal) = answered;
-    telemetry::Refused { path: request.uri().path(), refusal: &refusal }.emit();
-    let response = respond::refused(&refusal);
-    id.map_or_else(|| respond::refused(&refusal), |id| of_job(response, id))
+    refused(request.uri().path(), id, &refusal)
+}
+
+/// The answer to a client that cannot be given a stream, if `version` is of one.
+pub(super) fn without_chunks(version: Version) -> Option<Response<Body>> {
+    // HTTP/1.0 has no chunks, and a body that ends with its connection is held back by readers (R5).
+    (version < Version::HTTP_11).then(|| {
+        respond::said(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "Streams need HTTP/1.1.",
+            "A proxy in front of the bridge speaks HTTP/1.0 to it. In nginx: proxy_http_version 1.1.",
+        )
+    })
+}
+
+/// The answer to a query that is not understood.
+pub(super) fn unknown_parameter(detail: &str) -> Response<Body> {
+    respond::said(StatusCode::BAD_REQUEST, "Unknown parameter.", detail)
+}
+
+/// The answer to a client at `path` that got no stream, because of the job `id` if there is one.
+pub(super) fn refused(path: &str, id: Option<JobId>, refusal: &Refusal) -> Response<Body> {
+    telemetry::Refused { path, refusal }.emit();
+    let response = respond::refused(refusal);
+    match id {
+        Some(id) => of_job(response, id),
+        None => response,
+    }
 }
 
 async fn begun(bridge: &Bridge, watching: Watching, view: View) -> Result<Response<Body>, (JobId, Refusal)> {
@@ -82,7 +101,7 @@ async fn begun(bridge: &Bridge, watching: Watching, view: View) -> Result<Respon
 }
 
 /// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.
-fn last_event(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
+pub(super) fn last_event(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
     let header = || headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     header().or_else(|| parameters.last_event_id.clone())
 }

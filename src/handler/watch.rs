@@ -31,9 +31,8 @@ const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
 /// What `watching` has seen, and what it will see, with a comment after `heartbeat` of silence.
 pub(super) fn live(watching: Watching, view: View, heartbeat: Duration) -> Body {
-    let first = watching.notice.as_ref().map(|notice| {
-        aside(&Step::stage(watching.job.key.endpoint().kind.row().step, Status::Started, notice.as_str()))
-    });
+    let kind = watching.job.key.endpoint().kind;
+    let first = watching.notice.as_deref().map(|notice| told_first(kind, notice));
     let frames = stream::unfold((watching, first), move |(mut watching, first)| async move {
         if let Some(first) = first {
             return Some((Ok(Frame::data(first)), (watching, None)));
@@ -54,13 +53,22 @@ pub(super) fn live(watching: Watching, view: View, heartbeat: Duration) -> Body 
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// What is left of a job that has ended.
-pub(super) fn stored(kind: Kind, id: JobId, missed: u64, frames: Vec<StoredFrame>, view: View) -> Body {
-    let mut pieces = VecDeque::new();
+/// What is left of the job `id` of `kind`, which has ended: `frames`, before which `missed` are gone. The
+/// client must be told `notice` about where its stream starts.
+pub(super) fn stored(
+    kind: Kind,
+    id: JobId,
+    notice: Option<&str>,
+    missed: u64,
+    frames: Vec<StoredFrame>,
+    view: View,
+) -> Body {
+    let mut pieces: VecDeque<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
     if missed > 0 {
         pieces.push_back(gap(kind, missed));
     }
-    for frame in frames {
+    let seen = frames.into_iter().filter(|frame| view.all_events || is_ours(&frame.bytes));
+    for frame in seen {
         let mut bytes = BytesMut::new();
         view.put(&mut bytes, id, frame.sequence, &frame.bytes);
         pieces.push_back(bytes.freeze());
@@ -103,6 +111,17 @@ impl View {
         }
         out.extend_from_slice(frame);
     }
+}
+
+/// Whether a frame is one of the three that every client is given, and not of the backend's own types.
+fn is_ours(frame: &[u8]) -> bool {
+    ["event: step\n", "event: error\n", "event: complete\n"]
+        .iter()
+        .any(|name| frame.starts_with(name.as_bytes()))
+}
+
+fn told_first(kind: Kind, notice: &str) -> Bytes {
+    aside(&Step::stage(kind.row().step, Status::Started, notice))
 }
 
 fn gap(kind: Kind, missed: u64) -> Bytes {
