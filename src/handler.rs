@@ -1,8 +1,10 @@
 //! What is served: one module for each surface.
 
 pub mod admin;
+mod jobs;
 pub mod passthrough;
 pub mod streams;
+mod sync;
 mod watch;
 
 use std::net::IpAddr;

@@ -5,6 +5,16 @@
 //! | `GET /livez` | 200 `ok` as long as the process can answer |
 //! | `GET /readyz` | 200 when jobs can begin, 503 with the reasons when not |
 //! | `GET /metrics` | the numbers that Prometheus asks for |
+//! | `GET /openapi.json` | what this table says, for programs |
+//! | `GET /jobs` | the jobs, newest first |
+//! | `GET /jobs/{id}` | one job, with its log |
+//! | `DELETE /jobs/{id}` | cancels it |
+//! | `GET /jobs/{id}/events` | its stream, from its first event on, and live |
+//! | `POST /sync/…` | starts a sync, or finds the one that runs |
+//!
+//! HEAD is known where GET is, but for streams.
+
+mod site;
 
 use std::net::IpAddr;
 
@@ -14,28 +24,112 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::Bridge;
+use super::{Bridge, jobs, sync};
 use crate::config::WithoutLedger;
+use crate::core::kind::{Endpoint, Kind};
 use crate::ledger::Health;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
+/// What every path of this listener is described in, as OpenAPI 3.1.
+const DOCUMENT: &str = include_str!("openapi.json");
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resource {
+    Livez,
+    Readyz,
+    Metrics,
+    Document,
+    Jobs,
+    Job,
+    Events,
+    Sync(Endpoint),
+}
+
+/// The part of a path that is the id of a job.
+const ID: &str = "{id}";
+
+const ROUTES: [(&str, Resource); 7] = [
+    ("/livez", Resource::Livez),
+    ("/readyz", Resource::Readyz),
+    ("/metrics", Resource::Metrics),
+    ("/openapi.json", Resource::Document),
+    ("/jobs", Resource::Jobs),
+    ("/jobs/{id}", Resource::Job),
+    ("/jobs/{id}/events", Resource::Events),
+];
+
+impl Resource {
+    /// What is at `path`, with the id that stands in it.
+    fn at(path: &str) -> Option<(Self, &str)> {
+        let route = ROUTES.iter().find_map(|(route, resource)| Some((*resource, matched(route, path)?)));
+        route.or_else(|| Some((Self::Sync(Endpoint::queued_at(path)?), "")))
+    }
+
+    /// The methods that it knows, as `Allow` has them.
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Job => "GET, HEAD, DELETE",
+            Self::Events => "GET",
+            Self::Sync(_) => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+/// Whether `path` is one of those that `route` describes; if it is, the id in it.
+fn matched<'a>(route: &str, path: &'a str) -> Option<&'a str> {
+    let Some((before, after)) = route.split_once(ID) else { return (route == path).then_some("") };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
+}
+
+/// Every path that this listener serves, with the methods that it knows. `{id}` stands for the id of a job.
+pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
+    let queued = Kind::all().filter_map(|kind| {
+        let path = kind.row().plugin_path?;
+        Some((format!("/{path}"), Resource::Sync(Endpoint::of(kind)).methods()))
+    });
+    ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods())).chain(queued)
+}
+
 /// Answers a request to the admin listener from `address`.
-pub async fn answer(bridge: &Bridge, request: Request<Incoming>, _address: IpAddr) -> Response<Body> {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/readyz") => ready(bridge),
-        (&Method::GET | &Method::HEAD, "/livez") => {
-            text("text/plain; charset=utf-8", Bytes::from_static(b"ok\n"))
-        }
-        (&Method::GET | &Method::HEAD, "/metrics") => {
-            text("text/plain; version=0.0.4; charset=utf-8", telemetry::metrics_text().into())
-        }
-        (_, "/livez" | "/readyz" | "/metrics") => respond::only("GET, HEAD"),
-        _ => respond::said(
+pub async fn answer(bridge: &Bridge, request: Request<Incoming>, address: IpAddr) -> Response<Body> {
+    // No path has a use for a body.
+    let (request, _) = request.into_parts();
+    let Some((resource, id)) = Resource::at(request.uri.path()) else {
+        return respond::said(
             StatusCode::NOT_FOUND,
             "Not found.",
-            "The admin listener has /livez, /readyz and /metrics.",
-        ),
+            "The admin listener has /livez, /readyz, /metrics, /jobs, /jobs/{id}, /jobs/{id}/events and \
+             POST /sync/…; /openapi.json describes them.",
+        );
+    };
+    let method = &request.method;
+    if !resource.methods().split(", ").any(|known| known == method.as_str()) {
+        return respond::only(resource.methods());
+    }
+    if site::is_foreign(method, &request.headers) {
+        return respond::said(
+            StatusCode::FORBIDDEN,
+            "Refused for a page of another site.",
+            "Sec-Fetch-Site or Origin says that a page of another site asks for this. Ask from a page of \
+             this address, or without a browser.",
+        );
+    }
+    match resource {
+        Resource::Livez => text("text/plain; charset=utf-8", Bytes::from_static(b"ok\n")),
+        Resource::Readyz => ready(bridge),
+        Resource::Metrics => {
+            text("text/plain; version=0.0.4; charset=utf-8", telemetry::metrics_text().into())
+        }
+        Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
+        Resource::Jobs => jobs::list(bridge, request.uri.query().unwrap_or_default()).await,
+        Resource::Job if method == Method::DELETE => jobs::cancel(bridge, id).await,
+        Resource::Job => jobs::one(bridge, id).await,
+        Resource::Events => jobs::events(bridge, id, &request).await,
+        Resource::Sync(endpoint) => sync::answer(bridge, endpoint, &request, address),
     }
 }
 

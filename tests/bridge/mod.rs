@@ -76,6 +76,11 @@ impl Front {
         Client::send(self.address, "GET", target, headers).await
     }
 
+    /// Asks the admin listener.
+    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+        Client::send(self.admin, method, target, headers).await.answer().await
+    }
+
     /// Asks it to stop; done when it has.
     pub async fn stop(mut self) {
         self.ask_to_stop();

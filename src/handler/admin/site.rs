@@ -1,0 +1,57 @@
+//! Requests that a page of another site makes a browser send.
+//!
+//! The admin listener asks for no password, so that whoever reaches it may start and cancel syncs. A page of
+//! another site reaches it through the browser of somebody who does. It cannot read an answer, but it could
+//! do something without reading one.
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, Method};
+
+/// What browsers say of the page that made a request.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a browser says that a page of another site made this request, which changes something.
+pub(super) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
+    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let is_said = text(&FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
+    let is_seen = text(&ORIGIN).is_some_and(|origin| !is_of(origin, text(&HOST).unwrap_or_default()));
+    !method.is_safe() && (is_said || is_seen)
+}
+
+/// Whether `origin` is the site of `host`. `null`, which pages without a site send, is of none.
+fn is_of(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let plain = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    plain(authority) == plain(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_ours_if_its_host_and_port_are() {
+        let ours = [
+            ("http://127.0.0.1:8801", "127.0.0.1:8801"),
+            ("http://Bridge.example", "bridge.example:80"),
+            ("https://bridge.example:443", "bridge.example"),
+            ("http://[::1]:8801", "[::1]:8801"),
+        ];
+        for (origin, host) in ours {
+            assert!(is_of(origin, host), "{origin} {host}");
+        }
+        let others = [
+            ("null", "127.0.0.1:8801"),
+            ("http://127.0.0.1:8000", "127.0.0.1:8801"),
+            ("http://evil.example", "bridge.example"),
+            ("http://bridge.example:443", "bridge.example"),
+            ("http://bridge.example.evil", "bridge.example"),
+            ("http://bridge.example", ""),
+            ("", ""),
+        ];
+        for (origin, host) in others {
+            assert!(!is_of(origin, host), "{origin} {host}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The stream of one job, whoever started it: from its first event on, and live.
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+
+use super::{Missing, parsed, recorded};
+use crate::core::query::Query;
+use crate::handler::Bridge;
+use crate::handler::streams::{last_event, of_job, unknown_parameter, without_chunks};
+use crate::handler::watch::{self, View};
+use crate::ledger::{Health, JobId, Record, Unavailable};
+use crate::respond::{self, Body};
+
+/// Answers a request for the events of the job `id`.
+pub(in crate::handler) async fn answer(bridge: &Bridge, id: &str, request: &Parts) -> Response<Body> {
+    if let Some(refused) = without_chunks(request.version) {
+        return refused;
+    }
+    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(bad) => return unknown_parameter(&bad.to_string()),
+    };
+    if !query.backend.is_empty() || query.bridge.fresh {
+        return unknown_parameter(
+            "The events of a job are what they are. bridge.events=all, bridge.payload=1 and \
+             bridge.last_event_id=ID say which of them are given.",
+        );
+    }
+    let view = View { ids: true, all_events: query.bridge.all_events, payloads: query.bridge.payloads };
+    let id = match parsed(id) {
+        Ok(id) => id,
+        Err(missing) => return missing.answer(bridge),
+    };
+    let last = last_event(&request.headers, &query.bridge).filter(|last| !last.is_empty());
+    if let Some(response) = live(bridge, id, last.as_deref(), view) {
+        return response;
+    }
+    match recorded(bridge, id).await {
+        Ok(record) => stored(bridge, &record, last.as_deref(), view).await,
+        Err(missing) => missing.answer(bridge),
+    }
+}
+
+/// The stream of a job that is in memory.
+fn live(bridge: &Bridge, id: JobId, last: Option<&str>, view: View) -> Option<Response<Body>> {
+    let log = &bridge.registry.find(id)?.log;
+    let seen = last.and_then(|last| number(id, last)).filter(|seen| Some(*seen) <= log.last());
+    if seen.is_some() && log.has_ended() && seen == log.last() {
+        return Some(respond::nothing());
+    }
+    let mut watching = bridge.registry.watch(id, seen.unwrap_or_default())?;
+    watching.notice = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
+    // Not when it has begun: what comes before that is a part of its log.
+    let body = watch::live(watching, view, bridge.config.limits.heartbeat);
+    Some(of_job(respond::stream(body), id))
+}
+
+/// The stream of a job that only the ledger knows.
+async fn stored(bridge: &Bridge, record: &Record, last: Option<&str>, view: View) -> Response<Body> {
+    let (registry, id) = (&bridge.registry, record.id);
+    let after = last.and_then(|last| number(id, last));
+    let mut rest = registry.stored(record, after.unwrap_or_default()).await;
+    let mut notice = last.filter(|_| after.is_none()).map(|last| self::notice(id, last));
+    if rest.is_none() && after.is_some() {
+        rest = registry.stored(record, 0).await;
+        notice = last.map(|last| self::notice(id, last));
+    }
+    match rest {
+        Some((_, frames)) if frames.is_empty() => respond::nothing(),
+        Some((missed, frames)) => {
+            let body = watch::stored(record.kind, id, notice.as_deref(), missed, frames, view);
+            of_job(respond::stream(body), id)
+        }
+        None => no_log(bridge, id),
+    }
+}
+
+fn no_log(bridge: &Bridge, id: JobId) -> Response<Body> {
+    if let Health::Unavailable(why) = &*bridge.registry.ledger().health().borrow() {
+        return Missing::Unavailable(Unavailable(why.clone())).answer(bridge);
+    }
+    let kept = humantime::format_duration(bridge.config.limits.log_retention);
+    let detail = format!(
+        "The log of a job is kept for {kept} after its end (limits.log_retention). What became of it stands \
+         in /jobs/{id}."
+    );
+    of_job(respond::said(StatusCode::GONE, "The log of this job is gone.", &detail), id)
+}
+
+/// The number of the event `last`, if it is one of the job `id`.
+fn number(id: JobId, last: &str) -> Option<u64> {
+    let (job, number) = last.rsplit_once('.')?;
+    let job: JobId = job.parse().ok()?;
+    number.parse().ok().filter(|number| job == id && *number > 0)
+}
+
+fn notice(id: JobId, last: &str) -> String {
+    format!(
+        "Event {last:?} is unknown here or is of another job: this stream starts at the first event of job {id}."
+    )
+}

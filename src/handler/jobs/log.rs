@@ -1,0 +1,98 @@
+//! The log of a job in NetBox's words.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Timestamp;
+
+/// One line of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Entry {
+    timestamp: String,
+    level: Level,
+    message: String,
+}
+
+/// How NetBox's scripts call what they log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// Something goes on.
+    Info,
+    /// An object or a stage is done, or everything.
+    Success,
+    /// An object failed, and the job went on.
+    Warning,
+    /// The job failed.
+    Failure,
+}
+
+/// What is read of an event.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    ok: bool,
+}
+
+/// What frames say. Events of the backend's own types are left out.
+pub(super) fn entries<'a>(frames: impl Iterator<Item = (Timestamp, &'a Bytes)>) -> Vec<Entry> {
+    frames
+        .filter_map(|(at, bytes)| {
+            let (level, message) = read(std::str::from_utf8(bytes).ok()?)?;
+            Some(Entry { timestamp: at.to_string(), level, message })
+        })
+        .collect()
+}
+
+fn read(frame: &str) -> Option<(Level, String)> {
+    let (name, data) = frame.strip_prefix("event: ")?.split_once("\ndata: ")?;
+    if !matches!(name, "step" | "error" | "complete") {
+        return None;
+    }
+    let Said { status, message, error, ok } = serde_json::from_str(data).ok()?;
+    Some(match (name, status.as_str()) {
+        ("error", _) => (Level::Failure, error),
+        ("complete", _) if ok => (Level::Success, message),
+        ("complete", _) => (Level::Failure, message),
+        (_, "failed") if message.contains(&error) => (Level::Warning, message),
+        (_, "failed") => (Level::Warning, format!("{message}: {error}")),
+        (_, "completed") => (Level::Success, message),
+        _ => (Level::Info, message),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_has_its_level_and_what_it_says() {
+        let step = |status: &str| {
+            format!(
+                "event: step\ndata: {{\"step\": \"devices\", \"status\": \"{status}\", \"message\": \"A\", \"error\": \"B\"}}\n\n"
+            )
+        };
+        let error = "event: error\ndata: {\"error\": \"B\", \"detail\": \"C\"}\n\n";
+        let complete = |ok| format!("event: complete\ndata: {{\"ok\": {ok}, \"message\": \"A\"}}\n\n");
+        for (frame, level, message) in [
+            (step("started"), Level::Info, "A"),
+            (step("progress"), Level::Info, "A"),
+            (step("completed"), Level::Success, "A"),
+            (step("failed"), Level::Warning, "A: B"),
+            (error.to_owned(), Level::Failure, "B"),
+            (complete(true), Level::Success, "A"),
+            (complete(false), Level::Failure, "A"),
+        ] {
+            assert_eq!(read(&frame), Some((level, message.to_owned())), "{frame}");
+        }
+        for frame in ["event: discovery\ndata: {}\n\n", "event: step\ndata: [\n\n", ": keepalive\n\n", ""] {
+            assert_eq!(read(frame), None, "{frame}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The paths under which the NetBox plugin queues a sync, for whoever wants one and no stream of it.
+
+use std::net::IpAddr;
+
+use http::Response;
+use http::request::Parts;
+
+use super::{Bridge, jobs, streams};
+use crate::core::kind::Endpoint;
+use crate::core::query::Query;
+use crate::respond::Body;
+
+/// Starts the sync of `endpoint` that a client at `address` asks for, or finds the one that runs. It goes on
+/// to its end whether somebody watches it or not.
+pub(super) fn answer(
+    bridge: &Bridge,
+    endpoint: Endpoint,
+    request: &Parts,
+    address: IpAddr,
+) -> Response<Body> {
+    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(bad) => return streams::unknown_parameter(&bad.to_string()),
+    };
+    if query.bridge.last_event_id.is_some() {
+        return streams::unknown_parameter(
+            "bridge.last_event_id belongs to a stream: the answer to POST is the job itself, and its stream \
+             is at /jobs/{id}/events.",
+        );
+    }
+    let fresh = query.bridge.fresh;
+    let wanted = streams::wanted(bridge, endpoint, query, &request.headers, address);
+    match bridge.registry.queue(wanted, fresh) {
+        Ok(job) => jobs::accepted(&job),
+        Err(denied) => {
+            let (id, refusal) = streams::denied_answer(bridge, &denied);
+            streams::refused(request.uri.path(), id, &refusal)
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The OpenAPI document as the judge of answers.
+
+use proxbox_bridge::handler::admin;
+use serde_json::{Value, json};
+
+use crate::bridge::{Answer, Client, Front};
+
+/// What a bridge says of its admin listener.
+pub struct Document(Value);
+
+/// The admin listener, each of whose answers is compared with the document.
+pub struct Api<'a> {
+    front: &'a Front,
+    document: Document,
+}
+
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+impl<'a> Api<'a> {
+    pub async fn of(front: &'a Front) -> Self {
+        let document = Document(front.ask("GET", "/openapi.json", &[]).await.json());
+        Self { front, document }
+    }
+
+    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+        let answer = self.front.ask(method, target, headers).await;
+        self.document.check(method, target, &answer);
+        answer
+    }
+
+    /// What is at `target`, which must be there.
+    pub async fn get(&self, target: &str) -> Value {
+        let answer = self.ask("GET", target, &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// Begins a sync and gives its job.
+    pub async fn start(&self, target: &str, headers: &[(&str, &str)]) -> Value {
+        let answer = self.ask("POST", target, headers).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        assert_eq!(answer.header("location"), answer.json()["url"].as_str());
+        assert_eq!(answer.header("x-proxbox-bridge-job"), answer.json()["id"].as_str());
+        answer.json()
+    }
+
+    /// Waits until `job` has ended and gives what became of it.
+    pub async fn ended(&self, job: &Value) -> Value {
+        self.ask("GET", &format!("{}/events", path(job)), &[]).await;
+        self.get(path(job)).await
+    }
+
+    /// The connection of somebody who reads the events of `job` while they come.
+    pub async fn watch(&self, job: &Value) -> Client {
+        let mut client = Client::send(self.front.admin, "GET", &format!("{}/events", path(job)), &[]).await;
+        assert_eq!(client.head().await.0, 200);
+        client
+    }
+
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+}
+
+/// Where `job` is.
+pub fn path(job: &Value) -> &str {
+    job["url"].as_str().unwrap()
+}
+
+/// What `/jobs` gave, as ids.
+pub fn ids(page: &Value) -> Vec<&str> {
+    page["results"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect()
+}
+
+impl Document {
+    /// The methods of every path, as `Allow` has them. What GET answers is answered to HEAD too, but for
+    /// streams.
+    pub fn paths(&self) -> Vec<(String, String)> {
+        let paths = self.0["paths"].as_object().unwrap().iter().map(|(path, item)| {
+            let known = |method: &&str| match *method {
+                "HEAD" => {
+                    item["get"].is_object()
+                        && item["get"]["responses"]["200"]["content"].get("text/event-stream").is_none()
+                }
+                method => item[method.to_ascii_lowercase()].is_object(),
+            };
+            (path.clone(), METHODS.into_iter().filter(known).collect::<Vec<_>>().join(", "))
+        });
+        paths.collect()
+    }
+
+    pub fn at(&self, pointer: &str) -> &Value {
+        self.0.pointer(pointer).unwrap_or_else(|| panic!("the document has no {pointer}"))
+    }
+
+    /// Compares an answer with what the document says. Panics where they differ.
+    fn check(&self, method: &str, target: &str, answer: &Answer) {
+        let path = target.split('?').next().unwrap();
+        let item = self.0["paths"].as_object().unwrap().iter().find(|(known, _)| is_at(known, path));
+        let what = format!("{method} {target} {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        let Some((_, item)) = item else {
+            assert_eq!(answer.status, 404, "{what}");
+            return self.valid(&json!({ "$ref": "#/components/schemas/Refusal" }), &answer.json(), &what);
+        };
+        let operation = &item[method.to_ascii_lowercase()];
+        if operation.is_null() {
+            assert_eq!(answer.status, 405, "{what}");
+            let allowed = answer.header("allow").unwrap();
+            assert!(self.paths().iter().any(|(known, methods)| is_at(known, path) && methods == allowed));
+            return self.valid(&json!({ "$ref": "#/components/schemas/Refusal" }), &answer.json(), &what);
+        }
+        let response = self.resolved(&operation["responses"][answer.status.to_string()]);
+        assert!(response.is_object(), "an answer that is not described: {what}");
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let header = self.resolved(header);
+            let value = answer.header(&name.to_ascii_lowercase());
+            let value = value.unwrap_or_else(|| panic!("no {name}: {what}"));
+            self.valid(&header["schema"], &json!(value), &what);
+        }
+        let Some(content) = response["content"].as_object() else {
+            return assert!(answer.body.is_empty(), "{what}");
+        };
+        let kind = answer.header("content-type").unwrap().split(';').next().unwrap();
+        let schema = &content.get(kind).unwrap_or_else(|| panic!("{kind}: {what}"))["schema"];
+        let body = if kind == "application/json" { answer.json() } else { json!(answer.text()) };
+        self.valid(schema, &body, &what);
+    }
+
+    fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value["$ref"].as_str() {
+            Some(reference) => self.at(reference.strip_prefix('#').unwrap()),
+            None => value,
+        }
+    }
+
+    /// Panics where `value` is not what `schema` describes.
+    pub fn valid(&self, schema: &Value, value: &Value, what: &str) {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "allOf": [schema],
+            "components": self.0["components"],
+        });
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(value)
+            .map(|error| format!("{} at {}", error, error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}: {what}");
+    }
+}
+
+/// Whether `path` is one of those that `described` stands for.
+fn is_at(described: &str, path: &str) -> bool {
+    let slashed = |path: &str| described.ends_with('/') && format!("{path}/") == described;
+    match described.split_once("{id}") {
+        None => described == path || slashed(path),
+        Some((before, after)) => path
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after))
+            .is_some_and(|id| !id.is_empty() && !id.contains('/')),
+    }
+}
+
+/// The paths that are served, sorted.
+pub fn served() -> Vec<(String, String)> {
+    let mut paths: Vec<_> = admin::paths().map(|(path, methods)| (path, methods.to_owned())).collect();
+    paths.sort();
+    paths
+}

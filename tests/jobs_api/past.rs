@@ -1,0 +1,192 @@
+//! Jobs that are looked for, and what is left of them.
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::bridge::{Client, Front, Pair, config, fast, recordings};
+use crate::document::{Api, ids, path};
+use crate::support::stream;
+use crate::{NEW, OLD, key};
+
+const SOMEONE: &str = "01890000-0000-7000-8000-000000000000";
+
+#[tokio::test(start_paused = true)]
+async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
+    // Some are in memory, and all of them in the ledger.
+    for replay in ["0s", "5m"] {
+        let pair = Pair::start(recordings(OLD, &[]), fast(), &[("limits.replay", replay)]).await;
+        let api = Api::of(&pair.front).await;
+        let mut jobs = Vec::new();
+        for target in ["/sync/devices/", "/sync/storage/", "/sync/devices/?x=1", "/sync/virtual-machines/"] {
+            let job = api.start(target, &[]).await;
+            jobs.push(api.ended(&job).await);
+        }
+        let id = |at: usize| jobs[at]["id"].as_str().unwrap();
+        let page = api.get("/jobs").await;
+        assert_eq!((ids(&page), &page["next"]), (vec![id(3), id(2), id(1), id(0)], &Value::Null));
+        assert!(page.get("warning").is_none() && page["results"][0].get("log_entries").is_none());
+
+        let backend = jobs[0]["backend"].as_str().unwrap();
+        let backend = backend.replace("://", "%3A%2F%2F");
+        let since = jobs[2]["created"].as_str().unwrap();
+        for (query, wanted) in [
+            ("kind=devices".to_owned(), vec![id(2), id(0)]),
+            ("outcome=errored".to_owned(), vec![id(1)]),
+            ("outcome=completed&kind=devices".to_owned(), vec![id(2), id(0)]),
+            ("outcome=cancelled".to_owned(), vec![]),
+            (format!("backend={backend}"), vec![id(3), id(2), id(1), id(0)]),
+            ("backend=http://elsewhere".to_owned(), vec![]),
+            (format!("since={since}&kind=devices"), vec![id(2)]),
+            ("since=1h".to_owned(), vec![id(3), id(2), id(1), id(0)]),
+            ("since=2100-01-01T00:00:00Z".to_owned(), vec![]),
+            (format!("before={}", id(1)), vec![id(0)]),
+        ] {
+            assert_eq!(ids(&api.get(&format!("/jobs?{query}")).await), wanted, "{query}");
+        }
+
+        let mut found = Vec::new();
+        let mut next = json!("/jobs?limit=2&since=1h");
+        while let Some(target) = next.as_str() {
+            let page = api.get(target).await;
+            assert_eq!(ids(&page).len(), 2, "{target}");
+            found.extend(ids(&page).into_iter().map(str::to_owned));
+            next = page["next"].clone();
+        }
+        assert_eq!(found, [id(3), id(2), id(1), id(0)]);
+        let page = api.get("/jobs?limit=1&kind=devices&outcome=completed").await;
+        let next = page["next"].as_str().unwrap();
+        assert_eq!(next, format!("/jobs?kind=devices&outcome=completed&limit=1&before={}", id(2)));
+        let last = api.get(next).await;
+        assert_eq!((ids(&last), &last["next"]), (vec![id(0)], &Value::Null));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_looked_for_is_refused() {
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let api = Api::of(&pair.front).await;
+    for (target, named) in [
+        ("/jobs?status=running", "outcome"),
+        ("/jobs?kind=device", "devices"),
+        ("/jobs?limit=201", "200"),
+        ("/jobs/1", "UUID"),
+        ("/jobs/1/events", "UUID"),
+        (&format!("/jobs/{SOMEONE}/events?x=1"), "bridge.last_event_id"),
+        (&format!("/jobs/{SOMEONE}/events?bridge.fresh=1"), "bridge.last_event_id"),
+        (&format!("/jobs/{SOMEONE}/events?bridge.nothing=1"), "bridge.last_event_id"),
+    ] {
+        let answer = api.ask("GET", target, &[]).await;
+        assert_eq!(answer.status, 400, "{target}");
+        assert!(answer.detail().contains(named), "{}", answer.text());
+    }
+    assert_eq!(api.ask("DELETE", "/jobs/1", &[]).await.status, 400);
+    for (method, target) in [
+        ("GET", format!("/jobs/{SOMEONE}")),
+        ("GET", format!("/jobs/{SOMEONE}/events")),
+        ("DELETE", format!("/jobs/{SOMEONE}")),
+    ] {
+        assert_eq!(api.ask(method, &target, &[]).await.status, 404, "{method} {target}");
+    }
+    let old = format!("GET /jobs/{SOMEONE}/events HTTP/1.0\r\n\r\n");
+    let answer = Client::raw(pair.front.admin, old.as_bytes()).await.answer().await;
+    assert_eq!(answer.status, 505);
+    assert!(answer.detail().contains("proxy_http_version"), "{}", answer.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
+    // From memory, and from the ledger.
+    for replay in ["5m", "0s"] {
+        let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
+        let api = Api::of(&pair.front).await;
+        let job = api.start("/sync/devices/", &key()).await;
+        let target = format!("{}/events", path(&job));
+        let live = stream::read(&api.ask("GET", &target, &[]).await.body, true);
+        let again = api.ask("GET", &target, &[]).await;
+        assert_eq!(stream::read(&again.body, true), live);
+        assert_eq!(again.header("x-proxbox-bridge-job"), job["id"].as_str());
+        let id = |at: usize| live[at].id.clone().unwrap();
+        assert_eq!(id(0), format!("{}.1", job["id"].as_str().unwrap()));
+
+        let read = async |last: &str, in_query: bool| {
+            let query = format!("{target}?bridge.last_event_id={last}");
+            let answer = match in_query {
+                true => api.ask("GET", &query, &[]).await,
+                false => api.ask("GET", &target, &[("Last-Event-ID", last)]).await,
+            };
+            (answer.status, answer.text().to_owned())
+        };
+        for in_query in [false, true] {
+            let (status, rest) = read(&id(1), in_query).await;
+            let first = rest.lines().next().unwrap();
+            assert_eq!((status, first), (200, &*format!("id: {}", id(2))));
+            assert_eq!(read(&id(live.len() - 1), in_query).await, (204, String::new()));
+            let all = again.text();
+            assert_eq!(read("", in_query).await, (200, all.to_owned()));
+            let beyond = format!("{}.{}", job["id"].as_str().unwrap(), live.len() + 1);
+            let largest = format!("{}.{}", job["id"].as_str().unwrap(), u64::MAX);
+            for other in [&*format!("{SOMEONE}.2"), "nonsense", &beyond, &largest] {
+                let (status, told) = read(other, in_query).await;
+                assert_eq!(status, 200);
+                let (notice, rest) = told.split_once("\n\n").unwrap();
+                assert!(notice.starts_with("event: step\n") && notice.contains("starts at the first event"));
+                assert_eq!(rest, all, "{other}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_the_backends_own_types_reach_only_readers_that_want_them() {
+    for replay in ["5m", "0s"] {
+        let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
+        let api = Api::of(&pair.front).await;
+        let job = api.start("/sync/devices/?bridge.events=all", &key()).await;
+        api.ended(&job).await;
+        for (query, wanted) in [("", false), ("?bridge.events=all", true)] {
+            let answer = api.ask("GET", &format!("{}/events{query}", path(&job)), &[]).await;
+            assert_eq!(answer.text().contains("event: discovery\n"), wanted, "{replay} {query}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_the_ledger_tells_of_the_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let (before, events) = {
+        let api = Api::of(&front).await;
+        let job = api.start("/sync/devices/", &[]).await;
+        let ended = api.ended(&job).await;
+        (ended, api.ask("GET", &format!("{}/events", path(&job)), &[]).await.body)
+    };
+    front.stop().await;
+
+    let front = Front::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::of(&front).await;
+    let mut after = api.get(path(&before)).await;
+    for moving in ["watchers", "attaches"] {
+        after[moving] = before[moving].clone();
+    }
+    assert_eq!(after, before);
+    assert_eq!(ids(&api.get("/jobs").await), [before["id"].as_str().unwrap()]);
+    let target = format!("{}/events", path(&before));
+    assert_eq!(api.ask("GET", &target, &[]).await.body, events);
+    assert_eq!(api.ask("DELETE", path(&before), &[]).await.status, 409);
+    drop(api);
+    front.stop().await;
+
+    let file = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3")))
+        .unwrap();
+    Connection::open(file).unwrap().execute("DELETE FROM frames", []).unwrap();
+    let front = Front::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::of(&front).await;
+    let gone = api.ask("GET", &target, &[]).await;
+    assert_eq!(gone.status, 410);
+    assert!(gone.detail().contains("limits.log_retention"), "{}", gone.text());
+    assert_eq!(api.get(path(&before)).await["log_entries"], json!([]));
+}
