@@ -10,6 +10,7 @@
 //! | `GET /jobs/{id}` | one job, with its log |
 //! | `DELETE /jobs/{id}` | cancels it |
 //! | `GET /jobs/{id}/events` | its stream, from its first event on, and live |
+//! | `GET /jobs/{id}/recording` | what the backend said in it, word for word |
 //! | `POST /sync/…` | starts a sync, or finds the one that runs |
 //!
 //! HEAD is known where GET is, but for streams.
@@ -44,13 +45,14 @@ enum Resource {
     Jobs,
     Job,
     Events,
+    Recording,
     Sync(Endpoint),
 }
 
 /// The part of a path that is the id of a job.
 const ID: &str = "{id}";
 
-const ROUTES: [(&str, Resource); 7] = [
+const ROUTES: [(&str, Resource); 8] = [
     ("/livez", Resource::Livez),
     ("/readyz", Resource::Readyz),
     ("/metrics", Resource::Metrics),
@@ -58,6 +60,7 @@ const ROUTES: [(&str, Resource); 7] = [
     ("/jobs", Resource::Jobs),
     ("/jobs/{id}", Resource::Job),
     ("/jobs/{id}/events", Resource::Events),
+    ("/jobs/{id}/recording", Resource::Recording),
 ];
 
 impl Resource {
@@ -102,8 +105,8 @@ pub async fn answer(bridge: &Bridge, request: Request<Incoming>, address: IpAddr
         return respond::said(
             StatusCode::NOT_FOUND,
             "Not found.",
-            "The admin listener has /livez, /readyz, /metrics, /jobs, /jobs/{id}, /jobs/{id}/events and \
-             POST /sync/…; /openapi.json describes them.",
+            "The admin listener has /livez, /readyz, /metrics, /jobs, /jobs/{id}, /jobs/{id}/events, \
+             /jobs/{id}/recording and POST /sync/…; /openapi.json describes them.",
         );
     };
     let method = &request.method;
@@ -129,6 +132,7 @@ pub async fn answer(bridge: &Bridge, request: Request<Incoming>, address: IpAddr
         Resource::Job if method == Method::DELETE => jobs::cancel(bridge, id).await,
         Resource::Job => jobs::one(bridge, id).await,
         Resource::Events => jobs::events(bridge, id, &request).await,
+        Resource::Recording => jobs::recording(bridge, id).await,
         Resource::Sync(endpoint) => sync::answer(bridge, endpoint, &request, address),
     }
 }

@@ -7,6 +7,7 @@ mod events;
 mod json;
 mod log;
 mod page;
+mod recording;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use json::JobObject;
 use page::Page;
 
 pub(super) use events::answer as events;
+pub(super) use recording::answer as recording;
 
 /// Why there is no job to tell of.
 enum Missing {

@@ -71,6 +71,7 @@ async fn what_cannot_be_looked_for_is_refused() {
         ("/jobs?limit=201", "200"),
         ("/jobs/1", "UUID"),
         ("/jobs/1/events", "UUID"),
+        ("/jobs/1/recording", "UUID"),
         (&format!("/jobs/{SOMEONE}/events?x=1"), "bridge.last_event_id"),
         (&format!("/jobs/{SOMEONE}/events?bridge.fresh=1"), "bridge.last_event_id"),
         (&format!("/jobs/{SOMEONE}/events?bridge.nothing=1"), "bridge.last_event_id"),
@@ -83,6 +84,7 @@ async fn what_cannot_be_looked_for_is_refused() {
     for (method, target) in [
         ("GET", format!("/jobs/{SOMEONE}")),
         ("GET", format!("/jobs/{SOMEONE}/events")),
+        ("GET", format!("/jobs/{SOMEONE}/recording")),
         ("DELETE", format!("/jobs/{SOMEONE}")),
     ] {
         assert_eq!(api.ask(method, &target, &[]).await.status, 404, "{method} {target}");
@@ -189,4 +191,28 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
     assert_eq!(gone.status, 410);
     assert!(gone.detail().contains("limits.log_retention"), "{}", gone.text());
     assert_eq!(api.get(path(&before)).await["log_entries"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    for recording in ["off", "on"] {
+        let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", recording)];
+        let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+        let api = Api::of(&pair.front).await;
+        let job = api.start("/sync/full-update/", &key()).await;
+        api.ended(&job).await;
+        let answer = api.ask("GET", &format!("{}/recording", path(&job)), &[]).await;
+        if recording == "off" {
+            assert_eq!(answer.status, 404);
+            assert!(answer.detail().contains("jobs.recording"), "{}", answer.text());
+        } else {
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+            assert!(answer.text().starts_with("{\"recording\":1,"), "{}", answer.text());
+            assert!(answer.text().contains("Full Update Sync"), "{}", answer.text());
+        }
+        let Pair { front, backend: _backend } = pair;
+        front.stop().await;
+    }
 }

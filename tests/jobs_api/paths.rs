@@ -19,7 +19,9 @@ fn read(path: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_document_has_every_path_that_is_served_and_no_other() {
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
     let api = Api::of(&pair.front).await;
     let mut described = api.document().paths();
     described.sort();
