@@ -1,4 +1,5 @@
 //! The bridge as a process of its own, which can be killed.
+#![allow(dead_code, reason = "a benchmark uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -58,6 +59,11 @@ impl Process {
         }
     }
 
+    /// Its number in the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Takes its life, without a chance to do anything about it.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
@@ -67,7 +73,7 @@ impl Process {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
     }
 

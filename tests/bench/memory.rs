@@ -1,0 +1,130 @@
+//! What a client that reads nothing costs in memory, while a million frames arrive.
+//!
+//! The process is the real one. What it takes more than before the sync must stay within the bound on the
+//! log of a job (`limits.job_log_bytes`) and a slack for everything else: the frames of one batch, buffers
+//! of sockets, what is on its way to the ledger, and what the allocator keeps back. If it does not, this
+//! fails.
+#![allow(unreachable_pub, reason = "nobody uses a benchmark as a library")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that cannot go on must fail")]
+#![allow(clippy::print_stdout, reason = "that is where its table goes")]
+
+#[path = "memory/backend.rs"]
+mod backend;
+#[path = "../crash/process.rs"]
+mod process;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process::Process;
+
+const MIB: u64 = 1 << 20;
+/// What the process may take beside the log.
+const SLACK: u64 = 8 * MIB;
+/// How often it is asked whether the job has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+fn main() -> ExitCode {
+    // Without it, whoever compiles all targets and runs them wants to know that it works, and no numbers.
+    let frames = if std::env::args().any(|arg| arg == "--bench") { 1_000_000 } else { 10_000 };
+    println!("{frames} frames; MiB\n");
+    println!("bound  clients                    before   peak  growth  allowed   frames/s");
+    let mut exceeded = false;
+    for bound in [16 * MIB, 4 * MIB] {
+        for reading in [false, true] {
+            let run = run(frames, bound, reading);
+            let clients = if reading { "one stalled, one reading" } else { "one stalled" };
+            let growth = run.peak.saturating_sub(run.before);
+            println!(
+                "{:>5.1}  {clients:<24}  {:>7.1}{:>7.1}{:>8.1}{:>9.1}{:>11.0}",
+                mib(bound),
+                mib(run.before),
+                mib(run.peak),
+                mib(growth),
+                mib(bound + SLACK),
+                frames as f64 / run.time.as_secs_f64(),
+            );
+            exceeded |= growth > bound + SLACK;
+        }
+    }
+    if exceeded {
+        println!("\nMore than is allowed.");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB as f64
+}
+
+/// What one sync came to.
+struct Run {
+    /// Resident before it, in bytes.
+    before: u64,
+    /// The most that was ever resident, in bytes.
+    peak: u64,
+    time: Duration,
+}
+
+fn run(frames: usize, bound: u64, reading: bool) -> Run {
+    let backend = backend::start(frames);
+    let data = tempfile::tempdir().unwrap();
+    let bound = bound.to_string();
+    let settings = [("limits.job_log_bytes", bound.as_str()), ("limits.client_write", "1h")];
+    let bridge = Process::start(data.path(), backend, &settings);
+    assert_eq!(ended(bridge.admin), 0);
+    let before = resident(bridge.id(), "VmRSS");
+    let began = Instant::now();
+    let stalled = ask(bridge.address);
+    let reader = reading.then(|| {
+        let mut client = ask(bridge.address);
+        thread::spawn(move || {
+            let mut buffer = vec![0; 64 * 1024];
+            while client.read(&mut buffer).unwrap() > 0 {}
+        })
+    });
+    while ended(bridge.admin) == 0 {
+        thread::sleep(PAUSE);
+    }
+    let time = began.elapsed();
+    let peak = resident(bridge.id(), "VmHWM");
+    // Nobody waits for it to take its last bytes.
+    drop(stalled);
+    bridge.terminate();
+    assert_eq!(bridge.ended().0, Some(0));
+    let ledger = rusqlite::Connection::open(data.path().join("ledger.sqlite3")).unwrap();
+    let told: i64 = ledger.query_row("SELECT frames_out FROM jobs", [], |row| row.get(0)).unwrap();
+    assert!(told >= i64::try_from(frames).unwrap(), "only {told} frames were for readers");
+    reader.map(|reader| reader.join());
+    Run { before, peak, time }
+}
+
+/// Asks for a stream. Whoever does not read it does not keep the bridge from taking it.
+fn ask(bridge: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(bridge).unwrap();
+    write!(client, "GET {} HTTP/1.1\r\nHost: bridge\r\n\r\n", backend::PATH).unwrap();
+    client
+}
+
+/// How many jobs have ended well. Another end is a failure of the benchmark.
+fn ended(admin: SocketAddr) -> usize {
+    let mut client = TcpStream::connect(admin).unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    let ends = text.lines().filter_map(|line| line.strip_prefix("proxbox_bridge_jobs_total{"));
+    let ends: Vec<&str> = ends.filter(|end| !end.ends_with(" 0")).collect();
+    assert!(ends.iter().all(|end| end.contains(r#"outcome="completed""#)), "{ends:?}");
+    ends.len()
+}
+
+/// What the system says of the memory of a process, in bytes.
+fn resident(id: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("only Linux tells it");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
