@@ -1,7 +1,7 @@
 //! Counting objects, each once, whichever event tells of it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::object::Object;
@@ -112,41 +112,66 @@ impl Row {
     }
 }
 
-/// How many objects are told apart. Past this, memory is worth more than telling two events about
-/// one object from events about two.
-const TOLD_APART: usize = 1 << 20;
+/// How many objects are told apart: as many as fit into 2.25 MiB. Past this, memory is worth more than
+/// telling two events about one object from events about two.
+const TOLD_APART: usize = (1 << 18) / 8 * 7;
+
+/// An object and its state in eight bytes: the hash of its name, with its state in the two lowest bits.
+#[derive(Clone, Copy, Debug)]
+struct Known(u64);
+
+impl Known {
+    fn new(key: u64, state: State) -> Self {
+        Self(key & !0b11 | state as u64)
+    }
+
+    fn state(self) -> State {
+        match self.0 & 0b11 {
+            0 => State::Processing,
+            1 => State::Completed,
+            _ => State::Failed,
+        }
+    }
+}
+
+// Its state says nothing about which object it is.
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 >> 2 == other.0 >> 2
+    }
+}
+
+impl Eq for Known {}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.0 >> 2).hash(hasher);
+    }
+}
 
 /// The count of a run while it runs.
 #[derive(Debug, Default)]
 pub struct Tally {
     rows: Vec<(Object, Row)>,
-    states: HashMap<u64, State, BuildHasherDefault<DefaultHasher>>,
+    known: HashSet<Known, BuildHasherDefault<DefaultHasher>>,
 }
 
 impl Tally {
     /// Notes what the backend says of the object `name` of the sort `object`, where `scope` is what it
     /// belongs to if the name alone does not tell it from others. Says whether that is news.
     pub fn object(&mut self, object: Object, scope: Option<&str>, name: &str, state: State) -> bool {
-        let key = key(object, scope, name);
-        let full = self.states.len() >= TOLD_APART;
+        let told = Known::new(key(object, scope, name), state);
         let row = row(&mut self.rows, object);
-        match self.states.entry(key) {
-            Entry::Occupied(mut known) => {
-                let before = *known.get();
-                if before == state || state == State::Processing {
-                    return false;
-                }
-                *row.slot(before) -= 1;
-                *row.slot(state) += 1;
-                known.insert(state);
+        if let Some(before) = self.known.get(&told).map(|known| known.state()) {
+            if before == state || state == State::Processing {
+                return false;
             }
-            Entry::Vacant(new) => {
-                *row.slot(state) += 1;
-                if !full {
-                    new.insert(state);
-                }
-            }
+            *row.slot(before) -= 1;
+            self.known.replace(told);
+        } else if self.known.len() < TOLD_APART {
+            self.known.insert(told);
         }
+        *row.slot(state) += 1;
         true
     }
 

@@ -1,5 +1,6 @@
 //! A job, as those see it who watch it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub struct Job {
     stop: watch::Sender<Option<Cause>>,
     watchers: watch::Sender<Watchers>,
     record: Mutex<Record>,
+    /// It has got a place to run in.
+    placed: AtomicBool,
 }
 
 /// What a job keeps beside what every reader is given.
@@ -68,6 +71,7 @@ impl Job {
             stop: watch::Sender::new(None),
             watchers: watch::Sender::new(Watchers { stays, ..Watchers::default() }),
             record: Mutex::new(record),
+            placed: AtomicBool::new(false),
         })
     }
 
@@ -102,6 +106,16 @@ impl Job {
             watchers.attached += u64::from(!is_new);
         });
         Watching { cursor: self.log.watch(next), job: Arc::clone(self), notice: None }
+    }
+
+    /// Notes that it has got a place to run in.
+    pub(super) fn place(&self) {
+        self.placed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has got a place to run in.
+    pub(super) fn is_placed(&self) -> bool {
+        self.placed.load(Ordering::Relaxed)
     }
 
     pub(super) fn recorded(&self) -> MutexGuard<'_, Record> {

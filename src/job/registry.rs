@@ -252,10 +252,9 @@ impl Registry {
         let jobs = self.jobs();
         let others = jobs.by_key.values().filter(|other| other.id != job.id);
         let others: Vec<_> = others.filter(|other| other.key.backend() == job.key.backend()).collect();
-        let is_running = |other: &Arc<Job>| other.recorded().started.is_some();
-        let running = others.iter().filter(|other| is_running(other));
+        let running = others.iter().filter(|other| other.is_placed());
         let kinds = running.map(|other| other.key.endpoint().kind).collect();
-        (kinds, others.iter().filter(|other| other.id < job.id && !is_running(other)).count())
+        (kinds, others.iter().filter(|other| other.id < job.id && !other.is_placed()).count())
     }
 
     /// A job has ended: the next request for the same starts a new one.

@@ -260,12 +260,13 @@ impl Runner {
             record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
         }
         if let Some(report) = end {
-            self.end(report);
+            let ended = self.end(&report);
             if let Some(tape) = &mut self.tape {
                 tape.end(self.registry.config.limits.ledger).await;
             }
             // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
             self.chronicle.keep(&logged).await;
+            ended.emit();
             self.registry.ended(&self.job);
             self.begin(accepted, refused);
             self.job.log.append(logged);
@@ -303,22 +304,22 @@ impl Runner {
         }
     }
 
-    /// The job is over, and its place is free.
-    fn end(&mut self, report: Report) {
+    /// The job is over, and its place is free. What is given back is to be told when it is recorded.
+    fn end<'a>(&mut self, report: &'a Report) -> telemetry::JobEnded<'a> {
         self.permit = None;
         let finished = self.time();
         let mut record = self.job.recorded();
-        telemetry::JobEnded {
+        let ended = telemetry::JobEnded {
             kind: self.request.endpoint.kind,
-            report: &report,
+            report,
             duration: finished.since(record.started.unwrap_or(record.queued)),
             has_started: record.started.is_some(),
-        }
-        .emit();
-        let Report { outcome, cause, failure, counts, failed_objects, .. } = report;
+        };
+        let Report { outcome, cause, failure, counts, failed_objects, .. } = report.clone();
         record.progress.updated = Some(finished);
         record.progress.counts = counts;
         record.end = Some(End { finished, outcome, cause, failure, failed_objects });
+        ended
     }
 
     /// Since the job began to drive the backend.

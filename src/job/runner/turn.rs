@@ -18,6 +18,7 @@ impl Runner {
     pub(super) async fn turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
         if let Ok(permit) = Arc::clone(&self.place).try_acquire_owned() {
             self.permit = Some(permit);
+            self.job.place();
             return Ok(());
         }
         let place = Arc::clone(&self.place).acquire_owned();
@@ -39,6 +40,7 @@ impl Runner {
                     permit = &mut place => {
                         // Nobody closes the places.
                         self.permit = permit.ok();
+                        self.job.place();
                         // Whoever waited for long had better ask again what the backend can do.
                         self.request.backend.knowledge.forget();
                         return Ok(());
