@@ -14,7 +14,7 @@ mod tape;
 mod task;
 
 pub use handle::{Job, Started, Watching};
-pub use log::{Batch, Cursor, Cut, Log, Logged, Memory};
+pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
 pub use registry::{Arrival, Denied, Entered, Registry};
 pub use request::{Key, Request};
 pub use tape::recordings;

@@ -33,7 +33,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    match runtime.block_on(cli.run()) {
+    let ran = runtime.block_on(cli.run());
+    // Whatever still waits for a disk that hangs is not waited for.
+    runtime.shutdown_background();
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::Config;
 use crate::handler::{Bridge, admin};
@@ -39,6 +41,7 @@ pub struct Server {
     bridge: Arc<Bridge>,
     patience: Limits,
     drain: Duration,
+    ledger: Duration,
     stop: watch::Sender<bool>,
 }
 
@@ -84,9 +87,9 @@ impl Server {
         });
         let ledger = ledger.await?;
         let patience = Limits { head: config.limits.client_head, write: config.limits.client_write };
-        let drain = config.limits.drain;
+        let (drain, limit) = (config.limits.drain, config.limits.ledger);
         let bridge = Arc::new(Bridge::new(config, ledger));
-        Ok(Self { clients, admin, bridge, patience, drain, stop: watch::Sender::new(false) })
+        Ok(Self { clients, admin, bridge, patience, drain, ledger: limit, stop: watch::Sender::new(false) })
     }
 
     /// The address that clients are served on.
@@ -116,25 +119,38 @@ impl Server {
         let registry = Arc::clone(&self.bridge.registry);
         registry.drain();
         tracing::info!(drain_seconds = self.drain.as_secs_f64(), "Stopping: no job begins any more.");
-        let mut last_bytes = LAST_BYTES;
+        let mut hurry = std::pin::pin!(hurry.fuse());
         let drained = async {
             tokio::select! {
-                () = hurry => last_bytes = LAST_BYTES_IN_A_HURRY,
+                () = &mut hurry => {}
                 _ = timeout(self.drain, registry.idle()) => {}
             }
         };
         // Clients are served until then: those who come back to their jobs, and whatever passes through.
         self.serve_until(drained, &mut connections).await;
         registry.close().await;
-        let Self { clients, admin, bridge, stop, .. } = self;
+        let Self { clients, admin, bridge, stop, ledger, .. } = self;
         drop((clients, admin));
         stop.send_replace(true);
         let all_closed = async { while connections.join_next().await.is_some() {} };
-        if timeout(last_bytes, all_closed).await.is_err() {
-            tracing::warn!("Clients did not take their last bytes and were dropped.");
+        let patience = async {
+            tokio::select! {
+                () = sleep(LAST_BYTES) => {}
+                // Also if it was said before.
+                () = async { if !hurry.is_terminated() { hurry.await } } => sleep(LAST_BYTES_IN_A_HURRY).await,
+            }
+        };
+        tokio::select! {
+            () = all_closed => {}
+            () = patience => tracing::warn!("Clients did not take their last bytes and were dropped."),
         }
         drop(connections);
-        bridge.registry.ledger().close().await;
+        // A disk that hangs must not keep the process.
+        if timeout(ledger, bridge.registry.ledger().close()).await.is_err() {
+            tracing::error!(
+                "The ledger could not be closed in time (limits.ledger); what it had yet to write is lost."
+            );
+        }
     }
 
     async fn serve_until(&self, until: impl Future<Output = ()>, connections: &mut JoinSet<()>) {

@@ -141,14 +141,14 @@ impl JobEnded<'_> {
 pub struct JobBroke {
     /// What it synchronised.
     pub kind: Kind,
-    /// Whether it has driven its backend.
-    pub has_started: bool,
+    /// Whether it counts as one that runs.
+    pub was_running: bool,
 }
 
 impl JobBroke {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        if self.has_started {
+        if self.was_running {
             METRICS.running.dec();
         }
         METRICS.jobs.with_label_values(&[self.kind.as_str(), Outcome::Interrupted.as_str()]).inc();
@@ -156,6 +156,24 @@ impl JobBroke {
             outcome = Outcome::Interrupted.as_str(),
             source = Source::Bridge.as_str(),
             "The bridge failed in the middle of a job. This is a bug; please report it with the lines before."
+        );
+    }
+}
+
+/// The record of a job was not written in time.
+#[derive(Debug)]
+pub struct RecordOverdue {
+    /// How long it was waited for.
+    pub limit: Duration,
+}
+
+impl RecordOverdue {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.records_overdue.inc();
+        tracing::warn!(
+            limit_seconds = self.limit.as_secs_f64(),
+            "The job goes on without waiting for its record any longer (limits.ledger)."
         );
     }
 }

@@ -249,7 +249,7 @@ async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_s
         let job = reader.job.clone();
         let body = reader.rest().await;
         let (notice, rest) = body.split_once("\n\n").unwrap();
-        assert!(notice.contains(&format!("this stream starts at event 1 of job {job}")), "{notice}");
+        assert!(notice.contains(&format!("This stream starts at event 1 of job {job}")), "{notice}");
         assert_eq!(ids(&stream::read(rest.as_bytes(), true))[0], 1);
     }
 }
@@ -368,6 +368,7 @@ async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_fa
     let late = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     played.complete().await;
     let late = late.rest().await;
+    assert!(late.starts_with("id: ") && late.split("\n\n").next().unwrap().contains("\"started\""), "{late}");
     let gap = late.split("\n\n").find(|frame| frame.contains("no longer kept")).unwrap();
     assert!(!gap.starts_with("id:"), "a reader that comes back must not say that it has seen it: {gap}");
     assert_eq!(late.matches("\"status\": \"failed\"").count(), 10);

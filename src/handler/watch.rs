@@ -7,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::core::event::{Status, Step};
 use crate::core::kind::Kind;
 use crate::core::sse::{FrameName, aside};
-use crate::job::{Batch, Logged, Watching};
+use crate::job::{Batch, FIRST, Logged, Watching};
 use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
 
@@ -37,16 +37,16 @@ pub(super) fn live(watching: Watching, view: View, heartbeat: Duration) -> Body 
         if let Some(first) = first {
             return Some((Ok(Frame::data(first)), (watching, None)));
         }
+        // However much comes that this client does not see (R11).
+        let silence = Instant::now() + heartbeat;
         loop {
-            let bytes = match timeout(heartbeat, watching.cursor.next()).await {
-                Ok(Ok(Some(batch))) => view.write(&watching, &batch),
-                Ok(Ok(None)) => return None,
-                // No last chunk: a stream without its end must not look like one that has it (R10).
-                Ok(Err(cut)) => return Some((Err(BoxError::from(cut)), (watching, None))),
+            let bytes = match timeout_at(silence, watching.cursor.next()).await {
+                Ok(Some(batch)) => view.write(&watching, &batch),
+                Ok(None) => return None,
                 Err(_) => KEEPALIVE,
             };
             if !bytes.is_empty() {
-                return Some((Ok(Frame::data(bytes)), (watching, None)));
+                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, None)));
             }
         }
     });
@@ -65,7 +65,9 @@ pub(super) fn stored(
 ) -> Body {
     let mut pieces: VecDeque<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
     if missed > 0 {
-        pieces.push_back(gap(kind, missed));
+        // A stream begins with `started`, and this may be its beginning.
+        let is_first = pieces.is_empty();
+        pieces.push_back(gap(kind, if is_first { Status::Started } else { Status::Progress }, missed));
     }
     let seen = frames.into_iter().filter(|frame| view.all_events || is_ours(&frame.bytes));
     for frame in seen {
@@ -85,10 +87,13 @@ impl View {
             return self.see(only).cloned().unwrap_or_default();
         }
         let mut whole = BytesMut::new();
-        if batch.missed > 0 {
-            whole.extend_from_slice(&gap(job.key.endpoint().kind, batch.missed));
-        }
+        let mut missed = batch.missed;
         for frame in &batch.frames {
+            // A stream begins with its first frame, whatever is gone behind that.
+            if missed > 0 && frame.sequence > FIRST {
+                whole.extend_from_slice(&gap(job.key.endpoint().kind, Status::Progress, missed));
+                missed = 0;
+            }
             if let Some(bytes) = self.see(frame) {
                 self.put(&mut whole, job.id, frame.sequence, bytes);
             }
@@ -124,9 +129,9 @@ fn told_first(kind: Kind, notice: &str) -> Bytes {
     aside(&Step::stage(kind.row().step, Status::Started, notice))
 }
 
-fn gap(kind: Kind, missed: u64) -> Bytes {
+fn gap(kind: Kind, status: Status, missed: u64) -> Bytes {
     let events =
         if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };
     let message = format!("{events} no longer kept and could not be sent.");
-    aside(&Step::stage(kind.row().step, Status::Progress, message))
+    aside(&Step::stage(kind.row().step, status, message))
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::handle::Job;
 use super::log::Logged;
 use crate::ledger::{Entry, Ledger, StoredFrame, Unavailable};
+use crate::telemetry;
 
 /// How often the progress of a job is written at most.
 const PACE: Duration = Duration::from_secs(1);
@@ -63,15 +64,22 @@ impl Chronicle {
 
     /// Writes the record as it is now, with frames that are about to be appended, and waits until it is on
     /// disk, or cannot be.
-    pub(super) async fn keep(&mut self, coming: &[Logged]) {
+    ///
+    /// # Errors
+    ///
+    /// Why it is not. The ledger keeps it, and writes it as soon as it can.
+    pub(super) async fn keep(&mut self, coming: &[Logged]) -> Result<(), Unavailable> {
         // Of two that are being written, the newer one counts.
         self.writing = None;
         let entry = self.entry(coming);
         let put = self.ledger.put(entry);
         self.last = Instant::now();
         self.due = false;
-        // Also then, the ledger keeps it and tells about it; the job must go on.
-        let _ = timeout(self.limit, put).await;
+        timeout(self.limit, put).await.unwrap_or_else(|_| {
+            telemetry::RecordOverdue { limit: self.limit }.emit();
+            let limit = humantime::format_duration(self.limit);
+            Err(Unavailable(format!("it was not written within {limit} (limits.ledger)")))
+        })
     }
 
     fn entry(&mut self, coming: &[Logged]) -> Entry {
@@ -84,7 +92,8 @@ impl Chronicle {
     }
 }
 
-fn stored(frame: &Logged) -> StoredFrame {
+/// `frame`, as the ledger keeps it.
+pub(super) fn stored(frame: &Logged) -> StoredFrame {
     StoredFrame { sequence: frame.sequence, at: frame.at, bytes: frame.bytes.clone() }
 }
 
@@ -199,7 +208,7 @@ mod tests {
         let ledger = Arc::new(Witness { written: Mutex::default(), hangs: true });
         let mut chronicle = Chronicle::new(ledger, job(), Duration::from_secs(5), 10);
         let began = Instant::now();
-        chronicle.keep(&[]).await;
+        assert!(chronicle.keep(&[]).await.is_err());
         assert_eq!(began.elapsed(), Duration::from_secs(5));
     }
 }

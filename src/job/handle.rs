@@ -10,6 +10,7 @@ use super::request::Key;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
 use crate::ledger::{JobId, Record};
+use crate::telemetry;
 
 /// A job, whether it waits, runs, or has ended.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct Job {
     record: Mutex<Record>,
     /// It has got a place to run in.
     placed: AtomicBool,
+    ended: AtomicBool,
 }
 
 /// What a job keeps beside what every reader is given.
@@ -72,6 +74,7 @@ impl Job {
             watchers: watch::Sender::new(Watchers { stays, ..Watchers::default() }),
             record: Mutex::new(record),
             placed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -93,6 +96,16 @@ impl Job {
         });
     }
 
+    /// Whether it is to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
+    /// Notes that it has ended, and says whether that is new.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::Relaxed)
+    }
+
     /// Makes it go on to its end without watchers.
     pub fn stay(&self) {
         self.watchers.send_modify(|watchers| watchers.stays = true);
@@ -105,6 +118,9 @@ impl Job {
             watchers.most = watchers.most.max(watchers.now);
             watchers.attached += u64::from(!is_new);
         });
+        if !is_new {
+            telemetry::Attached { id: self.id, kind: self.key.endpoint().kind }.emit();
+        }
         Watching { cursor: self.log.watch(next), job: Arc::clone(self), notice: None }
     }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-pub use cursor::{Batch, Cursor, Cut};
+pub use cursor::{Batch, Cursor};
 pub use memory::Memory;
 
 use crate::core::event::Status;
@@ -53,7 +53,7 @@ impl Logged {
 }
 
 /// The number of the first frame.
-pub(super) const FIRST: u64 = 1;
+pub const FIRST: u64 = 1;
 /// What a frame takes beside its bytes and its place in the log: the count of its owners, and what the
 /// allocator rounds up to.
 const ALLOCATION: usize = 64;
@@ -83,16 +83,7 @@ struct Frames {
 struct State {
     /// The number of the next frame.
     next: u64,
-    end: Option<Ending>,
-}
-
-/// How a log ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// With its last frame.
-    Whole,
-    /// In the middle: nobody will write its last frame.
-    Cut,
+    ended: bool,
 }
 
 impl Log {
@@ -101,7 +92,7 @@ impl Log {
     pub fn new(limit: usize, memory: Arc<Memory>) -> Arc<Self> {
         let log = Arc::new(Self {
             frames: Mutex::new(Frames { progress: VecDeque::new(), kept: Vec::new(), next: FIRST }),
-            state: watch::Sender::new(State { next: FIRST, end: None }),
+            state: watch::Sender::new(State { next: FIRST, ended: false }),
             size: AtomicUsize::new(0),
             limit,
             memory: Arc::clone(&memory),
@@ -151,21 +142,12 @@ impl Log {
 
     /// Tells the watchers that nothing more will come.
     pub fn end(&self) {
-        self.finish(Ending::Whole);
-    }
-
-    /// Tells the watchers that the job is gone in the middle.
-    pub fn cut(&self) {
-        self.finish(Ending::Cut);
-    }
-
-    fn finish(&self, how: Ending) {
-        self.state.send_if_modified(|state| state.end.replace(how) != Some(how));
+        self.state.send_modify(|state| state.ended = true);
     }
 
     /// Whether nothing more will come.
     pub fn has_ended(&self) -> bool {
-        self.state.borrow().end.is_some()
+        self.state.borrow().ended
     }
 
     /// The number of the last frame; nothing if there is none.

@@ -2,7 +2,7 @@
 
 mod resume;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
@@ -17,6 +17,7 @@ use super::task;
 use crate::config::{Config, WithoutLedger};
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
+use crate::core::text::plain;
 use crate::ledger::{Health, JobId, Ledger, Progress, Record, StoredFrame, Timestamp, Who};
 use crate::telemetry;
 
@@ -43,9 +44,16 @@ struct Jobs {
     by_key: HashMap<Key, Arc<Job>>,
     /// Those, and the ones that have ended not long ago. Ids sort by time.
     by_id: BTreeMap<JobId, Arc<Job>>,
+    /// The latter, in the order in which they ended.
+    ended: VecDeque<JobId>,
     /// The places to run in, by backend.
     places: HashMap<String, Arc<Semaphore>>,
 }
+
+/// How much of an id that makes no sense is repeated, in characters.
+const ID_LENGTH: usize = 64;
+/// How many jobs that have ended are kept in memory at most.
+const REMEMBERED: usize = 256;
 
 /// How a client comes.
 #[derive(Clone, Debug, Default)]
@@ -134,8 +142,9 @@ impl Registry {
         let mut watching = self.start_or_attach(key, request, arrival.fresh, false)?;
         if let Some(last) = last {
             let lost = format!(
-                "Event {last:?} is unknown here, has expired, or is of another job: this stream starts at event {FIRST} of job {}.",
-                watching.job.id
+                "This stream starts at event {FIRST} of job {}: event {:?} is unknown here, has expired, or is of another job.",
+                watching.job.id,
+                plain(&last, ID_LENGTH),
             );
             let notice = watching.notice.take();
             watching.notice = Some(notice.map_or_else(|| lost.clone(), |more| format!("{lost} {more}")));
@@ -164,11 +173,11 @@ impl Registry {
         stays: bool,
     ) -> Result<Watching, Denied> {
         let mut jobs = self.jobs();
-        if let Some(job) = jobs.by_key.get(&key) {
+        // One that is being cancelled is not what anybody asks for.
+        if let Some(job) = jobs.by_key.get(&key).filter(|job| !job.is_stopping()) {
             if fresh {
                 return Err(Denied::Running(job.id));
             }
-            telemetry::Attached { id: job.id, kind: key.endpoint().kind }.emit();
             let mut watching = job.watch(FIRST, false);
             watching.notice = not_kept(job.kept, &request);
             return Ok(watching);
@@ -259,15 +268,28 @@ impl Registry {
 
     /// A job has ended: the next request for the same starts a new one.
     pub(super) fn ended(&self, job: &Job) {
-        let removed = self.jobs().by_key.remove(&job.key);
-        if removed.is_some() {
-            self.unfinished.send_modify(|count| *count -= 1);
+        if !job.end() {
+            return;
         }
+        let mut jobs = self.jobs();
+        // Another one may have taken the place of one that was cancelled.
+        if jobs.by_key.get(&job.key).is_some_and(|known| known.id == job.id) {
+            jobs.by_key.remove(&job.key);
+        }
+        jobs.ended.push_back(job.id);
+        if jobs.ended.len() > REMEMBERED
+            && let Some(oldest) = jobs.ended.pop_front()
+        {
+            jobs.by_id.remove(&oldest);
+        }
+        self.unfinished.send_modify(|count| *count -= 1);
     }
 
     /// Forgets a job that has ended.
     pub(super) fn forget(&self, id: JobId) {
-        self.jobs().by_id.remove(&id);
+        let mut jobs = self.jobs();
+        jobs.by_id.remove(&id);
+        jobs.ended.retain(|ended| *ended != id);
     }
 
     /// Removes what is older than it is to be kept.
@@ -310,7 +332,7 @@ impl Registry {
     /// Ends what runs, as interrupted, and waits until it has ended and is recorded.
     pub async fn close(&self) {
         self.drain();
-        let running: Vec<_> = self.jobs().by_key.values().cloned().collect();
+        let running: Vec<_> = self.jobs().by_id.values().cloned().collect();
         for job in running {
             job.stop(Cause::Stopping);
         }

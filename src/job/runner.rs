@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::chronicle::Chronicle;
 use super::connection::{self, Arrived, Connection};
 use super::handle::{Job, Started};
-use super::registry::Registry;
+use super::registry::{Denied, Registry};
 use super::request::Request;
 use super::tape::Tape;
+use crate::config::WithoutLedger;
 use crate::core::channel::Channel;
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
@@ -85,10 +86,17 @@ impl Runner {
     }
 
     pub(super) async fn run(mut self) {
-        self.chronicle.keep(&[]).await;
+        let recorded = self.chronicle.keep(&[]).await;
         telemetry::JobQueued { query: &self.request.query }.emit();
         let mut waiting = self.waiting();
         let mut out = Output::default();
+        if let (Err(why), WithoutLedger::Refuse) = (recorded, self.registry.config.jobs.without_ledger) {
+            // Nobody knew it when the job was let in.
+            let denied = Denied::LedgerUnavailable(why.0).to_string();
+            waiting.refuse(Refusal::no_record(&denied, self.retry_after()), &mut out);
+            self.follow(&mut out).await;
+            return;
+        }
         if let Err(cause) = self.turn(&mut waiting).await {
             waiting.stop(cause, self.retry_after(), &mut out);
             self.follow(&mut out).await;
@@ -265,7 +273,8 @@ impl Runner {
                 tape.end(self.registry.config.limits.ledger).await;
             }
             // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
-            self.chronicle.keep(&logged).await;
+            // What cannot be recorded is told all the same: the ledger says loudly that it does not work.
+            let _ = self.chronicle.keep(&logged).await;
             ended.emit();
             self.registry.ended(&self.job);
             self.begin(accepted, refused);

@@ -11,14 +11,17 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
+use super::chronicle::stored;
 use super::handle::{Job, Started};
 use super::registry::Registry;
 use super::request::Request;
 use super::runner::Runner;
 use crate::config::OnDisconnect;
 use crate::core::event::Failure;
+use crate::core::normalizer::Normalizer;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
+use crate::core::sse::FrameName;
 use crate::ledger::{End, Entry, Timestamp};
 use crate::telemetry;
 
@@ -68,11 +71,12 @@ async fn attended(registry: &Registry, job: &Job) -> Infallible {
         };
         telemetry::Deserted { grace }.emit();
         tokio::select! {
+            biased;
+            () = job.visited() => {}
             () = sleep(grace) => {
                 job.stop(Cause::ClientGone);
                 return pending().await;
             }
-            () = job.visited() => {}
         }
     }
 }
@@ -80,29 +84,36 @@ async fn attended(registry: &Registry, job: &Job) -> Infallible {
 /// What is left to do for a job whose own code failed.
 async fn broke(registry: &Registry, job: &Job) {
     let kind = job.key.endpoint().kind;
-    let has_started = {
+    let (was_running, failure) = {
         let mut record = job.recorded();
+        let was_running = record.started.is_some() && record.end.is_none();
         let failure = Failure {
             step: kind.row().step.to_owned(),
             error: BROKE.to_owned(),
             detail: format!("{BROKE} This is a bug; its log says where."),
         };
-        record.end.get_or_insert(End {
+        let end = record.end.get_or_insert(End {
             finished: Timestamp::now(),
             outcome: Cause::Crashed.outcome(),
             cause: Some(Cause::Crashed),
             failure: Some(failure),
             failed_objects: Vec::new(),
         });
-        record.started.is_some()
+        (was_running, end.failure.clone())
     };
-    let put = registry.ledger.put(Entry { record: job.record(), frames: Vec::new() });
+    let last = job.log.tail(0, 1).pop();
+    let is_whole = last.is_some_and(|last| last.name == FrameName::Complete);
+    let ending = if is_whole { Vec::new() } else { Normalizer::interrupted(kind, failure) };
+    let ending = job.log.number(ending, Timestamp::now());
+    let frames = ending.iter().map(stored).collect();
+    let put = registry.ledger.put(Entry { record: job.record(), frames });
     // The ledger keeps what it cannot write now, and tells about it.
     let _ = timeout(registry.config.limits.ledger, put).await;
     registry.ended(job);
     job.begin(Started::Refused(Refusal::bad_backend(BROKE)));
-    job.log.cut();
-    telemetry::JobBroke { kind, has_started }.emit();
+    job.log.append(ending);
+    job.log.end();
+    telemetry::JobBroke { kind, was_running }.emit();
 }
 
 const BROKE: &str = "The bridge failed in the middle of this job.";

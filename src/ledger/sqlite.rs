@@ -30,6 +30,7 @@ use futures::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
@@ -39,7 +40,7 @@ use actor::{Actor, Request};
 use clean::{Ages, Step};
 use pending::Pending;
 use rows::Unreadable;
-use store::{Store, Trouble};
+use store::{Secret, Store, Trouble};
 
 /// Why a ledger is not opened. Waiting does not help: somebody has to do something about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +71,7 @@ pub enum OpenError {
 pub struct Sqlite {
     requests: Requests,
     health: watch::Receiver<Health>,
-    secret: [u8; 32],
+    secret: Secret,
     retention: Duration,
     log_retention: Duration,
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
@@ -86,7 +87,12 @@ impl Sqlite {
     ///
     /// [`OpenError`], if another bridge uses it, or a newer one wrote it.
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { directory, retention, log_retention, log_frames } = options;
+        let Options { directory, mut retention, mut log_retention, mut log_frames } = options;
+        if directory.is_none() {
+            retention = retention.min(JOBS_IN_MEMORY);
+            log_retention = log_retention.min(LOGS_IN_MEMORY);
+            log_frames = log_frames.min(FRAMES_IN_MEMORY);
+        }
         let store = Store::new(directory, log_frames, random());
         let place = store.place();
         let store = Arc::new(Mutex::new(store));
@@ -98,7 +104,7 @@ impl Sqlite {
             Ok(Err(Trouble::Passing(problem))) => Health::Unavailable(problem),
             Err(error) => Health::Unavailable(format!("{place}: something panicked: {error}")),
         };
-        let secret = actor::with(&store, |store| store.secret());
+        let secret = actor::with(&store, |store| store.secret.clone());
         actor::publish(&health);
         let (requests, queue) = mpsc::unbounded_channel();
         let (publisher, health) = watch::channel(health);
@@ -163,7 +169,7 @@ impl Ledger for Sqlite {
     }
 
     fn secret(&self) -> [u8; 32] {
-        self.secret
+        self.secret.get()
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
@@ -180,6 +186,14 @@ impl Ledger for Sqlite {
         .boxed()
     }
 }
+
+/// How long a question waits for its answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What is kept in memory alone is kept for less: frames, and all else.
+const LOGS_IN_MEMORY: Duration = Duration::from_secs(60 * 60);
+const JOBS_IN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many frames of a job.
+const FRAMES_IN_MEMORY: usize = 200;
 
 /// The way to the writer.
 #[derive(Clone)]
@@ -204,7 +218,10 @@ impl Requests {
             // Whoever asked may be gone.
             drop(answer.send(found));
         };
-        self.send(Request::Ask(Box::new(question)), answered)
+        let answered = self.send(Request::Ask(Box::new(question)), answered);
+        let place = self.place.clone();
+        let overdue = move |_| Err(Unavailable(format!("{place} has not answered in time")));
+        async move { timeout(ANSWER, answered).await.unwrap_or_else(overdue) }.boxed()
     }
 
     /// Sends at once, so that what is asked is done in the order of the calls, and also if nobody waits

@@ -17,6 +17,8 @@ pub(super) struct Metrics {
     pub(super) running: IntGauge,
     /// `proxbox_bridge_attaches_total`.
     pub(super) attaches: IntCounter,
+    /// `proxbox_bridge_ledger_records_overdue_total`.
+    pub(super) records_overdue: IntCounter,
     /// `proxbox_bridge_jobs_total`.
     pub(super) jobs: IntCounterVec,
     /// `proxbox_bridge_refusals_total`.
@@ -44,6 +46,11 @@ impl Metrics {
             attaches: IntCounter::with_opts(opts(
                 "attaches_total",
                 "Clients that came to a job that was there already.",
+            ))
+            .expect("valid"),
+            records_overdue: IntCounter::with_opts(opts(
+                "ledger_records_overdue_total",
+                "Records of jobs that were not written within limits.ledger.",
             ))
             .expect("valid"),
             jobs: IntCounterVec::new(opts("jobs_total", "Jobs that have ended."), &["kind", "outcome"])
@@ -82,6 +89,7 @@ impl Metrics {
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.running.clone())).expect("valid");
         registry.register(Box::new(metrics.attaches.clone())).expect("valid");
+        registry.register(Box::new(metrics.records_overdue.clone())).expect("valid");
         registry.register(Box::new(metrics.jobs.clone())).expect("valid");
         registry.register(Box::new(metrics.refusals.clone())).expect("valid");
         registry.register(Box::new(metrics.dropped.clone())).expect("valid");
@@ -119,6 +127,7 @@ mod tests {
         for line in [
             "proxbox_bridge_jobs_running ",
             "proxbox_bridge_attaches_total ",
+            "proxbox_bridge_ledger_records_overdue_total ",
             "proxbox_bridge_jobs_total{kind=\"devices\",outcome=\"timed_out\"} ",
             "proxbox_bridge_jobs_total{kind=\"sdn\",outcome=\"completed\"} ",
             "proxbox_bridge_refusals_total{cause=\"key_refused\"} ",

@@ -22,7 +22,7 @@ const STEP_ERROR_LIMIT: usize = 220;
 const SENTENCE_LIMIT: usize = 600;
 /// The longest `detail`, in characters of JSON.
 const DETAIL_LIMIT: usize = 4000;
-/// The longest event of a backend's own type that is passed on, in bytes of its JSON.
+/// The longest event of a backend's own type, and the longest payload, that is passed on, in bytes of JSON.
 const EXTRA_LIMIT: usize = 16 * 1024;
 
 /// What a frame is.
@@ -97,7 +97,8 @@ impl Stream {
         let used = self.out.len() - start + self.tail.len() + 1;
         string(&mut self.out, &step.message, STEP_LIMIT.saturating_sub(used));
         self.out.put_slice(&self.tail);
-        let payload = step.payload.map(|payload| self.extended(payload));
+        let payload = step.payload.filter(|payload| payload.get().len() <= EXTRA_LIMIT);
+        let payload = payload.map(|payload| self.extended(payload));
         self.out.put_u8(b'}');
         Frame { with_payload: payload, ..self.end(FrameName::Step(step.status)) }
     }

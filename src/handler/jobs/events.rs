@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 
 use super::{Missing, parsed, recorded};
 use crate::core::query::Query;
+use crate::core::text::plain;
 use crate::handler::Bridge;
 use crate::handler::streams::{last_event, of_job, unknown_parameter, without_chunks};
 use crate::handler::watch::{self, View};
@@ -95,7 +96,8 @@ fn number(id: JobId, last: &str) -> Option<u64> {
 }
 
 fn notice(id: JobId, last: &str) -> String {
+    let last = plain(last, 64);
     format!(
-        "Event {last:?} is unknown here or is of another job: this stream starts at the first event of job {id}."
+        "This stream starts at the first event of job {id}: event {last:?} is unknown here or is of another job."
     )
 }

@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Ending, FIRST, Log, Logged, State};
-
-/// A log that ended in the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the job ended without its last frame")]
-pub struct Cut;
+use super::{FIRST, Log, Logged, State};
 
 /// How much is given at once, in bytes: whole frames, and at least one.
 const AT_ONCE: usize = 64 * 1024;
@@ -49,27 +44,19 @@ impl Cursor {
     /// The next frames; waits for at least one. `None` when the log has ended and everything was given.
     ///
     /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Cut`] when everything was given that there is, and the end will never come.
-    pub async fn next(&mut self) -> Result<Option<Batch>, Cut> {
+    pub async fn next(&mut self) -> Option<Batch> {
         loop {
             let next = self.next;
-            let state = *self
-                .state
-                .wait_for(|state| state.next > next || state.end.is_some())
-                .await
-                .map_err(|_| Cut)?;
+            // The sender is a part of the log, and so is not gone before this.
+            let state = *self.state.wait_for(|state| state.next > next || state.ended).await.ok()?;
             if let Some(batch) = self.read(state.next) {
-                return Ok(Some(batch));
+                return Some(batch);
             }
-            match state.end {
-                Some(Ending::Whole) => return Ok(None),
-                Some(Ending::Cut) => return Err(Cut),
-                // Everything up to here has gone already; what comes next tells how much that was.
-                None => self.next = self.next.max(state.next),
+            if state.ended {
+                return None;
             }
+            // Everything up to here has gone already; what comes next tells how much that was.
+            self.next = self.next.max(state.next);
         }
     }
 
@@ -81,8 +68,9 @@ impl Cursor {
             .forwards(self.next)
             .take_while(|frame| frame.sequence < end)
             .take_while(|frame| {
-                let fits = size == 0 || size + frame.bytes.len() <= AT_ONCE;
-                size += frame.bytes.len();
+                let length = frame.with_payload.as_ref().unwrap_or(&frame.bytes).len();
+                let fits = size == 0 || size + length <= AT_ONCE;
+                size += length;
                 fits
             })
             .cloned()

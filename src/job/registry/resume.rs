@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Entered, Registry};
 use crate::core::normalizer::Normalizer;
-use crate::job::log::FIRST;
+use crate::core::outcome::Cause;
 use crate::job::request::{Key, Request, fingerprint, scope};
-use crate::ledger::{JobId, Ledger, Record, StoredFrame, Timestamp};
+use crate::ledger::{End, JobId, Ledger, Record, StoredFrame};
 
 impl Registry {
     /// What comes behind the event `last`, if it is one of a job that `request` is for. Whoever has another
@@ -51,26 +51,31 @@ impl Registry {
     }
 }
 
+/// The numbers of an end that was written after a crash begin behind this one. Readers may have seen frames
+/// that the ledger never got, and those had the numbers behind the last one that it did get.
+const UNSEEN: u64 = 1 << 62;
+
 async fn stored(ledger: &dyn Ledger, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
     let mut frames = ledger.frames(record.id, 0).await.ok()?;
-    let last = frames.last()?;
-    if !last.bytes.starts_with(b"event: complete\n") {
-        frames.extend(ending(record, last.sequence, last.at));
-    }
-    if frames.last().is_none_or(|last| after > last.sequence) {
+    let end = record.end.as_ref()?;
+    let newest = frames.last().map_or(0, |last| last.sequence);
+    let ending = match end.cause {
+        Some(Cause::Crashed) => ending(record, end),
+        _ => Vec::new(),
+    };
+    let last = ending.last().map_or(newest, |last| last.sequence);
+    if last < after.max(1) {
         return None;
     }
     frames.retain(|frame| frame.sequence > after);
-    let missed = frames.first().map_or(0, |first| first.sequence - (after + FIRST));
+    let missed = newest.saturating_sub(after) - frames.len() as u64;
+    frames.extend(ending.into_iter().filter(|frame| frame.sequence > after));
     Some((missed, frames))
 }
 
 /// The end that a job would have had if the bridge had not ended under it.
-fn ending(record: &Record, newest: u64, at: Timestamp) -> Vec<StoredFrame> {
-    let failure = record.end.as_ref().and_then(|end| end.failure.clone());
-    let frames = Normalizer::interrupted(record.kind, failure);
-    (newest + 1..)
-        .zip(frames)
-        .map(|(sequence, frame)| StoredFrame { sequence, at, bytes: frame.bytes })
-        .collect()
+fn ending(record: &Record, end: &End) -> Vec<StoredFrame> {
+    let frames = Normalizer::interrupted(record.kind, end.failure.clone());
+    let numbered = (UNSEEN + 1..).zip(frames);
+    numbered.map(|(sequence, frame)| StoredFrame { sequence, at: end.finished, bytes: frame.bytes }).collect()
 }

@@ -20,6 +20,11 @@ use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerHealth};
 /// How long it takes until what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long a batch may take until the ledger counts as unavailable: longer than SQLite waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many questions wait at most. Those that come then are not answered.
+const QUESTIONS: usize = 256;
+
 /// What is told whoever wrote something.
 pub(super) type Answer = oneshot::Sender<Result<(), Unavailable>>;
 /// Something to be done with the connection, or without if there is none.
@@ -47,6 +52,8 @@ pub(super) struct Actor {
     questions: Vec<Question>,
     /// When writing is tried again, if it has failed.
     retry: Option<Instant>,
+    /// When the batch that runs has taken too long.
+    overdue: Option<Instant>,
     closing: bool,
 }
 
@@ -75,6 +82,7 @@ impl Actor {
             answers: Vec::new(),
             questions: Vec::new(),
             retry: unavailable.then(|| Instant::now() + RETRY),
+            overdue: None,
             closing: false,
         }
     }
@@ -85,6 +93,7 @@ impl Actor {
         loop {
             if running.is_none() {
                 running = self.begin();
+                self.overdue = running.is_some().then(|| Instant::now() + PATIENCE);
             }
             let idle = running.is_none();
             if idle && self.closing {
@@ -96,6 +105,11 @@ impl Actor {
                 }
                 done = ended(&mut running) => self.end(done),
                 () = at(self.retry), if idle => self.retry = None,
+                () = at(self.overdue), if !idle => {
+                    self.overdue = None;
+                    let patience = humantime::format_duration(PATIENCE);
+                    self.now(Health::Unavailable(format!("the disk has not answered for {patience}")));
+                }
             }
         }
         self.last().await;
@@ -111,7 +125,8 @@ impl Actor {
                     None => self.answers.push(answer),
                 }
             }
-            Request::Ask(question) => self.questions.push(question),
+            Request::Ask(question) if self.questions.len() < QUESTIONS => self.questions.push(question),
+            Request::Ask(_) => {}
             Request::Close => self.closing = true,
         }
     }

@@ -1,8 +1,10 @@
 //! The file: its lock, its connection, and what is done when one of them fails.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -40,20 +42,46 @@ pub(super) struct Store {
     /// Held from before the first connection until the end.
     lock: Option<File>,
     connection: Option<Connection>,
-    secret: [u8; 32],
+    pub(super) secret: Secret,
     /// Whether the jobs of the process before this one have their end.
     recovered: bool,
+}
+
+/// The secret of the ledger, if it has ever been opened, or the one that it would have.
+#[derive(Clone)]
+pub(super) struct Secret(Arc<Mutex<[u8; 32]>>);
+
+impl Secret {
+    fn new(secret: [u8; 32]) -> Self {
+        Self(Arc::new(Mutex::new(secret)))
+    }
+
+    pub(super) fn get(&self) -> [u8; 32] {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, secret: [u8; 32]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
 }
 
 impl Store {
     /// A store that is not open. `secret` is the one of a ledger that has none.
     pub(super) fn new(directory: Option<PathBuf>, log_frames: usize, secret: [u8; 32]) -> Self {
-        Self { directory, log_frames, lock: None, connection: None, secret, recovered: false }
-    }
-
-    /// The secret of the ledger, if it has ever been opened, or the one that it would have.
-    pub(super) fn secret(&self) -> [u8; 32] {
-        self.secret
+        Self {
+            directory,
+            log_frames,
+            lock: None,
+            connection: None,
+            secret: Secret::new(secret),
+            recovered: false,
+        }
     }
 
     /// The connection, if there is one.
@@ -101,9 +129,10 @@ impl Store {
         schema::migrate(&mut connection).map_err(sqlite)?;
         if !self.recovered {
             // Asked for once: the secret of a process is the same to its end.
-            let secret = schema::secret(&connection, self.secret).map_err(sqlite)?;
+            let secret = schema::secret(&connection, self.secret.get()).map_err(sqlite)?;
             let interrupted = interrupted::end(&mut connection).map_err(sqlite)?;
-            (self.secret, self.recovered) = (secret, true);
+            self.secret.set(secret);
+            self.recovered = true;
             LedgerOpened { place: &place, interrupted }.emit();
         }
         Ok(connection)
