@@ -5,12 +5,17 @@ mod bridge;
 mod support;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bridge::puppet::Puppet;
 use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
 use futures::future::join_all;
+use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::outcome::{Cause, Outcome};
-use proxbox_bridge::ledger::{Filter, Ledger, Options as LedgerOptions, Record, Sqlite};
+use proxbox_bridge::ledger::{
+    Entry, Filter, JobId, Ledger, Options as LedgerOptions, Progress, Record, Sqlite, StoredFrame, Timestamp,
+    Who,
+};
 use proxbox_bridge::recording::{Event as Recorded, Recording};
 use proxbox_bridge::replay::{Library, Options, Speed};
 use support::stream::{self, Event};
@@ -63,8 +68,8 @@ fn ids(events: &[Event]) -> Vec<u64> {
     ids.map(|id| id.rsplit_once('.').unwrap().1.parse().unwrap()).collect()
 }
 
-/// The first record in the ledger of `directory`, when the bridge has closed it.
-async fn recorded(directory: &Path) -> Vec<Record> {
+/// The ledger of `directory`, when no bridge has it open.
+async fn ledger(directory: &Path) -> Arc<Sqlite> {
     let day = Duration::from_secs(24 * 60 * 60);
     let options = LedgerOptions {
         directory: Some(directory.to_owned()),
@@ -72,7 +77,12 @@ async fn recorded(directory: &Path) -> Vec<Record> {
         log_retention: 7 * day,
         log_frames: 1000,
     };
-    let ledger = Sqlite::open(options).await.unwrap();
+    Sqlite::open(options).await.unwrap()
+}
+
+/// What stands in it, the newest first.
+async fn recorded(directory: &Path) -> Vec<Record> {
+    let ledger = ledger(directory).await;
     let filter = Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 };
     let records = ledger.jobs(filter).await.unwrap();
     ledger.close().await;
@@ -565,4 +575,99 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.len() <= 65536 + 100, "{}", text.len());
     assert_eq!(Recording::parse(&text).unwrap().frames.last().unwrap().event, Recorded::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let record = Record {
+        id: JobId::new(),
+        backend: format!("http://{}", puppet.address),
+        kind: Kind::Devices,
+        vm: None,
+        channels: Vec::new(),
+        dialect: None,
+        query: String::new(),
+        who: Who::default(),
+        queued: Timestamp::now(),
+        started: Some(Timestamp::now()),
+        progress: Progress::default(),
+        end: None,
+    };
+    let id = record.id;
+    let step = "event: step\ndata: {\"step\": \"devices\", \"status\": \"started\", \"message\": \"Starting.\", \"rowid\": null}\n\n";
+    let frame = |sequence| StoredFrame { sequence, at: Timestamp::now(), bytes: step.into() };
+    let ledger = ledger(folder.path()).await;
+    ledger.put(Entry { record, frames: (1..=5).map(frame).collect() }).await.unwrap();
+    ledger.close().await;
+    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let from = |number: u64| format!("{DEVICES}?bridge.last_event_id={id}.{number}");
+    for (number, steps) in [(3, 2), (5, 0), (7, 0), (8, 0)] {
+        let answer = front.get(&from(number), &[]).await;
+        let events = stream::read(&answer.body, true);
+        assert_eq!(events.len(), steps + 3, "{number}: {}", answer.text());
+        assert_eq!(events.last().unwrap().data["ok"], false);
+    }
+    let whole = front.get(&from(5), &[]).await;
+    let last = ids(&stream::read(&whole.body, true)).pop().unwrap();
+    assert_eq!(front.get(&from(last), &[]).await.status, 204);
+    assert!(puppet.is_idle(), "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_new_that_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", "refuse")];
+    let front = front(&puppet, &settings).await;
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert_eq!(ready(&front).await.status, 200, "nobody knows it yet");
+    let answer = front.get(DEVICES, &[]).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.detail().contains("jobs.without_ledger"), "{}", answer.text());
+    assert!(puppet.is_idle(), "a run without a record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_comes_to_a_job_that_is_being_cancelled() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("jobs.on_disconnect", "cancel")]).await;
+    for _ in 0..10 {
+        let reader = Reader::open(&front, DEVICES, &[]).await;
+        let played = puppet.played().await;
+        let cancelled = reader.job.clone();
+        drop(reader);
+        played.hung_up().await;
+        let again = Reader::open(&front, DEVICES, &[]).await;
+        assert_ne!(again.job, cancelled);
+        puppet.played().await.complete().await;
+        assert!(again.rest().await.contains("\"ok\": true"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_hears_something_while_all_that_comes_is_for_others() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[]).await;
+    let all = Reader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;
+    let mut ours = Reader::open(&front, DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    ours.until("event: step").await;
+    let began = Instant::now();
+    let talk = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            played.say("discovery").await;
+        }
+    };
+    tokio::select! {
+        () = talk => {}
+        _ = ours.until(": keepalive") => {}
+    }
+    assert_eq!(began.elapsed().as_secs(), 15);
+    played.complete().await;
+    assert!(all.rest().await.contains("event: discovery"));
+    assert!(!ours.rest().await.contains("event: discovery"));
 }

@@ -86,6 +86,11 @@ impl Played {
         self.write(&format!("event: step\ndata: {data}\n\n")).await;
     }
 
+    /// Says something of its own.
+    pub async fn say(&mut self, name: &str) {
+        self.write(&format!("event: {name}\ndata: {{}}\n\n")).await;
+    }
+
     /// Ends well.
     pub async fn complete(mut self) {
         self.write("event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n").await;
