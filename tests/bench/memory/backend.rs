@@ -6,8 +6,6 @@ use std::thread;
 
 /// Its one stream.
 pub const PATH: &str = "/virtualization/virtual-machines/create/stream";
-/// How many events there are for each object. What tells objects apart has a bound of its own.
-const PARTS: usize = 100;
 /// How much is written at once, in bytes.
 const AT_ONCE: usize = 64 * 1024;
 
@@ -60,18 +58,14 @@ fn stream(connection: &mut TcpStream, events: usize) -> std::io::Result<()> {
     connection.write_all(b"0\r\n\r\n")
 }
 
-/// As 0.0.30 says what it does: the same words, and as many of them.
+/// As 0.0.30 says what it does: the same words, and as many of them. Each event is of another object, so that
+/// what tells objects apart is full too.
 fn event(out: &mut Vec<u8>, number: usize, events: usize) {
-    let (vm, part) = (number / PARTS, number % PARTS);
-    let (message, operation) = match part {
-        0 => (format!("Processing VM 'vm{vm:06}'"), "created"),
-        _ => (format!("Part {part} of VM 'vm{vm:06}' is up to date"), "skipped"),
-    };
     write!(
         out,
         "event: item_progress\ndata: {{\"event\": \"item_progress\", \"phase\": \"virtual-machines\", \
-         \"status\": \"processing\", \"message\": \"{message}\", \"item\": {{\"name\": \"vm{vm:06}\", \
-         \"item_type\": \"qemu\"}}, \"operation\": \"{operation}\", \"progress\": {{\"current\": {number}, \
+         \"status\": \"processing\", \"message\": \"Processing VM 'vm{number:06}'\", \
+         \"item\": {{\"name\": \"vm{number:06}\", \"item_type\": \"qemu\"}}, \"operation\": \"created\", \"progress\": {{\"current\": {number}, \
          \"total\": {events}, \"percent\": 33.33333333333333}}}}\n\n"
     )
     .unwrap();
