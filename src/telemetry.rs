@@ -42,7 +42,7 @@ impl<I: std::fmt::Display> Attached<I> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.attaches.inc();
-        tracing::info!(id = %self.id, kind = self.kind.as_str(), "Client attached to a job that runs.");
+        tracing::info!(id = %self.id, kind = self.kind.as_str(), "Client came to a job that was there.");
     }
 }
 

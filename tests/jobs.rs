@@ -365,6 +365,23 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
+    let mut puppet = Puppet::start().await;
+    let settings = [("jobs.on_disconnect", "cancel"), ("limits.client_write", "40s")];
+    let front = front(&puppet, &settings).await;
+    let _stalled = front.open(DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    // More than what lies between the two.
+    for number in 0..60_000 {
+        played.device(&format!("pve{number}{:0200}", 0), "completed").await;
+    }
+    let began = Instant::now();
+    played.hung_up().await;
+    let seconds = began.elapsed().as_secs();
+    assert!((39..=41).contains(&seconds), "{seconds} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_failure() {
     let mut puppet = Puppet::start().await;
     let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;

@@ -49,13 +49,16 @@ pub(super) fn live(
         if ended.is_err() {
             broke(&registry, &job).await;
         }
+        // The registry alone decides how long it is kept.
+        let id = job.id;
+        drop(job);
         let mut closing = registry.closing.subscribe();
         tokio::select! {
             () = sleep(registry.config.limits.replay) => {}
             // Whoever could say it being gone says it too.
             _ = closing.wait_for(|closing| *closing) => {}
         }
-        registry.forget(job.id);
+        registry.forget(id);
     }
     .instrument(span)
 }
