@@ -13,8 +13,8 @@ use futures::future::join_all;
 use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{
-    Entry, Filter, JobId, Ledger, Options as LedgerOptions, Progress, Record, Sqlite, StoredFrame, Timestamp,
-    Who,
+    End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Progress, Record, Sqlite, StoredFrame,
+    Timestamp, Who,
 };
 use proxbox_bridge::recording::{Event as Recorded, Recording};
 use proxbox_bridge::replay::{Library, Options, Speed};
@@ -616,6 +616,18 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let step = "event: step\ndata: {\"step\": \"devices\", \"status\": \"started\", \"message\": \"Starting.\", \"rowid\": null}\n\n";
     let frame = |sequence| StoredFrame { sequence, at: Timestamp::now(), bytes: step.into() };
     let ledger = ledger(folder.path()).await;
+    let (broken, finished) = (JobId::new(), Timestamp::now());
+    let end = End {
+        finished,
+        outcome: Outcome::Interrupted,
+        cause: Some(Cause::Crashed),
+        failure: None,
+        failed_objects: Vec::new(),
+    };
+    let bytes = "event: complete\ndata: {\"ok\": false, \"message\": \"It failed.\"}\n\n".into();
+    let whole = vec![frame(1), StoredFrame { sequence: 2, at: finished, bytes }];
+    let other = Record { id: broken, end: Some(end), ..record.clone() };
+    ledger.put(Entry { record: other, frames: whole }).await.unwrap();
     ledger.put(Entry { record, frames: (1..=5).map(frame).collect() }).await.unwrap();
     ledger.close().await;
     let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
@@ -626,6 +638,8 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
         assert_eq!(events.len(), steps + 3, "{number}: {}", answer.text());
         assert_eq!(events.last().unwrap().data["ok"], false);
     }
+    let whole = front.get(&format!("{DEVICES}?bridge.last_event_id={broken}.1"), &[]).await;
+    assert_eq!(whole.text().matches("event: complete").count(), 1, "the one that it had: {}", whole.text());
     let whole = front.get(&from(5), &[]).await;
     let last = ids(&stream::read(&whole.body, true)).pop().unwrap();
     assert_eq!(front.get(&from(last), &[]).await.status, 204);

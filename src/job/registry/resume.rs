@@ -59,12 +59,15 @@ async fn stored(ledger: &dyn Ledger, record: &Record, after: u64) -> Option<(u64
     let mut frames = ledger.frames(record.id, 0).await.ok()?;
     let end = record.end.as_ref()?;
     let newest = frames.last().map_or(0, |last| last.sequence);
+    // A job whose own code failed has its end.
+    let is_whole = frames.last().is_some_and(|last| last.bytes.starts_with(b"event: complete\n"));
     let ending = match end.cause {
+        _ if is_whole => Vec::new(),
         Some(Cause::Crashed) => ending(record, end),
-        _ => Vec::new(),
+        // It had an end that is not kept any more, and nobody must be given a stream without one (R10).
+        _ => return None,
     };
-    let last = ending.last().map_or(newest, |last| last.sequence);
-    if last < after.max(1) {
+    if ending.last().map_or(newest, |last| last.sequence) < after {
         return None;
     }
     frames.retain(|frame| frame.sequence > after);
