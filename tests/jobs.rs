@@ -13,8 +13,7 @@ use futures::future::join_all;
 use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{
-    End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Progress, Record, Sqlite, StoredFrame,
-    Timestamp, Who,
+    End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Record, Sqlite, StoredFrame, Timestamp,
 };
 use proxbox_bridge::recording::{Event as Recorded, Recording};
 use proxbox_bridge::replay::{Library, Options, Speed};
@@ -598,20 +597,9 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
 async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let mut puppet = Puppet::start().await;
-    let record = Record {
-        id: JobId::new(),
-        backend: format!("http://{}", puppet.address),
-        kind: Kind::Devices,
-        vm: None,
-        channels: Vec::new(),
-        dialect: None,
-        query: String::new(),
-        who: Who::default(),
-        queued: Timestamp::now(),
-        started: Some(Timestamp::now()),
-        progress: Progress::default(),
-        end: None,
-    };
+    let now = Timestamp::now();
+    let backend = format!("http://{}", puppet.address);
+    let record = Record { started: Some(now), ..Record::new(backend, Kind::Devices, now) };
     let id = record.id;
     let step = "event: step\ndata: {\"step\": \"devices\", \"status\": \"started\", \"message\": \"Starting.\", \"rowid\": null}\n\n";
     let frame = |sequence| StoredFrame { sequence, at: Timestamp::now(), bytes: step.into() };

@@ -44,20 +44,7 @@ async fn in_memory() -> Arc<Sqlite> {
 
 /// Every `Option` of it is `None`.
 fn bare() -> Record {
-    Record {
-        id: JobId::new(),
-        backend: "default".to_owned(),
-        kind: Kind::FullUpdate,
-        vm: None,
-        channels: vec![],
-        dialect: None,
-        query: String::new(),
-        who: Who::default(),
-        queued: Timestamp(1_000),
-        started: None,
-        progress: Progress::default(),
-        end: None,
-    }
+    Record::new("default".to_owned(), Kind::FullUpdate, Timestamp(1_000))
 }
 
 /// Every field of it is set.

@@ -112,7 +112,7 @@ mod tests {
     use crate::job::handle::Kept;
     use crate::job::log::{Log, Memory};
     use crate::job::request::{Key, Request};
-    use crate::ledger::{Cleaned, Filter, Health, JobId, Progress, Record, Timestamp, Unavailable, Who};
+    use crate::ledger::{Cleaned, Filter, Health, JobId, Record, Timestamp, Unavailable};
 
     /// A ledger that remembers when it was written to, and may never be done with it.
     #[derive(Debug)]
@@ -168,23 +168,10 @@ mod tests {
             address: None,
             actor: None,
         };
-        let record = Record {
-            id: JobId::new(),
-            backend: String::new(),
-            kind: Kind::Devices,
-            vm: None,
-            channels: Vec::new(),
-            dialect: None,
-            query: String::new(),
-            who: Who::default(),
-            queued: Timestamp(0),
-            started: None,
-            progress: Progress::default(),
-            end: None,
-        };
+        let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
         let kept = Kept { all_events: false, payloads: false };
         let log = Log::new(1 << 20, Memory::new(1 << 20));
-        Job::new(Key::of(&request, &[0; 32]), log, record, kept, false)
+        Job::new(Key::of(&request, &[0; 32]), log, record, kept)
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ struct Watchers {
 }
 
 impl Job {
-    pub(super) fn new(key: Key, log: Arc<Log>, record: Record, kept: Kept, stays: bool) -> Arc<Self> {
+    pub(super) fn new(key: Key, log: Arc<Log>, record: Record, kept: Kept) -> Arc<Self> {
         Arc::new(Self {
             id: record.id,
             key,
@@ -71,7 +71,7 @@ impl Job {
             kept,
             started: watch::Sender::new(None),
             stop: watch::Sender::new(None),
-            watchers: watch::Sender::new(Watchers { stays, ..Watchers::default() }),
+            watchers: watch::Sender::new(Watchers::default()),
             record: Mutex::new(record),
             placed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -107,7 +107,7 @@ impl Job {
     }
 
     /// Makes it go on to its end without watchers.
-    pub fn stay(&self) {
+    pub(super) fn stay(&self) {
         self.watchers.send_modify(|watchers| watchers.stays = true);
     }
 
@@ -147,12 +147,9 @@ impl Job {
         });
     }
 
-    /// Done when it is to end.
-    pub(super) async fn stopped(&self) -> Cause {
-        let mut stop = self.stop.subscribe();
-        let stopped = stop.wait_for(Option::is_some).await.ok().and_then(|cause| *cause);
-        // The sender is a part of this job.
-        stopped.unwrap_or(Cause::Stopping)
+    /// Where it is heard that it is to end.
+    pub(super) fn stopping(&self) -> Stopping {
+        Stopping(self.stop.subscribe())
     }
 
     /// Done when nobody watches it and it does not go on without watchers.
@@ -166,6 +163,19 @@ impl Job {
     pub(super) async fn visited(&self) {
         let mut watchers = self.watchers.subscribe();
         let _ = watchers.wait_for(|watchers| watchers.now > 0 || watchers.stays).await;
+    }
+}
+
+/// The end of a job, as something to wait for.
+#[derive(Debug)]
+pub(super) struct Stopping(watch::Receiver<Option<Cause>>);
+
+impl Stopping {
+    /// Done when the job is to end. Dropping the future loses nothing.
+    pub(super) async fn cause(&mut self) -> Cause {
+        let stopped = self.0.wait_for(Option::is_some).await.ok().and_then(|cause| *cause);
+        // Whoever could say it being gone says it too.
+        stopped.unwrap_or(Cause::Stopping)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::config::{Config, WithoutLedger};
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
 use crate::core::text::plain;
-use crate::ledger::{Health, JobId, Ledger, Progress, Record, StoredFrame, Timestamp, Who};
+use crate::ledger::{Health, JobId, Ledger, Record, StoredFrame, Timestamp, Who};
 use crate::telemetry;
 
 /// The jobs of this process.
@@ -139,7 +139,7 @@ impl Registry {
         {
             return Ok(entered);
         }
-        let mut watching = self.start_or_attach(key, request, arrival.fresh, false)?;
+        let mut watching = self.start_or_attach(key, request, arrival.fresh)?;
         if let Some(last) = last {
             let lost = format!(
                 "This stream starts at event {FIRST} of job {}: event {:?} is unknown here, has expired, or is of another job.",
@@ -160,7 +160,8 @@ impl Registry {
     /// See [`Denied`].
     pub fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
         let key = Key::of(&request, &self.salt);
-        let watching = self.start_or_attach(key, request, fresh, true)?;
+        let watching = self.start_or_attach(key, request, fresh)?;
+        // Before this client goes, which is now.
         watching.job.stay();
         Ok(Arc::clone(&watching.job))
     }
@@ -170,7 +171,6 @@ impl Registry {
         key: Key,
         request: Request,
         fresh: bool,
-        stays: bool,
     ) -> Result<Watching, Denied> {
         let mut jobs = self.jobs();
         // One that is being cancelled is not what anybody asks for.
@@ -186,7 +186,7 @@ impl Registry {
         let limits = &self.config.limits;
         let log = Log::new(limits.job_log_bytes, Arc::clone(&self.memory));
         let kept = Kept { all_events: request.all_events, payloads: request.payloads };
-        let job = Job::new(key.clone(), log, self.record(&request), kept, stays);
+        let job = Job::new(key.clone(), log, self.record(&request), kept);
         let watching = job.watch(FIRST, true);
         jobs.by_key.insert(key.clone(), Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
@@ -219,25 +219,22 @@ impl Registry {
         Ok(())
     }
 
-    fn record(&self, request: &Request) -> Record {
+    /// What the ledger knows a client's credential by.
+    fn fingerprint(&self, request: &Request) -> Option<String> {
         let credential = request.identity.key.as_ref();
+        credential.map(|key| fingerprint(&self.ledger.secret(), key))
+    }
+
+    fn record(&self, request: &Request) -> Record {
         Record {
-            id: JobId::new(),
-            backend: request.backend.url().to_string(),
-            kind: request.endpoint.kind,
             vm: request.endpoint.vm.map(|vm| vm.0),
-            channels: Vec::new(),
-            dialect: None,
             query: request.query.clone(),
             who: Who {
-                fingerprint: credential.map(|key| fingerprint(&self.ledger.secret(), key)),
+                fingerprint: self.fingerprint(request),
                 address: request.address.clone(),
                 actor: request.actor.clone(),
             },
-            queued: Timestamp::now(),
-            started: None,
-            progress: Progress::default(),
-            end: None,
+            ..Record::new(request.backend.url().to_string(), request.endpoint.kind, Timestamp::now())
         }
     }
 

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::chronicle::Chronicle;
 use super::connection::{self, Arrived, Connection};
-use super::handle::{Job, Started};
+use super::handle::{Job, Started, Stopping};
+use super::log::Logged;
 use super::registry::{Denied, Registry};
 use super::request::Request;
 use super::tape::Tape;
@@ -21,6 +22,7 @@ use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::session::{Closed, Event, Output, Session, Setup, Waiting};
+use crate::core::sse::Frame;
 use crate::ledger::{End, Timestamp};
 use crate::telemetry;
 use approach::Approach;
@@ -29,6 +31,7 @@ use approach::Approach;
 pub(super) struct Runner {
     registry: Arc<Registry>,
     job: Arc<Job>,
+    stopping: Stopping,
     request: Request,
     place: Arc<Semaphore>,
     /// Its place, when it has one.
@@ -71,6 +74,7 @@ impl Runner {
         let tape = recording.map(|folder| Tape::new(folder, job.id, config.limits.recording_bytes));
         Self {
             registry,
+            stopping: job.stopping(),
             job,
             request,
             place,
@@ -114,7 +118,7 @@ impl Runner {
 
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
-        match approach::approach(&self.registry, &self.job, &self.request).await {
+        match approach::approach(&self.registry, &self.job, &mut self.stopping, &self.request).await {
             Approach::Drive(setup, release) => {
                 self.release = release.map(|release| release.to_string());
                 let may_repeat = may_repeat && !waiting.has_told();
@@ -199,7 +203,7 @@ impl Runner {
     async fn wait(&mut self, deadline: Instant) -> Next {
         tokio::select! {
             biased;
-            cause = self.job.stopped() => Next::Stop(cause),
+            cause = self.stopping.cause() => Next::Stop(cause),
             // Before the connection: a backend that never stops talking must not outrun its limits.
             () = sleep_until(deadline) => Next::Tick,
             () = self.chronicle.due() => Next::Write,
@@ -261,12 +265,7 @@ impl Runner {
                 tape.close();
             }
         }
-        let logged = self.job.log.number(frames, self.time());
-        {
-            let mut record = self.job.recorded();
-            record.progress.frames_out += logged.len() as u64;
-            record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
-        }
+        let logged = self.number(frames);
         if let Some(report) = end {
             let ended = self.end(&report);
             if let Some(tape) = &mut self.tape {
@@ -303,6 +302,19 @@ impl Runner {
         let limit = self.request.backend.limits().probe;
         let sent = timeout(limit, self.connection.send(send)).await;
         sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
+    }
+
+    /// Numbers frames for the log, and counts them.
+    fn number(&self, frames: Vec<Frame>) -> Vec<Logged> {
+        // Much of what a backend says is nothing to readers.
+        if frames.is_empty() {
+            return Vec::new();
+        }
+        let logged = self.job.log.number(frames, self.time());
+        let mut record = self.job.recorded();
+        record.progress.frames_out += logged.len() as u64;
+        record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
+        logged
     }
 
     fn begin(&self, accepted: bool, refused: Option<Refusal>) {

@@ -113,6 +113,26 @@ pub struct Record {
     pub end: Option<End>,
 }
 
+impl Record {
+    /// The record of a new job of `kind` on `backend`, which was asked for at `queued` by nobody in particular.
+    pub fn new(backend: String, kind: Kind, queued: Timestamp) -> Self {
+        Self {
+            id: JobId::new(),
+            backend,
+            kind,
+            vm: None,
+            channels: Vec::new(),
+            dialect: None,
+            query: String::new(),
+            who: Who::default(),
+            queued,
+            started: None,
+            progress: Progress::default(),
+            end: None,
+        }
+    }
+}
+
 /// How far a job has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::core::kind::Kind;
@@ -36,67 +37,73 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    // The names and labels below are constants, valid and different: `every_metric_can_be_made` holds it.
-    #[allow(clippy::expect_used, reason = "constants, held by a test")]
     fn new() -> Self {
         let opts = |name: &str, help: &str| Opts::new(name, help).namespace("proxbox_bridge");
+        let registry = Registry::new();
         let metrics = Self {
-            registry: Registry::new(),
-            running: IntGauge::with_opts(opts("jobs_running", "Jobs that run now.")).expect("valid"),
-            attaches: IntCounter::with_opts(opts(
-                "attaches_total",
-                "Clients that came to a job that was there already.",
-            ))
-            .expect("valid"),
-            records_overdue: IntCounter::with_opts(opts(
-                "ledger_records_overdue_total",
-                "Records of jobs that were not written within limits.ledger.",
-            ))
-            .expect("valid"),
-            jobs: IntCounterVec::new(opts("jobs_total", "Jobs that have ended."), &["kind", "outcome"])
-                .expect("valid"),
-            refusals: IntCounterVec::new(
-                opts("refusals_total", "Requests for a stream that were refused before it began."),
-                &["cause"],
-            )
-            .expect("valid"),
-            dropped: IntCounter::with_opts(opts(
-                "backend_events_dropped_total",
-                "Events of backends that no reader needs, second accounts of the same thing included.",
-            ))
-            .expect("valid"),
-            unreadable: IntCounter::with_opts(opts(
-                "backend_events_unreadable_total",
-                "Events of backends that could not be read.",
-            ))
-            .expect("valid"),
-            ledger_available: IntGauge::with_opts(opts(
-                "ledger_available",
-                "Whether the record of jobs can be written (1) or not (0).",
-            ))
-            .expect("valid"),
-            ledger_commit_failures: IntCounter::with_opts(opts(
-                "ledger_commit_failures_total",
-                "Attempts to write the record of jobs that failed. What they held is kept and tried again.",
-            ))
-            .expect("valid"),
-            ledger_entries_shed: IntCounter::with_opts(opts(
-                "ledger_entries_shed_total",
-                "Records, or logs of jobs, that were given up because too many waited to be written.",
-            ))
-            .expect("valid"),
+            running: kept(&registry, IntGauge::with_opts(opts("jobs_running", "Jobs that run now."))),
+            attaches: kept(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "attaches_total",
+                    "Clients that came to a job that was there already.",
+                )),
+            ),
+            records_overdue: kept(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "ledger_records_overdue_total",
+                    "Records of jobs that were not written within limits.ledger.",
+                )),
+            ),
+            jobs: kept(
+                &registry,
+                IntCounterVec::new(opts("jobs_total", "Jobs that have ended."), &["kind", "outcome"]),
+            ),
+            refusals: kept(
+                &registry,
+                IntCounterVec::new(
+                    opts("refusals_total", "Requests for a stream that were refused before it began."),
+                    &["cause"],
+                ),
+            ),
+            dropped: kept(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "backend_events_dropped_total",
+                    "Events of backends that no reader needs, second accounts of the same thing included.",
+                )),
+            ),
+            unreadable: kept(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "backend_events_unreadable_total",
+                    "Events of backends that could not be read.",
+                )),
+            ),
+            ledger_available: kept(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "ledger_available",
+                    "Whether the record of jobs can be written (1) or not (0).",
+                )),
+            ),
+            ledger_commit_failures: kept(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "ledger_commit_failures_total",
+                    "Attempts to write the record of jobs that failed. What they held is kept and tried again.",
+                )),
+            ),
+            ledger_entries_shed: kept(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "ledger_entries_shed_total",
+                    "Records, or logs of jobs, that were given up because too many waited to be written.",
+                )),
+            ),
+            registry,
         };
-        let registry = &metrics.registry;
-        registry.register(Box::new(metrics.running.clone())).expect("valid");
-        registry.register(Box::new(metrics.attaches.clone())).expect("valid");
-        registry.register(Box::new(metrics.records_overdue.clone())).expect("valid");
-        registry.register(Box::new(metrics.jobs.clone())).expect("valid");
-        registry.register(Box::new(metrics.refusals.clone())).expect("valid");
-        registry.register(Box::new(metrics.dropped.clone())).expect("valid");
-        registry.register(Box::new(metrics.unreadable.clone())).expect("valid");
-        registry.register(Box::new(metrics.ledger_available.clone())).expect("valid");
-        registry.register(Box::new(metrics.ledger_commit_failures.clone())).expect("valid");
-        registry.register(Box::new(metrics.ledger_entries_shed.clone())).expect("valid");
         for kind in Kind::all() {
             for outcome in Outcome::ALL {
                 metrics.jobs.with_label_values(&[kind.as_str(), outcome.as_str()]);
@@ -107,6 +114,15 @@ impl Metrics {
         }
         metrics
     }
+}
+
+/// What was `made`, also in the hands of `registry`.
+// The names and labels are constants, valid and different: `every_metric_can_be_made` holds it.
+#[allow(clippy::expect_used, reason = "constants, held by a test")]
+fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("valid");
+    registry.register(Box::new(metric.clone())).expect("different");
+    metric
 }
 
 /// Everything, in the text format of Prometheus (version 0.0.4).

@@ -1,12 +1,10 @@
 //! Clients that come back, and say what they have seen.
 
-use std::sync::Arc;
-
 use super::{Entered, Registry};
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::Cause;
-use crate::job::request::{Key, Request, fingerprint, scope};
-use crate::ledger::{End, JobId, Ledger, Record, StoredFrame};
+use crate::job::request::{Key, Request, scope};
+use crate::ledger::{End, JobId, Record, StoredFrame};
 
 impl Registry {
     /// What comes behind the event `last`, if it is one of a job that `request` is for. Whoever has another
@@ -30,14 +28,12 @@ impl Registry {
         if !self.is_for(&record, request) || record.end.is_none() {
             return None;
         }
-        let (missed, frames) = stored(&*self.ledger, &record, sequence).await?;
+        let (missed, frames) = self.stored(&record, sequence).await?;
         Some(if frames.is_empty() { Entered::Seen } else { Entered::Replay { id, missed, frames } })
     }
 
     fn is_for(&self, record: &Record, request: &Request) -> bool {
-        let credential = request.identity.key.as_ref();
-        let theirs = credential.map(|key| fingerprint(&self.ledger.secret(), key));
-        record.who.fingerprint == theirs
+        record.who.fingerprint == self.fingerprint(request)
             && record.backend == request.backend.url().to_string()
             && record.kind == request.endpoint.kind
             && record.vm == request.endpoint.vm.map(|vm| vm.0)
@@ -46,35 +42,31 @@ impl Registry {
 
     /// What the ledger has of the frames of a job that has ended, behind the one with the number `after`, to
     /// its end; and how many are gone. Nothing if it has none of them any more.
-    pub async fn stored(self: &Arc<Self>, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
-        stored(&*self.ledger, record, after).await
+    pub async fn stored(&self, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
+        let mut frames = self.ledger.frames(record.id, 0).await.ok()?;
+        let end = record.end.as_ref()?;
+        let newest = frames.last().map_or(0, |last| last.sequence);
+        // A job whose own code failed has its end.
+        let is_whole = frames.last().is_some_and(|last| last.bytes.starts_with(b"event: complete\n"));
+        let ending = match end.cause {
+            _ if is_whole => Vec::new(),
+            Some(Cause::Crashed) => ending(record, end),
+            // It had an end that is not kept any more, and nobody must be given a stream without one (R10).
+            _ => return None,
+        };
+        if ending.last().map_or(newest, |last| last.sequence) < after {
+            return None;
+        }
+        frames.retain(|frame| frame.sequence > after);
+        let missed = newest.saturating_sub(after) - frames.len() as u64;
+        frames.extend(ending.into_iter().filter(|frame| frame.sequence > after));
+        Some((missed, frames))
     }
 }
 
 /// The numbers of an end that was written after a crash begin behind this one. Readers may have seen frames
 /// that the ledger never got, and those had the numbers behind the last one that it did get.
 const UNSEEN: u64 = 1 << 62;
-
-async fn stored(ledger: &dyn Ledger, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
-    let mut frames = ledger.frames(record.id, 0).await.ok()?;
-    let end = record.end.as_ref()?;
-    let newest = frames.last().map_or(0, |last| last.sequence);
-    // A job whose own code failed has its end.
-    let is_whole = frames.last().is_some_and(|last| last.bytes.starts_with(b"event: complete\n"));
-    let ending = match end.cause {
-        _ if is_whole => Vec::new(),
-        Some(Cause::Crashed) => ending(record, end),
-        // It had an end that is not kept any more, and nobody must be given a stream without one (R10).
-        _ => return None,
-    };
-    if ending.last().map_or(newest, |last| last.sequence) < after {
-        return None;
-    }
-    frames.retain(|frame| frame.sequence > after);
-    let missed = newest.saturating_sub(after) - frames.len() as u64;
-    frames.extend(ending.into_iter().filter(|frame| frame.sequence > after));
-    Some((missed, frames))
-}
 
 /// The end that a job would have had if the bridge had not ended under it.
 fn ending(record: &Record, end: &End) -> Vec<StoredFrame> {

@@ -7,7 +7,7 @@ use crate::core::plan::{Unsupported, plan};
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::core::session::{Limits, Setup};
-use crate::job::handle::Job;
+use crate::job::handle::{Job, Stopping};
 use crate::job::registry::Registry;
 use crate::job::request::Request;
 
@@ -24,10 +24,15 @@ pub(super) enum Approach {
 }
 
 /// Chooses how to do `job`.
-pub(super) async fn approach(registry: &Registry, job: &Job, request: &Request) -> Approach {
+pub(super) async fn approach(
+    registry: &Registry,
+    job: &Job,
+    stopping: &mut Stopping,
+    request: &Request,
+) -> Approach {
     tokio::select! {
         biased;
-        cause = job.stopped() => Approach::Stop(cause),
+        cause = stopping.cause() => Approach::Stop(cause),
         approach = choose(registry, job, request) => approach.unwrap_or_else(Approach::Refuse),
     }
 }

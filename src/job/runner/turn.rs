@@ -23,8 +23,7 @@ impl Runner {
         }
         let place = Arc::clone(&self.place).acquire_owned();
         let mut place = std::pin::pin!(place);
-        let (job, registry) = (Arc::clone(&self.job), Arc::clone(&self.registry));
-        let mut stopped = std::pin::pin!(job.stopped());
+        let registry = Arc::clone(&self.registry);
         let mut draining = registry.draining.subscribe();
         loop {
             let mut out = Output::default();
@@ -35,7 +34,7 @@ impl Runner {
             loop {
                 tokio::select! {
                     biased;
-                    cause = &mut stopped => return Err(cause),
+                    cause = self.stopping.cause() => return Err(cause),
                     _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
                     permit = &mut place => {
                         // Nobody closes the places.

@@ -8,24 +8,11 @@ use super::*;
 use crate::core::event::Failure;
 use crate::core::kind::Kind;
 use crate::core::outcome::{Cause, Outcome};
-use crate::ledger::{End, Progress, Who};
+use crate::ledger::End;
 
 /// A job that was asked for and nothing else.
 pub(crate) fn record() -> Record {
-    Record {
-        id: JobId::new(),
-        backend: "default".to_owned(),
-        kind: Kind::Devices,
-        vm: None,
-        channels: vec![],
-        dialect: None,
-        query: String::new(),
-        who: Who::default(),
-        queued: Timestamp(1_000),
-        started: None,
-        progress: Progress::default(),
-        end: None,
-    }
+    Record::new("default".to_owned(), Kind::Devices, Timestamp(1_000))
 }
 
 /// The same, with an end.
