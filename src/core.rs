@@ -11,6 +11,7 @@ pub mod detail;
 pub mod dialect;
 pub mod event;
 pub mod fact;
+pub mod guard;
 pub mod headers;
 pub mod json;
 pub mod kind;

@@ -1,0 +1,256 @@
+//! What the client sends on an HTTP/1 connection, looked at before the HTTP parser gets it.
+//!
+//! hyper forgives much that a front must not: two lengths of one body, bare line feeds, a `Host` that
+//! is missing or there twice, a `Connection` that names headers which somebody put there on purpose.
+//! Whoever stands behind may read such a request differently, and then the end of one request is the
+//! beginning of another (request smuggling). So a head is held back until it is whole and was checked,
+//! and only then goes on, byte for byte. Bodies go on at once. Their framing is followed as hyper
+//! follows it (RFC 9112, sections 6 and 7), so that it is known where the next head begins.
+//!
+//! Nothing is put right: what could be read in two ways is refused. The first line that is wrong
+//! decides what is said about it, however the bytes were cut on their way.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `gap` | what may stand between two requests |
+//! | `lines` | bytes that are held back, line by line |
+//! | `head` | request lines and header lines |
+//! | `target` | the forms of a request target |
+//! | `authority` | hosts and ports |
+//! | `fields` | what the headers of one request say together |
+//! | `chunks` | the chunked coding |
+//! | `trailers` | what may stand behind the last chunk |
+//! | `parsed` | the same rules for requests that are parsed already, HTTP/2 above all |
+//! | `rejection` | why a request was refused, and with which status |
+
+mod authority;
+mod chunks;
+mod fields;
+mod gap;
+mod head;
+mod lines;
+mod parsed;
+mod rejection;
+mod target;
+#[cfg(test)]
+mod tests;
+mod trailers;
+
+use bytes::BytesMut;
+
+use chunks::Chunks;
+use fields::Framing;
+use gap::Gap;
+use head::Head;
+use lines::Lines;
+use trailers::Trailers;
+
+pub use parsed::{body_not_allowed, check};
+pub use rejection::{Reason, Rejection};
+
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How large a request may be before its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of a head, from its request line to the empty line at its end. Trailers may have as many,
+    /// but never more than hyper takes, which is 16,383.
+    pub head_bytes: usize,
+    /// Header lines of a head, and of trailers. hyper takes 100 unless it is told otherwise.
+    pub header_count: usize,
+    /// Bytes of a request target. More than 65,534 are refused in any case: no [`http::Uri`] is longer.
+    pub target_bytes: usize,
+}
+
+/// Watches what comes from the client on one connection.
+#[derive(Debug)]
+pub struct Guard {
+    bounds: Bounds,
+    state: State,
+    /// What belongs to a head or to trailers that are not whole yet. Empty in every other state.
+    lines: Lines,
+    heads: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// So many bytes of the connection came, and all of them are bytes of the HTTP/2 preface.
+    Opening(usize),
+    /// A head may come.
+    Between(Gap),
+    /// A head has begun.
+    Head(Head),
+    /// So many bytes of a body are still to come; never 0.
+    Sized(u64),
+    /// A chunked body has begun.
+    Chunked(Chunks),
+    /// The last chunk of a body was there.
+    Trailers(Trailers),
+    /// Nothing is looked at any more.
+    Opaque { http2: bool },
+    /// Nothing is taken any more.
+    Refused(Rejection),
+}
+
+impl Guard {
+    /// The guard of a connection on which nothing has come yet.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, state: State::Opening(0), lines: Lines::default(), heads: 0 }
+    }
+
+    /// Takes what came from the client, all of it, and appends to `out` what the HTTP parser may have.
+    ///
+    /// Empty lines before a request line are left out; every other byte goes on unchanged.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`] at the first byte that makes the request one to refuse. Nothing of the head or the
+    /// trailers that this byte is in has reached `out` then. What came before has: the requests before
+    /// it are whole, and still to be answered. From there on, every call gives the same rejection.
+    pub fn take(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
+        if let State::Refused(rejection) = &self.state {
+            return Err(rejection.clone());
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.step(rest, out) {
+                Ok(used) => rest = &rest[used..],
+                Err(rejection) => {
+                    self.lines.release();
+                    self.state = State::Refused(rejection.clone());
+                    return Err(rejection);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything goes on unexamined: this is HTTP/2, or the last head wanted to leave HTTP/1
+    /// by an `Upgrade`.
+    ///
+    /// Such a head is checked like any other, but it need not get what it wants. If it is answered with
+    /// anything but 101, the connection must end with that answer, or requests come that nobody checks.
+    pub fn is_opaque(&self) -> bool {
+        matches!(self.state, State::Opaque { .. })
+    }
+
+    /// Whether the connection began with the HTTP/2 preface.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.state, State::Opaque { http2: true })
+    }
+
+    /// Whether a head, or the HTTP/2 preface, has begun and is not whole.
+    pub fn is_waiting_for_head(&self) -> bool {
+        matches!(self.state, State::Opening(1..) | State::Head(_))
+    }
+
+    /// Whether nothing of a next head has come. Empty lines are nothing.
+    pub fn is_between_messages(&self) -> bool {
+        matches!(self.state, State::Opening(0) | State::Between(_))
+    }
+
+    /// Whether a body has begun and not ended.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Sized(_) | State::Chunked(_) | State::Trailers(_))
+    }
+
+    /// How many heads it has let through.
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Takes some of `bytes`, which are not empty, and says how many.
+    fn step(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<usize, Rejection> {
+        match &mut self.state {
+            State::Opening(seen) => {
+                if bytes[0] == PREFACE[*seen] {
+                    *seen += 1;
+                    if *seen == PREFACE.len() {
+                        out.extend_from_slice(PREFACE);
+                        self.state = State::Opaque { http2: true };
+                    }
+                    return Ok(1);
+                }
+                // Not HTTP/2 after all, so these are bytes like any other.
+                let seen = *seen;
+                self.state = State::between();
+                self.take(&PREFACE[..seen], out)?;
+                Ok(0)
+            }
+            State::Between(gap) => {
+                if !gap.ends_with(bytes[0])? {
+                    return Ok(1);
+                }
+                self.lines.expect(bytes.len());
+                self.state = State::Head(Head::default());
+                Ok(0)
+            }
+            State::Head(head) => {
+                let filled = self.lines.fill(bytes, self.bounds.head_bytes);
+                let filled = filled.map_err(|fault| head.of_fault(fault, self.lines.held(), &self.bounds))?;
+                if let Some(line) = self.lines.next()
+                    && let Some(framing) = head.line(line, &self.bounds)?
+                {
+                    out.extend_from_slice(self.lines.held());
+                    self.lines.release();
+                    self.heads += 1;
+                    self.state = State::after(framing);
+                }
+                Ok(filled)
+            }
+            State::Sized(left) => {
+                let used = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                out.extend_from_slice(&bytes[..used]);
+                *left -= used as u64;
+                if *left == 0 {
+                    self.state = State::between();
+                }
+                Ok(used)
+            }
+            State::Chunked(chunks) => {
+                let (used, taken) = chunks.take(bytes);
+                out.extend_from_slice(&bytes[..used]);
+                taken?;
+                if chunks.is_last() {
+                    self.state = State::Trailers(Trailers::default());
+                }
+                Ok(used)
+            }
+            State::Trailers(trailers) => {
+                let filled = self.lines.fill(bytes, trailers::bytes(&self.bounds));
+                let filled = filled.map_err(trailers::of_fault)?;
+                if let Some(line) = self.lines.next()
+                    && trailers.line(line, &self.bounds)?
+                {
+                    out.extend_from_slice(self.lines.held());
+                    self.lines.release();
+                    self.state = State::between();
+                }
+                Ok(filled)
+            }
+            State::Opaque { .. } => {
+                out.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            State::Refused(rejection) => Err(rejection.clone()),
+        }
+    }
+}
+
+impl State {
+    /// Nothing of a next head has come.
+    fn between() -> Self {
+        Self::Between(Gap::default())
+    }
+
+    /// What comes behind a head.
+    fn after(framing: Framing) -> Self {
+        match framing {
+            Framing::Sized(0) => Self::between(),
+            Framing::Sized(length) => Self::Sized(length),
+            Framing::Chunked => Self::Chunked(Chunks::default()),
+            Framing::Opaque => Self::Opaque { http2: false },
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The same rules for requests that are parsed already, by HTTP/2 above all.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+
+use super::fields::{self, Fields, Version};
+use super::target::{self, Absolute};
+use super::{Reason, Rejection};
+
+/// Checks what can be checked of a request that was parsed already, of either version.
+///
+/// It cannot see what a parser takes away: how lines ended, a fragment, whether HTTP/1 had two lengths.
+/// For HTTP/1, that is what [`super::Guard`] is for.
+///
+/// # Errors
+///
+/// [`Rejection`] for the first thing that is wrong.
+pub fn check(parts: &Parts) -> Result<(), Rejection> {
+    let version = match parts.version {
+        http::Version::HTTP_10 => Version::Http10,
+        http::Version::HTTP_11 => Version::Http11,
+        http::Version::HTTP_2 => Version::Http2,
+        _ => {
+            let detail = "The version is none of HTTP/1.0, HTTP/1.1 and HTTP/2; use one of them.";
+            return Err(Rejection::new(Reason::Version, detail));
+        }
+    };
+    let method = parts.method.as_str().as_bytes();
+    target::check_method(method)?;
+    let mut fields = Fields::new(version, target_of(parts, method)?);
+    for (name, value) in &parts.headers {
+        fields.add(name.as_str().as_bytes(), value.as_bytes())?;
+    }
+    fields.end().map(drop)
+}
+
+/// Checks that a request announces no body, where none belongs.
+///
+/// HTTP/2 need not announce a body that it has; only reading it tells.
+///
+/// # Errors
+///
+/// [`Rejection`] if there is a `Transfer-Encoding`, or a `Content-Length` that is not 0.
+pub fn body_not_allowed(parts: &Parts) -> Result<(), Rejection> {
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let is_empty = lengths.all(|value| fields::length(value.as_bytes()) == Some(0));
+    if is_empty && !parts.headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::Body, "This request takes no body; send none."))
+}
+
+fn target_of<'a>(parts: &'a Parts, method: &[u8]) -> Result<Option<Absolute<'a>>, Rejection> {
+    let uri = &parts.uri;
+    if let Some(path) = uri.path_and_query() {
+        target::check_path(method, path.as_str().as_bytes())?;
+    }
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) => Ok(None),
+        (Some(scheme), Some(authority)) => Ok(Some(Absolute {
+            scheme: target::scheme(scheme.as_bytes())?,
+            authority: target::host_of(authority.as_str().as_bytes())?,
+        })),
+        _ => Err(target::bad("The target is neither a path nor a whole URL; send a path.")),
+    }
+}
