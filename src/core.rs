@@ -21,6 +21,7 @@ pub mod native;
 pub mod normalizer;
 pub mod object;
 pub mod outcome;
+pub mod page;
 pub mod plan;
 pub mod policy;
 pub mod query;

@@ -1,0 +1,94 @@
+//! Values that may be put into a page as HTML, whatever they were before.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The longest text that is written, in characters of HTML.
+pub(super) const LONGEST: usize = 500;
+/// The longest number that is written, in characters. Longer ones are no number of a virtual machine.
+const NUMBER: usize = 32;
+/// How many items of a list are written.
+const ITEMS: usize = 256;
+
+/// `text` as HTML of at most `limit` characters that shows it.
+pub(super) fn text(text: &str, limit: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(limit));
+    let mut room = limit;
+    for c in text.chars() {
+        let entity = entity(c);
+        let Some(left) = room.checked_sub(entity.map_or(1, str::len)) else { break };
+        room = left;
+        match entity {
+            Some(entity) => out.push_str(entity),
+            None => out.push(c),
+        }
+    }
+    out
+}
+
+const fn entity(c: char) -> Option<&'static str> {
+    match c {
+        '&' => Some("&amp;"),
+        '<' => Some("&lt;"),
+        '>' => Some("&gt;"),
+        '"' => Some("&quot;"),
+        '\'' => Some("&#39;"),
+        _ => None,
+    }
+}
+
+/// `text` as a JSON string without line separators, which end a line of JavaScript.
+pub(super) fn json(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+/// `raw` as the JSON of a value that is safe in a cell, if there is anything to show: nothing is what
+/// null, an object, and the text `undefined` of releases that do not know a value yet have to show.
+pub(super) fn cell(raw: &RawValue) -> Option<Box<str>> {
+    let raw = raw.get();
+    if !raw.starts_with('[') {
+        return value(raw).map(String::into_boxed_str);
+    }
+    let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+    let items = items.iter().take(ITEMS).map(|item| value(item.get()).unwrap_or_else(|| "null".to_owned()));
+    Some(format!("[{}]", items.collect::<Vec<_>>().join(",")).into_boxed_str())
+}
+
+fn value(raw: &str) -> Option<String> {
+    match raw.as_bytes().first()? {
+        b'"' => {
+            let text: Cow<'_, str> = serde_json::from_str(raw).ok()?;
+            (text != "undefined").then(|| json(&link_or_text(&text)))
+        }
+        b't' | b'f' => Some(raw.to_owned()),
+        b'-' | b'0'..=b'9' if is_number(raw) => Some(raw.to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether every reader of JSON can read this number.
+fn is_number(raw: &str) -> bool {
+    raw.len() <= NUMBER && raw.parse().is_ok_and(f64::is_finite)
+}
+
+fn link_or_text(html: &str) -> String {
+    let Some((url, label)) = link(html) else { return text(html, LONGEST) };
+    let link = format!("<a href='{}'>{}</a>", text(url, usize::MAX), text(label, usize::MAX));
+    if link.chars().count() <= LONGEST { link } else { text(label, LONGEST) }
+}
+
+/// The address and the text of `html`, if it is one link to a page and nothing else.
+fn link(html: &str) -> Option<(&str, &str)> {
+    let rest = html.strip_prefix("<a href=")?;
+    let (url, rest) = match rest.strip_prefix('\'') {
+        Some(rest) => rest.split_once('\'')?,
+        None => rest.strip_prefix('"')?.split_once('"')?,
+    };
+    let label = rest.strip_prefix('>')?.strip_suffix("</a>")?;
+    let is_page = ["http://", "https://"]
+        .into_iter()
+        .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    (is_page && !url.contains(['<', '>']) && !label.contains(['<', '>'])).then_some((url, label))
+}
