@@ -33,3 +33,4 @@ pub mod replay;
 pub mod respond;
 pub mod server;
 pub mod telemetry;
+pub mod tls;

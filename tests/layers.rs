@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part of the crate may use of the others.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("core", &["core"]),
+    ("tls", &["core", "tls"]),
     ("config", &["core", "config"]),
     ("telemetry", &["core", "telemetry"]),
     ("respond", &["core", "respond"]),

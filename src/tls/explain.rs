@@ -1,0 +1,196 @@
+//! Failed handshakes with a backend, in words that say what to do.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use super::keys::{CA_FILE, CLIENT_CERTIFICATE, FINGERPRINT, URL};
+use super::printable::printable;
+use super::verifier::PinMismatch;
+
+/// How many names of a certificate are shown, and how much of each.
+const NAMES: usize = 8;
+const NAME: usize = 253;
+
+/// What happened in a handshake with a backend and what to do, in one sentence with the backend as *it*.
+///
+/// In TLS 1.3 a client learns behind the handshake, from its first read, that its certificate was
+/// refused; that error is understood too.
+pub fn explain(error: &io::Error) -> String {
+    if let Some(why) = of_tls(error) {
+        return of_rustls(why);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => format!(
+            "it closed the connection during the TLS handshake: if it speaks plain HTTP, write http:// in \
+             {URL}; if it speaks TLS, its log says why"
+        ),
+        _ => printable(&error.to_string(), 512),
+    }
+}
+
+/// What rustls said, however deep it lies.
+fn of_tls(error: &io::Error) -> Option<&Error> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            // Its source is that of what it holds, and what it holds is wanted.
+            Some(error) => error.get_ref().map(|held| held as _),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn of_rustls(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(why) => of_certificate(why),
+        Error::AlertReceived(alert) => of_alert(*alert),
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => {
+            format!(
+                "what it speaks is not TLS: if it is plain HTTP, write http:// instead of https:// in {URL}"
+            )
+        }
+        Error::PeerIncompatible(why) => {
+            format!("it offers no TLS that is safe ({why:?}): let it speak TLS 1.2 or 1.3")
+        }
+        other => format!("the TLS handshake failed: {}", printable(&other.to_string(), 512)),
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => format!(
+            "its certificate was not issued by an authority that is trusted here: name the file of its CA in \
+             {CA_FILE}, or pin the certificate in {FINGERPRINT}"
+        ),
+        CertificateError::Expired => {
+            format!("its certificate has expired: renew it, or pin it in {FINGERPRINT}")
+        }
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("its certificate expired at {}: renew it, or pin it in {FINGERPRINT}", date(*not_after))
+        }
+        CertificateError::NotValidYet => {
+            "its certificate is not valid yet: check the clocks of both".to_owned()
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("its certificate is not valid before {}: check the clocks of both", date(*not_before))
+        }
+        CertificateError::NotValidForName => {
+            format!("its certificate is for another name: use that name in {URL}, or pin it in {FINGERPRINT}")
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            of_names(&expected.to_str(), presented)
+        }
+        CertificateError::BadSignature => format!(
+            "its certificate or its handshake is signed with a wrong key: if its CA was made anew, name the \
+             new one in {CA_FILE}; if not, somebody may stand in between"
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => format!(
+            "its certificate is not one for servers (extendedKeyUsage): replace it, or pin it in \
+             {FINGERPRINT}"
+        ),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
+            "its certificate is signed in a way that is not supported, such as SHA-1: replace it, or pin it \
+             in {FINGERPRINT}"
+        ),
+        CertificateError::BadEncoding => {
+            "its certificate is damaged, or of X.509 version 1, which only a pin accepts, and only in TLS \
+             1.3: make it again with a subjectAltName"
+                .to_owned()
+        }
+        CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
+            Some(mismatch) => mismatch.to_string(),
+            None => of_webpki(&other.0.to_string()),
+        },
+        other => format!("its certificate cannot be used: {}", printable(&other.to_string(), 512)),
+    }
+}
+
+/// What webpki says that rustls has no word for. Its type is in none of our dependencies; its name is
+/// held by a test.
+fn of_webpki(error: &str) -> String {
+    match error {
+        "CaUsedAsEndEntity" => format!(
+            "its certificate is self-signed, as one of an authority: name the file with it in {CA_FILE}, or \
+             pin it in {FINGERPRINT}"
+        ),
+        other => format!("its certificate cannot be used: {}", printable(other, 512)),
+    }
+}
+
+fn of_names(expected: &str, presented: &[String]) -> String {
+    let expected = printable(expected, NAME);
+    let names: Vec<_> = presented.iter().filter_map(|name| host(name)).collect();
+    if names.is_empty() {
+        return format!(
+            "its certificate is for no host at all, and so not for {expected}: make it again with a \
+             subjectAltName, or pin it in {FINGERPRINT}"
+        );
+    }
+    let shown: Vec<_> = names.iter().take(NAMES).map(|name| printable(name, NAME)).collect();
+    let more = match names.len().saturating_sub(NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "its certificate is for {}{more}, not for {expected}: use a name that it has in {URL}, or pin it in \
+         {FINGERPRINT}",
+        shown.join(", ")
+    )
+}
+
+/// A name as webpki shows it (`DnsName("pve1")`, `IpAddress(127.0.0.1)`), without what kind it is; nothing
+/// if it is not one of a host.
+fn host(shown: &str) -> Option<&str> {
+    let dns = shown.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")"));
+    dns.or_else(|| shown.strip_prefix("IpAddress(").and_then(|name| name.strip_suffix(')')))
+}
+
+fn of_alert(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::CertificateRequired | Alert::NoCertificate => {
+            format!("it wants a client certificate: set {CLIENT_CERTIFICATE} and its key")
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied => format!(
+            "it refused the client certificate ({alert:?}): set {CLIENT_CERTIFICATE} to one that it accepts"
+        ),
+        Alert::HandshakeFailure | Alert::InsufficientSecurity => format!(
+            "it refused the TLS handshake: it may want a client certificate ({CLIENT_CERTIFICATE}), or not \
+             support what TLS 1.2 and 1.3 need"
+        ),
+        Alert::ProtocolVersion => "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it".to_owned(),
+        Alert::NoApplicationProtocol => "it does not speak HTTP/1.1 over TLS: switch that on".to_owned(),
+        Alert::UnrecognisedName => {
+            format!("it does not know the name that it was asked by: use its own in {URL}")
+        }
+        other => format!("it broke off the TLS handshake ({other:?}): its log says why"),
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    /// The first second that has no date of four digits, which is all that humantime can show.
+    const YEAR_10000: u64 = 253_402_300_800;
+
+    let seconds = time.as_secs().min(YEAR_10000 - 1);
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}

@@ -1,0 +1,132 @@
+//! Certificates and keys from PEM files.
+
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use x509_parser::x509::X509Version;
+
+use super::certificate::parse;
+use super::problem::{Holds, TlsError};
+use super::provider;
+
+/// A certificate with those of its issuers, and the key that belongs to it.
+pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKey, TlsError> {
+    let chain = chain(certificate)?;
+    let secret = private_key(key)?;
+    let signing = provider().key_provider.load_private_key(secret);
+    let signing = signing.map_err(|_| TlsError::BadKey { path: key.to_owned() })?;
+    let public = signing.public_key();
+    let of_key = |der: &CertificateDer<'_>| {
+        let parsed = ParsedCertificate::try_from(der).ok()?;
+        Some(Some(parsed.subject_public_key_info()) == public)
+    };
+    let Some(belongs) = chain.first().and_then(of_key) else {
+        return Err(TlsError::BadCertificate { path: certificate.to_owned(), position: 1 });
+    };
+    if !belongs {
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        return Err(match chain.iter().position(|der| of_key(der) == Some(true)) {
+            Some(at) => TlsError::Misordered { certificate, key, position: at + 1 },
+            None => TlsError::Mismatch { certificate, key },
+        });
+    }
+    Ok(CertifiedKey::new(chain, signing).into())
+}
+
+/// The certificates of a file that are shown to the other side: at least one, and every one is X.509.
+pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = certificates(Holds::Certificate, path)?;
+    for (at, der) in chain.iter().enumerate() {
+        match parse(der) {
+            Some(parsed) if at == 0 && parsed.version() != X509Version::V3 => {
+                return Err(TlsError::OldCertificate { path: path.to_owned() });
+            }
+            Some(_) => {}
+            None => return Err(TlsError::BadCertificate { path: path.to_owned(), position: at + 1 }),
+        }
+    }
+    Ok(chain)
+}
+
+/// The authorities of a file: the certificates as they are, and what rustls makes of them.
+pub(super) fn authorities(path: &Path) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), TlsError> {
+    let found = certificates(Holds::Authorities, path)?;
+    let mut roots = RootCertStore::empty();
+    for (at, der) in found.iter().enumerate() {
+        let added = roots.add(der.clone());
+        added.map_err(|_| TlsError::BadCertificate { path: path.to_owned(), position: at + 1 })?;
+    }
+    Ok((found, roots))
+}
+
+fn certificates(holds: Holds, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = read(holds, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(missing(holds, path, &text)),
+        Ok(found) => Ok(found),
+        Err(why) => Err(broken(path, &why)),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = read(Holds::Key, path)?;
+    // One form has a label of its own, the older one a line in a section that otherwise looks like any.
+    if contains(&text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, "Proc-Type: 4,ENCRYPTED") {
+        return Err(TlsError::EncryptedKey { path: path.to_owned() });
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|why| match why {
+        pem::Error::NoItemsFound => missing(Holds::Key, path, &text),
+        why => broken(path, &why),
+    })
+}
+
+fn read(holds: Holds, path: &Path) -> Result<Vec<u8>, TlsError> {
+    let text = std::fs::read(path);
+    let text = text.map_err(|source| TlsError::Unreadable { holds, path: path.to_owned(), source })?;
+    if text.trim_ascii().is_empty() {
+        return Err(TlsError::Empty { holds, path: path.to_owned() });
+    }
+    Ok(text)
+}
+
+fn missing(holds: Holds, path: &Path, text: &[u8]) -> TlsError {
+    let hint = match holds {
+        // What a SEQUENCE begins with, which both are.
+        Holds::Key if text.starts_with(b"\x30") => {
+            "it seems to be DER; turn it into PEM with \"openssl pkey -inform der -in OLD -out NEW\""
+        }
+        _ if text.starts_with(b"\x30") => {
+            "it seems to be DER; turn it into PEM with \"openssl x509 -inform der -in OLD -out NEW\""
+        }
+        Holds::Key if contains(text, "BEGIN OPENSSH PRIVATE KEY") => "what it holds is a key of SSH",
+        Holds::Key if contains(text, "BEGIN CERTIFICATE-----") => {
+            "it holds a certificate; the two files may be swapped"
+        }
+        _ if contains(text, "PRIVATE KEY-----") => "it holds a private key; the two files may be swapped",
+        _ if contains(text, "CERTIFICATE REQUEST-----") => {
+            "it holds a request for one; what the CA made of it is wanted"
+        }
+        _ => holds.wanted(),
+    };
+    TlsError::Missing { holds, path: path.to_owned(), hint }
+}
+
+/// What is wrong with PEM, without the line that is wrong: it may be the key.
+fn broken(path: &Path, why: &pem::Error) -> TlsError {
+    let why = match why {
+        pem::Error::MissingSectionEnd { .. } => "it has a BEGIN line without its END line",
+        pem::Error::IllegalSectionStart { .. } => "it has a BEGIN line that is not whole",
+        pem::Error::Base64Decode(_) => "what stands between a BEGIN and an END line is not base64",
+        _ => "it is not PEM",
+    };
+    TlsError::Broken { path: path.to_owned(), why }
+}
+
+fn contains(text: &[u8], words: &str) -> bool {
+    memchr::memmem::find(text, words.as_bytes()).is_some()
+}

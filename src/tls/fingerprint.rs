@@ -1,0 +1,127 @@
+//! Certificates by their hash.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+
+const LENGTH: usize = 32;
+const SHA1_LENGTH: usize = 20;
+
+/// The SHA-256 of a certificate in DER, as `openssl x509 -noout -fingerprint -sha256` prints it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; LENGTH]);
+
+impl Fingerprint {
+    /// The fingerprint of this certificate.
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            let colon = if at == 0 { "" } else { ":" };
+            write!(f, "{colon}{byte:02X}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text is not a fingerprint.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAFingerprint {
+    /// It is not hexadecimal.
+    #[error(
+        "a fingerprint is 64 hexadecimal digits, with a colon between each two of them or with none at all; \
+         openssl x509 -noout -fingerprint -sha256 prints it behind the ="
+    )]
+    NotHex,
+    /// It is one, of SHA-1.
+    #[error(
+        "this is a fingerprint of SHA-1; one of SHA-256 has 64 digits: add -sha256 to the openssl command"
+    )]
+    Sha1,
+    /// It has another number of digits.
+    #[error("a fingerprint of SHA-256 has 64 hexadecimal digits, and this has {0}")]
+    Length(usize),
+}
+
+impl FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    /// Reads hexadecimal digits in either case: all with colons between the bytes, or all without.
+    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+        let bytes = if text.contains(':') {
+            text.split(':').map(|pair| byte(pair.as_bytes())).collect::<Option<Vec<_>>>()
+        } else {
+            text.as_bytes().chunks(2).map(byte).collect()
+        };
+        let bytes = bytes.ok_or(NotAFingerprint::NotHex)?;
+        match bytes.len() {
+            0 => Err(NotAFingerprint::NotHex),
+            SHA1_LENGTH => Err(NotAFingerprint::Sha1),
+            length => bytes.try_into().map(Self).map_err(|_| NotAFingerprint::Length(2 * length)),
+        }
+    }
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn byte(pair: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    match *pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `openssl x509 -fingerprint -sha256` prints has this form.
+    const EMPTY: &str =
+        "E3:B0:C4:42:98:FC:1C:14:9A:FB:F4:C8:99:6F:B9:24:27:AE:41:E4:64:9B:93:4C:A4:95:99:1B:78:52:B8:55";
+
+    #[test]
+    fn a_fingerprint_is_read_with_colons_and_without_and_shown_with_them() {
+        let plain = EMPTY.replace(':', "");
+        for text in [EMPTY, &plain, &EMPTY.to_lowercase(), &plain.to_lowercase()] {
+            let read: Fingerprint = text.parse().unwrap();
+            assert_eq!(read, Fingerprint::of(&CertificateDer::from(Vec::new())));
+            assert_eq!(read.to_string(), EMPTY);
+            assert_eq!(format!("{read:?}"), EMPTY);
+        }
+    }
+
+    #[test]
+    fn what_is_no_fingerprint_is_refused() {
+        let sha1 = &EMPTY[..59];
+        let moved = format!("E:3{}", &EMPTY[2..]);
+        let mixed = EMPTY.replacen(':', "", 1);
+        for (text, why) in [
+            ("", NotAFingerprint::NotHex),
+            (":", NotAFingerprint::NotHex),
+            ("abc", NotAFingerprint::NotHex),
+            ("+1+1", NotAFingerprint::NotHex),
+            ("éé", NotAFingerprint::NotHex),
+            ("SHA256:abcd", NotAFingerprint::NotHex),
+            (&moved, NotAFingerprint::NotHex),
+            (&mixed, NotAFingerprint::NotHex),
+            (&EMPTY[..EMPTY.len() - 1], NotAFingerprint::NotHex),
+            (sha1, NotAFingerprint::Sha1),
+            (&EMPTY[3..], NotAFingerprint::Length(62)),
+            (&format!("{EMPTY}:00"), NotAFingerprint::Length(66)),
+        ] {
+            assert_eq!(text.parse::<Fingerprint>(), Err(why), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! TLS towards clients.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+
+use super::certificate::{Certificate, describe};
+use super::problem::TlsError;
+use super::{HTTP_1, HTTP_2, files, provider};
+
+/// The files of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The certificate in PEM, and behind it those of its issuers.
+    pub certificate: PathBuf,
+    /// Its private key in PEM, not encrypted.
+    pub key: PathBuf,
+    /// The authorities of client certificates in PEM. With it, a client without such a certificate is
+    /// turned away.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What a listener needs: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
+///
+/// An expired certificate is no error, since clients may not care: ask [`certificate_of`], and warn.
+///
+/// # Errors
+/// A file cannot be used, or the key is not that of the certificate. While the two are being replaced
+/// this is true for a moment: keep the configuration that there is, and try again.
+pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let identity = files::identity(&files.certificate, &files.key)?;
+    let builder = ServerConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let (_, roots) = files::authorities(path)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            let verifier =
+                verifier.map_err(|why| TlsError::Setup(rustls::Error::General(why.to_string())))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(identity));
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// What the certificate of a listener says, for a look at its expiry.
+///
+/// # Errors
+/// The file holds no certificate that can be used.
+pub fn certificate_of(files: &ServerFiles) -> Result<Certificate, TlsError> {
+    let chain = files::chain(&files.certificate)?;
+    let own = chain.first().and_then(describe);
+    own.ok_or_else(|| TlsError::BadCertificate { path: files.certificate.clone(), position: 1 })
+}

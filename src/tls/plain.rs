@@ -1,0 +1,63 @@
+//! Clients that speak plain HTTP to a port that speaks TLS.
+
+use serde_json::json;
+
+/// Whether a connection that begins with these bytes is plain HTTP: its first byte is the upper-case
+/// letter of a method, or of the preface of HTTP/2. A TLS client begins with 0x16, and one byte tells.
+pub fn looks_like_http(first: &[u8]) -> bool {
+    first.first().is_some_and(u8::is_ascii_uppercase)
+}
+
+/// The whole answer to such a client, in HTTP/1.1; the connection is to be closed behind it.
+pub fn plain_on_tls() -> Vec<u8> {
+    let body = json!({
+        "message": "This port speaks TLS.",
+        "detail": "The request came in plain HTTP. Use https:// instead of http:// in the URL.",
+    })
+    .to_string();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_told_from_tls_by_its_first_byte() {
+        for http in ["GET / HTTP/1.1\r\n", "P", "OPTIONS *", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            assert!(looks_like_http(http.as_bytes()), "{http:?}");
+        }
+        for other in
+            [&b""[..], b"\x16\x03\x01", b"\x80\x2e\x01", b"\x15\x03\x03", b"\r\n", b" GET", b"@", b"["]
+        {
+            assert!(!looks_like_http(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_answer_is_whole_and_says_what_to_do() {
+        let answer = plain_on_tls();
+        let mut headers = [httparse::EMPTY_HEADER; 8];
+        let mut head = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(length) = head.parse(&answer).unwrap() else {
+            panic!("no end of the head")
+        };
+        assert_eq!((head.version, head.code), (Some(1), Some(400)));
+        let value = |name: &str| {
+            let header = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).unwrap();
+            std::str::from_utf8(header.value).unwrap()
+        };
+        let body = &answer[length..];
+        assert_eq!(value("content-length"), body.len().to_string());
+        assert_eq!(value("connection"), "close");
+        assert_eq!(value("content-type"), "application/json");
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        assert_eq!(body["message"], "This port speaks TLS.");
+        assert!(body["detail"].as_str().unwrap().contains("https://"));
+    }
+}

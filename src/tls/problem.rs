@@ -1,0 +1,164 @@
+//! What can be wrong with the files of TLS.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::keys;
+
+/// What a file is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A certificate that is shown to the other side, and those of its issuers.
+    Certificate,
+    /// Its private key.
+    Key,
+    /// The authorities whose certificates are accepted.
+    Authorities,
+}
+
+impl Holds {
+    /// What belongs into the file.
+    pub(super) fn wanted(self) -> &'static str {
+        match self {
+            Self::Certificate => "it must hold the certificate in PEM, and behind it those of its issuers",
+            Self::Key => "it must hold the private key of the certificate in PEM",
+            Self::Authorities => "it must hold one or more CA certificates in PEM",
+        }
+    }
+}
+
+impl fmt::Display for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "certificate",
+            Self::Key => "private key",
+            Self::Authorities => "CA certificate",
+        })
+    }
+}
+
+/// Why there is no TLS configuration. Its text is one line that names the file and the way out.
+///
+/// Nothing that stands in a file is repeated, neither in `Display` nor in `Debug`: it may be a key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read.
+    #[error("cannot read the {holds} {path:?}: {source}{}", way_out(source))]
+    Unreadable {
+        /// What it should hold.
+        holds: Holds,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is nothing in a file, or white space.
+    #[error("{path:?} is empty: {}", holds.wanted())]
+    Empty {
+        /// What it should hold.
+        holds: Holds,
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is something else in a file.
+    #[error("there is no {holds} in {path:?}: {hint}")]
+    Missing {
+        /// What it should hold.
+        holds: Holds,
+        /// The file.
+        path: PathBuf,
+        /// What to do, ready to be shown.
+        hint: &'static str,
+    },
+    /// A file is not whole PEM.
+    #[error("{path:?} is damaged: {why}; copy it again, every line of it")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, ready to be shown.
+        why: &'static str,
+    },
+    /// The key needs a passphrase.
+    #[error(
+        "the private key in {path:?} is encrypted, and nobody is there to type its passphrase: write it out \
+         with \"openssl pkey -in OLD -out NEW\" into a file that only the bridge can read"
+    )]
+    EncryptedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind that is not supported, or damaged.
+    #[error(
+        "the private key in {path:?} cannot be used: it must be RSA with 2048 to 4096 bits, ECDSA with \
+         P-256 or P-384, or Ed25519; make a new one, with its certificate"
+    )]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate is not X.509, or has what is not supported.
+    #[error("certificate {position} in {path:?} cannot be used: it is damaged or not X.509; replace it")]
+    BadCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Which one of the file, from 1.
+        position: usize,
+    },
+    /// The certificate is of a version that nobody accepts.
+    #[error(
+        "the certificate in {path:?} is of X.509 version 1, which has no host names: make it again with \
+         \"openssl req -x509 -addext subjectAltName=DNS:HOST\""
+    )]
+    OldCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is that of another certificate.
+    #[error(
+        "the private key in {key:?} does not belong to the certificate in {certificate:?}: name the two \
+         files that were made together"
+    )]
+    Mismatch {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// The key is that of another certificate in the same file.
+    #[error(
+        "the private key in {key:?} belongs to certificate {position} in {certificate:?}: put that one \
+         first, and its issuers behind it"
+    )]
+    Misordered {
+        /// The file of the certificates.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// Which one of the file it belongs to, from 1.
+        position: usize,
+    },
+    /// The system trusts nobody.
+    #[error(
+        "this system has no CA certificates{}: install the package ca-certificates, set SSL_CERT_FILE to a \
+         file with them, or name the CA of the backend in {}",
+        why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default(),
+        keys::CA_FILE
+    )]
+    NoSystemRoots {
+        /// What went wrong first when they were looked for.
+        why: Option<String>,
+    },
+    /// What rustls refuses for another reason.
+    #[error("cannot set up TLS: {0}; this is a fault of the bridge")]
+    Setup(#[source] rustls::Error),
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::PermissionDenied => "; let the user read it that the bridge runs as",
+        _ => "",
+    }
+}

@@ -1,0 +1,156 @@
+//! What certificates and errors become in text.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{DnType, SanType};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+
+use super::support::*;
+use crate::tls::{Fingerprint, describe, explain};
+
+fn said(error: impl Into<Error>) -> String {
+    explain(&io::Error::new(io::ErrorKind::InvalidData, error.into()))
+}
+
+#[test]
+fn a_certificate_is_described() {
+    let leaf = Leaf::changed(&authority("The CA"), |params| {
+        *params =
+            rcgen::CertificateParams::new([HOST, "*.example.org", "10.0.0.1", "fd00::1"].map(str::to_owned))
+                .unwrap();
+        params.subject_alt_names.push(SanType::Rfc822Name("root@example.org".try_into().unwrap()));
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "pve1");
+        params.distinguished_name.push(DnType::OrganizationName, "Bücher");
+        params.not_before = rcgen::date_time_ymd(1969, 12, 31);
+        params.not_after = rcgen::date_time_ymd(2050, 1, 1);
+    });
+    let said = describe(leaf.der()).unwrap();
+    assert_eq!(said.subject, "CN=pve1, O=Bücher");
+    assert_eq!(said.issuer, "CN=The CA");
+    assert_eq!(said.names, [HOST, "*.example.org", "10.0.0.1", "fd00::1"]);
+    assert_eq!(said.not_before, SystemTime::UNIX_EPOCH - Duration::from_secs(86_400));
+    assert_eq!(humantime::format_rfc3339_seconds(said.not_after).to_string(), "2050-01-01T00:00:00Z");
+    assert_eq!(said.fingerprint, Fingerprint::of(leaf.der()));
+}
+
+#[test]
+fn what_is_not_exactly_one_certificate_is_not_described() {
+    let leaf = Leaf::of(&authority("ca"));
+    let longer = [leaf.der().as_ref(), b"\0"].concat();
+    for der in [Vec::new(), b"certificate".to_vec(), leaf.der()[..leaf.der().len() - 1].to_vec(), longer] {
+        assert_eq!(describe(&CertificateDer::from(der)), None);
+    }
+}
+
+#[tokio::test]
+async fn what_a_certificate_says_cannot_write_into_a_terminal_or_a_log() {
+    let leaf = Leaf::self_signed(|params| {
+        params.distinguished_name.push(DnType::CommonName, "a\nb\u{1b}[31m\u{202e}");
+        params.subject_alt_names = vec![SanType::DnsName("x\r\ny\u{1b}[0m".try_into().unwrap())];
+    });
+    let said = describe(leaf.der()).unwrap();
+    for text in [&said.subject, &said.issuer] {
+        assert_eq!(text, "CN=a\\nb\\u{1b}[31m\\u{202e}");
+    }
+    assert_eq!(said.names, ["x\\r\\ny\\u{1b}[0m"]);
+    let why = self::said(CertificateError::NotValidForNameContext {
+        expected: ServerName::try_from(HOST).unwrap(),
+        presented: vec!["DnsName(\"x\r\ny\u{1b}[0m\")".to_owned(), "Unsupported(0x01)".to_owned()],
+    });
+    assert!(
+        why.starts_with("its certificate is for x\\r\\ny\\u{1b}[0m, not for pve1.example.org: "),
+        "{why}"
+    );
+    let why = self::said(Error::General("a\nb".to_owned()));
+    assert_eq!(why, "the TLS handshake failed: unexpected error: a\\nb");
+}
+
+#[test]
+fn alerts_of_a_backend_are_explained() {
+    for (alert, start) in [
+        (
+            AlertDescription::CertificateRequired,
+            "it wants a client certificate: set backend.client_certificate",
+        ),
+        (
+            AlertDescription::BadCertificate,
+            "it refused the client certificate (BadCertificate): set backend.",
+        ),
+        (AlertDescription::CertificateExpired, "it refused the client certificate (CertificateExpired): "),
+        (
+            AlertDescription::HandshakeFailure,
+            "it refused the TLS handshake: it may want a client certificate (",
+        ),
+        (AlertDescription::ProtocolVersion, "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it"),
+        (AlertDescription::NoApplicationProtocol, "it does not speak HTTP/1.1 over TLS: switch that on"),
+        (
+            AlertDescription::UnrecognisedName,
+            "it does not know the name that it was asked by: use its own in ",
+        ),
+        (AlertDescription::InternalError, "it broke off the TLS handshake (InternalError): its log says why"),
+    ] {
+        let why = said(Error::AlertReceived(alert));
+        assert!(why.starts_with(start), "{why}");
+    }
+}
+
+#[test]
+fn the_rarer_faults_of_a_certificate_are_explained() {
+    let late = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+    for (error, start) in [
+        (CertificateError::Expired, "its certificate has expired: renew it, or pin it in backend.pin"),
+        (
+            CertificateError::ExpiredContext { time: late, not_after: late },
+            "its certificate expired at 9999-12-31T23:59:59Z: ",
+        ),
+        (CertificateError::NotValidYet, "its certificate is not valid yet: check the clocks"),
+        (
+            CertificateError::NotValidForName,
+            "its certificate is for another name: use that name in backend.url",
+        ),
+        (
+            CertificateError::InvalidPurpose,
+            "its certificate is not one for servers (extendedKeyUsage): replace",
+        ),
+        (
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: Vec::new(),
+                public_key_algorithm_id: Vec::new(),
+            },
+            "its certificate is signed in a way that is not supported, such as SHA-1: replace it, or pin it \
+             in ",
+        ),
+        (CertificateError::Revoked, "its certificate cannot be used: Revoked"),
+    ] {
+        let why = said(error);
+        assert!(why.starts_with(start), "{why}");
+    }
+}
+
+#[test]
+fn errors_are_found_however_deep_they_lie() {
+    let inner = io::Error::new(io::ErrorKind::InvalidData, Error::from(CertificateError::UnknownIssuer));
+    let outer = io::Error::other(io::Error::other(inner));
+    assert!(
+        explain(&outer).starts_with("its certificate was not issued by an authority"),
+        "{}",
+        explain(&outer)
+    );
+}
+
+#[test]
+fn what_has_nothing_to_do_with_tls_is_said_as_it_is() {
+    let reset = explain(&io::Error::from(io::ErrorKind::ConnectionReset));
+    assert!(
+        reset.starts_with("it closed the connection during the TLS handshake: if it speaks plain"),
+        "{reset}"
+    );
+    assert_eq!(explain(&io::Error::from(io::ErrorKind::TimedOut)), "timed out");
+    assert_eq!(
+        said(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+        "it offers no TLS that is safe (NoCipherSuitesInCommon): let it speak TLS 1.2 or 1.3"
+    );
+}

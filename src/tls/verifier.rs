@@ -1,0 +1,176 @@
+//! Certificates that are accepted for another reason than a chain of signatures.
+//!
+//! None of this is reached for a session that is resumed: rustls keeps sessions by configuration, so
+//! that what is resumed was accepted by the same verifier.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+
+use super::certificate::{describe, parse};
+use super::fingerprint::Fingerprint;
+use super::{keys, provider};
+
+/// The backend has another certificate than the one that is pinned.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its certificate has the fingerprint {shown}, and {} is {pinned}: if it was renewed, set the new one; if \
+     not, somebody stands in between",
+    keys::FINGERPRINT
+)]
+pub(super) struct PinMismatch {
+    pinned: Fingerprint,
+    shown: Fingerprint,
+}
+
+/// Accepts one certificate, or every one, whatever it says and whoever signed it.
+#[derive(Debug)]
+pub(super) struct Unchained {
+    pin: Option<Fingerprint>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Unchained {
+    /// Accepts the one with this fingerprint.
+    pub(super) fn pinned(pin: Fingerprint) -> Self {
+        Self { pin: Some(pin), ..Self::any() }
+    }
+
+    /// Accepts every one.
+    pub(super) fn any() -> Self {
+        Self { pin: None, algorithms: provider().signature_verification_algorithms }
+    }
+}
+
+impl ServerCertVerifier for Unchained {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let shown = Fingerprint::of(end_entity);
+        match self.pin {
+            Some(pinned) if pinned != shown => {
+                Err(CertificateError::Other(OtherError(Arc::new(PinMismatch { pinned, shown }))).into())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    /// Takes the key out of the certificate by itself: rustls reads none of version 1, which many a
+    /// recipe for self-signed certificates still makes.
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let parsed = parse(cert).ok_or(CertificateError::BadEncoding)?;
+        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+        verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Accepts what an authority signed, and a certificate that is itself in the list of authorities.
+///
+/// The second is what a file with a self-signed certificate means. Most of these say that they are an
+/// authority (`openssl req -x509` makes them so), and such a one is no server's to webpki.
+#[derive(Debug)]
+pub(super) struct Listed {
+    listed: Vec<CertificateDer<'static>>,
+    chained: Arc<WebPkiServerVerifier>,
+}
+
+impl Listed {
+    /// Accepts those in `listed`, and what `chained` accepts.
+    pub(super) fn new(listed: Vec<CertificateDer<'static>>, chained: Arc<WebPkiServerVerifier>) -> Self {
+        Self { listed, chained }
+    }
+}
+
+impl ServerCertVerifier for Listed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.listed.contains(end_entity) {
+            return self.chained.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        in_time(end_entity, now)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chained.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chained.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chained.supported_verify_schemes()
+    }
+}
+
+fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let said = describe(certificate).ok_or(CertificateError::BadEncoding)?;
+    let (not_before, not_after) = (unix(said.not_before), unix(said.not_after));
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
+    }
+    Ok(())
+}
+
+/// The same moment; what lies before 1970 becomes its beginning.
+fn unix(time: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
