@@ -1,27 +1,39 @@
 //! Connections to a backend, and what is known of it.
 //!
 //! Every request of the stream path has a connection of its own: nothing that one run does to it, a
-//! cut in the middle above all, can reach another.
+//! cut in the middle above all, can reach another. What passes through shares a pool.
 
+mod breaker;
 mod capabilities;
+mod checkup;
 mod exchange;
 mod forward;
+mod link;
+mod shield;
 mod socket;
+mod upload;
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use tokio::net::TcpStream;
 
-use crate::config::{self, BackendUrl};
+use crate::config::{self, BackendUrl, Limits};
 use crate::core::credential::ApiKey;
+use crate::tls::TlsError;
 
+pub use breaker::State;
 pub use capabilities::Knowledge;
-pub use exchange::{Exchange, RequestError, reason};
-pub use forward::{ForwardError, Passed};
+pub use exchange::{Exchange, Passed, RequestError, reason};
+pub use forward::{ForwardError, Tunnel};
+pub use link::{ConnectError, Link};
+pub use shield::{Answer, Known, Question, Shield};
 pub use socket::{OpenError, Opened, open};
+pub use upload::UploadError;
+
+use forward::Pool;
+use link::Dialer;
 
 /// The header that carries the key since 0.0.7.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-proxbox-api-key");
@@ -29,49 +41,16 @@ pub const API_KEY: HeaderName = HeaderName::from_static("x-proxbox-api-key");
 /// What this bridge calls itself.
 const AGENT: &str = concat!("proxbox-bridge/", env!("CARGO_PKG_VERSION"));
 
-/// How long to wait for a backend.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// For a connection.
-    pub connect: Duration,
-    /// For the answers to everything that it is asked about itself before a run.
-    pub probe: Duration,
-    /// For the head of an answer that is passed on.
-    pub response_head: Duration,
-    /// How long an answer to such a question is believed.
-    pub capabilities: Duration,
-    /// The largest body that is not a stream, in bytes.
-    pub body: usize,
-}
-
 /// One backend.
 #[derive(Debug)]
 pub struct Backend {
-    url: BackendUrl,
-    limits: Limits,
+    config: config::Backend,
+    dialer: Arc<Dialer>,
+    pool: Pool,
     /// What it can do, as far as it is known.
     pub knowledge: Knowledge,
-}
-
-/// A backend that could not be reached. Nothing was sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The connection was refused, reset or not routed, or the name is unknown.
-    #[error("{url}: {source}")]
-    Failed {
-        /// Where it should be.
-        url: BackendUrl,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Nobody answered in time.
-    #[error("{url} did not answer within {} (limits.connect)", humantime::format_duration(*.limit))]
-    TimedOut {
-        /// Where it should be.
-        url: BackendUrl,
-        /// The limit.
-        limit: Duration,
-    },
+    /// What it need not be asked.
+    pub shield: Shield,
 }
 
 /// What a request carries besides its path.
@@ -85,51 +64,41 @@ pub struct Identity {
 
 impl Backend {
     /// The backend that is configured.
-    pub fn new(config: &config::Config) -> Self {
-        let limits = &config.limits;
-        Self {
-            url: config.backend.url.clone(),
-            limits: Limits {
-                connect: limits.connect,
-                probe: limits.probe,
-                response_head: limits.response_head,
-                capabilities: limits.capabilities,
-                body: limits.event_bytes,
-            },
-            knowledge: Knowledge::default(),
-        }
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files that its certificate is checked by.
+    pub fn new(config: config::Backend) -> Result<Self, TlsError> {
+        let dialer = Arc::new(Dialer::new(&config)?);
+        let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
+        Ok(Self { config, dialer, pool, knowledge: Knowledge::default(), shield: Shield::default() })
+    }
+
+    /// How it is configured.
+    pub fn config(&self) -> &config::Backend {
+        &self.config
     }
 
     /// Where it is.
     pub fn url(&self) -> &BackendUrl {
-        &self.url
+        &self.config.url
     }
 
     /// How long to wait for it.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.config.limits
     }
 
-    async fn connect(&self) -> Result<TcpStream, ConnectError> {
-        let address = (self.url.host(), self.url.port());
-        let connected = tokio::time::timeout(self.limits.connect, TcpStream::connect(address)).await;
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(source)) => return Err(ConnectError::Failed { url: self.url.clone(), source }),
-            Err(_) => {
-                return Err(ConnectError::TimedOut { url: self.url.clone(), limit: self.limits.connect });
-            }
-        };
-        // Commands are tiny, and waiting for more of them is waiting for nothing.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+    /// Whether it is taken for down.
+    pub fn state(&self) -> State {
+        self.dialer.breaker.state()
     }
 
     /// A request for `target` (path and query) as this bridge makes it.
     fn request(&self, method: Method, target: &str, identity: &Identity) -> Result<Request<()>, http::Error> {
         let mut request = Request::builder().method(method).uri(target).body(())?;
         let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_str(&self.url.authority())?);
+        headers.insert(HOST, HeaderValue::from_str(&self.config.url.authority())?);
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -147,6 +116,6 @@ impl Backend {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
+        self.config.url.fmt(f)
     }
 }

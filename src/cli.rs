@@ -1,5 +1,6 @@
 //! The subcommands of `proxbox-bridge`.
 
+pub mod check;
 pub mod replay;
 pub mod serve;
 
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config;
+use crate::server::{OpenError, StartError};
 
 /// A compatibility proxy that stands in front of ProxBox backends of any age.
 #[derive(Debug, Parser)]
@@ -24,6 +26,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 not a command line th
 enum Command {
     /// Stand in front of a backend.
     Serve(serve::Args),
+    /// Say what the bridge will do, and whether its backends let it.
+    Check(check::Args),
     /// Be a backend that was recorded.
     Replay(replay::Args),
 }
@@ -42,6 +46,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::Replay(args) => replay::run(args).await,
         }
     }
@@ -49,7 +54,9 @@ impl Cli {
 
 /// The exit code for an error of [`Cli::run`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<config::Error>() { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
+    let is_configuration = error.is::<config::Error>()
+        || matches!(error.downcast_ref(), Some(StartError::Tls(_) | StartError::Open(OpenError::Tls(_))));
+    if is_configuration { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
 }
 
 /// Done when the process has been asked to end so many times: by SIGTERM, or by Ctrl-C.

@@ -15,6 +15,7 @@ mod jobs;
 mod limits;
 mod nearest;
 mod problem;
+mod shims;
 mod slot;
 mod sources;
 mod table;
@@ -29,14 +30,19 @@ pub use self::flags::Flags;
 pub use self::jobs::{Jobs, OnDisconnect, WithoutLedger};
 pub use self::limits::Limits;
 pub use self::problem::{Error, Origin, Problem};
+pub use self::shims::Shims;
 pub use self::sources::{CONFIG_VARIABLE, LOG_VARIABLE};
 pub use self::table::{Key, keys};
 pub use self::url::{BackendUrl, NotABackend};
 
+use ipnet::IpNet;
+
 use self::draft::Draft;
+use self::file::File;
 use self::slot::Refusal;
-use self::sources::{Found, Setting};
+use self::sources::Setting;
 use crate::core::credential::ApiKey;
+use crate::tls::{ServerFiles, Trust};
 
 /// The configuration of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +55,14 @@ pub struct Config {
     /// The directory of the ledger, the durable record of jobs, made if it is missing; without it the record
     /// is kept in memory and lost when the bridge ends.
     pub data_dir: Option<PathBuf>,
-    /// How the backend is reached and what its answers are taken for.
-    pub backend: Backend,
+    /// The proxies in front of the bridge whose word on their clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The files with which clients are served over TLS, if they are.
+    pub tls: Option<ServerFiles>,
+    /// The backends, at least one: how each is reached and what its answers are taken for.
+    pub backends: Vec<Backend>,
+    /// What the bridge makes up for where a backend lacks it.
+    pub shims: Shims,
     /// What becomes of jobs that nobody watches or that cannot be recorded, and what is kept of them.
     pub jobs: Jobs,
     /// Every limit.
@@ -76,42 +88,121 @@ impl Config {
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, Error> {
         let env: Vec<(String, String)> = env.into_iter().collect();
-        let mut found = in_file(flags, &env, &read);
-        found.extend(sources::environment(&env));
-        found.extend(sources::flags(flags));
+        let File { mut found, blocks } = in_file(flags, &env, &read);
+        let from_outside = sources::environment(&env).into_iter().chain(sources::flags(flags));
+        found.extend(from_outside.map(|found| found.and_then(|setting| of_block(setting, &blocks))));
 
-        let mut draft = Draft::default();
+        let mut common = Draft::default();
         let mut problems = Vec::new();
-        let mut key_origin = None;
+        let mut shim_key = None;
+        let mut of_blocks: Vec<Vec<Setting>> = Vec::new();
+        of_blocks.resize_with(blocks.len().max(1), Vec::new);
         for found in found {
-            match found.and_then(|setting| apply(setting, &mut draft)) {
-                Ok(setting) if setting.key.name == "backend.api_key_file" => {
-                    key_origin = Some(setting.origin);
+            let applied = found.and_then(|setting| match setting.block {
+                // What is not allowed is told in the order of the sources, whatever it is about.
+                Some(_) => apply(setting, &mut Draft::default()),
+                None => apply(setting, &mut common),
+            });
+            match applied {
+                Ok(setting) if setting.key.name == SHIM_KEY => shim_key = Some(setting.origin),
+                Ok(setting) => {
+                    if let Some(settings) = setting.block.and_then(|block| of_blocks.get_mut(block)) {
+                        settings.push(setting);
+                    }
                 }
-                Ok(_) => {}
                 Err(problem) => problems.push(problem),
             }
         }
-        let key_file = key_origin.zip(draft.api_key_file.take());
-        let api_key = key_file.map(|(origin, path)| api_key(origin, path, &read)).transpose().unwrap_or_else(
-            |problem| {
-                problems.push(problem);
-                None
-            },
-        );
-        problems.extend(between::problems(&draft, &problems));
-        match draft.url.take() {
-            Some(url) if problems.is_empty() => Ok(Self::of(draft, url, api_key)),
-            _ => Err(Error::Invalid(problems)),
+        let shim_key = shim_key.zip(common.shim_key_file.take());
+        common.shims.api_key = in_key_file(SHIM_KEY, shim_key, &read, &mut problems);
+        let drafts: Vec<Draft> = of_blocks
+            .into_iter()
+            .map(|settings| with_block(&common, settings, &read, &mut problems))
+            .collect();
+        problems.extend(between::problems(&common, &drafts, &blocks, &problems));
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
         }
+        Ok(Self::of(common, drafts))
     }
 
-    fn of(draft: Draft, url: BackendUrl, api_key: Option<ApiKey>) -> Self {
-        let Draft { listen, admin_listen, data_dir, jobs, limits, .. } = draft;
-        let Draft { channel, unsupported, object_failures, concurrency, queue, .. } = draft;
-        let backend = Backend { url, channel, unsupported, object_failures, api_key, concurrency, queue };
-        Self { listen, admin_listen, data_dir, backend, jobs, limits }
+    fn of(common: Draft, drafts: Vec<Draft>) -> Self {
+        let backends = drafts.into_iter().filter_map(backend).collect();
+        let Draft { listen, admin_listen, data_dir, trusted_proxies, shims, jobs, limits, .. } = common;
+        let tls = common.certificate.zip(common.key);
+        let client_ca = common.client_ca;
+        let tls = tls.map(|(certificate, key)| ServerFiles { certificate, key, client_ca });
+        Self { listen, admin_listen, data_dir, trusted_proxies, tls, backends, shims, jobs, limits }
     }
+}
+
+/// The backend of `draft`. One without an address was found to be a problem.
+fn backend(draft: Draft) -> Option<Backend> {
+    let url = draft.url?;
+    let trust = match (draft.ca_file, draft.pin, draft.insecure) {
+        (Some(file), ..) => Trust::Authority(file),
+        (_, Some(pin), _) => Trust::Pinned(pin),
+        (_, _, true) => Trust::Insecure,
+        _ => Trust::System,
+    };
+    Some(Backend {
+        name: draft.name.unwrap_or_else(|| url.authority()),
+        url,
+        listen: draft.own_listen,
+        hosts: draft.hosts,
+        trust,
+        client_certificate: draft.backend_certificate.zip(draft.backend_key),
+        channel: draft.channel,
+        unsupported: draft.unsupported,
+        object_failures: draft.object_failures,
+        api_key: draft.api_key,
+        concurrency: draft.concurrency,
+        queue: draft.queue,
+        limits: draft.limits,
+    })
+}
+
+/// What `common` and the settings of one block say together.
+fn with_block(common: &Draft, settings: Vec<Setting>, read: Read<'_>, problems: &mut Vec<Problem>) -> Draft {
+    let mut draft = common.clone();
+    let mut key_origin = None;
+    for setting in settings {
+        // Each of them was taken by a draft before.
+        if let Ok(setting) = apply(setting, &mut draft)
+            && setting.key.name == BACKEND_KEY
+        {
+            key_origin = Some(setting.origin);
+        }
+    }
+    let file = key_origin.zip(draft.api_key_file.take());
+    draft.api_key = in_key_file(BACKEND_KEY, file, read, problems);
+    draft
+}
+
+/// The keys that name a file with an API key.
+const BACKEND_KEY: &str = "backend.api_key_file";
+const SHIM_KEY: &str = "shims.api_key_file";
+
+/// The API key in `file`, if `key` names one.
+fn in_key_file(
+    key: &'static str,
+    file: Option<(Origin, PathBuf)>,
+    read: Read<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<ApiKey> {
+    let (origin, path) = file?;
+    api_key(key, origin, path, read).map_err(|problem| problems.push(problem)).ok()
+}
+
+/// `setting`, which is of a variable or a flag, with the block that it is about.
+fn of_block(setting: Setting, blocks: &[Origin]) -> Result<Setting, Problem> {
+    if setting.key.place().0 != "backend" {
+        return Ok(setting);
+    }
+    if blocks.len() > 1 {
+        return Err(Problem::WhichBackend { origin: setting.origin, key: setting.key.name });
+    }
+    Ok(Setting { block: Some(0), ..setting })
 }
 
 /// The variables of the process, for [`Config::load`]. What is not Unicode is replaced, where
@@ -123,19 +214,21 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 
 type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-fn in_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> Found {
+fn in_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> File {
     let variable = || env.iter().find(|(name, _)| name == CONFIG_VARIABLE);
     let (origin, path) = match (&flags.config, variable()) {
         (Some(path), _) => (Origin::Flag("--config"), PathBuf::from(path)),
         (None, Some((name, path))) => (Origin::Variable(name.clone()), PathBuf::from(path)),
-        (None, None) => return Found::new(),
+        (None, None) => return File::default(),
     };
     let text = read(&path).and_then(|bytes| {
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     });
     match text {
         Ok(text) => file::read(&path, &text),
-        Err(source) => vec![Err(Problem::Unreadable { origin, path, source })],
+        Err(source) => {
+            File { found: vec![Err(Problem::Unreadable { origin, path, source })], blocks: Vec::new() }
+        }
     }
 }
 
@@ -149,13 +242,13 @@ fn apply(setting: Setting, draft: &mut Draft) -> Result<Setting, Problem> {
     })
 }
 
-/// Reads the key of the backend from the file at `path`, which was named at `origin`.
-fn api_key(origin: Origin, path: PathBuf, read: Read<'_>) -> Result<ApiKey, Problem> {
+/// Reads an API key from the file at `path`, which `key` was set to at `origin`.
+fn api_key(key: &'static str, origin: Origin, path: PathBuf, read: Read<'_>) -> Result<ApiKey, Problem> {
     let bytes = match read(&path) {
         Ok(bytes) => bytes,
-        Err(source) => return Err(Problem::UnreadableApiKey { origin, path, source }),
+        Err(source) => return Err(Problem::UnreadableApiKey { origin, key, path, source }),
     };
     // What is not UTF-8 is not ASCII either, and is refused as such.
     let text = String::from_utf8_lossy(&bytes);
-    text.parse().map_err(|source| Problem::BadApiKey { origin, path, source })
+    text.parse().map_err(|source| Problem::BadApiKey { origin, key, path, source })
 }

@@ -17,6 +17,7 @@ pub mod json;
 pub mod kind;
 pub mod legacy;
 pub mod lenient;
+pub mod limit;
 pub mod native;
 pub mod normalizer;
 pub mod object;

@@ -1,51 +1,109 @@
 //! What is served: one module for each surface.
 
 pub mod admin;
+mod forwarded;
+mod front;
 mod jobs;
-pub mod passthrough;
-pub mod streams;
+mod passthrough;
+mod shield;
+mod shims;
+mod slots;
+mod socket;
+mod state;
+mod streams;
 mod sync;
+mod trace;
+mod tunnel;
 mod watch;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 
-use crate::backend::{API_KEY, Backend};
+use crate::backend::API_KEY;
 use crate::config::Config;
 use crate::core::credential::ApiKey;
-use crate::core::kind::Endpoint;
 use crate::job::Registry;
 use crate::ledger::Ledger;
-use crate::respond::Body;
+use crate::tls::TlsError;
+
+pub use front::{Entrance, Peer, REJECTED};
+pub use slots::{Slot, Slots};
+pub use state::State;
+
+use shims::Keyring;
+use slots::StreamKey;
+use tunnel::Tunnels;
 
 /// Everything that serves clients.
 #[derive(Debug)]
 pub struct Bridge {
-    config: Arc<Config>,
-    backend: Arc<Backend>,
+    state: ArcSwap<State>,
     /// Its jobs.
     pub registry: Arc<Registry>,
+    /// Who has how many streams and tunnels.
+    streams: Slots<StreamKey>,
+    tunnels: Tunnels,
+    keyring: Keyring,
+    reload: Arc<dyn Reload>,
+}
+
+/// Why there is no bridge.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file of registered keys cannot be used.
+    #[error(
+        "cannot read registered-keys.json in data_dir ({0}): mend it, or take it away and register again"
+    )]
+    Keys(#[from] std::io::Error),
+}
+
+/// Whoever can read the configuration again.
+pub trait Reload: std::fmt::Debug + Send + Sync {
+    /// Reads it again, and gives the reason if nothing has changed.
+    fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
 impl Bridge {
-    /// A bridge in front of the backend that `config` names, whose jobs are recorded in `ledger`.
-    pub fn new(config: Config, ledger: Arc<dyn Ledger>) -> Self {
-        let backend = Arc::new(Backend::new(&config));
-        let config = Arc::new(config);
-        let registry = Registry::new(Arc::clone(&config), ledger);
-        Self { config, backend, registry }
+    /// A bridge in front of the backends that `config` names, whose jobs are recorded in `ledger`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files that certificates of backends are checked by, or with the one of keys.
+    pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
+        let keyring = Keyring::open(config.data_dir.as_deref())?;
+        let state = State::new(config, None)?;
+        let registry = Registry::new(Arc::clone(&state.config), ledger);
+        Ok(Self {
+            state: ArcSwap::from_pointee(state),
+            registry,
+            streams: Slots::default(),
+            tunnels: Tunnels::default(),
+            keyring,
+            reload,
+        })
     }
 
-    /// Answers a client at `address`.
-    pub async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Response<Body> {
-        match Endpoint::at(request.uri().path()) {
-            Some(endpoint) => streams::answer(self, endpoint, request, address).await,
-            None => passthrough::answer(self, request).await,
-        }
+    /// What requests are answered by now.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// From now on requests are answered by `state`. Streams and tunnels that are there keep what they have.
+    pub fn replace(&self, state: State) {
+        self.registry.configure(Arc::clone(&state.config));
+        self.state.store(Arc::new(state));
+    }
+
+    /// Ends the tunnels.
+    pub async fn close_tunnels(&self) {
+        self.tunnels.close().await;
     }
 }
 

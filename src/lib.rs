@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`core`] | everything that decides: parsers, dialects, the normaliser, sessions |
 //! | [`config`] | file, environment and flags, one validated configuration |
+//! | [`tls`] | certificates, trust, and what went wrong with them |
 //! | [`backend`] | connections to a backend, and what it can do |
 //! | [`job`] | one sync, from request to outcome, and its log |
 //! | [`ledger`] | the durable record of jobs |
@@ -19,7 +20,8 @@
 //! | [`recording`], [`replay`] | what a backend once said, and a backend that says it again |
 //! | [`cli`] | the subcommands |
 //!
-//! Dependencies point one way: `cli → server → handler → job → backend, ledger → core`.
+//! Dependencies point one way: `cli → server → handler → job → backend, ledger → core`; what has to do with
+//! TLS may use [`tls`], which uses none of them.
 
 pub mod backend;
 pub mod cli;

@@ -8,6 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 
+use crate::core::limit::Limit;
 use crate::core::refusal::{self, Refusal};
 
 /// The body of every answer.
@@ -77,6 +78,23 @@ pub fn whole(body: Bytes) -> Body {
     } else {
         Full::new(body).map_err(never).boxed_unsync()
     }
+}
+
+/// The body of an answer of a backend.
+pub fn passed<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// An answer to one who has too much.
+pub fn over(limit: Limit) -> Response<Body> {
+    let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = said(status, "There is too much at once.", limit.detail());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 fn never(never: Infallible) -> BoxError {

@@ -1,30 +1,34 @@
 //! Listeners: connections in, answers out, and an end in good order.
 
+mod activity;
+mod certificate;
+mod connection;
+mod listener;
 mod patience;
+mod reload;
+mod screen;
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::config::Config;
-use crate::handler::{Bridge, admin};
+use crate::config::{self, Config};
+use crate::handler::{Bridge, Entrance};
 use crate::ledger;
-use crate::respond::Body;
-use patience::Patience;
+use crate::tls::TlsError;
+
+use certificate::Certificate;
+use listener::{Door, Listeners};
+
+pub use crate::handler::OpenError;
+pub use reload::{ReloadError, Reloader};
 
 /// How long connections have to take their last bytes when the bridge stops.
 const LAST_BYTES: Duration = Duration::from_secs(10);
@@ -32,24 +36,18 @@ const LAST_BYTES: Duration = Duration::from_secs(10);
 const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
 /// How often what is older than it is to be kept is removed.
 const CLEANING: Duration = Duration::from_secs(60 * 60);
+/// How often the files of the certificate are looked at.
+const CERTIFICATE: Duration = Duration::from_secs(60);
 
 /// The bridge, with its listeners bound.
 #[derive(Debug)]
 pub struct Server {
-    clients: TcpListener,
-    admin: TcpListener,
+    listeners: Listeners,
     bridge: Arc<Bridge>,
-    patience: Limits,
-    drain: Duration,
-    ledger: Duration,
-    stop: watch::Sender<bool>,
-}
-
-/// How long clients are waited for.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    head: Duration,
-    write: Duration,
+    certificate: Certificate,
+    reloader: Reloader,
+    reloads: mpsc::Receiver<reload::Wanted>,
+    source: Option<reload::Source>,
 }
 
 /// Why the bridge cannot serve.
@@ -68,6 +66,12 @@ pub enum StartError {
     /// The ledger is of another bridge.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),
+    /// A certificate or a key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Something that the bridge keeps cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 impl Server {
@@ -77,8 +81,11 @@ impl Server {
     ///
     /// [`StartError`] names what cannot be had, and what to do about it.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        let clients = bind(config.listen, "listen").await?;
-        let admin = bind(config.admin_listen, "admin_listen").await?;
+        let certificate = Certificate::load(config.tls.as_ref())?;
+        let mut bound = Vec::new();
+        for (door, address) in doors(&config) {
+            bound.push((door, address, bind(door, address).await?));
+        }
         let ledger = ledger::Sqlite::open(ledger::Options {
             directory: config.data_dir.clone(),
             retention: config.limits.retention,
@@ -86,19 +93,34 @@ impl Server {
             log_frames: config.jobs.log_frames,
         });
         let ledger = ledger.await?;
-        let patience = Limits { head: config.limits.client_head, write: config.limits.client_write };
-        let (drain, limit) = (config.limits.drain, config.limits.ledger);
-        let bridge = Arc::new(Bridge::new(config, ledger));
-        Ok(Self { clients, admin, bridge, patience, drain, ledger: limit, stop: watch::Sender::new(false) })
+        let (sender, reloads) = mpsc::channel(1);
+        let reloader = Reloader::new(sender);
+        let bridge = Arc::new(Bridge::new(config, ledger, Arc::new(reloader.clone()))?);
+        let mut listeners = Listeners::new(Arc::clone(&bridge), certificate.current());
+        for (door, address, listener) in bound {
+            listeners.open(door, address, listener);
+        }
+        Ok(Self { listeners, bridge, certificate, reloader, reloads, source: None })
     }
 
-    /// The address that clients are served on.
+    /// Makes it `read` its configuration again when it is asked to.
+    #[must_use]
+    pub fn reloading(self, read: impl Fn() -> Result<Config, config::Error> + Send + 'static) -> Self {
+        Self { source: Some(reload::Source::new(read)), ..self }
+    }
+
+    /// What asks it to read its configuration again.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
+    /// The first address that clients are served on.
     ///
     /// # Errors
     ///
     /// What the system says of a socket that has none.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.clients.local_addr()
+        self.listeners.address(|door| matches!(door, Door::Clients(_)))
     }
 
     /// The address of the admin listener.
@@ -107,32 +129,35 @@ impl Server {
     ///
     /// What the system says of a socket that has none.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
-        self.admin.local_addr()
+        self.listeners.address(|door| *door == Door::Admin)
+    }
+
+    /// Every address that is listened on, with the key that says so.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        self.listeners.addresses()
     }
 
     /// Serves until `shutdown` is done. From then on no job begins, and those that run have `limits.drain` to
     /// end, or until `hurry` is done. What is left then ends as interrupted, the readers get the end of
     /// their streams, and connections close.
-    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
-        let mut connections = JoinSet::new();
-        self.serve_until(shutdown, &mut connections).await;
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+        self.serve_until(shutdown).await;
         let registry = Arc::clone(&self.bridge.registry);
         registry.drain();
-        tracing::info!(drain_seconds = self.drain.as_secs_f64(), "Stopping: no job begins any more.");
+        let limits = self.bridge.state().config.limits.clone();
+        tracing::info!(drain_seconds = limits.drain.as_secs_f64(), "Stopping: no job begins any more.");
         let mut hurry = std::pin::pin!(hurry.fuse());
         let drained = async {
             tokio::select! {
                 () = &mut hurry => {}
-                _ = timeout(self.drain, registry.idle()) => {}
+                _ = timeout(limits.drain, registry.idle()) => {}
             }
         };
         // Clients are served until then: those who come back to their jobs, and whatever passes through.
-        self.serve_until(drained, &mut connections).await;
+        self.serve_until(drained).await;
         registry.close().await;
-        let Self { clients, admin, bridge, stop, ledger, .. } = self;
-        drop((clients, admin));
-        stop.send_replace(true);
-        let all_closed = async { while connections.join_next().await.is_some() {} };
+        self.bridge.close_tunnels().await;
+        let Self { listeners, bridge, .. } = self;
         let patience = async {
             tokio::select! {
                 () = sleep(LAST_BYTES) => {}
@@ -141,98 +166,55 @@ impl Server {
             }
         };
         tokio::select! {
-            () = all_closed => {}
+            () = listeners.close() => {}
             () = patience => tracing::warn!("Clients did not take their last bytes and were dropped."),
         }
-        drop(connections);
         // A disk that hangs must not keep the process.
-        if timeout(ledger, bridge.registry.ledger().close()).await.is_err() {
+        if timeout(limits.ledger, bridge.registry.ledger().close()).await.is_err() {
             tracing::error!(
                 "The ledger could not be closed in time (limits.ledger); what it had yet to write is lost."
             );
         }
     }
 
-    async fn serve_until(&self, until: impl Future<Output = ()>, connections: &mut JoinSet<()>) {
+    async fn serve_until(&mut self, until: impl Future<Output = ()>) {
         let mut until = std::pin::pin!(until);
-        let mut cleaning = interval(CLEANING);
-        cleaning.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [mut cleaning, mut looking] = [CLEANING, CERTIFICATE].map(|period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
         loop {
             tokio::select! {
                 () = &mut until => return,
-                accepted = self.clients.accept() => {
-                    let Some((stream, address)) = accepted_stream(accepted).await else { continue };
-                    let bridge = Arc::clone(&self.bridge);
-                    let answer = move |request| {
-                        let bridge = Arc::clone(&bridge);
-                        async move { bridge.answer(request, address).await }
-                    };
-                    connections.spawn(serve(stream, answer, self.patience, self.stop.subscribe()));
-                }
-                accepted = self.admin.accept() => {
-                    let Some((stream, address)) = accepted_stream(accepted).await else { continue };
-                    let bridge = Arc::clone(&self.bridge);
-                    let answer = move |request| {
-                        let bridge = Arc::clone(&bridge);
-                        async move { admin::answer(&bridge, request, address).await }
-                    };
-                    connections.spawn(serve(stream, answer, self.patience, self.stop.subscribe()));
+                wanted = self.reloads.recv() => {
+                    if let Some(wanted) = wanted {
+                        let _ = wanted.send(self.reload().await);
+                    }
                 }
                 _ = cleaning.tick() => {
                     let bridge = Arc::clone(&self.bridge);
-                    connections.spawn(async move { bridge.registry.clean().await });
+                    self.listeners.spawn(async move { bridge.registry.clean().await });
                 }
-                Some(_) = connections.join_next() => {}
+                _ = looking.tick() => self.certificate.look(),
+                () = self.listeners.tidy() => {}
             }
         }
     }
 }
 
-async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
+/// The addresses that `config` has clients and operators come to.
+fn doors(config: &Config) -> Vec<(Door, SocketAddr)> {
+    let own = config.backends.iter().filter_map(|backend| backend.listen);
+    let mut doors: Vec<_> = own.map(|own| (Door::Clients(Entrance::Own(own)), own)).collect();
+    if config.backends.iter().any(|backend| backend.listen.is_none()) {
+        doors.insert(0, (Door::Clients(Entrance::Common), config.listen));
+    }
+    doors.push((Door::Admin, config.admin_listen));
+    doors
+}
+
+async fn bind(door: Door, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let key = door.key();
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, key, source })
-}
-
-async fn accepted_stream(accepted: std::io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, IpAddr)> {
-    match accepted {
-        Ok((stream, address)) => {
-            // A frame that waits for more frames is a frame that comes too late.
-            let _ = stream.set_nodelay(true);
-            Some((stream, address.ip().to_canonical()))
-        }
-        Err(error) => {
-            // Out of descriptors, mostly: trying again at once would only burn the processor.
-            tracing::warn!(%error, "Cannot accept a connection.");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            None
-        }
-    }
-}
-
-async fn serve<A, F>(stream: TcpStream, answer: A, patience: Limits, mut stop: watch::Receiver<bool>)
-where
-    A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>>,
-{
-    let service = service_fn(|request| {
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
-        .serve_connection(Patience::new(TokioIo::new(stream), patience.write), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return log_end(ended),
-        // Also when whoever could say stop is gone.
-        _ = stop.wait_for(|stop| *stop) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    log_end(connection.await);
-}
-
-fn log_end(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "A client's connection ended.");
-    }
 }

@@ -1,6 +1,7 @@
 //! One type for each thing that happens, which writes its log line and moves its metrics, so that the
 //! two cannot drift apart.
 
+mod front;
 mod ledger;
 mod metrics;
 
@@ -12,6 +13,7 @@ use crate::core::outcome::{Outcome, Report, Source};
 use crate::core::refusal::Refusal;
 use metrics::METRICS;
 
+pub use front::{Answered, CertificateRead, Listening, OverLimit, Rejected, Reloaded};
 pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerHealth, LedgerOpened, LedgerShed};
 pub use metrics::text as metrics_text;
 

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxbox_bridge::config::{
-    Config, Error, Flags, Jobs, Limits, OnDisconnect, Problem, Unsupported, WithoutLedger, environment, keys,
+    Config, Error, Flags, Jobs, Limits, OnDisconnect, Problem, Shims, Unsupported, WithoutLedger,
+    environment, keys,
 };
 use proxbox_bridge::core::channel::{Channel, Choice};
 use proxbox_bridge::core::policy::ObjectFailures;
+use proxbox_bridge::tls::Trust;
 
 const SECRET: &str = "s3cret";
+const PIN: &str =
+    "AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB";
 
 /// A bridge's surroundings: one configuration file, one key file, variables and flags.
 #[derive(Default)]
@@ -54,6 +58,9 @@ impl Setup {
     }
 }
 
+/// Keys that cannot be set together with all the others.
+const ALONE: [&str; 3] = ["backend.listen", "backend.ca_file", "backend.insecure"];
+
 fn minimal() -> Setup {
     Setup::file("backend.url = \"http://backend\"")
 }
@@ -72,12 +79,12 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8800");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8801");
     assert_eq!(config.data_dir, None);
-    assert_eq!(config.backend.url.to_string(), "http://backend");
-    assert_eq!(config.backend.channel, Choice::Auto);
-    assert_eq!(config.backend.unsupported, Unsupported::Refuse);
-    assert_eq!(config.backend.object_failures, ObjectFailures::All);
-    assert_eq!(config.backend.api_key, None);
-    assert_eq!((config.backend.concurrency, config.backend.queue), (1, 16));
+    assert_eq!(config.backends[0].url.to_string(), "http://backend");
+    assert_eq!(config.backends[0].channel, Choice::Auto);
+    assert_eq!(config.backends[0].unsupported, Unsupported::Refuse);
+    assert_eq!(config.backends[0].object_failures, ObjectFailures::All);
+    assert_eq!(config.backends[0].api_key, None);
+    assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (1, 16));
     let jobs = Jobs {
         on_disconnect: OnDisconnect::Grace,
         without_ledger: WithoutLedger::Continue,
@@ -99,6 +106,25 @@ fn the_defaults_are_the_documented_ones() {
         retry_after: seconds(30),
         client_head: seconds(15),
         client_write: seconds(60),
+        client_body: seconds(30),
+        client_idle: seconds(75),
+        handshake: seconds(10),
+        connections: 1024,
+        connections_per_address: 256,
+        streams: 512,
+        streams_per_address: 64,
+        streams_per_key: 64,
+        header_count: 100,
+        head_bytes: 64 << 10,
+        target_bytes: 16 << 10,
+        body_bytes: 64 << 20,
+        socket_bytes: 64 << 10,
+        pool_idle: seconds(4),
+        tunnel_close: seconds(10),
+        coalesce: seconds(1),
+        refused_key: seconds(300),
+        breaker_failures: 3,
+        breaker_open: seconds(5),
         event_bytes: 33_554_432,
         detach_grace: seconds(60),
         drain: seconds(30),
@@ -121,12 +147,28 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.listen.to_string(), "0.0.0.0:9800");
     assert_eq!(config.admin_listen.to_string(), "[::1]:9801");
     assert_eq!(config.data_dir, Some("/srv/bridge".into()));
-    assert_eq!(config.backend.url.authority(), "[2001:db8::7]:8802");
-    assert_eq!(config.backend.channel, Choice::Only(Channel::Websocket));
-    assert_eq!(config.backend.unsupported, Unsupported::Skip);
-    assert_eq!(config.backend.object_failures, ObjectFailures::Never);
-    assert_eq!(config.backend.api_key.unwrap().expose(), SECRET);
-    assert_eq!((config.backend.concurrency, config.backend.queue), (4, 0));
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    let tls = config.tls.unwrap();
+    assert_eq!(
+        [tls.certificate, tls.key, tls.client_ca.unwrap()],
+        ["cert.pem", "key.pem", "ca.pem"].map(PathBuf::from)
+    );
+    assert_eq!(config.backends[0].name, "lab");
+    assert_eq!(config.backends[0].url.authority(), "[2001:db8::7]:8802");
+    assert!(config.backends[0].url.is_tls());
+    assert_eq!(config.backends[0].hosts, ["lab.example", "::1"]);
+    assert_eq!(config.backends[0].trust, Trust::Pinned(PIN.parse().unwrap()));
+    let shown = ("b-cert.pem".into(), "b-key.pem".into());
+    assert_eq!(config.backends[0].client_certificate, Some(shown));
+    assert_eq!(
+        config.shims,
+        Shims { health: false, auth: false, api_key: Some(SECRET.parse().unwrap()), aliases: false }
+    );
+    assert_eq!(config.backends[0].channel, Choice::Only(Channel::Websocket));
+    assert_eq!(config.backends[0].unsupported, Unsupported::Skip);
+    assert_eq!(config.backends[0].object_failures, ObjectFailures::Never);
+    assert_eq!(config.backends[0].api_key.as_ref().unwrap().expose(), SECRET);
+    assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (4, 0));
     let jobs = Jobs {
         on_disconnect: OnDisconnect::Continue,
         without_ledger: WithoutLedger::Refuse,
@@ -147,6 +189,25 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
         retry_after: seconds(60),
         client_head: seconds(2),
         client_write: seconds(3),
+        client_body: seconds(4),
+        client_idle: seconds(5),
+        handshake: seconds(6),
+        connections: 10,
+        connections_per_address: 9,
+        streams: 8,
+        streams_per_address: 7,
+        streams_per_key: 6,
+        header_count: 50,
+        head_bytes: 16 << 10,
+        target_bytes: 8 << 10,
+        body_bytes: 1 << 20,
+        socket_bytes: 2 << 10,
+        pool_idle: seconds(0),
+        tunnel_close: seconds(1),
+        coalesce: seconds(0),
+        refused_key: seconds(7),
+        breaker_failures: 4,
+        breaker_open: seconds(8),
         event_bytes: 65_536,
         detach_grace: seconds(0),
         drain: seconds(120),
@@ -167,8 +228,11 @@ fn a_variable_sets_what_the_same_key_in_the_file_sets() {
     let from_file = Setup::file(&text).load().unwrap();
     let values: BTreeMap<String, String> = assignments(&text).into_iter().collect();
     let mut setup = Setup::default();
-    for key in keys() {
-        setup.env.push((key.variable(), values[key.name].trim_matches('"').replace("65_536", "65536")));
+    for key in keys().filter(|key| !ALONE.contains(&key.name)) {
+        let value = &values[key.name];
+        let list = value.strip_prefix('[').and_then(|list| list.strip_suffix(']'));
+        let value = list.unwrap_or(value).replace('"', "").replace("65_536", "65536");
+        setup.env.push((key.variable(), value));
     }
     assert_eq!(setup.load().unwrap(), from_file);
 }
@@ -177,12 +241,12 @@ fn a_variable_sets_what_the_same_key_in_the_file_sets() {
 fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
     let file =
         || Setup::file("listen = \"127.0.0.1:1\"\n[backend]\nurl = \"http://file\"\nchannel = \"json\"");
-    assert_eq!(file().load().unwrap().backend.url.host(), "file");
+    assert_eq!(file().load().unwrap().backends[0].url.host(), "file");
 
     let env = || file().env("LISTEN", "127.0.0.1:2").env("BACKEND_URL", "http://variable");
     let config = env().load().unwrap();
-    assert_eq!((config.listen.port(), config.backend.url.host()), (2, "variable"));
-    assert_eq!(config.backend.channel, Choice::Only(Channel::Json));
+    assert_eq!((config.listen.port(), config.backends[0].url.host()), (2, "variable"));
+    assert_eq!(config.backends[0].channel, Choice::Only(Channel::Json));
 
     let flags = env().flags(|flags| {
         flags.listen = Some("127.0.0.1:3".into());
@@ -192,16 +256,16 @@ fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
         flags.data_dir = Some("here".into());
     });
     let config = flags.load().unwrap();
-    assert_eq!((config.listen.port(), config.backend.url.host()), (3, "flag"));
+    assert_eq!((config.listen.port(), config.backends[0].url.host()), (3, "flag"));
     assert_eq!(config.admin_listen.port(), 4);
-    assert_eq!(config.backend.channel, Choice::Only(Channel::Native));
+    assert_eq!(config.backends[0].channel, Choice::Only(Channel::Native));
     assert_eq!(config.data_dir, Some("here".into()));
 }
 
 #[test]
 fn the_file_is_named_by_a_flag_or_else_by_a_variable() {
     let by_variable = Setup { file: minimal().file, ..Setup::default() }.env("CONFIG", "bridge.toml");
-    assert_eq!(by_variable.load().unwrap().backend.url.host(), "backend");
+    assert_eq!(by_variable.load().unwrap().backends[0].url.host(), "backend");
     assert!(minimal().env("CONFIG", "missing.toml").load().is_ok(), "the flag counts more");
 }
 
@@ -257,7 +321,8 @@ fn a_bad_variable_or_flag_is_told_in_the_words_of_the_file() {
     );
     assert_eq!(
         Setup::default().flags(|flags| flags.backend = Some("backend:8800".into())).error(),
-        "--backend: backend.url must be a URL of the form http://HOST[:PORT]: it names no scheme"
+        "--backend: backend.url must be a URL of the form http://HOST[:PORT] or https://HOST[:PORT]: it names no \
+         scheme"
     );
     assert_eq!(
         minimal().env("DATA_DIR", "").error(),
@@ -315,7 +380,8 @@ fn a_bad_value_is_reported_even_where_a_better_source_sets_the_key() {
     let error = Setup::file("[backend]\nurl = \"ftp://x\"").env("BACKEND_URL", "http://backend").error();
     assert_eq!(
         error,
-        "bridge.toml:2: backend.url must be a URL of the form http://HOST[:PORT]: its scheme is not http"
+        "bridge.toml:2: backend.url must be a URL of the form http://HOST[:PORT] or https://HOST[:PORT]: its scheme is \
+         neither http nor https"
     );
 }
 
@@ -368,8 +434,8 @@ fn the_record_of_a_job_outlives_its_frames() {
 #[test]
 fn the_api_key_is_read_from_its_file_and_never_shown() {
     let config = minimal().env("BACKEND_API_KEY_FILE", "key").load().unwrap();
-    assert_eq!(config.backend.api_key.as_ref().unwrap().expose(), SECRET);
-    let shown = format!("{config:?} {config:#?} {}", config.backend.api_key.as_ref().unwrap());
+    assert_eq!(config.backends[0].api_key.as_ref().unwrap().expose(), SECRET);
+    let shown = format!("{config:?} {config:#?} {}", config.backends[0].api_key.as_ref().unwrap());
     assert!(!shown.contains(SECRET), "{shown}");
     assert!(shown.contains("<api-key>"), "{shown}");
 }
@@ -398,7 +464,7 @@ fn a_key_file_that_a_better_source_replaces_is_not_read() {
 fn the_deployed_sample_is_the_defaults() {
     let path = repository("deploy/proxbox-bridge.toml").to_str().unwrap().to_owned();
     let sample = Config::load(&Flags { config: Some(path), ..Flags::default() }, []).unwrap();
-    let url = sample.backend.url.to_string();
+    let url = sample.backends[0].url.to_string();
     assert_eq!(sample, Setup::default().env("BACKEND_URL", &url).load().unwrap());
 }
 
@@ -429,13 +495,130 @@ fn every_key_says_what_it_takes_and_what_it_does() {
     assert_eq!(keys().find(|key| key.name == "backend.url").unwrap().flag(), Some("--backend"));
 }
 
+const TWO: &str = r#"
+    limits.idle = "1h"
+    [[backend]]
+    name = "lab"
+    url = "http://10.0.0.1"
+    hosts = ["lab.example"]
+    channel = "json"
+    [backend.limits]
+    idle = "2h"
+    [[backend]]
+    url = "https://10.0.0.2:8800"
+    api_key_file = "key"
+    insecure = true
+"#;
+
+#[test]
+fn every_backend_has_its_own_settings_and_those_that_are_common() {
+    let config = Setup::file(TWO).env("LIMITS_IDLE", "3h").env("LIMITS_TOTAL", "9h").load().unwrap();
+    let [lab, other] = config.backends.as_slice() else { panic!("{config:?}") };
+    assert_eq!((lab.name.as_str(), other.name.as_str()), ("lab", "10.0.0.2:8800"));
+    assert_eq!((lab.channel, other.channel), (Choice::Only(Channel::Json), Choice::Auto));
+    assert_eq!((lab.limits.idle, other.limits.idle), (seconds(2 * 3600), seconds(3 * 3600)));
+    assert_eq!((lab.limits.total, config.limits.idle), (seconds(9 * 3600), seconds(3 * 3600)));
+    assert_eq!((&lab.trust, &other.trust), (&Trust::System, &Trust::Insecure));
+    assert_eq!((lab.api_key.is_some(), other.api_key.is_some()), (false, true));
+}
+
+#[test]
+fn one_backend_may_have_limits_of_its_own_too() {
+    let config =
+        Setup::file("[backend]\nurl = \"http://b\"\n[backend.limits]\nidle = \"2h\"").load().unwrap();
+    assert_eq!((config.backends[0].limits.idle, config.limits.idle), (seconds(7200), seconds(1800)));
+}
+
+#[test]
+fn several_backends_are_told_apart_or_refused() {
+    let blocks = |first: &str, second: &str| {
+        let block = |url: u8, more: &str| format!("[[backend]]\nurl = \"http://10.0.0.{url}\"\n{more}\n");
+        Setup::file(&(block(1, first) + &block(2, second)))
+    };
+    for (first, second, error) in [
+        ("", "", "the backends 10.0.0.1 and 10.0.0.2 have neither hosts nor listen"),
+        ("hosts = [\"a\"]", "hosts = [\"A\"]", "two backends have the same host (a)"),
+        ("hosts = [\"a\"]\nname = \"x\"", "name = \"x\"", "two backends have the same name (x)"),
+        ("listen = \"127.0.0.1:1\"\nhosts = [\"a\"]", "", "the backend 10.0.0.1 has both listen and hosts"),
+        (
+            "listen = \"127.0.0.1:8801\"",
+            "",
+            "admin_listen (127.0.0.1:8801) and backend.listen (127.0.0.1:8801)",
+        ),
+        ("hosts = [\"a:8800\"]", "", "bridge.toml:3: backend.hosts must be a list of host names"),
+        ("pin = \"12\"", "hosts = [\"a\"]", "bridge.toml:3: backend.pin must be a SHA-256"),
+        ("insecure = true", "hosts = [\"a\"]", "the backend 10.0.0.1 has insecure, and its url is http"),
+        (
+            "[backend.limits]\ndrain = \"1s\"",
+            "hosts = [\"a\"]",
+            "bridge.toml:4: limits.drain is one for the whole",
+        ),
+        (
+            "[backend.limits]\nidel = \"1s\"",
+            "hosts = [\"a\"]",
+            "bridge.toml:4: unknown key `idel` in [limits]; did you mean `idle`?",
+        ),
+        (
+            "[backend.jobs]\nrecording = true",
+            "hosts = [\"a\"]",
+            "bridge.toml:3: unknown key `jobs` in [backend]",
+        ),
+    ] {
+        let found = blocks(first, second).error();
+        assert!(found.contains(error), "{first} | {second}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+    assert!(blocks("hosts = [\"a\"]", "").load().is_ok());
+    assert!(blocks("listen = \"127.0.0.1:1\"", "").load().is_ok());
+}
+
+#[test]
+fn a_variable_or_flag_that_could_be_for_any_of_several_backends_is_refused() {
+    let error = Setup::file(TWO).env("BACKEND_CHANNEL", "json").error();
+    assert_eq!(
+        error,
+        "PROXBOX_BRIDGE_BACKEND_CHANNEL: there are several [[backend]] blocks: set backend.channel in one of them"
+    );
+    let error = Setup::file("[[backend]]\nurl = \"http://a\"\n[[backend]]\nhosts = [\"b\"]").error();
+    assert!(error.starts_with("bridge.toml:3: this backend has no url"), "{error}");
+    let one = Setup::file("[[backend]]\nhosts = [\"a\"]").env("BACKEND_URL", "http://a").load().unwrap();
+    assert_eq!((one.backends[0].url.host(), one.backends[0].hosts.len()), ("a", 1));
+}
+
+#[test]
+fn what_is_said_of_certificates_must_make_sense() {
+    let of = |more: &str| Setup::file(&format!("[backend]\nurl = \"https://a\"\n{more}")).error();
+    assert!(
+        of("ca_file = \"ca.pem\"\ninsecure = true").contains("more than one of ca_file, pin and insecure")
+    );
+    assert_eq!(of("ca_file = \"ca.pem\""), "");
+    assert!(minimal().env("TLS_KEY", "key.pem").error().starts_with("tls.certificate is not set"));
+    assert!(minimal().env("TLS_CERTIFICATE", "c.pem").error().starts_with("tls.key is not set"));
+    assert!(minimal().env("TLS_CLIENT_CA", "c.pem").error().starts_with("tls.certificate is not set"));
+    assert!(minimal().env("TLS_CERTIFICATE", "c.pem").env("TLS_KEY", "k.pem").load().is_ok());
+    assert!(of("client_key = \"k.pem\"").starts_with("backend.client_certificate is not set"));
+    assert!(of("client_certificate = \"c.pem\"").starts_with("backend.client_key is not set"));
+}
+
+#[test]
+fn proxies_are_trusted_by_address_or_network() {
+    let trusted =
+        |text: &str| minimal().env("TRUSTED_PROXIES", text).load().map(|config| config.trusted_proxies);
+    assert_eq!(
+        trusted("10.0.0.0/8, ::1").unwrap(),
+        ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    );
+    assert_eq!(trusted("").unwrap(), []);
+    assert!(trusted("proxy.example").is_err() && trusted("10.0.0.0/33").is_err());
+}
+
 /// The lines `key = value` of a sample with the names that they set, commented out or not.
 fn assignments(text: &str) -> Vec<(String, String)> {
     let mut table = String::new();
     let mut found = Vec::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[') {
-            table = format!("{}.", name.trim_end_matches(']'));
+            table = format!("{}.", name.trim_matches(['[', ']']));
         }
         let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some((name, value)) = line.split_once(" = ").filter(|(name, _)| !name.contains(' ')) {

@@ -39,7 +39,7 @@ fn shown(answer: &Answer) -> String {
     for (name, value) in &answer.headers {
         // Every run has another name.
         let value = if name == "x-proxbox-bridge-job" { "<job>" } else { value };
-        if name != "date" && name != "content-length" {
+        if !["date", "content-length", "x-request-id"].contains(&name.as_str()) {
             writeln!(text, "{name}: {value}").unwrap();
         }
     }

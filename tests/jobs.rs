@@ -329,7 +329,8 @@ async fn a_job_goes_on_without_watchers_if_it_is_to() {
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
     let mut puppet = Puppet::start().await;
-    let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
+    let settings = [("limits.job_log_bytes", "65536"), ("limits.streams_per_address", "200")];
+    let front = front(&puppet, &settings).await;
     let stalled = front.open(DEVICES, &[]).await;
     let mut played = puppet.played().await;
     let mut healthy = Vec::new();

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 13] = [
     ("core", &["core"]),
     ("tls", &["core", "tls"]),
-    ("config", &["core", "config"]),
+    ("config", &["core", "tls", "config"]),
     ("telemetry", &["core", "telemetry"]),
     ("respond", &["core", "respond"]),
-    ("backend", &["core", "config", "backend"]),
+    ("backend", &["core", "tls", "config", "backend"]),
     ("ledger", &["core", "telemetry", "ledger"]),
     ("job", &["core", "config", "backend", "ledger", "recording", "telemetry", "job"]),
-    ("handler", &["core", "config", "backend", "ledger", "job", "telemetry", "respond", "handler"]),
-    ("server", &["core", "config", "handler", "job", "ledger", "respond", "server"]),
+    ("handler", &["core", "tls", "config", "backend", "ledger", "job", "telemetry", "respond", "handler"]),
+    ("server", &["core", "tls", "config", "handler", "job", "ledger", "respond", "telemetry", "server"]),
     ("recording", &["core", "recording"]),
     ("replay", &["core", "recording", "replay"]),
-    ("cli", &["core", "config", "server", "replay", "recording", "cli"]),
+    ("cli", &["core", "tls", "config", "backend", "server", "replay", "recording", "cli"]),
 ];
 
 /// What the core may use: nothing that waits, and nothing that looks at the world.

@@ -38,6 +38,8 @@ struct Known {
     since: Instant,
     version_asked: bool,
     policy_asked: bool,
+    /// Paths that were asked for without a key, and whether they are missing.
+    missing: Vec<(&'static str, bool)>,
     capabilities: Capabilities,
 }
 
@@ -47,6 +49,7 @@ impl Default for Known {
             since: Instant::now(),
             version_asked: false,
             policy_asked: false,
+            missing: Vec::new(),
             capabilities: Capabilities::default(),
         }
     }
@@ -158,6 +161,34 @@ impl Backend {
             Some(capabilities)
         };
         timeout(self.limits().probe, asked).await.ok()?
+    }
+
+    /// Whether the backend lacks `path`, one of those that it answers without a key.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be asked.
+    pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
+        let known = self.knowledge.recall(self.limits().capabilities);
+        if let Some((_, missing)) = known.missing.iter().find(|(asked, _)| *asked == path) {
+            return Ok(*missing);
+        }
+        let asked = async {
+            let answer = self.ask(Method::GET, path, &Identity::default()).await;
+            let status = match answer {
+                Ok(exchange) => exchange.status,
+                Err(Trouble::Unreachable(why)) => return Err(why),
+                Err(Trouble::Refused(refusal)) => return Err(refusal.text()),
+            };
+            let missing = status == StatusCode::NOT_FOUND;
+            let _turn = self.knowledge.asking.lock().await;
+            let mut known = self.knowledge.recall(self.limits().capabilities);
+            known.missing.retain(|(asked, _)| *asked != path);
+            known.missing.push((path, missing));
+            self.knowledge.keep(known);
+            Ok(missing)
+        };
+        timeout(self.limits().probe, asked).await.unwrap_or_else(|_| Err(self.overdue()))
     }
 
     async fn learn(
@@ -302,7 +333,7 @@ impl Backend {
         })
     }
 
-    fn overdue(&self) -> String {
+    pub(super) fn overdue(&self) -> String {
         let limit = humantime::format_duration(self.limits().probe);
         format!("{self} did not say within {limit} what it can do (limits.probe)")
     }

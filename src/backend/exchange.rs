@@ -1,8 +1,11 @@
 //! One request and its answer, on a connection of its own.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -55,14 +58,7 @@ impl Backend {
     ) -> Result<Exchange, RequestError> {
         let request = self.request(method, target, identity)?.map(|()| Empty::<Bytes>::new());
         let (response, connection) = self.dispatch(request).await?;
-        let (head, body) = response.into_parts();
-        Ok(Exchange {
-            status: head.status,
-            headers: head.headers,
-            body,
-            extensions: head.extensions,
-            connection,
-        })
+        Ok(Exchange::new(response, connection))
     }
 
     /// Sends `request` on a new connection and waits for the response head. The task moves the bytes of
@@ -76,8 +72,8 @@ impl Backend {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let link = self.dialer.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // What ends the connection also ends the body, which is where it is noticed.
@@ -89,6 +85,11 @@ impl Backend {
 }
 
 impl Exchange {
+    pub(super) fn new(response: Response<Incoming>, connection: JoinSet<()>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { status: head.status, headers: head.headers, body, extensions: head.extensions, connection }
+    }
+
     /// Whether this is the beginning of a stream of events.
     pub fn is_event_stream(&self) -> bool {
         let is = |name, prefix: &str| {
@@ -99,6 +100,14 @@ impl Exchange {
         let encoded =
             self.headers.contains_key(header::CONTENT_ENCODING) && !is(header::CONTENT_ENCODING, "identity");
         self.status == StatusCode::OK && is(header::CONTENT_TYPE, "text/event-stream") && !encoded
+    }
+
+    /// The answer, to be passed on.
+    pub fn into_response(self) -> Response<Passed> {
+        let mut response = Response::new(Passed { body: self.body, _connection: self.connection });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
     }
 
     /// The next piece of the body; `None` at its clean end.
@@ -147,6 +156,33 @@ impl Exchange {
         let mut response = Response::new(self.body);
         *response.extensions_mut() = self.extensions;
         Ok((hyper::upgrade::on(response).await?, self.connection))
+    }
+}
+
+/// The body of an answer that is passed on, and the connection that it comes from.
+#[derive(Debug)]
+pub struct Passed {
+    body: Incoming,
+    _connection: JoinSet<()>,
+}
+
+impl Body for Passed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

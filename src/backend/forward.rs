@@ -1,17 +1,35 @@
 //! Requests of clients, passed on as they are.
 
-use std::pin::Pin;
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::{Body, Frame, SizeHint};
+use futures::future::BoxFuture;
+use http::{Request, Response, Uri, Version};
+use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
+use tower_service::Service;
 
-use super::exchange::reason;
-use super::{Backend, ConnectError, RequestError};
+use super::exchange::{RequestError, reason};
+use super::link::{ConnectError, Dialer, Link};
+use super::upload::{Progress, Upload, UploadError};
+use super::{Backend, Exchange};
+
+/// The body of a request that is passed on.
+type Outgoing = UnsyncBoxBody<Bytes, UploadError>;
+
+/// How many idle connections are kept at most.
+const IDLE: usize = 32;
 
 /// Why there is no answer to pass back.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +40,40 @@ pub enum ForwardError {
     /// The connection broke before an answer came; the request may have done its work.
     #[error("The connection broke before the backend answered ({0}).")]
     Broken(String),
+    /// The client's own body ended the request.
+    #[error("The body of the request ended it: {0}.")]
+    Upload(UploadError),
     /// No answer began in time.
     #[error("It did not begin to answer within {0} (limits.response_head).")]
     Overdue(humantime::FormattedDuration),
 }
 
-/// The body of an answer that is passed back, and the connection that it comes from.
+/// A connection that the backend has switched to another protocol.
 #[derive(Debug)]
-pub struct Passed {
-    body: Incoming,
-    _connection: JoinSet<()>,
+pub struct Tunnel {
+    /// The bytes.
+    pub upgraded: Upgraded,
+    /// The task that moves them; it ends with the tunnel.
+    pub connection: JoinSet<()>,
+}
+
+/// Connections that are kept for the next request.
+#[derive(Debug)]
+pub(super) struct Pool(Client<Connector, Outgoing>);
+
+impl Pool {
+    pub(super) fn new(dialer: Arc<Dialer>, idle: Duration) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(idle)
+            .pool_max_idle_per_host(if idle.is_zero() { 0 } else { IDLE })
+            // A request that provably was not sent, because the connection from the pool was closed.
+            .retry_canceled_requests(true)
+            // The client's own, or the one that belongs to its `:authority`.
+            .set_host(false);
+        Self(builder.build(Connector(dialer)))
+    }
 }
 
 impl Backend {
@@ -41,44 +83,117 @@ impl Backend {
     /// # Errors
     ///
     /// See [`ForwardError`].
-    pub async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Passed>, ForwardError> {
+    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let (mut parts, body) = request.into_parts();
         // The form of the target that goes to an origin server, also where a client sent another.
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let scheme = if self.url().is_tls() { "https" } else { "http" };
+        let target = Uri::builder().scheme(scheme).authority(self.url().authority()).path_and_query(target);
+        parts.uri = target.build().map_err(|error| ForwardError::Broken(error.to_string()))?;
+        parts.version = Version::HTTP_11;
+        let (progress, limits) = (Progress::default(), self.limits());
+        let body = Upload::new(body, limits.body_bytes, limits.client_body, progress.clone());
+        let request = Request::from_parts(parts, body.boxed_unsync());
+        let answered = async { self.pool.0.request(request).await.map_err(|error| self.failure(error)) };
+        self.headed(answered, &progress).await
+    }
+
+    /// Passes on a request to switch to another protocol, on a connection of its own, and waits for the head
+    /// of the answer.
+    ///
+    /// # Errors
+    ///
+    /// See [`ForwardError`].
+    pub async fn upgrade(&self, mut request: Request<()>) -> Result<Exchange, ForwardError> {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
+        *request.version_mut() = Version::HTTP_11;
+        let request = request.map(|()| Empty::<Bytes>::new());
+        let answered = async {
+            let (response, connection) = self.dispatch(request).await.map_err(|error| match error {
+                RequestError::Connect(error) => self.unreachable(error),
+                error => self.broken(error.to_string()),
+            })?;
+            Ok(Exchange::new(response, connection))
+        };
+        self.headed(answered, &Progress::default()).await
+    }
+
+    /// Waits for `answered` as long as the backend may take for the head of its answer. It has that time
+    /// anew with every piece of the request that it takes.
+    async fn headed<T>(
+        &self,
+        answered: impl Future<Output = Result<T, ForwardError>>,
+        progress: &Progress,
+    ) -> Result<T, ForwardError> {
         let limit = self.limits().response_head;
-        let answered = timeout(limit, self.dispatch(request)).await;
-        match answered.map_err(|_| ForwardError::Overdue(humantime::format_duration(limit)))? {
-            Ok((response, connection)) => Ok(response.map(|body| Passed { body, _connection: connection })),
-            Err(RequestError::Connect(error)) => {
-                // Whoever comes back may be another one.
-                self.knowledge.forget();
-                Err(ForwardError::Unreachable(error))
+        let mut answered = std::pin::pin!(answered);
+        loop {
+            let deadline = progress.last() + limit;
+            match timeout_at(deadline, &mut answered).await {
+                Ok(answered) => return answered,
+                Err(_) if progress.last() + limit > deadline => {}
+                Err(_) => return Err(ForwardError::Overdue(humantime::format_duration(limit))),
             }
-            Err(RequestError::Broken(error)) => {
-                self.knowledge.forget();
-                Err(ForwardError::Broken(reason(&error)))
-            }
-            Err(error) => Err(ForwardError::Broken(error.to_string())),
         }
+    }
+
+    fn failure(&self, error: legacy::Error) -> ForwardError {
+        let source = error.source();
+        if let Some(connect) = source.and_then(|source| source.downcast_ref::<ConnectError>()) {
+            return self.unreachable(connect.clone());
+        }
+        let Some(hyper) = source.and_then(|source| source.downcast_ref::<hyper::Error>()) else {
+            return self.broken(error.to_string());
+        };
+        match hyper.source().and_then(|body| body.downcast_ref::<UploadError>()) {
+            Some(upload) => ForwardError::Upload(*upload),
+            None => self.broken(reason(hyper)),
+        }
+    }
+
+    /// Whoever comes back may be another one.
+    fn unreachable(&self, error: ConnectError) -> ForwardError {
+        self.knowledge.forget();
+        ForwardError::Unreachable(error)
+    }
+
+    fn broken(&self, why: String) -> ForwardError {
+        self.knowledge.forget();
+        ForwardError::Broken(why)
     }
 }
 
-impl Body for Passed {
-    type Data = Bytes;
-    type Error = hyper::Error;
+impl Exchange {
+    /// The connection itself, once the backend has switched protocols.
+    ///
+    /// # Errors
+    ///
+    /// If it breaks while it is switching.
+    pub async fn tunnel(self) -> Result<Tunnel, hyper::Error> {
+        let (upgraded, connection) = self.upgraded().await?;
+        Ok(Tunnel { upgraded, connection })
+    }
+}
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+/// What the pool makes its connections with.
+#[derive(Clone, Debug)]
+struct Connector(Arc<Dialer>);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Link>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<TokioIo<Link>, ConnectError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let dialer = Arc::clone(&self.0);
+        Box::pin(async move { dialer.connect().await.map(TokioIo::new) })
     }
 }

@@ -71,7 +71,7 @@ pub async fn open(backend: &Backend, target: &str, identity: &Identity) -> Resul
         return Err(OpenError::Handshake("its Sec-WebSocket-Accept is not the one that belongs to our key"));
     }
     let (upgraded, connection) = exchange.upgraded().await?;
-    let limit = backend.limits().body;
+    let limit = backend.limits().event_bytes;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(limit))

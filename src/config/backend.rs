@@ -1,16 +1,31 @@
 //! How the backend is reached and what its answers are taken for.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::limits::Limits;
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
 use crate::core::policy::ObjectFailures;
 use crate::core::words::words;
+use crate::tls::Trust;
 
-/// The table `[backend]`.
+/// The table `[backend]`, or one of several that are written `[[backend]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
+    /// What it is called.
+    pub name: String,
     /// Where the backend is.
     pub url: BackendUrl,
+    /// The address on which its clients alone are served, if it has one.
+    pub listen: Option<SocketAddr>,
+    /// The names by which it is told from others on the common address, in lower case.
+    pub hosts: Vec<String>,
+    /// Which certificates of it are taken, if it is spoken to over TLS.
+    pub trust: Trust,
+    /// The files with the certificate that it is shown, and with its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Which channel drives it.
     pub channel: Choice,
     /// What becomes of a sync that the backend has no way to run.
@@ -25,6 +40,8 @@ pub struct Backend {
     pub concurrency: usize,
     /// How many more syncs may wait for their turn before new ones are refused with status 503.
     pub queue: usize,
+    /// The limits that are in force for it.
+    pub limits: Limits,
 }
 
 /// What becomes of a sync that the backend has no way to run.

@@ -1,31 +1,65 @@
 //! What can be wrong between keys, each of which is right alone.
 
-use super::draft::Draft;
-use super::problem::Problem;
+use std::net::SocketAddr;
 
-/// What is wrong between the keys of `draft`, as far as it does not follow from the `problems` found before.
-pub(super) fn problems(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
-    [no_backend, shared_address, nowhere_to_record, retention_too_short]
-        .into_iter()
-        .filter_map(|check| check(draft, problems))
-        .collect()
+use super::draft::Draft;
+use super::problem::{Origin, Problem};
+
+/// What is wrong between the keys of `common` and of `backends`, whose blocks begin at `blocks`, as far as it
+/// does not follow from the `problems` found before.
+pub(super) fn problems(
+    common: &Draft,
+    backends: &[Draft],
+    blocks: &[Origin],
+    problems: &[Problem],
+) -> Vec<Problem> {
+    let mut found = no_backend(backends, blocks, problems);
+    found.extend(shared_addresses(common, backends, problems));
+    let checks = [nowhere_to_record, retention_too_short, half_tls];
+    found.extend(checks.into_iter().filter_map(|check| check(common, problems)));
+    for backend in backends {
+        found.extend([trust(backend), no_tls(backend), half_client(backend)].into_iter().flatten());
+    }
+    if !bad(problems, &["backend.hosts", "backend.listen", "backend.name"]) {
+        found.extend(routes(backends));
+    }
+    found
 }
 
-/// Nothing names the backend, unless it may stand where something else is wrong.
-fn no_backend(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
-    let hidden = unread(problems) || bad(problems, &["backend.url", "backend"]);
-    (draft.url.is_none() && !hidden).then_some(Problem::NoBackend)
+/// Nothing names a backend, unless it may stand where something else is wrong.
+fn no_backend(backends: &[Draft], blocks: &[Origin], problems: &[Problem]) -> Vec<Problem> {
+    if unread(problems) || bad(problems, &["backend.url", "backend"]) {
+        return Vec::new();
+    }
+    let missing = backends.iter().enumerate().filter(|(_, backend)| backend.url.is_none());
+    let problem = |index: usize| match blocks.get(index) {
+        Some(origin) if blocks.len() > 1 => Problem::NoUrl { origin: origin.clone() },
+        _ => Problem::NoBackend,
+    };
+    missing.map(|(index, _)| problem(index)).collect()
 }
 
 /// The system would refuse to bind the second address after the first.
-fn shared_address(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
-    let Draft { listen, admin_listen, .. } = *draft;
-    let same_family = listen.is_ipv4() == admin_listen.is_ipv4();
-    let wildcard = same_family && (listen.ip().is_unspecified() || admin_listen.ip().is_unspecified());
-    let same_port = listen.port() != 0 && listen.port() == admin_listen.port();
-    let shared = same_port && (wildcard || listen.ip() == admin_listen.ip());
-    (shared && !bad(problems, &["listen", "admin_listen"]))
-        .then_some(Problem::SharedAddress { listen, admin_listen })
+fn shared_addresses(common: &Draft, backends: &[Draft], problems: &[Problem]) -> Vec<Problem> {
+    if bad(problems, &["listen", "admin_listen", "backend.listen"]) {
+        return Vec::new();
+    }
+    let own = backends.iter().filter_map(|backend| Some(("backend.listen", backend.own_listen?)));
+    let all: Vec<_> =
+        [("listen", common.listen), ("admin_listen", common.admin_listen)].into_iter().chain(own).collect();
+    let mut found = Vec::new();
+    for (index, one) in all.iter().enumerate() {
+        let shared = all.iter().skip(index + 1).filter(|other| is_shared(one.1, other.1));
+        found.extend(shared.map(|other| Problem::SharedAddress { one: *one, other: *other }));
+    }
+    found
+}
+
+fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let wildcard = same_family && (one.ip().is_unspecified() || other.ip().is_unspecified());
+    let same_port = one.port() != 0 && one.port() == other.port();
+    same_port && (wildcard || one.ip() == other.ip())
 }
 
 /// Recordings are files, unlike the ledger, which can do without a directory.
@@ -39,6 +73,79 @@ fn retention_too_short(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
     let (retention, log_retention) = (draft.limits.retention, draft.limits.log_retention);
     let hidden = bad(problems, &["limits.retention", "limits.log_retention"]);
     (retention < log_retention && !hidden).then_some(Problem::RetentionTooShort { retention, log_retention })
+}
+
+/// A certificate is of no use without its key.
+fn half_tls(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
+    let (key, with) = match (&draft.certificate, &draft.key, &draft.client_ca) {
+        (None, Some(_), _) => ("tls.certificate", "tls.key"),
+        (None, None, Some(_)) => ("tls.certificate", "tls.client_ca"),
+        (Some(_), None, _) => ("tls.key", "tls.certificate"),
+        _ => return None,
+    };
+    let hidden = unread(problems) || bad(problems, &["tls.certificate", "tls.key"]);
+    (!hidden).then_some(Problem::HalfTls { key, with })
+}
+
+/// Neither is the one that a backend is shown.
+fn half_client(draft: &Draft) -> Option<Problem> {
+    let (certificate, key) = ("backend.client_certificate", "backend.client_key");
+    match (&draft.backend_certificate, &draft.backend_key) {
+        (None, Some(_)) => Some(Problem::HalfTls { key: certificate, with: key }),
+        (Some(_), None) => Some(Problem::HalfTls { key, with: certificate }),
+        _ => None,
+    }
+}
+
+/// There is one way to tell whose certificate it must be.
+fn trust(draft: &Draft) -> Option<Problem> {
+    let given = [draft.ca_file.is_some(), draft.pin.is_some(), draft.insecure];
+    (given.into_iter().filter(|given| *given).count() > 1).then(|| Problem::ManyTrusts { name: name(draft) })
+}
+
+/// A backend without TLS has no certificate. Whoever says what it must be like believes that it has.
+fn no_tls(draft: &Draft) -> Option<Problem> {
+    let given = [
+        ("ca_file", draft.ca_file.is_some()),
+        ("pin", draft.pin.is_some()),
+        ("client_certificate", draft.backend_certificate.is_some()),
+        ("insecure", draft.insecure),
+    ];
+    let (key, _) = given.into_iter().find(|(_, given)| *given)?;
+    let is_plain = draft.url.as_ref().is_some_and(|url| !url.is_tls());
+    is_plain.then(|| Problem::NoTls { name: name(draft), key })
+}
+
+/// Every client must be for one backend, and every backend must be told from the others by its name.
+fn routes(backends: &[Draft]) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let both = backends.iter().filter(|backend| backend.own_listen.is_some() && !backend.hosts.is_empty());
+    found.extend(both.map(|backend| Problem::TwoRoutes { name: name(backend) }));
+    let mut open = backends.iter().filter(|backend| backend.own_listen.is_none() && backend.hosts.is_empty());
+    if let (Some(first), Some(second)) = (open.next(), open.next()) {
+        found.push(Problem::NoRoute { first: name(first), second: name(second) });
+    }
+    let hosts: Vec<String> = backends.iter().flat_map(|backend| backend.hosts.clone()).collect();
+    found.extend(same("host", hosts, "a client must be for one of them"));
+    let urls = backends.iter().filter_map(|backend| backend.url.as_ref()).map(ToString::to_string);
+    found.extend(same("url", urls.collect(), "write one block, whose hosts are those of both"));
+    let names = backends.iter().filter(|backend| backend.url.is_some()).map(name);
+    if found.is_empty() {
+        found.extend(same("name", names.collect(), "give one of them another name"));
+    }
+    found
+}
+
+/// The first value that stands twice among `values` of `key`.
+fn same(key: &'static str, values: Vec<String>, way_out: &'static str) -> Option<Problem> {
+    let twice = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value));
+    twice.map(|(_, value)| Problem::SameBackend { key, value: value.clone(), way_out })
+}
+
+/// What a message calls a backend.
+fn name(draft: &Draft) -> String {
+    let url = draft.url.as_ref().map(|url| url.authority());
+    draft.name.clone().or(url).unwrap_or_else(|| "without url".to_owned())
 }
 
 /// Whether the file may set keys that are not known.

@@ -3,27 +3,47 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use super::backend::Unsupported;
 use super::jobs::Jobs;
 use super::limits::Limits;
+use super::shims::Shims;
 use super::table;
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
+use crate::core::credential::ApiKey;
 use crate::core::policy::ObjectFailures;
+use crate::tls::Fingerprint;
 
 /// What the slots of the table of keys write to. Its default is every default of that table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Draft {
     pub(super) listen: SocketAddr,
     pub(super) admin_listen: SocketAddr,
     pub(super) data_dir: Option<PathBuf>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) name: Option<String>,
     pub(super) url: Option<BackendUrl>,
+    pub(super) own_listen: Option<SocketAddr>,
+    pub(super) hosts: Vec<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) pin: Option<Fingerprint>,
+    pub(super) backend_certificate: Option<PathBuf>,
+    pub(super) backend_key: Option<PathBuf>,
+    pub(super) insecure: bool,
     pub(super) channel: Choice,
     pub(super) unsupported: Unsupported,
     pub(super) object_failures: ObjectFailures,
     pub(super) api_key_file: Option<PathBuf>,
+    pub(super) api_key: Option<ApiKey>,
     pub(super) concurrency: usize,
     pub(super) queue: usize,
+    pub(super) shims: Shims,
+    pub(super) shim_key_file: Option<PathBuf>,
     pub(super) jobs: Jobs,
     pub(super) limits: Limits,
 }
@@ -35,13 +55,28 @@ impl Default for Draft {
             listen: nowhere,
             admin_listen: nowhere,
             data_dir: None,
+            trusted_proxies: Vec::new(),
+            certificate: None,
+            key: None,
+            client_ca: None,
+            name: None,
             url: None,
+            own_listen: None,
+            hosts: Vec::new(),
+            ca_file: None,
+            pin: None,
+            backend_certificate: None,
+            backend_key: None,
+            insecure: false,
             channel: Choice::default(),
             unsupported: Unsupported::default(),
             object_failures: ObjectFailures::default(),
             api_key_file: None,
+            api_key: None,
             concurrency: 0,
             queue: 0,
+            shims: Shims::default(),
+            shim_key_file: None,
             jobs: Jobs::BLANK,
             limits: Limits::BLANK,
         };

@@ -3,26 +3,36 @@
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::nearest::nearest;
 use super::problem::{Origin, Problem};
 use super::sources::{Found, Setting};
-use super::table::keys;
+use super::table::{Key, keys};
 
-/// Reads the settings of the file at `path`, whose text is `text`, in the order of its lines.
-pub(super) fn read(path: &Path, text: &str) -> Found {
-    let mut reader = Reader { path, text, found: Vec::new() };
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    /// Its settings, in the order of its lines.
+    pub(super) found: Found,
+    /// Where the blocks `[backend]` or `[[backend]]` begin.
+    pub(super) blocks: Vec<Origin>,
+}
+
+/// Reads the file at `path`, whose text is `text`.
+pub(super) fn read(path: &Path, text: &str) -> File {
+    let mut reader = Reader { path, text, found: Vec::new(), blocks: Vec::new() };
     match DeTable::parse(text) {
-        Ok(top) => reader.table("", top.get_ref()),
+        Ok(top) => reader.table(Place { table: "", block: None }, top.get_ref()),
         Err(error) => {
             let origin = reader.origin(error.span().unwrap_or_default().start);
             let message = error.message().lines().collect::<Vec<_>>().join(" ");
-            return vec![Err(Problem::Syntax { origin, message })];
+            return File { found: vec![Err(Problem::Syntax { origin, message })], blocks: Vec::new() };
         }
     }
     reader.found.sort_by_key(|&(position, _)| position);
-    reader.found.into_iter().map(|(_, found)| found).collect()
+    let found = reader.found.into_iter().map(|(_, found)| found).collect();
+    File { found, blocks: reader.blocks }
 }
 
 struct Reader<'a> {
@@ -30,12 +40,22 @@ struct Reader<'a> {
     text: &'a str,
     /// What was found, with where it begins in the text: TOML tables do not keep their order.
     found: Vec<(usize, Result<Setting, Problem>)>,
+    blocks: Vec<Origin>,
+}
+
+/// Where keys stand.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The table, empty for the top level.
+    table: &'static str,
+    /// The block that it is a part of, if it is one of a backend.
+    block: Option<usize>,
 }
 
 impl Reader<'_> {
-    fn table(&mut self, table: &'static str, entries: &DeTable<'_>) {
+    fn table(&mut self, place: Place, entries: &DeTable<'_>) {
         for (name, value) in entries {
-            if let Some(found) = self.entry(table, name, value) {
+            if let Some(found) = self.entry(place, name, value) {
                 self.found.push((name.span().start, found));
             }
         }
@@ -43,23 +63,32 @@ impl Reader<'_> {
 
     fn entry(
         &mut self,
-        table: &'static str,
+        place: Place,
         name: &Spanned<DeString<'_>>,
         value: &Spanned<DeValue<'_>>,
     ) -> Option<Result<Setting, Problem>> {
-        let origin = self.origin(name.span().start);
+        let position = name.span().start;
+        let origin = self.origin(position);
         let name = name.get_ref().as_ref();
+        let Place { table, block } = place;
         if let Some(key) = keys().find(|key| key.place() == (table, name)) {
+            if block.is_some() && !key.is_of_backend() {
+                return Some(Err(Problem::NotOfBackend { origin, key: key.name }));
+            }
             let shown = self.shown(value);
-            return Some(match scalar(value.get_ref()) {
-                Some(text) => Ok(Setting { key, origin, text, shown }),
+            return Some(match text_of(value.get_ref(), key) {
+                Some(text) => Ok(Setting { key, origin, text, shown, block }),
                 None => {
                     Err(Problem::BadValue { origin, key: key.name, allowed: key.allowed(), value: shown })
                 }
             });
         }
-        let Some(inner) = keys().map(|key| key.place().0).find(|inner| table.is_empty() && *inner == name)
-        else {
+        let is_inner = |inner: &str| match table {
+            "" => inner == name,
+            BACKEND => inner == LIMITS && name == LIMITS,
+            _ => false,
+        };
+        let Some(inner) = keys().map(|key| key.place().0).find(|inner| is_inner(inner)) else {
             return Some(Err(Problem::UnknownKey {
                 origin,
                 key: name.to_owned(),
@@ -67,12 +96,28 @@ impl Reader<'_> {
                 hint: hint(table, name),
             }));
         };
-        let Some(entries) = value.get_ref().as_table() else {
-            let (allowed, value) = (format!("a table, written [{inner}]"), self.shown(value));
-            return Some(Err(Problem::BadValue { origin, key: inner, allowed, value }));
-        };
-        self.table(inner, entries);
-        None
+        if let Some(entries) = value.get_ref().as_table() {
+            let block = if inner == BACKEND { Some(self.block(origin)) } else { block };
+            self.table(Place { table: inner, block }, entries);
+            return None;
+        }
+        if inner == BACKEND
+            && let Some(blocks) = value.get_ref().as_array().and_then(tables)
+        {
+            for (at, entries) in blocks {
+                let block = Some(self.block(self.origin(at)));
+                self.table(Place { table: inner, block }, entries);
+            }
+            return None;
+        }
+        let (allowed, value) = (format!("a table, written [{inner}]"), self.shown(value));
+        Some(Err(Problem::BadValue { origin, key: inner, allowed, value }))
+    }
+
+    /// Notes that a block begins at `origin`, and gives its number.
+    fn block(&mut self, origin: Origin) -> usize {
+        self.blocks.push(origin);
+        self.blocks.len() - 1
     }
 
     fn origin(&self, position: usize) -> Origin {
@@ -107,9 +152,23 @@ fn hint(table: &str, name: &str) -> Option<String> {
     })
 }
 
+/// The table of a backend, and the one of limits, which may stand in it.
+const BACKEND: &str = "backend";
+const LIMITS: &str = "limits";
+
+/// The tables of an array that holds nothing else, with where they begin.
+fn tables<'a>(array: &'a DeArray<'_>) -> Option<Vec<(usize, &'a DeTable<'a>)>> {
+    array.iter().map(|value| Some((value.span().start, value.get_ref().as_table()?))).collect()
+}
+
 /// The text of a value as a variable would hold it; nothing that a key takes is of another type.
-fn scalar(value: &DeValue<'_>) -> Option<String> {
+fn text_of(value: &DeValue<'_>, key: &Key) -> Option<String> {
     match value {
+        DeValue::Boolean(switch) => Some(switch.to_string()),
+        DeValue::Array(list) if key.is_list() => {
+            let texts: Option<Vec<&str>> = list.iter().map(|item| item.get_ref().as_str()).collect();
+            texts.map(|texts| texts.join(","))
+        }
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) => {
             i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())

@@ -37,6 +37,44 @@ pub struct Limits {
     pub client_head: Duration,
     /// How long a client may take nothing of what is sent to it before it is dropped.
     pub client_write: Duration,
+    /// How long a client may take to send the next piece of the body of its request.
+    pub client_body: Duration,
+    /// How long the connection of a client is kept that asks for nothing.
+    pub client_idle: Duration,
+    /// How long a TLS handshake may take, with clients and with the backend.
+    pub handshake: Duration,
+    /// How many connections clients may have at once, all together.
+    pub connections: usize,
+    /// How many of them may come from one address; trusted proxies are not counted.
+    pub connections_per_address: usize,
+    /// How many streams and tunnels may be open at once, all together.
+    pub streams: usize,
+    /// How many of them one client address may have.
+    pub streams_per_address: usize,
+    /// How many of them may be opened with one API key.
+    pub streams_per_key: usize,
+    /// How many headers a request may have.
+    pub header_count: usize,
+    /// The size of the largest head of a request, in bytes.
+    pub head_bytes: usize,
+    /// The size of the largest path and query, in bytes.
+    pub target_bytes: usize,
+    /// The size of the largest body of a request that is passed on, in bytes.
+    pub body_bytes: usize,
+    /// The size of the largest message that is taken from a client of `/ws`, in bytes.
+    pub socket_bytes: usize,
+    /// How long a connection to the backend is kept for the next request; backends close theirs after 5 s.
+    pub pool_idle: Duration,
+    /// How long one side of a tunnel may go on when the other has closed.
+    pub tunnel_close: Duration,
+    /// How long the backend's answer to `GET /`, `/version` or `/health` serves everybody who asks the same.
+    pub coalesce: Duration,
+    /// How long a key that the backend has refused is refused without asking it again.
+    pub refused_key: Duration,
+    /// After how many failed connections in a row the backend is taken for down.
+    pub breaker_failures: usize,
+    /// How long a backend that is down is left alone before one request tries it again.
+    pub breaker_open: Duration,
     /// The size of the largest event that is taken from the backend, in bytes.
     pub event_bytes: usize,
     /// How long a job without clients goes on before it is cancelled; between two tries the plugin waits
@@ -76,6 +114,25 @@ impl Limits {
         retry_after: Duration::ZERO,
         client_head: Duration::ZERO,
         client_write: Duration::ZERO,
+        client_body: Duration::ZERO,
+        client_idle: Duration::ZERO,
+        handshake: Duration::ZERO,
+        connections: 0,
+        connections_per_address: 0,
+        streams: 0,
+        streams_per_address: 0,
+        streams_per_key: 0,
+        header_count: 0,
+        head_bytes: 0,
+        target_bytes: 0,
+        body_bytes: 0,
+        socket_bytes: 0,
+        pool_idle: Duration::ZERO,
+        tunnel_close: Duration::ZERO,
+        coalesce: Duration::ZERO,
+        refused_key: Duration::ZERO,
+        breaker_failures: 0,
+        breaker_open: Duration::ZERO,
         event_bytes: 0,
         detach_grace: Duration::ZERO,
         drain: Duration::ZERO,

@@ -124,21 +124,25 @@ pub enum Problem {
         /// Why it is not one.
         source: NotABackend,
     },
-    /// The file with the key of the backend could not be read.
-    #[error("{origin}: backend.api_key_file: cannot read {path:?}: {source}")]
+    /// A file with a key could not be read.
+    #[error("{origin}: {key}: cannot read {path:?}: {source}")]
     UnreadableApiKey {
         /// What named the file.
         origin: Origin,
+        /// The key that does.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// The file with the key of the backend does not hold one.
-    #[error("{origin}: backend.api_key_file: no key in {path:?}: {source}")]
+    /// A file with a key does not hold one.
+    #[error("{origin}: {key}: no key in {path:?}: {source}")]
     BadApiKey {
         /// What named the file.
         origin: Origin,
+        /// The key that does.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -150,13 +154,84 @@ pub enum Problem {
          url in the table [backend] of the configuration file"
     )]
     NoBackend,
-    /// Both listeners want the same port.
-    #[error("listen ({listen}) and admin_listen ({admin_listen}) must not share an address and port")]
-    SharedAddress {
+    /// A block of a backend does not say where it is.
+    #[error("{origin}: this backend has no url: write url = \"http://HOST[:PORT]\" below [[backend]]")]
+    NoUrl {
+        /// Where the block begins.
+        origin: Origin,
+    },
+    /// A block of a backend has a key that is one of the whole bridge.
+    #[error("{origin}: {key} is one for the whole bridge, not for a backend: set it in its own table")]
+    NotOfBackend {
+        /// Where it stands.
+        origin: Origin,
+        /// The key.
+        key: &'static str,
+    },
+    /// A variable or a flag is about one backend, and the file has several.
+    #[error("{origin}: there are several [[backend]] blocks: set {key} in one of them")]
+    WhichBackend {
+        /// The variable or the flag.
+        origin: Origin,
+        /// The key that it sets.
+        key: &'static str,
+    },
+    /// Two backends cannot be told apart.
+    #[error("two backends have the same {key} ({value}): {way_out}")]
+    SameBackend {
+        /// What they share.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What to do.
+        way_out: &'static str,
+    },
+    /// More than one backend has nothing that its clients could be told by.
+    #[error(
+        "the backends {first} and {second} have neither hosts nor listen: at most one may, and gets what no \
+         other is named for"
+    )]
+    NoRoute {
         /// The one.
-        listen: SocketAddr,
+        first: String,
         /// The other.
-        admin_listen: SocketAddr,
+        second: String,
+    },
+    /// A backend has two ways to be told from others, and they exclude each other.
+    #[error("the backend {name} has both listen and hosts: whoever comes to its own address needs no name")]
+    TwoRoutes {
+        /// The backend.
+        name: String,
+    },
+    /// There is more than one answer to which certificates of a backend are taken.
+    #[error("the backend {name} has more than one of ca_file, pin and insecure: keep one")]
+    ManyTrusts {
+        /// The backend.
+        name: String,
+    },
+    /// A backend that is spoken to without TLS has a key that is about its certificate.
+    #[error("the backend {name} has {key}, and its url is http: write https in it, or take {key} away")]
+    NoTls {
+        /// The backend.
+        name: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A certificate is of no use without its key, nor a key without its certificate.
+    #[error("{key} is not set: {with} goes together with it, or not at all")]
+    HalfTls {
+        /// What is missing.
+        key: &'static str,
+        /// What is there.
+        with: &'static str,
+    },
+    /// Two listeners want the same port.
+    #[error("{} ({}) and {} ({}) must not share an address and port", .one.0, .one.1, .other.0, .other.1)]
+    SharedAddress {
+        /// The one, and its key.
+        one: (&'static str, SocketAddr),
+        /// The other.
+        other: (&'static str, SocketAddr),
     },
     /// Recordings are wanted and there is no directory for them.
     #[error("jobs.recording is on and data_dir is not set: recordings are kept in data_dir/recordings")]

@@ -1,12 +1,15 @@
 //! What a key takes, and which field it fills.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::draft::Draft;
 use super::url::{BackendUrl, NotABackend};
+use crate::tls::Fingerprint;
 
 type Field<T> = fn(&mut Draft) -> &mut T;
 
@@ -17,13 +20,23 @@ type Field<T> = fn(&mut Draft) -> &mut T;
 pub(super) enum Slot {
     /// An address with a port.
     Address(Field<SocketAddr>),
+    /// An address with a port that need not be given.
+    OwnAddress(Field<Option<SocketAddr>>),
+    /// Addresses and networks, with commas between them.
+    Networks(Field<Vec<IpNet>>),
+    /// Names of hosts, with commas between them.
+    Hosts(Field<Vec<String>>),
+    /// A name for logs and metrics.
+    Name(Field<Option<String>>),
+    /// The fingerprint of a certificate.
+    Pin(Field<Option<Fingerprint>>),
     /// A path that need not exist yet.
     Path(Field<Option<PathBuf>>),
     /// The address of the backend.
     Url(Field<Option<BackendUrl>>),
     /// One of these words; the function says whether it took it.
     Word(&'static [&'static str], fn(&mut Draft, &str) -> bool),
-    /// `on` or `off`.
+    /// `on` or `off`; `true` and `false` are the same.
     Switch(Field<bool>),
     /// A length of time.
     Time(Field<Duration>, Range),
@@ -56,6 +69,17 @@ impl Slot {
     pub(super) fn set(&self, draft: &mut Draft, text: &str) -> Result<(), Refusal> {
         match self {
             Self::Address(field) => *field(draft) = text.parse().map_err(|_| Refusal::NotAllowed)?,
+            Self::OwnAddress(field) => {
+                *field(draft) = Some(text.parse().map_err(|_| Refusal::NotAllowed)?);
+            }
+            Self::Networks(field) => {
+                *field(draft) = parts(text).map(network).collect::<Option<_>>().ok_or(Refusal::NotAllowed)?;
+            }
+            Self::Hosts(field) => {
+                *field(draft) = parts(text).map(host).collect::<Option<_>>().ok_or(Refusal::NotAllowed)?;
+            }
+            Self::Name(field) if is_name(text) => *field(draft) = Some(text.to_owned()),
+            Self::Pin(field) => *field(draft) = Some(text.parse().map_err(|_| Refusal::NotAllowed)?),
             Self::Path(field) if is_path(text) => *field(draft) = Some(PathBuf::from(text)),
             Self::Url(field) => *field(draft) = Some(text.parse().map_err(Refusal::Url)?),
             Self::Word(_, take) if take(draft, text) => {}
@@ -64,11 +88,39 @@ impl Slot {
                 let number = text.parse().ok().filter(|number| (least..=most).contains(&number));
                 *field(draft) = number.ok_or(Refusal::NotAllowed)?;
             }
-            Self::Switch(field) if matches!(text, "off" | "on") => *field(draft) = text == "on",
-            Self::Path(_) | Self::Word(..) | Self::Switch(_) => return Err(Refusal::NotAllowed),
+            Self::Switch(field) if matches!(text, "off" | "on" | "false" | "true") => {
+                *field(draft) = matches!(text, "on" | "true");
+            }
+            Self::Name(_) | Self::Path(_) | Self::Word(..) | Self::Switch(_) => {
+                return Err(Refusal::NotAllowed);
+            }
         }
         Ok(())
     }
+}
+
+/// The parts of a list; an empty text is an empty list.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// A network, or the network of one address.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// The name of a host, in lower case and without a port, as it is compared with what clients send.
+fn host(text: &str) -> Option<String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    let url: BackendUrl = format!("http://{text}").parse().ok()?;
+    (url.port() == 80 && !text.contains('/') && !text.ends_with(":80")).then(|| url.host().to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// No path of the system holds a NUL, and the replacement character is what is left of a variable that
@@ -83,8 +135,15 @@ impl fmt::Display for Slot {
             Self::Address(_) => {
                 f.write_str("an IP address with a port, such as 127.0.0.1:8800 or [::1]:8800")
             }
+            Self::OwnAddress(_) => f.write_str("an IP address with a port"),
+            Self::Networks(_) => {
+                f.write_str("a list of addresses and networks, such as 127.0.0.1 or 10.0.0.0/8")
+            }
+            Self::Hosts(_) => f.write_str("a list of host names, without ports"),
+            Self::Name(_) => f.write_str("1 to 64 letters, digits, dots, dashes, colons and underscores"),
+            Self::Pin(_) => f.write_str("a SHA-256 in hexadecimal digits, with or without colons"),
             Self::Path(_) => f.write_str("a path"),
-            Self::Url(_) => f.write_str("a URL of the form http://HOST[:PORT]"),
+            Self::Url(_) => f.write_str("a URL of the form http://HOST[:PORT] or https://HOST[:PORT]"),
             Self::Word(words, _) => match words {
                 [first @ .., last] if !first.is_empty() => write!(f, "{} or {last}", first.join(", ")),
                 _ => f.write_str(&words.concat()),

@@ -13,6 +13,8 @@ pub(super) struct Setting {
     pub(super) text: String,
     /// The value as a message shows it.
     pub(super) shown: String,
+    /// The block of the file that it stands in, if it is one of a backend.
+    pub(super) block: Option<usize>,
 }
 
 /// What one source says, in its order.
@@ -77,7 +79,7 @@ pub(super) fn flags(flags: &Flags) -> Found {
 }
 
 fn setting(key: &'static Key, origin: Origin, value: &str) -> Setting {
-    Setting { key, origin, text: value.to_owned(), shown: format!("{value:?}") }
+    Setting { key, origin, text: value.to_owned(), shown: format!("{value:?}"), block: None }
 }
 
 #[cfg(test)]

@@ -4,34 +4,40 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Where the backend is: `http://HOST[:PORT]`, and nothing else.
+/// Where the backend is: `http://HOST[:PORT]` or `https://HOST[:PORT]`, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackendUrl {
+    is_tls: bool,
     host: String,
     port: u16,
 }
 
 impl BackendUrl {
+    /// Whether it is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// The host: a name in lower case, or an address; an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, 1 to 65535; 80 when the URL names none.
+    /// The port, 1 to 65535; that of its scheme when the URL names none.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Host and port as a `Host` header wants them: IPv6 in brackets, port 80 left out.
+    /// Host and port as a `Host` header wants them: IPv6 in brackets, the port of its scheme left out.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == DEFAULT_PORT { host } else { format!("{host}:{}", self.port) }
+        if self.port == default_port(self.is_tls) { host } else { format!("{host}:{}", self.port) }
     }
 }
 
 impl fmt::Display for BackendUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        write!(f, "{}://{}", if self.is_tls { "https" } else { "http" }, self.authority())
     }
 }
 
@@ -41,14 +47,8 @@ pub enum NotABackend {
     /// There is no `://`.
     #[error("it names no scheme")]
     NoScheme,
-    /// `https`, which the bridge does not speak to backends.
-    #[error(
-        "TLS to the backend is not supported yet: use http, or a local proxy that terminates TLS in front \
-         of the backend"
-    )]
-    Tls,
-    /// Another scheme than `http`.
-    #[error("its scheme is not http")]
+    /// Another scheme than `http` and `https`.
+    #[error("its scheme is neither http nor https")]
     Scheme,
     /// There is an `@`.
     #[error("it holds a user name or password: use backend.api_key_file for the key")]
@@ -72,11 +72,11 @@ impl FromStr for BackendUrl {
         if rest.contains('@') {
             return Err(NotABackend::Userinfo);
         }
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(NotABackend::Tls),
+        let is_tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
             _ => return Err(NotABackend::Scheme),
-        }
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '\\']) {
             return Err(NotABackend::Path);
@@ -91,11 +91,13 @@ impl FromStr for BackendUrl {
                 (host_name(name)?, port)
             }
         };
-        Ok(Self { host, port: port_number(port)? })
+        Ok(Self { is_tls, host, port: port_number(port, default_port(is_tls))? })
     }
 }
 
-const DEFAULT_PORT: u16 = 80;
+const fn default_port(is_tls: bool) -> u16 {
+    if is_tls { 443 } else { 80 }
+}
 
 fn host_name(name: &str) -> Result<String, NotABackend> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -111,9 +113,9 @@ fn host_name(name: &str) -> Result<String, NotABackend> {
     Ok(name.to_ascii_lowercase())
 }
 
-fn port_number(text: &str) -> Result<u16, NotABackend> {
+fn port_number(text: &str, default: u16) -> Result<u16, NotABackend> {
     let Some(digits) = text.strip_prefix(':') else {
-        return if text.is_empty() { Ok(DEFAULT_PORT) } else { Err(NotABackend::Port) };
+        return if text.is_empty() { Ok(default) } else { Err(NotABackend::Port) };
     };
     // `u16::from_str` takes a leading plus sign.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -134,6 +136,9 @@ mod tests {
             ("http://10.0.0.2:8800", "10.0.0.2", 8800, "10.0.0.2:8800"),
             ("http://[::1]:8800/", "::1", 8800, "[::1]:8800"),
             ("http://[2001:DB8::0:1]", "2001:db8::1", 80, "[2001:db8::1]"),
+            ("https://backend", "backend", 443, "backend"),
+            ("HTTPS://backend:80", "backend", 80, "backend:80"),
+            ("https://[::1]:443/", "::1", 443, "[::1]"),
         ] {
             let url: BackendUrl = text.parse().unwrap();
             assert_eq!((url.host(), url.port(), url.authority().as_str()), (host, port, authority), "{text}");
@@ -147,7 +152,6 @@ mod tests {
         for (text, why) in [
             ("", NoScheme),
             ("backend:8800", NoScheme),
-            ("https://backend", Tls),
             ("ws://backend", Scheme),
             ("https://me:secret@backend", Userinfo),
             ("http://backend/api", Path),

@@ -27,6 +27,8 @@ pub struct Parameters {
     pub fresh: bool,
     /// `bridge.last_event_id=…`: what a `Last-Event-ID` header says, for clients that cannot send one.
     pub last_event_id: Option<String>,
+    /// `bridge.backend=…`: the name of the backend, where neither host nor port tells it.
+    pub backend: Option<String>,
 }
 
 /// A parameter of the bridge that it does not know, or a value that it cannot take.
@@ -41,7 +43,7 @@ impl fmt::Display for BadParameter {
         write!(
             f,
             "{}={} is no parameter of this bridge. It knows bridge.ids=1, bridge.events=all, \
-             bridge.payload=1, bridge.fresh=1 and bridge.last_event_id=ID.",
+             bridge.payload=1, bridge.fresh=1, bridge.last_event_id=ID and bridge.backend=NAME.",
             self.name, self.value
         )
     }
@@ -96,6 +98,7 @@ impl Parameters {
             ("events", None) if value == "all" => self.all_events = true,
             // Ids hold nothing that a query would have to escape.
             ("last_event_id", _) => self.last_event_id = Some(value.to_owned()),
+            ("backend", _) => self.backend = Some(value.to_owned()),
             _ => return Err(Unknown),
         }
         Ok(())

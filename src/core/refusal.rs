@@ -123,6 +123,23 @@ impl Refusal {
         Self::ours(401, Cause::KeyRefused, "The backend wants an API key.", detail)
     }
 
+    /// The backend has refused the key, or the lack of one, and is not asked again for `again` seconds.
+    pub fn refused_before(has_key: bool, again: u64) -> Self {
+        let what = if has_key { "Invalid API key." } else { "API key required." };
+        let detail = format!(
+            "{what} The backend has said so before, and after five times it locks everybody out: it is asked \
+             again in {again} s (limits.refused_key)."
+        );
+        Self::ours(401, Cause::KeyRefused, KEY_REFUSED, detail)
+    }
+
+    /// The backend has asked the client to wait, `again` seconds still.
+    pub fn told_to_wait(again: u64) -> Self {
+        let detail = format!("It has asked your address to wait, {again} s still.");
+        Self::ours(429, Cause::KeyRefused, "The ProxBox backend wants no more requests now.", detail)
+            .after(again)
+    }
+
     /// The backend has no way to synchronise `kind`; `detail` says what it has instead.
     pub fn unsupported(kind: Kind, detail: String) -> Self {
         let message = format!("This backend cannot synchronise {}.", kind.row().title);

@@ -11,13 +11,12 @@
 //! | `DELETE /jobs/{id}` | cancels it |
 //! | `GET /jobs/{id}/events` | its stream, from its first event on, and live |
 //! | `GET /jobs/{id}/recording` | what the backend said in it, word for word |
+//! | `POST /reload` | reads the configuration again |
 //! | `POST /sync/…` | starts a sync, or finds the one that runs |
 //!
 //! HEAD is known where GET is, but for streams.
 
 mod site;
-
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -25,6 +24,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::front::{self, Peer};
 use super::{Bridge, jobs, sync};
 use crate::config::WithoutLedger;
 use crate::core::kind::{Endpoint, Kind};
@@ -46,13 +46,14 @@ enum Resource {
     Job,
     Events,
     Recording,
+    Reload,
     Sync(Endpoint),
 }
 
 /// The part of a path that is the id of a job.
 const ID: &str = "{id}";
 
-const ROUTES: [(&str, Resource); 8] = [
+const ROUTES: [(&str, Resource); 9] = [
     ("/livez", Resource::Livez),
     ("/readyz", Resource::Readyz),
     ("/metrics", Resource::Metrics),
@@ -61,6 +62,7 @@ const ROUTES: [(&str, Resource); 8] = [
     ("/jobs/{id}", Resource::Job),
     ("/jobs/{id}/events", Resource::Events),
     ("/jobs/{id}/recording", Resource::Recording),
+    ("/reload", Resource::Reload),
 ];
 
 impl Resource {
@@ -75,7 +77,7 @@ impl Resource {
         match self {
             Self::Job => "GET, HEAD, DELETE",
             Self::Events => "GET",
-            Self::Sync(_) => "POST",
+            Self::Reload | Self::Sync(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -97,16 +99,19 @@ pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
     ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods())).chain(queued)
 }
 
-/// Answers a request to the admin listener from `address`.
-pub async fn answer(bridge: &Bridge, request: Request<Incoming>, address: IpAddr) -> Response<Body> {
+/// Answers a request to the admin listener.
+pub async fn answer(bridge: &Bridge, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     // No path has a use for a body.
     let (request, _) = request.into_parts();
+    if let Some(rejected) = front::rejection(&request, peer) {
+        return rejected;
+    }
     let Some((resource, id)) = Resource::at(request.uri.path()) else {
         return respond::said(
             StatusCode::NOT_FOUND,
             "Not found.",
             "The admin listener has /livez, /readyz, /metrics, /jobs, /jobs/{id}, /jobs/{id}/events, \
-             /jobs/{id}/recording and POST /sync/…; /openapi.json describes them.",
+             /jobs/{id}/recording, POST /reload and POST /sync/…; /openapi.json describes them.",
         );
     };
     let method = &request.method;
@@ -133,7 +138,8 @@ pub async fn answer(bridge: &Bridge, request: Request<Incoming>, address: IpAddr
         Resource::Job => jobs::one(bridge, id).await,
         Resource::Events => jobs::events(bridge, id, &request).await,
         Resource::Recording => jobs::recording(bridge, id).await,
-        Resource::Sync(endpoint) => sync::answer(bridge, endpoint, &request, address),
+        Resource::Reload => reload(bridge).await,
+        Resource::Sync(endpoint) => sync::answer(bridge, endpoint, &request, peer.address),
     }
 }
 
@@ -141,7 +147,7 @@ pub async fn answer(bridge: &Bridge, request: Request<Incoming>, address: IpAddr
 /// without it.
 fn ready(bridge: &Bridge) -> Response<Body> {
     let ledger = bridge.registry.ledger().health().borrow().clone();
-    let must_record = bridge.config.jobs.without_ledger == WithoutLedger::Refuse;
+    let must_record = bridge.state().config.jobs.without_ledger == WithoutLedger::Refuse;
     let draining = bridge.registry.is_draining();
     let is_ready = !draining && (ledger == Health::Available || !must_record);
     let ledger = match ledger {
@@ -151,6 +157,21 @@ fn ready(bridge: &Bridge) -> Response<Body> {
     let body = json!({ "ready": is_ready, "draining": draining, "ledger": ledger });
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     respond::json(status, body.to_string().into())
+}
+
+/// Reads the configuration again.
+async fn reload(bridge: &Bridge) -> Response<Body> {
+    match bridge.reload.reload().await {
+        Ok(()) => {
+            let names = bridge.state().names();
+            respond::said(StatusCode::OK, "The configuration was read again.", &format!("Backends: {names}."))
+        }
+        Err(why) => respond::said(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "The configuration was not read again; the one before is in force.",
+            &why,
+        ),
+    }
 }
 
 fn text(content_type: &'static str, body: Bytes) -> Response<Body> {

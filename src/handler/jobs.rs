@@ -84,7 +84,7 @@ async fn described(bridge: &Bridge, id: &str) -> Result<(Record, Vec<log::Entry>
     let id = parsed(id)?;
     if let Some(job) = bridge.registry.find(id) {
         // As much as the ledger keeps, so that there is nothing less to see later.
-        let frames = job.log.tail(0, bridge.config.jobs.log_frames);
+        let frames = job.log.tail(0, bridge.state().config.jobs.log_frames);
         return Ok((job.record(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
     }
     let record = recorded(bridge, id).await?;
@@ -155,12 +155,12 @@ impl Missing {
                 "The id of a job is a UUID; /jobs lists them.",
             ),
             Self::Unknown(id) => {
-                let kept = humantime::format_duration(bridge.config.limits.retention);
+                let kept = humantime::format_duration(bridge.state().config.limits.retention);
                 let detail = format!("There is no job {id}. Records are kept for {kept} (limits.retention).");
                 respond::said(StatusCode::NOT_FOUND, "Unknown job.", &detail)
             }
             Self::Unavailable(why) => {
-                let retry_after = bridge.config.limits.retry_after.as_secs();
+                let retry_after = bridge.state().config.limits.retry_after.as_secs();
                 respond::refused(&Refusal::no_record(&why.to_string(), retry_after))
             }
         }

@@ -1,61 +1,104 @@
-//! Everything that is not a sync stream: the backend's own answer, unchanged.
+//! Everything that is not the bridge's own: the backend's answer, unchanged.
 
-use http::header::{AUTHORIZATION, UPGRADE, VIA};
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http::header::{AUTHORIZATION, TE, VIA};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::{Bridge, key_of};
-use crate::backend::{API_KEY, ForwardError};
+use super::front::Visit;
+use super::{Bridge, key_of, shield};
+use crate::backend::{API_KEY, Backend, ForwardError, UploadError};
 use crate::core::headers::strip_hop_by_hop;
 use crate::core::refusal::Refusal;
-use crate::respond::{self, Body, BoxError};
+use crate::respond::{self, Body};
 
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
 
 /// Passes a request on, and the answer back.
-pub async fn answer(bridge: &Bridge, mut request: Request<Incoming>) -> Response<Body> {
-    let wants_socket = request
-        .headers()
-        .get(UPGRADE)
-        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if wants_socket {
-        return respond::said(
-            StatusCode::NOT_IMPLEMENTED,
-            "WebSockets are not passed on.",
-            "Ask the backend itself for its WebSocket paths.",
-        );
+pub(super) async fn answer(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
+    let backend = &visit.backend;
+    if let Some(held_back) = shield::hold_back(bridge, visit, &parts) {
+        return held_back;
     }
+    if shield::is_cheap(&parts) && body.is_end_stream() {
+        match shield::shared(bridge, visit, &parts).await {
+            Ok(Some(response)) => return response,
+            Ok(None) => {}
+            Err(error) => return failed(backend, true, &error),
+        }
+    }
+    let mut request = Request::from_parts(parts, body);
     // A question that may be asked twice may also be asked later (R16).
     let is_safe = request.method().is_safe();
-    let retry_after = bridge.config.limits.retry_after.as_secs();
-    if let Some(value) = key_of(request.headers()).and_then(|key| HeaderValue::from_str(key.expose()).ok()) {
+    let most = backend.limits().body_bytes;
+    if request.body().size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
+        return upload_failed(UploadError::TooLarge(most));
+    }
+    outbound(request.headers_mut());
+    let key = key_of(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    match backend.forward(request).await {
+        Ok(mut response) => {
+            inbound(response.headers_mut());
+            shield::heed(bridge, visit, key.as_ref(), (&method, &path), response).await
+        }
+        Err(error) => failed(backend, is_safe, &error),
+    }
+}
+
+/// What the backend is sent of the headers of a request.
+pub(super) fn outbound(headers: &mut HeaderMap) {
+    if let Some(value) = key_of(headers).and_then(|key| HeaderValue::from_str(key.expose()).ok()) {
         // Plugins up to 0.0.10 send it in a form that no backend has ever read.
-        if request.headers_mut().insert(API_KEY, value).is_none() {
-            request.headers_mut().remove(AUTHORIZATION);
+        if headers.insert(API_KEY, value).is_none() {
+            headers.remove(AUTHORIZATION);
         }
     }
-    strip_hop_by_hop(request.headers_mut());
-    request.headers_mut().append(VIA, VIA_US);
-    match bridge.backend.forward(request).await {
-        Ok(mut response) => {
-            strip_hop_by_hop(response.headers_mut());
-            response.headers_mut().append(VIA, VIA_US);
-            response.map(|body| body.map_err(|error| -> BoxError { error.into() }).boxed_unsync())
-        }
-        Err(ForwardError::Unreachable(error)) => {
+    // Of all that `TE` may say, this alone is true of the bridge too.
+    let trailers = headers.get_all(TE).iter().any(|te| {
+        te.to_str().is_ok_and(|te| te.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")))
+    });
+    strip_hop_by_hop(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    headers.append(VIA, VIA_US);
+}
+
+/// What the client is sent of the headers of an answer.
+pub(super) fn inbound(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.append(VIA, VIA_US);
+}
+
+/// The answer to a client whose request was not answered by `backend`.
+pub(super) fn failed(backend: &Backend, is_safe: bool, error: &ForwardError) -> Response<Body> {
+    let retry_after = backend.limits().retry_after.as_secs();
+    match error {
+        ForwardError::Unreachable(error) => {
             respond::refused(&Refusal::unreachable(&error.to_string(), retry_after))
         }
-        Err(error) if is_safe => respond::refused(&Refusal::no_answer(&error.to_string(), retry_after)),
-        Err(error @ ForwardError::Overdue(_)) => respond::said(
+        ForwardError::Upload(error) => upload_failed(*error),
+        error if is_safe => respond::refused(&Refusal::no_answer(&error.to_string(), retry_after)),
+        ForwardError::Overdue(_) => respond::said(
             StatusCode::GATEWAY_TIMEOUT,
             "The ProxBox backend did not answer.",
             &error.to_string(),
         ),
-        Err(error) => respond::said(
+        ForwardError::Broken(_) => respond::said(
             StatusCode::BAD_GATEWAY,
             "The ProxBox backend broke the connection.",
             &error.to_string(),
         ),
     }
+}
+
+fn upload_failed(error: UploadError) -> Response<Body> {
+    let status = match error {
+        UploadError::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+        UploadError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        UploadError::Aborted => StatusCode::BAD_REQUEST,
+    };
+    respond::said(status, "The body of the request was not taken.", &format!("Of the body: {error}."))
 }

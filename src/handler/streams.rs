@@ -1,15 +1,23 @@
 //! The sync streams.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http_body_util::BodyExt;
 
+use super::front::Visit;
+use super::slots::{Slot, StreamKey, stream_slot};
+use super::trace::{REQUEST_ID, TRACEPARENT};
 use super::watch::{self, View};
 use super::{Bridge, key_of};
-use crate::backend::Identity;
-use crate::core::kind::Endpoint;
+use crate::backend::{Backend, Identity};
+use crate::core::kind::{Endpoint, Kind};
+use crate::core::normalizer::Normalizer;
 use crate::core::query::{Parameters, Query};
 use crate::core::refusal::Refusal;
 use crate::job::{self, Arrival, Denied, Entered, Watching};
@@ -26,34 +34,45 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The job that an answer is of.
 const JOB: HeaderName = HeaderName::from_static("x-proxbox-bridge-job");
 
-/// Answers a request for the stream of `endpoint`, from a client at `address`.
-pub async fn answer(
+/// Answers a request for the stream of `endpoint`.
+pub(super) async fn answer(
     bridge: &Bridge,
+    visit: &Visit,
     endpoint: Endpoint,
-    request: Request<Incoming>,
-    address: IpAddr,
+    request: &Parts,
 ) -> Response<Body> {
     // HEAD must never start a sync; it is how capabilities are learned.
-    if request.method() != Method::GET {
+    if request.method != Method::GET {
         return respond::only("GET");
     }
-    if let Some(refused) = without_chunks(request.version()) {
+    if let Some(refused) = without_chunks(request.version) {
         return refused;
     }
-    let query = match Query::parse(request.uri().query().unwrap_or_default()) {
+    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
-    let last_event = last_event(request.headers(), &query.bridge);
+    if query.bridge.backend.is_some() {
+        return unknown_parameter(
+            "bridge.backend belongs to the admin listener: a stream is of the backend that its host or its \
+             port stands for.",
+        );
+    }
+    let slot = match stream_slot(bridge, visit, key_of(&request.headers).as_ref()) {
+        Ok(slot) => slot,
+        Err(limit) => return respond::over(limit),
+    };
+    let last_event = last_event(&request.headers, &query.bridge);
     let view = View {
         ids: query.bridge.ids || last_event.is_some(),
         all_events: query.bridge.all_events,
         payloads: query.bridge.payloads,
     };
     let arrival = Arrival { fresh: query.bridge.fresh, last_event };
-    let wanted = wanted(bridge, endpoint, query, request.headers(), address);
+    let wanted = wanted(&visit.backend, endpoint, query, &request.headers, visit.forwarded.client);
+    let heartbeat = visit.state.config.limits.heartbeat;
     let (id, refusal) = match bridge.registry.enter(wanted, arrival).await {
-        Ok(Entered::Watching(watching)) => match begun(bridge, watching, view).await {
+        Ok(Entered::Watching(watching)) => match begun(watching, view, heartbeat, slot).await {
             Ok(response) => return response,
             Err((id, refusal)) => (Some(id), refusal),
         },
@@ -61,9 +80,9 @@ pub async fn answer(
             return of_job(respond::stream(watch::stored(endpoint.kind, id, None, missed, frames, view)), id);
         }
         Ok(Entered::Seen) => return respond::nothing(),
-        Err(denied) => denied_answer(bridge, &denied),
+        Err(denied) => denied_answer(&visit.backend, &denied),
     };
-    refused(request.uri().path(), id, &refusal)
+    refused(request.uri.path(), id, &refusal)
 }
 
 /// The answer to a client that cannot be given a stream, if `version` is of one.
@@ -93,11 +112,21 @@ pub(super) fn refused(path: &str, id: Option<JobId>, refusal: &Refusal) -> Respo
     }
 }
 
-async fn begun(bridge: &Bridge, watching: Watching, view: View) -> Result<Response<Body>, (JobId, Refusal)> {
+async fn begun(
+    watching: Watching,
+    view: View,
+    heartbeat: Duration,
+    slot: Slot<StreamKey>,
+) -> Result<Response<Body>, (JobId, Refusal)> {
     let id = watching.job.id;
     watching.begun().await.map_err(|refusal| (id, refusal))?;
-    let body = watch::live(watching, view, bridge.config.limits.heartbeat);
-    Ok(of_job(respond::stream(body), id))
+    let body = watch::live(watching, view, heartbeat);
+    // It is held as long as the stream is.
+    let body = body.map_frame(move |frame| {
+        let _held = &slot;
+        frame
+    });
+    Ok(of_job(respond::stream(body.boxed_unsync()), id))
 }
 
 /// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.
@@ -108,24 +137,25 @@ pub(super) fn last_event(headers: &HeaderMap, parameters: &Parameters) -> Option
 
 /// The sync that a client asks for with `headers`, from `address`.
 pub(super) fn wanted(
-    bridge: &Bridge,
+    backend: &Arc<Backend>,
     endpoint: Endpoint,
     query: Query,
     headers: &HeaderMap,
     address: IpAddr,
 ) -> job::Request {
-    let key = bridge.config.backend.api_key.clone().or_else(|| key_of(headers));
-    let names = [ACTOR, FORWARDED_FOR];
+    let key = backend.config().api_key.clone().or_else(|| key_of(headers));
+    let names = [ACTOR, FORWARDED_FOR, REQUEST_ID, TRACEPARENT];
     let passed_on = names
         .into_iter()
         .filter_map(|name| headers.get(&name).map(|value| (name.clone(), value.clone())))
         .collect();
     job::Request {
-        backend: bridge.backend.clone(),
+        backend: Arc::clone(backend),
         endpoint,
         query: query.backend,
         all_events: query.bridge.all_events,
         payloads: query.bridge.payloads,
+        over_socket: false,
         identity: Identity { key, passed_on },
         address: Some(address.to_string()),
         actor: headers.get(ACTOR).map(|actor| String::from_utf8_lossy(actor.as_bytes()).into_owned()),
@@ -133,14 +163,19 @@ pub(super) fn wanted(
 }
 
 /// The answer to a client that came to nothing, and the job that it is about.
-pub(super) fn denied_answer(bridge: &Bridge, denied: &Denied) -> (Option<JobId>, Refusal) {
-    let retry_after = bridge.config.limits.retry_after.as_secs();
+pub(super) fn denied_answer(backend: &Backend, denied: &Denied) -> (Option<JobId>, Refusal) {
+    let retry_after = backend.limits().retry_after.as_secs();
     match denied {
         Denied::Running(id) => (Some(*id), Refusal::running(&id.to_string())),
         Denied::QueueFull { .. } => (None, Refusal::queue_full(&denied.to_string(), retry_after)),
         Denied::Draining => (None, Refusal::stopping(retry_after)),
         Denied::LedgerUnavailable(_) => (None, Refusal::no_record(&denied.to_string(), retry_after)),
     }
+}
+
+/// What the log of a job says of `refusal`.
+pub(super) fn refusal_frames(kind: Kind, refusal: &Refusal) -> Vec<Bytes> {
+    Normalizer::refused(kind, refusal).into_iter().map(|frame| frame.bytes).collect()
 }
 
 /// `response`, with the name of the job that it is of.

@@ -28,12 +28,29 @@ pub(super) fn answer(
              is at /jobs/{id}/events.",
         );
     }
+    let state = bridge.state();
+    let backend = match (query.bridge.backend.as_deref(), state.backends.as_slice()) {
+        (None, [only]) => only,
+        (None, _) => {
+            let names = state.names();
+            return streams::unknown_parameter(&format!("Say which backend with bridge.backend: {names}."));
+        }
+        (Some(name), _) => match state.named(name) {
+            Some(backend) => backend,
+            None => {
+                let names = state.names();
+                return streams::unknown_parameter(&format!(
+                    "There is no such bridge.backend. There is: {names}."
+                ));
+            }
+        },
+    };
     let fresh = query.bridge.fresh;
-    let wanted = streams::wanted(bridge, endpoint, query, &request.headers, address);
+    let wanted = streams::wanted(backend, endpoint, query, &request.headers, address);
     match bridge.registry.queue(wanted, fresh) {
         Ok(job) => jobs::accepted(&job),
         Err(denied) => {
-            let (id, refusal) = streams::denied_answer(bridge, &denied);
+            let (id, refusal) = streams::denied_answer(backend, &denied);
             streams::refused(request.uri.path(), id, &refusal)
         }
     }

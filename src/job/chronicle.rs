@@ -158,12 +158,14 @@ mod tests {
 
     fn job() -> Arc<Job> {
         let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
+        let config = Arc::new(Config::load(&flags, []).unwrap());
         let request = Request {
-            backend: Arc::new(Backend::new(&Config::load(&flags, []).unwrap())),
+            backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
             endpoint: Endpoint::of(Kind::Devices),
             query: String::new(),
             all_events: false,
             payloads: false,
+            over_socket: false,
             identity: Identity::default(),
             address: None,
             actor: None,
@@ -171,7 +173,7 @@ mod tests {
         let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
         let kept = Kept { all_events: false, payloads: false };
         let log = Log::new(1 << 20, Memory::new(1 << 20));
-        Job::new(Key::of(&request, &[0; 32]), log, record, kept)
+        Job::new(Key::of(&request, &[0; 32]), config, log, record, kept)
     }
 
     #[tokio::test(start_paused = true)]

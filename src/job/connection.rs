@@ -155,7 +155,7 @@ async fn socket(backend: &Backend, target: &str, identity: &Identity) -> Opening
 }
 
 async fn whole(backend: &Backend, mut exchange: Exchange) -> Arrived {
-    match exchange.body(backend.limits().body).await {
+    match exchange.body(backend.limits().event_bytes).await {
         Ok(body) => Arrived::Answered {
             status: exchange.status.as_u16(),
             retry_after: exchange.retry_after().map(str::to_owned),

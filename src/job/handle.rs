@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::log::{Cursor, FIRST, Log};
 use super::request::Key;
+use crate::config::Config;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
 use crate::ledger::{JobId, Record};
@@ -19,6 +20,8 @@ pub struct Job {
     pub id: JobId,
     /// What it does, for whom.
     pub key: Key,
+    /// The configuration that was in force when it was asked for, and is for it until it ends.
+    pub(super) config: Arc<Config>,
     /// What its watchers are given.
     pub log: Arc<Log>,
     /// What the first client wanted to have kept.
@@ -63,10 +66,11 @@ struct Watchers {
 }
 
 impl Job {
-    pub(super) fn new(key: Key, log: Arc<Log>, record: Record, kept: Kept) -> Arc<Self> {
+    pub(super) fn new(key: Key, config: Arc<Config>, log: Arc<Log>, record: Record, kept: Kept) -> Arc<Self> {
         Arc::new(Self {
             id: record.id,
             key,
+            config,
             log,
             kept,
             started: watch::Sender::new(None),

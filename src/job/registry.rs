@@ -5,16 +5,19 @@ mod resume;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, watch};
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use uuid::Uuid;
 
 use super::handle::{Job, Kept, Watching};
 use super::log::{FIRST, Log, Memory};
-use super::request::{Key, Request, fingerprint};
+use super::places::Places;
+use super::request::{Key, Request, fingerprint, hash};
 use super::tape::recordings;
 use super::task;
 use crate::config::{Config, WithoutLedger};
+use crate::core::credential::ApiKey;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
 use crate::core::text::plain;
@@ -24,7 +27,7 @@ use crate::telemetry;
 /// The jobs of this process.
 #[derive(Debug)]
 pub struct Registry {
-    pub(super) config: Arc<Config>,
+    config: ArcSwap<Config>,
     pub(super) ledger: Arc<dyn Ledger>,
     salt: [u8; 32],
     memory: Arc<Memory>,
@@ -47,7 +50,7 @@ struct Jobs {
     /// The latter, in the order in which they ended.
     ended: VecDeque<JobId>,
     /// The places to run in, by backend.
-    places: HashMap<String, Arc<Semaphore>>,
+    places: HashMap<String, Places>,
 }
 
 /// How much of an id that makes no sense is repeated, in characters.
@@ -110,7 +113,7 @@ impl Registry {
         salt[16..].copy_from_slice(Uuid::new_v4().as_bytes());
         Arc::new(Self {
             memory: Memory::new(config.limits.all_logs_bytes),
-            config,
+            config: ArcSwap::new(config),
             ledger,
             salt,
             jobs: Mutex::default(),
@@ -119,6 +122,12 @@ impl Registry {
             closing: watch::Sender::new(false),
             tasks: Mutex::default(),
         })
+    }
+
+    /// From now on jobs begin with `config`. Those that are there keep theirs.
+    pub fn configure(&self, config: Arc<Config>) {
+        self.memory.resize(config.limits.all_logs_bytes);
+        self.config.store(config);
     }
 
     /// The ledger of these jobs.
@@ -182,17 +191,17 @@ impl Registry {
             watching.notice = not_kept(job.kept, &request);
             return Ok(watching);
         }
-        self.admits(&jobs, key.backend())?;
-        let limits = &self.config.limits;
-        let log = Log::new(limits.job_log_bytes, Arc::clone(&self.memory));
+        let config = self.config.load_full();
+        self.admits(&jobs, &config, &request)?;
+        let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
         let kept = Kept { all_events: request.all_events, payloads: request.payloads };
-        let job = Job::new(key.clone(), log, self.record(&request), kept);
+        let job = Job::new(key.clone(), config, log, self.record(&request), kept);
         let watching = job.watch(FIRST, true);
         jobs.by_key.insert(key.clone(), Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
-        let place = jobs.places.entry(key.backend().to_owned());
-        let place = place.or_insert_with(|| Arc::new(Semaphore::new(self.config.backend.concurrency)));
-        let life = task::live(Arc::clone(self), job, request, Arc::clone(place));
+        let places = jobs.places.entry(key.backend().to_owned()).or_default();
+        let place = places.of(request.backend.config().concurrency);
+        let life = task::live(Arc::clone(self), job, request, place);
         // With the jobs locked, so that no job begins behind the back of one who stops them all.
         self.unfinished.send_modify(|count| *count += 1);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,22 +210,28 @@ impl Registry {
         Ok(watching)
     }
 
-    /// Whether one more job may begin on `backend`.
-    fn admits(&self, jobs: &Jobs, backend: &str) -> Result<(), Denied> {
+    /// Whether one more job may begin.
+    fn admits(&self, jobs: &Jobs, config: &Config, request: &Request) -> Result<(), Denied> {
         if *self.draining.borrow() {
             return Err(Denied::Draining);
         }
-        if self.config.jobs.without_ledger == WithoutLedger::Refuse
+        if config.jobs.without_ledger == WithoutLedger::Refuse
             && let Health::Unavailable(why) = &*self.ledger.health().borrow()
         {
             return Err(Denied::LedgerUnavailable(why.clone()));
         }
-        let there = jobs.by_key.keys().filter(|key| key.backend() == backend).count();
-        let config = &self.config.backend;
+        let url = request.backend.url().to_string();
+        let there = jobs.by_key.keys().filter(|key| key.backend() == url).count();
+        let config = request.backend.config();
         if there >= config.concurrency + config.queue {
             return Err(Denied::QueueFull { waiting: there.saturating_sub(config.concurrency) });
         }
         Ok(())
+    }
+
+    /// What tells one key from another in this process, and says nothing about it.
+    pub fn key_hash(&self, key: &ApiKey) -> [u8; 32] {
+        hash(&self.salt, key)
     }
 
     /// What the ledger knows a client's credential by.
@@ -293,7 +308,7 @@ impl Registry {
     pub async fn clean(&self) {
         // Of one that does not work, the ledger itself tells.
         if let Ok(cleaned) = self.ledger.clean(Timestamp::now()).await {
-            if let Some(data_dir) = self.config.data_dir.clone() {
+            if let Some(data_dir) = self.config.load().data_dir.clone() {
                 let logs = cleaned.logs.clone();
                 let _ = spawn_blocking(move || {
                     for id in logs {

@@ -1,5 +1,6 @@
 //! What a client asks for, and when that is what another one has asked for.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -21,12 +22,21 @@ pub struct Request {
     pub all_events: bool,
     /// Keep the backend's own account of an object.
     pub payloads: bool,
+    /// Prefer the backend's `/ws`, if it has one that can do it.
+    pub over_socket: bool,
     /// The key and the headers that go to the backend.
     pub identity: Identity,
     /// The address that the client has.
     pub address: Option<String>,
     /// Who the client says it is.
     pub actor: Option<String>,
+}
+
+impl Request {
+    /// The address of the client, if it is one.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.address.as_ref().and_then(|address| address.parse().ok())
+    }
 }
 
 /// Two requests with the same key are for one and the same job.
@@ -55,6 +65,11 @@ impl Key {
         &self.backend
     }
 
+    /// What stands for the key of the client, if it has one.
+    pub(super) fn credential(&self) -> Option<[u8; 32]> {
+        self.credential
+    }
+
     /// What is synchronised.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
@@ -74,7 +89,7 @@ pub(super) fn fingerprint(secret: &[u8; 32], credential: &ApiKey) -> String {
     hash(secret, credential)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn hash(salt: &[u8; 32], credential: &ApiKey) -> [u8; 32] {
+pub(super) fn hash(salt: &[u8; 32], credential: &ApiKey) -> [u8; 32] {
     Sha256::new_with_prefix(salt).chain_update(credential.expose()).finalize().into()
 }
 

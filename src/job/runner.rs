@@ -3,6 +3,8 @@
 mod approach;
 mod turn;
 
+pub use approach::held_back;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +65,7 @@ impl Runner {
         request: Request,
         place: Arc<Semaphore>,
     ) -> Self {
-        let config = &registry.config;
+        let config = &job.config;
         let ledger = Arc::clone(&registry.ledger);
         let chronicle =
             Chronicle::new(ledger, Arc::clone(&job), config.limits.ledger, config.jobs.log_frames);
@@ -94,7 +96,7 @@ impl Runner {
         telemetry::JobQueued { query: &self.request.query }.emit();
         let mut waiting = self.waiting();
         let mut out = Output::default();
-        if let (Err(why), WithoutLedger::Refuse) = (recorded, self.registry.config.jobs.without_ledger) {
+        if let (Err(why), WithoutLedger::Refuse) = (recorded, self.job.config.jobs.without_ledger) {
             // Nobody knew it when the job was let in.
             let denied = Denied::LedgerUnavailable(why.0).to_string();
             waiting.refuse(Refusal::no_record(&denied, self.retry_after()), &mut out);
@@ -107,18 +109,19 @@ impl Runner {
             return;
         }
         if let Attempt::Again = self.attempt(waiting, true).await {
-            // What was known of the backend was wrong, and has been forgotten.
+            // What was known of the backend was wrong, and has been forgotten. A socket that was denied is no way.
+            self.request.over_socket = false;
             self.attempt(self.waiting(), false).await;
         }
     }
 
     fn waiting(&self) -> Waiting {
-        Waiting::new(self.request.endpoint.kind, approach::options(&self.registry, &self.request))
+        Waiting::new(self.request.endpoint.kind, approach::options(&self.request))
     }
 
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
-        match approach::approach(&self.registry, &self.job, &mut self.stopping, &self.request).await {
+        match approach::approach(&self.job, &mut self.stopping, &self.request).await {
             Approach::Drive(setup, release) => {
                 self.release = release.map(|release| release.to_string());
                 let may_repeat = may_repeat && !waiting.has_told();
@@ -256,6 +259,7 @@ impl Runner {
             if matches!(refusal.cause, Cause::BackendLost | Cause::Unreachable) {
                 self.request.backend.knowledge.forget();
             }
+            self.heed(refusal);
             // Nobody is given these instead of a status, but whoever reads the log later is.
             frames = Normalizer::refused(self.request.endpoint.kind, refusal);
         }
@@ -269,7 +273,7 @@ impl Runner {
         if let Some(report) = end {
             let ended = self.end(&report);
             if let Some(tape) = &mut self.tape {
-                tape.end(self.registry.config.limits.ledger).await;
+                tape.end(self.job.config.limits.ledger).await;
             }
             // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
             // What cannot be recorded is told all the same: the ledger says loudly that it does not work.
@@ -302,6 +306,19 @@ impl Runner {
         let limit = self.request.backend.limits().probe;
         let sent = timeout(limit, self.connection.send(send)).await;
         sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
+    }
+
+    /// Remembers what the backend does not want to be asked again.
+    fn heed(&self, refusal: &Refusal) {
+        let Request { backend, .. } = &self.request;
+        match (refusal.status, self.request.client()) {
+            (401, _) => backend.shield.refused(self.job.key.credential(), backend.limits().refused_key),
+            (429, Some(client)) => {
+                let wait = refusal.retry_after.as_deref().and_then(|wait| wait.parse().ok());
+                backend.shield.limited(client, Duration::from_secs(wait.unwrap_or(0)));
+            }
+            _ => {}
+        }
     }
 
     /// Numbers frames for the log, and counts them.
@@ -354,7 +371,7 @@ impl Runner {
     }
 
     fn retry_after(&self) -> u64 {
-        self.registry.config.limits.retry_after.as_secs()
+        self.request.backend.limits().retry_after.as_secs()
     }
 }
 

@@ -44,17 +44,17 @@ pub(super) fn live(
         let run = AssertUnwindSafe(runner.run()).catch_unwind();
         let ended = tokio::select! {
             ended = run => ended,
-            never = attended(&registry, &job) => match never {},
+            never = attended(&job) => match never {},
         };
         if ended.is_err() {
             broke(&registry, &job).await;
         }
         // The registry alone decides how long it is kept.
-        let id = job.id;
+        let (id, replay) = (job.id, job.config.limits.replay);
         drop(job);
         let mut closing = registry.closing.subscribe();
         tokio::select! {
-            () = sleep(registry.config.limits.replay) => {}
+            () = sleep(replay) => {}
             // Whoever could say it being gone says it too.
             _ = closing.wait_for(|closing| *closing) => {}
         }
@@ -64,11 +64,11 @@ pub(super) fn live(
 }
 
 /// Cancels a job that nobody watches any more. A client that comes back in time saves it.
-async fn attended(registry: &Registry, job: &Job) -> Infallible {
+async fn attended(job: &Job) -> Infallible {
     loop {
         job.deserted().await;
-        let grace = match registry.config.jobs.on_disconnect {
-            OnDisconnect::Grace => registry.config.limits.detach_grace,
+        let grace = match job.config.jobs.on_disconnect {
+            OnDisconnect::Grace => job.config.limits.detach_grace,
             OnDisconnect::Cancel => Duration::ZERO,
             OnDisconnect::Continue => return pending().await,
         };
@@ -111,7 +111,7 @@ async fn broke(registry: &Registry, job: &Job) {
     let frames = ending.iter().map(stored).collect();
     let put = registry.ledger.put(Entry { record: job.record(), frames });
     // The ledger keeps what it cannot write now, and tells about it.
-    let _ = timeout(registry.config.limits.ledger, put).await;
+    let _ = timeout(job.config.limits.ledger, put).await;
     registry.ended(job);
     job.begin(Started::Refused(Refusal::bad_backend(BROKE)));
     job.log.append(ending);

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use crate::core::guard::Reason;
 use crate::core::kind::Kind;
+use crate::core::limit::Limit;
 use crate::core::outcome::{Cause, Outcome};
 
 /// The metrics of this process.
@@ -24,6 +26,12 @@ pub(super) struct Metrics {
     pub(super) jobs: IntCounterVec,
     /// `proxbox_bridge_refusals_total`.
     pub(super) refusals: IntCounterVec,
+    /// `proxbox_bridge_rejections_total`.
+    pub(super) rejections: IntCounterVec,
+    /// `proxbox_bridge_over_limit_total`.
+    pub(super) over_limit: IntCounterVec,
+    /// `proxbox_bridge_reloads_total`.
+    pub(super) reloads: IntCounterVec,
     /// `proxbox_bridge_backend_events_dropped_total`.
     pub(super) dropped: IntCounter,
     /// `proxbox_bridge_backend_events_unreadable_total`.
@@ -65,6 +73,27 @@ impl Metrics {
                 IntCounterVec::new(
                     opts("refusals_total", "Requests for a stream that were refused before it began."),
                     &["cause"],
+                ),
+            ),
+            rejections: kept(
+                &registry,
+                IntCounterVec::new(
+                    opts("rejections_total", "Requests that were rejected for what they were."),
+                    &["reason"],
+                ),
+            ),
+            over_limit: kept(
+                &registry,
+                IntCounterVec::new(
+                    opts("over_limit_total", "Connections and streams that were one too many."),
+                    &["limit"],
+                ),
+            ),
+            reloads: kept(
+                &registry,
+                IntCounterVec::new(
+                    opts("reloads_total", "Times that the configuration was to be read again."),
+                    &["result"],
                 ),
             ),
             dropped: kept(
@@ -109,6 +138,15 @@ impl Metrics {
                 metrics.jobs.with_label_values(&[kind.as_str(), outcome.as_str()]);
             }
         }
+        for reason in Reason::ALL {
+            metrics.rejections.with_label_values(&[reason.as_str()]);
+        }
+        for limit in Limit::ALL {
+            metrics.over_limit.with_label_values(&[limit.as_str()]);
+        }
+        for result in ["success", "failure"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
         for cause in Cause::ALL {
             metrics.refusals.with_label_values(&[cause.as_str()]);
         }
@@ -147,6 +185,9 @@ mod tests {
             "proxbox_bridge_jobs_total{kind=\"devices\",outcome=\"timed_out\"} ",
             "proxbox_bridge_jobs_total{kind=\"sdn\",outcome=\"completed\"} ",
             "proxbox_bridge_refusals_total{cause=\"key_refused\"} ",
+            "proxbox_bridge_rejections_total{reason=\"two_lengths\"} ",
+            "proxbox_bridge_over_limit_total{limit=\"streams\"} ",
+            "proxbox_bridge_reloads_total{result=\"failure\"} ",
             "proxbox_bridge_backend_events_dropped_total ",
             "proxbox_bridge_backend_events_unreadable_total ",
             "proxbox_bridge_ledger_available ",

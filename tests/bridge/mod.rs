@@ -194,7 +194,11 @@ impl Client {
         Self { stream: BufReader::new(stream) }
     }
 
-    async fn line(&mut self) -> String {
+    pub async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    pub async fn line(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             line.push(self.stream.read_u8().await.expect("a whole line"));

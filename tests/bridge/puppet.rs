@@ -60,6 +60,11 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>) {
     }
     let head = String::from_utf8(head).unwrap();
     let target = head.split(' ').nth(1).unwrap().to_owned();
+    if head.starts_with("HEAD ") {
+        let known = "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(known.as_bytes()).await;
+        return;
+    }
     if target.split('?').next().unwrap().ends_with("/stream") {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();

@@ -40,9 +40,10 @@ impl Process {
         let log = BufReader::new(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut process = Self { address: nowhere, admin: nowhere, child, log, lines: String::new() };
-        let line = process.read_to("Listening.");
-        let address = |name: &str| line["fields"][name].as_str().unwrap().parse().unwrap();
-        (process.address, process.admin) = (address("address"), address("admin_address"));
+        let mut address =
+            || process.read_to("Listening.")["fields"]["address"].as_str().unwrap().parse().unwrap();
+        let (clients, admin) = (address(), address());
+        (process.address, process.admin) = (clients, admin);
         process
     }
 

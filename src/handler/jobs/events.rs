@@ -52,7 +52,7 @@ fn live(bridge: &Bridge, id: JobId, last: Option<&str>, view: View) -> Option<Re
     let mut watching = bridge.registry.watch(id, seen.unwrap_or_default())?;
     watching.notice = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
     // Not when it has begun: what comes before that is a part of its log.
-    let body = watch::live(watching, view, bridge.config.limits.heartbeat);
+    let body = watch::live(watching, view, bridge.state().config.limits.heartbeat);
     Some(of_job(respond::stream(body), id))
 }
 
@@ -80,7 +80,7 @@ fn no_log(bridge: &Bridge, id: JobId) -> Response<Body> {
     if let Health::Unavailable(why) = &*bridge.registry.ledger().health().borrow() {
         return Missing::Unavailable(Unavailable(why.clone())).answer(bridge);
     }
-    let kept = humantime::format_duration(bridge.config.limits.log_retention);
+    let kept = humantime::format_duration(bridge.state().config.limits.log_retention);
     let detail = format!(
         "The log of a job is kept for {kept} after its end (limits.log_retention). What became of it stands \
          in /jobs/{id}."

@@ -26,7 +26,7 @@ pub(in crate::handler) async fn answer(bridge: &Bridge, id: &str) -> Response<Bo
         Ok(id) => id,
         Err(missing) => return missing.answer(bridge),
     };
-    let files = match bridge.config.data_dir.clone() {
+    let files = match bridge.state().config.data_dir.clone() {
         // Nothing in it can panic.
         Some(folder) => tokio::task::spawn_blocking(move || recordings(&folder, id).collect()).await,
         None => Ok(Vec::new()),

@@ -8,7 +8,7 @@ use super::Log;
 /// A bound on the logs of all jobs together.
 #[derive(Debug)]
 pub struct Memory {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
     logs: Mutex<Vec<Weak<Log>>>,
 }
@@ -20,12 +20,17 @@ const SLACK: usize = 64;
 impl Memory {
     /// Memory for `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), logs: Mutex::default() })
+        Arc::new(Self { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0), logs: Mutex::default() })
     }
 
     /// The bytes that are in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is for `limit` bytes.
+    pub fn resize(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, log: &Arc<Log>) {
@@ -45,11 +50,12 @@ impl Memory {
     /// Shortens logs until the limit holds, or nothing is left that may go: those that have ended first, the
     /// oldest before the others, then the longest. Must not be called with a log locked.
     pub(super) fn make_room(&self) {
-        let mut excess = self.used().saturating_sub(self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let mut excess = self.used().saturating_sub(limit);
         if excess == 0 {
             return;
         }
-        excess += self.limit / SLACK;
+        excess += limit / SLACK;
         let logs: Vec<Arc<Log>> = {
             let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
             logs.iter().filter_map(Weak::upgrade).collect()

@@ -1,6 +1,11 @@
 //! Learning what the backend can do, and choosing how to drive it.
 
+use std::time::Duration;
+
+use crate::backend::Known;
 use crate::config::Unsupported as WhenUnsupported;
+use crate::core::capabilities::Capabilities;
+use crate::core::channel::{Channel, Choice};
 use crate::core::normalizer::Options;
 use crate::core::outcome::Cause;
 use crate::core::plan::{Unsupported, plan};
@@ -8,7 +13,6 @@ use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::core::session::{Limits, Setup};
 use crate::job::handle::{Job, Stopping};
-use crate::job::registry::Registry;
 use crate::job::request::Request;
 
 /// How a job is to be done.
@@ -24,37 +28,38 @@ pub(super) enum Approach {
 }
 
 /// Chooses how to do `job`.
-pub(super) async fn approach(
-    registry: &Registry,
-    job: &Job,
-    stopping: &mut Stopping,
-    request: &Request,
-) -> Approach {
+pub(super) async fn approach(job: &Job, stopping: &mut Stopping, request: &Request) -> Approach {
     tokio::select! {
         biased;
         cause = stopping.cause() => Approach::Stop(cause),
-        approach = choose(registry, job, request) => approach.unwrap_or_else(Approach::Refuse),
+        approach = choose(job, request) => approach.unwrap_or_else(Approach::Refuse),
     }
 }
 
-async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<Approach, Refusal> {
-    let config = &registry.config;
+async fn choose(job: &Job, request: &Request) -> Result<Approach, Refusal> {
+    let config = request.backend.config();
     let limits = &config.limits;
     let retry_after = limits.retry_after.as_secs();
     let (endpoint, identity) = (request.endpoint, &request.identity);
-    let choice = config.backend.channel;
-    let known = request.backend.capabilities(endpoint, choice, identity, retry_after).await?;
+    if let Some(known) = request.backend.shield.knows(request.client(), job.key.credential()) {
+        return Err(held_back(identity.key.is_some(), &known));
+    }
+    let choice = config.channel;
+    let (choice, known) = match over_socket(request, choice).await? {
+        Some(known) => (Choice::Only(Channel::Websocket), known),
+        None => (choice, request.backend.capabilities(endpoint, choice, identity, retry_after).await?),
+    };
     if known.wants_key() == Some(true) && identity.key.is_none() {
         return Err(Refusal::key_missing());
     }
     let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
-        Err(unsupported) => return self::unsupported(registry, request, unsupported).await,
+        Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let setup = Setup {
         endpoint,
         plan,
-        options: options(registry, request),
+        options: options(request),
         limits: Limits {
             accept_wait: limits.accept_wait,
             response_head: limits.response_head,
@@ -71,12 +76,32 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     Ok(Approach::Drive(Box::new(setup), known.release))
 }
 
-async fn unsupported(
-    registry: &Registry,
-    request: &Request,
-    unsupported: Unsupported,
-) -> Result<Approach, Refusal> {
-    let config = &registry.config.backend;
+/// What is known of the backend, if the client prefers its `/ws` and that can do it.
+async fn over_socket(request: &Request, choice: Choice) -> Result<Option<Capabilities>, Refusal> {
+    if !request.over_socket || choice != Choice::Auto {
+        return Ok(None);
+    }
+    let socket = Choice::Only(Channel::Websocket);
+    let retry_after = request.backend.limits().retry_after.as_secs();
+    let asked = request.backend.capabilities(request.endpoint, socket, &request.identity, retry_after);
+    let known = asked.await?;
+    // A release that is not known may refuse the handshake, when it is too late for anything else.
+    let is_known = known.dialect().is_some();
+    Ok(plan(request.endpoint, &known, socket).is_ok_and(|_| is_known).then_some(known))
+}
+
+/// The answer to a client that the backend would not answer well.
+pub fn held_back(has_key: bool, known: &Known) -> Refusal {
+    // Whole seconds, and not too early.
+    let whole = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    match known {
+        Known::Refused { again } => Refusal::refused_before(has_key, whole(again)),
+        Known::Limited { again } => Refusal::told_to_wait(whole(again)),
+    }
+}
+
+async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Approach, Refusal> {
+    let config = request.backend.config();
     if config.unsupported == WhenUnsupported::Skip {
         return Ok(Approach::Skip);
     }
@@ -87,9 +112,9 @@ async fn unsupported(
 }
 
 /// What the operator and the client want of the stream.
-pub(super) fn options(registry: &Registry, request: &Request) -> Options {
+pub(super) fn options(request: &Request) -> Options {
     Options {
-        object_failures: registry.config.backend.object_failures,
+        object_failures: request.backend.config().object_failures,
         all_events: request.all_events,
         payloads: request.payloads,
     }

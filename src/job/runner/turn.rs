@@ -30,7 +30,7 @@ impl Runner {
             waiting.say(&self.reason(), &mut out);
             self.follow(&mut out).await;
             self.chronicle.note();
-            let again = Instant::now() + registry.config.limits.heartbeat;
+            let again = Instant::now() + self.job.config.limits.heartbeat;
             loop {
                 tokio::select! {
                     biased;

@@ -1,0 +1,237 @@
+//! What need not be asked of a backend, because it was a moment ago.
+//!
+//! A backend locks an address out for five minutes after five bad tries, and behind a proxy everybody has
+//! one address. So what it has refused it is not asked again for a while.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::response;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// How many of each sort are remembered at most.
+const REMEMBERED: usize = 4096;
+
+/// An answer that serves everybody who asks the same.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status and headers.
+    pub head: response::Parts,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// What is asked, where an answer may serve several.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// Path and query.
+    pub target: String,
+    /// Host, key and the like, whatever the answer may depend on.
+    pub asker: Vec<u8>,
+}
+
+/// Why a backend is not asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It has refused this key, or refuses whoever has none.
+    Refused {
+        /// When it is asked again.
+        again: Duration,
+    },
+    /// It has asked this client to wait.
+    Limited {
+        /// How long still.
+        again: Duration,
+    },
+}
+
+/// What one backend need not be asked.
+#[derive(Debug, Default)]
+pub struct Shield {
+    answers: Mutex<HashMap<Question, (Instant, Cell)>>,
+    refused: Mutex<HashMap<Option<[u8; 32]>, Instant>>,
+    limited: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+type Cell = Arc<OnceCell<Option<Answer>>>;
+
+impl Shield {
+    /// The answer to `question`: the one that came within `keep`, or what `ask` comes to. All who ask in the
+    /// meantime wait for the same. `None` is one that cannot serve several.
+    ///
+    /// # Errors
+    ///
+    /// Those of `ask`, which are not kept.
+    pub async fn answer<E>(
+        &self,
+        question: Question,
+        keep: Duration,
+        ask: impl Future<Output = Result<Option<Answer>, E>>,
+    ) -> Result<Option<Answer>, E> {
+        let cell = {
+            let mut answers = locked(&self.answers);
+            let known = answers.get(&question).filter(|(since, _)| since.elapsed() < keep);
+            match known {
+                Some((_, cell)) => Arc::clone(cell),
+                None => {
+                    let cell = Cell::default();
+                    make_room(&mut answers, |(since, _)| since.elapsed() < keep);
+                    answers.insert(question, (Instant::now(), Arc::clone(&cell)));
+                    cell
+                }
+            }
+        };
+        cell.get_or_try_init(|| ask).await.cloned()
+    }
+
+    /// Why the backend is not asked by `client` with `key`, if it is not.
+    pub fn knows(&self, client: Option<IpAddr>, key: Option<[u8; 32]>) -> Option<Known> {
+        let now = Instant::now();
+        let until = locked(&self.refused).get(&key).copied();
+        if let Some(again) =
+            until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero())
+        {
+            return Some(Known::Refused { again });
+        }
+        let until = client.and_then(|client| locked(&self.limited).get(&client).copied());
+        let again = until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero());
+        again.map(|again| Known::Limited { again })
+    }
+
+    /// The backend has refused `key`.
+    pub fn refused(&self, key: Option<[u8; 32]>, keep: Duration) {
+        remember(&self.refused, key, keep);
+    }
+
+    /// The backend has asked `client` to wait.
+    pub fn limited(&self, client: IpAddr, wait: Duration) {
+        remember(&self.limited, client, wait);
+    }
+
+    /// Keys may be right that were wrong.
+    pub fn keys_changed(&self) {
+        locked(&self.refused).clear();
+    }
+}
+
+fn remember<K: Eq + Hash>(known: &Mutex<HashMap<K, Instant>>, key: K, keep: Duration) {
+    if keep.is_zero() {
+        return;
+    }
+    let mut known = locked(known);
+    let now = Instant::now();
+    make_room(&mut known, |until| *until > now);
+    known.insert(key, now + keep);
+}
+
+/// Forgets what is over; or everything, if that is not enough: asking once more does no harm.
+fn make_room<K: Eq + Hash, V>(known: &mut HashMap<K, V>, is_fresh: impl Fn(&V) -> bool) {
+    if known.len() >= REMEMBERED / 4 {
+        known.retain(|_, value| is_fresh(value));
+    }
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn question(target: &str) -> Question {
+        Question { target: target.to_owned(), asker: Vec::new() }
+    }
+
+    fn said(text: &'static str) -> Answer {
+        let (head, ()) = http::Response::new(()).into_parts();
+        Answer { head, body: Bytes::from_static(text.as_bytes()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_answer_serves_all_who_ask_within_a_second_and_no_longer() {
+        let shield = Shield::default();
+        let asked = AtomicUsize::new(0);
+        let ask = |target| {
+            shield.answer(question(target), Duration::from_secs(1), async {
+                asked.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok::<_, Infallible>(Some(said("here")))
+            })
+        };
+        let (first, second) = tokio::join!(ask("/"), ask("/"));
+        assert_eq!(first.unwrap().unwrap().body, second.unwrap().unwrap().body);
+        ask("/").await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        ask("/health").await.unwrap();
+        advance(Duration::from_secs(1)).await;
+        ask("/").await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asked_first_may_leave_and_a_failure_is_nobody_elses() {
+        let shield = Shield::default();
+        let never = shield.answer(question("/"), Duration::from_secs(1), async {
+            std::future::pending::<Result<Option<Answer>, Infallible>>().await
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(10), never).await.is_err());
+        let failed =
+            shield.answer(question("/"), Duration::from_secs(1), async { Err::<Option<Answer>, _>("down") });
+        assert_eq!(failed.await.unwrap_err(), "down");
+        let answer =
+            shield.answer(question("/"), Duration::from_secs(1), async { Ok::<_, &str>(Some(said("up"))) });
+        assert_eq!(answer.await.unwrap().unwrap().body, "up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_refused_for_a_while_or_until_keys_change() {
+        let shield = Shield::default();
+        let keep = Duration::from_secs(300);
+        shield.refused(Some([1; 32]), keep);
+        assert_eq!(shield.knows(None, Some([1; 32])), Some(Known::Refused { again: keep }));
+        assert_eq!(shield.knows(None, Some([2; 32])), None);
+        assert_eq!(shield.knows(None, None), None);
+        advance(keep).await;
+        assert_eq!(shield.knows(None, Some([1; 32])), None);
+        shield.refused(None, keep);
+        shield.keys_changed();
+        assert_eq!(shield.knows(None, None), None);
+        shield.refused(None, Duration::ZERO);
+        assert_eq!(shield.knows(None, None), None, "it is to be asked every time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_must_wait_is_held_back_alone() {
+        let shield = Shield::default();
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        shield.limited(one, Duration::from_secs(60));
+        advance(Duration::from_secs(20)).await;
+        let again = Duration::from_secs(40);
+        assert_eq!(shield.knows(Some(one), None), Some(Known::Limited { again }));
+        assert_eq!(shield.knows(Some(other), None), None);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let mut known: HashMap<usize, bool> = (0..REMEMBERED).map(|key| (key, true)).collect();
+        make_room(&mut known, |fresh| *fresh);
+        assert!(known.is_empty());
+        let mut known: HashMap<usize, bool> = (0..REMEMBERED).map(|key| (key, key == 7)).collect();
+        make_room(&mut known, |fresh| *fresh);
+        assert_eq!(known.len(), 1);
+    }
+}

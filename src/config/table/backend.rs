@@ -1,0 +1,106 @@
+//! The keys of a backend.
+
+use super::{Key, key, put};
+use crate::config::backend::Unsupported;
+use crate::config::slot::Slot;
+use crate::core::channel::Choice;
+use crate::core::policy::ObjectFailures;
+
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "backend.url",
+        None,
+        Slot::Url(|draft| &mut draft.url),
+        "Where the backend is; the one key that has to be set. https is TLS to the backend.",
+    ),
+    key(
+        "backend.name",
+        None,
+        Slot::Name(|draft| &mut draft.name),
+        "What the backend is called in the log, in metrics and by the admin listener; host and port of its URL \
+         if it is left out.",
+    ),
+    key(
+        "backend.listen",
+        None,
+        Slot::OwnAddress(|draft| &mut draft.own_listen),
+        "An address on which clients of this backend alone are served, in the place of listen.",
+    ),
+    key(
+        "backend.hosts",
+        None,
+        Slot::Hosts(|draft| &mut draft.hosts),
+        "The names, as clients write them in their URL, by which this backend is told from the others on \
+         listen.",
+    ),
+    key(
+        "backend.ca_file",
+        None,
+        Slot::Path(|draft| &mut draft.ca_file),
+        "The file with the authorities that the backend's certificate may be of, as PEM, in the place of those \
+         of the system.",
+    ),
+    key(
+        "backend.pin",
+        None,
+        Slot::Pin(|draft| &mut draft.pin),
+        "The SHA-256 of the one certificate that the backend may have, whoever it is of.",
+    ),
+    key(
+        "backend.client_certificate",
+        None,
+        Slot::Path(|draft| &mut draft.backend_certificate),
+        "The file with the certificate that the bridge shows to the backend, and those of its issuers, as PEM.",
+    ),
+    key(
+        "backend.client_key",
+        None,
+        Slot::Path(|draft| &mut draft.backend_key),
+        "The file with the key of that certificate, as PEM.",
+    ),
+    key(
+        "backend.insecure",
+        Some("off"),
+        Slot::Switch(|draft| &mut draft.insecure),
+        "Whether any certificate of the backend is taken: on says so in the log at every start.",
+    ),
+    key(
+        "backend.channel",
+        Some("auto"),
+        Slot::Word(&Choice::WORDS, |draft, text| put(&mut draft.channel, text)),
+        "How the backend is driven: auto chooses for each kind by what the backend can do.",
+    ),
+    key(
+        "backend.unsupported",
+        Some("refuse"),
+        Slot::Word(&Unsupported::WORDS, |draft, text| put(&mut draft.unsupported, text)),
+        "What becomes of a sync that the backend has no way to run: refuse answers 501, skip a stream that \
+         ends well and says that nothing was done.",
+    ),
+    key(
+        "backend.object_failures",
+        Some("all"),
+        Slot::Word(&ObjectFailures::WORDS, |draft, text| put(&mut draft.object_failures, text)),
+        "When objects that failed make a run a failed one: all when none completed, any when one failed, \
+         never repeats the verdict of the backend.",
+    ),
+    key(
+        "backend.api_key_file",
+        None,
+        Slot::Path(|draft| &mut draft.api_key_file),
+        "The file with the key that goes to the backend in the place of the key of clients on sync streams, on one line. Whoever reaches the bridge can then start a sync.",
+    ),
+    key(
+        "backend.concurrency",
+        Some("1"),
+        Slot::Count(|draft| &mut draft.concurrency, 1, 64),
+        "How many syncs run on the backend at once; two at once have made most objects of both fail on a \
+         real backend.",
+    ),
+    key(
+        "backend.queue",
+        Some("16"),
+        Slot::Count(|draft| &mut draft.queue, 0, 1000),
+        "How many more syncs may wait for their turn before new ones are refused with 503.",
+    ),
+];

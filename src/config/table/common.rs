@@ -1,0 +1,53 @@
+//! The keys of the whole bridge.
+
+use super::{Key, key};
+use crate::config::slot::Slot;
+
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "listen",
+        Some("127.0.0.1:8800"),
+        Slot::Address(|draft| &mut draft.listen),
+        "The address on which clients are served.",
+    ),
+    key(
+        "admin_listen",
+        Some("127.0.0.1:8801"),
+        Slot::Address(|draft| &mut draft.admin_listen),
+        "The address of the admin listener, which answers /livez, /readyz, /metrics, POST /sync/… and the \
+         jobs API.",
+    ),
+    key(
+        "data_dir",
+        None,
+        Slot::Path(|draft| &mut draft.data_dir),
+        "The directory of the ledger, the durable record of jobs, made if it is missing; without it the \
+         record is kept in memory and lost when the bridge ends.",
+    ),
+    key(
+        "trusted_proxies",
+        None,
+        Slot::Networks(|draft| &mut draft.trusted_proxies),
+        "The proxies in front of the bridge whose X-Forwarded-For, -Proto and -Host are believed; what others \
+         send of these is replaced.",
+    ),
+    key(
+        "tls.certificate",
+        None,
+        Slot::Path(|draft| &mut draft.certificate),
+        "The file with the certificate of the bridge and those of its issuers, as PEM: with it, clients are \
+         served over TLS. It is read again when it changes.",
+    ),
+    key(
+        "tls.key",
+        None,
+        Slot::Path(|draft| &mut draft.key),
+        "The file with the key of that certificate, as PEM.",
+    ),
+    key(
+        "tls.client_ca",
+        None,
+        Slot::Path(|draft| &mut draft.client_ca),
+        "The file with the authorities of client certificates, as PEM: with it, a client must have one.",
+    ),
+];

@@ -1,0 +1,179 @@
+//! What every request of a client goes through before it is answered, and every answer before it is sent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tracing::Instrument;
+
+use super::forwarded::Forwarded;
+use super::state::State;
+use super::trace::Trace;
+use super::{Bridge, passthrough, shims, socket, streams, tunnel};
+use crate::backend::Backend;
+use crate::core::guard::{self, Rejection};
+use crate::core::kind::Endpoint;
+use crate::respond::{self, Body};
+use crate::telemetry;
+
+/// The address that a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// The one of all backends that have none of their own (`listen`).
+    Common,
+    /// The one of a single backend (`backend.listen`), as it is configured.
+    Own(SocketAddr),
+}
+
+/// The other end of a client's connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Where it came in.
+    pub entrance: Entrance,
+    /// Whether it speaks TLS.
+    pub is_tls: bool,
+    /// Why its last request is refused, if it is not one that may be answered.
+    pub rejection: Arc<Mutex<Option<Rejection>>>,
+}
+
+/// The method of the request that stands for one that was rejected before it was a request.
+pub const REJECTED: &str = "X-REJECTED";
+
+/// A request that is for a backend, and where it comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Visit {
+    pub(super) state: Arc<State>,
+    pub(super) backend: Arc<Backend>,
+    pub(super) forwarded: Forwarded,
+}
+
+impl Bridge {
+    /// Answers a client.
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let began = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let trace = Trace::of(&mut parts.headers);
+        let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        async {
+            // The connection goes on as something else, or not at all: nobody has looked at what comes next.
+            let may_upgrade = parts.version < Version::HTTP_2 && parts.headers.contains_key(UPGRADE);
+            let mut response = match self.visit(&mut parts, peer) {
+                Ok(visit) => self.serve(visit, parts, body).await,
+                Err(rejected) => *rejected,
+            };
+            if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            trace.tell(response.headers_mut());
+            telemetry::Answered {
+                method: method.as_str(),
+                path: &path,
+                status: response.status().as_u16(),
+                client: peer.address,
+                duration: began.elapsed(),
+            }
+            .emit();
+            response
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Checks a request, and finds out whom it is for and where it is from.
+    fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<Visit, Box<Response<Body>>> {
+        if let Some(rejected) = rejection(parts, peer) {
+            return Err(Box::new(rejected));
+        }
+        as_http_1(parts);
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let state = self.state();
+        let Some(backend) = state.backend(peer.entrance, host.as_deref()).cloned() else {
+            return Err(Box::new(respond::said(
+                StatusCode::MISDIRECTED_REQUEST,
+                "No backend has this name.",
+                "Use one of the names in backend.hosts, or add this one to the backend that is meant.",
+            )));
+        };
+        let trusted = &state.config.trusted_proxies;
+        let forwarded = Forwarded::of(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
+        forwarded.tell(&mut parts.headers);
+        Ok(Visit { state, backend, forwarded })
+    }
+
+    async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> Response<Body> {
+        let shims = &visit.state.config.shims;
+        let aliased = || shims::alias(parts.uri.path()).filter(|_| shims.aliases);
+        if let Some(endpoint) = endpoint_at(parts.uri.path()).or_else(aliased) {
+            return match guard::body_not_allowed(&parts) {
+                Err(rejection) => rejected(&rejection, visit.forwarded.client),
+                Ok(()) => streams::answer(self, &visit, endpoint, &parts).await,
+            };
+        }
+        if wants_socket(&parts.headers) {
+            if parts.uri.path() == socket::PATH {
+                return socket::answer(self, visit, parts).await;
+            }
+            return tunnel::answer(self, &visit, Request::from_parts(parts, body)).await;
+        }
+        match shims::answer(self, &visit, parts, body).await {
+            Ok(response) => response,
+            Err((parts, body)) => passthrough::answer(self, &visit, parts, body).await,
+        }
+    }
+}
+
+/// The stream at `path`. Backends redirect a path with a slash at its end to the one without, and a stream is
+/// never redirected (R12).
+fn endpoint_at(path: &str) -> Option<Endpoint> {
+    Endpoint::at(path).or_else(|| Endpoint::at(path.strip_suffix('/')?))
+}
+
+fn wants_socket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Writes a request of HTTP/2 as backends know it.
+fn as_http_1(parts: &mut Parts) {
+    if !parts.headers.contains_key(HOST)
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, host);
+    }
+    if parts.version == Version::HTTP_2 {
+        let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if crumbs.len() > 1
+            && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+        {
+            parts.headers.insert(COOKIE, cookie);
+        }
+    }
+}
+
+/// The answer to a request that is not one that may be answered.
+pub(super) fn rejection(request: &Parts, peer: &Peer) -> Option<Response<Body>> {
+    let raw = if request.method.as_str() == REJECTED {
+        peer.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    } else {
+        None
+    };
+    raw.or_else(|| guard::check(request).err()).map(|rejection| rejected(&rejection, peer.address))
+}
+
+fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {
+    telemetry::Rejected { reason: rejection.reason, detail: &rejection.detail, client }.emit();
+    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = match status {
+        StatusCode::METHOD_NOT_ALLOWED => respond::only("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        status => respond::said(status, "This request is refused.", &rejection.detail),
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,191 @@
+//! What plugins ask for and old backends do not have, made up for.
+//!
+//! Each of these answers stands in only where the backend answers 404 itself. Their shapes are those that
+//! the checks of plugin 0.0.25 and later accept, which are stricter than what backends say.
+
+mod keyring;
+
+use bytes::Bytes;
+use http::header::{ALLOW, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::front::Visit;
+use super::{Bridge, key_of, shield};
+use crate::core::kind::{Endpoint, Kind};
+use crate::respond::{self, Body};
+use keyring::Registered;
+
+pub(super) use keyring::Keyring;
+
+const HEALTH: &str = "/health";
+const STATUS: &str = "/auth/bootstrap-status";
+const REGISTER: &str = "/auth/register-key";
+const KEYS: &str = "/auth/keys";
+/// The largest registration of a key that is read, in bytes.
+const REGISTRATION: usize = 16 * 1024;
+/// The shortest key that backends register, in characters.
+const SHORTEST: usize = 32;
+
+/// The paths that plugin 0.0.10 asks for and no backend has, and what they stand for.
+const ALIASES: [(&str, Kind); 2] =
+    [("/cluster/replication/stream", Kind::Replications), ("/cluster/backup/stream", Kind::BackupRoutines)];
+
+/// The stream that `path` stands for without being its path.
+pub(super) fn alias(path: &str) -> Option<Endpoint> {
+    ALIASES.iter().find(|(alias, _)| *alias == path).map(|(_, kind)| Endpoint::of(*kind))
+}
+
+/// Answers a request in the place of a backend that cannot.
+///
+/// # Errors
+///
+/// The request, if the backend is to answer it.
+pub(super) async fn answer(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: Parts,
+    body: Incoming,
+) -> Result<Response<Body>, (Parts, Incoming)> {
+    let shims = &visit.state.config.shims;
+    let path = parts.uri.path();
+    if shims.health && path == HEALTH && parts.method.is_safe() && parts.method != Method::OPTIONS {
+        return match health(bridge, visit, &parts).await {
+            Some(response) => Ok(response),
+            None => Err((parts, body)),
+        };
+    }
+    let lacks = || async { visit.backend.lacks(STATUS).await == Ok(true) };
+    if !shims.auth || ![STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
+        return Err((parts, body));
+    }
+    let key = Key::of(bridge, visit);
+    Ok(match (path, &parts.method) {
+        (STATUS, &Method::GET) => status(&key),
+        (KEYS, &Method::GET) => keys(&key, &parts),
+        (REGISTER, &Method::POST) => register(bridge, visit, &key, body).await,
+        (REGISTER, _) => not_allowed("POST"),
+        _ => not_allowed("GET"),
+    })
+}
+
+/// Whether the backend is there. `None` is for the backend to say.
+async fn health(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option<Response<Body>> {
+    let why = match shield::shared(bridge, visit, parts).await {
+        Ok(response) => {
+            let response = response?;
+            match response.status() {
+                StatusCode::NOT_FOUND => {
+                    return Some(said(StatusCode::OK, &json!({ "status": "ready", "init_ok": true })));
+                }
+                // Of a proxy in front of it, whose word is final for plugins.
+                StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                    format!("What is in front of it answered {}.", response.status())
+                }
+                _ => return Some(response),
+            }
+        }
+        Err(error) => error.to_string(),
+    };
+    let message = "The ProxBox backend cannot be reached.";
+    let body = json!({
+        "status": "unready", "init_ok": false, "reason": why, "message": message, "detail": why,
+    });
+    let mut response = said(StatusCode::SERVICE_UNAVAILABLE, &body);
+    let retry_after = HeaderValue::from(visit.backend.limits().retry_after.as_secs());
+    response.headers_mut().insert(RETRY_AFTER, retry_after);
+    Some(response)
+}
+
+/// The one key that is right, and what is told of it.
+struct Key {
+    registered: Option<Registered>,
+}
+
+impl Key {
+    fn of(bridge: &Bridge, visit: &Visit) -> Self {
+        let configured = visit.state.config.shims.api_key.as_ref();
+        let registered = match configured {
+            Some(key) => Some(Registered::configured(key)),
+            None => bridge.keyring.of(visit.backend.url()),
+        };
+        Self { registered }
+    }
+}
+
+fn status(key: &Key) -> Response<Body> {
+    let has_one = key.registered.is_some();
+    said(StatusCode::OK, &json!({ "needs_bootstrap": !has_one, "has_db_keys": has_one }))
+}
+
+fn keys(key: &Key, parts: &Parts) -> Response<Body> {
+    let unauthorized = |detail: &str| {
+        said(StatusCode::UNAUTHORIZED, &json!({ "message": "The API key is refused.", "detail": detail }))
+    };
+    let Some(registered) = &key.registered else {
+        return unauthorized("No API key configured. Register a key via POST /auth/register-key.");
+    };
+    match key_of(&parts.headers) {
+        None => unauthorized("API key required."),
+        Some(key) if registered.is(&key) => {
+            let Registered { label, created_at, .. } = registered;
+            let only = json!({ "id": 1, "label": label, "is_active": true, "created_at": created_at });
+            said(StatusCode::OK, &json!({ "keys": [only] }))
+        }
+        Some(_) => unauthorized("Invalid API key."),
+    }
+}
+
+async fn register(bridge: &Bridge, visit: &Visit, key: &Key, body: Incoming) -> Response<Body> {
+    #[derive(Deserialize)]
+    struct Registration {
+        api_key: String,
+        #[serde(default)]
+        label: String,
+    }
+
+    let patience = visit.state.config.limits.client_body;
+    let read = tokio::time::timeout(patience, Limited::new(body, REGISTRATION).collect()).await;
+    let Some(body) = read.ok().and_then(Result::ok).map(|body| body.to_bytes()) else {
+        return detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.");
+    };
+    let Ok(Registration { api_key, label }) = serde_json::from_slice(&body) else {
+        let text = "The body must be a JSON object with api_key, and with a label if you like.";
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
+    };
+    if api_key.chars().count() < SHORTEST {
+        return detail(StatusCode::BAD_REQUEST, "API key must be at least 32 characters.");
+    }
+    let Ok(api_key) = api_key.parse() else {
+        return detail(StatusCode::BAD_REQUEST, "API key must be one line of visible ASCII characters.");
+    };
+    if key.registered.is_some() {
+        return detail(StatusCode::CONFLICT, "An API key is already configured.");
+    }
+    match bridge.keyring.register(visit.backend.url(), &api_key, &label).await {
+        Ok(true) => detail(StatusCode::CREATED, "API key registered."),
+        Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),
+        Err(error) => {
+            tracing::error!(%error, "A key could not be written to data_dir.");
+            detail(StatusCode::SERVICE_UNAVAILABLE, "The key could not be written; the log says why.")
+        }
+    }
+}
+
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn detail(status: StatusCode, detail: &str) -> Response<Body> {
+    said(status, &json!({ "detail": detail }))
+}
+
+fn said(status: StatusCode, body: &Value) -> Response<Body> {
+    respond::json(status, Bytes::from(body.to_string()))
+}

@@ -1,0 +1,137 @@
+//! The configuration and the backends that requests are answered by, until they are replaced as a whole.
+
+use std::sync::Arc;
+
+use super::front::Entrance;
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::tls::{TlsError, Trust};
+
+/// What requests are answered by.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The backends, in its order.
+    pub backends: Vec<Arc<Backend>>,
+}
+
+impl State {
+    /// What `config` makes of `before`: a backend whose configuration is the same is the same, with all that
+    /// is known of it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files that certificates of backends are checked by.
+    pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
+        let known = |wanted: &crate::config::Backend| {
+            // What a file holds may have changed.
+            let may_keep =
+                !matches!(wanted.trust, Trust::Authority(_)) && wanted.client_certificate.is_none();
+            let known = before?.backends.iter().find(|known| known.config() == wanted);
+            known.filter(|_| may_keep).cloned()
+        };
+        let backends = config.backends.iter().map(|wanted| match known(wanted) {
+            Some(backend) => Ok(backend),
+            None => Backend::new(wanted.clone()).map(Arc::new),
+        });
+        Ok(Self { backends: backends.collect::<Result<_, _>>()?, config: Arc::new(config) })
+    }
+
+    /// The backend that a request is for which came in at `entrance` and names `host`, which may have a port.
+    pub(super) fn backend(&self, entrance: Entrance, host: Option<&str>) -> Option<&Arc<Backend>> {
+        let name = host.map(name);
+        self.backends
+            .iter()
+            .find(|backend| {
+                let config = backend.config();
+                match entrance {
+                    Entrance::Own(address) => config.listen == Some(address),
+                    Entrance::Common if config.listen.is_some() => false,
+                    Entrance::Common => {
+                        name.as_deref().is_some_and(|name| config.hosts.iter().any(|host| host == name))
+                    }
+                }
+            })
+            .or_else(|| {
+                self.backends.iter().find(|backend| {
+                    let config = backend.config();
+                    entrance == Entrance::Common && config.listen.is_none() && config.hosts.is_empty()
+                })
+            })
+    }
+
+    /// The backend of this name.
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.backends.iter().find(|backend| backend.config().name == name)
+    }
+
+    /// The names of all backends.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<&str> = self.backends.iter().map(|backend| backend.config().name.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+/// `host` without its port and in lower case; an IPv6 address without its brackets.
+fn name(host: &str) -> String {
+    let bare = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    bare.trim_end_matches('.').to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Flags};
+
+    fn state(file: &str) -> State {
+        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+        State::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap(), None).unwrap()
+    }
+
+    const THREE: &str = r#"
+        [[backend]]
+        name = "lab"
+        url = "http://10.0.0.1:8800"
+        hosts = ["lab.example", "::1"]
+        [[backend]]
+        name = "rest"
+        url = "http://10.0.0.2:8800"
+        [[backend]]
+        name = "own"
+        url = "http://10.0.0.3:8800"
+        listen = "127.0.0.1:8803"
+    "#;
+
+    #[test]
+    fn a_request_is_for_the_backend_that_its_entrance_or_its_host_names() {
+        let state = state(THREE);
+        let own = Entrance::Own("127.0.0.1:8803".parse().unwrap());
+        for (entrance, host, name) in [
+            (Entrance::Common, Some("lab.example"), "lab"),
+            (Entrance::Common, Some("LAB.example.:8800"), "lab"),
+            (Entrance::Common, Some("[::1]:8800"), "lab"),
+            (Entrance::Common, Some("other.example"), "rest"),
+            (Entrance::Common, None, "rest"),
+            (own, Some("lab.example"), "own"),
+        ] {
+            let backend = state.backend(entrance, host).unwrap();
+            assert_eq!(backend.config().name, name, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_did_not_change_keeps_what_is_known_of_it() {
+        let before = state(THREE);
+        let config = |text: String| {
+            let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+            Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap()
+        };
+        let after = State::new(config(THREE.replace("10.0.0.2", "10.0.0.9")), Some(&before)).unwrap();
+        let same = |index: usize| Arc::ptr_eq(&before.backends[index], &after.backends[index]);
+        assert_eq!([same(0), same(1), same(2)], [true, false, true]);
+    }
+}

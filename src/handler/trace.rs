@@ -1,0 +1,121 @@
+//! Names that follow a request from the client to the backend and into the logs of all three.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+/// The name of a request.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Its place in a trace (<https://www.w3.org/TR/trace-context/>).
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The longest name of a request that is taken from a client, in bytes.
+const LONGEST: usize = 128;
+
+/// The names of one request.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    /// The id of the request: the client's, if it has a good one.
+    pub(super) request: String,
+    /// The id of the trace, 32 hexadecimal digits.
+    pub(super) trace: String,
+}
+
+impl Trace {
+    /// The names of a request with `headers`, which bear them from now on.
+    pub(super) fn of(headers: &mut HeaderMap) -> Self {
+        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_plain(id));
+        let request = given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
+        let parent = headers.get(TRACEPARENT).and_then(|parent| parent.to_str().ok());
+        let parent = match parent.filter(|parent| is_parent(parent)) {
+            Some(parent) => parent.to_owned(),
+            None => {
+                headers.remove(TRACESTATE);
+                let (trace, span) = (Uuid::new_v4().simple(), Uuid::new_v4().simple().to_string());
+                format!("00-{trace}-{}-01", &span[..16])
+            }
+        };
+        let trace = parent[3..35].to_owned();
+        for (name, value) in [(REQUEST_ID, &request), (TRACEPARENT, &parent)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+        Self { request, trace }
+    }
+
+    /// Names the request in the headers of its answer.
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.request) {
+            headers.insert(REQUEST_ID, value);
+        }
+    }
+}
+
+/// Whether a name can stand in a log line as it is.
+fn is_plain(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
+    (1..=LONGEST).contains(&id.len()) && id.bytes().all(plain)
+}
+
+/// Whether `parent` is one that must be passed on: of this version, or of a later one that goes on behind it.
+fn is_parent(parent: &str) -> bool {
+    let bytes = parent.as_bytes();
+    let hex = |range: std::ops::Range<usize>| {
+        bytes.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let some = |range: std::ops::Range<usize>| bytes[range].iter().any(|byte| *byte != b'0');
+    let shape = hex(0..2) && hex(3..35) && hex(36..52) && hex(53..55);
+    let dashes = [2, 35, 52].iter().all(|at| bytes.get(*at) == Some(&b'-'));
+    let ends = match &parent.get(..2) {
+        Some("ff") | None => false,
+        Some("00") => bytes.len() == 55,
+        _ => bytes.get(55).is_none_or(|byte| *byte == b'-'),
+    };
+    shape && dashes && ends && some(3..35) && some(36..52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn good_names_are_kept_and_others_are_made_anew() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_static("job-7/try:2"));
+        headers.insert(TRACEPARENT, HeaderValue::from_static(PARENT));
+        headers.insert(TRACESTATE, HeaderValue::from_static("a=b"));
+        let trace = Trace::of(&mut headers);
+        assert_eq!((trace.request.as_str(), trace.trace.as_str()), ("job-7/try:2", &PARENT[3..35]));
+        assert_eq!((headers[TRACEPARENT].to_str().unwrap(), headers.len()), (PARENT, 3));
+
+        headers.insert(REQUEST_ID, HeaderValue::from_static("two words"));
+        headers.insert(TRACEPARENT, HeaderValue::from_static("00-0-0-01"));
+        let trace = Trace::of(&mut headers);
+        assert_eq!(headers[REQUEST_ID], trace.request.as_str());
+        assert!(is_plain(&trace.request) && is_parent(headers[TRACEPARENT].to_str().unwrap()));
+        assert!(!headers.contains_key(TRACESTATE), "it belongs to the parent that is gone");
+    }
+
+    #[test]
+    fn a_parent_is_what_the_standard_says() {
+        assert!(is_parent(PARENT));
+        assert!(is_parent(&PARENT.replacen("00", "cc", 1)));
+        assert!(is_parent(&format!("{}-more", PARENT.replacen("00", "01", 1))));
+        for bad in [
+            "",
+            "00",
+            &PARENT[..54],
+            &format!("{PARENT}-more"),
+            &PARENT.to_uppercase(),
+            &PARENT.replacen("00", "ff", 1),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01",
+            "é0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(!is_parent(bad), "{bad}");
+        }
+    }
+}

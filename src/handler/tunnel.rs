@@ -1,0 +1,157 @@
+//! WebSockets that are not the bridge's own: bytes in both directions, once the backend has agreed.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::front::Visit;
+use super::passthrough::{failed, inbound, outbound};
+use super::slots::stream_slot;
+use super::{Bridge, key_of};
+use crate::backend::{ForwardError, Tunnel};
+use crate::respond::{self, Body};
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// How long sockets have to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The tunnels and sockets that are open.
+#[derive(Debug, Default)]
+pub(super) struct Tunnels {
+    open: Mutex<JoinSet<()>>,
+    closing: watch::Sender<bool>,
+}
+
+impl Tunnels {
+    /// Where it is heard that they are to end.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    pub(super) fn open(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        let mut tunnels = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while tunnels.try_join_next().is_some() {}
+        tunnels.spawn(tunnel);
+    }
+
+    /// Ends them all.
+    pub(super) async fn close(&self) {
+        self.closing.send_replace(true);
+        let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = timeout(GOODBYE, async { while open.join_next().await.is_some() {} }).await;
+        open.shutdown().await;
+    }
+}
+
+/// Passes on a request for a WebSocket, and whatever is said on it.
+pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Incoming>) -> Response<Body> {
+    let key = key_of(request.headers());
+    let slot = match stream_slot(bridge, visit, key.as_ref()) {
+        Ok(slot) => slot,
+        Err(limit) => return respond::over(limit),
+    };
+    let (mut parts, _) = request.into_parts();
+    outbound(&mut parts.headers);
+    parts.headers.insert(CONNECTION, BY_UPGRADE);
+    parts.headers.insert(UPGRADE, WEBSOCKET);
+    let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
+        return respond::said(
+            StatusCode::BAD_REQUEST,
+            "This connection cannot become a WebSocket.",
+            "Ask for it with GET over HTTP/1.1.",
+        );
+    };
+    let backend = &visit.backend;
+    let exchange = match backend.upgrade(Request::from_parts(parts, ())).await {
+        Ok(exchange) => exchange,
+        Err(error) => return failed(backend, true, &error),
+    };
+    if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
+        let mut response = exchange.into_response().map(respond::passed);
+        inbound(response.headers_mut());
+        return response;
+    }
+    let mut headers = exchange.headers.clone();
+    let protocol = headers.get(UPGRADE).cloned().unwrap_or(WEBSOCKET);
+    inbound(&mut headers);
+    headers.insert(CONNECTION, BY_UPGRADE);
+    headers.insert(UPGRADE, protocol);
+    let tunnel = match exchange.tunnel().await {
+        Ok(tunnel) => tunnel,
+        Err(error) => return failed(backend, true, &ForwardError::Broken(error.to_string())),
+    };
+    let linger = backend.limits().tunnel_close;
+    bridge.tunnels.open(async move {
+        let Tunnel { upgraded, connection } = tunnel;
+        if let Ok(client) = client.await {
+            join(TokioIo::new(client), TokioIo::new(upgraded), linger).await;
+        }
+        drop((slot, connection));
+    });
+    let mut response = Response::new(respond::whole(bytes::Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Copies in both directions until both are closed, or one is and the other has had `linger` to follow.
+async fn join<C, B>(client: C, backend: B, linger: Duration)
+where
+    C: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_backend, mut to_backend) = split(backend);
+    let up = async {
+        let _ = copy(&mut from_client, &mut to_backend).await;
+        let _ = to_backend.shutdown().await;
+    };
+    let down = async {
+        let _ = copy(&mut from_backend, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
+    let _ = tokio::select! {
+        () = &mut up => timeout(linger, down).await,
+        () = &mut down => timeout(linger, up).await,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_is_closed_on_one_side_ends_when_the_other_had_its_time() {
+        let (client, mut client_end) = tokio::io::duplex(64);
+        let (backend, mut backend_end) = tokio::io::duplex(64);
+        let joined = tokio::spawn(join(client, backend, Duration::from_secs(10)));
+        client_end.write_all(b"to the backend").await.unwrap();
+        client_end.shutdown().await.unwrap();
+        let mut seen = String::new();
+        backend_end.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "to the backend");
+        // It may still say something, and then it is over although it does not close.
+        backend_end.write_all(b"a last word").await.unwrap();
+        let began = Instant::now();
+        joined.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 10);
+        let mut seen = String::new();
+        client_end.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "a last word");
+    }
+}

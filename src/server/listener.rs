@@ -1,0 +1,233 @@
+//! The doors of the bridge, and who comes in.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::certificate::Current;
+use super::connection::{self, Connection};
+use crate::config::Limits;
+use crate::core::limit::Limit;
+use crate::handler::{Bridge, Entrance, Slot, Slots};
+use crate::telemetry;
+
+/// What an address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Clients of backends.
+    Clients(Entrance),
+    /// Operators.
+    Admin,
+}
+
+impl Door {
+    /// The key that says where it is.
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::Clients(Entrance::Common) => "listen",
+            Self::Clients(Entrance::Own(_)) => "backend.listen",
+            Self::Admin => "admin_listen",
+        }
+    }
+}
+
+/// Every door that is open.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    bridge: Arc<Bridge>,
+    certificate: Current,
+    connections: Slots<ConnectionKey>,
+    open: Vec<Open>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Open {
+    door: Door,
+    /// As it is configured: port 0 is any port.
+    wanted: SocketAddr,
+    address: std::io::Result<SocketAddr>,
+    /// Closes it. Its connections come to a good end then.
+    close: watch::Sender<bool>,
+}
+
+/// Whose connections are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ConnectionKey {
+    All,
+    Address(IpAddr),
+}
+
+impl Listeners {
+    pub(super) fn new(bridge: Arc<Bridge>, certificate: Current) -> Self {
+        let (connections, tasks) = (Slots::default(), JoinSet::new());
+        Self { bridge, certificate, connections, open: Vec::new(), tasks }
+    }
+
+    /// Whether this one is open.
+    pub(super) fn has(&self, door: Door, wanted: SocketAddr) -> bool {
+        self.open.iter().any(|open| (open.door, open.wanted) == (door, wanted))
+    }
+
+    /// Opens one.
+    pub(super) fn open(&mut self, door: Door, wanted: SocketAddr, listener: TcpListener) {
+        let address = listener.local_addr();
+        let close = watch::Sender::new(false);
+        if let Ok(address) = &address {
+            let is_tls = matches!(door, Door::Clients(_)) && self.certificate.load().is_some();
+            telemetry::Listening { key: door.key(), address: *address, is_tls }.emit();
+        }
+        let accepting = Accepting {
+            door,
+            bridge: Arc::clone(&self.bridge),
+            certificate: Arc::clone(&self.certificate),
+            connections: self.connections.clone(),
+            closing: close.subscribe(),
+        };
+        self.tasks.spawn(accepting.run(listener));
+        self.open.push(Open { door, wanted, address, close });
+    }
+
+    /// Closes those that are not `wanted`.
+    pub(super) fn keep(&mut self, wanted: &[(Door, SocketAddr)]) {
+        self.open.retain(|open| {
+            let keeps = wanted.contains(&(open.door, open.wanted));
+            open.close.send_replace(!keeps);
+            keeps
+        });
+    }
+
+    /// The address of the first that `is_wanted`.
+    pub(super) fn address(&self, is_wanted: impl Fn(&Door) -> bool) -> std::io::Result<SocketAddr> {
+        let none = || Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable));
+        match self.open.iter().find(|open| is_wanted(&open.door)).map(|open| &open.address) {
+            Some(Ok(address)) => Ok(*address),
+            _ => none(),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let known = |open: &Open| open.address.as_ref().ok().map(|address| (open.door.key(), *address));
+        self.open.iter().filter_map(known).collect()
+    }
+
+    /// Does `work` beside the listeners; it ends with them.
+    pub(super) fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
+    /// Forgets a task that has ended; waits for ever if there is none.
+    pub(super) async fn tidy(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Closes all of them, and waits until every connection has ended.
+    pub(super) async fn close(mut self) {
+        for open in self.open {
+            open.close.send_replace(true);
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// One door, as it is minded.
+struct Accepting {
+    door: Door,
+    bridge: Arc<Bridge>,
+    certificate: Current,
+    connections: Slots<ConnectionKey>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Accepting {
+    async fn run(self, listener: TcpListener) {
+        let mut served = JoinSet::new();
+        let mut closing = self.closing.clone();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, address)) => self.welcome(stream, address.ip().to_canonical(), &mut served),
+                    Err(error) => {
+                        // Out of descriptors, mostly: trying again at once would only burn the processor.
+                        tracing::warn!(%error, "Cannot accept a connection.");
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                // Also when whoever could say it is gone.
+                () = closed(&mut closing) => break,
+                Some(_) = served.join_next() => {}
+            }
+        }
+        drop(listener);
+        while served.join_next().await.is_some() {}
+    }
+
+    fn welcome(&self, stream: TcpStream, address: IpAddr, served: &mut JoinSet<()>) {
+        // A frame that waits for more frames is a frame that comes too late.
+        let _ = stream.set_nodelay(true);
+        let state = self.bridge.state();
+        let limits = &state.config.limits;
+        let tls = match self.door {
+            Door::Clients(_) => self.certificate.load_full(),
+            Door::Admin => None,
+        };
+        let is_proxy = state.config.trusted_proxies.iter().any(|network| network.contains(&address));
+        let slot = match self.slot(limits, address, is_proxy) {
+            Ok(slot) => slot,
+            Err(limit) => {
+                telemetry::OverLimit { limit, client: address }.emit();
+                if tls.is_none() {
+                    served.spawn(turn_away(stream, limit, limits.client_write));
+                }
+                return;
+            }
+        };
+        let connection = Connection {
+            address,
+            door: self.door,
+            bridge: Arc::clone(&self.bridge),
+            limits: limits.clone(),
+            closing: self.closing.clone(),
+        };
+        served.spawn(async move {
+            connection::serve(stream, tls, connection).await;
+            drop(slot);
+        });
+    }
+
+    fn slot(&self, limits: &Limits, address: IpAddr, is_proxy: bool) -> Result<Slot<ConnectionKey>, Limit> {
+        // Operators come in when clients have taken everything.
+        let all = matches!(self.door, Door::Clients(_)).then_some((
+            ConnectionKey::All,
+            limits.connections,
+            Limit::Connections,
+        ));
+        let key = ConnectionKey::Address(address);
+        let of_address = (key, limits.connections_per_address, Limit::ConnectionsPerAddress);
+        let of_address = (!is_proxy && all.is_some()).then_some(of_address);
+        self.connections.take(all.into_iter().chain(of_address))
+    }
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Says why, without waiting for what would have been asked.
+async fn turn_away(mut stream: TcpStream, limit: Limit, patience: Duration) {
+    let answer = connection::turned_away(limit);
+    let _ = timeout(patience, async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await;
+}

@@ -1,0 +1,187 @@
+//! A connection whose requests are looked at before they are parsed.
+//!
+//! What the guard rejects never reaches hyper. A request that stands for it does, which nobody can answer but
+//! with the rejection: so the answer comes in its turn, behind those to the requests before it, and the
+//! connection ends with it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::core::guard::{Bounds, Guard, Rejection};
+use crate::handler::REJECTED;
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 8 * 1024;
+/// How much of what a rejected client goes on to send is taken before its connection is closed, in bytes, and
+/// for how long. One that is closed with something unread takes its answer back.
+const LEFTOVERS: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection behind a guard.
+#[derive(Debug)]
+pub(super) struct Screen<T> {
+    io: T,
+    guard: Guard,
+    /// What was let through and is not read yet.
+    passed: BytesMut,
+    /// Why nothing is let through any more, for whoever answers.
+    rejection: Arc<Mutex<Option<Rejection>>>,
+    is_rejected: bool,
+    /// How long a head may take, from its first byte; the first of all from the beginning.
+    patience: Duration,
+    timer: Pin<Box<Sleep>>,
+    is_timed: bool,
+    /// Something has come.
+    has_begun: bool,
+    leftovers: usize,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Screen<T> {
+    pub(super) fn new(
+        io: T,
+        bounds: Bounds,
+        patience: Duration,
+        rejection: Arc<Mutex<Option<Rejection>>>,
+    ) -> Self {
+        Self {
+            io,
+            guard: Guard::new(bounds),
+            passed: BytesMut::new(),
+            rejection,
+            is_rejected: false,
+            patience,
+            timer: Box::pin(sleep(patience)),
+            is_timed: true,
+            has_begun: false,
+            leftovers: LEFTOVERS,
+            linger: None,
+        }
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejection);
+        self.is_rejected = true;
+        let stand_in = format!("{REJECTED} / HTTP/1.1\r\nhost: rejected\r\nconnection: close\r\n\r\n");
+        self.passed.extend_from_slice(stand_in.as_bytes());
+    }
+
+    /// Starts and stops the timer of a head, and says whether it has run out.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.has_begun && !self.guard.is_waiting_for_head() {
+            self.is_timed = false;
+            return false;
+        }
+        if !self.is_timed {
+            self.is_timed = true;
+            self.timer.as_mut().reset(Instant::now() + self.patience);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl<T: Read + Unpin> Screen<T> {
+    /// Reads and throws away.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut piece = [0; PIECE];
+        while self.leftovers > 0 {
+            let mut buffer = ReadBuf::new(&mut piece);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, buffer.unfilled())) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.leftovers = self.leftovers.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        self.leftovers = 0;
+        Poll::Ready(())
+    }
+}
+
+impl<T: Read + Unpin> Read for Screen<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.passed.is_empty() {
+                let taken = this.passed.len().min(buf.remaining());
+                buf.put_slice(&this.passed[..taken]);
+                this.passed.advance(taken);
+                return Poll::Ready(Ok(()));
+            }
+            if this.is_rejected {
+                // Not the end of the connection, or the answer would not be written any more.
+                let _ = this.poll_discard(cx);
+                return Poll::Pending;
+            }
+            if this.guard.is_opaque() {
+                return Pin::new(&mut this.io).poll_read(cx, buf);
+            }
+            let mut piece = [0; PIECE];
+            let mut read = ReadBuf::new(&mut piece);
+            if let Poll::Ready(read_now) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
+                read_now?;
+                if read.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                this.has_begun = true;
+                if let Err(rejection) = this.guard.take(read.filled(), &mut this.passed) {
+                    this.reject(rejection);
+                }
+                continue;
+            }
+            if !this.poll_overdue(cx) {
+                return Poll::Pending;
+            }
+            if !this.has_begun {
+                // There was no beginning of a request that could be answered.
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            this.reject(Rejection::slow_head());
+        }
+    }
+}
+
+impl<T: Read + Write + Unpin> Write for Screen<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        if this.is_rejected && this.leftovers > 0 {
+            let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+            if linger.as_mut().poll(cx).is_pending() {
+                ready!(this.poll_discard(cx));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

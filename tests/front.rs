@@ -1,0 +1,29 @@
+//! The front: what passes through it, what does not, and what it makes up for.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+#[path = "front/backend.rs"]
+mod backend;
+#[path = "front/backends.rs"]
+mod backends;
+mod bridge;
+#[path = "front/hostile.rs"]
+mod hostile;
+#[path = "front/http2.rs"]
+mod http2;
+#[path = "front/limits.rs"]
+mod limits;
+#[path = "front/passthrough.rs"]
+mod passthrough;
+#[path = "front/reload.rs"]
+mod reload;
+#[path = "front/shield.rs"]
+mod shield;
+#[path = "front/shims.rs"]
+mod shims;
+#[path = "front/socket.rs"]
+mod socket;
+mod support;
+#[path = "front/tls.rs"]
+mod tls;
+#[path = "front/tunnel.rs"]
+mod tunnel;

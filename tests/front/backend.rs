@@ -1,0 +1,120 @@
+//! A backend that answers as a test wants it.
+#![allow(unreachable_pub, reason = "as in the other helpers of tests")]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub type Body = BoxBody<Bytes, std::io::Error>;
+
+/// What a backend was asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    /// The value of a header that is there once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} is there twice: {self:?}");
+        value
+    }
+}
+
+/// A backend. It ends with the test.
+pub struct Backend {
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<Mutex<usize>>,
+    task: JoinHandle<()>,
+}
+
+impl Backend {
+    /// A backend that answers with `answer`.
+    pub async fn start<A, F>(answer: A) -> Self
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let connections: Arc<Mutex<usize>> = Arc::default();
+        let (noted, counted) = (Arc::clone(&asked), Arc::clone(&connections));
+        let task = tokio::spawn(async move {
+            let mut served = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                *counted.lock().unwrap() += 1;
+                let (answer, noted) = (answer.clone(), Arc::clone(&noted));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let headers = request.headers().iter().map(|(name, value)| {
+                        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                    });
+                    noted.lock().unwrap().push(Asked {
+                        method: request.method().to_string(),
+                        target: request.uri().to_string(),
+                        headers: headers.collect(),
+                    });
+                    let answered = answer(request);
+                    async move { Ok::<_, Infallible>(answered.await) }
+                });
+                served.spawn(async move {
+                    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    let _ = connection.with_upgrades().await;
+                });
+            }
+        });
+        Self { address, asked, connections, task }
+    }
+
+    /// What it was asked for, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The last of these.
+    pub fn last(&self) -> Asked {
+        self.asked().pop().unwrap()
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        *self.connections.lock().unwrap()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A body that is known.
+pub fn whole(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).map_err(|never| match never {}).boxed()
+}
+
+/// An answer with `status`, `headers` and `text`.
+pub fn answer(status: u16, headers: &[(&str, &str)], text: &str) -> Response<Body> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(whole(text.to_owned())).unwrap()
+}

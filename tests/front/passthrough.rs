@@ -1,0 +1,307 @@
+//! Everything that is not the bridge's own passes through, as if the bridge were not there.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::backend::{Backend, answer, whole};
+use super::bridge::{Client, Front, config};
+
+#[tokio::test(start_paused = true)]
+async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
+    let backend = Backend::start(|request| async {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(whole(body))
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+        let target = "/a//b/../%2e%2E/c;d=1,2?x=%20+&&y&z";
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: bridge:8800\r\nX-Odd: a,  b\r\nAccept-Encoding: br\r\n\
+             Content-Length: 5\r\n\r\nhello"
+        );
+        let answer = Client::raw(front.address, request.as_bytes()).await.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "hello"), "{method}");
+        let asked = backend.last();
+        assert_eq!((asked.method.as_str(), asked.target.as_str()), (method, target));
+        assert_eq!(asked.header("x-odd"), Some("a,  b"));
+        assert_eq!(asked.header("accept-encoding"), Some("br"));
+        assert_eq!(asked.header("host"), Some("bridge:8800"));
+        assert_eq!(asked.header("content-length"), Some("5"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_comes_back_as_it_is_whatever_its_status() {
+    let backend = Backend::start(|request| async move {
+        let status: u16 = request.uri().path()[1..].parse().unwrap();
+        let headers = [("x-odd", "1"), ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("server", "uvicorn")];
+        answer(status, &headers, if matches!(status, 204 | 304) { "" } else { "said" })
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for status in [200, 201, 204, 304, 307, 400, 401, 404, 409, 418, 422, 500, 502, 503, 504] {
+        let answer = front.get(&format!("/{status}"), &[]).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.text(), if matches!(status, 204 | 304) { "" } else { "said" });
+        let cookies: Vec<&str> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| name == "set-cookie")
+            .map(|(_, value)| value.as_str())
+            .collect();
+        assert_eq!(cookies, ["a=1", "b=2"]);
+        assert_eq!(answer.header("server"), Some("uvicorn"));
+        assert_eq!(answer.header("via"), Some("1.1 proxbox-bridge"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn head_has_the_length_that_get_would_have_and_no_body() {
+    let backend = Backend::start(|_| async { answer(200, &[("content-length", "331")], "") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let mut client = Client::send(front.address, "HEAD", "/static/x", &[]).await;
+    let (status, headers) = client.head().await;
+    assert_eq!(status, 200);
+    assert!(headers.contains(&("content-length".to_owned(), "331".to_owned())), "{headers:?}");
+    // The connection is ready for the next request, and not in the middle of a body.
+    client.write(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.0, 200);
+    assert_eq!(backend.last().target, "/next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_one_connection_stays_on_it() {
+    let backend = Backend::start(|_| async {
+        answer(200, &[("connection", "x-secret"), ("x-secret", "1"), ("keep-alive", "timeout=5")], "said")
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let headers = [
+        ("Connection", "keep-alive, TE"),
+        ("Keep-Alive", "timeout=9"),
+        ("TE", "trailers, deflate"),
+        ("Proxy-Connection", "keep-alive"),
+    ];
+    let answer = front.get("/x", &headers).await;
+    assert_eq!(answer.header("x-secret"), None);
+    assert_eq!(answer.header("keep-alive"), None);
+    let asked = backend.last();
+    for name in ["keep-alive", "proxy-connection"] {
+        assert_eq!(asked.header(name), None, "{name}");
+    }
+    assert_eq!(asked.header("te"), Some("trailers"));
+    assert_eq!(asked.header("via"), Some("1.1 proxbox-bridge"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backend_is_told_who_asks_and_by_which_name() {
+    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let lies =
+        [("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("Forwarded", "for=10.0.0.1")];
+    front.get("/x", &lies).await;
+    let asked = backend.last();
+    assert_eq!(asked.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(asked.header("x-forwarded-proto"), Some("http"));
+    assert_eq!(asked.header("x-forwarded-host"), Some(front.address.to_string().as_str()));
+    assert_eq!(asked.header("forwarded"), None);
+
+    let trusting = Front::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
+    trusting.get("/x", &lies).await;
+    let asked = backend.last();
+    assert_eq!(asked.header("x-forwarded-for"), Some("10.0.0.1, 127.0.0.1"));
+    assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_has_a_name_that_backend_and_client_are_told() {
+    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let answer = front.get("/x", &[]).await;
+    let asked = backend.last();
+    assert_eq!(answer.header("x-request-id"), asked.header("x-request-id"));
+    assert_eq!(asked.header("traceparent").unwrap().len(), 55);
+
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let answer = front.get("/x", &[("X-Request-Id", "mine"), ("traceparent", parent)]).await;
+    let asked = backend.last();
+    assert_eq!((answer.header("x-request-id"), asked.header("x-request-id")), (Some("mine"), Some("mine")));
+    assert_eq!(asked.header("traceparent"), Some(parent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_of_an_answer_come_when_they_are_sent_and_trailers_after_them() {
+    let (sender, receiver) = mpsc::unbounded_channel::<Frame<Bytes>>();
+    let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
+    let backend = Backend::start(move |_| {
+        let mut receiver = receiver.lock().unwrap().take().unwrap();
+        async move {
+            let frames = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(Ok);
+            let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+            response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+            response
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let mut client = front.open("/admin/logs/stream", &[("TE", "trailers"), ("Connection", "TE")]).await;
+    sender.send(Frame::data(Bytes::from_static(b"first"))).unwrap();
+    assert_eq!(client.head().await.0, 200);
+    assert_eq!(client.chunk().await, b"first");
+    sender.send(Frame::data(Bytes::from_static(b"second"))).unwrap();
+    assert_eq!(client.chunk().await, b"second");
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", HeaderValue::from_static("42"));
+    sender.send(Frame::trailers(trailers)).unwrap();
+    drop(sender);
+    assert_eq!(client.line().await, "0");
+    assert_eq!(client.line().await, "x-sum: 42");
+    assert_eq!(client.line().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
+    let (sender, mut pieces) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |request| {
+        let sender = sender.clone();
+        async move {
+            let mut body = request.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.unwrap();
+                match frame.into_data() {
+                    Ok(data) => sender.send(String::from_utf8(data.to_vec()).unwrap()).unwrap(),
+                    Err(frame) => {
+                        let sum = frame.into_trailers().unwrap()["x-sum"].to_str().unwrap().to_owned();
+                        sender.send(format!("trailer {sum}")).unwrap();
+                    }
+                }
+            }
+            answer(201, &[], "taken")
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let head = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n";
+    let mut client = Client::raw(front.address, head).await;
+    client.write(b"3\r\none\r\n").await;
+    assert_eq!(pieces.recv().await.unwrap(), "one");
+    client.write(b"3\r\ntwo\r\n").await;
+    assert_eq!(pieces.recv().await.unwrap(), "two");
+    client.write(b"0\r\nx-sum: 9\r\n\r\n").await;
+    assert_eq!(pieces.recv().await.unwrap(), "trailer 9");
+    assert_eq!(client.head().await.0, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_takes_it() {
+    let backend = Backend::start(|request| async {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(whole(body))
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let mut client = Client::raw(front.address, head).await;
+    assert_eq!(client.head().await.0, 100);
+    client.write(b"body").await;
+    assert_eq!(client.answer().await.text(), "body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_to_the_backend_are_used_again_and_a_closed_one_costs_no_request() {
+    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for _ in 0..5 {
+        assert_eq!(front.get("/x", &[]).await.status, 200);
+    }
+    assert_eq!(backend.connections(), 1);
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    assert_eq!(front.get("/x", &[]).await.status, 200);
+    assert_eq!(backend.connections(), 2, "one that was idle for longer than backends keep it is not used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_have_been_done_is_never_sent_twice() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let backend = async {
+        // It answers the first request, and breaks the connection at the second.
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        drop(stream);
+        listener.accept().await.is_ok()
+    };
+    let client = async {
+        assert_eq!(front.get("/x", &[]).await.text(), "ok");
+        let answer =
+            Client::raw(front.address, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+                .await
+                .answer()
+                .await;
+        assert_eq!(answer.status, 502);
+        assert!(answer.detail().contains("connection broke"), "{}", answer.text());
+    };
+    tokio::select! {
+        again = backend => panic!("a second connection: {again}"),
+        () = client => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
+    let backend = Backend::start(|request| async {
+        let _ = request.into_body().collect().await;
+        answer(200, &[], "said")
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
+    let slow = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello";
+    let answer = Client::raw(front.address, slow).await.answer().await;
+    assert_eq!(answer.status, 408);
+    assert!(answer.detail().contains("limits.client_body"), "{}", answer.text());
+
+    let long = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n";
+    let answer = Client::raw(front.address, long).await.answer().await;
+    assert_eq!(answer.status, 413);
+    assert!(answer.detail().contains("limits.body_bytes"), "{}", answer.text());
+
+    let mut chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..3 {
+        chunked.extend(format!("200\r\n{}\r\n", "x".repeat(512)).bytes());
+    }
+    chunked.extend(b"0\r\n\r\n");
+    assert_eq!(Client::raw(front.address, &chunked).await.answer().await.status, 413);
+    let asked: Vec<String> = backend.asked().into_iter().map(|asked| asked.target).collect();
+    assert!(asked.len() <= 2, "what is known to be too long is not sent at all: {asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_of_the_backend_to_itself_reaches_nobody_who_asks_for_a_stream() {
+    let backend = Backend::start(|request| async move {
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            "/version" => answer(200, &[], "{\"version\":\"0.0.11\"}"),
+            path if path.ends_with("/stream/") => answer(307, &[("location", "http://backend/x")], ""),
+            _ => answer(200, &[("content-type", "text/event-stream")], STREAM),
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for path in ["/full-update/stream", "/full-update/stream/", "/dcim/devices/create/stream/"] {
+        let answer = front.get(path, &[("X-Proxbox-API-Key", "key")]).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert!(answer.text().contains("event: complete"), "{path}");
+    }
+    assert!(backend.asked().iter().all(|asked| !asked.target.ends_with('/')));
+}
+
+const STREAM: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n";
