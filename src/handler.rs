@@ -30,7 +30,7 @@ use crate::job::Registry;
 use crate::ledger::Ledger;
 use crate::tls::TlsError;
 
-pub use front::{Entrance, Peer, REJECTED};
+pub use front::{Entrance, Peer, REJECTED, Stopped};
 pub use slots::{Slot, Slots};
 pub use state::State;
 

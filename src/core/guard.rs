@@ -45,7 +45,7 @@ use head::Head;
 use lines::Lines;
 use trailers::Trailers;
 
-pub use parsed::{body_not_allowed, check};
+pub use parsed::{body_not_allowed, check, may_upgrade};
 pub use rejection::{Reason, Rejection};
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
@@ -90,7 +90,7 @@ enum State {
     /// Nothing is looked at any more.
     Opaque { http2: bool },
     /// Nothing is taken any more.
-    Refused(Rejection),
+    Refused { rejection: Rejection, in_body: bool },
 }
 
 impl Guard {
@@ -109,7 +109,7 @@ impl Guard {
     /// trailers that this byte is in has reached `out` then. What came before has: the requests before
     /// it are whole, and still to be answered. From there on, every call gives the same rejection.
     pub fn take(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
-        if let State::Refused(rejection) = &self.state {
+        if let State::Refused { rejection, .. } = &self.state {
             return Err(rejection.clone());
         }
         let mut rest = bytes;
@@ -118,7 +118,8 @@ impl Guard {
                 Ok(used) => rest = &rest[used..],
                 Err(rejection) => {
                     self.lines.release();
-                    self.state = State::Refused(rejection.clone());
+                    let in_body = self.is_in_body();
+                    self.state = State::Refused { rejection: rejection.clone(), in_body };
                     return Err(rejection);
                 }
             }
@@ -150,9 +151,12 @@ impl Guard {
         matches!(self.state, State::Opening(0) | State::Between(_))
     }
 
-    /// Whether a body has begun and not ended.
+    /// Whether a body has begun and not ended; or, after a rejection, whether that was so.
     pub fn is_in_body(&self) -> bool {
-        matches!(self.state, State::Sized(_) | State::Chunked(_) | State::Trailers(_))
+        matches!(
+            self.state,
+            State::Sized(_) | State::Chunked(_) | State::Trailers(_) | State::Refused { in_body: true, .. }
+        )
     }
 
     /// How many heads it has let through.
@@ -233,7 +237,7 @@ impl Guard {
                 out.extend_from_slice(bytes);
                 Ok(bytes.len())
             }
-            State::Refused(rejection) => Err(rejection.clone()),
+            State::Refused { rejection, .. } => Err(rejection.clone()),
         }
     }
 }

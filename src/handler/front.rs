@@ -38,8 +38,23 @@ pub struct Peer {
     pub entrance: Entrance,
     /// Whether it speaks TLS.
     pub is_tls: bool,
-    /// Why its last request is refused, if it is not one that may be answered.
-    pub rejection: Arc<Mutex<Option<Rejection>>>,
+    /// Why nothing more is taken from it, if that is so.
+    pub stopped: Arc<Mutex<Option<Stopped>>>,
+}
+
+/// A connection of which nothing more is taken.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Why.
+    pub rejection: Rejection,
+    /// It was in the body of a request that is being answered already, and not in a request of its own.
+    pub in_body: bool,
+}
+
+impl Peer {
+    fn stopped(&self) -> Option<Stopped> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The method of the request that stands for one that was rejected before it was a request.
@@ -63,11 +78,14 @@ impl Bridge {
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         async {
             // The connection goes on as something else, or not at all: nobody has looked at what comes next.
-            let may_upgrade = parts.version < Version::HTTP_2 && parts.headers.contains_key(UPGRADE);
+            let may_upgrade = guard::may_upgrade(&parts);
             let mut response = match self.visit(&mut parts, peer) {
                 Ok(visit) => self.serve(visit, parts, body).await,
                 Err(rejected) => *rejected,
             };
+            if let Some(Stopped { rejection, in_body: true }) = peer.stopped() {
+                response = rejected(&rejection, peer.address);
+            }
             if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -159,12 +177,10 @@ fn as_http_1(parts: &mut Parts) {
 
 /// The answer to a request that is not one that may be answered.
 pub(super) fn rejection(request: &Parts, peer: &Peer) -> Option<Response<Body>> {
-    let raw = if request.method.as_str() == REJECTED {
-        peer.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    } else {
-        None
-    };
-    raw.or_else(|| guard::check(request).err()).map(|rejection| rejected(&rejection, peer.address))
+    let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
+    raw.map(|stopped| stopped.rejection)
+        .or_else(|| guard::check(request).err())
+        .map(|rejection| rejected(&rejection, peer.address))
 }
 
 fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {

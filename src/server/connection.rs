@@ -70,14 +70,14 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
         Door::Clients(entrance) => entrance,
         Door::Admin => Entrance::Common,
     };
-    let peer = Peer { address, entrance, is_tls, rejection: Arc::default() };
+    let peer = Peer { address, entrance, is_tls, stopped: Arc::default() };
     let bounds = Bounds {
         head_bytes: limits.head_bytes,
         header_count: limits.header_count,
         target_bytes: limits.target_bytes,
     };
     let io = Patience::new(TokioIo::new(stream), limits.client_write);
-    let io = Screen::new(io, bounds, limits.client_head, Arc::clone(&peer.rejection));
+    let io = Screen::new(io, bounds, limits.client_head, Arc::clone(&peer.stopped));
     let activity = Arc::new(Activity::default());
     let watched = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {

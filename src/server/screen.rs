@@ -15,7 +15,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::core::guard::{Bounds, Guard, Rejection};
-use crate::handler::REJECTED;
+use crate::handler::{REJECTED, Stopped};
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 8 * 1024;
@@ -32,8 +32,10 @@ pub(super) struct Screen<T> {
     /// What was let through and is not read yet.
     passed: BytesMut,
     /// Why nothing is let through any more, for whoever answers.
-    rejection: Arc<Mutex<Option<Rejection>>>,
+    stopped: Arc<Mutex<Option<Stopped>>>,
     is_rejected: bool,
+    /// The reader must be told that what it reads has no end.
+    is_broken: bool,
     /// How long a head may take, from its first byte; the first of all from the beginning.
     patience: Duration,
     timer: Pin<Box<Sleep>>,
@@ -49,14 +51,15 @@ impl<T> Screen<T> {
         io: T,
         bounds: Bounds,
         patience: Duration,
-        rejection: Arc<Mutex<Option<Rejection>>>,
+        stopped: Arc<Mutex<Option<Stopped>>>,
     ) -> Self {
         Self {
             io,
             guard: Guard::new(bounds),
             passed: BytesMut::new(),
-            rejection,
+            stopped,
             is_rejected: false,
+            is_broken: false,
             patience,
             timer: Box::pin(sleep(patience)),
             is_timed: true,
@@ -67,8 +70,15 @@ impl<T> Screen<T> {
     }
 
     fn reject(&mut self, rejection: Rejection) {
-        *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejection);
+        let in_body = self.guard.is_in_body();
+        let stopped = Stopped { rejection, in_body };
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
         self.is_rejected = true;
+        if in_body {
+            // The request is there already: its body ends here, and never in good order.
+            self.is_broken = true;
+            return;
+        }
         let stand_in = format!("{REJECTED} / HTTP/1.1\r\nhost: rejected\r\nconnection: close\r\n\r\n");
         self.passed.extend_from_slice(stand_in.as_bytes());
     }
@@ -118,6 +128,10 @@ impl<T: Read + Unpin> Read for Screen<T> {
                 buf.put_slice(&this.passed[..taken]);
                 this.passed.advance(taken);
                 return Poll::Ready(Ok(()));
+            }
+            if this.is_broken {
+                this.is_broken = false;
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             if this.is_rejected {
                 // Not the end of the connection, or the answer would not be written any more.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use proxbox_bridge::config::{Config, Flags};
+use proxbox_bridge::config::{self, Config, Flags};
 use proxbox_bridge::replay::{Handle, Library, Log, Options, Server as Replay, Speed};
 use proxbox_bridge::server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -34,6 +34,8 @@ pub fn fast() -> Options {
 pub struct Front {
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// Every address that it began with, with the key of each.
+    pub addresses: Vec<(&'static str, SocketAddr)>,
     stop: Option<oneshot::Sender<()>>,
     hurry: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -53,9 +55,30 @@ pub fn config(backend: SocketAddr, settings: &[(&str, &str)]) -> Config {
     Config::load(&Flags::default(), env.chain(more)).unwrap()
 }
 
+/// The configuration that the file `text` holds.
+pub fn configured(text: &str) -> Config {
+    let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+    Config::parse(&flags, [], |path| match path.to_str() {
+        Some("bridge.toml") => Ok(text.as_bytes().to_vec()),
+        _ => std::fs::read(path),
+    })
+    .unwrap()
+}
+
 impl Front {
     pub async fn start(config: Config) -> Self {
-        let server = Server::bind(config).await.unwrap();
+        Self::serve(Server::bind(config).await.unwrap())
+    }
+
+    /// A bridge that reads its configuration again with `read`.
+    pub async fn reloading(
+        config: Config,
+        read: impl Fn() -> Result<Config, config::Error> + Send + 'static,
+    ) -> Self {
+        Self::serve(Server::bind(config).await.unwrap().reloading(read))
+    }
+
+    fn serve(server: Server) -> Self {
         let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel();
         let (hurry, hurried) = oneshot::channel();
@@ -64,8 +87,9 @@ impl Front {
                 std::future::pending::<()>().await;
             }
         };
+        let addresses = server.addresses();
         let task = tokio::spawn(server.run(asked(stopped), asked(hurried)));
-        Self { address, admin, stop: Some(stop), hurry: Some(hurry), task }
+        Self { address, admin, addresses, stop: Some(stop), hurry: Some(hurry), task }
     }
 
     pub async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
@@ -230,6 +254,11 @@ impl Client {
         self.stream.read_exact(&mut chunk).await.unwrap();
         assert_eq!(self.line().await, "", "the end of a chunk");
         chunk
+    }
+
+    /// Done when the other side has closed.
+    pub async fn ended(mut self) {
+        while self.stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
     }
 
     /// Everything, which must come to a clean end.

@@ -1,1 +1,165 @@
-//! x
+//! Every request of `fixtures/hostile`, sent to the real listener.
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::backend::{Backend, answer};
+use super::bridge::{Front, config};
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    send: Vec<Piece>,
+    status: Option<u16>,
+    reason: Option<String>,
+    #[serde(default)]
+    accepted: usize,
+    #[serde(default)]
+    in_body: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Piece {
+    Text(String),
+    Hex { hex: String },
+    Repeat { text: String, times: usize },
+}
+
+impl Piece {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.clone().into_bytes(),
+            Self::Hex { hex } => {
+                let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+                digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+            }
+            Self::Repeat { text, times } => text.repeat(*times).into_bytes(),
+        }
+    }
+}
+
+/// One answer of the listener.
+#[derive(Debug)]
+struct Answered {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// The answers in `bytes`, the rest of which is the beginning of another.
+fn answers(bytes: &[u8]) -> Vec<Answered> {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let mut rest = text.as_str();
+    let mut found = Vec::new();
+    while let Some((head, after)) = rest.split_once("\r\n\r\n") {
+        let head = head.to_ascii_lowercase();
+        let status: u16 = head["http/1.1 ".len()..][..3].parse().unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.map_or(0, |length| length.parse().unwrap());
+        if after.len() < length {
+            break;
+        }
+        let (body, after) = after.split_at(length);
+        rest = after;
+        if status != 100 {
+            found.push(Answered { status, head, body: body.to_owned() });
+        }
+    }
+    found
+}
+
+/// What the listener answers to `case`: up to `most` answers, or to its end; and whether it ended.
+async fn sent(front: &Front, case: &Case, most: usize) -> (Vec<Answered>, bool) {
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    for piece in &case.send {
+        // It may have closed already, which is what it should do.
+        if stream.write_all(&piece.bytes()).await.is_err() {
+            break;
+        }
+    }
+    let mut bytes = Vec::new();
+    loop {
+        if case.status.is_none() && answers(&bytes).len() >= most {
+            return (answers(&bytes), false);
+        }
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return (answers(&bytes), true),
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn metric(front: &Front, reason: &str) -> u64 {
+    let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
+    let start = format!("proxbox_bridge_rejections_total{{reason=\"{reason}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it() {
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("../../fixtures/hostile/requests.json")).unwrap();
+    assert!(cases.iter().filter(|case| case.status.is_some()).count() >= 40);
+    for case in &cases {
+        let backend = Backend::start(|request| async {
+            use http_body_util::BodyExt;
+            let _ = request.into_body().collect().await;
+            answer(200, &[], "taken")
+        })
+        .await;
+        let settings = [("limits.coalesce", "0s")];
+        let front = Front::start(config(backend.address, &settings)).await;
+        let name = &case.name;
+        let (answered, ended) = sent(&front, case, case.accepted).await;
+        assert!(backend.asked().len() <= case.accepted, "{name}: {:?}", backend.asked());
+        let Some(status) = case.status else {
+            assert_eq!(answered.len(), case.accepted, "{name}: {answered:?}");
+            assert!(answered.iter().all(|answer| answer.status < 400), "{name}: {answered:?}");
+            continue;
+        };
+        assert!(ended, "{name}");
+        let (last, before) = answered.split_last().unwrap_or_else(|| panic!("{name}: no answer"));
+        // A request whose body turned out to be bad may have been answered before.
+        let others = case.accepted - usize::from(case.in_body);
+        assert!(before.len() == others, "{name}: {answered:?}");
+        assert_eq!(last.status, status, "{name}: {answered:?}");
+        assert!(last.head.contains("\r\nconnection: close"), "{name}: {}", last.head);
+        let body: serde_json::Value = serde_json::from_str(&last.body).unwrap();
+        assert!(body["message"].is_string() && body["detail"].is_string(), "{name}: {}", last.body);
+        assert!(metric(&front, case.reason.as_deref().unwrap()).await > 0, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_closed() {
+    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let began = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    assert!(text.contains("limits.client_head"), "{text}");
+    assert!((15..=16).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_takes_no_body_and_the_backend_is_not_asked() {
+    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for length in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
+        let mut stream = TcpStream::connect(front.address).await.unwrap();
+        let head = format!("GET /full-update/stream HTTP/1.1\r\nHost: a\r\n{length}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+    }
+    assert!(backend.asked().is_empty());
+}

@@ -1,1 +1,103 @@
-//! x
+//! How much clients may have at once.
+
+use super::backend::{Backend, answer};
+use super::bridge::puppet::Puppet;
+use super::bridge::{Client, Front, KEY, config};
+
+const DEVICES: &str = "/dcim/devices/create/stream";
+
+async fn metric(front: &Front, limit: &str) -> u64 {
+    let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
+    let start = format!("proxbox_bridge_over_limit_total{{limit=\"{limit}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_is_told_so_and_closed() {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    for (key, limit, status) in [
+        ("limits.connections", "connections", 503),
+        ("limits.connections_per_address", "connections_per_address", 429),
+    ] {
+        let front = Front::start(config(backend.address, &[(key, "2")])).await;
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut client = front.open("/x", &[]).await;
+            assert_eq!(client.head().await.0, 200);
+            held.push(client);
+        }
+        let before = metric(&front, limit).await;
+        let refused = front.get("/x", &[]).await;
+        assert_eq!(refused.status, status);
+        assert!(refused.header("retry-after").is_some());
+        assert!(refused.detail().contains(key), "{}", refused.text());
+        // The numbers are of the whole process, and other tests have their part in them.
+        assert!(metric(&front, limit).await > before);
+        assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200, "operators come in");
+        drop(held.pop());
+        // It is free as soon as the bridge has seen the other go.
+        while front.get("/x", &[]).await.status != 200 {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trusted_proxy_may_have_as_many_connections_as_there_are() {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let settings = [("limits.connections_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
+    let front = Front::start(config(backend.address, &settings)).await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut client = front.open("/x", &[]).await;
+        assert_eq!(client.head().await.0, 200);
+        held.push(client);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
+    for (key, limit, status) in [
+        ("limits.streams", "streams", 503),
+        ("limits.streams_per_address", "streams_per_address", 429),
+        ("limits.streams_per_key", "streams_per_key", 429),
+    ] {
+        let mut puppet = Puppet::start().await;
+        let front = Front::start(config(puppet.address, &[(key, "1")])).await;
+        let headers = [("X-Proxbox-API-Key", KEY)];
+        let mut first = front.open(DEVICES, &headers).await;
+        let played = puppet.played().await;
+        assert_eq!(first.head().await.0, 200);
+        let before = metric(&front, limit).await;
+        let refused = front.get(DEVICES, &headers).await;
+        assert_eq!(refused.status, status);
+        assert!(refused.header("retry-after").is_some());
+        assert!(refused.detail().contains(key), "{}", refused.text());
+        assert!(metric(&front, limit).await > before);
+        played.complete().await;
+        while !first.chunk().await.is_empty() {}
+        assert_eq!(front.open(DEVICES, &headers).await.head().await.0, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_are_counted_for_the_client_behind_a_trusted_proxy() {
+    let mut puppet = Puppet::start().await;
+    let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
+    let front = Front::start(config(puppet.address, &settings)).await;
+    let of = |client: &'static str| [("X-Forwarded-For", client)];
+    let mut first = front.open(DEVICES, &of("10.0.0.1")).await;
+    let _played = puppet.played().await;
+    assert_eq!(first.head().await.0, 200);
+    assert_eq!(front.open(DEVICES, &of("10.0.0.2")).await.head().await.0, 200);
+    assert_eq!(front.get(DEVICES, &of("10.0.0.1")).await.status, 429);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_asks_for_nothing_is_closed_in_the_end() {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let front = Front::start(config(backend.address, &[("limits.client_idle", "30s")])).await;
+    let mut client = Client::send(front.address, "GET", "/x", &[]).await;
+    client.head().await;
+    let began = tokio::time::Instant::now();
+    client.ended().await;
+    assert!((29..=31).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}

@@ -1,1 +1,121 @@
-//! x
+//! Reading the configuration again while the bridge serves.
+
+use std::sync::{Arc, Mutex};
+
+use proxbox_bridge::config::{Config, Flags};
+
+use super::backend::{Backend, answer};
+use super::bridge::puppet::Puppet;
+use super::bridge::{Client, Front, configured};
+
+/// A bridge whose file can be changed.
+struct Changing {
+    front: Front,
+    file: Arc<Mutex<String>>,
+}
+
+impl Changing {
+    async fn start(text: String) -> Self {
+        let file = Arc::new(Mutex::new(text.clone()));
+        let read = Arc::clone(&file);
+        let front = Front::reloading(configured(&text), move || {
+            let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+            let text = read.lock().unwrap().clone();
+            Config::parse(&flags, [], |_| Ok(text.clone().into_bytes()))
+        })
+        .await;
+        Self { front, file }
+    }
+
+    async fn reload(&self, text: String) -> (u16, String) {
+        *self.file.lock().unwrap() = text;
+        let answer = self.front.ask("POST", "/reload", &[]).await;
+        (answer.status, answer.detail())
+    }
+}
+
+fn file(backend: std::net::SocketAddr, more: &str) -> String {
+    format!(
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{more}\n[backend]\nurl = \"http://{backend}\"\n"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_begins_afterwards_has_the_new_configuration_and_a_stream_that_runs_keeps_its_own() {
+    let mut puppet = Puppet::start().await;
+    let other = Backend::start(|_| async { answer(200, &[], "the other") }).await;
+    let changing = Changing::start(file(puppet.address, "")).await;
+    let stream = changing.front.open("/dcim/devices/create/stream", &[]).await;
+    let mut played = puppet.played().await;
+    played.device("pve1", "completed").await;
+
+    let (status, detail) = changing.reload(file(other.address, "")).await;
+    assert_eq!(status, 200, "{detail}");
+    assert_eq!(changing.front.get("/x", &[]).await.text(), "the other");
+
+    played.device("pve2", "completed").await;
+    played.complete().await;
+    let answer = stream.answer().await;
+    assert!(answer.text().contains("Synced device pve2"), "{}", answer.text());
+    assert!(answer.text().contains("\"ok\": true"), "{}", answer.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_file_changes_nothing_and_says_why() {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let changing = Changing::start(file(backend.address, "")).await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (bad, why) in [
+        ("[backend]\nurl = \"ftp://x\"".to_owned(), "bridge.toml:2: backend.url must be a URL".to_owned()),
+        ("listen = 1".to_owned(), "bridge.toml:1: listen must be".to_owned()),
+        (file(backend.address, "data_dir = \"/elsewhere\""), "data_dir cannot change from none".to_owned()),
+        (
+            file(backend.address, "[tls]\ncertificate = \"/no/cert.pem\"\nkey = \"/no/key.pem\""),
+            "cannot read the certificate \"/no/cert.pem\"".to_owned(),
+        ),
+        (
+            file(backend.address, "").replacen("127.0.0.1:0", &taken.local_addr().unwrap().to_string(), 1),
+            "cannot listen on".to_owned(),
+        ),
+    ] {
+        let (status, detail) = changing.reload(bad.clone()).await;
+        assert_eq!(status, 422, "{bad}");
+        assert!(detail.contains(&why), "{detail}");
+        assert_eq!(changing.front.get("/x", &[]).await.text(), "here", "{bad}");
+    }
+    let metrics = changing.front.ask("GET", "/metrics", &[]).await;
+    assert!(metrics.text().contains("proxbox_bridge_reloads_total{result=\"failure\"}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn listeners_come_and_go_with_the_configuration() {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let changing = Changing::start(file(backend.address, "")).await;
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let moved = file(backend.address, "").replacen("127.0.0.1:0", &free.to_string(), 1);
+    // A connection that is there goes on to its end.
+    let mut old = Client::send(changing.front.address, "GET", "/x", &[]).await;
+    let (status, detail) = changing.reload(moved).await;
+    assert_eq!(status, 200, "{detail}");
+    assert_eq!(old.head().await.0, 200);
+    assert_eq!(Client::send(free, "GET", "/x", &[]).await.answer().await.text(), "here");
+    assert!(tokio::net::TcpStream::connect(changing.front.address).await.is_err(), "the old door is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_jobs_at_once_may_change() {
+    let mut puppet = Puppet::start().await;
+    let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
+    let (one, two) = (text(1), text(2));
+    let changing = Changing::start(one).await;
+    let first = changing.front.open("/dcim/devices/create/stream", &[]).await;
+    let playing = puppet.played().await;
+    assert_eq!(changing.reload(two).await.0, 200);
+    let second = changing.front.open("/virtualization/virtual-machines/create/stream", &[]).await;
+    let also_playing = puppet.played().await;
+    playing.complete().await;
+    also_playing.complete().await;
+    for stream in [first, second] {
+        assert!(stream.answer().await.text().contains("\"ok\": true"));
+    }
+}

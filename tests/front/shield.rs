@@ -1,1 +1,174 @@
-//! x
+//! What the backend is not asked, because it was a moment ago, or is down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::advance;
+
+use super::backend::{Backend, answer};
+use super::bridge::{Front, KEY, Place, config, fast, recordings};
+use proxbox_bridge::replay::{Options, Server as Replay};
+
+#[tokio::test(start_paused = true)]
+async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let backend = Backend::start(move |_| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        async move { answer(200, &[("content-type", "application/json")], &format!("{{\"n\":{number}}}")) }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let key = [("X-Proxbox-API-Key", KEY)];
+    let answers = join_all((0..20).map(|_| front.get("/version", &key))).await;
+    assert!(answers.iter().all(|answer| answer.text() == "{\"n\":0}"), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.header("content-type") == Some("application/json")));
+    assert_eq!(front.get("/version", &[("X-Proxbox-API-Key", "other")]).await.text(), "{\"n\":1}");
+    assert_eq!(front.get("/version?x=1", &key).await.text(), "{\"n\":2}");
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(front.get("/version", &key).await.text(), "{\"n\":3}");
+    for _ in 0..3 {
+        front.get("/proxmox/version", &key).await;
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let backend =
+        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
+    for target in
+        ["/proxmox/version", "/dcim/devices/create/stream", "/full-update/stream", "/version", "/cache"]
+    {
+        for _ in 0..3 {
+            let answer = front.get(target, &wrong).await;
+            assert_eq!(answer.status, 401, "{target}: {}", answer.text());
+            assert!(answer.detail().contains("API key"), "{}", answer.text());
+        }
+    }
+    let asked = backend.log().requests().len();
+    assert_eq!(asked, 1, "{:?}", backend.log().requests());
+    // Nobody is locked out.
+    let answer = front.get("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // And after a while it is asked again.
+    advance(Duration::from_secs(300)).await;
+    let before = backend.log().requests().len();
+    assert_eq!(front.get("/proxmox/version", &wrong).await.status, 401);
+    assert_eq!(backend.log().requests().len(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_key_costs_one_attempt_too_and_open_paths_stay_open() {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let backend =
+        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let front = Front::start(config(backend.local_addr(), &[])).await;
+    for _ in 0..7 {
+        assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
+    }
+    assert_eq!(backend.log().requests().len(), 1);
+    for target in ["/", "/health", "/auth/bootstrap-status"] {
+        assert_eq!(front.get(target, &[]).await.status, 200, "{target}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_registered_is_right_at_once() {
+    let registered = Arc::new(AtomicUsize::new(0));
+    let known = Arc::clone(&registered);
+    let backend = Backend::start(move |request| {
+        let known = Arc::clone(&known);
+        async move {
+            if request.uri().path() == "/auth/register-key" {
+                known.store(1, Ordering::Relaxed);
+                return answer(201, &[], "{\"detail\":\"API key registered.\"}");
+            }
+            match known.load(Ordering::Relaxed) {
+                0 => answer(401, &[], "{\"detail\":\"Invalid API key. 4 attempts remaining.\"}"),
+                _ => answer(200, &[], "welcome"),
+            }
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let key = [("X-Proxbox-API-Key", KEY)];
+    for _ in 0..2 {
+        assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
+    }
+    let request = b"POST /auth/register-key HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(super::bridge::Client::raw(front.address, request).await.answer().await.status, 201);
+    assert_eq!(front.get("/proxmox/version", &key).await.text(), "welcome");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_told_to_wait_waits_and_is_told_how_long_still() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let backend = Backend::start(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { answer(429, &[("retry-after", "60")], "{\"detail\":\"Rate limit exceeded.\"}") }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    assert_eq!(front.get("/proxmox/version", &[]).await.header("retry-after"), Some("60"));
+    advance(Duration::from_secs(20)).await;
+    let held = front.get("/proxmox/version", &[]).await;
+    assert_eq!((held.status, held.header("retry-after")), (429, Some("40")));
+    assert_eq!(front.get("/dcim/devices/create/stream", &[]).await.status, 429);
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    advance(Duration::from_secs(40)).await;
+    front.get("/proxmox/version", &[]).await;
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_down_is_left_alone_and_found_again_when_it_is_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let front = Front::start(config(address, &[])).await;
+    for _ in 0..3 {
+        let answer = front.get("/x", &[]).await;
+        assert_eq!(answer.status, 503);
+        assert!(!answer.detail().contains("limits.breaker_open"), "{}", answer.text());
+    }
+    let answer = front.get("/x", &[]).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
+    assert!(answer.detail().contains("tried again in 5s (limits.breaker_open)"), "{}", answer.text());
+    assert_eq!(front.get("/dcim/devices/create/stream", &[]).await.status, 503);
+
+    // It is back, and nobody notices before it is time.
+    let listener = TcpListener::bind(address).await.unwrap();
+    assert_eq!(front.get("/x", &[]).await.status, 503);
+    advance(Duration::from_secs(5)).await;
+    let backend = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nback").await.unwrap();
+        stream
+    };
+    let (answer, _stream) = tokio::join!(front.get("/x", &[]), backend);
+    assert_eq!(answer.text(), "back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_long() {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let strict = Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let open = Replay::bind("127.0.0.1:0", recordings("0.0.2.post1", &[]), fast()).await.unwrap().spawn();
+    let place = Place::of(strict.local_addr()).await;
+    let front = Front::start(config(place.address, &[("limits.refused_key", "10s")])).await;
+    assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
+    place.give_to(open.local_addr());
+    advance(Duration::from_secs(10)).await;
+    assert_ne!(front.get("/proxmox/version", &[]).await.status, 401);
+}

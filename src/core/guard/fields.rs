@@ -104,8 +104,7 @@ impl<'a> Fields<'a> {
             Field::Connection => check_connection(value),
             Field::Expect => check_expect(value),
             Field::Upgrade => {
-                // An upgrade to HTTP/2 is not offered to anybody, and so nothing that changes the framing.
-                self.upgrades |= elements(value).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
+                self.upgrades |= is_way_out(value);
                 Ok(())
             }
             Field::KeepAlive | Field::ProxyConnection | Field::Te => Ok(()),
@@ -241,6 +240,12 @@ fn two_lengths() -> Rejection {
 }
 
 /// The elements of a list, without the empty ones.
+/// Whether an `Upgrade` leads out of HTTP/1. One to HTTP/2 is not offered to anybody, and so nothing that
+/// changes the framing.
+pub(super) fn is_way_out(upgrade: &[u8]) -> bool {
+    elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+}
+
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
 }

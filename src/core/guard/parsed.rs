@@ -1,6 +1,6 @@
 //! The same rules for requests that are parsed already, by HTTP/2 above all.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 
 use super::fields::{self, Fields, Version};
@@ -32,6 +32,13 @@ pub fn check(parts: &Parts) -> Result<(), Rejection> {
         fields.add(name.as_str().as_bytes(), value.as_bytes())?;
     }
     fields.end().map(drop)
+}
+
+/// Whether the guard has let go of the connection that this request came on. If it is answered with anything
+/// but 101, the connection must end with that answer.
+pub fn may_upgrade(parts: &Parts) -> bool {
+    parts.version == http::Version::HTTP_11
+        && parts.headers.get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
 }
 
 /// Checks that a request announces no body, where none belongs.
