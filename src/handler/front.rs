@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::Instrument;
 
@@ -129,7 +130,7 @@ impl Bridge {
         let shims = &visit.state.config.shims;
         let aliased = || shims::alias(parts.uri.path()).filter(|_| shims.aliases);
         if let Some(endpoint) = endpoint_at(parts.uri.path()).or_else(aliased) {
-            return match guard::body_not_allowed(&parts) {
+            return match guard::body_not_allowed(&parts, body.is_end_stream()) {
                 Err(rejection) => rejected(&rejection, visit.forwarded.client),
                 Ok(()) => streams::answer(self, &visit, endpoint, &parts).await,
             };

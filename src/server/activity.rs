@@ -53,14 +53,15 @@ impl Activity {
         Exchange { activity: Arc::clone(self), id }
     }
 
-    /// Done when a client has taken nothing for `write` (true), or asked for nothing for `idle` (false).
-    pub(super) async fn stuck(&self, write: Duration, idle: Duration) -> bool {
+    /// Done when a client has taken nothing for `write` (true), or asked for nothing for `idle` (false), if that
+    /// is a reason to end.
+    pub(super) async fn stuck(&self, write: Duration, idle: Option<Duration>) -> bool {
         loop {
             let now = Instant::now();
             let due = {
                 let inner = self.inner();
                 let waits = inner.open.values().flatten().min().map(|since| (*since + write, true));
-                let rests = inner.open.is_empty().then_some((inner.idle + idle, false));
+                let rests = idle.filter(|_| inner.open.is_empty()).map(|idle| (inner.idle + idle, false));
                 waits.or(rests)
             };
             match due {

@@ -120,7 +120,7 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
                 is_closing = true;
                 served.as_mut().graceful_shutdown();
             }
-            stuck = activity.stuck(limits.client_write, limits.client_idle) => {
+            stuck = activity.stuck(limits.client_write, (!is_closing).then_some(limits.client_idle)) => {
                 if stuck {
                     tracing::debug!(client = %address, "A client took nothing within limits.client_write.");
                     return;

@@ -1,1 +1,283 @@
-//! x
+//! HTTP/2 in front, and clients that misuse it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use h2::RecvStream;
+use http::{Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::backend::{Backend, answer};
+use super::bridge::puppet::Puppet;
+use super::bridge::{Front, config};
+
+const STREAM: &str = "/dcim/devices/create/stream";
+
+/// A client of HTTP/2 with prior knowledge.
+struct Client {
+    send: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+impl Client {
+    async fn open(front: &Front) -> Self {
+        Self::with(front, &client::Builder::new()).await
+    }
+
+    async fn with(front: &Front, builder: &client::Builder) -> Self {
+        let stream = TcpStream::connect(front.address).await.unwrap();
+        let (send, connection) = builder.handshake(stream).await.unwrap();
+        Self { send, connection: tokio::spawn(connection) }
+    }
+
+    async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Response<RecvStream>, h2::Error> {
+        let mut request = Request::get(format!("http://bridge.test{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send.clone().ready().await?.send_request(request.body(()).unwrap(), true)?.0.await
+    }
+}
+
+async fn text(response: Response<RecvStream>) -> String {
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        text.extend(piece);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+async fn works(front: &Front) {
+    let mut client = Client::open(front).await;
+    assert_eq!(text(client.get("/x", &[]).await.unwrap()).await, "here");
+}
+
+async fn here() -> (Backend, Front) {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    (backend, front)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
+    let (backend, front) = here().await;
+    let mut client = Client::open(&front).await;
+    let response =
+        client.get("/x?y=%20", &[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")]).await.unwrap();
+    assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, "here"));
+    let asked = backend.last();
+    assert_eq!(asked.target, "/x?y=%20");
+    assert_eq!(asked.header("host"), Some("bridge.test"));
+    assert_eq!(asked.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(asked.header("te"), Some("trailers"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_is_a_stream_of_http_2_like_any_other() {
+    let mut puppet = Puppet::start().await;
+    let front = Front::start(config(puppet.address, &[])).await;
+    let mut client = Client::open(&front).await;
+    let asked = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
+    let mut played = puppet.played().await;
+    let (response, _client) = asked.await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+    for name in ["connection", "transfer-encoding", "content-length"] {
+        assert!(!response.headers().contains_key(name), "{name}");
+    }
+    played.device("pve1", "completed").await;
+    played.complete().await;
+    let text = text(response).await;
+    assert!(text.contains("Synced device pve1") && text.contains("\"ok\": true"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_http_2_may_not_say_is_refused() {
+    let (backend, front) = here().await;
+    for (path, headers, status) in [
+        ("/x", &[("host", "other.test")][..], 400),
+        ("/x", &[("content-length", "0"), ("content-length", "0")], 400),
+        ("/x", &[("expect", "200-ok")], 417),
+        (STREAM, &[("content-length", "4")], 400),
+    ] {
+        // A length that no body keeps may end the stream itself.
+        match Client::open(&front).await.get(path, headers).await {
+            Ok(response) => assert_eq!(response.status(), status, "{headers:?}"),
+            Err(error) => assert!(error.is_reset(), "{headers:?}: {error}"),
+        }
+    }
+    assert!(backend.asked().is_empty(), "{:?}", backend.asked());
+
+    // A body that was not announced.
+    let client = Client::open(&front).await;
+    let request = Request::get(format!("http://bridge.test{STREAM}")).body(()).unwrap();
+    let mut send = client.send.clone().ready().await.unwrap();
+    let (response, mut body) = send.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"hi"), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 400);
+    works(&front).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
+    let (backend, front) = here().await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    opening.extend(frame(SETTINGS, 0, 0, &[]));
+    stream.write_all(&opening).await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let mut said = Vec::new();
+    let listen = async { while read.read_buf(&mut said).await.is_ok_and(|read| read > 0) {} };
+    let attack = async {
+        for number in 0..20_000 {
+            let id = 1 + 2 * number;
+            let mut pair = frame(HEADERS, 0x5, id, GET);
+            pair.extend(frame(RST_STREAM, 0, id, &[0, 0, 0, 8]));
+            if write.write_all(&pair).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::join!(listen, attack);
+    // Its last word (GOAWAY) says why: ENHANCE_YOUR_CALM.
+    assert!(said.windows(4).any(|code| code == [0, 0, 0, 11]), "{} bytes", said.len());
+    assert!(backend.asked().len() < 1000, "{}", backend.asked().len());
+    works(&front).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_too_large_harms_nobody_but_its_own_request() {
+    let (backend, front) = here().await;
+    let mut client = Client::open(&front).await;
+    let large = "x".repeat(8000);
+    let names: Vec<String> = (0..12).map(|number| format!("x-{number}")).collect();
+    let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), large.as_str())).collect();
+    match client.get("/x", &headers).await {
+        Ok(response) => assert_eq!(response.status(), 431),
+        Err(error) => assert!(error.is_reset() || error.is_go_away(), "{error}"),
+    }
+    assert!(backend.asked().is_empty());
+    works(&front).await;
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+
+/// `GET /x` to `http://a`, in HPACK: indexed fields, and two literals without indexing.
+const GET: &[u8] = &[0x82, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
+
+/// Sends `frames` behind an opening until the bridge closes, or has taken 64 MiB.
+async fn flood(front: &Front, first: &[u8], again: &[u8]) {
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    opening.extend(frame(SETTINGS, 0, 0, &[]));
+    opening.extend(first);
+    stream.write_all(&opening).await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let drain = async { while read.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} };
+    let fill = async {
+        let piece = again.repeat(1 + 65_536 / again.len());
+        for _ in 0..1024 {
+            if write.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        panic!("64 MiB were taken");
+    };
+    tokio::select! {
+        () = drain => {}
+        () = fill => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
+    let (backend, front) = here().await;
+    // A head that never ends.
+    let begun = frame(HEADERS, 0x1, 1, GET);
+    flood(&front, &begun, &frame(CONTINUATION, 0, 1, &[0x00, 0x01, b'x', 0x01, b'y'])).await;
+    // Headers on a stream that is not there, and a frame of no stream where one is due.
+    flood(&front, &[], &frame(DATA, 0, 0, b"x")).await;
+    flood(&front, &frame(DATA, 0, 7, b"x"), &frame(PING, 0, 0, &[0; 8])).await;
+    // Something else in the middle of a head.
+    flood(&front, &begun, &frame(PING, 0, 0, &[0; 8])).await;
+    assert!(backend.asked().is_empty(), "{:?}", backend.asked());
+    works(&front).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
+    let mut puppet = Puppet::start().await;
+    let settings = [("limits.client_write", "20s"), ("jobs.on_disconnect", "continue")];
+    let front = Front::start(config(puppet.address, &settings)).await;
+    let mut shut = client::Builder::new();
+    shut.initial_window_size(0);
+    let mut stuck = Client::with(&front, &shut).await;
+    let asked = tokio::spawn(async move {
+        let response = stuck.get(STREAM, &[]).await.unwrap();
+        (response, stuck)
+    });
+    let mut played = puppet.played().await;
+    let (response, _stuck) = asked.await.unwrap();
+    let healthy = front.open(STREAM, &[]).await;
+    for number in 0..200 {
+        played.device(&format!("pve{number}"), "completed").await;
+    }
+    let began = tokio::time::Instant::now();
+    let next = response.into_body().data().await;
+    assert!(next.is_none_or(|next| next.is_err()), "nothing can come through a window that is shut");
+    assert!(began.elapsed() <= Duration::from_secs(41), "{:?}", began.elapsed());
+    played.device("last", "completed").await;
+    played.complete().await;
+    assert!(healthy.answer().await.text().contains("Synced device last"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_requests_is_closed_in_good_order() {
+    let (_backend, front) = here().await;
+    let mut client = Client::open(&front).await;
+    text(client.get("/x", &[]).await.unwrap()).await;
+    let began = tokio::time::Instant::now();
+    let _held = client.send.clone();
+    client.connection.await.unwrap().unwrap();
+    assert!((74..=120).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_streams_are_open_at_once_than_may() {
+    let puppet = Puppet::start().await;
+    let settings = [("limits.streams_per_address", "1000")];
+    let front = Front::start(config(puppet.address, &settings)).await;
+    let client = Client::open(&front).await;
+    let mut send = client.send.clone().ready().await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let request = Request::get(format!("http://bridge.test{STREAM}")).body(()).unwrap();
+        match send.send_request(request, true) {
+            Ok(stream) => held.push(stream),
+            Err(_) => break,
+        }
+    }
+    // What is more than the bridge allows is refused, or not even sent by a client that keeps to it.
+    send.ready().await.map(drop).unwrap_or_default();
+    assert!(held.len() >= 100);
+}

@@ -1,1 +1,257 @@
-//! x
+//! TLS in front of clients and towards the backend.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proxbox_bridge::config::{Config, Flags};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::backend::{Backend, answer};
+use super::bridge::{Client, Front, config, configured};
+
+/// An authority, and files of what it has issued.
+struct Authority {
+    folder: tempfile::TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { folder, issuer }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Issues a certificate for `host` into the files NAME.pem and NAME-key.pem.
+    fn issue(&self, name: &str, host: &str) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(self.path(&format!("{name}-key.pem")), key.serialize_pem()).unwrap();
+    }
+
+    fn identity(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let certificate = CertificateDer::from_pem_file(self.path(&format!("{name}.pem"))).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}-key.pem"))).unwrap();
+        (vec![certificate], key)
+    }
+
+    /// A client that trusts this authority, and shows the certificate `own` if there is one.
+    fn client(&self, alpn: &[&str], own: Option<&str>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let (chain, key) = self.identity(name);
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config
+    }
+}
+
+async fn connect(front: &Front, client: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(front.address).await?;
+    let name = ServerName::try_from("bridge.test").unwrap();
+    TlsConnector::from(Arc::new(client)).connect(name, stream).await
+}
+
+async fn get(mut stream: TlsStream<TcpStream>) -> std::io::Result<String> {
+    stream.write_all(b"GET /x HTTP/1.1\r\nHost: bridge.test\r\nConnection: close\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+fn secured(backend: &Backend, authority: &Authority, more: &str) -> String {
+    format!(
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n\
+         {more}\n[backend]\nurl = \"http://{}\"\n",
+        authority.path("front.pem").display(),
+        authority.path("front-key.pem").display(),
+        backend.address
+    )
+}
+
+#[tokio::test]
+async fn clients_are_served_over_tls_and_one_that_speaks_http_is_told_so() {
+    let authority = Authority::new("ours");
+    authority.issue("front", "bridge.test");
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+
+    let stream = connect(&front, authority.client(&["http/1.1"], None)).await.unwrap();
+    let text = get(stream).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("secret"), "{text}");
+    assert_eq!(backend.last().header("x-forwarded-proto"), Some("https"));
+    let both = connect(&front, authority.client(&["h2", "http/1.1"], None)).await.unwrap();
+    assert_eq!(both.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+
+    let plain = Client::send(front.address, "GET", "/x", &[]).await.answer().await;
+    assert_eq!(plain.status, 400);
+    assert!(plain.detail().contains("https://"), "{}", plain.text());
+    assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200, "operators come in without it");
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_to_whoever_wants_it() {
+    let authority = Authority::new("ours");
+    authority.issue("front", "bridge.test");
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let stream = connect(&front, authority.client(&["h2"], None)).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let task = tokio::spawn(connection);
+    let request = http::Request::get("https://bridge.test/x?y=1").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let mut response = response.await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.body_mut().data().await.unwrap().unwrap(), "secret");
+    let asked = backend.last();
+    assert_eq!((asked.target.as_str(), asked.header("host")), ("/x?y=1", Some("bridge.test")));
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_client_without_the_certificate_that_is_wanted_is_turned_away() {
+    let [ours, other] = ["ours", "other"].map(Authority::new);
+    ours.issue("front", "bridge.test");
+    ours.issue("client", "plugin.test");
+    other.issue("client", "thief.test");
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let wanted = format!("client_ca = \"{}\"", ours.path("ca.pem").display());
+    let front = Front::start(configured(&secured(&backend, &ours, &wanted))).await;
+    let welcome = connect(&front, ours.client(&[], Some("client"))).await.unwrap();
+    assert!(get(welcome).await.unwrap().ends_with("secret"));
+    let (chain, key) = other.identity("client");
+    for thief in [ours.client(&[], None), {
+        let mut roots = RootCertStore::empty();
+        roots.add(ours.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        builder.unwrap().with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap()
+    }] {
+        // In TLS 1.3 a client learns of it when it reads.
+        let turned_away = match connect(&front, thief).await {
+            Ok(stream) => get(stream).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(turned_away);
+    }
+    assert_eq!(backend.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_after_a_reload_and_connections_that_are_there_live_on() {
+    let authority = Authority::new("ours");
+    authority.issue("front", "bridge.test");
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let text = secured(&backend, &authority, "");
+    let read = text.clone();
+    let front = Front::reloading(configured(&text), move || {
+        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+        Config::parse(&flags, [], |_| Ok(read.clone().into_bytes()))
+    })
+    .await;
+    let shown = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let before = connect(&front, authority.client(&[], None)).await.unwrap();
+    authority.issue("front", "bridge.test");
+    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    let after = connect(&front, authority.client(&[], None)).await.unwrap();
+    assert_ne!(shown(&before), shown(&after));
+    assert!(get(before).await.unwrap().ends_with("secret"));
+
+    // Files that do not belong together change nothing.
+    std::fs::copy(authority.path("ca.pem"), authority.path("front.pem")).unwrap();
+    let refused = front.ask("POST", "/reload", &[]).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.detail().contains("does not belong to the certificate"), "{}", refused.text());
+    assert!(connect(&front, authority.client(&[], None)).await.is_ok());
+}
+
+/// A backend that speaks TLS, and answers every request alike.
+async fn secure_backend(authority: &Authority, name: &str) -> (std::net::SocketAddr, JoinHandle<()>) {
+    let (chain, key) = authority.identity(name);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = vec![0; 4096];
+            if stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+                let text = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecure";
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        }
+    });
+    (address, task)
+}
+
+fn fingerprint(path: &Path) -> String {
+    let der = CertificateDer::from_pem_file(path).unwrap();
+    proxbox_bridge::tls::describe(&der).unwrap().fingerprint.to_string()
+}
+
+#[tokio::test]
+async fn the_backends_certificate_is_checked_as_it_is_configured() {
+    let [ours, other] = ["ours", "other"].map(Authority::new);
+    ours.issue("backend", "127.0.0.1");
+    ours.issue("elsewhere", "elsewhere.test");
+    let (address, task) = secure_backend(&ours, "backend").await;
+    let (elsewhere, other_task) = secure_backend(&ours, "elsewhere").await;
+    let ca = ours.path("ca.pem").display().to_string();
+    let foreign = other.path("ca.pem").display().to_string();
+    let [pin, other_pin] =
+        ["backend", "elsewhere"].map(|name| fingerprint(&ours.path(&format!("{name}.pem"))));
+    for (address, setting, why) in [
+        (address, ("backend.ca_file", ca.as_str()), None),
+        (address, ("backend.pin", pin.as_str()), None),
+        (address, ("backend.insecure", "on"), None),
+        (address, ("backend.ca_file", foreign.as_str()), Some("not issued by an authority")),
+        (address, ("backend.pin", other_pin.as_str()), Some("has the fingerprint")),
+        (elsewhere, ("backend.ca_file", ca.as_str()), Some("is for elsewhere.test, not for 127.0.0.1")),
+        (elsewhere, ("backend.pin", other_pin.as_str()), None),
+    ] {
+        let url = format!("https://{address}");
+        let front = Front::start(config(address, &[("backend.url", &url), setting])).await;
+        let answer = front.get("/x", &[]).await;
+        match why {
+            None => assert_eq!((answer.status, answer.text()), (200, "secure"), "{setting:?}"),
+            Some(why) => {
+                assert_eq!(answer.status, 503, "{setting:?}: {}", answer.text());
+                assert!(answer.detail().contains(why), "{}", answer.text());
+            }
+        }
+    }
+    let front = Front::start(config(address, &[])).await;
+    assert_eq!(front.get("/x", &[]).await.status, 503, "it wants TLS");
+    task.abort();
+    other_task.abort();
+}

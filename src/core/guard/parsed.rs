@@ -41,17 +41,16 @@ pub fn may_upgrade(parts: &Parts) -> bool {
         && parts.headers.get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
 }
 
-/// Checks that a request announces no body, where none belongs.
-///
-/// HTTP/2 need not announce a body that it has; only reading it tells.
+/// Checks that a request has no body, where none belongs. `is_over` says whether nothing more of it can come:
+/// HTTP/2 need not announce a body.
 ///
 /// # Errors
 ///
-/// [`Rejection`] if there is a `Transfer-Encoding`, or a `Content-Length` that is not 0.
-pub fn body_not_allowed(parts: &Parts) -> Result<(), Rejection> {
+/// [`Rejection`] if something can, or there is a `Transfer-Encoding`, or a `Content-Length` that is not 0.
+pub fn body_not_allowed(parts: &Parts, is_over: bool) -> Result<(), Rejection> {
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
     let is_empty = lengths.all(|value| fields::length(value.as_bytes()) == Some(0));
-    if is_empty && !parts.headers.contains_key(TRANSFER_ENCODING) {
+    if is_over && is_empty && !parts.headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }
     Err(Rejection::new(Reason::Body, "This request takes no body; send none."))

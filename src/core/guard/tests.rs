@@ -277,7 +277,7 @@ fn http2_has_rules_of_its_own() {
 
 #[test]
 fn a_body_is_announced_by_its_length_or_its_coding() {
-    let refused = |headers: &[(&str, &str)]| body_not_allowed(&http2("/", headers)).is_err();
+    let refused = |headers: &[(&str, &str)]| body_not_allowed(&http2("/", headers), true).is_err();
     assert!(!refused(&[]));
     assert!(!refused(&[("content-length", "0")]));
     assert!(refused(&[("content-length", "1")]));
