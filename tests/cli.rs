@@ -47,6 +47,12 @@ impl Running {
         }
     }
 
+    /// Asks it to read its configuration again.
+    fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
     fn terminate(mut self) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
@@ -140,4 +146,89 @@ fn a_whole_run_leaves_no_key_in_any_log_and_ends_with_0_on_sigterm() {
             assert!(!log.contains("s3cret"), "a key is in the log: {log}");
         }
     }
+}
+
+#[test]
+fn the_sample_configuration_is_all_that_it_needs_to_start() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/proxbox-bridge.toml");
+    // Any port, because the ones in the sample may be in use here.
+    let args = ["serve", "--config", sample, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let bridge = Running::start(&args, "info");
+    assert!(get(&bridge.address, "/health").starts_with("HTTP/1.1 503 "), "there is no backend");
+    let (code, log) = bridge.terminate();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn a_hangup_makes_it_read_its_configuration_again_and_a_bad_one_is_told_of_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bridge.toml");
+    let write = |url: &str, more: &str| {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{more}\n[backend]\nurl = \"{url}\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    let recordings = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/0.0.2.post1");
+    let backend =
+        Running::start(&["replay", recordings, "--listen", "127.0.0.1:0", "--speed", "max"], "info");
+    write("http://127.0.0.1:1", "");
+    let mut bridge = Running::start(&["serve", "--config", file.to_str().unwrap()], "info");
+    assert!(get(&bridge.address, "/").starts_with("HTTP/1.1 503 "));
+    write(&format!("http://{}", backend.address), "");
+    bridge.hang_up();
+    bridge.read_to("Configuration read again.");
+    assert!(get(&bridge.address, "/").starts_with("HTTP/1.1 200 "));
+    write("ftp://x", "colour = 1");
+    bridge.hang_up();
+    bridge.read_to("The configuration could not be read again; the one before is in force.");
+    assert!(get(&bridge.address, "/health").starts_with("HTTP/1.1 200 "));
+    let (code, log) = bridge.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    for part in ["unknown key `colour`", "neither http nor https"] {
+        assert!(log.contains(part), "{log}");
+    }
+}
+
+#[test]
+fn what_is_not_safe_is_said_at_every_start() {
+    let args = [
+        "serve",
+        "--backend",
+        "https://127.0.0.1:1",
+        "--listen",
+        "0.0.0.0:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let mut command = command(&args);
+    let mut child = command.env("PROXBOX_BRIDGE_BACKEND_INSECURE", "on").spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut bridge = Running { child, address: String::new(), log, lines: String::new() };
+    // The last thing that it says before it serves.
+    bridge.read_to("Listening.");
+    for part in ["backend.insecure", "Listening without TLS on an address that others reach"] {
+        assert!(bridge.lines.contains(part), "{}", bridge.lines);
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_78() {
+    let mut command = command(&["serve", "--backend", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"]);
+    command
+        .env("PROXBOX_BRIDGE_TLS_CERTIFICATE", "/no/cert.pem")
+        .env("PROXBOX_BRIDGE_TLS_KEY", "/no/key.pem");
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    assert!(text.contains("/no/cert.pem"), "{text}");
+}
+
+/// The beginning of the answer to `GET path`.
+fn get(address: &str, path: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    write!(client, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
 }

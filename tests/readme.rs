@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxbox_bridge::config::keys;
+use proxbox_bridge::config::{Config, Flags, keys};
 use proxbox_bridge::core::kind::Kind;
 
 fn root() -> PathBuf {
@@ -64,11 +64,27 @@ fn the_output_of_the_main_job_is_real() {
 }
 
 #[test]
+fn the_sample_of_several_backends_is_a_configuration() {
+    let readme = read("README.md");
+    let (_, sample) = readme.split_once("```toml\n").unwrap();
+    let (sample, _) = sample.split_once("```").unwrap();
+    let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+    let config = Config::parse(&flags, [], |_| Ok(sample.as_bytes().to_vec())).unwrap();
+    let names: Vec<&str> = config.backends.iter().map(|backend| backend.name.as_str()).collect();
+    assert_eq!(names, ["lab", "old"]);
+}
+
+#[test]
 fn every_file_that_it_names_is_there() {
     let readme = read("README.md");
-    for path in
-        ["deploy/quickstart.sh", "deploy/proxbox-bridge.toml", ".ci/run", "tests/fuzz", "fixtures/recordings"]
-    {
+    for path in [
+        "deploy/quickstart.sh",
+        "deploy/proxbox-bridge.toml",
+        ".ci/run",
+        "tests/fuzz",
+        "fixtures/recordings",
+        "fixtures/hostile/README.md",
+    ] {
         assert!(readme.contains(path) && root().join(path).exists(), "{path}");
     }
     assert!(root().join("fixtures/README.md").exists());

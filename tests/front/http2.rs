@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{self, SendRequest};
 use h2::RecvStream;
+use h2::client::{self, SendRequest};
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -191,6 +191,27 @@ async fn a_new_certificate_is_shown_after_a_reload_and_connections_that_are_ther
     assert!(connect(&front, authority.client(&[], None)).await.is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn files_that_change_are_read_again_within_a_minute_and_bad_ones_are_not_shown() {
+    let authority = Authority::new("ours");
+    authority.issue("front", "bridge.test");
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let shown = async || {
+        let stream = connect(&front, authority.client(&[], None)).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let before = shown().await;
+    authority.issue("front", "bridge.test");
+    assert_eq!(shown().await, before);
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    let after = shown().await;
+    assert_ne!(after, before);
+    std::fs::write(authority.path("front.pem"), "damaged").unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    assert_eq!(shown().await, after);
+}
+
 /// A backend that speaks TLS, and answers every request alike.
 async fn secure_backend(authority: &Authority, name: &str) -> (std::net::SocketAddr, JoinHandle<()>) {
     let (chain, key) = authority.identity(name);
