@@ -94,6 +94,15 @@ impl Backend {
         self.dialer.breaker.state()
     }
 
+    /// Connects to it and hangs up: a backend that is busy with a sync takes connections, and answers nothing.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be reached.
+    pub async fn touch(&self) -> Result<(), ConnectError> {
+        self.dialer.connect().await.map(drop)
+    }
+
     /// A request for `target` (path and query) as this bridge makes it.
     fn request(&self, method: Method, target: &str, identity: &Identity) -> Result<Request<()>, http::Error> {
         let mut request = Request::builder().method(method).uri(target).body(())?;

@@ -181,14 +181,25 @@ impl Backend {
                 Err(Trouble::Refused(refusal)) => return Err(refusal.text()),
             };
             let missing = status == StatusCode::NOT_FOUND;
-            let _turn = self.knowledge.asking.lock().await;
-            let mut known = self.knowledge.recall(self.limits().capabilities);
-            known.missing.retain(|(asked, _)| *asked != path);
-            known.missing.push((path, missing));
-            self.knowledge.keep(known);
+            self.learn_missing(path, missing).await;
             Ok(missing)
         };
         timeout(self.limits().probe, asked).await.unwrap_or_else(|_| Err(self.overdue()))
+    }
+
+    /// Whether the backend is known to lack `path`.
+    pub fn is_known_to_lack(&self, path: &str) -> bool {
+        let known = self.knowledge.recall(self.limits().capabilities);
+        known.missing.iter().any(|(asked, missing)| *asked == path && *missing)
+    }
+
+    /// Notes whether the backend lacks `path`.
+    pub async fn learn_missing(&self, path: &'static str, missing: bool) {
+        let _turn = self.knowledge.asking.lock().await;
+        let mut known = self.knowledge.recall(self.limits().capabilities);
+        known.missing.retain(|(asked, _)| *asked != path);
+        known.missing.push((path, missing));
+        self.knowledge.keep(known);
     }
 
     async fn learn(

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::front::Visit;
 use super::{Bridge, key_of, shield};
@@ -75,21 +76,14 @@ pub(super) async fn answer(
 
 /// Whether the backend is there. `None` is for the backend to say.
 async fn health(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option<Response<Body>> {
-    let why = match shield::shared(bridge, visit, parts).await {
-        Ok(response) => {
-            let response = response?;
-            match response.status() {
-                StatusCode::NOT_FOUND => {
-                    return Some(said(StatusCode::OK, &json!({ "status": "ready", "init_ok": true })));
-                }
-                // Of a proxy in front of it, whose word is final for plugins.
-                StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                    format!("What is in front of it answered {}.", response.status())
-                }
-                _ => return Some(response),
-            }
+    let limit = visit.backend.limits().probe;
+    let why = match timeout(limit, asked_for_health(bridge, visit, parts)).await {
+        Ok(Ok(response)) => return response,
+        Ok(Err(why)) => why,
+        Err(_) => {
+            let limit = humantime::format_duration(limit);
+            format!("{} did not answer within {limit} (limits.probe).", visit.backend)
         }
-        Err(error) => error.to_string(),
     };
     let message = "The ProxBox backend cannot be reached.";
     let body = json!({
@@ -99,6 +93,32 @@ async fn health(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option<Respons
     let retry_after = HeaderValue::from(visit.backend.limits().retry_after.as_secs());
     response.headers_mut().insert(RETRY_AFTER, retry_after);
     Some(response)
+}
+
+/// What the backend, or the bridge in its place, says of its health; the reason, if it is not there.
+async fn asked_for_health(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: &Parts,
+) -> Result<Option<Response<Body>>, String> {
+    let backend = &visit.backend;
+    let ready = || Ok(Some(said(StatusCode::OK, &json!({ "status": "ready", "init_ok": true }))));
+    if backend.is_known_to_lack(HEALTH) {
+        backend.touch().await.map_err(|error| error.to_string())?;
+        return ready();
+    }
+    let response = shield::shared(bridge, visit, parts).await.map_err(|error| error.to_string())?;
+    match response.as_ref().map(Response::status) {
+        Some(StatusCode::NOT_FOUND) => {
+            backend.learn_missing(HEALTH, true).await;
+            ready()
+        }
+        // Of a proxy in front of it, whose word is final for plugins.
+        Some(status @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)) => {
+            Err(format!("What is in front of it answered {status}."))
+        }
+        _ => Ok(response),
+    }
 }
 
 /// The one key that is right, and what is told of it.
@@ -149,7 +169,7 @@ async fn register(bridge: &Bridge, visit: &Visit, key: &Key, body: Incoming) -> 
     }
 
     let patience = visit.state.config.limits.client_body;
-    let read = tokio::time::timeout(patience, Limited::new(body, REGISTRATION).collect()).await;
+    let read = timeout(patience, Limited::new(body, REGISTRATION).collect()).await;
     let Some(body) = read.ok().and_then(Result::ok).map(|body| body.to_bytes()) else {
         return detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.");
     };

@@ -118,6 +118,33 @@ async fn health_is_503_when_the_backend_is_down_and_never_502() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_is_busy_is_ready_if_it_has_no_word_for_it_and_else_503_in_time() {
+    let hangs = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for (status, expected) in [(404, 200), (200, 503)] {
+        let busy = std::sync::Arc::clone(&hangs);
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        let backend = Backend::start(move |_| {
+            let is_busy = busy.load(std::sync::atomic::Ordering::Relaxed);
+            async move {
+                if is_busy {
+                    std::future::pending::<()>().await;
+                }
+                answer(status, &[], "{}")
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[])).await;
+        assert_eq!(front.get("/health", &[]).await.status, 200);
+        hangs.store(true, std::sync::atomic::Ordering::Relaxed);
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        let began = tokio::time::Instant::now();
+        let health = front.get("/health", &[]).await;
+        assert_eq!(health.status, expected, "{}", health.text());
+        assert!(began.elapsed().as_secs() <= 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_of_them_can_be_turned_off() {
     let settings = [("shims.health", "off"), ("shims.auth", "off"), ("shims.aliases", "off")];
     let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
