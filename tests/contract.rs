@@ -257,6 +257,20 @@ async fn r14_nothing_between_us_and_the_reader_may_buffer_or_cache() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r14_a_client_that_wants_its_connection_closed_gets_no_connection_header_and_its_wish() {
+    let pair = pair(NEW).await;
+    let closing = [("X-Proxbox-API-Key", KEY), ("Connection", "close")];
+    let mut client = pair.front.open(DEVICES, &closing).await;
+    let (status, headers) = client.head().await;
+    assert_eq!(status, 200);
+    assert!(headers.iter().all(|(name, _)| name != "connection"), "{headers:?}");
+    while !client.chunk().await.is_empty() {}
+    let began = tokio::time::Instant::now();
+    client.ended().await;
+    assert!(began.elapsed().as_secs() < 1, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // The backend's own status and body, unchanged.
     let wrong = Options { api_key: Some("another-key".to_owned()), ..fast() };

@@ -13,13 +13,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::respond::{Body, BoxError};
 
 /// What goes on on a connection.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<Inner>);
+pub(super) struct Activity {
+    inner: Mutex<Inner>,
+    /// Something has ended.
+    ended: Notify,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -28,6 +33,8 @@ struct Inner {
     open: BTreeMap<u64, Option<Instant>>,
     /// When the last one ended.
     idle: Instant,
+    /// The connection is to end with them.
+    is_last: bool,
 }
 
 /// One request and its answer.
@@ -39,7 +46,8 @@ pub(super) struct Exchange {
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Mutex::new(Inner { next: 0, open: BTreeMap::new(), idle: Instant::now() }))
+        let inner = Inner { next: 0, open: BTreeMap::new(), idle: Instant::now(), is_last: false };
+        Self { inner: Mutex::new(inner), ended: Notify::new() }
     }
 }
 
@@ -53,6 +61,11 @@ impl Activity {
         Exchange { activity: Arc::clone(self), id }
     }
 
+    /// The connection is to end when nothing is open on it any more.
+    pub(super) fn end_when_idle(&self) {
+        self.inner().is_last = true;
+    }
+
     /// Done when a client has taken nothing for `write` (true), or asked for nothing for `idle` (false), if that
     /// is a reason to end.
     pub(super) async fn stuck(&self, write: Duration, idle: Option<Duration>) -> bool {
@@ -61,20 +74,25 @@ impl Activity {
             let due = {
                 let inner = self.inner();
                 let waits = inner.open.values().flatten().min().map(|since| (*since + write, true));
+                let idle = idle.map(|idle| if inner.is_last { Duration::ZERO } else { idle });
                 let rests = idle.filter(|_| inner.open.is_empty()).map(|idle| (inner.idle + idle, false));
                 waits.or(rests)
             };
-            match due {
+            // One may begin to wait at any time.
+            let pause = match due {
                 Some((at, stuck)) if at <= now => return stuck,
-                Some((at, _)) => sleep((at - now).min(write)).await,
-                // One may begin to wait at any time.
-                None => sleep(write).await,
+                Some((at, _)) => (at - now).min(write),
+                None => write,
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.ended.notified() => {}
             }
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,6 +112,9 @@ impl Drop for Exchange {
         let mut inner = self.activity.inner();
         inner.open.remove(&self.id);
         inner.idle = Instant::now();
+        if inner.is_last {
+            self.activity.ended.notify_one();
+        }
     }
 }
 

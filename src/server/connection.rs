@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::activity::Activity;
 use super::listener::Door;
 use super::patience::Patience;
-use super::screen::Screen;
+use super::screen::{CLOSE, Screen};
 use crate::config::Limits;
 use crate::core::guard::Bounds;
 use crate::core::limit::Limit;
@@ -80,10 +80,13 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
     let io = Screen::new(io, bounds, limits.client_head, Arc::clone(&peer.stopped));
     let activity = Arc::new(Activity::default());
     let watched = Arc::clone(&activity);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (bridge, peer, watched) = (Arc::clone(&bridge), peer.clone(), Arc::clone(&watched));
         async move {
             let exchange = watched.begin();
+            if request.headers_mut().remove(CLOSE).is_some() {
+                watched.end_when_idle();
+            }
             let is_http_2 = request.version() == http::Version::HTTP_2;
             let response = answer(&bridge, door, request, &peer).await;
             Ok::<_, Infallible>(response.map(|body| exchange.watch(body, is_http_2)))

@@ -115,6 +115,35 @@ impl<T: Read + Unpin> Screen<T> {
     }
 }
 
+/// What `Connection: close` is called on its way to whoever closes the connection. The two names are equally
+/// long.
+pub(super) const CLOSE: &str = "x-go-after";
+
+/// Hides `Connection: close` in a request for a stream from hyper, which would repeat it in the head of the
+/// answer (R14).
+fn keep_open(head: &mut [u8]) {
+    const NAME: &[u8] = b"connection";
+    const _: () = assert!(NAME.len() == CLOSE.len());
+
+    let Some(line) = head.split(|byte| *byte == b'\r').next().and_then(|line| line.strip_prefix(b"GET "))
+    else {
+        return;
+    };
+    let path = line.split(|byte| matches!(byte, b' ' | b'?')).next().unwrap_or_default();
+    if ![&b"/stream"[..], b"/stream/", b"/events"].iter().any(|end| path.ends_with(end)) {
+        return;
+    }
+    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return };
+    for line in head[..end].split_mut(|byte| *byte == b'\n') {
+        let Some((name, value)) = line.split_at_mut_checked(NAME.len()) else { continue };
+        let Some(value) = value.strip_prefix(b":") else { continue };
+        let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if name.eq_ignore_ascii_case(NAME) && options.any(|option| option.eq_ignore_ascii_case(b"close")) {
+            name.copy_from_slice(CLOSE.as_bytes());
+        }
+    }
+}
+
 impl<T: Read + Unpin> Read for Screen<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -149,8 +178,11 @@ impl<T: Read + Unpin> Read for Screen<T> {
                     return Poll::Ready(Ok(()));
                 }
                 this.has_begun = true;
+                let is_at_head = !this.guard.is_in_body();
                 if let Err(rejection) = this.guard.take(read.filled(), &mut this.passed) {
                     this.reject(rejection);
+                } else if is_at_head {
+                    keep_open(&mut this.passed);
                 }
                 continue;
             }
@@ -197,5 +229,33 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept_open(head: &str) -> String {
+        let mut head = head.as_bytes().to_vec();
+        keep_open(&mut head);
+        String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn only_streams_are_kept_open_by_what_asks_for_their_end() {
+        let head = "GET /full-update/stream?x=1 HTTP/1.1\r\nHost: a\r\nConnection: TE, Close\r\nTE: trailers\r\n\r\n";
+        assert_eq!(kept_open(head), head.replace("Connection", CLOSE));
+        for untouched in [
+            "GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+            "GET /full-update HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "POST /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "GET /x/stream HTTP/1.1\r\nHost: a\r\nX-Connection: close\r\n\r\n",
+            "GET /x?/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nConnection: close\r\n\r\n",
+            "GET /x/stream HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "",
+        ] {
+            assert_eq!(kept_open(untouched), untouched);
+        }
     }
 }

@@ -1,44 +1,11 @@
 //! Every request of `fixtures/hostile`, sent to the real listener.
 
-use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::backend::{Backend, answer};
 use super::bridge::{Front, config};
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    send: Vec<Piece>,
-    status: Option<u16>,
-    reason: Option<String>,
-    #[serde(default)]
-    accepted: usize,
-    #[serde(default)]
-    in_body: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Piece {
-    Text(String),
-    Hex { hex: String },
-    Repeat { text: String, times: usize },
-}
-
-impl Piece {
-    fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Text(text) => text.clone().into_bytes(),
-            Self::Hex { hex } => {
-                let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-                digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
-            }
-            Self::Repeat { text, times } => text.repeat(*times).into_bytes(),
-        }
-    }
-}
+use super::support::hostile::{Case, table};
 
 /// One answer of the listener.
 #[derive(Debug)]
@@ -73,9 +40,9 @@ fn answers(bytes: &[u8]) -> Vec<Answered> {
 /// What the listener answers to `case`: up to `most` answers, or to its end; and whether it ended.
 async fn sent(front: &Front, case: &Case, most: usize) -> (Vec<Answered>, bool) {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
-    for piece in &case.send {
+    for piece in case.pieces() {
         // It may have closed already, which is what it should do.
-        if stream.write_all(&piece.bytes()).await.is_err() {
+        if stream.write_all(&piece).await.is_err() {
             break;
         }
     }
@@ -99,8 +66,7 @@ async fn metric(front: &Front, reason: &str) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it() {
-    let cases: Vec<Case> =
-        serde_json::from_str(include_str!("../../fixtures/hostile/requests.json")).unwrap();
+    let cases = table();
     assert!(cases.iter().filter(|case| case.status.is_some()).count() >= 40);
     for case in &cases {
         let backend = Backend::start(|request| async {
@@ -112,17 +78,18 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
         let settings = [("limits.coalesce", "0s")];
         let front = Front::start(config(backend.address, &settings)).await;
         let name = &case.name;
-        let (answered, ended) = sent(&front, case, case.accepted).await;
-        assert!(backend.asked().len() <= case.accepted, "{name}: {:?}", backend.asked());
+        let accepted = usize::try_from(case.accepted).unwrap();
+        let (answered, ended) = sent(&front, case, accepted).await;
+        assert!(backend.asked().len() <= accepted, "{name}: {:?}", backend.asked());
         let Some(status) = case.status else {
-            assert_eq!(answered.len(), case.accepted, "{name}: {answered:?}");
+            assert_eq!(answered.len(), accepted, "{name}: {answered:?}");
             assert!(answered.iter().all(|answer| answer.status < 400), "{name}: {answered:?}");
             continue;
         };
-        assert!(ended, "{name}");
+        assert_eq!(ended, case.closes, "{name}");
         let (last, before) = answered.split_last().unwrap_or_else(|| panic!("{name}: no answer"));
         // A request whose body turned out to be bad may have been answered before.
-        let others = case.accepted - usize::from(case.in_body);
+        let others = accepted - usize::from(case.in_body);
         assert!(before.len() == others, "{name}: {answered:?}");
         assert_eq!(last.status, status, "{name}: {answered:?}");
         assert!(last.head.contains("\r\nconnection: close"), "{name}: {}", last.head);

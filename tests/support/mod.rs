@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod drive;
 pub mod fuzz;
+pub mod hostile;
 pub mod plugin;
 pub mod run;
 pub mod stream;

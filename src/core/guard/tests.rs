@@ -3,10 +3,14 @@
 use bytes::BytesMut;
 use http::HeaderName;
 use http::request::Parts;
-use serde::Deserialize;
+
+use hostile::{Case, table};
 
 use super::{Bounds, Guard, Reason, Rejection, body_not_allowed, check};
 
+#[path = "../../../tests/support/hostile.rs"]
+#[allow(unreachable_pub, dead_code, reason = "shared with the test of the listener")]
+mod hostile;
 mod random;
 
 const BOUNDS: Bounds = Bounds { head_bytes: 16_384, header_count: 100, target_bytes: 8_192 };
@@ -14,49 +18,8 @@ const BOUNDS: Bounds = Bounds { head_bytes: 16_384, header_count: 100, target_by
 /// The widest bounds for which the table holds.
 const WIDE: Bounds = Bounds { head_bytes: 65_536, header_count: 100, target_bytes: 65_536 };
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    send: Vec<Piece>,
-    status: Option<u16>,
-    reason: Option<String>,
-    #[serde(default)]
-    accepted: u64,
-    #[serde(default)]
-    in_body: bool,
-    closes: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Piece {
-    Text(String),
-    Hex { hex: String },
-    Repeat { text: String, times: usize },
-}
-
-impl Piece {
-    fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Text(text) => text.clone().into_bytes(),
-            Self::Hex { hex } => {
-                let digits = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-                digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
-            }
-            Self::Repeat { text, times } => text.repeat(*times).into_bytes(),
-        }
-    }
-}
-
-impl Case {
-    fn bytes(&self) -> Vec<u8> {
-        self.send.iter().flat_map(Piece::bytes).collect()
-    }
-}
-
-fn table() -> Vec<Case> {
-    serde_json::from_str(include_str!("../../../fixtures/hostile/requests.json")).unwrap()
+fn bytes(case: &Case) -> Vec<u8> {
+    case.pieces().flatten().collect()
 }
 
 /// What became of a connection.
@@ -120,12 +83,12 @@ fn what_must_be_refused_is_refused_and_what_is_harmless_goes_through() {
     let table = table();
     for (at, case) in table.iter().enumerate() {
         assert!(table[..at].iter().all(|other| other.name != case.name), "{} is there twice", case.name);
-        let bytes = case.bytes();
+        let bytes = bytes(&case);
         for bounds in [BOUNDS, WIDE] {
             let whole = watch(bounds, [&bytes[..]]);
             assert_as_expected(case, &whole);
             assert_eq!(watch(bounds, cut(&bytes, &[1])), whole, "{}, byte by byte", case.name);
-            let pieces: Vec<Vec<u8>> = case.send.iter().map(Piece::bytes).collect();
+            let pieces: Vec<Vec<u8>> = case.pieces().collect();
             assert_eq!(watch(bounds, pieces.iter().map(Vec::as_slice)), whole, "{}, in pieces", case.name);
         }
     }
@@ -138,7 +101,7 @@ fn the_table_says_which_faults_are_in_a_body() {
     for case in table().iter().filter(|case| case.status.is_some()) {
         let mut guard = Guard::new(BOUNDS);
         let mut in_body = false;
-        for byte in case.bytes() {
+        for byte in bytes(&case) {
             if guard.take(&[byte], &mut BytesMut::new()).is_err() {
                 break;
             }
@@ -162,7 +125,7 @@ fn every_reason_is_in_the_table_unless_no_bytes_can_have_it() {
 #[test]
 fn a_refusal_is_a_sentence_that_repeats_nothing_of_the_request() {
     for case in table() {
-        let Some(Rejection { detail, .. }) = watch(BOUNDS, [&case.bytes()[..]]).refused else { continue };
+        let Some(Rejection { detail, .. }) = watch(BOUNDS, [&bytes(&case)[..]]).refused else { continue };
         assert!(detail.ends_with('.') && detail.len() < 140, "{}: {detail}", case.name);
         for word in ["s3cret", "bridge.test", "other.test", "version", "admin"] {
             let said = detail.replace("The version is neither", "");
@@ -174,7 +137,7 @@ fn a_refusal_is_a_sentence_that_repeats_nothing_of_the_request() {
 #[test]
 fn what_goes_through_is_what_was_sent_but_for_empty_lines_between_requests() {
     for case in table().iter().filter(|case| case.status.is_none()) {
-        let mut sent = case.bytes();
+        let mut sent = bytes(&case);
         if sent.starts_with(b"\r\n") {
             sent.drain(..2);
         }
@@ -205,7 +168,7 @@ fn first_of(bytes: &[u8]) -> Option<Parts> {
 fn a_parsed_request_is_refused_for_the_same_reason_where_it_still_shows() {
     let mut compared = 0;
     for case in table() {
-        let Some(parts) = first_of(&case.bytes()) else {
+        let Some(parts) = first_of(&bytes(&case)) else {
             assert_eq!(case.accepted, 0, "{}", case.name);
             continue;
         };

@@ -107,7 +107,7 @@ proptest::proptest! {
     #[test]
     fn no_way_to_cut_the_table_makes_a_difference(sizes in proptest::collection::vec(1usize..60, 1..8)) {
         for case in table() {
-            let bytes = case.bytes();
+            let bytes = super::bytes(&case);
             let outcome = watch(BOUNDS, cut(&bytes, &sizes));
             assert_as_expected(&case, &outcome);
             proptest::prop_assert_eq!(outcome, watch(BOUNDS, [&bytes[..]]), "{}", case.name);
