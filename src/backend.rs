@@ -23,12 +23,11 @@ use crate::config::{self, BackendUrl, Limits};
 use crate::core::credential::ApiKey;
 use crate::tls::TlsError;
 
-pub use breaker::State;
 pub use capabilities::Knowledge;
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use link::{ConnectError, Link};
-pub use shield::{Answer, Known, Question, Shield};
+pub use shield::{Answer, Known, Lesson, Question, Shield};
 pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;
 
@@ -56,7 +55,7 @@ pub struct Backend {
 /// What a request carries besides its path.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// The key, in the form that the backend's age wants.
+    /// The key.
     pub key: Option<ApiKey>,
     /// Headers of the client that the backend's own records want.
     pub passed_on: HeaderMap,
@@ -84,14 +83,9 @@ impl Backend {
         &self.config.url
     }
 
-    /// How long to wait for it.
+    /// The limits that are in force for it.
     pub fn limits(&self) -> &Limits {
         &self.config.limits
-    }
-
-    /// Whether it is taken for down.
-    pub fn state(&self) -> State {
-        self.dialer.breaker.state()
     }
 
     /// Connects to it and hangs up: a backend that is busy with a sync takes connections, and answers nothing.

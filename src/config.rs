@@ -49,8 +49,8 @@ use crate::tls::{ServerFiles, Trust};
 pub struct Config {
     /// The address on which clients are served.
     pub listen: SocketAddr,
-    /// The address of the admin listener, which answers `/livez`, `/readyz`, `/metrics`, `POST /sync/…` and
-    /// the jobs API.
+    /// The address of the admin listener, which answers `/livez`, `/readyz`, `/metrics`, `POST /sync/…`,
+    /// `POST /reload` and the jobs API.
     pub admin_listen: SocketAddr,
     /// The directory of the ledger, the durable record of jobs, made if it is missing; without it the record
     /// is kept in memory and lost when the bridge ends.

@@ -18,10 +18,10 @@ mod watch;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tokio::sync::watch::Sender;
 
 use crate::backend::API_KEY;
 use crate::config::Config;
@@ -41,11 +41,13 @@ use tunnel::Tunnels;
 /// Everything that serves clients.
 #[derive(Debug)]
 pub struct Bridge {
-    state: ArcSwap<State>,
+    state: Sender<Arc<State>>,
     /// Its jobs.
     pub registry: Arc<Registry>,
     /// Who has how many streams and tunnels.
     streams: Slots<StreamKey>,
+    /// Who has how many requests on their way to a backend.
+    requests: Slots<StreamKey>,
     tunnels: Tunnels,
     keyring: Keyring,
     reload: Arc<dyn Reload>,
@@ -81,9 +83,10 @@ impl Bridge {
         let state = State::new(config, None)?;
         let registry = Registry::new(Arc::clone(&state.config), ledger);
         Ok(Self {
-            state: ArcSwap::from_pointee(state),
+            state: Sender::new(Arc::new(state)),
             registry,
             streams: Slots::default(),
+            requests: Slots::default(),
             tunnels: Tunnels::default(),
             keyring,
             reload,
@@ -92,13 +95,13 @@ impl Bridge {
 
     /// What requests are answered by now.
     pub fn state(&self) -> Arc<State> {
-        self.state.load_full()
+        Arc::clone(&self.state.borrow())
     }
 
     /// From now on requests are answered by `state`. Streams and tunnels that are there keep what they have.
     pub fn replace(&self, state: State) {
         self.registry.configure(Arc::clone(&state.config));
-        self.state.store(Arc::new(state));
+        self.state.send_replace(Arc::new(state));
     }
 
     /// Ends the tunnels.
@@ -106,6 +109,13 @@ impl Bridge {
         self.tunnels.close().await;
     }
 }
+
+/// Where keys are registered, which makes them right if they were wrong.
+const REGISTER: &str = "/auth/register-key";
+/// Where they are looked at.
+const KEYS: &str = "/auth/keys";
+/// Where backends say whether they have any. Only those that want one have this, since 0.0.7.
+const BOOTSTRAP: &str = "/auth/bootstrap-status";
 
 /// The key that a client sent, in either of the forms that plugins have used.
 fn key_of(headers: &HeaderMap) -> Option<ApiKey> {

@@ -5,6 +5,7 @@ mod sqlite;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -54,6 +55,9 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`Unavailable`].
     fn clean(&self, now: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>>;
+
+    /// From now on records are kept for `retention` after the end of their job, and frames for `log_retention`.
+    fn keep_for(&self, retention: Duration, log_retention: Duration);
 
     /// Whether it works, now and from now on.
     fn health(&self) -> watch::Receiver<Health>;
@@ -111,9 +115,9 @@ pub struct Options {
     /// Its directory; without one it is kept in memory, and lost at the end.
     pub directory: Option<PathBuf>,
     /// How long the record of a job is kept after its end.
-    pub retention: std::time::Duration,
+    pub retention: Duration,
     /// How long its frames are kept.
-    pub log_retention: std::time::Duration,
+    pub log_retention: Duration,
     /// How many of its last frames are kept.
     pub log_frames: usize,
 }

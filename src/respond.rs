@@ -17,6 +17,10 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// Whatever ends a body that is passed on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+const TOO_MUCH: &str = "There is too much at once.";
+/// After how many seconds there may be room again.
+const SOON: &str = "5";
+
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The head of a stream (R2, R14), with `body` behind it.
@@ -92,9 +96,20 @@ where
 /// An answer to one who has too much.
 pub fn over(limit: Limit) -> Response<Body> {
     let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = said(status, "There is too much at once.", limit.detail());
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    let mut response = said(status, TOO_MUCH, limit.detail());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(SOON));
     response
+}
+
+/// The whole answer, in HTTP/1.1, to a client whose connection is one too many.
+pub fn turned_away(limit: Limit) -> String {
+    let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let body = String::from_utf8_lossy(&object(TOO_MUCH, limit.detail())).into_owned();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: {SOON}\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn never(never: Infallible) -> BoxError {

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::config::{self, Config};
 use crate::handler::{Bridge, Entrance};
 use crate::ledger;
-use crate::tls::TlsError;
+use crate::tls::{TlsError, Trust};
 
 use certificate::Certificate;
 use listener::{Door, Listeners};
@@ -100,6 +100,8 @@ impl Server {
         for (door, address, listener) in bound {
             listeners.open(door, address, listener);
         }
+        tell(&bridge.state().config);
+        listeners.tell();
         Ok(Self { listeners, bridge, certificate, reloader, reloads, source: None })
     }
 
@@ -157,7 +159,9 @@ impl Server {
         self.serve_until(drained).await;
         registry.close().await;
         self.bridge.close_tunnels().await;
-        let Self { listeners, bridge, .. } = self;
+        let Self { listeners, bridge, reloads, .. } = self;
+        // Whoever asks for one now is told that there is none.
+        drop(reloads);
         let patience = async {
             tokio::select! {
                 () = sleep(LAST_BYTES) => {}
@@ -199,6 +203,21 @@ impl Server {
                 _ = looking.tick() => self.certificate.look(),
                 () = self.listeners.tidy() => {}
             }
+        }
+    }
+}
+
+/// Says what the bridge stands in front of, and what is not safe about it.
+fn tell(config: &Config) {
+    for backend in &config.backends {
+        let config::Backend { name, url, channel, trust, .. } = backend;
+        tracing::info!(backend = name, %url, %channel, "Standing in front of a backend.");
+        if *trust == Trust::Insecure {
+            tracing::warn!(
+                backend = name,
+                "The certificate of this backend is not checked (backend.insecure): whoever is between it and \
+                 the bridge can read and change everything."
+            );
         }
     }
 }

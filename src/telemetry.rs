@@ -210,7 +210,7 @@ impl Cleaned {
     }
 }
 
-/// A run was refused before it became a stream.
+/// A request was refused in the place of the backend, or because of it.
 #[derive(Debug)]
 pub struct Refused<'a> {
     /// The path that was asked for.
@@ -228,7 +228,7 @@ impl Refused<'_> {
             status = self.refusal.status,
             cause = self.refusal.cause.as_str(),
             detail = self.refusal.text(),
-            "Stream refused."
+            "Request refused."
         );
     }
 }

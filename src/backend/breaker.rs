@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::link::ConnectError;
 
 /// Whether connections to a backend are tried.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+enum State {
     /// They are.
     Closed,
     /// They are not: it is taken for down.
@@ -69,7 +70,8 @@ impl Breaker {
         Ok(Attempt { breaker: self, is_probe: true })
     }
 
-    pub(super) fn state(&self) -> State {
+    #[cfg(test)]
+    fn state(&self) -> State {
         let inner = self.inner();
         match inner.opened {
             None => State::Closed,
@@ -85,7 +87,10 @@ impl Breaker {
 
 impl Attempt<'_> {
     pub(super) fn succeeded(self) {
-        *self.breaker.inner() = Inner::default();
+        let before = std::mem::take(&mut *self.breaker.inner());
+        if before.opened.is_some() {
+            tracing::info!("The backend can be reached again.");
+        }
     }
 
     pub(super) fn failed(self, error: &ConnectError) {
@@ -93,7 +98,10 @@ impl Attempt<'_> {
         inner.failures += 1;
         inner.last = Some(error.clone());
         if self.is_probe || inner.failures >= self.breaker.threshold {
-            inner.opened = Some(Instant::now());
+            let was_closed = inner.opened.replace(Instant::now()).is_none();
+            if was_closed {
+                tracing::warn!(%error, "The backend is taken for down (limits.breaker_failures).");
+            }
         }
     }
 }

@@ -174,13 +174,20 @@ impl Backend {
             return Ok(*missing);
         }
         let asked = async {
-            let answer = self.ask(Method::GET, path, &Identity::default()).await;
-            let status = match answer {
-                Ok(exchange) => exchange.status,
+            let answered = async {
+                let mut exchange = self.ask(Method::GET, path, &Identity::default()).await?;
+                let body = self.answer(&mut exchange).await?;
+                Ok((exchange.status, body))
+            };
+            let (status, body) = match answered.await {
+                Ok(answer) => answer,
                 Err(Trouble::Unreachable(why)) => return Err(why),
                 Err(Trouble::Refused(refusal)) => return Err(refusal.text()),
             };
-            let missing = status == StatusCode::NOT_FOUND;
+            let missing = is_nowhere(status, &body);
+            if !missing && !status.is_success() {
+                return Err(format!("{self}{path}: it answered {status}"));
+            }
             self.learn_missing(path, missing).await;
             Ok(missing)
         };
@@ -348,6 +355,17 @@ impl Backend {
         let limit = humantime::format_duration(self.limits().probe);
         format!("{self} did not say within {limit} what it can do (limits.probe)")
     }
+}
+
+/// Whether a backend says that it does not know a path: a proxy in front of it may say 404 in its own words.
+fn is_nowhere(status: StatusCode, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Nowhere {
+        detail: String,
+    }
+
+    let said = || serde_json::from_slice::<Nowhere>(body).is_ok_and(|said| said.detail == "Not Found");
+    status == StatusCode::NOT_FOUND && said()
 }
 
 fn allows_get(exchange: &Exchange) -> bool {

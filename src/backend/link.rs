@@ -1,7 +1,6 @@
 //! Connections to the backend, over TLS or without it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +10,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -111,24 +110,20 @@ impl Dialer {
     }
 
     async fn dial(&self) -> Result<Link, ConnectError> {
-        let address = (self.url.host(), self.url.port());
-        let connected = timeout(self.connect, TcpStream::connect(address)).await;
-        let stream = match connected {
+        let stream = self.connect_to((self.url.host(), self.url.port())).await?;
+        self.secure(stream).await
+    }
+
+    /// The connection to `address`, the backend's own or one of those that its name stands for, whether it is
+    /// taken for down or not.
+    pub(super) async fn connect_to(&self, address: impl ToSocketAddrs) -> Result<TcpStream, ConnectError> {
+        let stream = match timeout(self.connect, TcpStream::connect(address)).await {
             Ok(connected) => connected.map_err(|source| self.failed(source))?,
             Err(_) => return Err(self.timed_out(self.connect, "limits.connect")),
         };
         // Commands are tiny, and waiting for more of them is waiting for nothing.
         let _ = stream.set_nodelay(true);
-        self.secure(stream).await
-    }
-
-    /// The connection to `address`, one of those that the backend's name stands for, whether it is taken for
-    /// down or not.
-    pub(super) async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
-        match timeout(self.connect, TcpStream::connect(address)).await {
-            Ok(connected) => connected.map_err(|source| self.failed(source)),
-            Err(_) => Err(self.timed_out(self.connect, "limits.connect")),
-        }
+        Ok(stream)
     }
 
     /// `stream`, over TLS if the backend wants it.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,12 @@ use tokio::time::Instant;
 
 /// How many of each sort are remembered at most.
 const REMEMBERED: usize = 4096;
+/// For how long at most a backend is obeyed that wants no more requests.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// What backends say of a key that is wrong, or missing. That there is none yet is no failed attempt.
+const REFUSALS: [&str; 2] = ["Invalid API key", "API key required"];
+/// What they say to a client that is to ask for nothing for a while. Others are about one path.
+const WAITS: [&str; 2] = ["Too many failed authentication attempts", "Rate limit exceeded"];
 
 /// An answer that serves everybody who asks the same.
 #[derive(Clone, Debug)]
@@ -26,13 +33,18 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// What is asked, where an answer may serve several.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// Path and query.
-    pub target: String,
-    /// Host, key and the like, whatever the answer may depend on.
-    pub asker: Vec<u8>,
+/// A hash of what is asked, where an answer may serve several, and of whatever the answer may depend on.
+pub type Question = [u8; 32];
+
+/// An answer of a backend, as far as it says what is not to be asked again.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its `Retry-After`.
+    pub retry_after: Option<&'a str>,
+    /// What it says.
+    pub text: &'a str,
 }
 
 /// Why a backend is not asked.
@@ -56,6 +68,8 @@ pub struct Shield {
     answers: Mutex<HashMap<Question, (Instant, Cell)>>,
     refused: Mutex<HashMap<Option<[u8; 32]>, Instant>>,
     limited: Mutex<HashMap<IpAddr, Instant>>,
+    /// How often keys have changed.
+    generation: AtomicU64,
 }
 
 type Cell = Arc<OnceCell<Option<Answer>>>;
@@ -80,7 +94,8 @@ impl Shield {
                 Some((_, cell)) => Arc::clone(cell),
                 None => {
                     let cell = Cell::default();
-                    make_room(&mut answers, |(since, _)| since.elapsed() < keep);
+                    answers.retain(|_, (since, _)| since.elapsed() < keep);
+                    make_room(&mut answers, |_| true);
                     answers.insert(question, (Instant::now(), Arc::clone(&cell)));
                     cell
                 }
@@ -103,19 +118,40 @@ impl Shield {
         again.map(|again| Known::Limited { again })
     }
 
-    /// The backend has refused `key`.
-    pub fn refused(&self, key: Option<[u8; 32]>, keep: Duration) {
-        remember(&self.refused, key, keep);
+    /// What [`Shield::learn`] must be told of when a request began.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
-    /// The backend has asked `client` to wait.
-    pub fn limited(&self, client: IpAddr, wait: Duration) {
-        remember(&self.limited, client, wait);
+    /// Learns from the backend's answer to `client` with `key`, whose request began in `generation`: a key
+    /// that it has refused is refused for `keep`.
+    pub fn learn(
+        &self,
+        lesson: Lesson<'_>,
+        client: Option<IpAddr>,
+        key: Option<[u8; 32]>,
+        generation: u64,
+        keep: Duration,
+    ) {
+        let says = |words: &[&str]| words.iter().any(|words| lesson.text.contains(words));
+        match (lesson.status, client) {
+            // What was wrong when it was asked may be right by now.
+            (401, _) if says(&REFUSALS) && generation == self.generation() => {
+                remember(&self.refused, key, keep);
+            }
+            (429, Some(client)) if says(&WAITS) => {
+                let wait = lesson.retry_after.and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
+                remember(&self.limited, client, wait.unwrap_or_default().min(LONGEST_WAIT));
+            }
+            _ => {}
+        }
     }
 
     /// Keys may be right that were wrong.
     pub fn keys_changed(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
         locked(&self.refused).clear();
+        locked(&self.answers).clear();
     }
 }
 
@@ -146,14 +182,24 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use tokio::time::advance;
 
     use super::*;
 
     fn question(target: &str) -> Question {
-        Question { target: target.to_owned(), asker: Vec::new() }
+        let mut question = [0; 32];
+        question[..target.len()].copy_from_slice(target.as_bytes());
+        question
+    }
+
+    const KEEP: Duration = Duration::from_secs(300);
+
+    fn refuse(shield: &Shield, key: Option<[u8; 32]>, keep: Duration) {
+        let lesson =
+            Lesson { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
+        shield.learn(lesson, None, key, shield.generation(), keep);
     }
 
     fn said(text: &'static str) -> Answer {
@@ -201,16 +247,16 @@ mod tests {
     async fn a_key_is_refused_for_a_while_or_until_keys_change() {
         let shield = Shield::default();
         let keep = Duration::from_secs(300);
-        shield.refused(Some([1; 32]), keep);
+        refuse(&shield, Some([1; 32]), keep);
         assert_eq!(shield.knows(None, Some([1; 32])), Some(Known::Refused { again: keep }));
         assert_eq!(shield.knows(None, Some([2; 32])), None);
         assert_eq!(shield.knows(None, None), None);
         advance(keep).await;
         assert_eq!(shield.knows(None, Some([1; 32])), None);
-        shield.refused(None, keep);
+        refuse(&shield, None, keep);
         shield.keys_changed();
         assert_eq!(shield.knows(None, None), None);
-        shield.refused(None, Duration::ZERO);
+        refuse(&shield, None, Duration::ZERO);
         assert_eq!(shield.knows(None, None), None, "it is to be asked every time");
     }
 
@@ -218,11 +264,30 @@ mod tests {
     async fn a_client_that_must_wait_is_held_back_alone() {
         let shield = Shield::default();
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
-        shield.limited(one, Duration::from_secs(60));
+        let limited = |client, wait, text| {
+            let lesson = Lesson { status: 429, retry_after: Some(wait), text };
+            shield.learn(lesson, Some(client), None, shield.generation(), KEEP);
+        };
+        limited(other, "60", "Too many renderings at once.");
+        limited(one, "60", "Rate limit exceeded. Please try again later.");
         advance(Duration::from_secs(20)).await;
         let again = Duration::from_secs(40);
         assert_eq!(shield.knows(Some(one), None), Some(Known::Limited { again }));
-        assert_eq!(shield.knows(Some(other), None), None);
+        assert_eq!(shield.knows(Some(other), None), None, "that was about one path");
+        limited(other, "18446744073709551615", "Rate limit exceeded.");
+        assert_eq!(shield.knows(Some(other), None), Some(Known::Limited { again: LONGEST_WAIT }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_from_before_the_keys_changed_and_one_that_there_is_none_yet_are_forgotten() {
+        let shield = Shield::default();
+        let before = shield.generation();
+        shield.keys_changed();
+        let lesson = Lesson { status: 401, retry_after: None, text: "Invalid API key." };
+        shield.learn(lesson, None, Some([1; 32]), before, KEEP);
+        let lesson = Lesson { status: 401, retry_after: None, text: "No API key configured. Register one." };
+        shield.learn(lesson, None, Some([1; 32]), shield.generation(), KEEP);
+        assert_eq!(shield.knows(None, Some([1; 32])), None);
     }
 
     #[test]

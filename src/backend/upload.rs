@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::core::guard::is_trailer;
+
 /// Why the body of a client came to no good end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
@@ -81,7 +83,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
         Poll::Ready(match polled {
             None => None,
             Some(Err(_)) => Some(Err(UploadError::Aborted)),
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    // The guard has not seen those of HTTP/2.
+                    let unfit: Vec<_> = trailers.keys().filter(|name| !is_trailer(name)).cloned().collect();
+                    for name in unfit {
+                        trailers.remove(name);
+                    }
+                }
                 this.seen += frame.data_ref().map_or(0, Bytes::len);
                 let fits = this.seen <= this.most;
                 Some(if fits { Ok(frame) } else { Err(UploadError::TooLarge(this.most)) })

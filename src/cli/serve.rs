@@ -4,9 +4,8 @@ use anyhow::Context;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{self, Config, Flags, environment};
+use crate::config::{Config, Flags, environment};
 use crate::server::Server;
-use crate::tls::Trust;
 
 /// Stands in front of a ProxBox backend of any age, and answers its sync streams as readers want them.
 #[derive(Debug, clap::Args)]
@@ -27,16 +26,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = shutdown.context("cannot listen for signals")?;
     let hurry = hurry.context("cannot listen for signals")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    for backend in &config.backends {
-        let config::Backend { name, url, channel, trust, .. } = backend;
-        tracing::info!(backend = name, %url, %channel, "Standing in front of a backend.");
-        if *trust == Trust::Insecure {
-            tracing::warn!(
-                backend = name,
-                "The certificate of this backend is not checked (backend.insecure): whoever is between it and \
-                 the bridge can read and change everything."
-            );
-        }
+    // Every stream takes two, and what systems give by default is soon used up.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "The limit on open files stays as it is.");
     }
     let server = Server::bind(config).await?.reloading(move || Config::load(&flags, environment()));
     let reloader = server.reloader();

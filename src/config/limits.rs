@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::draft::Draft;
+use crate::core::guard::Bounds;
 
 /// The table `[limits]`.
 ///
@@ -12,7 +13,7 @@ use super::draft::Draft;
 pub struct Limits {
     /// How long a TCP connection to the backend may take to come about.
     pub connect: Duration,
-    /// How long the backend may take to answer one question about what it can do.
+    /// How long the backend may take to say what it can do before a run, all questions together.
     pub probe: Duration,
     /// How long the backend may take from a request to the head of its response, or to its greeting on
     /// `/ws`.
@@ -47,6 +48,10 @@ pub struct Limits {
     pub connections: usize,
     /// How many of them may come from one address; trusted proxies are not counted.
     pub connections_per_address: usize,
+    /// How many requests may be passed on at once, all together.
+    pub requests: usize,
+    /// How many of them may be of one client address.
+    pub requests_per_address: usize,
     /// How many streams and tunnels may be open at once, all together.
     pub streams: usize,
     /// How many of them one client address may have.
@@ -100,6 +105,15 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// How large a request may be before its body.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            head_bytes: self.head_bytes,
+            header_count: self.header_count,
+            target_bytes: self.target_bytes,
+        }
+    }
+
     /// What the defaults are written over.
     pub(super) const BLANK: Self = Self {
         connect: Duration::ZERO,
@@ -119,6 +133,8 @@ impl Limits {
         handshake: Duration::ZERO,
         connections: 0,
         connections_per_address: 0,
+        requests: 0,
+        requests_per_address: 0,
         streams: 0,
         streams_per_address: 0,
         streams_per_key: 0,

@@ -47,6 +47,7 @@ use trailers::Trailers;
 
 pub use parsed::{body_not_allowed, check, may_upgrade};
 pub use rejection::{Reason, Rejection};
+pub use trailers::is_trailer;
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -88,7 +89,10 @@ enum State {
     /// The last chunk of a body was there.
     Trailers(Trailers),
     /// Nothing is looked at any more.
-    Opaque { http2: bool },
+    Opaque {
+        #[cfg_attr(not(test), expect(dead_code, reason = "tests ask for it"))]
+        http2: bool,
+    },
     /// Nothing is taken any more.
     Refused { rejection: Rejection, in_body: bool },
 }
@@ -137,7 +141,8 @@ impl Guard {
     }
 
     /// Whether the connection began with the HTTP/2 preface.
-    pub fn is_http2(&self) -> bool {
+    #[cfg(test)]
+    fn is_http2(&self) -> bool {
         matches!(self.state, State::Opaque { http2: true })
     }
 
@@ -147,7 +152,8 @@ impl Guard {
     }
 
     /// Whether nothing of a next head has come. Empty lines are nothing.
-    pub fn is_between_messages(&self) -> bool {
+    #[cfg(test)]
+    fn is_between_messages(&self) -> bool {
         matches!(self.state, State::Opening(0) | State::Between(_))
     }
 

@@ -9,6 +9,10 @@ pub enum Limit {
     Connections,
     /// The connections of one address.
     ConnectionsPerAddress,
+    /// All requests that are passed on.
+    Requests,
+    /// Those of one address.
+    RequestsPerAddress,
     /// All streams and tunnels.
     Streams,
     /// Those of one address.
@@ -25,6 +29,8 @@ pub struct NotALimit;
 words!(Limit or NotALimit {
     Connections => "connections",
     ConnectionsPerAddress => "connections_per_address",
+    Requests => "requests",
+    RequestsPerAddress => "requests_per_address",
     Streams => "streams",
     StreamsPerAddress => "streams_per_address",
     StreamsPerKey => "streams_per_key",
@@ -34,8 +40,11 @@ impl Limit {
     /// The status of the answer to whoever runs into it: the bridge is full, or this client has too much.
     pub const fn status(self) -> u16 {
         match self {
-            Self::Connections | Self::Streams => 503,
-            Self::ConnectionsPerAddress | Self::StreamsPerAddress | Self::StreamsPerKey => 429,
+            Self::Connections | Self::Requests | Self::Streams => 503,
+            Self::ConnectionsPerAddress
+            | Self::RequestsPerAddress
+            | Self::StreamsPerAddress
+            | Self::StreamsPerKey => 429,
         }
     }
 
@@ -45,6 +54,10 @@ impl Limit {
             Self::Connections => "There are as many connections as there may be (limits.connections).",
             Self::ConnectionsPerAddress => {
                 "Your address has as many connections as it may have (limits.connections_per_address)."
+            }
+            Self::Requests => "There are as many requests on their way as there may be (limits.requests).",
+            Self::RequestsPerAddress => {
+                "Your address has as many requests on their way as it may have (limits.requests_per_address)."
             }
             Self::Streams => "There are as many streams and tunnels as there may be (limits.streams).",
             Self::StreamsPerAddress => {

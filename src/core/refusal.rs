@@ -67,6 +67,16 @@ impl Refusal {
         Self::ours(503, Cause::BackendLost, "The ProxBox backend did not answer.", why).after(retry_after)
     }
 
+    /// The backend did not begin to answer in time, and may have done what it was asked.
+    pub fn overdue(why: &str) -> Self {
+        Self::ours(504, Cause::BackendLost, "The ProxBox backend did not answer.", why)
+    }
+
+    /// The connection broke, and the backend may have done what it was asked.
+    pub fn broken(why: &str) -> Self {
+        Self::ours(502, Cause::BackendLost, "The ProxBox backend broke the connection.", why)
+    }
+
     /// The bridge is stopping, and the backend has not accepted the work.
     pub fn stopping(retry_after: u64) -> Self {
         let detail = "The bridge is stopping; the sync was not begun.";
@@ -213,6 +223,11 @@ impl Refusal {
     pub fn failure(&self, kind: Kind) -> Failure {
         let detail = self.text();
         Failure { step: kind.row().step.to_owned(), error: plain(&detail, SENTENCE).into_owned(), detail }
+    }
+
+    /// Whether it is in the backend's own words.
+    pub fn is_theirs(&self) -> bool {
+        matches!(self.body, Body::Theirs(_))
     }
 
     /// What was said, in one text.

@@ -103,7 +103,7 @@ pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
 pub async fn answer(bridge: &Bridge, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     // No path has a use for a body.
     let (request, _) = request.into_parts();
-    if let Some(rejected) = front::rejection(&request, peer) {
+    if let Some(rejected) = front::rejection(bridge, &request, peer) {
         return rejected;
     }
     let Some((resource, id)) = Resource::at(request.uri.path()) else {

@@ -39,6 +39,8 @@ pub struct Peer {
     pub entrance: Entrance,
     /// Whether it speaks TLS.
     pub is_tls: bool,
+    /// Which of its requests this is, from 1.
+    pub request: u64,
     /// Why nothing more is taken from it, if that is so.
     pub stopped: Arc<Mutex<Option<Stopped>>>,
 }
@@ -48,8 +50,8 @@ pub struct Peer {
 pub struct Stopped {
     /// Why.
     pub rejection: Rejection,
-    /// It was in the body of a request that is being answered already, and not in a request of its own.
-    pub in_body: bool,
+    /// Which request of the connection it was in the body of, from 1, if it was not one of its own.
+    pub in_body: Option<u64>,
 }
 
 impl Peer {
@@ -78,17 +80,14 @@ impl Bridge {
         let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         async {
-            // The connection goes on as something else, or not at all: nobody has looked at what comes next.
-            let may_upgrade = guard::may_upgrade(&parts);
             let mut response = match self.visit(&mut parts, peer) {
                 Ok(visit) => self.serve(visit, parts, body).await,
                 Err(rejected) => *rejected,
             };
-            if let Some(Stopped { rejection, in_body: true }) = peer.stopped() {
+            if let Some(Stopped { rejection, in_body: Some(request) }) = peer.stopped()
+                && request == peer.request
+            {
                 response = rejected(&rejection, peer.address);
-            }
-            if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             trace.tell(response.headers_mut());
             telemetry::Answered {
@@ -107,7 +106,7 @@ impl Bridge {
 
     /// Checks a request, and finds out whom it is for and where it is from.
     fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<Visit, Box<Response<Body>>> {
-        if let Some(rejected) = rejection(parts, peer) {
+        if let Some(rejected) = rejection(self, parts, peer) {
             return Err(Box::new(rejected));
         }
         as_http_1(parts);
@@ -123,6 +122,12 @@ impl Bridge {
         let trusted = &state.config.trusted_proxies;
         let forwarded = Forwarded::of(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
         forwarded.tell(&mut parts.headers);
+        // HTTP/1.0 may leave it out, and what goes on is HTTP/1.1.
+        if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
+            && !parts.headers.contains_key(HOST)
+        {
+            parts.headers.insert(HOST, host);
+        }
         Ok(Visit { state, backend, forwarded })
     }
 
@@ -136,6 +141,9 @@ impl Bridge {
             };
         }
         if wants_socket(&parts.headers) {
+            if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
+                return rejected(&rejection, visit.forwarded.client);
+            }
             if parts.uri.path() == socket::PATH {
                 return socket::answer(self, visit, parts).await;
             }
@@ -177,14 +185,14 @@ fn as_http_1(parts: &mut Parts) {
 }
 
 /// The answer to a request that is not one that may be answered.
-pub(super) fn rejection(request: &Parts, peer: &Peer) -> Option<Response<Body>> {
+pub(super) fn rejection(bridge: &Bridge, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
     let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
     raw.map(|stopped| stopped.rejection)
-        .or_else(|| guard::check(request).err())
+        .or_else(|| guard::check(request, &bridge.state().config.limits.bounds()).err())
         .map(|rejection| rejected(&rejection, peer.address))
 }
 
-fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {
+pub(super) fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {
     telemetry::Rejected { reason: rejection.reason, detail: &rejection.detail, client }.emit();
     let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = match status {

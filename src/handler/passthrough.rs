@@ -1,19 +1,25 @@
 //! Everything that is not the bridge's own: the backend's answer, unchanged.
 
-use http::header::{AUTHORIZATION, TE, VIA};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TE, TRAILER, VIA};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::front::Visit;
-use super::{Bridge, key_of, shield};
-use crate::backend::{API_KEY, Backend, ForwardError, UploadError};
+use super::front::{Visit, rejected};
+use super::shield::{self, Asked};
+use super::slots::{holding, request_slot};
+use super::{Bridge, key_of};
+use crate::backend::{API_KEY, ForwardError, UploadError};
+use crate::core::guard::{Reason, Rejection};
 use crate::core::headers::strip_hop_by_hop;
 use crate::core::refusal::Refusal;
 use crate::respond::{self, Body};
+use crate::telemetry;
 
-const VIA_US: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
+const VIA_HTTP_1: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
+const VIA_HTTP_1_0: HeaderValue = HeaderValue::from_static("1.0 proxbox-bridge");
+const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
 
 /// Passes a request on, and the answer back.
 pub(super) async fn answer(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
@@ -25,30 +31,34 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, parts: Parts, body: I
         match shield::shared(bridge, visit, &parts).await {
             Ok(Some(response)) => return response,
             Ok(None) => {}
-            Err(error) => return failed(backend, true, &error),
+            Err(error) => return failed(visit, parts.uri.path(), true, &error),
         }
     }
+    let slot = match request_slot(bridge, visit) {
+        Ok(slot) => slot,
+        Err(limit) => return respond::over(limit),
+    };
+    let asked = Asked::of(visit, &parts);
     let mut request = Request::from_parts(parts, body);
     // A question that may be asked twice may also be asked later (R16).
     let is_safe = request.method().is_safe();
     let most = backend.limits().body_bytes;
     if request.body().size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
-        return upload_failed(UploadError::TooLarge(most));
+        return upload_failed(visit, UploadError::TooLarge(most));
     }
-    outbound(request.headers_mut());
-    let key = key_of(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let version = request.version();
+    outbound(request.headers_mut(), version);
     match backend.forward(request).await {
         Ok(mut response) => {
             inbound(response.headers_mut());
-            shield::heed(bridge, visit, key.as_ref(), (&method, &path), response).await
+            holding(asked.heed(bridge, visit, response).await, slot)
         }
-        Err(error) => failed(backend, is_safe, &error),
+        Err(error) => failed(visit, asked.path(), is_safe, &error),
     }
 }
 
-/// What the backend is sent of the headers of a request.
-pub(super) fn outbound(headers: &mut HeaderMap) {
+/// What the backend is sent of the headers of a request, which came in `version`.
+pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
     if let Some(value) = key_of(headers).and_then(|key| HeaderValue::from_str(key.expose()).ok()) {
         // Plugins up to 0.0.10 send it in a form that no backend has ever read.
         if headers.insert(API_KEY, value).is_none() {
@@ -63,42 +73,51 @@ pub(super) fn outbound(headers: &mut HeaderMap) {
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    headers.append(VIA, VIA_US);
+    headers.append(
+        VIA,
+        match version {
+            Version::HTTP_2 => VIA_HTTP_2,
+            Version::HTTP_10 => VIA_HTTP_1_0,
+            _ => VIA_HTTP_1,
+        },
+    );
+}
+
+/// Takes out of `headers` what announces a body, for a request that goes on without one: what is announced and
+/// does not come is made up of the next request.
+pub(super) fn without_body(headers: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, TRAILER, EXPECT] {
+        headers.remove(name);
+    }
 }
 
 /// What the client is sent of the headers of an answer.
 pub(super) fn inbound(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    headers.append(VIA, VIA_US);
+    headers.append(VIA, VIA_HTTP_1);
 }
 
-/// The answer to a client whose request was not answered by `backend`.
-pub(super) fn failed(backend: &Backend, is_safe: bool, error: &ForwardError) -> Response<Body> {
-    let retry_after = backend.limits().retry_after.as_secs();
-    match error {
-        ForwardError::Unreachable(error) => {
-            respond::refused(&Refusal::unreachable(&error.to_string(), retry_after))
-        }
-        ForwardError::Upload(error) => upload_failed(*error),
-        error if is_safe => respond::refused(&Refusal::no_answer(&error.to_string(), retry_after)),
-        ForwardError::Overdue(_) => respond::said(
-            StatusCode::GATEWAY_TIMEOUT,
-            "The ProxBox backend did not answer.",
-            &error.to_string(),
-        ),
-        ForwardError::Broken(_) => respond::said(
-            StatusCode::BAD_GATEWAY,
-            "The ProxBox backend broke the connection.",
-            &error.to_string(),
-        ),
-    }
-}
-
-fn upload_failed(error: UploadError) -> Response<Body> {
-    let status = match error {
-        UploadError::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-        UploadError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        UploadError::Aborted => StatusCode::BAD_REQUEST,
+/// The answer to a client whose request for `path` was not answered by its backend.
+pub(super) fn failed(visit: &Visit, path: &str, is_safe: bool, error: &ForwardError) -> Response<Body> {
+    let retry_after = visit.backend.limits().retry_after.as_secs();
+    let why = error.to_string();
+    let refusal = match error {
+        ForwardError::Upload(error) => return upload_failed(visit, *error),
+        ForwardError::Unreachable(_) => Refusal::unreachable(&why, retry_after),
+        _ if is_safe => Refusal::no_answer(&why, retry_after),
+        ForwardError::Overdue(_) => Refusal::overdue(&why),
+        ForwardError::Broken(_) => Refusal::broken(&why),
     };
-    respond::said(status, "The body of the request was not taken.", &format!("Of the body: {error}."))
+    telemetry::Refused { path, refusal: &refusal }.emit();
+    respond::refused(&refusal)
+}
+
+fn upload_failed(visit: &Visit, error: UploadError) -> Response<Body> {
+    let reason = match error {
+        UploadError::Slow(_) => Reason::SlowBody,
+        UploadError::TooLarge(_) => Reason::BodyTooLarge,
+        UploadError::Aborted => Reason::BodyBroken,
+    };
+    let rejection = Rejection::body(reason, format!("The body of the request was not taken: {error}."));
+    rejected(&rejection, visit.forwarded.client)
 }

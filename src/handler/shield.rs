@@ -1,38 +1,65 @@
 //! What clients may ask without the backend being asked anew, and what they may not ask at all.
 
-use http::header::RETRY_AFTER;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
 
 use super::front::Visit;
-use super::passthrough::{inbound, outbound};
-use super::{Bridge, key_of};
-use crate::backend::{API_KEY, Answer, ForwardError, Question};
+use super::passthrough::{inbound, outbound, without_body};
+use super::{BOOTSTRAP, Bridge, KEYS, REGISTER, key_of};
+use crate::backend::{API_KEY, Answer, ForwardError, Lesson};
 use crate::core::credential::ApiKey;
 use crate::job::held_back;
-use crate::respond::{self, Body};
+use crate::respond::{self, Body, BoxError};
+use crate::telemetry;
 
 /// Cheap questions that everybody asks all the time.
 const CHEAP: [&str; 3] = ["/", "/version", "/health"];
 /// The longest answer to one of them that serves several, in bytes.
 const ANSWER: usize = 256 * 1024;
 /// What backends answer without a key, so that a bad one is no failed attempt.
-const OPEN: [&str; 7] =
-    ["/", "/docs", "/redoc", "/openapi.json", "/health", "/auth/register-key", "/auth/bootstrap-status"];
+const OPEN: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, BOOTSTRAP];
 const OPEN_BELOW: &str = "/static/";
-/// What makes keys right that were wrong.
-const REGISTER: &str = "/auth/register-key";
-const KEYS: &str = "/auth/keys";
-/// How much of a refusal is read, in bytes.
-const REFUSAL: usize = 64 * 1024;
-/// The longest time, in seconds, for which a backend is obeyed that wants no more requests.
-const LONGEST_WAIT: u64 = 600;
+/// The longest refusal that is read, in bytes.
+const REFUSAL: u64 = 64 * 1024;
+
+/// What makes an answer one for a single client.
+const PERSONAL: [HeaderName; 7] = [
+    header::COOKIE,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+];
+/// What else an answer may depend on.
+const ASKER: [HeaderName; 7] = [
+    API_KEY,
+    header::AUTHORIZATION,
+    header::HOST,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::ORIGIN,
+];
 
 /// Whether an answer to this question may serve several.
 pub(super) fn is_cheap(parts: &Parts) -> bool {
-    parts.method == Method::GET && CHEAP.contains(&parts.uri.path())
+    parts.method == Method::GET
+        && CHEAP.contains(&parts.uri.path())
+        && !PERSONAL.iter().any(|name| parts.headers.contains_key(name))
+}
+
+/// Whether an answer with these headers is for whoever asked alone.
+fn is_personal(headers: &HeaderMap) -> bool {
+    let is_private = |control: &HeaderValue| {
+        control.to_str().is_ok_and(|control| control.contains("private") || control.contains("no-store"))
+    };
+    headers.contains_key(header::SET_COOKIE) || headers.get_all(header::CACHE_CONTROL).iter().any(is_private)
 }
 
 /// The answer to a question for which the backend is not asked, if that is so.
@@ -43,34 +70,40 @@ pub(super) fn hold_back(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option
     let key = key_of(&parts.headers);
     let hash = key.as_ref().map(|key| bridge.registry.key_hash(key));
     let known = visit.backend.shield.knows(Some(visit.forwarded.client), hash)?;
-    Some(respond::refused(&held_back(key.is_some(), &known)))
+    let refusal = held_back(key.is_some(), &known);
+    telemetry::Refused { path: parts.uri.path(), refusal: &refusal }.emit();
+    Some(respond::refused(&refusal))
 }
 
 /// The backend's answer to a cheap question, which may be one that somebody else has got. `None` is an answer
-/// that is too long to serve several.
+/// that cannot serve several: the client must ask for itself.
 pub(super) async fn shared(
     bridge: &Bridge,
     visit: &Visit,
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, ForwardError> {
     let backend = &visit.backend;
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let mut asker = Vec::new();
-    for name in
-        [API_KEY, http::header::AUTHORIZATION, http::header::HOST, http::header::ACCEPT, http::header::ORIGIN]
-    {
+    let generation = backend.shield.generation();
+    let mut question = Sha256::new();
+    question.update(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
+    for name in ASKER {
+        question.update(b"\n\n");
         for value in parts.headers.get_all(name) {
-            asker.extend_from_slice(value.as_bytes());
-            asker.push(b'\n');
+            question.update(value.as_bytes());
+            question.update(b"\n");
         }
-        asker.push(b'\n');
     }
+    let question = question.finalize().into();
     let ask = async {
         let mut request = http::Request::new(Empty::new());
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = parts.headers.clone();
-        outbound(request.headers_mut());
+        outbound(request.headers_mut(), parts.version);
+        without_body(request.headers_mut());
         let (mut head, body) = backend.forward(request).await?.into_parts();
+        if is_personal(&head.headers) {
+            return Ok(None);
+        }
         inbound(&mut head.headers);
         match Limited::new(body, ANSWER).collect().await {
             Ok(body) => Ok(Some(Answer { head, body: body.to_bytes() })),
@@ -78,61 +111,92 @@ pub(super) async fn shared(
             Err(error) => Err(ForwardError::Broken(error.to_string())),
         }
     };
-    let answer = backend.shield.answer(Question { target, asker }, backend.limits().coalesce, ask).await?;
+    let answer = backend.shield.answer(question, backend.limits().coalesce, ask).await?;
     let key = key_of(&parts.headers);
     Ok(answer.map(|Answer { head, body }| {
-        note_refusal(bridge, visit, key.as_ref(), (head.status, parts.uri.path()), &body);
+        if !is_open(parts.uri.path()) {
+            learn(bridge, visit, key.as_ref(), generation, (head.status, &head.headers, &body));
+        }
         Response::from_parts(head, respond::whole(body))
     }))
 }
 
-/// Heeds what the backend's answer to `key` and `parts` says of the next one.
-pub(super) async fn heed(
-    bridge: &Bridge,
-    visit: &Visit,
-    key: Option<&ApiKey>,
-    (method, path): (&Method, &str),
-    response: Response<Incoming>,
-) -> Response<Body> {
-    let shield = &visit.backend.shield;
-    let status = response.status();
-    if status.is_success() && !method.is_safe() && (path == REGISTER || path.starts_with(KEYS)) {
-        shield.keys_changed();
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
-        if let Some(wait) = wait.map(|wait: u64| wait.min(LONGEST_WAIT)) {
-            shield.limited(visit.forwarded.client, std::time::Duration::from_secs(wait));
-        }
-    }
-    if status != StatusCode::UNAUTHORIZED || is_open(path) {
-        return response.map(respond::passed);
-    }
-    let (head, body) = response.into_parts();
-    let Ok(body) = Limited::new(body, REFUSAL).collect().await else {
-        return respond::said(status, "The backend refused the request.", "Its reason could not be read.");
-    };
-    let body = body.to_bytes();
-    note_refusal(bridge, visit, key, (status, path), &body);
-    Response::from_parts(head, respond::whole(body))
+/// A request that is passed on, as far as its answer may say what is not to be asked again.
+#[derive(Debug)]
+pub(super) struct Asked {
+    key: Option<ApiKey>,
+    method: Method,
+    path: String,
+    generation: u64,
 }
 
-/// Remembers `key` if the backend has refused it.
-fn note_refusal(
+impl Asked {
+    /// The request that is about to be passed on.
+    pub(super) fn of(visit: &Visit, request: &Parts) -> Self {
+        Self {
+            key: key_of(&request.headers),
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            generation: visit.backend.shield.generation(),
+        }
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Heeds what the backend's answer says of the next request.
+    pub(super) async fn heed<B>(self, bridge: &Bridge, visit: &Visit, response: Response<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self { key, method, path, generation } = self;
+        let status = response.status();
+        if status.is_success() && !method.is_safe() && (path == REGISTER || path.starts_with(KEYS)) {
+            visit.backend.shield.keys_changed();
+        }
+        let is_lesson = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+        let is_short = response.body().size_hint().upper().is_some_and(|size| size <= REFUSAL);
+        if !is_lesson || !is_short || is_open(&path) {
+            return response.map(respond::passed);
+        }
+        let (head, body) = response.into_parts();
+        let Ok(body) = body.collect().await else {
+            let detail = "Its reason could not be read.";
+            return respond::said(status, "The backend refused the request.", detail);
+        };
+        let body = body.to_bytes();
+        learn(bridge, visit, key.as_ref(), generation, (status, &head.headers, &body));
+        Response::from_parts(head, respond::whole(body))
+    }
+}
+
+/// Learns from an answer of the backend to `key`, whose request began in `generation`.
+pub(super) fn learn(
     bridge: &Bridge,
     visit: &Visit,
     key: Option<&ApiKey>,
-    (status, path): (StatusCode, &str),
-    body: &[u8],
+    generation: u64,
+    (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
 ) {
-    // Not that there is no key yet: that is no failed attempt.
-    let is_attempt = [&b"Invalid API key"[..], b"API key required"]
-        .iter()
-        .any(|said| memchr::memmem::find(body, said).is_some());
-    if status == StatusCode::UNAUTHORIZED && is_attempt && !is_open(path) {
-        let hash = key.map(|key| bridge.registry.key_hash(key));
-        visit.backend.shield.refused(hash, visit.backend.limits().refused_key);
-    }
+    let hash = key.map(|key| bridge.registry.key_hash(key));
+    lesson(visit, hash, generation, (status, headers, body));
+}
+
+/// The same, where a hash stands for the key.
+pub(super) fn lesson(
+    visit: &Visit,
+    hash: Option<[u8; 32]>,
+    generation: u64,
+    (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
+) {
+    let (shield, keep) = (&visit.backend.shield, visit.backend.limits().refused_key);
+    let retry_after = headers.get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok());
+    let text = String::from_utf8_lossy(body);
+    let lesson = Lesson { status: status.as_u16(), retry_after, text: &text };
+    shield.learn(lesson, Some(visit.forwarded.client), hash, generation, keep);
 }
 
 fn is_open(path: &str) -> bool {

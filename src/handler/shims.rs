@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::front::Visit;
-use super::{Bridge, key_of, shield};
+use super::{BOOTSTRAP, Bridge, KEYS, REGISTER, key_of, shield};
 use crate::core::kind::{Endpoint, Kind};
 use crate::respond::{self, Body};
 use keyring::Registered;
@@ -24,9 +25,6 @@ use keyring::Registered;
 pub(super) use keyring::Keyring;
 
 const HEALTH: &str = "/health";
-const STATUS: &str = "/auth/bootstrap-status";
-const REGISTER: &str = "/auth/register-key";
-const KEYS: &str = "/auth/keys";
 /// The largest registration of a key that is read, in bytes.
 const REGISTRATION: usize = 16 * 1024;
 /// The shortest key that backends register, in characters.
@@ -54,19 +52,21 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, (Parts, Incoming)> {
     let shims = &visit.state.config.shims;
     let path = parts.uri.path();
-    if shims.health && path == HEALTH && parts.method.is_safe() && parts.method != Method::OPTIONS {
+    let is_question = parts.method == Method::GET || parts.method == Method::HEAD;
+    // A body is for the backend to read.
+    if shims.health && path == HEALTH && is_question && body.is_end_stream() {
         return match health(bridge, visit, &parts).await {
             Some(response) => Ok(response),
             None => Err((parts, body)),
         };
     }
-    let lacks = || async { visit.backend.lacks(STATUS).await == Ok(true) };
-    if !shims.auth || ![STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
+    let lacks = || async { visit.backend.lacks(BOOTSTRAP).await == Ok(true) };
+    if !shims.auth || ![BOOTSTRAP, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
     let key = Key::of(bridge, visit);
     Ok(match (path, &parts.method) {
-        (STATUS, &Method::GET) => status(&key),
+        (BOOTSTRAP, &Method::GET) => status(&key),
         (KEYS, &Method::GET) => keys(&key, &parts),
         (REGISTER, &Method::POST) => register(bridge, visit, &key, body).await,
         (REGISTER, _) => not_allowed("POST"),

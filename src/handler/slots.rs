@@ -5,10 +5,14 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::Response;
+use http_body_util::BodyExt;
+
 use super::Bridge;
 use super::front::Visit;
 use crate::core::credential::ApiKey;
 use crate::core::limit::Limit;
+use crate::respond::Body;
 use crate::telemetry;
 
 /// Counts of what is held, by who holds it.
@@ -87,6 +91,38 @@ pub(super) fn stream_slot(
     ];
     let of_key = key.map(|key| (key, limits.streams_per_key, Limit::StreamsPerKey));
     let taken = bridge.streams.take(wanted.into_iter().chain(of_key));
+    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+}
+
+/// A place for one more request of `visit` on its way to the backend.
+pub(super) fn request_slot(bridge: &Bridge, visit: &Visit) -> Result<Slot<StreamKey>, Limit> {
+    let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
+    let taken = bridge.requests.take([
+        (StreamKey::All, limits.requests, Limit::Requests),
+        (StreamKey::Address(client), limits.requests_per_address, Limit::RequestsPerAddress),
+    ]);
+    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+}
+
+/// `response`, whose place is held until its body is gone.
+pub(super) fn holding(response: Response<Body>, slot: Slot<StreamKey>) -> Response<Body> {
+    response.map(|body| {
+        let held = body.map_frame(move |frame| {
+            let _held = &slot;
+            frame
+        });
+        held.boxed_unsync()
+    })
+}
+
+/// A place for one more stream of `visit`, where only its key is known late; `hash` stands for it.
+pub(super) fn key_slot(
+    streams: &Slots<StreamKey>,
+    visit: &Visit,
+    hash: [u8; 32],
+) -> Result<Slot<StreamKey>, Limit> {
+    let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
+    let taken = streams.take([(StreamKey::Key(hash), limits.streams_per_key, Limit::StreamsPerKey)]);
     taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 

@@ -14,10 +14,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::Bridge;
 use super::front::Visit;
 use super::slots::stream_slot;
 use super::streams::unknown_parameter;
+use super::{BOOTSTRAP, Bridge};
 use crate::core::query::Query;
 use crate::core::refusal::Refusal;
 use crate::respond::{self, Body};
@@ -25,8 +25,6 @@ use session::Session;
 
 /// Where it is.
 pub(super) const PATH: &str = "/ws";
-/// What only backends that want a key have, since 0.0.7.
-const KEYED: &str = "/auth/bootstrap-status";
 /// The version of the protocol (RFC 6455).
 const VERSION: &str = "13";
 /// How much is read at once, in bytes.
@@ -52,7 +50,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: Visit, mut parts: Parts) -> R
         Err(limit) => return respond::over(limit),
     };
     // Whether there is a backend at all is said now, as backends say whether there is a Proxmox.
-    let wants_key = match visit.backend.lacks(KEYED).await {
+    let wants_key = match visit.backend.lacks(BOOTSTRAP).await {
         Ok(missing) => !missing && visit.backend.config().api_key.is_none(),
         Err(why) => {
             let retry_after = visit.backend.limits().retry_after.as_secs();
@@ -62,6 +60,8 @@ pub(super) async fn answer(bridge: &Bridge, visit: Visit, mut parts: Parts) -> R
     let limit = visit.state.config.limits.socket_bytes;
     let session = Session {
         registry: bridge.registry.clone(),
+        streams: bridge.streams.clone(),
+        states: bridge.state.subscribe(),
         closing: bridge.tunnels.closing(),
         visit,
         query,

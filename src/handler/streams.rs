@@ -8,10 +8,9 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
-use http_body_util::BodyExt;
 
 use super::front::Visit;
-use super::slots::{Slot, StreamKey, stream_slot};
+use super::slots::{Slot, StreamKey, holding, stream_slot};
 use super::trace::{REQUEST_ID, TRACEPARENT};
 use super::watch::{self, View};
 use super::{Bridge, key_of};
@@ -121,12 +120,7 @@ async fn begun(
     let id = watching.job.id;
     watching.begun().await.map_err(|refusal| (id, refusal))?;
     let body = watch::live(watching, view, heartbeat);
-    // It is held as long as the stream is.
-    let body = body.map_frame(move |frame| {
-        let _held = &slot;
-        frame
-    });
-    Ok(of_job(respond::stream(body.boxed_unsync()), id))
+    Ok(of_job(holding(respond::stream(body), slot), id))
 }
 
 /// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.

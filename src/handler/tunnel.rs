@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::front::Visit;
-use super::passthrough::{failed, inbound, outbound};
+use super::passthrough::{failed, inbound, outbound, without_body};
+use super::shield::{self, Asked};
 use super::slots::stream_slot;
 use super::{Bridge, key_of};
 use crate::backend::{ForwardError, Tunnel};
@@ -62,7 +63,12 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         Err(limit) => return respond::over(limit),
     };
     let (mut parts, _) = request.into_parts();
-    outbound(&mut parts.headers);
+    if let Some(held_back) = shield::hold_back(bridge, visit, &parts) {
+        return held_back;
+    }
+    let asked = Asked::of(visit, &parts);
+    outbound(&mut parts.headers, parts.version);
+    without_body(&mut parts.headers);
     parts.headers.insert(CONNECTION, BY_UPGRADE);
     parts.headers.insert(UPGRADE, WEBSOCKET);
     let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
@@ -75,12 +81,12 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
     let backend = &visit.backend;
     let exchange = match backend.upgrade(Request::from_parts(parts, ())).await {
         Ok(exchange) => exchange,
-        Err(error) => return failed(backend, true, &error),
+        Err(error) => return failed(visit, asked.path(), true, &error),
     };
     if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
-        let mut response = exchange.into_response().map(respond::passed);
+        let mut response = exchange.into_response();
         inbound(response.headers_mut());
-        return response;
+        return asked.heed(bridge, visit, response).await;
     }
     let mut headers = exchange.headers.clone();
     let protocol = headers.get(UPGRADE).cloned().unwrap_or(WEBSOCKET);
@@ -89,7 +95,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
     headers.insert(UPGRADE, protocol);
     let tunnel = match exchange.tunnel().await {
         Ok(tunnel) => tunnel,
-        Err(error) => return failed(backend, true, &ForwardError::Broken(error.to_string())),
+        Err(error) => return failed(visit, asked.path(), true, &ForwardError::Broken(error.to_string())),
     };
     let linger = backend.limits().tunnel_close;
     bridge.tunnels.open(async move {

@@ -143,6 +143,8 @@ mod tests {
             ready(Ok(Cleaned::default())).boxed()
         }
 
+        fn keep_for(&self, _: Duration, _: Duration) {}
+
         fn health(&self) -> watch::Receiver<Health> {
             watch::channel(Health::Available).1
         }

@@ -127,6 +127,7 @@ impl Registry {
     /// From now on jobs begin with `config`. Those that are there keep theirs.
     pub fn configure(&self, config: Arc<Config>) {
         self.memory.resize(config.limits.all_logs_bytes);
+        self.ledger.keep_for(config.limits.retention, config.limits.log_retention);
         self.config.store(config);
     }
 

@@ -18,6 +18,7 @@ use super::log::Logged;
 use super::registry::{Denied, Registry};
 use super::request::Request;
 use super::tape::Tape;
+use crate::backend::Lesson;
 use crate::config::WithoutLedger;
 use crate::core::channel::Channel;
 use crate::core::normalizer::Normalizer;
@@ -45,6 +46,8 @@ pub(super) struct Runner {
     release: Option<String>,
     connection: Connection,
     channel: Option<Channel>,
+    /// How often keys of the backend had changed when it was last asked for.
+    generation: u64,
     /// When it began to drive the backend; before that, when it was queued.
     began: Instant,
     clock: (Timestamp, Instant),
@@ -86,6 +89,7 @@ impl Runner {
             release: None,
             connection,
             channel: None,
+            generation: 0,
             began: now,
             clock,
         }
@@ -121,6 +125,7 @@ impl Runner {
 
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
+        self.generation = self.request.backend.shield.generation();
         match approach::approach(&self.job, &mut self.stopping, &self.request).await {
             Approach::Drive(setup, release) => {
                 self.release = release.map(|release| release.to_string());
@@ -311,14 +316,15 @@ impl Runner {
     /// Remembers what the backend does not want to be asked again.
     fn heed(&self, refusal: &Refusal) {
         let Request { backend, .. } = &self.request;
-        match (refusal.status, self.request.client()) {
-            (401, _) => backend.shield.refused(self.job.key.credential(), backend.limits().refused_key),
-            (429, Some(client)) => {
-                let wait = refusal.retry_after.as_deref().and_then(|wait| wait.parse().ok());
-                backend.shield.limited(client, Duration::from_secs(wait.unwrap_or(0)));
-            }
-            _ => {}
+        let (client, key) = (self.request.client(), self.job.key.credential());
+        // Not what the bridge says itself, because it knows it already, or because there is no key to ask with.
+        if backend.shield.knows(client, key).is_some() || (key.is_none() && !refusal.is_theirs()) {
+            return;
         }
+        let text = refusal.text();
+        let retry_after = refusal.retry_after.as_deref();
+        let lesson = Lesson { status: refusal.status, retry_after, text: &text };
+        backend.shield.learn(lesson, client, key, self.generation, backend.limits().refused_key);
     }
 
     /// Numbers frames for the log, and counts them.

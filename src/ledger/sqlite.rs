@@ -22,7 +22,7 @@ pub(crate) mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -72,9 +72,26 @@ pub struct Sqlite {
     requests: Requests,
     health: watch::Receiver<Health>,
     secret: Secret,
-    retention: Duration,
-    log_retention: Duration,
+    kept_for: Mutex<KeptFor>,
+    in_memory: bool,
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// How long what is over is kept.
+#[derive(Clone, Copy)]
+struct KeptFor {
+    jobs: Duration,
+    logs: Duration,
+}
+
+impl KeptFor {
+    /// As it is configured; what is in memory alone is kept for less.
+    fn new(jobs: Duration, logs: Duration, in_memory: bool) -> Self {
+        if in_memory {
+            return Self { jobs: jobs.min(JOBS_IN_MEMORY), logs: logs.min(LOGS_IN_MEMORY) };
+        }
+        Self { jobs, logs }
+    }
 }
 
 impl Sqlite {
@@ -87,12 +104,12 @@ impl Sqlite {
     ///
     /// [`OpenError`], if another bridge uses it, or a newer one wrote it.
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { directory, mut retention, mut log_retention, mut log_frames } = options;
-        if directory.is_none() {
-            retention = retention.min(JOBS_IN_MEMORY);
-            log_retention = log_retention.min(LOGS_IN_MEMORY);
+        let Options { directory, retention, log_retention, mut log_frames } = options;
+        let in_memory = directory.is_none();
+        if in_memory {
             log_frames = log_frames.min(FRAMES_IN_MEMORY);
         }
+        let kept_for = Mutex::new(KeptFor::new(retention, log_retention, in_memory));
         let store = Store::new(directory, log_frames, random());
         let place = store.place();
         let store = Arc::new(Mutex::new(store));
@@ -111,7 +128,7 @@ impl Sqlite {
         let actor = Actor::new(store, Pending::new(log_frames), queue, publisher);
         let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(actor.run()))));
         let requests = Requests { requests, place };
-        Ok(Arc::new(Self { requests, health, secret, retention, log_retention, task }))
+        Ok(Arc::new(Self { requests, health, secret, kept_for, in_memory, task }))
     }
 }
 
@@ -139,9 +156,15 @@ impl Ledger for Sqlite {
         self.requests.ask(move |connection| queries::frames(connection, id, after))
     }
 
+    fn keep_for(&self, retention: Duration, log_retention: Duration) {
+        let kept_for = KeptFor::new(retention, log_retention, self.in_memory);
+        *self.kept_for.lock().unwrap_or_else(PoisonError::into_inner) = kept_for;
+    }
+
     fn clean(&self, now: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
-        let jobs = now.before(self.retention);
-        let ages = Ages { jobs, logs: now.before(self.log_retention).max(jobs) };
+        let KeptFor { jobs, logs } = *self.kept_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = now.before(jobs);
+        let ages = Ages { jobs, logs: now.before(logs).max(jobs) };
         let requests = self.requests.clone();
         async move {
             let mut all = Cleaned::default();

@@ -66,16 +66,29 @@ impl Activity {
         self.inner().is_last = true;
     }
 
-    /// Done when a client has taken nothing for `write` (true), or asked for nothing for `idle` (false), if that
-    /// is a reason to end.
-    pub(super) async fn stuck(&self, write: Duration, idle: Option<Duration>) -> bool {
+    /// Done when nothing is open on a connection that is to end then.
+    pub(super) async fn last(&self) {
+        loop {
+            let ended = self.ended.notified();
+            {
+                let inner = self.inner();
+                if inner.is_last && inner.open.is_empty() {
+                    return;
+                }
+            }
+            ended.await;
+        }
+    }
+
+    /// Done when a client has taken nothing for `write` (true), or asked for nothing for `idle`, counted from
+    /// `since` at the earliest (false).
+    pub(super) async fn stuck(&self, write: Duration, idle: Duration, since: Instant) -> bool {
         loop {
             let now = Instant::now();
             let due = {
                 let inner = self.inner();
                 let waits = inner.open.values().flatten().min().map(|since| (*since + write, true));
-                let idle = idle.map(|idle| if inner.is_last { Duration::ZERO } else { idle });
-                let rests = idle.filter(|_| inner.open.is_empty()).map(|idle| (inner.idle + idle, false));
+                let rests = inner.open.is_empty().then_some((inner.idle.max(since) + idle, false));
                 waits.or(rests)
             };
             // One may begin to wait at any time.
@@ -84,10 +97,7 @@ impl Activity {
                 Some((at, _)) => (at - now).min(write),
                 None => write,
             };
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.ended.notified() => {}
-            }
+            sleep(pause).await;
         }
     }
 

@@ -3,29 +3,30 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::activity::Activity;
 use super::listener::Door;
 use super::patience::Patience;
-use super::screen::{CLOSE, Screen};
+use super::screen::{CLOSE, LINGER, Screen};
 use crate::config::Limits;
-use crate::core::guard::Bounds;
-use crate::core::limit::Limit;
+use crate::core::guard;
 use crate::handler::{Bridge, Entrance, Peer, admin};
 use crate::respond::Body;
 use crate::tls;
@@ -70,25 +71,29 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
         Door::Clients(entrance) => entrance,
         Door::Admin => Entrance::Common,
     };
-    let peer = Peer { address, entrance, is_tls, stopped: Arc::default() };
-    let bounds = Bounds {
-        head_bytes: limits.head_bytes,
-        header_count: limits.header_count,
-        target_bytes: limits.target_bytes,
-    };
+    let peer = Peer { address, entrance, is_tls, request: 0, stopped: Arc::default() };
     let io = Patience::new(TokioIo::new(stream), limits.client_write);
-    let io = Screen::new(io, bounds, limits.client_head, Arc::clone(&peer.stopped));
+    let io = Screen::new(io, limits.bounds(), limits.client_head, Arc::clone(&peer.stopped));
+    let began = Instant::now();
     let activity = Arc::new(Activity::default());
     let watched = Arc::clone(&activity);
+    let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (bridge, peer, watched) = (Arc::clone(&bridge), peer.clone(), Arc::clone(&watched));
+        let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let peer = Peer { request: request_number, ..peer.clone() };
+        let (bridge, watched) = (Arc::clone(&bridge), Arc::clone(&watched));
         async move {
             let exchange = watched.begin();
             if request.headers_mut().remove(CLOSE).is_some() {
                 watched.end_when_idle();
             }
             let is_http_2 = request.version() == http::Version::HTTP_2;
-            let response = answer(&bridge, door, request, &peer).await;
+            // The connection goes on as something else, or not at all: nobody has looked at what comes next.
+            let may_upgrade = guard::may_upgrade(request.version(), request.headers());
+            let mut response = answer(&bridge, door, request, &peer).await;
+            if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|body| exchange.watch(body, is_http_2)))
         }
     });
@@ -109,8 +114,14 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
         .max_send_buf_size(SEND_BUFFER);
     let served = builder.serve_connection_with_upgrades(io, service);
     let mut served = std::pin::pin!(served);
-    let mut is_closing = false;
+    // Since when it is to come to an end.
+    let mut closed: Option<Instant> = None;
     loop {
+        // One that is to end has not for ever for its last frames either.
+        let (rest, since) = match closed {
+            None => (limits.client_idle, began),
+            Some(since) => (limits.client_write, since),
+        };
         tokio::select! {
             ended = &mut served => {
                 if let Err(error) = ended {
@@ -119,19 +130,17 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
                 return;
             }
             // Also when whoever could say it is gone.
-            _ = closing.wait_for(|closing| *closing), if !is_closing => {
-                is_closing = true;
-                served.as_mut().graceful_shutdown();
-            }
-            stuck = activity.stuck(limits.client_write, (!is_closing).then_some(limits.client_idle)) => {
-                if stuck {
+            _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
+            () = activity.last(), if closed.is_none() => {}
+            stuck = activity.stuck(limits.client_write, rest, since) => {
+                if stuck || closed.is_some() {
                     tracing::debug!(client = %address, "A client took nothing within limits.client_write.");
                     return;
                 }
-                is_closing = true;
-                served.as_mut().graceful_shutdown();
             }
         }
+        closed = Some(Instant::now());
+        served.as_mut().graceful_shutdown();
     }
 }
 
@@ -140,6 +149,17 @@ async fn answer(bridge: &Bridge, door: Door, request: Request<Incoming>, peer: &
         Door::Clients(_) => bridge.answer(request, peer).await,
         Door::Admin => admin::answer(bridge, request, peer).await,
     }
+}
+
+/// Sends the last `answer`, and waits a moment for the client to have read it: closing with something unread
+/// would take it back.
+pub(super) async fn farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 4096];
+    let drained = async { while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {} };
+    let _ = timeout(LINGER, drained).await;
+    Ok(())
 }
 
 /// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so.
@@ -152,26 +172,13 @@ async fn secured(
         let mut first = [0; 8];
         let seen = stream.peek(&mut first).await?;
         if tls::looks_like_http(&first[..seen]) {
-            stream.write_all(&tls::plain_on_tls()).await?;
-            stream.shutdown().await?;
+            farewell(&mut stream, &tls::plain_on_tls()).await?;
             return Ok(None);
         }
         let accepted = TlsAcceptor::from(config).accept(stream).await?;
         Ok(Some(Box::new(accepted) as Box<dyn Stream>))
     });
     shaken.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// The whole answer to a client that comes when there are too many.
-pub(super) fn turned_away(limit: Limit) -> String {
-    let status = http::StatusCode::from_u16(limit.status()).unwrap_or_default();
-    let body = serde_json::json!({ "message": "There is too much at once.", "detail": limit.detail() });
-    let body = body.to_string();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: 5\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 /// The streams of an HTTP/2 connection, which end with it.

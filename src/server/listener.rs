@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,6 +15,7 @@ use super::connection::{self, Connection};
 use crate::config::Limits;
 use crate::core::limit::Limit;
 use crate::handler::{Bridge, Entrance, Slot, Slots};
+use crate::respond;
 use crate::telemetry;
 
 /// What an address is for.
@@ -80,10 +80,6 @@ impl Listeners {
     pub(super) fn open(&mut self, door: Door, wanted: SocketAddr, listener: TcpListener) {
         let address = listener.local_addr();
         let close = watch::Sender::new(false);
-        if let Ok(address) = &address {
-            let is_tls = matches!(door, Door::Clients(_)) && self.certificate.load().is_some();
-            telemetry::Listening { key: door.key(), address: *address, is_tls }.emit();
-        }
         let accepting = Accepting {
             door,
             bridge: Arc::clone(&self.bridge),
@@ -93,6 +89,16 @@ impl Listeners {
         };
         self.tasks.spawn(accepting.run(listener));
         self.open.push(Open { door, wanted, address, close });
+    }
+
+    /// Says again what is listened on, and how.
+    pub(super) fn tell(&self) {
+        for open in &self.open {
+            if let Ok(address) = &open.address {
+                let is_tls = matches!(open.door, Door::Clients(_)) && self.certificate.load().is_some();
+                telemetry::Listening { key: open.door.key(), address: *address, is_tls }.emit();
+            }
+        }
     }
 
     /// Closes those that are not `wanted`.
@@ -224,10 +230,6 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 
 /// Says why, without waiting for what would have been asked.
 async fn turn_away(mut stream: TcpStream, limit: Limit, patience: Duration) {
-    let answer = connection::turned_away(limit);
-    let _ = timeout(patience, async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await
-    })
-    .await;
+    let answer = respond::turned_away(limit);
+    let _ = timeout(patience, connection::farewell(&mut stream, answer.as_bytes())).await;
 }

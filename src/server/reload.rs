@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::certificate::Certificate;
-use super::{Server, StartError, bind, doors};
+use super::{Server, StartError, bind, doors, tell};
 use crate::config::{self, Config};
 use crate::handler::{Reload, State};
 use crate::tls::TlsError;
@@ -40,11 +40,13 @@ pub enum ReloadError {
         source: StartError,
     },
     /// It wants something that only a restart can do.
-    #[error("data_dir cannot change from {before} to {after} while the bridge runs: restart it")]
-    DataDir {
-        /// Where the ledger is.
+    #[error("{key} cannot change from {before} to {after} while the bridge runs: restart it")]
+    Restart {
+        /// What cannot change.
+        key: &'static str,
+        /// What it is.
         before: String,
-        /// Where it would be.
+        /// What it would be.
         after: String,
     },
     /// There is nothing to read it from, or the bridge is stopping.
@@ -110,7 +112,11 @@ impl Server {
                 path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
             };
             let (before, after) = (shown(&before.config.data_dir), shown(&config.data_dir));
-            return Err(ReloadError::DataDir { before, after });
+            return Err(ReloadError::Restart { key: "data_dir", before, after });
+        }
+        let [frames, wanted] = [&before.config, &config].map(|config| config.jobs.log_frames.to_string());
+        if frames != wanted {
+            return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
         }
         let certificate = Certificate::load(config.tls.as_ref())?;
         let wanted = doors(&config);
@@ -128,6 +134,8 @@ impl Server {
         for (door, address, listener) in bound {
             self.listeners.open(door, address, listener);
         }
+        tell(&self.bridge.state().config);
+        self.listeners.tell();
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ const PIECE: usize = 8 * 1024;
 /// How much of what a rejected client goes on to send is taken before its connection is closed, in bytes, and
 /// for how long. One that is closed with something unread takes its answer back.
 const LEFTOVERS: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection behind a guard.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl<T> Screen<T> {
 
     fn reject(&mut self, rejection: Rejection) {
         let in_body = self.guard.is_in_body();
-        let stopped = Stopped { rejection, in_body };
+        let stopped = Stopped { rejection, in_body: in_body.then(|| self.guard.heads()) };
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
         self.is_rejected = true;
         if in_body {

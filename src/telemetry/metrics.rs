@@ -71,7 +71,10 @@ impl Metrics {
             refusals: kept(
                 &registry,
                 IntCounterVec::new(
-                    opts("refusals_total", "Requests for a stream that were refused before it began."),
+                    opts(
+                        "refusals_total",
+                        "Requests that were refused in the place of the backend, or because of it.",
+                    ),
                     &["cause"],
                 ),
             ),

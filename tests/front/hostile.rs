@@ -79,6 +79,10 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
         let front = Front::start(config(backend.address, &settings)).await;
         let name = &case.name;
         let accepted = usize::try_from(case.accepted).unwrap();
+        let before = match &case.reason {
+            Some(reason) => metric(&front, reason).await,
+            None => 0,
+        };
         let (answered, ended) = sent(&front, case, accepted).await;
         assert!(backend.asked().len() <= accepted, "{name}: {:?}", backend.asked());
         let Some(status) = case.status else {
@@ -87,15 +91,15 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
             continue;
         };
         assert_eq!(ended, case.closes, "{name}");
-        let (last, before) = answered.split_last().unwrap_or_else(|| panic!("{name}: no answer"));
+        let (last, others_answered) = answered.split_last().unwrap_or_else(|| panic!("{name}: no answer"));
         // A request whose body turned out to be bad may have been answered before.
         let others = accepted - usize::from(case.in_body);
-        assert!(before.len() == others, "{name}: {answered:?}");
+        assert!(others_answered.len() == others, "{name}: {answered:?}");
         assert_eq!(last.status, status, "{name}: {answered:?}");
         assert!(last.head.contains("\r\nconnection: close"), "{name}: {}", last.head);
         let body: serde_json::Value = serde_json::from_str(&last.body).unwrap();
         assert!(body["message"].is_string() && body["detail"].is_string(), "{name}: {}", last.body);
-        assert!(metric(&front, case.reason.as_deref().unwrap()).await > 0, "{name}");
+        assert!(metric(&front, case.reason.as_deref().unwrap()).await > before, "{name}");
     }
 }
 
@@ -129,4 +133,56 @@ async fn a_stream_takes_no_body_and_the_backend_is_not_asked() {
         assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
     }
     assert!(backend.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_body_behind_a_good_request_is_told_to_its_own_sender_alone() {
+    let backend = Backend::start(|request| async {
+        use http_body_util::BodyExt;
+        let path = request.uri().path().to_owned();
+        let _ = request.into_body().collect().await;
+        answer(200, &[], &path)
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let both = b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
+                 POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    stream.write_all(both).await.unwrap();
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    let answered = answers(&bytes);
+    assert_eq!((answered[0].status, answered[0].body.as_str()), (200, "/good"), "{answered:?}");
+    assert!(answered[1..].iter().all(|answer| answer.status == 400), "{answered:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_that_is_not_taken_up_ends_the_connection_at_either_door() {
+    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for (address, path) in [(front.address, "/x"), (front.admin, "/livez")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let both = format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\
+             GET {path} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
+        );
+        stream.write_all(both.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes).await;
+        let answered = answers(&bytes);
+        assert_eq!(answered.len(), 1, "{answered:?}");
+        assert!(answered[0].head.contains("\r\nconnection: close"), "{answered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_http_1_0_without_a_host_goes_on_with_one() {
+    let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    stream.write_all(b"GET /x HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains(" 200 "), "{text}");
+    assert_eq!(backend.last().header("host"), Some(backend.address.to_string().as_str()));
 }

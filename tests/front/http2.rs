@@ -144,8 +144,8 @@ async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
         }
     };
     tokio::join!(listen, attack);
-    // Its last word (GOAWAY) says why: ENHANCE_YOUR_CALM.
-    assert!(said.windows(4).any(|code| code == [0, 0, 0, 11]), "{} bytes", said.len());
+    let (kind, last) = frames(&said).last().unwrap();
+    assert_eq!((kind, &last[4..8]), (GOAWAY, &[0, 0, 0, 11][..]), "ENHANCE_YOUR_CALM");
     assert!(backend.asked().len() < 1000, "{}", backend.asked().len());
     works(&front).await;
 }
@@ -175,6 +175,18 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The whole frames in `bytes`: their types and their payloads.
+fn frames(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(*rest.get(1)?) << 8 | usize::from(*rest.get(2)?);
+        let (kind, payload) = (*rest.get(3)?, rest.get(9..9 + length)?);
+        rest = &rest[9 + length..];
+        Some((kind, payload))
+    })
+}
+
+const GOAWAY: u8 = 7;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -184,6 +196,9 @@ const CONTINUATION: u8 = 9;
 
 /// `GET /x` to `http://a`, in HPACK: indexed fields, and two literals without indexing.
 const GET: &[u8] = &[0x82, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
+
+/// The same with POST.
+const POST: &[u8] = &[0x83, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
 
 /// Sends `frames` behind an opening until the bridge closes, or has taken 64 MiB.
 async fn flood(front: &Front, first: &[u8], again: &[u8]) {
@@ -264,20 +279,74 @@ async fn a_connection_without_requests_is_closed_in_good_order() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_streams_are_open_at_once_than_may() {
-    let puppet = Puppet::start().await;
-    let settings = [("limits.streams_per_address", "1000")];
-    let front = Front::start(config(puppet.address, &settings)).await;
-    let client = Client::open(&front).await;
-    let mut send = client.send.clone().ready().await.unwrap();
-    let mut held = Vec::new();
-    for _ in 0..200 {
-        let request = Request::get(format!("http://bridge.test{STREAM}")).body(()).unwrap();
-        match send.send_request(request, true) {
-            Ok(stream) => held.push(stream),
-            Err(_) => break,
-        }
+    let (backend, front) = here().await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    opening.extend(frame(SETTINGS, 0, 0, &[]));
+    // Heads whose bodies never come.
+    for number in 0..200 {
+        opening.extend(frame(HEADERS, 0x4, 1 + 2 * number, POST));
     }
-    // What is more than the bridge allows is refused, or not even sent by a client that keeps to it.
-    send.ready().await.map(drop).unwrap_or_default();
-    assert!(held.len() >= 100);
+    stream.write_all(&opening).await.unwrap();
+    let mut said = Vec::new();
+    let refused = loop {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{} bytes", said.len());
+        let refused = frames(&said).filter(|(kind, payload)| *kind == RST_STREAM && payload[3] == 7).count();
+        if refused >= 200 - 128 {
+            break refused;
+        }
+    };
+    assert_eq!(refused, 200 - 128, "those that are one too many");
+    assert!(backend.asked().len() <= 128);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limits_on_heads_hold_here_too() {
+    let (backend, front) = here().await;
+    let long = format!("/{}", "x".repeat(20_000));
+    assert_eq!(Client::open(&front).await.get(&long, &[]).await.unwrap().status(), 414);
+    let names: Vec<String> = (0..150).map(|number| format!("x-{number}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    assert_eq!(Client::open(&front).await.get("/x", &many).await.unwrap().status(), 431);
+    assert!(backend.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_nothing_at_all_is_dropped_whatever_it_answers() {
+    let (_backend, front) = here().await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    opening.extend(frame(SETTINGS, 0, 0, &[]));
+    stream.write_all(&opening).await.unwrap();
+    let began = tokio::time::Instant::now();
+    // It reads, and answers no ping.
+    while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {}
+    assert!(began.elapsed() <= Duration::from_secs(75 + 60 + 1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_cannot_say_what_only_heads_may() {
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let backend = Backend::start(move |request| {
+        let sender = sender.clone();
+        async move {
+            use http_body_util::BodyExt;
+            let body = request.into_body().collect().await.unwrap();
+            sender.send(body.trailers().cloned().unwrap_or_default()).unwrap();
+            answer(200, &[], "here")
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let client = Client::open(&front).await;
+    let request = Request::post("http://bridge.test/x").header("trailer", "x-sum, x-forwarded-for");
+    let mut send = client.send.clone().ready().await.unwrap();
+    let (response, mut body) = send.send_request(request.body(()).unwrap(), false).unwrap();
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", http::HeaderValue::from_static("1"));
+    trailers.insert("x-forwarded-for", http::HeaderValue::from_static("10.0.0.1"));
+    body.send_trailers(trailers).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    let seen = seen.recv().await.unwrap();
+    assert_eq!(seen.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-sum"]);
 }

@@ -79,6 +79,55 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_request_too_many_on_its_way_is_refused_until_another_is_done() {
+    for (key, limit, status) in
+        [("limits.requests", "requests", 503), ("limits.requests_per_address", "requests_per_address", 429)]
+    {
+        let (release, waiting) = tokio::sync::watch::channel(false);
+        let backend = Backend::start(move |_| {
+            let mut waiting = waiting.clone();
+            async move {
+                let _ = waiting.wait_for(|released| *released).await;
+                answer(200, &[], "done")
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[(key, "1")])).await;
+        let mut first = front.open("/x", &[]).await;
+        while backend.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let before = metric(&front, limit).await;
+        let refused = front.get("/x", &[]).await;
+        assert_eq!(refused.status, status);
+        assert!(refused.detail().contains(key), "{}", refused.text());
+        assert!(metric(&front, limit).await > before);
+        release.send_replace(true);
+        assert_eq!(first.head().await.0, 200);
+        while front.get("/x", &[]).await.status != 200 {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_has_so_many_sockets_too() {
+    let pair = super::bridge::Pair::start(
+        super::bridge::recordings("0.0.30.post2", &[]),
+        super::bridge::fast(),
+        &[("limits.streams_per_key", "1")],
+    )
+    .await;
+    let mut first = super::socket::Page::open(&pair.front, "/ws").await;
+    let key = serde_json::json!({ "api_key": KEY }).to_string();
+    first.say(&key).await;
+    first.greeting().await;
+    let mut second = super::socket::Page::open(&pair.front, "/ws").await;
+    second.say(&key).await;
+    let (code, reason) = second.closed().await;
+    assert_eq!(code, 1013);
+    assert!(reason.contains("limits.streams_per_key"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn streams_are_counted_for_the_client_behind_a_trusted_proxy() {
     let mut puppet = Puppet::start().await;
     let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];

@@ -214,7 +214,7 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_ta
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_to_the_backend_are_used_again_and_a_closed_one_costs_no_request() {
+async fn connections_to_the_backend_are_used_again_but_not_when_they_were_idle_for_long() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
     let front = Front::start(config(backend.address, &[])).await;
     for _ in 0..5 {
@@ -305,3 +305,27 @@ async fn a_redirect_of_the_backend_to_itself_reaches_nobody_who_asks_for_a_strea
 }
 
 const STREAM: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_backend_has_closed_costs_no_request() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let backend = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            let read = stream.read(&mut head).await.unwrap();
+            seen.push(String::from_utf8_lossy(&head[..read]).split(' ').next().unwrap().to_owned());
+            // As uvicorn does after its own limit: without a word.
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        }
+        seen
+    });
+    for method in ["GET", "POST", "POST"] {
+        let request = format!("{method} /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let answer = Client::raw(front.address, request.as_bytes()).await.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "ok"), "{method}");
+    }
+    assert_eq!(backend.await.unwrap(), ["GET", "POST", "POST"]);
+}

@@ -70,6 +70,10 @@ async fn a_bad_file_changes_nothing_and_says_why() {
         ("listen = 1".to_owned(), "bridge.toml:1: listen must be".to_owned()),
         (file(backend.address, "data_dir = \"/elsewhere\""), "data_dir cannot change from none".to_owned()),
         (
+            file(backend.address, "[jobs]\nlog_frames = 7"),
+            "jobs.log_frames cannot change from 1000 to 7".to_owned(),
+        ),
+        (
             file(backend.address, "[tls]\ncertificate = \"/no/cert.pem\"\nkey = \"/no/key.pem\""),
             "cannot read the certificate \"/no/cert.pem\"".to_owned(),
         ),
@@ -84,7 +88,9 @@ async fn a_bad_file_changes_nothing_and_says_why() {
         assert_eq!(changing.front.get("/x", &[]).await.text(), "here", "{bad}");
     }
     let metrics = changing.front.ask("GET", "/metrics", &[]).await;
-    assert!(metrics.text().contains("proxbox_bridge_reloads_total{result=\"failure\"}"));
+    let start = "proxbox_bridge_reloads_total{result=\"failure\"} ";
+    let failed = metrics.text().lines().find_map(|line| line.strip_prefix(start)).unwrap();
+    assert!(failed.parse::<u64>().unwrap() >= 6, "{failed}");
 }
 
 #[tokio::test(start_paused = true)]

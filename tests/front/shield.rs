@@ -172,3 +172,105 @@ async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_l
     advance(Duration::from_secs(10)).await;
     assert_ne!(front.get("/proxmox/version", &[]).await.status, 401);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_where_none_is_asked_for_is_never_announced_without_being_sent() {
+    let backend = Backend::start(|request| async move {
+        use http_body_util::BodyExt;
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        answer(200, &[], &format!("{path} {}", String::from_utf8_lossy(&body)))
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for path in ["/health", "/version", "/"] {
+        let request = format!("GET {path}?x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        let with_body = super::bridge::Client::raw(front.address, request.as_bytes()).await.answer().await;
+        assert_eq!(with_body.text(), format!("{path} hello"));
+        // Whoever comes next over the same connection to the backend is answered for what it asked.
+        assert_eq!(front.get("/next", &[]).await.text(), "/next ");
+    }
+    let asked = backend.asked();
+    assert!(asked.iter().all(|asked| asked.target != "/next" || asked.header("content-length").is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_depends_on_is_never_mixed_up() {
+    let backend = Backend::start(|request| async move {
+        let said =
+            |name: &str| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let (cookie, coding) = (said("cookie"), said("accept-encoding"));
+        if request.headers().contains_key("if-none-match") {
+            return answer(304, &[], "");
+        }
+        answer(200, &[("set-cookie", "session=1")], &format!("{cookie}|{coding}"))
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    assert_eq!(front.get("/", &[("If-None-Match", "x")]).await.status, 304);
+    assert_eq!(front.get("/", &[]).await.text(), "|");
+    assert_eq!(front.get("/", &[("Cookie", "anna")]).await.text(), "anna|");
+    assert_eq!(front.get("/", &[("Accept-Encoding", "gzip")]).await.text(), "|gzip");
+    assert_eq!(front.get("/", &[]).await.text(), "|");
+    let before = backend.asked().len();
+    front.get("/", &[]).await;
+    assert_eq!(backend.asked().len(), before + 1, "an answer with a cookie in it is for one client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_goes_on_being_tried_is_asked_for_again_all_the_same() {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let backend =
+        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
+    // A plugin that tries again every two minutes.
+    for _ in 0..5 {
+        assert_eq!(front.get("/dcim/devices/create/stream", &wrong).await.status, 401);
+        advance(Duration::from_secs(120)).await;
+    }
+    assert_eq!(backend.log().requests().len(), 2, "at the beginning, and after five minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
+    let registered = Arc::new(AtomicUsize::new(0));
+    let known = Arc::clone(&registered);
+    let backend = Backend::start(move |request| {
+        let known = Arc::clone(&known);
+        async move {
+            match (request.uri().path(), known.load(Ordering::Relaxed)) {
+                ("/auth/keys", _) => {
+                    known.store(1, Ordering::Relaxed);
+                    answer(201, &[], "{}")
+                }
+                (_, 0) => answer(401, &[], "{\"detail\":\"Invalid API key.\"}"),
+                _ => answer(200, &[], "welcome"),
+            }
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let key = [("X-Proxbox-API-Key", KEY)];
+    assert_eq!(front.get("/version", &key).await.status, 401);
+    let request =
+        b"POST /auth/keys HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: admin\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(super::bridge::Client::raw(front.address, request).await.answer().await.status, 201);
+    assert_eq!(front.get("/version", &key).await.text(), "welcome", "not the answer of a moment ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_one_path_asks_for_is_for_that_path() {
+    let backend = Backend::start(|request| async move {
+        match request.uri().path() {
+            "/proxmox/viewer/generate" => {
+                answer(429, &[("retry-after", "60")], "{\"detail\":\"Six a minute.\"}")
+            }
+            _ => answer(200, &[], "here"),
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    assert_eq!(front.get("/proxmox/viewer/generate", &[]).await.status, 429);
+    assert_eq!(front.get("/proxmox/version", &[]).await.text(), "here");
+}

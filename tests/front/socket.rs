@@ -1,7 +1,7 @@
 //! `/ws`, as pages and clients that know nothing else use it.
 
 use futures::{SinkExt, StreamExt};
-use proxbox_bridge::replay::Options;
+use proxbox_bridge::replay::{Options, Server as Replay};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -16,7 +16,7 @@ const NEW: &str = "0.0.30.post2";
 const DEFAULT_MODE: &str = "0.0.30.post2-default-mode";
 
 /// A page that has opened `/ws`.
-struct Page(WebSocketStream<TcpStream>);
+pub(super) struct Page(WebSocketStream<TcpStream>);
 
 /// What a page heard, up to the end of its socket.
 struct Heard {
@@ -26,7 +26,7 @@ struct Heard {
 }
 
 impl Page {
-    async fn open(front: &Front, target: &str) -> Self {
+    pub(super) async fn open(front: &Front, target: &str) -> Self {
         let stream = TcpStream::connect(front.address).await.unwrap();
         let url = format!("ws://{}{target}", front.address);
         Self(client_async(url, stream).await.unwrap().0)
@@ -38,12 +38,12 @@ impl Page {
         page
     }
 
-    async fn greeting(&mut self) {
+    pub(super) async fn greeting(&mut self) {
         assert_eq!(self.text().await, "Connected!");
         assert_eq!(self.text().await, "Connected 2!");
     }
 
-    async fn say(&mut self, text: &str) {
+    pub(super) async fn say(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
@@ -68,6 +68,11 @@ impl Page {
                 return frames;
             }
         }
+    }
+
+    /// The code and the reason with which its socket is closed.
+    pub(super) async fn closed(self) -> (u16, String) {
+        self.rest().await.close
     }
 
     async fn rest(mut self) -> Heard {
@@ -346,7 +351,38 @@ async fn a_page_is_pinged_and_dropped_when_it_gives_no_sign_of_life() {
     // Reading answers pings; whoever does not read does not.
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     let left = async { while page.0.next().await.is_some_and(|message| message.is_ok()) {} };
-    left.await;
+    tokio::time::timeout(std::time::Duration::from_secs(5), left).await.expect("it was dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deep_or_broken_text_is_no_command_and_harms_nobody() {
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let mut page = Page::greeted(&pair.front).await;
+    for hostile in ["[".repeat(30_000), format!("{}1", "{\"a\":".repeat(5_000)), "{\"command\":".to_owned()] {
+        page.say(&hostile).await;
+        assert!(page.text().await.starts_with("Invalid command: "));
+        assert!(page.text().await.starts_with("Valid commands: "));
+    }
+    let body = format!("{{\"api_key\":{}", "[".repeat(10_000));
+    let request = format!(
+        "POST /auth/register-key HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = super::bridge::Client::raw(pair.front.address, request.as_bytes()).await.answer().await;
+    assert_eq!(answer.status, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_whose_backend_is_gone_from_the_configuration_is_sent_away_at_its_next_command() {
+    let old = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let other = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let address = other.local_addr();
+    let front = Front::reloading(config(old.local_addr(), &[]), move || Ok(config(address, &[]))).await;
+    let mut page = Page::greeted(&front).await;
+    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    page.say("Sync Nodes").await;
+    assert_eq!(page.closed().await.0, 1001);
+    assert!(old.log().texts().is_empty() && other.log().texts().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

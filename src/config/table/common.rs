@@ -14,8 +14,8 @@ pub(super) static KEYS: &[Key] = &[
         "admin_listen",
         Some("127.0.0.1:8801"),
         Slot::Address(|draft| &mut draft.admin_listen),
-        "The address of the admin listener, which answers /livez, /readyz, /metrics, POST /sync/… and the \
-         jobs API.",
+        "The address of the admin listener, which answers /livez, /readyz, /metrics, POST /sync/…, \
+         POST /reload and the jobs API.",
     ),
     key(
         "data_dir",

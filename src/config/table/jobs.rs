@@ -10,7 +10,7 @@ pub(super) static KEYS: &[Key] = &[
         Some("on"),
         Slot::Switch(|draft| &mut draft.shims.health),
         "Whether the bridge answers /health where the backend has none, for plugins that ask for it before \
-         every sync.",
+         every sync; and 503 for any backend that is not there.",
     ),
     key(
         "shims.auth",

@@ -170,13 +170,26 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections",
         Some("1024"),
         Slot::Count(|draft| &mut draft.limits.connections, 1, 1_000_000),
-        "How many connections clients may have at once, all together.",
+        "How many connections clients may have at once, all together; what has become a tunnel or a socket is \
+         counted as that.",
     ),
     key(
         "limits.connections_per_address",
         Some("256"),
         Slot::Count(|draft| &mut draft.limits.connections_per_address, 1, 1_000_000),
         "How many of them may come from one address; trusted proxies are not counted.",
+    ),
+    key(
+        "limits.requests",
+        Some("512"),
+        Slot::Count(|draft| &mut draft.limits.requests, 1, 1_000_000),
+        "How many requests may be passed on at once, all together; one more is answered 503.",
+    ),
+    key(
+        "limits.requests_per_address",
+        Some("128"),
+        Slot::Count(|draft| &mut draft.limits.requests_per_address, 1, 1_000_000),
+        "How many of them may be of one client address; one more is answered 429.",
     ),
     key(
         "limits.streams",

@@ -239,13 +239,13 @@ fn two_lengths() -> Rejection {
     Rejection::new(Reason::TwoLengths, detail)
 }
 
-/// The elements of a list, without the empty ones.
 /// Whether an `Upgrade` leads out of HTTP/1. One to HTTP/2 is not offered to anybody, and so nothing that
 /// changes the framing.
 pub(super) fn is_way_out(upgrade: &[u8]) -> bool {
     elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
+/// The elements of a list, without the empty ones.
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
 }

@@ -17,6 +17,12 @@ pub(super) struct Head {
     count: usize,
 }
 
+/// What is said about a head with too many headers.
+pub(super) fn too_many(bounds: &Bounds) -> Rejection {
+    let detail = format!("The request has more than {} headers; send fewer.", bounds.header_count);
+    Rejection::new(Reason::TooManyHeaders, detail)
+}
+
 impl Head {
     /// Takes the next line, and says what comes behind the head if this was its end.
     pub(super) fn line(&mut self, line: &[u8], bounds: &Bounds) -> Result<Option<Framing>, Rejection> {
@@ -29,8 +35,7 @@ impl Head {
         }
         self.count += 1;
         if self.count > bounds.header_count {
-            let detail = format!("The request has more than {} headers; send fewer.", bounds.header_count);
-            return Err(Rejection::new(Reason::TooManyHeaders, detail));
+            return Err(too_many(bounds));
         }
         let (name, value) = header_line(line)?;
         fields.add(name, value)?;

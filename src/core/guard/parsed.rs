@@ -1,11 +1,11 @@
 //! The same rules for requests that are parsed already, by HTTP/2 above all.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 
 use super::fields::{self, Fields, Version};
 use super::target::{self, Absolute};
-use super::{Reason, Rejection};
+use super::{Bounds, Reason, Rejection, head};
 
 /// Checks what can be checked of a request that was parsed already, of either version.
 ///
@@ -15,7 +15,7 @@ use super::{Reason, Rejection};
 /// # Errors
 ///
 /// [`Rejection`] for the first thing that is wrong.
-pub fn check(parts: &Parts) -> Result<(), Rejection> {
+pub fn check(parts: &Parts, bounds: &Bounds) -> Result<(), Rejection> {
     let version = match parts.version {
         http::Version::HTTP_10 => Version::Http10,
         http::Version::HTTP_11 => Version::Http11,
@@ -27,6 +27,12 @@ pub fn check(parts: &Parts) -> Result<(), Rejection> {
     };
     let method = parts.method.as_str().as_bytes();
     target::check_method(method)?;
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > bounds.target_bytes) {
+        return Err(target::too_long(bounds));
+    }
+    if parts.headers.len() > bounds.header_count {
+        return Err(head::too_many(bounds));
+    }
     let mut fields = Fields::new(version, target_of(parts, method)?);
     for (name, value) in &parts.headers {
         fields.add(name.as_str().as_bytes(), value.as_bytes())?;
@@ -36,9 +42,9 @@ pub fn check(parts: &Parts) -> Result<(), Rejection> {
 
 /// Whether the guard has let go of the connection that this request came on. If it is answered with anything
 /// but 101, the connection must end with that answer.
-pub fn may_upgrade(parts: &Parts) -> bool {
-    parts.version == http::Version::HTTP_11
-        && parts.headers.get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
+pub fn may_upgrade(version: http::Version, headers: &HeaderMap) -> bool {
+    version == http::Version::HTTP_11
+        && headers.get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
 }
 
 /// Checks that a request has no body, where none belongs. `is_over` says whether nothing more of it can come:

@@ -67,11 +67,17 @@ pub enum Reason {
     Body,
     /// Its head did not come in time.
     SlowHead,
+    /// A piece of its body did not come in time.
+    SlowBody,
+    /// It has a larger body than it may have.
+    BodyTooLarge,
+    /// Its body did not come to its end.
+    BodyBroken,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::RequestLine,
         Self::Method,
         Self::Target,
@@ -97,6 +103,9 @@ impl Reason {
         Self::TrailersTooLarge,
         Self::Body,
         Self::SlowHead,
+        Self::SlowBody,
+        Self::BodyTooLarge,
+        Self::BodyBroken,
     ];
 
     /// The word for it in logs and metrics.
@@ -127,6 +136,9 @@ impl Reason {
             Self::TrailersTooLarge => "trailers_too_large",
             Self::Body => "body",
             Self::SlowHead => "slow_head",
+            Self::SlowBody => "slow_body",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyBroken => "body_broken",
         }
     }
 
@@ -134,7 +146,8 @@ impl Reason {
     pub const fn status(self) -> u16 {
         match self {
             Self::Method => 405,
-            Self::SlowHead => 408,
+            Self::SlowHead | Self::SlowBody => 408,
+            Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
             Self::HeadTooLarge | Self::TooManyHeaders | Self::TrailersTooLarge => 431,
@@ -146,6 +159,11 @@ impl Reason {
 }
 
 impl Rejection {
+    /// Of the body of a request that is on its way already; `why` is a sentence.
+    pub fn body(reason: Reason, why: impl Into<String>) -> Self {
+        Self::new(reason, why)
+    }
+
     /// The head of a request did not come in time. The guard has no clock: whoever has one says it.
     pub fn slow_head() -> Self {
         Self::new(Reason::SlowHead, "The head of the request was not whole in time (limits.client_head).")

@@ -1,5 +1,7 @@
 //! What may stand behind the last chunk (RFC 9112, section 7.1.2).
 
+use http::HeaderName;
+
 use super::head::header_line;
 use super::lines::{Fault, bad_ending};
 use super::{Bounds, Reason, Rejection};
@@ -62,6 +64,11 @@ impl Trailers {
         }
         Ok(false)
     }
+}
+
+/// Whether a trailer of this name may be passed on.
+pub fn is_trailer(name: &HeaderName) -> bool {
+    !NAMES.contains(&name.as_str())
 }
 
 /// How many bytes trailers may have, their line endings and the empty line included.

@@ -21,7 +21,7 @@ pub(in crate::handler) async fn answer(bridge: &Bridge, id: &str, request: &Part
         Ok(query) => query,
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
-    if !query.backend.is_empty() || query.bridge.fresh {
+    if !query.backend.is_empty() || query.bridge.fresh || query.bridge.backend.is_some() {
         return unknown_parameter(
             "The events of a job are what they are. bridge.events=all, bridge.payload=1 and \
              bridge.last_event_id=ID say which of them are given.",

@@ -29,6 +29,8 @@ const LABEL: usize = 100;
 pub(in crate::handler) struct Keyring {
     path: Option<PathBuf>,
     keys: Mutex<BTreeMap<String, Registered>>,
+    /// One is written after the other, and none without those before it.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// A key, without the key.
@@ -60,7 +62,7 @@ impl Keyring {
             }
             _ => BTreeMap::new(),
         };
-        Ok(Self { path, keys: Mutex::new(keys) })
+        Ok(Self { path, keys: Mutex::new(keys), writing: tokio::sync::Mutex::default() })
     }
 
     /// The key of the backend at `url`.
@@ -75,6 +77,7 @@ impl Keyring {
     /// Why it could not be written; it is not registered then.
     pub(super) async fn register(&self, url: &BackendUrl, key: &ApiKey, label: &str) -> io::Result<bool> {
         let registered = Registered::new(key, label, now());
+        let _turn = self.writing.lock().await;
         let all = {
             let mut keys = self.keys();
             if keys.contains_key(&url.to_string()) {

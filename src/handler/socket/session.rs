@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -22,13 +22,19 @@ use crate::core::query::{Parameters, Query};
 use crate::core::refusal::Refusal;
 use crate::core::text::plain;
 use crate::handler::front::Visit;
-use crate::handler::streams;
+use crate::handler::shield::lesson;
+use crate::handler::slots::{Slot, Slots, StreamKey, key_slot};
+use crate::handler::socket::PATH;
+use crate::handler::{State, key_of, streams};
 use crate::job::{Arrival, Entered, Registry, Watching, held_back};
+use crate::telemetry;
 
 /// How long a client has for its key, as with backends since 0.0.23.post1.
 const KEY_WAIT: Duration = Duration::from_secs(10);
 /// How many commands wait at the most. A client that sends more is not read until one is done.
 const WAITING: usize = 16;
+/// How much of a refusal of a key is read, in bytes.
+const REFUSAL: usize = 16 * 1024;
 /// The longest reason of a close frame, in bytes (RFC 6455, section 5.5).
 const REASON: usize = 123;
 
@@ -44,6 +50,9 @@ const KEY_REFUSED: u16 = 4001;
 /// What is known of a client before it says anything.
 pub(super) struct Session {
     pub(super) registry: Arc<Registry>,
+    pub(super) streams: Slots<StreamKey>,
+    /// The state that is in force.
+    pub(super) states: watch::Receiver<Arc<State>>,
     pub(super) closing: watch::Receiver<bool>,
     pub(super) visit: Visit,
     pub(super) query: String,
@@ -103,17 +112,21 @@ impl Session {
     }
 
     async fn talk(mut self, line: &mut Line) -> Result<(), Over> {
+        let mut place = key_of(&self.headers).map(|key| self.place(&key)).transpose()?;
         if self.wants_key {
             let key = timeout(KEY_WAIT, line.next()).await;
             let required = || Over::Close(KEY_REFUSED, "API key required.".to_owned());
             let Asked::Key(key) = page::asked(&key.map_err(|_| required())??) else { return Err(required()) };
             let key: ApiKey = key.parse().map_err(|_| required())?;
             self.check(&key).await?;
+            place = Some(self.place(&key)?);
             if let Ok(value) = HeaderValue::from_str(key.expose()) {
                 self.headers.insert(API_KEY, value);
             }
         }
         line.send(GREETING.map(str::to_owned)).await?;
+        // It is held as long as the session is.
+        let _place = place;
         let mut may_be_key = !self.wants_key;
         loop {
             let text = line.next().await?;
@@ -138,22 +151,42 @@ impl Session {
         let mut passed_on = HeaderMap::new();
         forwarded.tell(&mut passed_on);
         let identity = Identity { key: Some(key.clone()), passed_on };
-        match backend.get("/version", &identity).await {
-            Ok((StatusCode::UNAUTHORIZED, _)) => {
-                backend.shield.refused(Some(hash), backend.limits().refused_key);
-                Err(Over::Close(KEY_REFUSED, "Invalid API key.".to_owned()))
+        let generation = backend.shield.generation();
+        let asked = timeout(backend.limits().probe, backend.send(Method::GET, "/version", &identity)).await;
+        let mut exchange = match asked {
+            Ok(Ok(exchange)) => exchange,
+            Ok(Err(error)) => return Err(Over::Close(TRY_LATER, error.to_string())),
+            Err(_) => {
+                return Err(Over::Close(TRY_LATER, "The backend does not answer (limits.probe).".to_owned()));
             }
-            Ok((StatusCode::TOO_MANY_REQUESTS, _)) => {
-                let reason = "Too many failed authentication attempts. Please try again later.";
-                Err(Over::Close(KEY_REFUSED, reason.to_owned()))
+        };
+        let status = exchange.status;
+        let reason = match status {
+            StatusCode::UNAUTHORIZED => "Invalid API key.",
+            StatusCode::TOO_MANY_REQUESTS => {
+                "Too many failed authentication attempts. Please try again later."
             }
-            Ok(_) => Ok(()),
-            Err(why) => Err(Over::Close(TRY_LATER, why)),
-        }
+            _ => return Ok(()),
+        };
+        let body = timeout(backend.limits().probe, exchange.body(REFUSAL)).await;
+        let body = body.ok().and_then(Result::ok).unwrap_or_default();
+        lesson(&self.visit, Some(hash), generation, (status, &exchange.headers, &body));
+        Err(Over::Close(KEY_REFUSED, reason.to_owned()))
+    }
+
+    /// The place that a client with `key` takes of those that it may have.
+    fn place(&self, key: &ApiKey) -> Result<Slot<StreamKey>, Over> {
+        key_slot(&self.streams, &self.visit, self.registry.key_hash(key))
+            .map_err(|limit| Over::Close(TRY_LATER, limit.detail().to_owned()))
     }
 
     /// Runs `command` as a job, and tells what becomes of it.
     async fn command(&self, line: &mut Line, command: Command, run_id: Option<String>) -> Result<(), Over> {
+        let backend = &self.visit.backend;
+        if !self.states.borrow().backends.iter().any(|known| Arc::ptr_eq(known, backend)) {
+            let reason = "The configuration has changed: come again.";
+            return Err(Over::Close(GOING_AWAY, reason.to_owned()));
+        }
         let is_correlated = run_id.is_some();
         let mut page = Page::new(command, run_id);
         line.send(page.begin()).await?;
@@ -163,6 +196,7 @@ impl Session {
                 Some(Ending::Failed { reason }) => reason,
             },
             Err(refusal) => {
+                telemetry::Refused { path: PATH, refusal: &refusal }.emit();
                 let mut frames = Vec::new();
                 for frame in streams::refusal_frames(kind(command), &refusal) {
                     page.frame(&frame, &mut frames);
