@@ -23,7 +23,8 @@ use crate::config::{self, BackendUrl, Limits};
 use crate::core::credential::ApiKey;
 use crate::tls::TlsError;
 
-pub use capabilities::Knowledge;
+pub use capabilities::{KEY_STATUS, Knowledge};
+pub use checkup::{Glimpse, Silence};
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use link::{ConnectError, Link};

@@ -114,8 +114,6 @@ impl Bridge {
 const REGISTER: &str = "/auth/register-key";
 /// Where they are looked at.
 const KEYS: &str = "/auth/keys";
-/// Where backends say whether they have any. Only those that want one have this, since 0.0.7.
-const BOOTSTRAP: &str = "/auth/bootstrap-status";
 
 /// The key that a client sent, in either of the forms that plugins have used.
 fn key_of(headers: &HeaderMap) -> Option<ApiKey> {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Certificate, describe};
-pub use explain::explain;
+pub use explain::{explain, explain_tls};
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use front::{ServerFiles, certificate_of, server};
 pub use plain::{looks_like_http, plain_on_tls};

@@ -22,6 +22,8 @@ use crate::core::release::Release;
 
 /// The first release whose `/ws` an execution policy may refuse.
 const FIRST_WITH_POLICY: Release = Release::new(0, 0, 23).post(1);
+/// Answered without a key by every release that wants one, and by no other.
+pub const KEY_STATUS: &str = "/auth/bootstrap-status";
 /// The largest answer to a question that is read, in bytes.
 const ANSWER: usize = 64 * 1024;
 
@@ -216,8 +218,8 @@ impl Backend {
         choice: Choice,
         identity: &Identity,
     ) -> Result<(), Trouble> {
-        if identity.key.is_none() && !known.version_asked {
-            // Nothing but this may be asked without a key.
+        if identity.key.is_none() && !known.version_asked && !known.missing.contains(&(KEY_STATUS, true)) {
+            // Nothing but this may be asked without a key, as far as it is not known that there is none.
             let health = self.ask(Method::GET, "/health", &Identity::default()).await?;
             if health.status != StatusCode::NOT_FOUND {
                 // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
@@ -351,7 +353,7 @@ impl Backend {
         })
     }
 
-    pub(super) fn overdue(&self) -> String {
+    fn overdue(&self) -> String {
         let limit = humantime::format_duration(self.limits().probe);
         format!("{self} did not say within {limit} what it can do (limits.probe)")
     }

@@ -1,30 +1,54 @@
 //! Questions about a backend that only an operator asks.
 
-use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
-use tokio::net::lookup_host;
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::timeout;
 
-use super::link::{ConnectError, Link};
-use super::{Backend, Identity, reason};
+use super::link::{self, ConnectError, Link};
+use super::{Backend, Identity, RequestError, reason};
 use crate::tls::{self, Certificate};
 
 /// How much of an answer is read, in bytes.
 const ANSWER: usize = 64 * 1024;
 
+/// The beginning of an answer.
+#[derive(Debug)]
+pub struct Glimpse {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The first bytes of the body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Silence {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// The connection was there, and brought no answer.
+    #[error("the connection broke before an answer came ({0})")]
+    Broken(String),
+    /// TLS broke off when the connection seemed to stand. It says what to do.
+    #[error("{0}")]
+    Tls(String),
+    /// It took too long.
+    #[error("no answer within {} (limits.probe)", humantime::format_duration(*.0))]
+    Overdue(std::time::Duration),
+}
+
 impl Backend {
-    /// The addresses that the name of the backend stands for.
+    /// The addresses that the name of the backend stands for, at least one.
     ///
     /// # Errors
     ///
     /// What the system says of a name that stands for none.
-    pub async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let looked_up = lookup_host((self.url().host(), self.url().port()));
-        let found = timeout(self.limits().connect, looked_up).await;
-        Ok(found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.collect())
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        self.dialer.addresses().await
     }
 
     /// Connects to `address`, and over TLS, if the backend wants it; with the certificate that it shows.
@@ -34,14 +58,15 @@ impl Backend {
     /// Why there is no connection.
     pub async fn greet(&self, address: SocketAddr) -> Result<Option<Certificate>, ConnectError> {
         let stream = self.dialer.connect_to(address).await?;
-        let link = self.dialer.secure(stream).await?;
-        Ok(match &link {
+        Ok(match self.dialer.secure(stream).await? {
             Link::Plain(_) => None,
-            Link::Tls(stream) => {
-                let shown = stream.get_ref().1.peer_certificates();
-                shown.and_then(|shown| tls::describe(shown.first()?))
-            }
+            Link::Tls(stream) => link::certificate(&stream),
         })
+    }
+
+    /// The certificate that is shown at `address`, whether it is trusted or not. Nothing is sent there.
+    pub async fn shown(&self, address: SocketAddr) -> Option<Certificate> {
+        self.dialer.shown(self.dialer.connect_to(address).await.ok()?).await
     }
 
     /// What the backend answers to `GET path`: its status, and the beginning of the body.
@@ -50,12 +75,31 @@ impl Backend {
     ///
     /// Why there is no answer.
     pub async fn get(&self, path: &str, identity: &Identity) -> Result<(StatusCode, Bytes), String> {
-        let asked = async {
-            let mut exchange =
-                self.send(Method::GET, path, identity).await.map_err(|error| error.to_string())?;
-            let body = exchange.body(ANSWER).await.map_err(|error| reason(&error))?;
-            Ok((exchange.status, body))
-        };
-        timeout(self.limits().probe, asked).await.unwrap_or_else(|_| Err(self.overdue()))
+        let answer = self.glimpse(path, identity).await.map_err(|why| why.to_string())?;
+        Ok((answer.status, answer.body))
     }
+
+    /// What the backend answers to `GET path`.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer within `limits.probe`.
+    pub async fn glimpse(&self, path: &str, identity: &Identity) -> Result<Glimpse, Silence> {
+        let asked = async {
+            let mut exchange = match self.send(Method::GET, path, identity).await {
+                Ok(exchange) => exchange,
+                Err(RequestError::Connect(error)) => return Err(Silence::Connect(error)),
+                Err(RequestError::Broken(error)) => return Err(broken(&error)),
+                Err(RequestError::Request(error)) => return Err(Silence::Broken(error.to_string())),
+            };
+            let body = exchange.body(ANSWER).await.map_err(|error| broken(&error))?;
+            Ok(Glimpse { status: exchange.status, headers: exchange.headers, body })
+        };
+        let limit = self.limits().probe;
+        timeout(limit, asked).await.unwrap_or(Err(Silence::Overdue(limit)))
+    }
+}
+
+fn broken(error: &hyper::Error) -> Silence {
+    tls::explain_tls(error).map_or_else(|| Silence::Broken(reason(error)), Silence::Tls)
 }

@@ -11,9 +11,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Identity};
+use crate::tls;
 
 /// The response head of a backend, and the connection that its body comes from. Dropping it closes
 /// the connection.
@@ -74,13 +76,20 @@ impl Backend {
     {
         let link = self.dialer.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await?;
+        let (ended, end) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // What ends the connection also ends the body, which is where it is noticed.
-            let _ = connection.with_upgrades().await;
+            if let Err(error) = connection.with_upgrades().await {
+                let _ = ended.send(error);
+            }
         });
-        let response = sender.send_request(request).await?;
-        Ok((response, tasks))
+        match sender.send_request(request).await {
+            Ok(response) => Ok((response, tasks)),
+            // It had ended before there was a request, and the reason is its own.
+            Err(error) if error.is_canceled() => Err(end.await.unwrap_or(error).into()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -186,8 +195,12 @@ impl Body for Passed {
     }
 }
 
-/// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself.
+/// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself. In TLS
+/// 1.3 this is where a backend says that it wants another certificate of the bridge.
 pub fn reason(error: &hyper::Error) -> String {
+    if let Some(why) = tls::explain_tls(error) {
+        return why;
+    }
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;

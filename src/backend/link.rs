@@ -1,6 +1,7 @@
 //! Connections to the backend, over TLS or without it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,14 +11,14 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::time::timeout;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::breaker::Breaker;
 use crate::config::{self, BackendUrl};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Certificate, TlsError, Trust};
 
 /// A connection to the backend.
 #[derive(Debug)]
@@ -110,20 +111,53 @@ impl Dialer {
     }
 
     async fn dial(&self) -> Result<Link, ConnectError> {
-        let stream = self.connect_to((self.url.host(), self.url.port())).await?;
+        let deadline = Instant::now() + self.connect;
+        let stream = self.first(&self.addresses().await?, deadline).await?;
+        // Commands are tiny, and waiting for more of them is waiting for nothing.
+        let _ = stream.set_nodelay(true);
         self.secure(stream).await
     }
 
-    /// The connection to `address`, the backend's own or one of those that its name stands for, whether it is
-    /// taken for down or not.
-    pub(super) async fn connect_to(&self, address: impl ToSocketAddrs) -> Result<TcpStream, ConnectError> {
-        let stream = match timeout(self.connect, TcpStream::connect(address)).await {
-            Ok(connected) => connected.map_err(|source| self.failed(source))?,
-            Err(_) => return Err(self.timed_out(self.connect, "limits.connect")),
-        };
-        // Commands are tiny, and waiting for more of them is waiting for nothing.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+    /// The addresses that its name stands for, at least one, in the order in which they are tried.
+    pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let looked_up = timeout(self.connect, lookup_host((self.url.host(), self.url.port()))).await;
+        let found = looked_up.map_err(|_| self.timed_out(self.connect, "limits.connect"))?;
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for address in found.map_err(|source| self.failed(source))? {
+            // A hosts file may say so twice.
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(self.failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        }
+        Ok(addresses)
+    }
+
+    /// A connection to the first of `addresses` that takes one. What time there is, they share: one that is
+    /// silent must leave some to the next.
+    async fn first(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ConnectError> {
+        let mut last = self.timed_out(self.connect, "limits.connect");
+        for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
+            let time = deadline.saturating_duration_since(Instant::now());
+            let share = time / u32::try_from(left).unwrap_or(u32::MAX);
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(source)) => last = self.failed(source),
+                Err(_) => last = self.timed_out(self.connect, "limits.connect"),
+            }
+        }
+        Err(last)
+    }
+
+    /// The connection to `address`, one of those that the backend's name stands for, whether it is taken for
+    /// down or not.
+    pub(super) async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+        match timeout(self.connect, TcpStream::connect(address)).await {
+            Ok(connected) => connected.map_err(|source| self.failed(source)),
+            Err(_) => Err(self.timed_out(self.connect, "limits.connect")),
+        }
     }
 
     /// `stream`, over TLS if the backend wants it.
@@ -141,6 +175,15 @@ impl Dialer {
         }
     }
 
+    /// The certificate that is shown at the other end of `stream`, be it trusted or not. Nothing is said
+    /// there but what a handshake needs, and the own certificate is not shown.
+    pub(super) async fn shown(&self, stream: TcpStream) -> Option<Certificate> {
+        let name = self.tls.as_ref()?.name.clone()?;
+        let connector = TlsConnector::from(tls::client(&Trust::Insecure, None).ok()?);
+        let stream = timeout(self.handshake, connector.connect(name, stream)).await.ok()?.ok()?;
+        certificate(&stream)
+    }
+
     fn failed(&self, source: io::Error) -> ConnectError {
         ConnectError::Failed { url: self.url.clone(), source: Arc::new(source) }
     }
@@ -153,6 +196,12 @@ impl Dialer {
 fn client(config: &config::Backend) -> Result<Arc<ClientConfig>, TlsError> {
     let own = config.client_certificate.as_ref();
     tls::client(&config.trust, own.map(|(certificate, key)| (certificate.as_path(), key.as_path())))
+}
+
+/// What the certificate at the other end says.
+pub(super) fn certificate(stream: &TlsStream<TcpStream>) -> Option<Certificate> {
+    let shown = stream.get_ref().1.peer_certificates()?;
+    tls::describe(shown.first()?)
 }
 
 fn name(url: &BackendUrl) -> Option<ServerName<'static>> {
@@ -212,5 +261,41 @@ impl AsyncWrite for Link {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")] // Elsewhere a full queue answers.
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+    use crate::config::{Config, Flags};
+
+    /// A listener that answers nobody: its queue holds one connection, and that one is there.
+    async fn silent() -> (SocketAddr, TcpListener, TcpStream) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = TcpStream::connect(address).await.unwrap();
+        (address, listener, first)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_leaves_time_for_the_next() {
+        let (silent, _listener, _first) = silent().await;
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let flags = Flags { backend: Some(format!("http://{silent}")), ..Flags::default() };
+        let config = Config::parse(&flags, [], |_| unreachable!()).unwrap();
+        let mut dialer = Dialer::new(&config.backends[0]).unwrap();
+        dialer.connect = Duration::from_millis(200);
+        let mut addresses = vec![silent, good.local_addr().unwrap()];
+        let deadline = Instant::now() + dialer.connect;
+        let stream = dialer.first(&addresses, deadline).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        addresses.pop();
+        let error = dialer.first(&addresses, Instant::now() + dialer.connect).await.unwrap_err();
+        assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     }
 }

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::front::Visit;
 use super::passthrough::{inbound, outbound, without_body};
-use super::{BOOTSTRAP, Bridge, KEYS, REGISTER, key_of};
-use crate::backend::{API_KEY, Answer, ForwardError, Lesson};
+use super::{Bridge, KEYS, REGISTER, key_of};
+use crate::backend::{API_KEY, Answer, ForwardError, KEY_STATUS, Lesson};
 use crate::core::credential::ApiKey;
 use crate::job::held_back;
 use crate::respond::{self, Body, BoxError};
@@ -21,7 +21,7 @@ const CHEAP: [&str; 3] = ["/", "/version", "/health"];
 /// The longest answer to one of them that serves several, in bytes.
 const ANSWER: usize = 256 * 1024;
 /// What backends answer without a key, so that a bad one is no failed attempt.
-const OPEN: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, BOOTSTRAP];
+const OPEN: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, KEY_STATUS];
 const OPEN_BELOW: &str = "/static/";
 /// The longest refusal that is read, in bytes.
 const REFUSAL: u64 = 64 * 1024;

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::front::Visit;
-use super::{BOOTSTRAP, Bridge, KEYS, REGISTER, key_of, shield};
+use super::{Bridge, KEYS, REGISTER, key_of, shield};
+use crate::backend::KEY_STATUS;
 use crate::core::kind::{Endpoint, Kind};
 use crate::respond::{self, Body};
 use keyring::Registered;
@@ -60,13 +61,13 @@ pub(super) async fn answer(
             None => Err((parts, body)),
         };
     }
-    let lacks = || async { visit.backend.lacks(BOOTSTRAP).await == Ok(true) };
-    if !shims.auth || ![BOOTSTRAP, REGISTER, KEYS].contains(&path) || !lacks().await {
+    let lacks = || async { visit.backend.lacks(KEY_STATUS).await == Ok(true) };
+    if !shims.auth || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
     let key = Key::of(bridge, visit);
     Ok(match (path, &parts.method) {
-        (BOOTSTRAP, &Method::GET) => status(&key),
+        (KEY_STATUS, &Method::GET) => status(&key),
         (KEYS, &Method::GET) => keys(&key, &parts),
         (REGISTER, &Method::POST) => register(bridge, visit, &key, body).await,
         (REGISTER, _) => not_allowed("POST"),

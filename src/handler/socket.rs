@@ -14,10 +14,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::Bridge;
 use super::front::Visit;
 use super::slots::stream_slot;
 use super::streams::unknown_parameter;
-use super::{BOOTSTRAP, Bridge};
+use crate::backend::KEY_STATUS;
 use crate::core::query::Query;
 use crate::core::refusal::Refusal;
 use crate::respond::{self, Body};
@@ -50,7 +51,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: Visit, mut parts: Parts) -> R
         Err(limit) => return respond::over(limit),
     };
     // Whether there is a backend at all is said now, as backends say whether there is a Proxmox.
-    let wants_key = match visit.backend.lacks(BOOTSTRAP).await {
+    let wants_key = match visit.backend.lacks(KEY_STATUS).await {
         Ok(missing) => !missing && visit.backend.config().api_key.is_none(),
         Err(why) => {
             let retry_after = visit.backend.limits().retry_after.as_secs();

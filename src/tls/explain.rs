@@ -35,8 +35,13 @@ pub fn explain(error: &io::Error) -> String {
     }
 }
 
+/// The same for any error, if TLS is what it comes from.
+pub fn explain_tls(error: &(dyn StdError + 'static)) -> Option<String> {
+    of_tls(error).map(of_rustls)
+}
+
 /// What rustls said, however deep it lies.
-fn of_tls(error: &io::Error) -> Option<&Error> {
+fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {

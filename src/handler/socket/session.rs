@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -33,8 +33,6 @@ use crate::telemetry;
 const KEY_WAIT: Duration = Duration::from_secs(10);
 /// How many commands wait at the most. A client that sends more is not read until one is done.
 const WAITING: usize = 16;
-/// How much of a refusal of a key is read, in bytes.
-const REFUSAL: usize = 16 * 1024;
 /// The longest reason of a close frame, in bytes (RFC 6455, section 5.5).
 const REASON: usize = 123;
 
@@ -152,15 +150,9 @@ impl Session {
         forwarded.tell(&mut passed_on);
         let identity = Identity { key: Some(key.clone()), passed_on };
         let generation = backend.shield.generation();
-        let asked = timeout(backend.limits().probe, backend.send(Method::GET, "/version", &identity)).await;
-        let mut exchange = match asked {
-            Ok(Ok(exchange)) => exchange,
-            Ok(Err(error)) => return Err(Over::Close(TRY_LATER, error.to_string())),
-            Err(_) => {
-                return Err(Over::Close(TRY_LATER, "The backend does not answer (limits.probe).".to_owned()));
-            }
-        };
-        let status = exchange.status;
+        let answer = backend.glimpse("/version", &identity).await;
+        let answer = answer.map_err(|why| Over::Close(TRY_LATER, why.to_string()))?;
+        let status = answer.status;
         let reason = match status {
             StatusCode::UNAUTHORIZED => "Invalid API key.",
             StatusCode::TOO_MANY_REQUESTS => {
@@ -168,9 +160,7 @@ impl Session {
             }
             _ => return Ok(()),
         };
-        let body = timeout(backend.limits().probe, exchange.body(REFUSAL)).await;
-        let body = body.ok().and_then(Result::ok).unwrap_or_default();
-        lesson(&self.visit, Some(hash), generation, (status, &exchange.headers, &body));
+        lesson(&self.visit, Some(hash), generation, (status, &answer.headers, &answer.body));
         Err(Over::Close(KEY_REFUSED, reason.to_owned()))
     }
 
