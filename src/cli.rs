@@ -55,6 +55,7 @@ impl Cli {
 /// The exit code for an error of [`Cli::run`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_configuration = error.is::<config::Error>()
+        || error.downcast_ref().is_some_and(check::Failed::is_configuration)
         || matches!(error.downcast_ref(), Some(StartError::Tls(_) | StartError::Open(OpenError::Tls(_))));
     if is_configuration { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
 }

@@ -75,6 +75,31 @@ fn the_sample_of_several_backends_is_a_configuration() {
 }
 
 #[test]
+fn the_output_of_check_is_real() {
+    let readme = read("README.md");
+    let (_, shown) = readme.split_once("proxbox-bridge check --backend http://127.0.0.1:8000\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let snapshot = read("tests/snapshots/check_0.0.2.post1.snap");
+    let mut real = snapshot.lines();
+    for line in shown.lines().filter(|line| line.trim() != "…") {
+        assert!(real.any(|known| known == line), "not in the real output, or not here: {line}");
+    }
+}
+
+#[test]
+fn every_exit_code_of_check_stands_in_its_table() {
+    let readme = read("README.md");
+    let schema: serde_json::Value = serde_json::from_str(&read("fixtures/check.schema.json")).unwrap();
+    let verdicts = schema["properties"]["verdict"]["enum"].as_array().unwrap();
+    let (_, table) = readme.split_once("| exit code | `verdict` | when |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    for verdict in verdicts {
+        assert!(table.contains(&format!("`{}`", verdict.as_str().unwrap())), "{verdict}");
+    }
+    assert!(["| 0 |", "| 1 |", "| 78 |"].iter().all(|code| table.contains(code)), "{table}");
+}
+
+#[test]
 fn every_file_that_it_names_is_there() {
     let readme = read("README.md");
     for path in [
@@ -84,6 +109,7 @@ fn every_file_that_it_names_is_there() {
         "tests/fuzz",
         "fixtures/recordings",
         "fixtures/hostile/README.md",
+        "fixtures/check.schema.json",
     ] {
         assert!(readme.contains(path) && root().join(path).exists(), "{path}");
     }

@@ -1,4 +1,4 @@
-//! Questions about a backend that only an operator asks.
+//! Questions about a backend itself, asked for a person or before a client is let in.
 
 use std::net::SocketAddr;
 
@@ -67,16 +67,6 @@ impl Backend {
     /// The certificate that is shown at `address`, whether it is trusted or not. Nothing is sent there.
     pub async fn shown(&self, address: SocketAddr) -> Option<Certificate> {
         self.dialer.shown(self.dialer.connect_to(address).await.ok()?).await
-    }
-
-    /// What the backend answers to `GET path`: its status, and the beginning of the body.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no answer.
-    pub async fn get(&self, path: &str, identity: &Identity) -> Result<(StatusCode, Bytes), String> {
-        let answer = self.glimpse(path, identity).await.map_err(|why| why.to_string())?;
-        Ok((answer.status, answer.body))
     }
 
     /// What the backend answers to `GET path`.

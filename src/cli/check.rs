@@ -1,23 +1,46 @@
 //! `proxbox-bridge check`: what the bridge will do, and whether its backends let it.
+//!
+//! | part | what it looks at |
+//! |---|---|
+//! | `bridge` | the configuration, and the files that it names |
+//! | `examine` | one backend, from its name to what it can do |
+//! | `reach` | its name, its addresses, its certificate |
+//! | `ask` | what it says of itself, and what follows for syncs |
+//! | `certificate`, `said` | what may be shown of certificates and answers |
+//! | `report`, `word`, `text` | what was found, for programs and for people |
 
+mod ask;
+mod bridge;
+mod certificate;
 mod examine;
+mod reach;
 mod report;
+mod said;
+mod text;
+mod word;
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use futures::future::join_all;
 
-use crate::config::{Config, Flags, environment};
+use crate::config::{self, Config, Flags, environment};
 use crate::core::credential::ApiKey;
 use examine::examine;
-use report::{Report, Verdict};
+use report::Report;
+use word::Verdict;
 
 /// Read the configuration, say what the bridge will do, and ask its backends whether it can.
 ///
-/// It starts no sync and writes nothing. A key is tried once at the most: five refusals lock the address out.
+/// It starts no sync, opens no /ws and writes nothing. A key is tried once at the most: five refusals lock the
+/// address out. What it prints with --json is described by fixtures/check.schema.json.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 it works, warnings or not; 1 something is wrong; 64 not a command line that \
+                        we understand; 78 bad configuration, or a file that it names."
+)]
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
@@ -26,44 +49,104 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 
-    /// A file with the API key to check with, such as the plugin's, where backend.api_key_file is not set
+    /// Look at this one of several backends
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+
+    /// A file with the API key to check with, such as the plugin's, for a backend without backend.api_key_file
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
 
-/// Something is wrong, and was told.
+/// What was found is not good.
 #[derive(Debug, thiserror::Error)]
-#[error("something is wrong: see what is marked with FAILED above")]
-pub struct Failed;
+pub enum Failed {
+    /// Something is wrong, and was told.
+    #[error("something is wrong: see what is marked FAILED")]
+    Found,
+    /// A file that the configuration names cannot be used, and that was told.
+    #[error("the configuration cannot be used: see what is marked FAILED")]
+    Configuration,
+    /// There was nothing to begin with.
+    #[error("{0}")]
+    Arguments(String),
+}
+
+impl Failed {
+    /// Whether it is the configuration that has to be changed.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Configuration | Self::Arguments(_))
+    }
+}
 
 /// Checks everything.
 ///
 /// # Errors
 ///
-/// A bad configuration, [`Failed`], or a file or an output that cannot be used.
+/// A bad configuration, [`Failed`], or an output that cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { flags, json, key_file } = args;
+    let Args { flags, json, only, key_file } = args;
     let config = match Config::load(&flags, environment()) {
         Ok(config) => config,
         Err(error) => {
-            if json {
-                print(&report::of_bad_configuration(&error).to_string())?;
-            }
-            return Err(error.into());
+            let problems = error.problems().iter().map(ToString::to_string);
+            return Err(unusable(json, problems.collect(), error.into())?);
         }
     };
-    let key = key_file.map(|path| key(&path)).transpose()?;
-    let mut report = Report::of(&config);
-    for backend in &config.backends {
-        report.backends.push(examine(&config, backend, key.as_ref()).await);
-    }
+    let (backends, key) = match chosen(&config, only.as_deref(), key_file.as_deref()) {
+        Ok(chosen) => chosen,
+        Err(problem) => {
+            return Err(unusable(json, vec![problem.clone()], Failed::Arguments(problem).into())?);
+        }
+    };
+    let examined = backends.into_iter().map(|backend| examine(&config, backend, key.as_ref()));
+    let report = Report::new(bridge::look(&config), join_all(examined).await);
     print(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
-    if report.verdict() == Verdict::Failed { Err(Failed.into()) } else { Ok(()) }
+    match report.verdict {
+        Verdict::Misconfigured => Err(Failed::Configuration.into()),
+        Verdict::Failed => Err(Failed::Found.into()),
+        _ => Ok(()),
+    }
 }
 
-fn key(path: &std::path::Path) -> anyhow::Result<ApiKey> {
-    let text = fs::read_to_string(path).with_context(|| format!("--key-file: cannot read {path:?}"))?;
-    text.parse().with_context(|| format!("--key-file: no key in {path:?}"))
+/// The backends to look at, and the key for one that has none of its own.
+fn chosen<'a>(
+    config: &'a Config,
+    only: Option<&str>,
+    key_file: Option<&Path>,
+) -> Result<(Vec<&'a config::Backend>, Option<ApiKey>), String> {
+    let is_wanted = |backend: &&config::Backend| only.is_none_or(|name| backend.name == name);
+    let backends: Vec<_> = config.backends.iter().filter(is_wanted).collect();
+    if backends.is_empty() {
+        let names = names(config.backends.iter());
+        return Err(format!("--only: no backend has this name; there is {names}"));
+    }
+    let Some(path) = key_file else { return Ok((backends, None)) };
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("--key-file: cannot read {path:?}: {error}"))?;
+    let key = text.parse().map_err(|error| format!("--key-file: no key in {path:?}: {error}"))?;
+    let keyless: Vec<_> = backends.iter().copied().filter(|backend| backend.api_key.is_none()).collect();
+    // The key of one is a wrong one for the others, and none of their business.
+    match keyless.as_slice() {
+        [_] => Ok((backends, Some(key))),
+        [] => Err("--key-file: backend.api_key_file is set, and that key is checked".to_owned()),
+        several => {
+            let names = names(several.iter().copied());
+            Err(format!("--key-file: a key is for one backend; choose with --only which of {names}"))
+        }
+    }
+}
+
+fn names<'a>(backends: impl Iterator<Item = &'a config::Backend>) -> String {
+    backends.map(|backend| backend.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Tells programs of `problems` for which nothing can be checked; gives `error` back.
+fn unusable(json: bool, problems: Vec<String>, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
+    if json {
+        print(&serde_json::to_string_pretty(&Report::of_problems(problems))?)?;
+    }
+    Ok(error)
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

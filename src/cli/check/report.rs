@@ -1,60 +1,47 @@
-//! What was found, for people and for programs.
+//! What was found. `fixtures/check.schema.json` describes it as JSON: a change here is a change there.
 
-use std::fmt;
+use serde::{Serialize, Serializer};
 
-use serde::Serialize;
-use serde_json::{Value, json};
-
-use crate::config::{self, Config};
-
-/// How something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
-    /// As it should be.
-    Ok,
-    /// Worth knowing.
-    Note,
-    /// Not asked, because something before it failed or is missing.
-    Skipped,
-    /// It works, and will be a problem.
-    Warning,
-    /// It does not work.
-    Failed,
-}
+use super::certificate::Shown;
+use super::word::{Check, State, Verdict};
+use crate::config;
+use crate::core::channel::{Channel, Choice};
+use crate::core::kind::Kind;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
-    /// What it is.
-    pub(super) check: &'static str,
-    /// How it is.
+    #[serde(serialize_with = "displayed")]
+    pub(super) check: Check,
+    #[serde(serialize_with = "displayed")]
     pub(super) verdict: Verdict,
     /// What was found.
     pub(super) found: String,
     /// What to do about it, if there is something.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<String>,
+    /// The certificate that this is about.
+    pub(super) certificate: Option<Shown>,
 }
 
 /// How a kind will be synchronised.
 #[derive(Debug, Serialize)]
 pub(super) struct KindLine {
-    pub(super) kind: &'static str,
+    #[serde(serialize_with = "displayed")]
+    pub(super) kind: Kind,
     /// The channels, in their order; none if it cannot be synchronised.
-    pub(super) channels: Vec<&'static str>,
-    /// What will be left out of it, or why it cannot be synchronised.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) note: Option<String>,
+    #[serde(serialize_with = "all_displayed")]
+    pub(super) channels: Vec<Channel>,
+    /// The stages of a full update that will be left out.
+    #[serde(serialize_with = "all_displayed")]
+    pub(super) left_out: Vec<Kind>,
 }
 
 /// What the bridge makes up for.
 #[derive(Debug, Serialize)]
 pub(super) struct Shim {
-    pub(super) name: &'static str,
-    /// Whether the bridge answers in the place of the backend.
-    pub(super) on: bool,
-    /// Why, or why not.
+    pub(super) shim: &'static str,
+    #[serde(serialize_with = "displayed")]
+    pub(super) state: State,
     pub(super) why: String,
 }
 
@@ -63,22 +50,45 @@ pub(super) struct Shim {
 pub(super) struct BackendReport {
     pub(super) name: String,
     pub(super) url: String,
-    pub(super) lines: Vec<Line>,
+    /// The channels that are allowed.
+    #[serde(serialize_with = "displayed")]
+    pub(super) channel: Choice,
+    pub(super) checks: Vec<Line>,
     pub(super) kinds: Vec<KindLine>,
+    /// What becomes of a kind without a channel.
+    #[serde(serialize_with = "displayed")]
+    pub(super) unsupported: config::Unsupported,
     pub(super) shims: Vec<Shim>,
 }
 
 /// Everything.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// What the bridge will do.
-    pub(super) plan: Vec<String>,
+    /// The worst of all; what is no worse than skipped is ok.
+    #[serde(serialize_with = "displayed")]
+    pub(super) verdict: Verdict,
+    /// What is wrong with the configuration. If there is anything, nothing was checked.
+    pub(super) problems: Vec<String>,
+    /// The bridge itself.
+    pub(super) bridge: Vec<Line>,
     pub(super) backends: Vec<BackendReport>,
 }
 
+fn displayed<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn all_displayed<T: ToString, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
 impl Line {
-    pub(super) fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
-        Self { check, verdict, found: found.into(), advice: None }
+    pub(super) fn new(check: Check, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self { check, verdict, found: found.into(), advice: None, certificate: None }
+    }
+
+    pub(super) fn ok(check: Check, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, found)
     }
 
     pub(super) fn advising(self, advice: impl Into<String>) -> Self {
@@ -86,104 +96,57 @@ impl Line {
     }
 }
 
+impl BackendReport {
+    /// Of a backend that was not asked anything yet.
+    pub(super) fn new(backend: &config::Backend) -> Self {
+        Self {
+            name: backend.name.clone(),
+            url: backend.url.to_string(),
+            channel: backend.channel,
+            checks: Vec::new(),
+            kinds: Vec::new(),
+            unsupported: backend.unsupported,
+            shims: Vec::new(),
+        }
+    }
+}
+
 impl Report {
-    /// What a bridge with `config` will do.
-    pub(super) fn of(config: &Config) -> Self {
-        let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let mut plan = Vec::new();
-        for backend in &config.backends {
-            let config::Backend { name, url, listen, hosts, channel, .. } = backend;
-            let listen = listen.unwrap_or(config.listen);
-            let told = match hosts.as_slice() {
-                [] => String::new(),
-                hosts => format!(" for {}", hosts.join(", ")),
-            };
-            plan.push(format!(
-                "Serve clients on {scheme}://{listen}{told}, in front of {name} ({url}, channel {channel})."
-            ));
-            let without_tls = config.tls.is_none() && !listen.ip().is_loopback();
-            if without_tls {
-                plan.push(format!(
-                    "Without TLS on {listen}, which others reach: set tls.certificate and tls.key."
-                ));
-            }
-        }
-        plan.push(format!("Serve operators on http://{}.", config.admin_listen));
-        plan.push(match &config.data_dir {
-            Some(folder) => format!("Record jobs in {}.", folder.display()),
-            None => "Record jobs in memory only: set data_dir to keep them.".to_owned(),
-        });
-        plan.push(match config.trusted_proxies.as_slice() {
-            [] => "Believe no X-Forwarded-For: set trusted_proxies if there is a proxy in front.".to_owned(),
-            proxies => {
-                let proxies: Vec<String> = proxies.iter().map(ToString::to_string).collect();
-                format!("Believe the X-Forwarded-For of {}.", proxies.join(", "))
-            }
-        });
-        Self { plan, backends: Vec::new() }
+    pub(super) fn new(bridge: Vec<Line>, backends: Vec<BackendReport>) -> Self {
+        let lines = backends.iter().flat_map(|backend| &backend.checks).chain(&bridge);
+        let worst = lines.map(|line| line.verdict).filter(|verdict| *verdict > Verdict::Skipped).max();
+        Self { verdict: worst.unwrap_or(Verdict::Ok), problems: Vec::new(), bridge, backends }
     }
 
-    /// The worst of all.
-    pub(super) fn verdict(&self) -> Verdict {
-        let lines = self.backends.iter().flat_map(|backend| &backend.lines);
-        lines.map(|line| line.verdict).max().unwrap_or(Verdict::Ok)
+    /// Of a configuration with which nothing can be checked.
+    pub(super) fn of_problems(problems: Vec<String>) -> Self {
+        Self { verdict: Verdict::Misconfigured, problems, bridge: Vec::new(), backends: Vec::new() }
     }
 }
 
-/// What programs are told of a configuration that cannot be used.
-pub(super) fn of_bad_configuration(error: &config::Error) -> Value {
-    let problems: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
-    json!({ "problems": problems })
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
 
-impl Verdict {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Skipped => "skipped",
-            Self::Warning => "WARNING",
-            Self::Failed => "FAILED",
-        }
-    }
-}
+    use super::*;
+    use crate::config::Unsupported;
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "The bridge will:")?;
-        for step in &self.plan {
-            writeln!(f, "  {step}")?;
+    #[test]
+    fn the_schema_knows_every_word_and_no_other() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../../fixtures/check.schema.json")).unwrap();
+        let kinds: Vec<&str> = Kind::all().map(Kind::as_str).collect();
+        for (name, words) in [
+            ("verdict", &Verdict::WORDS[..]),
+            ("check", &Check::WORDS),
+            ("state", &State::WORDS),
+            // All but auto.
+            ("channel", &Choice::WORDS[1..]),
+            ("choice", &Choice::WORDS),
+            ("unsupported", &Unsupported::WORDS),
+            ("kind", &kinds),
+        ] {
+            assert_eq!(schema["$defs"][name]["enum"], serde_json::json!(words), "{name}");
         }
-        for backend in &self.backends {
-            write!(f, "\n{backend}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for BackendReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Backend {} ({}):", self.name, self.url)?;
-        for Line { check, verdict, found, advice } in &self.lines {
-            writeln!(f, "  {:<8} {check:<12} {found}", verdict.word())?;
-            if let Some(advice) = advice {
-                writeln!(f, "  {:<8} {:<12} → {advice}", "", "")?;
-            }
-        }
-        if !self.kinds.is_empty() {
-            writeln!(f, "\n  kind                channel")?;
-        }
-        for KindLine { kind, channels, note } in &self.kinds {
-            let channels = if channels.is_empty() { "none".to_owned() } else { channels.join(", ") };
-            let note = note.as_ref().map(|note| format!("  ({note})")).unwrap_or_default();
-            writeln!(f, "  {kind:<19} {channels}{note}")?;
-        }
-        if !self.shims.is_empty() {
-            writeln!(f, "\n  shim                state")?;
-        }
-        for Shim { name, on, why } in &self.shims {
-            writeln!(f, "  {name:<19} {}: {why}", if *on { "on" } else { "off" })?;
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,145 @@
+//! Certificates: what they say, and for how long.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::report::Line;
+use super::word::{Check, Verdict};
+use crate::tls::Certificate;
+
+/// A certificate that ends within this time is worth a warning.
+const SOON: Duration = Duration::from_secs(14 * DAY);
+const DAY: u64 = 24 * 60 * 60;
+/// The last second that has a date of four digits, which is all that RFC 3339 has room for.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// A certificate, for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    subject: String,
+    issuer: String,
+    names: Vec<String>,
+    not_before: String,
+    not_after: String,
+    fingerprint: String,
+}
+
+impl From<&Certificate> for Shown {
+    fn from(certificate: &Certificate) -> Self {
+        Self {
+            subject: certificate.subject.clone(),
+            issuer: certificate.issuer.clone(),
+            names: certificate.names.clone(),
+            not_before: moment(certificate.not_before),
+            not_after: moment(certificate.not_after),
+            fingerprint: certificate.fingerprint.to_string(),
+        }
+    }
+}
+
+/// The line on a certificate that is used, with a warning if it will not be for long.
+pub(super) fn line(check: Check, certificate: &Certificate, now: SystemTime) -> Line {
+    let line = match trouble(certificate, now) {
+        None => Line::ok(check, described(certificate)),
+        Some(advice) => Line::new(check, Verdict::Warning, described(certificate)).advising(advice),
+    };
+    Line { certificate: Some(certificate.into()), ..line }
+}
+
+/// What a certificate says, on one line.
+pub(super) fn described(certificate: &Certificate) -> String {
+    let Certificate { subject, issuer, names, not_after, .. } = certificate;
+    let whose = if subject.is_empty() { "no subject" } else { subject };
+    let by = match issuer {
+        issuer if issuer == subject => "itself",
+        issuer if issuer.is_empty() => "nobody",
+        issuer => issuer,
+    };
+    let names = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
+    format!("{whose}, issued by {by}, for {names}, until {}", &moment(*not_after)[..DATE])
+}
+
+/// What is or will be wrong with its time, and what to do.
+fn trouble(certificate: &Certificate, now: SystemTime) -> Option<String> {
+    if now < certificate.not_before {
+        return Some("It is not valid yet: check the clock of this machine.".to_owned());
+    }
+    match certificate.not_after.duration_since(now) {
+        Err(_) => Some("It has expired: renew it.".to_owned()),
+        Ok(left) if left < SOON => Some(match left.as_secs() / DAY {
+            0 => "It expires within a day: renew it.".to_owned(),
+            1 => "It expires in 1 day: renew it.".to_owned(),
+            days => format!("It expires in {days} days: renew it."),
+        }),
+        Ok(_) => None,
+    }
+}
+
+/// The length of the date in a moment.
+const DATE: usize = "2026-01-01".len();
+
+/// `time` in RFC 3339. A certificate may name one that has no such form.
+fn moment(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Fingerprint;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn until(days: u64) -> Certificate {
+        Certificate {
+            subject: "CN=a".to_owned(),
+            issuer: "CN=ca".to_owned(),
+            names: vec!["a.example".to_owned(), "10.0.0.1".to_owned()],
+            not_before: at(DAY),
+            not_after: at(days * DAY),
+            fingerprint: Fingerprint::of(&b"a".to_vec().into()),
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_within_14_days_is_a_warning() {
+        let now = at(20_000 * DAY);
+        for (days, advice) in [
+            (20_014, None),
+            (20_013, Some("It expires in 13 days: renew it.")),
+            (20_001, Some("It expires in 1 day: renew it.")),
+            (20_000, Some("It expires within a day: renew it.")),
+            (19_999, Some("It has expired: renew it.")),
+        ] {
+            let line = line(Check::Tls, &until(days), now);
+            assert_eq!(line.advice.as_deref(), advice, "{days}");
+            let verdict = if advice.is_some() { Verdict::Warning } else { Verdict::Ok };
+            assert_eq!(line.verdict, verdict, "{days}");
+        }
+        let early = line(Check::Tls, &until(20_000), at(0)).advice.unwrap();
+        assert_eq!(early, "It is not valid yet: check the clock of this machine.");
+    }
+
+    #[test]
+    fn a_certificate_is_described_on_one_line() {
+        let mut certificate = until(20_000);
+        assert_eq!(
+            described(&certificate),
+            "CN=a, issued by CN=ca, for a.example, 10.0.0.1, until 2024-10-04"
+        );
+        certificate.issuer = certificate.subject.clone();
+        certificate.names.clear();
+        assert_eq!(described(&certificate), "CN=a, issued by itself, for no host, until 2024-10-04");
+    }
+
+    #[test]
+    fn a_time_that_has_no_date_is_shown_as_the_nearest_that_has() {
+        assert_eq!(moment(SystemTime::UNIX_EPOCH - Duration::from_secs(DAY)), "1970-01-01T00:00:00Z");
+        assert_eq!(moment(at(LAST_SECOND + 1)), "9999-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,180 @@
+//! `proxbox-bridge check`, as an operator and a program see it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod bridge;
+#[path = "check/configuration.rs"]
+mod configuration;
+#[path = "check/keys.rs"]
+mod keys;
+#[path = "check/run.rs"]
+mod run;
+#[path = "front/backend.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod scripted;
+#[path = "check/tls.rs"]
+mod tls;
+#[path = "check/way.rs"]
+mod way;
+
+use std::fs;
+use std::path::Path;
+
+use bridge::{KEY, fast};
+use proxbox_bridge::replay::{Handle, Library, Options, Server};
+use run::{Run, file};
+use tempfile::TempDir;
+
+/// Every version that was recorded.
+const VERSIONS: [&str; 5] =
+    ["0.0.2.post1", "0.0.3", "0.0.11.post2", "0.0.30.post2", "0.0.30.post2-default-mode"];
+
+/// A replayed backend, with the one right key.
+async fn replay(version: &str) -> Handle {
+    serve(bridge::recordings(version, &[])).await
+}
+
+async fn serve(library: Library) -> Handle {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    Server::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
+}
+
+/// 0.0.30 as it is shipped, with the answer that says so: it was not recorded.
+async fn default_mode() -> Handle {
+    let folder = TempDir::new().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings/0.0.30.post2-default-mode");
+    for part in ["meta", "sse", "ws"] {
+        fs::create_dir(folder.path().join(part)).unwrap();
+        for entry in fs::read_dir(from.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, folder.path().join(part).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let lines = [
+        r#"{"recording":1,"backend":"0.0.30.post2","protocol":"http","key":"sent"}"#,
+        r#"{"t_ms":0,"dir":"out","kind":"request","method":"GET","target":"/execution-policy","headers":[]}"#,
+        r#"{"t_ms":1,"dir":"in","kind":"response","status":200,"headers":[["content-type","application/json"]]}"#,
+        r#"{"t_ms":1,"dir":"in","kind":"body","text":"{\"component\":\"proxbox-api\",\"capability\":\"interactive-rpc-boundary-v1\",\"mode\":\"rpc_only\"}"}"#,
+        r#"{"t_ms":1,"dir":"in","kind":"end"}"#,
+    ];
+    fs::write(folder.path().join("meta/execution-policy.ndjson"), lines.join("\n") + "\n").unwrap();
+    serve(Library::load(folder.path(), &[]).unwrap()).await
+}
+
+fn golden(name: &str, backend: &Handle, run: &Run) {
+    // Every run has another port.
+    let text = run.text.replace(&backend.local_addr().to_string(), "127.0.0.1:8000");
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[tokio::test]
+async fn an_operator_reads_what_a_backend_of_each_age_can_do() {
+    let key = file(KEY);
+    for version in ["0.0.2.post1", "0.0.11.post2", "0.0.30.post2-default-mode"] {
+        let backend = if version.ends_with("mode") { default_mode().await } else { replay(version).await };
+        let needs_key = version != "0.0.2.post1";
+        let with_key = ["--key-file", key.path().to_str().unwrap()];
+        let run = Run::of(&backend.local_addr(), if needs_key { &with_key } else { &[] }, &[]).await;
+        assert_eq!(run.code, 0, "{}", run.text);
+        golden(&format!("check_{version}"), &backend, &run);
+    }
+}
+
+#[tokio::test]
+async fn a_program_reads_the_same() {
+    let key = file(KEY);
+    let backend = default_mode().await;
+    let run =
+        Run::of(&backend.local_addr(), &["--json", "--key-file", key.path().to_str().unwrap()], &[]).await;
+    let found = run.json();
+    assert_eq!(found["verdict"], "ok");
+    assert_eq!(run.line("/ws")["verdict"], "note");
+    let backend = &found["backends"][0];
+    let of = |kind: &str| {
+        let mut kinds = backend["kinds"].as_array().unwrap().iter();
+        kinds.find(|line| line["kind"] == kind).unwrap().clone()
+    };
+    assert_eq!(of("devices")["channels"], serde_json::json!(["native"]));
+    assert_eq!(of("sdn")["channels"], serde_json::json!([]));
+    assert_eq!(
+        backend["shims"][0],
+        serde_json::json!({
+            "shim": "health", "state": "off", "why": "the backend has /health"
+        })
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_started_and_no_socket_is_opened() {
+    let key = file(KEY);
+    for version in VERSIONS {
+        let backend = replay(version).await;
+        let args = ["--key-file", key.path().to_str().unwrap()];
+        assert_eq!(Run::of(&backend.local_addr(), &args, &[]).await.code, 0);
+        let log = backend.log();
+        let requests = log.requests();
+        assert!(!requests.is_empty());
+        for (method, target) in requests {
+            let public = ["/", "/health", "/version", "/auth/bootstrap-status", "/execution-policy"];
+            let harmless = method == "GET" && public.contains(&target.as_str());
+            assert!(harmless || method == "HEAD", "{version}: {method} {target}");
+        }
+        assert_eq!(log.texts(), [""; 0], "{version}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_twice() {
+    let key = file(KEY);
+    for version in VERSIONS {
+        let backend = replay(version).await;
+        let args = ["--key-file", key.path().to_str().unwrap()];
+        let settings = [("limits.capabilities", "0s")];
+        assert_eq!(Run::of(&backend.local_addr(), &args, &settings).await.code, 0);
+        let mut requests = backend.log().requests();
+        let all = requests.len();
+        requests.sort();
+        requests.dedup();
+        assert_eq!(requests.len(), all, "{version}: {:?}", backend.log().requests());
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_is_no_use_is_told() {
+    let key = file(KEY);
+    let backend = default_mode().await;
+    let args = ["--channel", "websocket", "--key-file", key.path().to_str().unwrap()];
+    let run = Run::of(&backend.local_addr(), &args, &[]).await;
+    run.says(
+        1,
+        &[
+            "  FAILED   streams      nothing can be synchronised over the channel websocket",
+            "→ Set backend.channel to auto.",
+            "  kind                  channel (backend.channel allows websocket only)",
+        ],
+    );
+    let args = ["--channel", "json", "--key-file", key.path().to_str().unwrap()];
+    let run = Run::of(&backend.local_addr(), &args, &[("backend.unsupported", "skip")]).await;
+    run.says(
+        0,
+        &[
+            "  devices               –\n  storage               json\n",
+            "  –: there is no way to do it, and clients get a stream that says so (backend.unsupported)",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_shim_that_is_switched_off_is_off() {
+    let backend = replay("0.0.2.post1").await;
+    let run = Run::of(&backend.local_addr(), &[], &[("shims.health", "off"), ("shims.aliases", "off")]).await;
+    run.says(
+        0,
+        &[
+            "  health                off: shims.health is off\n",
+            "  auth                  on: the backend has no /auth/bootstrap-status\n",
+            "  aliases               off: shims.aliases is off\n",
+        ],
+    );
+}

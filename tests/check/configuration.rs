@@ -1,0 +1,166 @@
+//! What is wrong before any backend is asked.
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::bridge::KEY;
+use crate::replay;
+use crate::run::{Run, file};
+
+#[tokio::test]
+async fn a_bad_configuration_is_78_for_people_and_programs() {
+    let args = ["--backend", "http://127.0.0.1:1", "--channel", "carrier-pigeon"];
+    let problem =
+        "--channel: backend.channel must be auto, native, websocket or json, not \"carrier-pigeon\"";
+    let run = Run::with(&args, &[]).await;
+    assert_eq!((run.code, run.text.as_str()), (78, ""));
+    assert_eq!(run.errors, format!("proxbox-bridge: {problem}\n"));
+    let run = Run::with(&[&args[..], &["--json"]].concat(), &[("limits.probe", "soon")]).await;
+    let found = run.json();
+    assert_eq!(run.code, 78);
+    assert_eq!(found["problems"].as_array().unwrap().len(), 2, "{found}");
+    assert!(found["problems"].as_array().unwrap().contains(&json!(problem)), "{found}");
+    let run = Run::with(&["--json"], &[]).await;
+    assert!(run.json()["problems"][0].as_str().unwrap().starts_with("backend.url is not set: "));
+}
+
+#[tokio::test]
+async fn a_file_of_tls_that_is_missing_is_78_and_the_rest_is_checked_all_the_same() {
+    let backend = replay("0.0.2.post1").await;
+    let files = [("tls.certificate", "/no/cert.pem"), ("tls.key", "/no/key.pem")];
+    let run = Run::of(&backend.local_addr(), &[], &files).await;
+    run.says(
+        78,
+        &[
+            "  FAILED   certificate  cannot read the certificate \"/no/cert.pem\": No such file or directory",
+            "  ok       /version     0.0.2",
+        ],
+    );
+    let run = Run::of(&backend.local_addr(), &["--json"], &files).await;
+    assert_eq!(run.line("certificate")["verdict"], "misconfigured");
+    let url = format!("https://{}", backend.local_addr());
+    let run = Run::with(&["--backend", &url], &[("backend.ca_file", "/no/ca.pem")]).await;
+    run.says(78, &["  FAILED   tls          cannot read the CA certificate \"/no/ca.pem\": "]);
+}
+
+#[tokio::test]
+async fn a_file_with_a_key_that_is_none_is_78_and_not_shown() {
+    let bad = file("two\nlines");
+    for path in ["/no/key", bad.path().to_str().unwrap()] {
+        let run = Run::of(&"127.0.0.1:1", &["--json", "--key-file", path], &[]).await;
+        assert_eq!(run.code, 78);
+        let problem = run.json()["problems"][0].as_str().unwrap().to_owned();
+        assert!(problem.starts_with("--key-file: ") && problem.contains(path), "{problem}");
+        assert!(!problem.contains("two"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_dir_is_looked_at_and_left_alone() {
+    let backend = replay("0.0.2.post1").await;
+    let address = backend.local_addr();
+    let folder = TempDir::new().unwrap();
+    let there = folder.path().to_str().unwrap();
+    let run = Run::of(&address, &["--data-dir", there], &[]).await;
+    run.says(0, &[&format!("  ok       data_dir     {there}\n")]);
+    let deep = format!("{there}/a/b");
+    let run = Run::of(&address, &["--data-dir", &deep], &[]).await;
+    run.says(0, &[&format!("  ok       data_dir     {deep}, to be made\n")]);
+    assert_eq!(std::fs::read_dir(there).unwrap().count(), 0);
+
+    let file = file("");
+    let file = file.path().to_str().unwrap();
+    for path in [file.to_owned(), format!("{file}/a/b")] {
+        let run = Run::of(&address, &["--data-dir", &path], &[]).await;
+        run.says(
+            1,
+            &[
+                &format!("  FAILED   data_dir     {path}: not a directory\n"),
+                "→ Let data_dir be a directory that the user of the bridge can write to.\n",
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_others_can_reach_is_told() {
+    let backend = replay("0.0.2.post1").await;
+    let args = ["--listen", "0.0.0.0:8800", "--admin-listen", "0.0.0.0:8801"];
+    let run = Run::of(&backend.local_addr(), &args, &[("trusted_proxies", "10.0.0.0/8")]).await;
+    run.says(
+        0,
+        &[
+            "  note     clients      http://0.0.0.0:8800, for 127.0.0.1:",
+            "→ Keys and answers go over the network as they are: ",
+            "  note     operators    http://0.0.0.0:8801\n",
+            "→ It asks for no password, ",
+            "  ok       proxies      the X-Forwarded-For of 10.0.0.0/8 is believed\n",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn several_backends_are_told_one_after_the_other() {
+    let (old, young) = (replay("0.0.2.post1").await, replay("0.0.30.post2").await);
+    let key = file(KEY);
+    let config = |more: &str| {
+        file(format!(
+            "[[backend]]\nname = \"lab\"\nurl = \"http://{}\"\nhosts = [\"lab.example\", \"lab\"]\n\
+             [[backend]]\nname = \"hall\"\nurl = \"http://{}\"\nlisten = \"127.0.0.1:8802\"\n{more}",
+            old.local_addr(),
+            young.local_addr()
+        ))
+    };
+    let both = config("");
+    let both = ["--config", both.path().to_str().unwrap()];
+    let run = Run::with(&both, &[]).await;
+    run.says(
+        0,
+        &[
+            "  ok       clients      http://127.0.0.1:8800, as lab.example or lab, for lab\n",
+            "  ok       clients      http://127.0.0.1:8802, for hall\n",
+            &format!("\nBackend http://{}, called lab\n", old.local_addr()),
+            "  ok       /version     0.0.2",
+            &format!("\nBackend http://{}, called hall\n", young.local_addr()),
+            "  skipped  key ",
+        ],
+    );
+    // A key is for one of them, and the others do not get to see it.
+    let given = ["--key-file", key.path().to_str().unwrap()];
+    let run = Run::with(&[&both[..], &given, &["--json"]].concat(), &[]).await;
+    assert_eq!(run.code, 78);
+    let problem = "--key-file: a key is for one backend; choose with --only which of lab, hall";
+    assert_eq!(run.json()["problems"], json!([problem]));
+    let asked = old.log().requests().len();
+    let run = Run::with(&[&both[..], &given, &["--only", "hall", "--json"]].concat(), &[]).await;
+    assert_eq!(run.line("key")["found"], "--key-file is accepted");
+    assert_eq!(old.log().requests().len(), asked);
+    let run = Run::with(&[&both[..], &["--only", "attic"]].concat(), &[]).await;
+    assert_eq!(run.code, 78);
+    assert_eq!(run.errors, "proxbox-bridge: --only: no backend has this name; there is lab, hall\n");
+    // One that has a key of its own is not in the way.
+    let own = config(&format!("api_key_file = {:?}\n", key.path()));
+    let own = ["--config", own.path().to_str().unwrap()];
+    let run = Run::with(&[&own[..], &given].concat(), &[]).await;
+    run.says(0, &["does not look at --key-file", "backend.api_key_file is accepted, "]);
+}
+
+#[tokio::test]
+async fn one_backend_that_fails_does_not_hide_the_others() {
+    let good = replay("0.0.2.post1").await;
+    let config = file(format!(
+        "[[backend]]\nname = \"down\"\nurl = \"http://127.0.0.1:1\"\nhosts = [\"down\"]\n\
+         [[backend]]\nname = \"good\"\nurl = \"http://{}\"\n",
+        good.local_addr()
+    ));
+    let run = Run::with(&["--config", config.path().to_str().unwrap()], &[]).await;
+    run.says(
+        1,
+        &["called down\n", "  FAILED   connect v4 ", "called good\n", "  ok       /version     0.0.2"],
+    );
+}
+
+#[tokio::test]
+async fn a_command_line_that_is_not_understood_is_64() {
+    assert_eq!(Run::with(&["--nonsense"], &[]).await.code, 64);
+}

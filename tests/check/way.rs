@@ -1,0 +1,188 @@
+//! The way to a backend, and what is found at the end of it.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use tokio::net::TcpListener;
+
+use crate::bridge::{KEY, fast, recordings};
+use crate::replay;
+use crate::run::{Run, file};
+use crate::scripted::{Backend, answer};
+
+/// An address where nothing listens.
+async fn nowhere() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_backend_that_is_down_is_told() {
+    let address = nowhere().await;
+    let run = Run::of(&address, &[], &[]).await;
+    run.says(
+        1,
+        &[
+            &format!("  FAILED   connect v4   {address}: connection refused\n"),
+            "→ Nothing listens there: start the backend, or mend the port in backend.url.\n",
+        ],
+    );
+    let run = Run::of(&address, &["--json"], &[]).await;
+    assert_eq!(run.code, 1);
+    assert_eq!(run.json()["backends"][0]["kinds"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_told() {
+    let run = Run::of(&"nowhere.invalid:8000", &[], &[]).await;
+    run.says(
+        1,
+        &[
+            "  FAILED   name         nowhere.invalid stands for no address: ",
+            "→ Mend the name in backend.url, or the resolver or hosts file of this machine.\n",
+        ],
+    );
+    assert!(!run.text.contains("os error") && !run.text.contains("lookup"), "{}", run.text);
+}
+
+#[tokio::test]
+async fn every_address_of_a_name_is_tried() {
+    let backend = replay("0.0.2.post1").await;
+    let name = format!("localhost:{}", backend.local_addr().port());
+    let run = Run::of(&name, &["--json"], &[]).await;
+    let found = run.json();
+    let known: Vec<SocketAddr> = name.to_socket_addrs().unwrap().collect();
+    for address in known {
+        let check = if address.is_ipv4() { "connect v4" } else { "connect v6" };
+        let lines = found["backends"][0]["checks"].as_array().unwrap();
+        let line = lines.iter().find(|line| line["check"] == check).unwrap();
+        // It listens on IPv4 alone, and one way is enough.
+        let verdict = if address.is_ipv4() { "ok" } else { "warning" };
+        assert_eq!(line["verdict"], verdict, "{line}");
+        assert!(run.line("name")["found"].as_str().unwrap().contains(&address.ip().to_string()));
+    }
+    assert_eq!(run.code, 0);
+}
+
+#[tokio::test]
+async fn a_backend_on_ipv6_is_as_good() {
+    let server =
+        proxbox_bridge::replay::Server::bind("[::1]:0", recordings("0.0.2.post1", &[]), fast()).await;
+    // Not every machine has IPv6.
+    let Ok(server) = server else { return };
+    let backend = server.spawn();
+    let run = Run::of(&backend.local_addr(), &[], &[]).await;
+    run.says(0, &[&format!("  ok       connect v6   {}\n", backend.local_addr())]);
+    // An address is no name that has to be looked up.
+    assert!(!run.text.contains(" name "), "{}", run.text);
+}
+
+#[tokio::test]
+async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
+    let key = file(KEY);
+    for (status, headers, body, parts) in [
+        (
+            200,
+            &[][..],
+            "<html><title>Welcome</title><body>to <b>nginx</b>!</body></html>",
+            ["200 OK: Welcome to nginx !\n", "→ This is no ProxBox backend, and was not given the key: "],
+        ),
+        (
+            404,
+            &[],
+            r#"{"detail":"Not Found"}"#,
+            ["404 Not Found: Not Found\n", "→ This is no ProxBox backend"],
+        ),
+        (
+            301,
+            &[("location", "https://proxbox.example/")],
+            "moved",
+            [
+                "301 Moved Permanently: to https://proxbox.example/\n",
+                "→ The backend is somewhere else: write that into backend.url.\n",
+            ],
+        ),
+        (
+            502,
+            &[],
+            "",
+            ["502 Bad Gateway\n", "→ A proxy answers, and the backend behind it does not: start that.\n"],
+        ),
+    ] {
+        let other = Backend::start(move |_| async move { answer(status, headers, body) }).await;
+        let run = Run::of(&other.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+        run.says(1, &["  FAILED   /            ", parts[0], parts[1]]);
+        assert_eq!(other.asked().len(), 1);
+        assert_eq!(other.last().header("x-proxbox-api-key"), None);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_speak_http_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.writable().await.unwrap();
+            let _ = stream.try_write(b"\x15\x03\x03\x00\x02\x02\x16");
+        }
+    });
+    let run = Run::of(&address, &[], &[]).await;
+    run.says(
+        1,
+        &[
+            "  FAILED   /            the connection broke before an answer came (",
+            "→ It does not speak HTTP: if it speaks TLS, write https:// in backend.url.\n",
+        ],
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_backend_that_hangs_takes_no_longer_than_its_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = [("limits.probe", "200ms"), ("limits.handshake", "200ms")];
+    let run = Run::of(&address, &[], &limits).await;
+    run.says(1, &[
+        "  FAILED   /            no answer within 200ms (limits.probe)\n",
+        "→ If a sync runs on it, check again later, or give it longer (limits.probe). If none does, restart it.\n",
+    ]);
+    let run = Run::with(&["--backend", &format!("https://{address}")], &limits).await;
+    run.says(
+        1,
+        &[
+            "  FAILED   tls          no TLS handshake within 200ms (limits.handshake)\n",
+            "→ Does it speak TLS at all? If not, write http:// in backend.url.\n",
+        ],
+    );
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_backend_that_hangs_in_the_middle_is_told_where() {
+    let key = file(KEY);
+    for (hangs, parts) in [
+        ("/health", "  ok       /ws          dialect 0.0.7\n"),
+        ("/auth/bootstrap-status", "  FAILED   key          /auth/bootstrap-status is not answered"),
+        ("/version", "  FAILED   /version     "),
+        ("/dcim/devices/create/stream", "  FAILED   streams      "),
+    ] {
+        let backend = Backend::start(move |request| async move {
+            match request.uri().path() {
+                path if path == hangs => std::future::pending().await,
+                "/" => answer(200, &[], r#"{"message":"Proxbox Backend made in FastAPI framework"}"#),
+                "/auth/bootstrap-status" | "/health" => answer(200, &[], "{}"),
+                "/version" => answer(200, &[], r#"{"version":"0.0.11"}"#),
+                _ => answer(405, &[("allow", "GET")], ""),
+            }
+        })
+        .await;
+        let args = ["--key-file", key.path().to_str().unwrap()];
+        let run = Run::of(&backend.address, &args, &[("limits.probe", "1s")]).await;
+        run.says(i32::from(hangs != "/health"), &[parts]);
+        if hangs == "/health" {
+            run.says(0, &["  health                unknown: "]);
+        } else {
+            run.says(1, &["→ If a sync runs on it, check again later, or give it longer (limits.probe)."]);
+        }
+    }
+}
