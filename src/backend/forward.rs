@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
@@ -97,7 +97,13 @@ impl Backend {
         let (progress, limits) = (Progress::default(), self.limits());
         let body = Upload::new(body, limits.body_bytes, limits.client_body, progress.clone());
         let request = Request::from_parts(parts, body.boxed_unsync());
-        let answered = async { self.pool.0.request(request).await.map_err(|error| self.failure(error)) };
+        let answered = async {
+            let response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(self.broken("it switched protocols, and nobody had asked it to".to_owned()));
+            }
+            Ok(response)
+        };
         self.headed(answered, &progress).await
     }
 

@@ -141,6 +141,7 @@ impl Bridge {
             };
         }
         if wants_socket(&parts.headers) {
+            // Nobody could tell such a body from the first words on the socket.
             if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
                 return rejected(&rejection, visit.forwarded.client);
             }
@@ -162,8 +163,13 @@ fn endpoint_at(path: &str) -> Option<Endpoint> {
     Endpoint::at(path).or_else(|| Endpoint::at(path.strip_suffix('/')?))
 }
 
+/// Whether the connection is to become a WebSocket. An `Upgrade` that no `Connection` names is none (RFC 9110,
+/// section 7.8), and whoever stands in front does not expect one.
 fn wants_socket(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    let mut options =
+        headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Writes a request of HTTP/2 as backends know it.

@@ -8,10 +8,10 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink, split};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::front::Visit;
 use super::passthrough::{failed, inbound, outbound, without_body};
@@ -117,21 +117,28 @@ where
     C: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
-    let (mut from_client, mut to_client) = split(client);
-    let (mut from_backend, mut to_backend) = split(backend);
-    let up = async {
-        let _ = copy(&mut from_client, &mut to_backend).await;
-        let _ = to_backend.shutdown().await;
+    let (from_client, to_client) = split(client);
+    let (from_backend, to_backend) = split(backend);
+    let one_is_closed = Notify::new();
+    let (up, down) =
+        (pass(from_client, to_backend, &one_is_closed), pass(from_backend, to_client, &one_is_closed));
+    let lingered = async {
+        one_is_closed.notified().await;
+        sleep(linger).await;
     };
-    let down = async {
-        let _ = copy(&mut from_backend, &mut to_client).await;
-        let _ = to_client.shutdown().await;
-    };
-    let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
-    let _ = tokio::select! {
-        () = &mut up => timeout(linger, down).await,
-        () = &mut down => timeout(linger, up).await,
-    };
+    tokio::select! {
+        _ = async { tokio::join!(up, down) } => {}
+        () = lingered => {}
+    }
+}
+
+/// Copies until one of the two is closed, and closes the other. What is said to one that listens no more is
+/// thrown away: a connection that is closed with something unread takes back what is on its way to its peer.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, closed: &Notify) {
+    let _ = copy(&mut from, &mut to).await;
+    closed.notify_one();
+    let _ = to.shutdown().await;
+    let _ = copy(&mut from, &mut sink()).await;
 }
 
 #[cfg(test)]
