@@ -86,5 +86,6 @@ grep -q '^data: {"ok": true' "$target/quickstart.txt"
 
 if [ "$tests" = yes ]; then
     python3 fixtures/convert.py --check fixtures/recordings
+    tests/peers/install.sh
     cargo test --locked
 fi

@@ -1,1 +1,117 @@
-//! x
+//! WebSockets that the bridge does not own: what one peer says, the other hears.
+//!
+//! Three languages speak through the bridge, each with its own library, and every one with every one. What no
+//! library does is done with bytes, in `bytes.rs`.
+#![allow(clippy::expect_used, reason = "a test that cannot go on must fail")]
+
+#[path = "tunnel/bytes.rs"]
+mod bytes;
+#[path = "tunnel/frames.rs"]
+mod frames;
+#[path = "tunnel/process.rs"]
+mod process;
+#[path = "tunnel/rust.rs"]
+mod rust;
+#[path = "tunnel/wire.rs"]
+mod wire;
+
+use std::net::SocketAddr;
+
+use super::bridge::{Front, config};
+
+/// What a peer is written in.
+#[derive(Clone, Copy, Debug)]
+enum Language {
+    Rust,
+    Python,
+    Node,
+}
+
+/// A backend that does what `tests/peers/peer.py` says.
+enum Backend {
+    Rust(rust::Server),
+    Other(process::Server),
+}
+
+impl Backend {
+    async fn start(language: Language) -> Self {
+        match language {
+            Language::Rust => Self::Rust(rust::Server::start().await),
+            Language::Python => Self::Other(process::Server::start(process::python()).await),
+            Language::Node => Self::Other(process::Server::start(process::node()).await),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Rust(server) => server.address,
+            Self::Other(server) => server.address,
+        }
+    }
+}
+
+/// Makes all exchanges through a bridge.
+async fn understand_each_other(client: Language, backend: Language) {
+    let backend = Backend::start(backend).await;
+    let front = Front::start(config(backend.address(), &[])).await;
+    match client {
+        Language::Rust => rust::ask(front.address).await,
+        Language::Python => process::ask(process::python(), front.address).await,
+        Language::Node => process::ask(process::node(), front.address).await,
+    }
+}
+
+/// Bytes of which none foretells the next.
+fn noise(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+#[tokio::test]
+async fn a_rust_client_and_a_rust_backend_understand_each_other() {
+    understand_each_other(Language::Rust, Language::Rust).await;
+}
+
+#[tokio::test]
+async fn a_rust_client_and_a_python_backend_understand_each_other() {
+    understand_each_other(Language::Rust, Language::Python).await;
+}
+
+#[tokio::test]
+async fn a_rust_client_and_a_node_backend_understand_each_other() {
+    understand_each_other(Language::Rust, Language::Node).await;
+}
+
+#[tokio::test]
+async fn a_python_client_and_a_rust_backend_understand_each_other() {
+    understand_each_other(Language::Python, Language::Rust).await;
+}
+
+#[tokio::test]
+async fn a_python_client_and_a_python_backend_understand_each_other() {
+    understand_each_other(Language::Python, Language::Python).await;
+}
+
+#[tokio::test]
+async fn a_python_client_and_a_node_backend_understand_each_other() {
+    understand_each_other(Language::Python, Language::Node).await;
+}
+
+#[tokio::test]
+async fn a_node_client_and_a_rust_backend_understand_each_other() {
+    understand_each_other(Language::Node, Language::Rust).await;
+}
+
+#[tokio::test]
+async fn a_node_client_and_a_python_backend_understand_each_other() {
+    understand_each_other(Language::Node, Language::Python).await;
+}
+
+#[tokio::test]
+async fn a_node_client_and_a_node_backend_understand_each_other() {
+    understand_each_other(Language::Node, Language::Node).await;
+}

@@ -1,0 +1,383 @@
+//! What no library does: openings that fail, ends that are none, and bytes that mean nothing.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+
+use super::super::bridge::{Front, config};
+use super::noise;
+use super::wire::{AGREED, Head, OPENING, Wire};
+
+/// A request that must be none, where it stands.
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: bridge\r\n\r\n";
+
+const MIB: usize = 1 << 20;
+
+/// A bridge, and the place of its backend.
+struct Pair {
+    listener: TcpListener,
+    front: Front,
+}
+
+impl Pair {
+    async fn start(settings: &[(&str, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let front = Front::start(config(listener.local_addr().unwrap(), settings)).await;
+        Self { listener, front }
+    }
+
+    /// A client that has said `words`, the backend that was asked then, and what it was asked.
+    async fn asked(&self, words: impl AsRef<[u8]>) -> (Wire, Wire, Head) {
+        let client = Wire::to(self.front.address, words).await;
+        let mut backend = Wire::at(&self.listener).await;
+        let head = backend.ear.head().await;
+        (client, backend, head)
+    }
+
+    /// The two ends of a tunnel.
+    async fn tunnel(&self) -> (Wire, Wire) {
+        let (mut client, mut backend, _) = self.asked(format!("{OPENING}\r\n")).await;
+        backend.mouth.say(AGREED).await;
+        assert_eq!(client.ear.head().await.status(), 101);
+        (client, backend)
+    }
+
+    /// Whether nobody comes to the backend as long as everybody waits.
+    async fn is_quiet(&self) -> bool {
+        timeout(Duration::from_secs(1), self.listener.accept()).await.is_err()
+    }
+}
+
+// --- the opening -----------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn nothing_passes_before_the_backends_101_and_nothing_said_early_is_lost_or_a_request() {
+    let pair = Pair::start(&[]).await;
+    for more in [0, 1, 2_000, 50_000] {
+        let more = SMUGGLED.repeat(more);
+        let (mut client, mut backend, head) = pair.asked(format!("{OPENING}\r\n{SMUGGLED}")).await;
+        assert_eq!(head.first, "GET /virtualization/virtual-machines/7/console?a=%2F HTTP/1.1");
+        let answer = async {
+            assert!(backend.ear.is_quiet().await, "it has not agreed");
+            backend.mouth.say(format!("{AGREED}first words")).await;
+            backend.ear.hear(format!("{SMUGGLED}{more}")).await;
+        };
+        let listen = async {
+            assert!(client.ear.is_quiet().await, "the backend has not agreed");
+            assert_eq!(client.ear.head().await.status(), 101);
+            client.ear.hear("first words").await;
+        };
+        tokio::join!(client.mouth.say(&more), answer, listen);
+        assert!(pair.is_quiet().await, "nothing of it was a request");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_the_connection() {
+    let pair = Pair::start(&[]).await;
+    for (status, kind, body) in [
+        ("403 Forbidden", "text/html", "<h1>No.</h1>"),
+        ("404 Not Found", "application/json", "{\"detail\":\"Not Found\"}"),
+        ("500 Internal Server Error", "text/plain; charset=utf-8", "Internal Server Error"),
+        ("400 Bad Request", "application/json", "{\"detail\":[{\"loc\":[\"path\",\"id\"]}]}"),
+        ("200 OK", "text/plain", "This is no WebSocket."),
+    ] {
+        let sized = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let chunks = format!("{:X}\r\n{body}\r\n0\r\n\r\n", body.len());
+        let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
+        for (framed, wanted) in [(sized, body), (chunked, chunks.as_str())] {
+            // What is pipelined behind the opening is no request: nobody has looked at it.
+            let (mut client, mut backend, _) = pair.asked(format!("{OPENING}\r\n{SMUGGLED}")).await;
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Odd: a,  b\r\n{framed}");
+            backend.mouth.say(answer).await;
+            let head = client.ear.head().await;
+            assert_eq!(head.first, format!("HTTP/1.1 {status}"));
+            assert_eq!((head.all("content-type"), head.all("x-odd")), (vec![kind], vec!["a,  b"]));
+            assert_eq!(head.all("connection"), ["close"]);
+            assert_eq!(String::from_utf8(client.ear.rest().await).unwrap(), wanted, "{status}");
+            assert_eq!(backend.ear.rest().await, b"", "and the backend hears nothing of it");
+            assert!(pair.is_quiet().await);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_behind_a_refusal_is_not_answered() {
+    let pair = Pair::start(&[]).await;
+    let (mut client, mut backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    backend.mouth.say("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
+    assert_eq!(client.ear.head().await.status(), 403);
+    client.mouth.say(SMUGGLED).await;
+    assert_eq!(client.ear.rest().await, b"no");
+    assert!(pair.is_quiet().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_the_headers_of_one_connection_only_those_of_the_upgrade_pass() {
+    let pair = Pair::start(&[]).await;
+    let opening = OPENING.replace("Connection: Upgrade", "Connection: keep-alive, Upgrade, HTTP2-Settings");
+    let more = "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nHTTP2-Settings: AAMAAABk\r\n\
+        Origin: https://netbox.example\r\nSec-WebSocket-Protocol: binary\r\n\
+        Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+    let (mut client, mut backend, head) = pair.asked(opening + more).await;
+    for (name, values) in [
+        ("connection", &["upgrade"][..]),
+        ("upgrade", &["websocket"]),
+        ("keep-alive", &[]),
+        ("proxy-connection", &[]),
+        ("http2-settings", &[]),
+        ("host", &["bridge"]),
+        ("origin", &["https://netbox.example"]),
+        ("sec-websocket-protocol", &["binary"]),
+        ("sec-websocket-version", &["13"]),
+        ("sec-websocket-key", &["dGhlIHNhbXBsZSBub25jZQ=="]),
+        ("sec-websocket-extensions", &["permessage-deflate; client_max_window_bits"]),
+        ("via", &["1.1 proxbox-bridge"]),
+    ] {
+        assert_eq!(head.all(name), values, "{name}");
+    }
+    let agreed = AGREED.replace("Connection: Upgrade", "Connection: Upgrade, X-Secret");
+    let more = "\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nSec-WebSocket-Protocol: binary\r\n\r\n";
+    backend.mouth.say(agreed.trim_end().to_owned() + more).await;
+    let head = client.ear.head().await;
+    assert_eq!(head.status(), 101);
+    for (name, values) in [
+        ("connection", &["upgrade"][..]),
+        ("upgrade", &["websocket"]),
+        ("x-secret", &[]),
+        ("keep-alive", &[]),
+        ("sec-websocket-accept", &["s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]),
+        ("sec-websocket-protocol", &["binary"]),
+    ] {
+        assert_eq!(head.all(name), values, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_on_its_connection() {
+    let pair = Pair::start(&[]).await;
+    for headers in [
+        "Connection: Upgrade\r\nUpgrade: websocket, h2c",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.0",
+        // It is only an upgrade if the connection is said to change.
+        "Upgrade: websocket",
+        "Connection: keep-alive\r\nUpgrade: websocket",
+    ] {
+        let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{headers}\r\n\r\n{SMUGGLED}");
+        let (mut client, mut backend, head) = pair.asked(request).await;
+        for name in ["connection", "upgrade", "http2-settings"] {
+            assert_eq!(head.all(name), [""; 0], "{name} for {headers}");
+        }
+        backend.mouth.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsaid").await;
+        let head = client.ear.head().await;
+        assert_eq!((head.status(), head.all("connection")), (200, vec!["close"]), "{headers}");
+        assert_eq!(client.ear.rest().await, b"said", "{headers}");
+        assert!(backend.ear.is_quiet().await && pair.is_quiet().await, "{headers}");
+        backend.reset();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_101_that_nobody_asked_for_is_no_answer() {
+    let pair = Pair::start(&[]).await;
+    for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
+        let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{upgrade}\r\n");
+        let (mut client, mut backend, _) = pair.asked(request).await;
+        backend.mouth.say(format!("{AGREED}words")).await;
+        assert_eq!(client.ear.head().await.status(), 503);
+        assert_eq!(backend.ear.rest().await, b"");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_that_no_backend_could_understand_reaches_none() {
+    let pair = Pair::start(&[]).await;
+    for (opening, status) in [
+        (OPENING.replace("HTTP/1.1", "HTTP/1.0"), 400),
+        (format!("{OPENING}Content-Length: 5\r\n"), 400),
+        (format!("{OPENING}Transfer-Encoding: chunked\r\n"), 400),
+    ] {
+        let mut client = Wire::to(pair.front.address, format!("{opening}\r\n5\r\nhello\r\n0\r\n\r\n")).await;
+        let head = client.ear.head().await;
+        assert_eq!(head.status(), status, "{opening}");
+        // A connection of HTTP/1.0 ends without saying so.
+        let says_so = if opening.contains("HTTP/1.0") { vec![] } else { vec!["close"] };
+        assert_eq!(head.all("connection"), says_so, "{opening}");
+        client.ear.rest().await;
+        assert!(pair.is_quiet().await, "{opening}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_that_nobody_answers_is_refused_and_may_be_tried_again() {
+    let pair = Pair::start(&[("limits.response_head", "30s")]).await;
+    let refused = async |client: &mut Wire, detail: &str| {
+        let head = client.ear.head().await;
+        assert_eq!((head.status(), head.all("connection")), (503, vec!["close"]));
+        assert_eq!(head.all("retry-after").len(), 1, "{head:?}");
+        let body = String::from_utf8(client.ear.rest().await).unwrap();
+        assert!(body.contains(detail), "{body}");
+    };
+    let (mut client, backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    drop(backend);
+    refused(&mut client, "The connection broke before the backend answered").await;
+    // Held, but silent.
+    let (mut client, _backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    refused(&mut client, "limits.response_head").await;
+
+    let Pair { listener, front } = pair;
+    drop(listener);
+    refused(&mut Wire::opening(front.address).await, "refused").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_before_the_answer_takes_its_opening_with_it() {
+    let pair = Pair::start(&[]).await;
+    let (client, mut backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    drop(client);
+    assert_eq!(backend.ear.rest().await, b"");
+}
+
+// --- what is said ----------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_in_a_tunnel_arrives_byte_for_byte_whatever_it_is() {
+    let pair = Pair::start(&[]).await;
+    let (mut client, mut backend) = pair.tunnel().await;
+    // Every close code there can be, also those that no library would send, and what is no frame at all.
+    let mut said: Vec<u8> = (0..=u16::MAX)
+        .flat_map(|code| [[0x88, 0x06].as_slice(), &code.to_be_bytes(), b"why?"].concat())
+        .collect();
+    said.extend((0..=255).cycle().take(300_000));
+    said.extend(SMUGGLED.bytes());
+    tokio::join!(client.mouth.say(&said), backend.ear.hear(&said));
+    tokio::join!(backend.mouth.say(&said), client.ear.hear(&said));
+    // And both at once.
+    let (up, down) = (noise(MIB, 1), noise(MIB, 2));
+    tokio::join!(
+        client.mouth.say(&up),
+        backend.ear.hear(&up),
+        backend.mouth.say(&down),
+        client.ear.hear(&down)
+    );
+    assert!(client.ear.is_quiet().await && backend.ear.is_quiet().await && pair.is_quiet().await);
+}
+
+// --- the end ---------------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_one_end_has_half_closed_carries_last_words_and_ends_in_time() {
+    let pair = Pair::start(&[("limits.tunnel_close", "20s")]).await;
+    for client_closes in [true, false] {
+        let (client, backend) = pair.tunnel().await;
+        let (mut closed, mut open) = if client_closes { (client, backend) } else { (backend, client) };
+        closed.mouth.say("goodbye").await;
+        closed.mouth.close().await;
+        let began = Instant::now();
+        assert_eq!(open.ear.rest().await, b"goodbye");
+        assert_eq!(began.elapsed().as_secs(), 0, "the end passes at once");
+        open.mouth.say("one more thing").await;
+        closed.ear.hear("one more thing").await;
+        // It never closes, and that is the end of it.
+        assert_eq!(closed.ear.rest().await, b"");
+        assert_eq!(began.elapsed().as_secs(), 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_on_one_side_ends_on_the_other() {
+    let pair = Pair::start(&[]).await;
+    let (client, mut backend) = pair.tunnel().await;
+    client.reset();
+    assert_eq!(backend.ear.rest().await, b"");
+    let (mut client, backend) = pair.tunnel().await;
+    backend.reset();
+    assert_eq!(client.ear.rest().await, b"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_arrive_although_the_other_end_goes_on_talking() {
+    let pair = Pair::start(&[]).await;
+    for backend_leaves in [true, false] {
+        let mut client = Wire::small(pair.front.address).await;
+        client.mouth.say(format!("{OPENING}\r\n")).await;
+        let mut backend = Wire::at(&pair.listener).await;
+        backend.ear.head().await;
+        backend.mouth.say(AGREED).await;
+        assert_eq!(client.ear.head().await.status(), 101);
+        let (mut leaving, mut staying) = if backend_leaves { (backend, client) } else { (client, backend) };
+        // A backend does so for which a message is too large, and a client that is in a hurry.
+        let last = noise(100_000, 3);
+        leaving.mouth.say(&last).await;
+        leaving.mouth.close().await;
+        assert!(!staying.mouth.babble(usize::MAX).await, "it says all that anybody takes");
+        drop(leaving);
+        // As much as nobody takes who has gone, or up to the end.
+        staying.mouth.babble(16 * MIB).await;
+        assert!(staying.ear.rest().await == last, "the last words of the one that leaves");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tunnels_end_when_the_bridge_stops() {
+    for in_a_hurry in [false, true] {
+        let mut pair = Pair::start(&[]).await;
+        let (mut client, mut backend) = pair.tunnel().await;
+        let (mut late, mut late_backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+        let began = Instant::now();
+        pair.front.ask_to_stop();
+        if in_a_hurry {
+            pair.front.ask_to_hurry();
+        }
+        assert_eq!((client.ear.rest().await, backend.ear.rest().await), (vec![], vec![]));
+        // One that becomes a tunnel only now is none for long.
+        late_backend.mouth.say(AGREED).await;
+        late.ear.rest().await;
+        late_backend.ear.rest().await;
+        assert!(began.elapsed().as_secs() <= 11, "{:?}", began.elapsed());
+        pair.front.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
+    for (setting, status) in
+        [("limits.streams", 503), ("limits.streams_per_address", 429), ("limits.streams_per_key", 429)]
+    {
+        let pair = Pair::start(&[(setting, "1")]).await;
+        let opening = format!("{OPENING}X-Proxbox-API-Key: one\r\n\r\n");
+        let (mut client, mut backend, _) = pair.asked(&opening).await;
+        let is_over = async || {
+            let mut over = Wire::to(pair.front.address, &opening).await;
+            let head = over.ear.head().await;
+            assert_eq!((head.status(), head.all("retry-after")), (status, vec!["5"]), "{setting}");
+            assert_eq!(head.all("connection"), ["close"]);
+            let body = String::from_utf8(over.ear.rest().await).unwrap();
+            assert!(body.contains(setting), "{body}");
+        };
+        is_over().await;
+        backend.mouth.say(AGREED).await;
+        assert_eq!(client.ear.head().await.status(), 101);
+        is_over().await;
+        if setting == "limits.streams_per_key" {
+            let other = opening.replace(": one", ": two");
+            let (_, mut backend, _) = pair.asked(other).await;
+            backend.mouth.say("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+        }
+        drop(backend);
+        assert_eq!(client.ear.rest().await, b"");
+        drop(client);
+        // Nobody is told when the place is free.
+        let (mut again, mut backend) = loop {
+            let mut again = Wire::to(pair.front.address, &opening).await;
+            tokio::select! {
+                backend = Wire::at(&pair.listener) => break (again, backend),
+                head = again.ear.head() => assert_eq!(head.status(), status),
+            }
+        };
+        backend.ear.head().await;
+        backend.mouth.say(AGREED).await;
+        assert_eq!(again.ear.head().await.status(), 101, "{setting}");
+    }
+}

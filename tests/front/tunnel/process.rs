@@ -1,0 +1,90 @@
+//! Peers in other languages: `tests/peers/peer.py` and `tests/peers/peer.mjs`, as processes of their own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// How long a process may take for all that it has to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The one that is made with Python's websockets.
+pub(super) fn python() -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command.arg(script("peer.py"));
+    command
+}
+
+/// The one that is made with Node's ws.
+pub(super) fn node() -> Command {
+    let mut command = Command::new("node");
+    command.env("PEERS", installed("node_modules/ws").ancestors().nth(2).unwrap()).arg(script("peer.mjs"));
+    command
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
+}
+
+/// What `tests/peers/install.sh` puts under the target directory.
+fn installed(path: &str) -> PathBuf {
+    let peers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
+    assert!(peers.join("installed").exists(), "run tests/peers/install.sh first");
+    peers.join(path)
+}
+
+/// A process, which is killed with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A backend.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    _process: Process,
+}
+
+impl Server {
+    pub(super) async fn start(mut command: Command) -> Self {
+        command.arg("serve");
+        let mut process = Process::start(command);
+        let mut output = BufReader::new(process.0.stdout.take().unwrap());
+        let port = spawn_blocking(move || {
+            let mut line = String::new();
+            output.read_line(&mut line).map(|_| line)
+        });
+        let port = timeout(PATIENCE, port).await.expect("a port in time").unwrap().unwrap();
+        let port = port.trim().parse().unwrap_or_else(|_| panic!("it does not serve: {port:?}"));
+        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), _process: process }
+    }
+}
+
+/// Lets a client make all exchanges with the backend behind `front`.
+pub(super) async fn ask(mut command: Command, front: SocketAddr) {
+    command.arg("ask").arg(format!("ws://{front}"));
+    let mut process = Process::start(command);
+    let mut output = process.0.stdout.take().unwrap();
+    let said = spawn_blocking(move || {
+        let mut said = String::new();
+        output.read_to_string(&mut said).map(|_| said)
+    });
+    let said = timeout(PATIENCE, said).await.expect("an end in time").unwrap().unwrap();
+    let status = process.0.wait().unwrap();
+    assert!(status.success(), "{status}\n{said}");
+}
