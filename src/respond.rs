@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use futures::stream;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
+use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
 use crate::core::limit::Limit;
 use crate::core::refusal::{self, Refusal};
@@ -84,6 +86,11 @@ pub fn whole(body: Bytes) -> Body {
     }
 }
 
+/// A body that is known, and whose length is not told.
+pub fn unmeasured(body: Bytes) -> Body {
+    StreamBody::new(stream::iter([Ok(Frame::data(body))])).boxed_unsync()
+}
+
 /// The body of an answer of a backend.
 pub fn passed<B>(body: B) -> Body
 where
@@ -91,6 +98,15 @@ where
     B::Error: Into<BoxError>,
 {
     body.map_err(Into::into).boxed_unsync()
+}
+
+/// `response` as the answer to HEAD: with the length that its body has, and without the body.
+pub fn bodiless(mut response: Response<Body>) -> Response<Body> {
+    let length = response.body().size_hint().exact().filter(|_| !response.body().is_end_stream());
+    if let Some(length) = length {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    response.map(|_| whole(Bytes::new()))
 }
 
 /// An answer to one who has too much.

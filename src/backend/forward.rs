@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
@@ -94,6 +95,10 @@ impl Backend {
         let target = Uri::builder().scheme(scheme).authority(self.url().authority()).path_and_query(target);
         parts.uri = target.build().map_err(|error| ForwardError::Broken(error.to_string()))?;
         parts.version = Version::HTTP_11;
+        if !body.is_end_stream() && body.size_hint().exact().is_none() {
+            // hyper leaves out such a body of GET and HEAD unless it is told not to.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let (progress, limits) = (Progress::default(), self.limits());
         let body = Upload::new(body, limits.body_bytes, limits.client_body, progress.clone());
         let request = Request::from_parts(parts, body.boxed_unsync());
@@ -104,7 +109,10 @@ impl Backend {
             }
             Ok(response)
         };
-        self.headed(answered, &progress).await
+        let mut response = self.headed(answered, &progress).await?;
+        // What version the backend speaks is between it and the bridge.
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response)
     }
 
     /// Passes on a request to switch to another protocol, on a connection of its own, and waits for the head

@@ -117,7 +117,8 @@ pub(super) async fn shared(
         if !is_open(parts.uri.path()) {
             learn(bridge, visit, key.as_ref(), generation, (head.status, &head.headers, &body));
         }
-        Response::from_parts(head, respond::whole(body))
+        let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
+        Response::from_parts(head, if has_length { respond::whole(body) } else { respond::unmeasured(body) })
     }))
 }
 

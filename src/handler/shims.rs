@@ -53,9 +53,8 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, (Parts, Incoming)> {
     let shims = &visit.state.config.shims;
     let path = parts.uri.path();
-    let is_question = parts.method == Method::GET || parts.method == Method::HEAD;
-    // A body is for the backend to read.
-    if shims.health && path == HEALTH && is_question && body.is_end_stream() {
+    // A body is for the backend to read, and whether it knows another method for it to say.
+    if shims.health && path == HEALTH && parts.method == Method::GET && body.is_end_stream() {
         return match health(bridge, visit, &parts).await {
             Some(response) => Ok(response),
             None => Err((parts, body)),

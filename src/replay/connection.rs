@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -86,6 +87,8 @@ impl Connection {
         let response = if asks_for_websocket(request.headers()) {
             self.shake_hands(&mut request).await
         } else {
+            // As backends do, which keep the connection: one with something unread would be closed.
+            while let Some(Ok(_)) = request.body_mut().frame().await {}
             respond(&self.shared, &self.line, &request).await
         };
         if response.is_err() {

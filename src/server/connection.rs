@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -28,7 +28,7 @@ use super::screen::{CLOSE, LINGER, Screen};
 use crate::config::Limits;
 use crate::core::guard;
 use crate::handler::{Bridge, Entrance, Peer, admin};
-use crate::respond::Body;
+use crate::respond::{self, Body};
 use crate::tls;
 
 /// How many requests an HTTP/2 connection may have at once.
@@ -90,7 +90,12 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             let is_http_2 = request.version() == http::Version::HTTP_2;
             // The connection goes on as something else, or not at all: nobody has looked at what comes next.
             let may_upgrade = guard::may_upgrade(request.version(), request.headers());
+            let is_head = request.method() == Method::HEAD;
             let mut response = answer(&bridge, door, request, &peer).await;
+            if is_head && is_http_2 {
+                // hyper does it over HTTP/1 only, and a body here is an error of the protocol.
+                response = respond::bodiless(response);
+            }
             if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
