@@ -1,0 +1,119 @@
+//! Everything that backends say they answer, asked of them directly and through the bridge.
+//!
+//! `fixtures/openapi` has the paths and methods of five releases. Each is asked as it is meant to be, and in
+//! ways that nobody means and HTTP allows. What comes back must be the same both ways but for what belongs to
+//! one connection and what the bridge adds, and so must what the backend was asked. The bridge's own answers
+//! have no `Via`: they come where [`own::Own`] says so, and nowhere else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "front/backend.rs"]
+mod backend;
+mod bridge;
+#[path = "surface/calls.rs"]
+mod calls;
+#[path = "surface/headers.rs"]
+mod headers;
+#[path = "surface/http1.rs"]
+mod http1;
+#[path = "surface/http2.rs"]
+mod http2;
+#[path = "surface/idle.rs"]
+mod idle;
+#[path = "surface/listing.rs"]
+mod listing;
+#[path = "surface/odd.rs"]
+mod odd;
+#[path = "surface/own.rs"]
+mod own;
+#[path = "surface/scripted.rs"]
+mod scripted;
+#[path = "surface/walk.rs"]
+mod walk;
+
+use bridge::{Pair, fast, recordings};
+use calls::calls;
+use http1::Http1;
+use http2::Http2;
+use listing::{Listing, OLD, YOUNG};
+use own::Own;
+use scripted::Scripted;
+use walk::{Protocol, Walk};
+
+/// Walks `paths` of a recorded backend.
+async fn walk_recorded(recorded: &str, version: &str) {
+    let pair = Pair::start(recordings(recorded, &[]), fast(), &[]).await;
+    let listing = Listing::of(&[version]);
+    let mut walk = Walk {
+        direct: Http1::new(pair.backend.local_addr()),
+        through: Protocol::Http1(Http1::new(pair.front.address)),
+        scripted: None,
+        own: Own::of(&listing, OLD.contains(&version)),
+    };
+    walk.all(&calls(&listing, true)).await;
+}
+
+/// Walks everything that backends of these versions have in front of one that answers in every possible way.
+async fn walk_scripted(versions: &[&str], is_http2: bool) {
+    let is_old = versions == OLD;
+    let listing = Listing::of(versions);
+    let scripted = Scripted::start(is_old).await;
+    // Each question is a new one.
+    let config = bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
+    let front = bridge::Front::start(config).await;
+    let mut walk = Walk {
+        direct: Http1::new(scripted.address()),
+        through: match is_http2 {
+            false => Protocol::Http1(Http1::new(front.address)),
+            true => Protocol::Http2(Http2::new(front.address)),
+        },
+        scripted: Some(scripted),
+        own: Own::of(&listing, is_old),
+    };
+    walk.all(&calls(&listing, false)).await;
+}
+
+#[tokio::test]
+async fn the_surface_of_the_recorded_0_0_2_is_the_same_through_the_bridge() {
+    walk_recorded("0.0.2.post1", "0.0.2.post1").await;
+}
+
+#[tokio::test]
+async fn the_surface_of_the_recorded_0_0_3_is_the_same_through_the_bridge() {
+    walk_recorded("0.0.3", "0.0.3").await;
+}
+
+#[tokio::test]
+async fn the_surface_of_the_recorded_0_0_11_is_the_same_through_the_bridge() {
+    walk_recorded("0.0.11.post2", "0.0.11.post2").await;
+}
+
+#[tokio::test]
+async fn the_surface_of_the_recorded_0_0_30_is_the_same_through_the_bridge() {
+    walk_recorded("0.0.30.post2", "0.0.30.post2").await;
+}
+
+#[tokio::test]
+async fn the_surface_of_the_recorded_0_0_30_as_shipped_is_the_same_through_the_bridge() {
+    walk_recorded("0.0.30.post2-default-mode", "0.0.30.post2").await;
+}
+
+#[tokio::test]
+async fn whatever_an_old_backend_is_asked_and_answers_passes_over_http_1() {
+    walk_scripted(OLD, false).await;
+}
+
+#[tokio::test]
+async fn whatever_an_old_backend_is_asked_and_answers_passes_over_http_2() {
+    walk_scripted(OLD, true).await;
+}
+
+#[tokio::test]
+async fn whatever_a_young_backend_is_asked_and_answers_passes_over_http_1() {
+    walk_scripted(YOUNG, false).await;
+}
+
+#[tokio::test]
+async fn whatever_a_young_backend_is_asked_and_answers_passes_over_http_2() {
+    walk_scripted(YOUNG, true).await;
+}

@@ -1,0 +1,29 @@
+//! Clients that hold a connection and do nothing with it.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::bridge::{Front, config};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const GOAWAY: u8 = 7;
+
+#[tokio::test(start_paused = true)]
+async fn an_http_2_client_that_does_nothing_is_asked_to_leave_and_left_if_it_does_not() {
+    let front = Front::start(config("127.0.0.1:9".parse().unwrap(), &[])).await;
+    let mut client = TcpStream::connect(front.address).await.unwrap();
+    client.write_all(&[PREFACE, &NO_SETTINGS].concat()).await.unwrap();
+    let mut said = Vec::new();
+    timeout(Duration::from_secs(600), client.read_to_end(&mut said)).await.expect("an end").unwrap();
+    let mut kinds = Vec::new();
+    let mut rest = said.as_slice();
+    while let [a, b, c, kind, ..] = *rest {
+        kinds.push(kind);
+        rest = &rest[9 + u32::from_be_bytes([0, a, b, c]) as usize..];
+    }
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+}

@@ -1,0 +1,117 @@
+//! What the bridge answers itself.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use proxbox_bridge::core::kind::Endpoint;
+
+use super::calls::Call;
+use super::http1::Reply;
+use super::listing::Listing;
+
+/// Every sync stream that any of the listed backends has. Nothing else of a listing is the bridge's own where
+/// the backend is young.
+const STREAMS: [&str; 18] = [
+    "/dcim/devices/create/stream",
+    "/dcim/devices/interfaces/create/stream",
+    "/full-update/stream",
+    "/proxmox/cluster/backup/stream",
+    "/proxmox/replication/stream",
+    "/proxmox/sdn/create/stream",
+    "/virtualization/virtual-machines/1/backups/create/stream",
+    "/virtualization/virtual-machines/1/create/stream",
+    "/virtualization/virtual-machines/1/snapshots/create/stream",
+    "/virtualization/virtual-machines/1/virtual-disks/create/stream",
+    "/virtualization/virtual-machines/backups/all/create/stream",
+    "/virtualization/virtual-machines/create/stream",
+    "/virtualization/virtual-machines/interfaces/create/stream",
+    "/virtualization/virtual-machines/interfaces/ip-address/create/stream",
+    "/virtualization/virtual-machines/snapshots/all/create/stream",
+    "/virtualization/virtual-machines/storage/create/stream",
+    "/virtualization/virtual-machines/task-history/create/stream",
+    "/virtualization/virtual-machines/virtual-disks/create/stream",
+];
+/// What plugin 0.0.10 calls two of them.
+pub(super) const ALIASES: [&str; 2] = ["/cluster/replication/stream", "/cluster/backup/stream"];
+/// What the bridge makes up for where a backend has none of it, and with which methods.
+const KEYS: [&str; 3] = ["/auth/bootstrap-status", "/auth/register-key", "/auth/keys"];
+const HEALTH: &str = "/health";
+/// Questions whose answers may serve several.
+const CHEAP: [&str; 3] = ["/", "/version", HEALTH];
+
+/// What the bridge answers itself in front of one backend.
+pub(super) struct Own {
+    is_old: bool,
+    /// All paths of which that is so.
+    expected: BTreeSet<String>,
+    /// Those of them that have been answered so.
+    met: BTreeSet<String>,
+}
+
+impl Own {
+    pub(super) fn of(listing: &Listing, is_old: bool) -> Self {
+        let listed: BTreeSet<String> =
+            listing.paths.iter().map(|(template, place)| place.concrete(template)).collect();
+        for path in &listed {
+            assert_eq!(Endpoint::at(path).is_some(), STREAMS.contains(&path.as_str()), "{path}");
+        }
+        let mut expected: BTreeSet<String> =
+            STREAMS.into_iter().filter(|path| listed.contains(*path)).map(str::to_owned).collect();
+        expected.extend(ALIASES.map(str::to_owned));
+        if is_old {
+            expected.extend(KEYS.map(str::to_owned));
+            expected.insert(HEALTH.to_owned());
+        }
+        Self { is_old, expected, met: BTreeSet::new() }
+    }
+
+    /// How often the backend may be asked for the answer to `call`, which it gave as `direct`.
+    pub(super) fn times(&self, call: &Call, direct: &Reply) -> RangeInclusive<usize> {
+        let is_cheap = CHEAP.contains(&call.path()) && call.is_bodiless();
+        match (self.keeps(call), is_cheap) {
+            (true, _) => 0..=0,
+            // Once it is known that there is none, only whether somebody is there is looked at.
+            _ if is_health(call) && is_silent(direct) => 0..=1,
+            // An answer that turns out to be for one client alone is asked for again, by that client.
+            (false, true) if call.method == "GET" => 1..=3,
+            (false, _) => 1..=1,
+        }
+    }
+
+    /// Whether the bridge answers `call` without asking the backend.
+    fn keeps(&self, call: &Call) -> bool {
+        let path = call.path();
+        is_stream(path) || self.is_old && KEYS.contains(&path)
+    }
+
+    /// Whether it answers `call` in its own words, the backend having said `direct` to it.
+    pub(super) fn answers(&mut self, call: &Call, direct: &Reply) -> bool {
+        let is_own = self.keeps(call) || is_health(call) && is_silent(direct);
+        if is_own {
+            let path = call.path();
+            let path = if is_stream(path) { path.strip_suffix('/').unwrap_or(path) } else { path };
+            self.met.insert(path.to_owned());
+        }
+        is_own
+    }
+
+    /// Checks that everything was met that is on the list, and nothing else.
+    pub(super) fn check(&self) {
+        assert_eq!(self.met, self.expected);
+    }
+}
+
+fn is_health(call: &Call) -> bool {
+    call.path() == HEALTH && call.method == "GET" && call.is_bodiless()
+}
+
+/// Whether a backend that answers so has said nothing of its health.
+fn is_silent(reply: &Reply) -> bool {
+    matches!(reply.status, 404 | 502 | 504)
+}
+
+/// Whether `path` is a stream of the bridge's own, also with a slash at its end.
+pub(super) fn is_stream(path: &str) -> bool {
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    [path, bare].iter().any(|path| Endpoint::at(path).is_some()) || ALIASES.contains(&path)
+}
