@@ -3,6 +3,7 @@
 pub mod admin;
 mod forwarded;
 mod front;
+mod interim;
 mod jobs;
 mod passthrough;
 mod shield;
@@ -31,6 +32,7 @@ use crate::ledger::Ledger;
 use crate::tls::TlsError;
 
 pub use front::{Entrance, Peer, REJECTED, Stopped};
+pub use interim::Interim;
 pub use slots::{Slot, Slots};
 pub use state::State;
 

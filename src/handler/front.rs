@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tracing::Instrument;
 
 use super::forwarded::Forwarded;
+use super::interim::Interim;
 use super::state::State;
 use super::trace::Trace;
 use super::{Bridge, passthrough, shims, socket, streams, tunnel};
@@ -43,6 +44,8 @@ pub struct Peer {
     pub request: u64,
     /// Why nothing more is taken from it, if that is so.
     pub stopped: Arc<Mutex<Option<Stopped>>>,
+    /// What it is told before it is answered.
+    pub interim: Interim,
 }
 
 /// A connection of which nothing more is taken.
@@ -69,6 +72,7 @@ pub(super) struct Visit {
     pub(super) state: Arc<State>,
     pub(super) backend: Arc<Backend>,
     pub(super) forwarded: Forwarded,
+    pub(super) interim: Interim,
 }
 
 impl Bridge {
@@ -128,7 +132,7 @@ impl Bridge {
         {
             parts.headers.insert(HOST, host);
         }
-        Ok(Visit { state, backend, forwarded })
+        Ok(Visit { state, backend, forwarded, interim: peer.interim.clone() })
     }
 
     async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> Response<Body> {

@@ -48,6 +48,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, parts: Parts, body: I
     }
     let version = request.version();
     outbound(request.headers_mut(), version);
+    visit.interim.pass(&mut request);
     match backend.forward(request).await {
         Ok(mut response) => {
             inbound(response.headers_mut());

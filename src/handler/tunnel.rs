@@ -79,7 +79,9 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         );
     };
     let backend = &visit.backend;
-    let exchange = match backend.upgrade(Request::from_parts(parts, ())).await {
+    let mut request = Request::from_parts(parts, ());
+    visit.interim.pass(&mut request);
+    let exchange = match backend.upgrade(request).await {
         Ok(exchange) => exchange,
         Err(error) => return failed(visit, asked.path(), true, &error),
     };

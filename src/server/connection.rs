@@ -27,7 +27,7 @@ use super::patience::Patience;
 use super::screen::{CLOSE, LINGER, Screen};
 use crate::config::Limits;
 use crate::core::guard;
-use crate::handler::{Bridge, Entrance, Peer, admin};
+use crate::handler::{Bridge, Entrance, Interim, Peer, admin};
 use crate::respond::{self, Body};
 use crate::tls;
 
@@ -71,9 +71,11 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
         Door::Clients(entrance) => entrance,
         Door::Admin => Entrance::Common,
     };
-    let peer = Peer { address, entrance, is_tls, request: 0, stopped: Arc::default() };
+    let peer =
+        Peer { address, entrance, is_tls, request: 0, stopped: Arc::default(), interim: Interim::default() };
     let io = Patience::new(TokioIo::new(stream), limits.client_write);
-    let io = Screen::new(io, limits.bounds(), limits.client_head, Arc::clone(&peer.stopped));
+    let io =
+        Screen::new(io, limits.bounds(), limits.client_head, Arc::clone(&peer.stopped), peer.interim.clone());
     let began = Instant::now();
     let activity = Arc::new(Activity::default());
     let watched = Arc::clone(&activity);
@@ -91,7 +93,11 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             // The connection goes on as something else, or not at all: nobody has looked at what comes next.
             let may_upgrade = guard::may_upgrade(request.version(), request.headers());
             let is_head = request.method() == Method::HEAD;
+            if request.version() == http::Version::HTTP_11 {
+                peer.interim.begin(request_number);
+            }
             let mut response = answer(&bridge, door, request, &peer).await;
+            peer.interim.end();
             if is_head && is_http_2 {
                 // hyper does it over HTTP/1 only, and a body here is an error of the protocol.
                 response = respond::bodiless(response);

@@ -1,4 +1,5 @@
-//! A connection whose requests are looked at before they are parsed.
+//! A connection whose requests are looked at before they are parsed, and whose answers may be preceded by
+//! others.
 //!
 //! What the guard rejects never reaches hyper. A request that stands for it does, which nobody can answer but
 //! with the rejection: so the answer comes in its turn, behind those to the requests before it, and the
@@ -15,7 +16,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::core::guard::{Bounds, Guard, Rejection};
-use crate::handler::{REJECTED, Stopped};
+use crate::handler::{Interim, REJECTED, Stopped};
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 8 * 1024;
@@ -33,6 +34,11 @@ pub(super) struct Screen<T> {
     passed: BytesMut,
     /// Why nothing is let through any more, for whoever answers.
     stopped: Arc<Mutex<Option<Stopped>>>,
+    interim: Interim,
+    /// What of the interim answers is not written yet.
+    unsent: BytesMut,
+    /// hyper has written all that it had: whatever it writes next begins a message, or a piece of a body.
+    is_flushed: bool,
     is_rejected: bool,
     /// The reader must be told that what it reads has no end.
     is_broken: bool,
@@ -52,12 +58,16 @@ impl<T> Screen<T> {
         bounds: Bounds,
         patience: Duration,
         stopped: Arc<Mutex<Option<Stopped>>>,
+        interim: Interim,
     ) -> Self {
         Self {
             io,
             guard: Guard::new(bounds),
             passed: BytesMut::new(),
             stopped,
+            interim,
+            unsent: BytesMut::new(),
+            is_flushed: true,
             is_rejected: false,
             is_broken: false,
             patience,
@@ -112,6 +122,29 @@ impl<T: Read + Unpin> Screen<T> {
         }
         self.leftovers = 0;
         Poll::Ready(())
+    }
+}
+
+impl<T: Write + Unpin> Screen<T> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.unsent))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the interim answers that belong before what hyper is about to write.
+    fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_flushed {
+            self.interim.take(&mut self.unsent);
+        }
+        ready!(self.poll_send(cx))?;
+        self.is_flushed = false;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -200,11 +233,21 @@ impl<T: Read + Unpin> Read for Screen<T> {
 
 impl<T: Read + Write + Unpin> Write for Screen<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send_before(cx))?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let this = &mut *self;
+        this.is_flushed = true;
+        loop {
+            ready!(this.poll_send(cx))?;
+            this.interim.take_in_time(cx, &mut this.unsent);
+            if this.unsent.is_empty() {
+                break;
+            }
+        }
+        Pin::new(&mut this.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -228,6 +271,7 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send_before(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 }

@@ -214,6 +214,50 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_ta
 }
 
 #[tokio::test(start_paused = true)]
+async fn interim_answers_come_when_they_are_sent_and_in_their_turn() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let (seen, mut go_on) = mpsc::unbounded_channel::<()>();
+    let backend = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // What the kernel holds back would come after the paused clock has jumped.
+        stream.set_nodelay(true).unwrap();
+        for turn in 0..4 {
+            let mut head = vec![0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+            stream.write_all(hint.as_bytes()).await.unwrap();
+            if turn == 0 {
+                go_on.recv().await.unwrap();
+            }
+            let rest = format!(
+                "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nX-Turn: {turn}\r\nContent-Length: 4\r\n\r\nok\r\n"
+            );
+            stream.write_all(rest.as_bytes()).await.unwrap();
+        }
+    });
+    let pipelined = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
+    let mut client = Client::raw(front.address, pipelined.as_bytes()).await;
+    for turn in ["0", "1", "2"] {
+        let (status, headers) = client.head().await;
+        assert_eq!(status, 103);
+        let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["link", "via"], "what belongs to one connection stays on it");
+        if turn == "0" {
+            seen.send(()).unwrap();
+        }
+        assert_eq!(client.head().await.0, 102);
+        let (status, headers) = client.head().await;
+        assert_eq!(status, 200);
+        assert!(headers.contains(&("x-turn".to_owned(), turn.to_owned())), "{headers:?}");
+        assert_eq!(client.line().await, "ok");
+    }
+    let old = Client::raw(front.address, b"GET /x HTTP/1.0\r\nHost: a\r\n\r\n").await.answer().await;
+    assert_eq!((old.status, old.text()), (200, "ok\r\n"), "HTTP/1.0 knows no interim answers");
+    backend.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn connections_to_the_backend_are_used_again_but_not_when_they_were_idle_for_long() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
     let front = Front::start(config(backend.address, &[])).await;

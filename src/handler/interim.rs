@@ -1,0 +1,168 @@
+//! Interim answers of a backend (RFC 9110, section 15.2), on their way around hyper, whose server sends none but
+//! its own `100 Continue`.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use bytes::{BufMut, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, StatusCode};
+use hyper::ext::on_informational;
+
+use super::passthrough::inbound;
+
+/// How much may wait for a client that takes nothing, in bytes. What comes then is left out: an interim answer
+/// is a hint.
+const MOST: usize = 64 * 1024;
+
+/// The interim answers to the request that an HTTP/1.1 connection is at.
+#[derive(Clone, Debug, Default)]
+pub struct Interim(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Which request of the connection is being answered, from 1.
+    request: Option<u64>,
+    /// What is to be written before its final answer.
+    answers: BytesMut,
+    /// Whoever writes it.
+    writer: Option<Waker>,
+}
+
+impl Interim {
+    /// `request` is being answered now. What was not written for the one before it never will be.
+    pub fn begin(&self, request: u64) {
+        let mut waiting = self.waiting();
+        waiting.request = Some(request);
+        waiting.answers.clear();
+    }
+
+    /// Its final answer is about to be written.
+    pub fn end(&self) {
+        self.waiting().request = None;
+    }
+
+    /// Moves what waits to `unsent`; nothing of the final answer may have been written yet.
+    pub fn take(&self, unsent: &mut BytesMut) {
+        unsent.unsplit(self.waiting().answers.split());
+    }
+
+    /// The same, where the final answer may have been written: then it is too late, and nothing is moved.
+    /// Whoever asks is woken when there is more.
+    pub fn take_in_time(&self, cx: &Context<'_>, unsent: &mut BytesMut) {
+        let mut waiting = self.waiting();
+        let answers = waiting.answers.split();
+        if waiting.request.is_some() {
+            unsent.unsplit(answers);
+        }
+        if !waiting.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+            waiting.writer = Some(cx.waker().clone());
+        }
+    }
+
+    /// Has the client told what the backend says to `request` before it answers it. Clients of HTTP/1.0 know no
+    /// such thing.
+    pub(super) fn pass<B>(&self, request: &mut Request<B>) {
+        let Some(number) = self.waiting().request else { return };
+        let this = self.clone();
+        on_informational(request, move |answer| {
+            // To go on with its body, the client is told when the backend takes it.
+            if answer.status() != StatusCode::CONTINUE {
+                this.put(number, answer.status(), answer.headers().clone());
+            }
+        });
+    }
+
+    fn put(&self, request: u64, status: StatusCode, mut headers: HeaderMap) {
+        inbound(&mut headers);
+        headers.remove(CONTENT_LENGTH);
+        let mut waiting = self.waiting();
+        if waiting.request != Some(request) || waiting.answers.len() > MOST {
+            return;
+        }
+        let answers = &mut waiting.answers;
+        answers.put_slice(b"HTTP/1.1 ");
+        answers.put_slice(status.as_str().as_bytes());
+        answers.put_slice(b" ");
+        answers.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        answers.put_slice(b"\r\n");
+        for (name, value) in &headers {
+            answers.put_slice(name.as_str().as_bytes());
+            answers.put_slice(b": ");
+            answers.put_slice(value.as_bytes());
+            answers.put_slice(b"\r\n");
+        }
+        answers.put_slice(b"\r\n");
+        if let Some(writer) = waiting.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker;
+
+    use super::*;
+
+    fn hint(interim: &Interim, request: u64) {
+        interim.put(request, StatusCode::EARLY_HINTS, HeaderMap::new());
+    }
+
+    fn written(interim: &Interim) -> String {
+        let mut unsent = BytesMut::new();
+        interim.take(&mut unsent);
+        String::from_utf8(unsent.to_vec()).unwrap()
+    }
+
+    fn written_in_time(interim: &Interim) -> usize {
+        let mut unsent = BytesMut::new();
+        let waker = noop_waker();
+        interim.take_in_time(&Context::from_waker(&waker), &mut unsent);
+        unsent.len()
+    }
+
+    #[test]
+    fn an_interim_answer_is_written_before_the_final_one_or_never() {
+        let interim = Interim::default();
+        hint(&interim, 1);
+        assert_eq!(written(&interim), "", "nobody asked");
+
+        interim.begin(1);
+        hint(&interim, 1);
+        let answer = "HTTP/1.1 103 Early Hints\r\nvia: 1.1 proxbox-bridge\r\n\r\n";
+        assert_eq!(written_in_time(&interim), answer.len());
+        hint(&interim, 1);
+        interim.end();
+        assert_eq!(written(&interim), answer, "what came in time is not lost");
+
+        interim.begin(2);
+        hint(&interim, 1);
+        assert_eq!(written(&interim), "", "the answer to another request");
+        hint(&interim, 2);
+        interim.end();
+        hint(&interim, 2);
+        assert_eq!(written_in_time(&interim), 0, "the final answer may be out already");
+        assert_eq!(written(&interim), "");
+
+        interim.begin(3);
+        hint(&interim, 3);
+        interim.end();
+        interim.begin(4);
+        assert_eq!(written_in_time(&interim), 0, "it belonged to the request before");
+    }
+
+    #[test]
+    fn what_waits_for_a_client_that_takes_nothing_is_bounded() {
+        let interim = Interim::default();
+        interim.begin(1);
+        for _ in 0..10_000 {
+            hint(&interim, 1);
+        }
+        assert!(written(&interim).len() < 2 * MOST);
+    }
+}
