@@ -73,7 +73,8 @@ impl Interim {
         });
     }
 
-    fn put(&self, request: u64, status: StatusCode, mut headers: HeaderMap) {
+    /// Has the client told so before `request` is answered, unless it is too late for that.
+    pub fn put(&self, request: u64, status: StatusCode, mut headers: HeaderMap) {
         inbound(&mut headers);
         headers.remove(CONTENT_LENGTH);
         let mut waiting = self.waiting();

@@ -37,7 +37,7 @@ pub(super) struct Screen<T> {
     interim: Interim,
     /// What of the interim answers is not written yet.
     unsent: BytesMut,
-    /// hyper has written all that it had: whatever it writes next begins a message, or a piece of a body.
+    /// hyper has nothing to write, or had nothing before what it is about to write.
     is_flushed: bool,
     is_rejected: bool,
     /// The reader must be told that what it reads has no end.
@@ -140,11 +140,10 @@ impl<T: Write + Unpin> Screen<T> {
     /// Writes the interim answers that belong before what hyper is about to write.
     fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_flushed {
+            self.is_flushed = false;
             self.interim.take(&mut self.unsent);
         }
-        ready!(self.poll_send(cx))?;
-        self.is_flushed = false;
-        Poll::Ready(Ok(()))
+        self.poll_send(cx)
     }
 }
 
@@ -278,7 +277,48 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use http::{HeaderMap, StatusCode};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, duplex};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn interim_answers_keep_their_turn_while_the_client_takes_nothing() {
+        let (ours, mut theirs) = duplex(8);
+        let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        let interim = Interim::default();
+        let mut screen = Screen::new(TokioIo::new(ours), bounds, LINGER, Arc::default(), interim.clone());
+        let cx = &mut Context::from_waker(Waker::noop());
+        let hint = |request, status| interim.put(request, status, HeaderMap::new());
+
+        interim.begin(1);
+        hint(1, StatusCode::EARLY_HINTS);
+        assert!(Pin::new(&mut screen).poll_flush(cx).is_pending());
+        hint(1, StatusCode::PROCESSING);
+        interim.end();
+        assert!(Pin::new(&mut screen).poll_write(cx, b"first").is_pending());
+        interim.begin(2);
+        hint(2, StatusCode::EARLY_HINTS);
+
+        let write = async move {
+            let mut left = &b"first"[..];
+            while !left.is_empty() {
+                let written = poll_fn(|cx| Pin::new(&mut screen).poll_write(cx, left)).await.unwrap();
+                left = &left[written..];
+            }
+            poll_fn(|cx| Pin::new(&mut screen).poll_flush(cx)).await.unwrap();
+        };
+        let mut heard = String::new();
+        let ((), read) = tokio::join!(write, theirs.read_to_string(&mut heard));
+        read.unwrap();
+        let early = "HTTP/1.1 103 Early Hints\r\nvia: 1.1 proxbox-bridge\r\n\r\n";
+        let processing = early.replace("103 Early Hints", "102 Processing");
+        assert_eq!(heard, format!("{early}{processing}first{early}"));
+    }
 
     fn kept_open(head: &str) -> String {
         let mut head = head.as_bytes().to_vec();
