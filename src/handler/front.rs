@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tracing::Instrument;
 
 use super::forwarded::Forwarded;
@@ -137,8 +138,10 @@ impl Bridge {
 
     async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> Response<Body> {
         let shims = &visit.state.config.shims;
-        let aliased = || shims::alias(parts.uri.path()).filter(|_| shims.aliases);
-        if let Some(endpoint) = endpoint_at(parts.uri.path()).or_else(aliased) {
+        // Backends look at a path when it is decoded, and a sync must not go past the bridge.
+        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
+        let aliased = || shims::alias(&path).filter(|_| shims.aliases);
+        if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
             return match guard::body_not_allowed(&parts, body.is_end_stream()) {
                 Err(rejection) => rejected(&rejection, visit.forwarded.client),
                 Ok(()) => streams::answer(self, &visit, endpoint, &parts).await,
@@ -149,7 +152,7 @@ impl Bridge {
             if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
                 return rejected(&rejection, visit.forwarded.client);
             }
-            if parts.uri.path() == socket::PATH {
+            if path == socket::PATH {
                 return socket::answer(self, visit, parts).await;
             }
             return tunnel::answer(self, &visit, Request::from_parts(parts, body)).await;

@@ -225,8 +225,8 @@ async fn what_is_no_command_is_answered_and_harmless() {
 async fn a_bad_key_is_refused_with_4001_and_the_backend_is_asked_once() {
     let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
-    for _ in 0..3 {
-        let mut page = Page::open(&pair.front, "/ws").await;
+    for target in ["/ws", "/ws?x=1", "/%77s"] {
+        let mut page = Page::open(&pair.front, target).await;
         page.say(&json!({ "api_key": "x".repeat(32) }).to_string()).await;
         let heard = page.rest().await;
         assert_eq!(heard.close.0, 4001);
