@@ -139,7 +139,7 @@ impl Bridge {
     async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> Response<Body> {
         let shims = &visit.state.config.shims;
         // Backends look at a path when it is decoded, and a sync must not go past the bridge.
-        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
+        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
         let aliased = || shims::alias(&path).filter(|_| shims.aliases);
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
             return match guard::body_not_allowed(&parts, body.is_end_stream()) {

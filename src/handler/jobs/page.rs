@@ -1,6 +1,9 @@
 //! Which jobs are listed, and how many at once.
 
+use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
+
+use percent_encoding::percent_decode_str;
 
 use crate::config::BackendUrl;
 use crate::core::kind::Kind;
@@ -154,19 +157,11 @@ fn offset(text: &str) -> Option<(String, i64)> {
     is_time.then(|| (format!("{local}Z"), sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60)))
 }
 
-/// `text` without its percent signs, if it is text then.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        let (digits, after) = after.split_at_checked(2)?;
-        // `from_str_radix` takes a sign.
-        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?);
-        rest = after;
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok()
+/// `text` without its percent signs, if each begins an escape and it is text then.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    let is_escape =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    text.split('%').skip(1).all(is_escape).then(|| percent_decode_str(text).decode_utf8().ok())?
 }
 
 #[cfg(test)]
@@ -205,6 +200,8 @@ mod tests {
             ("before=1", "the id of a job"),
             ("kind=devices&kind=storage", "twice"),
             ("kind=%zz", "one of devices"),
+            ("kind=devices%", "one of devices"),
+            ("kind=devices%7", "one of devices"),
             ("kind=%+1", "one of devices"),
             ("kind=%ff", "one of devices"),
         ] {
