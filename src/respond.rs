@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -51,8 +51,13 @@ pub fn refused(refusal: &Refusal) -> Response<Body> {
 
 /// There is nothing to say, and nothing will come: an `EventSource` does not ask again.
 pub fn nothing() -> Response<Body> {
-    let mut response = Response::new(whole(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    with(StatusCode::NO_CONTENT, Bytes::new())
+}
+
+/// The connection goes on as something else, which `headers` name.
+pub fn switching(headers: HeaderMap) -> Response<Body> {
+    let mut response = with(StatusCode::SWITCHING_PROTOCOLS, Bytes::new());
+    *response.headers_mut() = headers;
     response
 }
 
@@ -71,9 +76,14 @@ pub fn only(methods: &'static str) -> Response<Body> {
 
 /// `value` as JSON.
 pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = with(status, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn with(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(whole(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -7,7 +7,7 @@ mod session;
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -18,6 +18,7 @@ use super::Bridge;
 use super::front::Visit;
 use super::slots::stream_slot;
 use super::streams::unknown_parameter;
+use super::tunnel::{BY_UPGRADE, WEBSOCKET};
 use crate::backend::KEY_STATUS;
 use crate::core::query::Query;
 use crate::core::refusal::Refusal;
@@ -81,13 +82,11 @@ pub(super) async fn answer(bridge: &Bridge, visit: Visit, mut parts: Parts) -> R
         }
         drop(slot);
     });
-    let mut response = Response::new(respond::whole(bytes::Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let mut headers = HeaderMap::new();
+    headers.insert(CONNECTION, BY_UPGRADE);
+    headers.insert(UPGRADE, WEBSOCKET);
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    response
+    respond::switching(headers)
 }
 
 /// The answer to the key of an opening handshake, if it is one.

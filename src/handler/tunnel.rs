@@ -21,8 +21,8 @@ use super::{Bridge, key_of};
 use crate::backend::{ForwardError, Tunnel};
 use crate::respond::{self, Body};
 
-const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+pub(super) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+pub(super) const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// How long sockets have to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -107,10 +107,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         }
         drop((slot, connection));
     });
-    let mut response = Response::new(respond::whole(bytes::Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = headers;
-    response
+    respond::switching(headers)
 }
 
 /// Copies in both directions until both are closed, or one is and the other has had `linger` to follow.
