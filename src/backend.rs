@@ -15,12 +15,15 @@ mod upload;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use tokio::sync::Semaphore;
 
 use crate::config::{self, BackendUrl, Limits};
 use crate::core::credential::ApiKey;
+use crate::telemetry::{self, OfBackend};
 use crate::tls::TlsError;
 
 pub use capabilities::{KEY_STATUS, Knowledge};
@@ -51,6 +54,10 @@ pub struct Backend {
     pub knowledge: Knowledge,
     /// What it need not be asked.
     pub shield: Shield,
+    /// What is counted of it.
+    pub metrics: Arc<OfBackend>,
+    /// Whether it can be reached is found out by one at a time.
+    checking: Semaphore,
 }
 
 /// What a request carries besides its path.
@@ -69,9 +76,19 @@ impl Backend {
     ///
     /// What is wrong with the files that its certificate is checked by.
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
-        let dialer = Arc::new(Dialer::new(&config)?);
+        let metrics = telemetry::of_backend(&config.name);
+        let dialer = Arc::new(Dialer::new(&config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
-        Ok(Self { config, dialer, pool, knowledge: Knowledge::default(), shield: Shield::default() })
+        let knowledge = Knowledge::new(Arc::clone(&metrics));
+        Ok(Self {
+            config,
+            dialer,
+            pool,
+            knowledge,
+            shield: Shield::default(),
+            metrics,
+            checking: Semaphore::new(1),
+        })
     }
 
     /// How it is configured.
@@ -96,6 +113,35 @@ impl Backend {
     /// Why it cannot be reached.
     pub async fn touch(&self) -> Result<(), ConnectError> {
         self.dialer.connect().await.map(drop)
+    }
+
+    /// Whether nobody has connected to it for so long that the bridge is to (`limits.check`).
+    pub fn is_due(&self) -> bool {
+        let limit = self.limits().check;
+        let is_long = self.last_tried().is_none_or(|last| last >= limit);
+        !limit.is_zero() && is_long && self.checking.available_permits() > 0
+    }
+
+    /// Finds out whether it can be reached, unless somebody does.
+    pub async fn check(&self) {
+        let Ok(_turn) = self.checking.try_acquire() else { return };
+        // Whatever comes of it is told by the connection.
+        let _ = self.touch().await;
+    }
+
+    /// Whether connections to it are tried.
+    pub fn circuit(&self) -> telemetry::Circuit {
+        self.dialer.breaker.state()
+    }
+
+    /// Why it could not be reached when that was last tried, if it could not.
+    pub fn trouble(&self) -> Option<ConnectError> {
+        self.dialer.breaker.trouble()
+    }
+
+    /// How long it is since it was last found out whether it can be reached; nothing if it never was.
+    pub fn last_tried(&self) -> Option<Duration> {
+        self.dialer.breaker.last_tried()
     }
 
     /// A request for `target` (path and query) as this bridge makes it.

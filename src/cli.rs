@@ -1,6 +1,7 @@
 //! The subcommands of `proxbox-bridge`.
 
 pub mod check;
+pub mod health;
 pub mod replay;
 pub mod serve;
 
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Args),
     /// Say what the bridge will do, and whether its backends let it.
     Check(check::Args),
+    /// Ask a bridge that runs whether it can do its work.
+    Health(health::Args),
     /// Be a backend that was recorded.
     Replay(replay::Args),
 }
@@ -38,6 +41,14 @@ pub const USAGE: u8 = 64;
 pub const CONFIG: u8 = 78;
 
 impl Cli {
+    /// What the log is filtered by if nobody says otherwise: who asks a question wants its answer alone.
+    pub const fn log_filter(&self) -> &'static str {
+        match self.command {
+            Command::Serve(_) | Command::Replay(_) => "info",
+            Command::Check(_) | Command::Health(_) => "error",
+        }
+    }
+
     /// Runs the subcommand.
     ///
     /// # Errors
@@ -47,6 +58,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Health(args) => health::run(args).await,
             Command::Replay(args) => replay::run(args).await,
         }
     }

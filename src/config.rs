@@ -49,9 +49,13 @@ use crate::tls::{ServerFiles, Trust};
 pub struct Config {
     /// The address on which clients are served.
     pub listen: SocketAddr,
-    /// The address of the admin listener, which answers `/livez`, `/readyz`, `/metrics`, `POST /sync/…`,
-    /// `POST /reload` and the jobs API.
+    /// The address of the admin listener, which has the live page, the jobs API, `/metrics`, `/livez` and
+    /// `/readyz`.
     pub admin_listen: SocketAddr,
+    /// What operators prove themselves with. There is one where that address is not a loopback address.
+    pub admin_token: Option<ApiKey>,
+    /// Whether `/metrics` needs no token on any address.
+    pub admin_open_metrics: bool,
     /// The directory of the ledger, the durable record of jobs, made if it is missing; without it the record
     /// is kept in memory and lost when the bridge ends.
     pub data_dir: Option<PathBuf>,
@@ -94,7 +98,7 @@ impl Config {
 
         let mut common = Draft::default();
         let mut problems = Vec::new();
-        let mut shim_key = None;
+        let [mut shim_key, mut token] = [None, None];
         let mut of_blocks: Vec<Vec<Setting>> = Vec::new();
         of_blocks.resize_with(blocks.len().max(1), Vec::new);
         for found in found {
@@ -105,6 +109,7 @@ impl Config {
             });
             match applied {
                 Ok(setting) if setting.key.name == SHIM_KEY => shim_key = Some(setting.origin),
+                Ok(setting) if setting.key.name == ADMIN_TOKEN => token = Some(setting.origin),
                 Ok(setting) => {
                     if let Some(settings) = setting.block.and_then(|block| of_blocks.get_mut(block)) {
                         settings.push(setting);
@@ -115,6 +120,8 @@ impl Config {
         }
         let shim_key = shim_key.zip(common.shim_key_file.take());
         common.shims.api_key = in_key_file(SHIM_KEY, shim_key, &read, &mut problems);
+        let token = token.zip(common.admin_token_file.clone());
+        common.admin_token = in_key_file(ADMIN_TOKEN, token, &read, &mut problems);
         let drafts: Vec<Draft> = of_blocks
             .into_iter()
             .map(|settings| with_block(&common, settings, &read, &mut problems))
@@ -128,11 +135,24 @@ impl Config {
 
     fn of(common: Draft, drafts: Vec<Draft>) -> Self {
         let backends = drafts.into_iter().filter_map(backend).collect();
-        let Draft { listen, admin_listen, data_dir, trusted_proxies, shims, jobs, limits, .. } = common;
+        let Draft { listen, admin_listen, admin_token, admin_open_metrics, .. } = common;
+        let Draft { data_dir, trusted_proxies, shims, jobs, limits, .. } = common;
         let tls = common.certificate.zip(common.key);
         let client_ca = common.client_ca;
         let tls = tls.map(|(certificate, key)| ServerFiles { certificate, key, client_ca });
-        Self { listen, admin_listen, data_dir, trusted_proxies, tls, backends, shims, jobs, limits }
+        Self {
+            listen,
+            admin_listen,
+            admin_token,
+            admin_open_metrics,
+            data_dir,
+            trusted_proxies,
+            tls,
+            backends,
+            shims,
+            jobs,
+            limits,
+        }
     }
 }
 
@@ -179,9 +199,10 @@ fn with_block(common: &Draft, settings: Vec<Setting>, read: Read<'_>, problems: 
     draft
 }
 
-/// The keys that name a file with an API key.
+/// The keys that name a file with a secret.
 const BACKEND_KEY: &str = "backend.api_key_file";
 const SHIM_KEY: &str = "shims.api_key_file";
+const ADMIN_TOKEN: &str = "admin_token_file";
 
 /// The API key in `file`, if `key` names one.
 fn in_key_file(

@@ -32,4 +32,5 @@ pub mod session;
 pub mod sse;
 pub mod tally;
 pub mod text;
+pub mod traffic;
 pub(crate) mod words;

@@ -1,6 +1,7 @@
 //! What is served: one module for each surface.
 
 pub mod admin;
+mod doors;
 mod forwarded;
 mod front;
 mod interim;
@@ -23,15 +24,20 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::sync::watch::Sender;
+use uuid::Uuid;
 
 use crate::backend::API_KEY;
 use crate::config::Config;
 use crate::core::credential::ApiKey;
+use crate::core::kind::Kind;
+use crate::core::outcome::Outcome;
 use crate::job::Registry;
-use crate::ledger::Ledger;
+use crate::ledger::{Filter, Ledger, Timestamp};
+use crate::telemetry;
 use crate::tls::TlsError;
 
-pub use front::{Entrance, Peer, REJECTED, Stopped};
+pub use doors::Doors;
+pub use front::{Entrance, Peer, REJECTED, Stopped, Stuck};
 pub use interim::Interim;
 pub use slots::{Slot, Slots};
 pub use state::State;
@@ -53,6 +59,18 @@ pub struct Bridge {
     tunnels: Tunnels,
     keyring: Keyring,
     reload: Arc<dyn Reload>,
+    /// Where it listens.
+    pub doors: Doors,
+    instance: Instance,
+}
+
+/// This process, as those know it who watch it.
+#[derive(Debug)]
+struct Instance {
+    /// No other process has it.
+    id: String,
+    /// When it began.
+    started: String,
 }
 
 /// Why there is no bridge.
@@ -92,6 +110,8 @@ impl Bridge {
             tunnels: Tunnels::default(),
             keyring,
             reload,
+            doors: Doors::default(),
+            instance: Instance { id: Uuid::new_v4().to_string(), started: Timestamp::now().to_string() },
         })
     }
 
@@ -104,6 +124,42 @@ impl Bridge {
     pub fn replace(&self, state: State) {
         self.registry.configure(Arc::clone(&state.config));
         self.state.send_replace(Arc::new(state));
+    }
+
+    /// Tells the metrics when each kind of job last completed, and a job on each backend, as the ledger has it.
+    pub async fn recall(&self) {
+        let state = self.state();
+        let ledger = self.registry.ledger();
+        let of = |kind, backend| Filter {
+            kind,
+            backend,
+            outcome: Some(Outcome::Completed),
+            since: None,
+            before: None,
+            limit: 1,
+        };
+        let last = async |filter| {
+            // Of a ledger that does not work, it tells itself.
+            let found = ledger.jobs(filter).await.ok()?;
+            Some(found.first()?.end.as_ref()?.finished.seconds())
+        };
+        for kind in Kind::all() {
+            if let Some(at) = last(of(Some(kind), None)).await {
+                telemetry::last_success(kind, at);
+            }
+        }
+        for backend in &state.backends {
+            if let Some(at) = last(of(None, Some(backend.url().to_string()))).await {
+                backend.metrics.succeeded(at);
+            }
+        }
+    }
+
+    /// Forgets the metrics of backends that are not there any more, or never came to be.
+    pub fn count_backends(&self) {
+        let state = self.state();
+        let names: Vec<&str> = state.backends.iter().map(|backend| backend.config().name.as_str()).collect();
+        telemetry::backends_are(&names);
     }
 
     /// Ends the tunnels.

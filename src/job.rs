@@ -16,7 +16,7 @@ mod task;
 
 pub use handle::{Job, Started, Watching};
 pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
-pub use registry::{Arrival, Denied, Entered, Registry};
+pub use registry::{Arrival, Denied, Entered, Load, Registry};
 pub use request::{Key, Request};
 pub use runner::held_back;
 pub use tape::recordings;

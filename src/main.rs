@@ -1,13 +1,12 @@
 //! The `proxbox-bridge` command.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use proxbox_bridge::cli::{self, Cli};
 use proxbox_bridge::config::LOG_VARIABLE;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use proxbox_bridge::telemetry::log;
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
@@ -22,11 +21,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(cli::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    if let Err(error) = start_log() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "proxbox-bridge: {LOG_VARIABLE}: {error}; try info, debug or proxbox_bridge=trace"
-        );
+    let filter = std::env::var(LOG_VARIABLE);
+    if let Err(error) = log::start(filter.as_deref().unwrap_or(cli.log_filter())) {
+        let _ = writeln!(std::io::stderr(), "proxbox-bridge: {LOG_VARIABLE}: {error}");
         return ExitCode::from(cli::CONFIG);
     }
     let runtime = match tokio::runtime::Runtime::new() {
@@ -40,18 +37,6 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
-}
-
-/// Text on a terminal, JSON otherwise, on standard error.
-fn start_log() -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(std::env::var(LOG_VARIABLE).as_deref().unwrap_or("info"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.init()
-    } else {
-        log.json().init()
-    }
-    Ok(())
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use serde::Serialize;
 
 use crate::core::limit::Limit;
 use crate::core::refusal::{self, Refusal};
@@ -38,7 +39,7 @@ pub fn stream(body: Body) -> Response<Body> {
 /// A refusal (R15).
 pub fn refused(refusal: &Refusal) -> Response<Body> {
     let body = match &refusal.body {
-        refusal::Body::Ours { message, detail } => object(message, detail),
+        refusal::Body::Ours { message, detail } => words(message, detail),
         refusal::Body::Theirs(body) => Bytes::copy_from_slice(body),
     };
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -63,7 +64,7 @@ pub fn switching(headers: HeaderMap) -> Response<Body> {
 
 /// An answer in our own words: a JSON object with `message` and `detail`.
 pub fn said(status: StatusCode, message: &str, detail: &str) -> Response<Body> {
-    json(status, object(message, detail))
+    json(status, words(message, detail))
 }
 
 /// The answer to a method that a path does not know.
@@ -79,6 +80,17 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = with(status, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// `value`, written as JSON.
+pub fn object(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => json(status, Bytes::from(body)),
+        // Only what cannot happen to our own types: a map whose keys are no text.
+        Err(error) => {
+            said(StatusCode::INTERNAL_SERVER_ERROR, "The answer could not be written.", &error.to_string())
+        }
+    }
 }
 
 fn with(status: StatusCode, body: Bytes) -> Response<Body> {
@@ -130,7 +142,7 @@ pub fn over(limit: Limit) -> Response<Body> {
 /// The whole answer, in HTTP/1.1, to a client whose connection is one too many.
 pub fn turned_away(limit: Limit) -> String {
     let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let body = String::from_utf8_lossy(&object(TOO_MUCH, limit.detail())).into_owned();
+    let body = String::from_utf8_lossy(&words(TOO_MUCH, limit.detail())).into_owned();
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: {SOON}\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n{body}",
@@ -142,6 +154,6 @@ fn never(never: Infallible) -> BoxError {
     match never {}
 }
 
-fn object(message: &str, detail: &str) -> Bytes {
+fn words(message: &str, detail: &str) -> Bytes {
     serde_json::json!({ "message": message, "detail": detail }).to_string().into()
 }

@@ -3,10 +3,12 @@
 mod activity;
 mod certificate;
 mod connection;
+mod inherited;
 mod listener;
 mod patience;
 mod reload;
 mod screen;
+mod supervisor;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,12 +24,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::config::{self, Config};
 use crate::handler::{Bridge, Entrance};
 use crate::ledger;
+use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 use certificate::Certificate;
 use listener::{Door, Listeners};
 
 pub use crate::handler::OpenError;
+pub use inherited::{InheritError, Inherited};
 pub use reload::{ReloadError, Reloader};
 
 /// How long connections have to take their last bytes when the bridge stops.
@@ -36,6 +40,8 @@ const LAST_BYTES: Duration = Duration::from_secs(10);
 const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
 /// How often what is older than it is to be kept is removed.
 const CLEANING: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked whether a backend is to be checked.
+const CHECKING: Duration = Duration::from_secs(1);
 /// How often the files of the certificate are looked at.
 const CERTIFICATE: Duration = Duration::from_secs(60);
 
@@ -63,6 +69,12 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The admin listener that the process was started with is open to others.
+    #[error(
+        "the socket for operators that the bridge was started with listens on {0}, which is not a loopback \
+         address: set admin_token_file to a file with a token, such as `openssl rand -hex 32` makes"
+    )]
+    OpenAdmin(SocketAddr),
     /// The ledger is of another bridge.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),
@@ -81,10 +93,23 @@ impl Server {
     ///
     /// [`StartError`] names what cannot be had, and what to do about it.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with(config, Inherited::default()).await
+    }
+
+    /// [`Server::bind`], with listeners that are there already.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names what cannot be had, and what to do about it.
+    pub async fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
         let certificate = Certificate::load(config.tls.as_ref())?;
         let mut bound = Vec::new();
         for (door, address) in doors(&config) {
-            bound.push((door, address, bind(door, address).await?));
+            let listener = match inherited.of(door.key()) {
+                Some(listener) => taken_over(door, address, listener, &config)?,
+                None => bind(door, address).await?,
+            };
+            bound.push((door, address, listener));
         }
         let ledger = ledger::Sqlite::open(ledger::Options {
             directory: config.data_dir.clone(),
@@ -100,6 +125,9 @@ impl Server {
         for (door, address, listener) in bound {
             listeners.open(door, address, listener);
         }
+        bridge.count_backends();
+        certificate.tell();
+        telemetry::Reloaded::in_force_now();
         tell(&bridge.state().config);
         listeners.tell();
         Ok(Self { listeners, bridge, certificate, reloader, reloads, source: None })
@@ -142,12 +170,20 @@ impl Server {
     /// Serves until `shutdown` is done. From then on no job begins, and those that run have `limits.drain` to
     /// end, or until `hurry` is done. What is left then ends as interrupted, the readers get the end of
     /// their streams, and connections close.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+    pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+        supervisor::watched(self.serve(shutdown, hurry)).await;
+    }
+
+    async fn serve(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+        let bridge = Arc::clone(&self.bridge);
+        self.listeners.spawn(async move { bridge.recall().await });
+        supervisor::ready(&self.status());
         self.serve_until(shutdown).await;
         let registry = Arc::clone(&self.bridge.registry);
         registry.drain();
         let limits = self.bridge.state().config.limits.clone();
-        tracing::info!(drain_seconds = limits.drain.as_secs_f64(), "Stopping: no job begins any more.");
+        telemetry::Draining { limit: limits.drain }.emit();
+        supervisor::stopping("Waiting for the jobs that run.");
         let mut hurry = std::pin::pin!(hurry.fuse());
         let drained = async {
             tokio::select! {
@@ -171,19 +207,17 @@ impl Server {
         };
         tokio::select! {
             () = listeners.close() => {}
-            () = patience => tracing::warn!("Clients did not take their last bytes and were dropped."),
+            () = patience => telemetry::Stopped::WithoutClients.emit(),
         }
         // A disk that hangs must not keep the process.
         if timeout(limits.ledger, bridge.registry.ledger().close()).await.is_err() {
-            tracing::error!(
-                "The ledger could not be closed in time (limits.ledger); what it had yet to write is lost."
-            );
+            telemetry::Stopped::WithoutLedger.emit();
         }
     }
 
     async fn serve_until(&mut self, until: impl Future<Output = ()>) {
         let mut until = std::pin::pin!(until);
-        let [mut cleaning, mut looking] = [CLEANING, CERTIFICATE].map(|period| {
+        let [mut cleaning, mut looking, mut checking] = [CLEANING, CERTIFICATE, CHECKING].map(|period| {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
@@ -201,10 +235,41 @@ impl Server {
                     self.listeners.spawn(async move { bridge.registry.clean().await });
                 }
                 _ = looking.tick() => self.certificate.look(),
+                _ = checking.tick() => {
+                    for backend in self.bridge.state().backends.iter().filter(|backend| backend.is_due()) {
+                        let backend = Arc::clone(backend);
+                        self.listeners.spawn(async move { backend.check().await });
+                    }
+                }
                 () = self.listeners.tidy() => {}
             }
         }
     }
+}
+
+impl Server {
+    /// What a supervisor is told of it.
+    fn status(&self) -> String {
+        let state = self.bridge.state();
+        let addresses: Vec<String> =
+            self.addresses().into_iter().map(|(key, address)| format!("{key} {address}")).collect();
+        format!("In front of {}; {}.", state.names(), addresses.join(", "))
+    }
+}
+
+/// The listener that the process was started with, in the place of one at `address`.
+fn taken_over(
+    door: Door,
+    address: SocketAddr,
+    listener: std::net::TcpListener,
+    config: &Config,
+) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Bind { address, key: door.key(), source };
+    let real = listener.local_addr().map_err(failed)?;
+    if door == Door::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none() {
+        return Err(StartError::OpenAdmin(real));
+    }
+    TcpListener::from_std(listener).map_err(failed)
 }
 
 /// Says what the bridge stands in front of, and what is not safe about it.

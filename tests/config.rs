@@ -15,6 +15,7 @@ use proxbox_bridge::core::policy::ObjectFailures;
 use proxbox_bridge::tls::Trust;
 
 const SECRET: &str = "s3cret";
+const TOKEN: &str = "operators-0123456789";
 const PIN: &str =
     "AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB:AB";
 
@@ -46,6 +47,7 @@ impl Setup {
         let Self { file, env, flags } = self;
         Config::parse(&flags, env, |path| match path.to_str() {
             Some("bridge.toml") => Ok(file.clone().unwrap_or_default().into_bytes()),
+            Some("token") => Ok(format!("{TOKEN}\n").into_bytes()),
             Some("key" | "/etc/bridge/key") => Ok(format!("{SECRET}\n").into_bytes()),
             Some("empty-key") => Ok(b"\n".to_vec()),
             Some("latin-1") => Ok(b"schl\xfcssel = 1".to_vec()),
@@ -78,6 +80,7 @@ fn the_defaults_are_the_documented_ones() {
     let config = minimal().load().unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8800");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8801");
+    assert_eq!((config.admin_token, config.admin_open_metrics), (None, false));
     assert_eq!(config.data_dir, None);
     assert_eq!(config.backends[0].url.to_string(), "http://backend");
     assert_eq!(config.backends[0].channel, Choice::Auto);
@@ -127,6 +130,7 @@ fn the_defaults_are_the_documented_ones() {
         refused_key: seconds(300),
         breaker_failures: 3,
         breaker_open: seconds(5),
+        check: seconds(15),
         event_bytes: 33_554_432,
         detach_grace: seconds(60),
         drain: seconds(30),
@@ -148,6 +152,8 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     let config = Setup::file(&text).load().unwrap();
     assert_eq!(config.listen.to_string(), "0.0.0.0:9800");
     assert_eq!(config.admin_listen.to_string(), "[::1]:9801");
+    assert_eq!(config.admin_token.as_ref().unwrap().expose(), TOKEN);
+    assert!(config.admin_open_metrics);
     assert_eq!(config.data_dir, Some("/srv/bridge".into()));
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
     let tls = config.tls.unwrap();
@@ -212,6 +218,7 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
         refused_key: seconds(7),
         breaker_failures: 4,
         breaker_open: seconds(8),
+        check: seconds(9),
         event_bytes: 65_536,
         detach_grace: seconds(0),
         drain: seconds(120),
@@ -391,7 +398,10 @@ fn a_bad_value_is_reported_even_where_a_better_source_sets_the_key() {
 
 #[test]
 fn the_two_listeners_cannot_share_a_port() {
-    let setup = |listen: &str, admin: &str| minimal().env("LISTEN", listen).env("ADMIN_LISTEN", admin).load();
+    let setup = |listen: &str, admin: &str| {
+        let setup = minimal().env("LISTEN", listen).env("ADMIN_LISTEN", admin);
+        setup.env("ADMIN_TOKEN_FILE", "token").load()
+    };
     for (listen, admin) in [
         ("127.0.0.1:9", "127.0.0.1:9"),
         ("0.0.0.0:9", "127.0.0.1:9"),
@@ -630,4 +640,23 @@ fn assignments(text: &str) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+#[test]
+fn an_admin_listener_that_others_reach_wants_a_token_that_cannot_be_guessed() {
+    for address in ["0.0.0.0:8801", "[::]:8801", "192.0.2.1:8801"] {
+        let error = minimal().env("ADMIN_LISTEN", address).error();
+        assert!(error.contains("not a loopback address: set admin_token_file"), "{error}");
+        assert!(minimal().env("ADMIN_LISTEN", address).env("ADMIN_TOKEN_FILE", "token").load().is_ok());
+    }
+    for address in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(minimal().env("ADMIN_LISTEN", address).load().is_ok(), "{address}");
+    }
+    let error = minimal().env("ADMIN_TOKEN_FILE", "key").error();
+    assert_eq!(
+        error,
+        "admin_token_file: the token has fewer than 16 characters; `openssl rand -hex 32` makes one"
+    );
+    let error = minimal().env("ADMIN_TOKEN_FILE", "missing").error();
+    assert!(error.starts_with("PROXBOX_BRIDGE_ADMIN_TOKEN_FILE: admin_token_file: cannot read"), "{error}");
 }

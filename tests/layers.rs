@@ -11,14 +11,14 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("config", &["core", "tls", "config"]),
     ("telemetry", &["core", "telemetry"]),
     ("respond", &["core", "respond"]),
-    ("backend", &["core", "tls", "config", "backend"]),
+    ("backend", &["core", "tls", "config", "telemetry", "backend"]),
     ("ledger", &["core", "telemetry", "ledger"]),
     ("job", &["core", "config", "backend", "ledger", "recording", "telemetry", "job"]),
     ("handler", &["core", "tls", "config", "backend", "ledger", "job", "telemetry", "respond", "handler"]),
     ("server", &["core", "tls", "config", "handler", "job", "ledger", "respond", "telemetry", "server"]),
     ("recording", &["core", "recording"]),
     ("replay", &["core", "recording", "replay"]),
-    ("cli", &["core", "tls", "config", "backend", "server", "replay", "recording", "cli"]),
+    ("cli", &["core", "tls", "config", "backend", "server", "telemetry", "replay", "recording", "cli"]),
 ];
 
 /// What the core may use: nothing that waits, and nothing that looks at the world.
@@ -97,7 +97,7 @@ fn the_core_does_no_io() {
 #[test]
 fn no_file_is_too_long_to_be_read_at_once() {
     for (part, _) in LAYERS {
-        for path in sources(part) {
+        for path in sources(part).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
             let lines = fs::read_to_string(&path).unwrap().lines().count();
             assert!(lines <= 600, "{}: {lines} lines", path.display());
         }

@@ -3,24 +3,13 @@
 //! It counts connections that did not come about. What a backend says once it is reached is its answer,
 //! whatever its status, and no failure here.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::link::ConnectError;
-
-/// Whether connections to a backend are tried.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// They are.
-    Closed,
-    /// They are not: it is taken for down.
-    Open,
-    /// One is, and the others wait for what comes of it.
-    HalfOpen,
-}
+use crate::telemetry::{Circuit, CircuitChanged, ConnectTried, Connected, OfBackend};
 
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -28,6 +17,7 @@ pub(super) struct Breaker {
     threshold: usize,
     /// For how long it stays open before one attempt.
     pause: Duration,
+    metrics: Arc<OfBackend>,
     inner: Mutex<Inner>,
 }
 
@@ -35,6 +25,8 @@ pub(super) struct Breaker {
 struct Inner {
     failures: usize,
     last: Option<ConnectError>,
+    /// When an attempt was made last.
+    tried: Option<Instant>,
     /// When it opened, or when the last attempt to close it failed.
     opened: Option<Instant>,
     /// An attempt to close it is on its way.
@@ -50,8 +42,8 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Breaker {
-    pub(super) fn new(threshold: usize, pause: Duration) -> Self {
-        Self { threshold, pause, inner: Mutex::default() }
+    pub(super) fn new(threshold: usize, pause: Duration, metrics: Arc<OfBackend>) -> Self {
+        Self { threshold, pause, metrics, inner: Mutex::default() }
     }
 
     /// Begins an attempt, if one is to be made.
@@ -67,17 +59,33 @@ impl Breaker {
             return Err(ConnectError::Down { last: Box::new(last.clone()), again });
         }
         inner.probing = true;
+        self.tell(Circuit::HalfOpen, false, None);
         Ok(Attempt { breaker: self, is_probe: true })
     }
 
-    #[cfg(test)]
-    fn state(&self) -> State {
+    /// Whether connections are tried.
+    pub(super) fn state(&self) -> Circuit {
         let inner = self.inner();
         match inner.opened {
-            None => State::Closed,
-            Some(_) if inner.probing => State::HalfOpen,
-            Some(_) => State::Open,
+            None => Circuit::Closed,
+            Some(_) if inner.probing => Circuit::HalfOpen,
+            Some(_) => Circuit::Open,
         }
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(super) fn trouble(&self) -> Option<ConnectError> {
+        self.inner().last.clone()
+    }
+
+    /// How long ago an attempt was made; nothing if none was.
+    pub(super) fn last_tried(&self) -> Option<Duration> {
+        Some(self.inner().tried?.elapsed())
+    }
+
+    fn tell(&self, state: Circuit, was_closed: bool, error: Option<&ConnectError>) {
+        let error = error.map(|error| error as &(dyn std::error::Error + 'static));
+        CircuitChanged { backend: &self.metrics, state, error, was_closed }.emit();
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -87,29 +95,41 @@ impl Breaker {
 
 impl Attempt<'_> {
     pub(super) fn succeeded(self) {
-        let before = std::mem::take(&mut *self.breaker.inner());
+        let breaker = self.breaker;
+        ConnectTried { backend: &breaker.metrics, result: Connected::Connected, error: None }.emit();
+        let now = Inner { tried: Some(Instant::now()), ..Inner::default() };
+        let before = std::mem::replace(&mut *breaker.inner(), now);
         if before.opened.is_some() {
-            tracing::info!("The backend can be reached again.");
+            breaker.tell(Circuit::Closed, false, None);
         }
     }
 
     pub(super) fn failed(self, error: &ConnectError) {
-        let mut inner = self.breaker.inner();
+        let breaker = self.breaker;
+        ConnectTried { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
+        let mut inner = breaker.inner();
         inner.failures += 1;
+        inner.probing &= !self.is_probe;
         inner.last = Some(error.clone());
-        if self.is_probe || inner.failures >= self.breaker.threshold {
+        inner.tried = Some(Instant::now());
+        if self.is_probe || inner.failures >= breaker.threshold {
             let was_closed = inner.opened.replace(Instant::now()).is_none();
-            if was_closed {
-                tracing::warn!(%error, "The backend is taken for down (limits.breaker_failures).");
-            }
+            breaker.tell(Circuit::Open, was_closed, Some(error));
         }
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if self.is_probe {
-            self.breaker.inner().probing = false;
+        if !self.is_probe {
+            return;
+        }
+        let mut inner = self.breaker.inner();
+        // One that was given up has told nothing yet.
+        let was_given_up = std::mem::take(&mut inner.probing) && inner.opened.is_some();
+        if was_given_up {
+            let last = inner.last.clone();
+            self.breaker.tell(Circuit::Open, false, last.as_ref());
         }
     }
 }
@@ -119,6 +139,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::telemetry::of_backend;
 
     fn error() -> ConnectError {
         let url = "http://127.0.0.1:1".parse().unwrap();
@@ -127,13 +148,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_after_failures_in_a_row_and_lets_one_attempt_through_after_a_while() {
-        let breaker = Breaker::new(2, Duration::from_secs(5));
+        let breaker = Breaker::new(2, Duration::from_secs(5), of_backend("two"));
         breaker.attempt().unwrap().failed(&error());
         breaker.attempt().unwrap().succeeded();
         breaker.attempt().unwrap().failed(&error());
-        assert_eq!(breaker.state(), State::Closed, "a success in between");
+        assert_eq!(breaker.state(), Circuit::Closed, "a success in between");
         breaker.attempt().unwrap().failed(&error());
-        assert_eq!(breaker.state(), State::Open);
+        assert_eq!(breaker.state(), Circuit::Open);
         let down = breaker.attempt().unwrap_err().to_string();
         assert_eq!(
             down,
@@ -143,20 +164,20 @@ mod tests {
 
         advance(Duration::from_secs(5)).await;
         let probe = breaker.attempt().unwrap();
-        assert_eq!(breaker.state(), State::HalfOpen);
+        assert_eq!(breaker.state(), Circuit::HalfOpen);
         assert!(breaker.attempt().is_err(), "one is enough");
         probe.failed(&error());
         assert!(breaker.attempt().is_err());
 
         advance(Duration::from_secs(5)).await;
         breaker.attempt().unwrap().succeeded();
-        assert_eq!(breaker.state(), State::Closed);
+        assert_eq!(breaker.state(), Circuit::Closed);
         assert!(breaker.attempt().is_ok() && breaker.attempt().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_is_given_up_leaves_room_for_the_next() {
-        let breaker = Breaker::new(1, Duration::from_secs(5));
+        let breaker = Breaker::new(1, Duration::from_secs(5), of_backend("one"));
         breaker.attempt().unwrap().failed(&error());
         advance(Duration::from_secs(5)).await;
         drop(breaker.attempt().unwrap());

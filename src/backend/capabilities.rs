@@ -4,7 +4,7 @@
 //! sync. `/version` says the release and whether the key is right, at the price of one attempt. A
 //! backend that wants a key is never asked without one: five refusals lock the address out.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode, header};
@@ -19,6 +19,7 @@ use crate::core::kind::{Endpoint, Kind};
 use crate::core::plan::needed_streams;
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::release::Release;
+use crate::telemetry::{Learned, OfBackend};
 
 /// The first release whose `/ws` an execution policy may refuse.
 const FIRST_WITH_POLICY: Release = Release::new(0, 0, 23).post(1);
@@ -28,8 +29,9 @@ pub const KEY_STATUS: &str = "/auth/bootstrap-status";
 const ANSWER: usize = 64 * 1024;
 
 /// What is known of a backend, and since when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Knowledge {
+    metrics: Arc<OfBackend>,
     known: Mutex<Option<Known>>,
     /// One question after the other: a second client waits for the answers that the first is getting.
     asking: tokio::sync::Mutex<()>,
@@ -75,6 +77,10 @@ impl Known {
 }
 
 impl Knowledge {
+    pub(super) fn new(metrics: Arc<OfBackend>) -> Self {
+        Self { metrics, known: Mutex::default(), asking: tokio::sync::Mutex::default() }
+    }
+
     /// Forgets everything, because it proved wrong or may have changed.
     pub fn forget(&self) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -86,6 +92,9 @@ impl Knowledge {
     }
 
     fn keep(&self, known: Known) {
+        let Capabilities { release, .. } = known.capabilities;
+        let dialect = known.capabilities.dialect();
+        Learned { backend: &self.metrics, release, dialect }.emit();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 }
@@ -194,6 +203,17 @@ impl Backend {
             Ok(missing)
         };
         timeout(self.limits().probe, asked).await.unwrap_or_else(|_| Err(self.overdue()))
+    }
+
+    /// What is known of the backend, without asking it.
+    pub fn known(&self) -> Capabilities {
+        self.knowledge.recall(self.limits().capabilities).capabilities
+    }
+
+    /// The same, if it is enough to plan a run of `endpoint`.
+    pub fn known_for(&self, endpoint: Endpoint) -> Option<Capabilities> {
+        let known = self.knowledge.recall(self.limits().capabilities);
+        known.is_enough(endpoint, self.config().channel).then_some(known.capabilities)
     }
 
     /// Whether the backend is known to lack `path`.

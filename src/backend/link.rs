@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::breaker::Breaker;
 use crate::config::{self, BackendUrl};
+use crate::telemetry::{self, OfBackend};
 use crate::tls::{self, Certificate, TlsError, Trust};
 
 /// A connection to the backend.
@@ -68,6 +69,18 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// What came of an attempt that ended with it. One that was not made has the reason of the one before.
+    pub(super) fn result(&self) -> telemetry::Connected {
+        match self {
+            Self::Failed { .. } => telemetry::Connected::Failed,
+            Self::TimedOut { .. } => telemetry::Connected::TimedOut,
+            Self::Tls { .. } => telemetry::Connected::Tls,
+            Self::Down { last, .. } => last.result(),
+        }
+    }
+}
+
 /// How TLS is spoken to it, and by what name.
 #[derive(Debug)]
 struct Secure {
@@ -87,7 +100,7 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(config: &config::Backend) -> Result<Self, TlsError> {
+    pub(super) fn new(config: &config::Backend, metrics: Arc<OfBackend>) -> Result<Self, TlsError> {
         let limits = &config.limits;
         let tls = if config.url.is_tls() { Some(client(config)?) } else { None };
         Ok(Self {
@@ -95,7 +108,7 @@ impl Dialer {
             url: config.url.clone(),
             connect: limits.connect,
             handshake: limits.handshake,
-            breaker: Breaker::new(limits.breaker_failures, limits.breaker_open),
+            breaker: Breaker::new(limits.breaker_failures, limits.breaker_open, metrics),
         })
     }
 
@@ -288,7 +301,8 @@ mod tests {
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let flags = Flags { backend: Some(format!("http://{silent}")), ..Flags::default() };
         let config = Config::parse(&flags, [], |_| unreachable!()).unwrap();
-        let mut dialer = Dialer::new(&config.backends[0]).unwrap();
+        let metrics = crate::telemetry::of_backend("silent");
+        let mut dialer = Dialer::new(&config.backends[0], metrics).unwrap();
         dialer.connect = Duration::from_millis(200);
         let mut addresses = vec![silent, good.local_addr().unwrap()];
         let deadline = Instant::now() + dialer.connect;

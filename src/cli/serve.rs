@@ -5,7 +5,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Flags, environment};
-use crate::server::Server;
+use crate::server::{Inherited, Server};
+use crate::telemetry;
 
 /// Stands in front of a ProxBox backend of any age, and answers its sync streams as readers want them.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "The limit on open files stays as it is.");
     }
-    let server = Server::bind(config).await?.reloading(move || Config::load(&flags, environment()));
+    let names = std::env::var("LISTEN_FDNAMES").ok();
+    let inherited = Inherited::take(names.as_deref())?;
+    let server =
+        Server::bind_with(config, inherited).await?.reloading(move || Config::load(&flags, environment()));
     let reloader = server.reloader();
     let reloading = async {
         while hangup.recv().await.is_some() {
@@ -42,6 +46,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         () = server.run(shutdown, hurry) => {}
         () = reloading => {}
     }
-    tracing::info!("Stopped.");
+    telemetry::Stopped::Whole.emit();
     Ok(())
 }

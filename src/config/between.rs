@@ -15,7 +15,7 @@ pub(super) fn problems(
 ) -> Vec<Problem> {
     let mut found = no_backend(backends, blocks, problems);
     found.extend(shared_addresses(common, backends, problems));
-    let checks = [nowhere_to_record, retention_too_short, half_tls];
+    let checks = [nowhere_to_record, retention_too_short, half_tls, open_admin, short_token];
     found.extend(checks.into_iter().filter_map(|check| check(common, problems)));
     for backend in backends {
         found.extend([trust(backend), no_tls(backend), half_client(backend)].into_iter().flatten());
@@ -61,6 +61,23 @@ fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
     let same_port = one.port() != 0 && one.port() == other.port();
     same_port && (wildcard || one.ip() == other.ip())
 }
+
+/// Whoever reaches the admin listener from elsewhere must prove who they are.
+fn open_admin(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
+    let address = draft.admin_listen;
+    let hidden = unread(problems) || bad(problems, &["admin_listen", "admin_token_file"]);
+    let is_open = !address.ip().to_canonical().is_loopback() && draft.admin_token_file.is_none();
+    (is_open && !hidden).then_some(Problem::OpenAdmin { address })
+}
+
+/// A token that can be guessed proves nothing.
+fn short_token(draft: &Draft, _: &[Problem]) -> Option<Problem> {
+    let length = draft.admin_token.as_ref()?.expose().len();
+    (length < SHORTEST_TOKEN).then_some(Problem::ShortToken { least: SHORTEST_TOKEN })
+}
+
+/// The shortest token of operators, in characters.
+const SHORTEST_TOKEN: usize = 16;
 
 /// Recordings are files, unlike the ledger, which can do without a directory.
 fn nowhere_to_record(draft: &Draft, problems: &[Problem]) -> Option<Problem> {

@@ -21,6 +21,9 @@ use crate::tls::Fingerprint;
 pub(super) struct Draft {
     pub(super) listen: SocketAddr,
     pub(super) admin_listen: SocketAddr,
+    pub(super) admin_token_file: Option<PathBuf>,
+    pub(super) admin_token: Option<ApiKey>,
+    pub(super) admin_open_metrics: bool,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) certificate: Option<PathBuf>,
@@ -54,6 +57,9 @@ impl Default for Draft {
         let mut draft = Self {
             listen: nowhere,
             admin_listen: nowhere,
+            admin_token_file: None,
+            admin_token: None,
+            admin_open_metrics: false,
             data_dir: None,
             trusted_proxies: Vec::new(),
             certificate: None,

@@ -14,6 +14,9 @@ pub struct Flags {
     /// Address of the admin listener [default: 127.0.0.1:8801].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
+    /// File with the token of operators; needed where the admin listener is not on a loopback address.
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<String>,
     /// Where the backend is: `http://HOST[:PORT]`.
     #[arg(long, value_name = "URL")]
     pub backend: Option<String>,
@@ -32,9 +35,14 @@ struct Row {
     value: fn(&Flags) -> Option<&str>,
 }
 
-static TABLE: [Row; 5] = [
+static TABLE: [Row; 6] = [
     Row { key: "listen", flag: "--listen", value: |flags| flags.listen.as_deref() },
     Row { key: "admin_listen", flag: "--admin-listen", value: |flags| flags.admin_listen.as_deref() },
+    Row {
+        key: "admin_token_file",
+        flag: "--admin-token-file",
+        value: |flags| flags.admin_token_file.as_deref(),
+    },
     Row { key: "data_dir", flag: "--data-dir", value: |flags| flags.data_dir.as_deref() },
     Row { key: "backend.url", flag: "--backend", value: |flags| flags.backend.as_deref() },
     Row { key: "backend.channel", flag: "--channel", value: |flags| flags.channel.as_deref() },

@@ -80,6 +80,9 @@ pub struct Limits {
     pub breaker_failures: usize,
     /// How long a backend that is down is left alone before one request tries it again.
     pub breaker_open: Duration,
+    /// After how long without a connection the bridge makes one, to know whether the backend is there; none
+    /// if this is zero.
+    pub check: Duration,
     /// The size of the largest event that is taken from the backend, in bytes.
     pub event_bytes: usize,
     /// How long a job without clients goes on before it is cancelled; between two tries the plugin waits
@@ -149,6 +152,7 @@ impl Limits {
         refused_key: Duration::ZERO,
         breaker_failures: 0,
         breaker_open: Duration::ZERO,
+        check: Duration::ZERO,
         event_bytes: 0,
         detach_grace: Duration::ZERO,
         drain: Duration::ZERO,

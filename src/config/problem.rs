@@ -233,6 +233,23 @@ pub enum Problem {
         /// The other.
         other: (&'static str, SocketAddr),
     },
+    /// Whoever reaches the address of the admin listener could do everything.
+    #[error(
+        "admin_listen is {address}, which is not a loopback address: set admin_token_file to a file with a \
+         token, such as `openssl rand -hex 32` makes"
+    )]
+    OpenAdmin {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The token of operators is too short.
+    #[error(
+        "admin_token_file: the token has fewer than {least} characters; `openssl rand -hex 32` makes one"
+    )]
+    ShortToken {
+        /// The length of the shortest.
+        least: usize,
+    },
     /// Recordings are wanted and there is no directory for them.
     #[error("jobs.recording is on and data_dir is not set: recordings are kept in data_dir/recordings")]
     NowhereToRecord,

@@ -19,6 +19,7 @@ use super::lenient::{Flag, Map, Text};
 use super::native;
 use super::release::Release;
 use super::text::plain;
+use super::traffic::FrameType;
 
 /// A command that no release knows. Sent right behind a real one, it is answered exactly when the real
 /// one has returned, whatever came of it.
@@ -164,6 +165,20 @@ pub enum Heard<'a> {
     Fact(Fact<'a>),
     /// A text that is no frame of any release.
     Unknown(Cow<'a, str>),
+}
+
+impl Heard<'_> {
+    /// What the frame is to those who count.
+    pub fn frame_type(&self) -> FrameType {
+        match self {
+            Self::Fact(Fact::Aborted(_)) => FrameType::Error,
+            Self::Fact(Fact::Complete { .. }) | Self::StageEnd(_) | Self::RunEnd { .. } => {
+                FrameType::Complete
+            }
+            Self::Fact(_) => FrameType::Step,
+            Self::Greeting | Self::Chatter | Self::Invalid { .. } | Self::Unknown(_) => FrameType::Other,
+        }
+    }
 }
 
 /// The fields that tell frames apart.

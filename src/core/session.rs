@@ -22,6 +22,7 @@ use super::outcome::{Cause, Report};
 use super::plan::{Leg, Plan};
 use super::refusal::{Answer, Refusal};
 use super::sse::{Frame, Item, Parser};
+use super::traffic::{FrameType, Traffic};
 use socket::Socket;
 
 pub use waiting::Waiting;
@@ -154,7 +155,7 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Events of streams, frames of sockets, and plain answers.
-    pub events: u64,
+    pub frames: Traffic,
     /// Their bytes.
     pub bytes: u64,
     /// When the first of them came.
@@ -162,12 +163,9 @@ pub struct Received {
 }
 
 impl Received {
-    fn note(&mut self, now: Duration, events: u64, bytes: usize) {
-        self.events += events;
-        self.bytes += bytes as u64;
-        if events > 0 {
-            self.first.get_or_insert(now);
-        }
+    fn note(&mut self, now: Duration, frame: FrameType) {
+        self.frames.count(frame);
+        self.first.get_or_insert(now);
     }
 }
 
@@ -200,7 +198,7 @@ impl Session {
             }
             Event::Bytes(bytes) => self.bytes(now, bytes, out),
             Event::Text(text) => {
-                self.received.note(now, 1, text.len());
+                self.received.bytes += text.len() as u64;
                 self.text(now, text, out);
             }
             Event::Closed(how) => self.closed(now, how, out),
@@ -310,7 +308,8 @@ impl Session {
             return;
         }
         self.accept(out);
-        self.received.note(now, 1, answer.body.len());
+        self.received.bytes += answer.body.len() as u64;
+        self.received.note(now, FrameType::Complete);
         let kind = self.leg_kind();
         let limit = self.setup.limits.event_bytes;
         let read = if answer.body.len() < limit {
@@ -334,15 +333,16 @@ impl Session {
 
     fn bytes(&mut self, now: Duration, bytes: &[u8], out: &mut Output) {
         let Phase::Stream(parser) = &mut self.phase else { return };
-        let normalizer = &mut self.normalizer;
+        let Self { normalizer, received, .. } = self;
         let frames = &mut out.frames;
-        let mut events = 0;
+        let before = received.frames.total();
         parser.feed(bytes, |item| {
-            events += 1;
+            let (Item::Event { name, .. } | Item::Oversized { name, .. }) = &item;
+            received.note(now, FrameType::of_event(name));
             take_item(normalizer, item, frames);
         });
-        self.received.note(now, events, bytes.len());
-        let heard = events > 0;
+        received.bytes += bytes.len() as u64;
+        let heard = received.frames.total() > before;
         if heard {
             self.last_event = now;
         }

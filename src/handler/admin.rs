@@ -1,36 +1,57 @@
 //! The admin listener.
 //!
-//! | path | answer |
-//! |---|---|
-//! | `GET /livez` | 200 `ok` as long as the process can answer |
-//! | `GET /readyz` | 200 when jobs can begin, 503 with the reasons when not |
-//! | `GET /metrics` | the numbers that Prometheus asks for |
-//! | `GET /openapi.json` | what this table says, for programs |
-//! | `GET /jobs` | the jobs, newest first |
-//! | `GET /jobs/{id}` | one job, with its log |
-//! | `DELETE /jobs/{id}` | cancels it |
-//! | `GET /jobs/{id}/events` | its stream, from its first event on, and live |
-//! | `GET /jobs/{id}/recording` | what the backend said in it, word for word |
-//! | `POST /reload` | reads the configuration again |
-//! | `POST /sync/…` | starts a sync, or finds the one that runs |
+//! | path | answer | needs |
+//! |---|---|---|
+//! | `GET /` | the live page | reading |
+//! | `GET /page/…` | what it is made of | reading; its style nothing |
+//! | `GET /livez` | 200 as long as the process can answer | nothing |
+//! | `GET /readyz` | 200 when jobs can begin, 503 with the reasons when not; `?backend` asks the backends, too | nothing |
+//! | `GET /metrics` | the numbers that Prometheus asks for | reading, or nothing |
+//! | `GET /openapi.json` | what this table says, for programs | reading |
+//! | `GET /backends` | the backends, and what each kind will use there | reading |
+//! | `GET /events` | everything that changes, as a stream | reading |
+//! | `GET /jobs` | the jobs, newest first | reading |
+//! | `GET /jobs/{id}` | one job, with its log | reading |
+//! | `DELETE /jobs/{id}` | cancels it | the token |
+//! | `GET /jobs/{id}/events` | its stream, from its first event on, and live | reading |
+//! | `GET /jobs/{id}/recording` | what the backend said in it, word for word | reading |
+//! | `GET /log` | what the log is filtered by | reading |
+//! | `PUT /log` | filters it by something else | the token |
+//! | `GET /session` | the page where operators sign in | nothing |
+//! | `POST /session` | begins a session, with the token | nothing |
+//! | `DELETE /session` | ends it | nothing |
+//! | `POST /reload` | reads the configuration again | the token |
+//! | `POST /sync/…` | starts a sync, or finds the one that runs | the token |
 //!
-//! HEAD is known where GET is, but for streams.
+//! HEAD is known where GET is, but for streams. Reading is free on a loopback address and needs the token on any
+//! other; `access` has more.
 
+mod access;
+mod backends;
+mod feed;
+mod health;
+mod log;
+mod page;
 mod site;
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde_json::json;
 
 use super::front::{self, Peer};
 use super::{Bridge, jobs, sync};
-use crate::config::WithoutLedger;
+use crate::config::Config;
 use crate::core::kind::{Endpoint, Kind};
-use crate::ledger::Health;
+use crate::ledger::Timestamp;
 use crate::respond::{self, Body};
-use crate::telemetry;
+use crate::telemetry::{self, Route};
+use access::{Demand, Denied, Visitor};
+use page::Part;
 
 /// What every path of this listener is described in, as OpenAPI 3.1.
 const DOCUMENT: &str = include_str!("openapi.json");
@@ -38,14 +59,20 @@ const DOCUMENT: &str = include_str!("openapi.json");
 /// What a path stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
+    Page,
+    Part(&'static Part),
+    Session,
     Livez,
     Readyz,
     Metrics,
     Document,
+    Backends,
+    Feed,
     Jobs,
     Job,
     Events,
     Recording,
+    Log,
     Reload,
     Sync(Endpoint),
 }
@@ -53,15 +80,20 @@ enum Resource {
 /// The part of a path that is the id of a job.
 const ID: &str = "{id}";
 
-const ROUTES: [(&str, Resource); 9] = [
+const ROUTES: [(&str, Resource); 14] = [
+    ("/", Resource::Page),
+    ("/session", Resource::Session),
     ("/livez", Resource::Livez),
     ("/readyz", Resource::Readyz),
     ("/metrics", Resource::Metrics),
     ("/openapi.json", Resource::Document),
+    ("/backends", Resource::Backends),
+    ("/events", Resource::Feed),
     ("/jobs", Resource::Jobs),
     ("/jobs/{id}", Resource::Job),
     ("/jobs/{id}/events", Resource::Events),
     ("/jobs/{id}/recording", Resource::Recording),
+    ("/log", Resource::Log),
     ("/reload", Resource::Reload),
 ];
 
@@ -69,16 +101,32 @@ impl Resource {
     /// What is at `path`, with the id that stands in it.
     fn at(path: &str) -> Option<(Self, &str)> {
         let route = ROUTES.iter().find_map(|(route, resource)| Some((*resource, matched(route, path)?)));
-        route.or_else(|| Some((Self::Sync(Endpoint::queued_at(path)?), "")))
+        let part = || Some((Self::Part(Part::at(path)?), ""));
+        route.or_else(part).or_else(|| Some((Self::Sync(Endpoint::queued_at(path)?), "")))
     }
 
     /// The methods that it knows, as `Allow` has them.
     const fn methods(self) -> &'static str {
         match self {
             Self::Job => "GET, HEAD, DELETE",
-            Self::Events => "GET",
+            Self::Session => "GET, HEAD, POST, DELETE",
+            Self::Log => "GET, HEAD, PUT",
+            Self::Events | Self::Feed => "GET",
             Self::Reload | Self::Sync(_) => "POST",
             _ => "GET, HEAD",
+        }
+    }
+
+    /// What it asks of whoever wants it.
+    fn demand(self, method: &Method, config: &Config) -> Demand {
+        match self {
+            // How whoever has the token says so, and what that page looks like.
+            Self::Session => Demand::Nothing,
+            Self::Part(part) if part.is_style() => Demand::Nothing,
+            Self::Livez | Self::Readyz => Demand::Nothing,
+            Self::Metrics if config.admin_open_metrics => Demand::Nothing,
+            _ if method.is_safe() => Demand::Reading,
+            _ => Demand::Acting,
         }
     }
 }
@@ -96,29 +144,48 @@ pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
         let path = kind.row().plugin_path?;
         Some((format!("/{path}"), Resource::Sync(Endpoint::of(kind)).methods()))
     });
-    ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods())).chain(queued)
+    let parts = page::PARTS.iter().map(|part| (part.path.to_owned(), Resource::Part(part).methods()));
+    let routes = ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods()));
+    routes.chain(parts).chain(queued)
 }
 
 /// Answers a request to the admin listener.
-pub async fn answer(bridge: &Bridge, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-    // No path has a use for a body.
-    let (request, _) = request.into_parts();
-    if let Some(rejected) = front::rejection(bridge, &request, peer) {
-        return rejected;
+pub async fn answer(bridge: &Arc<Bridge>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    let began = Instant::now();
+    let (request, body) = request.into_parts();
+    let (method, path) = (request.method.clone(), request.uri.path().to_owned());
+    let response = match front::rejection(bridge, &request, peer) {
+        Some(rejected) => rejected,
+        None => routed(bridge, request, body, peer).await,
+    };
+    telemetry::Answered {
+        route: Route::Admin,
+        method: method.as_str(),
+        path: &path,
+        status: response.status(),
+        client: peer.address,
+        duration: began.elapsed(),
     }
-    let Some((resource, id)) = Resource::at(request.uri.path()) else {
+    .emit();
+    response
+}
+
+async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
+    let path = request.uri.path().to_owned();
+    let Some((resource, id)) = Resource::at(&path) else {
         return respond::said(
             StatusCode::NOT_FOUND,
             "Not found.",
-            "The admin listener has /livez, /readyz, /metrics, /jobs, /jobs/{id}, /jobs/{id}/events, \
-             /jobs/{id}/recording, POST /reload and POST /sync/…; /openapi.json describes them.",
+            "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
+             /jobs/{id}/events, /jobs/{id}/recording, /log, /session, POST /reload and POST /sync/…; \
+             /openapi.json describes them.",
         );
     };
-    let method = &request.method;
+    let method = request.method.clone();
     if !resource.methods().split(", ").any(|known| known == method.as_str()) {
         return respond::only(resource.methods());
     }
-    if site::is_foreign(method, &request.headers) {
+    if site::is_foreign(&method, &request.headers) {
         return respond::said(
             StatusCode::FORBIDDEN,
             "Refused for a page of another site.",
@@ -126,37 +193,58 @@ pub async fn answer(bridge: &Bridge, request: Request<Incoming>, peer: &Peer) ->
              this address, or without a browser.",
         );
     }
+    let config = Arc::clone(&bridge.state().config);
+    let visitor = Visitor::of(&config, peer.on_loopback, &request.headers);
+    match visitor.may(resource.demand(&method, &config), &config) {
+        Ok(()) => {}
+        Err(Denied::Nobody) => return page::nobody(),
+        Err(Denied::NoToken) if resource == Resource::Page => return page::sign_in_first(),
+        Err(Denied::NoToken) => return token_wanted(),
+    }
+    // It is the token of operators, and no key of a backend.
+    request.headers.remove(AUTHORIZATION);
+    let query = request.uri.query().unwrap_or_default();
     match resource {
-        Resource::Livez => text("text/plain; charset=utf-8", Bytes::from_static(b"ok\n")),
-        Resource::Readyz => ready(bridge),
-        Resource::Metrics => {
-            text("text/plain; version=0.0.4; charset=utf-8", telemetry::metrics_text().into())
-        }
+        Resource::Page => page::page(),
+        Resource::Part(part) => part.answer(),
+        Resource::Session if method == Method::POST => page::begin(&config, &request.headers, body).await,
+        Resource::Session if method == Method::DELETE => page::end(&config),
+        Resource::Session => page::sign_in(),
+        Resource::Livez => health::live(),
+        Resource::Readyz => health::ready(bridge, query).await,
+        Resource::Metrics => metrics(bridge),
         Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
-        Resource::Jobs => jobs::list(bridge, request.uri.query().unwrap_or_default()).await,
+        Resource::Backends => backends::list(bridge).await,
+        Resource::Feed => feed::answer(bridge, visitor, request.version),
+        Resource::Jobs => jobs::list(bridge, query).await,
         Resource::Job if method == Method::DELETE => jobs::cancel(bridge, id).await,
         Resource::Job => jobs::one(bridge, id).await,
-        Resource::Events => jobs::events(bridge, id, &request).await,
+        Resource::Events => jobs::events(bridge, id, &request, peer).await,
         Resource::Recording => jobs::recording(bridge, id).await,
+        Resource::Log if method == Method::PUT => log::change(query),
+        Resource::Log => log::filter(),
         Resource::Reload => reload(bridge).await,
         Resource::Sync(endpoint) => sync::answer(bridge, endpoint, &request, peer.address),
     }
 }
 
-/// Whether jobs can begin, and why not. A ledger that does not work is told of also where jobs go on
-/// without it.
-fn ready(bridge: &Bridge) -> Response<Body> {
-    let ledger = bridge.registry.ledger().health().borrow().clone();
-    let must_record = bridge.state().config.jobs.without_ledger == WithoutLedger::Refuse;
-    let draining = bridge.registry.is_draining();
-    let is_ready = !draining && (ledger == Health::Available || !must_record);
-    let ledger = match ledger {
-        Health::Available => json!({ "available": true }),
-        Health::Unavailable(reason) => json!({ "available": false, "reason": reason }),
-    };
-    let body = json!({ "ready": is_ready, "draining": draining, "ledger": ledger });
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    respond::json(status, body.to_string().into())
+fn token_wanted() -> Response<Body> {
+    let mut response = respond::said(
+        StatusCode::UNAUTHORIZED,
+        "This needs the token of operators.",
+        "Send it as `Authorization: Bearer …`, or sign in at /session. It stands in the file that \
+         admin_token_file names.",
+    );
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn metrics(bridge: &Bridge) -> Response<Body> {
+    let text = telemetry::metrics_text(&bridge.registry.reading(Timestamp::now()));
+    let mut response = Response::new(respond::whole(text.into()));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
 
 /// Reads the configuration again.
@@ -172,10 +260,4 @@ async fn reload(bridge: &Bridge) -> Response<Body> {
             &why,
         ),
     }
-}
-
-fn text(content_type: &'static str, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(respond::whole(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }

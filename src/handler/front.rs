@@ -1,6 +1,7 @@
 //! What every request of a client goes through before it is answered, and every answer before it is sent.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::backend::Backend;
 use crate::core::guard::{self, Rejection};
 use crate::core::kind::Endpoint;
 use crate::respond::{self, Body};
-use crate::telemetry;
+use crate::telemetry::{self, Route};
 
 /// The address that a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +42,31 @@ pub struct Peer {
     pub entrance: Entrance,
     /// Whether it speaks TLS.
     pub is_tls: bool,
+    /// Whether it came to a loopback address.
+    pub on_loopback: bool,
     /// Which of its requests this is, from 1.
     pub request: u64,
     /// Why nothing more is taken from it, if that is so.
     pub stopped: Arc<Mutex<Option<Stopped>>>,
     /// What it is told before it is answered.
     pub interim: Interim,
+    /// Whether it was found to take nothing of what it is sent.
+    pub stuck: Stuck,
+}
+
+/// Whether a client was found to take nothing of what it is sent. Once it was, it is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Stuck(Arc<AtomicBool>);
+
+impl Stuck {
+    /// It was.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A connection of which nothing more is taken.
@@ -74,6 +94,7 @@ pub(super) struct Visit {
     pub(super) backend: Arc<Backend>,
     pub(super) forwarded: Forwarded,
     pub(super) interim: Interim,
+    pub(super) stuck: Stuck,
 }
 
 impl Bridge {
@@ -82,23 +103,25 @@ impl Bridge {
         let began = Instant::now();
         let (mut parts, body) = request.into_parts();
         let trace = Trace::of(&mut parts.headers);
-        let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
+        // Of the highest level, so that no filter lets a line through without it.
+        let span = tracing::error_span!("request", request = trace.request, trace = trace.trace);
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         async {
-            let mut response = match self.visit(&mut parts, peer) {
+            let (mut route, mut response) = match self.visit(&mut parts, peer) {
                 Ok(visit) => self.serve(visit, parts, body).await,
-                Err(rejected) => *rejected,
+                Err(rejected) => (Route::Nowhere, *rejected),
             };
             if let Some(Stopped { rejection, in_body: Some(request) }) = peer.stopped()
                 && request == peer.request
             {
-                response = rejected(&rejection, peer.address);
+                (route, response) = (Route::Nowhere, rejected(&rejection, peer.address));
             }
             trace.tell(response.headers_mut());
             telemetry::Answered {
+                route,
                 method: method.as_str(),
                 path: &path,
-                status: response.status().as_u16(),
+                status: response.status(),
                 client: peer.address,
                 duration: began.elapsed(),
             }
@@ -133,33 +156,36 @@ impl Bridge {
         {
             parts.headers.insert(HOST, host);
         }
-        Ok(Visit { state, backend, forwarded, interim: peer.interim.clone() })
+        Ok(Visit { state, backend, forwarded, interim: peer.interim.clone(), stuck: peer.stuck.clone() })
     }
 
-    async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> Response<Body> {
+    async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> (Route, Response<Body>) {
         let shims = &visit.state.config.shims;
         // Backends look at a path when it is decoded, and a sync must not go past the bridge.
         let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
         let aliased = || shims::alias(&path).filter(|_| shims.aliases);
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
-            return match guard::body_not_allowed(&parts, body.is_end_stream()) {
+            let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
                 Err(rejection) => rejected(&rejection, visit.forwarded.client),
                 Ok(()) => streams::answer(self, &visit, endpoint, &parts).await,
             };
+            return (Route::Stream, response);
         }
         if wants_socket(&parts.headers) {
             // Nobody could tell such a body from the first words on the socket.
+            let route = if path == socket::PATH { Route::Socket } else { Route::Tunnel };
             if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
-                return rejected(&rejection, visit.forwarded.client);
+                return (route, rejected(&rejection, visit.forwarded.client));
             }
-            if path == socket::PATH {
-                return socket::answer(self, visit, parts).await;
-            }
-            return tunnel::answer(self, &visit, Request::from_parts(parts, body)).await;
+            let response = match route {
+                Route::Socket => socket::answer(self, visit, parts).await,
+                _ => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
+            };
+            return (route, response);
         }
         match shims::answer(self, &visit, parts, body).await {
-            Ok(response) => response,
-            Err((parts, body)) => passthrough::answer(self, &visit, parts, body).await,
+            Ok(response) => (Route::Shim, response),
+            Err((parts, body)) => (Route::Passthrough, passthrough::answer(self, &visit, parts, body).await),
         }
     }
 }

@@ -12,7 +12,6 @@ mod recording;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
@@ -69,13 +68,13 @@ pub(super) async fn list(bridge: &Bridge, query: &str) -> Response<Body> {
     let next = page.next(&records);
     records.truncate(page.size);
     let results = records.iter().map(JobObject::of).collect();
-    answer(StatusCode::OK, &List { next, results, warning })
+    respond::object(StatusCode::OK, &List { next, results, warning })
 }
 
 /// One job, with its log.
 pub(super) async fn one(bridge: &Bridge, id: &str) -> Response<Body> {
     match described(bridge, id).await {
-        Ok((record, entries)) => answer(StatusCode::OK, &JobObject::of(&record).with_log(entries)),
+        Ok((record, entries)) => respond::object(StatusCode::OK, &JobObject::of(&record).with_log(entries)),
         Err(missing) => missing.answer(bridge),
     }
 }
@@ -130,7 +129,7 @@ pub(super) async fn cancel(bridge: &Bridge, id: &str) -> Response<Body> {
 pub(super) fn accepted(job: &Arc<Job>) -> Response<Body> {
     let record = job.record();
     let object = JobObject::of(&record);
-    let mut response = answer(StatusCode::ACCEPTED, &object);
+    let mut response = respond::object(StatusCode::ACCEPTED, &object);
     if let Ok(url) = HeaderValue::from_str(&object.url) {
         response.headers_mut().insert(LOCATION, url);
     }
@@ -167,14 +166,8 @@ impl Missing {
     }
 }
 
-fn answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_vec(value) {
-        Ok(body) => respond::json(status, Bytes::from(body)),
-        // Only what cannot happen to our own types: a map whose keys are no text.
-        Err(error) => respond::said(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "The answer could not be written.",
-            &error.to_string(),
-        ),
-    }
+/// A job as JSON, without its log.
+pub(super) fn object(record: &Record) -> Vec<u8> {
+    // Only what cannot happen to our own types fails.
+    serde_json::to_vec(&JobObject::of(record)).unwrap_or_default()
 }

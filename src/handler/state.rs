@@ -67,7 +67,7 @@ impl State {
     }
 
     /// The names of all backends.
-    pub(super) fn names(&self) -> String {
+    pub fn names(&self) -> String {
         let names: Vec<&str> = self.backends.iter().map(|backend| backend.config().name.as_str()).collect();
         names.join(", ")
     }

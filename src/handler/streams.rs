@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
@@ -12,7 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 use super::front::Visit;
 use super::slots::{Slot, StreamKey, holding, stream_slot};
 use super::trace::{REQUEST_ID, TRACEPARENT};
-use super::watch::{self, View};
+use super::watch::{self, Attendance, View};
 use super::{Bridge, key_of};
 use crate::backend::{Backend, Identity};
 use crate::core::kind::{Endpoint, Kind};
@@ -22,7 +21,7 @@ use crate::core::refusal::Refusal;
 use crate::job::{self, Arrival, Denied, Entered, Watching};
 use crate::ledger::JobId;
 use crate::respond::{self, Body};
-use crate::telemetry;
+use crate::telemetry::{self, Surface};
 
 /// Whose name is in the backend's records.
 const ACTOR: HeaderName = HeaderName::from_static("x-proxbox-actor");
@@ -69,14 +68,15 @@ pub(super) async fn answer(
     };
     let arrival = Arrival { fresh: query.bridge.fresh, last_event };
     let wanted = wanted(&visit.backend, endpoint, query, &request.headers, visit.forwarded.client);
-    let heartbeat = visit.state.config.limits.heartbeat;
     let (id, refusal) = match bridge.registry.enter(wanted, arrival).await {
-        Ok(Entered::Watching(watching)) => match begun(watching, view, heartbeat, slot).await {
+        Ok(Entered::Watching(watching)) => match begun(watching, visit, view, slot).await {
             Ok(response) => return response,
             Err((id, refusal)) => (Some(id), refusal),
         },
         Ok(Entered::Replay { id, missed, frames }) => {
-            return of_job(respond::stream(watch::stored(endpoint.kind, id, None, missed, frames, view)), id);
+            let span = telemetry::job_span(id, &visit.backend.config().name, endpoint);
+            let body = watch::stored(endpoint.kind, id, None, missed, frames, view, &span);
+            return of_job(respond::stream(body), id);
         }
         Ok(Entered::Seen) => return respond::nothing(),
         Err(denied) => denied_answer(&visit.backend, &denied),
@@ -113,13 +113,15 @@ pub(super) fn refused(path: &str, id: Option<JobId>, refusal: &Refusal) -> Respo
 
 async fn begun(
     watching: Watching,
+    visit: &Visit,
     view: View,
-    heartbeat: Duration,
     slot: Slot<StreamKey>,
 ) -> Result<Response<Body>, (JobId, Refusal)> {
     let id = watching.job.id;
     watching.begun().await.map_err(|refusal| (id, refusal))?;
-    let body = watch::live(watching, view, heartbeat);
+    let heartbeat = visit.state.config.limits.heartbeat;
+    let attendance = Attendance::new(&watching.job, Surface::Stream, visit.stuck.clone());
+    let body = watch::live(watching, attendance, view, heartbeat);
     Ok(of_job(holding(respond::stream(body), slot), id))
 }
 

@@ -20,6 +20,7 @@ use super::slots::stream_slot;
 use super::{Bridge, key_of};
 use crate::backend::{ForwardError, Tunnel};
 use crate::respond::{self, Body};
+use crate::telemetry;
 
 pub(super) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 pub(super) const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
@@ -43,7 +44,10 @@ impl Tunnels {
     pub(super) fn open(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
         let mut tunnels = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         while tunnels.try_join_next().is_some() {}
-        tunnels.spawn(tunnel);
+        tunnels.spawn(async move {
+            let _counted = Counted::new();
+            tunnel.await;
+        });
     }
 
     /// Ends them all.
@@ -52,6 +56,22 @@ impl Tunnels {
         let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = timeout(GOODBYE, async { while open.join_next().await.is_some() {} }).await;
         open.shutdown().await;
+    }
+}
+
+/// One tunnel or socket, as it is counted.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        telemetry::TunnelOpened.emit();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        telemetry::TunnelClosed.emit();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The log of a job, as one client is given it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,13 +9,16 @@ use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 
+use super::front::Stuck;
 use crate::core::event::{Status, Step};
 use crate::core::kind::Kind;
 use crate::core::sse::{FrameName, aside};
-use crate::job::{Batch, FIRST, Logged, Watching};
+use crate::job::{Batch, FIRST, Job, Logged, Watching};
 use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
+use crate::telemetry::{self, Departure, Surface};
 
 /// What a client wants to see of a job.
 #[derive(Clone, Copy, Debug)]
@@ -29,24 +33,66 @@ pub(super) struct View {
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
+/// A client at the log of a job, for as long as it reads it.
+pub(super) struct Attendance {
+    job: Arc<Job>,
+    surface: Surface,
+    stuck: Stuck,
+    has_seen_end: bool,
+}
+
+impl Attendance {
+    pub(super) fn new(job: &Arc<Job>, surface: Surface, stuck: Stuck) -> Self {
+        job.in_span(|| telemetry::WatcherCame { surface }.emit());
+        Self { job: Arc::clone(job), surface, stuck, has_seen_end: false }
+    }
+
+    /// Notes what it is given.
+    pub(super) fn give(&mut self, batch: &Batch) {
+        self.has_seen_end |= batch.frames.last().is_some_and(|last| last.name == FrameName::Complete);
+        if batch.missed > 0 {
+            self.job.in_span(|| telemetry::Gap { missed: batch.missed }.emit());
+        }
+    }
+
+    fn wait(&self) {
+        self.job.in_span(|| telemetry::Heartbeat.emit());
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let early = if self.stuck.is_noted() { Departure::Stalled } else { Departure::Left };
+        let departure = (!self.has_seen_end).then_some(early);
+        self.job.in_span(|| telemetry::WatcherWent { surface: self.surface, departure }.emit());
+    }
+}
+
 /// What `watching` has seen, and what it will see, with a comment after `heartbeat` of silence.
-pub(super) fn live(watching: Watching, view: View, heartbeat: Duration) -> Body {
+pub(super) fn live(watching: Watching, attendance: Attendance, view: View, heartbeat: Duration) -> Body {
     let kind = watching.job.key.endpoint().kind;
     let first = watching.notice.as_deref().map(|notice| told_first(kind, notice));
-    let frames = stream::unfold((watching, first), move |(mut watching, first)| async move {
+    let state = (watching, attendance, first);
+    let frames = stream::unfold(state, move |(mut watching, mut attendance, first)| async move {
         if let Some(first) = first {
-            return Some((Ok(Frame::data(first)), (watching, None)));
+            return Some((Ok(Frame::data(first)), (watching, attendance, None)));
         }
         // However much comes that this client does not see (R11).
         let silence = Instant::now() + heartbeat;
         loop {
             let bytes = match timeout_at(silence, watching.cursor.next()).await {
-                Ok(Some(batch)) => view.write(&watching, &batch),
+                Ok(Some(batch)) => {
+                    attendance.give(&batch);
+                    view.write(&watching, &batch)
+                }
                 Ok(None) => return None,
-                Err(_) => KEEPALIVE,
+                Err(_) => {
+                    attendance.wait();
+                    KEEPALIVE
+                }
             };
             if !bytes.is_empty() {
-                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, None)));
+                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, attendance, None)));
             }
         }
     });
@@ -54,7 +100,7 @@ pub(super) fn live(watching: Watching, view: View, heartbeat: Duration) -> Body 
 }
 
 /// What is left of the job `id` of `kind`, which has ended: `frames`, before which `missed` are gone. The
-/// client must be told `notice` about where its stream starts.
+/// client must be told `notice` about where its stream starts; `span` is that of the job.
 pub(super) fn stored(
     kind: Kind,
     id: JobId,
@@ -62,9 +108,11 @@ pub(super) fn stored(
     missed: u64,
     frames: Vec<StoredFrame>,
     view: View,
+    span: &Span,
 ) -> Body {
     let mut pieces: VecDeque<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
     if missed > 0 {
+        span.in_scope(|| telemetry::Gap { missed }.emit());
         // A stream begins with `started`, and this may be its beginning.
         let is_first = pieces.is_empty();
         pieces.push_back(gap(kind, if is_first { Status::Started } else { Status::Progress }, missed));

@@ -175,7 +175,7 @@ mod tests {
         let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
         let kept = Kept { all_events: false, payloads: false };
         let log = Log::new(1 << 20, Memory::new(1 << 20));
-        Job::new(Key::of(&request, &[0; 32]), config, log, record, kept)
+        Job::new(Key::of(&request, &[0; 32]), config, log, record, kept, tracing::Span::none())
     }
 
     #[tokio::test(start_paused = true)]

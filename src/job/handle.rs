@@ -1,16 +1,17 @@
 //! A job, as those see it who watch it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tracing::Span;
 
 use super::log::{Cursor, FIRST, Log};
 use super::request::Key;
 use crate::config::Config;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
-use crate::ledger::{JobId, Record};
+use crate::ledger::{JobId, Record, Timestamp};
 use crate::telemetry;
 
 /// A job, whether it waits, runs, or has ended.
@@ -30,6 +31,10 @@ pub struct Job {
     stop: watch::Sender<Option<Cause>>,
     watchers: watch::Sender<Watchers>,
     record: Mutex<Record>,
+    /// What every line of the log that is about it says.
+    pub(super) span: Span,
+    /// When its backend said something last, in milliseconds since 1970.
+    heard: AtomicU64,
     /// It has got a place to run in.
     placed: AtomicBool,
     ended: AtomicBool,
@@ -66,8 +71,17 @@ struct Watchers {
 }
 
 impl Job {
-    pub(super) fn new(key: Key, config: Arc<Config>, log: Arc<Log>, record: Record, kept: Kept) -> Arc<Self> {
+    pub(super) fn new(
+        key: Key,
+        config: Arc<Config>,
+        log: Arc<Log>,
+        record: Record,
+        kept: Kept,
+        span: Span,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            span,
+            heard: AtomicU64::new(0),
             id: record.id,
             key,
             config,
@@ -123,9 +137,26 @@ impl Job {
             watchers.attached += u64::from(!is_new);
         });
         if !is_new {
-            telemetry::Attached { id: self.id, kind: self.key.endpoint().kind }.emit();
+            self.span.in_scope(|| telemetry::Attached.emit());
         }
         Watching { cursor: self.log.watch(next), job: Arc::clone(self), notice: None }
+    }
+
+    /// Notes that its backend has said something.
+    pub(super) fn hear(&self, at: Timestamp) {
+        self.heard.store(at.0, Ordering::Relaxed);
+    }
+
+    /// Since when its backend has said nothing, if it drives it now.
+    pub fn silent_since(&self) -> Option<Timestamp> {
+        let record = self.recorded();
+        let started = record.started.filter(|_| record.end.is_none())?;
+        Some(started.max(Timestamp(self.heard.load(Ordering::Relaxed))))
+    }
+
+    /// Does `work` in its span.
+    pub fn in_span<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.span.in_scope(work)
     }
 
     /// Notes that it has got a place to run in.

@@ -11,8 +11,8 @@ mod memory;
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ pub use memory::Memory;
 
 use crate::core::event::Status;
 use crate::core::sse::{Frame, FrameName};
+use crate::core::traffic::FrameType;
 use crate::ledger::Timestamp;
 
 /// One frame of a log.
@@ -52,6 +53,12 @@ impl Logged {
     }
 }
 
+impl From<&Logged> for FrameType {
+    fn from(frame: &Logged) -> Self {
+        frame.name.into()
+    }
+}
+
 /// The number of the first frame.
 pub const FIRST: u64 = 1;
 /// What a frame takes beside its bytes and its place in the log: the count of its owners, and what the
@@ -67,6 +74,8 @@ pub struct Log {
     size: AtomicUsize,
     limit: usize,
     memory: Arc<Memory>,
+    /// The places of the cursors.
+    cursors: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 /// What is left of a log. Both parts are in the order of their numbers.
@@ -96,6 +105,7 @@ impl Log {
             size: AtomicUsize::new(0),
             limit,
             memory: Arc::clone(&memory),
+            cursors: Mutex::default(),
         });
         memory.add(&log);
         log
@@ -167,6 +177,22 @@ impl Log {
     /// A cursor at the frame with the number `next`.
     pub fn watch(self: &Arc<Self>, next: u64) -> Cursor {
         Cursor::new(Arc::clone(self), next, self.state.subscribe())
+    }
+
+    /// How many frames the slowest of its cursors is behind.
+    pub fn lag(&self) -> u64 {
+        let next = self.state.borrow().next;
+        let places = self.cursors();
+        let slowest =
+            places.iter().filter_map(Weak::upgrade).map(|place| place.load(Ordering::Relaxed)).min();
+        slowest.map_or(0, |slowest| next.saturating_sub(slowest))
+    }
+
+    /// The places of its cursors, without those that are gone.
+    fn cursors(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.retain(|place| place.strong_count() > 0);
+        cursors
     }
 
     /// The memory that it takes.

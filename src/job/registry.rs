@@ -16,6 +16,7 @@ use super::places::Places;
 use super::request::{Key, Request, fingerprint, hash};
 use super::tape::recordings;
 use super::task;
+use crate::backend::Backend;
 use crate::config::{Config, WithoutLedger};
 use crate::core::credential::ApiKey;
 use crate::core::kind::Kind;
@@ -85,6 +86,15 @@ pub enum Entered {
     Seen,
 }
 
+/// How much there is to do on a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs that have a place to run in.
+    pub running: usize,
+    /// Jobs that wait for one.
+    pub waiting: usize,
+}
+
 /// Why a client came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -144,10 +154,18 @@ impl Registry {
     pub async fn enter(self: &Arc<Self>, request: Request, arrival: Arrival) -> Result<Entered, Denied> {
         let key = Key::of(&request, &self.salt);
         let last = arrival.last_event.filter(|last| !last.is_empty());
-        if let Some(last) = &last
-            && let Some(entered) = self.resume(&key, &request, last).await
-        {
-            return Ok(entered);
+        if let Some(last) = &last {
+            let resumed = self.resume(&key, &request, last).await;
+            let from = match &resumed {
+                None => telemetry::Origin::Unknown,
+                Some(Entered::Watching(_)) => telemetry::Origin::Memory,
+                Some(Entered::Replay { .. }) => telemetry::Origin::Ledger,
+                Some(Entered::Seen) => telemetry::Origin::Seen,
+            };
+            telemetry::Resumed { from, event: &plain(last, ID_LENGTH) }.emit();
+            if let Some(entered) = resumed {
+                return Ok(entered);
+            }
         }
         let mut watching = self.start_or_attach(key, request, arrival.fresh)?;
         if let Some(last) = last {
@@ -196,7 +214,9 @@ impl Registry {
         self.admits(&jobs, &config, &request)?;
         let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
         let kept = Kept { all_events: request.all_events, payloads: request.payloads };
-        let job = Job::new(key.clone(), config, log, self.record(&request), kept);
+        let record = self.record(&request);
+        let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
+        let job = Job::new(key.clone(), config, log, record, kept, span);
         let watching = job.watch(FIRST, true);
         jobs.by_key.insert(key.clone(), Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
@@ -262,6 +282,32 @@ impl Registry {
     /// All of these, the newest first.
     pub fn known(&self) -> Vec<Arc<Job>> {
         self.jobs().by_id.values().rev().cloned().collect()
+    }
+
+    /// How much there is to do on `backend`.
+    pub fn load(&self, backend: &Backend) -> Load {
+        let url = backend.url().to_string();
+        let jobs = self.jobs();
+        let there = jobs.by_key.values().filter(|job| job.key.backend() == url);
+        let (running, waiting) = there.partition::<Vec<_>, _>(|job| job.is_placed());
+        Load { running: running.len(), waiting: waiting.len() }
+    }
+
+    /// Where it is heard that the bridge closes.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    /// What those who ask for metrics are told of the jobs in memory, at the time `now`.
+    pub fn reading(&self, now: Timestamp) -> telemetry::Reading {
+        let jobs = self.known();
+        let silent = jobs.iter().filter_map(|job| job.silent_since()).map(|since| now.since(since)).max();
+        telemetry::Reading {
+            frame_age: silent.unwrap_or_default().as_secs_f64(),
+            lag: jobs.iter().map(|job| job.log.lag()).max().unwrap_or_default(),
+            log_bytes: self.memory.used(),
+            log_bytes_limit: self.memory.limit(),
+        }
     }
 
     /// Watches a job from behind the event with the number `after`, as one more client.

@@ -26,6 +26,7 @@ use crate::core::outcome::{Cause, Report};
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::session::{Closed, Event, Output, Session, Setup, Waiting};
 use crate::core::sse::Frame;
+use crate::core::traffic::Traffic;
 use crate::ledger::{End, Timestamp};
 use crate::telemetry;
 use approach::Approach;
@@ -46,6 +47,8 @@ pub(super) struct Runner {
     release: Option<String>,
     connection: Connection,
     channel: Option<Channel>,
+    /// What has come from the backend, as far as it was counted.
+    counted: Traffic,
     /// How often keys of the backend had changed when it was last asked for.
     generation: u64,
     /// When it began to drive the backend; before that, when it was queued.
@@ -89,6 +92,7 @@ impl Runner {
             release: None,
             connection,
             channel: None,
+            counted: Traffic::default(),
             generation: 0,
             began: now,
             clock,
@@ -182,6 +186,7 @@ impl Runner {
                 }
             };
             session.handle(self.now(), event, &mut out);
+            self.count(&session);
             self.chronicle.note();
         }
     }
@@ -233,12 +238,24 @@ impl Runner {
             let mut record = self.job.recorded();
             if record.started.is_none() {
                 record.started = Some(self.time());
-                telemetry::JobStarted { channels: &channels, dialect: setup.dialect }.emit();
+                let kind = setup.endpoint.kind;
+                telemetry::JobStarted { kind, channels: &channels, dialect: setup.dialect }.emit();
             }
             record.channels = channels;
             record.dialect = setup.dialect.map(|dialect| dialect.as_str().to_owned());
         }
         self.chronicle.write();
+    }
+
+    /// Counts what has come since that was done last.
+    fn count(&mut self, session: &Session) {
+        let frames = session.received().frames;
+        let new = frames.since(&self.counted);
+        if new.total() > 0 {
+            self.counted = frames;
+            self.job.hear(self.time());
+            telemetry::FramesReceived { channel: self.channel, frames: new }.emit();
+        }
     }
 
     /// Notes how far the job has come.
@@ -250,7 +267,7 @@ impl Runner {
         progress.updated = Some(updated);
         progress.first_frame = received.first;
         progress.counts = session.normalizer().tally().counts();
-        progress.frames_in = received.events;
+        progress.frames_in = received.frames.total();
         progress.bytes_in = received.bytes;
     }
 
@@ -276,7 +293,7 @@ impl Runner {
         }
         let logged = self.number(frames);
         if let Some(report) = end {
-            let ended = self.end(&report);
+            let ended = self.end(&report, refused.is_none());
             if let Some(tape) = &mut self.tape {
                 tape.end(self.job.config.limits.ledger).await;
             }
@@ -334,6 +351,7 @@ impl Runner {
             return Vec::new();
         }
         let logged = self.job.log.number(frames, self.time());
+        telemetry::FramesWritten { channel: self.channel, frames: &logged }.emit();
         let mut record = self.job.recorded();
         record.progress.frames_out += logged.len() as u64;
         record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
@@ -349,12 +367,16 @@ impl Runner {
     }
 
     /// The job is over, and its place is free. What is given back is to be told when it is recorded.
-    fn end<'a>(&mut self, report: &'a Report) -> telemetry::JobEnded<'a> {
+    fn end<'a>(&mut self, report: &'a Report, has_stream: bool) -> telemetry::JobEnded<'a> {
         self.permit = None;
         let finished = self.time();
         let mut record = self.job.recorded();
         let ended = telemetry::JobEnded {
             kind: self.request.endpoint.kind,
+            backend: Arc::clone(&self.request.backend.metrics),
+            channel: self.channel,
+            has_stream,
+            at: finished.seconds(),
             report,
             duration: finished.since(record.started.unwrap_or(record.queued)),
             has_started: record.started.is_some(),

@@ -32,13 +32,7 @@ pub(super) fn live(
     request: Request,
     place: Arc<Semaphore>,
 ) -> impl Future<Output = ()> + Send {
-    let span = tracing::info_span!(
-        "job",
-        id = %job.id,
-        backend = job.key.backend(),
-        kind = request.endpoint.kind.as_str(),
-        vm = request.endpoint.vm.map(|vm| vm.0),
-    );
+    let span = job.span.clone();
     async move {
         let runner = Runner::new(Arc::clone(&registry), Arc::clone(&job), request, place);
         let run = AssertUnwindSafe(runner.run()).catch_unwind();

@@ -59,6 +59,11 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// In seconds since 1970.
+    pub fn seconds(self) -> f64 {
+        Duration::from_millis(self.0).as_secs_f64()
+    }
+
     /// This moment, less a length of time.
     #[must_use]
     pub fn before(self, time: Duration) -> Self {

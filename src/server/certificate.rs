@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
@@ -39,6 +39,14 @@ impl Certificate {
         self.current.store(newer.current.load_full());
         self.files = newer.files;
         self.changed = newer.changed;
+        self.tell();
+    }
+
+    /// Says until when the certificate may be shown.
+    pub(super) fn tell(&self) {
+        let shown = self.files.as_ref().and_then(|files| tls::certificate_of(files).ok());
+        let ends = shown.and_then(|shown| shown.not_after.duration_since(UNIX_EPOCH).ok());
+        telemetry::CertificateShown { ends: ends.map(|ends| ends.as_secs()) }.emit();
     }
 
     /// Reads the files again if they have changed. What cannot be used is told of once, and changes nothing.
@@ -52,6 +60,7 @@ impl Certificate {
         let error = match read {
             Ok(config) => {
                 self.current.store(config);
+                self.tell();
                 None
             }
             Err(error) => Some(error.to_string()),

@@ -27,8 +27,9 @@ use super::patience::Patience;
 use super::screen::{CLOSE, LINGER, Screen};
 use crate::config::Limits;
 use crate::core::guard;
-use crate::handler::{Bridge, Entrance, Interim, Peer, admin};
-use crate::respond::{self, Body};
+use crate::handler::{Bridge, Entrance, Interim, Peer, Stuck, admin};
+use crate::respond::{self, Body, BoxError};
+use crate::telemetry;
 use crate::tls;
 
 /// How many requests an HTTP/2 connection may have at once.
@@ -42,6 +43,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 pub(super) struct Connection {
     pub(super) address: IpAddr,
     pub(super) door: Door,
+    pub(super) on_loopback: bool,
     pub(super) bridge: Arc<Bridge>,
     pub(super) limits: Limits,
     /// It is to come to an end.
@@ -54,6 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves `stream`, over TLS if there is a certificate, until it ends.
 pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, connection: Connection) {
+    let mut counted = Counted::new(&connection);
     let is_tls = tls.is_some();
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(stream),
@@ -61,19 +64,57 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(error) => {
-                tracing::debug!(client = %connection.address, %error, "There was no TLS handshake.");
+                telemetry::HandshakeFailed { client: connection.address, error: &error }.emit();
                 return;
             }
         },
     };
-    let Connection { address, door, bridge, limits, mut closing } = connection;
+    if let Err(error) = served(stream, is_tls, connection).await {
+        counted.error = Some(error);
+    }
+}
+
+/// One connection, as it is counted.
+struct Counted {
+    listener: telemetry::Listener,
+    client: IpAddr,
+    error: Option<BoxError>,
+}
+
+impl Counted {
+    fn new(connection: &Connection) -> Self {
+        let (listener, client) = (connection.door.listener(), connection.address);
+        telemetry::ConnectionOpened { listener, client }.emit();
+        Self { listener, client, error: None }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Self { listener, client, error } = self;
+        let error = error.as_deref().map(|error| error as &(dyn std::error::Error + 'static));
+        telemetry::ConnectionClosed { listener: *listener, client: *client, error }.emit();
+    }
+}
+
+async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -> Result<(), BoxError> {
+    let Connection { address, door, on_loopback, bridge, limits, mut closing } = connection;
     let entrance = match door {
         Door::Clients(entrance) => entrance,
         Door::Admin => Entrance::Common,
     };
-    let peer =
-        Peer { address, entrance, is_tls, request: 0, stopped: Arc::default(), interim: Interim::default() };
-    let io = Patience::new(TokioIo::new(stream), limits.client_write);
+    let peer = Peer {
+        address,
+        entrance,
+        is_tls,
+        on_loopback,
+        request: 0,
+        stopped: Arc::default(),
+        interim: Interim::default(),
+        stuck: Stuck::default(),
+    };
+    let stuck = peer.stuck.clone();
+    let io = Patience::new(TokioIo::new(stream), limits.client_write, stuck.clone());
     let io =
         Screen::new(io, limits.bounds(), limits.client_head, Arc::clone(&peer.stopped), peer.interim.clone());
     let began = Instant::now();
@@ -134,19 +175,15 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             Some(since) => (limits.client_write, since),
         };
         tokio::select! {
-            ended = &mut served => {
-                if let Err(error) = ended {
-                    tracing::debug!(client = %address, error, "A client's connection ended.");
-                }
-                return;
-            }
+            ended = &mut served => return ended,
             // Also when whoever could say it is gone.
             _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
             () = activity.last(), if closed.is_none() => {}
-            stuck = activity.stuck(limits.client_write, rest, since) => {
-                if stuck || closed.is_some() {
-                    tracing::debug!(client = %address, "A client took nothing within limits.client_write.");
-                    return;
+            is_stuck = activity.stuck(limits.client_write, rest, since) => {
+                if is_stuck || closed.is_some() {
+                    stuck.note();
+                    telemetry::ConnectionStuck { client: address }.emit();
+                    return Ok(());
                 }
             }
         }
@@ -155,7 +192,7 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
     }
 }
 
-async fn answer(bridge: &Bridge, door: Door, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+async fn answer(bridge: &Arc<Bridge>, door: Door, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     match door {
         Door::Clients(_) => bridge.answer(request, peer).await,
         Door::Admin => admin::answer(bridge, request, peer).await,

@@ -28,6 +28,14 @@ pub(super) enum Door {
 }
 
 impl Door {
+    /// Who is served there.
+    pub(super) const fn listener(self) -> telemetry::Listener {
+        match self {
+            Self::Clients(_) => telemetry::Listener::Clients,
+            Self::Admin => telemetry::Listener::Admin,
+        }
+    }
+
     /// The key that says where it is.
     pub(super) const fn key(self) -> &'static str {
         match self {
@@ -82,11 +90,15 @@ impl Listeners {
         let close = watch::Sender::new(false);
         let accepting = Accepting {
             door,
+            address: address.as_ref().ok().copied(),
             bridge: Arc::clone(&self.bridge),
             certificate: Arc::clone(&self.certificate),
             connections: self.connections.clone(),
             closing: close.subscribe(),
         };
+        if let Ok(address) = &address {
+            self.bridge.doors.open(door.key(), *address);
+        }
         self.tasks.spawn(accepting.run(listener));
         self.open.push(Open { door, wanted, address, close });
     }
@@ -106,6 +118,9 @@ impl Listeners {
         self.open.retain(|open| {
             let keeps = wanted.contains(&(open.door, open.wanted));
             open.close.send_replace(!keeps);
+            if let (false, Ok(address)) = (keeps, &open.address) {
+                self.bridge.doors.close(open.door.key(), *address);
+            }
             keeps
         });
     }
@@ -148,6 +163,7 @@ impl Listeners {
 /// One door, as it is minded.
 struct Accepting {
     door: Door,
+    address: Option<SocketAddr>,
     bridge: Arc<Bridge>,
     certificate: Current,
     connections: Slots<ConnectionKey>,
@@ -158,13 +174,21 @@ impl Accepting {
     async fn run(self, listener: TcpListener) {
         let mut served = JoinSet::new();
         let mut closing = self.closing.clone();
+        let mut has_trouble = false;
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => self.welcome(stream, address.ip().to_canonical(), &mut served),
+                    Ok((stream, address)) => {
+                        if std::mem::take(&mut has_trouble) {
+                            self.note(None);
+                        }
+                        self.welcome(stream, address.ip().to_canonical(), &mut served);
+                    }
                     Err(error) => {
+                        telemetry::AcceptFailed { error: &error }.emit();
+                        has_trouble = true;
+                        self.note(Some(error.to_string()));
                         // Out of descriptors, mostly: trying again at once would only burn the processor.
-                        tracing::warn!(%error, "Cannot accept a connection.");
                         sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -175,6 +199,12 @@ impl Accepting {
         }
         drop(listener);
         while served.join_next().await.is_some() {}
+    }
+
+    fn note(&self, problem: Option<String>) {
+        if let Some(address) = self.address {
+            self.bridge.doors.note(self.door.key(), address, problem);
+        }
     }
 
     fn welcome(&self, stream: TcpStream, address: IpAddr, served: &mut JoinSet<()>) {
@@ -200,6 +230,7 @@ impl Accepting {
         let connection = Connection {
             address,
             door: self.door,
+            on_loopback: self.address.is_some_and(|address| address.ip().to_canonical().is_loopback()),
             bridge: Arc::clone(&self.bridge),
             limits: limits.clone(),
             closing: self.closing.clone(),

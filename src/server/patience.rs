@@ -8,6 +8,8 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::handler::Stuck;
+
 /// Fails a write that makes no progress within a limit. A reader that takes nothing must not hold a
 /// connection, and what is kept for it, for as long as it likes.
 #[derive(Debug)]
@@ -17,11 +19,13 @@ pub(super) struct Patience<T> {
     /// Runs while a write waits; `waiting` says whether it does.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    stuck: Stuck,
 }
 
 impl<T> Patience<T> {
-    pub(super) fn new(io: T, limit: Duration) -> Self {
-        Self { io, limit, timer: Box::pin(sleep(limit)), waiting: false }
+    /// `io`, which notes in `stuck` that a limit of time for writing was too much.
+    pub(super) fn new(io: T, limit: Duration, stuck: Stuck) -> Self {
+        Self { io, limit, timer: Box::pin(sleep(limit)), waiting: false, stuck }
     }
 
     fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -34,10 +38,11 @@ impl<T> Patience<T> {
             self.timer.as_mut().reset(Instant::now() + self.limit);
         }
         match self.timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client took nothing within limits.client_write",
-            ))),
+            Poll::Ready(()) => {
+                self.stuck.note();
+                let why = "the client took nothing within limits.client_write";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -93,7 +98,7 @@ mod tests {
     async fn a_reader_that_takes_nothing_is_dropped_after_the_limit_and_not_before() {
         let (ours, _theirs) = tokio::io::duplex(4);
         let limit = Duration::from_secs(60);
-        let mut io = Patience::new(TokioIo::new(ours), limit);
+        let mut io = Patience::new(TokioIo::new(ours), limit, Stuck::default());
         let began = Instant::now();
         let mut written = 0;
         let error = loop {

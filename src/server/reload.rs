@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::certificate::Certificate;
-use super::{Server, StartError, bind, doors, tell};
+use super::{Server, StartError, bind, doors, supervisor, tell};
 use crate::config::{self, Config};
 use crate::handler::{Reload, State};
+use crate::telemetry;
 use crate::tls::TlsError;
 
 /// Where a configuration is read from again.
@@ -98,8 +99,12 @@ impl Server {
     /// Reads the configuration again. Everything of it is in force then, for whatever begins from now on; or
     /// nothing.
     pub(super) async fn reload(&mut self) -> Result<(), ReloadError> {
+        supervisor::reloading();
         let reloaded = self.take_over().await;
-        crate::telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
+        // Backends of a configuration that came to nothing are none.
+        self.bridge.count_backends();
+        supervisor::ready(&self.status());
+        telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
         reloaded
     }
 

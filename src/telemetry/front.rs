@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::metrics::METRICS;
 use crate::core::guard::Reason;
 use crate::core::limit::Limit;
@@ -35,15 +37,110 @@ impl Listening {
     }
 }
 
+/// Who is served on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Clients of backends.
+    Clients,
+    /// Operators.
+    Admin,
+}
+
+impl Listener {
+    pub(super) const ALL: [Self; 2] = [Self::Clients, Self::Admin];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Which part of the bridge a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A sync stream.
+    Stream,
+    /// The bridge's own `/ws`.
+    Socket,
+    /// A WebSocket of the backend.
+    Tunnel,
+    /// The backend.
+    Passthrough,
+    /// What an old backend lacks.
+    Shim,
+    /// The admin listener.
+    Admin,
+    /// None: it was refused before that was known.
+    Nowhere,
+}
+
+impl Route {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Stream, Self::Socket, Self::Tunnel, Self::Passthrough, Self::Shim, Self::Admin, Self::Nowhere];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Socket => "socket",
+            Self::Tunnel => "tunnel",
+            Self::Passthrough => "passthrough",
+            Self::Shim => "shim",
+            Self::Admin => "admin",
+            Self::Nowhere => "none",
+        }
+    }
+}
+
+/// The class of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Informational,
+    Success,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+impl Status {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Informational, Self::Success, Self::Redirection, Self::ClientError, Self::ServerError];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+
+    fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+}
+
 /// A request was answered.
 #[derive(Debug)]
 pub struct Answered<'a> {
+    /// What it was for.
+    pub route: Route,
     /// Its method.
     pub method: &'a str,
     /// Its path.
     pub path: &'a str,
     /// The status of the answer.
-    pub status: u16,
+    pub status: StatusCode,
     /// Where it came from.
     pub client: IpAddr,
     /// How long it took until the head of the answer.
@@ -51,16 +148,125 @@ pub struct Answered<'a> {
 }
 
 impl Answered<'_> {
+    /// Writes the log line and moves the metrics. Probes and scrapes come every few seconds, and are not for
+    /// everybody's eyes.
+    pub fn emit(self) {
+        let Self { route, method, path, status, client, duration } = self;
+        METRICS.front.requests.of(route).of(Status::of(status)).inc();
+        let (route_word, status, duration_seconds) =
+            (route.as_str(), status.as_u16(), duration.as_secs_f64());
+        let is_quiet = route == Route::Admin && matches!(method, "GET" | "HEAD");
+        if is_quiet {
+            tracing::debug!(route = route_word, method, path, status, %client, duration_seconds, "Request answered.");
+        } else {
+            tracing::info!(route = route_word, method, path, status, %client, duration_seconds, "Request answered.");
+        }
+    }
+}
+
+/// A connection of a client is there.
+#[derive(Debug)]
+pub struct ConnectionOpened {
+    /// Where it came in.
+    pub listener: Listener,
+    /// Who it is.
+    pub client: IpAddr,
+}
+
+impl ConnectionOpened {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.accepted.of(self.listener).inc();
+        METRICS.front.connections.of(self.listener).inc();
+        tracing::trace!(listener = self.listener.as_str(), client = %self.client, "Connection opened.");
+    }
+}
+
+/// It is gone.
+#[derive(Debug)]
+pub struct ConnectionClosed<'a> {
+    /// Where it came in.
+    pub listener: Listener,
+    /// Who it was.
+    pub client: IpAddr,
+    /// Why, if it did not end in good order.
+    pub error: Option<&'a (dyn std::error::Error + 'static)>,
+}
+
+impl ConnectionClosed<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.connections.of(self.listener).dec();
+        tracing::debug!(client = %self.client, error = self.error, "A client's connection ended.");
+    }
+}
+
+/// A client takes nothing of what it is sent.
+#[derive(Debug)]
+pub struct ConnectionStuck {
+    /// Who it is.
+    pub client: IpAddr,
+}
+
+impl ConnectionStuck {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::info!(
-            method = self.method,
-            path = self.path,
-            status = self.status,
-            client = %self.client,
-            duration_seconds = self.duration.as_secs_f64(),
-            "Request answered."
-        );
+        tracing::debug!(client = %self.client, "A client took nothing within limits.client_write.");
+    }
+}
+
+/// A connection could not be accepted.
+#[derive(Debug)]
+pub struct AcceptFailed<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl AcceptFailed<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "Cannot accept a connection.");
+    }
+}
+
+/// A TLS handshake of a client came to nothing.
+#[derive(Debug)]
+pub struct HandshakeFailed<'a> {
+    /// Who it was.
+    pub client: IpAddr,
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl HandshakeFailed<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.handshake_failures.inc();
+        tracing::debug!(client = %self.client, error = %self.error, "There was no TLS handshake.");
+    }
+}
+
+/// A WebSocket is open.
+#[derive(Debug)]
+pub struct TunnelOpened;
+
+impl TunnelOpened {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.tunnels.inc();
+        tracing::debug!("WebSocket opened.");
+    }
+}
+
+/// It is closed.
+#[derive(Debug)]
+pub struct TunnelClosed;
+
+impl TunnelClosed {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.tunnels.dec();
+        tracing::debug!("WebSocket closed.");
     }
 }
 
@@ -78,7 +284,7 @@ pub struct Rejected<'a> {
 impl Rejected<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.rejections.with_label_values(&[self.reason.as_str()]).inc();
+        METRICS.front.rejections.of(self.reason).inc();
         tracing::warn!(
             reason = self.reason.as_str(),
             detail = self.detail,
@@ -100,32 +306,8 @@ pub struct OverLimit {
 impl OverLimit {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.over_limit.with_label_values(&[self.limit.as_str()]).inc();
+        METRICS.front.over_limit.of(self.limit).inc();
         tracing::warn!(limit = self.limit.as_str(), client = %self.client, "{}", self.limit.detail());
-    }
-}
-
-/// The configuration was read again.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// Why nothing has changed, if that is so.
-    pub error: Option<String>,
-}
-
-impl Reloaded {
-    /// Writes the log line and moves the metrics.
-    pub fn emit(self) {
-        let result = if self.error.is_some() { "failure" } else { "success" };
-        METRICS.reloads.with_label_values(&[result]).inc();
-        match self.error {
-            None => tracing::info!("Configuration read again."),
-            Some(error) => {
-                tracing::error!(
-                    error,
-                    "The configuration could not be read again; the one before is in force."
-                );
-            }
-        }
     }
 }
 
@@ -144,6 +326,23 @@ impl CertificateRead {
             Some(error) => {
                 tracing::error!(error, "The files of the certificate have changed and cannot be used.");
             }
+        }
+    }
+}
+
+/// This is the certificate that clients are shown from now on.
+#[derive(Debug)]
+pub struct CertificateShown {
+    /// When it ends, in seconds since 1970; nothing without TLS.
+    pub ends: Option<u64>,
+}
+
+impl CertificateShown {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.certificate_expiry.set(self.ends.unwrap_or_default() as f64);
+        if let Some(ends) = self.ends {
+            tracing::debug!(ends, "Certificate in use.");
         }
     }
 }

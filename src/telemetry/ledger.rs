@@ -1,5 +1,7 @@
 //! What happens to the ledger.
 
+use std::time::Duration;
+
 use super::metrics::METRICS;
 
 /// The ledger can be written, for the first time in this process.
@@ -35,7 +37,7 @@ pub struct LedgerHealth<'a> {
 impl LedgerHealth<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.ledger_available.set(i64::from(self.problem.is_none()));
+        METRICS.ledger.available.set(i64::from(self.problem.is_none()));
         match self.problem {
             Some(problem) => tracing::warn!(
                 problem,
@@ -43,6 +45,23 @@ impl LedgerHealth<'_> {
             ),
             None => tracing::info!("Ledger available."),
         }
+    }
+}
+
+/// A batch was written.
+#[derive(Debug)]
+pub struct LedgerCommitted {
+    /// How long it took.
+    pub duration: Duration,
+    /// How many jobs it was about.
+    pub jobs: usize,
+}
+
+impl LedgerCommitted {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger.commit.observe(self.duration.as_secs_f64());
+        tracing::trace!(jobs = self.jobs, duration_seconds = self.duration.as_secs_f64(), "Ledger written.");
     }
 }
 
@@ -59,7 +78,7 @@ impl LedgerCommitFailed<'_> {
     /// Writes the log line and moves the metrics. The line that an operator sees is the one of the
     /// change that follows from the first failure; this one comes again with each attempt.
     pub fn emit(self) {
-        METRICS.ledger_commit_failures.inc();
+        METRICS.ledger.commit_failures.inc();
         tracing::debug!(problem = self.problem, jobs = self.jobs, "Ledger not written.");
     }
 }
@@ -76,7 +95,7 @@ pub struct LedgerShed {
 impl LedgerShed {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.ledger_entries_shed.inc();
+        METRICS.ledger.shed.inc();
         tracing::warn!(
             job = self.job,
             record = self.record,

@@ -5,7 +5,7 @@
 pub mod puppet;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::config::{self, Config, Flags};
@@ -17,6 +17,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
+
+/// The token of operators, and the file that it is in.
+pub const TOKEN: &str = "operators-0123456789abcdef";
+const TOKEN_FILE: &str = "token of operators";
 
 /// The recordings of one version, with those named by `uses` in place of the usual ones.
 pub fn recordings(version: &str, uses: &[&str]) -> Library {
@@ -46,23 +50,35 @@ pub fn config(backend: SocketAddr, settings: &[(&str, &str)]) -> Config {
     let env = [
         ("PROXBOX_BRIDGE_LISTEN", "127.0.0.1:0".to_owned()),
         ("PROXBOX_BRIDGE_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("PROXBOX_BRIDGE_ADMIN_TOKEN_FILE", TOKEN_FILE.to_owned()),
+        // Backends of tests count who comes to them.
+        ("PROXBOX_BRIDGE_LIMITS_CHECK", "0s".to_owned()),
         ("PROXBOX_BRIDGE_BACKEND_URL", format!("http://{backend}")),
     ];
     let env = env.into_iter().map(|(name, value)| (name.to_owned(), value));
     let more = settings.iter().map(|(key, value)| {
         (format!("PROXBOX_BRIDGE_{}", key.replace('.', "_").to_uppercase()), (*value).to_owned())
     });
-    Config::load(&Flags::default(), env.chain(more)).unwrap()
+    Config::parse(&Flags::default(), env.chain(more), read).unwrap()
 }
 
 /// The configuration that the file `text` holds.
 pub fn configured(text: &str) -> Config {
-    let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
-    Config::parse(&flags, [], |path| match path.to_str() {
+    let flags = Flags {
+        config: Some("bridge.toml".to_owned()),
+        admin_token_file: Some(TOKEN_FILE.to_owned()),
+        ..Flags::default()
+    };
+    let unchecked = ("PROXBOX_BRIDGE_LIMITS_CHECK".to_owned(), "0s".to_owned());
+    Config::parse(&flags, [unchecked], |path| match path.to_str() {
         Some("bridge.toml") => Ok(text.as_bytes().to_vec()),
-        _ => std::fs::read(path),
+        _ => read(path),
     })
     .unwrap()
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if path == Path::new(TOKEN_FILE) { Ok(TOKEN.as_bytes().to_vec()) } else { std::fs::read(path) }
 }
 
 impl Front {
@@ -100,9 +116,14 @@ impl Front {
         Client::send(self.address, "GET", target, headers).await
     }
 
-    /// Asks the admin listener.
+    /// Asks the admin listener, with the token where something is to be done.
     pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
-        Client::send(self.admin, method, target, headers).await.answer().await
+        let token = format!("Bearer {TOKEN}");
+        let mut headers = headers.to_vec();
+        if method != "GET" {
+            headers.push(("Authorization", &token));
+        }
+        Client::send(self.admin, method, target, &headers).await.answer().await
     }
 
     /// Asks it to stop; done when it has.

@@ -85,7 +85,9 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
 #[tokio::test]
 async fn what_others_can_reach_is_told() {
     let backend = replay("0.0.2.post1").await;
-    let args = ["--listen", "0.0.0.0:8800", "--admin-listen", "0.0.0.0:8801"];
+    let token = file("operators-0123456789");
+    let token = token.path().to_str().unwrap();
+    let args = ["--listen", "0.0.0.0:8800", "--admin-listen", "0.0.0.0:8801", "--admin-token-file", token];
     let run = Run::of(&backend.local_addr(), &args, &[("trusted_proxies", "10.0.0.0/8")]).await;
     run.says(
         0,
@@ -93,7 +95,7 @@ async fn what_others_can_reach_is_told() {
             "  note     clients      http://0.0.0.0:8800, for 127.0.0.1:",
             "→ Keys and answers go over the network as they are: ",
             "  note     operators    http://0.0.0.0:8801\n",
-            "→ It asks for no password, ",
+            "→ The token and what is read go over the network as they are: ",
             "  ok       proxies      the X-Forwarded-For of 10.0.0.0/8 is believed\n",
         ],
     );

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proxbox_bridge::config::{Config, Flags};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -170,11 +169,7 @@ async fn a_new_certificate_is_shown_after_a_reload_and_connections_that_are_ther
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
     let text = secured(&backend, &authority, "");
     let read = text.clone();
-    let front = Front::reloading(configured(&text), move || {
-        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
-        Config::parse(&flags, [], |_| Ok(read.clone().into_bytes()))
-    })
-    .await;
+    let front = Front::reloading(configured(&text), move || Ok(configured(&read))).await;
     let shown = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
     let before = connect(&front, authority.client(&[], None)).await.unwrap();
     authority.issue("front", "bridge.test");

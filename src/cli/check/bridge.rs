@@ -46,12 +46,16 @@ fn clients(config: &Config) -> Vec<Line> {
 
 fn operators(config: &Config) -> Line {
     let address = config.admin_listen;
-    let line = Line::ok(Check::Operators, format!("http://{address}"));
-    if address.ip().is_loopback() {
-        return line;
+    let found = format!("http://{address}");
+    if config.admin_token.is_none() {
+        return Line::new(Check::Operators, Verdict::Note, found)
+            .advising("Nobody can start, cancel or reload there: that needs a token, set admin_token_file.");
     }
-    Line { verdict: Verdict::Note, ..line }.advising(
-        "It asks for no password, and whoever reaches it can cancel jobs: let only operators come here.",
+    if address.ip().to_canonical().is_loopback() {
+        return Line::ok(Check::Operators, found);
+    }
+    Line::new(Check::Operators, Verdict::Note, found).advising(
+        "The token and what is read go over the network as they are: let only a proxy with TLS come here.",
     )
 }
 

@@ -14,8 +14,21 @@ pub(super) static KEYS: &[Key] = &[
         "admin_listen",
         Some("127.0.0.1:8801"),
         Slot::Address(|draft| &mut draft.admin_listen),
-        "The address of the admin listener, which answers /livez, /readyz, /metrics, POST /sync/…, \
-         POST /reload and the jobs API.",
+        "The address of the admin listener, which has the live page, the jobs API, /metrics, /livez and \
+         /readyz. One that is not a loopback address needs admin_token_file.",
+    ),
+    key(
+        "admin_token_file",
+        None,
+        Slot::Path(|draft| &mut draft.admin_token_file),
+        "The file with the token of operators, on one line, 16 characters or more. It is what starting, cancelling \
+         and reloading need and, on an address that is not a loopback address, everything but /livez and /readyz.",
+    ),
+    key(
+        "admin_open_metrics",
+        Some("off"),
+        Slot::Switch(|draft| &mut draft.admin_open_metrics),
+        "Whether /metrics needs no token on any address.",
     ),
     key(
         "data_dir",

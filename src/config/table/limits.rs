@@ -7,7 +7,7 @@ use crate::config::draft::Draft;
 use crate::config::slot::{Range, Slot};
 
 /// The limits that are about a backend, so that each may have its own, in `[backend.limits]`.
-pub(super) const OF_BACKEND: [&str; 17] = [
+pub(super) const OF_BACKEND: [&str; 18] = [
     "limits.connect",
     "limits.probe",
     "limits.response_head",
@@ -25,6 +25,7 @@ pub(super) const OF_BACKEND: [&str; 17] = [
     "limits.refused_key",
     "limits.breaker_failures",
     "limits.breaker_open",
+    "limits.check",
 ];
 
 /// Far beyond any use, and far below where adding it to a clock could overflow.
@@ -281,6 +282,14 @@ pub(super) static KEYS: &[Key] = &[
         POSITIVE,
         |draft| &mut draft.limits.breaker_open,
         "How long a backend that is down is left alone before one request tries it again.",
+    ),
+    limit(
+        "limits.check",
+        "15s",
+        ANY,
+        |draft| &mut draft.limits.check,
+        "After how long without a connection the bridge makes one, to know whether the backend is there; 0s: \
+         never.",
     ),
     key(
         "limits.event_bytes",

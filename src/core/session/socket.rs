@@ -118,6 +118,7 @@ impl Session {
         // oldest dialect asks for patience that does the others no harm.
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
         let heard = dialect::hear(text, self.setup.options.payloads);
+        self.received.note(now, heard.frame_type());
         if let Stage::Waiting { .. } = stage {
             // Nothing that comes before the greeting belongs to our command.
             if matches!(heard, Heard::Greeting) {

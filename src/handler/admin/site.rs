@@ -1,21 +1,23 @@
 //! Requests that a page of another site makes a browser send.
 //!
-//! The admin listener asks for no password, so that whoever reaches it may start and cancel syncs. A page of
-//! another site reaches it through the browser of somebody who does. It cannot read an answer, but it could
-//! do something without reading one.
+//! A page of another site reaches the admin listener through the browser of somebody who does. It cannot read
+//! an answer, but it could do something without reading one.
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method};
 
 /// What browsers say of the page that made a request.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What they say of the sort of request: one that was clicked on is `navigate`.
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Whether a browser says that a page of another site made this request, which changes something.
+/// Whether a browser says that a page of another site made this request. A link to the live page may be anywhere.
 pub(super) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let is_said = text(&FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
     let is_seen = text(&ORIGIN).is_some_and(|origin| !is_of(origin, text(&HOST).unwrap_or_default()));
-    !method.is_safe() && (is_said || is_seen)
+    let is_link = method.is_safe() && text(&FETCH_MODE).is_some_and(|mode| mode == "navigate");
+    (is_said || is_seen) && !is_link
 }
 
 /// Whether `origin` is the site of `host`. `null`, which pages without a site send, is of none.

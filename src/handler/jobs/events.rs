@@ -4,16 +4,24 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 
 use super::{Missing, parsed, recorded};
+use crate::core::kind::{Endpoint, VmId};
 use crate::core::query::Query;
 use crate::core::text::plain;
 use crate::handler::Bridge;
+use crate::handler::front::Peer;
 use crate::handler::streams::{last_event, of_job, unknown_parameter, without_chunks};
-use crate::handler::watch::{self, View};
+use crate::handler::watch::{self, Attendance, View};
 use crate::ledger::{Health, JobId, Record, Unavailable};
 use crate::respond::{self, Body};
+use crate::telemetry::{self, Surface};
 
 /// Answers a request for the events of the job `id`.
-pub(in crate::handler) async fn answer(bridge: &Bridge, id: &str, request: &Parts) -> Response<Body> {
+pub(in crate::handler) async fn answer(
+    bridge: &Bridge,
+    id: &str,
+    request: &Parts,
+    peer: &Peer,
+) -> Response<Body> {
     if let Some(refused) = without_chunks(request.version) {
         return refused;
     }
@@ -33,7 +41,7 @@ pub(in crate::handler) async fn answer(bridge: &Bridge, id: &str, request: &Part
         Err(missing) => return missing.answer(bridge),
     };
     let last = last_event(&request.headers, &query.bridge).filter(|last| !last.is_empty());
-    if let Some(response) = live(bridge, id, last.as_deref(), view) {
+    if let Some(response) = live(bridge, id, last.as_deref(), view, peer) {
         return response;
     }
     match recorded(bridge, id).await {
@@ -43,7 +51,7 @@ pub(in crate::handler) async fn answer(bridge: &Bridge, id: &str, request: &Part
 }
 
 /// The stream of a job that is in memory.
-fn live(bridge: &Bridge, id: JobId, last: Option<&str>, view: View) -> Option<Response<Body>> {
+fn live(bridge: &Bridge, id: JobId, last: Option<&str>, view: View, peer: &Peer) -> Option<Response<Body>> {
     let log = &bridge.registry.find(id)?.log;
     let seen = last.and_then(|last| number(id, last)).filter(|seen| Some(*seen) <= log.last());
     if seen.is_some() && log.has_ended() && seen == log.last() {
@@ -52,7 +60,8 @@ fn live(bridge: &Bridge, id: JobId, last: Option<&str>, view: View) -> Option<Re
     let mut watching = bridge.registry.watch(id, seen.unwrap_or_default())?;
     watching.notice = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
     // Not when it has begun: what comes before that is a part of its log.
-    let body = watch::live(watching, view, bridge.state().config.limits.heartbeat);
+    let attendance = Attendance::new(&watching.job, Surface::Admin, peer.stuck.clone());
+    let body = watch::live(watching, attendance, view, bridge.state().config.limits.heartbeat);
     Some(of_job(respond::stream(body), id))
 }
 
@@ -69,7 +78,9 @@ async fn stored(bridge: &Bridge, record: &Record, last: Option<&str>, view: View
     match rest {
         Some((_, frames)) if frames.is_empty() => respond::nothing(),
         Some((missed, frames)) => {
-            let body = watch::stored(record.kind, id, notice.as_deref(), missed, frames, view);
+            let endpoint = Endpoint { kind: record.kind, vm: record.vm.map(VmId) };
+            let span = telemetry::job_span(id, &record.backend, endpoint);
+            let body = watch::stored(record.kind, id, notice.as_deref(), missed, frames, view, &span);
             of_job(respond::stream(body), id)
         }
         None => no_log(bridge, id),

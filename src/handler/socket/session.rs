@@ -21,13 +21,14 @@ use crate::core::page::{self, Asked, Ending, GREETING, Page};
 use crate::core::query::{Parameters, Query};
 use crate::core::refusal::Refusal;
 use crate::core::text::plain;
-use crate::handler::front::Visit;
+use crate::handler::front::{Stuck, Visit};
 use crate::handler::shield::lesson;
 use crate::handler::slots::{Slot, Slots, StreamKey, key_slot};
 use crate::handler::socket::PATH;
+use crate::handler::watch::Attendance;
 use crate::handler::{State, key_of, streams};
 use crate::job::{Arrival, Entered, Registry, Watching, held_back};
-use crate::telemetry;
+use crate::telemetry::{self, Surface};
 
 /// How long a client has for its key, as with backends since 0.0.23.post1.
 const KEY_WAIT: Duration = Duration::from_secs(10);
@@ -88,6 +89,7 @@ struct Line {
     ping: Instant,
     heartbeat: Duration,
     patience: Duration,
+    stuck: Stuck,
 }
 
 impl Session {
@@ -103,6 +105,7 @@ impl Session {
             ping: now + heartbeat,
             heartbeat,
             patience,
+            stuck: self.visit.stuck.clone(),
         };
         if let Err(Over::Close(code, reason)) = self.talk(&mut line).await {
             line.close(code, &reason).await;
@@ -222,7 +225,9 @@ impl Session {
             return Ok(Err(refusal));
         }
         let mut frames = Vec::new();
+        let mut attendance = Attendance::new(&watching.job, Surface::Socket, line.stuck.clone());
         while let Some(batch) = line.beside(watching.cursor.next()).await? {
+            attendance.give(&batch);
             for frame in &batch.frames {
                 page.frame(frame.with_payload.as_ref().unwrap_or(&frame.bytes), &mut frames);
             }
@@ -299,14 +304,21 @@ impl Line {
         }
         for text in texts {
             let fed = timeout(self.patience, self.socket.feed(Message::text(text))).await;
-            fed.map_err(|_| Over::Gone)??;
+            fed.map_err(|_| self.give_up())??;
         }
         self.flush().await
     }
 
     async fn flush(&mut self) -> Result<(), Over> {
-        timeout(self.patience, self.socket.flush()).await.map_err(|_| Over::Gone)??;
+        let flushed = timeout(self.patience, self.socket.flush()).await;
+        flushed.map_err(|_| self.give_up())??;
         Ok(())
+    }
+
+    /// The client takes nothing.
+    fn give_up(&self) -> Over {
+        self.stuck.note();
+        Over::Gone
     }
 
     /// Says goodbye, and waits a moment for the answer.

@@ -1,6 +1,7 @@
 //! A watcher's place in a log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -18,6 +19,8 @@ pub struct Cursor {
     /// What has gone before this number was told.
     told: u64,
     state: watch::Receiver<State>,
+    /// `next`, for whoever looks how far behind the watcher is.
+    place: Arc<AtomicU64>,
 }
 
 /// What a watcher is given at once.
@@ -33,7 +36,9 @@ pub struct Batch {
 impl Cursor {
     pub(super) fn new(log: Arc<Log>, next: u64, state: watch::Receiver<State>) -> Self {
         let next = next.max(FIRST);
-        Self { log, next, told: next, state }
+        let place = Arc::new(AtomicU64::new(next));
+        log.cursors().push(Arc::downgrade(&place));
+        Self { log, next, told: next, state, place }
     }
 
     /// The number of the next frame.
@@ -56,7 +61,7 @@ impl Cursor {
                 return None;
             }
             // Everything up to here has gone already; what comes next tells how much that was.
-            self.next = self.next.max(state.next);
+            self.move_to(self.next.max(state.next));
         }
     }
 
@@ -78,7 +83,13 @@ impl Cursor {
         let last = batch.last()?.sequence;
         let missed = frames.gone(self.told, last);
         self.told = self.told.max(last + 1);
-        self.next = last + 1;
+        drop(frames);
+        self.move_to(last + 1);
         Some(Batch { missed, frames: batch })
+    }
+
+    fn move_to(&mut self, next: u64) {
+        self.next = next;
+        self.place.store(next, Ordering::Relaxed);
     }
 }

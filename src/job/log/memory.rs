@@ -28,6 +28,11 @@ impl Memory {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The bytes that it is for.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// From now on it is for `limit` bytes.
     pub fn resize(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
@@ -50,7 +55,7 @@ impl Memory {
     /// Shortens logs until the limit holds, or nothing is left that may go: those that have ended first, the
     /// oldest before the others, then the longest. Must not be called with a log locked.
     pub(super) fn make_room(&self) {
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit();
         let mut excess = self.used().saturating_sub(limit);
         if excess == 0 {
             return;

@@ -1,6 +1,7 @@
 //! Waiting for a place to run in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -8,6 +9,7 @@ use super::Runner;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
 use crate::core::session::{Output, Waiting};
+use crate::telemetry;
 
 impl Runner {
     /// Waits for a place to run in, and says so as often as readers must hear something.
@@ -19,8 +21,18 @@ impl Runner {
         if let Ok(permit) = Arc::clone(&self.place).try_acquire_owned() {
             self.permit = Some(permit);
             self.job.place();
+            placed(Duration::ZERO, false, true);
             return Ok(());
         }
+        let began = Instant::now();
+        telemetry::JobWaits { reason: &self.reason() }.emit();
+        // The task ends in the middle of it only if its own code fails.
+        let turn = self.wait_for_turn(waiting).await;
+        placed(began.elapsed(), true, turn.is_ok());
+        turn
+    }
+
+    async fn wait_for_turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
         let place = Arc::clone(&self.place).acquire_owned();
         let mut place = std::pin::pin!(place);
         let registry = Arc::clone(&self.registry);
@@ -67,4 +79,8 @@ impl Runner {
             more => format!("Waiting for {what} to finish on this backend, and for {more} more that wait."),
         }
     }
+}
+
+fn placed(waited: Duration, had_to_wait: bool, has_place: bool) {
+    telemetry::JobPlaced { waited, had_to_wait, has_place }.emit();
 }

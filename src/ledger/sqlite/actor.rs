@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::pending::Pending;
 use super::store::Store;
 use crate::ledger::{Entry, Health, Unavailable};
-use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerHealth};
+use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth};
 
 /// How long it takes until what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -64,6 +64,8 @@ struct Done {
     answers: Vec<Answer>,
     /// Whether it could.
     written: Option<Result<(), String>>,
+    /// How long that took.
+    duration: Duration,
 }
 
 impl Actor {
@@ -154,7 +156,9 @@ impl Actor {
         let (store, batch) = (self.store.clone(), pending.clone());
         let task = spawn_blocking(move || {
             with(&store, |store| {
+                let began = Instant::now();
                 let written = batch.map(|batch| store.write(&batch));
+                let duration = began.elapsed();
                 let problem = match &written {
                     Some(Err(problem)) => Some(problem.clone()),
                     _ => problem,
@@ -163,22 +167,24 @@ impl Actor {
                     let none = || Unavailable(problem.clone().unwrap_or_else(|| "it is not open".to_owned()));
                     question(store.connection().ok_or_else(none));
                 }
-                written
+                (written, duration)
             })
         });
         Some(Box::pin(async move {
             // The hook of the process has said more about a panic than is known here.
-            let written =
-                task.await.unwrap_or_else(|error| Some(Err(format!("something panicked: {error}"))));
-            Done { pending, answers, written }
+            let panicked = |error| (Some(Err(format!("something panicked: {error}"))), Duration::ZERO);
+            let (written, duration) = task.await.unwrap_or_else(panicked);
+            Done { pending, answers, written, duration }
         }))
     }
 
     /// Says how a batch went, and keeps what it could not write.
-    fn end(&mut self, Done { pending, answers, written }: Done) {
+    fn end(&mut self, Done { pending, answers, written, duration }: Done) {
         match written {
             None => {}
             Some(Ok(())) => {
+                let jobs = pending.map_or(0, |pending| pending.len());
+                LedgerCommitted { duration, jobs }.emit();
                 self.now(Health::Available);
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
             }

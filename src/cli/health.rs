@@ -1,0 +1,102 @@
+//! `proxbox-bridge health`: ask a bridge that runs whether it can do its work.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::{Config, Flags, environment};
+
+/// Asks the bridge that runs with this configuration whether it is ready. Exits with 0 if it is, with 1 if not.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+    /// Ask whether its backends can be reached, too.
+    #[arg(long)]
+    backends: bool,
+    /// How long the answer may take.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// The largest answer that is read, in bytes.
+const ANSWER: usize = 64 * 1024;
+
+/// Prints what the bridge says.
+///
+/// # Errors
+///
+/// A bad configuration, a bridge that does not answer, one that is not ready.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { flags, backends, timeout: limit } = args;
+    let address = from_here(Config::load(&flags, environment())?.admin_listen);
+    let path = if backends { "/readyz?backend" } else { "/readyz" };
+    let asked = timeout(limit, ask(address, path)).await;
+    let limit = humantime::format_duration(limit);
+    let (status, body) = asked
+        .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
+        .with_context(|| format!("no bridge answers at http://{address}{path} (admin_listen)"))?;
+    writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&body).trim_end())?;
+    if status != StatusCode::OK {
+        bail!("the bridge is not ready ({status})");
+    }
+    Ok(())
+}
+
+/// The address at which this machine reaches a listener on `address`.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let asked = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok((status, body.to_bytes()))
+    };
+    let mut asked = std::pin::pin!(asked);
+    tokio::select! {
+        answer = &mut asked => answer,
+        ended = connection => {
+            ended?;
+            // What it has sent is still there.
+            asked.await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_this_machine() {
+        for (address, here) in [
+            ("0.0.0.0:8801", "127.0.0.1:8801"),
+            ("[::]:8801", "[::1]:8801"),
+            ("127.0.0.1:8801", "127.0.0.1:8801"),
+            ("10.0.0.7:1", "10.0.0.7:1"),
+        ] {
+            assert_eq!(from_here(address.parse().unwrap()), here.parse().unwrap());
+        }
+    }
+}

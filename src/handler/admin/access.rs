@@ -1,0 +1,221 @@
+//! Who may do what on the admin listener.
+//!
+//! Reading is free where only this machine comes to: on a loopback address, under a name that means it. (A page
+//! of another site whose name is made to mean 127.0.0.1 would come under that name.) Everywhere else it takes
+//! the token, and what changes something takes it always: in `Authorization`, or as the session that a browser
+//! was given for it.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::Config;
+use crate::core::credential::ApiKey;
+
+/// What a resource asks of whoever wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Nothing.
+    Nothing,
+    /// To be on this machine, or the token.
+    Reading,
+    /// The token.
+    Acting,
+}
+
+/// Who somebody is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visitor {
+    /// Whether it comes from this machine.
+    pub(super) is_local: bool,
+    /// Whether it has the token.
+    pub(super) is_operator: bool,
+}
+
+/// Why somebody may not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// There is no token, or a wrong one.
+    NoToken,
+    /// Nobody may: no token is configured.
+    Nobody,
+}
+
+/// How long a session lasts.
+pub(super) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
+
+impl Visitor {
+    /// Who sent `headers`, to a listener on a loopback address or not.
+    pub(super) fn of(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
+        let token = config.admin_token.as_ref();
+        Self {
+            is_local: on_loopback && names_this_machine(headers),
+            is_operator: token
+                .is_some_and(|token| has_token(token, headers) || has_session(config, token, headers)),
+        }
+    }
+
+    /// Whether it may have what makes this `demand`.
+    pub(super) fn may(self, demand: Demand, config: &Config) -> Result<(), Denied> {
+        let is_allowed = match demand {
+            Demand::Nothing => true,
+            Demand::Reading => self.is_local || self.is_operator,
+            Demand::Acting => self.is_operator,
+        };
+        match (is_allowed, &config.admin_token) {
+            (true, _) => Ok(()),
+            (false, Some(_)) => Err(Denied::NoToken),
+            (false, None) => Err(Denied::Nobody),
+        }
+    }
+}
+
+/// Whether the host that is asked for is an address or `localhost`, and not a name that others may give to this
+/// machine.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return true };
+    let bare = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+fn has_token(token: &ApiKey, headers: &HeaderMap) -> bool {
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.split_once(' '));
+    given
+        .is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && is_token(token, given.trim()))
+}
+
+/// Whether `given` is the token. How long that takes says nothing about it.
+pub(super) fn is_token(token: &ApiKey, given: &str) -> bool {
+    let [right, given] = [token.expose(), given].map(|text| Sha256::digest(text.as_bytes()));
+    right.as_slice().ct_eq(given.as_slice()).into()
+}
+
+fn has_session(config: &Config, token: &ApiKey, headers: &HeaderMap) -> bool {
+    let name = cookie_name(config);
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies =
+        cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    let now = seconds(SystemTime::now());
+    cookies.any(|(known, value)| known == name && is_session(token, value, now))
+}
+
+/// The name of the cookie of a session. Browsers keep the cookies of all ports of a host together.
+pub(super) fn cookie_name(config: &Config) -> String {
+    format!("proxbox_bridge_{}", config.admin_listen.port())
+}
+
+/// The cookie of a session that begins now: when it ends, and the proof that whoever knows the token has said
+/// so. It holds over a restart, and no longer than the token.
+pub(super) fn session(token: &ApiKey) -> String {
+    let ends = seconds(SystemTime::now() + SESSION);
+    format!("{ends}.{}", proof(token, ends))
+}
+
+fn is_session(token: &ApiKey, cookie: &str, now: u64) -> bool {
+    let Some((ends, given)) = cookie.split_once('.') else { return false };
+    let Ok(ends) = ends.parse::<u64>() else { return false };
+    let right = proof(token, ends);
+    ends > now && bool::from(right.as_bytes().ct_eq(given.as_bytes()))
+}
+
+fn proof(token: &ApiKey, ends: u64) -> String {
+    use std::fmt::Write;
+
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(token.expose().as_bytes()) else { return String::new() };
+    mac.update(format!("proxbox-bridge session until {ends}").as_bytes());
+    mac.finalize().into_bytes().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::config::Flags;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn config(token: Option<&str>) -> Config {
+        let flags = Flags {
+            backend: Some("http://127.0.0.1:1".to_owned()),
+            admin_token_file: token.map(|_| "token".to_owned()),
+            ..Flags::default()
+        };
+        Config::parse(&flags, [], |_| Ok(token.unwrap_or_default().as_bytes().to_vec())).unwrap()
+    }
+
+    fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn reading_is_free_on_this_machine_under_its_own_name() {
+        let config = config(Some(TOKEN));
+        let reads = |on_loopback, host: &str| {
+            Visitor::of(&config, on_loopback, &headers(&[(HOST, host)])).may(Demand::Reading, &config)
+        };
+        for host in ["127.0.0.1:8801", "localhost:8801", "LOCALHOST", "[::1]:8801", "127.0.0.1"] {
+            assert_eq!(reads(true, host), Ok(()), "{host}");
+            assert_eq!(reads(false, host), Err(Denied::NoToken), "{host}");
+        }
+        for host in ["evil.example:8801", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+            assert_eq!(reads(true, host), Err(Denied::NoToken), "{host}");
+        }
+    }
+
+    #[test]
+    fn acting_takes_the_token_everywhere_and_none_is_none() {
+        let config = config(Some(TOKEN));
+        let acts = |value: &str| {
+            let headers = headers(&[(HOST, "localhost"), (AUTHORIZATION, value)]);
+            Visitor::of(&config, true, &headers).may(Demand::Acting, &config)
+        };
+        assert_eq!(acts(&format!("Bearer {TOKEN}")), Ok(()));
+        assert_eq!(acts(&format!("bearer  {TOKEN}")), Ok(()));
+        for wrong in ["Bearer 0123456789abcdeF", "Bearer ", "Bearer", TOKEN, "Basic 0123456789abcdef"] {
+            assert_eq!(acts(wrong), Err(Denied::NoToken), "{wrong}");
+        }
+        let config = self::config(None);
+        let nobody = Visitor::of(&config, true, &headers(&[(AUTHORIZATION, "Bearer ")]));
+        assert_eq!(nobody.may(Demand::Acting, &config), Err(Denied::Nobody));
+        assert_eq!(nobody.may(Demand::Nothing, &config), Ok(()));
+    }
+
+    #[test]
+    fn a_session_is_of_its_token_and_ends() {
+        let token: ApiKey = TOKEN.parse().unwrap();
+        let cookie = session(&token);
+        let (ends, proof) = cookie.split_once('.').unwrap();
+        let ends: u64 = ends.parse().unwrap();
+        assert!(is_session(&token, &cookie, ends - 1));
+        assert!(!is_session(&token, &cookie, ends), "it is over");
+        assert!(!is_session(&"fedcba9876543210".parse().unwrap(), &cookie, 0), "another token");
+        assert!(
+            !is_session(&token, &format!("{}.{proof}", ends + 1), 0),
+            "it is not for longer than was said"
+        );
+        for bad in ["", ".", "1", &format!("{ends}."), &format!("x.{proof}")] {
+            assert!(!is_session(&token, bad, 0), "{bad}");
+        }
+        let config = config(Some(TOKEN));
+        let cookies = format!("theme=dark; {}={cookie}", cookie_name(&config));
+        assert!(Visitor::of(&config, false, &headers(&[(COOKIE, &cookies)])).is_operator);
+    }
+}

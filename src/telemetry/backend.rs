@@ -1,0 +1,226 @@
+//! What happens between the bridge and its backends.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{Gauge, IntCounter, IntGauge};
+
+use super::metrics::METRICS;
+use super::metrics::family::By;
+use crate::core::dialect::Dialect;
+use crate::core::release::Release;
+
+/// What came of an attempt to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connected {
+    /// It stands.
+    Connected,
+    /// It was refused, reset or not routed, or the name is unknown.
+    Failed,
+    /// Nobody answered in time.
+    TimedOut,
+    /// There was no agreement about TLS.
+    Tls,
+}
+
+impl Connected {
+    /// Everything that may come of it.
+    pub(super) const ALL: [Self; 4] = [Self::Connected, Self::Failed, Self::TimedOut, Self::Tls];
+
+    /// The word for it in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// Whether connections to a backend are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    /// They are.
+    Closed,
+    /// They are not: it is taken for down.
+    Open,
+    /// One is, and the others wait for what comes of it.
+    HalfOpen,
+}
+
+impl Circuit {
+    /// Every state.
+    pub(super) const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The word for it in metrics and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// The metrics of one backend, and its name for the log.
+#[derive(Debug)]
+pub struct OfBackend {
+    name: String,
+    up: IntGauge,
+    connects: By<Connected, IntCounter>,
+    circuit: By<Circuit, IntGauge>,
+    last_success: Gauge,
+    /// The version and the dialect that are told.
+    info: Mutex<[String; 2]>,
+}
+
+/// What was said of a backend before anything is known of it.
+const UNKNOWN: &str = "unknown";
+
+/// The metrics of the backend with this name, which are there from now on.
+pub fn of_backend(name: &str) -> Arc<OfBackend> {
+    let metrics = &METRICS.backends;
+    let mut known = metrics.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = known.entry(name.to_owned()).or_insert_with(|| {
+        let info = [UNKNOWN.to_owned(), UNKNOWN.to_owned()];
+        metrics.info.with_label_values(&[name, &info[0], &info[1]]).set(1);
+        let backend = OfBackend {
+            name: name.to_owned(),
+            up: metrics.up.with_label_values(&[name]),
+            connects: By::each(|result: Connected| {
+                metrics.connects.with_label_values(&[name, result.as_str()])
+            }),
+            circuit: By::each(|state: Circuit| metrics.circuit.with_label_values(&[name, state.as_str()])),
+            last_success: metrics.last_success.with_label_values(&[name]),
+            info: Mutex::new(info),
+        };
+        Arc::new(backend)
+    });
+    made.is_in(Circuit::Closed);
+    Arc::clone(made)
+}
+
+/// From now on there are the backends with these `names` alone.
+pub fn backends_are(names: &[&str]) {
+    let metrics = &METRICS.backends;
+    let mut known = metrics.known.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|name, backend| {
+        let stays = names.contains(&name.as_str());
+        if !stays {
+            // What is not there cannot be removed, and need not be.
+            let _ = metrics.up.remove_label_values(&[name]);
+            let _ = metrics.last_success.remove_label_values(&[name]);
+            for result in Connected::ALL {
+                let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);
+            }
+            for state in Circuit::ALL {
+                let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
+            }
+            let [version, dialect] = &*backend.info.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = metrics.info.remove_label_values(&[name, version, dialect]);
+        }
+        stays
+    });
+}
+
+impl OfBackend {
+    fn is_in(&self, state: Circuit) {
+        for other in Circuit::ALL {
+            self.circuit.of(other).set(i64::from(other == state));
+        }
+    }
+
+    /// A job on it completed, at this time in seconds since 1970.
+    pub fn succeeded(&self, at: f64) {
+        self.last_success.set(self.last_success.get().max(at));
+    }
+}
+
+/// A connection to a backend was tried.
+#[derive(Debug)]
+pub struct ConnectTried<'a> {
+    /// The backend.
+    pub backend: &'a OfBackend,
+    /// What came of it.
+    pub result: Connected,
+    /// Why it did not come about, if so.
+    pub error: Option<&'a (dyn std::error::Error + 'static)>,
+}
+
+impl ConnectTried<'_> {
+    /// Writes the log line and moves the metrics. What an operator sees is the line of the circuit.
+    pub fn emit(self) {
+        let Self { backend, result, error } = self;
+        backend.connects.of(result).inc();
+        backend.up.set(i64::from(result == Connected::Connected));
+        tracing::debug!(
+            backend = backend.name,
+            result = result.as_str(),
+            error,
+            "Connection to the backend tried."
+        );
+    }
+}
+
+/// The circuit of a backend is in another state.
+#[derive(Debug)]
+pub struct CircuitChanged<'a> {
+    /// The backend.
+    pub backend: &'a OfBackend,
+    /// The state.
+    pub state: Circuit,
+    /// Why it could not be reached last, if so.
+    pub error: Option<&'a (dyn std::error::Error + 'static)>,
+    /// Whether it was closed until now.
+    pub was_closed: bool,
+}
+
+impl CircuitChanged<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let Self { backend, state, error, was_closed } = self;
+        backend.is_in(state);
+        let name = &backend.name;
+        match state {
+            Circuit::Closed => tracing::info!(backend = name, "The backend can be reached again."),
+            Circuit::Open if was_closed => tracing::warn!(
+                backend = name,
+                error,
+                "The backend is taken for down (limits.breaker_failures)."
+            ),
+            Circuit::Open => tracing::debug!(backend = name, error, "The backend is still down."),
+            Circuit::HalfOpen => tracing::debug!(backend = name, "The backend is tried again."),
+        }
+    }
+}
+
+/// Something is known of a backend.
+#[derive(Debug)]
+pub struct Learned<'a> {
+    /// The backend.
+    pub backend: &'a OfBackend,
+    /// Its release, if it is known.
+    pub release: Option<Release>,
+    /// The dialect of its `/ws`, if it is known.
+    pub dialect: Option<Dialect>,
+}
+
+impl Learned<'_> {
+    /// Writes the log line and moves the metrics, if it is something new.
+    pub fn emit(self) {
+        let Self { backend, release, dialect } = self;
+        let now = [
+            release.map_or_else(|| UNKNOWN.to_owned(), |release| release.to_string()),
+            dialect.map_or(UNKNOWN, Dialect::as_str).to_owned(),
+        ];
+        let mut known = backend.info.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now {
+            return;
+        }
+        let info = &METRICS.backends.info;
+        let _ = info.remove_label_values(&[&backend.name, &known[0], &known[1]]);
+        info.with_label_values(&[&backend.name, &now[0], &now[1]]).set(1);
+        tracing::info!(backend = backend.name, version = now[0], dialect = now[1], "The backend is known.");
+        *known = now;
+    }
+}

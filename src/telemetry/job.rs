@@ -1,0 +1,351 @@
+//! What happens to jobs. Every line is written in the span of its job, which says which one it is.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backend::OfBackend;
+use super::metrics::{Driven, Ending, METRICS, Objects};
+use crate::core::channel::Channel;
+use crate::core::dialect::Dialect;
+use crate::core::kind::{Endpoint, Kind};
+use crate::core::outcome::{Cause, Outcome, Report, Source};
+use crate::core::refusal::Refusal;
+use crate::core::traffic::{FrameType, Traffic};
+
+/// The span of a job, with what every line of it says.
+// Of the highest level, so that no filter lets a line through without it.
+pub fn job_span(id: impl Display, backend: &str, endpoint: Endpoint) -> tracing::Span {
+    tracing::error_span!(
+        "job",
+        %id,
+        backend,
+        kind = endpoint.kind.as_str(),
+        vm = endpoint.vm.map(|vm| vm.0),
+    )
+}
+
+/// A job was asked for that nobody had asked for yet.
+#[derive(Debug)]
+pub struct JobQueued<'a> {
+    /// The query that the backend gets.
+    pub query: &'a str,
+}
+
+impl JobQueued<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::debug!(query = self.query, "Job queued.");
+    }
+}
+
+/// A job waits for its turn.
+#[derive(Debug)]
+pub struct JobWaits<'a> {
+    /// What it waits for.
+    pub reason: &'a str,
+}
+
+impl JobWaits<'_> {
+    /// Writes the log line and moves the metrics. [`JobPlaced`] ends it, in any case.
+    pub fn emit(self) {
+        METRICS.jobs.waiting.inc();
+        tracing::info!(reason = self.reason, "Job waits for its turn.");
+    }
+}
+
+/// A job waits no more.
+#[derive(Debug)]
+pub struct JobPlaced {
+    /// How long it has waited.
+    pub waited: Duration,
+    /// Whether it had to.
+    pub had_to_wait: bool,
+    /// Whether it has got its turn, and did not end before that.
+    pub has_place: bool,
+}
+
+impl JobPlaced {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let Self { waited, had_to_wait, has_place } = self;
+        if had_to_wait {
+            METRICS.jobs.waiting.dec();
+        }
+        if has_place {
+            METRICS.jobs.wait.observe(waited.as_secs_f64());
+            tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job has got its turn.");
+        }
+    }
+}
+
+/// The last client of a job is gone.
+#[derive(Debug)]
+pub struct Deserted {
+    /// How long the job goes on without one.
+    pub grace: Duration,
+}
+
+impl Deserted {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::info!(grace_seconds = self.grace.as_secs_f64(), "Nobody watches the job any more.");
+    }
+}
+
+/// A job begins to drive its backend.
+#[derive(Debug)]
+pub struct JobStarted<'a> {
+    /// What it synchronises.
+    pub kind: Kind,
+    /// How it drives the backend.
+    pub channels: &'a [String],
+    /// The dialect of the backend's `/ws`, if it is known.
+    pub dialect: Option<Dialect>,
+}
+
+impl JobStarted<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.jobs.running.of(self.kind).inc();
+        tracing::info!(
+            channels = self.channels.join(","),
+            dialect = self.dialect.map(Dialect::as_str),
+            "Job started."
+        );
+    }
+}
+
+/// Frames came from the backend of a job.
+#[derive(Debug)]
+pub struct FramesReceived {
+    /// How it is driven.
+    pub channel: Option<Channel>,
+    /// What came since this was told last.
+    pub frames: Traffic,
+}
+
+impl FramesReceived {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let received = METRICS.frames.received.of(Driven(self.channel));
+        for frame in FrameType::ALL {
+            let count = self.frames.of(frame);
+            if count > 0 {
+                received.of(frame).inc_by(count);
+            }
+        }
+        tracing::trace!(frames = self.frames.total(), "Frames received.");
+    }
+}
+
+/// Frames were written for the readers of a job.
+#[derive(Debug)]
+pub struct FramesWritten<'a, F> {
+    /// How its backend is driven, if it is yet.
+    pub channel: Option<Channel>,
+    /// What was written.
+    pub frames: &'a [F],
+}
+
+impl<F> FramesWritten<'_, F>
+where
+    for<'f> &'f F: Into<FrameType>,
+{
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let written = METRICS.frames.written.of(Driven(self.channel));
+        for frame in self.frames {
+            written.of(frame.into()).inc();
+        }
+        tracing::trace!(frames = self.frames.len(), "Frames written.");
+    }
+}
+
+/// A job has come to its end.
+#[derive(Debug)]
+pub struct JobEnded<'a> {
+    /// What it synchronised.
+    pub kind: Kind,
+    /// On which backend.
+    pub backend: Arc<OfBackend>,
+    /// How it drove it, if it came to that.
+    pub channel: Option<Channel>,
+    /// What is left of it.
+    pub report: &'a Report,
+    /// How long it took.
+    pub duration: Duration,
+    /// When it ended, in seconds since 1970.
+    pub at: f64,
+    /// Whether it has driven its backend.
+    pub has_started: bool,
+    /// Whether its readers were given a stream, and not a refusal in its place.
+    pub has_stream: bool,
+}
+
+impl JobEnded<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let Report { outcome, cause, failure, counts, failed_objects: _, dropped, unreadable } = self.report;
+        let total = counts.total();
+        self.count();
+        METRICS.frames.dropped.inc_by(*dropped);
+        METRICS.frames.unreadable.inc_by(*unreadable);
+        for (objects, count) in [
+            (Objects::Completed, total.completed),
+            (Objects::Failed, total.failed),
+            (Objects::Unconfirmed, total.unconfirmed),
+        ] {
+            METRICS.jobs.objects.of(objects).inc_by(count);
+        }
+        let line = (outcome.as_str(), self.duration.as_secs_f64());
+        match (cause, failure) {
+            (Some(cause), failure) => tracing::warn!(
+                outcome = line.0,
+                duration_seconds = line.1,
+                cause = cause.as_str(),
+                source = cause.source().as_str(),
+                detail = failure.as_ref().map(|failure| failure.detail.as_str()),
+                seen = total.seen,
+                completed = total.completed,
+                failed = total.failed,
+                unconfirmed = total.unconfirmed,
+                dropped,
+                unreadable,
+                "Job failed."
+            ),
+            (None, _) => tracing::info!(
+                outcome = line.0,
+                duration_seconds = line.1,
+                seen = total.seen,
+                completed = total.completed,
+                failed = total.failed,
+                unconfirmed = total.unconfirmed,
+                dropped,
+                unreadable,
+                "Job completed."
+            ),
+        }
+    }
+
+    fn count(&self) {
+        let cause = self.report.cause;
+        METRICS.jobs.ended.of(self.kind).of(Ending(cause)).inc();
+        if self.has_started {
+            METRICS.jobs.running.of(self.kind).dec();
+            METRICS.jobs.duration.of(self.kind).observe(self.duration.as_secs_f64());
+        }
+        match cause {
+            None => {
+                last_success(self.kind, self.at);
+                self.backend.succeeded(self.at);
+            }
+            // The backend has said how it ended.
+            Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
+            Some(_) if self.has_stream => METRICS.frames.terminals.of(Driven(self.channel)).inc(),
+            Some(_) => {}
+        }
+    }
+}
+
+/// A job of this kind completed, at this time in seconds since 1970.
+pub fn last_success(kind: Kind, at: f64) {
+    let last = METRICS.jobs.last_success.of(kind);
+    last.set(last.get().max(at));
+}
+
+/// The code of a job failed.
+#[derive(Debug)]
+pub struct JobBroke {
+    /// What it synchronised.
+    pub kind: Kind,
+    /// Whether it counts as one that runs.
+    pub was_running: bool,
+}
+
+impl JobBroke {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        if self.was_running {
+            METRICS.jobs.running.of(self.kind).dec();
+        }
+        METRICS.jobs.ended.of(self.kind).of(Ending(Some(Cause::Crashed))).inc();
+        METRICS.frames.terminals.of(Driven(None)).inc();
+        tracing::error!(
+            outcome = Outcome::Interrupted.as_str(),
+            source = Source::Bridge.as_str(),
+            "The bridge failed in the middle of a job. This is a bug; please report it with the lines before."
+        );
+    }
+}
+
+/// The record of a job was not written in time.
+#[derive(Debug)]
+pub struct RecordOverdue {
+    /// How long it was waited for.
+    pub limit: Duration,
+}
+
+impl RecordOverdue {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger.overdue.inc();
+        tracing::warn!(
+            limit_seconds = self.limit.as_secs_f64(),
+            "The job goes on without waiting for its record any longer (limits.ledger)."
+        );
+    }
+}
+
+/// The recording of a job could not be written.
+#[derive(Debug)]
+pub struct RecordingFailed<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl RecordingFailed<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "The recording of the job ends here: it cannot be written.");
+    }
+}
+
+/// What was older than it is to be kept is gone.
+#[derive(Debug)]
+pub struct Cleaned {
+    /// How many jobs.
+    pub jobs: usize,
+    /// How many logs of jobs.
+    pub logs: usize,
+}
+
+impl Cleaned {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::debug!(jobs = self.jobs, logs = self.logs, "Old records removed.");
+    }
+}
+
+/// A request was refused in the place of the backend, or because of it.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// The path that was asked for.
+    pub path: &'a str,
+    /// The answer.
+    pub refusal: &'a Refusal,
+}
+
+impl Refused<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.front.refusals.of(self.refusal.cause).inc();
+        tracing::warn!(
+            path = self.path,
+            status = self.refusal.status,
+            cause = self.refusal.cause.as_str(),
+            detail = self.refusal.text(),
+            "Request refused."
+        );
+    }
+}

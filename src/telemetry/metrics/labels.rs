@@ -1,0 +1,135 @@
+//! The closed sets that labels come from.
+
+use super::family::{Label, labels};
+use crate::core::channel::Channel;
+use crate::core::guard::Reason;
+use crate::core::kind::Kind;
+use crate::core::limit::Limit;
+use crate::core::outcome::{Cause, Outcome};
+use crate::core::traffic::FrameType;
+use crate::telemetry::backend::{Circuit, Connected};
+use crate::telemetry::front::{Listener, Route, Status};
+use crate::telemetry::stream::{Departure, Origin, Surface};
+
+labels! {
+    Cause as "cause",
+    Circuit as "state",
+    Connected as "result",
+    Departure as "reason",
+    FrameType as "type",
+    Limit as "limit",
+    Listener as "listener",
+    Objects as "result",
+    Origin as "from",
+    Reason as "reason",
+    Route as "route",
+    Status as "status",
+    Success as "result",
+    Surface as "surface",
+}
+
+impl Label for Kind {
+    const NAME: &'static str = "kind";
+
+    fn all() -> Vec<Self> {
+        Self::all().collect()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+/// How a job ended and, if it did not complete, why.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::telemetry) struct Ending(pub(in crate::telemetry) Option<Cause>);
+
+impl Ending {
+    /// The outcome, the cause, and whose doing it is.
+    pub(super) fn words(self) -> [&'static str; 3] {
+        match self.0 {
+            None => [Outcome::Completed.as_str(), NONE, NONE],
+            Some(cause) => [cause.outcome().as_str(), cause.as_str(), cause.source().as_str()],
+        }
+    }
+}
+
+impl Label for Ending {
+    const NAME: &'static str = "cause";
+
+    fn all() -> Vec<Self> {
+        [None].into_iter().chain(Cause::ALL.map(Some)).map(Self).collect()
+    }
+
+    fn index(self) -> usize {
+        self.0.map_or(0, |cause| 1 + cause.index())
+    }
+
+    fn word(self) -> &'static str {
+        self.0.map_or(NONE, Cause::as_str)
+    }
+}
+
+/// The channel that a job drives its backend by, if it has come to that.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::telemetry) struct Driven(pub(in crate::telemetry) Option<Channel>);
+
+impl Label for Driven {
+    const NAME: &'static str = "channel";
+
+    fn all() -> Vec<Self> {
+        [None, Some(Channel::Native), Some(Channel::Websocket), Some(Channel::Json)].map(Self).to_vec()
+    }
+
+    fn index(self) -> usize {
+        self.0.map_or(0, |channel| 1 + channel as usize)
+    }
+
+    fn word(self) -> &'static str {
+        self.0.map_or(NONE, Channel::as_str)
+    }
+}
+
+const NONE: &str = "none";
+
+/// What became of objects.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::telemetry) enum Objects {
+    Completed,
+    Failed,
+    Unconfirmed,
+}
+
+impl Objects {
+    const ALL: [Self; 3] = [Self::Completed, Self::Failed, Self::Unconfirmed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
+/// Whether something came about.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::telemetry) enum Success {
+    Success,
+    Failure,
+}
+
+impl Success {
+    const ALL: [Self; 2] = [Self::Success, Self::Failure];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}

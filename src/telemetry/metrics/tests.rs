@@ -1,0 +1,96 @@
+use super::family::Label;
+use super::*;
+use crate::core::outcome::Outcome;
+use crate::telemetry::backend::Connected;
+
+fn exposed() -> String {
+    String::from_utf8(text(&Reading::default())).unwrap()
+}
+
+fn series(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.starts_with('#'))
+}
+
+#[test]
+fn every_label_knows_its_place() {
+    fn check<L: Label>() {
+        for (index, label) in L::all().into_iter().enumerate() {
+            assert_eq!(label.index(), index, "{} {}", L::NAME, label.word());
+        }
+    }
+    check::<Kind>();
+    check::<Ending>();
+    check::<Driven>();
+    check::<Cause>();
+    check::<FrameType>();
+    check::<Limit>();
+    check::<Reason>();
+    check::<Route>();
+    check::<Status>();
+    check::<Listener>();
+    check::<Surface>();
+    check::<Origin>();
+    check::<Departure>();
+    check::<Objects>();
+    check::<Success>();
+    check::<Connected>();
+    check::<crate::telemetry::backend::Circuit>();
+}
+
+#[test]
+fn every_series_is_there_from_the_start_and_there_are_few() {
+    let backends: Vec<_> = ["one", "two", "three"].map(super::super::of_backend).to_vec();
+    let text = exposed();
+    for line in [
+        "proxbox_bridge_jobs_running{kind=\"devices\"} ",
+        "proxbox_bridge_jobs_waiting ",
+        "proxbox_bridge_job_wait_seconds_bucket{le=\"1800\"} ",
+        "proxbox_bridge_jobs_total{cause=\"none\",kind=\"sdn\",outcome=\"completed\",source=\"none\"} ",
+        "proxbox_bridge_jobs_total{cause=\"total\",kind=\"devices\",outcome=\"timed_out\",source=\"backend\"} ",
+        "proxbox_bridge_job_duration_seconds_count{kind=\"full-update\"} ",
+        "proxbox_bridge_job_last_success_timestamp_seconds{kind=\"storage\"} ",
+        "proxbox_bridge_job_frame_age_seconds ",
+        "proxbox_bridge_objects_total{result=\"unconfirmed\"} ",
+        "proxbox_bridge_backend_frames_total{channel=\"websocket\",type=\"step\"} ",
+        "proxbox_bridge_frames_total{channel=\"none\",type=\"complete\"} ",
+        "proxbox_bridge_terminals_written_total{channel=\"native\"} ",
+        "proxbox_bridge_resumes_total{from=\"ledger\"} ",
+        "proxbox_bridge_watchers{surface=\"socket\"} ",
+        "proxbox_bridge_watchers_dropped_total{reason=\"stalled\"} ",
+        "proxbox_bridge_http_requests_total{route=\"passthrough\",status=\"5xx\"} ",
+        "proxbox_bridge_refusals_total{cause=\"key_refused\"} ",
+        "proxbox_bridge_rejections_total{reason=\"two_lengths\"} ",
+        "proxbox_bridge_over_limit_total{limit=\"streams\"} ",
+        "proxbox_bridge_connections{listener=\"admin\"} ",
+        "proxbox_bridge_backend_up{backend=\"one\"} ",
+        "proxbox_bridge_backend_info{backend=\"one\",dialect=\"unknown\",version=\"unknown\"} 1",
+        "proxbox_bridge_backend_connects_total{backend=\"one\",result=\"tls\"} ",
+        "proxbox_bridge_backend_circuit_state{backend=\"one\",state=\"closed\"} 1",
+        "proxbox_bridge_ledger_commit_seconds_count ",
+        "proxbox_bridge_reloads_total{result=\"failure\"} ",
+        "proxbox_bridge_draining ",
+        "proxbox_bridge_build_info{version=\"",
+    ] {
+        assert!(series(&text).any(|known| known.starts_with(line)), "{line} in {text}");
+    }
+    // Other tests of this process have backends of their own.
+    let mine = |line: &&str| !line.contains("backend=\"") || line.contains("=\"one\"");
+    let count = series(&text).filter(mine).count();
+    assert!(count < 600 - 4 * 10, "{count} series with one backend, and each further one has 10");
+
+    // One that is gone leaves nothing behind.
+    let known: Vec<String> = METRICS.backends.known.lock().unwrap().keys().cloned().collect();
+    let others: Vec<&str> = known.iter().map(String::as_str).filter(|name| *name != "three").collect();
+    backends[2].succeeded(1.0);
+    super::super::backends_are(&others);
+    assert!(!exposed().contains("backend=\"three\""));
+}
+
+#[test]
+fn every_cause_has_one_outcome_and_none_is_completed() {
+    for cause in Cause::ALL {
+        assert_ne!(cause.outcome(), Outcome::Completed, "{}", cause.as_str());
+    }
+    assert_eq!(Ending(None).words(), ["completed", "none", "none"]);
+    assert_eq!(Ending(Some(Cause::ClientGone)).words(), ["cancelled", "client_gone", "client"]);
+}

@@ -1,0 +1,171 @@
+//! What happens to those who watch jobs.
+
+use super::metrics::METRICS;
+
+/// Where a client watches a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// A sync stream.
+    Stream,
+    /// The bridge's own `/ws`.
+    Socket,
+    /// The jobs API.
+    Admin,
+}
+
+impl Surface {
+    pub(super) const ALL: [Self; 3] = [Self::Stream, Self::Socket, Self::Admin];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Socket => "socket",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// How a watcher was gone before the end of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It took nothing within `limits.client_write` and was dropped.
+    Stalled,
+    /// It left.
+    Left,
+}
+
+impl Departure {
+    pub(super) const ALL: [Self; 2] = [Self::Stalled, Self::Left];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// Where the rest of a stream comes from for a client that has seen its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The log of the job, in memory.
+    Memory,
+    /// The ledger.
+    Ledger,
+    /// There is no rest: it has seen the end.
+    Seen,
+    /// The event is not known, and it is given another stream from its beginning.
+    Unknown,
+}
+
+impl Origin {
+    pub(super) const ALL: [Self; 4] = [Self::Memory, Self::Ledger, Self::Seen, Self::Unknown];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Ledger => "ledger",
+            Self::Seen => "seen",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A client came to a job that was there already.
+#[derive(Debug)]
+pub struct Attached;
+
+impl Attached {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.streams.attaches.inc();
+        tracing::info!("Client came to a job that was there.");
+    }
+}
+
+/// A client said which event it had seen last.
+#[derive(Debug)]
+pub struct Resumed<'a> {
+    /// Where the rest comes from.
+    pub from: Origin,
+    /// What it said.
+    pub event: &'a str,
+}
+
+impl Resumed<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.streams.resumes.of(self.from).inc();
+        tracing::info!(from = self.from.as_str(), event = self.event, "Client goes on behind an event.");
+    }
+}
+
+/// A client begins to read the log of a job.
+#[derive(Debug)]
+pub struct WatcherCame {
+    /// Where.
+    pub surface: Surface,
+}
+
+impl WatcherCame {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.streams.watchers.of(self.surface).inc();
+        tracing::debug!(surface = self.surface.as_str(), "Watcher came.");
+    }
+}
+
+/// A client reads it no more.
+#[derive(Debug)]
+pub struct WatcherWent {
+    /// Where it was.
+    pub surface: Surface,
+    /// How it went, if that was before the end.
+    pub departure: Option<Departure>,
+}
+
+impl WatcherWent {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let surface = self.surface.as_str();
+        METRICS.streams.watchers.of(self.surface).dec();
+        match self.departure {
+            None => tracing::debug!(surface, "Watcher has seen the end."),
+            Some(departure) => {
+                METRICS.streams.departures.of(departure).inc();
+                tracing::info!(surface, reason = departure.as_str(), "Watcher is gone before the end.");
+            }
+        }
+    }
+}
+
+/// A comment was sent, because nothing else was there to send.
+#[derive(Debug)]
+pub struct Heartbeat;
+
+impl Heartbeat {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.streams.heartbeats.inc();
+        tracing::trace!("Heartbeat sent.");
+    }
+}
+
+/// A reader was told of events that are gone.
+#[derive(Debug)]
+pub struct Gap {
+    /// How many.
+    pub missed: u64,
+}
+
+impl Gap {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.streams.gaps.inc();
+        METRICS.streams.gap_frames.inc_by(self.missed);
+        tracing::warn!(missed = self.missed, "A reader came too late for events that are gone.");
+    }
+}
