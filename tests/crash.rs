@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod bridge;
-#[path = "crash/process.rs"]
+#[path = "bridge/process.rs"]
 mod process;
 #[path = "crash/reader.rs"]
 mod reader;

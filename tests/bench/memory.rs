@@ -10,7 +10,7 @@
 
 #[path = "memory/backend.rs"]
 mod backend;
-#[path = "../crash/process.rs"]
+#[path = "../bridge/process.rs"]
 mod process;
 
 use std::io::{Read, Write};

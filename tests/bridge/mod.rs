@@ -4,6 +4,7 @@
 
 pub mod puppet;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -55,11 +56,12 @@ pub fn config(backend: SocketAddr, settings: &[(&str, &str)]) -> Config {
         ("PROXBOX_BRIDGE_LIMITS_CHECK", "0s".to_owned()),
         ("PROXBOX_BRIDGE_BACKEND_URL", format!("http://{backend}")),
     ];
-    let env = env.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let more = settings.iter().map(|(key, value)| {
+    let mut variables: BTreeMap<String, String> =
+        env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    variables.extend(settings.iter().map(|(key, value)| {
         (format!("PROXBOX_BRIDGE_{}", key.replace('.', "_").to_uppercase()), (*value).to_owned())
-    });
-    Config::parse(&Flags::default(), env.chain(more), read).unwrap()
+    }));
+    Config::parse(&Flags::default(), variables, read).unwrap()
 }
 
 /// The configuration that the file `text` holds.

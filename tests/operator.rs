@@ -1,0 +1,89 @@
+//! What an operator sees and may do: metrics, health, the log, the live stream of changes, and who is let in.
+#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+#[path = "operator/access.rs"]
+mod access;
+mod bridge;
+#[path = "operator/feed.rs"]
+mod feed;
+#[path = "operator/health.rs"]
+mod health;
+#[path = "operator/log.rs"]
+mod log;
+#[path = "operator/metrics.rs"]
+mod metrics;
+#[path = "bridge/process.rs"]
+mod process;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bridge::{Answer, Client};
+use process::Process;
+
+const DEVICES: &str = "/dcim/devices/create/stream";
+const FULL_UPDATE: &str = "/full-update/stream";
+const OLD: &str = "0.0.2.post1";
+const TOKEN: &str = "operators-0123456789abcdef";
+
+/// A bridge as a process of its own, with metrics of its own, that has a token.
+struct Operated {
+    process: Process,
+    _data: tempfile::TempDir,
+}
+
+impl Operated {
+    fn start(backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), backend, settings)
+    }
+
+    /// A bridge on the `data` of one before it.
+    fn on(data: tempfile::TempDir, backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let token = data.path().join("token");
+        std::fs::write(&token, TOKEN).unwrap();
+        let settings = [settings, &[("admin_token_file", token.to_str().unwrap())]].concat();
+        let process = Process::start(&ledger(data.path()), backend, &settings);
+        Self { process, _data: data }
+    }
+
+    async fn get(&self, target: &str) -> Answer {
+        Client::send(self.process.address, "GET", target, &[]).await.answer().await
+    }
+
+    async fn admin(&self, method: &str, target: &str) -> Answer {
+        let token = format!("Bearer {TOKEN}");
+        Client::send(self.process.admin, method, target, &[("Authorization", &token)]).await.answer().await
+    }
+
+    /// The value of the series that is written like this, without `proxbox_bridge_`.
+    async fn value(&self, series: &str) -> f64 {
+        let metrics = self.admin("GET", "/metrics").await;
+        let line = format!("proxbox_bridge_{series} ");
+        let value = metrics.text().lines().find_map(|known| known.strip_prefix(&line));
+        value.unwrap_or_else(|| panic!("no {series}")).parse().unwrap()
+    }
+
+    /// Waits until the series has this value.
+    async fn until(&self, series: &str, wanted: f64) {
+        until(async || (self.value(series).await == wanted).then_some(())).await;
+    }
+}
+
+fn ledger(data: &Path) -> std::path::PathBuf {
+    data.join("data")
+}
+
+/// Asks until there is an answer.
+async fn until<T>(asked: impl AsyncFn() -> Option<T>) -> T {
+    let asked = async {
+        loop {
+            if let Some(answer) = asked().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it comes about")
+}

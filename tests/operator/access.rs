@@ -1,0 +1,143 @@
+//! Who may do what on the admin listener.
+
+use std::net::SocketAddr;
+
+use proxbox_bridge::handler::admin;
+
+use crate::OLD;
+use crate::bridge::{Answer, Client, Front, TOKEN, config, fast, recordings};
+use proxbox_bridge::replay::{Handle, Server as Replay};
+
+/// A bridge whose admin listener others reach.
+async fn open(settings: &[(&str, &str)]) -> (Handle, Front) {
+    started(&[settings, &[("admin_listen", "0.0.0.0:0")]].concat()).await
+}
+
+async fn started(settings: &[(&str, &str)]) -> (Handle, Front) {
+    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let mut front = Front::start(config(backend.local_addr(), settings)).await;
+    front.admin = SocketAddr::from(([127, 0, 0, 1], front.admin.port()));
+    (backend, front)
+}
+
+async fn ask(front: &Front, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    Client::send(front.admin, method, target, headers).await.answer().await
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
+
+#[tokio::test]
+async fn on_an_address_that_others_reach_everything_but_health_and_signing_in_takes_the_token() {
+    let (_backend, front) = open(&[]).await;
+    for (path, methods) in admin::paths() {
+        let target = path.replace("{id}", NOBODY);
+        for method in methods.split(", ").filter(|method| *method != "HEAD") {
+            let is_free =
+                matches!(path.as_str(), "/livez" | "/readyz" | "/session") || path.ends_with(".css");
+            for headers in [&[][..], &[("Authorization", "Bearer wrong-0123456789abcdef")]] {
+                let answer = ask(&front, method, &target, headers).await;
+                assert_eq!(answer.status != 401, is_free, "{method} {path} {}", answer.status);
+                if !is_free {
+                    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+                }
+            }
+            if target != "/events" {
+                let right = ask(&front, method, &target, &[("Authorization", &bearer(TOKEN))]).await;
+                assert_ne!(right.status, 401, "{method} {path}");
+            }
+        }
+    }
+    let (_backend, front) = open(&[("admin_open_metrics", "on")]).await;
+    assert_eq!(ask(&front, "GET", "/metrics", &[]).await.status, 200);
+    assert_eq!(ask(&front, "GET", "/jobs", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn on_loopback_reading_is_free_under_its_own_name_and_acting_is_not() {
+    let (_backend, front) = started(&[]).await;
+    for target in ["/", "/jobs", "/backends", "/metrics", "/log"] {
+        assert_ne!(ask(&front, "GET", target, &[]).await.status, 401, "{target}");
+        // A page whose name was made to mean this machine.
+        let foreign = format!("GET {target} HTTP/1.1\r\nHost: evil.example:{}\r\n\r\n", front.admin.port());
+        let answer = Client::raw(front.admin, foreign.as_bytes()).await.answer().await;
+        assert_eq!(answer.status, 401, "{target}");
+    }
+    let job = format!("/jobs/{NOBODY}");
+    for (method, target) in
+        [("POST", "/sync/devices/"), ("DELETE", &job), ("POST", "/reload"), ("PUT", "/log?filter=info")]
+    {
+        assert_eq!(ask(&front, method, target, &[]).await.status, 401, "{method} {target}");
+        let wrong = ask(&front, method, target, &[("Authorization", &bearer("wrong"))]).await;
+        assert_eq!(wrong.status, 401, "{method} {target}");
+    }
+    let right = ask(&front, "POST", "/sync/devices/", &[("Authorization", &bearer(TOKEN))]).await;
+    assert_eq!(right.status, 202);
+}
+
+#[tokio::test]
+async fn without_a_token_nobody_may_act_and_the_answer_says_what_to_do() {
+    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let config = proxbox_bridge::config::Config { admin_token: None, ..config(backend.local_addr(), &[]) };
+    let front = Front::start(config).await;
+    let answer = ask(&front, "POST", "/sync/devices/", &[("Authorization", "Bearer ")]).await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.detail().contains("admin_token_file"), "{}", answer.text());
+    assert_eq!(ask(&front, "GET", "/jobs", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_browser_signs_in_with_the_token_and_out_again() {
+    let (_backend, front) = open(&[]).await;
+    let first = ask(&front, "GET", "/", &[]).await;
+    assert_eq!(first.status, 401);
+    assert!(first.text().contains("action=\"/session\""), "{}", first.text());
+    assert!(first.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    let sign_in = async |form: &str| {
+        let request = format!(
+            "POST /session HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{form}",
+            front.admin,
+            form.len()
+        );
+        Client::raw(front.admin, request.as_bytes()).await.answer().await
+    };
+    for wrong in ["", "token=", "token=wrong", "other=operators-0123456789abcdef"] {
+        let refused = sign_in(wrong).await;
+        assert_eq!((refused.status, refused.header("set-cookie")), (403, None), "{wrong}");
+    }
+    let right = sign_in(&format!("token={TOKEN}")).await;
+    assert_eq!((right.status, right.header("location")), (303, Some("/")));
+    let cookie = right.header("set-cookie").unwrap();
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!cookie.contains(TOKEN), "the cookie is not the token");
+    let cookie = cookie.split(';').next().unwrap();
+    let signed_in = [("Cookie", cookie)];
+    assert_eq!(ask(&front, "GET", "/", &signed_in).await.status, 200);
+    assert_eq!(ask(&front, "POST", "/sync/devices/", &signed_in).await.status, 202);
+    // A page of another site has the cookie, and is refused all the same.
+    let foreign = [("Cookie", cookie), ("Origin", "http://evil.example")];
+    assert_eq!(ask(&front, "POST", "/sync/devices/", &foreign).await.status, 403);
+    let forged = [("Cookie", cookie.replace('=', "=9").leak() as &str)];
+    assert_eq!(ask(&front, "GET", "/", &forged).await.status, 401);
+    let out = ask(&front, "DELETE", "/session", &signed_in).await;
+    assert_eq!(out.status, 204);
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn the_token_of_operators_never_reaches_a_backend() {
+    let (backend, front) = started(&[]).await;
+    let headers = [("Authorization", &*bearer(TOKEN))];
+    let job = ask(&front, "POST", "/sync/devices/", &headers).await.json();
+    let events = format!("/jobs/{}/events", job["id"].as_str().unwrap());
+    assert_eq!(ask(&front, "GET", &events, &[]).await.status, 200);
+    let job = ask(&front, "GET", job["url"].as_str().unwrap(), &[]).await.json();
+    assert_eq!(job["who"]["fingerprint"], serde_json::Value::Null, "it is no key of a backend");
+    drop(backend);
+}

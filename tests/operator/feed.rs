@@ -1,0 +1,117 @@
+//! The stream of everything that changes, and the backends: what the live page stands on.
+
+use serde_json::Value;
+
+use crate::bridge::puppet::Puppet;
+use crate::bridge::{Client, Front, Pair, TOKEN, config, fast, recordings};
+use crate::{DEVICES, OLD};
+
+/// Somebody who reads the stream.
+struct Reader {
+    client: Client,
+    text: String,
+}
+
+impl Reader {
+    async fn of(front: &Front, headers: &[(&str, &str)]) -> Self {
+        let mut client = Client::send(front.admin, "GET", "/events", headers).await;
+        let (status, headers) = client.head().await;
+        assert_eq!(status, 200);
+        let kind = ("content-type".to_owned(), "text/event-stream; charset=utf-8".to_owned());
+        assert!(headers.contains(&kind), "{headers:?}");
+        Self { client, text: String::new() }
+    }
+
+    /// The next event; nothing at the end.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+                let frame = frame.to_owned();
+                self.text = rest.to_owned();
+                let Some((name, data)) = frame.split_once('\n') else { continue };
+                let name = name.strip_prefix("event: ").unwrap().to_owned();
+                return Some((name, serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap()));
+            }
+            let chunk = self.client.chunk().await;
+            if chunk.is_empty() {
+                return None;
+            }
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
+    let mut puppet = Puppet::start().await;
+    let mut front = Front::start(config(puppet.address, &[])).await;
+    let mut reader = Reader::of(&front, &[]).await;
+    let (name, bridge) = reader.next().await.unwrap();
+    assert_eq!(
+        (name.as_str(), &bridge["ready"], &bridge["can_act"]),
+        ("bridge", &true.into(), &false.into())
+    );
+    let mut client = front.open(DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    played.device("pve1", "progress").await;
+    assert_eq!(client.head().await.0, 200);
+    let seen = loop {
+        let (name, job) = reader.next().await.unwrap();
+        assert_eq!((name.as_str(), &job["kind"]), ("job", &"devices".into()));
+        if job["data"]["counts"]["device"]["seen"] == 1 {
+            break job;
+        }
+    };
+    assert_eq!(seen["status"], "running");
+    // Whoever comes in the middle is told where it is.
+    let mut late = Reader::of(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
+    assert_eq!(late.next().await.unwrap().1["can_act"], true);
+    assert_eq!(late.next().await.unwrap().1["id"], seen["id"]);
+    played.device("pve1", "completed").await;
+    played.complete().await;
+    let ended = loop {
+        let (_, job) = reader.next().await.unwrap();
+        if job["status"] == "completed" {
+            break job;
+        }
+    };
+    assert_eq!(ended["data"]["counts"]["device"]["completed"], 1);
+    // Whoever comes after that is told of the bridge alone, and everybody of its end.
+    let mut last = Reader::of(&front, &[]).await;
+    assert_eq!(last.next().await.unwrap().0, "bridge");
+    front.ask_to_stop();
+    let draining = last.next().await;
+    assert!(draining.is_none_or(|(name, bridge)| name == "bridge" && bridge["draining"] == true));
+    front.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backends_are_told_with_what_each_kind_will_use_and_nothing_is_started() {
+    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let list = front.ask("GET", "/backends", &[]).await.json();
+    let old = &list["results"][0];
+    assert_eq!(
+        (&old["version"], &old["dialect"], &old["up"]),
+        (&"0.0.2".into(), &"0.0.2".into(), &true.into())
+    );
+    let kind = |name: &str| {
+        let kinds = old["kinds"].as_array().unwrap().iter();
+        kinds.clone().find(|kind| kind["kind"] == name).unwrap().clone()
+    };
+    assert_eq!(kind("devices")["channel"], "websocket");
+    assert_eq!((&kind("storage")["channel"], &kind("storage")["known"]), (&Value::Null, &true.into()));
+    assert_eq!(kind("full-update")["without"][0], "storage");
+    assert_eq!(kind("full-update")["queue_path"], "/sync/full-update/");
+    assert!(backend.log().requests().iter().all(|(_, target)| !target.contains("/ws")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_wants_a_key_is_not_asked_without_one() {
+    let Pair { backend, front } = Pair::start(recordings("0.0.30.post2", &[]), fast(), &[]).await;
+    let list = front.ask("GET", "/backends", &[]).await.json();
+    let young = &list["results"][0];
+    assert_eq!((&young["version"], &young["kinds"][0]["known"]), (&Value::Null, &false.into()));
+    assert!(young["problem"].as_str().unwrap().contains("backend.api_key_file"), "{young}");
+    let asked = backend.log().requests();
+    assert!(asked.iter().all(|(_, target)| target.contains("/health")), "{asked:?}");
+}

@@ -1,0 +1,73 @@
+//! Whether the bridge says that it can do its work, and why not.
+
+use std::process::Command;
+
+use crate::bridge::puppet::Puppet;
+use crate::bridge::{Client, Pair, fast, recordings};
+use crate::{DEVICES, OLD, Operated, TOKEN};
+
+#[tokio::test]
+async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
+    let mut puppet = Puppet::start().await;
+    let bridge = Operated::start(puppet.address, &[]);
+    let ready = bridge.admin("GET", "/readyz").await;
+    assert_eq!((ready.status, &ready.json()["reasons"]), (200, &serde_json::json!([])));
+    assert_eq!(bridge.admin("GET", "/livez").await.json()["live"], true);
+    // A job that runs keeps it from ending.
+    let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let played = puppet.played().await;
+    assert_eq!(client.head().await.0, 200);
+    bridge.process.terminate();
+    let reasons = crate::until(async || {
+        let answer = bridge.admin("GET", "/readyz").await;
+        (answer.status == 503).then(|| answer.json()["reasons"].clone())
+    })
+    .await;
+    assert_eq!(reasons, serde_json::json!(["the bridge is stopping"]));
+    assert_eq!(bridge.value("draining").await, 1.0);
+    assert_eq!(bridge.admin("GET", "/livez").await.status, 200);
+    played.complete().await;
+    assert_eq!(bridge.process.ended().0, Some(0));
+}
+
+#[tokio::test]
+async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
+    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let reached = front.ask("GET", "/readyz?backend", &[]).await;
+    assert_eq!((reached.status, &reached.json()["backends"][0]["available"]), (200, &true.into()));
+    drop(backend);
+    let gone = front.ask("GET", "/readyz?backend", &[]).await;
+    assert_eq!(gone.status, 503);
+    assert!(gone.json()["reasons"][0].as_str().unwrap().contains("cannot be reached"), "{}", gone.text());
+    assert_eq!(front.ask("GET", "/readyz", &[]).await.status, 200, "jobs begin, and say so themselves");
+    assert_eq!(front.ask("GET", "/readyz?backends", &[]).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_command_asks_the_bridge_that_runs() {
+    let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let bridge = Operated::start(backend.local_addr(), &[]);
+    let health = async |admin: String, more: &'static [&'static str]| {
+        let output = tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
+            command.args(["health", "--backend", "http://127.0.0.1:1", "--admin-listen", &admin]).args(more);
+            command.env_clear().output().unwrap()
+        });
+        let output = output.await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, said, _) = health(bridge.process.admin.to_string(), &[]).await;
+    assert_eq!(code, Some(0));
+    assert!(said.starts_with("{\"ready\":true"), "{said}");
+    drop(backend);
+    let (code, said, why) = health(bridge.process.admin.to_string(), &["--backends"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot be reached") && why.contains("not ready"), "{said} {why}");
+    let (code, _, why) = health("127.0.0.1:1".to_owned(), &[]).await;
+    assert_eq!(code, Some(1));
+    assert!(why.contains("no bridge answers at http://127.0.0.1:1/readyz (admin_listen)"), "{why}");
+    let (code, _, why) = health("nowhere".to_owned(), &[]).await;
+    assert_eq!(code, Some(78), "{why}");
+    assert_ne!(TOKEN, "", "it needs none");
+}

@@ -1,0 +1,57 @@
+//! The log: what its lines say, and how it is filtered.
+
+use serde_json::Value;
+
+use crate::bridge::{fast, recordings};
+use crate::{FULL_UPDATE, OLD, Operated};
+use proxbox_bridge::replay::{Options, Server as Replay};
+
+#[tokio::test]
+async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
+    for (filter, cut, wanted) in [("debug", None, "Job completed."), ("warn", Some(10), "Job failed.")] {
+        let options = Options { cut_after: cut, ..fast() };
+        let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), options).await.unwrap().spawn();
+        let bridge = Operated::start(backend.local_addr(), &[]);
+        assert_eq!(bridge.admin("PUT", &format!("/log?filter={filter}")).await.status, 200);
+        assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
+        let jobs = bridge.admin("GET", "/jobs").await.json();
+        let id = jobs["results"][0]["id"].as_str().unwrap().to_owned();
+        bridge.process.terminate();
+        let (code, log) = bridge.process.ended();
+        assert_eq!(code, Some(0), "{log}");
+        let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of_jobs = lines.iter().filter(|line| {
+            let message = line["fields"]["message"].as_str().unwrap();
+            ["Job ", "Watcher ", "Client "].iter().any(|begin| message.starts_with(begin))
+        });
+        let mut messages = Vec::new();
+        for line in of_jobs {
+            let job = line["spans"].as_array().into_iter().flatten().find(|span| span["name"] == "job");
+            let job = job.unwrap_or_else(|| panic!("of which job is {line}?"));
+            let backend = backend.local_addr().to_string();
+            assert_eq!((&job["id"], &job["kind"]), (&id.as_str().into(), &"full-update".into()));
+            assert_eq!(job["backend"], backend.as_str());
+            messages.push(line["fields"]["message"].as_str().unwrap().to_owned());
+        }
+        assert!(messages.iter().any(|message| message == wanted), "{messages:?}");
+        assert_eq!(messages.iter().any(|message| message == "Watcher came."), filter == "debug");
+    }
+}
+
+#[tokio::test]
+async fn the_filter_is_changed_while_the_bridge_runs_and_a_bad_one_changes_nothing() {
+    let mut bridge = Operated::start(([127, 0, 0, 1], 1).into(), &[("limits.check", "0s")]);
+    assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "info");
+    let changed = bridge.admin("PUT", "/log?filter=proxbox_bridge%3Ddebug").await;
+    assert_eq!((changed.status, changed.json()["before"].as_str()), (200, Some("info")));
+    let line = bridge.process.read_to("The filter of the log was changed.");
+    assert_eq!(line["fields"]["filter"], "proxbox_bridge=debug");
+    assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "proxbox_bridge=debug");
+    // That it was changed is for everybody, and what was read after that for this filter alone.
+    let levels = [(); 2].map(|()| bridge.process.read_to("Request answered.")["level"].clone());
+    assert_eq!(levels, ["INFO", "DEBUG"]);
+    for bad in ["", "?filter=", "?filter=proxbox_bridge%3Dloud", "?level=info", "?filter=info&filter=debug"] {
+        assert_eq!(bridge.admin("PUT", &format!("/log{bad}")).await.status, 400, "{bad}");
+    }
+    assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "proxbox_bridge=debug");
+}

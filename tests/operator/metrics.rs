@@ -1,0 +1,226 @@
+//! What is counted, and that it is counted right.
+
+use rcgen::{CertificateParams, KeyPair};
+use tokio::net::TcpListener;
+
+use crate::bridge::puppet::Puppet;
+use crate::bridge::{Client, Pair, fast, recordings};
+use crate::{DEVICES, FULL_UPDATE, OLD, Operated};
+use proxbox_bridge::replay::{Options, Server as Replay};
+
+#[tokio::test]
+async fn a_job_is_counted_from_its_first_frame_to_its_last() {
+    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let name = backend.local_addr().to_string();
+    let bridge = Operated::start(backend.local_addr(), &[]);
+    assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
+    let job = "kind=\"full-update\"";
+    let ended = format!("jobs_total{{cause=\"none\",{job},outcome=\"completed\",source=\"none\"}}");
+    for (series, wanted) in [
+        (ended.as_str(), 1.0),
+        ("jobs_running{kind=\"full-update\"}", 0.0),
+        ("jobs_waiting", 0.0),
+        ("job_wait_seconds_count", 1.0),
+        ("job_duration_seconds_count{kind=\"full-update\"}", 1.0),
+        ("job_frame_age_seconds", 0.0),
+        // What the README shows of this recording.
+        ("objects_total{result=\"completed\"}", 12.0),
+        ("objects_total{result=\"unconfirmed\"}", 3.0),
+        ("backend_frames_total{channel=\"websocket\",type=\"complete\"}", 2.0),
+        ("frames_total{channel=\"websocket\",type=\"complete\"}", 1.0),
+        ("frames_total{channel=\"websocket\",type=\"error\"}", 0.0),
+        ("terminals_written_total{channel=\"websocket\"}", 0.0),
+        ("http_requests_total{route=\"stream\",status=\"2xx\"}", 1.0),
+        ("connections_total{listener=\"clients\"}", 1.0),
+        (&format!("backend_up{{backend=\"{name}\"}}"), 1.0),
+        (&format!("backend_info{{backend=\"{name}\",dialect=\"0.0.2\",version=\"0.0.2\"}}"), 1.0),
+        (&format!("backend_circuit_state{{backend=\"{name}\",state=\"closed\"}}"), 1.0),
+        ("ledger_available", 1.0),
+        ("draining", 0.0),
+    ] {
+        assert_eq!(bridge.value(series).await, wanted, "{series}");
+    }
+    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
+    bridge.until("connections{listener=\"clients\"}", 0.0).await;
+    assert!(bridge.value("watchers_dropped_total{reason=\"left\"}").await == 0.0, "it has seen the end");
+    assert!(bridge.value("log_bytes").await > 1000.0);
+    assert!(bridge.value("ledger_commit_seconds_count").await >= 2.0);
+    let frames = bridge.value("frames_total{channel=\"websocket\",type=\"step\"}").await + 1.0;
+    let jobs = bridge.admin("GET", "/jobs").await.json();
+    assert_eq!(jobs["results"][0]["frames_out"], frames, "the ledger and the metrics agree");
+    let succeeded = bridge.value("job_last_success_timestamp_seconds{kind=\"full-update\"}").await;
+    assert!(succeeded > 1.7e9, "{succeeded}");
+
+    // The next bridge knows it from the ledger.
+    let Operated { process, _data: data } = bridge;
+    process.terminate();
+    assert_eq!(process.ended().0, Some(0));
+    let bridge = Operated::on(data, backend.local_addr(), &[]);
+    bridge.until("job_last_success_timestamp_seconds{kind=\"full-update\"}", succeeded).await;
+    bridge.until(&format!("backend_last_success_timestamp_seconds{{backend=\"{name}\"}}"), succeeded).await;
+    assert_eq!(bridge.value("job_last_success_timestamp_seconds{kind=\"devices\"}").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
+    let options = Options { cut_after: Some(10), ..fast() };
+    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), options).await.unwrap().spawn();
+    let bridge = Operated::start(backend.local_addr(), &[]);
+    assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
+    let ended =
+        "jobs_total{cause=\"backend_lost\",kind=\"full-update\",outcome=\"errored\",source=\"backend\"}";
+    assert_eq!(bridge.value(ended).await, 1.0);
+    assert_eq!(bridge.value("terminals_written_total{channel=\"websocket\"}").await, 1.0);
+    assert_eq!(bridge.value("frames_total{channel=\"websocket\",type=\"error\"}").await, 1.0);
+    assert_eq!(bridge.value("job_last_success_timestamp_seconds{kind=\"full-update\"}").await, 0.0);
+}
+
+#[tokio::test]
+async fn what_runs_waits_and_is_watched_now_can_be_seen() {
+    let mut puppet = Puppet::start().await;
+    let bridge = Operated::start(puppet.address, &[("limits.heartbeat", "1s")]);
+    let mut watching = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    played.device("pve1", "progress").await;
+    assert_eq!(watching.head().await.0, 200);
+    bridge.until("backend_frames_total{channel=\"native\",type=\"step\"}", 1.0).await;
+    let storage = "/virtualization/virtual-machines/storage/create/stream";
+    let mut waiting = Client::send(bridge.process.address, "GET", storage, &[]).await;
+    assert_eq!(waiting.head().await.0, 200);
+    let attached = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    for (series, wanted) in [
+        ("jobs_running{kind=\"devices\"}", 1.0),
+        ("jobs_running{kind=\"storage\"}", 0.0),
+        ("jobs_waiting", 1.0),
+        ("watchers{surface=\"stream\"}", 3.0),
+        ("attaches_total", 1.0),
+    ] {
+        bridge.until(series, wanted).await;
+    }
+    // It says nothing, and readers hear so.
+    crate::until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
+    assert!(bridge.value("job_frame_age_seconds").await > 0.5);
+    drop(attached);
+    bridge.until("watchers_dropped_total{reason=\"left\"}", 1.0).await;
+    played.complete().await;
+    let next = puppet.played().await;
+    bridge.until("jobs_waiting", 0.0).await;
+    bridge.until("job_wait_seconds_count", 2.0).await;
+    next.complete().await;
+    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
+    let mut puppet = Puppet::start().await;
+    let bridge = Operated::start(puppet.address, &[("limits.client_write", "5s")]);
+    let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    // More than the buffers of the system hold.
+    let name = "n".repeat(4000);
+    let mut behind = 0.0;
+    for number in 0.. {
+        played.device(&format!("{number}{name}"), "completed").await;
+        if number % 100 == 99 {
+            behind = bridge.value("watcher_lag_frames").await;
+            if behind > 100.0 {
+                break;
+            }
+        }
+    }
+    assert!(behind > 100.0);
+    bridge.until("watchers_dropped_total{reason=\"stalled\"}", 1.0).await;
+    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
+    bridge.until("watcher_lag_frames", 0.0).await;
+    assert_eq!(client.head().await.0, 200);
+}
+
+#[tokio::test]
+async fn clients_that_come_back_and_what_they_have_missed_are_counted() {
+    let mut puppet = Puppet::start().await;
+    let settings = [("limits.job_log_bytes", "65536"), ("limits.all_logs_bytes", "65536")];
+    let bridge = Operated::start(puppet.address, &settings);
+    let mut first = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    assert_eq!(first.head().await.0, 200);
+    for number in 0..500 {
+        played.device(&format!("pve{number}"), "completed").await;
+    }
+    played.complete().await;
+    while !first.chunk().await.is_empty() {}
+    let job = bridge.admin("GET", "/jobs").await.json();
+    let id = job["results"][0]["id"].as_str().unwrap().to_owned();
+    let last = job["results"][0]["frames_out"].as_u64().unwrap();
+    let come = async |event: String| {
+        let headers = [("Last-Event-ID", event.as_str())];
+        Client::send(bridge.process.address, "GET", DEVICES, &headers).await.answer().await.status
+    };
+    assert_eq!(come(format!("{id}.2")).await, 200);
+    assert_eq!(come(format!("{id}.{last}")).await, 204);
+    assert_eq!(bridge.value("resumes_total{from=\"memory\"}").await, 1.0);
+    assert_eq!(bridge.value("resumes_total{from=\"seen\"}").await, 1.0);
+    assert_eq!(bridge.value("gaps_total").await, 1.0);
+    assert!(bridge.value("gap_frames_total").await > 10.0);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_gone_is_down_without_anybody_asking_and_is_back_when_it_is() {
+    let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
+    let address = backend.local_addr();
+    let settings =
+        [("limits.check", "50ms"), ("limits.breaker_failures", "2"), ("limits.breaker_open", "1s")];
+    let bridge = Operated::start(address, &settings);
+    let of = |series: &str, label: &str| format!("{series}{{backend=\"{address}\"{label}}}");
+    bridge.until(&of("backend_up", ""), 1.0).await;
+    drop(backend);
+    bridge.until(&of("backend_up", ""), 0.0).await;
+    bridge.until(&of("backend_circuit_state", ",state=\"open\""), 1.0).await;
+    assert_eq!(bridge.value(&of("backend_circuit_state", ",state=\"closed\"")).await, 0.0);
+    assert!(bridge.value(&of("backend_connects_total", ",result=\"failed\"")).await >= 2.0);
+    let backends = bridge.admin("GET", "/backends").await.json();
+    assert_eq!(
+        (&backends["results"][0]["up"], &backends["results"][0]["circuit"]),
+        (&false.into(), &"open".into())
+    );
+    let _again = TcpListener::bind(address).await.unwrap();
+    bridge.until(&of("backend_up", ""), 1.0).await;
+    bridge.until(&of("backend_circuit_state", ",state=\"closed\""), 1.0).await;
+}
+
+#[tokio::test]
+async fn when_the_certificate_ends_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(vec!["bridge.test".to_owned()]).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2040, 2, 29);
+    let certificate = parameters.self_signed(&key).unwrap();
+    let [cert_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&cert_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let settings =
+        [("tls.certificate", cert_file.to_str().unwrap()), ("tls.key", key_file.to_str().unwrap())];
+    let bridge = Operated::start(([127, 0, 0, 1], 1).into(), &settings);
+    assert_eq!(bridge.value("certificate_expiry_timestamp_seconds").await, 2_214_086_400.0);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_by_why() {
+    let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let bridge = Operated::start(backend.local_addr(), &[]);
+    assert_eq!(bridge.get("/virtualization/virtual-machines/backups/all/create/stream").await.status, 501);
+    let mut odd = Client::raw(bridge.process.address, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
+    assert_eq!(odd.head().await.0, 400);
+    assert_eq!(bridge.get("/version").await.status, 404);
+    for (series, wanted) in [
+        ("refusals_total{cause=\"unsupported\"}", 1.0),
+        ("http_requests_total{route=\"stream\",status=\"5xx\"}", 1.0),
+        ("http_requests_total{route=\"none\",status=\"4xx\"}", 1.0),
+        ("http_requests_total{route=\"passthrough\",status=\"4xx\"}", 1.0),
+    ] {
+        assert_eq!(bridge.value(series).await, wanted, "{series}");
+    }
+    let metrics = bridge.admin("GET", "/metrics").await;
+    let rejections =
+        metrics.text().lines().filter(|line| line.starts_with("proxbox_bridge_rejections_total"));
+    assert_eq!(rejections.filter(|line| line.ends_with(" 1")).count(), 1);
+}
