@@ -86,6 +86,7 @@ grep -q '^data: {"ok": true' "$target/quickstart.txt"
 
 if [ "$tests" = yes ]; then
     python3 fixtures/convert.py --check fixtures/recordings
-    tests/peers/install.sh
+    tests/install.sh
     cargo test --locked
+    tests/deploy/run prometheus
 fi

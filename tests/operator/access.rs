@@ -108,6 +108,7 @@ async fn a_browser_signs_in_with_the_token_and_out_again() {
     for wrong in ["", "token=", "token=wrong", "other=operators-0123456789abcdef"] {
         let refused = sign_in(wrong).await;
         assert_eq!((refused.status, refused.header("set-cookie")), (403, None), "{wrong}");
+        assert!(refused.text().contains("role=\"alert\">"), "it says so: {}", refused.text());
     }
     let right = sign_in(&format!("token={TOKEN}")).await;
     assert_eq!((right.status, right.header("location")), (303, Some("/")));

@@ -82,6 +82,13 @@ pub(super) fn sign_in_first() -> Response<Body> {
     response
 }
 
+/// The same, for whoever has sent another token: it says so.
+fn wrong_token() -> Response<Body> {
+    let mut response = file(HTML, SIGN_IN.replacen(" hidden>", ">", 1));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
+}
+
 /// Begins a session for whoever has sent the token.
 pub(super) async fn begin(config: &Config, headers: &HeaderMap, body: Incoming) -> Response<Body> {
     let Some(token) = &config.admin_token else { return nobody() };
@@ -92,9 +99,7 @@ pub(super) async fn begin(config: &Config, headers: &HeaderMap, body: Incoming) 
     };
     let given = form_urlencoded::parse(&form).find(|(name, _)| name == TOKEN).map(|(_, value)| value);
     if !given.is_some_and(|given| access::is_token(token, given.trim())) {
-        let mut response = sign_in();
-        *response.status_mut() = StatusCode::FORBIDDEN;
-        return response;
+        return wrong_token();
     }
     let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
     let mut response = with_cookie(config, &access::session(token), SESSION.as_secs(), is_secure);
@@ -128,13 +133,14 @@ fn with_cookie(config: &Config, value: &str, seconds: u64, is_secure: bool) -> R
     response
 }
 
-fn file(content_type: &'static str, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(respond::whole(Bytes::from_static(text.as_bytes())));
+fn file(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(respond::whole(text.into()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Where nothing is said, browsers send a form as one of another site.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     // The next version of the bridge has other files.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response

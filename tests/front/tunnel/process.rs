@@ -30,10 +30,10 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
-/// What `tests/peers/install.sh` puts under the target directory.
+/// What `tests/install.sh` puts under the target directory.
 fn installed(path: &str) -> PathBuf {
     let peers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
-    assert!(peers.join("installed").exists(), "run tests/peers/install.sh first");
+    assert!(peers.join("installed").exists(), "run tests/install.sh first");
     peers.join(path)
 }
 

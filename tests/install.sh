@@ -1,24 +1,34 @@
 #!/usr/bin/env bash
-# Installs what the WebSocket peers of the tests are made with: Python's websockets and Node's ws, both under
-# the target directory of cargo. Does nothing if they are there.
+# Installs what the tests need beside Rust: programs of Debian, which are not started, and under the target
+# directory of cargo what tests are made with in Python and Node. Does nothing if all of it is there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 missing=()
-command -v python3 >/dev/null || missing+=(python3 python3-venv)
+needs() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+needs python3 python3 python3-venv
 if command -v python3 >/dev/null; then
     # Debian's python3 has venv in a package of its own, and half of it without.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
-command -v node >/dev/null || missing+=(nodejs)
-command -v npm >/dev/null || missing+=(npm)
+needs node nodejs
+needs npm npm
+needs openssl openssl
+needs promtool prometheus
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
-        echo "peers: install these first, by the names that they have here: ${missing[*]}" >&2
+        echo "tests: install these first, by the names that they have here: ${missing[*]}" >&2
         exit 1
     fi
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
+    # Servers are not to start when they are installed: the tests start their own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" install -m 755 /dev/stdin "$policy"
+        # shellcheck disable=SC2064 # What it is now is what is meant.
+        trap "${as_root[*]} rm -f $policy" EXIT
+    fi
     "${as_root[@]}" apt-get update
     "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}"
 fi
