@@ -276,14 +276,8 @@ fn taken_over(
 fn tell(config: &Config) {
     for backend in &config.backends {
         let config::Backend { name, url, channel, trust, .. } = backend;
-        tracing::info!(backend = name, %url, %channel, "Standing in front of a backend.");
-        if *trust == Trust::Insecure {
-            tracing::warn!(
-                backend = name,
-                "The certificate of this backend is not checked (backend.insecure): whoever is between it and \
-                 the bridge can read and change everything."
-            );
-        }
+        let is_insecure = *trust == Trust::Insecure;
+        telemetry::Standing { backend: name, url, channel: *channel, is_insecure }.emit();
     }
 }
 

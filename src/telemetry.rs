@@ -24,5 +24,7 @@ pub use job::{
 };
 pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerOpened, LedgerShed};
 pub use metrics::{Reading, text as metrics_text};
-pub use process::{Draining, LogFilterChanged, Reloaded, Stopped};
+pub use process::{
+    Draining, KeyNotKept, LogFilterChanged, OpenFilesLimited, Reloaded, Standing, Stopped, SupervisorDeaf,
+};
 pub use stream::{Attached, Departure, Gap, Heartbeat, Origin, Resumed, Surface, WatcherCame, WatcherWent};

@@ -103,3 +103,18 @@ fn no_file_is_too_long_to_be_read_at_once() {
         }
     }
 }
+
+#[test]
+fn what_happens_in_the_bridge_is_told_by_telemetry_alone() {
+    // A recorded backend is none.
+    for (part, _) in
+        LAYERS.into_iter().filter(|(part, _)| !["telemetry", "replay", "recording"].contains(part))
+    {
+        for path in sources(part).into_iter().filter(|path| !path.ends_with("cli/replay.rs")) {
+            let code = code(&path);
+            for level in ["trace!", "debug!", "info!", "warn!", "error!"] {
+                assert!(!code.contains(&format!("tracing::{level}")), "{}: tracing::{level}", path.display());
+            }
+        }
+    }
+}

@@ -29,7 +29,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     // Every stream takes two, and what systems give by default is soon used up.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "The limit on open files stays as it is.");
+        telemetry::OpenFilesLimited { error: &error }.emit();
     }
     let names = std::env::var("LISTEN_FDNAMES").ok();
     let inherited = Inherited::take(names.as_deref())?;

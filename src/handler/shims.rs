@@ -21,6 +21,7 @@ use super::{Bridge, KEYS, REGISTER, key_of, shield};
 use crate::backend::KEY_STATUS;
 use crate::core::kind::{Endpoint, Kind};
 use crate::respond::{self, Body};
+use crate::telemetry;
 use keyring::Registered;
 
 pub(super) use keyring::Keyring;
@@ -190,7 +191,7 @@ async fn register(bridge: &Bridge, visit: &Visit, key: &Key, body: Incoming) -> 
         Ok(true) => detail(StatusCode::CREATED, "API key registered."),
         Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),
         Err(error) => {
-            tracing::error!(%error, "A key could not be written to data_dir.");
+            telemetry::KeyNotKept { error: &error }.emit();
             detail(StatusCode::SERVICE_UNAVAILABLE, "The key could not be written; the log says why.")
         }
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::telemetry;
+
 /// The bridge serves, with the configuration that is in force.
 pub(super) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -42,6 +44,6 @@ pub(super) async fn watched<T>(work: impl Future<Output = T>) -> T {
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "The supervisor could not be told.");
+        telemetry::SupervisorDeaf { error: &error }.emit();
     }
 }

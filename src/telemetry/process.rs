@@ -1,8 +1,10 @@
 //! What happens to the bridge as a whole.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::metrics::{METRICS, Success};
+use crate::core::channel::Choice;
 
 /// The configuration was read.
 #[derive(Debug)]
@@ -89,5 +91,75 @@ impl Stopped {
                 "The ledger could not be closed in time (limits.ledger); what it had yet to write is lost."
             ),
         }
+    }
+}
+
+/// The bridge stands in front of a backend.
+#[derive(Debug)]
+pub struct Standing<'a, U> {
+    /// What it is called.
+    pub backend: &'a str,
+    /// Where it is.
+    pub url: U,
+    /// How it is driven.
+    pub channel: Choice,
+    /// Whether its certificate is taken whatever it is.
+    pub is_insecure: bool,
+}
+
+impl<U: Display> Standing<'_, U> {
+    /// Writes the log lines.
+    pub fn emit(self) {
+        let Self { backend, url, channel, is_insecure } = self;
+        tracing::info!(backend, %url, %channel, "Standing in front of a backend.");
+        if is_insecure {
+            tracing::warn!(
+                backend,
+                "The certificate of this backend is not checked (backend.insecure): whoever is between it and \
+                 the bridge can read and change everything."
+            );
+        }
+    }
+}
+
+/// The process may not have as many open files as the system would give it.
+#[derive(Debug)]
+pub struct OpenFilesLimited<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl OpenFilesLimited<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "The limit on open files stays as it is.");
+    }
+}
+
+/// A key that was registered is kept until the bridge ends, and no longer.
+#[derive(Debug)]
+pub struct KeyNotKept<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl KeyNotKept<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::error!(error = %self.error, "A key could not be written to data_dir.");
+    }
+}
+
+/// A supervisor is there, and could not be told something.
+#[derive(Debug)]
+pub struct SupervisorDeaf<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl SupervisorDeaf<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::debug!(error = %self.error, "The supervisor could not be told.");
     }
 }

@@ -494,7 +494,8 @@ function newCard(id) {
   const about = element("p", { class: "about" });
   const bars = element("div", { class: "bars" });
   const link = element("a", { href: `#${jobPath(id)}` }, title(job));
-  const head = element("div", { class: "title" }, element("h3", {}, link), status, cancel);
+  const names = element("div", { class: "names" }, element("h3", {}, link), status);
+  const head = element("div", { class: "title" }, names, cancel);
   return { node: element("li", { class: "card" }, head, about, bars), status, about, cancel, bars: new Bars(bars) };
 }
 
@@ -508,7 +509,7 @@ function drawCard(card, job) {
   drawStatus(card.status, job);
   drawCancel(card.cancel, job);
   const parts = [
-    backends.length > 1 ? backendName(job.backend) : null,
+    backends.length > 1 ? `on ${backendName(job.backend)}` : null,
     job.channels.length > 0 ? `over ${over(job.channels)}` : null,
     job.user === null ? null : `for ${job.user}`,
   ];
@@ -712,7 +713,7 @@ function newBackend() {
   const head = element("div", { class: "title" });
   const url = element("p", { class: "url" });
   const text = element("p", { class: "about" });
-  const problem = element("p", { class: "said bad" });
+  const problem = element("p", { class: "said" });
   const facts = element("dl");
   const kinds = element("ul", { class: "kinds" });
   const details = element("details", {}, element("summary", {}, "What each kind will use"), kinds);
@@ -729,6 +730,8 @@ function drawBackend(parts, backend) {
   );
   setText(parts.url, backend.url);
   setText(parts.problem, backend.problem ?? "");
+  // What is wrong with one that answers keeps it from nothing.
+  parts.problem.classList.toggle("bad", backend.up === false);
   parts.problem.hidden = backend.problem === null;
   setText(parts.text, CIRCUITS[backend.circuit] ?? "");
   parts.text.hidden = !(backend.circuit in CIRCUITS);
@@ -739,20 +742,21 @@ function drawBackend(parts, backend) {
     ["Running", `${count(backend.running)} of ${count(backend.concurrency)}`],
     ["Waiting", `${count(backend.waiting)} of ${count(backend.queue)}`],
   ]);
-  const isKnown = backend.kinds.some(({ known }) => known);
-  const unknown = element("li", { class: "unknown" }, "Not known yet: the backend is asked before the next sync.");
-  parts.kinds.replaceChildren(...(isKnown ? backend.kinds.map(kindOf) : [unknown]));
+  parts.kinds.replaceChildren(...backend.kinds.filter(({ known }) => known).map(kindOf), ...unknownOf(backend.kinds));
 }
 
 function kindOf(kind) {
-  const [state, label] = planOf(kind);
+  const [state, label] = kind.channel === null ? ["cannot", "not possible"] : ["can", channel(kind.channel)];
   const without = kind.without.length === 0 ? null : element("span", { class: "without" }, `without ${namesOf(kind.without)}`);
   return element("li", { class: state }, element("span", {}, words(kind.kind)), element("b", {}, label), without);
 }
 
-function planOf(kind) {
-  if (!kind.known) return ["unknown", "not known yet"];
-  return kind.channel === null ? ["cannot", "not possible"] : [kind.channel, channel(kind.channel)];
+// Kinds of which the backend is asked when the next sync of them begins.
+function unknownOf(kinds) {
+  const unknown = kinds.filter(({ known }) => !known).map(({ kind }) => kind);
+  if (unknown.length === 0) return [];
+  const which = unknown.length === kinds.length ? "the backend is asked before the next sync" : namesOf(unknown);
+  return [element("li", { class: "unknown" }, element("span", {}, `Not known yet: ${which}.`))];
 }
 
 const namesOf = (kinds) => kinds.map((kind) => kind.replaceAll("-", " ")).join(", ");
