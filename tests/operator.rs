@@ -1,6 +1,6 @@
 //! What an operator sees and may do: metrics, health, the log, the live stream of changes, and who is let in.
 #![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 #[path = "operator/access.rs"]
 mod access;

@@ -66,9 +66,11 @@ const count = new Intl.NumberFormat("en").format;
 const moment = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" }).format;
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format;
 
-// "vm-interfaces" → "VM interfaces"
+// "ip-addresses" → "IP addresses"
+const phrase = (name) => name.replace(/[-_]/g, " ").replace(/\b(vm|ip|sdn)\b/g, (word) => word.toUpperCase());
+
 function words(name) {
-  const text = name.replace(/[-_]/g, " ").replace(/\b(vm|ip|sdn)\b/g, (word) => word.toUpperCase());
+  const text = phrase(name);
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
@@ -529,7 +531,7 @@ function drawCancel(button, job) {
 }
 
 function drawTitle() {
-  const about = shown.job === null ? null : `${title(shown.job)}: ${words(standing(shown.job)).toLowerCase()}`;
+  const about = shown.job === null ? null : `${title(shown.job)}: ${phrase(standing(shown.job))}`;
   const busy = jobs.size === 0 ? null : `${count(jobs.size)} running`;
   document.title = [shown.id === null ? busy : about, "proxbox-bridge"].filter((part) => part !== null).join(" – ");
 }
@@ -759,7 +761,7 @@ function unknownOf(kinds) {
   return [element("li", { class: "unknown" }, element("span", {}, `Not known yet: ${which}.`))];
 }
 
-const namesOf = (kinds) => kinds.map((kind) => kind.replaceAll("-", " ")).join(", ");
+const namesOf = (kinds) => kinds.map(phrase).join(", ");
 
 // What can be chosen in the filters: what the backends have.
 function offerChoices() {
