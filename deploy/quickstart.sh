@@ -88,5 +88,5 @@ if [ "$tests" = yes ]; then
     python3 fixtures/convert.py --check fixtures/recordings
     tests/install.sh
     cargo test --locked
-    tests/deploy/run prometheus
+    tests/deploy/run
 fi

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Rust: programs of Debian, which are not started, and under the target
 # directory of cargo what tests are made with in Python and Node. Does nothing if all of it is there.
+#
+#   tests/install.sh                what `cargo test` and `tests/deploy/run` need
+#   tests/install.sh --containers   what `tests/deploy/run --containers` needs, too
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -15,6 +18,14 @@ needs node nodejs
 needs npm npm
 needs openssl openssl
 needs promtool prometheus
+needs systemd-analyze systemd
+needs kubectl kubernetes-client
+if [ "${1-}" = --containers ]; then
+    needs systemd-nspawn systemd-container
+    needs podman podman runc conmon netavark aardvark-dns catatonit
+    needs iptables iptables
+    needs ip iproute2
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
         echo "tests: install these first, by the names that they have here: ${missing[*]}" >&2

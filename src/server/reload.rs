@@ -103,8 +103,8 @@ impl Server {
         let reloaded = self.take_over().await;
         // Backends of a configuration that came to nothing are none.
         self.bridge.count_backends();
-        supervisor::ready(&self.status());
         telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
+        supervisor::ready(&self.status());
         reloaded
     }
 

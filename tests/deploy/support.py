@@ -13,11 +13,14 @@ import socket
 import subprocess
 import threading
 import time
+import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 RECORDINGS = ROOT / "fixtures" / "recordings"
 BRIDGE = pathlib.Path(os.environ["PROXBOX_BRIDGE_BINARY"])
+# What boots a system or runs an image wants root, namespaces and programs that not every machine lets have.
+contained = unittest.skipUnless(os.environ.get("CONTAINERS"), "`tests/deploy/run --containers` runs it")
 # How long anything may take on a machine that does other things too, in seconds.
 PATIENCE = 60
 

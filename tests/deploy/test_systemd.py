@@ -1,0 +1,510 @@
+"""The units of systemd: what systemd says of them, and what becomes of the bridge under them.
+
+The last class boots a systemd of its own in a container without a network, over a copy of this machine that is
+gone when it ends. It wants root, curl and systemd-nspawn (Debian: systemd-container).
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import tomllib
+import unittest
+
+from support import (
+    BRIDGE,
+    DEPLOY,
+    PATIENCE,
+    RECORDINGS,
+    Bridge,
+    Process,
+    Replay,
+    contained,
+    free_port,
+    get,
+    until,
+)
+
+UNITS = DEPLOY / "systemd"
+SERVICE = UNITS / "proxbox-bridge.service"
+SAMPLE = DEPLOY / "proxbox-bridge.toml"
+# How exposed `systemd-analyze security` may find the service, in tenths: 100 is one that protects itself from nothing.
+EXPOSURE = 12
+# How long the last bytes of clients and the last records may take after the drain, in seconds.
+CLOSING = 20
+
+
+def output(*command, **options):
+    """What a command says, on both its outputs; it has to end well."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
+    if done.returncode:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def directives(unit):
+    """The lines `key=value` of a unit, in their order."""
+    lines = unit.read_text().splitlines()
+    return [tuple(line.split("=", 1)) for line in lines if re.match(r"[A-Za-z]+=", line)]
+
+
+def assignments(text):
+    """The variables of an environment file, those that are commented out included."""
+    return dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
+
+
+def checked(environment):
+    """The exit code and the verdict of `check` about the bridge that these variables describe, and all it said."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PROXBOX_BRIDGE_")}
+    done = subprocess.run(
+        [BRIDGE, "check", "--json"],
+        env={**clean, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return (done.returncode, json.loads(done.stdout)["verdict"]), done.stdout + done.stderr
+
+
+class Units(unittest.TestCase):
+    def setUp(self):
+        """A tree in which everything is where the units expect it, beside the units that systemd has itself."""
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="proxbox-bridge-units-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        own = self.root / "etc/systemd/system"
+        (own / "proxbox-bridge.service.d").mkdir(parents=True)
+        for name in ["proxbox-bridge.service", "proxbox-bridge.socket", "proxbox-bridge-admin.socket"]:
+            shutil.copy(UNITS / name, own)
+        shutil.copy(UNITS / "credentials.conf", own / "proxbox-bridge.service.d")
+        shutil.copytree("/lib/systemd/system", self.root / "lib/systemd/system", symlinks=True)
+        for program in ["/usr/local/bin/proxbox-bridge", "/bin/kill"]:
+            there = self.root / program[1:]
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.touch(0o755)
+
+    def analyze(self, verb, *arguments):
+        return output("systemd-analyze", verb, f"--root={self.root}", *arguments)
+
+    def test_systemd_finds_nothing_to_say_about_any_unit(self):
+        for name in ["proxbox-bridge.service", "proxbox-bridge.socket", "proxbox-bridge-admin.socket"]:
+            with self.subTest(name):
+                self.assertEqual(self.analyze("verify", "--man=no", name), "")
+
+    def test_the_service_is_as_little_exposed_as_it_was(self):
+        arguments = ["--offline=true", f"--threshold={EXPOSURE}", "--no-pager", "proxbox-bridge.service"]
+        self.assertIn("Overall exposure level", self.analyze("security", *arguments))
+
+    def test_the_socket_units_are_of_the_service_and_named_as_the_bridge_knows_them(self):
+        for name, descriptor in [("proxbox-bridge.socket", "listen"), ("proxbox-bridge-admin.socket", "admin")]:
+            unit = dict(directives(UNITS / name))
+            self.assertEqual(unit["FileDescriptorName"], descriptor)
+            self.assertEqual(unit.get("Service", name.replace(".socket", ".service")), SERVICE.name)
+            # systemd holds these addresses where the sample has the bridge bind them.
+            key = {"listen": "listen", "admin": "admin_listen"}[descriptor]
+            self.assertEqual(unit["ListenStream"], tomllib.loads(SAMPLE.read_text())[key])
+
+    def test_a_stop_leaves_time_for_the_drain_and_the_last_bytes(self):
+        drain = tomllib.loads(SAMPLE.read_text())["limits"]["drain"]
+        self.assertRegex(drain, r"^\d+s$")
+        stop = int(dict(directives(SERVICE))["TimeoutStopSec"])
+        self.assertGreaterEqual(stop, int(drain[:-1]) + CLOSING)
+
+    def test_the_user_can_be_made_and_is_the_one_that_the_service_runs_as(self):
+        (self.root / "usr/lib/sysusers.d").mkdir(parents=True)
+        shutil.copy(UNITS / "proxbox-bridge.sysusers.conf", self.root / "usr/lib/sysusers.d/proxbox-bridge.conf")
+        output("systemd-sysusers", f"--root={self.root}")
+        (line,) = (self.root / "etc/passwd").read_text().splitlines()
+        name, _, uid, _, _, home, shell = line.split(":")
+        service = dict(directives(SERVICE))
+        self.assertEqual((name, name), (service["User"], service["Group"]))
+        self.assertNotEqual(uid, "0")
+        self.assertEqual(home, "/var/lib/" + service["StateDirectory"])
+        self.assertTrue(shell.endswith("/nologin"), shell)
+
+
+class Variables(unittest.TestCase):
+    """The environment file, and what the units set beside it, as the bridge takes it."""
+
+    def setUp(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="proxbox-bridge-variables-"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        secret = self.directory / "secret"
+        secret.write_text("0123456789abcdef0123456789abcdef\n")
+        secret.chmod(0o600)
+        self.environment = assignments((UNITS / "proxbox-bridge.env").read_text())
+        for unit in [SERVICE, UNITS / "credentials.conf"]:
+            text = unit.read_text()
+            self.environment.update(re.findall(r"^#?Environment=(\w+)=(.*)$", text, re.MULTILINE))
+        # The files and directories that they name are not on this machine.
+        for name in self.environment:
+            if name.endswith("_FILE"):
+                self.environment[name] = str(secret)
+        self.environment["PROXBOX_BRIDGE_DATA_DIR"] = str(self.directory / "data")
+        # A port that refuses: it is not the backend that is asked about.
+        self.environment["PROXBOX_BRIDGE_BACKEND_URL"] = f"http://127.0.0.1:{free_port()}"
+
+    def test_the_bridge_knows_every_variable_and_takes_every_sample(self):
+        self.assertIn("PROXBOX_BRIDGE_ADMIN_TOKEN_FILE", self.environment)
+        came, said = checked(self.environment)
+        self.assertEqual(came, (1, "failed"), said)
+
+    def test_a_variable_that_it_does_not_know_would_have_been_seen(self):
+        came, said = checked({**self.environment, "PROXBOX_BRIDGE_LIMITS_DRAINS": "30s"})
+        self.assertEqual(came, (78, "misconfigured"), said)
+
+    def test_every_sample_is_commented_out_and_has_a_comment(self):
+        lines = (UNITS / "proxbox-bridge.env").read_text().splitlines()
+        for before, line in zip(lines, lines[1:]):
+            if assignments(line):
+                self.assertTrue(line.startswith("#PROXBOX_BRIDGE_"), line)
+                self.assertTrue(before.startswith("# "), f"nothing explains {line}")
+
+
+def reloads(metrics):
+    """How often the configuration was read again, by what came of it."""
+    counts = re.findall(r'^proxbox_bridge_reloads_total\{result="(\w+)"\} (\d+)$', metrics, re.MULTILINE)
+    return {result: int(count) for result, count in counts}
+
+
+class Manager:
+    """What a service manager is to the bridge: a socket on which it says how it is."""
+
+    def __init__(self, test):
+        directory = tempfile.mkdtemp(prefix="proxbox-bridge-notify-")
+        test.addCleanup(shutil.rmtree, directory)
+        self.path = os.path.join(directory, "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        test.addCleanup(self._socket.close)
+        self._socket.bind(self.path)
+        self.heard = []
+
+    def wait_for(self, wanted):
+        """The assignments of the next message that has the line `wanted`."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                lines = self._socket.recv(65536).decode().splitlines()
+            except TimeoutError:
+                raise AssertionError(f"never heard {wanted}, but {self.heard}") from None
+            self.heard.append(lines)
+            if wanted in lines:
+                return dict(line.split("=", 1) for line in lines)
+
+
+def now():
+    """Microseconds of the clock that systemd compares with."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+class Notify(unittest.TestCase):
+    def setUp(self):
+        self.manager = Manager(self)
+        self.file = pathlib.Path(self.manager.path).with_name("proxbox-bridge.toml")
+        self.configure("")
+
+    def configure(self, more):
+        self.file.write_text(
+            'listen = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\n'
+            f'backend = {{ url = "http://127.0.0.1:{free_port()}" }}\n{more}'
+        )
+
+    def start(self, **environment):
+        bridge = Bridge("--config", self.file, env={"NOTIFY_SOCKET": self.manager.path, **environment})
+        self.addCleanup(bridge.stop)
+        self.manager.wait_for("READY=1")
+        return bridge
+
+    def reload(self, bridge):
+        before = now()
+        bridge.popen.send_signal(signal.SIGHUP)
+        reloading = self.manager.wait_for("RELOADING=1")
+        self.assertTrue(before <= int(reloading["MONOTONIC_USEC"]) <= now(), reloading)
+        self.manager.wait_for("READY=1")
+
+    def test_it_is_ready_when_it_listens_and_not_before(self):
+        bridge = self.start()
+        # No second try: whoever is started behind it makes none.
+        self.assertEqual(get(bridge.admin, "/livez")[0], 200)
+
+    def test_a_reload_is_announced_and_ends(self):
+        bridge = self.start()
+        self.reload(bridge)
+        until(lambda: reloads(get(bridge.admin, "/metrics")[2]) == {"success": 1, "failure": 0})
+
+    def test_a_reload_that_fails_ends_too(self):
+        bridge = self.start()
+        self.configure("limits = { no_such_limit = 1 }\n")
+        self.reload(bridge)
+        until(lambda: reloads(get(bridge.admin, "/metrics")[2]) == {"success": 0, "failure": 1})
+
+    def test_it_says_that_it_stops(self):
+        bridge = self.start()
+        bridge.popen.send_signal(signal.SIGTERM)
+        self.manager.wait_for("STOPPING=1")
+        self.assertEqual(bridge.stop(), 0)
+
+    def test_it_feeds_the_watchdog(self):
+        self.start(WATCHDOG_USEC="1000000")
+        begin = now()
+        for _ in range(4):
+            self.manager.wait_for("WATCHDOG=1")
+        # Four of them, so that three waits of half the time at the most, and some delay.
+        self.assertLess(now() - begin, 4_000_000)
+
+    def test_it_says_nothing_without_a_manager(self):
+        # Everything but the address where to say it.
+        with Bridge("--config", self.file, env={"WATCHDOG_USEC": "1000000"}) as bridge:
+            self.assertEqual(get(bridge.admin, "/livez")[0], 200)
+        self.assertEqual(bridge.popen.returncode, 0)
+
+
+class Activation(unittest.TestCase):
+    """The sockets are there before the bridge is, and stay when it has gone."""
+
+    def activated(self, names, *arguments):
+        """systemd's own tool listens, and becomes the bridge when the first client comes."""
+        addresses = [f"127.0.0.1:{free_port()}" for _ in names]
+        listening = [f"--listen={address}" for address in addresses]
+        command = ["systemd-socket-activate", *listening, f"--fdname={':'.join(names)}", BRIDGE, "serve"]
+        process = Process(*command, *arguments)
+        self.addCleanup(process.stop)
+        return process, addresses
+
+    def test_clients_and_operators_are_served_on_the_sockets_that_were_passed(self):
+        with Replay("0.0.2.post1", "--speed", "50") as backend:
+            taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+            for one in taken:
+                self.addCleanup(one.close)
+            # Nobody can bind these addresses, so the bridge must not try.
+            first, second = [f"127.0.0.1:{one.getsockname()[1]}" for one in taken]
+            arguments = ["--backend", f"http://{backend.address}", "--listen", first, "--admin-listen", second]
+            _, (clients, operators) = self.activated(["listen", "admin"], *arguments)
+            status, _, body = until(lambda: get(clients, "/full-update/stream"))
+            self.assertEqual(status, 200)
+            self.assertRegex(body, r'event: complete\ndata: \{"ok": true')
+            self.assertEqual(get(operators, "/livez")[0], 200)
+
+    def test_one_socket_may_be_passed_and_the_other_bound(self):
+        admin = f"127.0.0.1:{free_port()}"
+        arguments = ["--backend", f"http://127.0.0.1:{free_port()}", "--admin-listen", admin]
+        process, (clients,) = self.activated(["listen"], *arguments)
+        until(lambda: get(clients, "/health"))
+        self.assertEqual(get(admin, "/livez")[0], 200)
+        self.assertEqual(process.stop(), 0)
+
+
+BOOT = """
+mount -t tmpfs -o mode=755 machine "$1"
+mkdir "$1/changes" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" machine "$1/root"
+shift
+exec "$@"
+"""
+
+
+class Machine:
+    """A systemd that has booted, with this machine's programs and none of its services."""
+
+    def __init__(self, binds):
+        self.directory = tempfile.mkdtemp(prefix="proxbox-bridge-machine-")
+        place = pathlib.Path(self.directory)
+        (place / "tree").mkdir()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(str(place / "ready"))
+            ready.settimeout(PATIENCE)
+            self.process = Process(
+                # The mounts are seen by it alone, and gone with it.
+                *["unshare", "--mount", "--propagation", "private", "sh", "-ec", BOOT, "sh", place / "tree"],
+                *["systemd-nspawn", "--quiet", f"--directory={place / 'tree/root'}", f"--machine=bridge{os.getpid()}"],
+                *["--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--console=pipe"],
+                *[f"--bind-ro={there}:{here}" for here, there in binds.items()],
+                *["--notify-ready=yes", "--boot", "--", "systemd.unit=basic.target"],
+                env={"NOTIFY_SOCKET": str(place / "ready")},
+            )
+            said = ""
+            try:
+                while "READY=1" not in said.splitlines():
+                    said += ready.recv(65536).decode() + "\n"
+            except TimeoutError:
+                self.stop()
+                raise AssertionError(f"it did not boot: {said}{''.join(self.process.lines)}") from None
+        self.leader = re.search(r"^X_NSPAWN_LEADER_PID=(\d+)$", said, re.MULTILINE)[1]
+
+    def run(self, *command):
+        """What a command says in there; it has to end well."""
+        return output("nsenter", f"--target={self.leader}", "--all", *command)
+
+    def shell(self, script):
+        return self.run("sh", "-euc", script)
+
+    def shown(self, *properties, unit="proxbox-bridge.service"):
+        lines = self.run("systemctl", "show", unit, *[f"--property={name}" for name in properties]).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def log(self):
+        return self.run("journalctl", "--no-pager", "--output=cat", "--unit=proxbox-bridge.service")
+
+    def stop(self):
+        self.process.stop()
+        shutil.rmtree(self.directory)
+
+
+@contained
+class UnderSystemd(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.machine = Machine({"/srv/deploy": DEPLOY, "/srv/recordings": RECORDINGS, "/srv/proxbox-bridge": BRIDGE})
+        cls.addClassCleanup(cls.machine.stop)
+        cls.machine.shell("""
+            install -m 755 /srv/proxbox-bridge /usr/local/bin/proxbox-bridge
+            install -D -m 644 /srv/deploy/systemd/proxbox-bridge.sysusers.conf /usr/lib/sysusers.d/proxbox-bridge.conf
+            systemd-sysusers
+            install -D -m 644 /srv/deploy/proxbox-bridge.toml /etc/proxbox-bridge/proxbox-bridge.toml
+            install -m 600 /srv/deploy/systemd/proxbox-bridge.env /etc/proxbox-bridge/proxbox-bridge.env
+            install -m 644 /srv/deploy/systemd/*.service /srv/deploy/systemd/*.socket /etc/systemd/system/
+            systemd-run --quiet --unit=backend --property=Type=exec /usr/local/bin/proxbox-bridge \\
+                replay /srv/recordings/0.0.2.post1 --listen 127.0.0.1:8802 --speed 50
+        """)
+
+    def setUp(self):
+        self.addCleanup(self.reset)
+        self.machine.run("systemctl", "daemon-reload")
+
+    def reset(self):
+        self.machine.shell("""
+            systemctl stop proxbox-bridge.socket proxbox-bridge-admin.socket proxbox-bridge.service
+            systemctl reset-failed
+            rm -rf /etc/systemd/system/proxbox-bridge.service.d
+            install -m 644 /srv/deploy/proxbox-bridge.toml /etc/proxbox-bridge/proxbox-bridge.toml
+            journalctl --quiet --rotate --vacuum-time=1s
+        """)
+
+    def drop_in(self, text):
+        self.machine.shell(f"""
+            mkdir -p /etc/systemd/system/proxbox-bridge.service.d
+            printf '%s' '{text}' >/etc/systemd/system/proxbox-bridge.service.d/test.conf
+            systemctl daemon-reload
+        """)
+
+    def drain(self, value):
+        """Writes another limits.drain into the configuration."""
+        self.machine.run("sed", "-i", f's/^drain = .*/drain = "{value}"/', "/etc/proxbox-bridge/proxbox-bridge.toml")
+
+    def curl(self, *arguments):
+        return self.machine.run("curl", "--silent", "--show-error", "--no-buffer", "--max-time", PATIENCE, *arguments)
+
+    def test_it_does_its_work_behind_every_wall(self):
+        self.machine.run("systemctl", "start", "proxbox-bridge")
+        # Started means ready: no second try.
+        self.curl("--fail", "http://127.0.0.1:8801/livez")
+        stream = self.curl("--fail", "http://127.0.0.1:8800/full-update/stream")
+        self.assertRegex(stream, r'event: complete\ndata: \{"ok": true')
+
+        shown = self.machine.shown("MainPID", "ActiveState", "NRestarts")
+        self.assertEqual((shown["ActiveState"], shown["NRestarts"]), ("active", "0"))
+        status = self.machine.run("cat", f"/proc/{shown['MainPID']}/status")
+        status = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        uid = self.machine.run("id", "-u", "proxbox-bridge").strip()
+        self.assertEqual(set(status["Uid"].split()), {uid})
+        self.assertNotEqual(uid, "0")
+        self.assertEqual(int(status["CapBnd"], 16), 0)
+        self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+
+        # The record is there, nobody else can read it, and it is the only place that has changed hands.
+        kept = self.machine.run("find", "/var/lib/proxbox-bridge", "-printf", "%U %m %f\n").splitlines()
+        self.assertIn(f"{uid} 600 ledger.sqlite3", kept)
+        self.assertIn(f"{uid} 700 proxbox-bridge", kept)
+
+    def test_a_reload_takes_the_new_configuration_and_a_wrong_one_changes_nothing(self):
+        self.machine.run("systemctl", "start", "proxbox-bridge")
+        pid = self.machine.shown("MainPID")
+        for value, counts in [("29s", {"success": 1, "failure": 0}), ("late", {"success": 1, "failure": 1})]:
+            self.drain(value)
+            self.machine.run("systemctl", "reload", "proxbox-bridge")
+            until(lambda counts=counts: reloads(self.curl("http://127.0.0.1:8801/metrics")) == counts)
+            # systemd has been told that it is over.
+            until(lambda: self.machine.shown("SubState") == {"SubState": "running"})
+        self.assertEqual(self.machine.shown("MainPID"), pid)
+
+    def test_it_is_stopped_without_a_failure(self):
+        self.machine.run("systemctl", "start", "proxbox-bridge")
+        self.machine.run("systemctl", "stop", "proxbox-bridge")
+        self.assertEqual(self.machine.shown("Result", "ExecMainStatus"), {"Result": "success", "ExecMainStatus": "0"})
+
+    def test_a_bridge_that_hangs_is_started_again(self):
+        self.drop_in("[Service]\nWatchdogSec=2\nRestartSec=0\n")
+        self.machine.run("systemctl", "start", "proxbox-bridge")
+        pid = self.machine.shown("MainPID")["MainPID"]
+        # Once it has been fed for longer than the watchdog waits, it is the feeding that kept it alive.
+        fed = "WatchdogTimestampMonotonic"
+        begin = int(self.machine.shown(fed)[fed])
+        until(lambda: int(self.machine.shown(fed)[fed]) > begin + 3_000_000)
+        self.assertEqual(self.machine.shown("MainPID", "NRestarts"), {"MainPID": pid, "NRestarts": "0"})
+
+        self.machine.run("kill", "-STOP", pid)
+        until(lambda: self.machine.shown("NRestarts", "ActiveState") == {"NRestarts": "1", "ActiveState": "active"})
+        self.assertIn("Watchdog timeout", self.machine.log())
+        self.curl("--fail", "http://127.0.0.1:8801/livez")
+
+    def test_a_wrong_configuration_is_not_tried_again(self):
+        self.drain("late")
+        with self.assertRaises(AssertionError):
+            self.machine.run("systemctl", "start", "proxbox-bridge")
+        shown = self.machine.shown("ActiveState", "ExecMainStatus", "NRestarts")
+        self.assertEqual(shown, {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"})
+        self.assertIn("limits.drain", self.machine.log())
+
+    def test_the_sockets_start_it_and_outlive_it(self):
+        self.machine.run("systemctl", "start", "proxbox-bridge.socket", "proxbox-bridge-admin.socket")
+        self.assertEqual(self.machine.shown("ActiveState")["ActiveState"], "inactive")
+        self.assertRegex(self.curl("http://127.0.0.1:8800/full-update/stream"), r'"ok": true')
+        self.curl("--fail", "http://127.0.0.1:8801/livez")
+        self.assertEqual(self.machine.shown("ActiveState")["ActiveState"], "active")
+        # Whoever comes while it is started again waits, and is not refused.
+        self.machine.shell("""
+            systemctl restart --no-block proxbox-bridge
+            for i in $(seq 50); do
+                curl --silent --show-error --fail --max-time 60 --output /dev/null http://127.0.0.1:8800/health
+            done
+        """)
+        until(lambda: self.machine.shown("ActiveState")["ActiveState"] == "active")
+
+    def test_the_token_comes_as_a_credential_that_only_root_can_read(self):
+        self.machine.shell("""
+            (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' >/etc/proxbox-bridge/admin-token)
+            install -D -m 644 /srv/deploy/systemd/credentials.conf \\
+                /etc/systemd/system/proxbox-bridge.service.d/credentials.conf
+            sed -i 's/^admin_listen = .*/admin_listen = "0.0.0.0:8801"/' /etc/proxbox-bridge/proxbox-bridge.toml
+            systemctl daemon-reload
+        """)
+        self.machine.run("systemctl", "start", "proxbox-bridge")
+        self.curl("--fail", "http://127.0.0.1:8801/livez")
+        with self.assertRaises(AssertionError):
+            self.curl("--fail", "http://127.0.0.1:8801/metrics")
+        token = self.machine.run("cat", "/etc/proxbox-bridge/admin-token")
+        bearer = f"Authorization: Bearer {token}"
+        self.assertIn("proxbox_bridge_", self.curl("--fail", "--header", bearer, "http://127.0.0.1:8801/metrics"))
+        mode = self.machine.run("stat", "--format=%U %a", "/etc/proxbox-bridge/admin-token").strip()
+        self.assertEqual(mode, "root 600")
+
+
+if __name__ == "__main__":
+    unittest.main()
