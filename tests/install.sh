@@ -8,7 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 missing=()
-needs() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+# What is for root is not on everybody's path.
+needs() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing+=("${@:2}"); }
 needs python3 python3 python3-venv
 if command -v python3 >/dev/null; then
     # Debian's python3 has venv in a package of its own, and half of it without.
@@ -17,9 +18,13 @@ fi
 needs node nodejs
 needs npm npm
 needs openssl openssl
+needs nginx nginx-light
+needs caddy caddy
+needs haproxy haproxy
 needs promtool prometheus
 needs systemd-analyze systemd
 needs kubectl kubernetes-client
+needs chromium chromium
 if [ "${1-}" = --containers ]; then
     needs systemd-nspawn systemd-container
     needs podman podman runc conmon netavark aardvark-dns catatonit

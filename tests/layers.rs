@@ -97,7 +97,9 @@ fn the_core_does_no_io() {
 #[test]
 fn no_file_is_too_long_to_be_read_at_once() {
     for (part, _) in LAYERS {
-        for path in sources(part).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
+        // What the OpenAPI document says is data.
+        for path in sources(part).into_iter().filter(|path| path.extension().is_none_or(|end| end != "json"))
+        {
             let lines = fs::read_to_string(&path).unwrap().lines().count();
             assert!(lines <= 600, "{}: {lines} lines", path.display());
         }

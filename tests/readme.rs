@@ -111,7 +111,7 @@ fn every_file_that_it_names_is_there() {
         "fixtures/recordings",
         "fixtures/hostile/README.md",
         "fixtures/check.schema.json",
-        "tests/peers/install.sh",
+        "tests/install.sh",
     ] {
         assert!(readme.contains(path) && root().join(path).exists(), "{path}");
     }

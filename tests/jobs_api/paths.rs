@@ -75,7 +75,7 @@ async fn the_document_has_the_version_of_the_bridge_and_every_word_that_it_says(
 fn every_path_stands_in_the_tables_of_the_readme_and_of_the_module() {
     let (readme, module) = (read("README.md"), read("src/handler/admin.rs"));
     for (path, methods) in served() {
-        if path.starts_with("/sync/") || path.starts_with("/page") {
+        if path.starts_with("/sync/") || path.starts_with("/page/") {
             continue;
         }
         for method in methods.split(", ").filter(|method| *method != "HEAD") {

@@ -37,6 +37,8 @@ struct BridgeObject<'a> {
     reasons: Vec<String>,
     signed_in: bool,
     can_act: bool,
+    /// Whether there is a token that anybody could have.
+    has_token: bool,
 }
 
 /// What one reader has been told.
@@ -116,6 +118,7 @@ impl Feed {
             reasons,
             signed_in: is_operator,
             can_act: is_operator,
+            has_token: bridge.state().config.admin_token.is_some(),
         };
         let object = serde_json::to_vec(&object).unwrap_or_default();
         if object != told.bridge {

@@ -31,9 +31,45 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Every file of the page.
-pub(super) const PARTS: [Part; 2] = [
-    Part { path: "/page.css", content_type: CSS, text: include_str!("../page/page.css") },
-    Part { path: "/page.js", content_type: JAVASCRIPT, text: include_str!("../page/page.js") },
+pub(super) const PARTS: [Part; 34] = [
+    Part { path: "/page/base.css", content_type: CSS, text: include_str!("../page/base.css") },
+    Part { path: "/page/controls.css", content_type: CSS, text: include_str!("../page/controls.css") },
+    Part { path: "/page/frame.css", content_type: CSS, text: include_str!("../page/frame.css") },
+    Part { path: "/page/progress.css", content_type: CSS, text: include_str!("../page/progress.css") },
+    Part { path: "/page/overview.css", content_type: CSS, text: include_str!("../page/overview.css") },
+    Part { path: "/page/job.css", content_type: CSS, text: include_str!("../page/job.css") },
+    Part { path: "/page/dialogs.css", content_type: CSS, text: include_str!("../page/dialogs.css") },
+    Part { path: "/page/narrow.css", content_type: CSS, text: include_str!("../page/narrow.css") },
+    Part { path: "/page/main.js", content_type: JAVASCRIPT, text: include_str!("../page/main.js") },
+    Part { path: "/page/api.js", content_type: JAVASCRIPT, text: include_str!("../page/api.js") },
+    Part { path: "/page/backends.js", content_type: JAVASCRIPT, text: include_str!("../page/backends.js") },
+    Part { path: "/page/bars.js", content_type: JAVASCRIPT, text: include_str!("../page/bars.js") },
+    Part { path: "/page/cancel.js", content_type: JAVASCRIPT, text: include_str!("../page/cancel.js") },
+    Part { path: "/page/clock.js", content_type: JAVASCRIPT, text: include_str!("../page/clock.js") },
+    Part {
+        path: "/page/connection.js",
+        content_type: JAVASCRIPT,
+        text: include_str!("../page/connection.js"),
+    },
+    Part { path: "/page/elements.js", content_type: JAVASCRIPT, text: include_str!("../page/elements.js") },
+    Part { path: "/page/facts.js", content_type: JAVASCRIPT, text: include_str!("../page/facts.js") },
+    Part { path: "/page/filters.js", content_type: JAVASCRIPT, text: include_str!("../page/filters.js") },
+    Part { path: "/page/header.js", content_type: JAVASCRIPT, text: include_str!("../page/header.js") },
+    Part { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("../page/history.js") },
+    Part { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("../page/job.js") },
+    Part { path: "/page/live.js", content_type: JAVASCRIPT, text: include_str!("../page/live.js") },
+    Part { path: "/page/numbers.js", content_type: JAVASCRIPT, text: include_str!("../page/numbers.js") },
+    Part { path: "/page/raw.js", content_type: JAVASCRIPT, text: include_str!("../page/raw.js") },
+    Part { path: "/page/route.js", content_type: JAVASCRIPT, text: include_str!("../page/route.js") },
+    Part { path: "/page/running.js", content_type: JAVASCRIPT, text: include_str!("../page/running.js") },
+    Part { path: "/page/signs.js", content_type: JAVASCRIPT, text: include_str!("../page/signs.js") },
+    Part { path: "/page/start.js", content_type: JAVASCRIPT, text: include_str!("../page/start.js") },
+    Part { path: "/page/state.js", content_type: JAVASCRIPT, text: include_str!("../page/state.js") },
+    Part { path: "/page/tail.js", content_type: JAVASCRIPT, text: include_str!("../page/tail.js") },
+    Part { path: "/page/timeline.js", content_type: JAVASCRIPT, text: include_str!("../page/timeline.js") },
+    Part { path: "/page/title.js", content_type: JAVASCRIPT, text: include_str!("../page/title.js") },
+    Part { path: "/page/verdict.js", content_type: JAVASCRIPT, text: include_str!("../page/verdict.js") },
+    Part { path: "/page/words.js", content_type: JAVASCRIPT, text: include_str!("../page/words.js") },
 ];
 
 /// Nothing but our own files, which are shown nowhere else.

@@ -1,0 +1,204 @@
+// Starts the bridge, recorded backends and a backend that says what a test makes it say. Everything listens on
+// this machine, on ports that are free, and is ended by whoever started it.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import readline from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const BINARY = process.env.PROXBOX_BRIDGE_BINARY ?? path.join(ROOT, "target/debug/proxbox-bridge");
+export const RECORDINGS = path.join(ROOT, "fixtures/recordings");
+
+// How long anything may take on a machine that does other things too, in milliseconds.
+export const PATIENCE = 60_000;
+
+// What a test has started, ended in the opposite order.
+export class Stack {
+  #ends = [];
+
+  use(thing) {
+    this.#ends.push(() => thing.end());
+    return thing;
+  }
+
+  async end() {
+    for (const end of this.#ends.reverse()) await end();
+  }
+}
+
+// A command of the bridge that runs, and where it listens.
+class Program {
+  addresses = {};
+  #lines = [];
+
+  constructor(args, settings) {
+    const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("PROXBOX_BRIDGE_"));
+    const own = Object.entries(settings).map(([key, value]) => [
+      `PROXBOX_BRIDGE_${key.replaceAll(".", "_").toUpperCase()}`,
+      value,
+    ]);
+    const env = Object.fromEntries([...inherited, ...own, ["PROXBOX_BRIDGE_LOG", "info"]]);
+    this.process = spawn(BINARY, args, { env, stdio: ["ignore", "ignore", "pipe"] });
+    this.exited = once(this.process, "exit");
+    this.exited.catch(() => {});
+  }
+
+  // Done when it listens on `wanted` addresses.
+  async listens(wanted) {
+    const lines = readline.createInterface({ input: this.process.stderr });
+    await new Promise((resolve, reject) => {
+      const late = setTimeout(() => fail("it does not listen"), PATIENCE);
+      const fail = (why) => {
+        clearTimeout(late);
+        this.process.kill("SIGKILL");
+        reject(new Error(`${why}\n${this.#lines.join("\n")}`));
+      };
+      this.process.on("error", (error) => fail(error));
+      lines.on("close", () => fail("it has ended"));
+      lines.on("line", (line) => {
+        this.#lines.push(line);
+        const fields = line.startsWith("{") ? JSON.parse(line).fields : {};
+        // Where others reach the address, the line goes on.
+        if (fields.message?.startsWith("Listening")) this.addresses[fields.key ?? "listen"] = fields.address;
+        if (Object.keys(this.addresses).length === wanted) {
+          clearTimeout(late);
+          resolve();
+        }
+      });
+    });
+    return this;
+  }
+
+  async end(signal = "SIGKILL") {
+    this.process.kill(signal);
+    await this.exited;
+  }
+}
+
+// A recorded backend.
+export async function replay(version, ...more) {
+  const args = ["replay", path.join(RECORDINGS, version), "--listen", "127.0.0.1:0", ...more];
+  const program = await new Program(args, {}).listens(1);
+  return Object.assign(program, { url: `http://${program.addresses.listen}` });
+}
+
+// A bridge in front of `backend`, with further settings by their keys.
+export async function serve(backend, settings = {}) {
+  const places = { listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0" };
+  const program = await new Program(["serve"], { ...places, "backend.url": backend, ...settings }).listens(2);
+  const admin = program.addresses.admin_listen.replace("0.0.0.0", "127.0.0.1");
+  return Object.assign(program, { admin: `http://${admin}` });
+}
+
+// A bridge that is configured by a file.
+export async function serveFile(text, folder) {
+  const file = path.join(folder.path, "bridge.toml");
+  await writeFile(file, text);
+  const program = await new Program(["serve", "--config", file], {}).listens(2);
+  return Object.assign(program, { admin: `http://${program.addresses.admin_listen}` });
+}
+
+// An address that is free.
+export async function freeAddress() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return `127.0.0.1:${port}`;
+}
+
+export async function folder() {
+  const place = await mkdtemp(path.join(tmpdir(), "proxbox-bridge-page-"));
+  return { path: place, end: () => rm(place, { recursive: true, force: true }) };
+}
+
+// A backend with streams of its own that says what it is made to say. It wants no key.
+export class Puppet {
+  #server = http.createServer((request, response) => this.#answer(request, response));
+  #streams = [];
+  #waiting = [];
+
+  static async start() {
+    const puppet = new Puppet();
+    puppet.#server.listen(0, "127.0.0.1");
+    await once(puppet.#server, "listening");
+    return Object.assign(puppet, { url: `http://127.0.0.1:${puppet.#server.address().port}` });
+  }
+
+  #answer(request, response) {
+    const { pathname } = new URL(request.url, "http://puppet");
+    if (request.method === "HEAD") return response.writeHead(405, { allow: "GET" }).end();
+    if (!pathname.endsWith("/stream")) {
+      response.writeHead(200, { "content-type": "application/json" });
+      return response.end(JSON.stringify(pathname === "/version" ? { version: "0.0.11.post2" } : {}));
+    }
+    response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
+    response.flushHeaders();
+    const stream = new Played(response, request);
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) this.#streams.push(stream);
+    else waiting(stream);
+  }
+
+  // The next stream that is asked for.
+  stream() {
+    if (this.#streams.length > 0) return this.#streams.shift();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  async end() {
+    this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+}
+
+// A stream of a puppet.
+class Played {
+  #response;
+
+  constructor(response, request) {
+    this.#response = response;
+    this.headers = request.headers;
+    this.hungUp = once(response, "close");
+  }
+
+  say(name, data) {
+    this.#response.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  // Announces virtual machines.
+  discover(names) {
+    const items = names.map((name) => ({ name, item_type: "qemu" }));
+    this.say("discovery", {
+      event: "discovery",
+      phase: "virtual-machines",
+      status: "discovered",
+      message: `Discovered ${names.length} virtual machine(s) to synchronize`,
+      count: names.length,
+      items,
+    });
+  }
+
+  vm(name, status, more = {}) {
+    this.say("step", { step: "virtual_machine", status, message: `Virtual machine ${name} ${status}`, rowid: name, ...more });
+  }
+
+  // Ends as backends do: well, or with what went wrong.
+  complete(ok = true, more = {}) {
+    this.say("complete", { ok, message: ok ? "Virtual machines sync completed." : "It failed.", ...more });
+    this.#response.end();
+  }
+
+  // Ends as a backend that has died.
+  cut() {
+    this.#response.destroy();
+  }
+}

@@ -1,0 +1,222 @@
+// Tests of what the page tells of syncs, and of what it does with them.
+
+import assert from "node:assert/strict";
+
+import { AS_OPERATOR, VMS, barIs, drawn, home, open, operated, puppetAndBridge, scenario, seen, start, status, tokenFile } from "./browser.mjs";
+import { Puppet, folder, replay, serveFile } from "./programs.mjs";
+
+export function testSyncs() {
+  scenario("a sync that the button starts is seen moving, and in the history when it is done", async (stack) => {
+    const { puppet, bridge } = await puppetAndBridge(stack);
+    const page = await open(stack, bridge.admin);
+    await seen(page, "No sync has ended yet.");
+    await start(page, VMS, "a-key-of-the-backend");
+    const stream = await puppet.stream();
+    assert.equal(stream.headers["x-proxbox-api-key"], "a-key-of-the-backend");
+    await status(page, "Running");
+    stream.discover(["web01", "web02", "db01", "db02"]);
+    for (const [at, name] of ["web01", "web02", "db01"].entries()) {
+      stream.vm(name, "completed");
+      await barIs(page, at + 1);
+      await page.locator("#timeline").getByText(`Synced virtual_machine ${name}`).waitFor();
+    }
+    await home(page);
+    const card = page.locator("#running .card");
+    await card.getByText("3 of 4").waitFor();
+    stream.vm("db02", "failed", { error: "It has no name." });
+    await card.getByText("1 failed").waitFor();
+    stream.complete();
+    await page.locator("#history tr", { hasText: "Completed" }).getByText("3 of 4").waitFor();
+    await seen(page, "No sync runs or waits.");
+    await page.locator("#history a").click();
+    await page.getByRole("table").getByRole("cell", { name: "It has no name." }).waitFor();
+    assert.equal(await page.evaluate(() => document.querySelector("#start-form [name=key]").value), "");
+    assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length), 0);
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("a recorded full update of the oldest release moves, and its timeline is whole", async (stack) => {
+    const backend = stack.use(await replay("0.0.2.post1", "--speed", "1"));
+    const bridge = await operated(stack, backend.url);
+    const page = await open(stack, bridge.admin);
+    await page.evaluate(() => {
+      window.values = new Set();
+      new MutationObserver(() => {
+        for (const bar of document.querySelectorAll("#job-bars progress")) window.values.add(`${bar.value} of ${bar.max}`);
+      }).observe(document.querySelector("#job-bars"), { subtree: true, childList: true, attributes: true });
+    });
+    await start(page, "full-update");
+    await status(page, "Completed");
+    const values = await page.evaluate(() => [...window.values]);
+    assert.ok(values.filter((value) => value.endsWith(" of 12")).length >= 3, `it moved: ${values}`);
+    await page.locator("#job-bars .bar", { hasText: "Virtual machines" }).getByText("12 of 12").waitFor();
+    await page.locator("#job-bars .bar", { hasText: "Devices" }).getByText("3 unconfirmed").waitFor();
+    const entries = page.locator("#timeline li");
+    await entries.filter({ hasText: "Full update sync completed." }).waitFor();
+    assert.equal(await entries.count(), 39);
+    await home(page);
+    const kinds = page.locator(".backends .kinds li");
+    await kinds.filter({ hasText: "Full update" }).getByText("/ws").waitFor();
+    await kinds.filter({ hasText: "Full update" }).getByText("without storage, virtual disks").waitFor();
+    await kinds.filter({ hasText: "Snapshots" }).getByText("not possible").waitFor();
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("a page that comes later sees the timeline from its beginning, and every entry once", async (stack) => {
+    const { puppet, bridge } = await puppetAndBridge(stack);
+    const page = await open(stack, bridge.admin);
+    await start(page, VMS);
+    const stream = await puppet.stream();
+    stream.discover(["web01", "web02", "db01"]);
+    for (const name of ["web01", "web02"]) stream.vm(name, "completed");
+    const synced = (name) => page.locator("#timeline").getByText(`Synced virtual_machine ${name}`);
+    await synced("web02").waitFor();
+    await barIs(page, 2);
+    await page.reload();
+    await synced("web02").waitFor();
+    stream.vm("db01", "completed");
+    await synced("db01").waitFor();
+    await drawn(page);
+    for (const name of ["web01", "web02", "db01"]) {
+      assert.equal(await synced(name).count(), 1);
+    }
+    stream.complete();
+    await status(page, "Completed");
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("a sync that fails says why, whose doing it is, and what to do", async (stack) => {
+    const backend = stack.use(await replay("0.0.11.post2", "--speed", "max", "--cut-after", "40", "--api-key", "right"));
+    const bridge = await operated(stack, backend.url);
+    const page = await open(stack, bridge.admin);
+    await start(page, VMS, "right");
+    await status(page, "Errored");
+    await page.getByRole("heading", { name: "Backend lost" }).waitFor();
+    const job = await (await fetch(bridge.admin + page.url().split("#")[1])).json();
+    assert.equal(job.cause, "backend_lost");
+    const verdict = await page.locator("#job-failure").innerText();
+    for (const part of [job.message, job.error, "Caused by the backend.", "See whether it still runs"]) {
+      assert.ok(verdict.includes(part), `${part}: ${verdict}`);
+    }
+    await start(page, VMS, "wrong");
+    await page.getByRole("heading", { name: "Key refused" }).waitFor();
+    await seen(page, "Start it again with the API key of the backend");
+    await home(page);
+    await page.locator("#history tr", { hasText: "Errored" }).getByText(job.message).waitFor();
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("a sync is cancelled by the button, but not before that was confirmed", async (stack) => {
+    const { puppet, bridge } = await puppetAndBridge(stack);
+    const page = await open(stack, bridge.admin);
+    await start(page, VMS);
+    const stream = await puppet.stream();
+    stream.discover(["web01", "web02"]);
+    await page.getByRole("button", { name: "Cancel" }).click();
+    const dialog = page.getByRole("dialog", { name: "Cancel this sync?" });
+    await dialog.getByText("Virtual machines on").waitFor();
+    await dialog.getByRole("button", { name: "Let it run" }).click();
+    stream.vm("web01", "completed");
+    await barIs(page, 1);
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await dialog.getByRole("button", { name: "Cancel the sync" }).click();
+    await stream.hungUp;
+    await status(page, "Cancelled");
+    await page.getByRole("heading", { name: "Cancel requested" }).waitFor();
+    assert.equal(await page.locator("#job-cancel").isVisible(), false);
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("filters are in the address, and the rest of a long history is had by a button", async (stack) => {
+    const { puppet, bridge } = await puppetAndBridge(stack);
+    for (let made = 0; made < 30; made += 1) {
+      const answer = await fetch(`${bridge.admin}/sync/${VMS}/`, { method: "POST", headers: AS_OPERATOR });
+      const stream = await puppet.stream();
+      stream.complete(made % 10 !== 0);
+      await ended(bridge, (await answer.json()).id);
+    }
+    const page = await open(stack, bridge.admin);
+    const filters = page.locator("#filters");
+    await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 25);
+    await page.getByRole("button", { name: "More" }).click();
+    await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 30);
+    await filters.getByLabel("Outcome").selectOption("Failed or errored");
+    await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 3);
+    assert.match(page.url(), /#\/\?outcome=errored$/);
+    await page.locator("#history a").first().click();
+    await status(page, "Failed");
+    await home(page);
+    await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 3);
+    await page.reload();
+    await page.waitForFunction(() => document.querySelectorAll("#history tr").length === 3);
+    assert.equal(await filters.getByLabel("Outcome").inputValue(), "errored");
+    await filters.getByLabel("Kind").selectOption("Devices");
+    await seen(page, "No sync of this sort has ended.");
+    await page.getByRole("button", { name: "Clear" }).click();
+    await page.waitForFunction(() => document.querySelectorAll("#history tr").length >= 25);
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("raw messages are there when they are asked for, and the bound on them is told", async (stack) => {
+    const place = stack.use(await folder());
+    const { puppet, bridge } = await puppetAndBridge(stack, { data_dir: place.path, "jobs.recording": "on" });
+    const page = await open(stack, bridge.admin);
+    await start(page, VMS);
+    const stream = await puppet.stream();
+    stream.discover(["web01"]);
+    await page.locator("#raw-events summary").click();
+    await page.locator("#raw-events li", { hasText: "event: step" }).first().waitFor();
+    // Far more at once than a page can show.
+    for (let at = 0; at < 5000; at += 1) stream.vm(`vm-${at}`, "completed");
+    await page.locator("#raw-events").getByText("vm-4999").waitFor();
+    await page.locator("#timeline").getByText("vm-4999").waitFor();
+    await drawn(page);
+    assert.equal(await page.locator("#raw-events li").count(), 500);
+    assert.equal(await page.locator("#timeline li").count(), 500);
+    await page.locator("#raw-events .left", { hasText: /newest 500 of 5,\d\d\d events/ }).waitFor();
+    await page.locator("#timeline-left", { hasText: /newest 500 of 5,\d\d\d entries/ }).waitFor();
+    stream.complete();
+    await status(page, "Completed");
+    await page.locator("#raw-events li", { hasText: "event: complete" }).waitFor();
+    await page.locator("#raw-recording summary").click();
+    await page.locator("#raw-recording").getByText('"kind":"end"').waitFor();
+    await page.locator("#raw-recording .left", { hasText: "newest 500 of" }).waitFor();
+    assert.deepEqual(page.complaints, []);
+  });
+
+  scenario("where nothing was recorded, the page says how to record", async (stack) => {
+    const { puppet, bridge } = await puppetAndBridge(stack);
+    const page = await open(stack, bridge.admin);
+    await start(page, VMS);
+    (await puppet.stream()).complete();
+    await status(page, "Completed");
+    await page.locator("#raw-recording summary").click();
+    await page.locator("#raw-recording .notice", { hasText: "jobs.recording" }).waitFor();
+    assert.equal(await page.locator("#recording-file").isVisible(), false);
+  });
+
+  scenario("of several backends one is chosen, and each has its place", async (stack) => {
+    const place = stack.use(await folder());
+    const puppets = [stack.use(await Puppet.start()), stack.use(await Puppet.start())];
+    const blocks = puppets.map(({ url }, at) => `[[backend]]\nname = "lab-${at}"\nurl = "${url}"\nhosts = ["lab-${at}.example"]\n`);
+    const text = `listen = "127.0.0.1:0"\nadmin_listen = "127.0.0.1:0"\nadmin_token_file = "${await tokenFile(stack)}"\n${blocks.join("\n")}`;
+    const bridge = stack.use(await serveFile(text, place));
+    const page = await open(stack, bridge.admin);
+    await start(page, VMS, "", "lab-1");
+    (await puppets[1].stream()).complete();
+    await status(page, "Completed");
+    await page.locator("#facts").getByText(`lab-1 (${puppets[1].url})`).waitFor();
+    await home(page);
+    await page.getByRole("heading", { name: "lab-0" }).waitFor();
+    await page.locator("#history tr").getByText("lab-1").waitFor();
+    await page.locator("#filters").getByLabel("Backend").selectOption("lab-0");
+    await seen(page, "No sync of this sort has ended.");
+    assert.deepEqual(page.complaints, []);
+  });
+}
+
+async function ended(bridge, id) {
+  const answer = await fetch(`${bridge.admin}/jobs/${id}/events`);
+  // The stream ends with its job.
+  await answer.text();
+}
