@@ -41,6 +41,9 @@ use link::Dialer;
 /// The header that carries the key since 0.0.7.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-proxbox-api-key");
 
+/// How long what was found out about whether a backend can be reached is news.
+const RECENT: Duration = Duration::from_secs(1);
+
 /// What this bridge calls itself.
 const AGENT: &str = concat!("proxbox-bridge/", env!("CARGO_PKG_VERSION"));
 
@@ -76,7 +79,7 @@ impl Backend {
     ///
     /// What is wrong with the files that its certificate is checked by.
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
-        let metrics = telemetry::of_backend(&config.name);
+        let metrics = OfBackend::new(&config.name);
         let dialer = Arc::new(Dialer::new(&config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
         let knowledge = Knowledge::new(Arc::clone(&metrics));
@@ -119,7 +122,8 @@ impl Backend {
     pub fn is_due(&self) -> bool {
         let limit = self.limits().check;
         let is_long = self.last_tried().is_none_or(|last| last >= limit);
-        !limit.is_zero() && is_long && self.checking.available_permits() > 0
+        let may_try = self.checking.available_permits() > 0 && self.dialer.breaker.lets_through();
+        !limit.is_zero() && is_long && may_try
     }
 
     /// Finds out whether it can be reached, unless somebody does.
@@ -127,6 +131,23 @@ impl Backend {
         let Ok(_turn) = self.checking.try_acquire() else { return };
         // Whatever comes of it is told by the connection.
         let _ = self.touch().await;
+    }
+
+    /// Whether it can be reached, as it was found out not long ago, or is now. However many ask, it is one
+    /// connection at a time.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be reached.
+    pub async fn reached(&self) -> Result<(), ConnectError> {
+        if self.last_tried().is_none_or(|last| last >= RECENT) {
+            // Nobody closes it.
+            let _turn = self.checking.acquire().await;
+            if self.last_tried().is_none_or(|last| last >= RECENT) {
+                return self.touch().await;
+            }
+        }
+        self.trouble().map_or(Ok(()), Err)
     }
 
     /// Whether connections to it are tried.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config;
-use crate::server::{OpenError, StartError};
+use crate::server::{InheritError, OpenError, StartError};
 
 /// A compatibility proxy that stands in front of ProxBox backends of any age.
 #[derive(Debug, Parser)]
@@ -68,7 +68,16 @@ impl Cli {
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_configuration = error.is::<config::Error>()
         || error.downcast_ref().is_some_and(check::Failed::is_configuration)
-        || matches!(error.downcast_ref(), Some(StartError::Tls(_) | StartError::Open(OpenError::Tls(_))));
+        || error.is::<InheritError>()
+        || error.downcast_ref().is_some_and(|error| {
+            matches!(
+                error,
+                StartError::Tls(_)
+                    | StartError::Open(OpenError::Tls(_))
+                    | StartError::OpenAdmin(_)
+                    | StartError::Unwanted(_)
+            )
+        });
     if is_configuration { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
 }
 

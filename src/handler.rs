@@ -102,6 +102,7 @@ impl Bridge {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
         let state = State::new(config, None)?;
         let registry = Registry::new(Arc::clone(&state.config), ledger);
+        state.count();
         Ok(Self {
             state: Sender::new(Arc::new(state)),
             registry,
@@ -123,6 +124,7 @@ impl Bridge {
     /// From now on requests are answered by `state`. Streams and tunnels that are there keep what they have.
     pub fn replace(&self, state: State) {
         self.registry.configure(Arc::clone(&state.config));
+        state.count();
         self.state.send_replace(Arc::new(state));
     }
 
@@ -153,13 +155,6 @@ impl Bridge {
                 backend.metrics.succeeded(at);
             }
         }
-    }
-
-    /// Forgets the metrics of backends that are not there any more, or never came to be.
-    pub fn count_backends(&self) {
-        let state = self.state();
-        let names: Vec<&str> = state.backends.iter().map(|backend| backend.config().name.as_str()).collect();
-        telemetry::backends_are(&names);
     }
 
     /// Ends the tunnels.

@@ -19,6 +19,7 @@ use futures::FutureExt;
 use futures::future::FusedFuture;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{self, Config};
@@ -54,6 +55,8 @@ pub struct Server {
     reloader: Reloader,
     reloads: mpsc::Receiver<reload::Wanted>,
     source: Option<reload::Source>,
+    /// What is done beside serving, and given up when that is over.
+    chores: JoinSet<()>,
 }
 
 /// Why the bridge cannot serve.
@@ -75,6 +78,12 @@ pub enum StartError {
          address: set admin_token_file to a file with a token, such as `openssl rand -hex 32` makes"
     )]
     OpenAdmin(SocketAddr),
+    /// The process was started with a listener that nothing is served on.
+    #[error(
+        "the bridge was started with a socket called {0}, and every backend has a listen of its own: take the \
+         socket away, or one of these"
+    )]
+    Unwanted(&'static str),
     /// The ledger is of another bridge.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),
@@ -111,6 +120,9 @@ impl Server {
             };
             bound.push((door, address, listener));
         }
+        if let Some(name) = inherited.rest() {
+            return Err(StartError::Unwanted(name));
+        }
         let ledger = ledger::Sqlite::open(ledger::Options {
             directory: config.data_dir.clone(),
             retention: config.limits.retention,
@@ -125,12 +137,12 @@ impl Server {
         for (door, address, listener) in bound {
             listeners.open(door, address, listener);
         }
-        bridge.count_backends();
         certificate.tell();
         telemetry::Reloaded::in_force_now();
         tell(&bridge.state().config);
         listeners.tell();
-        Ok(Self { listeners, bridge, certificate, reloader, reloads, source: None })
+        let chores = JoinSet::new();
+        Ok(Self { listeners, bridge, certificate, reloader, reloads, source: None, chores })
     }
 
     /// Makes it `read` its configuration again when it is asked to.
@@ -175,8 +187,7 @@ impl Server {
     }
 
     async fn serve(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
-        let bridge = Arc::clone(&self.bridge);
-        self.listeners.spawn(async move { bridge.recall().await });
+        self.recall();
         supervisor::ready(&self.status());
         self.serve_until(shutdown).await;
         let registry = Arc::clone(&self.bridge.registry);
@@ -232,22 +243,29 @@ impl Server {
                 }
                 _ = cleaning.tick() => {
                     let bridge = Arc::clone(&self.bridge);
-                    self.listeners.spawn(async move { bridge.registry.clean().await });
+                    self.chores.spawn(async move { bridge.registry.clean().await });
                 }
                 _ = looking.tick() => self.certificate.look(),
                 _ = checking.tick() => {
                     for backend in self.bridge.state().backends.iter().filter(|backend| backend.is_due()) {
                         let backend = Arc::clone(backend);
-                        self.listeners.spawn(async move { backend.check().await });
+                        self.chores.spawn(async move { backend.check().await });
                     }
                 }
                 () = self.listeners.tidy() => {}
+                Some(_) = self.chores.join_next() => {}
             }
         }
     }
 }
 
 impl Server {
+    /// Begins to tell the metrics what the ledger knows.
+    fn recall(&mut self) {
+        let bridge = Arc::clone(&self.bridge);
+        self.chores.spawn(async move { bridge.recall().await });
+    }
+
     /// What a supervisor is told of it.
     fn status(&self) -> String {
         let state = self.bridge.state();

@@ -10,9 +10,7 @@ mod metrics;
 mod process;
 mod stream;
 
-pub use backend::{
-    Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, backends_are, of_backend,
-};
+pub use backend::{Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, backends_are};
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, ConnectionClosed, ConnectionOpened,
     ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route, TunnelClosed,

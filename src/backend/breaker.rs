@@ -39,6 +39,8 @@ struct Inner {
 pub(super) struct Attempt<'a> {
     breaker: &'a Breaker,
     is_probe: bool,
+    /// It is known what came of it.
+    is_told: bool,
 }
 
 impl Breaker {
@@ -50,7 +52,7 @@ impl Breaker {
     pub(super) fn attempt(&self) -> Result<Attempt<'_>, ConnectError> {
         let mut inner = self.inner();
         let (Some(opened), Some(last)) = (inner.opened, &inner.last) else {
-            return Ok(Attempt { breaker: self, is_probe: false });
+            return Ok(Attempt { breaker: self, is_probe: false, is_told: false });
         };
         let left = self.pause.saturating_sub(opened.elapsed());
         if !left.is_zero() || inner.probing {
@@ -60,7 +62,7 @@ impl Breaker {
         }
         inner.probing = true;
         self.tell(Circuit::HalfOpen, false, None);
-        Ok(Attempt { breaker: self, is_probe: true })
+        Ok(Attempt { breaker: self, is_probe: true, is_told: false })
     }
 
     /// Whether connections are tried.
@@ -71,6 +73,12 @@ impl Breaker {
             Some(_) if inner.probing => Circuit::HalfOpen,
             Some(_) => Circuit::Open,
         }
+    }
+
+    /// Whether an attempt would be made.
+    pub(super) fn lets_through(&self) -> bool {
+        let inner = self.inner();
+        inner.opened.is_none_or(|opened| opened.elapsed() >= self.pause && !inner.probing)
     }
 
     /// Why the last attempt failed, if it did.
@@ -94,7 +102,8 @@ impl Breaker {
 }
 
 impl Attempt<'_> {
-    pub(super) fn succeeded(self) {
+    pub(super) fn succeeded(mut self) {
+        self.is_told = true;
         let breaker = self.breaker;
         ConnectTried { backend: &breaker.metrics, result: Connected::Connected, error: None }.emit();
         let now = Inner { tried: Some(Instant::now()), ..Inner::default() };
@@ -104,15 +113,18 @@ impl Attempt<'_> {
         }
     }
 
-    pub(super) fn failed(self, error: &ConnectError) {
+    pub(super) fn failed(mut self, error: &ConnectError) {
+        self.is_told = true;
         let breaker = self.breaker;
         ConnectTried { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
         let mut inner = breaker.inner();
+        // Somebody else may have got through meanwhile.
+        let was_probe = self.is_probe && std::mem::take(&mut inner.probing);
         inner.failures += 1;
-        inner.probing &= !self.is_probe;
         inner.last = Some(error.clone());
         inner.tried = Some(Instant::now());
-        if self.is_probe || inner.failures >= breaker.threshold {
+        // One that was on its way before says nothing that the probe will not say better.
+        if was_probe || (inner.failures >= breaker.threshold && !inner.probing) {
             let was_closed = inner.opened.replace(Instant::now()).is_none();
             breaker.tell(Circuit::Open, was_closed, Some(error));
         }
@@ -125,8 +137,8 @@ impl Drop for Attempt<'_> {
             return;
         }
         let mut inner = self.breaker.inner();
-        // One that was given up has told nothing yet.
-        let was_given_up = std::mem::take(&mut inner.probing) && inner.opened.is_some();
+        // One that was given up has told nothing yet, and is the one that is on its way.
+        let was_given_up = !self.is_told && std::mem::take(&mut inner.probing) && inner.opened.is_some();
         if was_given_up {
             let last = inner.last.clone();
             self.breaker.tell(Circuit::Open, false, last.as_ref());
@@ -139,7 +151,6 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::telemetry::of_backend;
 
     fn error() -> ConnectError {
         let url = "http://127.0.0.1:1".parse().unwrap();
@@ -148,7 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_after_failures_in_a_row_and_lets_one_attempt_through_after_a_while() {
-        let breaker = Breaker::new(2, Duration::from_secs(5), of_backend("two"));
+        let breaker = Breaker::new(2, Duration::from_secs(5), OfBackend::new("two"));
         breaker.attempt().unwrap().failed(&error());
         breaker.attempt().unwrap().succeeded();
         breaker.attempt().unwrap().failed(&error());
@@ -177,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_is_given_up_leaves_room_for_the_next() {
-        let breaker = Breaker::new(1, Duration::from_secs(5), of_backend("one"));
+        let breaker = Breaker::new(1, Duration::from_secs(5), OfBackend::new("one"));
         breaker.attempt().unwrap().failed(&error());
         advance(Duration::from_secs(5)).await;
         drop(breaker.attempt().unwrap());

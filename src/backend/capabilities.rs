@@ -92,9 +92,11 @@ impl Knowledge {
     }
 
     fn keep(&self, known: Known) {
-        let Capabilities { release, .. } = known.capabilities;
-        let dialect = known.capabilities.dialect();
-        Learned { backend: &self.metrics, release, dialect }.emit();
+        if known.version_asked {
+            let Capabilities { release, .. } = known.capabilities;
+            let dialect = known.capabilities.dialect();
+            Learned { backend: &self.metrics, release, dialect }.emit();
+        }
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 }

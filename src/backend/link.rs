@@ -301,7 +301,7 @@ mod tests {
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let flags = Flags { backend: Some(format!("http://{silent}")), ..Flags::default() };
         let config = Config::parse(&flags, [], |_| unreachable!()).unwrap();
-        let metrics = crate::telemetry::of_backend("silent");
+        let metrics = OfBackend::new("silent");
         let mut dialer = Dialer::new(&config.backends[0], metrics).unwrap();
         dialer.connect = Duration::from_millis(200);
         let mut addresses = vec![silent, good.local_addr().unwrap()];

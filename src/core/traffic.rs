@@ -76,7 +76,7 @@ impl Traffic {
     pub fn since(&self, earlier: &Self) -> Self {
         let mut since = *self;
         for (now, then) in since.0.iter_mut().zip(earlier.0) {
-            *now -= then;
+            *now = now.saturating_sub(then);
         }
         since
     }

@@ -19,7 +19,7 @@
 //! | `PUT /log` | filters it by something else | the token |
 //! | `GET /session` | the page where operators sign in | nothing |
 //! | `POST /session` | begins a session, with the token | nothing |
-//! | `DELETE /session` | ends it | nothing |
+//! | `DELETE /session` | takes the cookie of the browser away | nothing |
 //! | `POST /reload` | reads the configuration again | the token |
 //! | `POST /sync/…` | starts a sync, or finds the one that runs | the token |
 //!
@@ -181,6 +181,8 @@ async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: 
              /openapi.json describes them.",
         );
     };
+    // As HTTP/1 has it: whom it is asked by name for, above all.
+    front::as_http_1(&mut request);
     let method = request.method.clone();
     if !resource.methods().split(", ").any(|known| known == method.as_str()) {
         return respond::only(resource.methods());
@@ -211,11 +213,11 @@ async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: 
         Resource::Session if method == Method::DELETE => page::end(&config),
         Resource::Session => page::sign_in(),
         Resource::Livez => health::live(),
-        Resource::Readyz => health::ready(bridge, query).await,
+        Resource::Readyz => health::ready(bridge, query, visitor.may_read()).await,
         Resource::Metrics => metrics(bridge),
         Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
         Resource::Backends => backends::list(bridge).await,
-        Resource::Feed => feed::answer(bridge, visitor, request.version),
+        Resource::Feed => feed::answer(bridge, visitor, request.version, peer),
         Resource::Jobs => jobs::list(bridge, query).await,
         Resource::Job if method == Method::DELETE => jobs::cancel(bridge, id).await,
         Resource::Job => jobs::one(bridge, id).await,

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::forwarded::Forwarded;
@@ -52,6 +53,8 @@ pub struct Peer {
     pub interim: Interim,
     /// Whether it was found to take nothing of what it is sent.
     pub stuck: Stuck,
+    /// Whether its connection is to come to an end.
+    pub closing: watch::Receiver<bool>,
 }
 
 /// Whether a client was found to take nothing of what it is sent. Once it was, it is gone.
@@ -103,8 +106,7 @@ impl Bridge {
         let began = Instant::now();
         let (mut parts, body) = request.into_parts();
         let trace = Trace::of(&mut parts.headers);
-        // Of the highest level, so that no filter lets a line through without it.
-        let span = tracing::error_span!("request", request = trace.request, trace = trace.trace);
+        let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         async {
             let (mut route, mut response) = match self.visit(&mut parts, peer) {
@@ -206,7 +208,7 @@ fn wants_socket(headers: &HeaderMap) -> bool {
 }
 
 /// Writes a request of HTTP/2 as backends know it.
-fn as_http_1(parts: &mut Parts) {
+pub(super) fn as_http_1(parts: &mut Parts) {
     if !parts.headers.contains_key(HOST)
         && let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())

@@ -60,7 +60,7 @@ pub(super) async fn list(bridge: &Bridge, query: &str) -> Response<Body> {
         Ok(records) => (records, None),
         Err(unavailable) => (Vec::new(), Some(format!("Only the jobs in memory are listed: {unavailable}."))),
     };
-    let known: Vec<Record> = bridge.registry.known().iter().map(|job| job.record()).collect();
+    let known: Vec<Record> = bridge.registry.known().iter().map(|job| job.told()).collect();
     let newer: HashSet<JobId> = known.iter().map(|record| record.id).collect();
     records.retain(|record| !newer.contains(&record.id));
     records.extend(known.into_iter().filter(|record| page.lets_through(record)));
@@ -84,7 +84,7 @@ async fn described(bridge: &Bridge, id: &str) -> Result<(Record, Vec<log::Entry>
     if let Some(job) = bridge.registry.find(id) {
         // As much as the ledger keeps, so that there is nothing less to see later.
         let frames = job.log.tail(0, bridge.state().config.jobs.log_frames);
-        return Ok((job.record(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
+        return Ok((job.told(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
     }
     let record = recorded(bridge, id).await?;
     let frames = frames(bridge, &record).await?;
@@ -108,11 +108,11 @@ pub(super) async fn cancel(bridge: &Bridge, id: &str) -> Response<Body> {
         Err(missing) => return missing.answer(bridge),
     };
     let record = match bridge.registry.find(id) {
-        Some(job) if job.record().end.is_none() && !job.log.has_ended() => {
+        Some(job) if job.told().end.is_none() && !job.log.has_ended() => {
             job.stop(Cause::CancelRequested);
             return accepted(&job);
         }
-        Some(job) => job.record(),
+        Some(job) => job.told(),
         None => match recorded(bridge, id).await {
             Ok(record) => record,
             Err(missing) => return missing.answer(bridge),
@@ -127,7 +127,7 @@ pub(super) async fn cancel(bridge: &Bridge, id: &str) -> Response<Body> {
 
 /// The answer to a client that asked for something that will be done.
 pub(super) fn accepted(job: &Arc<Job>) -> Response<Body> {
-    let record = job.record();
+    let record = job.told();
     let object = JobObject::of(&record);
     let mut response = respond::object(StatusCode::ACCEPTED, &object);
     if let Ok(url) = HeaderValue::from_str(&object.url) {

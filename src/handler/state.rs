@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::front::Entrance;
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 /// What requests are answered by.
@@ -40,7 +41,7 @@ impl State {
 
     /// The backend that a request is for which came in at `entrance` and names `host`, which may have a port.
     pub(super) fn backend(&self, entrance: Entrance, host: Option<&str>) -> Option<&Arc<Backend>> {
-        let name = host.map(name);
+        let name = host.map(host_name);
         self.backends
             .iter()
             .find(|backend| {
@@ -61,6 +62,11 @@ impl State {
             })
     }
 
+    /// Its backends are those that are counted from now on.
+    pub(super) fn count(&self) {
+        telemetry::backends_are(self.backends.iter().map(|backend| Arc::clone(&backend.metrics)).collect());
+    }
+
     /// The backend of this name.
     pub(super) fn named(&self, name: &str) -> Option<&Arc<Backend>> {
         self.backends.iter().find(|backend| backend.config().name == name)
@@ -74,7 +80,7 @@ impl State {
 }
 
 /// `host` without its port and in lower case; an IPv6 address without its brackets.
-fn name(host: &str) -> String {
+pub(super) fn host_name(host: &str) -> String {
     let bare = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => host.split(':').next().unwrap_or(host),

@@ -81,7 +81,7 @@ pub(super) async fn answer(
         Ok(Entered::Seen) => return respond::nothing(),
         Err(denied) => denied_answer(&visit.backend, &denied),
     };
-    refused(request.uri.path(), id, &refusal)
+    refused(request.uri.path(), &visit.backend, endpoint, id, &refusal)
 }
 
 /// The answer to a client that cannot be given a stream, if `version` is of one.
@@ -102,12 +102,24 @@ pub(super) fn unknown_parameter(detail: &str) -> Response<Body> {
 }
 
 /// The answer to a client at `path` that got no stream, because of the job `id` if there is one.
-pub(super) fn refused(path: &str, id: Option<JobId>, refusal: &Refusal) -> Response<Body> {
-    telemetry::Refused { path, refusal }.emit();
+pub(super) fn refused(
+    path: &str,
+    backend: &Backend,
+    endpoint: Endpoint,
+    id: Option<JobId>,
+    refusal: &Refusal,
+) -> Response<Body> {
     let response = respond::refused(refusal);
+    let refused = telemetry::Refused { path, refusal };
     match id {
-        Some(id) => of_job(response, id),
-        None => response,
+        Some(id) => {
+            telemetry::job_span(id, &backend.config().name, endpoint).in_scope(|| refused.emit());
+            of_job(response, id)
+        }
+        None => {
+            refused.emit();
+            response
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn answer(
         Ok(job) => jobs::accepted(&job),
         Err(denied) => {
             let (id, refusal) = streams::denied_answer(backend, &denied);
-            streams::refused(request.uri.path(), id, &refusal)
+            streams::refused(request.uri.path(), backend, endpoint, id, &refusal)
         }
     }
 }

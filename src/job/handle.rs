@@ -35,6 +35,8 @@ pub struct Job {
     pub(super) span: Span,
     /// When its backend said something last, in milliseconds since 1970.
     heard: AtomicU64,
+    /// What became of it has been counted.
+    counted: AtomicBool,
     /// It has got a place to run in.
     placed: AtomicBool,
     ended: AtomicBool,
@@ -91,13 +93,22 @@ impl Job {
             stop: watch::Sender::new(None),
             watchers: watch::Sender::new(Watchers::default()),
             record: Mutex::new(record),
+            counted: AtomicBool::new(false),
             placed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })
     }
 
+    /// What others are told of it. Its end only when that is recorded, or cannot be.
+    pub fn told(&self) -> Record {
+        let has_ended = self.ended.load(Ordering::Relaxed);
+        let mut record = self.record();
+        record.end = record.end.filter(|_| has_ended);
+        record
+    }
+
     /// What is recorded of it, as far as that is known now.
-    pub fn record(&self) -> Record {
+    pub(super) fn record(&self) -> Record {
         let mut record = self.recorded().clone();
         let watchers = *self.watchers.borrow();
         record.progress.watchers = watchers.most;
@@ -122,6 +133,11 @@ impl Job {
     /// Notes that it has ended, and says whether that is new.
     pub(super) fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that what became of it is counted, and says whether that is new.
+    pub(super) fn count(&self) -> bool {
+        !self.counted.swap(true, Ordering::Relaxed)
     }
 
     /// Makes it go on to its end without watchers.

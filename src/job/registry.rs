@@ -376,7 +376,7 @@ impl Registry {
         self.draining.send_replace(true);
     }
 
-    /// Whether jobs can begin.
+    /// Whether no job begins any more.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }

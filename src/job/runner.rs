@@ -146,6 +146,7 @@ impl Runner {
 
     async fn drive(&mut self, waiting: Waiting, setup: Setup, may_repeat: bool) -> Attempt {
         self.start(&setup);
+        self.counted = Traffic::default();
         let mut out = Output::default();
         let mut session = waiting.drive(setup, &mut out);
         loop {
@@ -300,7 +301,9 @@ impl Runner {
             // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
             // What cannot be recorded is told all the same: the ledger says loudly that it does not work.
             let _ = self.chronicle.keep(&logged).await;
-            ended.emit();
+            if self.job.count() {
+                ended.emit();
+            }
             self.registry.ended(&self.job);
             self.begin(accepted, refused);
             self.job.log.append(logged);

@@ -83,7 +83,7 @@ async fn broke(registry: &Registry, job: &Job) {
     let kind = job.key.endpoint().kind;
     let (was_running, failure) = {
         let mut record = job.recorded();
-        let was_running = record.started.is_some() && record.end.is_none();
+        let was_running = record.started.is_some();
         let failure = Failure {
             step: kind.row().step.to_owned(),
             error: BROKE.to_owned(),
@@ -110,7 +110,7 @@ async fn broke(registry: &Registry, job: &Job) {
     job.begin(Started::Refused(Refusal::bad_backend(BROKE)));
     job.log.append(ending);
     job.log.end();
-    telemetry::JobBroke { kind, was_running }.emit();
+    telemetry::JobBroke { kind, was_running, is_counted: !job.count(), has_terminal: is_whole }.emit();
 }
 
 const BROKE: &str = "The bridge failed in the middle of this job.";

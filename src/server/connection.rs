@@ -112,6 +112,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
         stopped: Arc::default(),
         interim: Interim::default(),
         stuck: Stuck::default(),
+        closing: closing.clone(),
     };
     let stuck = peer.stuck.clone();
     let io = Patience::new(TokioIo::new(stream), limits.client_write, stuck.clone());

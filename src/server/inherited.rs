@@ -56,6 +56,12 @@ impl Inherited {
         Ok(inherited)
     }
 
+    /// The name of one that nobody has taken.
+    pub(super) fn rest(&self) -> Option<&'static str> {
+        let rest = [("listen", &self.listen), ("admin", &self.admin)];
+        rest.into_iter().find(|(_, socket)| socket.is_some()).map(|(name, _)| name)
+    }
+
     /// The one for `key`, if there is one.
     pub(super) fn of(&mut self, key: &str) -> Option<TcpListener> {
         match key {

@@ -1,6 +1,5 @@
 //! The doors of the bridge, and who comes in.
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +68,8 @@ struct Open {
 /// Whose connections are counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ConnectionKey {
-    All,
-    Address(IpAddr),
+    All(telemetry::Listener),
+    Address(telemetry::Listener, IpAddr),
 }
 
 impl Listeners {
@@ -139,11 +138,6 @@ impl Listeners {
         self.open.iter().filter_map(known).collect()
     }
 
-    /// Does `work` beside the listeners; it ends with them.
-    pub(super) fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(work);
-    }
-
     /// Forgets a task that has ended; waits for ever if there is none.
     pub(super) async fn tidy(&mut self) {
         if self.tasks.join_next().await.is_none() {
@@ -174,20 +168,15 @@ impl Accepting {
     async fn run(self, listener: TcpListener) {
         let mut served = JoinSet::new();
         let mut closing = self.closing.clone();
-        let mut has_trouble = false;
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => {
-                        if std::mem::take(&mut has_trouble) {
-                            self.note(None);
-                        }
-                        self.welcome(stream, address.ip().to_canonical(), &mut served);
-                    }
+                    Ok((stream, address)) => self.welcome(stream, address.ip().to_canonical(), &mut served),
                     Err(error) => {
                         telemetry::AcceptFailed { error: &error }.emit();
-                        has_trouble = true;
-                        self.note(Some(error.to_string()));
+                        if let Some(address) = self.address {
+                            self.bridge.doors.fail(self.door.key(), address, error.to_string());
+                        }
                         // Out of descriptors, mostly: trying again at once would only burn the processor.
                         sleep(Duration::from_millis(100)).await;
                     }
@@ -199,12 +188,6 @@ impl Accepting {
         }
         drop(listener);
         while served.join_next().await.is_some() {}
-    }
-
-    fn note(&self, problem: Option<String>) {
-        if let Some(address) = self.address {
-            self.bridge.doors.note(self.door.key(), address, problem);
-        }
     }
 
     fn welcome(&self, stream: TcpStream, address: IpAddr, served: &mut JoinSet<()>) {
@@ -241,17 +224,14 @@ impl Accepting {
         });
     }
 
+    /// A place for one more connection. Operators have as many of their own, so that they come in when clients
+    /// have taken everything.
     fn slot(&self, limits: &Limits, address: IpAddr, is_proxy: bool) -> Result<Slot<ConnectionKey>, Limit> {
-        // Operators come in when clients have taken everything.
-        let all = matches!(self.door, Door::Clients(_)).then_some((
-            ConnectionKey::All,
-            limits.connections,
-            Limit::Connections,
-        ));
-        let key = ConnectionKey::Address(address);
+        let listener = self.door.listener();
+        let all = (ConnectionKey::All(listener), limits.connections, Limit::Connections);
+        let key = ConnectionKey::Address(listener, address);
         let of_address = (key, limits.connections_per_address, Limit::ConnectionsPerAddress);
-        let of_address = (!is_proxy && all.is_some()).then_some(of_address);
-        self.connections.take(all.into_iter().chain(of_address))
+        self.connections.take([all].into_iter().chain((!is_proxy).then_some(of_address)))
     }
 }
 

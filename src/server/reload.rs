@@ -99,12 +99,16 @@ impl Server {
     /// Reads the configuration again. Everything of it is in force then, for whatever begins from now on; or
     /// nothing.
     pub(super) async fn reload(&mut self) -> Result<(), ReloadError> {
-        supervisor::reloading();
+        // Whoever was told that the bridge is stopping need not be told more.
+        let is_serving = !self.bridge.registry.is_draining();
+        if is_serving {
+            supervisor::reloading();
+        }
         let reloaded = self.take_over().await;
-        // Backends of a configuration that came to nothing are none.
-        self.bridge.count_backends();
         telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
-        supervisor::ready(&self.status());
+        if is_serving {
+            supervisor::ready(&self.status());
+        }
         reloaded
     }
 
@@ -141,6 +145,7 @@ impl Server {
         }
         tell(&self.bridge.state().config);
         self.listeners.tell();
+        self.recall();
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What happens between the bridge and its backends.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::{Gauge, IntCounter, IntGauge};
 
@@ -62,77 +62,101 @@ impl Circuit {
     }
 }
 
-/// The metrics of one backend, and its name for the log.
+/// What is counted of one backend, and its name for the log. It is counted while the backend is one of those that
+/// the bridge stands in front of.
 #[derive(Debug)]
 pub struct OfBackend {
     name: String,
+    series: Mutex<Option<Series>>,
+}
+
+#[derive(Debug)]
+struct Series {
     up: IntGauge,
     connects: By<Connected, IntCounter>,
     circuit: By<Circuit, IntGauge>,
     last_success: Gauge,
     /// The version and the dialect that are told.
-    info: Mutex<[String; 2]>,
+    info: [String; 2],
 }
 
-/// What was said of a backend before anything is known of it.
+/// What is said of a backend before anything is known of it.
 const UNKNOWN: &str = "unknown";
 
-/// The metrics of the backend with this name, which are there from now on.
-pub fn of_backend(name: &str) -> Arc<OfBackend> {
-    let metrics = &METRICS.backends;
-    let mut known = metrics.known.lock().unwrap_or_else(PoisonError::into_inner);
-    let made = known.entry(name.to_owned()).or_insert_with(|| {
-        let info = [UNKNOWN.to_owned(), UNKNOWN.to_owned()];
-        metrics.info.with_label_values(&[name, &info[0], &info[1]]).set(1);
-        let backend = OfBackend {
-            name: name.to_owned(),
-            up: metrics.up.with_label_values(&[name]),
-            connects: By::each(|result: Connected| {
-                metrics.connects.with_label_values(&[name, result.as_str()])
-            }),
-            circuit: By::each(|state: Circuit| metrics.circuit.with_label_values(&[name, state.as_str()])),
-            last_success: metrics.last_success.with_label_values(&[name]),
-            info: Mutex::new(info),
-        };
-        Arc::new(backend)
-    });
-    made.is_in(Circuit::Closed);
-    Arc::clone(made)
-}
-
-/// From now on there are the backends with these `names` alone.
-pub fn backends_are(names: &[&str]) {
-    let metrics = &METRICS.backends;
-    let mut known = metrics.known.lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|name, backend| {
-        let stays = names.contains(&name.as_str());
-        if !stays {
-            // What is not there cannot be removed, and need not be.
-            let _ = metrics.up.remove_label_values(&[name]);
-            let _ = metrics.last_success.remove_label_values(&[name]);
-            for result in Connected::ALL {
-                let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);
-            }
-            for state in Circuit::ALL {
-                let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
-            }
-            let [version, dialect] = &*backend.info.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = metrics.info.remove_label_values(&[name, version, dialect]);
-        }
-        stays
-    });
+/// From now on the bridge stands in front of these backends alone.
+pub fn backends_are(backends: Vec<Arc<OfBackend>>) {
+    let mut known = METRICS.backends.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_in =
+        |list: &[Arc<OfBackend>], one: &Arc<OfBackend>| list.iter().any(|other| Arc::ptr_eq(other, one));
+    // One that has taken the name of another begins anew.
+    for gone in known.iter().filter(|one| !is_in(&backends, one)) {
+        gone.end();
+    }
+    for new in backends.iter().filter(|one| !is_in(&known, one)) {
+        new.begin();
+    }
+    *known = backends;
 }
 
 impl OfBackend {
-    fn is_in(&self, state: Circuit) {
-        for other in Circuit::ALL {
-            self.circuit.of(other).set(i64::from(other == state));
-        }
+    /// The backend with this name. It is not counted yet.
+    pub fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), series: Mutex::default() })
     }
 
     /// A job on it completed, at this time in seconds since 1970.
     pub fn succeeded(&self, at: f64) {
-        self.last_success.set(self.last_success.get().max(at));
+        self.counted(|series| series.last_success.set(series.last_success.get().max(at)));
+    }
+
+    fn begin(&self) {
+        let (metrics, name) = (&METRICS.backends, &self.name);
+        let series = Series {
+            up: metrics.up.with_label_values(&[name]),
+            connects: By::each(|result: Connected| {
+                metrics.connects.with_label_values(&[name.as_str(), result.as_str()])
+            }),
+            circuit: By::each(|state: Circuit| {
+                metrics.circuit.with_label_values(&[name.as_str(), state.as_str()])
+            }),
+            last_success: metrics.last_success.with_label_values(&[name]),
+            info: [UNKNOWN, UNKNOWN].map(str::to_owned),
+        };
+        metrics.info.with_label_values(&[name.as_str(), UNKNOWN, UNKNOWN]).set(1);
+        series.is_in(Circuit::Closed);
+        *self.series() = Some(series);
+    }
+
+    fn end(&self) {
+        let (metrics, name) = (&METRICS.backends, self.name.as_str());
+        let Some(Series { info: [version, dialect], .. }) = self.series().take() else { return };
+        // What is not there cannot be removed, and need not be.
+        let _ = metrics.up.remove_label_values(&[name]);
+        let _ = metrics.last_success.remove_label_values(&[name]);
+        for result in Connected::ALL {
+            let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);
+        }
+        for state in Circuit::ALL {
+            let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
+        }
+        let _ = metrics.info.remove_label_values(&[name, &version, &dialect]);
+    }
+
+    /// Does `work` with its series, if it is counted.
+    fn counted<T>(&self, work: impl FnOnce(&mut Series) -> T) -> Option<T> {
+        self.series().as_mut().map(work)
+    }
+
+    fn series(&self) -> MutexGuard<'_, Option<Series>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Series {
+    fn is_in(&self, state: Circuit) {
+        for other in Circuit::ALL {
+            self.circuit.of(other).set(i64::from(other == state));
+        }
     }
 }
 
@@ -151,8 +175,10 @@ impl ConnectTried<'_> {
     /// Writes the log line and moves the metrics. What an operator sees is the line of the circuit.
     pub fn emit(self) {
         let Self { backend, result, error } = self;
-        backend.connects.of(result).inc();
-        backend.up.set(i64::from(result == Connected::Connected));
+        backend.counted(|series| {
+            series.connects.of(result).inc();
+            series.up.set(i64::from(result == Connected::Connected));
+        });
         tracing::debug!(
             backend = backend.name,
             result = result.as_str(),
@@ -179,7 +205,7 @@ impl CircuitChanged<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         let Self { backend, state, error, was_closed } = self;
-        backend.is_in(state);
+        backend.counted(|series| series.is_in(state));
         let name = &backend.name;
         match state {
             Circuit::Closed => tracing::info!(backend = name, "The backend can be reached again."),
@@ -213,14 +239,19 @@ impl Learned<'_> {
             release.map_or_else(|| UNKNOWN.to_owned(), |release| release.to_string()),
             dialect.map_or(UNKNOWN, Dialect::as_str).to_owned(),
         ];
-        let mut known = backend.info.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known == now {
-            return;
+        let name = backend.name.as_str();
+        let is_new = backend.counted(|series| {
+            let is_new = series.info != now;
+            if is_new {
+                let [version, dialect] = std::mem::replace(&mut series.info, now.clone());
+                let info = &METRICS.backends.info;
+                let _ = info.remove_label_values(&[name, &version, &dialect]);
+                info.with_label_values(&[name, &now[0], &now[1]]).set(1);
+            }
+            is_new
+        });
+        if is_new == Some(true) {
+            tracing::info!(backend = name, version = now[0], dialect = now[1], "The backend is known.");
         }
-        let info = &METRICS.backends.info;
-        let _ = info.remove_label_values(&[&backend.name, &known[0], &known[1]]);
-        info.with_label_values(&[&backend.name, &now[0], &now[1]]).set(1);
-        tracing::info!(backend = backend.name, version = now[0], dialect = now[1], "The backend is known.");
-        *known = now;
     }
 }

@@ -38,7 +38,7 @@ impl Listening {
 }
 
 /// Who is served on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Listener {
     /// Clients of backends.
     Clients,

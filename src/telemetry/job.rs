@@ -14,9 +14,10 @@ use crate::core::refusal::Refusal;
 use crate::core::traffic::{FrameType, Traffic};
 
 /// The span of a job, with what every line of it says.
-// Of the highest level, so that no filter lets a line through without it.
+// It is nobody's child: the request that it began with is over long before.
 pub fn job_span(id: impl Display, backend: &str, endpoint: Endpoint) -> tracing::Span {
-    tracing::error_span!(
+    tracing::info_span!(
+        parent: None,
         "job",
         %id,
         backend,
@@ -47,7 +48,7 @@ pub struct JobWaits<'a> {
 }
 
 impl JobWaits<'_> {
-    /// Writes the log line and moves the metrics. [`JobPlaced`] ends it, in any case.
+    /// Writes the log line and moves the metrics. [`JobPlaced`] ends it.
     pub fn emit(self) {
         METRICS.jobs.waiting.inc();
         tracing::info!(reason = self.reason, "Job waits for its turn.");
@@ -259,18 +260,26 @@ pub fn last_success(kind: Kind, at: f64) {
 pub struct JobBroke {
     /// What it synchronised.
     pub kind: Kind,
-    /// Whether it counts as one that runs.
+    /// Whether it drove its backend.
     pub was_running: bool,
+    /// Whether what became of it was counted before.
+    pub is_counted: bool,
+    /// Whether its readers had the end of their streams.
+    pub has_terminal: bool,
 }
 
 impl JobBroke {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        if self.was_running {
+        if self.was_running && !self.is_counted {
             METRICS.jobs.running.of(self.kind).dec();
         }
-        METRICS.jobs.ended.of(self.kind).of(Ending(Some(Cause::Crashed))).inc();
-        METRICS.frames.terminals.of(Driven(None)).inc();
+        if !self.is_counted {
+            METRICS.jobs.ended.of(self.kind).of(Ending(Some(Cause::Crashed))).inc();
+        }
+        if !self.has_terminal {
+            METRICS.frames.terminals.of(Driven(None)).inc();
+        }
         tracing::error!(
             outcome = Outcome::Interrupted.as_str(),
             source = Source::Bridge.as_str(),

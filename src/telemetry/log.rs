@@ -4,7 +4,8 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use tracing_subscriber::filter::ParseError;
+use tracing::Metadata;
+use tracing_subscriber::filter::{FilterExt, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -32,9 +33,14 @@ pub enum FilterError {
 /// [`FilterError`], if `filter` is none, or there is a log already.
 pub fn start(filter: &str) -> Result<(), FilterError> {
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
+    // Whatever line comes through says which job it is of, also if the job began under another filter.
+    let ours = |metadata: &Metadata<'_>| {
+        metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    };
+    let filter = filter.or(filter_fn(ours));
     let log = fmt::layer().with_writer(std::io::stderr);
     let log = if std::io::stderr().is_terminal() { log.boxed() } else { log.json().boxed() };
-    let started = tracing_subscriber::registry().with(filter).with(log).try_init();
+    let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
     started.map_err(|_: TryInitError| FilterError::NotOurs)?;
     // Nobody has started it before.
     let _ = FILTER.set(handle);

@@ -6,7 +6,6 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use prometheus::{
@@ -87,7 +86,7 @@ pub(super) struct Front {
 
 /// What is known of each backend. Their names are a closed set until the configuration changes.
 pub(super) struct Backends {
-    pub(super) known: Mutex<HashMap<String, Arc<OfBackend>>>,
+    pub(super) known: Mutex<Vec<Arc<OfBackend>>>,
     pub(super) up: IntGaugeVec,
     pub(super) info: IntGaugeVec,
     pub(super) connects: IntCounterVec,
@@ -207,7 +206,7 @@ impl Streams {
                 "resumes_total",
                 "Clients that said which event they had seen, by where the rest came from.",
             ),
-            gaps: make.counter("gaps_total", "Times that a reader was told of events that are gone."),
+            gaps: make.counter("gaps_total", "Times that a reader came too late for events that are gone."),
             gap_frames: make.counter("gap_frames_total", "Events that were gone when a reader came to them."),
             watchers: make.gauges("watchers", "Clients that watch a job."),
             lag: make.gauge("watcher_lag_frames", "How many events the slowest watcher is behind."),

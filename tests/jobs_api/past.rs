@@ -89,7 +89,7 @@ async fn what_cannot_be_looked_for_is_refused() {
     ] {
         assert_eq!(api.ask(method, &target, &[]).await.status, 404, "{method} {target}");
     }
-    let old = format!("GET /jobs/{SOMEONE}/events HTTP/1.0\r\n\r\n");
+    let old = format!("GET /jobs/{SOMEONE}/events HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let answer = Client::raw(pair.front.admin, old.as_bytes()).await.answer().await;
     assert_eq!(answer.status, 505);
     assert!(answer.detail().contains("proxy_http_version"), "{}", answer.text());

@@ -142,3 +142,18 @@ async fn the_token_of_operators_never_reaches_a_backend() {
     assert_eq!(job["who"]["fingerprint"], serde_json::Value::Null, "it is no key of a backend");
     drop(backend);
 }
+
+#[tokio::test]
+async fn whom_it_is_asked_for_is_seen_over_http_2_as_well() {
+    let (_backend, front) = started(&[]).await;
+    let ask = async |authority: &str| {
+        let stream = tokio::net::TcpStream::connect(front.admin).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get(format!("http://{authority}/jobs")).body(()).unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        response.await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(&front.admin.to_string()).await, 200);
+    assert_eq!(ask("evil.example:8801").await, 401);
+}

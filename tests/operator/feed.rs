@@ -76,12 +76,15 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
         }
     };
     assert_eq!(ended["data"]["counts"]["device"]["completed"], 1);
-    // Whoever comes after that is told of the bridge alone, and everybody of its end.
+    // Whoever comes after that is told of the bridge alone, and nobody of this job again.
     let mut last = Reader::of(&front, &[]).await;
     assert_eq!(last.next().await.unwrap().0, "bridge");
     front.ask_to_stop();
-    let draining = last.next().await;
-    assert!(draining.is_none_or(|(name, bridge)| name == "bridge" && bridge["draining"] == true));
+    for reader in [&mut reader, &mut last] {
+        while let Some((name, object)) = reader.next().await {
+            assert_eq!((name.as_str(), &object["draining"]), ("bridge", &true.into()));
+        }
+    }
     front.stop().await;
 }
 
@@ -114,4 +117,60 @@ async fn a_backend_that_wants_a_key_is_not_asked_without_one() {
     assert!(young["problem"].as_str().unwrap().contains("backend.api_key_file"), "{young}");
     let asked = backend.log().requests();
     assert!(asked.iter().all(|(_, target)| target.contains("/health")), "{asked:?}");
+}
+
+/// What the stream says of the job before its end.
+async fn ending(mut reader: Reader) -> Option<Value> {
+    let mut last = None;
+    while let Some((name, object)) = reader.next().await {
+        if name == "job" {
+            last = Some(object);
+        }
+    }
+    last
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge_ends_it() {
+    let mut puppet = Puppet::start().await;
+    let mut front = Front::start(config(puppet.address, &[("limits.replay", "0s")])).await;
+    let mut reader = Reader::of(&front, &[]).await;
+    let mut client = front.open(DEVICES, &[]).await;
+    let played = puppet.played().await;
+    assert_eq!(client.head().await.0, 200);
+    while reader.next().await.unwrap().1["status"] != "running" {}
+    played.complete().await;
+    while reader.next().await.unwrap().1["status"] != "completed" {}
+
+    let mut client = front.open(DEVICES, &[]).await;
+    let _held = puppet.played().await;
+    assert_eq!(client.head().await.0, 200);
+    while reader.next().await.unwrap().1["status"] != "running" {}
+    front.ask_to_stop();
+    front.ask_to_hurry();
+    let (last, ()) = tokio::join!(ending(reader), front.stop());
+    assert_eq!(last.unwrap()["outcome"], "interrupted");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_let_it_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let puppet = Puppet::start().await;
+    let write = |token: &str| std::fs::write(&file, token).unwrap();
+    let address = puppet.address;
+    let path = file.to_str().unwrap().to_owned();
+    let read = move || config(address, &[("admin_token_file", &path), ("admin_listen", "0.0.0.0:0")]);
+    write("the-first-token-of-all");
+    let mut front = Front::reloading(read(), move || Ok(read())).await;
+    front.admin = ([127, 0, 0, 1], front.admin.port()).into();
+    let first = [("Authorization", "Bearer the-first-token-of-all")];
+    let mut reader = Reader::of(&front, &first).await;
+    assert_eq!(reader.next().await.unwrap().1["can_act"], true);
+    write("the-second-token-of-all");
+    let reloaded = Client::send(front.admin, "POST", "/reload", &first).await.answer().await;
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+    assert!(reader.next().await.is_none_or(|(name, _)| name == "bridge"));
+    let again = Client::send(front.admin, "GET", "/events", &first).await.answer().await;
+    assert_eq!(again.status, 401);
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::bridge::puppet::Puppet;
 use crate::bridge::{Client, Pair, fast, recordings};
-use crate::{DEVICES, OLD, Operated, TOKEN};
+use crate::{DEVICES, OLD, Operated};
 
 #[tokio::test]
 async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
@@ -36,8 +36,12 @@ async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
     let reached = front.ask("GET", "/readyz?backend", &[]).await;
     assert_eq!((reached.status, &reached.json()["backends"][0]["available"]), (200, &true.into()));
     drop(backend);
-    let gone = front.ask("GET", "/readyz?backend", &[]).await;
-    assert_eq!(gone.status, 503);
+    // What was found out a moment ago is news for a second.
+    let gone = crate::until(async || {
+        let answer = front.ask("GET", "/readyz?backend", &[]).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
     assert!(gone.json()["reasons"][0].as_str().unwrap().contains("cannot be reached"), "{}", gone.text());
     assert_eq!(front.ask("GET", "/readyz", &[]).await.status, 200, "jobs begin, and say so themselves");
     assert_eq!(front.ask("GET", "/readyz?backends", &[]).await.status, 400);
@@ -61,13 +65,15 @@ async fn the_command_asks_the_bridge_that_runs() {
     assert_eq!(code, Some(0));
     assert!(said.starts_with("{\"ready\":true"), "{said}");
     drop(backend);
-    let (code, said, why) = health(bridge.process.admin.to_string(), &["--backends"]).await;
-    assert_eq!(code, Some(1), "{said}");
+    let (said, why) = crate::until(async || {
+        let (code, said, why) = health(bridge.process.admin.to_string(), &["--backends"]).await;
+        (code == Some(1)).then_some((said, why))
+    })
+    .await;
     assert!(said.contains("cannot be reached") && why.contains("not ready"), "{said} {why}");
     let (code, _, why) = health("127.0.0.1:1".to_owned(), &[]).await;
     assert_eq!(code, Some(1));
     assert!(why.contains("no bridge answers at http://127.0.0.1:1/readyz (admin_listen)"), "{why}");
     let (code, _, why) = health("nowhere".to_owned(), &[]).await;
     assert_eq!(code, Some(78), "{why}");
-    assert_ne!(TOKEN, "", "it needs none");
 }

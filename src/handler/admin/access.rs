@@ -1,9 +1,9 @@
 //! Who may do what on the admin listener.
 //!
-//! Reading is free where only this machine comes to: on a loopback address, under a name that means it. (A page
-//! of another site whose name is made to mean 127.0.0.1 would come under that name.) Everywhere else it takes
-//! the token, and what changes something takes it always: in `Authorization`, or as the session that a browser
-//! was given for it.
+//! Reading is free where only this machine comes to: on a loopback address, under a name that means it, and not
+//! through a proxy, which may let anybody in. (A page of another site whose name is made to mean 127.0.0.1 would
+//! come under that name.) Everywhere else it takes the token, and what changes something takes it always: in
+//! `Authorization`, or as the session that a browser was given for it.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::Config;
 use crate::core::credential::ApiKey;
+use crate::handler::state::host_name;
 
 /// What a resource asks of whoever wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +55,22 @@ impl Visitor {
     pub(super) fn of(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
         let token = config.admin_token.as_ref();
         Self {
-            is_local: on_loopback && names_this_machine(headers),
+            is_local: on_loopback && names_this_machine(headers) && !is_forwarded(headers),
             is_operator: token
                 .is_some_and(|token| has_token(token, headers) || has_session(config, token, headers)),
         }
+    }
+
+    /// Whether it may read.
+    pub(super) fn may_read(self) -> bool {
+        self.is_local || self.is_operator
     }
 
     /// Whether it may have what makes this `demand`.
     pub(super) fn may(self, demand: Demand, config: &Config) -> Result<(), Denied> {
         let is_allowed = match demand {
             Demand::Nothing => true,
-            Demand::Reading => self.is_local || self.is_operator,
+            Demand::Reading => self.may_read(),
             Demand::Acting => self.is_operator,
         };
         match (is_allowed, &config.admin_token) {
@@ -75,15 +81,19 @@ impl Visitor {
     }
 }
 
-/// Whether the host that is asked for is an address or `localhost`, and not a name that others may give to this
-/// machine.
+/// Whether the host that is asked for is a loopback address or `localhost`, and not a name that others may give to
+/// this machine.
 fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return true };
-    let bare = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.split(':').next().unwrap_or(host),
-    };
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = host_name(host);
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Whether a proxy has passed it on.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
 }
 
 fn has_token(token: &ApiKey, headers: &HeaderMap) -> bool {
@@ -171,12 +181,21 @@ mod tests {
         let reads = |on_loopback, host: &str| {
             Visitor::of(&config, on_loopback, &headers(&[(HOST, host)])).may(Demand::Reading, &config)
         };
-        for host in ["127.0.0.1:8801", "localhost:8801", "LOCALHOST", "[::1]:8801", "127.0.0.1"] {
+        for host in ["127.0.0.1:8801", "localhost:8801", "LOCALHOST", "[::1]:8801", "127.0.0.1", "localhost."]
+        {
             assert_eq!(reads(true, host), Ok(()), "{host}");
             assert_eq!(reads(false, host), Err(Denied::NoToken), "{host}");
         }
-        for host in ["evil.example:8801", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+        for host in ["evil.example:8801", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", ""]
+        {
             assert_eq!(reads(true, host), Err(Denied::NoToken), "{host}");
+        }
+        let nameless = Visitor::of(&config, true, &HeaderMap::new());
+        assert!(!nameless.may_read());
+        for name in ["x-forwarded-for", "forwarded", "via"] {
+            let name = http::HeaderName::from_static(name);
+            let passed_on = headers(&[(HOST, "127.0.0.1"), (name, "192.0.2.1")]);
+            assert!(!Visitor::of(&config, true, &passed_on).may_read(), "a proxy may let anybody in");
         }
     }
 

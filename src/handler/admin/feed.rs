@@ -1,12 +1,12 @@
 //! Everything that changes, as one stream: what the live page stands on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::stream;
-use http::Response;
-use http::Version;
+use futures::{StreamExt, stream};
+use http::{Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde::Serialize;
@@ -15,12 +15,17 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::access::Visitor;
 use super::health::Readiness;
+use crate::core::credential::ApiKey;
+use crate::handler::front::Peer;
 use crate::handler::{Bridge, jobs, streams};
+use crate::job::Job;
 use crate::ledger::JobId;
 use crate::respond::{self, Body, BoxError};
 
 /// How often what has changed is sent, at most.
 const PACE: Duration = Duration::from_millis(500);
+/// After how long a reader has to come again, and to say again who it is.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
 /// How long a browser waits before it comes again, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n\n";
@@ -35,66 +40,80 @@ struct BridgeObject<'a> {
     ready: bool,
     draining: bool,
     reasons: Vec<String>,
-    signed_in: bool,
+    /// Whether this reader may start and cancel.
     can_act: bool,
     /// Whether there is a token that anybody could have.
     has_token: bool,
 }
 
-/// What one reader has been told.
+/// One reader, and what it has been told.
 struct Feed {
-    bridge: std::sync::Arc<Bridge>,
+    bridge: Arc<Bridge>,
     visitor: Visitor,
+    /// The token that was right when it came.
+    token: Option<ApiKey>,
     ticks: Interval,
-    closing: watch::Receiver<bool>,
-    told: Told,
+    began: Instant,
+    /// When it was sent something last.
     last: Instant,
+    /// The bridge closes: it ends what runs.
+    closing: watch::Receiver<bool>,
+    /// The connection is to end.
+    leaving: watch::Receiver<bool>,
+    told: Told,
 }
 
 #[derive(Default)]
 struct Told {
     bridge: Vec<u8>,
-    jobs: HashMap<JobId, Vec<u8>>,
-    /// The jobs whose end was told, or was there before this reader.
+    /// The jobs that it has been told of, and not yet of their end.
+    open: BTreeMap<JobId, (Arc<Job>, Vec<u8>)>,
+    /// Those of which it needs to hear no more, as long as they are in memory.
     ended: HashSet<JobId>,
 }
 
 /// The stream of everything that changes, for `visitor`.
-pub(super) fn answer(bridge: &std::sync::Arc<Bridge>, visitor: Visitor, version: Version) -> Response<Body> {
+pub(super) fn answer(
+    bridge: &Arc<Bridge>,
+    visitor: Visitor,
+    version: Version,
+    peer: &Peer,
+) -> Response<Body> {
     if let Some(refused) = streams::without_chunks(version) {
         return refused;
     }
     let mut ticks = interval(PACE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = bridge.registry.known().iter().filter(|job| job.log.has_ended()).map(|job| job.id).collect();
+    let now = Instant::now();
     let feed = Feed {
-        bridge: std::sync::Arc::clone(bridge),
         visitor,
+        token: bridge.state().config.admin_token.clone(),
         ticks,
+        began: now,
+        last: now,
         closing: bridge.registry.closing(),
+        leaving: peer.closing.clone(),
         told: Told { ended, ..Told::default() },
-        last: Instant::now(),
+        bridge: Arc::clone(bridge),
     };
-    let first = stream::once(async { Ok(Frame::data(Bytes::from_static(RETRY))) });
-    let frames = stream::unfold(feed, |mut feed| async move {
-        let bytes = feed.next().await?;
-        Some((Ok::<_, BoxError>(Frame::data(bytes)), feed))
-    });
-    respond::stream(StreamBody::new(futures::StreamExt::chain(first, frames)).boxed_unsync())
+    let first = stream::once(async { Bytes::from_static(RETRY) });
+    let rest = stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) });
+    let frames = first.chain(rest).map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)));
+    respond::stream(StreamBody::new(frames).boxed_unsync())
 }
 
 impl Feed {
-    /// What has changed, or a comment if nothing has for long. Nothing when the bridge closes.
+    /// What has changed, or a comment if nothing has for long. Nothing when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            tokio::select! {
-                biased;
-                // Also when whoever could say it is gone.
-                _ = self.closing.wait_for(|closing| *closing) => return None,
-                _ = self.ticks.tick() => {}
-            }
+            self.ticks.tick().await;
+            let config = Arc::clone(&self.bridge.state().config);
             let mut out = self.changes();
-            if out.is_empty() && self.last.elapsed() >= self.bridge.state().config.limits.heartbeat {
+            if out.is_empty() && self.is_over(&config.admin_token) {
+                return None;
+            }
+            if out.is_empty() && self.last.elapsed() >= config.limits.heartbeat {
                 out.put_slice(KEEPALIVE);
             }
             if !out.is_empty() {
@@ -104,53 +123,60 @@ impl Feed {
         }
     }
 
+    /// Whether the reader has to go: it may have to come again. It is told of the end of every job first, when
+    /// the bridge ends it.
+    fn is_over(&self, token: &Option<ApiKey>) -> bool {
+        let is_closed = *self.closing.borrow() && self.told.open.is_empty();
+        // The other side of it is there as long as the connection is.
+        let leaves = *self.leaving.borrow() && !*self.closing.borrow() && !self.bridge.registry.is_draining();
+        is_closed || leaves || self.token != *token || self.began.elapsed() >= LONGEST
+    }
+
     fn changes(&mut self) -> BytesMut {
         let mut out = BytesMut::new();
-        let Self { bridge, visitor, told, .. } = self;
-        let Readiness { ready, draining, reasons, .. } = Readiness::of(bridge);
-        let (is_operator, now) = (visitor.is_operator, &bridge.instance);
+        self.tell_bridge(&mut out);
+        let known = self.bridge.registry.known();
+        let told = &mut self.told;
+        told.ended.retain(|id| known.iter().any(|job| job.id == *id));
+        for job in known {
+            if !told.ended.contains(&job.id) {
+                told.open.entry(job.id).or_insert_with(|| (job, Vec::new()));
+            }
+        }
+        // In the order in which they began.
+        told.open.retain(|id, (job, before)| {
+            // Asked before the record is looked at, so that an end that is told is the whole of it.
+            let has_ended = job.log.has_ended();
+            let object = jobs::object(&job.told());
+            if *before != object {
+                event("job", &object, &mut out);
+                *before = object;
+            }
+            if has_ended {
+                told.ended.insert(*id);
+            }
+            !has_ended
+        });
+        out
+    }
+
+    fn tell_bridge(&mut self, out: &mut BytesMut) {
+        let Readiness { ready, draining, reasons, .. } = Readiness::of(&self.bridge);
         let object = BridgeObject {
             version: env!("CARGO_PKG_VERSION"),
-            instance: &now.id,
-            started: &now.started,
+            instance: &self.bridge.instance.id,
+            started: &self.bridge.instance.started,
             ready,
             draining,
             reasons,
-            signed_in: is_operator,
-            can_act: is_operator,
-            has_token: bridge.state().config.admin_token.is_some(),
+            can_act: self.visitor.is_operator,
+            has_token: self.token.is_some(),
         };
         let object = serde_json::to_vec(&object).unwrap_or_default();
-        if object != told.bridge {
-            event("bridge", &object, &mut out);
-            told.bridge = object;
+        if object != self.told.bridge {
+            event("bridge", &object, out);
+            self.told.bridge = object;
         }
-        let known = bridge.registry.known();
-        // In the order in which they began.
-        for job in known.iter().rev().filter(|job| !told.ended.contains(&job.id)) {
-            let record = job.record();
-            let object = jobs::object(&record);
-            if told.jobs.get(&job.id) != Some(&object) {
-                event("job", &object, &mut out);
-                told.jobs.insert(job.id, object);
-            }
-        }
-        let ended = known.iter().filter(|job| job.log.has_ended() && told.jobs.contains_key(&job.id));
-        let ended: Vec<JobId> = ended.map(|job| job.id).collect();
-        for id in ended {
-            // What is there now is what was told: nothing comes after the end.
-            if known
-                .iter()
-                .any(|job| job.id == id && told.jobs.get(&id) == Some(&jobs::object(&job.record())))
-            {
-                told.jobs.remove(&id);
-                told.ended.insert(id);
-            }
-        }
-        let ids: HashSet<JobId> = known.iter().map(|job| job.id).collect();
-        told.ended.retain(|id| ids.contains(id));
-        told.jobs.retain(|id, _| ids.contains(id));
-        out
     }
 }
 

@@ -1,9 +1,12 @@
 //! Whether the bridge lives, and whether it can do its work.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::config::WithoutLedger;
@@ -74,10 +77,10 @@ impl Readiness {
     }
 
     /// The same, and whether the backends can be reached.
-    async fn with_backends(bridge: &Bridge) -> Self {
+    async fn with_backends(bridge: &Bridge, may_read: bool) -> Self {
         let mut readiness = Self::of(bridge);
         let state = bridge.state();
-        let reached = join_all(state.backends.iter().map(|backend| reach(backend))).await;
+        let reached = join_all(state.backends.iter().map(|backend| reach(backend, may_read))).await;
         for Reached { name, part } in &reached {
             if let Some(reason) = &part.reason {
                 readiness.ready = false;
@@ -89,8 +92,17 @@ impl Readiness {
     }
 }
 
-async fn reach(backend: &Backend) -> Reached {
-    let reason = backend.touch().await.err().map(|error| error.to_string());
+/// How long a backend may take to be reached, for somebody who wants to know soon.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether `backend` can be reached, and why not, for whoever may know that.
+async fn reach(backend: &Backend, may_read: bool) -> Reached {
+    let reason = match timeout(PATIENCE, backend.reached()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) if may_read => Some(error.to_string()),
+        Ok(Err(_)) => Some("the bridge says why to whoever has its token".to_owned()),
+        Err(_) => Some(format!("it did not answer within {}", humantime::format_duration(PATIENCE))),
+    };
     Reached { name: backend.config().name.clone(), part: Part::of(reason) }
 }
 
@@ -101,10 +113,10 @@ pub(super) fn live() -> Response<Body> {
 }
 
 /// Whether it can do its work; with `backend` in the query, whether its backends can be reached, too.
-pub(super) async fn ready(bridge: &Bridge, query: &str) -> Response<Body> {
+pub(super) async fn ready(bridge: &Bridge, query: &str, may_read: bool) -> Response<Body> {
     let readiness = match query {
         "" => Readiness::of(bridge),
-        "backend" | "backend=" => Readiness::with_backends(bridge).await,
+        "backend" | "backend=" => Readiness::with_backends(bridge, may_read).await,
         _ => {
             return respond::said(
                 StatusCode::BAD_REQUEST,

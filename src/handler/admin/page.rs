@@ -144,7 +144,7 @@ pub(super) async fn begin(config: &Config, headers: &HeaderMap, body: Incoming) 
     response
 }
 
-/// Ends a session.
+/// Takes the cookie of a session away. Whoever has a copy of it keeps that until it ends.
 pub(super) fn end(config: &Config) -> Response<Body> {
     with_cookie(config, "", 0, false)
 }

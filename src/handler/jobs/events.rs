@@ -79,7 +79,10 @@ async fn stored(bridge: &Bridge, record: &Record, last: Option<&str>, view: View
         Some((_, frames)) if frames.is_empty() => respond::nothing(),
         Some((missed, frames)) => {
             let endpoint = Endpoint { kind: record.kind, vm: record.vm.map(VmId) };
-            let span = telemetry::job_span(id, &record.backend, endpoint);
+            let state = bridge.state();
+            let name = state.backends.iter().find(|backend| backend.url().to_string() == record.backend);
+            let name = name.map_or(record.backend.as_str(), |backend| &backend.config().name);
+            let span = telemetry::job_span(id, name, endpoint);
             let body = watch::stored(record.kind, id, notice.as_deref(), missed, frames, view, &span);
             of_job(respond::stream(body), id)
         }

@@ -16,10 +16,10 @@ export function drawBridge() {
     element("span", { class: "version" }, `Version ${bridge.version}, up `, elapsedOf(bridge.started)),
   );
   byId("start").hidden = !bridge.can_act;
-  const canSignIn = bridge.has_token ?? true;
-  byId("sign-in").hidden = bridge.can_act || bridge.signed_in || !canSignIn;
+  const canSignIn = bridge.has_token;
+  byId("sign-in").hidden = bridge.can_act || !canSignIn;
   byId("no-token").hidden = canSignIn;
-  byId("sign-out").hidden = !bridge.signed_in;
+  byId("sign-out").hidden = !bridge.can_act;
   drawReasons();
   drawRunning();
   if (shown.job !== null) drawJob();

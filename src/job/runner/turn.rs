@@ -21,14 +21,12 @@ impl Runner {
         if let Ok(permit) = Arc::clone(&self.place).try_acquire_owned() {
             self.permit = Some(permit);
             self.job.place();
-            placed(Duration::ZERO, false, true);
+            telemetry::JobPlaced { waited: Duration::ZERO, had_to_wait: false, has_place: true }.emit();
             return Ok(());
         }
-        let began = Instant::now();
-        telemetry::JobWaits { reason: &self.reason() }.emit();
-        // The task ends in the middle of it only if its own code fails.
+        let mut wait = Wait::begin(&self.reason());
         let turn = self.wait_for_turn(waiting).await;
-        placed(began.elapsed(), true, turn.is_ok());
+        wait.has_place = turn.is_ok();
         turn
     }
 
@@ -81,6 +79,22 @@ impl Runner {
     }
 }
 
-fn placed(waited: Duration, had_to_wait: bool, has_place: bool) {
-    telemetry::JobPlaced { waited, had_to_wait, has_place }.emit();
+/// A job that waits for its turn, as it is counted: also if its own code fails.
+struct Wait {
+    began: Instant,
+    has_place: bool,
+}
+
+impl Wait {
+    fn begin(reason: &str) -> Self {
+        telemetry::JobWaits { reason }.emit();
+        Self { began: Instant::now(), has_place: false }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let (waited, has_place) = (self.began.elapsed(), self.has_place);
+        telemetry::JobPlaced { waited, had_to_wait: true, has_place }.emit();
+    }
 }

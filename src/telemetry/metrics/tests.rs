@@ -39,7 +39,8 @@ fn every_label_knows_its_place() {
 
 #[test]
 fn every_series_is_there_from_the_start_and_there_are_few() {
-    let backends: Vec<_> = ["one", "two", "three"].map(super::super::of_backend).to_vec();
+    let backends = ["one", "two", "three"].map(OfBackend::new).to_vec();
+    super::super::backends_are(backends.clone());
     let text = exposed();
     for line in [
         "proxbox_bridge_jobs_running{kind=\"devices\"} ",
@@ -73,17 +74,20 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     ] {
         assert!(series(&text).any(|known| known.starts_with(line)), "{line} in {text}");
     }
-    // Other tests of this process have backends of their own.
     let mine = |line: &&str| !line.contains("backend=\"") || line.contains("=\"one\"");
     let count = series(&text).filter(mine).count();
     assert!(count < 600 - 4 * 10, "{count} series with one backend, and each further one has 10");
 
-    // One that is gone leaves nothing behind.
-    let known: Vec<String> = METRICS.backends.known.lock().unwrap().keys().cloned().collect();
-    let others: Vec<&str> = known.iter().map(String::as_str).filter(|name| *name != "three").collect();
-    backends[2].succeeded(1.0);
-    super::super::backends_are(&others);
+    // One that is gone leaves nothing behind, and one that takes its name begins anew.
+    let [one, two, three] = [&backends[0], &backends[1], &backends[2]].map(Arc::clone);
+    three.succeeded(1.0);
+    super::super::backends_are(vec![Arc::clone(&one), two]);
+    three.succeeded(2.0);
     assert!(!exposed().contains("backend=\"three\""));
+    one.succeeded(3.0);
+    super::super::backends_are(vec![OfBackend::new("one")]);
+    one.succeeded(4.0);
+    assert!(exposed().contains("last_success_timestamp_seconds{backend=\"one\"} 0"));
 }
 
 #[test]
