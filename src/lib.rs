@@ -13,10 +13,10 @@
 //! | [`backend`] | connections to a backend, and what it can do |
 //! | [`job`] | one sync, from request to outcome, and its log |
 //! | [`ledger`] | the durable record of jobs |
-//! | [`handler`] | what is served: streams, everything else, the admin listener |
+//! | [`handler`] | what is served: streams, everything else, the admin listener and its page |
 //! | [`server`] | listeners and connections |
 //! | [`respond`] | the one table from what happened to HTTP answers |
-//! | [`telemetry`] | what is logged |
+//! | [`telemetry`] | what is logged and counted |
 //! | [`recording`], [`replay`] | what a backend once said, and a backend that says it again |
 //! | [`cli`] | the subcommands |
 //!

@@ -20,8 +20,8 @@ use crate::handler::{Interim, REJECTED, Stopped};
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 8 * 1024;
-/// How much of what a rejected client goes on to send is taken before its connection is closed, in bytes, and
-/// for how long. One that is closed with something unread takes its answer back.
+/// How much of what a client goes on to send that has its answer is taken before its connection is closed, in bytes,
+/// and for how long. One that is closed with something unread takes the answer back.
 const LEFTOVERS: usize = 256 * 1024;
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
@@ -252,7 +252,8 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-        if this.is_rejected && this.leftovers > 0 {
+        // Also for one that was answered in the middle of its body.
+        if (this.is_rejected || this.guard.is_in_body()) && this.leftovers > 0 {
             let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
             if linger.as_mut().poll(cx).is_pending() {
                 ready!(this.poll_discard(cx));

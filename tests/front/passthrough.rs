@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::backend::{Backend, answer, whole};
@@ -379,4 +380,21 @@ async fn a_connection_that_the_backend_has_closed_costs_no_request() {
         assert_eq!((answer.status, answer.text()), (200, "ok"), "{method}");
     }
     assert_eq!(backend.await.unwrap(), ["GET", "POST", "POST"]);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_on_to_send_what_was_refused_is_listened_to_for_a_while() {
+    let backend = Backend::start(|_| async { answer(200, &[], "never") }).await;
+    let front = Front::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    stream.write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx").await.unwrap();
+    let mut answer = String::new();
+    // To the end of what comes: the bridge has said all that it has to say.
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("limits.body_bytes"), "{answer}");
+    // A proxy in front goes on, and would take a broken connection for no answer at all.
+    for _ in 1..100 {
+        stream.write_all(&[b'x'; 1000]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
 }
