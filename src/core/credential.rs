@@ -29,6 +29,11 @@ impl fmt::Display for ApiKey {
     }
 }
 
+/// What a secret was made into, as hexadecimal digits.
+pub fn hexadecimal(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Why a text is not a key. It never repeats the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAKey {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, Identity};
-use crate::core::credential::ApiKey;
+use crate::core::credential::{ApiKey, hexadecimal};
 use crate::core::kind::Endpoint;
 
 /// A sync that a client asks for.
@@ -86,7 +86,7 @@ pub(super) fn scope(query: &str) -> String {
 /// A short fingerprint of a credential. `secret` is that of the ledger: without it, nothing can be learned
 /// from the fingerprint, and with it, only whether a key may be the one.
 pub(super) fn fingerprint(secret: &[u8; 32], credential: &ApiKey) -> String {
-    hash(secret, credential)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&hash(secret, credential)[..8])
 }
 
 pub(super) fn hash(salt: &[u8; 32], credential: &ApiKey) -> [u8; 32] {

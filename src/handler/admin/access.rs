@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::config::Config;
-use crate::core::credential::ApiKey;
+use crate::core::credential::{ApiKey, hexadecimal};
 use crate::handler::state::host_name;
 
 /// What a resource asks of whoever wants it.
@@ -127,26 +127,21 @@ pub(super) fn cookie_name(config: &Config) -> String {
 /// so. It holds over a restart, and no longer than the token.
 pub(super) fn session(token: &ApiKey) -> String {
     let ends = seconds(SystemTime::now() + SESSION);
-    format!("{ends}.{}", proof(token, ends))
+    format!("{ends}.{}", proof(token, ends).unwrap_or_default())
 }
 
 fn is_session(token: &ApiKey, cookie: &str, now: u64) -> bool {
     let Some((ends, given)) = cookie.split_once('.') else { return false };
     let Ok(ends) = ends.parse::<u64>() else { return false };
     let right = proof(token, ends);
-    ends > now && bool::from(right.as_bytes().ct_eq(given.as_bytes()))
+    ends > now && right.is_some_and(|right| right.as_bytes().ct_eq(given.as_bytes()).into())
 }
 
-fn proof(token: &ApiKey, ends: u64) -> String {
-    use std::fmt::Write;
-
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(token.expose().as_bytes()) else { return String::new() };
+/// HMAC takes keys of any length. If it did not, nothing would be a proof.
+fn proof(token: &ApiKey, ends: u64) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(token.expose().as_bytes()).ok()?;
     mac.update(format!("proxbox-bridge session until {ends}").as_bytes());
-    mac.finalize().into_bytes().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Some(hexadecimal(&mac.finalize().into_bytes()))
 }
 
 fn seconds(time: SystemTime) -> u64 {

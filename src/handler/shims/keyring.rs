@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::config::BackendUrl;
-use crate::core::credential::ApiKey;
+use crate::core::credential::{ApiKey, hexadecimal};
 use crate::core::text::plain;
 
 /// The file in `data_dir`.
@@ -122,7 +122,7 @@ impl Registered {
 
 fn hash(salt: &str, key: &ApiKey) -> String {
     let digest = Sha256::new_with_prefix(salt).chain_update(key.expose()).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&digest)
 }
 
 fn now() -> f64 {
