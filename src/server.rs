@@ -257,9 +257,7 @@ impl Server {
             }
         }
     }
-}
 
-impl Server {
     /// Begins to tell the metrics what the ledger knows.
     fn recall(&mut self) {
         let bridge = Arc::clone(&self.bridge);

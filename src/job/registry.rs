@@ -54,6 +54,17 @@ struct Jobs {
     places: HashMap<String, Places>,
 }
 
+impl Jobs {
+    fn load(&self, backend: &Backend) -> Load {
+        let url = backend.url().to_string();
+        let mut load = Load { running: 0, waiting: 0 };
+        for job in self.by_key.values().filter(|job| job.key.backend() == url) {
+            *if job.is_placed() { &mut load.running } else { &mut load.waiting } += 1;
+        }
+        load
+    }
+}
+
 /// How much of an id that makes no sense is repeated, in characters.
 const ID_LENGTH: usize = 64;
 /// How many jobs that have ended are kept in memory at most.
@@ -241,8 +252,8 @@ impl Registry {
         {
             return Err(Denied::LedgerUnavailable(why.clone()));
         }
-        let url = request.backend.url().to_string();
-        let there = jobs.by_key.keys().filter(|key| key.backend() == url).count();
+        let Load { running, waiting } = jobs.load(&request.backend);
+        let there = running + waiting;
         let config = request.backend.config();
         if there >= config.concurrency + config.queue {
             return Err(Denied::QueueFull { waiting: there.saturating_sub(config.concurrency) });
@@ -286,11 +297,7 @@ impl Registry {
 
     /// How much there is to do on `backend`.
     pub fn load(&self, backend: &Backend) -> Load {
-        let url = backend.url().to_string();
-        let jobs = self.jobs();
-        let there = jobs.by_key.values().filter(|job| job.key.backend() == url);
-        let (running, waiting) = there.partition::<Vec<_>, _>(|job| job.is_placed());
-        Load { running: running.len(), waiting: waiting.len() }
+        self.jobs().load(backend)
     }
 
     /// Where it is heard that the bridge closes.

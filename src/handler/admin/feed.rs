@@ -137,9 +137,12 @@ impl Feed {
         self.tell_bridge(&mut out);
         let known = self.bridge.registry.known();
         let told = &mut self.told;
-        told.ended.retain(|id| known.iter().any(|job| job.id == *id));
+        // Those that are not in memory any more need not be remembered either.
+        let before = std::mem::take(&mut told.ended);
         for job in known {
-            if !told.ended.contains(&job.id) {
+            if before.contains(&job.id) {
+                told.ended.insert(job.id);
+            } else {
                 told.open.entry(job.id).or_insert_with(|| (job, Vec::new()));
             }
         }
