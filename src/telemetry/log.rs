@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use tracing::Metadata;
-use tracing_subscriber::filter::{FilterExt, ParseError, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -37,7 +37,8 @@ pub fn start(filter: &str) -> Result<(), FilterError> {
     let ours = |metadata: &Metadata<'_>| {
         metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
     };
-    let filter = filter.or(filter_fn(ours));
+    // The hint spares every event below it a question.
+    let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
     let log = fmt::layer().with_writer(std::io::stderr);
     let log = if std::io::stderr().is_terminal() { log.boxed() } else { log.json().boxed() };
     let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
