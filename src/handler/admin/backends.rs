@@ -92,7 +92,7 @@ async fn kinds(backend: &Backend, load: Load) -> (Vec<KindObject>, Option<String
         if known.is_none() && problem.is_none() && load.running == 0 {
             match backend.capabilities(endpoint, choice, &identity, 1).await {
                 Ok(learned) if learned.release.is_some() || identity.key.is_some() => known = Some(learned),
-                Ok(_) => problem = Some(WANTS_KEY.to_owned()),
+                Ok(_) => problem = Some(NO_KEY.to_owned()),
                 Err(refusal) => problem = Some(refusal.text()),
             }
         }
@@ -101,8 +101,8 @@ async fn kinds(backend: &Backend, load: Load) -> (Vec<KindObject>, Option<String
     (kinds, problem)
 }
 
-const WANTS_KEY: &str = "It wants a key, and the bridge has none of its own (backend.api_key_file). What it can do \
-                         is learned with the key of the first client.";
+const NO_KEY: &str = "It may want a key, and the bridge has none of its own (backend.api_key_file). What it can do \
+                      is learned with the key of the first client.";
 
 impl KindObject {
     fn of(endpoint: Endpoint, known: Option<&Capabilities>, backend: &Backend) -> Self {
