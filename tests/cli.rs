@@ -1,9 +1,15 @@
 //! The command itself: exit codes, signals, and what it never writes.
+#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+#[path = "bridge/process.rs"]
+mod process;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use process::Process;
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));
@@ -17,55 +23,19 @@ fn ended(args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A running command, which is ended with the test.
-struct Running {
-    child: Child,
-    address: String,
-    log: BufReader<std::process::ChildStderr>,
-    lines: String,
+/// A command that listens.
+fn running(args: &[&str], log: &str) -> Process {
+    let mut command = command(args);
+    command.env("PROXBOX_BRIDGE_LOG", log);
+    let mut process = Process::spawn(command);
+    process.address = process.listening();
+    process
 }
 
-impl Running {
-    fn start(args: &[&str], log: &str) -> Self {
-        let mut child = command(args).env("PROXBOX_BRIDGE_LOG", log).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut running = Self { child, address: String::new(), log, lines: String::new() };
-        running.address = running.read_to("Listening.");
-        running
-    }
-
-    /// Reads the log up to a line with `message`, and gives the address in that line, if any.
-    fn read_to(&mut self, message: &str) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended: {}", self.lines);
-            self.lines.push_str(&line);
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["fields"]["message"] == message {
-                return line["fields"]["address"].as_str().unwrap_or_default().to_owned();
-            }
-        }
-    }
-
-    /// Asks it to read its configuration again.
-    fn hang_up(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
-    }
-
-    fn terminate(mut self) -> (Option<i32>, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").arg(id).status().unwrap().success());
-        self.log.read_to_string(&mut self.lines).unwrap();
-        (self.child.wait().unwrap().code(), std::mem::take(&mut self.lines))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Ends it. Gives its exit code, and everything that it has logged.
+fn terminated(process: Process) -> (Option<i32>, String) {
+    process.terminate();
+    process.ended()
 }
 
 #[test]
@@ -108,12 +78,12 @@ fn a_whole_run_leaves_no_key_in_any_log_and_ends_with_0_on_sigterm() {
     let everything = "trace";
     for channel in ["native", "websocket"] {
         let recordings = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/0.0.30.post2");
-        let backend = Running::start(
+        let backend = running(
             &["replay", recordings, "--listen", "127.0.0.1:0", "--speed", "max", "--api-key", KEY],
             everything,
         );
         let url = format!("http://{}", backend.address);
-        let bridge = Running::start(
+        let bridge = running(
             &[
                 "serve",
                 "--backend",
@@ -128,7 +98,7 @@ fn a_whole_run_leaves_no_key_in_any_log_and_ends_with_0_on_sigterm() {
             everything,
         );
         for key in [KEY, "wrong-s3cret-0123456789abcdef0123456789"] {
-            let mut client = TcpStream::connect(&bridge.address).unwrap();
+            let mut client = TcpStream::connect(bridge.address).unwrap();
             write!(
                 client,
                 "GET /dcim/devices/create/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Proxbox-API-Key: {key}\r\n\r\n"
@@ -141,7 +111,7 @@ fn a_whole_run_leaves_no_key_in_any_log_and_ends_with_0_on_sigterm() {
             assert!(!answer.contains("s3cret"), "{answer}");
         }
         for running in [bridge, backend] {
-            let (code, log) = running.terminate();
+            let (code, log) = terminated(running);
             assert_eq!(code, Some(0), "{log}");
             assert!(!log.contains("s3cret"), "a key is in the log: {log}");
         }
@@ -153,9 +123,9 @@ fn the_sample_configuration_is_all_that_it_needs_to_start() {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/proxbox-bridge.toml");
     // Any port, because the ones in the sample may be in use here.
     let args = ["serve", "--config", sample, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let bridge = Running::start(&args, "info");
-    assert!(get(&bridge.address, "/health").starts_with("HTTP/1.1 503 "), "there is no backend");
-    let (code, log) = bridge.terminate();
+    let bridge = running(&args, "info");
+    assert!(get(bridge.address, "/health").starts_with("HTTP/1.1 503 "), "there is no backend");
+    let (code, log) = terminated(bridge);
     assert_eq!(code, Some(0), "{log}");
 }
 
@@ -170,20 +140,19 @@ fn a_hangup_makes_it_read_its_configuration_again_and_a_bad_one_is_told_of_and_c
         std::fs::write(&file, text).unwrap();
     };
     let recordings = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/0.0.2.post1");
-    let backend =
-        Running::start(&["replay", recordings, "--listen", "127.0.0.1:0", "--speed", "max"], "info");
+    let backend = running(&["replay", recordings, "--listen", "127.0.0.1:0", "--speed", "max"], "info");
     write("http://127.0.0.1:1", "");
-    let mut bridge = Running::start(&["serve", "--config", file.to_str().unwrap()], "info");
-    assert!(get(&bridge.address, "/").starts_with("HTTP/1.1 503 "));
+    let mut bridge = running(&["serve", "--config", file.to_str().unwrap()], "info");
+    assert!(get(bridge.address, "/").starts_with("HTTP/1.1 503 "));
     write(&format!("http://{}", backend.address), "");
     bridge.hang_up();
     bridge.read_to("Configuration read again.");
-    assert!(get(&bridge.address, "/").starts_with("HTTP/1.1 200 "));
+    assert!(get(bridge.address, "/").starts_with("HTTP/1.1 200 "));
     write("ftp://x", "colour = 1");
     bridge.hang_up();
     bridge.read_to("The configuration could not be read again; the one before is in force.");
-    assert!(get(&bridge.address, "/health").starts_with("HTTP/1.1 200 "));
-    let (code, log) = bridge.terminate();
+    assert!(get(bridge.address, "/health").starts_with("HTTP/1.1 200 "));
+    let (code, log) = terminated(bridge);
     assert_eq!(code, Some(0), "{log}");
     for part in ["unknown key `colour`", "neither http nor https"] {
         assert!(log.contains(part), "{log}");
@@ -202,9 +171,8 @@ fn what_is_not_safe_is_said_at_every_start() {
         "127.0.0.1:0",
     ];
     let mut command = command(&args);
-    let mut child = command.env("PROXBOX_BRIDGE_BACKEND_INSECURE", "on").spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap());
-    let mut bridge = Running { child, address: String::new(), log, lines: String::new() };
+    command.env("PROXBOX_BRIDGE_BACKEND_INSECURE", "on");
+    let mut bridge = Process::spawn(command);
     // The last thing that it says before it serves.
     bridge.read_to("Listening.");
     for part in ["backend.insecure", "Listening without TLS on an address that others reach"] {
@@ -225,7 +193,7 @@ fn a_certificate_that_cannot_be_used_is_78() {
 }
 
 /// The beginning of the answer to `GET path`.
-fn get(address: &str, path: &str) -> String {
+fn get(address: SocketAddr, path: &str) -> String {
     let mut client = TcpStream::connect(address).unwrap();
     write!(client, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -1,18 +1,20 @@
-//! The bridge as a process of its own, which can be killed.
-#![allow(dead_code, reason = "a benchmark uses a part of it")]
+//! The bridge, or a recorded backend, as a process of its own, which can be killed.
+#![allow(dead_code, reason = "not everybody uses all of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
-/// A bridge that serves. It is killed with the test.
+/// A command that runs. It is killed with the test.
 pub struct Process {
+    /// Where it listens, once that was waited for.
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// What was read of its log.
+    pub lines: String,
     child: Child,
     log: BufReader<ChildStderr>,
-    lines: String,
 }
 
 /// A bridge on `data`, in front of `backend`, with further settings as in a file.
@@ -36,15 +38,23 @@ pub fn refused(data: &Path, backend: SocketAddr) -> (ExitStatus, String) {
 impl Process {
     /// Starts a bridge, and waits until it serves.
     pub fn start(data: &Path, backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
-        let mut child = command(data, backend, settings).spawn().unwrap();
+        let mut process = Self::spawn(command(data, backend, settings));
+        process.address = process.listening();
+        process.admin = process.listening();
+        process
+    }
+
+    /// Starts a command, whose log can be read.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Self { address: nowhere, admin: nowhere, child, log, lines: String::new() };
-        let mut address =
-            || process.read_to("Listening.")["fields"]["address"].as_str().unwrap().parse().unwrap();
-        let (clients, admin) = (address(), address());
-        (process.address, process.admin) = (clients, admin);
-        process
+        Self { address: nowhere, admin: nowhere, lines: String::new(), child, log }
+    }
+
+    /// The next address that it says to listen on.
+    pub fn listening(&mut self) -> SocketAddr {
+        self.read_to("Listening.")["fields"]["address"].as_str().unwrap().parse().unwrap()
     }
 
     /// Reads its log up to the line with `message`, and gives that line.
@@ -74,8 +84,17 @@ impl Process {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
         let id = self.id().to_string();
-        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Waits for its end. Gives its exit code, and everything that it has logged.
