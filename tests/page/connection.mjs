@@ -4,15 +4,21 @@ import assert from "node:assert/strict";
 
 import { AS_OPERATOR, VMS, barIs, home, open, puppetAndBridge, restartable, scenario, seen, start, status } from "./browser.mjs";
 
+// Starts a sync by the button, and waits until it is seen to be half done.
+async function startHalf(page, puppet) {
+  await start(page, VMS);
+  const stream = await puppet.stream();
+  stream.discover(["web01", "web02"]);
+  stream.vm("web01", "completed");
+  await barIs(page, 1);
+  return stream;
+}
+
 export function testConnection() {
   scenario("the page says that the bridge is gone, and goes on when it is back", async (stack) => {
     const { puppet, bridge, again } = await restartable(stack);
     const page = await open(stack, bridge.admin);
-    await start(page, VMS);
-    const stream = await puppet.stream();
-    stream.discover(["web01", "web02"]);
-    stream.vm("web01", "completed");
-    await barIs(page, 1);
+    await startHalf(page, puppet);
     await home(page);
     await page.locator("#running .card").waitFor();
     await bridge.end();
@@ -22,23 +28,15 @@ export function testConnection() {
     await page.locator("#history tr", { hasText: "Interrupted" }).waitFor();
     await seen(page, "No sync runs or waits.");
     // And it is as live as before.
-    await start(page, VMS);
-    const other = await puppet.stream();
-    other.discover(["web01", "web02"]);
-    other.vm("web01", "completed");
-    await barIs(page, 1);
-    other.complete();
+    const stream = await startHalf(page, puppet);
+    stream.complete();
     await status(page, "Completed");
   });
 
   scenario("one job's page goes on too when the bridge is back", async (stack) => {
     const { puppet, bridge, again } = await restartable(stack);
     const page = await open(stack, bridge.admin);
-    await start(page, VMS);
-    const stream = await puppet.stream();
-    stream.discover(["web01", "web02"]);
-    stream.vm("web01", "completed");
-    await barIs(page, 1);
+    await startHalf(page, puppet);
     await bridge.end();
     await seen(page, "The connection to the bridge is lost.");
     await again();
