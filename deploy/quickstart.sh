@@ -87,6 +87,8 @@ grep -q '^data: {"ok": true' "$target/quickstart.txt"
 if [ "$tests" = yes ]; then
     python3 fixtures/convert.py --check fixtures/recordings
     tests/install.sh
-    cargo test --locked
+    cargo test --locked --no-run
+    # Nothing but what tests/programs.txt lists.
+    PATH=$target/peers/programs cargo test --locked
     tests/deploy/run
 fi

@@ -7,29 +7,20 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-missing=()
+sets=(tests)
+[ "${1-}" != --containers ] || sets+=(containers)
 # What is for root is not on everybody's path.
-needs() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing+=("${@:2}"); }
-needs python3 python3 python3-venv
-if command -v python3 >/dev/null; then
+found() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
+missing=() programs=()
+while read -r used_by program packages; do
+    [[ " ${sets[*]} " == *" $used_by "* ]] || continue
+    programs+=("$program")
+    # shellcheck disable=SC2206 # Each word is a package.
+    found "$program" >/dev/null || missing+=($packages)
+done < <(grep -v '^#' programs.txt)
+if found python3 >/dev/null; then
     # Debian's python3 has venv in a package of its own, and half of it without.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-fi
-needs node nodejs
-needs npm npm
-needs openssl openssl
-needs nginx nginx-light
-needs caddy caddy
-needs haproxy haproxy
-needs promtool prometheus
-needs systemd-analyze systemd
-needs kubectl kubernetes-client
-needs chromium chromium
-if [ "${1-}" = --containers ]; then
-    needs systemd-nspawn systemd-container
-    needs podman podman runc conmon netavark aardvark-dns catatonit
-    needs iptables iptables
-    needs ip iproute2
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
@@ -53,12 +44,36 @@ target=$(cargo metadata --locked --no-deps --format-version 1 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 peers=$target/peers
 
+# The PATH of tests: the listed programs, Rust, and what Debian's essential packages have.
+programs_of_tests=$peers/programs
+rm -rf "$programs_of_tests"
+mkdir -p "$programs_of_tests"
+if command -v dpkg-query >/dev/null; then
+    # shellcheck disable=SC2016 # dpkg-query fills it in.
+    essential=$(dpkg-query --show --showformat '${Essential} ${binary:Package}\n' | sed -n 's/^yes //p')
+    # shellcheck disable=SC2086 # Each word is a package.
+    for path in $(dpkg-query --listfiles $essential | grep -E '^(/usr)?/s?bin/[^/]+$'); do
+        [ ! -x "$path" ] || ln -sf "$path" "$programs_of_tests"
+    done
+    for name in awk which; do # They are alternatives, which no package lists.
+        ! path=$(found "$name") || ln -sf "$path" "$programs_of_tests"
+    done
+else
+    # Without Debian's lists, everything that is there can be called.
+    for folder in /bin /usr/bin; do
+        find "$folder" -maxdepth 1 -exec ln -sf -t "$programs_of_tests" {} +
+    done
+fi
+for program in "${programs[@]}" cargo rustc rustdoc; do
+    ln -sf "$(found "$program")" "$programs_of_tests/$program"
+done
+
 # What is installed, and by what. It is written last: a half of it does not count.
 wanted=$(cat requirements.txt package-lock.json; python3 --version; node --version)
 if [ "$(cat "$peers/installed" 2>/dev/null)" = "$wanted" ] && "$peers/venv/bin/python" -c 'import websockets'; then
     exit 0
 fi
-rm -rf "$peers"
+rm -rf "$peers/venv" "$peers/node_modules" "$peers/installed"
 mkdir -p "$peers"
 python3 -m venv "$peers/venv"
 "$peers/venv/bin/pip" install --quiet --requirement requirements.txt
