@@ -9,6 +9,7 @@ mod checkup;
 mod exchange;
 mod forward;
 mod link;
+mod scope;
 mod shield;
 mod socket;
 mod upload;

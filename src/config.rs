@@ -25,7 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use self::backend::{Backend, NotAWord, Unsupported};
+pub use self::backend::Backend;
 pub use self::flags::Flags;
 pub use self::jobs::{Jobs, OnDisconnect, WithoutLedger};
 pub use self::limits::Limits;
@@ -166,6 +166,7 @@ fn backend(draft: Draft) -> Option<Backend> {
         _ => Trust::System,
     };
     Some(Backend {
+        endpoint_ids: draft.endpoint_ids,
         name: draft.name.unwrap_or_else(|| url.authority()),
         url,
         listen: draft.own_listen,

@@ -6,6 +6,7 @@
 
 pub mod capabilities;
 pub mod channel;
+pub mod compat;
 pub mod credential;
 pub mod detail;
 pub mod dialect;

@@ -42,7 +42,7 @@ pub use interim::Interim;
 pub use slots::{Slot, Slots};
 pub use state::State;
 
-use shims::Keyring;
+use shims::{Keyring, Restarts};
 use slots::StreamKey;
 use tunnel::Tunnels;
 
@@ -58,6 +58,7 @@ pub struct Bridge {
     requests: Slots<StreamKey>,
     tunnels: Tunnels,
     keyring: Keyring,
+    restarts: Arc<Restarts>,
     reload: Arc<dyn Reload>,
     /// Where it listens.
     pub doors: Doors,
@@ -84,6 +85,9 @@ pub enum OpenError {
         "cannot read registered-keys.json in data_dir ({0}): mend it, or take it away and register again"
     )]
     Keys(#[from] std::io::Error),
+    /// The file of backends that wait for a restart cannot be used.
+    #[error("cannot read awaiting-restart.json in data_dir ({0}): delete it once the backend was restarted")]
+    Restarts(#[source] std::io::Error),
 }
 
 /// Whoever can read the configuration again.
@@ -100,9 +104,11 @@ impl Bridge {
     /// What is wrong with the files that certificates of backends are checked by, or with the one of keys.
     pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
+        let restarts = Arc::new(Restarts::open(config.data_dir.as_deref()).map_err(OpenError::Restarts)?);
         let state = State::new(config, None)?;
         let registry = Registry::new(Arc::clone(&state.config), ledger);
         state.count();
+        restarts.resume(&registry, &state.backends);
         Ok(Self {
             state: Sender::new(Arc::new(state)),
             registry,
@@ -110,6 +116,7 @@ impl Bridge {
             requests: Slots::default(),
             tunnels: Tunnels::default(),
             keyring,
+            restarts,
             reload,
             doors: Doors::default(),
             instance: Instance { id: Uuid::new_v4().to_string(), started: Timestamp::now().to_string() },
@@ -168,12 +175,13 @@ const REGISTER: &str = "/auth/register-key";
 /// Where they are looked at.
 const KEYS: &str = "/auth/keys";
 
-/// The key that a client sent, in either of the forms that plugins have used.
+/// The key that a client sent, in one of the forms that plugins have used.
 fn key_of(headers: &HeaderMap) -> Option<ApiKey> {
     let named = || headers.get(API_KEY)?.to_str().ok()?.parse().ok();
     let bearer = || {
         let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-        if scheme.eq_ignore_ascii_case("bearer") { key.trim().parse().ok() } else { None }
+        let is_known = ["bearer", "token"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        if is_known { key.trim().parse().ok() } else { None }
     };
     named().or_else(bearer)
 }

@@ -4,6 +4,7 @@
 //! runs, and what became of it stands in the ledger.
 
 mod chronicle;
+mod clients;
 mod connection;
 mod handle;
 mod log;

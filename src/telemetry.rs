@@ -13,7 +13,7 @@ mod stream;
 pub use backend::{Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, backends_are};
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, ConnectionClosed, ConnectionOpened,
-    ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route, TunnelClosed,
+    ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route, Shimmed, TunnelClosed,
     TunnelOpened,
 };
 pub use job::{
@@ -23,6 +23,7 @@ pub use job::{
 pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerOpened, LedgerShed};
 pub use metrics::{Reading, text as metrics_text};
 pub use process::{
-    Draining, KeyNotKept, LogFilterChanged, OpenFilesLimited, Reloaded, Standing, Stopped, SupervisorDeaf,
+    Draining, KeyNotKept, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartNotKept,
+    RestartSeen, Standing, Stopped, SupervisorDeaf,
 };
 pub use stream::{Attached, Departure, Gap, Heartbeat, Origin, Resumed, Surface, WatcherCame, WatcherWent};

@@ -97,12 +97,18 @@ async fn a_program_reads_the_same() {
     };
     assert_eq!(of("devices")["channels"], serde_json::json!(["native"]));
     assert_eq!(of("sdn")["channels"], serde_json::json!([]));
+    let job = &backend["plugin_job"];
     assert_eq!(
-        backend["shims"][0],
+        job["requests"][0],
         serde_json::json!({
-            "shim": "health", "state": "off", "why": "the backend has /health"
+            "request": "GET /auth/bootstrap-status, /auth/keys", "treatment": "answered", "why": ""
         })
     );
+    assert_eq!(
+        job["verdicts"][0],
+        serde_json::json!({ "kind": "devices", "ending": "completed", "because": [] })
+    );
+    assert!(job["conditions"][0].as_str().unwrap().contains("linked to its Proxmox cluster"), "{job}");
 }
 
 #[tokio::test]
@@ -168,13 +174,14 @@ async fn a_channel_that_is_no_use_is_told() {
 #[tokio::test]
 async fn a_shim_that_is_switched_off_is_off() {
     let backend = replay("0.0.2.post1").await;
-    let run = Run::of(&backend.local_addr(), &[], &[("shims.health", "off"), ("shims.aliases", "off")]).await;
+    let run = Run::of(&backend.local_addr(), &[], &[("shims.health", "off")]).await;
     run.says(
         0,
         &[
-            "  health                off: shims.health is off\n",
-            "  auth                  on: the backend has no /auth/bootstrap-status\n",
-            "  aliases               off: shims.aliases is off\n",
+            "  emulated    GET /auth/bootstrap-status, /auth/keys: this release knows no keys\n",
+            "  failed      GET /health: this release has no /health, and shims.health is off\n",
+            "  full-update           errored\n",
+            "because: The backend has no /health (shims.health is off).\n",
         ],
     );
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxbox_bridge::config::{
-    Config, Error, Flags, Jobs, Limits, OnDisconnect, Problem, Shims, Unsupported, WithoutLedger,
-    environment, keys,
+    Config, Error, Flags, Jobs, Limits, OnDisconnect, Problem, WithoutLedger, environment, keys,
 };
 use proxbox_bridge::core::channel::{Channel, Choice};
-use proxbox_bridge::core::policy::ObjectFailures;
+use proxbox_bridge::core::compat::Shim;
+use proxbox_bridge::core::policy::{EndpointIds, ObjectFailures, Unsupported};
 use proxbox_bridge::tls::Trust;
 
 const SECRET: &str = "s3cret";
@@ -84,7 +84,9 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.data_dir, None);
     assert_eq!(config.backends[0].url.to_string(), "http://backend");
     assert_eq!(config.backends[0].channel, Choice::Auto);
-    assert_eq!(config.backends[0].unsupported, Unsupported::Refuse);
+    assert_eq!(config.backends[0].unsupported, Unsupported::Auto);
+    assert_eq!(config.backends[0].endpoint_ids, EndpointIds::Backend);
+    assert!(Shim::ALL.into_iter().all(|shim| config.shims.is_on(shim)));
     assert_eq!(config.backends[0].object_failures, ObjectFailures::All);
     assert_eq!(config.backends[0].api_key, None);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (1, 16));
@@ -168,12 +170,11 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.backends[0].trust, Trust::Pinned(PIN.parse().unwrap()));
     let shown = ("b-cert.pem".into(), "b-key.pem".into());
     assert_eq!(config.backends[0].client_certificate, Some(shown));
-    assert_eq!(
-        config.shims,
-        Shims { health: false, auth: false, api_key: Some(SECRET.parse().unwrap()), aliases: false }
-    );
+    assert!(Shim::ALL.into_iter().all(|shim| !config.shims.is_on(shim)));
+    assert_eq!(config.shims.api_key.as_ref().unwrap().expose(), SECRET);
     assert_eq!(config.backends[0].channel, Choice::Only(Channel::Websocket));
     assert_eq!(config.backends[0].unsupported, Unsupported::Skip);
+    assert_eq!(config.backends[0].endpoint_ids, EndpointIds::Plugin);
     assert_eq!(config.backends[0].object_failures, ObjectFailures::Never);
     assert_eq!(config.backends[0].api_key.as_ref().unwrap().expose(), SECRET);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (4, 0));

@@ -86,7 +86,7 @@ async fn documented(version: &str, channel: &str, ends: [End; 7]) {
     }
 }
 
-const NO: End = Status(501);
+const NO: End = Status(404);
 
 #[tokio::test(start_paused = true)]
 async fn v0_0_2_over_its_socket() {

@@ -22,7 +22,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// What the core may use: nothing that waits, and nothing that looks at the world.
-const CORE: [&str; 9] = ["std", "self", "super", "crate", "bytes", "http", "memchr", "serde", "serde_json"];
+const CORE: [&str; 10] =
+    ["std", "self", "super", "crate", "bytes", "form_urlencoded", "http", "memchr", "serde", "serde_json"];
 const WORLD: [&str; 12] = [
     "std::net",
     "std::fs",

@@ -12,6 +12,8 @@ mod events;
 mod greeting;
 #[path = "session/limits.rs"]
 mod limits;
+#[path = "session/notices.rs"]
+mod notices;
 #[path = "session/objects.rs"]
 mod objects;
 #[path = "session/plain.rs"]

@@ -176,6 +176,38 @@ impl Backend {
         timeout(self.limits().probe, asked).await.ok()?
     }
 
+    /// The backend's release, if that can be known: without a key it is asked for where none is wanted.
+    ///
+    /// # Errors
+    ///
+    /// The answer that the client should get instead: the backend is unreachable, or refused the key.
+    pub async fn release(&self, identity: &Identity) -> Result<Option<Release>, Refusal> {
+        let keep_for = self.limits().capabilities;
+        let known = self.knowledge.recall(keep_for);
+        let takes_no_key = || async { self.lacks(KEY_STATUS).await == Ok(true) };
+        if known.version_asked || (identity.key.is_none() && !takes_no_key().await) {
+            return Ok(known.capabilities.release);
+        }
+        let learned = timeout(self.limits().probe, async {
+            let _turn = self.knowledge.asking.lock().await;
+            let mut known = self.knowledge.recall(keep_for);
+            if !known.version_asked {
+                self.learn_version(&mut known, identity).await?;
+                known.version_asked = true;
+                self.knowledge.keep(known.clone());
+            }
+            Ok(known.capabilities.release)
+        });
+        match learned.await.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
+            Ok(release) => Ok(release),
+            Err(Trouble::Refused(refusal)) => Err(refusal),
+            Err(Trouble::Unreachable(why)) => {
+                self.knowledge.forget();
+                Err(Refusal::unreachable(&why, self.limits().retry_after.as_secs()))
+            }
+        }
+    }
+
     /// Whether the backend lacks `path`, one of those that it answers without a key.
     ///
     /// # Errors

@@ -7,8 +7,7 @@ use super::limits::Limits;
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
-use crate::core::policy::ObjectFailures;
-use crate::core::words::words;
+use crate::core::policy::{EndpointIds, ObjectFailures, Unsupported};
 use crate::tls::Trust;
 
 /// The table `[backend]`, or one of several that are written `[[backend]]`.
@@ -30,6 +29,8 @@ pub struct Backend {
     pub channel: Choice,
     /// What becomes of a sync that the backend has no way to run.
     pub unsupported: Unsupported,
+    /// Whose ids clients send as `proxmox_endpoint_ids`.
+    pub endpoint_ids: EndpointIds,
     /// When objects that failed make a run a failed one.
     pub object_failures: ObjectFailures,
     /// The key that goes to the backend in the place of the key of clients, read from the file
@@ -42,35 +43,4 @@ pub struct Backend {
     pub queue: usize,
     /// The limits that are in force for it.
     pub limits: Limits,
-}
-
-/// What becomes of a sync that the backend has no way to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Unsupported {
-    /// It is refused with status 501.
-    #[default]
-    Refuse,
-    /// It is answered with a stream that ends well and says that nothing was done.
-    Skip,
-}
-
-/// A text that is not one of the words that a key takes.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", .0.join(", "))]
-pub struct NotAWord(pub &'static [&'static str]);
-
-words!(Unsupported or NotAWord(&Unsupported::WORDS) { Refuse => "refuse", Skip => "skip" });
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_word_names_its_choice() {
-        for (way, word) in Unsupported::ALL.into_iter().zip(Unsupported::WORDS) {
-            assert_eq!(word.parse(), Ok(way));
-            assert_eq!(way.to_string(), word);
-        }
-        assert_eq!("sse".parse::<Unsupported>().unwrap_err().to_string(), "not one of: refuse, skip");
-    }
 }

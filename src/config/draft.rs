@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::backend::Unsupported;
 use super::jobs::Jobs;
 use super::limits::Limits;
 use super::shims::Shims;
@@ -14,6 +13,7 @@ use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
 use crate::core::policy::ObjectFailures;
+use crate::core::policy::{EndpointIds, Unsupported};
 use crate::tls::Fingerprint;
 
 /// What the slots of the table of keys write to. Its default is every default of that table.
@@ -40,6 +40,7 @@ pub(super) struct Draft {
     pub(super) insecure: bool,
     pub(super) channel: Choice,
     pub(super) unsupported: Unsupported,
+    pub(super) endpoint_ids: EndpointIds,
     pub(super) object_failures: ObjectFailures,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) api_key: Option<ApiKey>,
@@ -76,6 +77,7 @@ impl Default for Draft {
             insecure: false,
             channel: Choice::default(),
             unsupported: Unsupported::default(),
+            endpoint_ids: EndpointIds::default(),
             object_failures: ObjectFailures::default(),
             api_key_file: None,
             api_key: None,

@@ -1,7 +1,7 @@
 //! What becomes of jobs that nobody watches or that cannot be recorded, and what is kept of them.
 
-use super::backend::NotAWord;
 use super::draft::Draft;
+use crate::core::policy::UnknownWord;
 use crate::core::words::words;
 
 /// The table `[jobs]`.
@@ -48,7 +48,7 @@ pub enum OnDisconnect {
     Cancel,
 }
 
-words!(OnDisconnect or NotAWord(&OnDisconnect::WORDS) {
+words!(OnDisconnect or UnknownWord(&OnDisconnect::WORDS) {
     Grace => "grace",
     Continue => "continue",
     Cancel => "cancel",
@@ -64,4 +64,4 @@ pub enum WithoutLedger {
     Refuse,
 }
 
-words!(WithoutLedger or NotAWord(&WithoutLedger::WORDS) { Continue => "continue", Refuse => "refuse" });
+words!(WithoutLedger or UnknownWord(&WithoutLedger::WORDS) { Continue => "continue", Refuse => "refuse" });

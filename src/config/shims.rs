@@ -1,17 +1,32 @@
-//! What the bridge makes up for where a backend lacks it.
+//! What the bridge does where a backend falls short of what the NetBox plugin asks for.
 
+use super::backend::Backend;
+use crate::core::compat::Shim;
+use crate::core::compat::plugin::Settings;
 use crate::core::credential::ApiKey;
 
-/// The table `[shims]`. Each of them is on only where the backend lacks what it stands for.
+/// The table `[shims]`. Each of them acts only where the backend lacks what it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shims {
-    /// `/health`, which backends before 0.0.6 do not have.
-    pub health: bool,
-    /// `/auth/bootstrap-status`, `/auth/register-key` and `/auth/keys`, which those before 0.0.7 do not have.
-    pub auth: bool,
-    /// The key that is right there, in the place of one that a plugin registers, read from the file
-    /// `shims.api_key_file`.
+    on: [bool; Shim::ALL.len()],
+    /// The key that is right where the backend knows none, in the place of one that a plugin registers, read
+    /// from the file `shims.api_key_file`.
     pub api_key: Option<ApiKey>,
-    /// The two stream paths that plugin 0.0.10 asks for and no backend has.
-    pub aliases: bool,
+}
+
+impl Shims {
+    /// Whether `shim` is on.
+    pub const fn is_on(&self, shim: Shim) -> bool {
+        self.on[shim as usize]
+    }
+
+    /// What is chosen here and for `backend`, as far as it decides about a job of the plugin.
+    pub fn settings(&self, backend: &Backend) -> Settings {
+        Settings { on: self.on, unsupported: backend.unsupported, channel: backend.channel }
+    }
+
+    /// The switch of `shim`.
+    pub(super) const fn switch(&mut self, shim: Shim) -> &mut bool {
+        &mut self.on[shim as usize]
+    }
 }

@@ -83,6 +83,17 @@ impl Works {
     }
 }
 
+/// What the NetBox plugin makes of a stage of its full update that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginStage {
+    /// It stops, and nothing else makes sense without this stage.
+    Essential,
+    /// It stops.
+    Required,
+    /// It warns and goes on.
+    Optional,
+}
+
 /// One row of the table.
 #[derive(Debug)]
 pub struct Row {
@@ -94,6 +105,8 @@ pub struct Row {
     pub step: &'static str,
     /// The path under which the NetBox plugin queues it, if it is one of the documented seven.
     pub plugin_path: Option<&'static str>,
+    /// What the plugin makes of its failure.
+    pub plugin: PluginStage,
     /// The path of its stream. The plain endpoint is the same without `/stream`.
     pub stream_path: &'static str,
     /// The release before which the stream is there and does nothing, if there is such a one.

@@ -168,6 +168,11 @@ impl Normalizer {
         }
     }
 
+    /// Tells readers something about the run that is no part of its work.
+    pub fn notice(&mut self, notice: &str, out: &mut Vec<Frame>) {
+        self.write(&Step::stage(self.kind.row().step, Status::Progress, notice), out);
+    }
+
     /// Tells that the backend cannot do the stage `kind`.
     pub fn skip(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         self.skipped.push(kind);

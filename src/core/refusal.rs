@@ -95,6 +95,11 @@ impl Refusal {
         Self::ours(503, Cause::Busy, "Too many syncs wait already.", why).after(retry_after)
     }
 
+    /// The backend must be restarted before a sync may run on it.
+    pub fn awaits_restart(why: &str, retry_after: u64) -> Self {
+        Self::ours(503, Cause::Busy, "The backend must be restarted first.", why).after(retry_after)
+    }
+
     /// Nothing may run that cannot be recorded.
     pub fn no_record(why: &str, retry_after: u64) -> Self {
         Self::ours(503, Cause::Unrecorded, "The record of jobs is unavailable.", why).after(retry_after)
@@ -153,7 +158,18 @@ impl Refusal {
     /// The backend has no way to synchronise `kind`; `detail` says what it has instead.
     pub fn unsupported(kind: Kind, detail: String) -> Self {
         let message = format!("This backend cannot synchronise {}.", kind.row().title);
-        Self::ours(501, Cause::Unsupported, &message, detail)
+        Self::ours(404, Cause::Unsupported, &message, detail)
+    }
+
+    /// The backend cannot be told which Proxmox endpoints are meant, and would take others too.
+    pub fn not_scoped(detail: &str) -> Self {
+        let message = "The backend cannot be told which Proxmox endpoints are meant.";
+        Self::ours(422, Cause::Unsupported, message, detail)
+    }
+
+    /// The backend would write to another place in NetBox than the client means.
+    pub fn loses_branch(detail: &str) -> Self {
+        Self::ours(422, Cause::Unsupported, "The backend would not write to this branch of NetBox.", detail)
     }
 
     /// The backend closed `/ws` before it was ready, with one of its own codes.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A release of the backend, as its `/version` tells it: `0.0.11.post2`.
 ///
 /// A pre-release (`0.0.11rc8`) counts as the release that it leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release {
     major: u16,
     minor: u16,

@@ -27,6 +27,10 @@ use socket::Socket;
 
 pub use waiting::Waiting;
 
+/// How long a notice comes behind the frame before it: the plugin writes at most one frame in 1.5 s into the log of
+/// NetBox's job, and drops the others.
+pub const NOTICE_GAP: Duration = Duration::from_millis(1600);
+
 /// How long a session waits for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -63,6 +67,8 @@ pub struct Setup {
     pub credential: Option<ApiKey>,
     /// A name for this run that no other one has: 8 to 64 letters, digits, `_` and `-`.
     pub run_id: String,
+    /// What readers are told before the work begins.
+    pub notices: Vec<String>,
 }
 
 /// Something that happened to the connection of a leg, or to time.
@@ -148,6 +154,8 @@ pub struct Session {
     last_event: Duration,
     /// When the silence after a last word is long enough.
     settled: Option<Duration>,
+    /// When the next notice is due. Until the last one is told, nothing is read from the backend.
+    notice: Option<Duration>,
     received: Received,
 }
 
@@ -180,6 +188,7 @@ impl Session {
             leg_began: Duration::ZERO,
             last_event: Duration::ZERO,
             settled: None,
+            notice: None,
             received: Received::default(),
         }
     }
@@ -217,7 +226,13 @@ impl Session {
         let silence = self.silence_ends()?;
         let accept = (!self.accepted).then_some(limits.accept_wait);
         let greeting = self.greeting_deadline();
-        [Some(silence), Some(limits.total), accept, greeting, self.settled].into_iter().flatten().min()
+        let deadlines = [Some(silence), Some(limits.total), accept, greeting, self.settled, self.notice];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether readers are being told something first, and nothing is to be read from the backend.
+    pub fn is_telling(&self) -> bool {
+        self.notice.is_some()
     }
 
     /// The objects of the run as they stand.
@@ -260,18 +275,43 @@ impl Session {
             return;
         }
         out.open = Some(leg.clone());
-        if self.accepted {
+        if self.accepted && self.notice.is_none() {
             self.begin_leg(out);
         }
     }
 
-    fn accept(&mut self, out: &mut Output) {
+    fn accept(&mut self, now: Duration, out: &mut Output) {
         if self.accepted {
             return;
         }
         self.accepted = true;
         out.accepted = true;
         self.normalizer.start(&mut out.frames);
+        if self.setup.notices.is_empty() {
+            self.begin(out);
+        } else {
+            self.notice = Some(now + NOTICE_GAP);
+        }
+    }
+
+    /// Tells the next notice, and begins the work behind the last one.
+    fn tell(&mut self, now: Duration, out: &mut Output) {
+        let notice = self.setup.notices.remove(0);
+        self.normalizer.notice(&notice, &mut out.frames);
+        self.notice = (!self.setup.notices.is_empty()).then_some(now + NOTICE_GAP);
+        if self.notice.is_none() {
+            self.begin(out);
+        }
+    }
+
+    /// Tells all that is left to be told, where what comes next cannot wait.
+    fn tell_all(&mut self, now: Duration, out: &mut Output) {
+        while self.notice.is_some() {
+            self.tell(now, out);
+        }
+    }
+
+    fn begin(&mut self, out: &mut Output) {
         for kind in self.setup.plan.skipped.clone() {
             self.normalizer.skip(kind, &mut out.frames);
         }
@@ -292,7 +332,7 @@ impl Session {
             }
             _ => {
                 self.phase = Phase::Stream(Box::new(Parser::new(self.setup.limits.event_bytes)));
-                self.accept(out);
+                self.accept(now, out);
             }
         }
     }
@@ -307,7 +347,8 @@ impl Session {
             );
             return;
         }
-        self.accept(out);
+        self.accept(now, out);
+        self.tell_all(now, out);
         self.received.bytes += answer.body.len() as u64;
         self.received.note(now, FrameType::Complete);
         let kind = self.leg_kind();
@@ -378,7 +419,9 @@ impl Session {
 
     fn tick(&mut self, now: Duration, out: &mut Output) {
         let limits = self.setup.limits;
-        if self.settled.is_some_and(|at| now >= at) {
+        if self.notice.is_some_and(|at| now >= at) {
+            self.tell(now, out);
+        } else if self.settled.is_some_and(|at| now >= at) {
             self.leg_done(now, None, out);
         } else if now >= limits.total {
             let what = format!("The run took longer than the limit of {}", ending::duration(limits.total));
@@ -388,7 +431,7 @@ impl Session {
         } else if self.silence_ends().is_some_and(|at| now >= at) {
             self.too_silent(now, out);
         } else if !self.accepted && now >= limits.accept_wait {
-            self.accept(out);
+            self.accept(now, out);
         }
     }
 

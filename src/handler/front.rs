@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures::FutureExt;
 use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
@@ -20,6 +21,7 @@ use super::state::State;
 use super::trace::Trace;
 use super::{Bridge, passthrough, shims, socket, streams, tunnel};
 use crate::backend::Backend;
+use crate::core::compat::Shim;
 use crate::core::guard::{self, Rejection};
 use crate::core::kind::Endpoint;
 use crate::respond::{self, Body};
@@ -161,11 +163,11 @@ impl Bridge {
         Ok(Visit { state, backend, forwarded, interim: peer.interim.clone(), stuck: peer.stuck.clone() })
     }
 
-    async fn serve(&self, visit: Visit, parts: Parts, body: Incoming) -> (Route, Response<Body>) {
+    async fn serve(&self, visit: Visit, mut parts: Parts, body: Incoming) -> (Route, Response<Body>) {
         let shims = &visit.state.config.shims;
         // Backends look at a path when it is decoded, and a sync must not go past the bridge.
-        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
-        let aliased = || shims::alias(&path).filter(|_| shims.aliases);
+        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
+        let aliased = || shims::alias(&path).filter(|_| shims.is_on(Shim::Aliases));
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
             let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
                 Err(rejection) => rejected(&rejection, visit.forwarded.client),
@@ -181,11 +183,18 @@ impl Bridge {
             }
             let response = match route {
                 Route::Socket => socket::answer(self, visit, parts).await,
-                _ => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
+                _ => match shims::scope(&visit, &mut parts).await {
+                    Ok(()) => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
+                    Err(refused) => *refused,
+                },
             };
             return (route, response);
         }
-        match shims::answer(self, &visit, parts, body).await {
+        if let Err(refused) = shims::scope(&visit, &mut parts).await {
+            return (Route::Shim, *refused);
+        }
+        // Boxed: they are large, and rarely what a request is for.
+        match shims::answer(self, &visit, parts, &path, body).boxed().await {
             Ok(response) => (Route::Shim, response),
             Err((parts, body)) => (Route::Passthrough, passthrough::answer(self, &visit, parts, body).await),
         }

@@ -1,10 +1,9 @@
 //! Everything that is not the bridge's own: the backend's answer, unchanged.
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TE, TRAILER, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
-use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::front::{Visit, rejected};
 use super::shield::{self, Asked};
@@ -22,7 +21,10 @@ const VIA_HTTP_1_0: HeaderValue = HeaderValue::from_static("1.0 proxbox-bridge")
 const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
 
 /// Passes a request on, and the answer back.
-pub(super) async fn answer(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
+pub(super) async fn answer<B>(bridge: &Bridge, visit: &Visit, parts: Parts, body: B) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+{
     let backend = &visit.backend;
     if let Some(held_back) = shield::hold_back(bridge, visit, &parts) {
         return held_back;

@@ -27,7 +27,7 @@ const OPEN_BELOW: &str = "/static/";
 const REFUSAL: u64 = 64 * 1024;
 
 /// What makes an answer one for a single client.
-const PERSONAL: [HeaderName; 7] = [
+pub(super) const PERSONAL: [HeaderName; 7] = [
     header::COOKIE,
     header::RANGE,
     header::IF_MATCH,

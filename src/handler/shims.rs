@@ -1,14 +1,22 @@
-//! What plugins ask for and old backends do not have, made up for.
+//! What plugins ask for beside the streams, and old backends do not have or get wrong.
 //!
-//! Each of these answers stands in only where the backend answers 404 itself. Their shapes are those that
-//! the checks of plugin 0.0.25 and later accept, which are stricter than what backends say.
+//! Each of these acts only where the backend itself falls short. The shapes of what is made up are those that the
+//! checks of plugin 0.0.25 and later accept, which are stricter than what backends say; what an answer may never
+//! say is in [`crate::core::compat`].
 
+mod file;
+mod inventory;
 mod keyring;
+mod restart;
+mod rows;
+mod templates;
+mod upstream;
 
 use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -17,16 +25,29 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::front::Visit;
-use super::{Bridge, KEYS, REGISTER, key_of, shield};
-use crate::backend::KEY_STATUS;
+use super::{Bridge, KEYS, REGISTER, key_of, passthrough, shield};
+use crate::backend::{Identity, KEY_STATUS};
+use crate::core::compat::scope::{ENDPOINT_IDS, parameters};
+use crate::core::compat::{Action, Shim};
 use crate::core::kind::{Endpoint, Kind};
+use crate::core::outcome::Cause;
+use crate::core::refusal::Refusal;
+use crate::core::release::Release;
 use crate::respond::{self, Body};
 use crate::telemetry;
 use keyring::Registered;
 
 pub(super) use keyring::Keyring;
+pub(super) use restart::Restarts;
 
 const HEALTH: &str = "/health";
+const VERSION: &str = "/version";
+/// The shim that had a part in an answer.
+const SHIM: HeaderName = HeaderName::from_static("x-proxbox-bridge-shim");
+/// What a backend says of a path that it does not know.
+const NOT_FOUND: &str = "Not Found";
+/// The longest answer that is looked at for these words, in bytes.
+const SHORT: usize = 64 * 1024;
 /// The largest registration of a key that is read, in bytes.
 const REGISTRATION: usize = 16 * 1024;
 /// The shortest key that backends register, in characters.
@@ -50,21 +71,44 @@ pub(super) async fn answer(
     bridge: &Bridge,
     visit: &Visit,
     parts: Parts,
+    path: &str,
     body: Incoming,
 ) -> Result<Response<Body>, (Parts, Incoming)> {
     let shims = &visit.state.config.shims;
-    let path = parts.uri.path();
+    let is_get = parts.method == Method::GET;
     // A body is for the backend to read, and whether it knows another method for it to say.
-    if shims.health && path == HEALTH && parts.method == Method::GET && body.is_end_stream() {
+    if shims.is_on(Shim::Health) && path == HEALTH && is_get && body.is_end_stream() {
         return match health(bridge, visit, &parts).await {
             Some(response) => Ok(response),
             None => Err((parts, body)),
         };
     }
+    if shims.is_on(Shim::Version) && path == VERSION && is_get && body.is_end_stream() {
+        return Ok(version(bridge, visit, parts, body).await);
+    }
+    if inventory::concerns(&parts.method, path) {
+        return Ok(inventory::answer(bridge, visit, parts, body).await);
+    }
+    if templates::concerns(&parts.method, path, parts.uri.query().unwrap_or_default()) {
+        let answered = match release(visit, &parts).await {
+            Ok(Some(release)) => templates::answer(bridge, visit, &parts, release).await,
+            Ok(None) => None,
+            Err(refused) => Some(*refused),
+        };
+        return answered.ok_or((parts, body));
+    }
+    if rows::concerns(path) {
+        return match release(visit, &parts).await {
+            Ok(Some(release)) => Ok(rows::answer(bridge, visit, parts, path, body, release).await),
+            Ok(None) => Err((parts, body)),
+            Err(refused) => Ok(*refused),
+        };
+    }
     let lacks = || async { visit.backend.lacks(KEY_STATUS).await == Ok(true) };
-    if !shims.auth || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
+    if !shims.is_on(Shim::Auth) || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
+    note(Shim::Auth, Action::Emulated, path);
     let key = Key::of(bridge, visit);
     Ok(match (path, &parts.method) {
         (KEY_STATUS, &Method::GET) => status(&key),
@@ -73,6 +117,99 @@ pub(super) async fn answer(
         (REGISTER, _) => not_allowed("POST"),
         _ => not_allowed("GET"),
     })
+}
+
+/// Puts the Proxmox endpoints that a request names in the words of the backend's release.
+///
+/// # Errors
+///
+/// The answer to a request that would reach others, too.
+pub(super) async fn scope(visit: &Visit, parts: &mut Parts) -> Result<(), Box<Response<Body>>> {
+    let query = parts.uri.query().unwrap_or_default();
+    let is_scoped = parameters(query).any(|(name, value)| name == ENDPOINT_IDS && !value.is_empty());
+    if !is_scoped || !visit.state.config.shims.is_on(Shim::Scope) {
+        return Ok(());
+    }
+    let release = release(visit, parts).await?;
+    let scoped = match visit.backend.scoped(query, release, &identity(visit, parts)).await {
+        Ok(None) => return Ok(()),
+        Ok(Some(scoped)) => scoped,
+        Err(refusal) => {
+            if refusal.cause == Cause::Unsupported {
+                note(Shim::Scope, Action::Refused, parts.uri.path());
+            }
+            return Err(refused(parts, &refusal));
+        }
+    };
+    if let Ok(target) = format!("{}?{scoped}", parts.uri.path()).parse::<PathAndQuery>() {
+        note(Shim::Scope, Action::Translated, parts.uri.path());
+        parts.uri = Uri::from(target);
+    }
+    Ok(())
+}
+
+/// The release of the backend, as far as the client of `parts` may ask for it.
+async fn release(visit: &Visit, parts: &Parts) -> Result<Option<Release>, Box<Response<Body>>> {
+    let release = visit.backend.release(&identity(visit, parts)).await;
+    release.map_err(|refusal| refused(parts, &refusal))
+}
+
+fn identity(visit: &Visit, parts: &Parts) -> Identity {
+    let key = key_of(&parts.headers).or_else(|| visit.backend.config().api_key.clone());
+    Identity { key, ..Identity::default() }
+}
+
+fn refused(parts: &Parts, refusal: &Refusal) -> Box<Response<Body>> {
+    telemetry::Refused { path: parts.uri.path(), refusal }.emit();
+    Box::new(respond::refused(refusal))
+}
+
+/// The backend's version, or the one that its streams tell where it has no `/version`.
+async fn version(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
+    let as_asked = parts.clone();
+    let response = passthrough::answer(bridge, visit, parts, body).await;
+    if response.status() != StatusCode::NOT_FOUND {
+        return response;
+    }
+    let (response, is_missing) = is_bare_404(response).await;
+    match release(visit, &as_asked).await {
+        Ok(Some(release)) if is_missing => {
+            let bridge = json!({
+                "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "detected_by": "streams",
+            });
+            emulated(Shim::Version, VERSION, &json!({ "version": release.to_string(), "bridge": bridge }))
+        }
+        _ => response,
+    }
+}
+
+/// Whether `response`, a 404, is that of a backend which does not know the path. What a proxy in front of it says, or
+/// the backend of something that is not there, is another.
+async fn is_bare_404(response: Response<Body>) -> (Response<Body>, bool) {
+    let (head, body) = response.into_parts();
+    let Ok(body) = upstream::read(body, SHORT).await else {
+        let detail = "The backend's answer could not be read.";
+        return (respond::said(head.status, "The backend does not know this path.", detail), false);
+    };
+    let is_bare =
+        serde_json::from_slice::<Value>(&body).is_ok_and(|body| body == json!({ "detail": NOT_FOUND }));
+    (Response::from_parts(head, respond::whole(body)), is_bare)
+}
+
+/// An answer that the bridge makes up in the backend's place.
+fn emulated(shim: Shim, path: &str, body: &Value) -> Response<Body> {
+    note(shim, Action::Emulated, path);
+    shimmed(said(StatusCode::OK, body), shim)
+}
+
+/// `response`, which says that `shim` had a part in it.
+fn shimmed(mut response: Response<Body>, shim: Shim) -> Response<Body> {
+    response.headers_mut().insert(SHIM, HeaderValue::from_static(shim.as_str()));
+    response
+}
+
+fn note(shim: Shim, action: Action, path: &str) {
+    telemetry::Shimmed { shim, action, path }.emit();
 }
 
 /// Whether the backend is there. `None` is for the backend to say.
@@ -103,7 +240,7 @@ async fn asked_for_health(
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, String> {
     let backend = &visit.backend;
-    let ready = || Ok(Some(said(StatusCode::OK, &json!({ "status": "ready", "init_ok": true }))));
+    let ready = || Ok(Some(emulated(Shim::Health, HEALTH, &json!({ "status": "ready", "init_ok": true }))));
     if backend.is_known_to_lack(HEALTH) {
         backend.touch().await.map_err(|error| error.to_string())?;
         return ready();

@@ -68,6 +68,7 @@ pub(super) async fn answer(
     };
     let arrival = Arrival { fresh: query.bridge.fresh, last_event };
     let wanted = wanted(&visit.backend, endpoint, query, &request.headers, visit.forwarded.client);
+    let wanted = job::Request { to_stream: true, ..wanted };
     let (id, refusal) = match bridge.registry.enter(wanted, arrival).await {
         Ok(Entered::Watching(watching)) => match begun(watching, visit, view, slot).await {
             Ok(response) => return response,
@@ -164,6 +165,7 @@ pub(super) fn wanted(
         all_events: query.bridge.all_events,
         payloads: query.bridge.payloads,
         over_socket: false,
+        to_stream: false,
         identity: Identity { key, passed_on },
         address: Some(address.to_string()),
         actor: headers.get(ACTOR).map(|actor| String::from_utf8_lossy(actor.as_bytes()).into_owned()),
@@ -177,6 +179,7 @@ pub(super) fn denied_answer(backend: &Backend, denied: &Denied) -> (Option<JobId
         Denied::Running(id) => (Some(*id), Refusal::running(&id.to_string())),
         Denied::QueueFull { .. } => (None, Refusal::queue_full(&denied.to_string(), retry_after)),
         Denied::Draining => (None, Refusal::stopping(retry_after)),
+        Denied::AwaitsRestart(why) => (None, Refusal::awaits_restart(why, retry_after)),
         Denied::LedgerUnavailable(_) => (None, Refusal::no_record(&denied.to_string(), retry_after)),
     }
 }

@@ -168,6 +168,7 @@ mod tests {
             all_events: false,
             payloads: false,
             over_socket: false,
+            to_stream: false,
             identity: Identity::default(),
             address: None,
             actor: None,

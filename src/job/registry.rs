@@ -3,6 +3,7 @@
 mod resume;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use uuid::Uuid;
 
+use super::clients::{ClientId, Clients};
 use super::handle::{Job, Kept, Watching};
 use super::log::{FIRST, Log, Memory};
 use super::places::Places;
@@ -33,6 +35,9 @@ pub struct Registry {
     salt: [u8; 32],
     memory: Arc<Memory>,
     jobs: Mutex<Jobs>,
+    pub(super) clients: Clients,
+    /// Backends that must be restarted before a sync may run there, and why.
+    held: Mutex<HashMap<String, String>>,
     /// How many have not ended.
     unfinished: watch::Sender<usize>,
     /// No job begins any more.
@@ -121,6 +126,9 @@ pub enum Denied {
     /// The bridge is stopping.
     #[error("the bridge is stopping, and begins no sync any more")]
     Draining,
+    /// The backend must be restarted first.
+    #[error("{0}")]
+    AwaitsRestart(String),
     /// The ledger does not work, and nothing may run without it.
     #[error("no sync may begin without a record of it (jobs.without_ledger): {0}")]
     LedgerUnavailable(String),
@@ -138,6 +146,8 @@ impl Registry {
             ledger,
             salt,
             jobs: Mutex::default(),
+            clients: Clients::default(),
+            held: Mutex::default(),
             unfinished: watch::Sender::new(0),
             draining: watch::Sender::new(false),
             closing: watch::Sender::new(false),
@@ -252,6 +262,10 @@ impl Registry {
         {
             return Err(Denied::LedgerUnavailable(why.clone()));
         }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = held.get(&request.backend.url().to_string()) {
+            return Err(Denied::AwaitsRestart(why.clone()));
+        }
         let Load { running, waiting } = jobs.load(&request.backend);
         let there = running + waiting;
         let config = request.backend.config();
@@ -264,6 +278,24 @@ impl Registry {
     /// What tells one key from another in this process, and says nothing about it.
     pub fn key_hash(&self, key: &ApiKey) -> [u8; 32] {
         hash(&self.salt, key)
+    }
+
+    /// A client with this key, at this address, reads what the plugin reads at the beginning of a job;
+    /// `is_uninformed` says that it was given an empty list because the backend cannot answer.
+    pub fn begins_job(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr, is_uninformed: bool) {
+        let key = key.map(|key| self.key_hash(key));
+        let id = ClientId::new(backend.url().to_string(), key, Some(address));
+        self.clients.begins_job(id, is_uninformed);
+    }
+
+    /// No sync runs on the backend at `url` until it is released, because of `why`.
+    pub fn hold(&self, url: String, why: String) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(url, why);
+    }
+
+    /// Syncs run again on the backend at `url`.
+    pub fn release(&self, url: &str) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(url);
     }
 
     /// What the ledger knows a client's credential by.

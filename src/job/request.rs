@@ -24,6 +24,8 @@ pub struct Request {
     pub payloads: bool,
     /// Prefer the backend's `/ws`, if it has one that can do it.
     pub over_socket: bool,
+    /// The client came to a stream endpoint, as the stages of the NetBox plugin do.
+    pub to_stream: bool,
     /// The key and the headers that go to the backend.
     pub identity: Identity,
     /// The address that the client has.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::chronicle::Chronicle;
+use super::clients::ClientId;
 use super::connection::{self, Arrived, Connection};
 use super::handle::{Job, Started, Stopping};
 use super::log::Logged;
@@ -21,10 +22,13 @@ use super::tape::Tape;
 use crate::backend::Lesson;
 use crate::config::WithoutLedger;
 use crate::core::channel::Channel;
+use crate::core::compat::{Action, Shim, with_vm_ids};
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
+use crate::core::plan::Leg;
 use crate::core::refusal::{Answer, Refusal};
-use crate::core::session::{Closed, Event, Output, Session, Setup, Waiting};
+use crate::core::release::Release;
+use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
 use crate::core::sse::Frame;
 use crate::core::traffic::Traffic;
 use crate::ledger::{End, Timestamp};
@@ -44,7 +48,9 @@ pub(super) struct Runner {
     /// Where the backend's own words are kept, if they are.
     tape: Option<Tape>,
     /// The backend's release, if it is known.
-    release: Option<String>,
+    release: Option<Release>,
+    /// What the backend is asked, in the words of that release.
+    query: String,
     connection: Connection,
     channel: Option<Channel>,
     /// What has come from the backend, as far as it was counted.
@@ -90,6 +96,7 @@ impl Runner {
             chronicle,
             tape,
             release: None,
+            query: String::new(),
             connection,
             channel: None,
             counted: Traffic::default(),
@@ -130,14 +137,24 @@ impl Runner {
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
         self.generation = self.request.backend.shield.generation();
-        match approach::approach(&self.job, &mut self.stopping, &self.request).await {
-            Approach::Drive(setup, release) => {
-                self.release = release.map(|release| release.to_string());
+        match approach::approach(&self.registry, &self.job, &mut self.stopping, &self.request).await {
+            Approach::Drive { setup, release, query } => {
+                self.release = release;
+                self.query = query;
                 let may_repeat = may_repeat && !waiting.has_told();
                 return self.drive(waiting, *setup, may_repeat).await;
             }
             Approach::Refuse(refusal) => waiting.refuse(refusal, &mut out),
-            Approach::Skip => waiting.skip(&mut out),
+            Approach::Skip => {
+                let mut waiting = waiting;
+                waiting.start(&mut out);
+                self.follow(&mut out).await;
+                tokio::select! {
+                    biased;
+                    cause = self.stopping.cause() => waiting.stop(cause, self.retry_after(), &mut out),
+                    () = sleep(NOTICE_GAP) => waiting.skip(&mut out),
+                }
+            }
             Approach::Stop(cause) => waiting.stop(cause, self.retry_after(), &mut out),
         }
         self.follow(&mut out).await;
@@ -167,7 +184,7 @@ impl Runner {
                 continue;
             }
             let Some(deadline) = session.deadline() else { return Attempt::Done };
-            let arrived = self.wait(self.began + deadline).await;
+            let arrived = self.wait(self.began + deadline, &session).await;
             let event = match &arrived {
                 Next::Write => {
                     self.progress(&session);
@@ -214,14 +231,14 @@ impl Runner {
         }
     }
 
-    async fn wait(&mut self, deadline: Instant) -> Next {
+    async fn wait(&mut self, deadline: Instant, session: &Session) -> Next {
         tokio::select! {
             biased;
             cause = self.stopping.cause() => Next::Stop(cause),
             // Before the connection: a backend that never stops talking must not outrun its limits.
             () = sleep_until(deadline) => Next::Tick,
             () = self.chronicle.due() => Next::Write,
-            arrived = self.connection.next() => Next::Arrived(arrived),
+            arrived = self.connection.next(), if !session.is_telling() => Next::Arrived(arrived),
         }
     }
 
@@ -313,10 +330,11 @@ impl Runner {
         self.begin(accepted, refused);
         self.job.log.append(logged);
         if let Some(leg) = open {
-            let Request { backend, query, identity, .. } = &self.request;
-            let target = connection::target(&leg, query);
+            let Request { backend, identity, .. } = &self.request;
+            let target = self.target(&leg);
             if let Some(tape) = &mut self.tape {
-                tape.open(&leg, self.release.as_deref(), &target, identity.key.is_some());
+                let release = self.release.map(|release| release.to_string());
+                tape.open(&leg, release.as_deref(), &target, identity.key.is_some());
             }
             self.channel = Some(leg.channel);
             self.connection = Connection::open(Arc::clone(backend), &leg, target, identity.clone());
@@ -331,6 +349,18 @@ impl Runner {
         let limit = self.request.backend.limits().probe;
         let sent = timeout(limit, self.connection.send(send)).await;
         sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
+    }
+
+    /// What the backend is asked for in `leg`.
+    fn target(&self, leg: &Leg) -> String {
+        let shim = Shim::VmIds;
+        let is_on = leg.channel == Channel::Native && self.job.config.shims.is_on(shim);
+        let with_ids = || with_vm_ids(&self.query, leg.endpoint, self.release);
+        let Some(query) = is_on.then(with_ids).flatten() else {
+            return connection::target(leg, &self.query);
+        };
+        telemetry::Shimmed { shim, action: Action::Translated, path: &leg.path() }.emit();
+        connection::target(leg, &query)
     }
 
     /// Remembers what the backend does not want to be asked again.
@@ -372,6 +402,7 @@ impl Runner {
     /// The job is over, and its place is free. What is given back is to be told when it is recorded.
     fn end<'a>(&mut self, report: &'a Report, has_stream: bool) -> telemetry::JobEnded<'a> {
         self.permit = None;
+        self.registry.clients.ended(ClientId::of(&self.request, &self.job.key));
         let finished = self.time();
         let mut record = self.job.recorded();
         let ended = telemetry::JobEnded {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::metrics::METRICS;
+use super::metrics::{METRICS, Shimming};
+use crate::core::compat::{Action, Shim};
 use crate::core::guard::Reason;
 use crate::core::limit::Limit;
 
@@ -161,6 +162,26 @@ impl Answered<'_> {
         } else {
             tracing::info!(route = route_word, method, path, status, %client, duration_seconds, "Request answered.");
         }
+    }
+}
+
+/// A backend fell short of what was asked, and the bridge closed the gap or said why it cannot.
+#[derive(Debug)]
+pub struct Shimmed<'a> {
+    /// Which gap.
+    pub shim: Shim,
+    /// How.
+    pub action: Action,
+    /// The path that was asked for.
+    pub path: &'a str,
+}
+
+impl Shimmed<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        let Self { shim, action, path } = self;
+        METRICS.front.shims.of(Shimming { shim, action }).inc();
+        tracing::debug!(shim = shim.as_str(), action = action.as_str(), path, "Shim applied.");
     }
 }
 

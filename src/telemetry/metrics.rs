@@ -22,7 +22,7 @@ use crate::core::limit::Limit;
 use crate::core::outcome::Cause;
 use crate::core::traffic::FrameType;
 use family::{By, Maker};
-pub(super) use labels::{Driven, Ending, Objects, Success};
+pub(super) use labels::{Driven, Ending, Objects, Shimming, Success};
 
 /// The metrics of this process.
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -75,6 +75,7 @@ pub(super) struct Streams {
 pub(super) struct Front {
     pub(super) requests: By<Route, By<Status, IntCounter>>,
     pub(super) refusals: By<Cause, IntCounter>,
+    pub(super) shims: By<Shimming, IntCounter>,
     pub(super) rejections: By<Reason, IntCounter>,
     pub(super) over_limit: By<Limit, IntCounter>,
     pub(super) connections: By<Listener, IntGauge>,
@@ -224,6 +225,15 @@ impl Front {
                 "refusals_total",
                 "Requests that were refused in the place of the backend, or because of it.",
             ),
+            shims: {
+                let shims = make.counter_vector(
+                    "shims_total",
+                    "Requests that the backend's release could not answer as they came, by gap and by what the \
+                     bridge did.",
+                    &["shim", "action"],
+                );
+                By::each(|shimming: Shimming| shims.with_label_values(&shimming.words()))
+            },
             rejections: make.counters("rejections_total", "Requests that were rejected for what they were."),
             over_limit: make
                 .counters("over_limit_total", "Connections, requests and streams that were one too many."),

@@ -136,6 +136,52 @@ impl OpenFilesLimited<'_> {
     }
 }
 
+/// No sync runs on a backend until it has been restarted.
+#[derive(Debug)]
+pub struct RestartAwaited<'a> {
+    /// Its URL.
+    pub backend: &'a str,
+}
+
+impl RestartAwaited<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(
+            backend = self.backend,
+            "NetBox has changed. Restart this backend: until then no sync runs on it, because it would write to the \
+             NetBox before."
+        );
+    }
+}
+
+/// It was down, so that it is another process now.
+#[derive(Debug)]
+pub struct RestartSeen<'a> {
+    /// Its URL.
+    pub backend: &'a str,
+}
+
+impl RestartSeen<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::info!(backend = self.backend, "The backend was restarted; syncs run on it again.");
+    }
+}
+
+/// That a backend waits for a restart is kept until the bridge ends, and no longer.
+#[derive(Debug)]
+pub struct RestartNotKept<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl RestartNotKept<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::error!(error = %self.error, "awaiting-restart.json could not be written in data_dir.");
+    }
+}
+
 /// A key that was registered is kept until the bridge ends, and no longer.
 #[derive(Debug)]
 pub struct KeyNotKept<'a> {

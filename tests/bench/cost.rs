@@ -49,6 +49,7 @@ fn session(channel: Channel) -> Session {
             dialect: Some(Dialect::V0_0_4),
             credential: None,
             run_id: "0123456789".to_owned(),
+            notices: Vec::new(),
         },
         &mut out,
     );

@@ -65,7 +65,6 @@ async fn without_a_key_only_what_everybody_may_ask_is_asked() {
             &[
                 "  skipped  key          this backend wants one, and there is none to check with\n",
                 "→ Pass the plugin's with --key-file to see the rest. Clients send their own.\n",
-                "  health                off: the backend has /health\n",
             ],
         );
         assert!(requests(&backend).iter().all(|(_, has_key)| !has_key));
@@ -213,8 +212,8 @@ async fn a_release_that_says_its_age_and_wants_no_key_is_asked_without_one() {
             "  ok       key          this release wants none\n",
             "  ok       /ws          dialect 0.0.4\n",
             "  devices               native\n",
-            "  health                off: the backend has /health\n",
-            "  auth                  on: the backend has no /auth/bootstrap-status\n",
+            "  emulated    GET /auth/bootstrap-status, /auth/keys: this release knows no keys\n",
+            "  answered    GET /health\n",
         ],
     );
 }

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 
-import { VMS, barIs, drawn, home, open, puppetAndBridge, scenario, start, status, visit } from "./browser.mjs";
+import { VMS, barIs, drawn, home, open, operated, puppetAndBridge, scenario, start, status, visit } from "./browser.mjs";
+import { replay } from "./programs.mjs";
 
 export function testLooks() {
   scenario("a keyboard is enough to start a sync and to cancel it", async (stack) => {
@@ -45,7 +46,7 @@ export function testLooks() {
     await home(page);
     await page.locator("#running .card").getByText("1 failed").waitFor();
     await fits(page, "the overview with a card");
-    await page.locator(".backends summary").click();
+    await page.getByText("What each kind will use").click();
     await fits(page, "the overview with kinds");
     stream.complete(false, { message: long, errors: [{ detail: long }] });
     await page.locator("#history tr").waitFor();
@@ -57,6 +58,15 @@ export function testLooks() {
     await fits(page, "a job that failed");
     await page.getByRole("button", { name: "Start a sync" }).click();
     await fits(page, "the form");
+  });
+
+  scenario("a phone of 320 pixels shows how jobs of NetBox end", async (stack) => {
+    const backend = stack.use(await replay("0.0.2.post1"));
+    const bridge = await operated(stack, backend.url);
+    const page = await open(stack, bridge.admin, { viewport: { width: 320, height: 640 }, isMobile: true });
+    await page.getByText("How jobs of NetBox end").click();
+    await page.getByText("GET /proxmox/firewall/summary").waitFor();
+    await fits(page, "the job of NetBox");
   });
 
   scenario("every text can be read in light and in dark, and nothing moves for those who want that", async (stack) => {

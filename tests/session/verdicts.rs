@@ -66,6 +66,21 @@ fn a_run_of_which_a_part_failed_is_worth_what_the_operator_says() {
 }
 
 #[test]
+fn a_run_of_another_kind_keeps_the_verdict_of_the_backend() {
+    // A backup routine that fails does not stop the plugin's full update where no bridge stands.
+    let events = [object_step("backup_routine", "failed", "daily"), complete_ok()];
+    let run = whole(Kind::BackupRoutines, &events);
+    assert!(run.is_ok());
+    assert_eq!(
+        run.message(),
+        "Backup routines sync completed. 1 object: 0 completed, 1 failed, 0 unconfirmed."
+    );
+    let mut setup = setup(Kind::BackupRoutines, Channel::Native);
+    setup.options.object_failures = ObjectFailures::Any;
+    assert!(!begun(setup).stream(&events.concat()).hang_up().run().is_ok());
+}
+
+#[test]
 fn failures_that_only_a_summary_tells_of_count_too() {
     // Proxmox killed in the middle: the machines that failed are in no event but the summary.
     let events = [discovery("virtual-machines", 12), phase_summary("virtual-machines", 0, 12), complete_ok()];

@@ -15,7 +15,7 @@ use super::run::Run;
 
 /// A session, and everything that it has done.
 pub struct Drive {
-    session: Session,
+    pub session: Session,
     out: Output,
     pub now: Duration,
     pub bytes: Vec<u8>,
@@ -55,6 +55,7 @@ pub fn setup(kind: Kind, channel: Channel) -> Setup {
         dialect: Some(Dialect::V0_0_4),
         credential: None,
         run_id: "run-0123456789".to_owned(),
+        notices: Vec::new(),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 
-use super::report::{BackendReport, KindLine, Line, Shim};
+use super::report::{BackendReport, KindLine, Line};
 use super::said::Said;
-use super::word::{Check, State, Verdict};
+use super::word::{Check, Verdict};
 use crate::backend::{Backend, Glimpse, Identity, KEY_STATUS, Silence};
 use crate::config::Config;
 use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket};
 use crate::core::channel::{Channel, Choice};
+use crate::core::compat::plugin::forecast;
 use crate::core::credential::ApiKey;
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
@@ -35,7 +36,6 @@ pub(super) async fn ask(
     if !is_one {
         return;
     }
-    report.shims = shims(config, backend, said).await;
     let wants_key = match backend.lacks(KEY_STATUS).await {
         Ok(lacks) => !lacks,
         Err(_) => {
@@ -64,11 +64,12 @@ pub(super) async fn ask(
     };
     report.checks.push(version(&known));
     match kinds(backend, &identity).await {
-        Ok(kinds) => {
+        Ok((kinds, known)) => {
             report.checks.push(key_line(wants_key, key.is_some(), origin));
             report.checks.push(socket(&known));
             report.checks.extend(nothing_works(&kinds, backend.config().channel));
             report.kinds = kinds;
+            report.plugin_job = forecast(&known, &config.shims.settings(backend.config()));
         }
         Err(refusal) => report.checks.push(refused(Check::Streams, origin, said, &refusal)),
     }
@@ -205,13 +206,18 @@ fn socket(known: &Capabilities) -> Line {
     }
 }
 
-/// The plan of every kind, as jobs would make it.
-async fn kinds(backend: &Backend, identity: &Identity) -> Result<Vec<KindLine>, Refusal> {
+/// The plan of every kind, as jobs would make it, and all that was learned for it.
+async fn kinds(backend: &Backend, identity: &Identity) -> Result<(Vec<KindLine>, Capabilities), Refusal> {
     let choice = backend.config().channel;
     let mut lines = Vec::new();
+    let mut all = Capabilities::default();
     for kind in Kind::all() {
         let endpoint = Endpoint::of(kind);
         let known = backend.capabilities(endpoint, choice, identity, 1).await?;
+        for (endpoint, there) in &known.streams {
+            all.learn_stream(*endpoint, *there);
+        }
+        all = Capabilities { streams: all.streams, ..known.clone() };
         lines.push(match plan(endpoint, &known, choice) {
             Ok(plan) => {
                 let mut channels: Vec<Channel> = plan.legs.iter().map(|leg| leg.channel).collect();
@@ -221,7 +227,7 @@ async fn kinds(backend: &Backend, identity: &Identity) -> Result<Vec<KindLine>, 
             Err(_) => KindLine { kind, channels: Vec::new(), left_out: Vec::new() },
         });
     }
-    Ok(lines)
+    Ok((lines, all))
 }
 
 fn nothing_works(kinds: &[KindLine], choice: Choice) -> Option<Line> {
@@ -234,26 +240,4 @@ fn nothing_works(kinds: &[KindLine], choice: Choice) -> Option<Line> {
         Choice::Only(_) => "Set backend.channel to auto.",
     });
     kinds.iter().all(|kind| kind.channels.is_empty()).then_some(line)
-}
-
-async fn shims(config: &Config, backend: &Backend, said: Said<'_>) -> Vec<Shim> {
-    let shims = &config.shims;
-    let mut found = Vec::new();
-    for (shim, is_on, path) in [("health", shims.health, "/health"), ("auth", shims.auth, KEY_STATUS)] {
-        let (state, why) = match is_on {
-            false => (State::Off, format!("shims.{shim} is off")),
-            true => match backend.lacks(path).await {
-                Ok(true) => (State::On, format!("the backend has no {path}")),
-                Ok(false) => (State::Off, format!("the backend has {path}")),
-                Err(why) => (State::Unknown, said.text(&why)),
-            },
-        };
-        found.push(Shim { shim, state, why });
-    }
-    let (state, why) = match shims.aliases {
-        true => (State::On, "no backend has the two paths that plugin 0.0.10 asks for"),
-        false => (State::Off, "shims.aliases is off"),
-    };
-    found.push(Shim { shim: "aliases", state, why: why.to_owned() });
-    found
 }

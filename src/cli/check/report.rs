@@ -3,10 +3,12 @@
 use serde::{Serialize, Serializer};
 
 use super::certificate::Shown;
-use super::word::{Check, State, Verdict};
+use super::word::{Check, Verdict};
 use crate::config;
 use crate::core::channel::{Channel, Choice};
+use crate::core::compat::plugin::Forecast;
 use crate::core::kind::Kind;
+use crate::core::policy::Unsupported;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -36,15 +38,6 @@ pub(super) struct KindLine {
     pub(super) left_out: Vec<Kind>,
 }
 
-/// What the bridge makes up for.
-#[derive(Debug, Serialize)]
-pub(super) struct Shim {
-    pub(super) shim: &'static str,
-    #[serde(serialize_with = "displayed")]
-    pub(super) state: State,
-    pub(super) why: String,
-}
-
 /// One backend.
 #[derive(Debug, Serialize)]
 pub(super) struct BackendReport {
@@ -57,8 +50,9 @@ pub(super) struct BackendReport {
     pub(super) kinds: Vec<KindLine>,
     /// What becomes of a kind without a channel.
     #[serde(serialize_with = "displayed")]
-    pub(super) unsupported: config::Unsupported,
-    pub(super) shims: Vec<Shim>,
+    pub(super) unsupported: Unsupported,
+    /// What jobs of NetBox come to; nothing if the backend did not say enough.
+    pub(super) plugin_job: Option<Forecast>,
 }
 
 /// Everything.
@@ -106,7 +100,7 @@ impl BackendReport {
             checks: Vec::new(),
             kinds: Vec::new(),
             unsupported: backend.unsupported,
-            shims: Vec::new(),
+            plugin_job: None,
         }
     }
 }
@@ -129,7 +123,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::config::Unsupported;
+    use crate::core::compat::plugin::{Ending, Treatment};
 
     #[test]
     fn the_schema_knows_every_word_and_no_other() {
@@ -139,7 +133,8 @@ mod tests {
         for (name, words) in [
             ("verdict", &Verdict::WORDS[..]),
             ("check", &Check::WORDS),
-            ("state", &State::WORDS),
+            ("treatment", &Treatment::WORDS),
+            ("ending", &Ending::WORDS),
             // All but auto.
             ("channel", &Choice::WORDS[1..]),
             ("choice", &Choice::WORDS),

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use super::report::{BackendReport, KindLine, Line, Report, Shim};
+use super::report::{BackendReport, KindLine, Line, Report};
 use super::word::Verdict;
-use crate::config::Unsupported;
 use crate::core::channel::Choice;
+use crate::core::compat::plugin::{self, Forecast, Request};
+use crate::core::policy::Unsupported;
 
 impl Verdict {
     const fn word(self) -> &'static str {
@@ -57,16 +58,15 @@ impl fmt::Display for BackendReport {
         }
         if self.kinds.iter().any(|line| line.channels.is_empty()) {
             let answer = match self.unsupported {
-                Unsupported::Refuse => "are answered 501",
+                Unsupported::Refuse => "are answered 404",
                 Unsupported::Skip => "get a stream that says so",
+                Unsupported::Auto => {
+                    "are answered 404, or get a stream that says so in a full update of the plugin"
+                }
             };
             writeln!(f, "  –: there is no way to do it, and clients {answer} (backend.unsupported)")?;
         }
-        if !self.shims.is_empty() {
-            writeln!(f, "\n  {:<21} state", "shim")?;
-            self.shims.iter().try_for_each(|shim| shim.fmt(f))?;
-        }
-        Ok(())
+        self.plugin_job.iter().try_for_each(|forecast| write_forecast(f, forecast))
     }
 }
 
@@ -86,8 +86,16 @@ impl fmt::Display for KindLine {
     }
 }
 
-impl fmt::Display for Shim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:<21} {}: {}", self.shim, self.state, self.why)
+fn write_forecast(f: &mut fmt::Formatter<'_>, forecast: &Forecast) -> fmt::Result {
+    writeln!(f, "\n  A job of the NetBox plugin {} asks for, and gets:", forecast.plugin)?;
+    for Request { request, treatment, why } in &forecast.requests {
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        writeln!(f, "  {:<11} {request}{why}", treatment.as_str())?;
     }
+    writeln!(f, "\n  NetBox's job will end:")?;
+    for plugin::Verdict { kind, ending, because } in &forecast.verdicts {
+        writeln!(f, "  {:<21} {ending}", kind.as_str())?;
+        because.iter().try_for_each(|because| writeln!(f, "  {:<21}   because: {because}", ""))?;
+    }
+    forecast.conditions.iter().try_for_each(|condition| writeln!(f, "  {:<21} if: {condition}", ""))
 }

@@ -1,7 +1,7 @@
 //! The words of a report: programs go by them.
 #![allow(unreachable_pub, reason = "what words! makes is public")]
 
-use crate::config::NotAWord;
+use crate::core::policy::UnknownWord;
 use crate::core::words::words;
 
 /// How something is, the worse the later.
@@ -56,25 +56,12 @@ pub(super) enum Check {
     Streams,
 }
 
-/// Whether the bridge answers in the place of the backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It does.
-    On,
-    /// It does not.
-    Off,
-    /// The backend did not say whether it lacks that.
-    Unknown,
-}
-
-words!(Verdict or NotAWord(&Verdict::WORDS) {
+words!(Verdict or UnknownWord(&Verdict::WORDS) {
     Ok => "ok", Note => "note", Skipped => "skipped", Warning => "warning", Failed => "failed",
     Misconfigured => "misconfigured",
 });
 
-words!(State or NotAWord(&State::WORDS) { On => "on", Off => "off", Unknown => "unknown" });
-
-words!(Check or NotAWord(&Check::WORDS) {
+words!(Check or UnknownWord(&Check::WORDS) {
     Clients => "clients",
     Operators => "operators",
     Certificate => "certificate",

@@ -1,10 +1,9 @@
 //! The keys of a backend.
 
 use super::{Key, key, put};
-use crate::config::backend::Unsupported;
 use crate::config::slot::Slot;
 use crate::core::channel::Choice;
-use crate::core::policy::ObjectFailures;
+use crate::core::policy::{EndpointIds, ObjectFailures, Unsupported};
 
 pub(super) static KEYS: &[Key] = &[
     key(
@@ -72,17 +71,25 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "backend.unsupported",
-        Some("refuse"),
+        Some("auto"),
         Slot::Word(&Unsupported::WORDS, |draft, text| put(&mut draft.unsupported, text)),
-        "What becomes of a sync that the backend has no way to run: refuse answers 501, skip a stream that \
-         ends well and says that nothing was done.",
+        "What becomes of a sync that the backend has no way to run: refuse answers 404, skip a stream that \
+         ends well and says that nothing was done. auto skips a stage in the middle of the plugin's full update \
+         that would stop without it, and refuses everything else.",
+    ),
+    key(
+        "backend.endpoint_ids",
+        Some("backend"),
+        Slot::Word(&EndpointIds::WORDS, |draft, text| put(&mut draft.endpoint_ids, text)),
+        "Whose ids clients send as proxmox_endpoint_ids: backend for those of the backend's database, as plugins \
+         since 0.0.20 send them, plugin for the primary keys of NetBox, as plugins 0.0.11 to 0.0.19 do.",
     ),
     key(
         "backend.object_failures",
         Some("all"),
         Slot::Word(&ObjectFailures::WORDS, |draft, text| put(&mut draft.object_failures, text)),
-        "When objects that failed make a run a failed one: all when none completed, any when one failed, \
-         never repeats the verdict of the backend.",
+        "When objects that failed make a run a failed one: all when none completed, in a run of a documented \
+         kind, any when one failed, never repeats the verdict of the backend.",
     ),
     key(
         "backend.api_key_file",

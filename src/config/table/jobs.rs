@@ -3,19 +3,20 @@
 use super::{Key, key, put};
 use crate::config::jobs::{OnDisconnect, WithoutLedger};
 use crate::config::slot::Slot;
+use crate::core::compat::Shim;
 
 pub(super) static KEYS: &[Key] = &[
     key(
         "shims.health",
         Some("on"),
-        Slot::Switch(|draft| &mut draft.shims.health),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Health)),
         "Whether the bridge answers /health where the backend has none, for plugins that ask for it before \
          every sync; and 503 for any backend that is not there.",
     ),
     key(
         "shims.auth",
         Some("on"),
-        Slot::Switch(|draft| &mut draft.shims.auth),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Auth)),
         "Whether it answers /auth/bootstrap-status, /auth/register-key and /auth/keys where the backend has \
          none.",
     ),
@@ -29,8 +30,68 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "shims.aliases",
         Some("on"),
-        Slot::Switch(|draft| &mut draft.shims.aliases),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Aliases)),
         "Whether it knows the two stream paths that plugin 0.0.10 asks for and no backend has.",
+    ),
+    key(
+        "shims.version",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Version)),
+        "Whether it answers /version where the backend has none, with the release that its streams tell.",
+    ),
+    key(
+        "shims.inventory",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Inventory)),
+        "Whether it answers /proxmox/firewall/summary and /proxmox/datacenter/cpu-models with empty lists \
+         where the backend has neither: NetBox keeps what it has of them, and its job does not fail.",
+    ),
+    key(
+        "shims.templates",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Templates)),
+        "Whether it corrects the list of guests by which the plugin deletes VM templates, for backends \
+         before 0.0.20 that give a wrong one, and refuses it where it cannot.",
+    ),
+    key(
+        "shims.scope",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Scope)),
+        "Whether it translates proxmox_endpoint_ids for backends before 0.0.8, which do not know it, and \
+         refuses what cannot be translated; off lets such a sync write all Proxmox endpoints.",
+    ),
+    key(
+        "shims.vm_ids",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::VmIds)),
+        "Whether it sends the VM stream of 0.0.5 and 0.0.6 an empty netbox_vm_ids, without which it fails.",
+    ),
+    key(
+        "shims.options",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Options)),
+        "Whether it warns of options that protect data in NetBox and that the backend does not know, and \
+         refuses a sync to a branch that the backend would write to main.",
+    ),
+    key(
+        "shims.netbox_endpoint",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::NetboxEndpoint)),
+        "Whether it updates the row of NetBox in 0.0.2, which has no way to change it, and adds \
+         token_version to rows without it.",
+    ),
+    key(
+        "shims.proxmox_endpoints",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::ProxmoxEndpoints)),
+        "Whether it refuses /proxmox/endpoints on 0.0.2 with the reason, and deletes an endpoint that the \
+         plugin disables on backends before 0.0.14, which cannot disable one.",
+    ),
+    key(
+        "shims.secrets",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::Secrets)),
+        "Whether it takes tokens and passwords out of the answers of backends before 0.0.7 that show them.",
     ),
     key(
         "jobs.on_disconnect",

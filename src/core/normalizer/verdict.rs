@@ -71,8 +71,10 @@ impl Normalizer {
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
         let all_of = self.sort_that_failed();
+        // Of the others, backends that fail all objects say ok, and a full update of the plugin goes on.
+        let is_documented = kind.row().plugin_path.is_some();
         let is_failure = match self.options.object_failures {
-            ObjectFailures::All => (failed > 0 && completed == 0) || all_of.is_some(),
+            ObjectFailures::All => (is_documented && failed > 0 && completed == 0) || all_of.is_some(),
             ObjectFailures::Any => failed > 0 || self.leg.trouble.is_some(),
             ObjectFailures::Never => false,
         };

@@ -27,7 +27,8 @@ impl Session {
             return;
         }
         // A run that nobody was told of yet still ends as a stream: the client has waited for it.
-        self.accept(out);
+        self.accept(now, out);
+        self.tell_all(now, out);
         let Count { seen, completed, failed, .. } = self.normalizer.tally().counts().total();
         let unreadable = match self.normalizer.unreadable_events() {
             0 => String::new(),

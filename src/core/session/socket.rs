@@ -122,7 +122,7 @@ impl Session {
         if let Stage::Waiting { .. } = stage {
             // Nothing that comes before the greeting belongs to our command.
             if matches!(heard, Heard::Greeting) {
-                self.accept(out);
+                self.accept(now, out);
                 out.send.extend(dialect.command_frames(command, &self.setup.run_id));
                 if let Some(socket) = self.socket() {
                     socket.stage = Stage::Running;

@@ -56,10 +56,16 @@ impl Waiting {
         self.refuse(Refusal::stopped(cause, retry_after), out);
     }
 
+    /// Begins the stream of a run that will be skipped.
+    pub fn start(&mut self, out: &mut Output) {
+        out.accepted |= !self.told;
+        self.told = true;
+        self.normalizer.start(&mut out.frames);
+    }
+
     /// Ends the run well without a backend that could do it.
     pub fn skip(mut self, out: &mut Output) {
-        out.accepted |= !self.told;
-        self.normalizer.start(&mut out.frames);
+        self.start(out);
         self.normalizer.skip(self.kind, &mut out.frames);
         self.normalizer.finish(None, &mut out.frames);
         out.end = Some(self.nothing_done());
@@ -69,7 +75,7 @@ impl Waiting {
     pub fn drive(self, setup: Setup, out: &mut Output) -> Session {
         let mut session = Session::new(setup, self.normalizer);
         if self.told {
-            session.accept(out);
+            session.accept(Duration::ZERO, out);
         }
         session.open(Duration::ZERO, out);
         session

@@ -5,7 +5,9 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::backend::{Backend, Identity};
+use crate::config::Shims;
 use crate::core::capabilities::Capabilities;
+use crate::core::compat::plugin::{Forecast, forecast};
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::plan::plan;
 use crate::handler::Bridge;
@@ -35,6 +37,8 @@ struct BackendObject {
     concurrency: usize,
     queue: usize,
     kinds: Vec<KindObject>,
+    /// What jobs of the NetBox plugin come to.
+    plugin_job: Option<Forecast>,
 }
 
 /// What a sync of a kind will use.
@@ -52,11 +56,12 @@ struct KindObject {
 /// The backends, in the order of the configuration.
 pub(super) async fn list(bridge: &Bridge) -> Response<Body> {
     let state = bridge.state();
-    let results = join_all(state.backends.iter().map(|backend| described(bridge, backend))).await;
+    let results =
+        join_all(state.backends.iter().map(|backend| described(bridge, &state.config.shims, backend))).await;
     respond::object(StatusCode::OK, &List { results })
 }
 
-async fn described(bridge: &Bridge, backend: &Backend) -> BackendObject {
+async fn described(bridge: &Bridge, shims: &Shims, backend: &Backend) -> BackendObject {
     let load = bridge.registry.load(backend);
     let (kinds, problem) = kinds(backend, load).await;
     let config = backend.config();
@@ -75,6 +80,7 @@ async fn described(bridge: &Bridge, backend: &Backend) -> BackendObject {
         waiting: load.waiting,
         concurrency: config.concurrency,
         queue: config.queue,
+        plugin_job: forecast(&known, &shims.settings(config)),
         kinds,
     }
 }

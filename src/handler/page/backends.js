@@ -71,7 +71,10 @@ function newBackend() {
   const details = element("details", {}, element("summary", {}, "What each kind will use"), kinds);
   // On a phone, fourteen lines for each backend would hide the rest.
   details.open = matchMedia("(min-width: 48rem)").matches;
-  return { node: element("li", { class: "card" }, head, url, problem, text, facts, details), head, url, text, problem, facts, kinds };
+  const verdicts = element("ul", { class: "kinds" });
+  const job = element("details", {}, element("summary", {}, "How jobs of NetBox end"), verdicts);
+  const node = element("li", { class: "card" }, head, url, problem, text, facts, details, job);
+  return { node, head, url, text, problem, facts, kinds, job, verdicts };
 }
 
 function drawBackend(parts, backend) {
@@ -94,7 +97,25 @@ function drawBackend(parts, backend) {
     ["Running", `${count(backend.running)} of ${count(backend.concurrency)}`],
     ["Waiting", `${count(backend.waiting)} of ${count(backend.queue)}`],
   ]);
+  parts.job.hidden = backend.plugin_job === null;
+  parts.verdicts.replaceChildren(...linesOf(backend.plugin_job));
   parts.kinds.replaceChildren(...backend.kinds.filter(({ known }) => known).map(kindOf), ...unknownOf(backend.kinds));
+}
+
+// How the jobs of the plugin's buttons end, why, and what the bridge does for each request that needs it.
+function linesOf(job) {
+  if (job === null) return [];
+  const verdicts = job.verdicts.map(({ kind, ending, because }) => {
+    const state = ending === "errored" ? "cannot" : "can";
+    const why = because.length === 0 ? null : element("span", { class: "without" }, because.join(" "));
+    return element("li", { class: state }, element("span", {}, words(kind)), element("b", {}, ending), why);
+  });
+  const conditions = job.conditions.map((condition) => element("li", {}, element("span", {}, `If: ${condition}`)));
+  const helped = job.requests.filter(({ treatment }) => treatment !== "answered");
+  const requests = helped.map(({ request, treatment, why }) =>
+    element("li", {}, element("span", {}, request), element("b", {}, treatment), element("span", { class: "without" }, why)),
+  );
+  return [...verdicts, ...conditions, ...requests];
 }
 
 function kindOf(kind) {

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use super::file::{read, write};
 use crate::config::BackendUrl;
 use crate::core::credential::{ApiKey, hexadecimal};
 use crate::core::text::plain;
@@ -52,16 +53,7 @@ impl Keyring {
     /// Why the file could not be read.
     pub(in crate::handler) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
         let path = data_dir.map(|folder| folder.join(FILE));
-        let keys = match path.as_deref().map(std::fs::read) {
-            Some(Ok(text)) => serde_json::from_slice(&text)?,
-            // Of a folder that is none, the ledger tells.
-            Some(Err(error))
-                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-            {
-                return Err(error);
-            }
-            _ => BTreeMap::new(),
-        };
+        let keys = read(path.as_deref())?;
         Ok(Self { path, keys: Mutex::new(keys), writing: tokio::sync::Mutex::default() })
     }
 
@@ -127,19 +119,6 @@ fn hash(salt: &str, key: &ApiKey) -> String {
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Writes the file as a whole, or not at all.
-fn write(path: &Path, keys: &BTreeMap<String, Registered>) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let beside = path.with_extension("json.new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&serde_json::to_vec_pretty(keys)?)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
 }
 
 #[cfg(test)]

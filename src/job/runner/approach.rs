@@ -3,22 +3,36 @@
 use std::time::Duration;
 
 use crate::backend::Known;
-use crate::config::Unsupported as WhenUnsupported;
+use crate::config::Shims;
 use crate::core::capabilities::Capabilities;
 use crate::core::channel::{Channel, Choice};
+use crate::core::compat::plugin::cannot_read;
+use crate::core::compat::{Action, Shim, options};
+use crate::core::kind::PluginStage;
 use crate::core::normalizer::Options;
 use crate::core::outcome::Cause;
-use crate::core::plan::{Unsupported, plan};
+use crate::core::plan::{Plan, Unsupported, plan};
+use crate::core::policy::Unsupported as WhenUnsupported;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::core::session::{Limits, Setup};
+use crate::job::clients::ClientId;
 use crate::job::handle::{Job, Stopping};
+use crate::job::registry::Registry;
 use crate::job::request::Request;
+use crate::telemetry;
 
 /// How a job is to be done.
 pub(super) enum Approach {
-    /// Like this, on a backend of this release.
-    Drive(Box<Setup>, Option<Release>),
+    /// Like this.
+    Drive {
+        /// How.
+        setup: Box<Setup>,
+        /// The backend's release, if it is known.
+        release: Option<Release>,
+        /// The client's query, in the words of that release.
+        query: String,
+    },
     /// Not at all.
     Refuse(Refusal),
     /// Not at all, and that is fine.
@@ -28,15 +42,20 @@ pub(super) enum Approach {
 }
 
 /// Chooses how to do `job`.
-pub(super) async fn approach(job: &Job, stopping: &mut Stopping, request: &Request) -> Approach {
+pub(super) async fn approach(
+    registry: &Registry,
+    job: &Job,
+    stopping: &mut Stopping,
+    request: &Request,
+) -> Approach {
     tokio::select! {
         biased;
         cause = stopping.cause() => Approach::Stop(cause),
-        approach = choose(job, request) => approach.unwrap_or_else(Approach::Refuse),
+        approach = choose(registry, job, request) => approach.unwrap_or_else(Approach::Refuse),
     }
 }
 
-async fn choose(job: &Job, request: &Request) -> Result<Approach, Refusal> {
+async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<Approach, Refusal> {
     let config = request.backend.config();
     let limits = &config.limits;
     let retry_after = limits.retry_after.as_secs();
@@ -52,10 +71,17 @@ async fn choose(job: &Job, request: &Request) -> Result<Approach, Refusal> {
     if known.wants_key() == Some(true) && identity.key.is_none() {
         return Err(Refusal::key_missing());
     }
+    let client = ClientId::of(request, &job.key);
+    let is_stage = request.to_stream && endpoint.vm.is_none();
+    let is_part = is_stage && registry.clients.runs(client.clone(), endpoint.kind);
     let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
+        Err(_) if is_skipped(request, is_part) => return Ok(Approach::Skip),
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
+    let shims = &job.config.shims;
+    let query = scoped(request, known.release, shims).await?;
+    let notices = notices(request, &known, &plan, shims, registry.clients.is_uninformed(client.clone()))?;
     let setup = Setup {
         endpoint,
         plan,
@@ -72,8 +98,71 @@ async fn choose(job: &Job, request: &Request) -> Result<Approach, Refusal> {
         dialect: known.dialect(),
         credential: identity.key.clone(),
         run_id: job.id.to_string(),
+        notices: registry.clients.untold(client, notices),
     };
-    Ok(Approach::Drive(Box::new(setup), known.release))
+    Ok(Approach::Drive { setup: Box::new(setup), release: known.release, query })
+}
+
+/// The client's query, with the Proxmox endpoints that it names as the backend understands them.
+async fn scoped(request: &Request, release: Option<Release>, shims: &Shims) -> Result<String, Refusal> {
+    let Request { backend, query, identity, endpoint, .. } = request;
+    let shim = Shim::Scope;
+    if !shims.is_on(shim) {
+        return Ok(query.clone());
+    }
+    let scoped = backend.scoped(query, release, identity).await;
+    let action = match &scoped {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Action::Translated),
+        Err(refusal) => (refusal.cause == Cause::Unsupported).then_some(Action::Refused),
+    };
+    if let Some(action) = action {
+        telemetry::Shimmed { shim, action, path: &endpoint.stream_path() }.emit();
+    }
+    Ok(scoped?.unwrap_or_else(|| query.clone()))
+}
+
+/// What readers are told before the work begins.
+fn notices(
+    request: &Request,
+    known: &Capabilities,
+    plan: &Plan,
+    shims: &Shims,
+    is_uninformed: bool,
+) -> Result<Vec<String>, Refusal> {
+    let Request { query, endpoint, .. } = request;
+    let mut notices = Vec::new();
+    if is_uninformed {
+        notices.push(cannot_read(known.release));
+    }
+    let shim = Shim::Options;
+    if !shims.is_on(shim) {
+        return Ok(notices);
+    }
+    let path = endpoint.stream_path();
+    if let Some(why) = options::loses_branch(query, *endpoint, known.release) {
+        telemetry::Shimmed { shim, action: Action::Refused, path: &path }.emit();
+        return Err(Refusal::loses_branch(&why));
+    }
+    if let Some(release) = known.release {
+        // No option reaches a backend over /ws.
+        let over_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
+        let ignored = options::ignored(query, if over_socket { Release::default() } else { release });
+        if let Some(notice) = options::notice(&ignored, release) {
+            telemetry::Shimmed { shim, action: Action::Completed, path: &path }.emit();
+            notices.push(notice);
+        }
+    }
+    Ok(notices)
+}
+
+/// Whether a sync that the backend cannot run ends well. `is_part` says that it is a stage of a full update.
+fn is_skipped(request: &Request, is_part: bool) -> bool {
+    match request.backend.config().unsupported {
+        WhenUnsupported::Skip => true,
+        WhenUnsupported::Refuse => false,
+        WhenUnsupported::Auto => is_part && request.endpoint.kind.row().plugin == PluginStage::Required,
+    }
 }
 
 /// What is known of the backend, if the client prefers its `/ws` and that can do it.
@@ -102,9 +191,6 @@ pub fn held_back(has_key: bool, known: &Known) -> Refusal {
 
 async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Approach, Refusal> {
     let config = request.backend.config();
-    if config.unsupported == WhenUnsupported::Skip {
-        return Ok(Approach::Skip);
-    }
     // The client is told what there is instead, and that takes more questions.
     let known = request.backend.all_capabilities(&request.identity).await;
     let now = known.and_then(|known| plan(request.endpoint, &known, config.channel).err());

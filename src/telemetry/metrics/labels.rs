@@ -2,6 +2,7 @@
 
 use super::family::{Label, labels};
 use crate::core::channel::Channel;
+use crate::core::compat::{Action, Shim};
 use crate::core::guard::Reason;
 use crate::core::kind::Kind;
 use crate::core::limit::Limit;
@@ -91,6 +92,39 @@ impl Label for Driven {
 
     fn word(self) -> &'static str {
         self.0.map_or(NONE, Channel::as_str)
+    }
+}
+
+/// A shim, and what it did.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::telemetry) struct Shimming {
+    pub(in crate::telemetry) shim: Shim,
+    pub(in crate::telemetry) action: Action,
+}
+
+impl Shimming {
+    /// Both words.
+    pub(super) fn words(self) -> [&'static str; 2] {
+        [self.shim.as_str(), self.action.as_str()]
+    }
+}
+
+impl Label for Shimming {
+    const NAME: &'static str = "shim";
+
+    fn all() -> Vec<Self> {
+        let of = |shim: Shim| shim.actions().iter().map(move |action| Self { shim, action: *action });
+        Shim::ALL.into_iter().flat_map(of).collect()
+    }
+
+    fn index(self) -> usize {
+        let earlier: usize = Shim::ALL[..self.shim as usize].iter().map(|shim| shim.actions().len()).sum();
+        let place = self.shim.actions().iter().position(|action| *action == self.action);
+        earlier + place.unwrap_or_default()
+    }
+
+    fn word(self) -> &'static str {
+        self.shim.as_str()
     }
 }
 

@@ -1,0 +1,100 @@
+//! Which Proxmox endpoints a request is for, in the words of the backend's release.
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Backend, Identity};
+use crate::core::compat::scope::{
+    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, list, with_parameter, without_parameter,
+};
+use crate::core::policy::EndpointIds;
+use crate::core::refusal::{Answer, Refusal};
+use crate::core::release::Release;
+
+/// The Proxmox endpoints that a backend stores.
+const ENDPOINTS: &str = "/proxmox/endpoints";
+
+impl Backend {
+    /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them; `None` if
+    /// it does as they are.
+    ///
+    /// # Errors
+    ///
+    /// The answer to a client whose request would reach other Proxmox endpoints than it is for.
+    pub async fn scoped(
+        &self,
+        query: &str,
+        release: Option<Release>,
+        identity: &Identity,
+    ) -> Result<Option<String>, Refusal> {
+        let plugin_keys = self.config().endpoint_ids == EndpointIds::Plugin;
+        let selector = Selector::of(release);
+        if !plugin_keys && selector == Selector::AsGiven {
+            return Ok(None);
+        }
+        let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
+        let Some(mut ids) = ids else { return Ok(None) };
+        if selector == Selector::None {
+            return Err(Refusal::not_scoped(&cannot_select(release, &ids)));
+        }
+        let mut scoped = query.to_owned();
+        if plugin_keys {
+            let rows = self.stored(ENDPOINTS, identity).await?.unwrap_or_default();
+            ids = backend_ids(&rows, &ids).map_err(|why| Refusal::not_scoped(&why))?;
+            scoped = with_parameter(&without_parameter(&scoped, ENDPOINT_IDS), ENDPOINT_IDS, &joined(&ids));
+        }
+        match (selector, ids.as_slice()) {
+            (Selector::AsGiven, _) => {}
+            (Selector::EndpointIds, ids) => scoped = with_parameter(&scoped, "endpoint_ids", &joined(ids)),
+            (_, [id]) => {
+                let row = self.stored(&format!("{ENDPOINTS}/{id}"), identity).await?;
+                let Some(name) = row.as_ref().and_then(|row| row["name"].as_str()) else {
+                    let why = format!(
+                        "The backend has no Proxmox endpoint with the id {id}; its {ENDPOINTS} lists those that it \
+                         has."
+                    );
+                    return Err(Refusal::not_scoped(&why));
+                };
+                scoped = with_parameter(&scoped, "name", name);
+            }
+            (_, ids) => return Err(Refusal::not_scoped(&cannot_select(release, ids))),
+        }
+        Ok(Some(scoped))
+    }
+
+    /// What the backend stores at `path`; nothing where it stores nothing.
+    ///
+    /// # Errors
+    ///
+    /// Its own refusal, or that it cannot be reached.
+    pub async fn stored(&self, path: &str, identity: &Identity) -> Result<Option<Value>, Refusal> {
+        let retry_after = self.limits().retry_after.as_secs();
+        let limit = self.limits().probe;
+        let unreachable = |why: &str| Refusal::unreachable(why, retry_after);
+        let asked = async {
+            let sent = self.send(Method::GET, path, identity).await;
+            let mut exchange = sent.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
+            let read = exchange.body(self.limits().event_bytes).await;
+            let body = read.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
+            match exchange.status {
+                StatusCode::NOT_FOUND => Ok(None),
+                status if status.is_success() => Ok(serde_json::from_slice(&body).ok()),
+                status => Err(Refusal::of_answer(Answer {
+                    status: status.as_u16(),
+                    retry_after: exchange.retry_after(),
+                    body: &body,
+                })),
+            }
+        };
+        let overdue = || {
+            let limit = humantime::format_duration(limit);
+            unreachable(&format!("{self}{path} did not answer within {limit} (limits.probe)"))
+        };
+        timeout(limit, asked).await.unwrap_or_else(|_| Err(overdue()))
+    }
+}
+
+fn joined(ids: &[u64]) -> String {
+    list(ids).replace(' ', "")
+}

@@ -1,0 +1,147 @@
+//! Where releases of the backend fall short of what the NetBox plugin asks for beside the sync streams, and
+//! what the bridge makes of it.
+//!
+//! Every rule here was read in the sources of the plugin and of each release, and says what an answer may not
+//! do: the plugin deletes and overwrites by some of them.
+
+pub mod options;
+pub mod plugin;
+pub mod resources;
+pub mod rows;
+pub mod scope;
+
+use super::kind::{Endpoint, Kind};
+use super::release::Release;
+use super::words::words;
+
+/// One gap between the plugin's requests and a backend's answers, and the key of the table `[shims]` that
+/// closes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shim {
+    /// `/health`, which backends before 0.0.6 do not have.
+    Health,
+    /// `/auth/bootstrap-status`, `/auth/register-key` and `/auth/keys`, which those before 0.0.7 do not have.
+    Auth,
+    /// The two stream paths that plugin 0.0.10 asks for and no backend has.
+    Aliases,
+    /// `/version`, which backends before 0.0.6 do not have.
+    Version,
+    /// `/proxmox/firewall/summary` and `/proxmox/datacenter/cpu-models`, which old backends do not have.
+    Inventory,
+    /// `/proxmox/cluster/resources?type=vm`, by which the plugin deletes VM templates.
+    Templates,
+    /// `proxmox_endpoint_ids`, which backends before 0.0.8 do not know.
+    Scope,
+    /// `netbox_vm_ids`, without which the VM stream of 0.0.5 and 0.0.6 fails.
+    VmIds,
+    /// Options of a sync that a backend does not know.
+    Options,
+    /// The row of NetBox in a backend's database.
+    NetboxEndpoint,
+    /// The rows of Proxmox in a backend's database.
+    ProxmoxEndpoints,
+    /// Tokens and passwords that backends before 0.0.7 show.
+    Secrets,
+}
+
+/// A text that is not the word for a shim.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a shim")]
+pub struct UnknownShim;
+
+words!(Shim or UnknownShim {
+    Health => "health",
+    Auth => "auth",
+    Aliases => "aliases",
+    Version => "version",
+    Inventory => "inventory",
+    Templates => "templates",
+    Scope => "scope",
+    VmIds => "vm_ids",
+    Options => "options",
+    NetboxEndpoint => "netbox_endpoint",
+    ProxmoxEndpoints => "proxmox_endpoints",
+    Secrets => "secrets",
+});
+
+/// How a request that a backend cannot answer as it came was dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The bridge answered in the backend's place.
+    Emulated,
+    /// The backend's answer was completed, or freed of what it must not show.
+    Completed,
+    /// The backend was asked in the form that it understands.
+    Translated,
+    /// The request was refused, with the reason.
+    Refused,
+}
+
+/// A text that is not the word for an action.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of: {}", Action::WORDS.join(", "))]
+pub struct UnknownAction;
+
+words!(Action or UnknownAction {
+    Emulated => "emulated",
+    Completed => "completed",
+    Translated => "translated",
+    Refused => "refused",
+});
+
+impl Shim {
+    /// What this shim can do.
+    pub const fn actions(self) -> &'static [Action] {
+        match self {
+            Self::Health | Self::Auth | Self::Version | Self::Inventory => &[Action::Emulated],
+            Self::Aliases | Self::VmIds => &[Action::Translated],
+            Self::Templates => &[Action::Completed, Action::Translated, Action::Refused],
+            Self::Scope | Self::NetboxEndpoint | Self::ProxmoxEndpoints => {
+                &[Action::Translated, Action::Refused]
+            }
+            Self::Options => &[Action::Completed, Action::Refused],
+            Self::Secrets => &[Action::Completed],
+        }
+    }
+}
+
+/// The releases that cannot run the VM stream without `netbox_vm_ids`.
+const NEEDS_VM_IDS: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 6));
+/// A list without an id in it, which those releases take for all virtual machines.
+const ALL_VMS: &str = "netbox_vm_ids=,";
+
+/// Whether the VM stream of `release` fails unless it is given `netbox_vm_ids`: it reads a variable that is
+/// assigned only where the parameter is there.
+pub fn needs_vm_ids(release: Option<Release>) -> bool {
+    release.is_some_and(|release| release >= NEEDS_VM_IDS.0 && release.is_up_to(NEEDS_VM_IDS.1))
+}
+
+/// The query for the native stream of `endpoint`, with `netbox_vm_ids` where `release` fails without it.
+pub fn with_vm_ids(query: &str, endpoint: Endpoint, release: Option<Release>) -> Option<String> {
+    let concerns = endpoint == Endpoint::of(Kind::VirtualMachines) && needs_vm_ids(release);
+    let is_given = scope::parameters(query).any(|(name, _)| name == "netbox_vm_ids");
+    (concerns && !is_given).then(|| scope::with_part(query, ALL_VMS))
+}
+
+/// How a release is named to people: `proxbox-api 0.0.6.post4`, or "this backend" where it is not known.
+pub fn named(release: Option<Release>) -> String {
+    release.map_or_else(|| "this backend".to_owned(), |release| format!("proxbox-api {release}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vm_stream_of_two_releases_is_given_an_empty_list_of_ids() {
+        let vms = Endpoint::of(Kind::VirtualMachines);
+        let asked = |query, release: &str| with_vm_ids(query, vms, release.parse().ok());
+        assert_eq!(asked("a=b", "0.0.5").as_deref(), Some("a=b&netbox_vm_ids=,"));
+        assert_eq!(asked("", "0.0.6.post4").as_deref(), Some("netbox_vm_ids=,"));
+        assert_eq!(asked("netbox_vm_ids=3", "0.0.6"), None, "it has been given some");
+        assert_eq!(asked("", "0.0.4"), None);
+        assert_eq!(asked("", "0.0.7"), None);
+        assert_eq!(with_vm_ids("", vms, None), None);
+        assert_eq!(with_vm_ids("", Endpoint::of(Kind::Devices), "0.0.6".parse().ok()), None);
+    }
+}

@@ -1,0 +1,518 @@
+//! The requests of a job of the newest NetBox plugin, in their order, what becomes of each in front of a given
+//! backend, and how NetBox's job ends for it.
+
+use serde::{Serialize, Serializer};
+
+use super::scope::Selector;
+use super::{Action, Shim, named, needs_vm_ids, resources, rows};
+use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
+use crate::core::channel::{Channel, Choice};
+use crate::core::kind::{Endpoint, Kind, PluginStage};
+use crate::core::plan::plan;
+use crate::core::policy::Unsupported;
+use crate::core::release::Release;
+use crate::core::words::words;
+
+/// The plugin whose requests these are.
+const PLUGIN: &str = "0.0.29.post6";
+
+/// The stages of its full update, in their order.
+pub const STAGES: [Kind; 13] = [
+    Kind::Devices,
+    Kind::Storage,
+    Kind::VirtualMachines,
+    Kind::TaskHistory,
+    Kind::VirtualDisks,
+    Kind::Backups,
+    Kind::Snapshots,
+    Kind::DeviceInterfaces,
+    Kind::VmInterfaces,
+    Kind::IpAddresses,
+    Kind::Sdn,
+    Kind::Replications,
+    Kind::BackupRoutines,
+];
+
+const FIRST_WITH_FIREWALL: Release = Release::new(0, 0, 13);
+const FIRST_WITH_CPU_MODELS: Release = Release::new(0, 0, 14);
+/// The releases whose custom field `proxmox_last_updated` is narrower than the plugin's.
+const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
+/// The one release that records every sync in a table that today's plugin does not have.
+const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
+/// The first release that touches no cluster which the plugin cannot claim for it.
+const FIRST_WITH_CLAIMS: Release = Release::new(0, 0, 30);
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// The backend answers it.
+    Answered,
+    /// The bridge has a part in the answer.
+    Shimmed(Action),
+    /// The backend's own failure reaches the plugin.
+    Failed,
+}
+
+impl Treatment {
+    /// The word for each.
+    pub const WORDS: [&'static str; 6] =
+        ["answered", "emulated", "completed", "translated", "refused", "failed"];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Shimmed(action) => action.as_str(),
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Serialize for Treatment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Serialize for Ending {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+fn kind_name<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.as_str())
+}
+
+/// One request of the job, or several that have the same fate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Request {
+    /// Method and path.
+    pub request: String,
+    /// What becomes of it.
+    pub treatment: Treatment,
+    /// Why, or how, if the backend does not answer it alone.
+    pub why: String,
+}
+
+/// How a job of NetBox ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// `completed`.
+    Completed,
+    /// `completed`, with warnings in its log.
+    CompletedWithWarnings,
+    /// `errored`.
+    Errored,
+}
+
+/// A text that is not the word for an ending.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of: {}", Ending::WORDS.join(", "))]
+pub struct UnknownEnding;
+
+words!(Ending or UnknownEnding {
+    Completed => "completed",
+    CompletedWithWarnings => "completed with warnings",
+    Errored => "errored",
+});
+
+/// How the job of one of the plugin's buttons ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// What is synchronised.
+    #[serde(serialize_with = "kind_name")]
+    pub kind: Kind,
+    /// How it ends.
+    pub ending: Ending,
+    /// Why it does not end as `completed` alone.
+    pub because: Vec<String>,
+}
+
+/// All of that for one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forecast {
+    /// The version of the plugin.
+    pub plugin: &'static str,
+    /// Every request of a full update, in the order of the job.
+    pub requests: Vec<Request>,
+    /// How the jobs of three buttons end: devices, virtual machines, full update.
+    pub verdicts: Vec<Verdict>,
+    /// What must be so in NetBox for that.
+    pub conditions: Vec<&'static str>,
+}
+
+/// What an operator has chosen, as far as it decides about a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Whether each shim is on, in their order.
+    pub on: [bool; Shim::ALL.len()],
+    /// What becomes of a stage that the backend lacks.
+    pub unsupported: Unsupported,
+    /// How the backend is driven.
+    pub channel: Choice,
+}
+
+impl Settings {
+    const fn is_on(&self, shim: Shim) -> bool {
+        self.on[shim as usize]
+    }
+}
+
+/// What the newest plugin's jobs come to in front of a backend; `None` for one of which too little is known.
+pub fn forecast(known: &Capabilities, settings: &Settings) -> Option<Forecast> {
+    let release = known.release?;
+    let mut known = known.clone();
+    for endpoint in STAGES.map(Endpoint::of) {
+        if known.stream(endpoint).is_none() {
+            // What has keys has every stream but the youngest, which is not asked for without one.
+            let is_there = release >= FIRST_WITH_KEY && endpoint.kind != Kind::Sdn;
+            if !is_there && endpoint.kind != Kind::Sdn {
+                return None;
+            }
+            known.learn_stream(endpoint, is_there);
+        }
+    }
+    let mut job = Job { release, settings, requests: Vec::new(), fatal: Vec::new() };
+    job.preflight();
+    job.local_phases();
+    let Job { mut requests, fatal, .. } = job;
+    let stages: Vec<Stage> = STAGES.into_iter().map(|kind| stage(kind, &known, settings)).collect();
+    requests.extend(stages.iter().map(|stage| stage.request.clone()));
+    let verdict = |kind: Kind| {
+        let mut verdict = Verdict { kind, ending: Ending::Completed, because: fatal.clone() };
+        if !fatal.is_empty() {
+            verdict.ending = Ending::Errored;
+        }
+        // A job that fails before or behind its stages has one reason.
+        let is_part = |stage: &&Stage| fatal.is_empty() && (kind == Kind::FullUpdate || stage.kind == kind);
+        for stage in stages.iter().filter(is_part) {
+            verdict.ending = verdict.ending.max(stage.ending);
+            verdict.because.extend(stage.because.clone());
+        }
+        verdict
+    };
+    Some(Forecast {
+        plugin: PLUGIN,
+        requests,
+        verdicts: [Kind::Devices, Kind::VirtualMachines, Kind::FullUpdate].map(verdict).to_vec(),
+        conditions: conditions(release),
+    })
+}
+
+/// The part of a job that is not its stages.
+struct Job<'a> {
+    release: Release,
+    settings: &'a Settings,
+    requests: Vec<Request>,
+    /// Why the job ends as errored, whatever becomes of its stages.
+    fatal: Vec<String>,
+}
+
+impl Job<'_> {
+    fn answered(&mut self, request: &str) {
+        self.requests.push(Request {
+            request: request.to_owned(),
+            treatment: Treatment::Answered,
+            why: String::new(),
+        });
+    }
+
+    /// A request that the backend answers in a way that needs `shim`; without it the job fails for `otherwise`.
+    fn shimmed(&mut self, request: &str, shim: Shim, action: Action, why: String, otherwise: Option<&str>) {
+        let is_on = self.settings.is_on(shim);
+        let treatment = if is_on { Treatment::Shimmed(action) } else { Treatment::Failed };
+        let why = if is_on { why } else { format!("{why}, and shims.{shim} is off") };
+        if let Some(otherwise) = otherwise.filter(|_| !is_on) {
+            self.fatal.push(format!("{otherwise} (shims.{shim} is off)."));
+        }
+        self.requests.push(Request { request: request.to_owned(), treatment, why });
+    }
+
+    fn preflight(&mut self) {
+        let release = self.release;
+        if release < FIRST_WITH_KEY {
+            let why = "this release knows no keys".to_owned();
+            let otherwise = "The backend has no /auth/keys";
+            self.shimmed(
+                "GET /auth/bootstrap-status, /auth/keys",
+                Shim::Auth,
+                Action::Emulated,
+                why,
+                Some(otherwise),
+            );
+        } else {
+            self.answered("GET /auth/bootstrap-status, /auth/keys");
+        }
+        if release < FIRST_WITH_VERSION {
+            let why = "this release has no /health".to_owned();
+            let otherwise = "The backend has no /health";
+            self.shimmed("GET /health", Shim::Health, Action::Emulated, why, Some(otherwise));
+        } else {
+            self.answered("GET /health");
+        }
+        if rows::can_update_netbox(release) {
+            self.answered("GET, PUT /netbox/endpoint");
+        } else {
+            let why = "the row is replaced, and says the version of its token".to_owned();
+            let otherwise = "The backend has no way to change its NetBox endpoint";
+            self.shimmed(
+                "GET, PUT /netbox/endpoint",
+                Shim::NetboxEndpoint,
+                Action::Translated,
+                why,
+                Some(otherwise),
+            );
+        }
+        if rows::stores_proxmox(release) {
+            self.answered("GET, PUT /proxmox/endpoints");
+        } else {
+            let why = "this release stores no Proxmox endpoints".to_owned();
+            self.fatal.push(NO_ENDPOINTS.to_owned());
+            self.shimmed("GET, PUT /proxmox/endpoints", Shim::ProxmoxEndpoints, Action::Refused, why, None);
+        }
+    }
+
+    fn local_phases(&mut self) {
+        let release = self.release;
+        let scoped = "GET /proxmox/cluster/status, /proxmox/nodes/";
+        match Selector::of(Some(release)) {
+            Selector::AsGiven => self.answered(scoped),
+            Selector::EndpointIds => {
+                let why = "asked with endpoint_ids".to_owned();
+                self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
+            }
+            Selector::Name => {
+                let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
+                self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
+            }
+            Selector::None => {
+                let why = "this release cannot be told which Proxmox endpoint is meant".to_owned();
+                self.shimmed(scoped, Shim::Scope, Action::Refused, why, None);
+            }
+        }
+        for (request, first, what) in [
+            ("GET /proxmox/firewall/summary", FIRST_WITH_FIREWALL, "firewalls"),
+            ("GET /proxmox/datacenter/cpu-models", FIRST_WITH_CPU_MODELS, "CPU models"),
+        ] {
+            if release >= first {
+                self.answered(request);
+                continue;
+            }
+            let why = format!("an empty list: this release cannot read {what}");
+            let otherwise = format!("The backend cannot read {what}");
+            self.shimmed(request, Shim::Inventory, Action::Emulated, why, Some(&otherwise));
+        }
+        let templates = "GET /proxmox/cluster/resources?type=vm";
+        if resources::drops_template(release) {
+            let why = "templates are looked up node by node; refused if one guest stays unknown".to_owned();
+            self.shimmed(templates, Shim::Templates, Action::Completed, why, Some(DELETES));
+        } else if resources::mistakes_type(release) {
+            let why = "asked without the type, which this release gets wrong".to_owned();
+            self.shimmed(templates, Shim::Templates, Action::Translated, why, Some(DELETES));
+        } else {
+            self.answered(templates);
+        }
+    }
+}
+
+const NO_ENDPOINTS: &str = "The backend takes its Proxmox credentials from the NetBox plugin of its day, and today's \
+                            plugin does not give them out. Use proxbox-api 0.0.4 or newer.";
+const DELETES: &str = "The backend gives a wrong list of VM templates, and NetBox deletes what is not on it";
+
+/// One stage, and what it makes of the job.
+struct Stage {
+    kind: Kind,
+    request: Request,
+    ending: Ending,
+    because: Option<String>,
+}
+
+fn stage(kind: Kind, known: &Capabilities, settings: &Settings) -> Stage {
+    let endpoint = Endpoint::of(kind);
+    let title = kind.row().title;
+    let path = format!("GET {}", kind.row().stream_path);
+    let with = |treatment, why: String, ending, because| Stage {
+        kind,
+        request: Request { request: path, treatment, why },
+        ending,
+        because,
+    };
+    if let Ok(plan) = plan(endpoint, known, settings.channel) {
+        let channel = plan.legs.first().map_or(Channel::Native, |leg| leg.channel);
+        if known.release == Some(WITH_SYNC_PROCESSES) {
+            let because = format!(
+                "proxbox-api {WITH_SYNC_PROCESSES} records every sync in NetBox under sync-processes, which \
+                 today's plugin does not have."
+            );
+            let why = "it fails in NetBox".to_owned();
+            return with(Treatment::Failed, why, Ending::Errored, Some(because));
+        }
+        return match channel {
+            Channel::Native if kind == Kind::VirtualMachines && needs_vm_ids(known.release) => {
+                let is_on = settings.is_on(Shim::VmIds);
+                if is_on {
+                    let why = "with an empty netbox_vm_ids, without which it fails".to_owned();
+                    with(Treatment::Shimmed(Action::Translated), why, Ending::Completed, None)
+                } else {
+                    let because =
+                        format!("The backend fails without netbox_vm_ids (shims.{} is off).", Shim::VmIds);
+                    with(Treatment::Failed, because.clone(), Ending::Errored, Some(because))
+                }
+            }
+            Channel::Native => with(Treatment::Answered, String::new(), Ending::Completed, None),
+            channel => {
+                let why = format!("driven over its {channel} channel");
+                with(Treatment::Shimmed(Action::Translated), why, Ending::Completed, None)
+            }
+        };
+    }
+    if kind == Kind::Sdn {
+        let why =
+            "this backend cannot synchronise SDN, and the plugin asks for it only where it is switched on";
+        return with(Treatment::Shimmed(Action::Refused), why.to_owned(), Ending::Completed, None);
+    }
+    let lacks = format!("This backend cannot synchronise {title}");
+    match (settings.unsupported, kind.row().plugin) {
+        (Unsupported::Skip, _) | (Unsupported::Auto, PluginStage::Required) => {
+            let why = "skipped, and the job's log says so".to_owned();
+            with(
+                Treatment::Shimmed(Action::Emulated),
+                why,
+                Ending::CompletedWithWarnings,
+                Some(format!("{lacks}.")),
+            )
+        }
+        (_, PluginStage::Optional) => {
+            let why = format!("{lacks}: 404, which the plugin takes for a warning");
+            with(
+                Treatment::Shimmed(Action::Refused),
+                why,
+                Ending::CompletedWithWarnings,
+                Some(format!("{lacks}.")),
+            )
+        }
+        _ => {
+            let because = format!("{lacks}, and the full update stops there.");
+            with(Treatment::Shimmed(Action::Refused), format!("{lacks}: 404"), Ending::Errored, Some(because))
+        }
+    }
+}
+
+/// What must be so in NetBox for jobs on `release` to end well.
+fn conditions(release: Release) -> Vec<&'static str> {
+    let mut conditions = Vec::new();
+    if release >= NARROW_FIELD.0 && release.is_up_to(NARROW_FIELD.1) {
+        conditions.push(
+            "NetBox's custom field proxmox_last_updated must stay assigned to all object types of the newest \
+             plugin: this release narrows it at its start.",
+        );
+    }
+    if release >= FIRST_WITH_CLAIMS {
+        conditions.push(
+            "The cluster in NetBox must be linked to its Proxmox cluster in the plugin, and the backend's token be a \
+             superuser's: this release touches no other cluster.",
+        );
+    }
+    conditions
+}
+
+/// Whether, for a client that has just run the stages `before` in this order, `kind` is the next part of the
+/// plugin's full update, which begins with devices and leaves out what is switched off.
+pub fn continues_full_update(before: &[Kind], kind: Kind) -> bool {
+    let place = |kind: &Kind| STAGES.iter().position(|stage| stage == kind);
+    before.first() == Some(&Kind::Devices)
+        && before.is_sorted_by_key(place)
+        && before.last().is_some_and(|last| place(last) <= place(&kind))
+}
+
+/// A sentence about what a backend of `release` cannot read, which the plugin was given an empty list for.
+pub fn cannot_read(release: Option<Release>) -> String {
+    let release = named(release);
+    format!("Notice: {release} cannot read firewalls and CPU models. NetBox keeps what it has of them.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(release: &str, streams: &[Kind]) -> Capabilities {
+        let mut known = Capabilities { release: release.parse().ok(), ..Capabilities::default() };
+        for kind in Kind::all() {
+            known.learn_stream(Endpoint::of(kind), streams.contains(&kind));
+        }
+        known
+    }
+
+    fn endings(known: &Capabilities, settings: &Settings) -> [Ending; 3] {
+        let verdicts = forecast(known, settings).unwrap().verdicts;
+        [verdicts[0].ending, verdicts[1].ending, verdicts[2].ending]
+    }
+
+    const SHIPPED: Settings =
+        Settings { on: [true; Shim::ALL.len()], unsupported: Unsupported::Auto, channel: Choice::Auto };
+
+    const OF_0_0_6: [Kind; 10] = [
+        Kind::Devices,
+        Kind::Storage,
+        Kind::VirtualMachines,
+        Kind::VirtualDisks,
+        Kind::Backups,
+        Kind::Snapshots,
+        Kind::FullUpdate,
+        Kind::DeviceInterfaces,
+        Kind::VmInterfaces,
+        Kind::IpAddresses,
+    ];
+
+    #[test]
+    fn jobs_end_as_they_did_in_netbox() {
+        use Ending::{Completed, CompletedWithWarnings, Errored};
+        let all: Vec<Kind> = Kind::all().collect();
+        for (known, expected) in [
+            (backend("0.0.2.post1", &[]), [Errored, Errored, Errored]),
+            (backend("0.0.3", &[Kind::Devices, Kind::VirtualMachines]), [Errored, Errored, Errored]),
+            (backend("0.0.6.post4", &OF_0_0_6), [Completed, Completed, CompletedWithWarnings]),
+            (backend("0.0.11.post2", &all), [Completed; 3]),
+            (backend("0.0.19.post5", &all), [Completed; 3]),
+        ] {
+            assert_eq!(endings(&known, &SHIPPED), expected, "{:?}", known.release);
+        }
+        assert_eq!(forecast(&Capabilities::default(), &SHIPPED), None);
+        let told = |release: &str| Capabilities { release: release.parse().ok(), ..Capabilities::default() };
+        assert_eq!(forecast(&told("0.0.6"), &SHIPPED), None, "it may lack any stream");
+        assert_eq!(endings(&told("0.0.19"), &SHIPPED), [Completed; 3]);
+    }
+
+    #[test]
+    fn what_is_switched_off_fails_and_is_named() {
+        use Ending::{Completed, CompletedWithWarnings, Errored};
+        let known = backend("0.0.6.post4", &OF_0_0_6);
+        for (shim, expected) in [
+            (Shim::Inventory, [Errored; 3]),
+            (Shim::Health, [Completed, Completed, CompletedWithWarnings]),
+            (Shim::VmIds, [Completed, Errored, Errored]),
+        ] {
+            let mut settings = SHIPPED;
+            settings.on[shim as usize] = false;
+            assert_eq!(endings(&known, &settings), expected, "{shim}");
+            let because = forecast(&known, &settings).unwrap().verdicts[2].because.join(" ");
+            let is_named = because.contains(&format!("shims.{shim} is off"));
+            assert_eq!(is_named, expected[2] == Errored, "{because}");
+        }
+        let refusing = Settings { unsupported: Unsupported::Refuse, ..SHIPPED };
+        assert_eq!(endings(&known, &refusing), [Completed, Completed, Errored]);
+    }
+
+    #[test]
+    fn a_full_update_is_told_from_a_single_stage_by_what_came_before() {
+        use Kind::{Devices, Sdn, Storage, VirtualMachines};
+        assert!(continues_full_update(&[Devices], Storage));
+        assert!(continues_full_update(&[Devices, VirtualMachines], Sdn));
+        assert!(continues_full_update(&[Devices, Storage], Storage), "it is tried again");
+        assert!(!continues_full_update(&[], Storage));
+        assert!(!continues_full_update(&[Storage], VirtualMachines));
+        assert!(!continues_full_update(&[Devices, VirtualMachines], Storage));
+        assert!(!continues_full_update(&[Devices, VirtualMachines, Storage], Sdn));
+    }
+}

@@ -1,0 +1,240 @@
+//! `/proxmox/cluster/resources?type=vm`, by which the plugin knows VM templates: one that is not listed as a
+//! template is deleted from NetBox.
+//!
+//! Two faults of releases make the list untrue. 0.0.7 to 0.0.19 ask Proxmox for a type that it does not know
+//! (`ClusterResourcesType.vm`), which Proxmox refuses or answers with nothing. Those before 0.0.6 leave
+//! `template` out of every row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::core::release::Release;
+
+const FIRST_WITH_TEMPLATE: Release = Release::new(0, 0, 6);
+const MISTAKES_TYPE: (Release, Release) = (Release::new(0, 0, 7), Release::new(0, 0, 19));
+
+/// Whether `release` hands Proxmox a type that it does not know.
+pub fn mistakes_type(release: Release) -> bool {
+    release >= MISTAKES_TYPE.0 && release.is_up_to(MISTAKES_TYPE.1)
+}
+
+/// Whether `release` leaves `template` out.
+pub fn drops_template(release: Release) -> bool {
+    release < FIRST_WITH_TEMPLATE
+}
+
+/// One guest: the cluster or standalone node that lists it, and its number there.
+pub type Guest = (String, u64);
+
+/// What a backend lists, by cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources(Vec<(String, Vec<Map<String, Value>>)>);
+
+/// Why a list cannot be passed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untrue {
+    /// It is no list of clusters.
+    #[error("its answer is no list of clusters")]
+    NoList,
+    /// It lists nothing at all, not even a node.
+    #[error("it lists no resources at all, and a cluster has at least its nodes")]
+    Nothing,
+    /// Whether a guest is a template is not known.
+    #[error("it does not say whether {kind} {vmid} is a template")]
+    Guest {
+        /// `qemu` or `lxc`.
+        kind: String,
+        /// Its number.
+        vmid: u64,
+    },
+    /// A row without a type, a node or a number.
+    #[error("it lists a resource without a type, a node or a number")]
+    Row,
+}
+
+impl Resources {
+    /// The list in `body`, which is `[{cluster: [row, …]}, …]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Untrue::NoList`] for anything else, and [`Untrue::Nothing`] for a list that cannot be whole.
+    pub fn read(body: &[u8]) -> Result<Self, Untrue> {
+        let clusters: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| Untrue::NoList)?;
+        let mut read = Vec::new();
+        for (cluster, rows) in clusters.into_iter().flatten() {
+            let rows: Vec<Map<String, Value>> = serde_json::from_value(rows).map_err(|_| Untrue::NoList)?;
+            if rows.is_empty() {
+                return Err(Untrue::Nothing);
+            }
+            read.push((cluster, rows));
+        }
+        if read.is_empty() { Err(Untrue::Nothing) } else { Ok(Self(read)) }
+    }
+
+    /// Keeps virtual machines and containers alone, which is what `type=vm` asks for.
+    ///
+    /// # Errors
+    ///
+    /// A row that does not say what it is.
+    pub fn keep_guests(&mut self) -> Result<(), Untrue> {
+        for row in self.0.iter().flat_map(|(_, rows)| rows) {
+            let is_whole = match row.get("type").and_then(Value::as_str) {
+                Some("qemu" | "lxc") => node(row).is_some() && vmid(row).is_some(),
+                kind => kind.is_some(),
+            };
+            if !is_whole {
+                return Err(Untrue::Row);
+            }
+        }
+        for (_, rows) in &mut self.0 {
+            rows.retain(|row| matches!(row["type"].as_str(), Some("qemu" | "lxc")));
+        }
+        Ok(())
+    }
+
+    /// The nodes with virtual machines on them.
+    pub fn nodes(&self) -> BTreeSet<String> {
+        self.guests("qemu").filter_map(|(_, row)| node(row)).map(str::to_owned).collect()
+    }
+
+    /// The containers, with the node that each is on.
+    pub fn containers(&self) -> Vec<(Guest, String)> {
+        let found = self
+            .guests("lxc")
+            .filter_map(|(cluster, row)| Some(((cluster.to_owned(), vmid(row)?), node(row)?.to_owned())));
+        found.collect()
+    }
+
+    fn guests(&self, kind: &'static str) -> impl Iterator<Item = (&str, &Map<String, Value>)> {
+        let rows =
+            self.0.iter().flat_map(|(cluster, rows)| rows.iter().map(move |row| (cluster.as_str(), row)));
+        rows.filter(move |(_, row)| row["type"] == kind)
+    }
+
+    /// Writes into every guest whether it is a template.
+    ///
+    /// # Errors
+    ///
+    /// The first guest that is not in `templates`.
+    pub fn complete(&mut self, templates: &BTreeMap<Guest, bool>) -> Result<(), Untrue> {
+        for (cluster, rows) in &mut self.0 {
+            for row in rows {
+                let kind = row["type"].as_str().unwrap_or_default().to_owned();
+                let vmid = vmid(row).ok_or(Untrue::Row)?;
+                let is_template =
+                    templates.get(&(cluster.clone(), vmid)).ok_or(Untrue::Guest { kind, vmid })?;
+                row.insert("template".to_owned(), json!(is_template));
+            }
+        }
+        Ok(())
+    }
+
+    /// The list, in the form that it came in.
+    pub fn to_json(&self) -> Value {
+        self.0.iter().map(|(cluster, rows)| json!({ cluster.as_str(): rows })).collect()
+    }
+}
+
+fn node(row: &Map<String, Value>) -> Option<&str> {
+    row.get("node")?.as_str().filter(|node| !node.is_empty())
+}
+
+fn vmid(row: &Map<String, Value>) -> Option<u64> {
+    row.get("vmid")?.as_u64()
+}
+
+/// Which virtual machines of a node are templates, from the backend's answer to `/proxmox/nodes/NODE/qemu`:
+/// there Proxmox gives `template` to templates alone, and the backend passes rows on as they are.
+///
+/// # Errors
+///
+/// [`Untrue::NoList`] for an answer of another form.
+pub fn templates_of_node(body: &[u8]) -> Result<BTreeMap<Guest, bool>, Untrue> {
+    let sessions: Vec<BTreeMap<String, Vec<Map<String, Value>>>> =
+        serde_json::from_slice(body).map_err(|_| Untrue::NoList)?;
+    let mut found = BTreeMap::new();
+    for (cluster, rows) in sessions.into_iter().flatten() {
+        for row in rows {
+            let is_template = match row.get("template") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(flag)) => *flag,
+                Some(value) => value.as_u64().is_none_or(|flag| flag != 0),
+            };
+            found.insert((cluster.clone(), vmid(&row).ok_or(Untrue::Row)?), is_template);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = r#"[{"lab":[
+        {"type":"node","node":"pve1","id":"node/pve1"},
+        {"type":"storage","storage":"local","node":"pve1","id":"storage/pve1/local"},
+        {"type":"qemu","vmid":100,"node":"pve1","name":"web01","id":"qemu/100"},
+        {"type":"qemu","vmid":900,"node":"pve1","name":"tmpl","id":"qemu/900"},
+        {"type":"lxc","vmid":200,"node":"pve2","name":"dns01","id":"lxc/200"}]}]"#;
+
+    fn guest(vmid: u64) -> Guest {
+        ("lab".to_owned(), vmid)
+    }
+
+    #[test]
+    fn guests_are_kept_and_told_apart() {
+        let mut list = Resources::read(LIST.as_bytes()).unwrap();
+        list.keep_guests().unwrap();
+        assert_eq!(list.nodes().into_iter().collect::<Vec<_>>(), ["pve1"]);
+        assert_eq!(list.containers(), [(guest(200), "pve2".to_owned())]);
+        let of_node = br#"[{"lab":[{"vmid":100,"name":"web01"},{"vmid":900,"template":1}]}]"#;
+        let mut templates = templates_of_node(of_node).unwrap();
+        let unknown = list.clone().complete(&templates).unwrap_err();
+        assert_eq!(unknown.to_string(), "it does not say whether lxc 200 is a template");
+        templates.insert(guest(200), false);
+        list.complete(&templates).unwrap();
+        let rows = &list.to_json()[0]["lab"];
+        let told = |index: usize| (rows[index]["vmid"].as_u64(), rows[index]["template"].as_bool());
+        assert_eq!(
+            [told(0), told(1), told(2)],
+            [(Some(100), Some(false)), (Some(900), Some(true)), (Some(200), Some(false))]
+        );
+        assert_eq!(rows.as_array().map(Vec::len), Some(3));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_whole_is_none() {
+        for body in ["[]", "[{}]", r#"[{"lab":[]}]"#] {
+            assert_eq!(Resources::read(body.as_bytes()), Err(Untrue::Nothing), "{body}");
+        }
+        for body in ["{}", "null", "no", r#"[{"lab":{}}]"#, r#"[["lab"]]"#, r#"[{"lab":[1]}]"#] {
+            assert_eq!(Resources::read(body.as_bytes()), Err(Untrue::NoList), "{body}");
+        }
+        for row in [r#"{"vmid":1,"node":"a"}"#, r#"{"type":"qemu","node":"a"}"#, r#"{"type":"lxc","vmid":1}"#]
+        {
+            let body = format!(r#"[{{"lab":[{row}]}}]"#);
+            assert_eq!(Resources::read(body.as_bytes()).unwrap().keep_guests(), Err(Untrue::Row), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_with_nodes_and_no_guests_is_whole() {
+        let mut list = Resources::read(br#"[{"lab":[{"type":"node","node":"pve1"}]}]"#).unwrap();
+        list.keep_guests().unwrap();
+        assert_eq!(list.to_json(), json!([{ "lab": [] }]));
+    }
+
+    #[test]
+    fn the_two_faults_are_known_by_release() {
+        let faults = |release: &str| {
+            let release = release.parse().unwrap();
+            (mistakes_type(release), drops_template(release))
+        };
+        assert_eq!(faults("0.0.5"), (false, true));
+        assert_eq!(faults("0.0.6.post4"), (false, false));
+        assert_eq!(faults("0.0.7"), (true, false));
+        assert_eq!(faults("0.0.19.post5"), (true, false));
+        assert_eq!(faults("0.0.20"), (false, false));
+    }
+}

@@ -1,0 +1,128 @@
+//! The rows of NetBox and Proxmox in a backend's database, which the plugin pushes before every job.
+
+use serde_json::{Map, Value};
+
+use crate::core::release::Release;
+
+/// What no answer may show.
+const SECRETS: [&str; 3] = ["token", "password", "token_value"];
+/// The form of a token of NetBox.
+const TOKEN_VERSION: &str = "token_version";
+/// The form that tokens had before NetBox 4.5, and the only one that old releases know.
+const V1: &str = "v1";
+/// What the row of NetBox in 0.0.2 consists of, its id aside.
+const NETBOX_ROW: [&str; 6] = ["name", "ip_address", "domain", "port", "token", "verify_ssl"];
+
+const FIRST_WITH_TOKEN_VERSION: Release = Release::new(0, 0, 3);
+const FIRST_WITH_ENABLED: Release = Release::new(0, 0, 14);
+const FIRST_WITHOUT_SECRETS: Release = Release::new(0, 0, 7);
+
+/// Whether `release` has one row for NetBox that can be changed, and knows of which form its token is.
+pub fn can_update_netbox(release: Release) -> bool {
+    release >= FIRST_WITH_TOKEN_VERSION
+}
+
+/// Whether `release` stores Proxmox endpoints at all.
+pub fn stores_proxmox(release: Release) -> bool {
+    release >= FIRST_WITH_TOKEN_VERSION
+}
+
+/// Whether a Proxmox endpoint can be switched off in `release`.
+pub fn knows_enabled(release: Release) -> bool {
+    release >= FIRST_WITH_ENABLED
+}
+
+/// Whether `release` shows tokens and passwords in its answers.
+pub fn shows_secrets(release: Release) -> bool {
+    release < FIRST_WITHOUT_SECRETS
+}
+
+/// Takes tokens and passwords out of a row, or of each row of a list. Says whether there were any.
+pub fn redact(answer: &mut Value) -> bool {
+    let take = |row: &mut Map<String, Value>| SECRETS.iter().filter_map(|name| row.remove(*name)).count();
+    rows(answer).map(take).sum::<usize>() > 0
+}
+
+/// Writes the form of their token into rows that do not say it. Says whether there were any.
+pub fn add_token_version(answer: &mut Value) -> bool {
+    let lacking = rows(answer).filter(|row| !row.contains_key(TOKEN_VERSION) && row.contains_key("id"));
+    lacking.map(|row| row.insert(TOKEN_VERSION.to_owned(), V1.into())).count() > 0
+}
+
+fn rows(answer: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let rows = match answer {
+        Value::Array(rows) => rows.as_mut_slice(),
+        one => std::slice::from_mut(one),
+    };
+    rows.iter_mut().filter_map(Value::as_object_mut)
+}
+
+/// Whether the token that `pushed` brings is of a form that releases without [`can_update_netbox`] cannot use.
+pub fn has_new_token(pushed: &Value) -> bool {
+    pushed[TOKEN_VERSION].as_str().is_some_and(|version| version != V1)
+}
+
+/// Whether the row of 0.0.2 says already what is pushed.
+pub fn is_same(row: &Value, pushed: &Value) -> bool {
+    NETBOX_ROW.iter().all(|name| {
+        let default = if *name == "verify_ssl" { Value::Bool(true) } else { Value::Null };
+        let value = |of: &Value| match &of[*name] {
+            Value::Null => default.clone(),
+            value => value.clone(),
+        };
+        value(row) == value(pushed)
+    })
+}
+
+/// What 0.0.2 is given as the new row, without what it does not know.
+pub fn netbox_row(pushed: &Value) -> Value {
+    let known = NETBOX_ROW.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
+    Value::Object(known.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_taken_out_of_one_row_and_of_many() {
+        let mut one = json!({ "id": 1, "token": "s", "name": "netbox" });
+        assert!(redact(&mut one));
+        assert_eq!(one, json!({ "id": 1, "name": "netbox" }));
+        let mut many =
+            json!([{ "id": 1, "password": "s", "token_value": "t", "token_name": "n" }, { "id": 2 }]);
+        assert!(redact(&mut many));
+        assert_eq!(many, json!([{ "id": 1, "token_name": "n" }, { "id": 2 }]));
+        assert!(!redact(&mut many));
+        assert!(!redact(&mut json!("text")));
+    }
+
+    #[test]
+    fn a_row_that_does_not_say_its_token_version_has_the_old_one() {
+        let mut rows = json!([{ "id": 1 }, { "id": 2, "token_version": "v2" }]);
+        assert!(add_token_version(&mut rows));
+        assert_eq!(rows, json!([{ "id": 1, "token_version": "v1" }, { "id": 2, "token_version": "v2" }]));
+        assert!(!add_token_version(&mut json!({ "detail": "Netbox Endpoint not found" })));
+    }
+
+    #[test]
+    fn a_push_is_compared_with_what_0_0_2_stores() {
+        let row = json!({
+            "id": 1, "name": "netbox", "ip_address": "127.0.0.1", "domain": "nb", "port": 80, "token": "t",
+            "verify_ssl": false
+        });
+        let mut pushed = row.clone();
+        pushed["token_version"] = json!("v1");
+        pushed["token_key"] = Value::Null;
+        assert!(is_same(&row, &pushed) && !has_new_token(&pushed));
+        pushed["token"] = json!("u");
+        assert!(!is_same(&row, &pushed));
+        pushed["token_version"] = json!("v2");
+        assert!(has_new_token(&pushed));
+        let kept = netbox_row(&pushed);
+        assert_eq!(kept.as_object().map(Map::len), Some(6), "{kept}");
+        assert_eq!(kept["token"], "u");
+    }
+}

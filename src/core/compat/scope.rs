@@ -1,0 +1,196 @@
+//! `proxmox_endpoint_ids`: the Proxmox endpoints that a sync or a read is for.
+//!
+//! A release that does not know the parameter ignores it and takes every endpoint: a sync for one then writes
+//! all of them, and a read for one tells the plugin to overwrite it with the nodes of the others.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::named;
+use crate::core::release::Release;
+
+/// The parameter, as the plugin sends it.
+pub const ENDPOINT_IDS: &str = "proxmox_endpoint_ids";
+
+/// How a release is told which Proxmox endpoints are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// As the plugin says it.
+    AsGiven,
+    /// By `endpoint_ids`, with the same value: 0.0.4 to 0.0.7.
+    EndpointIds,
+    /// By `name`, one endpoint at a time: 0.0.3.
+    Name,
+    /// Not by an id: it stores no endpoints, and knows those that NetBox has by their address alone.
+    None,
+}
+
+const FIRST_WITH_NAME: Release = Release::new(0, 0, 3);
+const FIRST_WITH_IDS: Release = Release::new(0, 0, 4);
+const FIRST_WITH_ALIAS: Release = Release::new(0, 0, 8);
+
+impl Selector {
+    /// How `release` is told. One that is not known is taken for a new one.
+    pub fn of(release: Option<Release>) -> Self {
+        match release {
+            Some(release) if release < FIRST_WITH_NAME => Self::None,
+            Some(release) if release < FIRST_WITH_IDS => Self::Name,
+            Some(release) if release < FIRST_WITH_ALIAS => Self::EndpointIds,
+            _ => Self::AsGiven,
+        }
+    }
+}
+
+/// The parameters of a query, decoded.
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(query.as_bytes())
+}
+
+/// `query` with `part` at its end, every other byte as it was.
+pub fn with_part(query: &str, part: &str) -> String {
+    if query.is_empty() { part.to_owned() } else { format!("{query}&{part}") }
+}
+
+/// `query` with the parameter `name` set to `value` behind everything else, which is the value that backends
+/// take of a parameter that is there twice.
+pub fn with_parameter(query: &str, name: &str, value: &str) -> String {
+    let part = form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
+    with_part(query, &part)
+}
+
+/// `query` without the parameter `name`, every other byte as it was.
+pub fn without_parameter(query: &str, name: &str) -> String {
+    let is_named = |part: &&str| parameters(part).next().is_some_and(|(known, _)| known == name);
+    query.split('&').filter(|part| !is_named(part)).collect::<Vec<_>>().join("&")
+}
+
+/// The ids in `query`, if it has the parameter: the last one, as backends read it.
+///
+/// # Errors
+///
+/// A value that is no list of ids.
+pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, NotIds> {
+    let Some((_, value)) = parameters(query).filter(|(name, _)| name == ENDPOINT_IDS).last() else {
+        return Ok(None);
+    };
+    let ids: Result<Vec<u64>, NotIds> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|id| !id.is_empty())
+        .map(|id| id.parse().map_err(|_| NotIds(value.clone().into_owned())))
+        .collect();
+    Ok(Some(ids?).filter(|ids| !ids.is_empty()))
+}
+
+/// A value of `proxmox_endpoint_ids` that is no list of ids.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("proxmox_endpoint_ids takes ids with commas between them, and not {0:?}")]
+pub struct NotIds(String);
+
+/// Why a query cannot be put in the words of a release.
+pub fn cannot_select(release: Option<Release>, ids: &[u64]) -> String {
+    let release_name = named(release);
+    match Selector::of(release) {
+        Selector::None => format!(
+            "{release_name} cannot be told to synchronise one Proxmox endpoint by its id ({}) and would \
+             synchronise all of them. Use proxbox-api 0.0.4 or newer. If there is only one Proxmox endpoint, \
+             shims.scope = \"off\" lets the sync run.",
+            list(ids)
+        ),
+        _ => format!(
+            "{release_name} can be told to synchronise one Proxmox endpoint at a time, not several ({}). Start \
+             one sync for each of them.",
+            list(ids)
+        ),
+    }
+}
+
+/// Ids as people read them.
+pub fn list(ids: &[u64]) -> String {
+    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The ids under which a backend stores the Proxmox endpoints that NetBox knows by the primary keys `keys`:
+/// the plugin names its rows `… (nb:KEY)`.
+///
+/// # Errors
+///
+/// The primary key that no row, or more than one, is named after.
+pub fn backend_ids(rows: &Value, keys: &[u64]) -> Result<Vec<u64>, String> {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    keys.iter()
+        .map(|key| {
+            let suffix = format!("(nb:{key})");
+            let mut found =
+                rows.iter().filter(|row| row["name"].as_str().is_some_and(|name| name.ends_with(&suffix)));
+            let id = found.next().and_then(|row| row["id"].as_u64());
+            match (id, found.next()) {
+                (Some(id), None) => Ok(id),
+                (Some(_), Some(_)) => Err(format!(
+                    "The backend has more than one Proxmox endpoint whose name ends in {suffix}. Delete all but \
+                     one of them there."
+                )),
+                (None, _) => Err(format!(
+                    "The backend has no Proxmox endpoint whose name ends in {suffix}, which is how the NetBox \
+                     plugin names them. Save the endpoint in NetBox so that it is pushed again, or set \
+                     backend.endpoint_ids = \"backend\" if clients send the backend's own ids."
+                )),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_release_is_told_in_the_words_that_it_knows() {
+        for (release, selector) in [
+            ("0.0.2.post3", Selector::None),
+            ("0.0.3", Selector::Name),
+            ("0.0.4", Selector::EndpointIds),
+            ("0.0.7.post1", Selector::EndpointIds),
+            ("0.0.8", Selector::AsGiven),
+            ("0.0.30.post2", Selector::AsGiven),
+        ] {
+            assert_eq!(Selector::of(release.parse().ok()), selector, "{release}");
+        }
+        assert_eq!(Selector::of(None), Selector::AsGiven);
+    }
+
+    #[test]
+    fn ids_are_read_as_backends_read_them() {
+        assert_eq!(endpoint_ids("a=b"), Ok(None));
+        assert_eq!(endpoint_ids("proxmox_endpoint_ids="), Ok(None));
+        assert_eq!(endpoint_ids("proxmox_endpoint_ids=1%2C2,+3"), Ok(Some(vec![1, 2, 3])));
+        assert_eq!(endpoint_ids("proxmox%5Fendpoint_ids=1&proxmox_endpoint_ids=2"), Ok(Some(vec![2])));
+        assert!(endpoint_ids("proxmox_endpoint_ids=all").is_err());
+    }
+
+    #[test]
+    fn every_other_byte_of_a_query_stays() {
+        assert_eq!(with_parameter("x=%20+&&a", "name", "lab (nb:1)"), "x=%20+&&a&name=lab+%28nb%3A1%29");
+        assert_eq!(with_parameter("", "endpoint_ids", "1,2"), "endpoint_ids=1%2C2");
+        assert_eq!(without_parameter("type=vm&x=%20&&t%79pe=vm&typed=1", "type"), "x=%20&&typed=1");
+    }
+
+    #[test]
+    fn a_primary_key_of_netbox_is_looked_up_by_the_name_of_the_row() {
+        let rows = json!([
+            { "id": 7, "name": "lab (nb:1)" },
+            { "id": 1, "name": "other (nb:11)" },
+            { "id": 8, "name": "twice (nb:3)" },
+            { "id": 9, "name": "again (nb:3)" },
+        ]);
+        assert_eq!(backend_ids(&rows, &[1, 11]), Ok(vec![7, 1]));
+        assert!(
+            backend_ids(&rows, &[2]).unwrap_err().contains("no Proxmox endpoint whose name ends in (nb:2)")
+        );
+        assert!(backend_ids(&rows, &[3]).unwrap_err().contains("more than one"));
+        assert!(backend_ids(&json!({ "detail": "no" }), &[1]).is_err());
+    }
+}

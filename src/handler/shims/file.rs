@@ -1,0 +1,32 @@
+//! Small files of JSON in `data_dir`.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What the file at `path` holds; nothing if it is not there.
+pub(super) fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> io::Result<T> {
+    match path.map(std::fs::read) {
+        Some(Ok(text)) => Ok(serde_json::from_slice(&text)?),
+        // Of a folder that is none, the ledger tells.
+        Some(Err(error))
+            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Err(error)
+        }
+        _ => Ok(T::default()),
+    }
+}
+
+/// Writes the file as a whole, or not at all.
+pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let beside = path.with_extension("json.new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(&serde_json::to_vec_pretty(value)?)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}

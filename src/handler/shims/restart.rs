@@ -1,0 +1,103 @@
+//! Backends that read where NetBox is when they start, and must be restarted before they may write again.
+//!
+//! 0.0.2 binds its connection to NetBox when it is imported: after a change it asks the new NetBox for
+//! credentials and goes on writing to the old one. No sync runs on it until it has been seen down.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::file::{read, write};
+use crate::backend::{Backend, ConnectError};
+use crate::job::Registry;
+use crate::telemetry;
+
+/// The file in `data_dir`.
+const FILE: &str = "awaiting-restart.json";
+/// How often it is found out whether such a backend is down.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// The backends that wait for a restart, by their URL.
+#[derive(Debug)]
+pub(in crate::handler) struct Restarts {
+    path: Option<PathBuf>,
+    urls: Mutex<BTreeSet<String>>,
+}
+
+impl Restarts {
+    /// Those that are kept in `data_dir`; without it, none.
+    ///
+    /// # Errors
+    ///
+    /// Why the file could not be read.
+    pub(in crate::handler) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
+        let path = data_dir.map(|folder| folder.join(FILE));
+        let urls = read(path.as_deref())?;
+        Ok(Self { path, urls: Mutex::new(urls) })
+    }
+
+    /// Holds the syncs of those of `backends` that were waiting for a restart when the bridge ended.
+    pub(in crate::handler) fn resume(self: &Arc<Self>, registry: &Arc<Registry>, backends: &[Arc<Backend>]) {
+        for backend in backends {
+            let url = backend.url().to_string();
+            if self.urls.lock().unwrap_or_else(PoisonError::into_inner).contains(&url) {
+                self.watch(registry, backend);
+            }
+        }
+    }
+
+    /// Holds the syncs of `backend` until it has been seen down.
+    pub(super) async fn hold(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
+        let url = backend.url().to_string();
+        let is_new = self.urls.lock().unwrap_or_else(PoisonError::into_inner).insert(url);
+        if is_new {
+            self.keep().await;
+            self.watch(registry, backend);
+        }
+    }
+
+    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
+        let url = backend.url().to_string();
+        let why = "Restart proxbox-api: NetBox has changed, and this release reads where it is when it starts. \
+                   Until it was restarted it would write to the NetBox before.";
+        registry.hold(url.clone(), why.to_owned());
+        telemetry::RestartAwaited { backend: &url }.emit();
+        let (restarts, registry, backend) = (Arc::clone(self), Arc::clone(registry), Arc::clone(backend));
+        let mut closing = registry.closing();
+        tokio::spawn(async move {
+            let seen_down = async {
+                loop {
+                    // A connection that was refused says so; one that is slow, or was not tried, says nothing.
+                    let tried = backend.touch().await;
+                    if matches!(tried, Err(ConnectError::Failed { .. })) {
+                        break;
+                    }
+                    sleep(EVERY).await;
+                }
+                restarts.urls.lock().unwrap_or_else(PoisonError::into_inner).remove(&url);
+                restarts.keep().await;
+                registry.release(&url);
+                telemetry::RestartSeen { backend: &url }.emit();
+            };
+            tokio::select! {
+                () = seen_down => {}
+                _ = closing.wait_for(|closing| *closing) => {}
+            }
+        });
+    }
+
+    async fn keep(&self) {
+        let Some(path) = self.path.clone() else { return };
+        let urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let written =
+            spawn_blocking(move || write(&path, &urls)).await.unwrap_or_else(|error| Err(error.into()));
+        if let Err(error) = written {
+            telemetry::RestartNotKept { error: &error }.emit();
+        }
+    }
+}

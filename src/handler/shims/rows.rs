@@ -1,0 +1,207 @@
+//! The rows of NetBox and Proxmox in a backend's database (see [`crate::core::compat::rows`]).
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::super::Bridge;
+use super::super::front::Visit;
+use super::super::passthrough;
+use super::upstream::{self, Question, ask, readable};
+use super::{detail, note, said, shimmed};
+use crate::core::compat::rows::{
+    add_token_version, can_update_netbox, has_new_token, is_same, knows_enabled, netbox_row, redact,
+    shows_secrets, stores_proxmox,
+};
+use crate::core::compat::{Action, Shim, named};
+use crate::core::release::Release;
+use crate::respond::Body;
+
+const NETBOX: &str = "/netbox/endpoint";
+const PROXMOX: &str = "/proxmox/endpoints";
+/// The largest row that is read, in bytes.
+const ROW: usize = 64 * 1024;
+
+/// Whether the request is about rows.
+pub(super) fn concerns(path: &str) -> bool {
+    id_of(path, NETBOX).is_some() || id_of(path, PROXMOX).is_some()
+}
+
+/// What stands behind `collection` in `path`: nothing for all of its rows, or the id of one.
+fn id_of<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(collection)?;
+    if rest.is_empty() || rest == "/" {
+        Some("")
+    } else {
+        rest.strip_prefix('/').filter(|id| !id.contains('/'))
+    }
+}
+
+/// Answers a request about rows for a backend of `release`.
+pub(super) async fn answer(
+    bridge: &Bridge,
+    visit: &Visit,
+    mut parts: Parts,
+    path: &str,
+    body: Incoming,
+    release: Release,
+) -> Response<Body> {
+    let shims = &visit.state.config.shims;
+    readable(&mut parts);
+    if let Some(id) = id_of(path, PROXMOX) {
+        let is_on = shims.is_on(Shim::ProxmoxEndpoints);
+        if is_on && !stores_proxmox(release) {
+            return no_endpoints(release);
+        }
+        if is_on && parts.method == Method::PUT && !id.is_empty() && !knows_enabled(release) {
+            let pushed = match read(visit, body).await {
+                Ok(pushed) => pushed,
+                Err(refused) => return refused,
+            };
+            if pushed["enabled"] == json!(false) {
+                return revoke(bridge, visit, &parts, id).await;
+            }
+            let target = parts.uri.path_and_query().map_or(PROXMOX, |target| target.as_str()).to_owned();
+            let question = Question { method: Method::PUT, target: &target, body: Some(&pushed) };
+            let response = ask(bridge, visit, &parts, question).await;
+            return shown(visit, release, path, response).await;
+        }
+    } else if shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
+        let id = id_of(path, NETBOX).unwrap_or_default();
+        if parts.method == Method::PUT || parts.method == Method::POST {
+            let pushed = match read(visit, body).await {
+                Ok(pushed) => pushed,
+                Err(refused) => return refused,
+            };
+            return push(bridge, visit, &parts, id, pushed, release).await;
+        }
+    }
+    let response = passthrough::answer(bridge, visit, parts, body).await;
+    shown(visit, release, path, response).await
+}
+
+/// The JSON that a client pushes.
+async fn read(visit: &Visit, body: Incoming) -> Result<Value, Response<Body>> {
+    let patience = visit.state.config.limits.client_body;
+    let read = timeout(patience, Limited::new(body, ROW).collect()).await;
+    let Some(body) = read.ok().and_then(Result::ok).map(|body| body.to_bytes()) else {
+        return Err(detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."));
+    };
+    serde_json::from_slice(&body)
+        .map_err(|_| detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object."))
+}
+
+/// `response` without what no answer may show, and with what the plugin demands of a row.
+async fn shown(visit: &Visit, release: Release, path: &str, response: Response<Body>) -> Response<Body> {
+    let shims = &visit.state.config.shims;
+    let hides = shims.is_on(Shim::Secrets) && shows_secrets(release);
+    let completes =
+        shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) && id_of(path, NETBOX).is_some();
+    if !(hides || completes) || !response.status().is_success() {
+        return response;
+    }
+    let (head, body) = match upstream::whole(response).await {
+        Ok(whole) => whole,
+        Err(broken) => return broken,
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(&body) else {
+        return upstream::answer(head, body);
+    };
+    let hidden = hides && redact(&mut value);
+    let completed = completes && add_token_version(&mut value);
+    for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
+        if was {
+            let action = if shim == Shim::Secrets { Action::Completed } else { Action::Translated };
+            note(shim, action, path);
+        }
+    }
+    if !(hidden || completed) {
+        return upstream::answer(head, body);
+    }
+    let shim = if hidden { Shim::Secrets } else { Shim::NetboxEndpoint };
+    shimmed(upstream::answer(head, Bytes::from(value.to_string())), shim)
+}
+
+/// 0.0.2 stores no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
+fn no_endpoints(release: Release) -> Response<Body> {
+    note(Shim::ProxmoxEndpoints, Action::Refused, PROXMOX);
+    let text = format!(
+        "{} takes its Proxmox credentials from the NetBox plugin of its day, and today's netbox-proxbox does not \
+         give them out. Use proxbox-api 0.0.4 or newer.",
+        named(Some(release))
+    );
+    let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });
+    shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::ProxmoxEndpoints)
+}
+
+/// A Proxmox endpoint is disabled in NetBox, and the backend cannot disable it: without its row, it is not
+/// synchronised. When it is enabled again, the plugin pushes it anew.
+async fn revoke(bridge: &Bridge, visit: &Visit, parts: &Parts, id: &str) -> Response<Body> {
+    let target = format!("{PROXMOX}/{id}");
+    let question = Question { method: Method::DELETE, target: &target, body: None };
+    let response = ask(bridge, visit, parts, question).await;
+    if !response.status().is_success() && response.status() != StatusCode::NOT_FOUND {
+        return response;
+    }
+    note(Shim::ProxmoxEndpoints, Action::Translated, PROXMOX);
+    let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
+    shimmed(said(StatusCode::OK, &json!({ "id": id, "enabled": false })), Shim::ProxmoxEndpoints)
+}
+
+/// Makes what is pushed the row of NetBox in 0.0.2, which has no way to change one: a new row is stored, and the
+/// old one deleted then, so that there is never none.
+async fn push(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: &Parts,
+    id: &str,
+    pushed: Value,
+    release: Release,
+) -> Response<Body> {
+    if has_new_token(&pushed) {
+        note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+        let text = format!(
+            "{} knows NetBox's v1 tokens alone. Give the NetBox endpoint of the plugin a v1 token, or use proxbox-api \
+             0.0.3 or newer.",
+            named(Some(release))
+        );
+        let body = json!({ "message": "This backend cannot use a v2 token.", "detail": text });
+        return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+    }
+    let mut old = None;
+    if !id.is_empty() {
+        let response = ask(bridge, visit, parts, Question::get(&format!("{NETBOX}/{id}"))).await;
+        if !response.status().is_success() {
+            return response;
+        }
+        let (head, body) = match upstream::whole(response).await {
+            Ok(whole) => whole,
+            Err(broken) => return broken,
+        };
+        let row: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if is_same(&row, &pushed) {
+            return shown(visit, release, NETBOX, upstream::answer(head, body)).await;
+        }
+        old = Some(format!("{NETBOX}/{id}"));
+    }
+    let row = netbox_row(&pushed);
+    let question = Question { method: Method::POST, target: NETBOX, body: Some(&row) };
+    let stored = ask(bridge, visit, parts, question).await;
+    if !stored.status().is_success() {
+        return stored;
+    }
+    bridge.restarts.hold(&bridge.registry, &visit.backend).await;
+    note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
+    if let Some(old) = old {
+        let question = Question { method: Method::DELETE, target: &old, body: None };
+        let deleted = ask(bridge, visit, parts, question).await;
+        if !deleted.status().is_success() {
+            return deleted;
+        }
+    }
+    shown(visit, release, NETBOX, stored).await
+}

@@ -1,0 +1,98 @@
+//! Asking the backend in a client's place, with the client's headers.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderValue, Method, Response, StatusCode, response};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+
+use super::super::Bridge;
+use super::super::front::Visit;
+use super::super::passthrough;
+use super::super::shield::PERSONAL;
+use crate::respond::{self, Body, BoxError};
+
+/// The longest answer that is read as a whole, in bytes: a list of some 50,000 guests.
+const ANSWER: usize = 32 * 1024 * 1024;
+
+/// What the bridge asks the backend for.
+pub(super) struct Question<'a> {
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) target: &'a str,
+    /// JSON.
+    pub(super) body: Option<&'a Value>,
+}
+
+impl<'a> Question<'a> {
+    pub(super) const fn get(target: &'a str) -> Self {
+        Self { method: Method::GET, target, body: None }
+    }
+}
+
+/// The backend's answer to `question`, asked as the client of `parts` would ask it.
+pub(super) async fn ask(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: &Parts,
+    question: Question<'_>,
+) -> Response<Body> {
+    let Ok(target) = question.target.parse::<PathAndQuery>() else {
+        let detail = format!("The path {:?} cannot be asked for.", question.target);
+        return respond::said(StatusCode::BAD_REQUEST, "This request is refused.", &detail);
+    };
+    let mut parts = parts.clone();
+    parts.method = question.method;
+    parts.uri = Uri::from(target);
+    readable(&mut parts);
+    passthrough::without_body(&mut parts.headers);
+    let body = match question.body {
+        None => Bytes::new(),
+        Some(body) => {
+            parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Bytes::from(body.to_string())
+        }
+    };
+    passthrough::answer(bridge, visit, parts, Full::new(body)).await
+}
+
+/// Makes the answer to the request of `parts` one that can be read and changed.
+pub(super) fn readable(parts: &mut Parts) {
+    for name in &PERSONAL {
+        parts.headers.remove(name);
+    }
+    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// The bytes of `body`, if they are no more than `most`.
+pub(super) async fn read(mut body: Body, most: usize) -> Result<Bytes, BoxError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(format!("it has more than {most} bytes").into());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+/// An answer that was read as a whole.
+pub(super) async fn whole(response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
+    let (head, body) = response.into_parts();
+    match read(body, ANSWER).await {
+        Ok(body) => Ok((head, body)),
+        Err(error) => {
+            let detail = format!("The backend's answer to this was not taken: {error}.");
+            Err(respond::said(StatusCode::BAD_GATEWAY, "The backend's answer could not be read.", &detail))
+        }
+    }
+}
+
+/// `head` with another `body`.
+pub(super) fn answer(mut head: response::Parts, body: Bytes) -> Response<Body> {
+    head.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(head, respond::whole(body))
+}

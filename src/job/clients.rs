@@ -1,0 +1,184 @@
+//! What each client has asked for lately, as far as it decides how its next stream is answered.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::request::{Key, Request};
+use crate::core::compat::plugin::{STAGES, continues_full_update};
+use crate::core::kind::Kind;
+
+/// How many clients are remembered at most.
+const CLIENTS: usize = 1024;
+/// How long one is remembered that asks for nothing.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// The longest time between two stages of one full update. The plugin takes a second or two, and 24 to try
+/// again.
+const BETWEEN_STAGES: Duration = Duration::from_secs(120);
+
+/// The clients of this process.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Mutex<HashMap<ClientId, Client>>);
+
+/// Who asks: NetBox is known by its key, and by its address where it has none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClientId {
+    backend: String,
+    credential: Option<[u8; 32]>,
+    address: Option<IpAddr>,
+}
+
+impl ClientId {
+    pub(super) fn new(backend: String, credential: Option<[u8; 32]>, address: Option<IpAddr>) -> Self {
+        Self { backend, credential, address: address.filter(|_| credential.is_none()) }
+    }
+
+    /// The client that asks for `request`.
+    pub(super) fn of(request: &Request, key: &Key) -> Self {
+        Self::new(key.backend().to_owned(), key.credential(), request.client())
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    seen: Instant,
+    /// The stages that it has run, one soon after the other.
+    stages: Vec<Kind>,
+    /// It was given an empty list for what its backend cannot read.
+    is_uninformed: bool,
+    /// What it was told since its job began.
+    told: Vec<String>,
+}
+
+impl Clients {
+    /// The client reads what the plugin reads at the beginning of a job, which no page and no stage of it does.
+    /// `is_uninformed` says that the backend could not answer.
+    pub(super) fn begins_job(&self, id: ClientId, is_uninformed: bool) {
+        self.with(id, |client| {
+            client.stages.clear();
+            client.told.clear();
+            client.is_uninformed |= is_uninformed;
+        });
+    }
+
+    /// The client runs the stage `kind`. Says whether that is a part of a full update.
+    pub(super) fn runs(&self, id: ClientId, kind: Kind) -> bool {
+        self.with(id, |client| {
+            if client.seen.elapsed() > BETWEEN_STAGES {
+                client.stages.clear();
+            }
+            let is_part = continues_full_update(&client.stages, kind);
+            if !is_part {
+                client.stages.clear();
+            }
+            if client.stages.last() != Some(&kind) && STAGES.contains(&kind) {
+                client.stages.push(kind);
+            }
+            is_part
+        })
+    }
+
+    /// Its stream has ended.
+    pub(super) fn ended(&self, id: ClientId) {
+        self.with(id, |_| ());
+    }
+
+    /// Whether the client was given an empty list for what its backend cannot read.
+    pub(super) fn is_uninformed(&self, id: ClientId) -> bool {
+        self.with(id, |client| client.is_uninformed)
+    }
+
+    /// Those of `notices` that the client was not told since its job began; it is told them now.
+    pub(super) fn untold(&self, id: ClientId, mut notices: Vec<String>) -> Vec<String> {
+        self.with(id, |client| {
+            notices.retain(|notice| !client.told.contains(notice));
+            client.told.extend(notices.iter().cloned());
+            notices
+        })
+    }
+
+    fn with<T>(&self, id: ClientId, what: impl FnOnce(&mut Client) -> T) -> T {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if !clients.contains_key(&id) && clients.len() >= CLIENTS {
+            clients.retain(|_, client| client.seen.elapsed() < REMEMBERED);
+            let oldest = clients.iter().min_by_key(|(_, client)| client.seen).map(|(id, _)| id.clone());
+            if let Some(oldest) = oldest.filter(|_| clients.len() >= CLIENTS) {
+                clients.remove(&oldest);
+            }
+        }
+        let forgotten = || Client { seen: now, stages: Vec::new(), is_uninformed: false, told: Vec::new() };
+        let client = clients.entry(id).or_insert_with(forgotten);
+        if client.seen.elapsed() >= REMEMBERED {
+            *client = forgotten();
+        }
+        let result = what(client);
+        client.seen = now;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn netbox() -> ClientId {
+        ClientId::new("http://backend".to_owned(), Some([1; 32]), None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stage_is_part_of_a_full_update_that_the_same_client_has_begun_just_before() {
+        let clients = Clients::default();
+        clients.begins_job(netbox(), false);
+        assert!(!clients.runs(netbox(), Kind::Devices));
+        clients.ended(netbox());
+        advance(Duration::from_secs(2)).await;
+        assert!(clients.runs(netbox(), Kind::Storage));
+        assert!(clients.runs(netbox(), Kind::Storage), "it is tried again");
+        let other = ClientId::new("http://backend".to_owned(), Some([2; 32]), None);
+        assert!(!clients.runs(other, Kind::VirtualDisks));
+        assert!(clients.runs(netbox(), Kind::VirtualDisks));
+        clients.begins_job(netbox(), false);
+        assert!(!clients.runs(netbox(), Kind::Storage), "it is a job of its own");
+        clients.runs(netbox(), Kind::Devices);
+        advance(BETWEEN_STAGES + Duration::from_secs(1)).await;
+        assert!(!clients.runs(netbox(), Kind::Storage), "too long after");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_told_once_for_each_job() {
+        let clients = Clients::default();
+        let notice = || vec!["no firewalls".to_owned()];
+        clients.begins_job(netbox(), true);
+        assert!(clients.is_uninformed(netbox()));
+        assert_eq!(clients.untold(netbox(), notice()), notice());
+        assert!(clients.untold(netbox(), notice()).is_empty());
+        clients.begins_job(netbox(), false);
+        assert_eq!(clients.untold(netbox(), notice()), notice());
+        advance(REMEMBERED).await;
+        assert!(!clients.is_uninformed(netbox()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_clients_are_remembered_than_there_is_room_for() {
+        let clients = Clients::default();
+        let client = |number: u8, other: u8| {
+            let mut key = [number; 32];
+            key[0] = other;
+            ClientId::new(String::new(), Some(key), None)
+        };
+        clients.begins_job(client(9, 9), true);
+        for (number, other) in (0..8).flat_map(|number| (0..=255).map(move |other| (number, other))) {
+            advance(Duration::from_millis(1)).await;
+            clients.begins_job(client(number, other), true);
+        }
+        assert_eq!(clients.0.lock().unwrap().len(), CLIENTS);
+        assert!(clients.is_uninformed(client(7, 255)));
+        assert!(!clients.is_uninformed(client(9, 9)), "the oldest has gone");
+    }
+}

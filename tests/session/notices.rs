@@ -1,0 +1,62 @@
+//! What readers are told before the work begins.
+
+use std::time::Duration;
+
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::outcome::Cause;
+use proxbox_bridge::core::session::{Event, NOTICE_GAP, Setup};
+
+use crate::support::backend::{begun, complete_ok, object_step};
+use crate::support::drive::{Drive, setup};
+
+fn told(channel: Channel) -> Setup {
+    let notices = ["one", "two"].map(str::to_owned).to_vec();
+    Setup { notices, ..setup(Kind::Devices, channel) }
+}
+
+#[test]
+fn each_notice_comes_so_late_that_the_plugin_logs_it_and_nothing_is_read_until_then() {
+    let mut drive = begun(told(Channel::Native));
+    assert!(drive.session.is_telling());
+    assert_eq!(drive.deadline(), Some(NOTICE_GAP));
+    drive.wait(NOTICE_GAP);
+    assert!(drive.session.is_telling());
+    drive.wait(NOTICE_GAP);
+    assert!(!drive.session.is_telling());
+    let events = [object_step("device", "completed", "pve1"), complete_ok()];
+    let run = drive.stream(&events.concat()).hang_up().run();
+    assert!(run.is_ok());
+    assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
+    assert_eq!(run.messages()[3], "Synced device pve1");
+}
+
+#[test]
+fn a_run_that_ends_before_its_notices_tells_them_all_the_same() {
+    let mut drive = begun(told(Channel::Native));
+    let run = drive.event(Event::Stopped(Cause::CancelRequested)).run();
+    assert!(!run.is_ok());
+    assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
+
+    // A plain answer is the whole of the work, and what it says cannot wait.
+    let mut drive = Drive::start(told(Channel::Json));
+    let run = drive.answer(200, "[]").run();
+    assert!(run.is_ok() && run.says("one") && run.says("two"), "{:?}", run.messages());
+}
+
+#[test]
+fn a_client_that_was_refused_is_told_nothing() {
+    let mut drive = Drive::start(told(Channel::Native));
+    drive.answer(401, r#"{"detail":"Invalid API key."}"#);
+    assert_eq!(drive.refusal().status, 401);
+}
+
+#[test]
+fn notices_of_a_backend_that_takes_long_come_with_the_beginning_of_the_stream() {
+    let mut drive = Drive::start(told(Channel::Native));
+    drive.wait(Duration::from_secs(10) + 2 * NOTICE_GAP);
+    assert!(drive.accepted && !drive.session.is_telling());
+    drive.open();
+    let run = drive.stream(&complete_ok()).hang_up().run();
+    assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
+}
