@@ -90,5 +90,6 @@ if [ "$tests" = yes ]; then
     cargo test --locked --no-run
     # Nothing but what tests/programs.txt lists.
     PATH=$target/peers/programs cargo test --locked
+    tests/plugin/run
     tests/deploy/run
 fi

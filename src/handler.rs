@@ -131,6 +131,7 @@ impl Bridge {
     /// From now on requests are answered by `state`. Streams and tunnels that are there keep what they have.
     pub fn replace(&self, state: State) {
         self.registry.configure(Arc::clone(&state.config));
+        self.restarts.resume(&self.registry, &state.backends);
         state.count();
         self.state.send_replace(Arc::new(state));
     }

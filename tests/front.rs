@@ -6,6 +6,8 @@ mod backend;
 #[path = "front/backends.rs"]
 mod backends;
 mod bridge;
+#[path = "front/compat.rs"]
+mod compat;
 #[path = "front/hostile.rs"]
 mod hostile;
 #[path = "front/http2.rs"]

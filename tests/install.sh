@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 sets=(tests)
 [ "${1-}" != --containers ] || sets+=(containers)
 # What is for root is not on everybody's path.
-found() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
+found() { PATH=$PATH:/usr/sbin:/sbin type -P "$1"; }
 missing=() programs=()
 while read -r used_by program packages; do
     [[ " ${sets[*]} " == *" $used_by "* ]] || continue
@@ -69,14 +69,17 @@ for program in "${programs[@]}" cargo rustc rustdoc; do
 done
 
 # What is installed, and by what. It is written last: a half of it does not count.
-wanted=$(cat requirements.txt package-lock.json; python3 --version; node --version)
+wanted=$(cat requirements.txt plugin/requirements.txt package-lock.json; python3 --version; node --version)
 if [ "$(cat "$peers/installed" 2>/dev/null)" = "$wanted" ] && "$peers/venv/bin/python" -c 'import websockets'; then
     exit 0
 fi
-rm -rf "$peers/venv" "$peers/node_modules" "$peers/installed"
+rm -rf "$peers/venv" "$peers/plugin" "$peers/node_modules" "$peers/installed"
 mkdir -p "$peers"
 python3 -m venv "$peers/venv"
 "$peers/venv/bin/pip" install --quiet --requirement requirements.txt
+# NetBox's plugin, for its modules: they run on Debian's Python, which is older than what the package asks for.
+"$peers/venv/bin/pip" install --quiet --no-deps --ignore-requires-python --only-binary :all: \
+    --target "$peers/plugin" --requirement plugin/requirements.txt
 cp package.json package-lock.json "$peers"
 npm ci --prefix "$peers" --ignore-scripts --no-audit --no-fund
 printf '%s\n' "$wanted" >"$peers/installed"

@@ -183,15 +183,23 @@ impl Backend {
     /// The answer that the client should get instead: the backend is unreachable, or refused the key.
     pub async fn release(&self, identity: &Identity) -> Result<Option<Release>, Refusal> {
         let keep_for = self.limits().capabilities;
+        let retry_after = self.limits().retry_after.as_secs();
         let known = self.knowledge.recall(keep_for);
-        let takes_no_key = || async { self.lacks(KEY_STATUS).await == Ok(true) };
-        if known.version_asked || (identity.key.is_none() && !takes_no_key().await) {
+        if known.capabilities.release.is_some() {
             return Ok(known.capabilities.release);
+        }
+        if identity.key.is_none() {
+            match self.lacks(KEY_STATUS).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(known.capabilities.release),
+                Err(why) => return Err(Refusal::unreachable(&why, retry_after)),
+            }
         }
         let learned = timeout(self.limits().probe, async {
             let _turn = self.knowledge.asking.lock().await;
             let mut known = self.knowledge.recall(keep_for);
-            if !known.version_asked {
+            // One that could not say it may have been on its way up.
+            if known.capabilities.release.is_none() {
                 self.learn_version(&mut known, identity).await?;
                 known.version_asked = true;
                 self.knowledge.keep(known.clone());
@@ -203,7 +211,7 @@ impl Backend {
             Err(Trouble::Refused(refusal)) => Err(refusal),
             Err(Trouble::Unreachable(why)) => {
                 self.knowledge.forget();
-                Err(Refusal::unreachable(&why, self.limits().retry_after.as_secs()))
+                Err(Refusal::unreachable(&why, retry_after))
             }
         }
     }
@@ -274,8 +282,9 @@ impl Backend {
     ) -> Result<(), Trouble> {
         if identity.key.is_none() && !known.version_asked && !known.missing.contains(&(KEY_STATUS, true)) {
             // Nothing but this may be asked without a key, as far as it is not known that there is none.
-            let health = self.ask(Method::GET, "/health", &Identity::default()).await?;
-            if health.status != StatusCode::NOT_FOUND {
+            let mut health = self.ask(Method::GET, "/health", &Identity::default()).await?;
+            let body = self.answer(&mut health).await?;
+            if !is_nowhere(health.status, &body) {
                 // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
                 known.capabilities.learn_stream(endpoint, true);
                 return Ok(());
@@ -332,6 +341,10 @@ impl Backend {
                 Ok(())
             }
             StatusCode::NOT_FOUND => {
+                let body = self.answer(&mut exchange).await?;
+                if !is_nowhere(exchange.status, &body) {
+                    return Ok(());
+                }
                 for kind in TELLING {
                     self.learn_stream(known, Endpoint::of(kind), identity).await?;
                 }

@@ -70,6 +70,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the backend's machine answered that nothing listens there.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Down { last, .. } => last.is_refusal(),
+            Self::TimedOut { .. } | Self::Tls { .. } => false,
+        }
+    }
+
     /// What came of an attempt that ended with it. One that was not made has the reason of the one before.
     pub(super) fn result(&self) -> telemetry::Connected {
         match self {

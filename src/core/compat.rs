@@ -10,6 +10,8 @@ pub mod resources;
 pub mod rows;
 pub mod scope;
 
+use std::borrow::Cow;
+
 use super::kind::{Endpoint, Kind};
 use super::release::Release;
 use super::words::words;
@@ -119,13 +121,15 @@ pub fn needs_vm_ids(release: Option<Release>) -> bool {
 /// The query for the native stream of `endpoint`, with `netbox_vm_ids` where `release` fails without it.
 pub fn with_vm_ids(query: &str, endpoint: Endpoint, release: Option<Release>) -> Option<String> {
     let concerns = endpoint == Endpoint::of(Kind::VirtualMachines) && needs_vm_ids(release);
-    let is_given = scope::parameters(query).any(|(name, _)| name == "netbox_vm_ids");
+    // An empty one is none to them.
+    let given = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "netbox_vm_ids" && !value.is_empty();
+    let is_given = scope::parameters(query).any(given);
     (concerns && !is_given).then(|| scope::with_part(query, ALL_VMS))
 }
 
-/// How a release is named to people: `proxbox-api 0.0.6.post4`, or "this backend" where it is not known.
+/// How a release is named to people: `proxbox-api 0.0.6.post4`, or "This backend" where it is not known.
 pub fn named(release: Option<Release>) -> String {
-    release.map_or_else(|| "this backend".to_owned(), |release| format!("proxbox-api {release}"))
+    release.map_or_else(|| "This backend".to_owned(), |release| format!("proxbox-api {release}"))
 }
 
 #[cfg(test)]
@@ -139,6 +143,7 @@ mod tests {
         assert_eq!(asked("a=b", "0.0.5").as_deref(), Some("a=b&netbox_vm_ids=,"));
         assert_eq!(asked("", "0.0.6.post4").as_deref(), Some("netbox_vm_ids=,"));
         assert_eq!(asked("netbox_vm_ids=3", "0.0.6"), None, "it has been given some");
+        assert_eq!(asked("netbox_vm_ids=", "0.0.6").as_deref(), Some("netbox_vm_ids=&netbox_vm_ids=,"));
         assert_eq!(asked("", "0.0.4"), None);
         assert_eq!(asked("", "0.0.7"), None);
         assert_eq!(with_vm_ids("", vms, None), None);

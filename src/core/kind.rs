@@ -109,7 +109,8 @@ pub struct Row {
     pub plugin: PluginStage,
     /// The path of its stream. The plain endpoint is the same without `/stream`.
     pub stream_path: &'static str,
-    /// The release before which the stream is there and does nothing, if there is such a one.
+    /// The release before which the stream does nothing, or its path is taken for that of one virtual machine, if
+    /// there is such a one.
     pub idle_before: Option<Release>,
     /// Where the plain endpoint really works, if anywhere.
     pub json: Option<Works>,

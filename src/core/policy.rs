@@ -27,8 +27,8 @@ words!(ObjectFailures or NotAPolicy { All => "all", Any => "any", Never => "neve
 /// What becomes of a sync that the backend has no way to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unsupported {
-    /// A stage that the NetBox plugin requires is skipped in the middle of its full update, visibly. Everything
-    /// else is refused with status 404, which the plugin takes for a warning where it can do without.
+    /// A stage that the NetBox plugin requires is skipped, visibly, if it follows others in one job. Everything else
+    /// is refused with status 404, which the plugin takes for a warning where it can do without.
     #[default]
     Auto,
     /// It is refused with status 404.

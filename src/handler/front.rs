@@ -183,14 +183,18 @@ impl Bridge {
             }
             let response = match route {
                 Route::Socket => socket::answer(self, visit, parts).await,
-                _ => match shims::scope(&visit, &mut parts).await {
-                    Ok(()) => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
-                    Err(refused) => *refused,
+                // A tunnel may be one that begins a sync.
+                _ => match shims::awaits_restart(self, &visit, &path) {
+                    Some(held) => held,
+                    None => match shims::scope(self, &visit, &mut parts, &path).await {
+                        Ok(()) => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
+                        Err(refused) => *refused,
+                    },
                 },
             };
             return (route, response);
         }
-        if let Err(refused) = shims::scope(&visit, &mut parts).await {
+        if let Err(refused) = shims::scope(self, &visit, &mut parts, &path).await {
             return (Route::Shim, *refused);
         }
         // Boxed: they are large, and rarely what a request is for.

@@ -12,11 +12,13 @@ mod rows;
 mod templates;
 mod upstream;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -25,10 +27,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::front::Visit;
-use super::{Bridge, KEYS, REGISTER, key_of, passthrough, shield};
-use crate::backend::{Identity, KEY_STATUS};
+use super::{Bridge, KEYS, REGISTER, key_of, shield};
+use crate::backend::{Identity, KEY_STATUS, Lesson};
 use crate::core::compat::scope::{ENDPOINT_IDS, parameters};
-use crate::core::compat::{Action, Shim};
+use crate::core::compat::{Action, Shim, options};
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
@@ -83,22 +85,24 @@ pub(super) async fn answer(
             None => Err((parts, body)),
         };
     }
+    if let Some(held) = awaits_restart(bridge, visit, path) {
+        return Ok(held);
+    }
     if shims.is_on(Shim::Version) && path == VERSION && is_get && body.is_end_stream() {
         return Ok(version(bridge, visit, parts, body).await);
     }
-    if inventory::concerns(&parts.method, path) {
-        return Ok(inventory::answer(bridge, visit, parts, body).await);
+    if let Some(inventory) = inventory::concerns(&parts.method, path) {
+        return Ok(inventory::answer(bridge, visit, parts, body, inventory).await);
     }
     if templates::concerns(&parts.method, path, parts.uri.query().unwrap_or_default()) {
-        let answered = match release(visit, &parts).await {
-            Ok(Some(release)) => templates::answer(bridge, visit, &parts, release).await,
-            Ok(None) => None,
+        let answered = match release(bridge, visit, &parts).await {
+            Ok(release) => templates::answer(bridge, visit, &parts, release).await,
             Err(refused) => Some(*refused),
         };
         return answered.ok_or((parts, body));
     }
     if rows::concerns(path) {
-        return match release(visit, &parts).await {
+        return match release(bridge, visit, &parts).await {
             Ok(Some(release)) => Ok(rows::answer(bridge, visit, parts, path, body, release).await),
             Ok(None) => Err((parts, body)),
             Err(refused) => Ok(*refused),
@@ -119,60 +123,109 @@ pub(super) async fn answer(
     })
 }
 
-/// Puts the Proxmox endpoints that a request names in the words of the backend's release.
+/// What a backend may be asked that waits for a restart: nothing there writes to NetBox.
+const HARMLESS: [&str; 4] = ["/netbox/", "/proxmox/", "/auth/", "/docs"];
+
+/// The answer to a request that may write to NetBox, while the backend would write to another one than it is to.
+pub(super) fn awaits_restart(bridge: &Bridge, visit: &Visit, path: &str) -> Option<Response<Body>> {
+    let why = bridge.registry.held(&visit.backend)?;
+    let is_harmless = ["/", VERSION, "/openapi.json"].contains(&path)
+        || HARMLESS.iter().any(|harmless| path.starts_with(harmless));
+    let retry_after = visit.backend.limits().retry_after.as_secs();
+    (!is_harmless).then(|| *refused(path, &Refusal::awaits_restart(&why, retry_after)))
+}
+
+/// Puts the Proxmox endpoints that a request for `path` names in the words of the backend's release.
 ///
 /// # Errors
 ///
-/// The answer to a request that would reach others, too.
-pub(super) async fn scope(visit: &Visit, parts: &mut Parts) -> Result<(), Box<Response<Body>>> {
+/// The answer to a request that would reach others too, or write to another branch of NetBox.
+pub(super) async fn scope(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: &mut Parts,
+    path: &str,
+) -> Result<(), Box<Response<Body>>> {
+    let shims = &visit.state.config.shims;
     let query = parts.uri.query().unwrap_or_default();
-    let is_scoped = parameters(query).any(|(name, value)| name == ENDPOINT_IDS && !value.is_empty());
-    if !is_scoped || !visit.state.config.shims.is_on(Shim::Scope) {
+    let names = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == ENDPOINT_IDS && !value.is_empty();
+    let is_scoped = shims.is_on(Shim::Scope) && parameters(query).any(names);
+    let has_branch = shims.is_on(Shim::Options) && options::has_branch(query);
+    if !is_scoped && !has_branch {
         return Ok(());
     }
-    let release = release(visit, parts).await?;
+    let release = release(bridge, visit, parts).await?;
+    if has_branch && let Some(why) = options::loses_branch_at(path, query, release) {
+        note(Shim::Options, Action::Refused, path);
+        return Err(refused(path, &Refusal::loses_branch(&why)));
+    }
+    if !is_scoped {
+        return Ok(());
+    }
     let scoped = match visit.backend.scoped(query, release, &identity(visit, parts)).await {
         Ok(None) => return Ok(()),
         Ok(Some(scoped)) => scoped,
         Err(refusal) => {
             if refusal.cause == Cause::Unsupported {
-                note(Shim::Scope, Action::Refused, parts.uri.path());
+                note(Shim::Scope, Action::Refused, path);
             }
-            return Err(refused(parts, &refusal));
+            return Err(refused(path, &refusal));
         }
     };
-    if let Ok(target) = format!("{}?{scoped}", parts.uri.path()).parse::<PathAndQuery>() {
-        note(Shim::Scope, Action::Translated, parts.uri.path());
-        parts.uri = Uri::from(target);
-    }
+    let Ok(target) = format!("{}?{scoped}", parts.uri.path()).parse::<PathAndQuery>() else {
+        return Err(refused(
+            path,
+            &Refusal::not_scoped("The request is too long to name the endpoints in it."),
+        ));
+    };
+    note(Shim::Scope, Action::Translated, path);
+    parts.uri = Uri::from(target);
     Ok(())
 }
 
-/// The release of the backend, as far as the client of `parts` may ask for it.
-async fn release(visit: &Visit, parts: &Parts) -> Result<Option<Release>, Box<Response<Body>>> {
-    let release = visit.backend.release(&identity(visit, parts)).await;
-    release.map_err(|refusal| refused(parts, &refusal))
+/// The release of the backend, as far as the client of `parts` may ask for it. A key that was refused is not tried
+/// again for that.
+async fn release(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: &Parts,
+) -> Result<Option<Release>, Box<Response<Body>>> {
+    if let Some(held_back) = shield::hold_back(bridge, visit, parts) {
+        return Err(Box::new(held_back));
+    }
+    let identity = identity(visit, parts);
+    let generation = visit.backend.shield.generation();
+    let release = visit.backend.release(&identity).await;
+    release.map_err(|refusal| {
+        let hash = identity.key.as_ref().map(|key| bridge.registry.key_hash(key));
+        let (text, retry_after) = (refusal.text(), refusal.retry_after.as_deref());
+        let lesson = Lesson { status: refusal.status, retry_after, text: &text };
+        let keep = visit.backend.limits().refused_key;
+        visit.backend.shield.learn(lesson, Some(visit.forwarded.client), hash, generation, keep);
+        refused(parts.uri.path(), &refusal)
+    })
 }
 
 fn identity(visit: &Visit, parts: &Parts) -> Identity {
     let key = key_of(&parts.headers).or_else(|| visit.backend.config().api_key.clone());
-    Identity { key, ..Identity::default() }
+    let mut passed_on = HeaderMap::new();
+    visit.forwarded.tell(&mut passed_on);
+    Identity { key, passed_on }
 }
 
-fn refused(parts: &Parts, refusal: &Refusal) -> Box<Response<Body>> {
-    telemetry::Refused { path: parts.uri.path(), refusal }.emit();
+fn refused(path: &str, refusal: &Refusal) -> Box<Response<Body>> {
+    telemetry::Refused { path, refusal }.emit();
     Box::new(respond::refused(refusal))
 }
 
 /// The backend's version, or the one that its streams tell where it has no `/version`.
 async fn version(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
-    let as_asked = parts.clone();
-    let response = passthrough::answer(bridge, visit, parts, body).await;
+    let response = upstream::passed(bridge, visit, &parts, body).await;
     if response.status() != StatusCode::NOT_FOUND {
         return response;
     }
     let (response, is_missing) = is_bare_404(response).await;
-    match release(visit, &as_asked).await {
+    match release(bridge, visit, &parts).await {
         Ok(Some(release)) if is_missing => {
             let bridge = json!({
                 "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "detected_by": "streams",
@@ -183,17 +236,25 @@ async fn version(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -
     }
 }
 
-/// Whether `response`, a 404, is that of a backend which does not know the path. What a proxy in front of it says, or
-/// the backend of something that is not there, is another.
+/// Whether `response`, a 404, is that of a backend which does not know the path. What it says of something that is not
+/// there is another.
 async fn is_bare_404(response: Response<Body>) -> (Response<Body>, bool) {
+    is_404_with(response, |body| *body == json!({ "detail": NOT_FOUND })).await
+}
+
+/// Whether it is that of a backend at all: what a proxy in front of it says is mostly no JSON.
+async fn is_json_404(response: Response<Body>) -> (Response<Body>, bool) {
+    is_404_with(response, Value::is_object).await
+}
+
+async fn is_404_with(response: Response<Body>, says: fn(&Value) -> bool) -> (Response<Body>, bool) {
     let (head, body) = response.into_parts();
     let Ok(body) = upstream::read(body, SHORT).await else {
         let detail = "The backend's answer could not be read.";
         return (respond::said(head.status, "The backend does not know this path.", detail), false);
     };
-    let is_bare =
-        serde_json::from_slice::<Value>(&body).is_ok_and(|body| body == json!({ "detail": NOT_FOUND }));
-    (Response::from_parts(head, respond::whole(body)), is_bare)
+    let is_it = serde_json::from_slice::<Value>(&body).is_ok_and(|body| says(&body));
+    (Response::from_parts(head, respond::whole(body)), is_it)
 }
 
 /// An answer that the bridge makes up in the backend's place.
@@ -248,6 +309,11 @@ async fn asked_for_health(
     let response = shield::shared(bridge, visit, parts).await.map_err(|error| error.to_string())?;
     match response.as_ref().map(Response::status) {
         Some(StatusCode::NOT_FOUND) => {
+            let Some(response) = response else { return Ok(None) };
+            let (response, is_missing) = is_json_404(response).await;
+            if !is_missing {
+                return Ok(Some(response));
+            }
             backend.learn_missing(HEALTH, true).await;
             ready()
         }

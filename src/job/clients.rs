@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::request::{Key, Request};
-use crate::core::compat::plugin::{STAGES, continues_full_update};
+use crate::core::compat::plugin::{Inventory, STAGES, continues_job};
 use crate::core::kind::Kind;
 
 /// How many clients are remembered at most.
 const CLIENTS: usize = 1024;
 /// How long one is remembered that asks for nothing.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// The longest time between two stages of one full update. The plugin takes a second or two, and 24 to try
+/// The longest time between two stages of one job. The plugin takes a second or two, and 24 to try
 /// again.
 const BETWEEN_STAGES: Duration = Duration::from_secs(120);
 
@@ -23,7 +23,7 @@ const BETWEEN_STAGES: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<HashMap<ClientId, Client>>);
 
-/// Who asks: NetBox is known by its key, and by its address where it has none.
+/// Who asks: NetBox is known by its key and by its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     backend: String,
@@ -33,7 +33,7 @@ pub(super) struct ClientId {
 
 impl ClientId {
     pub(super) fn new(backend: String, credential: Option<[u8; 32]>, address: Option<IpAddr>) -> Self {
-        Self { backend, credential, address: address.filter(|_| credential.is_none()) }
+        Self { backend, credential, address }
     }
 
     /// The client that asks for `request`.
@@ -47,30 +47,39 @@ struct Client {
     seen: Instant,
     /// The stages that it has run, one soon after the other.
     stages: Vec<Kind>,
-    /// It was given an empty list for what its backend cannot read.
-    is_uninformed: bool,
+    /// What it was given an empty list for, because its backend cannot read it.
+    missing: Vec<Inventory>,
     /// What it was told since its job began.
     told: Vec<String>,
 }
 
 impl Clients {
     /// The client reads what the plugin reads at the beginning of a job, which no page and no stage of it does.
-    /// `is_uninformed` says that the backend could not answer.
-    pub(super) fn begins_job(&self, id: ClientId, is_uninformed: bool) {
+    pub(super) fn begins_job(&self, id: ClientId) {
         self.with(id, |client| {
             client.stages.clear();
             client.told.clear();
-            client.is_uninformed |= is_uninformed;
         });
     }
 
-    /// The client runs the stage `kind`. Says whether that is a part of a full update.
+    /// Whether the client was given an empty list in the place of `inventory`.
+    pub(super) fn informs(&self, id: ClientId, inventory: Inventory, is_missing: bool) {
+        self.with(id, |client| {
+            client.missing.retain(|known| *known != inventory);
+            if is_missing {
+                client.missing.push(inventory);
+            }
+        });
+    }
+
+    /// The client runs the stage `kind`. Says whether that is a later stage of one job.
     pub(super) fn runs(&self, id: ClientId, kind: Kind) -> bool {
         self.with(id, |client| {
             if client.seen.elapsed() > BETWEEN_STAGES {
                 client.stages.clear();
+                client.told.clear();
             }
-            let is_part = continues_full_update(&client.stages, kind);
+            let is_part = continues_job(&client.stages, kind);
             if !is_part {
                 client.stages.clear();
             }
@@ -86,18 +95,20 @@ impl Clients {
         self.with(id, |_| ());
     }
 
-    /// Whether the client was given an empty list for what its backend cannot read.
-    pub(super) fn is_uninformed(&self, id: ClientId) -> bool {
-        self.with(id, |client| client.is_uninformed)
+    /// What the client was given an empty list for.
+    pub(super) fn missing(&self, id: ClientId) -> Vec<Inventory> {
+        self.with(id, |client| client.missing.clone())
     }
 
-    /// Those of `notices` that the client was not told since its job began; it is told them now.
+    /// Those of `notices` that the client was not told since its job began.
     pub(super) fn untold(&self, id: ClientId, mut notices: Vec<String>) -> Vec<String> {
-        self.with(id, |client| {
-            notices.retain(|notice| !client.told.contains(notice));
-            client.told.extend(notices.iter().cloned());
-            notices
-        })
+        self.with(id, |client| notices.retain(|notice| !client.told.contains(notice)));
+        notices
+    }
+
+    /// The client is told `notices`.
+    pub(super) fn told(&self, id: ClientId, notices: Vec<String>) {
+        self.with(id, |client| client.told.extend(notices));
     }
 
     fn with<T>(&self, id: ClientId, what: impl FnOnce(&mut Client) -> T) -> T {
@@ -110,7 +121,7 @@ impl Clients {
                 clients.remove(&oldest);
             }
         }
-        let forgotten = || Client { seen: now, stages: Vec::new(), is_uninformed: false, told: Vec::new() };
+        let forgotten = || Client { seen: now, stages: Vec::new(), missing: Vec::new(), told: Vec::new() };
         let client = clients.entry(id).or_insert_with(forgotten);
         if client.seen.elapsed() >= REMEMBERED {
             *client = forgotten();
@@ -132,9 +143,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stage_is_part_of_a_full_update_that_the_same_client_has_begun_just_before() {
+    async fn a_stage_is_part_of_a_job_that_the_same_client_has_begun_just_before() {
         let clients = Clients::default();
-        clients.begins_job(netbox(), false);
+        clients.begins_job(netbox());
         assert!(!clients.runs(netbox(), Kind::Devices));
         clients.ended(netbox());
         advance(Duration::from_secs(2)).await;
@@ -143,7 +154,7 @@ mod tests {
         let other = ClientId::new("http://backend".to_owned(), Some([2; 32]), None);
         assert!(!clients.runs(other, Kind::VirtualDisks));
         assert!(clients.runs(netbox(), Kind::VirtualDisks));
-        clients.begins_job(netbox(), false);
+        clients.begins_job(netbox());
         assert!(!clients.runs(netbox(), Kind::Storage), "it is a job of its own");
         clients.runs(netbox(), Kind::Devices);
         advance(BETWEEN_STAGES + Duration::from_secs(1)).await;
@@ -154,14 +165,30 @@ mod tests {
     async fn a_client_is_told_once_for_each_job() {
         let clients = Clients::default();
         let notice = || vec!["no firewalls".to_owned()];
-        clients.begins_job(netbox(), true);
-        assert!(clients.is_uninformed(netbox()));
+        clients.begins_job(netbox());
         assert_eq!(clients.untold(netbox(), notice()), notice());
+        assert_eq!(clients.untold(netbox(), notice()), notice(), "the run before was refused");
+        clients.told(netbox(), notice());
         assert!(clients.untold(netbox(), notice()).is_empty());
-        clients.begins_job(netbox(), false);
+        clients.begins_job(netbox());
         assert_eq!(clients.untold(netbox(), notice()), notice());
+        clients.told(netbox(), notice());
+        advance(BETWEEN_STAGES + Duration::from_secs(1)).await;
+        clients.runs(netbox(), Kind::FullUpdate);
+        assert_eq!(clients.untold(netbox(), notice()), notice(), "one that reads nothing first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_backend_cannot_read_is_known_until_it_can() {
+        let clients = Clients::default();
+        for inventory in [Inventory::Firewalls, Inventory::CpuModels] {
+            clients.informs(netbox(), inventory, true);
+        }
+        assert_eq!(clients.missing(netbox()), [Inventory::Firewalls, Inventory::CpuModels]);
+        clients.informs(netbox(), Inventory::Firewalls, false);
+        assert_eq!(clients.missing(netbox()), [Inventory::CpuModels]);
         advance(REMEMBERED).await;
-        assert!(!clients.is_uninformed(netbox()));
+        assert_eq!(clients.missing(netbox()), []);
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,13 +199,13 @@ mod tests {
             key[0] = other;
             ClientId::new(String::new(), Some(key), None)
         };
-        clients.begins_job(client(9, 9), true);
+        clients.informs(client(9, 9), Inventory::Firewalls, true);
         for (number, other) in (0..8).flat_map(|number| (0..=255).map(move |other| (number, other))) {
             advance(Duration::from_millis(1)).await;
-            clients.begins_job(client(number, other), true);
+            clients.informs(client(number, other), Inventory::Firewalls, true);
         }
         assert_eq!(clients.0.lock().unwrap().len(), CLIENTS);
-        assert!(clients.is_uninformed(client(7, 255)));
-        assert!(!clients.is_uninformed(client(9, 9)), "the oldest has gone");
+        assert_eq!(clients.missing(client(7, 255)), [Inventory::Firewalls]);
+        assert_eq!(clients.missing(client(9, 9)), [], "the oldest has gone");
     }
 }

@@ -20,6 +20,8 @@ use super::tape::recordings;
 use super::task;
 use crate::backend::Backend;
 use crate::config::{Config, WithoutLedger};
+use crate::core::compat::Shim;
+use crate::core::compat::plugin::Inventory;
 use crate::core::credential::ApiKey;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
@@ -262,9 +264,8 @@ impl Registry {
         {
             return Err(Denied::LedgerUnavailable(why.clone()));
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = held.get(&request.backend.url().to_string()) {
-            return Err(Denied::AwaitsRestart(why.clone()));
+        if let Some(why) = self.held(&request.backend) {
+            return Err(Denied::AwaitsRestart(why));
         }
         let Load { running, waiting } = jobs.load(&request.backend);
         let there = running + waiting;
@@ -280,17 +281,38 @@ impl Registry {
         hash(&self.salt, key)
     }
 
-    /// A client with this key, at this address, reads what the plugin reads at the beginning of a job;
-    /// `is_uninformed` says that it was given an empty list because the backend cannot answer.
-    pub fn begins_job(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr, is_uninformed: bool) {
-        let key = key.map(|key| self.key_hash(key));
-        let id = ClientId::new(backend.url().to_string(), key, Some(address));
-        self.clients.begins_job(id, is_uninformed);
+    /// A client with this key, at this address, reads what the plugin reads at the beginning of a job.
+    pub fn begins_job(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) {
+        self.clients.begins_job(self.client(backend, key, address));
+    }
+
+    /// Whether that client was given an empty list in the place of `inventory`, which the backend cannot read.
+    pub fn informs(
+        &self,
+        backend: &Backend,
+        key: Option<&ApiKey>,
+        address: IpAddr,
+        missing: (Inventory, bool),
+    ) {
+        self.clients.informs(self.client(backend, key, address), missing.0, missing.1);
+    }
+
+    fn client(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) -> ClientId {
+        // The same as that of its streams.
+        let key = backend.config().api_key.as_ref().or(key).map(|key| self.key_hash(key));
+        ClientId::new(backend.url().to_string(), key, Some(address))
     }
 
     /// No sync runs on the backend at `url` until it is released, because of `why`.
     pub fn hold(&self, url: String, why: String) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(url, why);
+    }
+
+    /// Why no sync may run on `backend`, if that is so.
+    pub fn held(&self, backend: &Backend) -> Option<String> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_on = self.config.load().shims.is_on(Shim::NetboxEndpoint);
+        held.get(&backend.url().to_string()).filter(|_| is_on).cloned()
     }
 
     /// Syncs run again on the backend at `url`.

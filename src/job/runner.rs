@@ -51,6 +51,8 @@ pub(super) struct Runner {
     release: Option<Release>,
     /// What the backend is asked, in the words of that release.
     query: String,
+    /// What readers are told when the backend has accepted the work.
+    notices: Vec<String>,
     connection: Connection,
     channel: Option<Channel>,
     /// What has come from the backend, as far as it was counted.
@@ -97,6 +99,7 @@ impl Runner {
             tape,
             release: None,
             query: String::new(),
+            notices: Vec::new(),
             connection,
             channel: None,
             counted: Traffic::default(),
@@ -164,6 +167,7 @@ impl Runner {
     async fn drive(&mut self, waiting: Waiting, setup: Setup, may_repeat: bool) -> Attempt {
         self.start(&setup);
         self.counted = Traffic::default();
+        self.notices.clone_from(&setup.notices);
         let mut out = Output::default();
         let mut session = waiting.drive(setup, &mut out);
         loop {
@@ -175,6 +179,11 @@ impl Runner {
             {
                 self.connection = Connection::None;
                 return Attempt::Again;
+            }
+            if out.accepted {
+                // From now on they will be told, whatever happens.
+                let client = ClientId::of(&self.request, &self.job.key);
+                self.registry.clients.told(client, std::mem::take(&mut self.notices));
             }
             if out.end.is_some() {
                 self.progress(&session);

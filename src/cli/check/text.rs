@@ -61,7 +61,7 @@ impl fmt::Display for BackendReport {
                 Unsupported::Refuse => "are answered 404",
                 Unsupported::Skip => "get a stream that says so",
                 Unsupported::Auto => {
-                    "are answered 404, or get a stream that says so in a full update of the plugin"
+                    "are answered 404, or in a job of several stages get a stream that says so"
                 }
             };
             writeln!(f, "  –: there is no way to do it, and clients {answer} (backend.unsupported)")?;

@@ -74,8 +74,8 @@ pub(super) static KEYS: &[Key] = &[
         Some("auto"),
         Slot::Word(&Unsupported::WORDS, |draft, text| put(&mut draft.unsupported, text)),
         "What becomes of a sync that the backend has no way to run: refuse answers 404, skip a stream that \
-         ends well and says that nothing was done. auto skips a stage in the middle of the plugin's full update \
-         that would stop without it, and refuses everything else.",
+         ends well and says that nothing was done. auto skips a stage that follows others in one job of the \
+         plugin, which would stop there, and refuses everything else.",
     ),
     key(
         "backend.endpoint_ids",

@@ -1,7 +1,9 @@
 //! Options of a sync by which NetBox protects what people have written there, and releases that ignore them.
 
 use super::scope::parameters;
+use crate::core::channel::Channel;
 use crate::core::kind::{Endpoint, Kind};
+use crate::core::plan::Plan;
 use crate::core::release::Release;
 
 /// The branch of NetBox that a sync is to write to.
@@ -11,19 +13,26 @@ const FIRST_WITH_BRANCH: Release = Release::new(0, 0, 11);
 
 /// What releases from the given one on know. They take `true` and `always` for what is not said, which is what
 /// older ones do whatever is said.
-const KNOWN_FROM: [(Release, &[&str]); 4] = [
+const KNOWN_FROM: [(Release, &[&str]); 5] = [
     (
         Release::new(0, 0, 9),
+        &[
+            "overwrite_device_role",
+            "overwrite_device_tags",
+            "overwrite_device_type",
+            "overwrite_vm_role",
+            "overwrite_vm_tags",
+        ],
+    ),
+    (
+        Release::new(0, 0, 9).post(1),
         &[
             "overwrite_cluster_custom_fields",
             "overwrite_cluster_description",
             "overwrite_cluster_tags",
             "overwrite_device_custom_fields",
             "overwrite_device_description",
-            "overwrite_device_role",
             "overwrite_device_status",
-            "overwrite_device_tags",
-            "overwrite_device_type",
             "overwrite_ip_custom_fields",
             "overwrite_ip_status",
             "overwrite_ip_tags",
@@ -34,8 +43,6 @@ const KNOWN_FROM: [(Release, &[&str]); 4] = [
             "overwrite_vm_description",
             "overwrite_vm_interface_custom_fields",
             "overwrite_vm_interface_tags",
-            "overwrite_vm_role",
-            "overwrite_vm_tags",
         ],
     ),
     (Release::new(0, 0, 10), &["overwrite_vm_type"]),
@@ -78,25 +85,51 @@ pub fn notice(ignored: &[String], release: Release) -> Option<String> {
     })
 }
 
-/// Why `query` cannot be passed on to the stream of `endpoint`: it names a branch, and the backend would write to
-/// the main one.
-pub fn loses_branch(query: &str, endpoint: Endpoint, release: Option<Release>) -> Option<String> {
-    let knows =
-        endpoint.kind == Kind::FullUpdate && release.is_none_or(|release| release >= FIRST_WITH_BRANCH);
+/// Why the sync that `plan` drives cannot be given `query`: it names a branch, and the backend would write to the main
+/// one. Branches reach it in the native stream of a full update alone.
+pub fn loses_branch(query: &str, plan: &Plan, release: Option<Release>) -> Option<String> {
+    let takes_it = match plan.legs.as_slice() {
+        [leg] => leg.channel == Channel::Native && leg.endpoint.kind == Kind::FullUpdate && knows(release),
+        _ => false,
+    };
+    (!takes_it).then(|| branch(query)).flatten()
+}
+
+/// The same of a request for `path` that is no stream, if the backend writes to NetBox for it.
+pub fn loses_branch_at(path: &str, query: &str, release: Option<Release>) -> Option<String> {
+    let is_sync = Kind::all().any(|kind| Endpoint::of(kind).json_path() == path);
+    let writes = is_sync || path.starts_with(INDIVIDUAL) || path == SOCKET_OF_VMS;
+    let takes_it = TAKE_IT.contains(&path) && knows(release);
+    (writes && !takes_it).then(|| branch(query)).flatten()
+}
+
+/// Syncs of single objects, and the WebSocket that syncs at once.
+const INDIVIDUAL: &str = "/sync/individual/";
+const SOCKET_OF_VMS: &str = "/ws/virtual-machines";
+const TAKE_IT: [&str; 2] = ["/full-update", "/sync/individual/cluster"];
+
+fn knows(release: Option<Release>) -> bool {
+    release.is_some_and(|release| release >= FIRST_WITH_BRANCH)
+}
+
+/// Whether `query` names a branch.
+pub fn has_branch(query: &str) -> bool {
+    parameters(query).any(|(name, value)| name == BRANCH && !value.is_empty())
+}
+
+fn branch(query: &str) -> Option<String> {
     let (_, branch) = parameters(query).find(|(name, value)| name == BRANCH && !value.is_empty())?;
-    (!knows).then(|| {
-        format!(
-            "The sync is to write to the NetBox branch {branch:?}, and no release of proxbox-api takes \
-             {BRANCH} on this stream: it would write to main. Run it without a branch, or use \
-             {full} of proxbox-api {FIRST_WITH_BRANCH} or newer.",
-            full = Kind::FullUpdate.row().stream_path
-        )
-    })
+    Some(format!(
+        "It is to write to the NetBox branch {branch:?}, and the backend does not take {BRANCH} here: it would write to \
+         main. Run it without a branch, or use {} of proxbox-api {FIRST_WITH_BRANCH} or newer.",
+        Kind::FullUpdate.row().stream_path
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::plan::Leg;
 
     #[test]
     fn what_protects_data_and_is_not_known_is_named() {
@@ -107,6 +140,8 @@ mod tests {
             of("0.0.6"),
             ["overwrite_vm_tags=false", "sync_mode_vm=bootstrap_only", "overwrite_vm_type=false"]
         );
+        let query = "overwrite_vm_tags=false&overwrite_vm_description=false";
+        assert_eq!(ignored(query, "0.0.9".parse().unwrap()), ["overwrite_vm_description=false"]);
         assert_eq!(of("0.0.9.post2"), ["sync_mode_vm=bootstrap_only", "overwrite_vm_type=false"]);
         assert_eq!(of("0.0.11"), ["sync_mode_vm=bootstrap_only"]);
         assert!(of("0.0.19.post5").is_empty());
@@ -133,13 +168,28 @@ mod tests {
 
     #[test]
     fn a_branch_is_only_for_the_full_update_of_those_that_know_it() {
-        let lost = |query, kind, release: &str| {
-            loses_branch(query, Endpoint::of(kind), release.parse().ok()).is_some()
+        let branch = "a=b&netbox_branch_schema_id=td5smq0f";
+        let lost = |query, kind, channel, release: &str| {
+            let endpoint = Endpoint::of(kind);
+            let leg = Leg { endpoint, kinds: vec![kind], channel, command: None };
+            let plan = Plan { legs: vec![leg], skipped: Vec::new() };
+            loses_branch(query, &plan, release.parse().ok()).is_some()
         };
-        let query = "a=b&netbox_branch_schema_id=td5smq0f";
-        assert!(lost(query, Kind::Devices, "0.0.30.post2"));
-        assert!(lost(query, Kind::FullUpdate, "0.0.10"));
-        assert!(!lost(query, Kind::FullUpdate, "0.0.11"));
-        assert!(!lost("netbox_branch_schema_id=", Kind::Devices, "0.0.30"));
+        assert!(lost(branch, Kind::Devices, Channel::Native, "0.0.30.post2"));
+        assert!(lost(branch, Kind::FullUpdate, Channel::Native, "0.0.10"));
+        assert!(lost(branch, Kind::FullUpdate, Channel::Websocket, "0.0.30"), "no option reaches it");
+        assert!(lost(branch, Kind::FullUpdate, Channel::Native, "not known"));
+        assert!(!lost(branch, Kind::FullUpdate, Channel::Native, "0.0.11"));
+        assert!(!lost("netbox_branch_schema_id=", Kind::Devices, Channel::Native, "0.0.30"));
+
+        let lost_at = |path, release: &str| loses_branch_at(path, branch, release.parse().ok()).is_some();
+        for path in ["/sync/individual/vm", "/dcim/devices/create", "/ws/virtual-machines"] {
+            assert!(lost_at(path, "0.0.30"), "{path}");
+        }
+        assert!(
+            !lost_at("/sync/individual/cluster", "0.0.11") && lost_at("/sync/individual/cluster", "0.0.10")
+        );
+        assert!(!lost_at("/full-update", "0.0.11") && lost_at("/full-update", "not known"));
+        assert!(!lost_at("/proxmox/cluster/status", "0.0.4"), "it writes nothing");
     }
 }

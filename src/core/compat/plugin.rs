@@ -33,8 +33,6 @@ pub const STAGES: [Kind; 13] = [
     Kind::BackupRoutines,
 ];
 
-const FIRST_WITH_FIREWALL: Release = Release::new(0, 0, 13);
-const FIRST_WITH_CPU_MODELS: Release = Release::new(0, 0, 14);
 /// The releases whose custom field `proxmox_last_updated` is narrower than the plugin's.
 const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
 /// The one release that records every sync in a table that today's plugin does not have.
@@ -173,19 +171,28 @@ pub fn forecast(known: &Capabilities, settings: &Settings) -> Option<Forecast> {
             known.learn_stream(endpoint, is_there);
         }
     }
-    let mut job = Job { release, settings, requests: Vec::new(), fatal: Vec::new() };
+    let mut job = Job { release, settings, requests: Vec::new(), fatal: Vec::new(), harm: Vec::new() };
     job.preflight();
     job.local_phases();
-    let Job { mut requests, fatal, .. } = job;
+    let Job { mut requests, fatal, harm, .. } = job;
     let stages: Vec<Stage> = STAGES.into_iter().map(|kind| stage(kind, &known, settings)).collect();
     requests.extend(stages.iter().map(|stage| stage.request.clone()));
     let verdict = |kind: Kind| {
-        let mut verdict = Verdict { kind, ending: Ending::Completed, because: fatal.clone() };
+        let mut verdict =
+            Verdict { kind, ending: Ending::Completed, because: [fatal.clone(), harm.clone()].concat() };
         if !fatal.is_empty() {
             verdict.ending = Ending::Errored;
         }
         // A job that fails before or behind its stages has one reason.
-        let is_part = |stage: &&Stage| fatal.is_empty() && (kind == Kind::FullUpdate || stage.kind == kind);
+        let is_part = |stage: &&Stage| {
+            fatal.is_empty()
+                && match kind {
+                    Kind::FullUpdate => true,
+                    // Disks belong to that button.
+                    Kind::VirtualMachines => [kind, Kind::VirtualDisks].contains(&stage.kind),
+                    _ => stage.kind == kind,
+                }
+        };
         for stage in stages.iter().filter(is_part) {
             verdict.ending = verdict.ending.max(stage.ending);
             verdict.because.extend(stage.because.clone());
@@ -207,6 +214,8 @@ struct Job<'a> {
     requests: Vec<Request>,
     /// Why the job ends as errored, whatever becomes of its stages.
     fatal: Vec<String>,
+    /// What it does to NetBox that it should not.
+    harm: Vec<String>,
 }
 
 impl Job<'_> {
@@ -291,25 +300,28 @@ impl Job<'_> {
                 self.shimmed(scoped, Shim::Scope, Action::Refused, why, None);
             }
         }
-        for (request, first, what) in [
-            ("GET /proxmox/firewall/summary", FIRST_WITH_FIREWALL, "firewalls"),
-            ("GET /proxmox/datacenter/cpu-models", FIRST_WITH_CPU_MODELS, "CPU models"),
-        ] {
-            if release >= first {
-                self.answered(request);
+        for inventory in Inventory::ALL {
+            let request = format!("GET {}", inventory.path());
+            if release >= inventory.first() {
+                self.answered(&request);
                 continue;
             }
+            let what = inventory.title();
             let why = format!("an empty list: this release cannot read {what}");
             let otherwise = format!("The backend cannot read {what}");
-            self.shimmed(request, Shim::Inventory, Action::Emulated, why, Some(&otherwise));
+            self.shimmed(&request, Shim::Inventory, Action::Emulated, why, Some(&otherwise));
         }
         let templates = "GET /proxmox/cluster/resources?type=vm";
         if resources::drops_template(release) {
             let why = "templates are looked up node by node; refused if one guest stays unknown".to_owned();
-            self.shimmed(templates, Shim::Templates, Action::Completed, why, Some(DELETES));
+            if !self.settings.is_on(Shim::Templates) {
+                self.harm.push(format!("{DELETES} (shims.{} is off).", Shim::Templates));
+            }
+            self.shimmed(templates, Shim::Templates, Action::Completed, why, None);
         } else if resources::mistakes_type(release) {
             let why = "asked without the type, which this release gets wrong".to_owned();
-            self.shimmed(templates, Shim::Templates, Action::Translated, why, Some(DELETES));
+            let otherwise = "The backend cannot list guests";
+            self.shimmed(templates, Shim::Templates, Action::Translated, why, Some(otherwise));
         } else {
             self.answered(templates);
         }
@@ -318,7 +330,7 @@ impl Job<'_> {
 
 const NO_ENDPOINTS: &str = "The backend takes its Proxmox credentials from the NetBox plugin of its day, and today's \
                             plugin does not give them out. Use proxbox-api 0.0.4 or newer.";
-const DELETES: &str = "The backend gives a wrong list of VM templates, and NetBox deletes what is not on it";
+const DELETES: &str = "The backend lists no VM template, and the job deletes those that NetBox has";
 
 /// One stage, and what it makes of the job.
 struct Stage {
@@ -417,19 +429,58 @@ fn conditions(release: Release) -> Vec<&'static str> {
     conditions
 }
 
-/// Whether, for a client that has just run the stages `before` in this order, `kind` is the next part of the
-/// plugin's full update, which begins with devices and leaves out what is switched off.
-pub fn continues_full_update(before: &[Kind], kind: Kind) -> bool {
+/// Whether, for a client that has just run the stages `before` in this order, `kind` is the next stage of the same
+/// job. Jobs of more than one stage begin with devices or with virtual machines, and leave out what is switched off.
+pub fn continues_job(before: &[Kind], kind: Kind) -> bool {
     let place = |kind: &Kind| STAGES.iter().position(|stage| stage == kind);
-    before.first() == Some(&Kind::Devices)
+    matches!(before.first(), Some(Kind::Devices | Kind::VirtualMachines))
         && before.is_sorted_by_key(place)
         && before.last().is_some_and(|last| place(last) <= place(&kind))
 }
 
+/// What the plugin reads of Proxmox at the beginning of a job, and NetBox keeps if it gets an empty list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inventory {
+    /// `/proxmox/firewall/summary`.
+    Firewalls,
+    /// `/proxmox/datacenter/cpu-models`.
+    CpuModels,
+}
+
+impl Inventory {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Firewalls, Self::CpuModels];
+
+    /// Where it is read.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Firewalls => "/proxmox/firewall/summary",
+            Self::CpuModels => "/proxmox/datacenter/cpu-models",
+        }
+    }
+
+    /// The first release that has it.
+    const fn first(self) -> Release {
+        match self {
+            Self::Firewalls => Release::new(0, 0, 13),
+            Self::CpuModels => Release::new(0, 0, 14),
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Firewalls => "firewalls",
+            Self::CpuModels => "CPU models",
+        }
+    }
+}
+
 /// A sentence about what a backend of `release` cannot read, which the plugin was given an empty list for.
-pub fn cannot_read(release: Option<Release>) -> String {
-    let release = named(release);
-    format!("Notice: {release} cannot read firewalls and CPU models. NetBox keeps what it has of them.")
+pub fn cannot_read(missing: &[Inventory], release: Option<Release>) -> Option<String> {
+    let titles: Vec<&str> = missing.iter().map(|inventory| inventory.title()).collect();
+    let (release, titles) = (named(release), titles.join(" and "));
+    (!missing.is_empty())
+        .then(|| format!("Notice: {release} cannot read {titles}. NetBox keeps what it has of them."))
 }
 
 #[cfg(test)]
@@ -505,14 +556,15 @@ mod tests {
     }
 
     #[test]
-    fn a_full_update_is_told_from_a_single_stage_by_what_came_before() {
+    fn a_job_of_several_stages_is_told_from_a_single_one_by_what_came_before() {
         use Kind::{Devices, Sdn, Storage, VirtualMachines};
-        assert!(continues_full_update(&[Devices], Storage));
-        assert!(continues_full_update(&[Devices, VirtualMachines], Sdn));
-        assert!(continues_full_update(&[Devices, Storage], Storage), "it is tried again");
-        assert!(!continues_full_update(&[], Storage));
-        assert!(!continues_full_update(&[Storage], VirtualMachines));
-        assert!(!continues_full_update(&[Devices, VirtualMachines], Storage));
-        assert!(!continues_full_update(&[Devices, VirtualMachines, Storage], Sdn));
+        assert!(continues_job(&[Devices], Storage));
+        assert!(continues_job(&[Devices, VirtualMachines], Sdn));
+        assert!(continues_job(&[Devices, Storage], Storage), "it is tried again");
+        assert!(!continues_job(&[], Storage));
+        assert!(continues_job(&[VirtualMachines], Kind::VirtualDisks));
+        assert!(!continues_job(&[Storage], VirtualMachines));
+        assert!(!continues_job(&[Devices, VirtualMachines], Storage));
+        assert!(!continues_job(&[Devices, VirtualMachines, Storage], Sdn));
     }
 }

@@ -112,6 +112,19 @@ impl Resources {
         rows.filter(move |(_, row)| row["type"] == kind)
     }
 
+    /// Whether every guest says whether it is a template.
+    ///
+    /// # Errors
+    ///
+    /// The first that does not.
+    pub fn told(&self) -> Result<(), Untrue> {
+        let rows = self.0.iter().flat_map(|(_, rows)| rows);
+        rows.filter(|row| row.get("template").is_none_or(Value::is_null)).try_for_each(|row| {
+            let kind = row["type"].as_str().unwrap_or_default().to_owned();
+            Err(vmid(row).map_or(Untrue::Row, |vmid| Untrue::Guest { kind, vmid }))
+        })
+    }
+
     /// Writes into every guest whether it is a template.
     ///
     /// # Errors
@@ -193,7 +206,9 @@ mod tests {
         let unknown = list.clone().complete(&templates).unwrap_err();
         assert_eq!(unknown.to_string(), "it does not say whether lxc 200 is a template");
         templates.insert(guest(200), false);
+        assert_eq!(list.told(), Err(Untrue::Guest { kind: "qemu".to_owned(), vmid: 100 }));
         list.complete(&templates).unwrap();
+        assert_eq!(list.told(), Ok(()));
         let rows = &list.to_json()[0]["lab"];
         let told = |index: usize| (rows[index]["vmid"].as_u64(), rows[index]["template"].as_bool());
         assert_eq!(

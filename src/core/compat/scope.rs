@@ -18,7 +18,7 @@ pub const ENDPOINT_IDS: &str = "proxmox_endpoint_ids";
 pub enum Selector {
     /// As the plugin says it.
     AsGiven,
-    /// By `endpoint_ids`, with the same value: 0.0.4 to 0.0.7.
+    /// By `endpoint_ids`, with the same value: 0.0.4 to 0.0.7. It does no harm to younger ones.
     EndpointIds,
     /// By `name`, one endpoint at a time: 0.0.3.
     Name,
@@ -31,13 +31,13 @@ const FIRST_WITH_IDS: Release = Release::new(0, 0, 4);
 const FIRST_WITH_ALIAS: Release = Release::new(0, 0, 8);
 
 impl Selector {
-    /// How `release` is told. One that is not known is taken for a new one.
+    /// How `release` is told. One that is not known may need either parameter, and gets both.
     pub fn of(release: Option<Release>) -> Self {
         match release {
             Some(release) if release < FIRST_WITH_NAME => Self::None,
             Some(release) if release < FIRST_WITH_IDS => Self::Name,
-            Some(release) if release < FIRST_WITH_ALIAS => Self::EndpointIds,
-            _ => Self::AsGiven,
+            Some(release) if release >= FIRST_WITH_ALIAS => Self::AsGiven,
+            _ => Self::EndpointIds,
         }
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         ] {
             assert_eq!(Selector::of(release.parse().ok()), selector, "{release}");
         }
-        assert_eq!(Selector::of(None), Selector::AsGiven);
+        assert_eq!(Selector::of(None), Selector::EndpointIds);
     }
 
     #[test]

@@ -5,28 +5,39 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::super::front::Visit;
-use super::super::{Bridge, key_of, passthrough};
-use super::{emulated, is_bare_404};
+use super::super::{Bridge, key_of};
+use super::{emulated, is_bare_404, upstream};
 use crate::core::compat::Shim;
+use crate::core::compat::plugin::Inventory;
 use crate::respond::Body;
 
-/// An empty list in answer to these touches nothing in NetBox. Any other would mark what it does not name.
-const PATHS: [&str; 2] = ["/proxmox/firewall/summary", "/proxmox/datacenter/cpu-models"];
-
-/// Whether the request is one of these.
-pub(super) fn concerns(method: &Method, path: &str) -> bool {
-    method == Method::GET && PATHS.contains(&path)
+/// What the request reads, if it is one of these.
+pub(super) fn concerns(method: &Method, path: &str) -> Option<Inventory> {
+    let is_asked = |inventory: &Inventory| method == Method::GET && inventory.path() == path;
+    Inventory::ALL.into_iter().find(is_asked)
 }
 
-/// The backend's answer, or an empty list if it knows no such path.
-pub(super) async fn answer(bridge: &Bridge, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
-    let (key, path) = (key_of(&parts.headers), parts.uri.path().to_owned());
-    let response = passthrough::answer(bridge, visit, parts, body).await;
+/// The backend's answer, or an empty list if it knows no such path. An empty list touches nothing in NetBox; any
+/// other would mark what it does not name.
+pub(super) async fn answer(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: Parts,
+    body: Incoming,
+    inventory: Inventory,
+) -> Response<Body> {
+    let key = key_of(&parts.headers);
     let is_on = visit.state.config.shims.is_on(Shim::Inventory);
+    let response = upstream::passed(bridge, visit, &parts, body).await;
     let (response, is_missing) = match response.status() {
         StatusCode::NOT_FOUND if is_on => is_bare_404(response).await,
         _ => (response, false),
     };
-    bridge.registry.begins_job(&visit.backend, key.as_ref(), visit.forwarded.client, is_missing);
-    if is_missing { emulated(Shim::Inventory, &path, &serde_json::json!([])) } else { response }
+    // Whoever is refused begins no job.
+    if is_missing || response.status().is_success() {
+        let (backend, client) = (&visit.backend, visit.forwarded.client);
+        bridge.registry.begins_job(backend, key.as_ref(), client);
+        bridge.registry.informs(backend, key.as_ref(), client, (inventory, is_missing));
+    }
+    if is_missing { emulated(Shim::Inventory, inventory.path(), &serde_json::json!([])) } else { response }
 }

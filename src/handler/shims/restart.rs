@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::file::{read, write};
-use crate::backend::{Backend, ConnectError};
+use crate::backend::Backend;
 use crate::job::Registry;
 use crate::telemetry;
 
@@ -27,6 +27,10 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(in crate::handler) struct Restarts {
     path: Option<PathBuf>,
     urls: Mutex<BTreeSet<String>>,
+    /// Those of them that are looked at.
+    watched: Mutex<BTreeSet<String>>,
+    /// One set is written after the other.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Restarts {
@@ -38,14 +42,19 @@ impl Restarts {
     pub(in crate::handler) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
         let path = data_dir.map(|folder| folder.join(FILE));
         let urls = read(path.as_deref())?;
-        Ok(Self { path, urls: Mutex::new(urls) })
+        Ok(Self {
+            path,
+            urls: Mutex::new(urls),
+            watched: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+        })
     }
 
-    /// Holds the syncs of those of `backends` that were waiting for a restart when the bridge ended.
+    /// Holds the syncs of those of `backends` that wait for a restart.
     pub(in crate::handler) fn resume(self: &Arc<Self>, registry: &Arc<Registry>, backends: &[Arc<Backend>]) {
         for backend in backends {
             let url = backend.url().to_string();
-            if self.urls.lock().unwrap_or_else(PoisonError::into_inner).contains(&url) {
+            if locked(&self.urls).contains(&url) {
                 self.watch(registry, backend);
             }
         }
@@ -53,33 +62,33 @@ impl Restarts {
 
     /// Holds the syncs of `backend` until it has been seen down.
     pub(super) async fn hold(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
-        let url = backend.url().to_string();
-        let is_new = self.urls.lock().unwrap_or_else(PoisonError::into_inner).insert(url);
+        let is_new = locked(&self.urls).insert(backend.url().to_string());
         if is_new {
             self.keep().await;
-            self.watch(registry, backend);
         }
+        self.watch(registry, backend);
     }
 
     fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
         let url = backend.url().to_string();
+        if !locked(&self.watched).insert(url.clone()) {
+            return;
+        }
         let why = "Restart proxbox-api: NetBox has changed, and this release reads where it is when it starts. \
-                   Until it was restarted it would write to the NetBox before.";
+                   Until it was restarted it would write to the NetBox before. If it was, and a proxy between keeps the \
+                   bridge from seeing that, set shims.netbox_endpoint = \"off\".";
         registry.hold(url.clone(), why.to_owned());
         telemetry::RestartAwaited { backend: &url }.emit();
         let (restarts, registry, backend) = (Arc::clone(self), Arc::clone(registry), Arc::clone(backend));
         let mut closing = registry.closing();
         tokio::spawn(async move {
             let seen_down = async {
-                loop {
-                    // A connection that was refused says so; one that is slow, or was not tried, says nothing.
-                    let tried = backend.touch().await;
-                    if matches!(tried, Err(ConnectError::Failed { .. })) {
-                        break;
-                    }
+                // One that is slow, or whose name is not known for a moment, may be the same as before.
+                while !backend.touch().await.is_err_and(|error| error.is_refusal()) {
                     sleep(EVERY).await;
                 }
-                restarts.urls.lock().unwrap_or_else(PoisonError::into_inner).remove(&url);
+                locked(&restarts.urls).remove(&url);
+                locked(&restarts.watched).remove(&url);
                 restarts.keep().await;
                 registry.release(&url);
                 telemetry::RestartSeen { backend: &url }.emit();
@@ -93,11 +102,16 @@ impl Restarts {
 
     async fn keep(&self) {
         let Some(path) = self.path.clone() else { return };
-        let urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let _turn = self.writing.lock().await;
+        let urls = locked(&self.urls).clone();
         let written =
             spawn_blocking(move || write(&path, &urls)).await.unwrap_or_else(|error| Err(error.into()));
         if let Err(error) = written {
             telemetry::RestartNotKept { error: &error }.emit();
         }
     }
+}
+
+fn locked(urls: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    urls.lock().unwrap_or_else(PoisonError::into_inner)
 }

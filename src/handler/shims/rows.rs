@@ -51,30 +51,32 @@ pub(super) async fn answer(
     release: Release,
 ) -> Response<Body> {
     let shims = &visit.state.config.shims;
-    readable(&mut parts);
+    if changes(visit, release, path) {
+        readable(&mut parts);
+    }
     if let Some(id) = id_of(path, PROXMOX) {
         let is_on = shims.is_on(Shim::ProxmoxEndpoints);
         if is_on && !stores_proxmox(release) {
             return no_endpoints(release);
         }
         if is_on && parts.method == Method::PUT && !id.is_empty() && !knows_enabled(release) {
-            let pushed = match read(visit, body).await {
-                Ok(pushed) => pushed,
+            let (pushed, bytes) = match read(visit, body).await {
+                Ok(read) => read,
                 Err(refused) => return refused,
             };
             if pushed["enabled"] == json!(false) {
                 return revoke(bridge, visit, &parts, id).await;
             }
             let target = parts.uri.path_and_query().map_or(PROXMOX, |target| target.as_str()).to_owned();
-            let question = Question { method: Method::PUT, target: &target, body: Some(&pushed) };
+            let question = Question { method: Method::PUT, target: &target, body: Some(bytes) };
             let response = ask(bridge, visit, &parts, question).await;
             return shown(visit, release, path, response).await;
         }
     } else if shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
         let id = id_of(path, NETBOX).unwrap_or_default();
         if parts.method == Method::PUT || parts.method == Method::POST {
-            let pushed = match read(visit, body).await {
-                Ok(pushed) => pushed,
+            let (pushed, _) = match read(visit, body).await {
+                Ok(read) => read,
                 Err(refused) => return refused,
             };
             return push(bridge, visit, &parts, id, pushed, release).await;
@@ -84,24 +86,36 @@ pub(super) async fn answer(
     shown(visit, release, path, response).await
 }
 
-/// The JSON that a client pushes.
-async fn read(visit: &Visit, body: Incoming) -> Result<Value, Response<Body>> {
+/// The JSON that a client pushes, and as it came.
+async fn read(visit: &Visit, body: Incoming) -> Result<(Value, Bytes), Response<Body>> {
     let patience = visit.state.config.limits.client_body;
     let read = timeout(patience, Limited::new(body, ROW).collect()).await;
     let Some(body) = read.ok().and_then(Result::ok).map(|body| body.to_bytes()) else {
         return Err(detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."));
     };
-    serde_json::from_slice(&body)
-        .map_err(|_| detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object."))
+    let value = serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object);
+    let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
+    Ok((value.ok_or_else(no_object)?, body))
+}
+
+/// Whether answers of `release` show what they must not.
+fn hides(visit: &Visit, release: Release) -> bool {
+    visit.state.config.shims.is_on(Shim::Secrets) && shows_secrets(release)
+}
+
+/// Whether its rows of NetBox lack what the plugin demands.
+fn completes(visit: &Visit, release: Release, path: &str) -> bool {
+    let is_on = visit.state.config.shims.is_on(Shim::NetboxEndpoint);
+    is_on && !can_update_netbox(release) && id_of(path, NETBOX).is_some()
+}
+
+fn changes(visit: &Visit, release: Release, path: &str) -> bool {
+    hides(visit, release) || completes(visit, release, path)
 }
 
 /// `response` without what no answer may show, and with what the plugin demands of a row.
 async fn shown(visit: &Visit, release: Release, path: &str, response: Response<Body>) -> Response<Body> {
-    let shims = &visit.state.config.shims;
-    let hides = shims.is_on(Shim::Secrets) && shows_secrets(release);
-    let completes =
-        shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) && id_of(path, NETBOX).is_some();
-    if !(hides || completes) || !response.status().is_success() {
+    if !changes(visit, release, path) || !response.status().is_success() {
         return response;
     }
     let (head, body) = match upstream::whole(response).await {
@@ -109,10 +123,12 @@ async fn shown(visit: &Visit, release: Release, path: &str, response: Response<B
         Err(broken) => return broken,
     };
     let Ok(mut value) = serde_json::from_slice::<Value>(&body) else {
-        return upstream::answer(head, body);
+        let text =
+            "The backend's answer may hold tokens and passwords, and could not be read to take them out.";
+        return detail(StatusCode::BAD_GATEWAY, text);
     };
-    let hidden = hides && redact(&mut value);
-    let completed = completes && add_token_version(&mut value);
+    let hidden = hides(visit, release) && redact(&mut value);
+    let completed = completes(visit, release, path) && add_token_version(&mut value);
     for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
         if was {
             let action = if shim == Shim::Secrets { Action::Completed } else { Action::Translated };
@@ -188,8 +204,8 @@ async fn push(
         }
         old = Some(format!("{NETBOX}/{id}"));
     }
-    let row = netbox_row(&pushed);
-    let question = Question { method: Method::POST, target: NETBOX, body: Some(&row) };
+    let row = Bytes::from(netbox_row(&pushed).to_string());
+    let question = Question { method: Method::POST, target: NETBOX, body: Some(row) };
     let stored = ask(bridge, visit, parts, question).await;
     if !stored.status().is_success() {
         return stored;

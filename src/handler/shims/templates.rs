@@ -31,20 +31,15 @@ pub(super) fn concerns(method: &Method, path: &str, query: &str) -> bool {
     method == Method::GET && path == PATH && kind.is_some_and(|(_, kind)| kind == "vm")
 }
 
-/// The list, if `release` gives a wrong one itself.
+/// The list, if `release` gives a wrong one itself. One that is not known may do so.
 pub(super) async fn answer(
     bridge: &Bridge,
     visit: &Visit,
     parts: &Parts,
-    release: Release,
+    release: Option<Release>,
 ) -> Option<Response<Body>> {
-    bridge.registry.begins_job(
-        &visit.backend,
-        key_of(&parts.headers).as_ref(),
-        visit.forwarded.client,
-        false,
-    );
-    let is_wrong = mistakes_type(release) || drops_template(release);
+    let drops = release.is_some_and(drops_template);
+    let is_wrong = drops || release.is_none_or(mistakes_type);
     if !visit.state.config.shims.is_on(Shim::Templates) || !is_wrong {
         return None;
     }
@@ -53,22 +48,26 @@ pub(super) async fn answer(
     if !response.status().is_success() {
         return Some(response);
     }
+    let key = key_of(&parts.headers);
+    bridge.registry.begins_job(&visit.backend, key.as_ref(), visit.forwarded.client);
     let (head, body) = match upstream::whole(response).await {
         Ok(whole) => whole,
         Err(broken) => return Some(broken),
     };
     let list = list(&body);
     let completed = match list {
-        Ok(list) if drops_template(release) => completed(bridge, visit, parts, &query, list).await,
-        list => list,
+        Ok(list) if drops => completed(bridge, visit, parts, &query, list).await,
+        Ok(list) => list.told().map(|()| list).map_err(Incomplete::Untrue),
+        Err(untrue) => Err(Incomplete::Untrue(untrue)),
     };
     Some(match completed {
         Ok(list) => {
-            let action = if drops_template(release) { Action::Completed } else { Action::Translated };
+            let action = if drops { Action::Completed } else { Action::Translated };
             note(Shim::Templates, action, PATH);
             shimmed(upstream::answer(head, Bytes::from(list.to_json().to_string())), Shim::Templates)
         }
-        Err(untrue) => refused(release, &untrue),
+        Err(Incomplete::Untrue(untrue)) => refused(release, &untrue),
+        Err(Incomplete::Later(response)) => *response,
     })
 }
 
@@ -78,6 +77,14 @@ fn list(body: &[u8]) -> Result<Resources, Untrue> {
     Ok(list)
 }
 
+/// Why a list could not be completed.
+enum Incomplete {
+    /// The backend does not tell what is needed.
+    Untrue(Untrue),
+    /// It could not be asked now: this is the answer to one of the questions.
+    Later(Box<Response<Body>>),
+}
+
 /// `list`, with what the nodes say of each guest.
 async fn completed(
     bridge: &Bridge,
@@ -85,34 +92,44 @@ async fn completed(
     parts: &Parts,
     query: &str,
     mut list: Resources,
-) -> Result<Resources, Untrue> {
+) -> Result<Resources, Incomplete> {
     let mut templates: BTreeMap<Guest, bool> = BTreeMap::new();
     for node in list.nodes() {
         let target = target(&format!("/proxmox/nodes/{}/qemu", segment(&node)), query);
-        let response = ask(bridge, visit, parts, Question::get(&target)).await;
+        let response = asked_now(ask(bridge, visit, parts, Question::get(&target)).await)?;
         if response.status().is_success()
             && let Ok((_, body)) = upstream::whole(response).await
         {
-            templates.extend(templates_of_node(&body)?);
+            templates.extend(templates_of_node(&body).map_err(Incomplete::Untrue)?);
         }
     }
     // The configuration of a container that is a template makes these releases fail: one that they can give is
     // that of none.
-    let mut questions: Vec<BoxFuture<'_, (Guest, StatusCode)>> = Vec::new();
+    let mut questions: Vec<BoxFuture<'_, (Guest, Response<Body>)>> = Vec::new();
     for (guest, node) in list.containers() {
         let target = target(&format!("/proxmox/{}/lxc/{}/config", segment(&node), guest.1), query);
-        questions.push(
-            async move { (guest, ask(bridge, visit, parts, Question::get(&target)).await.status()) }.boxed(),
-        );
+        questions
+            .push(async move { (guest, ask(bridge, visit, parts, Question::get(&target)).await) }.boxed());
     }
     let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
-    while let Some((guest, status)) = answers.next().await {
-        if status == StatusCode::OK {
+    while let Some((guest, response)) = answers.next().await {
+        if asked_now(response)?.status() == StatusCode::OK {
             templates.insert(guest, false);
         }
     }
-    list.complete(&templates)?;
+    list.complete(&templates).map_err(Incomplete::Untrue)?;
     Ok(list)
+}
+
+/// `response`, unless it says that there will be another one later.
+fn asked_now(response: Response<Body>) -> Result<Response<Body>, Incomplete> {
+    match response.status() {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Err(Incomplete::Later(Box::new(response))),
+        _ => Ok(response),
+    }
 }
 
 fn target(path: &str, query: &str) -> String {
@@ -125,9 +142,9 @@ fn segment(name: &str) -> String {
 }
 
 /// The reason stands in the status line, too: it is all that the plugin writes into the log of its job.
-fn refused(release: Release, untrue: &Untrue) -> Response<Body> {
+fn refused(release: Option<Release>, untrue: &Untrue) -> Response<Body> {
     note(Shim::Templates, Action::Refused, PATH);
-    let release = named(Some(release));
+    let release = named(release);
     let detail = format!(
         "{release} cannot tell VM templates from virtual machines: {untrue}. NetBox would delete the templates \
          that it has. Set \"VM template\" to Disabled among the sync modes of the plugin, or use proxbox-api 0.0.20 \

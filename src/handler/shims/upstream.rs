@@ -1,12 +1,12 @@
 //! Asking the backend in a client's place, with the client's headers.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body_util::{BodyExt, Full};
-use serde_json::Value;
+use hyper::body::Incoming;
 
 use super::super::Bridge;
 use super::super::front::Visit;
@@ -23,7 +23,7 @@ pub(super) struct Question<'a> {
     /// Path and query.
     pub(super) target: &'a str,
     /// JSON.
-    pub(super) body: Option<&'a Value>,
+    pub(super) body: Option<Bytes>,
 }
 
 impl<'a> Question<'a> {
@@ -52,10 +52,21 @@ pub(super) async fn ask(
         None => Bytes::new(),
         Some(body) => {
             parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Bytes::from(body.to_string())
+            body
         }
     };
     passthrough::answer(bridge, visit, parts, Full::new(body)).await
+}
+
+/// The backend's answer to a GET as it came. A 404 that something compressed is asked for again, to be read.
+pub(super) async fn passed(bridge: &Bridge, visit: &Visit, parts: &Parts, body: Incoming) -> Response<Body> {
+    let response = passthrough::answer(bridge, visit, parts.clone(), body).await;
+    let is_unreadable = response.headers().contains_key(CONTENT_ENCODING);
+    if response.status() != StatusCode::NOT_FOUND || !is_unreadable {
+        return response;
+    }
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    ask(bridge, visit, parts, Question::get(target)).await
 }
 
 /// Makes the answer to the request of `parts` one that can be read and changed.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::backend::Known;
 use crate::config::Shims;
-use crate::core::capabilities::Capabilities;
+use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY};
 use crate::core::channel::{Channel, Choice};
-use crate::core::compat::plugin::cannot_read;
+use crate::core::compat::plugin::{Inventory, cannot_read};
 use crate::core::compat::{Action, Shim, options};
-use crate::core::kind::PluginStage;
+use crate::core::kind::{Kind, PluginStage};
 use crate::core::normalizer::Options;
 use crate::core::outcome::Cause;
 use crate::core::plan::{Plan, Unsupported, plan};
@@ -60,6 +60,10 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     let limits = &config.limits;
     let retry_after = limits.retry_after.as_secs();
     let (endpoint, identity) = (request.endpoint, &request.identity);
+    // It may have come to that while the job waited.
+    if let Some(why) = registry.held(&request.backend) {
+        return Err(Refusal::awaits_restart(&why, retry_after));
+    }
     if let Some(known) = request.backend.shield.knows(request.client(), job.key.credential()) {
         return Err(held_back(identity.key.is_some(), &known));
     }
@@ -76,12 +80,18 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     let is_part = is_stage && registry.clients.runs(client.clone(), endpoint.kind);
     let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
-        Err(_) if is_skipped(request, is_part) => return Ok(Approach::Skip),
+        Err(_) if is_skipped(request, known.release, is_part) => return Ok(Approach::Skip),
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let shims = &job.config.shims;
-    let query = scoped(request, known.release, shims).await?;
-    let notices = notices(request, &known, &plan, shims, registry.clients.is_uninformed(client.clone()))?;
+    // Of a client without a key, the plan does not need it.
+    let is_needed = !request.query.is_empty() || endpoint.kind == Kind::VirtualMachines;
+    let release = match known.release {
+        None if is_needed => request.backend.release(identity).await?,
+        release => release,
+    };
+    let query = scoped(request, release, shims).await?;
+    let notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
     let setup = Setup {
         endpoint,
         plan,
@@ -100,7 +110,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         run_id: job.id.to_string(),
         notices: registry.clients.untold(client, notices),
     };
-    Ok(Approach::Drive { setup: Box::new(setup), release: known.release, query })
+    Ok(Approach::Drive { setup: Box::new(setup), release, query })
 }
 
 /// The client's query, with the Proxmox endpoints that it names as the backend understands them.
@@ -125,26 +135,23 @@ async fn scoped(request: &Request, release: Option<Release>, shims: &Shims) -> R
 /// What readers are told before the work begins.
 fn notices(
     request: &Request,
-    known: &Capabilities,
+    release: Option<Release>,
     plan: &Plan,
     shims: &Shims,
-    is_uninformed: bool,
+    missing: &[Inventory],
 ) -> Result<Vec<String>, Refusal> {
     let Request { query, endpoint, .. } = request;
-    let mut notices = Vec::new();
-    if is_uninformed {
-        notices.push(cannot_read(known.release));
-    }
+    let mut notices: Vec<String> = cannot_read(missing, release).into_iter().collect();
     let shim = Shim::Options;
     if !shims.is_on(shim) {
         return Ok(notices);
     }
     let path = endpoint.stream_path();
-    if let Some(why) = options::loses_branch(query, *endpoint, known.release) {
+    if let Some(why) = options::loses_branch(query, plan, release) {
         telemetry::Shimmed { shim, action: Action::Refused, path: &path }.emit();
         return Err(Refusal::loses_branch(&why));
     }
-    if let Some(release) = known.release {
+    if let Some(release) = release {
         // No option reaches a backend over /ws.
         let over_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
         let ignored = options::ignored(query, if over_socket { Release::default() } else { release });
@@ -156,12 +163,16 @@ fn notices(
     Ok(notices)
 }
 
-/// Whether a sync that the backend cannot run ends well. `is_part` says that it is a stage of a full update.
-fn is_skipped(request: &Request, is_part: bool) -> bool {
+/// Whether a sync that the backend cannot run ends well. `is_part` says that it is a later stage of one job.
+fn is_skipped(request: &Request, release: Option<Release>, is_part: bool) -> bool {
     match request.backend.config().unsupported {
         WhenUnsupported::Skip => true,
         WhenUnsupported::Refuse => false,
-        WhenUnsupported::Auto => is_part && request.endpoint.kind.row().plugin == PluginStage::Required,
+        // Younger ones have every such stage: what seems to be missing there is the backend itself.
+        WhenUnsupported::Auto => {
+            let is_old = release.is_some_and(|release| release < FIRST_WITH_KEY);
+            is_part && is_old && request.endpoint.kind.row().plugin == PluginStage::Required
+        }
     }
 }
 
