@@ -249,6 +249,7 @@ impl Refusal {
     /// What was said, in one text.
     pub fn text(&self) -> String {
         match &self.body {
+            Body::Ours { message, detail } if detail.starts_with(message.as_str()) => detail.clone(),
             Body::Ours { message, detail } => format!("{message} {detail}"),
             Body::Theirs(body) => {
                 let said = detail::of_answer(body).unwrap_or_default();
