@@ -4,6 +4,7 @@
 //! checks of plugin 0.0.25 and later accept, which are stricter than what backends say; what an answer may never
 //! say is in [`crate::core::compat`].
 
+mod config;
 mod file;
 mod inventory;
 mod keyring;
@@ -100,6 +101,13 @@ pub(super) async fn answer(
             Err(refused) => Some(*refused),
         };
         return answered.ok_or((parts, body));
+    }
+    if let Some(guest) = config::concerns(&parts.method, path) {
+        return match release(bridge, visit, &parts).await {
+            Ok(Some(release)) => Ok(config::answer(bridge, visit, &parts, body, guest, release).await),
+            Ok(None) => Err((parts, body)),
+            Err(refused) => Ok(*refused),
+        };
     }
     if rows::concerns(path) {
         return match release(bridge, visit, &parts).await {

@@ -279,6 +279,37 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
+    const CONFIG: &str = "/proxmox/pve1/qemu/900/config?source=database&proxmox_endpoint_ids=1";
+    const PLACE: &str = "/proxmox/api2/latest/nodes/pve1/qemu/900/config";
+    for (version, given, expected) in [
+        ("0.0.11.post2", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
+        ("0.0.11.post2", "{}", 500),
+        ("0.0.6.post4", r#"{"digest":"d","template":true}"#, 500),
+    ] {
+        let recorded = Recorded::of(version);
+        let backend = Backend::start(move |request| {
+            let recorded = recorded.clone();
+            async move {
+                if request.uri().path() == PLACE {
+                    return answer(200, &[], given);
+                }
+                replayed(recorded, request).await
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[])).await;
+        let read = front.get(CONFIG, &key()).await;
+        assert_eq!(read.status, expected, "{version} {given}: {}", read.text());
+        if expected == 200 {
+            assert_eq!(read.json(), json!({ "digest": "d", "template": 1, "scsi0": "a:1" }));
+            let asked = format!("GET {PLACE}?source=database&target_name=lab-cluster+%28nb%3A1%29");
+            assert!(targets(&backend).contains(&asked), "{:?}", targets(&backend));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_list_of_a_backend_whose_release_is_not_known_must_say_of_every_guest_what_it_is() {
     for (version, body) in [
         ("no release", r#"[{"lab":[{"type":"qemu","vmid":1,"node":"a","template":0}]}]"#),

@@ -325,6 +325,19 @@ impl Job<'_> {
         } else {
             self.answered(templates);
         }
+        let config = "GET /proxmox/NODE/qemu/900/config, of each template";
+        if resources::refuses_config(release) {
+            let why = "read from Proxmox's own path where this release refuses it".to_owned();
+            self.shimmed(config, Shim::Templates, Action::Translated, why, None);
+        } else if release < FIRST_WITH_KEY {
+            self.requests.push(Request {
+                request: config.to_owned(),
+                treatment: Treatment::Failed,
+                why: "500: NetBox leaves a template that it has as it is, and makes no new one".to_owned(),
+            });
+        } else {
+            self.answered(config);
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::core::release::Release;
 
 const FIRST_WITH_TEMPLATE: Release = Release::new(0, 0, 6);
+/// Those that refuse most configurations of guests, and give them in another place.
+const REFUSES_CONFIG: (Release, Release) = (Release::new(0, 0, 7), Release::new(0, 0, 18));
 const MISTAKES_TYPE: (Release, Release) = (Release::new(0, 0, 7), Release::new(0, 0, 19));
 
 /// Whether `release` hands Proxmox a type that it does not know.
@@ -22,6 +24,27 @@ pub fn mistakes_type(release: Release) -> bool {
 /// Whether `release` leaves `template` out.
 pub fn drops_template(release: Release) -> bool {
     release < FIRST_WITH_TEMPLATE
+}
+
+/// Whether `release` answers 500 to the configuration of a guest with a key that it does not know, such as `template`,
+/// and has Proxmox's own path for it as well. Older ones have no other place for it.
+pub fn refuses_config(release: Release) -> bool {
+    release >= REFUSES_CONFIG.0 && release.is_up_to(REFUSES_CONFIG.1)
+}
+
+/// A configuration as Proxmox gives it, from what the backend makes of it there: it adds every key that Proxmox knows,
+/// as null, and writes switches as booleans. `None` for anything else.
+pub fn config(body: &[u8]) -> Option<Value> {
+    let config: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let kept = config.into_iter().filter(|(_, value)| !value.is_null());
+    let config: Map<String, Value> = kept
+        .map(|(key, value)| match value {
+            Value::Bool(switch) => (key, json!(u8::from(switch))),
+            value => (key, value),
+        })
+        .collect();
+    // Every configuration has its digest. One without is none, and would blank what NetBox has.
+    config.contains_key("digest").then_some(Value::Object(config))
 }
 
 /// One guest: the cluster or standalone node that lists it, and its number there.
@@ -238,6 +261,18 @@ mod tests {
         let mut list = Resources::read(br#"[{"lab":[{"type":"node","node":"pve1"}]}]"#).unwrap();
         list.keep_guests().unwrap();
         assert_eq!(list.to_json(), json!([{ "lab": [] }]));
+    }
+
+    #[test]
+    fn a_configuration_is_as_proxmox_gives_it() {
+        let body = br#"{"digest":"d","template":true,"onboot":false,"acpi":null,"net[n]":null,"scsi0":"a:1","cores":2}"#;
+        let expected = json!({ "digest": "d", "template": 1, "onboot": 0, "scsi0": "a:1", "cores": 2 });
+        assert_eq!(config(body), Some(expected));
+        for body in ["{}", r#"{"template":1}"#, "[]", "null", "no"] {
+            assert_eq!(config(body.as_bytes()), None, "{body}");
+        }
+        let refuses = |release: &str| refuses_config(release.parse().unwrap());
+        assert!(refuses("0.0.7") && refuses("0.0.18.post5") && !refuses("0.0.6.post4") && !refuses("0.0.19"));
     }
 
     #[test]
