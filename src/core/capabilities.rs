@@ -36,6 +36,16 @@ pub const FIRST_WITH_KEY: Release = Release::new(0, 0, 7);
 pub const TELLING: [Kind; 3] = [Kind::Devices, Kind::VirtualDisks, Kind::Storage];
 
 impl Capabilities {
+    /// Those of a backend of which everything is known: it has `streams` and no others.
+    #[cfg(test)]
+    pub(super) fn with_streams(release: &str, streams: &[Kind]) -> Self {
+        let mut known = Self { release: release.parse().ok(), ..Self::default() };
+        for kind in Kind::all() {
+            known.learn_stream(Endpoint::of(kind), streams.contains(&kind));
+        }
+        known
+    }
+
     /// Whether the backend has the stream of `endpoint`, if that is known.
     pub fn stream(&self, endpoint: Endpoint) -> Option<bool> {
         self.streams.iter().find(|(known, _)| *known == endpoint).map(|(_, there)| *there)

@@ -176,21 +176,15 @@ fn unsupported(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Unsu
 mod tests {
     use super::*;
 
-    fn backend(release: &str, streams: &[Kind]) -> Capabilities {
-        let mut known = Capabilities { release: release.parse().ok(), ..Capabilities::default() };
-        for kind in Kind::all() {
-            known.learn_stream(Endpoint::of(kind), streams.contains(&kind));
-        }
-        known
-    }
-
     fn channels(plan: &Plan) -> Vec<(Channel, &[Kind])> {
         plan.legs.iter().map(|leg| (leg.channel, leg.kinds.as_slice())).collect()
     }
 
     #[test]
     fn a_full_update_of_0_0_2_is_one_command_and_names_what_is_missing() {
-        let plan = plan(Endpoint::of(Kind::FullUpdate), &backend("0.0.2", &[]), Choice::Auto).unwrap();
+        let plan =
+            plan(Endpoint::of(Kind::FullUpdate), &Capabilities::with_streams("0.0.2", &[]), Choice::Auto)
+                .unwrap();
         assert_eq!(channels(&plan), [(Channel::Websocket, &[Kind::Devices, Kind::VirtualMachines][..])]);
         assert_eq!(plan.legs[0].command, Some(Command::FullUpdate));
         assert_eq!(
@@ -208,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_stage_between_devices_and_virtual_machines_keeps_its_place() {
-        let known = backend("0.0.6", &[Kind::Storage]);
+        let known = Capabilities::with_streams("0.0.6", &[Kind::Storage]);
         let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).unwrap();
         assert_eq!(
             channels(&plan)[..3],
@@ -222,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_native_stream_is_preferred_and_a_choice_is_kept() {
-        let known = backend("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
+        let known = Capabilities::with_streams("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
         let disks = Endpoint::of(Kind::VirtualDisks);
         let of = |endpoint, choice| plan(endpoint, &known, choice).map(|plan| plan.legs[0].channel);
         assert_eq!(of(disks, Choice::Auto), Ok(Channel::Native));
@@ -233,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_plain_endpoint_that_does_nothing_is_not_used() {
-        let known = backend("0.0.3", &[Kind::Devices]);
+        let known = Capabilities::with_streams("0.0.3", &[Kind::Devices]);
         let refused = plan(Endpoint::of(Kind::VirtualDisks), &known, Choice::Auto).unwrap_err();
         assert_eq!(
             refused.to_string(),
@@ -245,9 +239,13 @@ mod tests {
     #[test]
     fn what_the_full_update_of_an_old_release_leaves_out_is_named() {
         let skipped = |release| {
-            plan(Endpoint::of(Kind::FullUpdate), &backend(release, &[Kind::FullUpdate]), Choice::Auto)
-                .unwrap()
-                .skipped
+            plan(
+                Endpoint::of(Kind::FullUpdate),
+                &Capabilities::with_streams(release, &[Kind::FullUpdate]),
+                Choice::Auto,
+            )
+            .unwrap()
+            .skipped
         };
         assert_eq!(skipped("0.0.4").len(), 6);
         assert_eq!(skipped("0.0.5"), [Kind::Replications, Kind::BackupRoutines]);
@@ -257,7 +255,9 @@ mod tests {
     #[test]
     fn a_stream_that_does_nothing_is_not_used() {
         let streams = [Kind::VirtualDisks, Kind::Snapshots, Kind::Backups];
-        let can = |release, kind| plan(Endpoint::of(kind), &backend(release, &streams), Choice::Auto).is_ok();
+        let can = |release, kind| {
+            plan(Endpoint::of(kind), &Capabilities::with_streams(release, &streams), Choice::Auto).is_ok()
+        };
         assert!(!can("0.0.4", Kind::Snapshots) && can("0.0.5", Kind::Snapshots));
         assert!(!can("0.0.5", Kind::VirtualDisks) && can("0.0.6", Kind::VirtualDisks));
         assert!(can("0.0.4", Kind::Backups));
@@ -267,7 +267,9 @@ mod tests {
     fn a_path_that_a_release_takes_for_that_of_one_virtual_machine_is_not_used() {
         // `/virtualization/virtual-machines/{id}/create/stream` answers HEAD for `task-history`, too.
         let streams = [Kind::Storage, Kind::VmInterfaces, Kind::TaskHistory];
-        let can = |release, kind| plan(Endpoint::of(kind), &backend(release, &streams), Choice::Auto).is_ok();
+        let can = |release, kind| {
+            plan(Endpoint::of(kind), &Capabilities::with_streams(release, &streams), Choice::Auto).is_ok()
+        };
         assert!(!can("0.0.5", Kind::Storage) && can("0.0.6", Kind::Storage));
         assert!(!can("0.0.5", Kind::VmInterfaces) && can("0.0.6", Kind::VmInterfaces));
         assert!(!can("0.0.6.post4", Kind::TaskHistory) && can("0.0.7", Kind::TaskHistory));
@@ -275,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_switched_off_is_named() {
-        let mut known = backend("0.0.30", &[]);
+        let mut known = Capabilities::with_streams("0.0.30", &[]);
         known.socket = Socket::Denied;
         let refused =
             plan(Endpoint::of(Kind::Devices), &known, Choice::Only(Channel::Websocket)).unwrap_err();

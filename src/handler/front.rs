@@ -21,7 +21,6 @@ use super::state::State;
 use super::trace::Trace;
 use super::{Bridge, passthrough, shims, socket, streams, tunnel};
 use crate::backend::Backend;
-use crate::core::compat::Shim;
 use crate::core::guard::{self, Rejection};
 use crate::core::kind::Endpoint;
 use crate::respond::{self, Body};
@@ -164,10 +163,9 @@ impl Bridge {
     }
 
     async fn serve(&self, visit: Visit, mut parts: Parts, body: Incoming) -> (Route, Response<Body>) {
-        let shims = &visit.state.config.shims;
         // Backends look at a path when it is decoded, and a sync must not go past the bridge.
         let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
-        let aliased = || shims::alias(&path).filter(|_| shims.is_on(Shim::Aliases));
+        let aliased = || shims::alias(&visit, &path);
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
             let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
                 Err(rejection) => rejected(&rejection, visit.forwarded.client),

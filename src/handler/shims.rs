@@ -61,8 +61,12 @@ const ALIASES: [(&str, Kind); 2] =
     [("/cluster/replication/stream", Kind::Replications), ("/cluster/backup/stream", Kind::BackupRoutines)];
 
 /// The stream that `path` stands for without being its path.
-pub(super) fn alias(path: &str) -> Option<Endpoint> {
-    ALIASES.iter().find(|(alias, _)| *alias == path).map(|(_, kind)| Endpoint::of(*kind))
+pub(super) fn alias(visit: &Visit, path: &str) -> Option<Endpoint> {
+    let (_, kind) = ALIASES.iter().find(|(alias, _)| *alias == path)?;
+    visit.state.config.shims.is_on(Shim::Aliases).then(|| {
+        note(Shim::Aliases, Action::Translated, path);
+        Endpoint::of(*kind)
+    })
 }
 
 /// Answers a request in the place of a backend that cannot.

@@ -204,6 +204,35 @@ async fn when_the_certificate_ends_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_release_lacks_is_counted_by_gap() {
+    let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
+    let bridge = Operated::start(backend.local_addr(), &[]);
+    for (target, status) in [
+        ("/health", 200),
+        ("/version", 200),
+        ("/proxmox/firewall/summary", 200),
+        ("/auth/bootstrap-status", 200),
+        ("/proxmox/endpoints", 422),
+        ("/proxmox/cluster/status?proxmox_endpoint_ids=1", 422),
+        ("/cluster/backup/stream", 404),
+    ] {
+        assert_eq!(bridge.get(target).await.status, status, "{target}");
+    }
+    for (shim, action) in [
+        ("health", "emulated"),
+        ("version", "emulated"),
+        ("inventory", "emulated"),
+        ("auth", "emulated"),
+        ("proxmox_endpoints", "refused"),
+        ("scope", "refused"),
+        ("aliases", "translated"),
+    ] {
+        let series = format!("shims_total{{action=\"{action}\",shim=\"{shim}\"}}");
+        assert_eq!(bridge.value(&series).await, 1.0, "{series}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_refused_is_counted_by_why() {
     let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
     let bridge = Operated::start(backend.local_addr(), &[]);

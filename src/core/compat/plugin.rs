@@ -500,14 +500,6 @@ pub fn cannot_read(missing: &[Inventory], release: Option<Release>) -> Option<St
 mod tests {
     use super::*;
 
-    fn backend(release: &str, streams: &[Kind]) -> Capabilities {
-        let mut known = Capabilities { release: release.parse().ok(), ..Capabilities::default() };
-        for kind in Kind::all() {
-            known.learn_stream(Endpoint::of(kind), streams.contains(&kind));
-        }
-        known
-    }
-
     fn endings(known: &Capabilities, settings: &Settings) -> [Ending; 3] {
         let verdicts = forecast(known, settings).unwrap().verdicts;
         [verdicts[0].ending, verdicts[1].ending, verdicts[2].ending]
@@ -534,11 +526,17 @@ mod tests {
         use Ending::{Completed, CompletedWithWarnings, Errored};
         let all: Vec<Kind> = Kind::all().collect();
         for (known, expected) in [
-            (backend("0.0.2.post1", &[]), [Errored, Errored, Errored]),
-            (backend("0.0.3", &[Kind::Devices, Kind::VirtualMachines]), [Errored, Errored, Errored]),
-            (backend("0.0.6.post4", &OF_0_0_6), [Completed, Completed, CompletedWithWarnings]),
-            (backend("0.0.11.post2", &all), [Completed; 3]),
-            (backend("0.0.19.post5", &all), [Completed; 3]),
+            (Capabilities::with_streams("0.0.2.post1", &[]), [Errored, Errored, Errored]),
+            (
+                Capabilities::with_streams("0.0.3", &[Kind::Devices, Kind::VirtualMachines]),
+                [Errored, Errored, Errored],
+            ),
+            (
+                Capabilities::with_streams("0.0.6.post4", &OF_0_0_6),
+                [Completed, Completed, CompletedWithWarnings],
+            ),
+            (Capabilities::with_streams("0.0.11.post2", &all), [Completed; 3]),
+            (Capabilities::with_streams("0.0.19.post5", &all), [Completed; 3]),
         ] {
             assert_eq!(endings(&known, &SHIPPED), expected, "{:?}", known.release);
         }
@@ -551,7 +549,7 @@ mod tests {
     #[test]
     fn what_is_switched_off_fails_and_is_named() {
         use Ending::{Completed, CompletedWithWarnings, Errored};
-        let known = backend("0.0.6.post4", &OF_0_0_6);
+        let known = Capabilities::with_streams("0.0.6.post4", &OF_0_0_6);
         for (shim, expected) in [
             (Shim::Inventory, [Errored; 3]),
             (Shim::Health, [Completed, Completed, CompletedWithWarnings]),
