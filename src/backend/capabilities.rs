@@ -91,6 +91,13 @@ impl Knowledge {
         known.filter(|known| known.since.elapsed() < for_how_long).unwrap_or_default()
     }
 
+    /// The release that was learned last, however long ago. It is forgotten when the backend cannot be reached, after
+    /// which it may be another one.
+    fn last_release(&self) -> Option<Release> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().and_then(|known| known.capabilities.release)
+    }
+
     fn keep(&self, known: Known) {
         if known.version_asked {
             let Capabilities { release, .. } = known.capabilities;
@@ -188,11 +195,13 @@ impl Backend {
         if known.capabilities.release.is_some() {
             return Ok(known.capabilities.release);
         }
+        // Backends that sync may answer nothing until they are done.
+        let last = || self.knowledge.last_release().map(Some);
         if identity.key.is_none() {
             match self.lacks(KEY_STATUS).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(known.capabilities.release),
-                Err(why) => return Err(Refusal::unreachable(&why, retry_after)),
+                Err(why) => return last().ok_or_else(|| Refusal::unreachable(&why, retry_after)),
             }
         }
         let learned = timeout(self.limits().probe, async {
@@ -209,10 +218,7 @@ impl Backend {
         match learned.await.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
             Ok(release) => Ok(release),
             Err(Trouble::Refused(refusal)) => Err(refusal),
-            Err(Trouble::Unreachable(why)) => {
-                self.knowledge.forget();
-                Err(Refusal::unreachable(&why, retry_after))
-            }
+            Err(Trouble::Unreachable(why)) => last().ok_or_else(|| Refusal::unreachable(&why, retry_after)),
         }
     }
 

@@ -347,6 +347,30 @@ async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_is_too_busy_to_say_its_release_is_the_one_that_it_was() {
+    let is_busy = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let busy = Arc::clone(&is_busy);
+    let backend = Backend::start(move |request: Request<Incoming>| {
+        let is_busy = busy.load(std::sync::atomic::Ordering::Relaxed);
+        async move {
+            match request.uri().path() {
+                "/version" if is_busy => std::future::pending().await,
+                "/version" => answer(200, &[], r#"{"version":"0.0.6.post4"}"#),
+                _ => answer(200, &[], r#"[{"id":1,"token":"secret"}]"#),
+            }
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[("limits.capabilities", "1s")])).await;
+    for busy in [false, true] {
+        is_busy.store(busy, std::sync::atomic::Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let rows = front.get(NETBOX, &key()).await;
+        assert_eq!((rows.status, rows.text()), (200, r#"[{"id":1}]"#), "{busy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_without_keys_is_known_to_a_client_without_one() {
     let (backend, front) = before("0.0.6.post4", &[]).await;
     let answer = front.get(&format!("{MACHINES}?proxmox_endpoint_ids=1"), &[]).await;
