@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod page;
 pub mod plan;
 pub mod policy;
+pub mod python;
 pub mod query;
 pub mod refusal;
 pub mod release;

@@ -209,7 +209,8 @@ pub fn hear(text: &str, payloads: bool) -> Heard<'_> {
         return unknown(text);
     };
     if let Some(event) = frame.event.said() {
-        return native::read(event, text).map_or_else(|_| unknown(text), Heard::Fact);
+        let fact = native::read(event, text).or_else(|_| native::unreadable(event, text));
+        return fact.map_or_else(|_| unknown(text), Heard::Fact);
     }
     let Some(word) = frame.object.0 else {
         return match frame.message.0 {

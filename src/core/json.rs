@@ -4,12 +4,15 @@
 //! error record in place of the records of a cluster, with an `error` beside the counts, or with `null`
 //! from an endpoint that does nothing.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::detail::{self, SENTENCE, joined};
 use super::event::{Failure, Told};
 use super::kind::Kind;
+use super::python;
 use super::text::plain;
 
 /// What a plain endpoint did.
@@ -33,6 +36,9 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
         detail: if detail.is_empty() { error.to_owned() } else { detail },
     };
     let text = String::from_utf8_lossy(body);
+    let is_json = serde_json::from_str::<&RawValue>(&text).is_ok() && !python::has_surrogates(&text);
+    let mended = if is_json { None } else { python::mended(&text) };
+    let text = mended.map_or(text, Cow::Owned);
     let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
         let shown = plain(&text, SENTENCE);
         return Err(fail(

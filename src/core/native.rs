@@ -25,17 +25,12 @@ pub struct Unreadable;
 ///
 /// # Errors
 ///
-/// [`Unreadable`] where the data is no JSON object. An unreadable `error` or `complete` is still one:
-/// the run has failed, or nobody can say that it has not.
+/// [`Unreadable`] where the data is no JSON object.
 pub fn read<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
     match name {
         "step" => parse::<StepEvent<'_>>(data).map(StepEvent::fact),
-        "complete" => {
-            Ok(parse::<CompleteEvent<'_>>(data).map_or_else(|_| unreadable_end(data), CompleteEvent::fact))
-        }
-        "error" => Ok(Fact::Aborted(
-            parse::<ErrorEvent<'_>>(data).map_or_else(|_| unreadable_error(data), ErrorEvent::failure),
-        )),
+        "complete" => parse::<CompleteEvent<'_>>(data).map(CompleteEvent::fact),
+        "error" => parse::<ErrorEvent<'_>>(data).map(|event| Fact::Aborted(event.failure())),
         "item_progress" => parse::<ItemProgress<'_>>(data).map(ItemProgress::fact),
         "discovery" => parse::<Discovery<'_>>(data).map(Discovery::fact),
         "phase_summary" => parse::<PhaseSummary<'_>>(data).map(PhaseSummary::fact),
@@ -45,6 +40,20 @@ pub fn read<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
         "duplicate_name_resolved" => parse::<DuplicateName<'_>>(data).map(|event| event.fact()),
         // `hardware_discovery`, and whatever comes after this was written.
         _ => Ok(Fact::Nothing),
+    }
+}
+
+/// What an event says whose data cannot be read: an `error` or a `complete` is still one. The run has failed, or nobody
+/// can say that it has not.
+///
+/// # Errors
+///
+/// [`Unreadable`] for every other event.
+pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
+    match name {
+        "complete" => Ok(unreadable_end(data)),
+        "error" => Ok(Fact::Aborted(unreadable_error(data))),
+        _ => Err(Unreadable),
     }
 }
 

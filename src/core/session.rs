@@ -7,6 +7,7 @@ mod ending;
 mod socket;
 mod waiting;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::channel::Channel;
@@ -20,6 +21,7 @@ use super::native;
 use super::normalizer::{Normalizer, Options};
 use super::outcome::{Cause, Report};
 use super::plan::{Leg, Plan};
+use super::python;
 use super::refusal::{Answer, Refusal};
 use super::sse::{Frame, Item, Parser};
 use super::traffic::{FrameType, Traffic};
@@ -478,8 +480,16 @@ fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame
         Item::Event { name, data } => {
             let name = String::from_utf8_lossy(name);
             let data = String::from_utf8_lossy(data);
-            normalizer.extra(&name, &data, frames);
-            match native::read(&name, &data) {
+            let halves = python::has_surrogates(&data).then(|| python::mended(&data)).flatten();
+            let data = halves.map_or(data, Cow::Owned);
+            if let Ok(fact) = native::read(&name, &data) {
+                normalizer.extra(&name, &data, frames);
+                normalizer.take(fact, frames);
+                return;
+            }
+            let mended = python::mended(&data).unwrap_or_default();
+            normalizer.extra(&name, &mended, frames);
+            match native::read(&name, &mended).or_else(|_| native::unreadable(&name, &data)) {
                 Ok(fact) => normalizer.take(fact, frames),
                 Err(native::Unreadable) => normalizer.unreadable(),
             }

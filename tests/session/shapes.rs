@@ -1,12 +1,15 @@
 //! Data of wrong shapes and sizes.
 
 use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::dialect::Dialect;
 use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::outcome::Cause;
 use proxbox_bridge::core::session::Event;
 use serde_json::{Value, json};
 
-use crate::support::backend::{begun, complete_ok, error, item, native, object_step, sse, whole};
+use crate::support::backend::{
+    barrier, begun, complete_ok, end, error, item, native, object_step, sse, whole, ws,
+};
 use crate::support::drive::{Drive, setup};
 
 const LIMIT: usize = 4096;
@@ -177,4 +180,22 @@ fn an_event_at_the_limit_is_read_however_it_is_cut() {
             assert_eq!(run.is_ok(), is_read, "{over} over the limit, cut at {cut}");
         }
     }
+}
+
+#[test]
+fn what_python_writes_and_is_no_json_is_read() {
+    let step = r#"{"step": "device", "status": "failed", "message": "no load", "rowid": "pve1", "load": NaN, "payload": {"object": "device", "data": {"rowid": "pve1\ud83d", "error": "load is \udc00"}}}"#;
+    let complete = r#"{"ok": false, "message": "one failed", "result": {"ratio": -Infinity}, "errors": [{"detail": "load of pve1 is no number"}]}"#;
+    let run = whole(
+        Kind::Devices,
+        &[format!("event: step\ndata: {step}\n\n"), format!("event: complete\ndata: {complete}\n\n")],
+    );
+    assert!(!run.is_ok());
+    assert_eq!(run.failed_steps().len(), 1, "{:?}", run.messages());
+    assert!(run.detail().contains("load of pve1 is no number"), "{}", run.detail());
+
+    let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
+    drive.text(r#"{"object": "device", "data": {"completed": true, "rowid": "pve1", "load": Infinity}}"#);
+    drive.text(&end("device")).text(&barrier());
+    assert_eq!(drive.run().objects("device"), Some([1, 1, 0, 0]));
 }

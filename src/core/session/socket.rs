@@ -9,6 +9,7 @@ use crate::core::fact::{self, Fact};
 use crate::core::kind::{Command, Kind};
 use crate::core::outcome::Cause;
 use crate::core::plan::Leg;
+use crate::core::python;
 use crate::core::refusal::Refusal;
 
 /// What is known of a socket that is open.
@@ -117,7 +118,15 @@ impl Session {
         // A backend that greets without having been given a key is one that takes none. Of these, the
         // oldest dialect asks for patience that does the others no harm.
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
-        let heard = dialect::hear(text, self.setup.options.payloads);
+        let payloads = self.setup.options.payloads;
+        let mended;
+        let heard = match dialect::hear(text, payloads) {
+            Heard::Unknown(words) => {
+                mended = python::mended(text);
+                mended.as_deref().map_or(Heard::Unknown(words), |text| dialect::hear(text, payloads))
+            }
+            heard => heard,
+        };
         self.received.note(now, heard.frame_type());
         if let Stage::Waiting { .. } = stage {
             // Nothing that comes before the greeting belongs to our command.
