@@ -13,7 +13,7 @@ use crate::core::release::Release;
 
 const FIRST_WITH_TEMPLATE: Release = Release::new(0, 0, 6);
 /// Those that refuse most configurations of guests, and give them in another place.
-const REFUSES_CONFIG: (Release, Release) = (Release::new(0, 0, 7), Release::new(0, 0, 18));
+const REFUSES_CONFIG: (Release, Release) = (Release::new(0, 0, 4), Release::new(0, 0, 18));
 const MISTAKES_TYPE: (Release, Release) = (Release::new(0, 0, 7), Release::new(0, 0, 19));
 
 /// Whether `release` hands Proxmox a type that it does not know.
@@ -27,7 +27,7 @@ pub fn drops_template(release: Release) -> bool {
 }
 
 /// Whether `release` answers 500 to the configuration of a guest with a key that it does not know, such as `template`,
-/// and has Proxmox's own path for it as well. Older ones have no other place for it.
+/// and has Proxmox's own path for it as well, unless it was installed from its package: those before 0.0.7 lack it.
 pub fn refuses_config(release: Release) -> bool {
     release >= REFUSES_CONFIG.0 && release.is_up_to(REFUSES_CONFIG.1)
 }
@@ -272,7 +272,7 @@ mod tests {
             assert_eq!(config(body.as_bytes()), None, "{body}");
         }
         let refuses = |release: &str| refuses_config(release.parse().unwrap());
-        assert!(refuses("0.0.7") && refuses("0.0.18.post5") && !refuses("0.0.6.post4") && !refuses("0.0.19"));
+        assert!(refuses("0.0.4") && refuses("0.0.18.post5") && !refuses("0.0.3") && !refuses("0.0.19"));
     }
 
     #[test]
