@@ -67,6 +67,11 @@ impl Known {
             && !self.needs_policy(endpoint, choice)
     }
 
+    fn note_missing(&mut self, path: &'static str, missing: bool) {
+        self.missing.retain(|(asked, _)| *asked != path);
+        self.missing.push((path, missing));
+    }
+
     /// Whether the execution policy matters for a run of `endpoint` and is not known.
     fn needs_policy(&self, endpoint: Endpoint, choice: Choice) -> bool {
         let native = self.capabilities.stream(endpoint) == Some(true) && choice == Choice::Auto;
@@ -274,8 +279,7 @@ impl Backend {
     pub async fn learn_missing(&self, path: &'static str, missing: bool) {
         let _turn = self.knowledge.asking.lock().await;
         let mut known = self.knowledge.recall(self.limits().capabilities);
-        known.missing.retain(|(asked, _)| *asked != path);
-        known.missing.push((path, missing));
+        known.note_missing(path, missing);
         self.knowledge.keep(known);
     }
 
@@ -290,10 +294,21 @@ impl Backend {
             // Nothing but this may be asked without a key, as far as it is not known that there is none.
             let mut health = self.ask(Method::GET, "/health", &Identity::default()).await?;
             let body = self.answer(&mut health).await?;
-            if !is_nowhere(health.status, &body) {
+            let has_health = !is_nowhere(health.status, &body);
+            if has_health && choice != Choice::Only(Channel::Json) {
                 // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
                 known.capabilities.learn_stream(endpoint, true);
                 return Ok(());
+            }
+            if has_health {
+                // Which plain endpoints work depends on the release, which is told to those with a key.
+                let mut status = self.ask(Method::GET, KEY_STATUS, &Identity::default()).await?;
+                let body = self.answer(&mut status).await?;
+                let takes_none = is_nowhere(status.status, &body);
+                known.note_missing(KEY_STATUS, takes_none);
+                if !takes_none {
+                    return Err(Trouble::Refused(Refusal::key_missing()));
+                }
             }
         }
         if identity.key.is_none() && known.capabilities.wants_key() == Some(true) {

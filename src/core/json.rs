@@ -1,11 +1,12 @@
 //! Answers of the plain endpoints: what a 200 really says.
 //!
 //! A plain endpoint works in silence and answers once. A 200 is not a success: releases answer with an
-//! error record in place of the records of a cluster, with an `error` beside the counts, or with `null`
-//! from an endpoint that does nothing.
+//! error record in place of the records of a cluster, with an `error` beside the counts, with a word that says
+//! that it failed, or with `null` from an endpoint that does nothing. And one 400 is a success with nothing to do.
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -16,7 +17,7 @@ use super::python;
 use super::text::plain;
 
 /// What a plain endpoint did.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// How many records it answered with, or counted.
     pub count: u64,
@@ -83,6 +84,8 @@ struct Records {
     errors: Vec<String>,
 }
 
+/// What a `status` says that is none of HTTP's.
+const FAILED: [&str; 3] = ["failed", "error", "errored"];
 /// How many errors of an answer are kept.
 const ERRORS: usize = 32;
 
@@ -119,14 +122,23 @@ fn failure_in(value: &Value) -> Option<String> {
     }
 }
 
-/// The text of a record that is an error: it has a `message`, says what Python raised or a `detail`, and
-/// has no `id`, as every NetBox record does.
+/// The text of a record that is an error: it says that it failed, or has a `message` and says what Python raised or
+/// a `detail`, or has nothing but a `detail`. It has no `id`, as every NetBox record does.
 fn error_of(item: &Value) -> Option<String> {
     let fields = item.as_object()?;
-    let is_error = fields.contains_key("message")
-        && !fields.contains_key("id")
-        && (fields.contains_key("python_exception") || fields.contains_key("detail"));
+    let has = |name: &str| fields.contains_key(name);
+    let has_failed = ["ok", "success"].into_iter().any(|name| fields.get(name) == Some(&Value::Bool(false)))
+        || fields.get("status").and_then(Value::as_str).is_some_and(|word| FAILED.contains(&word));
+    let is_detail = has("detail") && (has("python_exception") || has("message") || fields.len() == 1);
+    let is_raised = has("message") && has("python_exception");
+    let is_error = !has("id") && (has_failed || is_detail || is_raised);
     is_error.then(|| detail::of_value(item).unwrap_or_default())
+}
+
+/// Whether an answer, whatever its status, says that there is nothing to do: 0.0.5 to 0.0.11 answer 400 to a sync of
+/// backups on a cluster without any.
+pub fn is_nothing_to_do(kind: Kind, status: u16, body: &[u8]) -> bool {
+    kind == Kind::Backups && status == 400 && memmem::find(body, b"No backups found to process").is_some()
 }
 
 #[cfg(test)]
@@ -158,6 +170,17 @@ mod tests {
         assert_eq!(count(r#"{"count":0,"error":"boom"}"#), Err("boom".to_owned()));
         assert_eq!(count(r#"{"count":0,"errors":["boom"]}"#), Err("boom".to_owned()));
         assert_eq!(count(r#"["boom"]"#), Err("boom".to_owned()));
+        for body in [
+            r#"{"ok":false,"count":3}"#,
+            r#"{"success":false}"#,
+            r#"{"status":"failed","count":1}"#,
+            r#"[{"id":1},{"success":false}]"#,
+        ] {
+            assert!(count(body).is_err(), "{body}");
+        }
+        assert_eq!(count(r#"{"detail":"Not Found"}"#), Err("Not Found".to_owned()));
+        assert_eq!(count(r#"[{"id":1,"status":"failed","detail":"of a device"}]"#), Ok(1));
+        assert_eq!(count(r#"{"count":2,"status":"completed","ok":true,"detail":"2 synced"}"#), Ok(2));
         assert_eq!(count(r#"{"count":12,"error":"","errors":[]}"#), Ok(12));
         assert_eq!(count(r#"{"count":12,"error":false}"#), Ok(12));
     }

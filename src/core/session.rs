@@ -340,7 +340,8 @@ impl Session {
     }
 
     fn answered(&mut self, now: Duration, answer: Answer<'_>, out: &mut Output) {
-        let is_success = (200..300).contains(&answer.status);
+        let is_idle = json::is_nothing_to_do(self.leg_kind(), answer.status, answer.body);
+        let is_success = is_idle || (200..300).contains(&answer.status);
         if self.channel() != Some(Channel::Json) || !is_success {
             let is_socket = self.channel() == Some(Channel::Websocket);
             self.refuse(
@@ -355,7 +356,9 @@ impl Session {
         self.received.note(now, FrameType::Complete);
         let kind = self.leg_kind();
         let limit = self.setup.limits.event_bytes;
-        let read = if answer.body.len() < limit {
+        let read = if is_idle {
+            Ok(json::Done::default())
+        } else if answer.body.len() < limit {
             json::read(kind, answer.body)
         } else {
             let error = format!("The backend's answer has {limit} bytes or more (limits.event_bytes).");

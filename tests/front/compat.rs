@@ -310,6 +310,30 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn plain_endpoints_are_driven_without_a_key_where_none_is_wanted() {
+    for (version, expected) in [("0.0.11.post2", 401), ("0.0.6.post4", 200)] {
+        let recorded = Recorded::of(version);
+        let backend = Backend::start(move |request| {
+            let recorded = recorded.clone();
+            async move {
+                if request.uri().path().ends_with("/storage/create") {
+                    return answer(200, &[], r#"[{"id":1}]"#);
+                }
+                replayed(recorded, request).await
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[("backend.channel", "json")])).await;
+        for _ in 0..2 {
+            let read = front.get(STORAGE, &[]).await;
+            assert_eq!(read.status, expected, "{version}: {}", read.text());
+            let word = if expected == 200 { "1 completed" } else { "API key required" };
+            assert!(read.text().contains(word), "{version}: {}", read.text());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_list_of_a_backend_whose_release_is_not_known_must_say_of_every_guest_what_it_is() {
     for (version, body) in [
         ("no release", r#"[{"lab":[{"type":"qemu","vmid":1,"node":"a","template":0}]}]"#),

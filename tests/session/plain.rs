@@ -60,11 +60,28 @@ fn a_200_that_did_nothing_or_failed_is_a_failure() {
 
 #[test]
 fn a_plain_endpoint_that_refuses_is_refused() {
-    let body = r#"{"message":"Error during backup sync","detail":"No backups found to process"}"#;
+    let body = r#"{"message":"Error during backup sync","detail":"No such cluster"}"#;
     let mut drive = plain(Kind::Backups);
     let refusal = drive.answer(400, body).refusal();
     assert_eq!(refusal.status, 400);
     assert_eq!(refusal.body, Body::Theirs(body.as_bytes().to_vec()));
+}
+
+#[test]
+fn a_cluster_without_backups_is_a_sync_with_nothing_to_do() {
+    let body = r#"{"message":"Error during backup sync.","detail":"No backups found to process"}"#;
+    for status in [400, 500] {
+        let mut drive = plain(Kind::Backups);
+        drive.wait(LIMITS.accept_wait);
+        let run = drive.answer(status, body).run();
+        assert_eq!(run.is_ok(), status == 400, "{status}: {}", run.message());
+    }
+    let run = plain(Kind::Backups).answer(400, body).run();
+    assert_eq!(run.message(), "Backups sync completed.");
+
+    let mut drive = plain(Kind::Snapshots);
+    drive.wait(LIMITS.accept_wait);
+    assert!(!drive.answer(400, body).run().is_ok());
 }
 
 #[test]
@@ -73,11 +90,10 @@ fn a_plain_endpoint_that_refuses_late_fails_its_stream() {
     drive.wait(LIMITS.accept_wait);
     assert!(drive.accepted);
     assert!(drive.frames[0].contains("Starting backups synchronization."));
-    let run =
-        drive.answer(400, r#"{"message":"Error during backup sync","detail":"No backups found"}"#).run();
+    let run = drive.answer(400, r#"{"message":"Error during backup sync","detail":"No such cluster"}"#).run();
     assert_eq!(run.report.cause, Some(Cause::Refused));
     assert!(run.detail().contains("status 400"), "{}", run.detail());
-    assert!(run.detail().contains("No backups found"), "{}", run.detail());
+    assert!(run.detail().contains("No such cluster"), "{}", run.detail());
 }
 
 #[test]
