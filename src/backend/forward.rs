@@ -15,6 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
@@ -101,9 +102,15 @@ impl Backend {
         }
         let (progress, limits) = (Progress::default(), self.limits());
         let body = Upload::new(body, limits.body_bytes, limits.client_body, progress.clone());
-        let request = Request::from_parts(parts, body.boxed_unsync());
+        let mut request = Request::from_parts(parts, body.boxed_unsync());
+        let connection = capture_connection(&mut request);
         let answered = async {
             let response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
+            if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                // Behind the answer to an exception that nobody caught, uvicorn closes the connection without having
+                // said that it will. The next request would be lost on it, and is never sent twice.
+                connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
+            }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(self.broken("it switched protocols, and nobody had asked it to".to_owned()));
             }

@@ -286,6 +286,8 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
         ("0.0.11.post2", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
         ("0.0.11.post2", "{}", 500),
         ("0.0.6.post4", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
+        ("0.0.5", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
+        ("0.0.4", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
     ] {
         let recorded = Recorded::of(version);
         let backend = Backend::start(move |request| {

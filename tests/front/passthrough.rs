@@ -302,6 +302,20 @@ async fn a_request_that_may_have_been_done_is_never_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_not_used_again_behind_an_internal_error() {
+    let backend = Backend::start(|request| async move {
+        let status = request.uri().path()[1..].parse().unwrap();
+        answer(status, &[], "said")
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for (status, connections) in [(404, 1), (502, 1), (500, 1), (500, 2), (200, 3), (200, 3)] {
+        assert_eq!(front.get(&format!("/{status}"), &[]).await.status, status);
+        assert_eq!(backend.connections(), connections, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
     let backend = Backend::start(|request| async {
         let _ = request.into_body().collect().await;
