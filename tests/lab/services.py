@@ -56,6 +56,8 @@ class Service:
     """A program that runs until it is stopped. What it says is in the file `log`."""
 
     stop_signal = signal.SIGTERM
+    # How long it may take to end, in seconds.
+    grace = 30
 
     def __init__(self, command, log, *, env=None, **options):
         self.command = [str(part) for part in command]
@@ -103,7 +105,7 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
             try:
-                self.process.wait(30)
+                self.process.wait(self.grace)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
@@ -183,6 +185,12 @@ class Redis(Service):
         return self.ask("ping").startswith("PONG")
 
 
+class Worker(Service):
+    """The worker of RQ. It lingers when it is asked to end, although it has nothing to do."""
+
+    grace = 3
+
+
 class NetBox:
     """The real NetBox with the real plugin, on a database of its own, and the worker that runs its jobs."""
 
@@ -246,7 +254,7 @@ class NetBox:
         self.running = [web]
         web.answers(f"{self.url}/api/status/")
         worker = [self.programs / "netbox", "rqworker"]
-        self.running.append(Service(worker, self.logs / "worker.log", env=environment, cwd=self.home))
+        self.running.append(Worker(worker, self.logs / "worker.log", env=environment, cwd=self.home))
 
     def stop(self):
         while self.running:
