@@ -7,7 +7,7 @@ mod support;
 
 use std::fmt::Write;
 
-use bridge::{Answer, KEY, Pair, fast, recordings};
+use bridge::{Answer, Front, KEY, Pair, config, fast, recordings};
 use proxbox_bridge::core::kind::Kind;
 use support::plugin::{self, JobPage};
 use support::stream;
@@ -83,6 +83,25 @@ async fn golden(version: &str, uses: &[&str], channel: &str, kind: Kind, end: En
 async fn documented(version: &str, channel: &str, ends: [End; 7]) {
     for (kind, end) in documented_kinds().zip(ends) {
         golden(version, &[], channel, kind, end).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_before_a_bridge_says_the_same() {
+    for version in ["0.0.2.post1", "0.0.11.post2", "0.0.30.post2"] {
+        let pair = Pair::start(recordings(version, &[]), fast(), &[]).await;
+        let outer = Front::start(config(pair.front.address, &[])).await;
+        for kind in documented_kinds() {
+            let mut ends = Vec::new();
+            for front in [&pair.front, &outer] {
+                let answer = front.get(kind.row().stream_path, &[("X-Proxbox-API-Key", KEY)]).await;
+                if answer.status == 200 {
+                    let last = stream::read(&answer.body, false).pop().unwrap().data;
+                    ends.push([&last["ok"], &last["message"], &last["result"]["objects"]].map(Clone::clone));
+                }
+            }
+            assert!(ends.is_empty() || ends.len() == 2 && ends[0] == ends[1], "{version} {kind}: {ends:#?}");
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Readable text from the fields in which backends explain a failure.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::Told;
+use super::object::Object;
+use super::tally::{Count, Counts};
 use super::text::plain;
 
 /// The longest detail that is kept, in characters.
@@ -109,6 +113,7 @@ pub fn told(raw: Option<&RawValue>) -> Told {
         }
     }
     told.numbers.truncate(KEPT);
+    told.objects = Counts(fields.iter().flat_map(|(_, part)| part.objects()).copied().collect());
     told.warnings = fields.into_iter().find_map(|(_, part)| part.warnings()).unwrap_or_default();
     told
 }
@@ -120,6 +125,7 @@ enum Part {
     Number(u64),
     List(u64),
     Warnings(Vec<String>),
+    Objects(Vec<(Object, Count)>),
     True,
     Else,
 }
@@ -129,6 +135,13 @@ impl Part {
         match self {
             Self::Warnings(texts) => Some(texts),
             _ => None,
+        }
+    }
+
+    fn objects(&self) -> &[(Object, Count)] {
+        match self {
+            Self::Objects(counts) => counts,
+            _ => &[],
         }
     }
 }
@@ -163,12 +176,23 @@ fn part(name: &str, json: &str) -> Part {
         Some(b'[') if name == "warnings" && json.len() <= READ_AS_TREE => {
             Part::Warnings(warnings(&serde_json::from_str::<Vec<Value>>(json).unwrap_or_default()))
         }
+        Some(b'{') if name == "objects" && json.len() <= READ_AS_TREE => Part::Objects(objects(json)),
         Some(b'[') => serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json)
             .map_or(Part::Else, |items| Part::List(items.len() as u64)),
         Some(b'0'..=b'9') => json.parse().map_or(Part::Else, Part::Number),
         Some(b't') => Part::True,
         _ => Part::Else,
     }
+}
+
+/// The counts that a bridge writes, by sort. What does not add up is none.
+fn objects(json: &str) -> Vec<(Object, Count)> {
+    let sorts: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let counts = sorts.into_iter().filter_map(|(word, count)| {
+        let count = Count::deserialize(count).ok().filter(|count| count.adds_up())?;
+        Some((Object::named(&word).unwrap_or(Object::Other), count))
+    });
+    counts.collect()
 }
 
 fn warnings(items: &[Value]) -> Vec<String> {
@@ -227,10 +251,16 @@ mod tests {
                     ("storage_count".to_owned(), 7),
                     ("count".to_owned(), 3)
                 ],
+                objects: Counts::default(),
                 warnings: vec!["w".to_owned(), "x".to_owned()],
                 degraded: true,
             }
         );
+        let objects = r#"{"objects":{"device":{"seen":3,"completed":2,"failed":1,"unconfirmed":0},"gpu":{"seen":1,"completed":0,"failed":0,"unconfirmed":1},"storage":{"seen":3,"completed":1,"failed":1,"unconfirmed":0},"sdn":4}}"#;
+        let device = Count { seen: 3, completed: 2, failed: 1, unconfirmed: 0 };
+        let other = Count { seen: 1, completed: 0, failed: 0, unconfirmed: 1 };
+        let counts = vec![(Object::Device, device), (Object::Other, other)];
+        assert_eq!(told(Some(raw(objects))), Told { objects: Counts(counts), ..Told::default() });
         assert_eq!(told(Some(raw("[1]"))), Told::default());
         assert_eq!(told(None), Told::default());
     }

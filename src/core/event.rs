@@ -73,6 +73,8 @@ pub struct Verdict {
 pub struct Told {
     /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
     pub numbers: Vec<(String, u64)>,
+    /// Its objects, where another bridge has counted them.
+    pub objects: Counts,
     /// Its warnings, as text.
     pub warnings: Vec<String>,
     /// Whether it called its own result degraded.

@@ -237,6 +237,9 @@ impl Normalizer {
                 self.leg.aborted.get_or_insert(failure);
             }
             Fact::Complete { ok, message, detail, told } => {
+                for (object, count) in &told.objects.0 {
+                    self.tally.counted(*object, *count);
+                }
                 self.tell(told);
                 let word = LastWord { ok, message, detail };
                 // Of two last words the worse one is believed.

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
+use serde::Deserialize;
+
 use super::object::Object;
 
 /// What became of the objects of one sort.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Count {
     /// Objects that the backend announced or told of.
     pub seen: u64,
@@ -20,6 +22,12 @@ pub struct Count {
 }
 
 impl Count {
+    /// Whether every object that was seen is one of the others.
+    pub fn adds_up(self) -> bool {
+        let ends = self.completed.checked_add(self.failed).and_then(|sum| sum.checked_add(self.unconfirmed));
+        ends == Some(self.seen)
+    }
+
     fn add(self, other: Self) -> Self {
         Self {
             seen: self.seen.saturating_add(other.seen),
@@ -87,12 +95,17 @@ struct Row {
     summary: Summary,
     /// Objects that the backend handled in a finished stage. Some releases count those that failed too.
     handled: u64,
+    /// What another bridge has counted, which has heard the backend itself.
+    counted: Option<Count>,
 }
 
 impl Row {
     /// Events of single objects and numbers for the whole stage tell of the same objects, so the
     /// larger one of the two is the better informed.
     fn count(&self) -> Count {
+        if let Some(count) = self.counted {
+            return count;
+        }
         let completed = self.completed.max(self.summary.completed);
         let failed = self.failed.max(self.summary.failed);
         let told = self.processing + self.completed + self.failed;
@@ -193,6 +206,11 @@ impl Tally {
         row.summary.completed = row.summary.completed.max(summary.completed);
         row.summary.failed = row.summary.failed.max(summary.failed);
         row.summary.total = row.summary.total.max(summary.total);
+    }
+
+    /// Notes how another bridge between this one and the backend has counted the objects of a run.
+    pub fn counted(&mut self, object: Object, count: Count) {
+        row(&mut self.rows, object).counted = Some(count);
     }
 
     /// The objects of the sort `object` as they stand.
