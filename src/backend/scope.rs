@@ -6,7 +6,8 @@ use tokio::time::timeout;
 
 use super::{Backend, Identity};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, list, with_parameter, without_parameter,
+    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, full_update_prunes, has_others, list,
+    prunes, prunes_others, with_parameter, without_parameter, without_pruning,
 };
 use crate::core::policy::EndpointIds;
 use crate::core::refusal::{Answer, Refusal};
@@ -16,8 +17,8 @@ use crate::core::release::Release;
 const ENDPOINTS: &str = "/proxmox/endpoints";
 
 impl Backend {
-    /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them; `None` if
-    /// it does as they are.
+    /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them, and without
+    /// what would delete from NetBox what belongs to other endpoints; `None` if it may stay as it is.
     ///
     /// # Errors
     ///
@@ -27,10 +28,12 @@ impl Backend {
         query: &str,
         release: Option<Release>,
         identity: &Identity,
+        is_full_update: bool,
     ) -> Result<Option<String>, Refusal> {
+        let may_prune = prunes_others(release) && (is_full_update || prunes(query));
         let plugin_keys = self.config().endpoint_ids == EndpointIds::Plugin;
         let selector = Selector::of(release);
-        if !plugin_keys && selector == Selector::AsGiven {
+        if !plugin_keys && selector == Selector::AsGiven && !may_prune {
             return Ok(None);
         }
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
@@ -60,7 +63,16 @@ impl Backend {
             }
             (_, ids) => return Err(Refusal::not_scoped(&cannot_select(release, ids))),
         }
-        Ok(Some(scoped))
+        if may_prune {
+            let rows = self.stored(ENDPOINTS, identity).await?.unwrap_or_default();
+            if has_others(&rows, &ids) {
+                if is_full_update {
+                    return Err(Refusal::not_scoped(&full_update_prunes(release)));
+                }
+                scoped = without_pruning(&scoped);
+            }
+        }
+        Ok(Some(scoped).filter(|scoped| scoped != query))
     }
 
     /// What the backend stores at `path`; nothing where it stores nothing.

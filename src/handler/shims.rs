@@ -174,7 +174,9 @@ pub(super) async fn scope(
     if !is_scoped {
         return Ok(());
     }
-    let scoped = match visit.backend.scoped(query, release, &identity(visit, parts)).await {
+    let is_full_update = path == Endpoint::of(Kind::FullUpdate).json_path();
+    let scoped = visit.backend.scoped(query, release, &identity(visit, parts), is_full_update).await;
+    let scoped = match scoped {
         Ok(None) => return Ok(()),
         Ok(Some(scoped)) => scoped,
         Err(refusal) => {

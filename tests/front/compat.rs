@@ -358,6 +358,80 @@ async fn the_list_of_a_backend_whose_release_is_not_known_must_say_of_every_gues
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
+    const PRUNING: &str = "delete_nonexistent_backup=true&fetch_max_concurrency=8";
+    for (version, rows, scope, is_kept) in [
+        ("0.0.11.post2", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=1&", false),
+        ("0.0.19.post5", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=1&", false),
+        ("0.0.6.post4", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=2&", false),
+        ("0.0.11.post2", r#"{"message":"no"}"#, "proxmox_endpoint_ids=1&", false),
+        ("0.0.11.post2", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=2,1&", true),
+        ("0.0.11.post2", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "", true),
+        ("0.0.11.post2", r#"[{"id":1,"name":"a"}]"#, "proxmox_endpoint_ids=1&", true),
+        ("0.0.20", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=1&", true),
+    ] {
+        let recorded = Recorded::of(if version == "0.0.20" { "0.0.19.post5" } else { version });
+        let backend = Backend::start(move |request| {
+            let recorded = recorded.clone();
+            async move {
+                match request.uri().path() {
+                    "/proxmox/endpoints" => answer(200, &[], rows),
+                    "/version" if version == "0.0.20" => answer(200, &[], r#"{"version":"0.0.20"}"#),
+                    _ => replayed(recorded, request).await,
+                }
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[])).await;
+        let read = front.get(&format!("{BACKUPS}?{scope}{PRUNING}"), &key()).await;
+        let is_told = events(&read).iter().any(|event| {
+            event.data["message"].as_str().is_some_and(|message| message.contains("stay in NetBox"))
+        });
+        assert_eq!(is_told, !is_kept, "{version} {scope}: {}", read.text());
+        let plain = BACKUPS.trim_end_matches("/stream");
+        front.get(&format!("{plain}?{scope}{PRUNING}"), &key()).await;
+        let asked = targets(&backend);
+        for path in [BACKUPS, plain] {
+            let query = asked.iter().find_map(|asked| asked.strip_prefix(&format!("GET {path}?"))).unwrap();
+            assert_eq!(query.contains("delete_nonexistent_backup"), is_kept, "{version} {scope}: {query}");
+            assert!(query.contains("fetch_max_concurrency=8"), "{query}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused() {
+    for (rows, status) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
+        let recorded = Recorded::of("0.0.11.post2");
+        let backend = Backend::start(move |request| {
+            let recorded = recorded.clone();
+            async move {
+                match (request.method().as_str(), request.uri().path()) {
+                    (_, "/proxmox/endpoints") => answer(200, &[], rows),
+                    ("HEAD", "/full-update/stream") => answer(405, &[("allow", "GET")], "{}"),
+                    (_, "/full-update/stream" | "/full-update") => {
+                        answer(200, &[("content-type", "text/event-stream")], STREAM)
+                    }
+                    _ => replayed(recorded, request).await,
+                }
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[])).await;
+        for path in ["/full-update/stream", "/full-update"] {
+            let read = front.get(&format!("{path}?proxmox_endpoint_ids=1"), &key()).await;
+            assert_eq!(read.status, status, "{path}: {}", read.text());
+            assert_eq!(
+                status == 422,
+                read.text().contains("deletes the backups of other"),
+                "{}",
+                read.text()
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
     let backend = Backend::start(|request: Request<Incoming>| async move {
         match request.uri().path() {

@@ -57,8 +57,9 @@ pub(super) static KEYS: &[Key] = &[
         "shims.scope",
         Some("on"),
         Slot::Switch(|draft| draft.shims.switch(Shim::Scope)),
-        "Whether it translates proxmox_endpoint_ids for backends before 0.0.8, which do not know it, and \
-         refuses what cannot be translated; off lets such a sync write all Proxmox endpoints.",
+        "Whether it translates proxmox_endpoint_ids for backends before 0.0.8, which do not know it, refuses what \
+         cannot be translated, and keeps backends before 0.0.20 from deleting the backups and snapshots of other \
+         Proxmox endpoints; off lets such a sync write all of them.",
     ),
     key(
         "shims.vm_ids",

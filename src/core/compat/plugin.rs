@@ -3,7 +3,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::scope::Selector;
+use super::scope::{Selector, prunes_others};
 use super::{Action, Shim, named, needs_vm_ids, resources, rows};
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
 use crate::core::channel::{Channel, Choice};
@@ -431,6 +431,12 @@ fn conditions(release: Release) -> Vec<&'static str> {
         conditions.push(
             "NetBox's custom field proxmox_last_updated must stay assigned to all object types of the newest \
              plugin: this release narrows it at its start.",
+        );
+    }
+    if prunes_others(Some(release)) && Selector::of(Some(release)) != Selector::None {
+        conditions.push(
+            "With more than one Proxmox endpoint, backups and snapshots that Proxmox no longer has stay in NetBox: this \
+             release would delete those of the other endpoints, too, and is not asked to.",
         );
     }
     if release >= FIRST_WITH_CLAIMS {

@@ -111,6 +111,52 @@ pub fn list(ids: &[u64]) -> String {
     ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// What deletes from NetBox what Proxmox no longer has.
+const PRUNING: [&str; 2] = ["delete_nonexistent_backup", "delete_nonexistent_snapshot"];
+/// The first release that deletes only what the Proxmox endpoints of a sync no longer have.
+const FIRST_TO_PRUNE_ITS_OWN: Release = Release::new(0, 0, 20);
+
+/// Whether `release` takes what a sync for some Proxmox endpoints has not seen for what Proxmox no longer has: the
+/// backups and snapshots of the others.
+pub fn prunes_others(release: Option<Release>) -> bool {
+    release.is_some_and(|release| release < FIRST_TO_PRUNE_ITS_OWN)
+}
+
+/// Whether `query` asks for backups or snapshots to be deleted that Proxmox no longer has.
+pub fn prunes(query: &str) -> bool {
+    let is_on = |value: &str| !["false", "0", "no", "off", "f", "n"].contains(&value.to_lowercase().as_str());
+    parameters(query).any(|(name, value)| PRUNING.contains(&&*name) && is_on(&value))
+}
+
+/// `query` with nothing that asks for that.
+pub fn without_pruning(query: &str) -> String {
+    PRUNING.into_iter().fold(query.to_owned(), |query, name| without_parameter(&query, name))
+}
+
+/// Whether a backend that stores `rows` has other Proxmox endpoints than `ids`. If it does not say, it may.
+pub fn has_others(rows: &Value, ids: &[u64]) -> bool {
+    rows.as_array()
+        .is_none_or(|rows| rows.iter().any(|row| row["id"].as_u64().is_none_or(|id| !ids.contains(&id))))
+}
+
+/// What readers are told of a sync that does not delete.
+pub fn prunes_nothing(release: Option<Release>) -> String {
+    format!(
+        "Warning: {} would delete the backups and snapshots of other Proxmox endpoints, too. Those that Proxmox no \
+         longer has stay in NetBox.",
+        named(release)
+    )
+}
+
+/// Why a full update for some Proxmox endpoints is not for `release`.
+pub fn full_update_prunes(release: Option<Release>) -> String {
+    format!(
+        "The full update of {} deletes the backups of other Proxmox endpoints from NetBox. Synchronise its stages one \
+         by one, or all endpoints at once.",
+        named(release)
+    )
+}
+
 /// The ids under which a backend stores the Proxmox endpoints that NetBox knows by the primary keys `keys`:
 /// the plugin names its rows `… (nb:KEY)`.
 ///
@@ -176,6 +222,24 @@ mod tests {
         assert_eq!(with_parameter("x=%20+&&a", "name", "lab (nb:1)"), "x=%20+&&a&name=lab+%28nb%3A1%29");
         assert_eq!(with_parameter("", "endpoint_ids", "1,2"), "endpoint_ids=1%2C2");
         assert_eq!(without_parameter("type=vm&x=%20&&t%79pe=vm&typed=1", "type"), "x=%20&&typed=1");
+    }
+
+    #[test]
+    fn what_would_delete_things_of_others_is_known() {
+        assert!(prunes_others("0.0.19.post5".parse().ok()) && !prunes_others("0.0.20".parse().ok()));
+        for (query, expected) in [
+            ("a=b&delete_nonexistent_backup=true", true),
+            ("delete%5Fnonexistent_snapshot=1", true),
+            ("delete_nonexistent_backup=False&delete_nonexistent_snapshot=0", false),
+            ("", false),
+        ] {
+            assert_eq!(prunes(query), expected, "{query}");
+            assert!(!prunes(&without_pruning(query)), "{query}");
+        }
+        assert_eq!(without_pruning("a=%20&delete_nonexistent_backup=true&b"), "a=%20&b");
+        let rows = json!([{ "id": 1 }, { "id": 2 }]);
+        assert!(has_others(&rows, &[1]) && !has_others(&rows, &[1, 2]) && !has_others(&json!([]), &[1]));
+        assert!(has_others(&json!({}), &[1]) && has_others(&json!([{ "name": "no id" }]), &[1]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::config::Shims;
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY};
 use crate::core::channel::{Channel, Choice};
 use crate::core::compat::plugin::{Inventory, cannot_read};
+use crate::core::compat::scope::{prunes, prunes_nothing};
 use crate::core::compat::{Action, Shim, options};
 use crate::core::kind::{Kind, PluginStage};
 use crate::core::normalizer::Options;
@@ -90,8 +91,11 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         None if is_needed => request.backend.release(identity).await?,
         release => release,
     };
-    let query = scoped(request, release, shims).await?;
-    let notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
+    let query = scoped(request, release, &plan, shims).await?;
+    let mut notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
+    if prunes(&request.query) && !prunes(&query) {
+        notices.push(prunes_nothing(release));
+    }
     let setup = Setup {
         endpoint,
         plan,
@@ -114,13 +118,19 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
 }
 
 /// The client's query, with the Proxmox endpoints that it names as the backend understands them.
-async fn scoped(request: &Request, release: Option<Release>, shims: &Shims) -> Result<String, Refusal> {
+async fn scoped(
+    request: &Request,
+    release: Option<Release>,
+    plan: &Plan,
+    shims: &Shims,
+) -> Result<String, Refusal> {
     let Request { backend, query, identity, endpoint, .. } = request;
     let shim = Shim::Scope;
     if !shims.is_on(shim) {
         return Ok(query.clone());
     }
-    let scoped = backend.scoped(query, release, identity).await;
+    let is_full_update = plan.legs.iter().any(|leg| leg.endpoint.kind == Kind::FullUpdate);
+    let scoped = backend.scoped(query, release, identity, is_full_update).await;
     let action = match &scoped {
         Ok(None) => None,
         Ok(Some(_)) => Some(Action::Translated),
