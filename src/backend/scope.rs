@@ -6,9 +6,10 @@ use tokio::time::timeout;
 
 use super::{Backend, Identity};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, full_update_prunes, has_others, list,
-    prunes, prunes_others, with_parameter, without_parameter, without_pruning,
+    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, harms_others, has_others, list, prunes,
+    prunes_others, with_parameter, without_parameter, without_pruning,
 };
+use crate::core::kind::Kind;
 use crate::core::policy::EndpointIds;
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::release::Release;
@@ -17,8 +18,9 @@ use crate::core::release::Release;
 const ENDPOINTS: &str = "/proxmox/endpoints";
 
 impl Backend {
-    /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them, and without
-    /// what would delete from NetBox what belongs to other endpoints; `None` if it may stay as it is.
+    /// The query of a sync of `kind`, or of another request, with its `proxmox_endpoint_ids` as the backend, which is
+    /// of `release`, understands them, and without what would delete from NetBox what belongs to other endpoints;
+    /// `None` if it may stay as it is.
     ///
     /// # Errors
     ///
@@ -28,12 +30,13 @@ impl Backend {
         query: &str,
         release: Option<Release>,
         identity: &Identity,
-        is_full_update: bool,
+        kind: Option<Kind>,
     ) -> Result<Option<String>, Refusal> {
-        let may_prune = prunes_others(release) && (is_full_update || prunes(query));
+        let harm = kind.and_then(|kind| harms_others(kind, release));
+        let may_harm = harm.is_some() || prunes_others(release) && prunes(query);
         let plugin_keys = self.config().endpoint_ids == EndpointIds::Plugin;
         let selector = Selector::of(release);
-        if !plugin_keys && selector == Selector::AsGiven && !may_prune {
+        if !plugin_keys && selector == Selector::AsGiven && !may_harm {
             return Ok(None);
         }
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
@@ -63,11 +66,11 @@ impl Backend {
             }
             (_, ids) => return Err(Refusal::not_scoped(&cannot_select(release, ids))),
         }
-        if may_prune {
+        if may_harm {
             let rows = self.stored(ENDPOINTS, identity).await?.unwrap_or_default();
             if has_others(&rows, &ids) {
-                if is_full_update {
-                    return Err(Refusal::not_scoped(&full_update_prunes(release)));
+                if let Some(harm) = harm {
+                    return Err(Refusal::harms_others(&harm));
                 }
                 scoped = without_pruning(&scoped);
             }

@@ -88,6 +88,8 @@ pub struct Normalizer {
     started: Vec<Kind>,
     finished: Vec<Kind>,
     skipped: Vec<Kind>,
+    /// Why the run was skipped, if it is not that the backend has no such sync.
+    why_skipped: Option<String>,
     told: Told,
     /// The first objects of the leg that failed, and why.
     failed_objects: Vec<FailedObject>,
@@ -122,6 +124,7 @@ impl Normalizer {
             started: Vec::new(),
             finished: Vec::new(),
             skipped: Vec::new(),
+            why_skipped: None,
             told: Told::default(),
             failed_objects: Vec::new(),
             remembered: Remembered::default(),
@@ -173,12 +176,15 @@ impl Normalizer {
         self.write(&Step::stage(self.kind.row().step, Status::Progress, notice), out);
     }
 
-    /// Tells that the backend cannot do the stage `kind`.
-    pub fn skip(&mut self, kind: Kind, out: &mut Vec<Frame>) {
+    /// Tells that the backend cannot do the stage `kind`, or that it is not done for the reason `why`.
+    pub fn skip(&mut self, kind: Kind, why: Option<String>, out: &mut Vec<Frame>) {
         self.skipped.push(kind);
         let row = kind.row();
         let title = capitalized(row.title);
-        let message = format!("{title} synchronization skipped: this backend {}.", self.cannot("it"));
+        let reason =
+            why.as_ref().map_or_else(|| format!("this backend {}.", self.cannot("it")), Clone::clone);
+        let message = format!("{title} synchronization skipped: {reason}");
+        self.why_skipped = why;
         self.write(&Step::stage(row.step, Status::Progress, message), out);
     }
 

@@ -167,6 +167,13 @@ impl Refusal {
         Self::ours(422, Cause::Unsupported, message, detail)
     }
 
+    /// The backend would do to the objects of other Proxmox endpoints what it should do to those of the ones that are
+    /// meant.
+    pub fn harms_others(detail: &str) -> Self {
+        let message = "The backend would change objects of other Proxmox endpoints.";
+        Self::ours(422, Cause::Unsupported, message, detail)
+    }
+
     /// The backend would write to another place in NetBox than the client means.
     pub fn loses_branch(detail: &str) -> Self {
         Self::ours(422, Cause::Unsupported, "The backend would not write to this branch of NetBox.", detail)

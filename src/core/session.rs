@@ -315,7 +315,7 @@ impl Session {
 
     fn begin(&mut self, out: &mut Output) {
         for kind in self.setup.plan.skipped.clone() {
-            self.normalizer.skip(kind, &mut out.frames);
+            self.normalizer.skip(kind, None, &mut out.frames);
         }
         self.begin_leg(out);
     }

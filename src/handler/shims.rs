@@ -174,8 +174,8 @@ pub(super) async fn scope(
     if !is_scoped {
         return Ok(());
     }
-    let is_full_update = path == Endpoint::of(Kind::FullUpdate).json_path();
-    let scoped = visit.backend.scoped(query, release, &identity(visit, parts), is_full_update).await;
+    let kind = Kind::all().find(|kind| Endpoint::of(*kind).json_path() == path);
+    let scoped = visit.backend.scoped(query, release, &identity(visit, parts), kind).await;
     let scoped = match scoped {
         Ok(None) => return Ok(()),
         Ok(Some(scoped)) => scoped,

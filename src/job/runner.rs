@@ -148,14 +148,14 @@ impl Runner {
                 return self.drive(waiting, *setup, may_repeat).await;
             }
             Approach::Refuse(refusal) => waiting.refuse(refusal, &mut out),
-            Approach::Skip => {
+            Approach::Skip { why } => {
                 let mut waiting = waiting;
                 waiting.start(&mut out);
                 self.follow(&mut out).await;
                 tokio::select! {
                     biased;
                     cause = self.stopping.cause() => waiting.stop(cause, self.retry_after(), &mut out),
-                    () = sleep(NOTICE_GAP) => waiting.skip(&mut out),
+                    () = sleep(NOTICE_GAP) => waiting.skip(why, &mut out),
                 }
             }
             Approach::Stop(cause) => waiting.stop(cause, self.retry_after(), &mut out),

@@ -432,6 +432,37 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
 }
 
 #[tokio::test(start_paused = true)]
+async fn storages_of_other_endpoints_are_not_moved() {
+    for (rows, alone) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
+        let recorded = Recorded::of("0.0.6.post4");
+        let backend = Backend::start(move |request| {
+            let recorded = recorded.clone();
+            async move {
+                match request.uri().path() {
+                    "/proxmox/endpoints" => answer(200, &[], rows),
+                    _ => replayed(recorded, request).await,
+                }
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[])).await;
+        let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &key()).await;
+        assert_eq!(read.status, alone, "{}", read.text());
+        assert_eq!(alone == 422, read.text().contains("would take the storages of other"), "{}", read.text());
+        // Behind devices it is a stage of a full update, which goes on.
+        front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &key()).await;
+        let end =
+            events(&front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &key()).await).pop().unwrap();
+        assert_eq!(end.data["ok"], true);
+        let message = end.data["message"].as_str().unwrap();
+        assert_eq!(alone == 422, message.starts_with("Storage sync skipped. proxbox-api 0.0.6"), "{message}");
+        let asked =
+            targets(&backend).iter().filter(|asked| asked.starts_with(&format!("GET {STORAGE}"))).count();
+        assert_eq!(asked, if alone == 422 { 0 } else { 2 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
     let backend = Backend::start(|request: Request<Incoming>| async move {
         match request.uri().path() {

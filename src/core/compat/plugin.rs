@@ -3,7 +3,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::scope::{Selector, prunes_others};
+use super::scope::{Selector, harms_others, prunes_others};
 use super::{Action, Shim, named, needs_vm_ids, resources, rows};
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
 use crate::core::channel::{Channel, Choice};
@@ -437,6 +437,12 @@ fn conditions(release: Release) -> Vec<&'static str> {
         conditions.push(
             "With more than one Proxmox endpoint, backups and snapshots that Proxmox no longer has stay in NetBox: this \
              release would delete those of the other endpoints, too, and is not asked to.",
+        );
+    }
+    if harms_others(Kind::Storage, Some(release)).is_some() {
+        conditions.push(
+            "With more than one Proxmox endpoint, the stage of storages is skipped: this release would move those of the \
+             other endpoints.",
         );
     }
     if release >= FIRST_WITH_CLAIMS {

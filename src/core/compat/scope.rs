@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::named;
+use crate::core::kind::Kind;
 use crate::core::release::Release;
 
 /// The parameter, as the plugin sends it.
@@ -148,13 +149,25 @@ pub fn prunes_nothing(release: Option<Release>) -> String {
     )
 }
 
-/// Why a full update for some Proxmox endpoints is not for `release`.
-pub fn full_update_prunes(release: Option<Release>) -> String {
-    format!(
-        "The full update of {} deletes the backups of other Proxmox endpoints from NetBox. Synchronise its stages one \
-         by one, or all endpoints at once.",
-        named(release)
-    )
+/// The releases with a stream of storages that look a storage up by its name alone where its cluster has none.
+const MOVES_STORAGES: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 6));
+
+/// Why a sync of `kind` for some Proxmox endpoints harms the others, if `release` does that whatever it is asked.
+pub fn harms_others(kind: Kind, release: Option<Release>) -> Option<String> {
+    let (first, last) = MOVES_STORAGES;
+    let moves = release.is_some_and(|release| release >= first && release.is_up_to(last));
+    let name = named(release);
+    match kind {
+        Kind::FullUpdate if prunes_others(release) => Some(format!(
+            "The full update of {name} deletes the backups of other Proxmox endpoints from NetBox. Synchronise its \
+             stages one by one, or all endpoints at once."
+        )),
+        Kind::Storage if moves => Some(format!(
+            "{name} would take the storages of other Proxmox endpoints for those of this one where they have the same \
+             name. Use proxbox-api 0.0.7 or newer."
+        )),
+        _ => None,
+    }
 }
 
 /// The ids under which a backend stores the Proxmox endpoints that NetBox knows by the primary keys `keys`:

@@ -144,7 +144,9 @@ impl Normalizer {
                 sentence(&plain(&self.troubles.join("; "), HEADLINE))
             ));
         }
-        if !self.skipped.is_empty() {
+        if let Some(why) = &self.why_skipped {
+            message.push_str(&format!(" {why}"));
+        } else if !self.skipped.is_empty() {
             let names: Vec<&str> = self.skipped.iter().map(|kind| kind.row().title).collect();
             let cannot = self.cannot("them");
             message.push_str(&format!(" Skipped, because this backend {cannot}: {}.", names.join(", ")));

@@ -63,10 +63,10 @@ impl Waiting {
         self.normalizer.start(&mut out.frames);
     }
 
-    /// Ends the run well without a backend that could do it.
-    pub fn skip(mut self, out: &mut Output) {
+    /// Ends the run well without a backend that could do it, or may, for the reason `why`.
+    pub fn skip(mut self, why: Option<String>, out: &mut Output) {
         self.start(out);
-        self.normalizer.skip(self.kind, &mut out.frames);
+        self.normalizer.skip(self.kind, why, &mut out.frames);
         self.normalizer.finish(None, &mut out.frames);
         out.end = Some(self.nothing_done());
     }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_run_that_the_backend_cannot_do_can_end_well() {
         let mut out = Output::default();
-        Waiting::new(Kind::VirtualDisks, Options::default()).skip(&mut out);
+        Waiting::new(Kind::VirtualDisks, Options::default()).skip(None, &mut out);
         assert!(out.accepted && out.end.is_some());
         assert!(text(&out).ends_with("\"objects\": {}}}\n\n"), "{}", text(&out));
     }

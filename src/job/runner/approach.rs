@@ -7,7 +7,7 @@ use crate::config::Shims;
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY};
 use crate::core::channel::{Channel, Choice};
 use crate::core::compat::plugin::{Inventory, cannot_read};
-use crate::core::compat::scope::{prunes, prunes_nothing};
+use crate::core::compat::scope::{harms_others, prunes, prunes_nothing};
 use crate::core::compat::{Action, Shim, options};
 use crate::core::kind::{Kind, PluginStage};
 use crate::core::normalizer::Options;
@@ -37,7 +37,10 @@ pub(super) enum Approach {
     /// Not at all.
     Refuse(Refusal),
     /// Not at all, and that is fine.
-    Skip,
+    Skip {
+        /// Why, if it is not that the backend has no such sync.
+        why: Option<String>,
+    },
     /// Not any more.
     Stop(Cause),
 }
@@ -81,7 +84,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     let is_part = is_stage && registry.clients.runs(client.clone(), endpoint.kind);
     let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
-        Err(_) if is_skipped(request, known.release, is_part) => return Ok(Approach::Skip),
+        Err(_) if is_skipped(request, known.release, is_part) => return Ok(Approach::Skip { why: None }),
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let shims = &job.config.shims;
@@ -91,7 +94,15 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         None if is_needed => request.backend.release(identity).await?,
         release => release,
     };
-    let query = scoped(request, release, &plan, shims).await?;
+    let query = match scoped(request, release, &plan, shims).await {
+        Err(refusal) if refusal.cause == Cause::Unsupported && is_skipped(request, release, is_part) => {
+            match harms_others(endpoint.kind, release) {
+                why @ Some(_) => return Ok(Approach::Skip { why }),
+                None => return Err(refusal),
+            }
+        }
+        scoped => scoped?,
+    };
     let mut notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
     if prunes(&request.query) && !prunes(&query) {
         notices.push(prunes_nothing(release));
@@ -129,8 +140,9 @@ async fn scoped(
     if !shims.is_on(shim) {
         return Ok(query.clone());
     }
-    let is_full_update = plan.legs.iter().any(|leg| leg.endpoint.kind == Kind::FullUpdate);
-    let scoped = backend.scoped(query, release, identity, is_full_update).await;
+    // A full update that the bridge composes of stages is none of the backend's own.
+    let kind = plan.legs.first().map(|leg| leg.endpoint.kind);
+    let scoped = backend.scoped(query, release, identity, kind).await;
     let action = match &scoped {
         Ok(None) => None,
         Ok(Some(_)) => Some(Action::Translated),
