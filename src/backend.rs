@@ -32,6 +32,7 @@ pub use checkup::{Glimpse, Silence};
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use link::{ConnectError, Link};
+pub use scope::Scoped;
 pub use shield::{Answer, Known, Lesson, Question, Shield};
 pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;

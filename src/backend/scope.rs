@@ -6,10 +6,9 @@ use tokio::time::timeout;
 
 use super::{Backend, Identity};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, harms_others, has_others, list, prunes,
+    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, has_others, list, prunes,
     prunes_others, with_parameter, without_parameter, without_pruning,
 };
-use crate::core::kind::Kind;
 use crate::core::policy::EndpointIds;
 use crate::core::refusal::{Answer, Refusal};
 use crate::core::release::Release;
@@ -17,10 +16,21 @@ use crate::core::release::Release;
 /// The Proxmox endpoints that a backend stores.
 const ENDPOINTS: &str = "/proxmox/endpoints";
 
+/// What becomes of the query of a request for some Proxmox endpoints.
+#[derive(Debug)]
+pub enum Scoped {
+    /// It stays as it is.
+    AsGiven,
+    /// This is sent in its place.
+    Changed(String),
+    /// None would do: the request would change objects of other endpoints.
+    Harmful,
+}
+
 impl Backend {
-    /// The query of a sync of `kind`, or of another request, with its `proxmox_endpoint_ids` as the backend, which is
-    /// of `release`, understands them, and without what would delete from NetBox what belongs to other endpoints;
-    /// `None` if it may stay as it is.
+    /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them, and without
+    /// what would delete from NetBox what belongs to other endpoints. `is_harmful` says that the request changes
+    /// objects of other endpoints whatever its query says.
     ///
     /// # Errors
     ///
@@ -30,23 +40,25 @@ impl Backend {
         query: &str,
         release: Option<Release>,
         identity: &Identity,
-        kind: Option<Kind>,
-    ) -> Result<Option<String>, Refusal> {
-        let harm = kind.and_then(|kind| harms_others(kind, release));
-        let may_harm = harm.is_some() || prunes_others(release) && prunes(query);
+        is_harmful: bool,
+    ) -> Result<Scoped, Refusal> {
+        let may_harm = is_harmful || prunes_others(release) && prunes(query);
         let plugin_keys = self.config().endpoint_ids == EndpointIds::Plugin;
         let selector = Selector::of(release);
         if !plugin_keys && selector == Selector::AsGiven && !may_harm {
-            return Ok(None);
+            return Ok(Scoped::AsGiven);
         }
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
-        let Some(mut ids) = ids else { return Ok(None) };
+        let Some(mut ids) = ids else { return Ok(Scoped::AsGiven) };
         if selector == Selector::None {
             return Err(Refusal::not_scoped(&cannot_select(release, &ids)));
         }
         let mut scoped = query.to_owned();
+        let rows = match plugin_keys || may_harm {
+            true => self.stored(ENDPOINTS, identity).await?.unwrap_or_default(),
+            false => Value::Null,
+        };
         if plugin_keys {
-            let rows = self.stored(ENDPOINTS, identity).await?.unwrap_or_default();
             ids = backend_ids(&rows, &ids).map_err(|why| Refusal::not_scoped(&why))?;
             scoped = with_parameter(&without_parameter(&scoped, ENDPOINT_IDS), ENDPOINT_IDS, &joined(&ids));
         }
@@ -66,16 +78,13 @@ impl Backend {
             }
             (_, ids) => return Err(Refusal::not_scoped(&cannot_select(release, ids))),
         }
-        if may_harm {
-            let rows = self.stored(ENDPOINTS, identity).await?.unwrap_or_default();
-            if has_others(&rows, &ids) {
-                if let Some(harm) = harm {
-                    return Err(Refusal::harms_others(&harm));
-                }
-                scoped = without_pruning(&scoped);
+        if may_harm && has_others(&rows, &ids) {
+            if is_harmful {
+                return Ok(Scoped::Harmful);
             }
+            scoped = without_pruning(&scoped);
         }
-        Ok(Some(scoped).filter(|scoped| scoped != query))
+        Ok(if scoped == query { Scoped::AsGiven } else { Scoped::Changed(scoped) })
     }
 
     /// What the backend stores at `path`; nothing where it stores nothing.

@@ -29,8 +29,8 @@ use tokio::time::timeout;
 
 use super::front::Visit;
 use super::{Bridge, KEYS, REGISTER, key_of, shield};
-use crate::backend::{Identity, KEY_STATUS, Lesson};
-use crate::core::compat::scope::{ENDPOINT_IDS, parameters};
+use crate::backend::{Identity, KEY_STATUS, Lesson, Scoped};
+use crate::core::compat::scope::{ENDPOINT_IDS, harms_others, parameters};
 use crate::core::compat::{Action, Shim, options};
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
@@ -175,10 +175,15 @@ pub(super) async fn scope(
         return Ok(());
     }
     let kind = Kind::all().find(|kind| Endpoint::of(*kind).json_path() == path);
-    let scoped = visit.backend.scoped(query, release, &identity(visit, parts), kind).await;
+    let harm = kind.and_then(|kind| harms_others(kind, release));
+    let scoped = visit.backend.scoped(query, release, &identity(visit, parts), harm.is_some()).await;
     let scoped = match scoped {
-        Ok(None) => return Ok(()),
-        Ok(Some(scoped)) => scoped,
+        Ok(Scoped::AsGiven) => return Ok(()),
+        Ok(Scoped::Changed(scoped)) => scoped,
+        Ok(Scoped::Harmful) => {
+            note(Shim::Scope, Action::Refused, path);
+            return Err(refused(path, &Refusal::harms_others(&harm.unwrap_or_default())));
+        }
         Err(refusal) => {
             if refusal.cause == Cause::Unsupported {
                 note(Shim::Scope, Action::Refused, path);

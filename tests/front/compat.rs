@@ -55,6 +55,13 @@ impl Recorded {
         Self { version, answers: Arc::new(answers) }
     }
 
+    /// The same, but for the answer to a GET for `path`.
+    fn with(mut self, path: &str, body: &str) -> Self {
+        let key = (Method::GET.to_string(), path.to_owned());
+        Arc::make_mut(&mut self.answers).insert(key, (200, body.to_owned()));
+        self
+    }
+
     fn answer(&self, method: &Method, target: &str) -> (u16, String) {
         let path = target.split('?').next().unwrap();
         if let Some(row) = Kind::all().map(Kind::row).find(|row| row.stream_path == path) {
@@ -117,7 +124,10 @@ async fn replayed(recorded: Recorded, request: Request<Incoming>) -> http::Respo
 
 /// A bridge in front of what a backend of `version` answered.
 async fn before(version: &'static str, settings: &[(&str, &str)]) -> (Backend, Front) {
-    let recorded = Recorded::of(version);
+    before_recorded(Recorded::of(version), settings).await
+}
+
+async fn before_recorded(recorded: Recorded, settings: &[(&str, &str)]) -> (Backend, Front) {
     let backend = Backend::start(move |request| replayed(recorded.clone(), request)).await;
     let front = Front::start(config(backend.address, settings)).await;
     (backend, front)
@@ -289,18 +299,7 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
         ("0.0.5", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
         ("0.0.4", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
     ] {
-        let recorded = Recorded::of(version);
-        let backend = Backend::start(move |request| {
-            let recorded = recorded.clone();
-            async move {
-                if request.uri().path() == PLACE {
-                    return answer(200, &[], given);
-                }
-                replayed(recorded, request).await
-            }
-        })
-        .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let (backend, front) = before_recorded(Recorded::of(version).with(PLACE, given), &[]).await;
         let read = front.get(CONFIG, &key()).await;
         assert_eq!(read.status, expected, "{version} {given}: {}", read.text());
         if expected == 200 {
@@ -314,18 +313,8 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
 #[tokio::test(start_paused = true)]
 async fn plain_endpoints_are_driven_without_a_key_where_none_is_wanted() {
     for (version, expected) in [("0.0.11.post2", 401), ("0.0.6.post4", 200)] {
-        let recorded = Recorded::of(version);
-        let backend = Backend::start(move |request| {
-            let recorded = recorded.clone();
-            async move {
-                if request.uri().path().ends_with("/storage/create") {
-                    return answer(200, &[], r#"[{"id":1}]"#);
-                }
-                replayed(recorded, request).await
-            }
-        })
-        .await;
-        let front = Front::start(config(backend.address, &[("backend.channel", "json")])).await;
+        let recorded = Recorded::of(version).with(STORAGE.trim_end_matches("/stream"), r#"[{"id":1}]"#);
+        let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
         for _ in 0..2 {
             let read = front.get(STORAGE, &[]).await;
             assert_eq!(read.status, expected, "{version}: {}", read.text());
@@ -370,19 +359,11 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
         ("0.0.11.post2", r#"[{"id":1,"name":"a"}]"#, "proxmox_endpoint_ids=1&", true),
         ("0.0.20", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=1&", true),
     ] {
-        let recorded = Recorded::of(if version == "0.0.20" { "0.0.19.post5" } else { version });
-        let backend = Backend::start(move |request| {
-            let recorded = recorded.clone();
-            async move {
-                match request.uri().path() {
-                    "/proxmox/endpoints" => answer(200, &[], rows),
-                    "/version" if version == "0.0.20" => answer(200, &[], r#"{"version":"0.0.20"}"#),
-                    _ => replayed(recorded, request).await,
-                }
-            }
-        })
-        .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let recorded = match version {
+            "0.0.20" => Recorded::of("0.0.19.post5").with("/version", r#"{"version":"0.0.20"}"#),
+            version => Recorded::of(version),
+        };
+        let (backend, front) = before_recorded(recorded.with("/proxmox/endpoints", rows), &[]).await;
         let read = front.get(&format!("{BACKUPS}?{scope}{PRUNING}"), &key()).await;
         let is_told = events(&read).iter().any(|event| {
             event.data["message"].as_str().is_some_and(|message| message.contains("stay in NetBox"))
@@ -434,18 +415,8 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
 #[tokio::test(start_paused = true)]
 async fn storages_of_other_endpoints_are_not_moved() {
     for (rows, alone) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
-        let recorded = Recorded::of("0.0.6.post4");
-        let backend = Backend::start(move |request| {
-            let recorded = recorded.clone();
-            async move {
-                match request.uri().path() {
-                    "/proxmox/endpoints" => answer(200, &[], rows),
-                    _ => replayed(recorded, request).await,
-                }
-            }
-        })
-        .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let recorded = Recorded::of("0.0.6.post4").with("/proxmox/endpoints", rows);
+        let (backend, front) = before_recorded(recorded, &[]).await;
         let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &key()).await;
         assert_eq!(read.status, alone, "{}", read.text());
         assert_eq!(alone == 422, read.text().contains("would take the storages of other"), "{}", read.text());
@@ -459,7 +430,19 @@ async fn storages_of_other_endpoints_are_not_moved() {
         let asked =
             targets(&backend).iter().filter(|asked| asked.starts_with(&format!("GET {STORAGE}"))).count();
         assert_eq!(asked, if alone == 422 { 0 } else { 2 });
+        let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=all"), &key()).await;
+        assert!(read.status == 422 && read.text().contains("takes ids with commas"), "{}", read.text());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_update_of_stages_moves_no_storages_of_other_endpoints_either() {
+    let rows = r#"[{"id":1},{"id":2}]"#;
+    let recorded = Recorded::of("0.0.6.post4").with("/proxmox/endpoints", rows);
+    let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
+    let read = front.get("/full-update/stream?proxmox_endpoint_ids=1", &key()).await;
+    assert_eq!(read.status, 422, "{}", read.text());
+    assert!(read.text().contains("would take the storages of other"), "{}", read.text());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::Known;
+use crate::backend::{Known, Scoped};
 use crate::config::Shims;
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY};
 use crate::core::channel::{Channel, Choice};
@@ -94,14 +94,12 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         None if is_needed => request.backend.release(identity).await?,
         release => release,
     };
-    let query = match scoped(request, release, &plan, shims).await {
-        Err(refusal) if refusal.cause == Cause::Unsupported && is_skipped(request, release, is_part) => {
-            match harms_others(endpoint.kind, release) {
-                why @ Some(_) => return Ok(Approach::Skip { why }),
-                None => return Err(refusal),
-            }
-        }
-        scoped => scoped?,
+    let harm = plan.legs.iter().find_map(|leg| harms_others(leg.endpoint.kind, release));
+    let query = match (scoped(request, release, harm.is_some(), shims).await?, harm) {
+        (Scoped::AsGiven, _) => request.query.clone(),
+        (Scoped::Changed(query), _) => query,
+        (Scoped::Harmful, why) if is_skipped(request, release, is_part) => return Ok(Approach::Skip { why }),
+        (Scoped::Harmful, why) => return Err(Refusal::harms_others(&why.unwrap_or_default())),
     };
     let mut notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
     if prunes(&request.query) && !prunes(&query) {
@@ -132,26 +130,25 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
 async fn scoped(
     request: &Request,
     release: Option<Release>,
-    plan: &Plan,
+    is_harmful: bool,
     shims: &Shims,
-) -> Result<String, Refusal> {
+) -> Result<Scoped, Refusal> {
     let Request { backend, query, identity, endpoint, .. } = request;
     let shim = Shim::Scope;
     if !shims.is_on(shim) {
-        return Ok(query.clone());
+        return Ok(Scoped::AsGiven);
     }
-    // A full update that the bridge composes of stages is none of the backend's own.
-    let kind = plan.legs.first().map(|leg| leg.endpoint.kind);
-    let scoped = backend.scoped(query, release, identity, kind).await;
+    let scoped = backend.scoped(query, release, identity, is_harmful).await;
     let action = match &scoped {
-        Ok(None) => None,
-        Ok(Some(_)) => Some(Action::Translated),
+        Ok(Scoped::AsGiven) => None,
+        Ok(Scoped::Changed(_)) => Some(Action::Translated),
+        Ok(Scoped::Harmful) => Some(Action::Refused),
         Err(refusal) => (refusal.cause == Cause::Unsupported).then_some(Action::Refused),
     };
     if let Some(action) = action {
         telemetry::Shimmed { shim, action, path: &endpoint.stream_path() }.emit();
     }
-    Ok(scoped?.unwrap_or_else(|| query.clone()))
+    scoped
 }
 
 /// What readers are told before the work begins.
