@@ -38,8 +38,8 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
     };
     let text = String::from_utf8_lossy(body);
     let is_json = serde_json::from_str::<&RawValue>(&text).is_ok() && !python::has_surrogates(&text);
-    let mended = if is_json { None } else { python::mended(&text) };
-    let text = mended.map_or(text, Cow::Owned);
+    let strict = if is_json { None } else { python::to_strict(&text) };
+    let text = strict.map_or(text, Cow::Owned);
     let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
         let shown = plain(&text, SENTENCE);
         return Err(fail(

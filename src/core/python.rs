@@ -1,19 +1,19 @@
-//! What Python's `json.dumps` writes and is no JSON: `NaN`, `Infinity`, and halves of surrogate pairs.
+//! What Python's `json.dumps` writes and a strict JSON parser refuses: `NaN`, `Infinity`, and lone surrogates.
 //!
-//! Backends write their events with it and plugins read them with its counterpart, so that both know what is
-//! meant. Nothing is lost by a number that is none, and much by an event that cannot be read.
+//! Backends write their events with it, and the plugin reads them with its counterpart. An event must not be lost
+//! because of one number in it.
 
 use memchr::memmem;
 use serde_json::Value;
 
-/// Numbers that are none, longest first where one begins like another.
-const NO_NUMBERS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
-/// What stands for half a character.
+/// Numbers that are not finite.
+const NON_FINITE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+/// What stands in the place of a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// `text` as JSON: numbers that are none become null, halves of surrogate pairs U+FFFD. Nothing where `text` has
-/// none of these, or is no JSON for another reason.
-pub fn mended(text: &str) -> Option<String> {
+/// `text` as strict JSON: non-finite numbers become null, lone surrogates U+FFFD. `None` where `text` has none of these,
+/// or is no JSON for another reason.
+pub fn to_strict(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let (mut in_string, mut changed) = (false, false);
@@ -22,7 +22,7 @@ pub fn mended(text: &str) -> Option<String> {
         let mut written = None;
         if !in_string {
             in_string = first == '"';
-            if let Some(word) = NO_NUMBERS.into_iter().find(|word| rest.starts_with(word)) {
+            if let Some(word) = NON_FINITE.into_iter().find(|word| rest.starts_with(word)) {
                 (length, written) = (word.len(), Some("null"));
             }
         } else if first == '\\' {
@@ -54,7 +54,7 @@ pub fn mended(text: &str) -> Option<String> {
     (changed && serde_json::from_str::<Value>(&out).is_ok()).then_some(out)
 }
 
-/// Whether `text` may have halves of surrogate pairs, which a reader that skips over a string does not notice.
+/// Whether `text` may have lone surrogates, which a parser does not notice in a string that it skips.
 pub fn has_surrogates(text: &str) -> bool {
     memmem::find(text.as_bytes(), b"\\ud").is_some() || memmem::find(text.as_bytes(), b"\\uD").is_some()
 }
@@ -77,7 +77,7 @@ mod tests {
             (r#"["\udc00\ud83d\ude00 \\ud83d"]"#, r#"["\ufffd\ud83d\ude00 \\ud83d"]"#),
             (r#"{"\ud800": "é\"NaN"}"#, r#"{"\ufffd": "é\"NaN"}"#),
         ] {
-            assert_eq!(mended(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(to_strict(text).as_deref(), Some(expected), "{text}");
         }
     }
 
@@ -93,7 +93,7 @@ mod tests {
             r#""\"#,
             "{\"a\": NaN, \"b\": nan}",
         ] {
-            assert_eq!(mended(text), None, "{text}");
+            assert_eq!(to_strict(text), None, "{text}");
         }
     }
 }

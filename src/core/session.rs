@@ -483,16 +483,16 @@ fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame
         Item::Event { name, data } => {
             let name = String::from_utf8_lossy(name);
             let data = String::from_utf8_lossy(data);
-            let halves = python::has_surrogates(&data).then(|| python::mended(&data)).flatten();
-            let data = halves.map_or(data, Cow::Owned);
+            let strict = python::has_surrogates(&data).then(|| python::to_strict(&data)).flatten();
+            let data = strict.map_or(data, Cow::Owned);
             if let Ok(fact) = native::read(&name, &data) {
                 normalizer.extra(&name, &data, frames);
                 normalizer.take(fact, frames);
                 return;
             }
-            let mended = python::mended(&data).unwrap_or_default();
-            normalizer.extra(&name, &mended, frames);
-            match native::read(&name, &mended).or_else(|_| native::unreadable(&name, &data)) {
+            let strict = python::to_strict(&data).unwrap_or_default();
+            normalizer.extra(&name, &strict, frames);
+            match native::read(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
                 Ok(fact) => normalizer.take(fact, frames),
                 Err(native::Unreadable) => normalizer.unreadable(),
             }

@@ -119,11 +119,11 @@ impl Session {
         // oldest dialect asks for patience that does the others no harm.
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
         let payloads = self.setup.options.payloads;
-        let mended;
+        let strict;
         let heard = match dialect::hear(text, payloads) {
             Heard::Unknown(words) => {
-                mended = python::mended(text);
-                mended.as_deref().map_or(Heard::Unknown(words), |text| dialect::hear(text, payloads))
+                strict = python::to_strict(text);
+                strict.as_deref().map_or(Heard::Unknown(words), |text| dialect::hear(text, payloads))
             }
             heard => heard,
         };
