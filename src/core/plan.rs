@@ -205,11 +205,14 @@ mod tests {
         let known = Capabilities::with_streams("0.0.6", &[Kind::Storage]);
         let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).unwrap();
         assert_eq!(
-            channels(&plan)[..3],
+            channels(&plan),
             [
                 (Channel::Websocket, &[Kind::Devices][..]),
                 (Channel::Native, &[Kind::Storage][..]),
-                (Channel::Websocket, &[Kind::VirtualMachines][..])
+                (Channel::Websocket, &[Kind::VirtualMachines][..]),
+                (Channel::Json, &[Kind::VirtualDisks][..]),
+                (Channel::Json, &[Kind::Backups][..]),
+                (Channel::Json, &[Kind::Snapshots][..])
             ]
         );
     }

@@ -31,32 +31,20 @@ BUTTONS = {
     "virtual-machines": ["virtual-machines", "vm-disks"],
     "full-update": ["all"],
 }
+# What releases before 0.0.6 have no stream for, among the stages that the plugin requires.
+BEFORE_0_0_6 = [
+    "storage",
+    "vm-disks",
+    "network-interfaces",
+    "vm-interfaces",
+    "ip-addresses",
+    "replications",
+    "backup-routines",
+]
 # The stages of a full update that are left out, and those that the plugin warns of and goes on.
 LEFT_OUT = {
-    "0.0.4": (
-        [
-            "storage",
-            "vm-disks",
-            "network-interfaces",
-            "vm-interfaces",
-            "ip-addresses",
-            "replications",
-            "backup-routines",
-        ],
-        ["task-history", "vm-snapshots"],
-    ),
-    "0.0.5": (
-        [
-            "storage",
-            "vm-disks",
-            "network-interfaces",
-            "vm-interfaces",
-            "ip-addresses",
-            "replications",
-            "backup-routines",
-        ],
-        ["task-history"],
-    ),
+    "0.0.4": (BEFORE_0_0_6, ["task-history", "vm-snapshots"]),
+    "0.0.5": (BEFORE_0_0_6, ["task-history"]),
     "0.0.6.post4": (["replications", "backup-routines"], ["task-history"]),
     "0.0.7.post1": ([], []),
     "0.0.11.post2": ([], []),
