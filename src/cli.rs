@@ -1,6 +1,7 @@
 //! The subcommands of `proxbox-bridge`.
 
 pub mod check;
+pub mod counts;
 pub mod health;
 pub mod replay;
 pub mod serve;
@@ -29,6 +30,8 @@ enum Command {
     Serve(serve::Args),
     /// Say what the bridge will do, and whether its backends let it.
     Check(check::Args),
+    /// Say what the counts of a job come from.
+    Counts(counts::Args),
     /// Ask a bridge that runs whether it can do its work.
     Health(health::Args),
     /// Be a backend that was recorded.
@@ -45,7 +48,7 @@ impl Cli {
     pub const fn log_filter(&self) -> &'static str {
         match self.command {
             Command::Serve(_) | Command::Replay(_) => "info",
-            Command::Check(_) | Command::Health(_) => "error",
+            Command::Check(_) | Command::Counts(_) | Command::Health(_) => "error",
         }
     }
 
@@ -58,6 +61,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Counts(args) => counts::run(&args),
             Command::Health(args) => health::run(args).await,
             Command::Replay(args) => replay::run(args).await,
         }

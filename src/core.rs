@@ -7,11 +7,13 @@
 pub mod capabilities;
 pub mod channel;
 pub mod compat;
+pub mod counting;
 pub mod credential;
 pub mod detail;
 pub mod dialect;
 pub mod event;
 pub mod fact;
+pub mod figures;
 pub mod guard;
 pub mod headers;
 pub mod json;

@@ -87,7 +87,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.backends[0].unsupported, Unsupported::Auto);
     assert_eq!(config.backends[0].endpoint_ids, EndpointIds::Backend);
     assert!(Shim::ALL.into_iter().all(|shim| config.shims.is_on(shim)));
-    assert_eq!(config.backends[0].object_failures, ObjectFailures::All);
+    assert_eq!(config.backends[0].object_failures, ObjectFailures::All.into());
     assert_eq!(config.backends[0].api_key, None);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (1, 16));
     let jobs = Jobs {
@@ -175,7 +175,7 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.backends[0].channel, Choice::Only(Channel::Websocket));
     assert_eq!(config.backends[0].unsupported, Unsupported::Skip);
     assert_eq!(config.backends[0].endpoint_ids, EndpointIds::Plugin);
-    assert_eq!(config.backends[0].object_failures, ObjectFailures::Never);
+    assert_eq!(config.backends[0].object_failures, ObjectFailures::Never.into());
     assert_eq!(config.backends[0].api_key.as_ref().unwrap().expose(), SECRET);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (4, 0));
     let jobs = Jobs {

@@ -149,7 +149,7 @@ async fn v0_0_30_over_its_socket() {
 
 #[tokio::test(start_paused = true)]
 async fn v0_0_30_as_shipped_with_an_endpoint_that_it_cannot_resolve() {
-    documented("0.0.30.post2-default-mode", "auto", [Bad, Good, Bad, Good, Good, Good, Bad]).await;
+    documented("0.0.30.post2-default-mode", "auto", [Bad, Bad, Bad, Good, Good, Good, Bad]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +11,14 @@ use proptest::prelude::*;
 use proxbox_bridge::core::channel::Channel;
 use proxbox_bridge::core::dialect::{BARRIER, Dialect};
 use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::object::Object;
 use proxbox_bridge::core::outcome::Cause;
 use proxbox_bridge::core::refusal::Answer;
 use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::tally::Count;
 use proxbox_bridge::recording::{Event as Recorded, Recording};
+use serde_json::json;
+use support::backend::{self, sse};
 use support::drive::{Drive, setup};
 use support::stream;
 
@@ -182,6 +187,73 @@ fn native(pieces: &[&[u8]]) -> Vec<String> {
     }
     drive.event(Event::Closed(Closed::Cleanly));
     drive.frames
+}
+
+/// What a backend tells of virtual machines, each with the number of its name, whether it failed, and whether rows tell
+/// of its end: the events of each in either form, and the numbers of the stage.
+fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
+    let mut told = Vec::new();
+    // Objects of one name are worked on one after the other.
+    for name in 0..6 {
+        let (mut frames, mut items) = (Vec::new(), Vec::new());
+        let title = format!("vm{name}");
+        for (_, has_failed, has_end) in objects.iter().filter(|(known, ..)| *known == name) {
+            let end = if *has_failed { "failed" } else { "completed" };
+            frames.push(backend::object_step("virtual_machine", "progress", &title));
+            items.push(backend::item("virtual-machines", "processing", &title));
+            if *has_end {
+                items.push(backend::item("virtual-machines", end, &title));
+                frames.push(sse(
+                    "step",
+                    json!({"step": "virtual_machine", "status": end, "rowid": title, "error": "e"}),
+                ));
+            }
+        }
+        told.extend([frames, items]);
+    }
+    let failed = objects.iter().filter(|(_, has_failed, _)| *has_failed).count() as u64;
+    let all = objects.len() as u64;
+    let finished =
+        json!({"step": "virtual-machines", "status": "completed", "result": {"count": all - failed}});
+    let numbers = vec![
+        backend::discovery("virtual-machines", all),
+        backend::phase_summary("virtual-machines", all - failed, failed),
+        sse("step", finished),
+        sse("complete", json!({"ok": true, "message": "m", "result": {"count": all - failed}})),
+    ];
+    (told, numbers)
+}
+
+/// What is counted of a stream of virtual machines.
+fn counted(events: &[String]) -> Vec<(Object, Count)> {
+    let run = backend::whole(Kind::VirtualMachines, events);
+    run.report.counts.0
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_whatever_order_a_truth_is_told_the_counts_are_the_same(
+        objects in prop::collection::vec((0usize..6, any::<bool>(), any::<bool>()), 1..12),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 60),
+    ) {
+        let (told, numbers) = truth(&objects);
+        let in_turn: Vec<String> = told.iter().flatten().cloned().chain(numbers.clone()).collect();
+        // The events of one object in one form keep their order. All else comes as it likes.
+        let mut queues: Vec<VecDeque<String>> =
+            told.into_iter().chain(numbers.into_iter().map(|number| vec![number])).map(VecDeque::from).collect();
+        let mut mixed = Vec::new();
+        for index in order.iter().cycle() {
+            queues.retain(|queue| !queue.is_empty());
+            if queues.is_empty() {
+                break;
+            }
+            let next = index.index(queues.len());
+            mixed.extend(queues[next].pop_front());
+        }
+        prop_assert_eq!(counted(&mixed), counted(&in_turn));
+    }
 }
 
 proptest! {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proxbox_bridge::cli::counts::tables;
 use proxbox_bridge::config::{Config, Flags, keys};
 use proxbox_bridge::core::kind::Kind;
 
@@ -25,6 +26,14 @@ fn every_key_of_the_configuration_stands_in_its_table() {
             readme.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("no row: {row}"));
         assert!(line.contains(key.doc), "{line}\nshould say: {}", key.doc);
     }
+}
+
+#[test]
+fn what_counts_come_from_stands_in_its_tables() {
+    let text = read("deploy/counts.md");
+    let (_, shown) = text.split_once("<!-- proxbox-bridge counts -->\n").unwrap();
+    let (shown, _) = shown.split_once("<!-- end -->").unwrap();
+    assert_eq!(shown, tables(None), "print it with `proxbox-bridge counts`");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! One run after the other, told by backends of every age, and what their readers are told of it.
+#![allow(clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 mod support;
 
@@ -18,6 +19,8 @@ mod notices;
 mod objects;
 #[path = "session/plain.rs"]
 mod plain;
+#[path = "session/recorded.rs"]
+mod recorded;
 #[path = "session/refusals.rs"]
 mod refusals;
 #[path = "session/shapes.rs"]

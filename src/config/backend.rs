@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
-use crate::core::policy::{EndpointIds, ObjectFailures, Unsupported};
+use crate::core::policy::{EndpointIds, Policies, Unsupported};
 use crate::tls::Trust;
 
 /// The table `[backend]`, or one of several that are written `[[backend]]`.
@@ -32,7 +32,7 @@ pub struct Backend {
     /// Whose ids clients send as `proxmox_endpoint_ids`.
     pub endpoint_ids: EndpointIds,
     /// When objects that failed make a run a failed one.
-    pub object_failures: ObjectFailures,
+    pub object_failures: Policies,
     /// The key that goes to the backend in the place of the key of clients, read from the file
     /// `backend.api_key_file`.
     pub api_key: Option<ApiKey>,

@@ -12,8 +12,7 @@ use super::table;
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
-use crate::core::policy::ObjectFailures;
-use crate::core::policy::{EndpointIds, Unsupported};
+use crate::core::policy::{EndpointIds, Policies, Unsupported};
 use crate::tls::Fingerprint;
 
 /// What the slots of the table of keys write to. Its default is every default of that table.
@@ -41,7 +40,7 @@ pub(super) struct Draft {
     pub(super) channel: Choice,
     pub(super) unsupported: Unsupported,
     pub(super) endpoint_ids: EndpointIds,
-    pub(super) object_failures: ObjectFailures,
+    pub(super) object_failures: Policies,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) api_key: Option<ApiKey>,
     pub(super) concurrency: usize,
@@ -78,7 +77,7 @@ impl Default for Draft {
             channel: Choice::default(),
             unsupported: Unsupported::default(),
             endpoint_ids: EndpointIds::default(),
-            object_failures: ObjectFailures::default(),
+            object_failures: Policies::default(),
             api_key_file: None,
             api_key: None,
             concurrency: 0,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::draft::Draft;
 use super::url::{BackendUrl, NotABackend};
+use crate::core::policy::Policies;
 use crate::tls::Fingerprint;
 
 type Field<T> = fn(&mut Draft) -> &mut T;
@@ -36,6 +37,8 @@ pub(super) enum Slot {
     Url(Field<Option<BackendUrl>>),
     /// One of these words; the function says whether it took it.
     Word(&'static [&'static str], fn(&mut Draft, &str) -> bool),
+    /// When failed objects fail a run, for all kinds and for single ones.
+    Policies(Field<Policies>),
     /// `on` or `off`; `true` and `false` are the same.
     Switch(Field<bool>),
     /// A length of time.
@@ -81,6 +84,7 @@ impl Slot {
             Self::Name(field) if is_name(text) => *field(draft) = Some(text.to_owned()),
             Self::Pin(field) => *field(draft) = Some(text.parse().map_err(|_| Refusal::NotAllowed)?),
             Self::Path(field) if is_path(text) => *field(draft) = Some(PathBuf::from(text)),
+            Self::Policies(field) => *field(draft) = text.parse().map_err(|_| Refusal::NotAllowed)?,
             Self::Url(field) => *field(draft) = Some(text.parse().map_err(Refusal::Url)?),
             Self::Word(_, take) if take(draft, text) => {}
             Self::Time(field, range) => *field(draft) = range.read(text).ok_or(Refusal::NotAllowed)?,
@@ -148,6 +152,9 @@ impl fmt::Display for Slot {
                 [first @ .., last] if !first.is_empty() => write!(f, "{} or {last}", first.join(", ")),
                 _ => f.write_str(&words.concat()),
             },
+            Self::Policies(_) => f.write_str(
+                "all, any or never, with another word for single kinds behind it, as in \"all, backup-routines=any\"",
+            ),
             Self::Time(_, range) => range.fmt(f),
             Self::Switch(_) => f.write_str("off or on"),
             Self::Bytes(_, least, most) => write!(f, "a number of bytes from {least} to {most}"),

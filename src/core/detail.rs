@@ -1,13 +1,16 @@
 //! Readable text from the fields in which backends explain a failure.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::Told;
+use super::figures::Figures;
+use super::kind::Kind;
+use super::lenient::{Map, Number};
 use super::object::Object;
 use super::tally::{Count, Counts};
 use super::text::plain;
@@ -95,6 +98,12 @@ pub fn joined(parts: Vec<String>) -> String {
 /// What is worth keeping of a result: its numbers, the lengths of its lists, its warnings.
 pub fn told(raw: Option<&RawValue>) -> Told {
     let mut told = Told::default();
+    if let Some(Part::List { distinct, .. }) =
+        raw.filter(|raw| raw.get().starts_with('[')).map(|raw| part("", raw.get()))
+    {
+        told.records = distinct;
+        return told;
+    }
     let Some(Ok(Outline(fields))) = raw.map(|raw| serde_json::from_str::<Outline>(raw.get())) else {
         return told;
     };
@@ -102,11 +111,22 @@ pub fn told(raw: Option<&RawValue>) -> Told {
     for (name, part) in &fields {
         match part {
             Part::Number(value) => told.numbers.push((name.clone(), *value)),
-            Part::List(length) => {
+            Part::List { length, distinct } => {
                 let counted = format!("{name}_count");
                 if !known(&counted) {
                     told.numbers.push((counted, *length));
                 }
+                if let Some(distinct) = distinct {
+                    let records = Number(Some(*distinct));
+                    told.stages.push((name.clone(), Figures { records, ..Figures::default() }));
+                }
+            }
+            Part::Stage(figures) => told.stages.push((name.clone(), *figures)),
+            Part::Counters(counters) => {
+                let errors = Number(Some(counters.per_endpoint_errors.values().sum()));
+                told.stages.push((Kind::Sdn.as_str().to_owned(), Figures { errors, ..Figures::default() }));
+                let failed = counters.object_errors.iter().take(KEPT);
+                told.failed = failed.map(ObjectError::told).collect();
             }
             Part::True if name == "degraded" => told.degraded = true,
             _ => {}
@@ -123,7 +143,15 @@ struct Outline(Vec<(String, Part)>);
 
 enum Part {
     Number(u64),
-    List(u64),
+    /// A list, and how many records of NetBox are in it, if that is what it is a list of.
+    List {
+        length: u64,
+        distinct: Option<u64>,
+    },
+    /// The numbers of a stage.
+    Stage(Figures),
+    /// What the sync of software-defined networks counts.
+    Counters(Counters),
     Warnings(Vec<String>),
     Objects(Vec<(Object, Count)>),
     True,
@@ -177,12 +205,55 @@ fn part(name: &str, json: &str) -> Part {
             Part::Warnings(warnings(&serde_json::from_str::<Vec<Value>>(json).unwrap_or_default()))
         }
         Some(b'{') if name == "objects" && json.len() <= READ_AS_TREE => Part::Objects(objects(json)),
-        Some(b'[') => serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json)
-            .map_or(Part::Else, |items| Part::List(items.len() as u64)),
+        Some(b'[') => serde_json::from_str::<Vec<Map<Record>>>(json).map_or(Part::Else, |items| {
+            let ids: Option<HashSet<u64>> = items.iter().map(|item| item.0.as_ref()?.id.0).collect();
+            Part::List { length: items.len() as u64, distinct: ids.map(|ids| ids.len() as u64) }
+        }),
+        Some(b'{') if name == "counters" && json.len() <= READ_AS_TREE => {
+            serde_json::from_str(json).map_or(Part::Else, Part::Counters)
+        }
+        Some(b'{') if stage_of(name).is_some() => serde_json::from_str(json).map_or(Part::Else, Part::Stage),
         Some(b'0'..=b'9') => json.parse().map_or(Part::Else, Part::Number),
         Some(b't') => Part::True,
         _ => Part::Else,
     }
+}
+
+/// What the sync of software-defined networks counts: its failures.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Counters {
+    per_endpoint_errors: BTreeMap<String, u64>,
+    object_errors: Vec<ObjectError>,
+}
+
+/// One object of theirs that failed.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ObjectError {
+    kind: String,
+    name: String,
+    error: String,
+}
+
+impl ObjectError {
+    /// What it is called, and why it failed.
+    fn told(&self) -> (String, String) {
+        let name = [self.kind.as_str(), self.name.as_str()].join(" ");
+        (plain(&name, SENTENCE).into_owned(), plain(&self.error, SENTENCE).into_owned())
+    }
+}
+
+/// A record of NetBox.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Record {
+    id: Number,
+}
+
+/// The stage that a field of a full update's result is about.
+pub fn stage_of(name: &str) -> Option<Kind> {
+    Kind::of_stage(&name.replace('_', "-"))
 }
 
 /// The counts that a bridge writes, by sort. What does not add up is none.
@@ -251,6 +322,13 @@ mod tests {
                     ("storage_count".to_owned(), 7),
                     ("count".to_owned(), 3)
                 ],
+                stages: [("devices", 1), ("storage", 0)]
+                    .map(|(stage, ids)| {
+                        (stage.to_owned(), Figures { records: Number(Some(ids)), ..Figures::default() })
+                    })
+                    .to_vec(),
+                records: None,
+                failed: Vec::new(),
                 objects: Counts::default(),
                 warnings: vec!["w".to_owned(), "x".to_owned()],
                 degraded: true,

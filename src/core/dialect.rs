@@ -85,6 +85,11 @@ impl Dialect {
         matches!(self, Self::V0_0_2)
     }
 
+    /// Whether each virtual machine that was synced is confirmed before its stage ends, unless one has failed.
+    pub const fn confirms_each(self) -> bool {
+        matches!(self, Self::V0_0_2)
+    }
+
     /// Whether a full update ends with "Invalid command", although it ran.
     const fn disowns_full_update(self) -> bool {
         matches!(self, Self::V0_0_2)

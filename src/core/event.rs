@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::figures::Figures;
 use super::tally::Counts;
 
 /// The `status` of a step.
@@ -73,6 +74,12 @@ pub struct Verdict {
 pub struct Told {
     /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
     pub numbers: Vec<(String, u64)>,
+    /// The numbers of its stages, where it has some for each.
+    pub stages: Vec<(String, Figures)>,
+    /// How many records of NetBox it is a list of, if it is one.
+    pub records: Option<u64>,
+    /// Objects of software-defined networks that failed, and why.
+    pub failed: Vec<(String, String)>,
     /// Its objects, where another bridge has counted them.
     pub objects: Counts,
     /// Its warnings, as text.

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::event::{Failure, Told};
+use super::figures::Figures;
 use super::kind::Kind;
 use super::object::Object;
-use super::tally::Summary;
+use super::tally::{Form, Scope};
 
 /// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,17 @@ pub enum ObjectState<'a> {
     Completed {
         /// What the backend was not happy with.
         warning: Option<Cow<'a, str>>,
+        /// Its id in NetBox.
+        id: Option<u64>,
+    },
+    /// The objects that belong to it were looked for. It is none itself.
+    Checked {
+        /// How many there are, if the backend says so.
+        found: Option<u64>,
+        /// How many of them were written.
+        written: u64,
+        /// What the backend was not happy with.
+        warning: Option<Cow<'a, str>>,
     },
     /// It failed.
     Failed {
@@ -64,9 +76,12 @@ pub enum ObjectState<'a> {
 }
 
 impl<'a> ObjectState<'a> {
-    /// The state of an object that failed as a whole.
-    pub const fn failed(error: Cow<'a, str>) -> Self {
-        Self::Failed { error, partly: false }
+    /// The state of an object that failed, by its error.
+    pub fn failed(error: Cow<'a, str>) -> Self {
+        // The virtual machine is in NetBox all the same: where the backend goes on to say so, it says that it is
+        // synced.
+        let partly = error.starts_with("Could not set primary IP");
+        Self::Failed { error, partly }
     }
 }
 
@@ -79,17 +94,19 @@ pub enum Fact<'a> {
     StageFinished {
         /// The stage.
         stage: Stage<'a>,
-        /// How many objects the backend counted in it.
-        count: Option<u64>,
+        /// What the backend counted in it.
+        figures: Figures,
     },
     /// Something about one object.
     Object {
         /// Its sort, and the backend's word for the sort where it is [`Object::Other`].
         object: (Object, Cow<'a, str>),
-        /// What it belongs to, where its name alone does not tell it from others.
-        scope: Option<Cow<'a, str>>,
-        /// Its name.
+        /// Where it belongs.
+        scope: Scope<'a>,
+        /// Its whole name. One that failed may have none.
         name: Cow<'a, str>,
+        /// In which form it is told of.
+        form: Form,
         /// What became of it.
         state: ObjectState<'a>,
         /// The backend's own account of it.
@@ -101,6 +118,8 @@ pub enum Fact<'a> {
         stage: Stage<'a>,
         /// How many.
         count: Option<u64>,
+        /// Their names, if all of them were listed.
+        names: Vec<String>,
         /// The same in a sentence.
         message: Cow<'a, str>,
     },
@@ -109,7 +128,7 @@ pub enum Fact<'a> {
         /// The stage.
         stage: Stage<'a>,
         /// In numbers.
-        summary: Summary,
+        figures: Figures,
         /// In a sentence.
         message: Cow<'a, str>,
     },

@@ -12,17 +12,26 @@ use serde_json::value::RawValue;
 
 use super::detail::{self, SENTENCE, joined};
 use super::event::{Failure, Told};
+use super::figures::Figures;
 use super::kind::Kind;
+use super::lenient::Number;
 use super::python;
 use super::text::plain;
 
 /// What a plain endpoint did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// How many records it answered with, or counted.
-    pub count: u64,
+    /// What it counted, or how many records it answered with.
+    pub figures: Figures,
     /// What is worth keeping of its answer.
     pub told: Told,
+}
+
+impl Done {
+    /// What was done where there was nothing to do.
+    pub fn nothing() -> Self {
+        Self { figures: Figures { count: Number(Some(0)), ..Figures::default() }, ..Self::default() }
+    }
 }
 
 /// Reads the body of a 2xx answer of the plain endpoint of `kind`.
@@ -52,7 +61,8 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
             let mut records = Records::default();
             records.count(&items);
             if records.errors.is_empty() {
-                Ok(Done { count: records.records, told: Told::default() })
+                let count = Number(Some(records.records));
+                Ok(Done { figures: Figures { count, ..Figures::default() }, told: Told::default() })
             } else {
                 let detail = plain(&joined(records.errors), detail::DETAIL).into_owned();
                 Err(fail("The backend answered 200 with an error inside.", detail))
@@ -66,9 +76,13 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
                 return Err(fail("The backend answered 200 with an error inside.", detail));
             }
             let told = detail::told(Some(raw));
-            let number = |wanted: fn(&str) -> bool| told.numbers.iter().find(|(name, _)| wanted(name));
-            let count = number(|name| name == "count").or_else(|| number(|name| name.ends_with("_count")));
-            Ok(Done { count: count.map_or(0, |(_, count)| *count), told })
+            let mut figures = Figures::of(&told);
+            if figures == Figures::default() {
+                // The length of its list of records.
+                let length = told.numbers.iter().find(|(name, _)| name.ends_with("_count"));
+                figures.count = Number(length.map(|(_, length)| *length));
+            }
+            Ok(Done { figures, told })
         }
         Ok(Value::Null) => Err(fail(
             "The backend answered null.",
@@ -146,7 +160,8 @@ mod tests {
     use super::*;
 
     fn count(body: &str) -> Result<u64, String> {
-        read(Kind::VirtualMachines, body.as_bytes()).map(|done| done.count).map_err(|failure| failure.detail)
+        let done = read(Kind::VirtualMachines, body.as_bytes()).map_err(|failure| failure.detail)?;
+        Ok(done.figures.count.0.unwrap_or_default())
     }
 
     #[test]

@@ -122,9 +122,11 @@ pub struct Row {
     pub title: &'static str,
     /// Other words that backends use for the stage or its phase.
     pub aliases: &'static [&'static str],
-    /// Whether the items that a backend announces for this stage are the objects that it makes. The
-    /// task history stage announces virtual machines and makes something else of them.
+    /// Whether its objects are counted. The task history stage tells of virtual machines and makes something else
+    /// of them.
     pub counted: bool,
+    /// The kind without which there is nothing to do for this one.
+    pub after: Option<Kind>,
 }
 
 /// The stages of a full update, in the documented order.

@@ -3,21 +3,18 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::detail::SENTENCE;
 use super::fact::{Fact, ObjectState};
 use super::lenient::{Flag, Map, Number, Text};
 use super::object::Object;
+use super::tally::{Form, Scope};
 use super::text::plain;
 
-/// The longest name of an object that is kept, in characters.
-pub const NAME: usize = 120;
-
-/// The error of a virtual machine that is in NetBox all the same: where the backend goes on to say so,
-/// it says that the machine is synced.
-const PARTLY: &str = "Could not set primary IP";
+/// The longest word for a stage or a sort of object that is kept, in characters.
+pub const WORD: usize = 120;
 
 /// A frame, or a payload that is shaped like a step.
 #[derive(Debug, Default, Deserialize)]
@@ -42,18 +39,25 @@ pub struct LegacyFrame<'a> {
     pub message: Text<'a>,
     /// How many objects the stage found.
     pub count: Number,
-    /// The one object that a step-shaped payload is about.
+    /// The one object that a step-shaped payload is about, or the numbers of its stage.
     #[serde(borrow)]
-    pub result: Map<NamedRecord<'a>>,
+    pub result: Option<&'a RawValue>,
 }
 
-/// A record of which only the name matters.
+/// A record of NetBox, or what stands for one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NamedRecord<'a> {
+    /// Its id.
+    pub id: Number,
     /// Its name.
     #[serde(borrow)]
     pub name: Text<'a>,
+}
+
+/// What `raw` says, if it is an object.
+pub fn fields_of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str::<Map<T>>(raw?.get()).ok()?.0
 }
 
 /// One object, in one row of the table that old plugin pages drew.
@@ -75,68 +79,136 @@ pub struct Data<'a> {
     message: Text<'a>,
     #[serde(borrow)]
     disks: Text<'a>,
+    snapshots_found: Number,
+    count: Number,
+    netbox_id: Number,
+    /// Missing, null, or there.
+    #[serde(deserialize_with = "said")]
+    ip_id: Option<Number>,
+    /// The same.
+    #[serde(borrow, deserialize_with = "said")]
+    address: Option<Text<'a>>,
     #[serde(borrow)]
     vm: Text<'a>,
     #[serde(borrow)]
     device: Text<'a>,
+    #[serde(borrow)]
+    cluster: Text<'a>,
+}
+
+fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl<'a> Data<'a> {
     /// What this row says about an object of the sort `word`.
     pub fn fact(self, word: Cow<'a, str>, payload: Option<&'a RawValue>) -> Fact<'a> {
-        let state = self.state();
-        let Some(name) = named(self.rowid).or_else(|| named(self.name)) else {
-            return match self.message.0 {
-                Some(message) => Fact::Note { step: word, message: tidy(message, SENTENCE) },
-                None => Fact::Nothing,
-            };
+        let state = self.state(&word);
+        let name = match (named(self.rowid).or_else(|| named(self.name)), &state) {
+            (Some(name), _) => name,
+            (None, ObjectState::Failed { partly: false, .. }) => Cow::Borrowed(""),
+            (None, _) => {
+                return match self.message.0 {
+                    Some(message) => Fact::Note { step: word, message: tidy(message, SENTENCE) },
+                    None => Fact::Nothing,
+                };
+            }
         };
-        object_fact(word, self.vm.0.or(self.device.0), name, state, payload)
+        let owner = place(self.vm).or_else(|| place(self.device));
+        // Up to 0.0.6 the first frame of a device has the mode of its cluster there.
+        let cluster = place(self.cluster).filter(|name| !matches!(name.as_ref(), "Cluster" | "Standalone"));
+        object_fact(word, Scope { cluster, owner }, name, (Form::Frame, state), payload)
     }
 
-    fn state(&self) -> ObjectState<'a> {
+    fn state(&self, word: &str) -> ObjectState<'a> {
         if let Some(error) = self.error.said() {
-            return ObjectState::Failed { error: sentence(error), partly: error.starts_with(PARTLY) };
+            return ObjectState::failed(sentence(error));
         }
         let status = self.sync_status.or_empty();
         match self.completed.0 {
-            // Releases before 0.0.7 report the failure of a disk like this, and with no other word.
+            // No release has another word for disks that failed.
             Some(true) if status == "undefined" && self.disks.said().is_some() => {
                 ObjectState::failed(sentence(self.disks.or_empty()))
             }
-            Some(true) => self.completed(),
+            Some(true) => self.completed(word),
             // The third frame that 0.0.2 sends for a virtual machine has no `completed`.
-            None if status == "completed" => self.completed(),
+            None if status == "completed" => self.completed(word),
             _ => ObjectState::Processing,
         }
     }
 
-    fn completed(&self) -> ObjectState<'a> {
-        ObjectState::Completed { warning: self.warning.said().map(sentence) }
+    fn completed(&self, word: &str) -> ObjectState<'a> {
+        let warning = self.warning.said().map(sentence);
+        let (found, written) = match Object::named(word) {
+            Some(Object::VirtualDisk) => disks_in(self.disks.or_empty()),
+            Some(Object::Snapshot) => (self.snapshots_found.0, 0),
+            Some(Object::NodeInterface) => (self.count.0, 0),
+            Some(Object::VmIp) => return self.address_completed(warning),
+            _ => return ObjectState::Completed { warning, id: self.netbox_id.0 },
+        };
+        ObjectState::Checked { found, written, warning }
     }
+
+    /// The rows of addresses are about interfaces, which may have none.
+    fn address_completed(&self, warning: Option<Cow<'a, str>>) -> ObjectState<'a> {
+        let has_none =
+            self.address.as_ref().is_some_and(|address| matches!(address.or_empty(), "" | "No IP"));
+        match self.ip_id {
+            _ if has_none => ObjectState::Checked { found: Some(0), written: 0, warning },
+            // The error behind it was swallowed.
+            Some(Number(None)) => ObjectState::Processing,
+            id => ObjectState::Completed { warning, id: id.and_then(|id| id.0) },
+        }
+    }
+}
+
+/// How many disks there are, and how many were written, in `2 disks (1 created, 1 updated)`.
+fn disks_in(text: &str) -> (Option<u64>, u64) {
+    let mut written = 0;
+    let mut found = None;
+    let mut words = text.split([' ', '(', ')', ',']).filter(|word| !word.is_empty()).peekable();
+    while let Some(word) = words.next() {
+        match (word.parse::<u64>(), words.peek()) {
+            (Ok(number), Some(&("created" | "updated"))) => written += number.min(Number::MOST),
+            (Ok(number), Some(&"disks")) => found = Some(number.min(Number::MOST)),
+            _ => {}
+        }
+    }
+    (found, written)
+}
+
+/// The name of a place, if it is one.
+pub fn place(text: Text<'_>) -> Option<Cow<'_, str>> {
+    named(text).filter(|place| place != "undefined")
 }
 
 /// The fact about one object of the sort that a backend calls `word`.
 pub fn object_fact<'a>(
     word: Cow<'a, str>,
-    scope: Option<Cow<'a, str>>,
+    scope: Scope<'a>,
     name: Cow<'a, str>,
-    state: ObjectState<'a>,
+    (form, state): (Form, ObjectState<'a>),
     payload: Option<&'a RawValue>,
 ) -> Fact<'a> {
     let object = Object::named(&word).unwrap_or(Object::Other);
-    let word = if object == Object::Other { tidy(word, NAME) } else { Cow::Borrowed(object.as_str()) };
+    let word = if object == Object::Other { tidy(word, WORD) } else { Cow::Borrowed(object.as_str()) };
     let scope = match object {
         // What the backend calls it is all that tells it from something else that we do not know.
-        Object::Other => Some(word.clone()),
-        object => scope.filter(|_| object.is_scoped()),
+        Object::Other => Scope { owner: Some(word.clone()), ..scope },
+        _ => scope,
     };
-    Fact::Object { object: (object, word), scope, name, state, payload }
+    let state = match state {
+        ObjectState::Completed { warning, .. } if !object.has_rows() => {
+            ObjectState::Checked { found: None, written: 0, warning }
+        }
+        state => state,
+    };
+    Fact::Object { object: (object, word), scope, name, form, state, payload }
 }
 
 /// A name, if it is one: Python's `None` comes as a string where a name was missing.
 pub fn named(text: Text<'_>) -> Option<Cow<'_, str>> {
-    text.0.filter(|name| !name.trim().is_empty() && name != "None").map(|name| tidy(name, NAME))
+    text.0.filter(|name| !name.trim().is_empty() && name != "None").map(|name| tidy(name, usize::MAX))
 }
 
 /// A readable sentence that outlives the text that it was made of.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::detail::{self, SENTENCE};
 use super::event::Failure;
 use super::fact::Fact;
-use super::legacy::{NAME, sentence, tidy};
+use super::legacy::{WORD, sentence, tidy};
 use super::lenient::{Flag, Map, Text};
 use super::text::plain;
 use step::StepEvent;
@@ -87,7 +87,7 @@ fn unreadable_error(data: &str) -> Failure {
 fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {
     match tidy(message, SENTENCE) {
         message if message.is_empty() => Fact::Nothing,
-        message => Fact::Note { step: tidy(step, NAME), message },
+        message => Fact::Note { step: tidy(step, WORD), message },
     }
 }
 

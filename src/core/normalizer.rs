@@ -11,29 +11,38 @@ use std::collections::VecDeque;
 
 use serde_json::value::RawValue;
 
+use super::counting::{COUNTS_OBJECTS, Counting};
 use super::detail::SENTENCE;
 use super::event::{Failure, Status, Step, Told};
 use super::fact::{Fact, ObjectState, Stage};
+use super::figures::Figures;
 use super::kind::Kind;
+use super::object::Object;
 use super::outcome::FailedObject;
-use super::policy::ObjectFailures;
+use super::policy::Policies;
+use super::release::Release;
 use super::sse::{Frame, Stream};
-use super::tally::{Count, State, Tally};
-use super::text::plain;
+use super::tally::{Count, Form, Numbers, Said, Scope, State, Tally};
+use super::text::{plain, shortened};
 
 /// How many failed objects are named in the detail of a failed run, and how many of the first and of the
 /// last ones in its record.
 const NAMED: usize = 5;
-/// How much of an error stands in the final message, in characters.
+/// How much of the name of an object that failed is kept, in characters.
+const NAME: usize = 120;
+/// How much of the failed objects and of other failures stands in the final message of a run that did not fail, in
+/// characters.
 const HEADLINE: usize = 200;
+/// How much of its error stands in the final message of one that did. The whole of it stands beside it.
+const FAILED_HEADLINE: usize = 120;
 /// How many warnings of a run of several legs are kept.
 const WARNINGS: usize = 5;
 
 /// What the operator and the client want of the stream.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// When failed objects fail the run.
-    pub object_failures: ObjectFailures,
+    pub object_failures: Policies,
     /// Pass the backend's own event types on.
     pub all_events: bool,
     /// Keep the backend's own account of an object in its step.
@@ -56,10 +65,6 @@ struct Remembered {
 }
 
 impl Remembered {
-    fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.last.is_empty()
-    }
-
     fn push(&mut self, failed: FailedObject) {
         if self.first.len() < NAMED {
             self.first.push(failed);
@@ -70,11 +75,6 @@ impl Remembered {
         }
         self.last.push_back(failed);
     }
-
-    fn forget(&mut self, object: &str) {
-        self.first.retain(|failed| failed.object != object);
-        self.last.retain(|failed| failed.object != object);
-    }
 }
 
 /// Turns facts into frames.
@@ -82,6 +82,8 @@ impl Remembered {
 pub struct Normalizer {
     kind: Kind,
     options: Options,
+    /// The backend's release, as far as it is known.
+    release: Option<Release>,
     /// There is a stream between its first step and its end.
     stream: Option<Stream>,
     tally: Tally,
@@ -95,6 +97,10 @@ pub struct Normalizer {
     failed_objects: Vec<FailedObject>,
     /// The first and the last objects of the run that failed.
     remembered: Remembered,
+    /// How many objects without a name one of these stands for, beside itself.
+    unnamed: u64,
+    /// Why objects failed that the backend did not tell of, if the order of its events says so.
+    why_untold: Option<&'static str>,
     /// The first things that failed and are no single object.
     troubles: Vec<String>,
     dropped: u64,
@@ -119,6 +125,7 @@ impl Normalizer {
         Self {
             kind,
             options,
+            release: None,
             stream: None,
             tally: Tally::default(),
             started: Vec::new(),
@@ -128,10 +135,24 @@ impl Normalizer {
             told: Told::default(),
             failed_objects: Vec::new(),
             remembered: Remembered::default(),
+            unnamed: 0,
+            why_untold: None,
             troubles: Vec::new(),
             dropped: 0,
             unreadable: 0,
             leg: Leg::default(),
+        }
+    }
+
+    /// Notes what is known of the backend that is driven.
+    pub fn drives(&mut self, release: Option<Release>) {
+        self.release = release;
+    }
+
+    /// Notes that the backend sends an event of the type `name`, which dates it if its release is not known.
+    pub fn hears(&mut self, name: &str) {
+        if self.release.is_none() && matches!(name, "discovery" | "item_progress" | "phase_summary") {
+            self.release = Some(COUNTS_OBJECTS);
         }
     }
 
@@ -196,10 +217,8 @@ impl Normalizer {
                 let message = format!("Starting {word} synchronization.");
                 self.write(&Step::stage(word, Status::Started, message), out);
             }
-            Fact::StageFinished { stage, count } => {
-                if let (Some(object), Some(count)) = (stage.object(), count) {
-                    self.tally.handled(object, count);
-                }
+            Fact::StageFinished { stage, figures } => {
+                self.figures(&stage, figures);
                 match stage {
                     Stage::Known(kind) => self.stage_finished(kind, out),
                     Stage::Other(word) => {
@@ -208,33 +227,26 @@ impl Normalizer {
                     }
                 }
             }
-            Fact::Object { object, scope, name, state, payload } => {
-                let (told, partly) = match state {
-                    ObjectState::Processing => (State::Processing, false),
-                    ObjectState::Completed { .. } => (State::Completed, false),
-                    ObjectState::Failed { partly, .. } => {
-                        (if partly { State::Processing } else { State::Failed }, partly)
-                    }
-                };
-                let news = self.tally.object(object.0, scope.as_deref(), &name, told);
+            Fact::Object { object: (object, word), scope, name, form, state, payload } => {
                 // A part that failed is news also of an object that is known.
-                if !news && !partly {
+                let is_partly = matches!(state, ObjectState::Failed { partly: true, .. });
+                if !self.count(object, &scope, &name, form, &state) && !is_partly {
                     self.dropped += 1;
                     return;
                 }
                 let payload = payload.filter(|_| self.options.payloads);
-                self.object(object.1, name, state, payload, out);
+                self.object((object, word), &scope, name, state, payload, out);
             }
-            Fact::Discovered { stage, count, message } => {
-                if let (Some(object), Some(count)) = (stage.object(), count) {
-                    self.tally.announced(object, count);
+            Fact::Discovered { stage, count, names, message } => {
+                if let (Some(object), Some(count)) =
+                    (stage.object().filter(|object| object.has_rows()), count)
+                {
+                    self.tally.announced(object, count, names);
                 }
                 self.note(stage.step(), message, out);
             }
-            Fact::Summary { stage, summary, message } => {
-                if let Some(object) = stage.object() {
-                    self.tally.summary(object, summary);
-                }
+            Fact::Summary { stage, figures, message } => {
+                self.figures(&stage, figures);
                 self.note(stage.step(), message, out);
             }
             Fact::Note { step, message } => self.note(&step, message, out),
@@ -246,6 +258,16 @@ impl Normalizer {
                 for (object, count) in &told.objects.0 {
                     self.tally.counted(*object, *count);
                 }
+                let kind = self.leg.stage.unwrap_or(self.kind);
+                self.figures(&Stage::Known(kind), Figures::of(&told));
+                for (stage, figures) in Figures::of_stages(&told) {
+                    if kind == Kind::FullUpdate || kind == stage {
+                        self.figures(&Stage::Known(stage), figures);
+                    }
+                }
+                for (name, error) in told.failed.clone() {
+                    self.take(failed_object(Object::Sdn, name, error), out);
+                }
                 self.tell(told);
                 let word = LastWord { ok, message, detail };
                 // Of two last words the worse one is believed.
@@ -255,6 +277,58 @@ impl Normalizer {
             }
             Fact::Nothing => self.dropped += 1,
         }
+    }
+
+    /// Notes that the backend confirms each object that it has synced before it ends their stage, unless one has
+    /// failed, and whether it said anything of one behind that.
+    pub fn confirms_each(&mut self, object: Object, has_stragglers: bool) {
+        self.tally.confirms_each(object);
+        let Count { completed, unconfirmed, .. } = self.tally.count(object);
+        if completed > 0 && (has_stragglers || unconfirmed > 0) {
+            self.tally.at_least_failed(object, 1);
+            self.why_untold =
+                Some("the backend ended the stage early, as it does when one has failed, or a part of one");
+        }
+    }
+
+    fn figures(&mut self, stage: &Stage<'_>, figures: Figures) {
+        if let Stage::Known(kind) = stage {
+            let numbers = Counting::of(*kind, self.release).numbers(figures);
+            self.tally.numbers(kind.row().object, numbers);
+        }
+    }
+
+    /// Counts an object. Says whether what is said of it is news.
+    fn count(
+        &mut self,
+        object: Object,
+        scope: &Scope<'_>,
+        name: &str,
+        form: Form,
+        state: &ObjectState<'_>,
+    ) -> bool {
+        let said = |state| Said { form, state, found: 0, written: 0, id: None };
+        let said = match state {
+            ObjectState::Processing | ObjectState::Failed { partly: true, .. } => said(State::Processing),
+            ObjectState::Completed { id, .. } => Said { id: *id, ..said(State::Completed) },
+            ObjectState::Checked { found, written, .. } => {
+                let found = found.unwrap_or_default();
+                let said = Said { found, ..said(State::Checked) };
+                match Counting::of(Kind::VirtualDisks, self.release) {
+                    Counting::LargestDiskRow if object == Object::VirtualDisk => {
+                        let numbers = Numbers { written: Some(found), ..Numbers::default() };
+                        self.tally.numbers(object, numbers);
+                        said
+                    }
+                    _ => Said { written: *written, ..said },
+                }
+            }
+            ObjectState::Failed { .. } if name.is_empty() => {
+                return self.tally.nameless_failed(object, form);
+            }
+            ObjectState::Failed { .. } => said(State::Failed),
+        };
+        self.tally.object(object, scope, name, said)
     }
 
     /// Keeps what a leg says of its result. What has a name of its own in a run of one leg needs that of
@@ -340,40 +414,52 @@ impl Normalizer {
 
     fn object(
         &mut self,
-        word: Cow<'_, str>,
+        (object, word): (Object, Cow<'_, str>),
+        scope: &Scope<'_>,
         name: Cow<'_, str>,
         state: ObjectState<'_>,
         payload: Option<&RawValue>,
         out: &mut Vec<Frame>,
     ) {
-        if matches!(state, ObjectState::Completed { .. }) && !self.remembered.is_empty() {
-            let object = format!("{word} {name}");
-            self.failed_objects.retain(|failed| failed.object != object);
-            self.remembered.forget(&object);
-        }
         let (status, message, error) = match state {
+            ObjectState::Processing if !object.has_rows() => {
+                (Status::Progress, format!("Checking {}", looked_for(object, scope, &name)), None)
+            }
             ObjectState::Processing => (Status::Progress, format!("Processing {word} {name}"), None),
-            ObjectState::Completed { warning: None } => {
+            ObjectState::Checked { found, warning, .. } => {
+                let found = found.map(|found| format!(": {found} found")).unwrap_or_default();
+                let warning = warning.map(|warning| format!(" (warning: {warning})")).unwrap_or_default();
+                let looked_for = looked_for(object, scope, &name);
+                (Status::Progress, format!("Checked {looked_for}{found}{warning}"), None)
+            }
+            ObjectState::Completed { warning: None, .. } => {
                 (Status::Completed, format!("Synced {word} {name}"), None)
             }
-            ObjectState::Completed { warning: Some(warning) } => {
+            ObjectState::Completed { warning: Some(warning), .. } => {
                 (Status::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
             }
             ObjectState::Failed { error, partly } => {
+                let object = match name.as_ref() {
+                    "" => unnamed(1, &word),
+                    name => format!("{word} {}", shortened(name, NAME)),
+                };
+                let message = format!("Failed {object}: {error}");
                 if !partly {
-                    let object = format!("{word} {name}");
-                    let failed = FailedObject { object, error: plain(&error, SENTENCE).into_owned() };
-                    if self.failed_objects.len() < NAMED {
-                        self.failed_objects.push(failed.clone());
-                    }
-                    self.remembered.push(failed);
+                    self.failed(FailedObject { object, error: plain(&error, SENTENCE).into_owned() });
                 }
-                (Status::Failed, format!("Failed {word} {name}: {error}"), Some(error))
+                (Status::Failed, message, Some(error))
             }
         };
-        let step =
-            Step { step: word, status, message: Cow::Owned(message), rowid: Some(name), error, payload };
+        let rowid = Some(name).filter(|name| !name.is_empty());
+        let step = Step { step: word, status, message: Cow::Owned(message), rowid, error, payload };
         self.write(&step, out);
+    }
+
+    fn failed(&mut self, failed: FailedObject) {
+        if self.failed_objects.len() < NAMED {
+            self.failed_objects.push(failed.clone());
+        }
+        self.remembered.push(failed);
     }
 
     fn note(&mut self, step: &str, message: Cow<'_, str>, out: &mut Vec<Frame>) {
@@ -406,6 +492,35 @@ impl Normalizer {
 fn starting(kind: Kind) -> Step<'static> {
     let row = kind.row();
     Step::stage(row.step, Status::Started, format!("Starting {} synchronization.", row.title))
+}
+
+/// That the object `name` has failed.
+fn failed_object(object: Object, name: String, error: String) -> Fact<'static> {
+    Fact::Object {
+        object: (object, object.as_str().into()),
+        scope: Scope::default(),
+        name: name.into(),
+        form: Form::Frame,
+        state: ObjectState::failed(error.into()),
+        payload: None,
+    }
+}
+
+/// What stands for `count` objects that failed without a name.
+fn unnamed(count: u64, word: &str) -> String {
+    format!("{count} {word}, not named by the backend")
+}
+
+/// `snapshots of web01`, as the objects that are looked for in what is called `name`.
+fn looked_for(object: Object, scope: &Scope<'_>, name: &str) -> String {
+    let name = match object {
+        Object::VirtualDisk => name.strip_suffix("-disks").unwrap_or(name),
+        _ => name,
+    };
+    match &scope.owner {
+        Some(owner) if object.is_scoped() => format!("{} of {name} on {owner}", object.plural()),
+        _ => format!("{} of {name}", object.plural()),
+    }
 }
 
 fn capitalized(title: &str) -> String {

@@ -7,17 +7,17 @@ use std::fmt;
 pub enum Object {
     /// A Proxmox node.
     Device,
-    /// A storage of the cluster.
+    /// A storage of a cluster.
     Storage,
     /// A virtual machine or container.
     VirtualMachine,
-    /// The disks of one virtual machine.
+    /// A disk of a virtual machine.
     VirtualDisk,
     /// A backup.
     Backup,
-    /// The snapshots of one virtual machine.
+    /// A snapshot of a virtual machine.
     Snapshot,
-    /// The interfaces of one node, as a piece of work.
+    /// An interface of a node, in the events that are about all of them.
     NodeInterface,
     /// A network interface of a node.
     Interface,
@@ -83,10 +83,35 @@ impl Object {
         Self::ALL.into_iter().find(|object| object.as_str() == word && *object != Self::Other)
     }
 
-    /// Whether two objects of this sort may bear the same name, so that only what they belong to tells
-    /// them apart.
+    /// Whether the events about single objects of this sort are about one each. The others are about what
+    /// they belong to: a virtual machine whose disks were looked at is no disk.
+    pub const fn has_rows(self) -> bool {
+        !matches!(self, Self::VirtualDisk | Self::Snapshot | Self::NodeInterface)
+    }
+
+    /// The word for several of them, in what a person reads.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Device => "devices",
+            Self::Storage => "storages",
+            Self::VirtualMachine => "virtual machines",
+            Self::VirtualDisk => "disks",
+            Self::Backup => "backups",
+            Self::Snapshot => "snapshots",
+            Self::NodeInterface | Self::Interface | Self::VmInterface => "interfaces",
+            Self::VmIp => "IP addresses",
+            Self::TaskHistory => "tasks",
+            Self::Replication => "replications",
+            Self::BackupRoutine => "backup routines",
+            Self::Sdn => "SDN objects",
+            Self::Other => "objects",
+        }
+    }
+
+    /// Whether objects of this sort bear the same name in many places, and are always told of with what they
+    /// belong to.
     pub const fn is_scoped(self) -> bool {
-        matches!(self, Self::Interface | Self::VmInterface | Self::VmIp)
+        matches!(self, Self::Interface | Self::VmInterface | Self::VmIp | Self::Other)
     }
 }
 

@@ -139,6 +139,10 @@ impl Page {
         }
         let data = Data::of(event.payload);
         let sort = Object::named(word).unwrap_or(Object::Other);
+        if !sort.has_rows() && event.status.or_empty() != "failed" {
+            // No object, but where objects were looked for: pages have no row for it.
+            return;
+        }
         let owner = if sort.is_scoped() { data.owner() } else { None };
         let (object, rowid) = (markup::text(word, markup::LONGEST), markup::text(rowid, markup::LONGEST));
         let state = match event.status.or_empty() {

@@ -1,5 +1,8 @@
 //! What a run is worth when some of its objects failed.
 
+use std::str::FromStr;
+
+use super::kind::Kind;
 use super::words::words;
 
 /// When objects that failed make the run that held them a failed one.
@@ -17,9 +20,55 @@ pub enum ObjectFailures {
     Never,
 }
 
+/// The policy of every kind of sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// That of all kinds that have none of their own.
+    pub others: ObjectFailures,
+    /// Those of single kinds.
+    pub own: Vec<(Kind, ObjectFailures)>,
+}
+
+impl Policies {
+    /// The policy of `kind`.
+    pub fn of(&self, kind: Kind) -> ObjectFailures {
+        self.own(kind).unwrap_or(self.others)
+    }
+
+    /// Whether `kind` has a policy of its own.
+    pub fn names(&self, kind: Kind) -> bool {
+        self.own(kind).is_some()
+    }
+
+    fn own(&self, kind: Kind) -> Option<ObjectFailures> {
+        self.own.iter().find(|(known, _)| *known == kind).map(|(_, policy)| *policy)
+    }
+}
+
+impl From<ObjectFailures> for Policies {
+    fn from(others: ObjectFailures) -> Self {
+        Self { others, own: Vec::new() }
+    }
+}
+
+impl FromStr for Policies {
+    type Err = NotAPolicy;
+
+    /// Reads `all` and `all, backup-routines=any`.
+    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
+        let mut parts = text.split(',').map(str::trim);
+        let others = parts.next().unwrap_or_default().parse()?;
+        let own = parts.map(|part| {
+            let (kind, policy) = part.split_once('=').ok_or(NotAPolicy)?;
+            Ok((Kind::named(kind.trim()).ok_or(NotAPolicy)?, policy.trim().parse()?))
+        });
+        Ok(Self { others, own: own.collect::<Result<_, _>>()? })
+    }
+}
+
 /// A text that is not the word for a policy.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of all, any and never")]
+#[error("not one of all, any and never, with KIND=POLICY for single kinds behind it")]
 pub struct NotAPolicy;
 
 words!(ObjectFailures or NotAPolicy { All => "all", Any => "any", Never => "never" });
@@ -66,6 +115,19 @@ mod tests {
             assert_eq!(policy.to_string(), word);
         }
         assert_eq!("ALL".parse::<ObjectFailures>(), Err(NotAPolicy));
+    }
+
+    #[test]
+    fn a_kind_may_have_a_policy_of_its_own() {
+        let policies: Policies = "never, backup-routines=any,snapshots = all".parse().unwrap();
+        assert_eq!(policies.of(Kind::BackupRoutines), ObjectFailures::Any);
+        assert_eq!(policies.of(Kind::Snapshots), ObjectFailures::All);
+        assert_eq!(policies.of(Kind::Devices), ObjectFailures::Never);
+        assert!(policies.names(Kind::Snapshots) && !policies.names(Kind::Devices));
+        assert_eq!("any".parse(), Ok(Policies::from(ObjectFailures::Any)));
+        for text in ["", "all,", "snapshots=any", "all, snapshot=any", "all, snapshots=some", "all, any"] {
+            assert_eq!(text.parse::<Policies>(), Err(NotAPolicy), "{text}");
+        }
     }
 
     #[test]

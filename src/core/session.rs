@@ -23,6 +23,7 @@ use super::outcome::{Cause, Report};
 use super::plan::{Leg, Plan};
 use super::python;
 use super::refusal::{Answer, Refusal};
+use super::release::Release;
 use super::sse::{Frame, Item, Parser};
 use super::traffic::{FrameType, Traffic};
 use socket::Socket;
@@ -63,6 +64,8 @@ pub struct Setup {
     pub options: Options,
     /// How long to wait for what.
     pub limits: Limits,
+    /// The release of the backend, if it is known.
+    pub release: Option<Release>,
     /// The dialect of the backend's `/ws`, if it is known.
     pub dialect: Option<Dialect>,
     /// The key for `/ws`.
@@ -357,7 +360,7 @@ impl Session {
         let kind = self.leg_kind();
         let limit = self.setup.limits.event_bytes;
         let read = if is_idle {
-            Ok(json::Done::default())
+            Ok(json::Done::nothing())
         } else if answer.body.len() < limit {
             json::read(kind, answer.body)
         } else {
@@ -367,7 +370,7 @@ impl Session {
         match read {
             Ok(done) => {
                 let stage = super::fact::Stage::Known(kind);
-                self.normalizer.take(Fact::StageFinished { stage, count: Some(done.count) }, &mut out.frames);
+                self.normalizer.take(Fact::StageFinished { stage, figures: done.figures }, &mut out.frames);
                 let last_word =
                     Fact::Complete { ok: Some(true), message: String::new(), detail: None, told: done.told };
                 self.normalizer.take(last_word, &mut out.frames);
@@ -483,6 +486,7 @@ fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame
         Item::Event { name, data } => {
             let name = String::from_utf8_lossy(name);
             let data = String::from_utf8_lossy(data);
+            normalizer.hears(&name);
             let strict = python::has_surrogates(&data).then(|| python::to_strict(&data)).flatten();
             let data = strict.map_or(data, Cow::Owned);
             if let Ok(fact) = native::read(&name, &data) {

@@ -1,12 +1,18 @@
 //! Counting objects, each once, whichever event tells of it.
+//!
+//! A backend tells of its objects in rows, one event for an object, and in numbers, one for a whole stage.
+//! Rows say which object, numbers say how many. Where the two disagree, the lower number of completed objects
+//! is believed, and never fewer failures than were told of.
 
-use std::collections::HashSet;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+mod occurrences;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 
 use super::object::Object;
+use occurrences::{Change, Identity, Occurrences};
 
 /// What became of the objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -37,8 +43,8 @@ impl Count {
         }
     }
 
-    /// What has come since `before`. The last word about an object counts, so that a number may also
-    /// have gone down.
+    /// What has come since `before`. A number may also have gone down: an object that was done may have failed
+    /// after all.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -66,159 +72,273 @@ impl Counts {
 pub enum State {
     /// It is being worked on.
     Processing,
+    /// It was looked at, and is not counted itself.
+    Checked,
     /// It is done.
     Completed,
     /// It failed.
     Failed,
 }
 
-/// What a summary of a whole stage says, in numbers.
+/// In which form a backend tells of an object. Releases since 0.0.7 tell of each in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A frame of `/ws`, or a `step` around it.
+    Frame,
+    /// `item_progress` or `error_detail`.
+    Item,
+}
+
+/// What an event says of one object.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// The form in which it is said.
+    pub form: Form,
+    /// What became of the object.
+    pub state: State,
+    /// How many objects were found in what was looked at.
+    pub found: u64,
+    /// How many of these were written.
+    pub written: u64,
+    /// The record of NetBox that it is.
+    pub id: Option<u64>,
+}
+
+/// Where an object belongs, as far as the backend says so. Objects of one name in two places are two.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// Its cluster.
+    pub cluster: Option<Cow<'a, str>>,
+    /// The node or the virtual machine that it is on.
+    pub owner: Option<Cow<'a, str>>,
+}
+
+/// What a backend's numbers say of the objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Objects created or updated.
-    pub completed: u64,
+pub struct Numbers {
+    /// Objects that are in NetBox now.
+    pub completed: Option<u64>,
+    /// Objects that were written now. Others may have been there and not have changed.
+    pub written: Option<u64>,
     /// Objects that failed.
     pub failed: u64,
     /// Objects in all.
     pub total: u64,
+    /// Objects that were discovered, and skipped. All others are in NetBox, or have failed.
+    pub left_out: Option<u64>,
+    /// Whether each object has a row, where any has one.
+    pub at_most_rows: bool,
+    /// Whether the objects that were discovered and are not in `completed` have failed.
+    pub rest_failed: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+impl Numbers {
+    /// Of several numbers, the one is believed that says less of what is in NetBox, and more of what failed.
+    fn and(self, other: Self) -> Self {
+        let completed = [self.completed, other.completed].into_iter().flatten().min();
+        Self {
+            completed,
+            written: self.written.max(other.written),
+            failed: self.failed.max(other.failed),
+            total: self.total.max(other.total),
+            left_out: self.left_out.max(other.left_out),
+            at_most_rows: self.at_most_rows || other.at_most_rows,
+            rest_failed: self.rest_failed || other.rest_failed,
+        }
+    }
+}
+
+/// Rows and numbers that do not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The sort of object.
+    pub object: Object,
+    /// How many of them were called completed one by one.
+    pub told: u64,
+    /// How many of them the backend counts.
+    pub counted: u64,
+}
+
+#[derive(Debug, Default)]
 struct Row {
-    /// Objects told of one by one, by their last state.
+    /// Objects told of one by one, by what became of them.
     processing: u64,
     completed: u64,
     failed: u64,
+    /// Objects that were called completed although the record in NetBox is that of another one.
+    doubles: u64,
+    /// Objects that failed and have no name, by the form in which they were told of.
+    nameless: [u64; 2],
     /// Objects announced in number.
-    announced: u64,
-    /// Objects summed up by the backend itself, by what became of them.
-    summary: Summary,
-    /// Objects that the backend handled in a finished stage. Some releases count those that failed too.
-    handled: u64,
+    announced: Option<u64>,
+    /// Objects found in what was looked at, by the form in which that was told of.
+    found: [u64; 2],
+    /// Those of them that were written.
+    written: [u64; 2],
+    /// What the backend's numbers say.
+    numbers: Numbers,
+    /// Objects that must have failed, by the order of events.
+    at_least_failed: u64,
+    /// The names in the backend's list of what it is going to do.
+    listed: Vec<String>,
     /// What another bridge has counted, which has heard the backend itself.
-    counted: Option<Count>,
+    of_bridge: Option<Count>,
 }
 
 impl Row {
-    /// Events of single objects and numbers for the whole stage tell of the same objects, so the
-    /// larger one of the two is the better informed.
-    fn count(&self) -> Count {
-        if let Some(count) = self.counted {
+    fn told_failed(&self) -> u64 {
+        self.failed + self.nameless.into_iter().max().unwrap_or_default()
+    }
+
+    fn count(&self, object: Object) -> Count {
+        if let Some(count) = self.of_bridge {
             return count;
         }
-        let completed = self.completed.max(self.summary.completed);
-        let failed = self.failed.max(self.summary.failed);
-        let told = self.processing + self.completed + self.failed;
-        let numbers = [self.announced, self.summary.total, self.handled, completed.saturating_add(failed)];
-        let seen = numbers.into_iter().fold(told, u64::max);
-        // A finished stage confirms the objects that nobody said have failed.
-        let completed = completed.max(self.handled.min(seen - failed));
-        Count { seen, completed, failed, unconfirmed: (seen - failed).saturating_sub(completed) }
+        let Numbers { completed, failed, total, left_out, rest_failed, .. } = self.numbers;
+        let announced = self.announced.unwrap_or_default();
+        let missing = match completed {
+            Some(completed) if rest_failed => announced.saturating_sub(completed),
+            _ => 0,
+        };
+        let failed = self.told_failed().max(failed).max(missing).max(self.at_least_failed);
+        let told = (self.processing + self.told_failed()).max(self.at_least_failed) + self.completed;
+        let amounts = [failed, total, self.counted().unwrap_or_default()];
+        let seen = amounts.into_iter().chain(self.found).fold(told, u64::max);
+        // One file is announced once for every node that sees it.
+        let seen = if object == Object::Backup && seen > 0 { seen } else { seen.max(announced) };
+        let counted = match left_out {
+            Some(left_out) => seen.saturating_sub(failed).saturating_sub(left_out),
+            None => self.counted().unwrap_or(self.completed),
+        };
+        // Some numbers hold the objects that failed, too.
+        let completed = counted.saturating_sub(self.doubles).min(seen - failed);
+        Count { seen, completed, failed, unconfirmed: seen - failed - completed }
     }
 
-    fn slot(&mut self, state: State) -> &mut u64 {
+    /// How many objects are completed by the backend's numbers.
+    fn counted(&self) -> Option<u64> {
+        let Numbers { completed, written, at_most_rows, .. } = self.numbers;
+        let rows = self.processing + self.completed + self.failed;
+        let completed =
+            completed.map(|completed| if at_most_rows && rows > 0 { completed.min(rows) } else { completed });
+        let written = self.written.into_iter().filter(|written| *written > 0).chain(written).max();
+        completed.or_else(|| written.map(|written| written.max(self.completed)))
+    }
+
+    /// Whether the backend says that nothing is in NetBox.
+    fn says_none(&self) -> bool {
+        // Another bridge has judged by what it counts.
+        self.of_bridge.is_none()
+            && (self.numbers.completed == Some(0)
+                || self.numbers.left_out.is_some_and(|left_out| left_out > 0))
+    }
+
+    fn slot(&mut self, state: State) -> Option<&mut u64> {
         match state {
-            State::Processing => &mut self.processing,
-            State::Completed => &mut self.completed,
-            State::Failed => &mut self.failed,
+            State::Processing => Some(&mut self.processing),
+            State::Checked => None,
+            State::Completed => Some(&mut self.completed),
+            State::Failed => Some(&mut self.failed),
         }
     }
 }
 
-/// How many objects are told apart: as many as fit into 2.25 MiB. Past this, memory is worth more than
-/// telling two events about one object from events about two.
-const TOLD_APART: usize = (1 << 18) / 8 * 7;
-
-/// An object and its state in eight bytes: the hash of its name, with its state in the two lowest bits.
-#[derive(Clone, Copy, Debug)]
-struct Known(u64);
-
-impl Known {
-    fn new(key: u64, state: State) -> Self {
-        Self(key & !0b11 | state as u64)
-    }
-
-    fn state(self) -> State {
-        match self.0 & 0b11 {
-            0 => State::Processing,
-            1 => State::Completed,
-            _ => State::Failed,
-        }
-    }
-}
-
-// Its state says nothing about which object it is.
-impl PartialEq for Known {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 >> 2 == other.0 >> 2
-    }
-}
-
-impl Eq for Known {}
-
-impl Hash for Known {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (self.0 >> 2).hash(hasher);
-    }
-}
+/// How many names of objects that have not ended are kept, and how many of a list.
+const NAMES: usize = 4096;
+/// How much of such a name is kept, in characters.
+const NAME: usize = 120;
 
 /// The count of a run while it runs.
 #[derive(Debug, Default)]
 pub struct Tally {
     rows: Vec<(Object, Row)>,
-    known: HashSet<Known, BuildHasherDefault<DefaultHasher>>,
+    occurrences: Occurrences,
+    /// The names of objects that have not ended, with a number for the order in which they began.
+    open: HashMap<Identity, (u64, Object, String)>,
+    begun: u64,
+    /// There were more of them than are kept.
+    has_more_open: bool,
 }
 
 impl Tally {
-    /// Notes what the backend says of the object `name` of the sort `object`, where `scope` is what it
-    /// belongs to if the name alone does not tell it from others. Says whether that is news.
-    pub fn object(&mut self, object: Object, scope: Option<&str>, name: &str, state: State) -> bool {
-        let told = Known::new(key(object, scope, name), state);
+    /// Notes what the backend says of the object `name` of the sort `object` in `scope`. Says whether that is news.
+    pub fn object(&mut self, object: Object, scope: &Scope<'_>, name: &str, said: Said) -> bool {
+        let change = self.occurrences.take(object, scope, name, said);
+        let Change { identity, before, after, is_first, is_double } = change;
         let row = row(&mut self.rows, object);
-        if let Some(before) = self.known.get(&told).map(|known| known.state()) {
-            if before == state || state == State::Processing {
-                return false;
+        if is_first {
+            for (sum, more) in [(&mut row.found, said.found), (&mut row.written, said.written)] {
+                let sum = &mut sum[said.form as usize];
+                *sum = sum.saturating_add(more);
             }
-            *row.slot(before) -= 1;
-            self.known.replace(told);
-        } else if self.known.len() < TOLD_APART {
-            self.known.insert(told);
         }
-        *row.slot(state) += 1;
+        row.doubles += u64::from(is_double);
+        if before == Some(after) {
+            return false;
+        }
+        // Of what is only looked at, nothing but a failure counts.
+        let counts = |state| object.has_rows() || state == State::Failed;
+        if let Some(slot) = before.filter(|state| counts(*state)).and_then(|state| row.slot(state)) {
+            *slot -= 1;
+        }
+        if let Some(slot) = row.slot(after).filter(|_| counts(after)) {
+            *slot += 1;
+        }
+        if after != State::Processing {
+            self.open.remove(&identity);
+        } else if self.open.len() < NAMES {
+            self.begun += 1;
+            self.open.insert(identity, (self.begun, object, name.chars().take(NAME).collect()));
+        } else {
+            self.has_more_open = true;
+        }
         true
     }
 
-    /// Notes that the backend announced `count` objects.
-    pub fn announced(&mut self, object: Object, count: u64) {
+    /// Notes that an object without a name failed. Says whether that is news.
+    pub fn nameless_failed(&mut self, object: Object, form: Form) -> bool {
         let row = row(&mut self.rows, object);
-        row.announced = row.announced.max(count);
+        let before = row.told_failed();
+        row.nameless[form as usize] += 1;
+        row.told_failed() > before
     }
 
-    /// Notes how many objects the backend says it handled in a stage that is done.
-    pub fn handled(&mut self, object: Object, count: u64) {
+    /// Notes that the backend announced `count` objects, and its list of them.
+    pub fn announced(&mut self, object: Object, count: u64, names: Vec<String>) {
         let row = row(&mut self.rows, object);
-        row.handled = row.handled.max(count);
+        row.announced = row.announced.max(Some(count));
+        // A second list may be of others or of the same.
+        let is_kept =
+            row.listed.is_empty() && names.len() <= NAMES && names.iter().all(|name| name.len() <= NAME);
+        row.listed = if is_kept { names } else { Vec::new() };
     }
 
     /// Notes the numbers that the backend gives for a whole stage.
-    pub fn summary(&mut self, object: Object, summary: Summary) {
+    pub fn numbers(&mut self, object: Object, numbers: Numbers) {
+        let known = &mut row(&mut self.rows, object).numbers;
+        *known = known.and(numbers);
+    }
+
+    /// Notes that a release confirms each object that it has synced.
+    pub fn confirms_each(&mut self, object: Object) {
         let row = row(&mut self.rows, object);
-        row.summary.completed = row.summary.completed.max(summary.completed);
-        row.summary.failed = row.summary.failed.max(summary.failed);
-        row.summary.total = row.summary.total.max(summary.total);
+        row.numbers = row.numbers.and(Numbers { completed: Some(row.completed), ..Numbers::default() });
+    }
+
+    /// Notes that at least `count` objects must have failed.
+    pub fn at_least_failed(&mut self, object: Object, count: u64) {
+        let row = row(&mut self.rows, object);
+        row.at_least_failed = row.at_least_failed.max(count);
     }
 
     /// Notes how another bridge between this one and the backend has counted the objects of a run.
     pub fn counted(&mut self, object: Object, count: Count) {
-        row(&mut self.rows, object).counted = Some(count);
+        row(&mut self.rows, object).of_bridge = Some(count);
     }
 
     /// The objects of the sort `object` as they stand.
     pub fn count(&self, object: Object) -> Count {
-        self.rows
-            .iter()
-            .find(|(known, _)| *known == object)
-            .map_or_else(Count::default, |(_, row)| row.count())
+        self.row(object).map_or_else(Count::default, |row| row.count(object))
     }
 
     /// Everything as it stands.
@@ -226,10 +346,69 @@ impl Tally {
         Counts(
             self.rows
                 .iter()
-                .map(|(object, row)| (*object, row.count()))
+                .map(|(object, row)| (*object, row.count(*object)))
                 .filter(|(_, count)| count.seen > 0)
                 .collect(),
         )
+    }
+
+    /// Whether there was nothing of a sort, by the backend's own numbers.
+    pub fn has_nothing(&self, object: Object) -> bool {
+        let has_numbers = |row: &Row| row.counted().is_some() || row.numbers.left_out.is_some();
+        self.row(object).is_some_and(|row| row.count(object).seen == 0 && has_numbers(row))
+    }
+
+    /// Whether the backend says itself that nothing came of the objects that were seen.
+    pub fn is_for_nothing(&self, object: Object) -> bool {
+        let Some(row) = self.row(object) else { return false };
+        let Count { seen, completed, .. } = row.count(object);
+        seen > 0 && completed == 0 && row.says_none()
+    }
+
+    /// Whether the backend skipped objects that it had discovered.
+    pub fn has_skipped(&self, object: Object) -> bool {
+        self.row(object).is_some_and(|row| row.numbers.left_out.is_some_and(|left_out| left_out > 0))
+    }
+
+    /// How many of the objects that failed were not told of one by one.
+    pub fn untold_failures(&self, object: Object) -> u64 {
+        self.row(object).map_or(0, |row| match row.of_bridge {
+            Some(_) => 0,
+            None => row.count(object).failed - row.told_failed(),
+        })
+    }
+
+    /// The names of the objects of a sort that have not ended, where all of them are known.
+    pub fn unended(&self, object: Object) -> Vec<String> {
+        let Some(row) = self.row(object).filter(|_| !self.has_more_open) else { return Vec::new() };
+        if row.listed.is_empty() {
+            let mut open: Vec<_> = self.open.values().filter(|(_, known, _)| *known == object).collect();
+            open.sort_unstable_by_key(|(begun, ..)| *begun);
+            return open.into_iter().map(|(_, _, name)| name.clone()).collect();
+        }
+        let mut earlier: HashMap<&str, u16> = HashMap::new();
+        let mut unended = Vec::new();
+        for name in &row.listed {
+            let mentions = earlier.entry(name).or_default();
+            if !self.occurrences.has_ended(object, name, *mentions) {
+                unended.push(name.clone());
+            }
+            *mentions = mentions.saturating_add(1);
+        }
+        unended
+    }
+
+    /// Where the backend calls more objects completed than it counts.
+    pub fn disagreements(&self) -> impl Iterator<Item = Disagreement> {
+        self.rows.iter().filter_map(|(object, row)| {
+            let counted = row.counted().unwrap_or(row.completed).saturating_sub(row.doubles);
+            let disagrees = row.completed > counted && row.of_bridge.is_none();
+            disagrees.then_some(Disagreement { object: *object, told: row.completed, counted })
+        })
+    }
+
+    fn row(&self, object: Object) -> Option<&Row> {
+        self.rows.iter().find(|(known, _)| *known == object).map(|(_, row)| row)
     }
 }
 
@@ -241,88 +420,110 @@ fn row(rows: &mut Vec<(Object, Row)>, object: Object) -> &mut Row {
     &mut rows[at].1
 }
 
-fn key(object: Object, scope: Option<&str>, name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (object, scope, name).hash(&mut hasher);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_events_about_one_object_are_one_object() {
-        let mut tally = Tally::default();
-        assert!(tally.object(Object::Device, None, "pve1", State::Processing));
-        assert!(!tally.object(Object::Device, None, "pve1", State::Processing));
-        assert!(tally.object(Object::Device, None, "pve1", State::Completed));
-        assert!(!tally.object(Object::Device, None, "pve1", State::Completed));
-        assert!(!tally.object(Object::Device, None, "pve1", State::Processing));
-        assert_eq!(tally.count(Object::Device), Count { seen: 1, completed: 1, ..Count::default() });
+    fn said(form: Form, state: State) -> Said {
+        Said { form, state, found: 0, written: 0, id: None }
+    }
+
+    fn frame(tally: &mut Tally, name: &str, state: State) -> bool {
+        tally.object(Object::VirtualMachine, &Scope::default(), name, said(Form::Frame, state))
+    }
+
+    fn count(tally: &Tally) -> [u64; 4] {
+        let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
+        [seen, completed, failed, unconfirmed]
     }
 
     #[test]
-    fn interfaces_of_the_same_name_are_told_apart_by_what_they_belong_to() {
+    fn two_events_about_one_object_are_one_object() {
         let mut tally = Tally::default();
-        assert!(tally.object(Object::VmInterface, Some("web01"), "net0", State::Processing));
-        assert!(tally.object(Object::VmInterface, Some("web02"), "net0", State::Processing));
+        assert!(frame(&mut tally, "web01", State::Processing));
+        assert!(!frame(&mut tally, "web01", State::Processing));
+        assert!(frame(&mut tally, "web01", State::Completed));
+        assert!(!frame(&mut tally, "web01", State::Completed));
+        assert_eq!(count(&tally), [1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_said_in_two_forms_is_said_of_one_object() {
+        let mut tally = Tally::default();
+        let item = |tally: &mut Tally, state| {
+            tally.object(Object::VirtualMachine, &Scope::default(), "web01", said(Form::Item, state))
+        };
+        assert!(item(&mut tally, State::Processing));
+        assert!(item(&mut tally, State::Completed));
+        assert!(!frame(&mut tally, "web01", State::Processing), "it is done");
+        assert!(!frame(&mut tally, "web01", State::Completed));
+        assert_eq!(count(&tally), [1, 1, 0, 0]);
+        assert!(item(&mut tally, State::Processing), "another one of its name");
+        assert!(!frame(&mut tally, "web01", State::Processing));
+        assert!(frame(&mut tally, "web01", State::Failed));
+        assert!(!item(&mut tally, State::Completed), "of two words the worse one is believed");
+        assert_eq!(count(&tally), [2, 1, 1, 0]);
+    }
+
+    #[test]
+    fn an_interface_is_known_by_what_it_belongs_to() {
+        let mut tally = Tally::default();
+        for owner in ["web01", "web02"] {
+            let scope = Scope { owner: Some(owner.into()), ..Scope::default() };
+            assert!(tally.object(Object::VmInterface, &scope, "net0", said(Form::Frame, State::Processing)));
+        }
         assert_eq!(tally.count(Object::VmInterface).seen, 2);
     }
 
     #[test]
-    fn the_last_word_about_an_object_counts() {
+    fn many_objects_of_one_name_take_no_more_time_than_they_are_worth() {
         let mut tally = Tally::default();
-        assert!(tally.object(Object::VirtualMachine, None, "web01", State::Failed));
-        assert!(tally.object(Object::VirtualMachine, None, "web01", State::Completed));
-        assert_eq!(tally.count(Object::VirtualMachine), Count { seen: 1, completed: 1, ..Count::default() });
-    }
-
-    #[test]
-    fn what_the_backend_never_mentions_again_is_unconfirmed() {
-        let mut tally = Tally::default();
-        tally.announced(Object::VirtualMachine, 12);
-        tally.summary(Object::VirtualMachine, Summary { completed: 4, failed: 0, total: 4 });
-        assert_eq!(
-            tally.count(Object::VirtualMachine),
-            Count { seen: 12, completed: 4, failed: 0, unconfirmed: 8 }
-        );
-    }
-
-    #[test]
-    fn the_count_of_a_finished_stage_does_not_confirm_what_failed() {
-        let mut tally = Tally::default();
-        for name in ["a", "b", "c"] {
-            tally.object(Object::VirtualDisk, None, name, State::Failed);
+        for _ in 0..1000 {
+            frame(&mut tally, "web01", State::Processing);
+            frame(&mut tally, "web01", State::Completed);
         }
-        tally.object(Object::VirtualDisk, None, "d", State::Processing);
-        tally.handled(Object::VirtualDisk, 4);
-        assert_eq!(
-            tally.count(Object::VirtualDisk),
-            Count { seen: 4, completed: 1, failed: 3, unconfirmed: 0 }
-        );
+        assert_eq!(count(&tally), [64, 64, 0, 0]);
     }
 
     #[test]
     fn numbers_beyond_all_measure_stay_numbers() {
         let mut tally = Tally::default();
-        let most = Summary { completed: u64::MAX, failed: u64::MAX, total: 1 };
-        tally.summary(Object::Device, most);
-        tally.summary(Object::VirtualMachine, most);
+        let most = Numbers { completed: Some(u64::MAX), failed: u64::MAX, total: 1, ..Numbers::default() };
+        for object in [Object::Device, Object::VirtualMachine] {
+            tally.numbers(object, most);
+            tally.announced(object, u64::MAX, Vec::new());
+            let found = Said { found: u64::MAX, written: u64::MAX, ..said(Form::Frame, State::Checked) };
+            for name in ["a", "b"] {
+                tally.object(object, &Scope::default(), name, found);
+            }
+        }
         assert_eq!(tally.counts().total().seen, u64::MAX);
+        assert!(tally.count(Object::Device).adds_up());
     }
 
     #[test]
-    fn objects_and_the_summary_of_their_stage_are_counted_once() {
+    fn objects_and_the_numbers_of_their_stage_are_counted_once() {
         let mut tally = Tally::default();
-        tally.announced(Object::VirtualMachine, 12);
+        tally.announced(Object::VirtualMachine, 12, Vec::new());
         for name in ["a", "b", "c", "d"] {
-            tally.object(Object::VirtualMachine, None, name, State::Completed);
+            frame(&mut tally, name, State::Completed);
         }
-        tally.summary(Object::VirtualMachine, Summary { completed: 4, failed: 8, total: 12 });
-        assert_eq!(
-            tally.count(Object::VirtualMachine),
-            Count { seen: 12, completed: 4, failed: 8, unconfirmed: 0 }
-        );
+        let numbers = Numbers { completed: Some(4), failed: 8, total: 12, ..Numbers::default() };
+        tally.numbers(Object::VirtualMachine, numbers);
+        assert_eq!(count(&tally), [12, 4, 8, 0]);
+        assert_eq!(tally.untold_failures(Object::VirtualMachine), 8);
+    }
+
+    #[test]
+    fn only_a_list_that_is_whole_names_what_is_left() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut tally = Tally::default();
+        tally.announced(Object::VirtualMachine, 3, names(&["a", "b", "b"]));
+        frame(&mut tally, "b", State::Completed);
+        assert_eq!(tally.unended(Object::VirtualMachine), ["a", "b"]);
+        // A second list, of who knows which: what has begun and not ended is all that is known.
+        tally.announced(Object::VirtualMachine, 2, names(&["c", "d"]));
+        frame(&mut tally, "c", State::Processing);
+        assert_eq!(tally.unended(Object::VirtualMachine), ["c"]);
     }
 }

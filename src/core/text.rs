@@ -125,6 +125,11 @@ fn one_line(text: &str) -> String {
     out
 }
 
+/// `text`, which is one line already, in at most `limit` characters.
+pub fn shortened(text: &str, limit: usize) -> String {
+    cut(text, limit, false)
+}
+
 fn cut(line: &str, limit: usize, more: bool) -> String {
     match line.char_indices().nth(limit) {
         None if !more => line.to_owned(),

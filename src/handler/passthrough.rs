@@ -11,12 +11,11 @@ use super::slots::{holding, request_slot};
 use super::{Bridge, key_of};
 use crate::backend::{API_KEY, ForwardError, UploadError};
 use crate::core::guard::{Reason, Rejection};
-use crate::core::headers::strip_hop_by_hop;
+use crate::core::headers::{VIA_HTTP_1, strip_hop_by_hop};
 use crate::core::refusal::Refusal;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
-const VIA_HTTP_1: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
 const VIA_HTTP_1_0: HeaderValue = HeaderValue::from_static("1.0 proxbox-bridge");
 const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
 

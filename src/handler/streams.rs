@@ -14,6 +14,7 @@ use super::trace::{REQUEST_ID, TRACEPARENT};
 use super::watch::{self, Attendance, View};
 use super::{Bridge, key_of};
 use crate::backend::{Backend, Identity};
+use crate::core::headers::came_through_bridge;
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::normalizer::Normalizer;
 use crate::core::query::{Parameters, Query};
@@ -65,6 +66,7 @@ pub(super) async fn answer(
         ids: query.bridge.ids || last_event.is_some(),
         all_events: query.bridge.all_events,
         payloads: query.bridge.payloads,
+        whole_result: came_through_bridge(&request.headers),
     };
     let arrival = Arrival { fresh: query.bridge.fresh, last_event };
     let wanted = wanted(&visit.backend, endpoint, query, &request.headers, visit.forwarded.client);

@@ -27,8 +27,10 @@ pub(super) struct View {
     pub(super) ids: bool,
     /// Events of the backend's own types.
     pub(super) all_events: bool,
-    /// The backend's own account of objects.
+    /// The backend's own account of objects, and the whole result.
     pub(super) payloads: bool,
+    /// The whole result, for another bridge that counts by it.
+    pub(super) whole_result: bool,
 }
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
@@ -153,6 +155,7 @@ impl View {
         match (&frame.with_payload, frame.name) {
             (_, FrameName::Extra) if !self.all_events => None,
             (Some(longer), _) if self.payloads => Some(longer),
+            (Some(longer), FrameName::Complete) if self.whole_result => Some(longer),
             _ => Some(&frame.bytes),
         }
     }

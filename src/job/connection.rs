@@ -6,10 +6,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
 use http::Method;
+use http::header::VIA;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
 
 use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError, reason};
 use crate::core::channel::Channel;
+use crate::core::headers::VIA_HTTP_1;
 use crate::core::plan::Leg;
 
 /// What a connection does next.
@@ -131,7 +133,10 @@ impl Connection {
 }
 
 async fn stream(backend: &Backend, target: &str, identity: &Identity) -> Opening {
-    match backend.send(Method::GET, target, identity).await {
+    let mut identity = identity.clone();
+    // A bridge behind this one then tells the whole result.
+    identity.passed_on.insert(VIA, VIA_HTTP_1);
+    match backend.send(Method::GET, target, &identity).await {
         Ok(exchange) if exchange.is_event_stream() => Opening::Stream(Box::new(exchange)),
         Ok(exchange) => Opening::Failed(whole(backend, exchange).await),
         Err(error) => Opening::Failed(failed(error)),

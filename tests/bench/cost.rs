@@ -46,6 +46,7 @@ fn session(channel: Channel) -> Session {
                 retry_after: 30,
                 event_bytes: 1 << 20,
             },
+            release: None,
             dialect: Some(Dialect::V0_0_4),
             credential: None,
             run_id: "0123456789".to_owned(),

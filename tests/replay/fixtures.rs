@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use proxbox_bridge::core::dialect::BARRIER;
 use proxbox_bridge::recording::{Direction, Event, Key, Protocol, Recording};
 use proxbox_bridge::replay::{Handle, Library, Server};
 
@@ -111,6 +112,10 @@ async fn check_conversation(server: &Handle, version: &Path, name: &str, recordi
             }
             _ => {}
         }
+    }
+    if said.iter().any(|text| text == BARRIER) {
+        // A bridge recorded it: both of its commands were sent before the first one was answered.
+        return;
     }
     for text in &said {
         ws.say(text).await;

@@ -18,7 +18,7 @@ fn a_plain_answer_is_a_whole_stream() {
     assert_eq!(drive.opened[0].path(), "/virtualization/virtual-machines/storage/create");
     let run = drive.answer(200, r#"[{"id":1,"name":"local"},{"id":2,"name":"ceph"}]"#).run();
     assert_eq!(run.messages(), ["Starting storage synchronization.", "Storage synchronization finished."]);
-    assert_eq!(run.message(), "Storage sync completed. 2 objects: 2 completed, 0 failed, 0 unconfirmed.");
+    assert_eq!(run.message(), "Storage sync completed. 2 objects: 2 completed.");
     assert_eq!(run.objects("storage"), Some([2, 2, 0, 0]));
 }
 
@@ -31,11 +31,16 @@ fn the_numbers_of_a_plain_answer_are_kept() {
         )
         .run();
     assert!(run.is_ok());
-    assert_eq!(run.objects("virtual_disk"), Some([12, 12, 0, 0]));
+    assert_eq!(run.objects("virtual_disk"), None);
+    assert!(
+        run.message().ends_with("12 virtual machines were looked at. With warnings: one."),
+        "{}",
+        run.message()
+    );
     let result = &run.complete()["result"];
     assert_eq!(
-        (&result["count"], &result["created"], &result["degraded"]),
-        (&json!(12), &json!(2), &json!(true))
+        (&result["updated"], &result["created"], &result["degraded"]),
+        (&json!(10), &json!(2), &json!(true))
     );
 }
 
@@ -77,7 +82,10 @@ fn a_cluster_without_backups_is_a_sync_with_nothing_to_do() {
         assert_eq!(run.is_ok(), status == 400, "{status}: {}", run.message());
     }
     let run = plain(Kind::Backups).answer(400, body).run();
-    assert_eq!(run.message(), "Backups sync completed.");
+    assert_eq!(
+        run.message(),
+        "Backups sync completed: nothing to do. If Proxmox has backups, sync virtual machines first."
+    );
 
     let mut drive = plain(Kind::Snapshots);
     drive.wait(LIMITS.accept_wait);

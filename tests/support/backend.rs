@@ -26,7 +26,8 @@ pub fn object_step(object: &str, status: &str, name: &str) -> String {
         "step": object, "status": status, "message": format!("{verb} {object} {name}"), "rowid": name,
         "payload": {"object": object, "type": "create", "data": {
             "completed": completed, "sync_status": if completed { "completed" } else { "syncing" },
-            "rowid": name, "name": format!("<a href='http://netbox/{name}/'>{name}</a>"), "netbox_id": 1,
+            "rowid": name, "name": format!("<a href='http://netbox/{name}/'>{name}</a>"),
+            "netbox_id": name.bytes().map(u64::from).sum::<u64>(),
         }},
     }))
 }
@@ -66,7 +67,7 @@ pub fn phase_summary(phase: &str, created: u64, failed: u64) -> String {
 
 /// The last word of a backend that is content.
 pub fn complete_ok() -> String {
-    sse("complete", json!({"ok": true, "message": "devices sync completed.", "result": {"count": 3}}))
+    sse("complete", json!({"ok": true, "message": "devices sync completed.", "result": {}}))
 }
 
 pub fn error(error: Value, detail: Value) -> String {

@@ -9,7 +9,9 @@ use proxbox_bridge::core::normalizer::Options;
 use proxbox_bridge::core::outcome::Report;
 use proxbox_bridge::core::plan::{Leg, Plan};
 use proxbox_bridge::core::refusal::{Answer, Refusal};
+use proxbox_bridge::core::release::Release;
 use proxbox_bridge::core::session::{Closed, Event, Limits, Output, Session, Setup, Waiting};
+use proxbox_bridge::core::sse::FrameName;
 
 use super::run::Run;
 
@@ -20,6 +22,8 @@ pub struct Drive {
     pub now: Duration,
     pub bytes: Vec<u8>,
     pub frames: Vec<String>,
+    /// The last frame with its whole result.
+    end_with_result: Vec<u8>,
     pub opened: Vec<Leg>,
     pub sent: Vec<String>,
     pub accepted: bool,
@@ -52,6 +56,7 @@ pub fn setup(kind: Kind, channel: Channel) -> Setup {
         plan: Plan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
         options: Options::default(),
         limits: LIMITS,
+        release: Some(Release::new(0, 0, 30)),
         dialect: Some(Dialect::V0_0_4),
         credential: None,
         run_id: "run-0123456789".to_owned(),
@@ -67,7 +72,7 @@ impl Drive {
     /// A session that has waited for its turn, and has said so this many times.
     pub fn start_late(setup: Setup, times: usize) -> Self {
         let mut out = Output::default();
-        let mut waiting = Waiting::new(setup.endpoint.kind, setup.options);
+        let mut waiting = Waiting::new(setup.endpoint.kind, setup.options.clone());
         for _ in 0..times {
             waiting.say("Waiting for its turn.", &mut out);
         }
@@ -78,6 +83,7 @@ impl Drive {
             now: Duration::ZERO,
             bytes: Vec::new(),
             frames: Vec::new(),
+            end_with_result: Vec::new(),
             opened: Vec::new(),
             sent: Vec::new(),
             accepted: false,
@@ -125,6 +131,13 @@ impl Drive {
         Run::read(&self.bytes, self.end.clone().expect("the run is over"))
     }
 
+    /// The data of `complete`, for those who ask for all of it.
+    pub fn whole_end(&self) -> serde_json::Value {
+        let text = std::str::from_utf8(&self.end_with_result).expect("frames are UTF-8");
+        let data = text.strip_prefix("event: complete\ndata: ").expect("the last frame");
+        serde_json::from_str(data).expect("an event is JSON")
+    }
+
     /// The answer that a client got in place of a stream.
     pub fn refusal(&self) -> &Refusal {
         assert!(self.bytes.is_empty() && self.end.is_some());
@@ -162,7 +175,10 @@ impl Drive {
             self.refused = out.refused;
         }
         for frame in out.frames {
-            let bytes = frame.with_payload.unwrap_or(frame.bytes);
+            let is_end = frame.name == FrameName::Complete;
+            let longer = frame.with_payload.unwrap_or_else(|| frame.bytes.clone());
+            let bytes = if is_end { frame.bytes } else { longer.clone() };
+            self.end_with_result = if is_end { longer.to_vec() } else { Vec::new() };
             self.bytes.extend_from_slice(&bytes);
             self.frames.push(String::from_utf8(bytes.to_vec()).expect("frames are UTF-8"));
         }

@@ -69,10 +69,8 @@ impl Run {
 
     /// Seen, completed, failed and unconfirmed objects of a sort.
     pub fn objects(&self, object: &str) -> Option<[u64; 4]> {
-        let counts = self.complete()["result"]["objects"].get(object)?;
-        Some(
-            ["seen", "completed", "failed", "unconfirmed"]
-                .map(|name| counts[name].as_u64().expect("a count")),
-        )
+        let counts = self.report.counts.0.iter();
+        let mut of_sort = counts.filter(|(known, _)| known.as_str() == object);
+        of_sort.next().map(|(_, count)| [count.seen, count.completed, count.failed, count.unconfirmed])
     }
 }

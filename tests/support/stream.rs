@@ -62,6 +62,10 @@ fn check(events: &[Event]) {
         check_step(&event.data);
     }
     check_complete(&last.data);
+    if !rest.iter().any(|event| event.data.get("payload").is_some()) {
+        let length = python_dumps(&last.data).len();
+        assert!(length <= 600, "R13: {length} characters: {}", last.data);
+    }
     let ok = last.data["ok"] == Value::Bool(true);
     let errors = rest.iter().filter(|event| event.name == "error").count();
     assert_eq!(errors, usize::from(!ok), "R8, R9: {errors} errors, ok is {ok}");

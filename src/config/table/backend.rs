@@ -3,7 +3,7 @@
 use super::{Key, key, put};
 use crate::config::slot::Slot;
 use crate::core::channel::Choice;
-use crate::core::policy::{EndpointIds, ObjectFailures, Unsupported};
+use crate::core::policy::{EndpointIds, Unsupported};
 
 pub(super) static KEYS: &[Key] = &[
     key(
@@ -87,9 +87,10 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "backend.object_failures",
         Some("all"),
-        Slot::Word(&ObjectFailures::WORDS, |draft, text| put(&mut draft.object_failures, text)),
-        "When objects that failed make a run a failed one: all when none completed, in a run of a documented \
-         kind, any when one failed, never repeats the verdict of the backend.",
+        Slot::Policies(|draft| &mut draft.object_failures),
+        "When objects that failed make a run a failed one: all when none completed of a kind that the plugin queues, \
+         any when one failed, never repeats the verdict of the backend. Kinds that are named behind it have a word \
+         of their own. See deploy/counts.md.",
     ),
     key(
         "backend.api_key_file",

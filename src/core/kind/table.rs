@@ -28,6 +28,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "devices",
         aliases: &["device"],
         counted: true,
+        after: None,
     },
     Row {
         kind: Kind::Storage,
@@ -43,6 +44,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "storage",
         aliases: &[],
         counted: true,
+        after: Some(Kind::Devices),
     },
     Row {
         kind: Kind::VirtualMachines,
@@ -58,6 +60,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "virtual machines",
         aliases: &["virtual_machine"],
         counted: true,
+        after: None,
     },
     Row {
         kind: Kind::VirtualDisks,
@@ -73,6 +76,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "virtual disks",
         aliases: &["virtual_disk"],
         counted: true,
+        after: Some(Kind::VirtualMachines),
     },
     Row {
         kind: Kind::Backups,
@@ -88,6 +92,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "backups",
         aliases: &["backup"],
         counted: true,
+        after: Some(Kind::VirtualMachines),
     },
     Row {
         kind: Kind::Snapshots,
@@ -103,6 +108,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "snapshots",
         aliases: &["snapshot", "vm-snapshots"],
         counted: true,
+        after: Some(Kind::VirtualMachines),
     },
     Row {
         kind: Kind::FullUpdate,
@@ -120,6 +126,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "full update",
         aliases: &["stream"],
         counted: false,
+        after: None,
     },
     Row {
         kind: Kind::DeviceInterfaces,
@@ -135,6 +142,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "node interfaces",
         aliases: &["node_interface", "device-interfaces"],
         counted: true,
+        after: Some(Kind::Devices),
     },
     Row {
         kind: Kind::VmInterfaces,
@@ -150,6 +158,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "VM interfaces",
         aliases: &["vm_interface"],
         counted: true,
+        after: Some(Kind::VirtualMachines),
     },
     Row {
         kind: Kind::IpAddresses,
@@ -165,6 +174,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "VM IP addresses",
         aliases: &["vm_ip", "ip-addresses"],
         counted: true,
+        after: Some(Kind::VmInterfaces),
     },
     Row {
         kind: Kind::TaskHistory,
@@ -180,6 +190,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "task history",
         aliases: &["task_history"],
         counted: false,
+        after: Some(Kind::VirtualMachines),
     },
     Row {
         kind: Kind::Replications,
@@ -195,6 +206,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "replications",
         aliases: &["replication"],
         counted: true,
+        after: Some(Kind::VirtualMachines),
     },
     Row {
         kind: Kind::BackupRoutines,
@@ -210,6 +222,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "backup routines",
         aliases: &["backup_routine", "backup-routine"],
         counted: true,
+        after: None,
     },
     Row {
         kind: Kind::Sdn,
@@ -225,5 +238,6 @@ pub(super) static TABLE: [Row; 14] = [
         title: "SDN",
         aliases: &[],
         counted: true,
+        after: None,
     },
 ];

@@ -8,10 +8,12 @@ use serde_json::value::RawValue;
 use super::{note, reason_of, trouble};
 use crate::core::detail::SENTENCE;
 use crate::core::fact::{Fact, ObjectState, Stage};
+use crate::core::figures::Figures;
 use crate::core::kind::Kind;
-use crate::core::legacy::{LegacyFrame, NAME, NamedRecord, named, object_fact, tidy};
-use crate::core::lenient::{Map, Number, Text};
+use crate::core::legacy::{LegacyFrame, NamedRecord, WORD, fields_of, named, object_fact, tidy};
+use crate::core::lenient::{Map, Text};
 use crate::core::object::Object;
+use crate::core::tally::{Form, Scope};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -26,24 +28,9 @@ pub(super) struct StepEvent<'a> {
     rowid: Text<'a>,
     #[serde(borrow)]
     error: Text<'a>,
-    result: Map<Counted>,
+    result: Map<Figures>,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Counted {
-    count: Number,
-    created: Number,
-    updated: Number,
-}
-
-impl Counted {
-    fn count(&self) -> Option<u64> {
-        let changed = [self.created.0, self.updated.0].into_iter().flatten().reduce(u64::saturating_add);
-        self.count.0.or(changed)
-    }
 }
 
 impl<'a> StepEvent<'a> {
@@ -65,10 +52,10 @@ impl<'a> StepEvent<'a> {
         if let (true, Some(data)) = (is_object, payload.data.0) {
             match data.fact(word.clone(), self.payload) {
                 Fact::Nothing => {}
-                Fact::Object { object, scope, name, state: ObjectState::Processing, payload }
+                Fact::Object { object, scope, name, form, state: ObjectState::Processing, payload }
                     if self.status.or_empty() == "failed" =>
                 {
-                    return Fact::Object { object, scope, name, state: self.state(), payload };
+                    return Fact::Object { object, scope, name, form, state: self.state(), payload };
                 }
                 fact => return fact,
             }
@@ -76,19 +63,26 @@ impl<'a> StepEvent<'a> {
         }
         if let (true, Some(name)) = (is_object, named(self.rowid.clone())) {
             let state = self.state();
-            return object_fact(word, None, name, state, self.payload);
+            return object_fact(word, Scope::default(), name, (Form::Frame, state), self.payload);
         }
-        if nameless && self.status.or_empty() == "completed" {
+        let is_of_stage = Kind::of_stage(&word).is_none_or(|kind| kind.row().step == word);
+        match self.status.or_empty() {
             // About an object whose name is missing, not about its stage.
-            return note(word, self.message.0.unwrap_or_default());
+            "failed" if nameless || !is_of_stage => {
+                let said = (Form::Frame, self.state());
+                object_fact(word, Scope::default(), Cow::Borrowed(""), said, self.payload)
+            }
+            "completed" if nameless => note(word, self.message.0.unwrap_or_default()),
+            status => {
+                let figures = self.result.0.unwrap_or_default();
+                stage_fact(word, status, self.message.0.unwrap_or_default(), figures)
+            }
         }
-        let count = self.result.0.and_then(|result| result.count());
-        stage_fact(word, self.status.or_empty(), self.message.0.unwrap_or_default(), count)
     }
 
     fn state(&self) -> ObjectState<'a> {
         match self.status.or_empty() {
-            "completed" => ObjectState::Completed { warning: None },
+            "completed" => ObjectState::Completed { warning: None, id: None },
             "failed" => ObjectState::failed(reason_of(&self.error, &self.message)),
             _ => ObjectState::Processing,
         }
@@ -102,16 +96,26 @@ fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a
         return Fact::Note { step: Cow::Borrowed("sync"), message: tidy(message, SENTENCE) };
     };
     let stage = Stage::named(word.clone());
+    let record: NamedRecord<'a> = fields_of(payload.result).unwrap_or_default();
     match payload.status.or_empty() {
         "started" => Fact::StageStarted(stage),
-        "discovered" => Fact::Discovered { stage, count: payload.count.0, message: tidy(message, SENTENCE) },
-        "synced" => match (synced_name(&message, payload.result.0), &stage) {
+        "discovered" => {
+            let message = tidy(message, SENTENCE);
+            Fact::Discovered { stage, count: payload.count.0, names: Vec::new(), message }
+        }
+        "synced" => match (synced_name(&message, record.name), &stage) {
             (Some(name), Stage::Known(kind)) => {
                 let word = Cow::Borrowed(kind.row().object.as_str());
-                object_fact(word, None, name, ObjectState::Completed { warning: None }, raw)
+                let id = record.id.0;
+                let said = (Form::Frame, ObjectState::Completed { warning: None, id });
+                object_fact(word, Scope::default(), name, said, raw)
             }
             _ => note(word, message),
         },
+        "completed" => {
+            let figures = fields_of(payload.result).unwrap_or_default();
+            Fact::Summary { stage, figures, message: tidy(message, SENTENCE) }
+        }
         "failed" => Fact::Trouble(trouble(word, message)),
         // Its `completed` is a summary: the step of the stage itself says that the stage is done.
         _ => note(word, message),
@@ -120,19 +124,19 @@ fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a
 
 /// The name in `Synced storage <cluster>/<name>`, which tells storages of two clusters apart; else the
 /// name of the record.
-fn synced_name<'a>(message: &Cow<'a, str>, record: Option<NamedRecord<'a>>) -> Option<Cow<'a, str>> {
+fn synced_name<'a>(message: &Cow<'a, str>, name: Text<'a>) -> Option<Cow<'a, str>> {
     let in_message =
         message.strip_prefix("Synced ").and_then(|rest| rest.split_once(' ')).map(|(_, name)| name);
     match in_message {
         Some(name) => named(Text(Some(Cow::Owned(name.to_owned())))),
-        None => record.and_then(|record| named(record.name)),
+        None => named(name),
     }
 }
 
-fn stage_fact<'a>(word: Cow<'a, str>, status: &str, message: Cow<'a, str>, count: Option<u64>) -> Fact<'a> {
+fn stage_fact<'a>(word: Cow<'a, str>, status: &str, message: Cow<'a, str>, figures: Figures) -> Fact<'a> {
     match status {
-        "started" => Fact::StageStarted(Stage::named(tidy(word, NAME))),
-        "completed" => Fact::StageFinished { stage: Stage::named(tidy(word, NAME)), count },
+        "started" => Fact::StageStarted(Stage::named(tidy(word, WORD))),
+        "completed" => Fact::StageFinished { stage: Stage::named(tidy(word, WORD)), figures },
         "failed" => Fact::Trouble(trouble(word, message)),
         _ => note(word, message),
     }

@@ -9,11 +9,12 @@ use super::{note, reason_of};
 use crate::core::detail::{self, SENTENCE};
 use crate::core::event::Failure;
 use crate::core::fact::{Fact, ObjectState, Stage};
+use crate::core::figures::Figures;
 use crate::core::kind::Kind;
-use crate::core::legacy::{named, object_fact, sentence, tidy};
+use crate::core::legacy::{NamedRecord, fields_of, named, object_fact, place, sentence, tidy};
 use crate::core::lenient::{Flag, Map, Number, Text};
 use crate::core::object::Object;
-use crate::core::tally::Summary;
+use crate::core::tally::{Form, Scope};
 use crate::core::text::plain;
 
 #[derive(Default, Deserialize)]
@@ -25,6 +26,17 @@ struct Item<'a> {
     vm: Text<'a>,
     #[serde(borrow)]
     device: Text<'a>,
+    #[serde(borrow)]
+    cluster: Text<'a>,
+    netbox_id: Number,
+}
+
+impl<'a> Item<'a> {
+    /// Where it belongs, and its name, if it has one.
+    fn read(self) -> (Scope<'a>, Option<Cow<'a, str>>) {
+        let owner = place(self.vm).or_else(|| place(self.device));
+        (Scope { cluster: place(self.cluster), owner }, named(self.name))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -49,21 +61,32 @@ pub(super) struct ItemProgress<'a> {
 impl<'a> ItemProgress<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
         let phase = self.phase.0.clone().unwrap_or_default();
-        let item = self.item.0.unwrap_or_default();
-        let Some(name) = named(item.name) else {
+        if phase == "hardware_discovery" {
+            // What is read over SSH of a node that is in NetBox already.
             return note(phase, self.message.0.unwrap_or_default());
+        }
+        let id = self.item.0.as_ref().and_then(|item| item.netbox_id.0);
+        let (scope, name) = self.item.0.unwrap_or_default().read();
+        let has_failed = self.status.or_empty() == "failed" || self.operation.or_empty() == "failed";
+        let name = match name {
+            Some(name) => name,
+            None if has_failed => Cow::Borrowed(""),
+            None => return note(phase, self.message.0.unwrap_or_default()),
         };
-        let state = if self.status.or_empty() == "failed" || self.operation.or_empty() == "failed" {
+        let state = if has_failed {
             ObjectState::failed(reason_of(&self.error, &self.message))
         } else if matches!(self.operation.or_empty(), "skipped" | "deleted" | "would_delete") {
             // Handled, but nothing of it is synced.
             return note(phase, self.message.0.unwrap_or_default());
         } else if self.status.or_empty() == "completed" {
-            ObjectState::Completed { warning: self.warning.said().map(sentence) }
+            ObjectState::Completed { warning: self.warning.said().map(sentence), id }
+        } else if self.status.or_empty() == "warning" {
+            // Something of it failed, and it is in NetBox all the same.
+            ObjectState::Completed { warning: Some(reason_of(&self.warning, &self.message)), id }
         } else {
             ObjectState::Processing
         };
-        object_fact(object_of(phase), item.vm.0.or(item.device.0), name, state, None)
+        object_fact(object_of(phase), scope, name, (Form::Item, state), None)
     }
 }
 
@@ -79,14 +102,23 @@ pub(super) struct Discovery<'a> {
     phase: Text<'a>,
     count: Number,
     #[serde(borrow)]
+    items: Option<&'a RawValue>,
+    #[serde(borrow)]
     message: Text<'a>,
 }
 
 impl<'a> Discovery<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
+        let items =
+            self.items.and_then(|raw| serde_json::from_str::<Vec<Map<NamedRecord<'_>>>>(raw.get()).ok());
+        let names =
+            items.unwrap_or_default().into_iter().map(|item| named(item.0?.name).map(Cow::into_owned));
+        let names: Vec<String> = names.collect::<Option<_>>().unwrap_or_default();
         Fact::Discovered {
             stage: Stage::named(self.phase.0.unwrap_or_default()),
             count: self.count.0,
+            // A list that was cut is of no use.
+            names: if self.count.0 == Some(names.len() as u64) { names } else { Vec::new() },
             message: tidy(self.message.0.unwrap_or_default(), SENTENCE),
         }
     }
@@ -99,27 +131,14 @@ pub(super) struct PhaseSummary<'a> {
     phase: Text<'a>,
     #[serde(borrow)]
     message: Text<'a>,
-    result: Map<SummaryNumbers>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SummaryNumbers {
-    created: Number,
-    updated: Number,
-    failed: Number,
-    total: Number,
+    result: Map<Figures>,
 }
 
 impl<'a> PhaseSummary<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
-        let numbers = self.result.0.unwrap_or_default();
-        let number = |number: Number| number.0.unwrap_or(0);
-        // What was skipped was not synced.
-        let completed = number(numbers.created).saturating_add(number(numbers.updated));
         Fact::Summary {
             stage: Stage::named(self.phase.0.unwrap_or_default()),
-            summary: Summary { completed, failed: number(numbers.failed), total: number(numbers.total) },
+            figures: self.result.0.unwrap_or_default(),
             message: tidy(self.message.0.unwrap_or_default(), SENTENCE),
         }
     }
@@ -151,8 +170,9 @@ impl<'a> ErrorDetail<'a> {
                 .collect(),
         );
         match self.item.and_then(item_name) {
-            Some((name, scope)) => {
-                object_fact(object_of(phase), scope, name, ObjectState::failed(sentence(&detail)), None)
+            Some((scope, name)) => {
+                let said = (Form::Item, ObjectState::failed(sentence(&detail)));
+                object_fact(object_of(phase), scope, name, said, None)
             }
             None => Fact::Trouble(Failure {
                 step: phase.into_owned(),
@@ -163,13 +183,14 @@ impl<'a> ErrorDetail<'a> {
     }
 }
 
-/// The name of an item, and what it belongs to; an item may also be a name and nothing else.
-fn item_name(raw: &RawValue) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>)> {
-    let by_field = serde_json::from_str::<Map<Item<'_>>>(raw.get()).ok().and_then(|item| item.0);
-    match by_field {
-        Some(item) => Some((named(item.name)?, item.vm.0.or(item.device.0))),
-        None => Some((serde_json::from_str::<Text<'_>>(raw.get()).ok().and_then(named)?, None)),
+/// Where an item belongs, and its name, which may be missing; an item may also be a name and nothing else.
+fn item_name(raw: &RawValue) -> Option<(Scope<'_>, Cow<'_, str>)> {
+    if let Some(item) = fields_of::<Item<'_>>(Some(raw)).filter(|_| raw.get() != "{}") {
+        let (scope, name) = item.read();
+        return Some((scope, name.unwrap_or_default()));
     }
+    let name = serde_json::from_str::<Text<'_>>(raw.get()).ok().and_then(named)?;
+    Some((Scope::default(), name))
 }
 
 #[derive(Default, Deserialize)]

@@ -1,16 +1,19 @@
 //! What a leg, and in the end the whole run, is worth.
 
-use super::{HEADLINE, LastWord, Leg, Normalizer, Options, capitalized};
-use crate::core::detail::joined;
-use crate::core::event::{Failure, Verdict};
+use super::{
+    FAILED_HEADLINE, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized, failed_object, unnamed,
+};
+use crate::core::counting::Counting;
+use crate::core::detail::{self, joined};
+use crate::core::event::{Failure, Status, Step, Verdict};
 use crate::core::kind::Kind;
 use crate::core::object::Object;
 use crate::core::outcome::{Cause, FailedObject};
 use crate::core::policy::ObjectFailures;
 use crate::core::refusal::Refusal;
 use crate::core::sse::Frame;
-use crate::core::tally::Count;
-use crate::core::text::plain;
+use crate::core::tally::{Count, Disagreement};
+use crate::core::text::{plain, shortened};
 
 impl Normalizer {
     /// Why the leg has failed, by what the backend said and by the operator's policy. `ended` says
@@ -68,46 +71,106 @@ impl Normalizer {
         }
     }
 
+    /// Tells of the failures of the stages `kinds` that were told of in numbers alone: by name, where as many objects
+    /// have not ended as failed.
+    pub fn tell_untold(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
+        let is_whole = kinds.contains(&Kind::FullUpdate);
+        let of_stage = |object| kinds.iter().any(|kind| kind.row().object == object);
+        let counts = self.tally.counts();
+        for (object, _) in counts.0.into_iter().filter(|(object, _)| is_whole || of_stage(*object)) {
+            let untold = self.tally.untold_failures(object);
+            let names = self.tally.unended(object);
+            if untold == 0 {
+                continue;
+            }
+            if names.len() as u64 == untold {
+                for name in names {
+                    self.take(failed_object(object, name, UNTOLD.to_owned()), out);
+                }
+                continue;
+            }
+            let error = self.why_untold.unwrap_or(UNTOLD);
+            let failed = FailedObject { object: unnamed(untold, object.as_str()), error: error.to_owned() };
+            let message = format!("Failed: {}", failed.object);
+            let step = Step::stage(object.as_str(), Status::Failed, message);
+            self.write(&Step { error: Some(error.into()), ..step }, out);
+            self.failed(failed);
+            self.unnamed += untold - 1;
+        }
+    }
+
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
-        let all_of = self.sort_that_failed();
-        // Of the others, backends that fail all objects say ok, and a full update of the plugin goes on.
-        let is_documented = kind.row().plugin_path.is_some();
-        let is_failure = match self.options.object_failures {
-            ObjectFailures::All => (is_documented && failed > 0 && completed == 0) || all_of.is_some(),
-            ObjectFailures::Any => failed > 0 || self.leg.trouble.is_some(),
-            ObjectFailures::Never => false,
+        let sort = self.sort_that_failed();
+        let policy = self.options.object_failures.of(kind);
+        let is_failure = match policy {
+            ObjectFailures::All => sort.is_some() || (self.judges(kind) && failed > 0 && completed == 0),
+            ObjectFailures::Any => sort.is_some() || failed > 0 || self.leg.trouble.is_some(),
+            ObjectFailures::Never => sort.is_some(),
         };
-        if let (true, 0, Some(trouble)) = (is_failure, failed, &self.leg.trouble) {
+        if let (true, 0, None, Some(trouble)) = (is_failure, failed, sort, &self.leg.trouble) {
             return Some(with_reason(trouble.clone()));
         }
         is_failure.then(|| {
-            let error = match all_of {
-                Some((object, count)) => {
-                    format!("{} of {} {object} objects failed, none completed.", count.failed, count.seen)
+            let error = match sort {
+                Some((object, Count { seen, failed: 0, .. })) => {
+                    let row = Kind::all().map(Kind::row).find(|row| row.object == object);
+                    let after = row.and_then(|row| row.after).filter(|_| self.tally.has_skipped(object));
+                    let skipped =
+                        after.map(|kind| format!(" and skipped them. Sync {} first", kind.row().title));
+                    let (plural, skipped) = (object.plural(), skipped.unwrap_or_default());
+                    format!("The backend confirmed none of {seen} {plural}{skipped}.")
+                }
+                Some((object, Count { seen, completed: 0, failed, .. })) => {
+                    format!("{failed} of {seen} {object} objects failed, none completed.")
+                }
+                Some((object, Count { seen, completed, failed, .. })) => {
+                    format!("{failed} of {seen} {object} objects failed, {completed} completed.")
                 }
                 None if completed == 0 => format!("{failed} of {seen} objects failed, none completed."),
                 None => format!("{failed} of {seen} objects failed, {completed} completed."),
             };
-            let named: Vec<String> = self
-                .failed_objects
-                .iter()
-                .map(|FailedObject { object, error }| format!("{object}: {error}"))
-                .collect();
-            let named = named.join("; ");
+            let named = self.named_failures(detail::DETAIL, failed);
             let detail = if named.is_empty() { error.clone() } else { format!("{error} {named}") };
             Failure { step: kind.row().step.to_owned(), error, detail }
         })
     }
 
-    /// A sort of objects of a documented kind that failed as far as it is known, in a run with more sorts.
-    /// Three devices that completed do not make good twelve virtual machines that failed.
+    /// The first of `failed` objects that failed, and why, in not much more than `limit` characters.
+    fn named_failures(&self, limit: usize, failed: u64) -> String {
+        let same_error = self.failed_objects.chunk_by(|one, other| one.error == other.error);
+        let first = same_error.map(|failed| {
+            let objects: Vec<&str> = failed.iter().map(|failed| failed.object.as_str()).collect();
+            format!("{}: {}", objects.join(", "), failed[0].error.trim_end_matches('.'))
+        });
+        let mut named = shortened(&first.collect::<Vec<_>>().join("; "), limit);
+        let more = failed.saturating_sub(self.failed_objects.len() as u64 + self.unnamed);
+        if more > 0 && !named.is_empty() {
+            named.push_str(&format!("; and {more} more"));
+        }
+        named
+    }
+
+    /// Whether the objects of `kind` decide, too, where the backend calls it good. Backends that fail all objects of
+    /// another kind say ok, and a full update of the plugin goes on.
+    fn judges(&self, kind: Kind) -> bool {
+        kind.row().plugin_path.is_some() || self.options.object_failures.names(kind)
+    }
+
+    /// A sort of objects that fails the run by the policy for the kind that it belongs to. Three devices
+    /// that completed do not make good twelve virtual machines that failed.
     fn sort_that_failed(&self) -> Option<(Object, Count)> {
-        let documented = Kind::all().map(Kind::row).filter(|row| row.plugin_path.is_some());
-        documented
-            .filter(|row| row.counted)
-            .map(|row| (row.object, self.tally.count(row.object)))
-            .find(|(_, count)| count.failed > 0 && count.completed == 0)
+        Kind::all().map(Kind::row).filter(|row| row.counted).find_map(|row| {
+            let count = self.tally.count(row.object);
+            let is_for_nothing =
+                count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(row.object));
+            let is_failure = match self.options.object_failures.of(row.kind) {
+                ObjectFailures::All => self.judges(row.kind) && is_for_nothing,
+                ObjectFailures::Any => count.failed > 0 || (self.judges(row.kind) && is_for_nothing),
+                ObjectFailures::Never => false,
+            };
+            is_failure.then_some((row.object, count))
+        })
     }
 
     /// What a backend cannot do, in the words for one run.
@@ -121,28 +184,50 @@ impl Normalizer {
     /// Ends the stream. Whatever came before, this is its last word.
     pub fn finish(&mut self, failure: Option<Failure>, out: &mut Vec<Frame>) {
         let Some(stream) = self.stream.take() else { return };
-        let title = capitalized(self.kind.row().title);
         let counts = self.tally.counts();
-        let mut message = match &failure {
+        let message = self.last_message(failure.as_ref(), counts.total());
+        out.extend(stream.finish(&Verdict {
+            message,
+            counts,
+            told: std::mem::take(&mut self.told),
+            failure,
+        }));
+    }
+
+    /// What a person who reads nothing else must know.
+    fn last_message(&self, failure: Option<&Failure>, total: Count) -> String {
+        let title = capitalized(self.kind.row().title);
+        let mut message = match failure {
             None if self.skipped.contains(&self.kind) => format!("{title} sync skipped."),
+            None if self.is_idle(total) => format!("{title} sync completed: nothing to do."),
             None => format!("{title} sync completed."),
             // The whole of it stands in `error`; the counts behind it must not be cut off.
             Some(Failure { error, .. }) => {
-                format!("{title} sync failed: {}", sentence(&plain(error, HEADLINE)))
+                format!("{title} sync failed: {}", sentence(&plain(error, FAILED_HEADLINE)))
             }
         };
-        let Count { seen, completed, failed, unconfirmed } = counts.total();
-        if seen > 0 {
-            message.push_str(&format!(
-                " {seen} object{}: {completed} completed, {failed} failed, {unconfirmed} unconfirmed.",
-                if seen == 1 { "" } else { "s" }
-            ));
+        let looked_at = self.told.numbers.iter().find(|(name, count)| name == "count" && *count > 0);
+        if let (0, Some((_, machines))) = (total.seen, looked_at)
+            && Counting::of(self.kind, self.release).counts_machines()
+        {
+            message.push_str(&format!(" {machines} virtual machines were looked at."));
+        }
+        if total.seen > 0 {
+            let named =
+                if failure.is_none() { self.named_failures(HEADLINE, total.failed) } else { String::new() };
+            message.push_str(&format!(" {}", in_words(total, &named)));
+        }
+        for Disagreement { object, told, counted } in self.tally.disagreements() {
+            let plural = object.plural();
+            message.push_str(&format!(" The backend called {told} {plural} completed and counts {counted}."));
         }
         if failure.is_none() && !self.troubles.is_empty() {
-            message.push_str(&format!(
-                " With trouble: {}",
-                sentence(&plain(&self.troubles.join("; "), HEADLINE))
-            ));
+            let troubles = plain(&self.troubles.join("; "), HEADLINE).into_owned();
+            message.push_str(&format!(" With trouble: {}", sentence(&troubles)));
+        }
+        if failure.is_none() && !self.told.warnings.is_empty() {
+            let warnings = shortened(&self.told.warnings.join("; "), HEADLINE);
+            message.push_str(&format!(" With warnings: {}", sentence(&warnings)));
         }
         if let Some(why) = &self.why_skipped {
             message.push_str(&format!(" {why}"));
@@ -151,14 +236,34 @@ impl Normalizer {
             let cannot = self.cannot("them");
             message.push_str(&format!(" Skipped, because this backend {cannot}: {}.", names.join(", ")));
         }
-        out.extend(stream.finish(&Verdict {
-            message,
-            counts,
-            told: std::mem::take(&mut self.told),
-            failure,
-        }));
+        if let (None, true, Some(before)) = (failure, self.is_idle(total), self.kind.row().after) {
+            let (title, before) = (self.kind.row().title, before.row().title);
+            message.push_str(&format!(" If Proxmox has {title}, sync {before} first."));
+        }
+        message
+    }
+
+    fn is_idle(&self, total: Count) -> bool {
+        total.seen == 0 && self.tally.has_nothing(self.kind.row().object)
     }
 }
+
+/// `88 objects: 73 completed, 1 failed (device pve2: no such cluster), 14 unconfirmed.`
+fn in_words(count: Count, named: &str) -> String {
+    let Count { seen, completed, failed, unconfirmed } = count;
+    let mut parts = Vec::new();
+    for (number, word) in [(completed, "completed"), (failed, "failed"), (unconfirmed, "unconfirmed")] {
+        match (number, word) {
+            (0, _) => {}
+            (number, "failed") if !named.is_empty() => parts.push(format!("{number} failed ({named})")),
+            (number, word) => parts.push(format!("{number} {word}")),
+        }
+    }
+    format!("{seen} object{}: {}.", if seen == 1 { "" } else { "s" }, parts.join(", "))
+}
+
+/// The error of objects that failed by the backend's numbers.
+const UNTOLD: &str = "the backend counts it as failed, and does not say why";
 
 /// Streams that are over before anything was done.
 impl Normalizer {

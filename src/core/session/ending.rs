@@ -48,13 +48,15 @@ impl Session {
     /// The leg is over: by its own end, or for a failure that it did not tell of itself.
     pub(super) fn leg_done(&mut self, now: Duration, ended: Option<(Failure, Cause)>, out: &mut Output) {
         let kind = self.leg_kind();
+        let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
+        self.count_by_order();
+        self.normalizer.tell_untold(&kinds, &mut out.frames);
         let (ended, cause) = ended.unzip();
         if let Some(failure) = self.normalizer.leg_failure(kind, ended) {
             let cause = cause.unwrap_or_else(|| self.normalizer.cause_of_failure());
             self.end(Some(failure), Some(cause), out);
             return;
         }
-        let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
         for kind in kinds {
             self.normalizer.stage_finished(kind, &mut out.frames);
         }

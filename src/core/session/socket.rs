@@ -7,6 +7,7 @@ use crate::core::dialect::{self, Dialect, Heard, Invalid};
 use crate::core::event::{Failure, Told};
 use crate::core::fact::{self, Fact};
 use crate::core::kind::{Command, Kind};
+use crate::core::object::Object;
 use crate::core::outcome::Cause;
 use crate::core::plan::Leg;
 use crate::core::python;
@@ -21,6 +22,8 @@ pub(super) struct Socket {
     stage: Stage,
     /// The stages that the backend has ended.
     ended: Vec<Kind>,
+    /// Something was said of a virtual machine behind the end of its stage.
+    has_stragglers: bool,
     /// What it said in place of a greeting.
     said: String,
 }
@@ -46,6 +49,7 @@ impl Socket {
             opened: now,
             stage: Stage::Waiting { keyed: false },
             ended: Vec::new(),
+            has_stragglers: false,
             said: String::new(),
         }
     }
@@ -157,6 +161,11 @@ impl Session {
             Heard::StageEnd(kind) => self.stage_ended(kind, out),
             Heard::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
             Heard::Fact(fact) => {
+                if let (Fact::Object { object: (Object::VirtualMachine, _), .. }, Some(socket)) =
+                    (&fact, self.socket())
+                {
+                    socket.has_stragglers |= socket.ended.contains(&Kind::VirtualMachines);
+                }
                 self.normalizer.take(fact, &mut out.frames);
                 if stage == Stage::Returned {
                     self.settle(now, out);
@@ -208,6 +217,17 @@ impl Session {
             self.settle(now, out);
         } else {
             self.leg_done(now, None, out);
+        }
+    }
+
+    /// Counts what the order of frames tells of virtual machines: a release that confirms each of them confirms the
+    /// last one before it ends the stage, unless one has failed.
+    pub(super) fn count_by_order(&mut self) {
+        let confirms_each = self.setup.dialect.is_some_and(Dialect::confirms_each);
+        let Some(socket) = self.socket().filter(|_| confirms_each) else { return };
+        if socket.ended.contains(&Kind::VirtualMachines) {
+            let has_stragglers = socket.has_stragglers;
+            self.normalizer.confirms_each(Object::VirtualMachine, has_stragglers);
         }
     }
 

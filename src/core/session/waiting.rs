@@ -72,7 +72,8 @@ impl Waiting {
     }
 
     /// Begins to drive the backend, at time zero.
-    pub fn drive(self, setup: Setup, out: &mut Output) -> Session {
+    pub fn drive(mut self, setup: Setup, out: &mut Output) -> Session {
+        self.normalizer.drives(setup.release);
         let mut session = Session::new(setup, self.normalizer);
         if self.told {
             session.accept(Duration::ZERO, out);

@@ -13,6 +13,8 @@ use crate::core::tally::{Count, Counts};
 
 /// The longest JSON of a step, in characters (R13).
 pub const STEP_LIMIT: usize = 600;
+/// The longest JSON of `complete`, in characters, for readers that did not ask for payloads (R13).
+pub const COMPLETE_LIMIT: usize = 600;
 /// The longest value of `step`, `rowid` and `error` inside a step, in characters of JSON. Together
 /// with the names of the fields they leave more than 100 characters for the message.
 const STEP_NAME_LIMIT: usize = 48;
@@ -20,6 +22,8 @@ const ROWID_LIMIT: usize = 128;
 const STEP_ERROR_LIMIT: usize = 220;
 /// The longest `message` and `error` of a terminal frame, in characters of JSON.
 const SENTENCE_LIMIT: usize = 600;
+/// The longest `message` of a `complete` whose `detail` must be cut, in characters of JSON.
+const FAILED_LIMIT: usize = 200;
 /// The longest `detail`, in characters of JSON.
 const DETAIL_LIMIT: usize = 4000;
 /// The longest event of a backend's own type, and the longest payload, that is passed on, in bytes of JSON.
@@ -45,7 +49,8 @@ pub struct Frame {
     pub name: FrameName,
     /// Its bytes, which every reader can take.
     pub bytes: Bytes,
-    /// The same with the backend's own account of the object, if it was kept (R13).
+    /// The same with what makes it longer than R13 allows, if it was kept: the backend's own account of the object,
+    /// or the whole result.
     pub with_payload: Option<Bytes>,
 }
 
@@ -148,20 +153,51 @@ impl Stream {
         self.end(FrameName::Error)
     }
 
+    /// Writes the end as everybody can read it, in [`COMPLETE_LIMIT`] characters, and with everything that is known.
     fn complete(&mut self, verdict: &Verdict) -> Frame {
+        let whole = self.complete_with(verdict, Room::of(Extent::Whole));
+        for extent in [Extent::Counted, Extent::BySort, Extent::InTotal] {
+            let short = self.complete_with(verdict, Room::of(extent));
+            if self.data_length() <= COMPLETE_LIMIT {
+                return Frame {
+                    with_payload: Some(whole.bytes).filter(|whole| *whole != short.bytes),
+                    ..short
+                };
+            }
+        }
+        // Why it failed says more than that it did.
+        let message = if verdict.failure.is_some() { FAILED_LIMIT } else { SENTENCE_LIMIT };
+        let mut room = Room { message, ..Room::of(Extent::InTotal) };
+        self.complete_with(verdict, room);
+        let excess = self.data_length().saturating_sub(COMPLETE_LIMIT);
+        let cut = if verdict.failure.is_some() { &mut room.detail } else { &mut room.message };
+        let written = match &verdict.failure {
+            Some(failure) => failure.detail.chars().map(escaped_len).sum::<usize>(),
+            None => verdict.message.chars().map(escaped_len).sum::<usize>(),
+        };
+        *cut = (written + 2).min(*cut).saturating_sub(excess);
+        Frame { with_payload: Some(whole.bytes), ..self.complete_with(verdict, room) }
+    }
+
+    fn complete_with(&mut self, verdict: &Verdict, room: Room) -> Frame {
         self.begin("complete");
         self.out.put_slice(if verdict.failure.is_none() { b"{\"ok\": true" } else { b"{\"ok\": false" });
         self.out.put_slice(b", \"message\": ");
-        string(&mut self.out, &verdict.message, SENTENCE_LIMIT);
+        string(&mut self.out, &verdict.message, room.message);
         self.out.put_slice(b", \"result\": ");
-        result(&mut self.out, &verdict.counts, &verdict.told);
+        result(&mut self.out, &verdict.counts, &verdict.told, room.result);
         if let Some(failure) = &verdict.failure {
             self.out.put_slice(b", \"errors\": [{\"detail\": ");
-            string(&mut self.out, &failure.detail, DETAIL_LIMIT);
+            string(&mut self.out, &failure.detail, room.detail);
             self.out.put_slice(b"}]");
         }
         self.out.put_u8(b'}');
         self.end(FrameName::Complete)
+    }
+
+    /// The length of the JSON that was written last.
+    fn data_length(&self) -> usize {
+        self.out.len() - b"event: complete\ndata: \n\n".len()
     }
 
     fn begin(&mut self, name: &str) {
@@ -178,49 +214,107 @@ impl Stream {
     }
 }
 
+/// How much of the result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// The backend's own numbers, and what was counted of every sort.
+    Whole,
+    /// The same without zeros.
+    Counted,
+    /// What was counted of every sort, without zeros.
+    BySort,
+    /// What was counted in total, without zeros.
+    InTotal,
+}
+
+/// How much of an end is written.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    result: Extent,
+    message: usize,
+    detail: usize,
+}
+
+impl Room {
+    const fn of(result: Extent) -> Self {
+        Self { result, message: SENTENCE_LIMIT, detail: DETAIL_LIMIT }
+    }
+}
+
 /// The counts, and what is worth keeping of the backend's own result.
-fn result(out: &mut BytesMut, counts: &Counts, told: &Told) {
+fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
+    let total = counts.total();
+    let has_zeros = extent == Extent::Whole;
     out.put_u8(b'{');
-    if !told.numbers.iter().any(|(name, _)| name == "count") {
-        number(out, "count", counts.total().completed);
-        out.put_slice(b", ");
+    let has_numbers = matches!(extent, Extent::Whole | Extent::Counted);
+    let is_told = has_zeros && told.numbers.iter().any(|(name, _)| name == "count");
+    if !is_told {
+        number(out, "count", total.completed);
     }
-    for (name, value) in &told.numbers {
-        string(out, name, STEP_NAME_LIMIT);
-        out.put_slice(b": ");
-        out.put_slice(value.to_string().as_bytes());
-        out.put_slice(b", ");
-    }
-    if told.degraded {
-        out.put_slice(b"\"degraded\": true, ");
-    }
-    if !told.warnings.is_empty() {
-        out.put_slice(b"\"warnings\": [");
-        for (index, warning) in told.warnings.iter().enumerate() {
-            if index > 0 {
+    if extent == Extent::InTotal {
+        for (name, value) in [("failed", total.failed), ("unconfirmed", total.unconfirmed)] {
+            if value > 0 {
                 out.put_slice(b", ");
+                number(out, name, value);
             }
-            string(out, warning, STEP_ERROR_LIMIT);
         }
-        out.put_slice(b"], ");
     }
-    out.put_slice(b"\"objects\": {");
-    for (index, (object, count)) in counts.0.iter().enumerate() {
-        if index > 0 {
-            out.put_slice(b", ");
+    if has_numbers {
+        let numbers = told.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
+        for (name, value) in numbers {
+            separate(out);
+            string(out, name, STEP_NAME_LIMIT);
+            out.put_slice(b": ");
+            out.put_slice(value.to_string().as_bytes());
         }
+        if told.degraded {
+            separate(out);
+            out.put_slice(b"\"degraded\": true");
+        }
+        if !told.warnings.is_empty() {
+            separate(out);
+            out.put_slice(b"\"warnings\": [");
+            for (index, warning) in told.warnings.iter().enumerate() {
+                if index > 0 {
+                    out.put_slice(b", ");
+                }
+                string(out, warning, STEP_ERROR_LIMIT);
+            }
+            out.put_u8(b']');
+        }
+    }
+    if extent != Extent::InTotal {
+        separate(out);
+        objects(out, counts, has_zeros);
+    }
+    out.put_u8(b'}');
+}
+
+/// What was counted of every sort.
+fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
+    out.put_slice(b"\"objects\": {");
+    for (object, count) in &counts.0 {
+        separate(out);
         out.put_u8(b'"');
         out.put_slice(object.as_str().as_bytes());
         out.put_slice(b"\": {");
         let Count { seen, completed, failed, unconfirmed } = *count;
-        number(out, "seen", seen);
-        for (name, value) in [("completed", completed), ("failed", failed), ("unconfirmed", unconfirmed)] {
-            out.put_slice(b", ");
+        let ends =
+            [("seen", seen), ("completed", completed), ("failed", failed), ("unconfirmed", unconfirmed)];
+        for (name, value) in ends.into_iter().filter(|(_, value)| has_zeros || *value > 0) {
+            separate(out);
             number(out, name, value);
         }
         out.put_u8(b'}');
     }
-    out.put_slice(b"}}");
+    out.put_u8(b'}');
+}
+
+/// Writes what stands between two fields, unless nothing stands before.
+fn separate(out: &mut BytesMut) {
+    if !out.ends_with(b"{") {
+        out.put_slice(b", ");
+    }
 }
 
 fn number(out: &mut BytesMut, name: &str, value: u64) {

@@ -9,6 +9,7 @@ use crate::core::channel::{Channel, Choice};
 use crate::core::compat::plugin::{Inventory, cannot_read};
 use crate::core::compat::scope::{harms_others, prunes, prunes_nothing};
 use crate::core::compat::{Action, Shim, options};
+use crate::core::counting::Counting;
 use crate::core::kind::{Kind, PluginStage};
 use crate::core::normalizer::Options;
 use crate::core::outcome::Cause;
@@ -92,6 +93,10 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     let is_needed = !request.query.is_empty() || endpoint.kind == Kind::VirtualMachines;
     let release = match known.release {
         None if is_needed => request.backend.release(identity).await?,
+        // Without it, less of what the backend counts is believed.
+        None if Counting::depends_on_release(endpoint.kind) => {
+            request.backend.release(identity).await.ok().flatten()
+        }
         release => release,
     };
     let harm = plan.legs.iter().find_map(|leg| harms_others(leg.endpoint.kind, release));
@@ -118,6 +123,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
             retry_after,
             event_bytes: limits.event_bytes,
         },
+        release,
         dialect: known.dialect(),
         credential: identity.key.clone(),
         run_id: job.id.to_string(),
@@ -230,7 +236,7 @@ async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Appr
 /// What the operator and the client want of the stream.
 pub(super) fn options(request: &Request) -> Options {
     Options {
-        object_failures: request.backend.config().object_failures,
+        object_failures: request.backend.config().object_failures.clone(),
         all_events: request.all_events,
         payloads: request.payloads,
     }

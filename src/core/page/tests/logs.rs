@@ -65,7 +65,7 @@ impl Driven {
         let setup = Setup {
             endpoint,
             plan: Plan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
-            options,
+            options: options.clone(),
             limits: Limits {
                 accept_wait: long,
                 response_head: long,
@@ -75,6 +75,7 @@ impl Driven {
                 retry_after: 30,
                 event_bytes: 1 << 20,
             },
+            release: None,
             dialect: Some(dialect),
             credential: Some("0123456789abcdef".parse().unwrap()),
             run_id: RUN_ID.to_owned(),

@@ -1,0 +1,66 @@
+//! `proxbox-bridge counts`: what the counts of a job come from.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anyhow::Context;
+
+use crate::core::counting::{COUNTS_OBJECTS, Counting, Explained};
+use crate::core::dialect::Dialect;
+use crate::core::kind::Kind;
+use crate::core::release::Release;
+
+/// Print, for each kind and release, what counts as completed, and what stays unconfirmed and why.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only for this release of the backend, such as 0.0.6.post4.
+    #[arg(long)]
+    release: Option<Release>,
+}
+
+/// Prints the tables.
+///
+/// # Errors
+///
+/// If nobody reads them.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    std::io::stdout().write_all(tables(args.release).as_bytes()).context("cannot write to standard output")
+}
+
+/// What is told over streams and in plain answers, and what over `/ws`, in tables of Markdown.
+pub fn tables(release: Option<Release>) -> String {
+    let mut text = "| kind | releases | completed | unconfirmed |\n|---|---|---|---|\n".to_owned();
+    let older = ("before 0.0.7, and unknown", None);
+    let newer = ("0.0.7 and later", Some(COUNTS_OBJECTS));
+    for kind in Kind::all().filter(|kind| kind.row().counted) {
+        let [then, now] = [older, newer].map(|(_, release)| Counting::of(kind, release));
+        if then == now {
+            row(&mut text, kind.as_str(), "all", now.explain());
+            continue;
+        }
+        for (releases, first) in [older, newer] {
+            let is_wanted =
+                release.is_none_or(|wanted| Counting::of(kind, first) == Counting::of(kind, Some(wanted)));
+            if is_wanted {
+                row(&mut text, kind.as_str(), releases, Counting::of(kind, first).explain());
+            }
+        }
+    }
+    text.push_str("\n| channel | releases | completed | unconfirmed |\n|---|---|---|---|\n");
+    let sockets =
+        [("0.0.2", Dialect::V0_0_2), ("0.0.3", Dialect::V0_0_3), ("0.0.4 and later", Dialect::V0_0_4)];
+    let wanted = release.and_then(Dialect::of).map(Counting::explain_socket);
+    for (releases, dialect) in sockets {
+        let explained = Counting::explain_socket(dialect);
+        if wanted.is_none_or(|wanted| wanted == explained) {
+            row(&mut text, "websocket", releases, explained);
+        }
+    }
+    text
+}
+
+fn row(text: &mut String, what: &str, releases: &str, explained: Explained) {
+    let Explained { completed, unconfirmed } = explained;
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "| {what} | {releases} | {completed} | {unconfirmed} |");
+}

@@ -1,0 +1,340 @@
+//! Every recording of a real backend: no more is called completed than NetBox held, and no failure that the backend
+//! told of is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use proxbox_bridge::core::channel::Channel;
+use proxbox_bridge::core::dialect::Dialect;
+use proxbox_bridge::core::kind::{Endpoint, Kind};
+use proxbox_bridge::core::object::Object;
+use proxbox_bridge::core::release::Release;
+use proxbox_bridge::core::session::{Closed, Event, Setup};
+use proxbox_bridge::recording::{Direction, Event as Recorded, Protocol, Recording};
+use serde_json::Value;
+
+use crate::support::backend::KEY;
+use crate::support::drive::{Drive, setup};
+use crate::support::run::Run;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// What `fixtures/netbox` calls the objects of a sort.
+fn name_in_netbox(object: Object) -> Option<&'static str> {
+    Some(match object {
+        Object::Device => "devices",
+        Object::Storage => "storages",
+        Object::VirtualMachine => "vms",
+        Object::VirtualDisk => "vm-disks",
+        Object::Backup => "backups",
+        Object::Snapshot => "snapshots",
+        Object::Interface | Object::NodeInterface => "interfaces",
+        Object::VmInterface => "vm-interfaces",
+        Object::VmIp => "ips",
+        Object::Replication => "replications",
+        Object::BackupRoutine => "routines",
+        Object::TaskHistory | Object::Sdn | Object::Other => return None,
+    })
+}
+
+/// What NetBox held, by the first two words of each line.
+fn held(path: &Path) -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string(path).expect("a file of what NetBox held");
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    });
+    lines.collect()
+}
+
+/// A recording of a sync, and how it is driven.
+struct Sync {
+    name: String,
+    recording: Recording,
+    kind: Kind,
+    channel: Channel,
+    release: Release,
+}
+
+impl Sync {
+    fn read(path: &Path, version: &str) -> Option<Self> {
+        let recording = Recording::read(path).expect("a recording");
+        let sent = recording.frames.iter().find_map(|frame| match &frame.event {
+            Recorded::Request { target, .. } => Some(target.split('?').next().unwrap_or_default().to_owned()),
+            _ => None,
+        })?;
+        let (kind, channel) = match recording.header.protocol {
+            Protocol::Websocket => (command(&recording)?, Channel::Websocket),
+            Protocol::Http => match Endpoint::at(&sent) {
+                Some(endpoint) => (endpoint.kind, Channel::Native),
+                None => (Endpoint::at(&format!("{sent}/stream"))?.kind, Channel::Json),
+            },
+        };
+        let release = version.split('-').next()?.parse().expect("a release");
+        let name = path.strip_prefix(fixtures()).ok()?.display().to_string();
+        Some(Self { name, recording, kind, channel, release })
+    }
+
+    fn drive(&self) -> Drive {
+        let dialect = Dialect::of(self.release);
+        let credential = dialect.is_some_and(Dialect::wants_key).then(|| KEY.parse().expect("a key"));
+        let known = setup(self.kind, self.channel);
+        Drive::start(Setup { release: Some(self.release), dialect, credential, ..known })
+    }
+
+    /// What comes of it. A stream that the recorder left is one that broke.
+    fn run(&self) -> Option<Run> {
+        let mut drive = self.drive();
+        let mut status = 0;
+        let mut body = Vec::new();
+        for frame in self.recording.frames.iter().filter(|frame| frame.direction == Direction::In) {
+            match &frame.event {
+                Recorded::Response { status: told, .. } => {
+                    status = *told;
+                    if self.channel != Channel::Json && matches!(status, 101 | 200) {
+                        drive.open();
+                    }
+                }
+                Recorded::Body(bytes) => {
+                    body.extend_from_slice(bytes);
+                    drive.event(Event::Bytes(bytes));
+                }
+                Recorded::Text(text) => {
+                    drive.text(text);
+                }
+                Recorded::Close { code, reason } => {
+                    drive.close(code.unwrap_or(1005), reason);
+                }
+                _ => {}
+            }
+        }
+        if self.channel == Channel::Json || status >= 400 {
+            drive.answer(status, &String::from_utf8_lossy(&body));
+        }
+        if drive.end.is_none() {
+            drive.event(Event::Closed(Closed::Broken("the recording ends here")));
+        }
+        drive.accepted.then(|| drive.run())
+    }
+
+    /// How many objects of each sort failed, in the backend's own words.
+    fn failed(&self) -> BTreeMap<Object, u64> {
+        let mut told = Told::default();
+        for frame in self.recording.frames.iter().filter(|frame| frame.direction == Direction::In) {
+            if let Recorded::Text(text) = &frame.event {
+                told.frame(&serde_json::from_str(text).unwrap_or_default());
+            }
+        }
+        if self.channel == Channel::Native {
+            for (name, data) in self.events() {
+                told.event(&name, &data, self.kind);
+            }
+        }
+        told.counts()
+    }
+
+    fn events(&self) -> Vec<(String, Value)> {
+        let bodies = self.recording.frames.iter().filter_map(|frame| match &frame.event {
+            Recorded::Body(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        });
+        let text: String = bodies.collect();
+        let events = text.split("\n\n").filter_map(|event| {
+            let mut lines = event.lines();
+            let name = lines.find_map(|line| line.strip_prefix("event: "))?.to_owned();
+            Some((name, serde_json::from_str(lines.next()?.strip_prefix("data: ")?).ok()?))
+        });
+        events.collect()
+    }
+}
+
+/// The sync that a recorded client sends the command for.
+fn command(recording: &Recording) -> Option<Kind> {
+    let sent = recording.frames.iter().filter(|frame| frame.direction == Direction::Out);
+    let mut commands = sent.filter_map(|frame| match &frame.event {
+        Recorded::Text(text) if text == "Sync Nodes" => Some(Kind::Devices),
+        Recorded::Text(text) if text == "Sync Virtual Machines" => Some(Kind::VirtualMachines),
+        Recorded::Text(text) if text == "Full Update Sync" => Some(Kind::FullUpdate),
+        _ => None,
+    });
+    let first = commands.next()?;
+    commands.next().is_none().then_some(first)
+}
+
+/// Failures, as they are told of.
+#[derive(Default)]
+struct Told {
+    named: BTreeMap<Object, BTreeSet<String>>,
+    counted: BTreeMap<Object, u64>,
+}
+
+impl Told {
+    fn name(&mut self, object: Object, name: &Value, error: &Value) {
+        let is_part = error.as_str().is_some_and(|error| error.starts_with("Could not set primary IP"));
+        if let (Some(name), false) = (name.as_str(), is_part) {
+            self.named.entry(object).or_default().insert(name.to_owned());
+        }
+    }
+
+    fn count(&mut self, object: Object, numbers: &Value) {
+        let failed =
+            ["failed", "errors", "failed_tasks"].iter().filter_map(|name| numbers[name].as_u64()).max();
+        let known = self.counted.entry(object).or_default();
+        *known = failed.unwrap_or_default().max(*known);
+    }
+
+    fn frame(&mut self, frame: &Value) {
+        let data = &frame["data"];
+        let Some(object) = frame["object"].as_str().and_then(Object::named) else { return };
+        if data["error"].is_string() {
+            self.name(object, &data["rowid"], &data["error"]);
+        } else if data["sync_status"] == "undefined" && data["disks"].is_string() && data["completed"] == true
+        {
+            self.name(object, &data["rowid"], &data["disks"]);
+        }
+    }
+
+    fn event(&mut self, name: &str, data: &Value, kind: Kind) {
+        let sort = |word: &Value| Kind::of_stage(word.as_str()?).map(|kind| kind.row().object);
+        match name {
+            "step" => {
+                self.frame(&data["payload"]);
+                if let (Some(stage), "sync") =
+                    (sort(&data["payload"]["step"]), data["step"].as_str().unwrap_or(""))
+                {
+                    self.count(stage, &data["payload"]["result"]);
+                }
+            }
+            "item_progress" if data["status"] == "failed" || data["operation"] == "failed" => {
+                if let Some(object) = sort(&data["phase"]) {
+                    self.name(object, &data["item"]["name"], &data["error"]);
+                }
+            }
+            "phase_summary" => {
+                if let Some(object) = sort(&data["phase"]) {
+                    self.count(object, &data["result"]);
+                }
+            }
+            "complete" if kind == Kind::FullUpdate => {
+                for (stage, numbers) in data["result"].as_object().into_iter().flatten() {
+                    if let Some(kind) = Kind::of_stage(&stage.replace('_', "-")) {
+                        self.count(kind.row().object, numbers);
+                    }
+                }
+            }
+            "complete" => self.count(kind.row().object, &data["result"]),
+            _ => {}
+        }
+    }
+
+    fn counts(mut self) -> BTreeMap<Object, u64> {
+        for (object, names) in self.named {
+            let known = self.counted.entry(object).or_default();
+            *known = (names.len() as u64).max(*known);
+        }
+        // Their events are not of objects in NetBox.
+        self.counted.retain(|object, _| !matches!(object, Object::TaskHistory | Object::Other));
+        self.counted
+    }
+}
+
+fn syncs() -> Vec<Sync> {
+    let list = |folder: &Path| -> Vec<PathBuf> {
+        folder.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let mut syncs = Vec::new();
+    for version in list(&fixtures().join("recordings")) {
+        let name = version.file_name().expect("a name").to_string_lossy().into_owned();
+        for scenario in list(&version) {
+            syncs.extend(list(&scenario).iter().filter_map(|path| Sync::read(path, &name)));
+        }
+    }
+    syncs.sort_by(|one, other| one.name.cmp(&other.name));
+    syncs
+}
+
+#[test]
+fn no_more_is_completed_than_netbox_held_and_no_failure_is_lost() {
+    // Everything that the cluster of these recordings has, where nobody wrote down what NetBox held.
+    let most = held(&fixtures().join("netbox/lab.txt"));
+    let mut compared = 0;
+    for sync in syncs() {
+        let Some(run) = sync.run() else { continue };
+        let truth = fixtures().join(sync.name.replace("recordings/", "netbox/").replace("live/", ""));
+        let truth = truth.with_extension("txt");
+        let held = if truth.exists() { held(&truth) } else { most.clone() };
+        for (object, count) in &run.report.counts.0 {
+            let name = name_in_netbox(*object);
+            let held = name.map_or(u64::MAX, |name| held[name]);
+            assert!(count.completed <= held, "{}: {object} {count:?}, NetBox held {held}", sync.name);
+            assert!(count.adds_up(), "{}: {object} {count:?}", sync.name);
+        }
+        for (object, failed) in sync.failed() {
+            let counted = run.report.counts.0.iter().find(|(known, _)| *known == object);
+            let counted = counted.map_or(0, |(_, count)| count.failed);
+            assert!(counted >= failed, "{}: {failed} {object} failed, {counted} counted", sync.name);
+            let named = run.report.failed_objects.iter().any(|known| known.object.contains(object.as_str()));
+            assert!(named || failed == 0, "{}: no {object} is named", sync.name);
+        }
+        compared += 1;
+    }
+    assert!(compared > 100, "only {compared} recordings were compared");
+}
+
+/// What must come of a recording: whether it is a success, and its counts.
+type Expected = (&'static str, bool, &'static [(&'static str, [u64; 4])]);
+
+#[test]
+fn what_was_seen_in_netbox_is_what_is_counted() {
+    let expected: [Expected; 15] = [
+        ("0.0.2.post1/live/1-devices", true, &[("device", [3, 0, 0, 3])]),
+        ("0.0.2.post1/live/7-full", true, &[("device", [3, 0, 0, 3]), ("virtual_machine", [12, 12, 0, 0])]),
+        // One machine failed, and the others were confirmed behind the end of their stage.
+        ("0.0.2.post1/live/f5-vms-one-500-slow", true, &[("virtual_machine", [12, 11, 1, 0])]),
+        // Four of twelve came to NetBox; the others were never told of.
+        ("0.0.2.post1/live/f1b-vms-proxmox-killed-fresh", true, &[("virtual_machine", [5, 4, 1, 0])]),
+        ("0.0.6.post4/live/1-devices", true, &[("device", [3, 3, 0, 0])]),
+        ("0.0.6.post4/live/1-devices-second", false, &[("device", [1, 0, 0, 1])]),
+        ("0.0.6.post4/live/2-storage", true, &[("storage", [4, 4, 0, 0])]),
+        // Green for nothing.
+        ("0.0.6.post4/live/3-vms-allfail", false, &[("virtual_machine", [12, 0, 0, 12])]),
+        ("0.0.6.post4/live/3-vms-workaround", true, &[("virtual_machine", [12, 12, 0, 0])]),
+        // Machines were looked at, and a disk of one was taken for that of another.
+        ("0.0.6.post4/live/4-disks", true, &[("virtual_disk", [9, 2, 0, 7])]),
+        ("0.0.6.post4/live/5-backups", false, &[("backup", [15, 0, 0, 15])]),
+        ("0.0.6.post4/live/6-snapshots", true, &[]),
+        (
+            "0.0.6.post4/live/7-full",
+            false,
+            &[
+                ("device", [3, 3, 0, 0]),
+                ("storage", [4, 4, 0, 0]),
+                ("virtual_machine", [12, 9, 0, 3]),
+                ("virtual_disk", [9, 2, 0, 7]),
+                ("backup", [15, 0, 0, 15]),
+                ("vm_interface", [13, 12, 1, 0]),
+                ("vm_ip", [4, 4, 0, 0]),
+                ("backup_routine", [1, 0, 1, 0]),
+            ],
+        ),
+        ("0.0.6.post4/live/8-vms-orphan", false, &[]),
+        ("0.0.6.post4/live/9-vms-channel-websocket", true, &[("virtual_machine", [12, 3, 0, 9])]),
+    ];
+    for (name, is_ok, counts) in expected {
+        let path = fixtures().join(format!("recordings/{name}.ndjson"));
+        let version = name.split('/').next().expect("a version");
+        let run = Sync::read(&path, version).expect("a sync").run().expect("a stream");
+        let counted: Vec<(&str, [u64; 4])> = run
+            .report
+            .counts
+            .0
+            .iter()
+            .map(|(object, count)| {
+                (object.as_str(), [count.seen, count.completed, count.failed, count.unconfirmed])
+            })
+            .collect();
+        assert_eq!((run.is_ok(), counted.as_slice()), (is_ok, counts), "{name}: {}", run.message());
+    }
+}
