@@ -7,6 +7,7 @@
 pub mod capabilities;
 pub mod channel;
 pub mod compat;
+pub mod cooldown;
 pub mod counting;
 pub mod credential;
 pub mod detail;
