@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-pub use record::{End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
+pub use record::{Cooldown, End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
 pub use sqlite::{OpenError, Sqlite};
 
 use crate::core::kind::Kind;
@@ -48,6 +48,14 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`Unavailable`].
     fn frames(&self, id: JobId, after: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>>;
+
+    /// The records of jobs whose backends may be at work on them after `now`, although they have ended: the longest
+    /// cool-down first.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>>;
 
     /// Removes what is older than it is to be kept at `now`.
     ///

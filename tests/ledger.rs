@@ -14,8 +14,8 @@ use proxbox_bridge::core::object::Object;
 use proxbox_bridge::core::outcome::{Cause, FailedObject, Outcome};
 use proxbox_bridge::core::tally::{Count, Counts};
 use proxbox_bridge::ledger::{
-    Cleaned, End, Entry, Filter, Health, JobId, Ledger, OpenError, Options, Progress, Record, Sqlite,
-    StoredFrame, Timestamp, Who,
+    Cleaned, Cooldown, End, Entry, Filter, Health, JobId, Ledger, OpenError, Options, Progress, Record,
+    Sqlite, StoredFrame, Timestamp, Who,
 };
 use tempfile::TempDir;
 
@@ -72,6 +72,7 @@ fn full() -> Record {
             watchers: 2,
             attaches: 1,
         },
+        cooldown: Some(Cooldown { least: Duration::from_millis(5_000), until: Timestamp(2_500) }),
         end: Some(end(2_000)),
         ..bare()
     }
@@ -299,7 +300,7 @@ async fn jobs_of_a_bridge_that_crashed_are_interrupted_when_they_were_last_heard
         assert_eq!(failure.step, before.kind.row().step);
         assert_eq!(failure.error, "The bridge ended in the middle of this job.");
         assert!(failure.detail.contains(&Timestamp(last).to_string()), "{}", failure.detail);
-        assert_eq!(Record { end: None, ..after }, *before);
+        assert_eq!(Record { end: None, cooldown: before.cooldown, ..after }, *before);
     }
     let detail = ledger.job(heard.id).await.unwrap().unwrap().end.unwrap().failure.unwrap().detail;
     assert_eq!(
@@ -308,6 +309,41 @@ async fn jobs_of_a_bridge_that_crashed_are_interrupted_when_they_were_last_heard
          read; it was last heard of at 1970-01-01T00:00:01.500Z."
     );
     ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_cool_down_counts_from_the_restart_for_jobs_that_had_no_end_and_only_once() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let before = Timestamp::now();
+    let cooldown = |least, until| Some(Cooldown { least: Duration::from_secs(least), until });
+    let far = before.after(Duration::from_secs(600));
+    let cancelled = Record { end: None, cooldown: cooldown(5, Timestamp(0)), ..full() };
+    let long = Record { end: None, cooldown: cooldown(30, far), ..full() };
+    let ended = Record { cooldown: cooldown(0, before.after(Duration::from_secs(60))), ..full() };
+    let over = Record { cooldown: cooldown(0, before), ..full() };
+    let none = Record { cooldown: None, ..full() };
+    let waited = Record { end: None, ..bare() };
+    for record in [&cancelled, &long, &ended, &over, &none, &waited] {
+        put(&ledger, record, vec![]).await;
+    }
+    let cooling = ledger.cooling_down(before).await.unwrap();
+    assert_eq!(cooling.iter().map(|record| record.id).collect::<Vec<_>>(), [ended.id], "the others run");
+    ledger.close().await;
+
+    let mut seen = None;
+    for _ in 0..2 {
+        let ledger = open(folder.path()).await;
+        let cooling = ledger.cooling_down(before).await.unwrap();
+        let ids: Vec<JobId> = cooling.iter().map(|record| record.id).collect();
+        assert_eq!(ids, [long.id, ended.id, cancelled.id], "the longest first");
+        let until: Vec<Timestamp> = cooling.iter().map(|record| record.cooldown.unwrap().until).collect();
+        assert_eq!((until[0], until[1]), (far, ended.cooldown.unwrap().until));
+        assert!(until[2] >= before.after(Duration::from_secs(5)));
+        assert_eq!(*seen.get_or_insert(until.clone()), until, "it does not begin again");
+        assert!(ledger.cooling_down(far).await.unwrap().is_empty());
+        ledger.close().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -546,38 +582,41 @@ fn records() -> impl Strategy<Value = Record> {
     let who = (text(), text(), text());
     let times = (time(), proptest::option::of(time()), proptest::option::of(time()));
     let progress = (proptest::option::of(time()), counts(), any::<[u64; 6]>());
-    (what, who, times, progress, proptest::option::of(ends())).prop_map(
-        |(what, who, times, progress, end)| {
-            let (backend, kind, vm, channels, dialect, query) = what;
-            let (fingerprint, address, actor) = who;
-            let (queued, started, updated) = times;
-            let (first, counts, [frames_in, bytes_in, frames_out, bytes_out, watchers, attaches]) = progress;
-            Record {
-                id: JobId::new(),
-                backend,
-                kind,
-                vm,
-                channels,
-                dialect,
-                query,
-                who: Who { fingerprint, address, actor },
-                queued: Timestamp(queued),
-                started: started.map(Timestamp),
-                progress: Progress {
-                    updated: updated.map(Timestamp),
-                    first_frame: first.map(Duration::from_millis),
-                    counts,
-                    frames_in,
-                    bytes_in,
-                    frames_out,
-                    bytes_out,
-                    watchers,
-                    attaches,
-                },
-                end,
-            }
-        },
-    )
+    let end = (proptest::option::of((time(), time())), proptest::option::of(ends()));
+    (what, who, times, progress, end).prop_map(|(what, who, times, progress, (cooldown, end))| {
+        let (backend, kind, vm, channels, dialect, query) = what;
+        let (fingerprint, address, actor) = who;
+        let (queued, started, updated) = times;
+        let (first, counts, [frames_in, bytes_in, frames_out, bytes_out, watchers, attaches]) = progress;
+        Record {
+            id: JobId::new(),
+            backend,
+            kind,
+            vm,
+            channels,
+            dialect,
+            query,
+            who: Who { fingerprint, address, actor },
+            queued: Timestamp(queued),
+            started: started.map(Timestamp),
+            progress: Progress {
+                updated: updated.map(Timestamp),
+                first_frame: first.map(Duration::from_millis),
+                counts,
+                frames_in,
+                bytes_in,
+                frames_out,
+                bytes_out,
+                watchers,
+                attaches,
+            },
+            cooldown: cooldown.map(|(least, until)| Cooldown {
+                least: Duration::from_millis(least),
+                until: Timestamp(until),
+            }),
+            end,
+        }
+    })
 }
 
 proptest! {

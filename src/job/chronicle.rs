@@ -139,6 +139,10 @@ mod tests {
             ready(Ok(Vec::new())).boxed()
         }
 
+        fn cooling_down(&self, _: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
         fn clean(&self, _: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
             ready(Ok(Cleaned::default())).boxed()
         }

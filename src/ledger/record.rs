@@ -44,7 +44,7 @@ impl FromStr for JobId {
 }
 
 /// A moment, in whole milliseconds since the beginning of 1970 in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
@@ -62,6 +62,12 @@ impl Timestamp {
     /// In seconds since 1970.
     pub fn seconds(self) -> f64 {
         Duration::from_millis(self.0).as_secs_f64()
+    }
+
+    /// This moment, and a length of time more.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// This moment, less a length of time.
@@ -114,6 +120,8 @@ pub struct Record {
     pub started: Option<Timestamp>,
     /// How far it has come.
     pub progress: Progress,
+    /// For how long its backend may be at work on it. None if nothing was begun there, or its end is known.
+    pub cooldown: Option<Cooldown>,
     /// How it ended.
     pub end: Option<End>,
 }
@@ -133,8 +141,26 @@ impl Record {
             queued,
             started: None,
             progress: Progress::default(),
+            cooldown: None,
             end: None,
         }
+    }
+}
+
+/// For how long the backend of a job may be at work on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cooldown {
+    /// The least time after the bridge let go of the backend; zero when the job has ended, and `until` counts
+    /// alone.
+    pub least: Duration,
+    /// Until when, as far as it was known when this was written.
+    pub until: Timestamp,
+}
+
+impl Cooldown {
+    /// Until when the backend may be at work if the bridge lets go of it at `now`.
+    pub fn ends(self, now: Timestamp) -> Timestamp {
+        self.until.max(now.after(self.least))
     }
 }
 

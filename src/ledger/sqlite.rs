@@ -156,6 +156,10 @@ impl Ledger for Sqlite {
         self.requests.ask(move |connection| queries::frames(connection, id, after))
     }
 
+    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+        self.requests.ask(move |connection| queries::cooling_down(connection, now))
+    }
+
     fn keep_for(&self, retention: Duration, log_retention: Duration) {
         let kept_for = KeptFor::new(retention, log_retention, self.in_memory);
         *self.kept_for.lock().unwrap_or_else(PoisonError::into_inner) = kept_for;

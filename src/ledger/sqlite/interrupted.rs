@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, TransactionBehavior, params};
 use super::rows;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
+use crate::ledger::Timestamp;
 
 /// What is known of such a job.
 struct Left {
@@ -17,6 +18,8 @@ struct Left {
 /// Gives every job that has no end the one that it had: the bridge ended under it, when it was last
 /// heard of. Says how many there were.
 ///
+/// The connection to the backend may have ended as late as just now, so that a cool-down counts from now on.
+///
 /// To be done before this process writes any job of its own, and with the lock on the directory: then
 /// whatever has no end is of a process that is gone.
 pub(super) fn end(connection: &mut Connection) -> rusqlite::Result<usize> {
@@ -24,13 +27,16 @@ pub(super) fn end(connection: &mut Connection) -> rusqlite::Result<usize> {
     if left.is_empty() {
         return Ok(0);
     }
+    let now = rows::time(Timestamp::now());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for Left { id, step, last, detail } in &left {
         transaction.execute(
             "UPDATE jobs SET finished = ?2, outcome = ?3, cause = ?4, failure_step = ?5,
-                failure_error = 'The bridge ended in the middle of this job.', failure_detail = ?6
+                failure_error = 'The bridge ended in the middle of this job.', failure_detail = ?6,
+                cooldown_until = max(cooldown_until, ?7 + cooldown_least),
+                cooldown_least = CASE WHEN cooldown_until IS NOT NULL THEN 0 END
                 WHERE id = ?1",
-            params![id, last, Cause::Crashed.outcome().as_str(), Cause::Crashed.as_str(), step, detail],
+            params![id, last, Cause::Crashed.outcome().as_str(), Cause::Crashed.as_str(), step, detail, now],
         )?;
     }
     transaction.commit()?;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
 
 use super::pending::Pending;
 use super::rows::{self, COLUMNS, Unreadable};
-use crate::ledger::{Filter, JobId, Record, StoredFrame};
+use crate::ledger::{Filter, JobId, Record, StoredFrame, Timestamp};
 
 /// Writes everything that is pending, all of it or nothing.
 pub(super) fn write(
@@ -64,6 +64,21 @@ pub(super) fn jobs(connection: &Connection, filter: &Filter) -> Result<Vec<Recor
     let (sql, values) = select(filter);
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(rows::record(row)?);
+    }
+    Ok(records)
+}
+
+/// The jobs whose cool-down is not over at `now`, the longest first.
+pub(super) fn cooling_down(connection: &Connection, now: Timestamp) -> Result<Vec<Record>, Unreadable> {
+    let sql = format!(
+        "SELECT {} FROM jobs WHERE cooldown_until > ?1 AND finished IS NOT NULL ORDER BY cooldown_until DESC",
+        COLUMNS.join(", ")
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([rows::time(now)])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         records.push(rows::record(row)?);

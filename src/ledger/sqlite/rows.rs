@@ -14,10 +14,10 @@ use crate::core::kind::Kind;
 use crate::core::object::Object;
 use crate::core::outcome::{Cause, FailedObject, Outcome};
 use crate::core::tally::{Count, Counts};
-use crate::ledger::{End, JobId, Progress, Record, Timestamp, Who};
+use crate::ledger::{Cooldown, End, JobId, Progress, Record, Timestamp, Who};
 
 /// The columns of a record, in the order of [`values`].
-pub(super) const COLUMNS: [&str; 28] = [
+pub(super) const COLUMNS: [&str; 30] = [
     "id",
     "backend",
     "kind",
@@ -39,6 +39,8 @@ pub(super) const COLUMNS: [&str; 28] = [
     "bytes_out",
     "watchers",
     "attaches",
+    "cooldown_least",
+    "cooldown_until",
     "finished",
     "outcome",
     "cause",
@@ -89,6 +91,10 @@ fn number(number: u64) -> Value {
     Value::Integer(number.cast_signed())
 }
 
+fn milliseconds(time: Duration) -> Value {
+    Value::Integer(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
 fn moment(at: Timestamp) -> Value {
     Value::Integer(time(at))
 }
@@ -108,9 +114,22 @@ fn json<T: Serialize>(value: &T) -> rusqlite::Result<Value> {
 }
 
 /// The columns of `record`, in the order of [`COLUMNS`].
-pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 28]> {
-    let Record { id, backend, kind, vm, channels, dialect, query, who, queued, started, progress, end } =
-        record;
+pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
+    let Record {
+        id,
+        backend,
+        kind,
+        vm,
+        channels,
+        dialect,
+        query,
+        who,
+        queued,
+        started,
+        progress,
+        cooldown,
+        end,
+    } = record;
     let counts: Vec<CountOf> = progress
         .counts
         .0
@@ -131,7 +150,6 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 28]> {
         .map(|failed| Failed { object: failed.object.clone(), error: failed.error.clone() })
         .collect();
     let failure = end.and_then(|end| end.failure.as_ref());
-    let first_frame = progress.first_frame.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
     Ok([
         text(id.to_string()),
         text(backend),
@@ -146,7 +164,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 28]> {
         moment(*queued),
         maybe(*started, moment),
         maybe(progress.updated, moment),
-        maybe(first_frame, Value::Integer),
+        maybe(progress.first_frame, milliseconds),
         json(&counts)?,
         number(progress.frames_in),
         number(progress.bytes_in),
@@ -154,6 +172,8 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 28]> {
         number(progress.bytes_out),
         number(progress.watchers),
         number(progress.attaches),
+        maybe(cooldown.map(|cooldown| cooldown.least), milliseconds),
+        maybe(cooldown.map(|cooldown| cooldown.until), moment),
         maybe(end.map(|end| end.finished), moment),
         maybe(end.map(|end| end.outcome.as_str()), text),
         maybe(end.and_then(|end| end.cause).map(Cause::as_str), text),
@@ -188,8 +208,7 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
         started: column::<Option<i64>>(row, "started")?.map(timestamp),
         progress: Progress {
             updated: column::<Option<i64>>(row, "updated")?.map(timestamp),
-            first_frame: column::<Option<i64>>(row, "first_frame")?
-                .map(|time| Duration::from_millis(time.unsigned_abs())),
+            first_frame: duration(row, "first_frame")?,
             counts: counts(row)?,
             frames_in: column::<i64>(row, "frames_in")?.cast_unsigned(),
             bytes_in: column::<i64>(row, "bytes_in")?.cast_unsigned(),
@@ -198,8 +217,20 @@ fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
             watchers: column::<i64>(row, "watchers")?.cast_unsigned(),
             attaches: column::<i64>(row, "attaches")?.cast_unsigned(),
         },
+        cooldown: cooldown(row)?,
         end: end(row)?,
     })
+}
+
+fn cooldown(row: &Row<'_>) -> Result<Option<Cooldown>, String> {
+    let Some(until) = column::<Option<i64>>(row, "cooldown_until")? else { return Ok(None) };
+    let least = duration(row, "cooldown_least")?.unwrap_or_default();
+    Ok(Some(Cooldown { least, until: timestamp(until) }))
+}
+
+fn duration(row: &Row<'_>, name: &str) -> Result<Option<Duration>, String> {
+    let time = column::<Option<i64>>(row, name)?;
+    Ok(time.map(|time| Duration::from_millis(time.unsigned_abs())))
 }
 
 fn end(row: &Row<'_>) -> Result<Option<End>, String> {

@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 /// What makes the tables of each version out of those of the one before. The first step makes
 /// version 1 out of nothing. A step that was released is never changed.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
         value BLOB NOT NULL
@@ -56,7 +57,14 @@ const STEPS: [&str; 1] = ["
         bytes BLOB NOT NULL,
         PRIMARY KEY (job, sequence)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- For how long the backend may be at work on it: after the bridge let go of it, and until when.
+    ALTER TABLE jobs ADD COLUMN cooldown_least INTEGER;
+    ALTER TABLE jobs ADD COLUMN cooldown_until INTEGER;
+    CREATE INDEX jobs_by_cooldown ON jobs (cooldown_until) WHERE cooldown_until IS NOT NULL;
+",
+];
 
 /// The version of the tables that this bridge knows.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -101,6 +109,23 @@ mod tests {
         migrate(&mut connection).unwrap();
         migrate(&mut connection).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn the_tables_of_an_older_bridge_keep_what_is_in_them() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(STEPS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+            frames_out, bytes_out, watchers, attaches, failed_objects)
+            VALUES ('a', 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]')";
+        connection.execute(job, []).unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(version(&connection).unwrap(), VERSION);
+        let cooldown = connection.query_row("SELECT id, cooldown_until FROM jobs", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
+        });
+        assert_eq!(cooldown.unwrap(), ("a".to_owned(), None));
     }
 
     #[test]

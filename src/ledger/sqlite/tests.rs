@@ -73,7 +73,7 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
         ("synchronous", "2"),
         ("foreign_keys", "1"),
         ("auto_vacuum", "2"),
-        ("user_version", "1"),
+        ("user_version", "2"),
     ] {
         assert_eq!(pragma(&ledger, name).await, value, "{name}");
     }
