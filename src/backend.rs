@@ -3,6 +3,7 @@
 //! Every request of the stream path has a connection of its own: nothing that one run does to it, a
 //! cut in the middle above all, can reach another. What passes through shares a pool.
 
+mod active;
 mod breaker;
 mod capabilities;
 mod checkup;

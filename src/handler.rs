@@ -165,6 +165,12 @@ impl Bridge {
         }
     }
 
+    /// Takes the places on the backends that may be at work for jobs of an earlier process.
+    pub async fn resume_cooldowns(&self) {
+        let state = self.state();
+        self.registry.resume_cooldowns(&state.backends).await;
+    }
+
     /// Ends the tunnels.
     pub async fn close_tunnels(&self) {
         self.tunnels.close().await;

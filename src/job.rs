@@ -6,6 +6,7 @@
 mod chronicle;
 mod clients;
 mod connection;
+mod cooldown;
 mod handle;
 mod log;
 mod places;
@@ -15,6 +16,7 @@ mod runner;
 mod tape;
 mod task;
 
+pub use cooldown::CoolingDown;
 pub use handle::{Job, Started, Watching};
 pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
 pub use registry::{Arrival, Denied, Entered, Load, Registry};

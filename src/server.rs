@@ -133,6 +133,7 @@ impl Server {
         let (sender, reloads) = mpsc::channel(1);
         let reloader = Reloader::new(sender);
         let bridge = Arc::new(Bridge::new(config, ledger, Arc::new(reloader.clone()))?);
+        bridge.resume_cooldowns().await;
         let mut listeners = Listeners::new(Arc::clone(&bridge), certificate.current());
         for (door, address, listener) in bound {
             listeners.open(door, address, listener);

@@ -17,8 +17,9 @@ pub use front::{
     TunnelOpened,
 };
 pub use job::{
-    Cleaned, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded, JobPlaced, JobQueued, JobStarted,
-    JobWaits, RecordOverdue, RecordingFailed, Refused, job_span, last_success,
+    Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,
+    JobPlaced, JobQueued, JobStarted, JobWaits, RecordOverdue, RecordingFailed, Refused, job_span,
+    last_success,
 };
 pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerOpened, LedgerShed};
 pub use metrics::{Reading, text as metrics_text};

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod bridge;
+#[path = "jobs/cooldown.rs"]
+mod cooldown;
 mod support;
 
 use std::path::Path;

@@ -88,6 +88,11 @@ pub struct Limits {
     /// How long a job without clients goes on before it is cancelled; between two tries the plugin waits
     /// 16 s, or up to 60 s where `Retry-After` asks for it.
     pub detach_grace: Duration,
+    /// The shortest cool-down: how long the place of a run stays taken when the backend may still be at work
+    /// on it; 5 s where the release cancels the run.
+    pub cooldown_least: Duration,
+    /// The longest cool-down, however long such runs take; none if this is zero.
+    pub cooldown: Duration,
     /// How long running jobs may go on after the bridge was asked to stop.
     pub drain: Duration,
     /// How long the last frame of a job waits for its record to be on disk.
@@ -155,6 +160,8 @@ impl Limits {
         check: Duration::ZERO,
         event_bytes: 0,
         detach_grace: Duration::ZERO,
+        cooldown_least: Duration::ZERO,
+        cooldown: Duration::ZERO,
         drain: Duration::ZERO,
         ledger: Duration::ZERO,
         replay: Duration::ZERO,

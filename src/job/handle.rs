@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Span;
 
 use super::log::{Cursor, FIRST, Log};
@@ -37,9 +37,20 @@ pub struct Job {
     heard: AtomicU64,
     /// What became of it has been counted.
     counted: AtomicBool,
-    /// It has got a place to run in.
-    placed: AtomicBool,
+    place: Mutex<Place>,
     ended: AtomicBool,
+}
+
+/// The place that a job runs in.
+#[derive(Debug, Default)]
+enum Place {
+    /// It waits for one.
+    #[default]
+    Awaited,
+    /// It has one.
+    Taken(OwnedSemaphorePermit),
+    /// It needs none any more.
+    Left,
 }
 
 /// What a job keeps beside what every reader is given.
@@ -94,7 +105,7 @@ impl Job {
             watchers: watch::Sender::new(Watchers::default()),
             record: Mutex::new(record),
             counted: AtomicBool::new(false),
-            placed: AtomicBool::new(false),
+            place: Mutex::default(),
             ended: AtomicBool::new(false),
         })
     }
@@ -175,14 +186,31 @@ impl Job {
         self.span.in_scope(work)
     }
 
-    /// Notes that it has got a place to run in.
-    pub(super) fn place(&self) {
-        self.placed.store(true, Ordering::Relaxed);
+    /// Gives it a place to run in.
+    pub(super) fn take_place(&self, permit: OwnedSemaphorePermit) {
+        *self.place() = Place::Taken(permit);
     }
 
-    /// Whether it has got a place to run in.
-    pub(super) fn is_placed(&self) -> bool {
-        self.placed.load(Ordering::Relaxed)
+    /// Takes its place away, if it has one.
+    pub(super) fn leave_place(&self) -> Option<OwnedSemaphorePermit> {
+        match std::mem::replace(&mut *self.place(), Place::Left) {
+            Place::Taken(permit) => Some(permit),
+            Place::Awaited | Place::Left => None,
+        }
+    }
+
+    /// Whether it has a place to run in.
+    pub(super) fn has_place(&self) -> bool {
+        matches!(*self.place(), Place::Taken(_))
+    }
+
+    /// Whether it waits for a place to run in.
+    pub(super) fn awaits_place(&self) -> bool {
+        matches!(*self.place(), Place::Awaited)
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn recorded(&self) -> MutexGuard<'_, Record> {

@@ -1,8 +1,12 @@
 //! The places to run in that a backend has.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::ledger::JobId;
 
 /// As many places as jobs may run on one backend at once. That number may change while jobs run.
 #[derive(Debug)]
@@ -10,11 +14,13 @@ pub(super) struct Places {
     semaphore: Arc<Semaphore>,
     /// How many there are, those in use included.
     count: usize,
+    /// The jobs whose cool-down takes one of them, and until when.
+    cooling_down: HashMap<JobId, watch::Sender<Instant>>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { semaphore: Arc::new(Semaphore::new(0)), count: 0 }
+        Self { semaphore: Arc::new(Semaphore::new(0)), count: 0, cooling_down: HashMap::new() }
     }
 }
 
@@ -29,6 +35,33 @@ impl Places {
             self.count -= self.semaphore.forget_permits(self.count - count);
         }
         Arc::clone(&self.semaphore)
+    }
+
+    /// Notes that the cool-down of `job` takes one of them until then. What comes back knows when that
+    /// changes, and ends when it takes none any more.
+    pub(super) fn cool_down(&mut self, job: JobId, until: Instant) -> watch::Receiver<Instant> {
+        let (sender, receiver) = watch::channel(until);
+        self.cooling_down.insert(job, sender);
+        receiver
+    }
+
+    /// Makes the cool-down of `job` last until then, if it is not over.
+    pub(super) fn lengthen(&mut self, job: JobId, until: Instant) {
+        if let Some(known) = self.cooling_down.get(&job) {
+            known.send_replace(until);
+        }
+    }
+
+    /// Ends the cool-down of `job`, and says whether there was one.
+    pub(super) fn end_cooldown(&mut self, job: JobId) -> bool {
+        self.cooling_down.remove(&job).is_some()
+    }
+
+    /// The jobs whose cool-down takes one of them, and until when. The one that is over first is in front.
+    pub(super) fn cooling_down(&self) -> Vec<(JobId, Instant)> {
+        let mut jobs: Vec<_> = self.cooling_down.iter().map(|(job, until)| (*job, *until.borrow())).collect();
+        jobs.sort_unstable_by_key(|(job, until)| (*until, *job));
+        jobs
     }
 }
 

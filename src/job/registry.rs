@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::clients::{ClientId, Clients};
@@ -40,6 +41,8 @@ pub struct Registry {
     pub(super) clients: Clients,
     /// Backends that must be restarted before a sync may run there, and why.
     held: Mutex<HashMap<String, String>>,
+    /// Told when a cool-down begins.
+    pub(super) cooldowns: watch::Sender<()>,
     /// How many have not ended.
     unfinished: watch::Sender<usize>,
     /// No job begins any more.
@@ -64,11 +67,19 @@ struct Jobs {
 impl Jobs {
     fn load(&self, backend: &Backend) -> Load {
         let url = backend.url().to_string();
-        let mut load = Load { running: 0, waiting: 0 };
+        let cooling_down = self.cooling_down(&url).len();
+        let mut load = Load { running: 0, waiting: 0, cooling_down };
         for job in self.by_key.values().filter(|job| job.key.backend() == url) {
-            *if job.is_placed() { &mut load.running } else { &mut load.waiting } += 1;
+            load.running += usize::from(job.has_place());
+            load.waiting += usize::from(job.awaits_place());
         }
         load
+    }
+
+    /// The jobs whose cool-down takes a place on `backend`, and until when. The one that is over first is in
+    /// front.
+    fn cooling_down(&self, backend: &str) -> Vec<(JobId, Instant)> {
+        self.places.get(backend).map(Places::cooling_down).unwrap_or_default()
     }
 }
 
@@ -111,6 +122,19 @@ pub struct Load {
     pub running: usize,
     /// Jobs that wait for one.
     pub waiting: usize,
+    /// Places that a cool-down takes.
+    pub cooling_down: usize,
+}
+
+/// What a job waits for.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// The kinds that run on its backend.
+    pub(super) running: Vec<Kind>,
+    /// How many jobs wait before it.
+    pub(super) waiting: usize,
+    /// The job whose cool-down is over first, and when.
+    pub(super) cooling_down: Option<(JobId, Instant)>,
 }
 
 /// Why a client came to nothing.
@@ -150,6 +174,7 @@ impl Registry {
             jobs: Mutex::default(),
             clients: Clients::default(),
             held: Mutex::default(),
+            cooldowns: watch::Sender::new(()),
             unfinished: watch::Sender::new(0),
             draining: watch::Sender::new(false),
             closing: watch::Sender::new(false),
@@ -248,10 +273,15 @@ impl Registry {
         let life = task::live(Arc::clone(self), job, request, place);
         // With the jobs locked, so that no job begins behind the back of one who stops them all.
         self.unfinished.send_modify(|count| *count += 1);
+        self.spawn(life);
+        Ok(watching)
+    }
+
+    /// Runs `task`, which ends when the registry closes.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(life);
-        Ok(watching)
+        tasks.spawn(task);
     }
 
     /// Whether one more job may begin.
@@ -267,8 +297,8 @@ impl Registry {
         if let Some(why) = self.held(&request.backend) {
             return Err(Denied::AwaitsRestart(why));
         }
-        let Load { running, waiting } = jobs.load(&request.backend);
-        let there = running + waiting;
+        let Load { running, waiting, cooling_down } = jobs.load(&request.backend);
+        let there = running + waiting + cooling_down;
         let config = request.backend.config();
         if there >= config.concurrency + config.queue {
             return Err(Denied::QueueFull { waiting: there.saturating_sub(config.concurrency) });
@@ -376,14 +406,33 @@ impl Registry {
         Some(self.find(id)?.watch(after + 1, false))
     }
 
-    /// The kinds that run on the backend of `job`, and how many wait before it.
-    pub(super) fn ahead_of(&self, job: &Job) -> (Vec<Kind>, usize) {
+    /// What `job` waits for.
+    pub(super) fn ahead_of(&self, job: &Job) -> Ahead {
         let jobs = self.jobs();
         let others = jobs.by_key.values().filter(|other| other.id != job.id);
         let others: Vec<_> = others.filter(|other| other.key.backend() == job.key.backend()).collect();
-        let running = others.iter().filter(|other| other.is_placed());
-        let kinds = running.map(|other| other.key.endpoint().kind).collect();
-        (kinds, others.iter().filter(|other| other.id < job.id && !other.is_placed()).count())
+        let running = others.iter().filter(|other| other.has_place());
+        let running = running.map(|other| other.key.endpoint().kind).collect();
+        let waiting = others.iter().filter(|other| other.id < job.id && other.awaits_place()).count();
+        let cooling_down = jobs.cooling_down(job.key.backend()).first().copied();
+        Ahead { running, waiting, cooling_down }
+    }
+
+    /// Does `work` with the places on `backend`.
+    pub(super) fn with_places<T>(&self, backend: &str, work: impl FnOnce(&mut Places) -> T) -> T {
+        work(self.jobs().places.entry(backend.to_owned()).or_default())
+    }
+
+    /// Ends the cool-down of a job, and says whether there was one.
+    pub fn end_cooldown(&self, id: JobId) -> bool {
+        self.jobs().places.values_mut().any(|places| places.end_cooldown(id))
+    }
+
+    /// Whether a job runs a full update on `backend`.
+    pub(super) fn drives_full_update(&self, backend: &str) -> bool {
+        let jobs = self.jobs();
+        let mut running = jobs.by_key.values().filter(|job| job.key.backend() == backend && job.has_place());
+        running.any(|job| job.key.endpoint().kind == Kind::FullUpdate)
     }
 
     /// A job has ended: the next request for the same starts a new one.

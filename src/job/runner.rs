@@ -2,13 +2,14 @@
 
 mod approach;
 mod turn;
+mod work;
 
 pub use approach::held_back;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::chronicle::Chronicle;
@@ -23,6 +24,7 @@ use crate::backend::Lesson;
 use crate::config::WithoutLedger;
 use crate::core::channel::Channel;
 use crate::core::compat::{Action, Shim, with_vm_ids};
+use crate::core::dialect::Dialect;
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::plan::Leg;
@@ -31,9 +33,10 @@ use crate::core::release::Release;
 use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
 use crate::core::sse::Frame;
 use crate::core::traffic::Traffic;
-use crate::ledger::{End, Timestamp};
+use crate::ledger::{Cooldown, End, Timestamp};
 use crate::telemetry;
 use approach::Approach;
+use work::Work;
 
 /// One job at work.
 pub(super) struct Runner {
@@ -42,8 +45,6 @@ pub(super) struct Runner {
     stopping: Stopping,
     request: Request,
     place: Arc<Semaphore>,
-    /// Its place, when it has one.
-    permit: Option<OwnedSemaphorePermit>,
     chronicle: Chronicle,
     /// Where the backend's own words are kept, if they are.
     tape: Option<Tape>,
@@ -55,6 +56,8 @@ pub(super) struct Runner {
     notices: Vec<String>,
     connection: Connection,
     channel: Option<Channel>,
+    /// What the backend may be at work on.
+    work: Option<Work>,
     /// What has come from the backend, as far as it was counted.
     counted: Traffic,
     /// How often keys of the backend had changed when it was last asked for.
@@ -94,7 +97,6 @@ impl Runner {
             job,
             request,
             place,
-            permit: None,
             chronicle,
             tape,
             release: None,
@@ -102,6 +104,7 @@ impl Runner {
             notices: Vec::new(),
             connection,
             channel: None,
+            work: None,
             counted: Traffic::default(),
             generation: 0,
             began: now,
@@ -218,10 +221,11 @@ impl Runner {
         }
     }
 
-    fn event<'a>(&self, arrived: &'a Arrived) -> Event<'a> {
+    fn event<'a>(&mut self, arrived: &'a Arrived) -> Event<'a> {
         match arrived {
             Arrived::Opened => Event::Opened,
             Arrived::Answered { status, retry_after, body } => {
+                self.work = self.work.filter(|work| work.may_precede(*status));
                 // A backend that turned out to be another one.
                 if matches!(status, 403..=405) {
                     self.request.backend.knowledge.forget();
@@ -229,6 +233,7 @@ impl Runner {
                 Event::Answered(Answer { status: *status, retry_after: retry_after.as_deref(), body })
             }
             Arrived::Unreachable(why) => {
+                self.work = None;
                 self.request.backend.knowledge.forget();
                 Event::Unreachable(why)
             }
@@ -339,6 +344,7 @@ impl Runner {
         self.begin(accepted, refused);
         self.job.log.append(logged);
         if let Some(leg) = open {
+            self.expect_work(&leg).await;
             let Request { backend, identity, .. } = &self.request;
             let target = self.target(&leg);
             if let Some(tape) = &mut self.tape {
@@ -353,6 +359,9 @@ impl Runner {
         }
         if let Some(tape) = &mut self.tape {
             tape.sent(&send);
+        }
+        if let Some(work) = &mut self.work {
+            work.has_begun |= send.iter().any(|frame| !Dialect::is_key_frame(frame));
         }
         // A command is tiny: a backend that does not take it takes nothing.
         let limit = self.request.backend.limits().probe;
@@ -408,11 +417,13 @@ impl Runner {
         }
     }
 
-    /// The job is over, and its place is free. What is given back is to be told when it is recorded.
+    /// The job is over, and its place is free, at once or after a cool-down. What is given back is to be told
+    /// when it is recorded.
     fn end<'a>(&mut self, report: &'a Report, has_stream: bool) -> telemetry::JobEnded<'a> {
-        self.permit = None;
         self.registry.clients.ended(ClientId::of(&self.request, &self.job.key));
         let finished = self.time();
+        let rest = self.rest(report.cause);
+        let reporter = self.reporter();
         let mut record = self.job.recorded();
         let ended = telemetry::JobEnded {
             kind: self.request.endpoint.kind,
@@ -427,7 +438,10 @@ impl Runner {
         let Report { outcome, cause, failure, counts, failed_objects, .. } = report.clone();
         record.progress.updated = Some(finished);
         record.progress.counts = counts;
+        record.cooldown = rest.map(|rest| Cooldown { least: Duration::ZERO, until: finished.after(rest) });
         record.end = Some(End { finished, outcome, cause, failure, failed_objects });
+        drop(record);
+        self.registry.leave_place(&self.job, rest, reporter);
         ended
     }
 

@@ -22,7 +22,7 @@ use crate::core::normalizer::Normalizer;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
 use crate::core::sse::FrameName;
-use crate::ledger::{End, Entry, Timestamp};
+use crate::ledger::{Cooldown, End, Entry, Timestamp};
 use crate::telemetry;
 
 /// The whole life of `job`, which runs in one of the places of its backend.
@@ -33,6 +33,7 @@ pub(super) fn live(
     place: Arc<Semaphore>,
 ) -> impl Future<Output = ()> + Send {
     let span = job.span.clone();
+    let longest = request.backend.limits().cooldown;
     async move {
         let runner = Runner::new(Arc::clone(&registry), Arc::clone(&job), request, place);
         let run = AssertUnwindSafe(runner.run()).catch_unwind();
@@ -41,7 +42,7 @@ pub(super) fn live(
             never = attended(&job) => match never {},
         };
         if ended.is_err() {
-            broke(&registry, &job).await;
+            broke(&registry, &job, longest).await;
         }
         // The registry alone decides how long it is kept.
         let (id, replay) = (job.id, job.config.limits.replay);
@@ -78,10 +79,11 @@ async fn attended(job: &Job) -> Infallible {
     }
 }
 
-/// What is left to do for a job whose own code failed.
-async fn broke(registry: &Registry, job: &Job) {
+/// What is left to do for a job whose own code failed. Its cool-down is `longest` at most.
+async fn broke(registry: &Arc<Registry>, job: &Job, longest: Duration) {
     let kind = job.key.endpoint().kind;
-    let (was_running, failure) = {
+    let now = Timestamp::now();
+    let (was_running, failure, rest) = {
         let mut record = job.recorded();
         let was_running = record.started.is_some();
         let failure = Failure {
@@ -90,14 +92,20 @@ async fn broke(registry: &Registry, job: &Job) {
             detail: format!("{BROKE} This is a bug; its log says where."),
         };
         let end = record.end.get_or_insert(End {
-            finished: Timestamp::now(),
+            finished: now,
             outcome: Cause::Crashed.outcome(),
             cause: Some(Cause::Crashed),
             failure: Some(failure),
             failed_objects: Vec::new(),
         });
-        (was_running, end.failure.clone())
+        let failure = end.failure.clone();
+        // Whatever failed has closed the connection.
+        let rest = record.cooldown.map(|cooldown| cooldown.ends(now).since(now).min(longest));
+        let rest = rest.filter(|rest| !rest.is_zero());
+        record.cooldown = rest.map(|rest| Cooldown { least: Duration::ZERO, until: now.after(rest) });
+        (was_running, failure, rest)
     };
+    registry.leave_place(job, rest, None);
     let last = job.log.tail(0, 1).pop();
     let is_whole = last.is_some_and(|last| last.name == FrameName::Complete);
     let ending = if is_whole { Vec::new() } else { Normalizer::interrupted(kind, failure) };

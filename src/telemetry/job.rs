@@ -80,6 +80,43 @@ impl JobPlaced {
     }
 }
 
+/// The place of a job that has ended stays taken.
+#[derive(Debug)]
+pub struct CooldownBegan {
+    /// For how long.
+    pub rest: Duration,
+}
+
+impl CooldownBegan {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::info!(
+            cooldown_seconds = self.rest.as_secs_f64(),
+            "The backend may still be at work on the job: its place stays taken."
+        );
+    }
+}
+
+/// The place of a job that has ended is free again.
+#[derive(Debug)]
+pub struct CooldownOver {
+    /// How long it was taken after the end of the job.
+    pub duration: Duration,
+    /// Whether an operator ended the cool-down.
+    pub by_request: bool,
+}
+
+impl CooldownOver {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::info!(
+            cooldown_seconds = self.duration.as_secs_f64(),
+            by_request = self.by_request,
+            "The cool-down of the job is over: its place is free."
+        );
+    }
+}
+
 /// The last client of a job is gone.
 #[derive(Debug)]
 pub struct Deserted {

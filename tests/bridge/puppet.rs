@@ -1,6 +1,8 @@
 //! A backend that says what a test makes it say, when it makes it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,8 +12,20 @@ use tokio::task::{JoinHandle, JoinSet};
 /// A backend of which every stream is played by hand. It wants no key.
 pub struct Puppet {
     pub address: SocketAddr,
+    traits: Arc<Traits>,
     streams: mpsc::UnboundedReceiver<Played>,
     task: JoinHandle<()>,
+}
+
+/// How it answers everything else.
+#[derive(Default)]
+struct Traits {
+    /// The release that it says it has.
+    release: Option<&'static str>,
+    /// It reports that a full update runs.
+    is_active: AtomicBool,
+    /// It refuses every stream.
+    refuses: AtomicBool,
 }
 
 /// A stream of it that was asked for.
@@ -21,18 +35,40 @@ pub struct Played {
 }
 
 impl Puppet {
+    /// One whose release nobody knows.
     pub async fn start() -> Self {
+        Self::with(Traits::default()).await
+    }
+
+    /// One of `release`.
+    pub async fn of(release: &'static str) -> Self {
+        Self::with(Traits { release: Some(release), ..Traits::default() }).await
+    }
+
+    async fn with(traits: Traits) -> Self {
+        let traits = Arc::new(traits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, streams) = mpsc::unbounded_channel();
+        let known = Arc::clone(&traits);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(answer(stream, sender.clone()));
+                connections.spawn(answer(stream, sender.clone(), Arc::clone(&known)));
             }
         });
-        Self { address, streams, task }
+        Self { address, traits, streams, task }
+    }
+
+    /// From now on it reports that a full update runs, or that none does.
+    pub fn report_active(&self, is_active: bool) {
+        self.traits.is_active.store(is_active, Ordering::Relaxed);
+    }
+
+    /// From now on it refuses every stream, or none.
+    pub fn refuse(&self, refuses: bool) {
+        self.traits.refuses.store(refuses, Ordering::Relaxed);
     }
 
     /// The next stream that is asked for.
@@ -52,7 +88,7 @@ impl Drop for Puppet {
     }
 }
 
-async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>) {
+async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>, traits: Arc<Traits>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -65,14 +101,26 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>) {
         let _ = stream.write_all(known.as_bytes()).await;
         return;
     }
-    if target.split('?').next().unwrap().ends_with("/stream") {
+    let path = target.split('?').next().unwrap();
+    if path.ends_with("/stream") && traits.refuses.load(Ordering::Relaxed) {
+        let refused = "HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(refused.as_bytes()).await;
+        return;
+    }
+    if path.ends_with("/stream") {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         let _ = sender.send(Played { target, stream });
         return;
     }
-    let body = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-    let _ = stream.write_all(body.as_bytes()).await;
+    let body = match (path, traits.release) {
+        ("/version", Some(release)) => format!("{{\"version\": \"{release}\"}}"),
+        ("/sync/active", _) => format!("{{\"active\": {}}}", traits.is_active.load(Ordering::Relaxed)),
+        _ => "{}".to_owned(),
+    };
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json";
+    let whole = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.write_all(whole.as_bytes()).await;
 }
 
 impl Played {
@@ -99,6 +147,16 @@ impl Played {
     /// Ends well.
     pub async fn complete(mut self) {
         self.write("event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n").await;
+        self.stream.write_all(b"0\r\n\r\n").await.unwrap();
+    }
+
+    /// Fails.
+    pub async fn fail(mut self) {
+        self.write(
+            "event: error\ndata: {\"step\": \"devices\", \"status\": \"failed\", \"error\": \"No.\"}\n\n",
+        )
+        .await;
+        self.write("event: complete\ndata: {\"ok\": false, \"message\": \"It failed.\"}\n\n").await;
         self.stream.write_all(b"0\r\n\r\n").await.unwrap();
     }
 

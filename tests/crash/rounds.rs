@@ -18,6 +18,8 @@ const KILLS: usize = 40;
 const SEED: &str = "CRASH_SEED";
 /// No commit here may be given up for a slow disk: then an outcome may be told that is not recorded.
 const PATIENT: (&str, &str) = ("limits.ledger", "5m");
+/// The backends here are at work on nothing, and the next life may begin at once.
+const AT_ONCE: (&str, &str) = ("limits.cooldown", "0s");
 
 /// Backends, what to ask of them, and how that ends.
 const CASES: [Case; 6] = [
@@ -149,7 +151,7 @@ impl Stage {
         // So fast that many lives fit into a test, and so slow that one can end in the middle.
         let options = Options { speed: Speed::Times(100.0), cut_after: case.cut_after, ..Options::default() };
         let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
-        let bridge = Process::start(data, backend.local_addr(), &[PATIENT]);
+        let bridge = Process::start(data, backend.local_addr(), &[PATIENT, AT_ONCE]);
         let mut events = [0; 2];
         for (at, path) in case.paths.into_iter().enumerate() {
             let mut reader = Reader::ask(bridge.address, path).await;
@@ -226,7 +228,7 @@ async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothi
         let point = chance.point(stage.events[(first + watched) % 2]);
         let concurrency = if chance.below(2) == 0 { "1" } else { "2" };
         let Case { version, paths, ends, .. } = stage.case;
-        let settings = [PATIENT, ("backend.concurrency", concurrency)];
+        let settings = [PATIENT, AT_ONCE, ("backend.concurrency", concurrency)];
         let bridge = Process::start(&data, stage.backend.local_addr(), &settings);
         if round > 0 {
             // By its own doing: the ledger was not opened by anybody else in between, or was left alone.

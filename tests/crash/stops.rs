@@ -58,6 +58,23 @@ async fn a_second_bridge_on_the_same_data_says_what_to_do_and_does_not_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_may_be_at_work_for_a_bridge_that_was_killed_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = stalled().await;
+    let first = Process::start(folder.path(), backend.local_addr(), &[]);
+    let reader = begun(&first).await;
+    let job = reader.job().unwrap();
+    first.kill();
+    let second = Process::start(folder.path(), backend.local_addr(), &[]);
+    let mut next = Reader::ask(second.address, DEVICES).await;
+    assert!(next.read_until(|next| !next.events().is_empty()).await);
+    let (_, said) = &next.events()[0];
+    let said = said["message"].as_str().unwrap();
+    let waiting = format!("Waiting: the backend may still be at work on job {job}, up to ");
+    assert!(said.starts_with(&waiting) && said.ends_with(" s more."), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_outlasts_the_drain_ends_as_interrupted_for_its_reader_and_in_the_ledger() {
     let folder = tempfile::tempdir().unwrap();
     let backend = stalled().await;

@@ -117,9 +117,10 @@ class Bridge(Process):
 
     @classmethod
     def before(cls, backend, *arguments, **options):
-        """A bridge in front of the backend at the address `backend`."""
+        """A bridge in front of the backend at the address `backend`, which does not go on with a job that has ended."""
         anywhere = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
-        return cls("--backend", f"http://{backend}", *anywhere, *arguments, **options)
+        env = {"PROXBOX_BRIDGE_LIMITS_COOLDOWN": "0s"} | options.pop("env", {})
+        return cls("--backend", f"http://{backend}", *anywhere, *arguments, env=env, **options)
 
 
 def free_port():

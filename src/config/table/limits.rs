@@ -7,7 +7,7 @@ use crate::config::draft::Draft;
 use crate::config::slot::{Range, Slot};
 
 /// The limits that are about a backend, so that each may have its own, in `[backend.limits]`.
-pub(super) const OF_BACKEND: [&str; 18] = [
+pub(super) const OF_BACKEND: [&str; 20] = [
     "limits.connect",
     "limits.probe",
     "limits.response_head",
@@ -26,6 +26,8 @@ pub(super) const OF_BACKEND: [&str; 18] = [
     "limits.breaker_failures",
     "limits.breaker_open",
     "limits.check",
+    "limits.cooldown_least",
+    "limits.cooldown",
 ];
 
 /// Far beyond any use, and far below where adding it to a clock could overflow.
@@ -304,6 +306,21 @@ pub(super) static KEYS: &[Key] = &[
         |draft| &mut draft.limits.detach_grace,
         "How long a job without clients goes on before it is cancelled; between two tries the plugin \
          waits 16 s, or up to 60 s where Retry-After asks for it.",
+    ),
+    limit(
+        "limits.cooldown_least",
+        "30s",
+        ANY,
+        |draft| &mut draft.limits.cooldown_least,
+        "The shortest cool-down: how long the place of a run stays taken when the backend may still be at work on it; \
+         5 s where the release cancels the run.",
+    ),
+    limit(
+        "limits.cooldown",
+        "15m",
+        ANY,
+        |draft| &mut draft.limits.cooldown,
+        "The longest cool-down, however long such runs take; 0s: none.",
     ),
     limit(
         "limits.drain",

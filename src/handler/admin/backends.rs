@@ -11,7 +11,7 @@ use crate::core::compat::plugin::{Forecast, forecast};
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::plan::plan;
 use crate::handler::Bridge;
-use crate::job::Load;
+use crate::job::{CoolingDown, Load};
 use crate::respond::{self, Body};
 
 #[derive(Serialize)]
@@ -34,11 +34,20 @@ struct BackendObject {
     channel: &'static str,
     running: usize,
     waiting: usize,
+    /// The jobs whose cool-down takes a place.
+    cooling_down: Vec<CoolingDownObject>,
     concurrency: usize,
     queue: usize,
     kinds: Vec<KindObject>,
     /// What jobs of the NetBox plugin come to.
     plugin_job: Option<Forecast>,
+}
+
+/// A job that has ended, and that the backend may still be at work on.
+#[derive(Serialize)]
+struct CoolingDownObject {
+    job: String,
+    until: String,
 }
 
 /// What a sync of a kind will use.
@@ -78,6 +87,7 @@ async fn described(bridge: &Bridge, shims: &Shims, backend: &Backend) -> Backend
         channel: config.channel.as_str(),
         running: load.running,
         waiting: load.waiting,
+        cooling_down: bridge.registry.cooling_down(backend).into_iter().map(CoolingDownObject::new).collect(),
         concurrency: config.concurrency,
         queue: config.queue,
         plugin_job: forecast(&known, &shims.settings(config)),
@@ -85,8 +95,9 @@ async fn described(bridge: &Bridge, shims: &Shims, backend: &Backend) -> Backend
     }
 }
 
-/// What each kind will use, and why that is not known, if so. A backend that runs a sync may answer nothing
-/// until it is done, and one that wants a key is not asked without one: then only what is known already counts.
+/// What each kind will use, and why that is not known, if so. A backend that is at work on a sync may answer
+/// nothing until it is done, and one that wants a key is not asked without one: then only what is known
+/// already counts.
 async fn kinds(backend: &Backend, load: Load) -> (Vec<KindObject>, Option<String>) {
     let choice = backend.config().channel;
     let identity = Identity { key: backend.config().api_key.clone(), ..Identity::default() };
@@ -95,7 +106,7 @@ async fn kinds(backend: &Backend, load: Load) -> (Vec<KindObject>, Option<String
     for kind in Kind::all() {
         let endpoint = Endpoint::of(kind);
         let mut known = backend.known_for(endpoint);
-        if known.is_none() && problem.is_none() && load.running == 0 {
+        if known.is_none() && problem.is_none() && load.running + load.cooling_down == 0 {
             match backend.capabilities(endpoint, choice, &identity, 1).await {
                 Ok(learned) if learned.release.is_some() || identity.key.is_some() => known = Some(learned),
                 Ok(_) => problem = Some(NO_KEY.to_owned()),
@@ -109,6 +120,12 @@ async fn kinds(backend: &Backend, load: Load) -> (Vec<KindObject>, Option<String
 
 const NO_KEY: &str = "It may want a key, and the bridge has none of its own (backend.api_key_file). What it can do \
                       is learned with the key of the first client.";
+
+impl CoolingDownObject {
+    fn new(CoolingDown { job, until }: CoolingDown) -> Self {
+        Self { job: job.to_string(), until: until.to_string() }
+    }
+}
 
 impl KindObject {
     fn of(endpoint: Endpoint, known: Option<&Capabilities>, backend: &Backend) -> Self {

@@ -96,6 +96,7 @@ function drawBackend(parts, backend) {
     ["Channel", backend.channel],
     ["Running", `${count(backend.running)} of ${count(backend.concurrency)}`],
     ["Waiting", `${count(backend.waiting)} of ${count(backend.queue)}`],
+    ...(backend.cooling_down.length > 0 ? [["Cooling down", count(backend.cooling_down.length)]] : []),
   ]);
   parts.job.hidden = backend.plugin_job === null;
   parts.verdicts.replaceChildren(...linesOf(backend.plugin_job));

@@ -9,6 +9,8 @@ use super::Runner;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
 use crate::core::session::{Output, Waiting};
+use crate::job::registry::Ahead;
+use crate::ledger::JobId;
 use crate::telemetry;
 
 impl Runner {
@@ -19,8 +21,7 @@ impl Runner {
     /// Why the job is to end instead.
     pub(super) async fn turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
         if let Ok(permit) = Arc::clone(&self.place).try_acquire_owned() {
-            self.permit = Some(permit);
-            self.job.place();
+            self.job.take_place(permit);
             telemetry::JobPlaced { waited: Duration::ZERO, had_to_wait: false, has_place: true }.emit();
             return Ok(());
         }
@@ -35,7 +36,9 @@ impl Runner {
         let mut place = std::pin::pin!(place);
         let registry = Arc::clone(&self.registry);
         let mut draining = registry.draining.subscribe();
+        let mut cooldowns = registry.cooldowns.subscribe();
         loop {
+            let cooling_down = self.cooling_down();
             let mut out = Output::default();
             waiting.say(&self.reason(), &mut out);
             self.follow(&mut out).await;
@@ -48,22 +51,32 @@ impl Runner {
                     _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
                     permit = &mut place => {
                         // Nobody closes the places.
-                        self.permit = permit.ok();
-                        self.job.place();
+                        if let Ok(permit) = permit {
+                            self.job.take_place(permit);
+                        }
                         // Whoever waited for long had better ask again what the backend can do.
                         self.request.backend.knowledge.forget();
                         return Ok(());
                     }
                     () = sleep_until(again) => break,
+                    // The sender is a part of the registry.
+                    Ok(()) = cooldowns.changed() => if self.cooling_down() != cooling_down {
+                        break;
+                    },
                     () = self.chronicle.due() => self.chronicle.write(),
                 }
             }
         }
     }
 
+    /// The job whose cool-down is over first on this backend.
+    fn cooling_down(&self) -> Option<JobId> {
+        self.registry.ahead_of(&self.job).cooling_down.map(|(job, _)| job)
+    }
+
     /// What the job waits for.
     fn reason(&self) -> String {
-        let (running, ahead) = self.registry.ahead_of(&self.job);
+        let Ahead { running, waiting, cooling_down } = self.registry.ahead_of(&self.job);
         let what = match running.as_slice() {
             [] => "the synchronization before this one".to_owned(),
             kinds => {
@@ -71,11 +84,20 @@ impl Runner {
                 format!("{} synchronization", titles.join(" and "))
             }
         };
-        match ahead {
-            0 => format!("Waiting for {what} to finish on this backend."),
-            1 => format!("Waiting for {what} to finish on this backend, and for 1 more that waits."),
-            more => format!("Waiting for {what} to finish on this backend, and for {more} more that wait."),
+        let before = match waiting {
+            0 => String::new(),
+            1 => ", and for 1 more that waits".to_owned(),
+            more => format!(", and for {more} more that wait"),
+        };
+        let reason = format!("Waiting for {what} to finish on this backend{before}.");
+        let Some((job, until)) = cooling_down else { return reason };
+        let seconds = until.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000).max(1);
+        if running.is_empty() {
+            return format!(
+                "Waiting: the backend may still be at work on job {job}, up to {seconds} s more{before}."
+            );
         }
+        format!("{reason} It may also be at work on job {job} still, up to {seconds} s more.")
     }
 }
 

@@ -1,0 +1,195 @@
+//! Places that stay taken because the backend may still be at work on a job that has ended for the bridge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument, Span};
+
+use super::handle::Job;
+use super::registry::Registry;
+use crate::backend::{Backend, Identity};
+use crate::core::kind::{Endpoint, VmId};
+use crate::ledger::{Cooldown, Entry, JobId, Record, Timestamp};
+use crate::telemetry;
+
+/// The least time between two questions to a backend whether it is at work.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A job whose cool-down takes a place on its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoolingDown {
+    /// The job.
+    pub job: JobId,
+    /// When its cool-down is over.
+    pub until: Timestamp,
+}
+
+/// A backend that reports whether full updates run.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    /// The backend.
+    pub(super) backend: Arc<Backend>,
+    /// What the full update was run with.
+    pub(super) identity: Identity,
+}
+
+impl Registry {
+    /// Frees the place of `job`, which has ended, after `rest`, or at once. Before that, `reporter`, if there
+    /// is one, is asked whether the backend is still at work.
+    pub(super) fn leave_place(
+        self: &Arc<Self>,
+        job: &Job,
+        rest: Option<Duration>,
+        reporter: Option<Reporter>,
+    ) {
+        let (Some(permit), Some(rest)) = (job.leave_place(), rest) else { return };
+        self.hold_place(permit, rest, job.span.clone(), job.record(), reporter);
+    }
+
+    /// Takes a place for every job that one of `backends` may be at work on since an earlier process.
+    pub async fn resume_cooldowns(self: &Arc<Self>, backends: &[Arc<Backend>]) {
+        let now = Timestamp::now();
+        // A ledger that does not work reports that itself.
+        let records = self.ledger().cooling_down(now).await.unwrap_or_default();
+        for record in records {
+            let Some(backend) = backends.iter().find(|backend| backend.url().to_string() == record.backend)
+            else {
+                continue;
+            };
+            let until = record.cooldown.unwrap_or_default().until;
+            let rest = until.since(now).min(backend.limits().cooldown);
+            let concurrency = backend.config().concurrency;
+            let place = self.with_places(&record.backend, |places| places.of(concurrency));
+            // The longest cool-down comes first: where no place is left, this one is over earlier than all
+            // others.
+            let (false, Ok(permit)) = (rest.is_zero(), place.try_acquire_owned()) else { continue };
+            let endpoint = Endpoint { kind: record.kind, vm: record.vm.map(VmId) };
+            let span = telemetry::job_span(record.id, &backend.config().name, endpoint);
+            self.hold_place(permit, rest, span, record, None);
+        }
+    }
+
+    /// The places on `backend` that a cool-down takes, the one that is free first in front.
+    pub fn cooling_down(&self, backend: &Backend) -> Vec<CoolingDown> {
+        let (now, time) = (Instant::now(), Timestamp::now());
+        let held = self.with_places(&backend.url().to_string(), |places| places.cooling_down());
+        let until = |until: Instant| time.after(until.saturating_duration_since(now));
+        held.into_iter().map(|(job, ends)| CoolingDown { job, until: until(ends) }).collect()
+    }
+
+    /// Holds `permit` for `rest`, in the name of the job of `record`.
+    fn hold_place(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        rest: Duration,
+        span: Span,
+        record: Record,
+        reporter: Option<Reporter>,
+    ) {
+        let until = Instant::now() + rest;
+        let until = self.with_places(&record.backend, |places| places.cool_down(record.id, until));
+        let place = HeldPlace { registry: Arc::clone(self), record, until, _permit: permit };
+        span.in_scope(|| telemetry::CooldownBegan { rest }.emit());
+        self.cooldowns.send_replace(());
+        self.spawn(place.cool_down(reporter).instrument(span));
+    }
+}
+
+/// A place that a cool-down takes. Dropping it frees the place.
+struct HeldPlace {
+    registry: Arc<Registry>,
+    /// The record of the job.
+    record: Record,
+    /// When the cool-down is over.
+    until: watch::Receiver<Instant>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why a place is not waited for any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// The cool-down is over.
+    Elapsed,
+    /// An operator ended it.
+    Freed,
+    /// The bridge stops. The ledger knows the cool-down.
+    Stopping,
+}
+
+impl HeldPlace {
+    /// Waits for the end of the cool-down, and frees the place.
+    async fn cool_down(mut self, reporter: Option<Reporter>) {
+        let began = Instant::now();
+        let mut closing = self.registry.closing();
+        let mut until = self.until.clone();
+        let over = tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => Over::Stopping,
+            () = freed(&mut until) => Over::Freed,
+            () = self.elapsed(began, reporter) => Over::Elapsed,
+        };
+        if over == Over::Freed {
+            self.record(None);
+        }
+        drop(self);
+        if over != Over::Stopping {
+            telemetry::CooldownOver { duration: began.elapsed(), by_request: over == Over::Freed }.emit();
+        }
+    }
+
+    /// Done when the time is over and the backend reports no full update.
+    async fn elapsed(&mut self, began: Instant, reporter: Option<Reporter>) {
+        self.sleep().await;
+        let Some(reporter) = reporter else { return };
+        let limits = reporter.backend.limits();
+        let last = began + limits.cooldown;
+        while self.is_reported(&reporter, last).await {
+            self.lengthen(limits.cooldown_least.max(PAUSE), last);
+            self.sleep().await;
+        }
+    }
+
+    async fn sleep(&self) {
+        let until = *self.until.borrow();
+        sleep_until(until).await;
+    }
+
+    /// Whether the backend reports a full update before `last`. One that this bridge runs beside is none.
+    async fn is_reported(&self, reporter: &Reporter, last: Instant) -> bool {
+        Instant::now() < last
+            && !self.registry.drives_full_update(&self.record.backend)
+            && reporter.backend.reports_full_update(&reporter.identity).await
+    }
+
+    /// Makes the cool-down last for `time` more, and until `last` at most.
+    fn lengthen(&mut self, time: Duration, last: Instant) {
+        let now = Instant::now();
+        let until = (now + time).min(last);
+        let job = self.record.id;
+        self.registry.with_places(&self.record.backend, |places| places.lengthen(job, until));
+        let until = Timestamp::now().after(until.saturating_duration_since(now));
+        self.record(Some(Cooldown { least: Duration::ZERO, until }));
+    }
+
+    /// Records for how long the place is taken.
+    fn record(&mut self, cooldown: Option<Cooldown>) {
+        self.record.cooldown = cooldown;
+        let entry = Entry { record: self.record.clone(), frames: Vec::new() };
+        // The ledger writes it whether or not somebody waits for that.
+        drop(self.registry.ledger().put(entry));
+    }
+}
+
+/// Done when the place is freed before its time.
+async fn freed(until: &mut watch::Receiver<Instant>) {
+    while until.changed().await.is_ok() {}
+}
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        let job = self.record.id;
+        self.registry.with_places(&self.record.backend, |places| places.end_cooldown(job));
+    }
+}

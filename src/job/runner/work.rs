@@ -1,0 +1,107 @@
+//! What the backend may be at work on when the job ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Runner;
+use crate::backend::Identity;
+use crate::core::channel::Channel;
+use crate::core::cooldown::{AfterDisconnect, Estimate, LegEnd, is_reported};
+use crate::core::kind::Kind;
+use crate::core::outcome::{Cause, Outcome};
+use crate::core::plan::Leg;
+use crate::job::cooldown::Reporter;
+use crate::ledger::{Cooldown, Filter, Record};
+
+/// How many completed runs tell how long one takes.
+const RUNS: usize = 200;
+
+/// The leg that the backend was asked for last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    channel: Channel,
+    kind: Kind,
+    began: Instant,
+    estimate: Estimate,
+    /// The backend may have begun it: on `/ws`, it does so with the command.
+    pub(super) has_begun: bool,
+}
+
+impl Work {
+    /// Whether an answer with `status` may come after work. One in place of a stream or a socket refuses it,
+    /// and a plain endpoint refuses with some statuses.
+    pub(super) fn may_precede(&self, status: u16) -> bool {
+        self.channel == Channel::Json && !matches!(status, 401 | 403..=405 | 422 | 429)
+    }
+}
+
+impl Runner {
+    /// Notes that the backend is about to be asked for `leg`, and records for how long it may be at work on
+    /// it, so that a bridge that is killed knows it after its restart.
+    pub(super) async fn expect_work(&mut self, leg: &Leg) {
+        let limits = self.request.backend.limits();
+        if limits.cooldown.is_zero() {
+            return;
+        }
+        let kind = leg.endpoint.kind;
+        let after = AfterDisconnect::new(self.release, leg.channel, kind);
+        let durations = if after.needs_durations() {
+            let (ledger, limit) = (Arc::clone(self.registry.ledger()), self.job.config.limits.ledger);
+            let completed = ledger.jobs(completed(leg, self.job.key.backend()));
+            // A ledger that does not work reports that itself, and knows of no run.
+            let records = timeout(limit, completed).await.ok().and_then(Result::ok).unwrap_or_default();
+            durations(&records, leg)
+        } else {
+            Vec::new()
+        };
+        let estimate = Estimate::new(after, kind, &durations, limits.cooldown_least);
+        let has_begun = leg.channel != Channel::Websocket;
+        self.work = Some(Work { channel: leg.channel, kind, began: Instant::now(), estimate, has_begun });
+        let until = self.time().after(estimate.expected);
+        self.job.recorded().cooldown = Some(Cooldown { least: estimate.least, until });
+        // Where that cannot be recorded, the job runs all the same.
+        let _ = self.chronicle.keep(&[]).await;
+    }
+
+    /// For how long the backend may still be at work on a job that ends with `cause`, or completes.
+    pub(super) fn rest(&self, cause: Option<Cause>) -> Option<Duration> {
+        let work = self.work.filter(|work| work.has_begun)?;
+        if !LegEnd::new(cause).leaves_work(self.release, work.channel) {
+            return None;
+        }
+        let rest = work.estimate.rest(work.began.elapsed(), self.request.backend.limits().cooldown);
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// The backend, if it reports whether it is still at work.
+    pub(super) fn reporter(&self) -> Option<Reporter> {
+        let is_reported = self.work.is_some_and(|work| is_reported(self.release, work.channel, work.kind));
+        let identity = Identity { key: self.request.identity.key.clone(), ..Identity::default() };
+        is_reported.then(|| Reporter { backend: Arc::clone(&self.request.backend), identity })
+    }
+}
+
+/// The runs that tell how long `leg` takes on `backend`. Those of its stages tell that of a full update, too.
+fn completed(leg: &Leg, backend: &str) -> Filter {
+    let kind = leg.endpoint.kind;
+    Filter {
+        kind: (kind != Kind::FullUpdate).then_some(kind),
+        outcome: Some(Outcome::Completed),
+        backend: Some(backend.to_owned()),
+        since: None,
+        before: None,
+        limit: RUNS,
+    }
+}
+
+/// How long each of them took. Runs for one virtual machine and for all of them have nothing in common.
+fn durations(records: &[Record], leg: &Leg) -> Vec<(Kind, Duration)> {
+    let same = records.iter().filter(|record| record.vm.is_some() == leg.endpoint.vm.is_some());
+    same.filter_map(|record| {
+        let finished = record.end.as_ref()?.finished;
+        Some((record.kind, finished.since(record.started?)))
+    })
+    .collect()
+}

@@ -1,0 +1,363 @@
+//! The place of a job on its backend, after its end: it stays taken while the backend may still be at work.
+
+use std::sync::{Arc, Mutex};
+
+use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::ledger::{Cooldown, Entry, Ledger, Record, Timestamp};
+use proxbox_bridge::replay::Options;
+use tokio::time::{Duration, Instant, advance};
+
+use crate::bridge::puppet::{Played, Puppet};
+use crate::bridge::{Front, KEY, Pair, config, fast, recordings};
+use crate::{DEVICES, JOB, Reader, STORAGE, front, ledger, recorded};
+
+const FULL_UPDATE: &str = "/full-update/stream";
+const OLD: &str = "0.0.6.post4";
+const NEW: &str = "0.0.11.post2";
+
+async fn open(front: &Front, path: &str) -> Reader {
+    Reader::open(front, path, &[("X-Proxbox-API-Key", KEY)]).await
+}
+
+/// A job that has begun, and the backend's side of it.
+async fn begun(front: &Front, puppet: &mut Puppet, path: &str) -> (Reader, Played) {
+    let reader = open(front, path).await;
+    (reader, puppet.played().await)
+}
+
+/// A job that the backend cuts off. Gives its id, and when that was.
+async fn cut(front: &Front, puppet: &mut Puppet, path: &str) -> (String, Instant) {
+    let (reader, played) = begun(front, puppet, path).await;
+    drop(played);
+    let (job, began) = (reader.job.clone(), Instant::now());
+    assert!(reader.rest().await.contains("\"ok\": false"));
+    (job, began)
+}
+
+/// For how many seconds after `began` the next job waits for its turn.
+async fn waits(front: &Front, puppet: &mut Puppet, began: Instant) -> u64 {
+    let (reader, played) = begun(front, puppet, STORAGE).await;
+    let seconds = began.elapsed().as_secs();
+    played.complete().await;
+    let waited = reader.rest().await.contains("Waiting: the backend may still be at work on job");
+    assert_eq!(waited, seconds > 0, "{seconds} s");
+    seconds
+}
+
+/// What `GET /backends` says of the places that a cool-down takes.
+async fn cooling_down(front: &Front) -> Vec<String> {
+    let answer = front.ask("GET", "/backends", &[]).await.json();
+    let held = answer["results"][0]["cooling_down"].as_array().unwrap().clone();
+    held.iter().map(|held| held["job"].as_str().unwrap().to_owned()).collect()
+}
+
+fn up_to(job: &str, seconds: u64) -> String {
+    format!("Waiting: the backend may still be at work on job {job}, up to {seconds} s more.")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_a_cut_waits_while_an_old_backend_goes_on_and_says_so() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[]).await;
+    let (job, began) = cut(&front, &mut puppet, DEVICES).await;
+    advance(Duration::from_secs(8)).await;
+    let mut retry = open(&front, DEVICES).await;
+    retry.until(&up_to(&job, 22)).await;
+    retry.until(&up_to(&job, 7)).await;
+    assert!(puppet.is_idle(), "two runs at once");
+    assert_eq!(cooling_down(&front).await, [job]);
+    puppet.played().await.complete().await;
+    assert_eq!(began.elapsed().as_secs(), 30);
+    assert!(retry.rest().await.contains("\"ok\": true"));
+    assert!(cooling_down(&front).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_place_stays_taken_depends_on_the_release() {
+    for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 5), (NEW, 5), ("0.0.30.post2", 5)] {
+        let mut puppet = Puppet::of(release).await;
+        let front = front(&puppet, &[]).await;
+        let (_, began) = cut(&front, &mut puppet, DEVICES).await;
+        assert_eq!(waits(&front, &mut puppet, began).await, seconds, "{release}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_update_of_any_release_goes_on_with_its_stage() {
+    for release in [OLD, NEW] {
+        let mut puppet = Puppet::of(release).await;
+        let front = front(&puppet, &[]).await;
+        let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
+        assert_eq!(waits(&front, &mut puppet, began).await, 30, "{release}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_cut_takes_its_place_for_a_while() {
+    let options = Options { cut_after: Some(6), ..fast() };
+    let pair = Pair::start(recordings("0.0.2.post1", &[]), options, &[]).await;
+    let first = pair.front.get(DEVICES, &[]).await;
+    let began = Instant::now();
+    let job = first.header(JOB).unwrap();
+    assert!(first.text().contains("\"ok\": false"), "{}", first.text());
+    let again = pair.front.get(DEVICES, &[]).await;
+    assert!(again.text().contains(&up_to(job, 30)), "{}", again.text());
+    assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
+    for settings in [("limits.idle", "10s"), ("limits.total", "10s"), ("jobs.on_disconnect", "cancel")] {
+        let mut puppet = Puppet::of(OLD).await;
+        let front = front(&puppet, &[settings]).await;
+        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        if settings.0 == "jobs.on_disconnect" {
+            drop(reader);
+        } else {
+            assert!(reader.rest().await.contains("\"ok\": false"));
+        }
+        played.hung_up().await;
+        let began = Instant::now();
+        assert_eq!(waits(&front, &mut puppet, began).await, 30, "{settings:?}");
+    }
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[]).await;
+    let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+    assert_eq!(front.ask("DELETE", &format!("/jobs/{}", reader.job), &[]).await.status, 202);
+    played.hung_up().await;
+    let began = Instant::now();
+    assert_eq!(waits(&front, &mut puppet, began).await, 30, "cancelled by request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_the_backend_reports_is_its_end_where_its_tasks_stop_with_it() {
+    for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 0), (NEW, 0)] {
+        let mut puppet = Puppet::of(release).await;
+        let front = front(&puppet, &[]).await;
+        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        played.fail().await;
+        assert!(reader.rest().await.contains("\"ok\": false"));
+        let began = Instant::now();
+        assert_eq!(waits(&front, &mut puppet, began).await, seconds, "{release}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_has_ended_its_work_is_not_waited_for() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[]).await;
+    for status in ["completed", "failed"] {
+        let (reader, mut played) = begun(&front, &mut puppet, DEVICES).await;
+        played.device("pve1", status).await;
+        played.complete().await;
+        assert_eq!(reader.rest().await.contains("\"ok\": true"), status == "completed");
+        let began = Instant::now();
+        assert_eq!(waits(&front, &mut puppet, began).await, 0, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_never_began_takes_no_place() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[]).await;
+    puppet.refuse(true);
+    assert_eq!(front.get(DEVICES, &[]).await.status, 422);
+    puppet.refuse(false);
+    let began = Instant::now();
+    assert_eq!(waits(&front, &mut puppet, began).await, 0, "refused");
+
+    let (running, played) = begun(&front, &mut puppet, DEVICES).await;
+    let mut waiting = open(&front, FULL_UPDATE).await;
+    waiting.until("Waiting for devices").await;
+    assert_eq!(front.ask("DELETE", &format!("/jobs/{}", waiting.job), &[]).await.status, 202);
+    waiting.rest().await;
+    played.complete().await;
+    running.rest().await;
+    let began = Instant::now();
+    assert_eq!(waits(&front, &mut puppet, began).await, 0, "cancelled in the queue");
+
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let nowhere = Front::start(config(address, &[])).await;
+    assert_eq!(nowhere.get(DEVICES, &[]).await.status, 503);
+    assert!(cooling_down(&nowhere).await.is_empty(), "unreachable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_earlier_runs_took_says_how_long_an_old_backend_goes_on() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[("limits.cooldown", "2m")]).await;
+    for (before, elapsed, rest) in [(100, 10, 90), (100, 200, 30), (400, 10, 120)] {
+        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        advance(Duration::from_secs(before)).await;
+        played.complete().await;
+        reader.rest().await;
+        let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
+        advance(Duration::from_secs(elapsed)).await;
+        drop(played);
+        reader.rest().await;
+        let began = Instant::now();
+        assert_eq!(waits(&front, &mut puppet, began).await, rest, "{before} s, cut after {elapsed} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_place_on_the_backend_can_be_used_meanwhile() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
+    let (job, began) = cut(&front, &mut puppet, DEVICES).await;
+    let (second, other) = begun(&front, &mut puppet, STORAGE).await;
+    assert_eq!(began.elapsed().as_secs(), 0);
+    let mut third = open(&front, FULL_UPDATE).await;
+    let both = format!(
+        "Waiting for storage synchronization to finish on this backend. It may also be at work on job {job} \
+         still, up to 30 s more."
+    );
+    third.until(&both).await;
+    let played = puppet.played().await;
+    assert_eq!(began.elapsed().as_secs(), 30);
+    other.complete().await;
+    played.complete().await;
+    for reader in [second, third] {
+        assert!(reader.rest().await.contains("\"ok\": true"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_taken_counts_for_the_queue() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[("backend.queue", "1")]).await;
+    cut(&front, &mut puppet, DEVICES).await;
+    let _waiting = open(&front, DEVICES).await;
+    let answer = front.get(STORAGE, &[]).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
+    assert!(answer.detail().contains("1 syncs wait"), "{}", answer.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_configuration_gives_further_places_and_takes_away_none_that_is_taken() {
+    let mut puppet = Puppet::of(OLD).await;
+    let address = puppet.address;
+    let concurrency = Arc::new(Mutex::new("1"));
+    let read = Arc::clone(&concurrency);
+    let reload = move || Ok(config(address, &[("backend.concurrency", *read.lock().unwrap())]));
+    let front = Front::reloading(config(address, &[]), reload).await;
+    let (_, began) = cut(&front, &mut puppet, DEVICES).await;
+    *concurrency.lock().unwrap() = "2";
+    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(waits(&front, &mut puppet, began).await, 0);
+    *concurrency.lock().unwrap() = "1";
+    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    assert_eq!(waits(&front, &mut puppet, began).await, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_stays_taken_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let mut puppet = Puppet::of(OLD).await;
+    let before = front(&puppet, &settings).await;
+    let (job, began) = cut(&before, &mut puppet, DEVICES).await;
+    before.stop().await;
+    assert_eq!(began.elapsed().as_secs(), 0, "a bridge that stops does not wait for it");
+    let after = front(&puppet, &settings).await;
+    assert_eq!(cooling_down(&after).await, [job.as_str()]);
+    let mut reader = open(&after, DEVICES).await;
+    reader.until(&format!("may still be at work on job {job}, up to ")).await;
+    assert!(puppet.is_idle(), "two runs at once");
+    puppet.played().await.complete().await;
+    assert!(reader.rest().await.contains("\"ok\": true"));
+    after.stop().await;
+    let records = recorded(folder.path()).await;
+    assert_eq!(records[0].cooldown, None, "it has completed");
+    assert!(records[1].cooldown.is_some_and(|cooldown| cooldown.until > Timestamp::now()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::of(OLD).await;
+    let now = Timestamp::now();
+    let backend = format!("http://{}", puppet.address);
+    let queued = Record::new(backend, Kind::Devices, now);
+    let least = Duration::from_secs(40);
+    let cooldown = Some(Cooldown { least, until: now });
+    let killed =
+        Record { started: Some(now), cooldown, ..Record::new(queued.backend.clone(), Kind::Devices, now) };
+    let ledger = ledger(folder.path()).await;
+    for record in [&killed, &queued] {
+        ledger.put(Entry { record: record.clone(), frames: Vec::new() }).await.unwrap();
+    }
+    ledger.close().await;
+    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    let began = Instant::now();
+    assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
+    let seconds = waits(&front, &mut puppet, began).await;
+    assert!((35..=40).contains(&seconds), "{seconds} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_limit() {
+    for (limit, reported, seconds) in [("15m", 0, 30), ("15m", 50, 60), ("15m", 130, 150), ("70s", 900, 70)] {
+        let mut puppet = Puppet::of(NEW).await;
+        let front = front(&puppet, &[("limits.cooldown", limit)]).await;
+        puppet.report_active(reported > 0);
+        let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
+        let mut reader = open(&front, STORAGE).await;
+        reader.until("may still be at work").await;
+        let done = async {
+            tokio::time::sleep_until(began + Duration::from_secs(reported)).await;
+            puppet.report_active(false);
+            std::future::pending::<()>().await;
+        };
+        let end = reader.until("Starting storage");
+        tokio::select! {
+            () = done => {}
+            _ = end => {}
+        }
+        assert_eq!(began.elapsed().as_secs(), seconds, "reported for {reported} s, limits.cooldown {limit}");
+        puppet.played().await.complete().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_may_be_told_not_to_wait() {
+    let mut puppet = Puppet::of(OLD).await;
+    let front = front(&puppet, &[("limits.cooldown", "0s")]).await;
+    let (_, began) = cut(&front, &mut puppet, DEVICES).await;
+    assert_eq!(waits(&front, &mut puppet, began).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() {
+    let mut puppet = Puppet::of(NEW).await;
+    let front = front(&puppet, &[]).await;
+    let (first, played) = begun(&front, &mut puppet, DEVICES).await;
+    let mut waiting = open(&front, STORAGE).await;
+    waiting.until("Waiting for devices").await;
+    drop(played);
+    let began = Instant::now();
+    waiting.until(&up_to(&first.job, 5)).await;
+    assert_eq!(began.elapsed().as_secs(), 0);
+    puppet.played().await.complete().await;
+    assert_eq!(began.elapsed().as_secs(), 5);
+    first.rest().await;
+    assert_eq!(waiting.rest().await.matches("may still be at work").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
+    let mut puppet = Puppet::of(NEW).await;
+    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
+    puppet.report_active(true);
+    let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
+    let (second, running) = begun(&front, &mut puppet, FULL_UPDATE).await;
+    let (third, played) = begun(&front, &mut puppet, STORAGE).await;
+    assert_eq!(began.elapsed().as_secs(), 30);
+    running.complete().await;
+    played.complete().await;
+    for reader in [second, third] {
+        assert!(reader.rest().await.contains("\"ok\": true"));
+    }
+}
