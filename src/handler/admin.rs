@@ -15,6 +15,7 @@
 //! | `DELETE /jobs/{id}` | cancels it | the token |
 //! | `GET /jobs/{id}/events` | its stream, from its first event on, and live | reading |
 //! | `GET /jobs/{id}/recording` | what the backend said in it, word for word | reading |
+//! | `DELETE /jobs/{id}/cooldown` | frees the place that it takes on the backend after its end | the token |
 //! | `GET /log` | what the log is filtered by | reading |
 //! | `PUT /log` | filters it by something else | the token |
 //! | `GET /session` | the page where operators sign in | nothing |
@@ -72,6 +73,7 @@ enum Resource {
     Job,
     Events,
     Recording,
+    Cooldown,
     Log,
     Reload,
     Sync(Endpoint),
@@ -80,7 +82,7 @@ enum Resource {
 /// The part of a path that is the id of a job.
 const ID: &str = "{id}";
 
-const ROUTES: [(&str, Resource); 14] = [
+const ROUTES: [(&str, Resource); 15] = [
     ("/", Resource::Page),
     ("/session", Resource::Session),
     ("/livez", Resource::Livez),
@@ -93,6 +95,7 @@ const ROUTES: [(&str, Resource); 14] = [
     ("/jobs/{id}", Resource::Job),
     ("/jobs/{id}/events", Resource::Events),
     ("/jobs/{id}/recording", Resource::Recording),
+    ("/jobs/{id}/cooldown", Resource::Cooldown),
     ("/log", Resource::Log),
     ("/reload", Resource::Reload),
 ];
@@ -112,6 +115,7 @@ impl Resource {
             Self::Session => "GET, HEAD, POST, DELETE",
             Self::Log => "GET, HEAD, PUT",
             Self::Events | Self::Feed => "GET",
+            Self::Cooldown => "DELETE",
             Self::Reload | Self::Sync(_) => "POST",
             _ => "GET, HEAD",
         }
@@ -177,7 +181,7 @@ async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: 
             StatusCode::NOT_FOUND,
             "Not found.",
             "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
-             /jobs/{id}/events, /jobs/{id}/recording, /log, /session, POST /reload and POST /sync/…; \
+             /jobs/{id}/events, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /reload and POST /sync/…; \
              /openapi.json describes them.",
         );
     };
@@ -223,6 +227,7 @@ async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: 
         Resource::Job => jobs::one(bridge, id).await,
         Resource::Events => jobs::events(bridge, id, &request, peer).await,
         Resource::Recording => jobs::recording(bridge, id).await,
+        Resource::Cooldown => jobs::end_cooldown(bridge, id).await,
         Resource::Log if method == Method::PUT => log::change(query),
         Resource::Log => log::filter(),
         Resource::Reload => reload(bridge).await,

@@ -125,6 +125,25 @@ pub(super) async fn cancel(bridge: &Bridge, id: &str) -> Response<Body> {
     of_job(respond::said(StatusCode::CONFLICT, "This job has ended.", &how), id)
 }
 
+/// Frees the place that a job takes on its backend after its end.
+pub(super) async fn end_cooldown(bridge: &Bridge, id: &str) -> Response<Body> {
+    let id = match parsed(id) {
+        Ok(id) => id,
+        Err(missing) => return missing.answer(bridge),
+    };
+    if bridge.registry.end_cooldown(id) {
+        let detail = "The next sync may begin, also if the backend is still at work on this job.";
+        return of_job(respond::said(StatusCode::OK, "The place on the backend is free.", detail), id);
+    }
+    if bridge.registry.find(id).is_none()
+        && let Err(missing) = recorded(bridge, id).await
+    {
+        return missing.answer(bridge);
+    }
+    let detail = "It runs or waits, it took no place after its end, or its cool-down is over.";
+    of_job(respond::said(StatusCode::CONFLICT, "This job is not cooling down.", detail), id)
+}
+
 /// The answer to a client that asked for something that will be done.
 pub(super) fn accepted(job: &Arc<Job>) -> Response<Body> {
     let record = job.told();

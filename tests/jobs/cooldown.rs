@@ -330,6 +330,30 @@ async fn a_bridge_may_be_told_not_to_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operator_frees_a_place_at_once_and_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let mut puppet = Puppet::of(OLD).await;
+    let before = front(&puppet, &settings).await;
+    let (job, began) = cut(&before, &mut puppet, DEVICES).await;
+    let mut retry = open(&before, DEVICES).await;
+    retry.until(&up_to(&job, 30)).await;
+    let cooldown = format!("/jobs/{job}/cooldown");
+    for status in [200, 409] {
+        let answer = before.ask("DELETE", &cooldown, &[]).await;
+        assert_eq!((answer.status, answer.header(JOB)), (status, Some(job.as_str())), "{}", answer.text());
+    }
+    puppet.played().await.complete().await;
+    assert_eq!(began.elapsed().as_secs(), 0);
+    assert!(retry.rest().await.contains("\"ok\": true"));
+    let nobody = "/jobs/01890000-0000-7000-8000-000000000000/cooldown";
+    assert_eq!(before.ask("DELETE", nobody, &[]).await.status, 404);
+    before.stop().await;
+    let after = front(&puppet, &settings).await;
+    assert!(cooling_down(&after).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() {
     let mut puppet = Puppet::of(NEW).await;
     let front = front(&puppet, &[]).await;
