@@ -57,15 +57,23 @@ struct LastWord {
     detail: Option<String>,
 }
 
+/// An object that failed, or several that nobody names.
+#[derive(Clone, Debug)]
+struct Failed {
+    /// How many objects it stands for.
+    count: u64,
+    object: FailedObject,
+}
+
 /// The first and the last of many.
 #[derive(Debug, Default)]
 struct Remembered {
-    first: Vec<FailedObject>,
-    last: VecDeque<FailedObject>,
+    first: Vec<Failed>,
+    last: VecDeque<Failed>,
 }
 
 impl Remembered {
-    fn push(&mut self, failed: FailedObject) {
+    fn push(&mut self, failed: Failed) {
         if self.first.len() < NAMED {
             self.first.push(failed);
             return;
@@ -75,6 +83,21 @@ impl Remembered {
         }
         self.last.push_back(failed);
     }
+}
+
+/// The first of `failed` objects, and why they failed, in not much more than `limit` characters.
+fn in_short(first: &[Failed], limit: usize, failed: u64) -> String {
+    let same_error = first.chunk_by(|one, other| one.object.error == other.object.error);
+    let named = same_error.map(|failed| {
+        let objects: Vec<&str> = failed.iter().map(|failed| failed.object.object.as_str()).collect();
+        format!("{}: {}", objects.join(", "), failed[0].object.error.trim_end_matches('.'))
+    });
+    let mut named = shortened(&named.collect::<Vec<_>>().join("; "), limit);
+    let more = failed.saturating_sub(first.iter().map(|failed| failed.count).sum());
+    if more > 0 && !named.is_empty() {
+        named.push_str(&format!("; and {more} more"));
+    }
+    named
 }
 
 /// Turns facts into frames.
@@ -94,13 +117,9 @@ pub struct Normalizer {
     why_skipped: Option<String>,
     told: Told,
     /// The first objects of the leg that failed, and why.
-    failed_objects: Vec<FailedObject>,
+    failed_objects: Vec<Failed>,
     /// The first and the last objects of the run that failed.
     remembered: Remembered,
-    /// How many objects without a name one of these stands for, beside itself.
-    unnamed: u64,
-    /// Why objects failed that the backend did not tell of, if the order of its events says so.
-    why_untold: Option<&'static str>,
     /// The first things that failed and are no single object.
     troubles: Vec<String>,
     dropped: u64,
@@ -117,6 +136,8 @@ struct Leg {
     aborted: Option<Failure>,
     trouble: Option<Failure>,
     last_word: Option<LastWord>,
+    /// Why objects failed that the backend did not tell of, if the order of its events says so.
+    why_untold: Option<&'static str>,
 }
 
 impl Normalizer {
@@ -135,8 +156,6 @@ impl Normalizer {
             told: Told::default(),
             failed_objects: Vec::new(),
             remembered: Remembered::default(),
-            unnamed: 0,
-            why_untold: None,
             troubles: Vec::new(),
             dropped: 0,
             unreadable: 0,
@@ -286,7 +305,7 @@ impl Normalizer {
         let Count { completed, unconfirmed, .. } = self.tally.count(object);
         if completed > 0 && (has_stragglers || unconfirmed > 0) {
             self.tally.at_least_failed(object, 1);
-            self.why_untold =
+            self.leg.why_untold =
                 Some("the backend ended the stage early, as it does when one has failed, or a part of one");
         }
     }
@@ -397,7 +416,8 @@ impl Normalizer {
 
     /// The first and the last objects of the run that failed.
     pub fn failed_objects(&self) -> Vec<FailedObject> {
-        self.remembered.first.iter().chain(&self.remembered.last).cloned().collect()
+        let remembered = self.remembered.first.iter().chain(&self.remembered.last);
+        remembered.map(|failed| failed.object.clone()).collect()
     }
 
     /// The objects of the run as they stand.
@@ -445,7 +465,8 @@ impl Normalizer {
                 };
                 let message = format!("Failed {object}: {error}");
                 if !partly {
-                    self.failed(FailedObject { object, error: plain(&error, SENTENCE).into_owned() });
+                    let object = FailedObject { object, error: plain(&error, SENTENCE).into_owned() };
+                    self.failed(Failed { count: 1, object });
                 }
                 (Status::Failed, message, Some(error))
             }
@@ -455,7 +476,7 @@ impl Normalizer {
         self.write(&step, out);
     }
 
-    fn failed(&mut self, failed: FailedObject) {
+    fn failed(&mut self, failed: Failed) {
         if self.failed_objects.len() < NAMED {
             self.failed_objects.push(failed.clone());
         }

@@ -93,6 +93,21 @@ fn the_numbers_of_every_stage_are_told_apart() {
 }
 
 #[test]
+fn what_failed_in_an_early_stage_is_named_in_the_end() {
+    let mut drive = begun(composed(
+        vec![leg(Kind::Devices, Channel::Native), leg(Kind::VirtualMachines, Channel::Native)],
+        vec![],
+    ));
+    drive.stream(&object_step("device", "completed", "pve01")).stream(&item("devices", "failed", "pve02"));
+    drive.stream(&complete_ok()).hang_up().open();
+    drive.stream(&object_step("virtual_machine", "completed", "web01")).stream(&complete_ok()).hang_up();
+    assert_eq!(
+        drive.run().message(),
+        "Full update sync completed. 3 objects: 2 completed, 1 failed (device pve02: no room for pve02)."
+    );
+}
+
+#[test]
 fn stages_that_the_backend_cannot_do_are_named_in_a_step_and_in_the_end() {
     let mut drive =
         begun(composed(vec![leg(Kind::Devices, Channel::Native)], vec![Kind::Backups, Kind::Snapshots]));

@@ -1,7 +1,8 @@
 //! What a leg, and in the end the whole run, is worth.
 
 use super::{
-    FAILED_HEADLINE, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized, failed_object, unnamed,
+    FAILED_HEADLINE, Failed, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized, failed_object,
+    in_short, unnamed,
 };
 use crate::core::counting::Counting;
 use crate::core::detail::{self, joined};
@@ -89,13 +90,12 @@ impl Normalizer {
                 }
                 continue;
             }
-            let error = self.why_untold.unwrap_or(UNTOLD);
+            let error = self.leg.why_untold.unwrap_or(UNTOLD);
             let failed = FailedObject { object: unnamed(untold, object.as_str()), error: error.to_owned() };
             let message = format!("Failed: {}", failed.object);
             let step = Step::stage(object.as_str(), Status::Failed, message);
             self.write(&Step { error: Some(error.into()), ..step }, out);
-            self.failed(failed);
-            self.unnamed += untold - 1;
+            self.failed(Failed { count: untold, object: failed });
         }
     }
 
@@ -130,25 +130,10 @@ impl Normalizer {
                 None if completed == 0 => format!("{failed} of {seen} objects failed, none completed."),
                 None => format!("{failed} of {seen} objects failed, {completed} completed."),
             };
-            let named = self.named_failures(detail::DETAIL, failed);
+            let named = in_short(&self.failed_objects, detail::DETAIL, failed);
             let detail = if named.is_empty() { error.clone() } else { format!("{error} {named}") };
             Failure { step: kind.row().step.to_owned(), error, detail }
         })
-    }
-
-    /// The first of `failed` objects that failed, and why, in not much more than `limit` characters.
-    fn named_failures(&self, limit: usize, failed: u64) -> String {
-        let same_error = self.failed_objects.chunk_by(|one, other| one.error == other.error);
-        let first = same_error.map(|failed| {
-            let objects: Vec<&str> = failed.iter().map(|failed| failed.object.as_str()).collect();
-            format!("{}: {}", objects.join(", "), failed[0].error.trim_end_matches('.'))
-        });
-        let mut named = shortened(&first.collect::<Vec<_>>().join("; "), limit);
-        let more = failed.saturating_sub(self.failed_objects.len() as u64 + self.unnamed);
-        if more > 0 && !named.is_empty() {
-            named.push_str(&format!("; and {more} more"));
-        }
-        named
     }
 
     /// Whether the objects of `kind` decide, too, where the backend calls it good. Backends that fail all objects of
@@ -213,8 +198,9 @@ impl Normalizer {
             message.push_str(&format!(" {machines} virtual machines were looked at."));
         }
         if total.seen > 0 {
-            let named =
-                if failure.is_none() { self.named_failures(HEADLINE, total.failed) } else { String::new() };
+            // Of a run that failed, they stand in the detail.
+            let first = if failure.is_none() { self.remembered.first.as_slice() } else { &[] };
+            let named = in_short(first, HEADLINE, total.failed);
             message.push_str(&format!(" {}", in_words(total, &named)));
         }
         for Disagreement { object, told, counted } in self.tally.disagreements() {
