@@ -9,6 +9,7 @@ mod capabilities;
 mod checkup;
 mod exchange;
 mod forward;
+mod guests;
 mod link;
 mod scope;
 mod shield;

@@ -193,8 +193,8 @@ impl Counting {
         let (completed, unconfirmed) = match dialect {
             Dialect::V0_0_2 => (
                 "virtual machines that a row confirms",
-                "devices, which no row confirms. A virtual machine that is not confirmed before the end of the stage \
-                 means that at least one has failed",
+                "devices, which no row confirms, and virtual machines that the backend lists and never tells of; one that \
+                 is not confirmed before the end of the stage means that at least one has failed",
             ),
             Dialect::V0_0_3 => {
                 ("devices that a row confirms", "virtual machines: rows only say that they were begun")

@@ -298,12 +298,26 @@ impl Normalizer {
         }
     }
 
+    /// Notes the names of all objects of a sort that the backend is going to work on.
+    pub fn lists(&mut self, object: Object, names: Vec<String>) {
+        if !names.is_empty() {
+            self.tally.announced(object, names.len() as u64, names);
+        }
+    }
+
     /// Notes that the backend confirms each object that it has synced before it ends their stage, unless one has
     /// failed, and whether it said anything of one behind that.
-    pub fn confirms_each(&mut self, object: Object, has_stragglers: bool) {
+    pub fn confirms_each(&mut self, object: Object, has_stragglers: bool, out: &mut Vec<Frame>) {
         self.tally.confirms_each(object);
         let Count { completed, unconfirmed, .. } = self.tally.count(object);
-        if completed > 0 && (has_stragglers || unconfirmed > 0) {
+        if has_stragglers && unconfirmed == 0 && self.tally.is_listed(object) {
+            let warning = format!(
+                "The backend ended the stage of {} early: a part of one has failed.",
+                object.plural()
+            );
+            self.note(object.as_str(), Cow::Owned(warning.clone()), out);
+            self.told.warnings.push(warning);
+        } else if completed > 0 && (has_stragglers || unconfirmed > 0) {
             self.tally.at_least_failed(object, 1);
             self.leg.why_untold =
                 Some("the backend ended the stage early, as it does when one has failed, or a part of one");

@@ -19,6 +19,7 @@ use super::json;
 use super::kind::{Endpoint, Kind};
 use super::native;
 use super::normalizer::{Normalizer, Options};
+use super::object::Object;
 use super::outcome::{Cause, Report};
 use super::plan::{Leg, Plan};
 use super::python;
@@ -74,6 +75,8 @@ pub struct Setup {
     pub run_id: String,
     /// What readers are told before the work begins.
     pub notices: Vec<String>,
+    /// The names of all guests, where the frames of `/ws` do not tell of each.
+    pub guests: Vec<String>,
 }
 
 /// Something that happened to the connection of a leg, or to time.
@@ -326,6 +329,9 @@ impl Session {
     fn begin_leg(&mut self, out: &mut Output) {
         let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
         self.normalizer.begin_leg(&kinds, &mut out.frames);
+        if kinds.contains(&Kind::VirtualMachines) && self.channel() == Some(Channel::Websocket) {
+            self.normalizer.lists(Object::VirtualMachine, std::mem::take(&mut self.setup.guests));
+        }
     }
 
     fn opened(&mut self, now: Duration, out: &mut Output) {

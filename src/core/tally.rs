@@ -365,6 +365,11 @@ impl Tally {
         seen > 0 && completed == 0 && row.says_none()
     }
 
+    /// Whether all objects of a sort are known by name.
+    pub fn is_listed(&self, object: Object) -> bool {
+        self.row(object).is_some_and(|row| !row.listed.is_empty())
+    }
+
     /// Whether the backend skipped objects that it had discovered.
     pub fn has_skipped(&self, object: Object) -> bool {
         self.row(object).is_some_and(|row| row.numbers.left_out.is_some_and(|left_out| left_out > 0))

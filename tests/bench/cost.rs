@@ -51,6 +51,7 @@ fn session(channel: Channel) -> Session {
             credential: None,
             run_id: "0123456789".to_owned(),
             notices: Vec::new(),
+            guests: Vec::new(),
         },
         &mut out,
     );

@@ -8,8 +8,9 @@ use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::core::session::{Closed, Event};
 use serde_json::{Value, json};
 
-use crate::support::backend::{VALID, barrier, end, frame, ws};
+use crate::support::backend::{VALID, barrier, begun, end, frame, ws, ws_setup};
 use crate::support::drive::{Drive, LIMITS};
+use crate::support::run::Run;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -130,6 +131,43 @@ fn a_full_update_that_0_0_2_disowns_is_neither_ended_nor_failed_by_it() {
             "Virtual machines synchronization finished.",
         ]
     );
+}
+
+/// A run of virtual machines on 0.0.2, of which the guests are known, and which of them are confirmed before and behind
+/// the end of the stage.
+fn listed(before: &[&str], behind: &[&str]) -> Run {
+    let mut setup = ws_setup(Kind::VirtualMachines, Some(Dialect::V0_0_2));
+    setup.guests = ["web01", "web02", "web03"].map(str::to_owned).to_vec();
+    let mut drive = begun(setup);
+    drive.text("Connected!");
+    for name in before {
+        drive.text(&frame("virtual_machine", name, false)).text(&frame("virtual_machine", name, true));
+    }
+    drive.text(&end("virtual_machine"));
+    for name in behind {
+        drive.text(&frame("virtual_machine", name, true));
+    }
+    drive.text(&barrier()).wait(LIMITS.settle);
+    drive.run()
+}
+
+#[test]
+fn the_list_of_guests_names_the_one_that_0_0_2_never_told_of() {
+    let run = listed(&["web01"], &["web03"]);
+    assert_eq!(run.objects("virtual_machine"), Some([3, 2, 1, 0]));
+    assert_eq!(run.report.failed_objects[0].object, "virtual_machine web02");
+    // It may be either.
+    let run = listed(&[], &["web03"]);
+    assert_eq!(run.objects("virtual_machine"), Some([3, 1, 1, 1]));
+    assert_eq!(run.report.failed_objects[0].object, "1 virtual_machine, not named by the backend");
+    // All of them are in NetBox. Only a part of one can have failed.
+    let run = listed(&["web01", "web02"], &["web03"]);
+    assert_eq!(run.objects("virtual_machine"), Some([3, 3, 0, 0]));
+    assert!(run.is_ok() && run.message().contains("a part of one has failed."), "{}", run.message());
+    let run = listed(&["web01", "web02", "web03"], &[]);
+    assert!(run.message().ends_with("3 objects: 3 completed."), "{}", run.message());
+    let run = listed(&[], &[]);
+    assert_eq!(run.detail(), "The backend confirmed none of 3 virtual machines.");
 }
 
 #[test]

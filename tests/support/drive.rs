@@ -61,6 +61,7 @@ pub fn setup(kind: Kind, channel: Channel) -> Setup {
         credential: None,
         run_id: "run-0123456789".to_owned(),
         notices: Vec::new(),
+        guests: Vec::new(),
     }
 }
 

@@ -84,13 +84,13 @@ impl Normalizer {
             if untold == 0 {
                 continue;
             }
+            let error = self.leg.why_untold.unwrap_or(UNTOLD);
             if names.len() as u64 == untold {
                 for name in names {
-                    self.take(failed_object(object, name, UNTOLD.to_owned()), out);
+                    self.take(failed_object(object, name, error.to_owned()), out);
                 }
                 continue;
             }
-            let error = self.leg.why_untold.unwrap_or(UNTOLD);
             let failed = FailedObject { object: unnamed(untold, object.as_str()), error: error.to_owned() };
             let message = format!("Failed: {}", failed.object);
             let step = Step::stage(object.as_str(), Status::Failed, message);

@@ -49,7 +49,7 @@ impl Session {
     pub(super) fn leg_done(&mut self, now: Duration, ended: Option<(Failure, Cause)>, out: &mut Output) {
         let kind = self.leg_kind();
         let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
-        self.count_by_order();
+        self.count_by_order(out);
         self.normalizer.tell_untold(&kinds, &mut out.frames);
         let (ended, cause) = ended.unzip();
         if let Some(failure) = self.normalizer.leg_failure(kind, ended) {

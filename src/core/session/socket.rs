@@ -222,12 +222,12 @@ impl Session {
 
     /// Counts what the order of frames tells of virtual machines: a release that confirms each of them confirms the
     /// last one before it ends the stage, unless one has failed.
-    pub(super) fn count_by_order(&mut self) {
+    pub(super) fn count_by_order(&mut self, out: &mut Output) {
         let confirms_each = self.setup.dialect.is_some_and(Dialect::confirms_each);
         let Some(socket) = self.socket().filter(|_| confirms_each) else { return };
         if socket.ended.contains(&Kind::VirtualMachines) {
             let has_stragglers = socket.has_stragglers;
-            self.normalizer.confirms_each(Object::VirtualMachine, has_stragglers);
+            self.normalizer.confirms_each(Object::VirtualMachine, has_stragglers, &mut out.frames);
         }
     }
 

@@ -110,6 +110,13 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     if prunes(&request.query) && !prunes(&query) {
         notices.push(prunes_nothing(release));
     }
+    let sockets = plan.legs.iter().filter(|leg| leg.channel == Channel::Websocket);
+    let has_machines = sockets.into_iter().any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
+    let guests = match known.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
+        // It says nothing of those that it cannot read.
+        Some(_) => request.backend.guests(identity).await,
+        None => Vec::new(),
+    };
     let setup = Setup {
         endpoint,
         plan,
@@ -128,6 +135,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
         credential: identity.key.clone(),
         run_id: job.id.to_string(),
         notices: registry.clients.untold(client, notices),
+        guests,
     };
     Ok(Approach::Drive { setup: Box::new(setup), release, query })
 }

@@ -80,6 +80,7 @@ impl Driven {
             credential: Some("0123456789abcdef".parse().unwrap()),
             run_id: RUN_ID.to_owned(),
             notices: Vec::new(),
+            guests: Vec::new(),
         };
         let mut out = Output::default();
         let session = Waiting::new(kind, options).drive(setup, &mut out);

@@ -1,0 +1,44 @@
+//! What a backend says that Proxmox has.
+
+use serde_json::Value;
+
+use super::{Backend, Identity};
+
+/// Where every release lists what its clusters have.
+const RESOURCES: &str = "/proxmox/cluster/resources";
+
+impl Backend {
+    /// The names of the virtual machines and containers of all clusters. Nothing where the backend does not list
+    /// them, or lists one without a name.
+    pub async fn guests(&self, identity: &Identity) -> Vec<String> {
+        let answer = self.stored(RESOURCES, identity).await.ok().flatten();
+        answer.and_then(|answer| names(&answer)).unwrap_or_default()
+    }
+}
+
+/// The names in a list of clusters, each an object with a list of resources under its name.
+fn names(clusters: &Value) -> Option<Vec<String>> {
+    let clusters =
+        clusters.as_array()?.iter().filter_map(Value::as_object).flat_map(|cluster| cluster.values());
+    let resources = clusters.filter_map(Value::as_array).flatten();
+    let guests = resources.filter(|resource| matches!(resource["type"].as_str(), Some("qemu" | "lxc")));
+    guests.map(|guest| guest["name"].as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn guests_of_all_clusters_are_listed_and_nothing_else() {
+        let node = json!({"type": "node", "name": null});
+        let lab = json!({"lab": [{"type": "qemu", "name": "web01"}, node, {"type": "lxc", "name": "dns01"}]});
+        let north = json!({"north": [{"type": "qemu", "name": "web01"}]});
+        let listed = names(&json!([lab, north])).unwrap();
+        assert_eq!(listed, ["web01", "dns01", "web01"]);
+        assert_eq!(names(&json!([{"lab": [{"type": "qemu", "name": null}]}])), None);
+        assert_eq!(names(&json!({"detail": "Not Found"})), None);
+    }
+}
