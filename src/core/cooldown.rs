@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::channel::Channel;
-use super::kind::{FULL_UPDATE, Kind};
+use super::kind::Kind;
 use super::outcome::Cause;
 use super::release::Release;
 
@@ -83,10 +83,12 @@ impl Estimate {
             AfterDisconnect::Finishes => Self { least, expected: percentile(kind).unwrap_or_default() },
             // The stage that runs may have begun just now. Without stages that ran alone, the full update is
             // the bound.
-            AfterDisconnect::FinishesStage => match FULL_UPDATE.into_iter().filter_map(percentile).max() {
-                Some(stage) => Self { least: least.max(stage), expected: Duration::ZERO },
-                None => Self { least, expected: percentile(kind).unwrap_or_default() },
-            },
+            AfterDisconnect::FinishesStage => {
+                match Kind::all().filter(|kind| *kind != Kind::FullUpdate).filter_map(percentile).max() {
+                    Some(stage) => Self { least: least.max(stage), expected: Duration::ZERO },
+                    None => Self { least, expected: percentile(kind).unwrap_or_default() },
+                }
+            }
         }
     }
 

@@ -53,8 +53,8 @@ impl Counting {
         let counts_objects = release.is_some_and(|release| release >= COUNTS_OBJECTS);
         match kind {
             Kind::VirtualMachines if counts_objects => Self::CountOfDiscovered,
-            // Their summaries call everything created that was synced.
             Kind::VirtualMachines => Self::CountOfRows,
+            // Its summary calls everything created that was synced.
             Kind::Devices => Self::CountOrSummary,
             Kind::DeviceInterfaces | Kind::VmInterfaces | Kind::IpAddresses => Self::Count,
             Kind::Storage if counts_objects => Self::RestOfDiscovered,
@@ -90,9 +90,9 @@ impl Counting {
                 Some(created.unwrap_or_default().saturating_add(updated.unwrap_or_default()))
             }
         };
-        // Records of the same id are one.
-        let count = figures.records.0.or(figures.count.0);
+        let count = figures.count.0;
         let numbers = Numbers {
+            records: figures.records.0,
             failed: of(figures.failed).max(of(figures.errors)).max(of(figures.failed_tasks)),
             ..Numbers::default()
         };
@@ -108,16 +108,17 @@ impl Counting {
                 rest_failed: count.is_some(),
                 ..numbers
             },
-            // The count is zero whatever was done.
+            // The count is zero, and its list empty, whatever was done.
             Self::RestOfDiscovered => {
-                Numbers { written: count.filter(|count| *count > 0), left_out: figures.skipped.0, ..numbers }
+                let listed = figures.records.0.or(count).filter(|listed| *listed > 0);
+                Numbers { records: None, written: listed, left_out: figures.skipped.0, ..numbers }
             }
             Self::Reconciled => Numbers { completed: figures.reconciled.0.or(count), ..numbers },
             Self::Written => Numbers { completed: written, ..numbers },
             Self::Changed => Numbers { written, ..numbers },
             Self::OncePerNode | Self::ByName => {
                 let number = figures.reconciled.0.or(written).or(count).filter(|number| *number == 0);
-                Numbers { completed: figures.records.0.or(number), ..numbers }
+                Numbers { completed: number, ..numbers }
             }
             // They count virtual machines.
             Self::DiskRows | Self::LargestDiskRow => {
@@ -142,13 +143,14 @@ impl Counting {
     /// The same for people.
     pub const fn explain(self) -> Explained {
         let (completed, unconfirmed) = match self {
-            Self::Count => ("`count` of the stage", "what was told of beyond it"),
+            Self::Count => ("`count` of the stage", "objects with a row beyond that number"),
             Self::CountOrSummary => {
-                ("`count` of the stage, or what its summary created", "what was told of beyond it")
+                ("`count` of the stage, or what its summary created", "objects with a row beyond that number")
             }
-            Self::CountOfRows => {
-                ("`count` of the stage, and no more than rows tell of", "what was told of beyond it")
-            }
+            Self::CountOfRows => (
+                "`count` of the stage, and no more than rows tell of",
+                "objects with a row beyond that number",
+            ),
             Self::CountOfDiscovered => (
                 "`count` of the stage, or what its summary created",
                 "nothing: what was discovered and is not in `count` has failed",
@@ -168,10 +170,11 @@ impl Counting {
             Self::Reconciled => {
                 ("`reconciled`, or `count`", "nothing: `Found N` counts a file once for each node")
             }
-            Self::Written => {
-                ("`created` and `updated`; `count` is of virtual machines", "what was found and not written")
-            }
-            Self::Changed => ("`created` and `updated`", "what did not change"),
+            Self::Written => (
+                "`created` and `updated`; `count` is of virtual machines",
+                "snapshots that were found and not written",
+            ),
+            Self::Changed => ("`created` and `updated`", "records that did not change"),
             Self::OncePerNode => (
                 "the records in the result of a full update; of a single stage, nothing",
                 "all others: the numbers count a backup once for each node that sees it",
@@ -180,10 +183,8 @@ impl Counting {
                 "nothing",
                 "all: a snapshot is looked up by its name alone, and taken from another virtual machine",
             ),
-            Self::Failures => {
-                ("nothing", "nothing: no number counts what NetBox holds, and only failures are told of")
-            }
-            Self::Nothing => ("nothing", "nothing: they are not counted"),
+            Self::Failures => ("not counted; only failures are", "–"),
+            Self::Nothing => ("not counted", "–"),
         };
         Explained { completed, unconfirmed }
     }
@@ -200,7 +201,7 @@ impl Counting {
                 ("devices that a row confirms", "virtual machines: rows only say that they were begun")
             }
             _ => (
-                "devices that a row confirms, and virtual machines with a warning",
+                "devices that a row confirms, and since 0.0.5 virtual machines with a warning",
                 "all other virtual machines: rows only say that they were begun",
             ),
         };

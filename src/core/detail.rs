@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use super::event::Told;
 use super::figures::Figures;
 use super::kind::Kind;
-use super::lenient::{Map, Number};
+use super::legacy::NamedRecord;
+use super::lenient::{Map, Number, Text};
 use super::object::Object;
 use super::tally::{Count, Counts};
 use super::text::plain;
@@ -25,6 +26,8 @@ const READ_AS_TREE: usize = 256 * 1024;
 /// How many numbers of a result, and how many warnings, are kept.
 const KEPT: usize = 32;
 const WARNINGS_KEPT: usize = 5;
+/// How many names of a list are kept.
+const NAMES: usize = 4096;
 /// How many fields of a result are looked at.
 const OUTLINED: usize = 256;
 
@@ -111,7 +114,7 @@ pub fn told(raw: Option<&RawValue>) -> Told {
     for (name, part) in &fields {
         match part {
             Part::Number(value) => told.numbers.push((name.clone(), *value)),
-            Part::List { length, distinct } => {
+            Part::List { length, distinct, names } => {
                 let counted = format!("{name}_count");
                 if !known(&counted) {
                     told.numbers.push((counted, *length));
@@ -119,14 +122,14 @@ pub fn told(raw: Option<&RawValue>) -> Told {
                 if let Some(distinct) = distinct {
                     let records = Number(Some(*distinct));
                     told.stages.push((name.clone(), Figures { records, ..Figures::default() }));
+                    told.names.push((name.clone(), names.clone()));
                 }
             }
             Part::Stage(figures) => told.stages.push((name.clone(), *figures)),
-            Part::Counters(counters) => {
-                let errors = Number(Some(counters.per_endpoint_errors.values().sum()));
+            Part::Counters { errors, failed } => {
+                let errors = Number(Some(*errors));
                 told.stages.push((Kind::Sdn.as_str().to_owned(), Figures { errors, ..Figures::default() }));
-                let failed = counters.object_errors.iter().take(KEPT);
-                told.failed = failed.map(ObjectError::told).collect();
+                told.failed.clone_from(failed);
             }
             Part::True if name == "degraded" => told.degraded = true,
             _ => {}
@@ -147,11 +150,16 @@ enum Part {
     List {
         length: u64,
         distinct: Option<u64>,
+        /// Their names, of as many as are kept.
+        names: Vec<String>,
     },
     /// The numbers of a stage.
     Stage(Figures),
-    /// What the sync of software-defined networks counts.
-    Counters(Counters),
+    /// The failures that the sync of software-defined networks counts, and those that it names.
+    Counters {
+        errors: u64,
+        failed: Vec<(String, String)>,
+    },
     Warnings(Vec<String>),
     Objects(Vec<(Object, Count)>),
     True,
@@ -205,12 +213,17 @@ fn part(name: &str, json: &str) -> Part {
             Part::Warnings(warnings(&serde_json::from_str::<Vec<Value>>(json).unwrap_or_default()))
         }
         Some(b'{') if name == "objects" && json.len() <= READ_AS_TREE => Part::Objects(objects(json)),
-        Some(b'[') => serde_json::from_str::<Vec<Map<Record>>>(json).map_or(Part::Else, |items| {
+        Some(b'[') => serde_json::from_str::<Vec<Map<NamedRecord<'_>>>>(json).map_or(Part::Else, |items| {
             let ids: Option<HashSet<u64>> = items.iter().map(|item| item.0.as_ref()?.id.0).collect();
-            Part::List { length: items.len() as u64, distinct: ids.map(|ids| ids.len() as u64) }
+            let names = items.iter().filter_map(|item| item.0.as_ref()?.name.0.as_deref()).take(NAMES);
+            Part::List {
+                length: items.len() as u64,
+                distinct: ids.map(|ids| ids.len() as u64),
+                names: names.map(str::to_owned).collect(),
+            }
         }),
-        Some(b'{') if name == "counters" && json.len() <= READ_AS_TREE => {
-            serde_json::from_str(json).map_or(Part::Else, Part::Counters)
+        Some(b'{') if name == "counters" => {
+            serde_json::from_str::<Counters<'_>>(json).map_or(Part::Else, Counters::part)
         }
         Some(b'{') if stage_of(name).is_some() => serde_json::from_str(json).map_or(Part::Else, Part::Stage),
         Some(b'0'..=b'9') => json.parse().map_or(Part::Else, Part::Number),
@@ -222,33 +235,41 @@ fn part(name: &str, json: &str) -> Part {
 /// What the sync of software-defined networks counts: its failures.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Counters {
-    per_endpoint_errors: BTreeMap<String, u64>,
-    object_errors: Vec<ObjectError>,
+struct Counters<'a> {
+    per_endpoint_errors: Map<BTreeMap<String, Number>>,
+    #[serde(borrow)]
+    object_errors: Vec<Map<ObjectError<'a>>>,
 }
 
 /// One object of theirs that failed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct ObjectError {
-    kind: String,
-    name: String,
-    error: String,
+struct ObjectError<'a> {
+    #[serde(borrow)]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    error: Text<'a>,
 }
 
-impl ObjectError {
-    /// What it is called, and why it failed.
-    fn told(&self) -> (String, String) {
-        let name = [self.kind.as_str(), self.name.as_str()].join(" ");
-        (plain(&name, SENTENCE).into_owned(), plain(&self.error, SENTENCE).into_owned())
+impl Counters<'_> {
+    fn part(self) -> Part {
+        let errors = self.per_endpoint_errors.0.unwrap_or_default();
+        let failed = self.object_errors.into_iter().filter_map(|error| error.0).take(KEPT);
+        Part::Counters {
+            errors: errors.values().filter_map(|errors| errors.0).fold(0, u64::saturating_add),
+            failed: failed.map(|error| error.told()).collect(),
+        }
     }
 }
 
-/// A record of NetBox.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Record {
-    id: Number,
+impl ObjectError<'_> {
+    /// What it is called, and why it failed.
+    fn told(&self) -> (String, String) {
+        let name = [self.kind.or_empty(), self.name.or_empty()].join(" ");
+        (plain(&name, SENTENCE).into_owned(), plain(self.error.or_empty(), SENTENCE).into_owned())
+    }
 }
 
 /// The stage that a field of a full update's result is about.
@@ -327,6 +348,10 @@ mod tests {
                         (stage.to_owned(), Figures { records: Number(Some(ids)), ..Figures::default() })
                     })
                     .to_vec(),
+                names: vec![
+                    ("devices".to_owned(), vec!["pve1".to_owned(); NAMES]),
+                    ("storage".to_owned(), Vec::new())
+                ],
                 records: None,
                 failed: Vec::new(),
                 objects: Counts::default(),

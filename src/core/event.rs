@@ -76,6 +76,8 @@ pub struct Told {
     pub numbers: Vec<(String, u64)>,
     /// The numbers of its stages, where it has some for each.
     pub stages: Vec<(String, Figures)>,
+    /// The names of the records of NetBox in its lists, by the names of these.
+    pub names: Vec<(String, Vec<String>)>,
     /// How many records of NetBox it is a list of, if it is one.
     pub records: Option<u64>,
     /// Objects of software-defined networks that failed, and why.

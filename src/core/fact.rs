@@ -112,6 +112,22 @@ pub enum Fact<'a> {
         /// The backend's own account of it.
         payload: Option<&'a RawValue>,
     },
+    /// A virtual machine has another name in NetBox than in Proxmox.
+    Renamed {
+        /// Its name in Proxmox.
+        from: Cow<'a, str>,
+        /// Its name in NetBox.
+        to: Cow<'a, str>,
+    },
+    /// Objects failed that are not named.
+    Unnamed {
+        /// Their sort.
+        object: Object,
+        /// How many.
+        count: u64,
+        /// Why.
+        error: Cow<'a, str>,
+    },
     /// A stage announced its objects.
     Discovered {
         /// The stage.

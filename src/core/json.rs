@@ -5,6 +5,7 @@
 //! that it failed, or with `null` from an endpoint that does nothing. And one 400 is a success with nothing to do.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use memchr::memmem;
 use serde_json::Value;
@@ -62,7 +63,10 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
             records.count(&items);
             if records.errors.is_empty() {
                 let count = Number(Some(records.records));
-                Ok(Done { figures: Figures { count, ..Figures::default() }, told: Told::default() })
+                // Of those without an id, nobody can tell whether one is there twice.
+                let ids = Some(records.ids.len() as u64).filter(|ids| *ids > 0);
+                let figures = Figures { count, records: Number(ids), ..Figures::default() };
+                Ok(Done { figures, told: Told::default() })
             } else {
                 let detail = plain(&joined(records.errors), detail::DETAIL).into_owned();
                 Err(fail("The backend answered 200 with an error inside.", detail))
@@ -95,6 +99,8 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
 #[derive(Default)]
 struct Records {
     records: u64,
+    /// Their ids, of as many as have one.
+    ids: HashSet<u64>,
     errors: Vec<String>,
 }
 
@@ -119,7 +125,10 @@ impl Records {
                 Value::String(error) => self.error(error.clone()),
                 item => match error_of(item) {
                     Some(error) => self.error(error),
-                    None => self.records += 1,
+                    None => {
+                        self.records += 1;
+                        self.ids.extend(item["id"].as_u64());
+                    }
                 },
             }
         }
@@ -174,6 +183,12 @@ mod tests {
             count(r#"{"virtual_machines":[{"id":1}],"count":1,"warnings":["w"],"degraded":true}"#),
             Ok(1)
         );
+    }
+
+    #[test]
+    fn a_record_that_is_there_twice_is_one() {
+        let done = read(Kind::Devices, br#"[[{"id":1},{"id":2}],[{"id":1}]]"#).unwrap();
+        assert_eq!((done.figures.count.0, done.figures.records.0), (Some(3), Some(2)));
     }
 
     #[test]

@@ -169,7 +169,9 @@ fn disks_in(text: &str) -> (Option<u64>, u64) {
     let mut words = text.split([' ', '(', ')', ',']).filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
         match (word.parse::<u64>(), words.peek()) {
-            (Ok(number), Some(&("created" | "updated"))) => written += number.min(Number::MOST),
+            (Ok(number), Some(&("created" | "updated"))) => {
+                written = number.min(Number::MOST).saturating_add(written);
+            }
             (Ok(number), Some(&"disks")) => found = Some(number.min(Number::MOST)),
             _ => {}
         }

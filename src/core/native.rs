@@ -37,7 +37,7 @@ pub fn read<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
         "error_detail" => parse::<ErrorDetail<'_>>(data).map(ErrorDetail::fact),
         "substep" => parse::<Substep<'_>>(data).map(Substep::fact),
         "bootstrap_done" => parse::<Bootstrap<'_>>(data).map(|event| event.fact()),
-        "duplicate_name_resolved" => parse::<DuplicateName<'_>>(data).map(|event| event.fact()),
+        "duplicate_name_resolved" => parse::<DuplicateName<'_>>(data).map(DuplicateName::fact),
         // `hardware_discovery`, and whatever comes after this was written.
         _ => Ok(Fact::Nothing),
     }

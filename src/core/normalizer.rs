@@ -7,16 +7,17 @@
 mod verdict;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use serde_json::value::RawValue;
 
 use super::counting::{COUNTS_OBJECTS, Counting};
-use super::detail::SENTENCE;
+use super::detail::{SENTENCE, stage_of};
 use super::event::{Failure, Status, Step, Told};
 use super::fact::{Fact, ObjectState, Stage};
 use super::figures::Figures;
 use super::kind::Kind;
+use super::lenient::Number;
 use super::object::Object;
 use super::outcome::FailedObject;
 use super::policy::Policies;
@@ -28,12 +29,19 @@ use super::text::{plain, shortened};
 /// How many failed objects are named in the detail of a failed run, and how many of the first and of the
 /// last ones in its record.
 const NAMED: usize = 5;
+/// The errors of virtual machines that failed by the order of events.
+const NOT_CONFIRMED: &str = "the backend ended the stage without having confirmed it";
+const ENDED_EARLY: &str =
+    "the backend ended the stage early, as it does when one has failed, or a part of one";
+/// How many other names of virtual machines are kept.
+const RENAMED: usize = 4096;
 /// How much of the name of an object that failed is kept, in characters.
 const NAME: usize = 120;
 /// How much of the failed objects and of other failures stands in the final message of a run that did not fail, in
 /// characters.
 const HEADLINE: usize = 200;
-/// How much of its error stands in the final message of one that did. The whole of it stands beside it.
+/// How much of its error stands in the final message of one that did, in characters of JSON. The whole of it stands
+/// beside it.
 const FAILED_HEADLINE: usize = 120;
 /// How many warnings of a run of several legs are kept.
 const WARNINGS: usize = 5;
@@ -120,6 +128,10 @@ pub struct Normalizer {
     failed_objects: Vec<Failed>,
     /// The first and the last objects of the run that failed.
     remembered: Remembered,
+    /// The node whose interfaces were told of last.
+    node: Option<String>,
+    /// The names in Proxmox of virtual machines that have others in NetBox, by the latter.
+    renamed: HashMap<String, String>,
     /// The first things that failed and are no single object.
     troubles: Vec<String>,
     dropped: u64,
@@ -136,8 +148,9 @@ struct Leg {
     aborted: Option<Failure>,
     trouble: Option<Failure>,
     last_word: Option<LastWord>,
-    /// Why objects failed that the backend did not tell of, if the order of its events says so.
-    why_untold: Option<&'static str>,
+    /// Why objects failed that the backend did not tell of, if the order of its events says so: one that is named, and
+    /// others.
+    why_untold: Option<(&'static str, &'static str)>,
 }
 
 impl Normalizer {
@@ -156,6 +169,8 @@ impl Normalizer {
             told: Told::default(),
             failed_objects: Vec::new(),
             remembered: Remembered::default(),
+            node: None,
+            renamed: HashMap::new(),
             troubles: Vec::new(),
             dropped: 0,
             unreadable: 0,
@@ -247,6 +262,7 @@ impl Normalizer {
                 }
             }
             Fact::Object { object: (object, word), scope, name, form, state, payload } => {
+                let scope = self.on_node(object, &name, scope);
                 // A part that failed is news also of an object that is known.
                 let is_partly = matches!(state, ObjectState::Failed { partly: true, .. });
                 if !self.count(object, &scope, &name, form, &state) && !is_partly {
@@ -255,6 +271,17 @@ impl Normalizer {
                 }
                 let payload = payload.filter(|_| self.options.payloads);
                 self.object((object, word), &scope, name, state, payload, out);
+            }
+            Fact::Renamed { from, to } => {
+                let message = format!("Name {from} is taken, using {to} instead");
+                if self.renamed.len() < RENAMED {
+                    self.renamed.insert(to.into_owned(), from.into_owned());
+                }
+                self.note(Object::VirtualMachine.as_str(), Cow::Owned(message), out);
+            }
+            Fact::Unnamed { object, count, error } => {
+                self.tally.nameless_failed(object, Form::Frame, count.min(Number::MOST));
+                self.unnamed(object, count, &error, out);
             }
             Fact::Discovered { stage, count, names, message } => {
                 if let (Some(object), Some(count)) =
@@ -284,6 +311,14 @@ impl Normalizer {
                         self.figures(&Stage::Known(stage), figures);
                     }
                 }
+                for (stage, names) in &told.names {
+                    let of_stage = stage_of(stage).map(|kind| kind.row().object);
+                    if let Some(object) = of_stage.filter(|object| object.has_rows()) {
+                        let names = names.iter().map(|name| self.renamed.get(name).unwrap_or(name).clone());
+                        let names = names.collect();
+                        self.tally.recorded(object, names);
+                    }
+                }
                 for (name, error) in told.failed.clone() {
                     self.take(failed_object(Object::Sdn, name, error), out);
                 }
@@ -308,8 +343,11 @@ impl Normalizer {
     /// Notes that the backend confirms each object that it has synced before it ends their stage, unless one has
     /// failed, and whether it said anything of one behind that.
     pub fn confirms_each(&mut self, object: Object, has_stragglers: bool, out: &mut Vec<Frame>) {
+        let Count { seen, completed, unconfirmed, .. } = self.tally.count(object);
+        if seen == 0 {
+            return;
+        }
         self.tally.confirms_each(object);
-        let Count { completed, unconfirmed, .. } = self.tally.count(object);
         if has_stragglers && unconfirmed == 0 && self.tally.is_listed(object) {
             let warning = format!(
                 "The backend ended the stage of {} early: a part of one has failed.",
@@ -319,8 +357,7 @@ impl Normalizer {
             self.told.warnings.push(warning);
         } else if completed > 0 && (has_stragglers || unconfirmed > 0) {
             self.tally.at_least_failed(object, 1);
-            self.leg.why_untold =
-                Some("the backend ended the stage early, as it does when one has failed, or a part of one");
+            self.leg.why_untold = Some((NOT_CONFIRMED, ENDED_EARLY));
         }
     }
 
@@ -329,6 +366,27 @@ impl Normalizer {
             let numbers = Counting::of(*kind, self.release).numbers(figures);
             self.tally.numbers(kind.row().object, numbers);
         }
+    }
+
+    /// Where an object is. Interfaces of nodes that failed do not say on which: nodes are worked on one after the other.
+    fn on_node<'a>(&mut self, object: Object, name: &str, scope: Scope<'a>) -> Scope<'a> {
+        match object {
+            Object::NodeInterface => self.node = Some(name.to_owned()),
+            Object::Interface if scope.owner.is_none() => {
+                return Scope { owner: self.node.clone().map(Cow::Owned), ..scope };
+            }
+            _ => {}
+        }
+        scope
+    }
+
+    /// Tells of `count` objects that failed and are not named.
+    fn unnamed(&mut self, object: Object, count: u64, error: &str, out: &mut Vec<Frame>) {
+        let failed = FailedObject { object: unnamed(count, object.as_str()), error: error.to_owned() };
+        let message = format!("Failed: {}", failed.object);
+        let step = Step::stage(object.as_str(), Status::Failed, message);
+        self.write(&Step { error: Some(error.into()), ..step }, out);
+        self.failed(Failed { count, object: failed });
     }
 
     /// Counts an object. Says whether what is said of it is news.
@@ -340,12 +398,14 @@ impl Normalizer {
         form: Form,
         state: &ObjectState<'_>,
     ) -> bool {
-        let said = |state| Said { form, state, found: 0, written: 0, id: None };
+        let said = |state| Said { form, state, is_part: false, found: 0, written: 0, id: None };
         let said = match state {
-            ObjectState::Processing | ObjectState::Failed { partly: true, .. } => said(State::Processing),
+            ObjectState::Processing => said(State::Processing),
+            ObjectState::Failed { partly: true, .. } => Said { is_part: true, ..said(State::Processing) },
             ObjectState::Completed { id, .. } => Said { id: *id, ..said(State::Completed) },
             ObjectState::Checked { found, written, .. } => {
-                let found = found.unwrap_or_default();
+                // Interfaces of nodes have rows of their own.
+                let found = found.filter(|_| object != Object::NodeInterface).unwrap_or_default();
                 let said = Said { found, ..said(State::Checked) };
                 match Counting::of(Kind::VirtualDisks, self.release) {
                     Counting::LargestDiskRow if object == Object::VirtualDisk => {
@@ -357,10 +417,12 @@ impl Normalizer {
                 }
             }
             ObjectState::Failed { .. } if name.is_empty() => {
-                return self.tally.nameless_failed(object, form);
+                return self.tally.nameless_failed(object, form, 1);
             }
             ObjectState::Failed { .. } => said(State::Failed),
         };
+        let name =
+            self.renamed.get(name).filter(|_| object == Object::VirtualMachine).map_or(name, String::as_str);
         self.tally.object(object, scope, name, said)
     }
 

@@ -109,8 +109,7 @@ impl Object {
         }
     }
 
-    /// Whether objects of this sort bear the same name in many places, and are always told of with what they
-    /// belong to.
+    /// Whether objects of this sort bear the same name in many places, so that what they belong to is a part of it.
     pub const fn is_scoped(self) -> bool {
         matches!(self, Self::Interface | Self::VmInterface | Self::VmIp | Self::Other)
     }

@@ -58,11 +58,18 @@ impl FromStr for Policies {
     fn from_str(text: &str) -> Result<Self, NotAPolicy> {
         let mut parts = text.split(',').map(str::trim);
         let others = parts.next().unwrap_or_default().parse()?;
-        let own = parts.map(|part| {
+        let mut policies = Self { others, own: Vec::new() };
+        for part in parts {
             let (kind, policy) = part.split_once('=').ok_or(NotAPolicy)?;
-            Ok((Kind::named(kind.trim()).ok_or(NotAPolicy)?, policy.trim().parse()?))
-        });
-        Ok(Self { others, own: own.collect::<Result<_, _>>()? })
+            // Where nothing is counted, nothing can be judged.
+            let is_judged = |kind: &Kind| kind.row().counted || *kind == Kind::FullUpdate;
+            let kind = Kind::named(kind.trim()).filter(is_judged).ok_or(NotAPolicy)?;
+            if policies.names(kind) {
+                return Err(NotAPolicy);
+            }
+            policies.own.push((kind, policy.trim().parse()?));
+        }
+        Ok(policies)
     }
 }
 
@@ -125,7 +132,16 @@ mod tests {
         assert_eq!(policies.of(Kind::Devices), ObjectFailures::Never);
         assert!(policies.names(Kind::Snapshots) && !policies.names(Kind::Devices));
         assert_eq!("any".parse(), Ok(Policies::from(ObjectFailures::Any)));
-        for text in ["", "all,", "snapshots=any", "all, snapshot=any", "all, snapshots=some", "all, any"] {
+        for text in [
+            "all, task-history=any",
+            "all, sdn=any, sdn=never",
+            "",
+            "all,",
+            "snapshots=any",
+            "all, snapshot=any",
+            "all, snapshots=some",
+            "all, any",
+        ] {
             assert_eq!(text.parse::<Policies>(), Err(NotAPolicy), "{text}");
         }
     }

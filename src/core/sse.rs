@@ -3,5 +3,5 @@
 pub mod encoder;
 pub mod parser;
 
-pub use encoder::{Frame, FrameName, Stream, aside};
+pub use encoder::{Frame, FrameName, Stream, aside, cut};
 pub use parser::{Item, Parser};

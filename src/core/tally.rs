@@ -96,6 +96,8 @@ pub struct Said {
     pub form: Form,
     /// What became of the object.
     pub state: State,
+    /// It is said of a part of the object, of which it tells nothing but that it is there.
+    pub is_part: bool,
     /// How many objects were found in what was looked at.
     pub found: u64,
     /// How many of these were written.
@@ -116,8 +118,10 @@ pub struct Scope<'a> {
 /// What a backend's numbers say of the objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Objects that are in NetBox now.
+    /// Objects that are in NetBox now. Those that failed are none of them.
     pub completed: Option<u64>,
+    /// Records of NetBox, each of them once.
+    pub records: Option<u64>,
     /// Objects that were written now. Others may have been there and not have changed.
     pub written: Option<u64>,
     /// Objects that failed.
@@ -135,9 +139,10 @@ pub struct Numbers {
 impl Numbers {
     /// Of several numbers, the one is believed that says less of what is in NetBox, and more of what failed.
     fn and(self, other: Self) -> Self {
-        let completed = [self.completed, other.completed].into_iter().flatten().min();
+        let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
         Self {
-            completed,
+            completed: least(self.completed, other.completed),
+            records: least(self.records, other.records),
             written: self.written.max(other.written),
             failed: self.failed.max(other.failed),
             total: self.total.max(other.total),
@@ -181,13 +186,15 @@ struct Row {
     at_least_failed: u64,
     /// The names in the backend's list of what it is going to do.
     listed: Vec<String>,
+    /// Those of the records in its result.
+    recorded: Vec<String>,
     /// What another bridge has counted, which has heard the backend itself.
     of_bridge: Option<Count>,
 }
 
 impl Row {
     fn told_failed(&self) -> u64 {
-        self.failed + self.nameless.into_iter().max().unwrap_or_default()
+        self.failed.saturating_add(self.nameless.into_iter().max().unwrap_or_default())
     }
 
     fn count(&self, object: Object) -> Count {
@@ -201,26 +208,30 @@ impl Row {
             _ => 0,
         };
         let failed = self.told_failed().max(failed).max(missing).max(self.at_least_failed);
-        let told = (self.processing + self.told_failed()).max(self.at_least_failed) + self.completed;
-        let amounts = [failed, total, self.counted().unwrap_or_default()];
-        let seen = amounts.into_iter().chain(self.found).fold(told, u64::max);
+        let ended = self.processing.saturating_add(self.told_failed()).max(self.at_least_failed);
+        let told = ended.saturating_add(self.completed);
+        // What was found is where it was looked for, and nothing was found where that failed.
+        let found = self.found.into_iter().max().unwrap_or_default();
+        let amounts = [found, self.counted().unwrap_or_default()].map(|amount| amount.saturating_add(failed));
+        let seen = amounts.into_iter().chain([total]).fold(told, u64::max);
         // One file is announced once for every node that sees it.
         let seen = if object == Object::Backup && seen > 0 { seen } else { seen.max(announced) };
         let counted = match left_out {
             Some(left_out) => seen.saturating_sub(failed).saturating_sub(left_out),
-            None => self.counted().unwrap_or(self.completed),
+            None => self.counted().unwrap_or(self.completed - self.doubles),
         };
-        // Some numbers hold the objects that failed, too.
-        let completed = counted.saturating_sub(self.doubles).min(seen - failed);
+        let completed = counted.min(seen - failed);
         Count { seen, completed, failed, unconfirmed: seen - failed - completed }
     }
 
     /// How many objects are completed by the backend's numbers.
     fn counted(&self) -> Option<u64> {
-        let Numbers { completed, written, at_most_rows, .. } = self.numbers;
+        let Numbers { completed, records, written, at_most_rows, .. } = self.numbers;
         let rows = self.processing + self.completed + self.failed;
         let completed =
             completed.map(|completed| if at_most_rows && rows > 0 { completed.min(rows) } else { completed });
+        let completed = completed.map(|completed| completed.saturating_sub(self.doubles));
+        let completed = completed.into_iter().chain(records).min();
         let written = self.written.into_iter().filter(|written| *written > 0).chain(written).max();
         completed.or_else(|| written.map(|written| written.max(self.completed)))
     }
@@ -229,7 +240,7 @@ impl Row {
     fn says_none(&self) -> bool {
         // Another bridge has judged by what it counts.
         self.of_bridge.is_none()
-            && (self.numbers.completed == Some(0)
+            && (self.counted() == Some(0) && self.numbers.written.is_none()
                 || self.numbers.left_out.is_some_and(|left_out| left_out > 0))
     }
 
@@ -295,11 +306,12 @@ impl Tally {
         true
     }
 
-    /// Notes that an object without a name failed. Says whether that is news.
-    pub fn nameless_failed(&mut self, object: Object, form: Form) -> bool {
+    /// Notes that `count` objects without a name failed. Says whether that is news.
+    pub fn nameless_failed(&mut self, object: Object, form: Form, count: u64) -> bool {
         let row = row(&mut self.rows, object);
         let before = row.told_failed();
-        row.nameless[form as usize] += 1;
+        let nameless = &mut row.nameless[form as usize];
+        *nameless = nameless.saturating_add(count);
         row.told_failed() > before
     }
 
@@ -329,6 +341,11 @@ impl Tally {
     pub fn at_least_failed(&mut self, object: Object, count: u64) {
         let row = row(&mut self.rows, object);
         row.at_least_failed = row.at_least_failed.max(count);
+    }
+
+    /// Notes the names of the objects of a sort that are in the backend's result.
+    pub fn recorded(&mut self, object: Object, names: Vec<String>) {
+        row(&mut self.rows, object).recorded = names;
     }
 
     /// Notes how another bridge between this one and the backend has counted the objects of a run.
@@ -365,6 +382,11 @@ impl Tally {
         seen > 0 && completed == 0 && row.says_none()
     }
 
+    /// Whether the backend counts the objects of a sort that failed.
+    pub fn counts_failures(&self, object: Object) -> bool {
+        self.row(object).is_some_and(|row| row.numbers.failed >= row.count(object).failed)
+    }
+
     /// Whether all objects of a sort are known by name.
     pub fn is_listed(&self, object: Object) -> bool {
         self.row(object).is_some_and(|row| !row.listed.is_empty())
@@ -392,13 +414,20 @@ impl Tally {
             return open.into_iter().map(|(_, _, name)| name.clone()).collect();
         }
         let mut earlier: HashMap<&str, u16> = HashMap::new();
+        let mut recorded: HashMap<&str, usize> = HashMap::new();
+        for name in &row.recorded {
+            *recorded.entry(name).or_default() += 1;
+        }
         let mut unended = Vec::new();
         for name in &row.listed {
             let mentions = earlier.entry(name).or_default();
-            if !self.occurrences.has_ended(object, name, *mentions) {
-                unended.push(name.clone());
-            }
+            let has_ended = self.occurrences.has_ended(object, name, *mentions);
             *mentions = mentions.saturating_add(1);
+            match recorded.get_mut(name.as_str()).filter(|left| **left > 0) {
+                Some(left) => *left -= 1,
+                None if has_ended => {}
+                None => unended.push(name.clone()),
+            }
         }
         unended
     }
@@ -406,7 +435,7 @@ impl Tally {
     /// Where the backend calls more objects completed than it counts.
     pub fn disagreements(&self) -> impl Iterator<Item = Disagreement> {
         self.rows.iter().filter_map(|(object, row)| {
-            let counted = row.counted().unwrap_or(row.completed).saturating_sub(row.doubles);
+            let counted = row.counted().unwrap_or(row.completed - row.doubles);
             let disagrees = row.completed > counted && row.of_bridge.is_none();
             disagrees.then_some(Disagreement { object: *object, told: row.completed, counted })
         })
@@ -430,7 +459,7 @@ mod tests {
     use super::*;
 
     fn said(form: Form, state: State) -> Said {
-        Said { form, state, found: 0, written: 0, id: None }
+        Said { form, state, is_part: false, found: 0, written: 0, id: None }
     }
 
     fn frame(tally: &mut Tally, name: &str, state: State) -> bool {
@@ -488,6 +517,30 @@ mod tests {
             frame(&mut tally, "web01", State::Completed);
         }
         assert_eq!(count(&tally), [64, 64, 0, 0]);
+        frame(&mut tally, "web01", State::Failed);
+        assert_eq!(count(&tally), [65, 64, 1, 0], "what failed is counted whatever it costs");
+    }
+
+    #[test]
+    fn as_many_objects_of_one_name_may_fail_as_have_begun() {
+        let mut tally = Tally::default();
+        for state in [State::Processing, State::Processing, State::Failed, State::Failed, State::Failed] {
+            frame(&mut tally, "gateway", state);
+        }
+        assert_eq!(count(&tally), [2, 0, 2, 0]);
+    }
+
+    #[test]
+    fn what_is_said_of_a_part_makes_no_second_object() {
+        let mut tally = Tally::default();
+        let part = Said { is_part: true, ..said(Form::Frame, State::Processing) };
+        for name in ["web01", "web02"] {
+            frame(&mut tally, name, State::Processing);
+            frame(&mut tally, name, State::Completed);
+            tally.object(Object::VirtualMachine, &Scope::default(), name, part);
+        }
+        tally.object(Object::VirtualMachine, &Scope::default(), "web03", part);
+        assert_eq!(count(&tally), [3, 2, 0, 1]);
     }
 
     #[test]

@@ -65,8 +65,7 @@ pub(super) async fn answer(
     let view = View {
         ids: query.bridge.ids || last_event.is_some(),
         all_events: query.bridge.all_events,
-        payloads: query.bridge.payloads,
-        whole_result: came_through_bridge(&request.headers),
+        payloads: wants_payloads(&query.bridge, &request.headers),
     };
     let arrival = Arrival { fresh: query.bridge.fresh, last_event };
     let wanted = wanted(&visit.backend, endpoint, query, &request.headers, visit.forwarded.client);
@@ -140,6 +139,11 @@ async fn begun(
     Ok(of_job(holding(respond::stream(body), slot), id))
 }
 
+/// Whether the client is given all that is known of each object: another bridge counts by it.
+fn wants_payloads(parameters: &Parameters, headers: &HeaderMap) -> bool {
+    parameters.payloads || came_through_bridge(headers)
+}
+
 /// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.
 pub(super) fn last_event(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
     let header = || headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
@@ -165,7 +169,7 @@ pub(super) fn wanted(
         endpoint,
         query: query.backend,
         all_events: query.bridge.all_events,
-        payloads: query.bridge.payloads,
+        payloads: wants_payloads(&query.bridge, headers),
         over_socket: false,
         to_stream: false,
         identity: Identity { key, passed_on },

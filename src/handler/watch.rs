@@ -29,8 +29,6 @@ pub(super) struct View {
     pub(super) all_events: bool,
     /// The backend's own account of objects, and the whole result.
     pub(super) payloads: bool,
-    /// The whole result, for another bridge that counts by it.
-    pub(super) whole_result: bool,
 }
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
@@ -155,7 +153,6 @@ impl View {
         match (&frame.with_payload, frame.name) {
             (_, FrameName::Extra) if !self.all_events => None,
             (Some(longer), _) if self.payloads => Some(longer),
-            (Some(longer), FrameName::Complete) if self.whole_result => Some(longer),
             _ => Some(&frame.bytes),
         }
     }

@@ -134,7 +134,7 @@ impl Connection {
 
 async fn stream(backend: &Backend, target: &str, identity: &Identity) -> Opening {
     let mut identity = identity.clone();
-    // A bridge behind this one then tells the whole result.
+    // A bridge behind this one then tells all that it knows of each object.
     identity.passed_on.insert(VIA, VIA_HTTP_1);
     match backend.send(Method::GET, target, &identity).await {
         Ok(exchange) if exchange.is_event_stream() => Opening::Stream(Box::new(exchange)),

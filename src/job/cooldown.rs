@@ -11,7 +11,7 @@ use super::handle::Job;
 use super::registry::Registry;
 use crate::backend::{Backend, Identity};
 use crate::core::kind::{Endpoint, VmId};
-use crate::ledger::{Cooldown, Entry, JobId, Record, Timestamp};
+use crate::ledger::{Cooldown, Entry, Health, JobId, Record, Timestamp, Unavailable};
 use crate::telemetry;
 
 /// The least time between two questions to a backend whether it is at work.
@@ -50,10 +50,38 @@ impl Registry {
 
     /// Takes a place for every job that one of `backends` may be at work on since an earlier process.
     pub async fn resume_cooldowns(self: &Arc<Self>, backends: &[Arc<Backend>]) {
+        if self.resume_recorded(backends).await.is_ok() {
+            return;
+        }
+        // The ledger reports itself that it does not work. When it does, places that no job has taken are taken.
+        let (registry, backends) = (Arc::clone(self), backends.to_vec());
+        let (mut closing, mut health) = (self.closing(), self.ledger().health());
+        self.spawn(async move {
+            loop {
+                let is_available = tokio::select! {
+                    biased;
+                    _ = closing.wait_for(|closing| *closing) => false,
+                    health = health.wait_for(|health| matches!(health, Health::Available)) => health.is_ok(),
+                };
+                if !is_available || registry.resume_recorded(&backends).await.is_ok() {
+                    return;
+                }
+                let has_changed = tokio::select! {
+                    biased;
+                    _ = closing.wait_for(|closing| *closing) => false,
+                    changed = health.changed() => changed.is_ok(),
+                };
+                if !has_changed {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Takes the places that the ledger knows of, as far as they are free.
+    async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), Unavailable> {
         let now = Timestamp::now();
-        // A ledger that does not work reports that itself.
-        let records = self.ledger().cooling_down(now).await.unwrap_or_default();
-        for record in records {
+        for record in self.ledger().cooling_down(now).await? {
             let Some(backend) = backends.iter().find(|backend| backend.url().to_string() == record.backend)
             else {
                 continue;
@@ -69,6 +97,7 @@ impl Registry {
             let span = telemetry::job_span(record.id, &backend.config().name, endpoint);
             self.hold_place(permit, rest, span, record, None);
         }
+        Ok(())
     }
 
     /// The places on `backend` that a cool-down takes, the one that is free first in front.

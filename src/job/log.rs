@@ -36,7 +36,7 @@ pub struct Logged {
     pub name: FrameName,
     /// Its bytes.
     pub bytes: Bytes,
-    /// The same with the backend's own account of the object, if it was kept.
+    /// The same with the backend's own account of the object, if it was kept, or with the whole result.
     pub with_payload: Option<Bytes>,
 }
 

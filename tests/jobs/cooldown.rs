@@ -1,5 +1,6 @@
 //! The place of a job on its backend, after its end: it stays taken while the backend may still be at work.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::core::kind::Kind;
@@ -274,10 +275,8 @@ async fn a_place_stays_taken_over_a_restart() {
     assert!(records[1].cooldown.is_some_and(|cooldown| cooldown.until > Timestamp::now()));
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::of(OLD).await;
+/// A job that ran on the backend of `puppet` and has no end in the ledger in `folder`, beside one that had not begun.
+async fn killed(puppet: &Puppet, folder: &Path) -> Record {
     let now = Timestamp::now();
     let backend = format!("http://{}", puppet.address);
     let queued = Record::new(backend, Kind::Devices, now);
@@ -285,11 +284,36 @@ async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart()
     let cooldown = Some(Cooldown { least, until: now });
     let killed =
         Record { started: Some(now), cooldown, ..Record::new(queued.backend.clone(), Kind::Devices, now) };
-    let ledger = ledger(folder.path()).await;
+    let ledger = ledger(folder).await;
     for record in [&killed, &queued] {
         ledger.put(Entry { record: record.clone(), frames: Vec::new() }).await.unwrap();
     }
     ledger.close().await;
+    killed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_works_only_later_gives_the_places_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let puppet = Puppet::of(OLD).await;
+    let killed = killed(&puppet, folder.path()).await;
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    assert!(cooling_down(&front).await.is_empty());
+    other.execute_batch("ROLLBACK").unwrap();
+    while cooling_down(&front).await.is_empty() {
+        // The ledger tries again.
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::of(OLD).await;
+    let killed = killed(&puppet, folder.path()).await;
     let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
     let began = Instant::now();
     assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);

@@ -133,6 +133,93 @@ fn what_only_a_number_calls_failed_is_counted_and_stands_among_the_failed_object
 }
 
 #[test]
+fn what_failed_beside_what_was_written_takes_nothing_away_from_it() {
+    let disks = |name: &str, status: &str, disks: &str| {
+        step(
+            json!({"step": "virtual_disk", "status": "completed", "message": "m", "rowid": format!("{name}-disks"),
+            "payload": {"object": "virtual_disk", "data": {"completed": true, "rowid": format!("{name}-disks"),
+                "name": name, "sync_status": status, "disks": disks}}}),
+        )
+    };
+    let run = whole(
+        Kind::VirtualDisks,
+        &[
+            disks("web01", "completed", "1 disks (1 created, 0 updated)"),
+            disks("web02", "completed", "1 disks (1 created, 0 updated)"),
+            disks("web03", "undefined", "Config not available"),
+            disks("web04", "undefined", "Config not available"),
+            complete_ok(),
+        ],
+    );
+    assert_eq!((run.objects("virtual_disk"), run.is_ok()), (Some([4, 2, 2, 0]), true));
+    for (kind, object, result) in [
+        (Kind::Snapshots, "snapshot", json!({"created": 2, "updated": 0, "failed": 2})),
+        (Kind::Backups, "backup", json!({"reconciled": 2, "failed_tasks": 2})),
+        (Kind::Replications, "replication", json!({"created": 2, "updated": 0, "errors": 2})),
+    ] {
+        let run = whole(kind, &[sse("complete", json!({"ok": true, "message": "m", "result": result}))]);
+        assert_eq!((run.objects(object), run.is_ok()), (Some([4, 2, 2, 0]), true), "{kind}");
+    }
+}
+
+#[test]
+fn interfaces_of_nodes_are_counted_once_and_those_that_failed_by_their_node() {
+    let node = |name: &str, data: serde_json::Value| {
+        step(json!({"step": "node_interface", "status": "progress", "message": "m", "rowid": name,
+            "payload": {"object": "node_interface", "data": data}}))
+    };
+    let failed = step(json!({"step": "interface", "status": "failed", "message": "m", "rowid": "eno1",
+        "payload": {"object": "interface", "data": {"rowid": "eno1", "name": "eno1", "error": "no room"}}}));
+    let synced = step(json!({"step": "interface", "status": "completed", "message": "m", "rowid": "vmbr0",
+        "payload": {"object": "interface", "data": {"completed": true, "rowid": "vmbr0", "device": "pve1"}}}));
+    let events = [
+        node("pve1", json!({"completed": false, "rowid": "pve1"})),
+        synced,
+        failed.clone(),
+        node("pve1", json!({"completed": true, "rowid": "pve1", "count": 1})),
+        node("pve2", json!({"completed": false, "rowid": "pve2"})),
+        failed,
+        complete_ok(),
+    ];
+    let run = whole(Kind::DeviceInterfaces, &events);
+    assert_eq!(run.objects("interface"), Some([3, 1, 2, 0]));
+    assert_eq!(run.objects("node_interface"), None);
+    assert!(run.says("Checked node interfaces of pve1: 1 found"), "{:?}", run.messages());
+}
+
+#[test]
+fn a_virtual_machine_with_another_name_in_netbox_is_one() {
+    let renamed = sse(
+        "duplicate_name_resolved",
+        json!({"cluster": "lab", "vmid": 7, "original_name": "web01",
+        "resolved_name": "web01 (2)"}),
+    );
+    let warned = step(
+        json!({"step": "virtual_machine", "status": "completed", "message": "m", "rowid": "web01 (2)",
+        "payload": {"object": "virtual_machine", "data": {"completed": true, "warning": "No IP", "rowid": "web01 (2)"}}}),
+    );
+    let events = [
+        item("virtual-machines", "processing", "web01"),
+        renamed.clone(),
+        warned,
+        item("virtual-machines", "completed", "web01"),
+        complete_ok(),
+    ];
+    assert_eq!(under(ObjectFailures::All, &events).objects("virtual_machine"), Some([1, 1, 0, 0]));
+    // The records of a full update tell which of those that were discovered are there.
+    let listed = sse(
+        "discovery",
+        json!({"phase": "virtual-machines", "message": "m", "count": 3,
+        "items": [{"name": "web01"}, {"name": "web02"}, {"name": "db01"}]}),
+    );
+    let records = json!([{"id": 1, "name": "web01 (2)"}, {"id": 2, "name": "db01"}]);
+    let end = json!({"ok": true, "message": "m", "result": {"virtual_machines": records, "virtual_machines_count": 2}});
+    let run = whole(Kind::FullUpdate, &[listed, renamed, sse("complete", end)]);
+    assert_eq!(run.objects("virtual_machine"), Some([3, 2, 1, 0]));
+    assert_eq!(run.report.failed_objects[0].object, "virtual_machine web02");
+}
+
+#[test]
 fn what_failed_of_a_software_defined_network_is_named() {
     let counters = json!({"zones": 3, "per_endpoint_errors": {"lab": 2}, "warnings": [],
         "object_errors": [{"kind": "vnet", "name": "blue", "error": "no such zone"}]});
@@ -155,8 +242,19 @@ fn what_two_endpoints_of_one_cluster_have_is_there_once() {
     assert_eq!(run.objects("virtual_machine"), Some([2, 2, 0, 0]));
     // The result of a single stage is the list of its records.
     let list = json!({"ok": true, "message": "m", "result": [{"id": 1}, {"id": 2}, {"id": 1}]});
-    let run = whole(Kind::Devices, &[finished("devices", json!({"count": 3})), sse("complete", list)]);
+    let run =
+        whole(Kind::Devices, &[finished("devices", json!({"count": 3})), sse("complete", list.clone())]);
     assert_eq!(run.objects("device"), Some([2, 2, 0, 0]));
+    // With rows whose ids say the same, nothing is taken away twice.
+    let rows = [("pve1", 1), ("pve2", 2), ("pve1", 1)].map(|(name, id)| {
+        let row = |completed: bool| {
+            step(json!({"step": "device", "status": "m", "message": "m", "rowid": name, "payload": {"object": "device",
+                "data": {"completed": completed, "rowid": name, "netbox_id": if completed { id } else { 0 }}}}))
+        };
+        [row(false), row(true)].concat()
+    });
+    let events = [rows.concat(), finished("devices", json!({"count": 3})), sse("complete", list)];
+    assert_eq!(whole(Kind::Devices, &events).objects("device"), Some([3, 2, 0, 1]));
 }
 
 #[test]
@@ -304,9 +402,15 @@ fn a_kind_may_have_a_policy_of_its_own() {
     assert!(!run(Kind::BackupRoutines, "never, backup-routines=any", &routine));
     assert!(run(Kind::BackupRoutines, "any, backup-routines=never", &routine));
     // Of a full update, the policy of the kind counts for its objects.
-    let update = [object_step("device", "completed", "pve1"), routine].concat();
+    let update = [object_step("device", "completed", "pve1"), routine.clone()].concat();
     assert!(run(Kind::FullUpdate, "all", &update));
     assert!(!run(Kind::FullUpdate, "all, backup-routines=all", &update));
+    assert!(run(Kind::FullUpdate, "any, backup-routines=never", &update));
+    assert!(run(Kind::FullUpdate, "all", &routine), "it keeps the verdict of the backend, alone and here");
+    let machine = [object_step("virtual_machine", "failed", "web01"), complete_ok()].concat();
+    assert!(!run(Kind::FullUpdate, "all", &machine));
+    assert!(run(Kind::FullUpdate, "all, virtual-machines=never", &machine));
+    assert!(!run(Kind::FullUpdate, "never, full-update=any", &machine));
 }
 
 #[test]
@@ -330,7 +434,8 @@ fn the_end_fits_into_a_line_of_the_log_of_netbox_and_is_whole_for_those_who_ask(
         // What the reader is given keeps to R13, or `run` panics.
         let run = drive.run();
         assert_eq!(run.is_ok(), ok);
-        assert!(run.message().contains(" failed"), "{}", run.message());
+        let failed = 7 * stages.len();
+        assert!(run.message().contains(&format!(" {failed} failed")), "{}", run.message());
         let whole = drive.whole_end();
         for sort in ["device", "virtual_machine", "backup_routine"] {
             assert_eq!(whole["result"]["objects"][sort]["failed"], 7, "{whole}");

@@ -166,6 +166,10 @@ fn the_list_of_guests_names_the_one_that_0_0_2_never_told_of() {
     assert!(run.is_ok() && run.message().contains("a part of one has failed."), "{}", run.message());
     let run = listed(&["web01", "web02", "web03"], &[]);
     assert!(run.message().ends_with("3 objects: 3 completed."), "{}", run.message());
+    // Nobody says how many there are: nothing is known of any.
+    let mut drive = ws(Kind::VirtualMachines, Dialect::V0_0_2);
+    let run = drive.text(&end("virtual_machine")).text(&barrier()).wait(LIMITS.settle).run();
+    assert_eq!(run.message(), "Virtual machines sync completed.");
     let run = listed(&[], &[]);
     assert_eq!(run.detail(), "The backend confirmed none of 3 virtual machines.");
 }

@@ -65,6 +65,11 @@ impl<'a> StepEvent<'a> {
             let state = self.state();
             return object_fact(word, Scope::default(), name, (Form::Frame, state), self.payload);
         }
+        if let (Some(object), "failed") = (Object::named(&word), self.status.or_empty())
+            && let Some(count) = unnamed(self.message.or_empty())
+        {
+            return Fact::Unnamed { object, count, error: reason_of(&self.error, &self.message) };
+        }
         let is_of_stage = Kind::of_stage(&word).is_none_or(|kind| kind.row().step == word);
         match self.status.or_empty() {
             // About an object whose name is missing, not about its stage.
@@ -87,6 +92,12 @@ impl<'a> StepEvent<'a> {
             _ => ObjectState::Processing,
         }
     }
+}
+
+/// How many objects a bridge before this one could not name: `Failed: 2 storage, not named by the backend`.
+fn unnamed(message: &str) -> Option<u64> {
+    let named = message.strip_prefix("Failed: ")?.strip_suffix(", not named by the backend")?;
+    named.split(' ').next()?.parse().ok()
 }
 
 /// The truth inside a step that says nothing but `"step": "sync"`.

@@ -13,7 +13,6 @@ use crate::core::figures::Figures;
 use crate::core::kind::Kind;
 use crate::core::legacy::{NamedRecord, fields_of, named, object_fact, place, sentence, tidy};
 use crate::core::lenient::{Flag, Map, Number, Text};
-use crate::core::object::Object;
 use crate::core::tally::{Form, Scope};
 use crate::core::text::plain;
 
@@ -250,15 +249,10 @@ pub(super) struct DuplicateName<'a> {
 }
 
 impl<'a> DuplicateName<'a> {
-    pub(super) fn fact(&self) -> Fact<'a> {
-        let name = |text: &Text<'a>| plain(text.or_empty(), SENTENCE).into_owned();
-        Fact::Note {
-            step: Cow::Borrowed(Object::VirtualMachine.as_str()),
-            message: Cow::Owned(format!(
-                "Name {} is taken, using {} instead",
-                name(&self.original_name),
-                name(&self.resolved_name)
-            )),
+    pub(super) fn fact(self) -> Fact<'a> {
+        match (named(self.original_name), named(self.resolved_name)) {
+            (Some(from), Some(to)) => Fact::Renamed { from, to },
+            _ => Fact::Nothing,
         }
     }
 }

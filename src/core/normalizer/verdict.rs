@@ -1,18 +1,17 @@
 //! What a leg, and in the end the whole run, is worth.
 
 use super::{
-    FAILED_HEADLINE, Failed, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized, failed_object,
-    in_short, unnamed,
+    FAILED_HEADLINE, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized, failed_object, in_short,
 };
 use crate::core::counting::Counting;
 use crate::core::detail::{self, joined};
-use crate::core::event::{Failure, Status, Step, Verdict};
+use crate::core::event::{Failure, Verdict};
 use crate::core::kind::Kind;
 use crate::core::object::Object;
-use crate::core::outcome::{Cause, FailedObject};
+use crate::core::outcome::Cause;
 use crate::core::policy::ObjectFailures;
 use crate::core::refusal::Refusal;
-use crate::core::sse::Frame;
+use crate::core::sse::{Frame, cut};
 use crate::core::tally::{Count, Disagreement};
 use crate::core::text::{plain, shortened};
 
@@ -84,30 +83,27 @@ impl Normalizer {
             if untold == 0 {
                 continue;
             }
-            let error = self.leg.why_untold.unwrap_or(UNTOLD);
+            let is_counted = self.tally.counts_failures(object);
+            let (of_one, of_many) = match self.leg.why_untold {
+                Some(why) => why,
+                None if is_counted => UNTOLD,
+                None => MISSING,
+            };
             if names.len() as u64 == untold {
                 for name in names {
-                    self.take(failed_object(object, name, error.to_owned()), out);
+                    self.take(failed_object(object, name, of_one.to_owned()), out);
                 }
-                continue;
+            } else {
+                self.unnamed(object, untold, of_many, out);
             }
-            let failed = FailedObject { object: unnamed(untold, object.as_str()), error: error.to_owned() };
-            let message = format!("Failed: {}", failed.object);
-            let step = Step::stage(object.as_str(), Status::Failed, message);
-            self.write(&Step { error: Some(error.into()), ..step }, out);
-            self.failed(Failed { count: untold, object: failed });
         }
     }
 
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
         let sort = self.sort_that_failed();
-        let policy = self.options.object_failures.of(kind);
-        let is_failure = match policy {
-            ObjectFailures::All => sort.is_some() || (self.judges(kind) && failed > 0 && completed == 0),
-            ObjectFailures::Any => sort.is_some() || failed > 0 || self.leg.trouble.is_some(),
-            ObjectFailures::Never => sort.is_some(),
-        };
+        let has_trouble = self.leg.trouble.is_some() && self.policy(None) == ObjectFailures::Any;
+        let is_failure = sort.is_some() || has_trouble;
         if let (true, 0, None, Some(trouble)) = (is_failure, failed, sort, &self.leg.trouble) {
             return Some(with_reason(trouble.clone()));
         }
@@ -127,7 +123,6 @@ impl Normalizer {
                 Some((object, Count { seen, completed, failed, .. })) => {
                     format!("{failed} of {seen} {object} objects failed, {completed} completed.")
                 }
-                None if completed == 0 => format!("{failed} of {seen} objects failed, none completed."),
                 None => format!("{failed} of {seen} objects failed, {completed} completed."),
             };
             let named = in_short(&self.failed_objects, detail::DETAIL, failed);
@@ -142,19 +137,33 @@ impl Normalizer {
         kind.row().plugin_path.is_some() || self.options.object_failures.names(kind)
     }
 
+    /// The policy for objects of `kind`, or for those that are of none: their own, else that of the run, else that of
+    /// all others.
+    fn policy(&self, kind: Option<Kind>) -> ObjectFailures {
+        let policies = &self.options.object_failures;
+        kind.filter(|kind| policies.names(*kind))
+            .map_or_else(|| policies.of(self.kind), |kind| policies.of(kind))
+    }
+
     /// A sort of objects that fails the run by the policy for the kind that it belongs to. Three devices
     /// that completed do not make good twelve virtual machines that failed.
     fn sort_that_failed(&self) -> Option<(Object, Count)> {
-        Kind::all().map(Kind::row).filter(|row| row.counted).find_map(|row| {
-            let count = self.tally.count(row.object);
+        let counts = self.tally.counts();
+        let total = counts.total();
+        counts.0.into_iter().find(|(object, count)| {
+            let kinds = Kind::all().map(Kind::row).filter(|row| row.counted);
+            let kind = kinds.filter(|row| row.object == *object).map(|row| row.kind).next();
             let is_for_nothing =
-                count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(row.object));
-            let is_failure = match self.options.object_failures.of(row.kind) {
-                ObjectFailures::All => self.judges(row.kind) && is_for_nothing,
-                ObjectFailures::Any => count.failed > 0 || (self.judges(row.kind) && is_for_nothing),
+                count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(*object));
+            // Objects of no kind that is known decide where nothing else was done.
+            let decides =
+                kind.map_or(self.judges(self.kind) && total.completed == 0, |kind| self.judges(kind));
+            let is_judged = is_for_nothing && decides;
+            match self.policy(kind) {
+                ObjectFailures::All => is_judged,
+                ObjectFailures::Any => count.failed > 0 || is_judged,
                 ObjectFailures::Never => false,
-            };
-            is_failure.then_some((row.object, count))
+            }
         })
     }
 
@@ -188,13 +197,14 @@ impl Normalizer {
             None => format!("{title} sync completed."),
             // The whole of it stands in `error`; the counts behind it must not be cut off.
             Some(Failure { error, .. }) => {
-                format!("{title} sync failed: {}", sentence(&plain(error, FAILED_HEADLINE)))
+                let error = plain(error, FAILED_HEADLINE);
+                format!("{title} sync failed: {}", sentence(&cut(&error, FAILED_HEADLINE)))
             }
         };
-        let looked_at = self.told.numbers.iter().find(|(name, count)| name == "count" && *count > 0);
-        if let (0, Some((_, machines))) = (total.seen, looked_at)
-            && Counting::of(self.kind, self.release).counts_machines()
-        {
+        let counts_machines = Counting::of(self.kind, self.release).counts_machines();
+        let mut numbers = self.told.numbers.iter().filter(|_| counts_machines);
+        let looked_at = numbers.find(|(name, count)| name == "count" && *count > 0);
+        if let (0, Some((_, machines))) = (total.seen, looked_at) {
             message.push_str(&format!(" {machines} virtual machines were looked at."));
         }
         if total.seen > 0 {
@@ -222,7 +232,8 @@ impl Normalizer {
             let cannot = self.cannot("them");
             message.push_str(&format!(" Skipped, because this backend {cannot}: {}.", names.join(", ")));
         }
-        if let (None, true, Some(before)) = (failure, self.is_idle(total), self.kind.row().after) {
+        let is_idle = looked_at.is_none() && self.is_idle(total);
+        if let (None, true, Some(before)) = (failure, is_idle, self.kind.row().after) {
             let (title, before) = (self.kind.row().title, before.row().title);
             message.push_str(&format!(" If Proxmox has {title}, sync {before} first."));
         }
@@ -248,8 +259,16 @@ fn in_words(count: Count, named: &str) -> String {
     format!("{seen} object{}: {}.", if seen == 1 { "" } else { "s" }, parts.join(", "))
 }
 
-/// The error of objects that failed by the backend's numbers.
-const UNTOLD: &str = "the backend counts it as failed, and does not say why";
+/// The errors of an object that failed by the backend's numbers, and of several.
+const UNTOLD: (&str, &str) = (
+    "the backend counts it as failed, and does not say why",
+    "the backend counts them as failed, and does not say which or why",
+);
+/// Those of objects that were discovered, and are missing in the number of those that are done.
+const MISSING: (&str, &str) = (
+    "the backend discovered it, and does not count it as done",
+    "the backend discovered more than it counts as done",
+);
 
 /// Streams that are over before anything was done.
 impl Normalizer {

@@ -5,6 +5,8 @@
 //! without its `error` (R6, R8). Frames hold no `id:` and no `retry:` (R1), end their lines with LF
 //! alone (R4), and hold ASCII JSON of the shape that Python's `json.dumps` gives it (R3, R13).
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
@@ -22,6 +24,8 @@ const ROWID_LIMIT: usize = 128;
 const STEP_ERROR_LIMIT: usize = 220;
 /// The longest `message` and `error` of a terminal frame, in characters of JSON.
 const SENTENCE_LIMIT: usize = 600;
+/// What is written of a string that has no room, in characters of JSON: `"..."`.
+const CUT_TO_NOTHING: usize = 5;
 /// The longest `message` of a `complete` whose `detail` must be cut, in characters of JSON.
 const FAILED_LIMIT: usize = 200;
 /// The longest `detail`, in characters of JSON.
@@ -165,17 +169,13 @@ impl Stream {
                 };
             }
         }
-        // Why it failed says more than that it did.
+        // Why it failed says more than that it did. What is left of the line is for that.
         let message = if verdict.failure.is_some() { FAILED_LIMIT } else { SENTENCE_LIMIT };
         let mut room = Room { message, ..Room::of(Extent::InTotal) };
+        *room.last(verdict) = 0;
         self.complete_with(verdict, room);
-        let excess = self.data_length().saturating_sub(COMPLETE_LIMIT);
-        let cut = if verdict.failure.is_some() { &mut room.detail } else { &mut room.message };
-        let written = match &verdict.failure {
-            Some(failure) => failure.detail.chars().map(escaped_len).sum::<usize>(),
-            None => verdict.message.chars().map(escaped_len).sum::<usize>(),
-        };
-        *cut = (written + 2).min(*cut).saturating_sub(excess);
+        let left = COMPLETE_LIMIT.saturating_sub(self.data_length() - CUT_TO_NOTHING);
+        *room.last(verdict) = left;
         Frame { with_payload: Some(whole.bytes), ..self.complete_with(verdict, room) }
     }
 
@@ -239,6 +239,11 @@ impl Room {
     const fn of(result: Extent) -> Self {
         Self { result, message: SENTENCE_LIMIT, detail: DETAIL_LIMIT }
     }
+
+    /// The room for what is cut when all else has been left out.
+    fn last(&mut self, verdict: &Verdict) -> &mut usize {
+        if verdict.failure.is_some() { &mut self.detail } else { &mut self.message }
+    }
 }
 
 /// The counts, and what is worth keeping of the backend's own result.
@@ -247,10 +252,7 @@ fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
     let has_zeros = extent == Extent::Whole;
     out.put_u8(b'{');
     let has_numbers = matches!(extent, Extent::Whole | Extent::Counted);
-    let is_told = has_zeros && told.numbers.iter().any(|(name, _)| name == "count");
-    if !is_told {
-        number(out, "count", total.completed);
-    }
+    number(out, "count", total.completed);
     if extent == Extent::InTotal {
         for (name, value) in [("failed", total.failed), ("unconfirmed", total.unconfirmed)] {
             if value > 0 {
@@ -260,9 +262,11 @@ fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
         }
     }
     if has_numbers {
+        // `count` is what the bridge counted.
         let numbers = told.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
         for (name, value) in numbers {
             separate(out);
+            let name = if name == "count" { "backend_count" } else { name };
             string(out, name, STEP_NAME_LIMIT);
             out.put_slice(b": ");
             out.put_slice(value.to_string().as_bytes());
@@ -328,14 +332,16 @@ fn number(out: &mut BytesMut, name: &str, value: u64) {
 /// cut ends in `...`.
 fn string(out: &mut impl BufMut, text: &str, limit: usize) {
     out.put_u8(b'"');
-    let room = limit.saturating_sub(2);
-    if fits(text, room) {
-        put_escaped(out, text);
-    } else {
-        put_escaped(out, within(text, room.saturating_sub(3)));
-        out.put_slice(b"...");
-    }
+    put_escaped(out, &cut(text, limit.saturating_sub(2)));
     out.put_u8(b'"');
+}
+
+/// `text` in at most `room` characters of JSON, without quotes.
+pub fn cut(text: &str, room: usize) -> Cow<'_, str> {
+    if fits(text, room) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}...", within(text, room.saturating_sub(3))))
 }
 
 /// Whether `text` takes at most `room` characters when escaped.
@@ -428,8 +434,6 @@ fn compact_ascii(out: &mut BytesMut, json: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::*;
 
     fn text(frame: &Frame) -> &str {
@@ -468,6 +472,35 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(json).unwrap();
             assert!(value["message"].as_str().unwrap().ends_with("..."));
         }
+    }
+
+    #[test]
+    fn no_end_is_longer_than_the_log_line_of_netbox() {
+        for filler in ["x", "é", "\u{1f600}", "a\u{1f600}", "\"", "\u{1}"] {
+            for length in (0..2000).step_by(7) {
+                let text = filler.repeat(length);
+                let failure =
+                    Failure { step: text.clone(), error: text.clone(), detail: format!("{text} {text}") };
+                for failure in [None, Some(failure)] {
+                    let (stream, _) = Stream::start(&object_step("a", "b"));
+                    let verdict = Verdict {
+                        message: text.clone(),
+                        counts: Counts::default(),
+                        told: Told::default(),
+                        failure,
+                    };
+                    let frames = stream.finish(&verdict);
+                    let json = text_of_end(&frames);
+                    assert!(json.len() <= COMPLETE_LIMIT, "{} for {length} of {filler:?}", json.len());
+                    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+                    assert_eq!(value["ok"], verdict.failure.is_none());
+                }
+            }
+        }
+    }
+
+    fn text_of_end(frames: &[Frame]) -> &str {
+        text(frames.last().unwrap()).strip_prefix("event: complete\ndata: ").unwrap().trim_end()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use super::{Form, Said, Scope, State};
 use crate::core::object::Object;
 
-/// How many objects are told apart: as many as fit into 2.25 MiB. Past this, memory is worth more than
+/// How many objects are told apart: as many as fit into 4 MiB, with the ids of their records. Past this, memory is worth more than
 /// telling two events about one object from events about two.
 const TOLD_APART: usize = (1 << 17) / 8 * 7;
 /// How many objects of one sort and name are told apart.
@@ -20,6 +20,8 @@ struct Known {
     cluster: u16,
     /// Its state in each form, in three bits for each, and whether it is in NetBox under an id.
     states: u8,
+    /// How often it was said to begin, in each form, in four bits for each.
+    begun: u8,
 }
 
 impl Known {
@@ -46,6 +48,24 @@ impl Known {
         is_news
     }
 
+    fn begun(self, form: Form) -> u8 {
+        self.begun >> (4 * form as u8) & 0b1111
+    }
+
+    /// Notes one more beginning, or one less.
+    fn count_begun(&mut self, form: Form, is_more: bool) {
+        let shift = 4 * form as u8;
+        let begun = self.begun(form);
+        let begun = if is_more { (begun + 1).min(0b1111) } else { begun.saturating_sub(1) };
+        self.begun = self.begun & !(0b1111 << shift) | begun << shift;
+    }
+
+    /// Whether one more object of its name began in its place, and failed now.
+    fn hides_failure(self, said: Said) -> bool {
+        let has_failed = self.state(said.form) == Some(State::Failed);
+        has_failed && said.state == State::Failed && self.begun(said.form) > 1
+    }
+
     /// What became of it. Of two forms that disagree, the worse one is believed.
     fn outcome(self) -> State {
         let states = [Form::Frame, Form::Item].map(|form| self.state(form));
@@ -65,11 +85,12 @@ impl Known {
 
     /// How well an object fits what is said in `form`, if it may be meant: the better, the more.
     fn fits(self, said: Said, place: Self) -> Option<u8> {
-        let Said { form, state, .. } = said;
-        if self.is_elsewhere(place) {
+        let Said { form, state, is_part, .. } = said;
+        if self.is_elsewhere(place) || self.hides_failure(said) {
             return None;
         }
         match (self.state(form), state) {
+            (Some(_), _) if is_part => Some(0),
             (Some(State::Processing), State::Processing) => Some(0),
             (Some(State::Processing), _) if self.owner == place.owner && self.cluster == place.cluster => {
                 Some(3)
@@ -117,25 +138,40 @@ impl Occurrences {
             owner: scope.owner.as_deref().map_or(0, |owner| hash(owner) as u32 | 1),
             cluster: scope.cluster.as_deref().map_or(0, |cluster| hash(cluster) as u16 | 1),
             states: 0,
+            begun: 0,
         };
+        let mut hidden = None;
         let mut best: Option<(u8, Identity)> = None;
         let mut last = identity(object, scope, name, 0);
         for ordinal in 0..OF_ONE_NAME {
             last = identity(object, scope, name, ordinal);
             let Some(known) = self.known.get(&last) else {
+                if let (None, Some(hidden)) = (best, hidden.and_then(|hidden| self.known.get_mut(&hidden))) {
+                    hidden.count_begun(said.form, false);
+                }
                 let meant = best.map_or(last, |(_, identity)| identity);
                 return self.note(object, meant, place, said);
             };
+            if known.hides_failure(said) {
+                hidden.get_or_insert(last);
+            }
             let fits = known.fits(said, place);
             if let Some(fits) = fits.filter(|fits| best.is_none_or(|(best, _)| *fits > best)) {
                 best = Some((fits, last));
             }
         }
-        self.note(object, best.map_or(last, |(_, identity)| identity), place, said)
+        match best {
+            Some((_, identity)) => self.note(object, identity, place, said),
+            // Too many to be told apart: their ends alone are counted.
+            None => {
+                let before = (said.state == State::Processing).then_some(State::Processing);
+                Change { identity: last, before, after: said.state, is_first: true, is_double: false }
+            }
+        }
     }
 
     fn note(&mut self, object: Object, identity: Identity, place: Known, said: Said) -> Change {
-        let Said { form, state, .. } = said;
+        let Said { form, state, is_part, .. } = said;
         if self.known.len() >= TOLD_APART && !self.known.contains_key(&identity) {
             return Change { identity, before: None, after: state, is_first: true, is_double: false };
         }
@@ -143,7 +179,12 @@ impl Occurrences {
         let before = (known.states != 0).then(|| known.outcome());
         let is_first = known.state(form) != Some(state);
         known.add(place);
-        known.set(form, state);
+        if !is_part || before.is_none() {
+            known.set(form, state);
+        }
+        if state == State::Processing && !is_part {
+            known.count_begun(form, true);
+        }
         let record = said.id.filter(|_| state == State::Completed && known.identify());
         let is_double = record.is_some_and(|record| !self.records.insert(Identity(hash(&(object, record)))));
         Change { identity, before, after: known.outcome(), is_first, is_double }

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::{Missing, parsed, recorded};
 use crate::core::kind::{Endpoint, VmId};
-use crate::core::query::{Parameters, Query};
+use crate::core::query::Query;
 use crate::core::text::plain;
 use crate::handler::Bridge;
 use crate::handler::front::Peer;
@@ -35,8 +35,7 @@ pub(in crate::handler) async fn answer(
              bridge.last_event_id=ID say which of them are given.",
         );
     }
-    let Parameters { all_events, payloads, .. } = query.bridge;
-    let view = View { ids: true, all_events, payloads, whole_result: payloads };
+    let view = View { ids: true, all_events: query.bridge.all_events, payloads: query.bridge.payloads };
     let id = match parsed(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(bridge),
