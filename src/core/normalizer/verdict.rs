@@ -1,8 +1,7 @@
 //! What a leg, and in the end the whole run, is worth.
 
-use super::{
-    FAILED_HEADLINE, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized, failed_object, in_short,
-};
+use super::objects::{failed_object, in_short};
+use super::{FAILED_HEADLINE, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized};
 use crate::core::counting::Counting;
 use crate::core::detail::{self, joined};
 use crate::core::event::{Failure, Verdict};
