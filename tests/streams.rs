@@ -185,7 +185,7 @@ async fn a_kind_that_the_backend_has_not_is_404_with_what_it_has_or_a_green_stre
     let events = stream::read(&answer.body, false);
     let last = events.last().unwrap();
     assert_eq!(last.data["ok"], true);
-    assert!(last.text("message").starts_with("Virtual disks sync skipped."), "{}", last.data);
+    assert!(last.text("message").starts_with("Virtual disks sync skipped: this backend "), "{}", last.data);
     assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
 }
 

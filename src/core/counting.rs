@@ -78,7 +78,7 @@ impl Counting {
 
     /// Whether `count` is the number of virtual machines that were looked at.
     pub fn counts_machines(self) -> bool {
-        matches!(self, Self::DiskRows | Self::LargestDiskRow | Self::Written)
+        matches!(self, Self::DiskRows | Self::LargestDiskRow | Self::Written | Self::ByName)
     }
 
     /// What `figures` say.

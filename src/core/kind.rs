@@ -125,7 +125,7 @@ pub struct Row {
     /// Whether its objects are counted. The task history stage tells of virtual machines and makes something else
     /// of them.
     pub counted: bool,
-    /// The kind without which there is nothing to do for this one.
+    /// The kind without which there is nothing to do for this one, if its backends do not say so.
     pub after: Option<Kind>,
 }
 

@@ -206,6 +206,15 @@ fn interfaces_of_equal_names_on_different_machines_are_different_interfaces() {
 }
 
 #[test]
+fn an_interface_that_failed_is_named_with_its_machine() {
+    let failed = step(json!({"step": "vm_interface", "status": "failed", "message": "m", "rowid": "net0",
+        "payload": {"object": "vm_interface", "data": {"rowid": "net0", "vm": "web01", "error": "no room"}}}));
+    let run = whole(Kind::VmInterfaces, &[failed, complete_ok()]);
+    assert_eq!(run.report.failed_objects[0].object, "vm_interface net0 of web01");
+    assert!(run.says("Failed vm_interface net0 of web01: no room"), "{:?}", run.messages());
+}
+
+#[test]
 fn items_of_equal_names_are_told_apart_by_their_machine_too() {
     let item = |vm: &str| {
         sse(

@@ -142,7 +142,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "node interfaces",
         aliases: &["node_interface", "device-interfaces"],
         counted: true,
-        after: Some(Kind::Devices),
+        after: None,
     },
     Row {
         kind: Kind::VmInterfaces,
@@ -158,7 +158,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "VM interfaces",
         aliases: &["vm_interface"],
         counted: true,
-        after: Some(Kind::VirtualMachines),
+        after: None,
     },
     Row {
         kind: Kind::IpAddresses,
@@ -174,7 +174,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "VM IP addresses",
         aliases: &["vm_ip", "ip-addresses"],
         counted: true,
-        after: Some(Kind::VmInterfaces),
+        after: None,
     },
     Row {
         kind: Kind::TaskHistory,
@@ -190,7 +190,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "task history",
         aliases: &["task_history"],
         counted: false,
-        after: Some(Kind::VirtualMachines),
+        after: None,
     },
     Row {
         kind: Kind::Replications,
@@ -206,7 +206,7 @@ pub(super) static TABLE: [Row; 14] = [
         title: "replications",
         aliases: &["replication"],
         counted: true,
-        after: Some(Kind::VirtualMachines),
+        after: None,
     },
     Row {
         kind: Kind::BackupRoutines,

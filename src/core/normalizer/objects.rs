@@ -196,7 +196,13 @@ impl Normalizer {
             ObjectState::Failed { error, partly } => {
                 let object = match name.as_ref() {
                     "" => unnamed(1, &word),
-                    name => format!("{word} {}", shortened(name, NAME)),
+                    name => match scope.owner.as_deref().filter(|owner| object.is_scoped() && *owner != word)
+                    {
+                        Some(owner) => {
+                            format!("{word} {} of {}", shortened(name, NAME), shortened(owner, NAME))
+                        }
+                        None => format!("{word} {}", shortened(name, NAME)),
+                    },
                 };
                 let message = format!("Failed {object}: {error}");
                 if !partly {

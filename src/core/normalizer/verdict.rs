@@ -108,6 +108,10 @@ impl Normalizer {
         }
         is_failure.then(|| {
             let error = match sort {
+                Some((Object::Backup, Count { seen, failed: 0, .. })) => format!(
+                    "The backend confirmed none of the backups that it found ({seen}, each once for every node that \
+                     sees it)."
+                ),
                 Some((object, Count { seen, failed: 0, .. })) => {
                     let row = Kind::all().map(Kind::row).find(|row| row.object == object);
                     let after = row.and_then(|row| row.after).filter(|_| self.tally.has_skipped(object));
@@ -191,6 +195,9 @@ impl Normalizer {
     fn last_message(&self, failure: Option<&Failure>, total: Count) -> String {
         let title = capitalized(self.kind.row().title);
         let mut message = match failure {
+            None if self.skipped == [self.kind] && self.why_skipped.is_none() => {
+                return format!("{title} sync skipped: this backend {}.", self.cannot("it"));
+            }
             None if self.skipped.contains(&self.kind) => format!("{title} sync skipped."),
             None if self.is_idle(total) => format!("{title} sync completed: nothing to do."),
             None => format!("{title} sync completed."),
