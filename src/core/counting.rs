@@ -48,7 +48,8 @@ pub enum Counting {
 pub const COUNTS_OBJECTS: Release = Release::new(0, 0, 7);
 
 impl Counting {
-    /// What is believed of the stage of `kind` in `release`. Of a release that is not known, no more than of the oldest.
+    /// What is believed of the stage of `kind` in `release`. Of a release that is not known, no more than of the
+    /// oldest.
     pub fn of(kind: Kind, release: Option<Release>) -> Self {
         let counts_objects = release.is_some_and(|release| release >= COUNTS_OBJECTS);
         match kind {
@@ -111,7 +112,7 @@ impl Counting {
             // The count is zero, and its list empty, whatever was done.
             Self::RestOfDiscovered => {
                 let listed = figures.records.0.or(count).filter(|listed| *listed > 0);
-                Numbers { records: None, written: listed, left_out: figures.skipped.0, ..numbers }
+                Numbers { records: None, written: listed, skipped: figures.skipped.0, ..numbers }
             }
             Self::Reconciled => Numbers { completed: figures.reconciled.0.or(count), ..numbers },
             Self::Written => Numbers { completed: written, ..numbers },
@@ -140,7 +141,7 @@ pub struct Explained {
 }
 
 impl Counting {
-    /// The same for people.
+    /// What this believes, as the subcommand `counts` prints it.
     pub const fn explain(self) -> Explained {
         let (completed, unconfirmed) = match self {
             Self::Count => ("`count` of the stage", "objects with a row beyond that number"),

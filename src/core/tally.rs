@@ -129,7 +129,7 @@ pub struct Numbers {
     /// Objects in all.
     pub total: u64,
     /// Objects that were discovered, and skipped. All others are in NetBox, or have failed.
-    pub left_out: Option<u64>,
+    pub skipped: Option<u64>,
     /// Whether each object has a row, where any has one.
     pub at_most_rows: bool,
     /// Whether the objects that were discovered and are not in `completed` have failed.
@@ -146,7 +146,7 @@ impl Numbers {
             written: self.written.max(other.written),
             failed: self.failed.max(other.failed),
             total: self.total.max(other.total),
-            left_out: self.left_out.max(other.left_out),
+            skipped: self.skipped.max(other.skipped),
             at_most_rows: self.at_most_rows || other.at_most_rows,
             rest_failed: self.rest_failed || other.rest_failed,
         }
@@ -175,7 +175,7 @@ struct Row {
     /// Objects that failed and have no name, by the form in which they were told of.
     nameless: [u64; 2],
     /// Objects announced in number.
-    announced: Option<u64>,
+    announced: u64,
     /// Objects found in what was looked at, by the form in which that was told of.
     found: [u64; 2],
     /// Those of them that were written.
@@ -201,10 +201,9 @@ impl Row {
         if let Some(count) = self.of_bridge {
             return count;
         }
-        let Numbers { completed, failed, total, left_out, rest_failed, .. } = self.numbers;
-        let announced = self.announced.unwrap_or_default();
+        let Numbers { completed, failed, total, skipped, rest_failed, .. } = self.numbers;
         let missing = match completed {
-            Some(completed) if rest_failed => announced.saturating_sub(completed),
+            Some(completed) if rest_failed => self.announced.saturating_sub(completed),
             _ => 0,
         };
         let failed = self.told_failed().max(failed).max(missing).max(self.at_least_failed);
@@ -215,9 +214,9 @@ impl Row {
         let amounts = [found, self.counted().unwrap_or_default()].map(|amount| amount.saturating_add(failed));
         let seen = amounts.into_iter().chain([total]).fold(told, u64::max);
         // One file is announced once for every node that sees it.
-        let seen = if object == Object::Backup && seen > 0 { seen } else { seen.max(announced) };
-        let counted = match left_out {
-            Some(left_out) => seen.saturating_sub(failed).saturating_sub(left_out),
+        let seen = if object == Object::Backup && seen > 0 { seen } else { seen.max(self.announced) };
+        let counted = match skipped {
+            Some(skipped) => seen.saturating_sub(failed).saturating_sub(skipped),
             None => self.counted().unwrap_or(self.completed - self.doubles),
         };
         let completed = counted.min(seen - failed);
@@ -240,8 +239,11 @@ impl Row {
     fn says_none(&self) -> bool {
         // Another bridge has judged by what it counts.
         self.of_bridge.is_none()
-            && (self.counted() == Some(0) && self.numbers.written.is_none()
-                || self.numbers.left_out.is_some_and(|left_out| left_out > 0))
+            && (self.counted() == Some(0) && self.numbers.written.is_none() || self.has_skipped())
+    }
+
+    fn has_skipped(&self) -> bool {
+        self.numbers.skipped.is_some_and(|skipped| skipped > 0)
     }
 
     fn slot(&mut self, state: State) -> Option<&mut u64> {
@@ -318,7 +320,7 @@ impl Tally {
     /// Notes that the backend announced `count` objects, and its list of them.
     pub fn announced(&mut self, object: Object, count: u64, names: Vec<String>) {
         let row = row(&mut self.rows, object);
-        row.announced = row.announced.max(Some(count));
+        row.announced = row.announced.max(count);
         // A second list may be of others or of the same.
         let is_kept =
             row.listed.is_empty() && names.len() <= NAMES && names.iter().all(|name| name.len() <= NAME);
@@ -371,7 +373,7 @@ impl Tally {
 
     /// Whether there was nothing of a sort, by the backend's own numbers.
     pub fn has_nothing(&self, object: Object) -> bool {
-        let has_numbers = |row: &Row| row.counted().is_some() || row.numbers.left_out.is_some();
+        let has_numbers = |row: &Row| row.counted().is_some() || row.numbers.skipped.is_some();
         self.row(object).is_some_and(|row| row.count(object).seen == 0 && has_numbers(row))
     }
 
@@ -394,7 +396,7 @@ impl Tally {
 
     /// Whether the backend skipped objects that it had discovered.
     pub fn has_skipped(&self, object: Object) -> bool {
-        self.row(object).is_some_and(|row| row.numbers.left_out.is_some_and(|left_out| left_out > 0))
+        self.row(object).is_some_and(Row::has_skipped)
     }
 
     /// How many of the objects that failed were not told of one by one.

@@ -108,7 +108,8 @@ impl Normalizer {
         }
     }
 
-    /// Where an object is. Interfaces of nodes that failed do not say on which: nodes are worked on one after the other.
+    /// Where an object is. Interfaces of nodes that failed do not say on which: nodes are worked on one after the
+    /// other.
     pub(super) fn on_node<'a>(&mut self, object: Object, name: &str, scope: Scope<'a>) -> Scope<'a> {
         match object {
             Object::NodeInterface => self.node = Some(name.to_owned()),

@@ -78,10 +78,10 @@ impl Normalizer {
         let counts = self.tally.counts();
         for (object, _) in counts.0.into_iter().filter(|(object, _)| is_whole || of_stage(*object)) {
             let untold = self.tally.untold_failures(object);
-            let names = self.tally.unended(object);
             if untold == 0 {
                 continue;
             }
+            let names = self.tally.unended(object);
             let is_counted = self.tally.counts_failures(object);
             let (of_one, of_many) = match self.leg.why_untold {
                 Some(why) => why,
@@ -154,8 +154,8 @@ impl Normalizer {
         let counts = self.tally.counts();
         let total = counts.total();
         counts.0.into_iter().find(|(object, count)| {
-            let kinds = Kind::all().map(Kind::row).filter(|row| row.counted);
-            let kind = kinds.filter(|row| row.object == *object).map(|row| row.kind).next();
+            let mut kinds = Kind::all().filter(|kind| kind.row().counted);
+            let kind = kinds.find(|kind| kind.row().object == *object);
             let is_for_nothing =
                 count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(*object));
             // Objects of no kind that is known decide where nothing else was done.

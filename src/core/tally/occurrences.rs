@@ -7,8 +7,8 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use super::{Form, Said, Scope, State};
 use crate::core::object::Object;
 
-/// How many objects are told apart: as many as fit into 4 MiB, with the ids of their records. Past this, memory is worth more than
-/// telling two events about one object from events about two.
+/// How many objects are told apart: as many as fit into 4 MiB, with the ids of their records. Past this, memory is
+/// worth more than telling two events about one object from events about two.
 const TOLD_APART: usize = (1 << 17) / 8 * 7;
 /// How many objects of one sort and name are told apart.
 const OF_ONE_NAME: u16 = 64;
@@ -142,22 +142,21 @@ impl Occurrences {
         };
         let mut hidden = None;
         let mut best: Option<(u8, Identity)> = None;
-        let mut last = identity(object, scope, name, 0);
         for ordinal in 0..OF_ONE_NAME {
-            last = identity(object, scope, name, ordinal);
-            let Some(known) = self.known.get(&last) else {
+            let identity = identity(object, scope, name, ordinal);
+            let Some(known) = self.known.get(&identity) else {
                 if let (None, Some(hidden)) = (best, hidden.and_then(|hidden| self.known.get_mut(&hidden))) {
                     hidden.count_begun(said.form, false);
                 }
-                let meant = best.map_or(last, |(_, identity)| identity);
+                let meant = best.map_or(identity, |(_, best)| best);
                 return self.note(object, meant, place, said);
             };
             if known.hides_failure(said) {
-                hidden.get_or_insert(last);
+                hidden.get_or_insert(identity);
             }
             let fits = known.fits(said, place);
             if let Some(fits) = fits.filter(|fits| best.is_none_or(|(best, _)| *fits > best)) {
-                best = Some((fits, last));
+                best = Some((fits, identity));
             }
         }
         match best {
@@ -165,7 +164,8 @@ impl Occurrences {
             // Too many to be told apart: their ends alone are counted.
             None => {
                 let before = (said.state == State::Processing).then_some(State::Processing);
-                Change { identity: last, before, after: said.state, is_first: true, is_double: false }
+                let identity = identity(object, scope, name, OF_ONE_NAME - 1);
+                Change { identity, before, after: said.state, is_first: true, is_double: false }
             }
         }
     }

@@ -110,8 +110,8 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     if prunes(&request.query) && !prunes(&query) {
         notices.push(prunes_nothing(release));
     }
-    let sockets = plan.legs.iter().filter(|leg| leg.channel == Channel::Websocket);
-    let has_machines = sockets.into_iter().any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
+    let mut sockets = plan.legs.iter().filter(|leg| leg.channel == Channel::Websocket);
+    let has_machines = sockets.any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
     let guests = match known.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
         // It says nothing of those that it cannot read.
         Some(_) => request.backend.guests(identity).await,
