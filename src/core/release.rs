@@ -26,14 +26,8 @@ impl Release {
     }
 
     /// Whether this release belongs to `major.minor.patch` or an older one, post-releases included.
-    pub const fn is_up_to(self, last: Self) -> bool {
-        if self.major != last.major {
-            return self.major < last.major;
-        }
-        if self.minor != last.minor {
-            return self.minor < last.minor;
-        }
-        self.patch <= last.patch
+    pub fn is_up_to(self, last: Self) -> bool {
+        self <= last.post(u16::MAX)
     }
 }
 
@@ -91,6 +85,7 @@ mod tests {
         let read: Vec<Release> = order.iter().map(|text| text.parse().unwrap()).collect();
         assert!(read.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!(read[4].to_string(), "0.0.11.post2");
+        assert_eq!(read[2].to_string(), "0.0.3");
         assert_eq!("0.0.27.post3+local".parse::<Release>().unwrap().to_string(), "0.0.27.post3");
     }
 
@@ -106,5 +101,18 @@ mod tests {
         let last = Release::new(0, 0, 6);
         assert!(Release::new(0, 0, 6).post(4).is_up_to(last));
         assert!(!Release::new(0, 0, 7).is_up_to(last));
+    }
+
+    #[test]
+    fn the_larger_part_of_a_release_decides_its_age() {
+        let age = |release: &str, last: &str| -> bool {
+            release.parse::<Release>().unwrap().is_up_to(last.parse().unwrap())
+        };
+        for (older, newer) in [("0.0.5", "0.0.6"), ("0.0.9", "0.1.0"), ("0.9.9", "1.0.0"), ("1.9.0", "2.0.5")]
+        {
+            assert!(age(older, newer), "{older} is up to {newer}");
+            assert!(!age(newer, older), "{newer} is not up to {older}");
+            assert!(age(newer, newer));
+        }
     }
 }
