@@ -41,7 +41,7 @@ const LAST_BYTES: Duration = Duration::from_secs(10);
 const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
 /// How often what is older than it is to be kept is removed.
 const CLEANING: Duration = Duration::from_secs(60 * 60);
-/// How often it is looked whether a backend is to be checked.
+/// How often it is looked whether a backend is to be checked, and log lines that were held back are written.
 const CHECKING: Duration = Duration::from_secs(1);
 /// How often the files of the certificate are looked at.
 const CERTIFICATE: Duration = Duration::from_secs(60);
@@ -248,6 +248,7 @@ impl Server {
                 }
                 _ = looking.tick() => self.certificate.look(),
                 _ = checking.tick() => {
+                    telemetry::write_held_back_lines();
                     for backend in self.bridge.state().backends.iter().filter(|backend| backend.is_due()) {
                         let backend = Arc::clone(backend);
                         self.chores.spawn(async move { backend.check().await });

@@ -9,12 +9,13 @@ pub mod log;
 mod metrics;
 mod process;
 mod stream;
+mod throttle;
 
 pub use backend::{Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, backends_are};
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, ConnectionClosed, ConnectionOpened,
     ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route, Shimmed, TunnelClosed,
-    TunnelOpened,
+    TunnelOpened, write_held_back_lines,
 };
 pub use job::{
     Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,

@@ -17,6 +17,10 @@ use crate::handler::{Bridge, Entrance, Slot, Slots};
 use crate::respond;
 use crate::telemetry;
 
+/// How many connections beyond a limit are answered at once, on each sort of listener; more are closed without an
+/// answer. An answer takes a socket and a task for as long as its client needs to read it.
+const REFUSALS: usize = 64;
+
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
@@ -70,6 +74,8 @@ struct Open {
 pub(super) enum ConnectionKey {
     All(telemetry::Listener),
     Address(telemetry::Listener, IpAddr),
+    /// Those beyond a limit that are being answered.
+    Refused(telemetry::Listener),
 }
 
 impl Listeners {
@@ -204,8 +210,9 @@ impl Accepting {
             Ok(slot) => slot,
             Err(limit) => {
                 telemetry::OverLimit { limit, client: address }.emit();
+                // Over TLS an answer would need a handshake first.
                 if tls.is_none() {
-                    served.spawn(turn_away(stream, limit, limits.client_write));
+                    self.refuse(stream, limit, limits.client_write, served);
                 }
                 return;
             }
@@ -220,6 +227,16 @@ impl Accepting {
         };
         served.spawn(async move {
             connection::serve(stream, tls, connection).await;
+            drop(slot);
+        });
+    }
+
+    /// Answers a connection beyond `limit`, unless as many as may be are being answered.
+    fn refuse(&self, stream: TcpStream, limit: Limit, patience: Duration, served: &mut JoinSet<()>) {
+        let refused = (ConnectionKey::Refused(self.door.listener()), REFUSALS, limit);
+        let Ok(slot) = self.connections.take([refused]) else { return };
+        served.spawn(async move {
+            turn_away(stream, limit, patience).await;
             drop(slot);
         });
     }

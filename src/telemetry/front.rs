@@ -1,11 +1,14 @@
 //! What happens where clients come in.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::metrics::family::{By, Label};
 use super::metrics::{METRICS, Shimming};
+use super::throttle::Throttle;
 use crate::core::compat::{Action, Shim};
 use crate::core::guard::Reason;
 use crate::core::limit::Limit;
@@ -324,11 +327,31 @@ pub struct OverLimit {
     pub client: IpAddr,
 }
 
+/// For each limit, the newest client that ran into it.
+static OVER_LIMIT: LazyLock<By<Limit, Throttle<IpAddr>>> =
+    LazyLock::new(|| By::each(|_| Throttle::default()));
+
 impl OverLimit {
-    /// Writes the log line and moves the metrics.
+    /// Moves the metrics, and writes a log line for each limit once a second at most.
     pub fn emit(self) {
-        METRICS.front.over_limit.of(self.limit).inc();
-        tracing::warn!(limit = self.limit.as_str(), client = %self.client, "{}", self.limit.detail());
+        let Self { limit, client } = self;
+        METRICS.front.over_limit.of(limit).inc();
+        if let Some(line) = OVER_LIMIT.of(limit).add(Instant::now(), client) {
+            over_limit(limit, line);
+        }
+    }
+}
+
+fn over_limit(limit: Limit, (count, client): (u64, IpAddr)) {
+    tracing::warn!(limit = limit.as_str(), count, %client, "{}", limit.detail());
+}
+
+/// Writes the log lines that were held back for a second, so that the last events of a burst are in the log, too.
+pub fn write_held_back_lines() {
+    for limit in Limit::all() {
+        if let Some(line) = OVER_LIMIT.of(limit).rest(Instant::now()) {
+            over_limit(limit, line);
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! How much clients may have at once.
 
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
 use super::backend::{Backend, answer};
 use super::bridge::puppet::Puppet;
 use super::bridge::{Client, Front, KEY, config};
@@ -38,6 +41,37 @@ async fn one_connection_too_many_is_told_so_and_closed() {
         // It is free as soon as the bridge has seen the other go.
         while front.get("/x", &[]).await.status != 200 {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_beyond_the_limit_are_answered_up_to_a_cap_and_closed_at_once_beyond_it() {
+    const ANSWERED: usize = 64;
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let front = Front::start(config(backend.address, &[("limits.connections", "1")])).await;
+    let mut held = front.open("/x", &[]).await;
+    assert_eq!(held.head().await.0, 200);
+    // All of them are there before the bridge sees the first one.
+    let connect = || std::net::TcpStream::connect(front.address).unwrap();
+    let refused: Vec<_> = std::iter::repeat_with(connect).take(ANSWERED + 50).collect();
+    let mut open = Vec::new();
+    let mut answered = 0;
+    for stream in refused {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(stream).unwrap();
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text).await;
+        answered += usize::from(text.starts_with(b"HTTP/1.1 503 "));
+        assert!(text.is_empty() || text.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&text));
+        open.push(stream);
+    }
+    assert_eq!(answered, ANSWERED);
+    // They are answered again when those before have read theirs.
+    drop(open);
+    let mut text = String::new();
+    while text.is_empty() {
+        let _ = TcpStream::connect(front.address).await.unwrap().read_to_string(&mut text).await;
+    }
+    assert!(text.contains("limits.connections"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,78 @@
+//! Log lines that somebody else can cause as often as they like: at most one a second.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The shortest time between two lines.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Lets through one event a second, and counts those that it holds back.
+#[derive(Debug)]
+pub(super) struct Throttle<T>(Mutex<Window<T>>);
+
+#[derive(Debug)]
+struct Window<T> {
+    /// When the last line was written.
+    last: Option<Instant>,
+    /// How many events no line stands for yet, and the newest of them.
+    held_back: Option<(u64, T)>,
+}
+
+impl<T> Default for Throttle<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Window { last: None, held_back: None }))
+    }
+}
+
+impl<T> Throttle<T> {
+    /// Adds an event that happens `now`. A line is to be written if it gives one, for so many events, of which that
+    /// is the newest.
+    pub(super) fn add(&self, now: Instant, event: T) -> Option<(u64, T)> {
+        let mut window = self.window();
+        let count = window.held_back.take().map_or(0, |(count, _)| count) + 1;
+        window.held_back = Some((count, event));
+        window.line(now)
+    }
+
+    /// The line for what was held back, if it may be written by `now`.
+    pub(super) fn rest(&self, now: Instant) -> Option<(u64, T)> {
+        self.window().line(now)
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Window<T> {
+    fn line(&mut self, now: Instant) -> Option<(u64, T)> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
+            return None;
+        }
+        let line = self.held_back.take()?;
+        self.last = Some(now);
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_line_a_second_and_every_event_is_counted_in_one() {
+        let throttle = Throttle::default();
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(throttle.add(at(0), "first"), Some((1, "first")));
+        for millis in 1..=500 {
+            assert_eq!(throttle.add(at(millis), "more"), None);
+        }
+        assert_eq!(throttle.rest(at(999)), None);
+        assert_eq!(throttle.add(at(1000), "last"), Some((501, "last")));
+        assert_eq!(throttle.add(at(1001), "late"), None);
+        assert_eq!(throttle.rest(at(2000)), Some((1, "late")));
+        assert_eq!(throttle.rest(at(9000)), None, "there is nothing to say");
+        assert_eq!(throttle.add(at(9001), "again"), Some((1, "again")));
+    }
+}
