@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`core`] | everything that decides: parsers, dialects, the normaliser, sessions |
 //! | [`config`] | file, environment and flags, one validated configuration |
+//! | [`tcp`] | options of TCP sockets |
 //! | [`tls`] | certificates, trust, and what went wrong with them |
 //! | [`backend`] | connections to a backend, and what it can do |
 //! | [`job`] | one sync, from request to outcome, and its log |
@@ -34,5 +35,6 @@ pub mod recording;
 pub mod replay;
 pub mod respond;
 pub mod server;
+pub mod tcp;
 pub mod telemetry;
 pub mod tls;

@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::breaker::Breaker;
 use crate::config::{self, BackendUrl};
+use crate::tcp::TcpOptions;
 use crate::telemetry::{self, OfBackend};
 use crate::tls::{self, Certificate, TlsError, Trust};
 
@@ -104,6 +105,7 @@ pub(super) struct Dialer {
     url: BackendUrl,
     connect: Duration,
     handshake: Duration,
+    tcp: TcpOptions,
     tls: Option<Secure>,
     pub(super) breaker: Breaker,
 }
@@ -117,6 +119,7 @@ impl Dialer {
             url: config.url.clone(),
             connect: limits.connect,
             handshake: limits.handshake,
+            tcp: TcpOptions::new(limits),
             breaker: Breaker::new(limits.breaker_failures, limits.breaker_open, metrics),
         })
     }
@@ -135,8 +138,6 @@ impl Dialer {
     async fn dial(&self) -> Result<Link, ConnectError> {
         let deadline = Instant::now() + self.connect;
         let stream = self.first(&self.addresses().await?, deadline).await?;
-        // Commands are tiny, and waiting for more of them is waiting for nothing.
-        let _ = stream.set_nodelay(true);
         self.secure(stream).await
     }
 
@@ -164,7 +165,7 @@ impl Dialer {
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             let time = deadline.saturating_duration_since(Instant::now());
             let share = time / u32::try_from(left).unwrap_or(u32::MAX);
-            match timeout(share, TcpStream::connect(address)).await {
+            match timeout(share, self.open(*address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => last = self.failed(source),
                 Err(_) => last = self.timed_out(self.connect, "limits.connect"),
@@ -176,10 +177,16 @@ impl Dialer {
     /// The connection to `address`, one of those that the backend's name stands for, whether it is taken for
     /// down or not.
     pub(super) async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
-        match timeout(self.connect, TcpStream::connect(address)).await {
+        match timeout(self.connect, self.open(address)).await {
             Ok(connected) => connected.map_err(|source| self.failed(source)),
             Err(_) => Err(self.timed_out(self.connect, "limits.connect")),
         }
+    }
+
+    async fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(address).await?;
+        self.tcp.apply(&stream);
+        Ok(stream)
     }
 
     /// `stream`, over TLS if the backend wants it.
@@ -289,6 +296,7 @@ impl AsyncWrite for Link {
 #[cfg(test)]
 #[cfg(target_os = "linux")] // Elsewhere a full queue answers.
 mod tests {
+    use socket2::SockRef;
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
@@ -304,14 +312,33 @@ mod tests {
         (address, listener, first)
     }
 
+    fn dialer(address: SocketAddr, settings: &[(&str, &str)]) -> Dialer {
+        let flags = Flags { backend: Some(format!("http://{address}")), ..Flags::default() };
+        let variables =
+            settings.iter().map(|(key, value)| (format!("PROXBOX_BRIDGE_LIMITS_{key}"), (*value).to_owned()));
+        let config = Config::parse(&flags, variables, |_| unreachable!()).unwrap();
+        Dialer::new(&config.backends[0], OfBackend::new("tested")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_connection_to_a_backend_has_the_tcp_options_of_its_limits() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialer = dialer(address, &[("TCP_KEEPALIVE", "7s"), ("TCP_USER_TIMEOUT", "9s")]);
+        let Link::Plain(dialled) = dialer.dial().await.unwrap() else { panic!("there is no TLS") };
+        for stream in [dialled, dialer.connect_to(address).await.unwrap()] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(9)));
+        }
+    }
+
     #[tokio::test]
     async fn an_address_that_is_silent_leaves_time_for_the_next() {
         let (silent, _listener, _first) = silent().await;
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let flags = Flags { backend: Some(format!("http://{silent}")), ..Flags::default() };
-        let config = Config::parse(&flags, [], |_| unreachable!()).unwrap();
-        let metrics = OfBackend::new("silent");
-        let mut dialer = Dialer::new(&config.backends[0], metrics).unwrap();
+        let mut dialer = dialer(silent, &[]);
         dialer.connect = Duration::from_millis(200);
         let mut addresses = vec![silent, good.local_addr().unwrap()];
         let deadline = Instant::now() + dialer.connect;

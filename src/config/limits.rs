@@ -44,6 +44,12 @@ pub struct Limits {
     pub client_idle: Duration,
     /// How long a TLS handshake may take, with clients and with the backend.
     pub handshake: Duration,
+    /// After how many whole seconds without traffic the kernel sends TCP keep-alive probes to a client or the
+    /// backend; never if this is zero.
+    pub tcp_keepalive: Duration,
+    /// How long a client or the backend may acknowledge nothing of what is sent, or keep its TCP window closed,
+    /// before the kernel closes the connection (`TCP_USER_TIMEOUT`); as the system has it if this is zero.
+    pub tcp_user_timeout: Duration,
     /// How many connections clients may have at once, all together.
     pub connections: usize,
     /// How many of them may come from one address; trusted proxies are not counted.
@@ -139,6 +145,8 @@ impl Limits {
         client_body: Duration::ZERO,
         client_idle: Duration::ZERO,
         handshake: Duration::ZERO,
+        tcp_keepalive: Duration::ZERO,
+        tcp_user_timeout: Duration::ZERO,
         connections: 0,
         connections_per_address: 0,
         requests: 0,

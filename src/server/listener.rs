@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::core::limit::Limit;
 use crate::handler::{Bridge, Entrance, Slot, Slots};
 use crate::respond;
+use crate::tcp::TcpOptions;
 use crate::telemetry;
 
 /// How many connections beyond a limit are answered at once, on each sort of listener; more are closed without an
@@ -197,10 +198,9 @@ impl Accepting {
     }
 
     fn welcome(&self, stream: TcpStream, address: IpAddr, served: &mut JoinSet<()>) {
-        // A frame that waits for more frames is a frame that comes too late.
-        let _ = stream.set_nodelay(true);
         let state = self.bridge.state();
         let limits = &state.config.limits;
+        TcpOptions::new(limits).apply(&stream);
         let tls = match self.door {
             Door::Clients(_) => self.certificate.load_full(),
             Door::Admin => None,

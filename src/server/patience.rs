@@ -31,6 +31,7 @@ impl<T> Patience<T> {
     fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if written.is_ready() {
             self.waiting = false;
+            self.note_timeout(&written);
             return written;
         }
         if !self.waiting {
@@ -46,6 +47,14 @@ impl<T> Patience<T> {
             Poll::Pending => Poll::Pending,
         }
     }
+
+    /// The kernel closes a connection with this error when its client acknowledged nothing within
+    /// `limits.tcp_user_timeout`.
+    fn note_timeout<R>(&self, result: &Poll<io::Result<R>>) {
+        if matches!(result, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+            self.stuck.note();
+        }
+    }
 }
 
 impl<T: Read + Unpin> Read for Patience<T> {
@@ -54,7 +63,9 @@ impl<T: Read + Unpin> Read for Patience<T> {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.note_timeout(&read);
+        read
     }
 }
 

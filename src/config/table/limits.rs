@@ -7,7 +7,7 @@ use crate::config::draft::Draft;
 use crate::config::slot::{Range, Slot};
 
 /// The limits that are about a backend, so that each may have its own, in `[backend.limits]`.
-pub(super) const OF_BACKEND: [&str; 20] = [
+pub(super) const OF_BACKEND: [&str; 22] = [
     "limits.connect",
     "limits.probe",
     "limits.response_head",
@@ -19,6 +19,8 @@ pub(super) const OF_BACKEND: [&str; 20] = [
     "limits.retry_after",
     "limits.event_bytes",
     "limits.body_bytes",
+    "limits.tcp_keepalive",
+    "limits.tcp_user_timeout",
     "limits.pool_idle",
     "limits.tunnel_close",
     "limits.coalesce",
@@ -43,6 +45,8 @@ const POOL_IDLE: Range = Range { least: Duration::ZERO, most: Duration::from_mil
 /// `Retry-After` is written in whole seconds.
 const RETRY_AFTER: Range =
     Range { least: Duration::from_secs(1), most: Duration::from_secs(60), whole: true };
+/// The kernel counts in whole seconds, and takes no more than 32,767 of them.
+const KEEPALIVE: Range = Range { least: Duration::ZERO, most: Duration::from_secs(60 * 60), whole: true };
 /// How long something stays on disk, which may be years.
 const RETENTION: Range =
     Range { least: Duration::from_secs(60), most: Duration::from_secs(3650 * 24 * 60 * 60), whole: false };
@@ -168,6 +172,22 @@ pub(super) static KEYS: &[Key] = &[
         POSITIVE,
         |draft| &mut draft.limits.handshake,
         "How long a TLS handshake may take, with clients and with the backend.",
+    ),
+    limit(
+        "limits.tcp_keepalive",
+        "30s",
+        KEEPALIVE,
+        |draft| &mut draft.limits.tcp_keepalive,
+        "After how long without traffic the kernel sends TCP keep-alive probes to a client or the backend; 0s: \
+         never.",
+    ),
+    limit(
+        "limits.tcp_user_timeout",
+        "2m",
+        ANY,
+        |draft| &mut draft.limits.tcp_user_timeout,
+        "How long a client or the backend may acknowledge nothing of what is sent, or keep its TCP window closed, \
+         before the kernel closes the connection (TCP_USER_TIMEOUT); 0s: as the system has it.",
     ),
     key(
         "limits.connections",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, timeout};
 
 use super::super::bridge::{Front, config};
@@ -23,6 +23,16 @@ struct Pair {
 impl Pair {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let front = Front::start(config(listener.local_addr().unwrap(), settings)).await;
+        Self { listener, front }
+    }
+
+    /// A backend that takes little as long as it does not read.
+    async fn small(settings: &[(&str, &str)]) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(16).unwrap();
         let front = Front::start(config(listener.local_addr().unwrap(), settings)).await;
         Self { listener, front }
     }
@@ -316,6 +326,24 @@ async fn last_words_arrive_although_the_other_end_goes_on_talking() {
         // As much as nobody takes who has gone, or up to the end.
         staying.mouth.babble(16 * MIB).await;
         assert!(staying.ear.rest().await == last, "the last words of the one that leaves");
+    }
+}
+
+/// The time is the kernel's, and goes on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_peer_that_acknowledges_nothing_ends_its_tunnel_although_all_that_is_sent_fits_into_a_buffer() {
+    let pair = Pair::small(&[("limits.tcp_user_timeout", "200ms")]).await;
+    for client_hangs in [true, false] {
+        let mut client = Wire::small(pair.front.address).await;
+        client.mouth.say(format!("{OPENING}\r\n")).await;
+        let mut backend = Wire::at(&pair.listener).await;
+        backend.ear.head().await;
+        backend.mouth.say(AGREED).await;
+        assert_eq!(client.ear.head().await.status(), 101);
+        let (_hung, mut other) = if client_hangs { (client, backend) } else { (backend, client) };
+        other.mouth.say(noise(200_000, 4)).await;
+        assert_eq!(other.ear.rest().await, b"", "the end passes");
     }
 }
 
