@@ -101,7 +101,7 @@ impl Backend {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let (progress, limits) = (Progress::default(), self.limits());
-        let body = Upload::new(body, limits.body_bytes, limits.client_body, progress.clone());
+        let body = Upload::new(body, limits, progress.clone());
         let mut request = Request::from_parts(parts, body.boxed_unsync());
         let connection = capture_connection(&mut request);
         let answered = async {

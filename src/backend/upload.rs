@@ -9,14 +9,18 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::config::Limits;
 use crate::core::guard::is_trailer;
 
 /// Why the body of a client came to no good end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// The client sends too slowly.
+    /// The client sends nothing.
     #[error("no piece of it came within {} (limits.client_body)", humantime::format_duration(*.0))]
     Slow(Duration),
+    /// The client sends fewer bytes a second than it must.
+    #[error("it came with fewer than {0} bytes a second (limits.client_body_rate)")]
+    Dripping(usize),
     /// It is longer than bodies may be.
     #[error("it has more than {0} bytes (limits.body_bytes)")]
     TooLarge(usize),
@@ -49,18 +53,56 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Upload<B> {
     body: B,
-    /// How many bytes it may have in all, and how many have come.
-    most: usize,
+    limits: UploadLimits,
+    /// How many bytes have come.
     seen: usize,
-    /// How long the next piece may take; the timer runs while one is waited for.
-    patience: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// How long the client was waited for.
+    waited: Duration,
+    /// Since when it is waited for now, and until when.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     progress: Progress,
 }
 
+/// How long and how slow the body of a request may be.
+#[derive(Clone, Copy, Debug)]
+struct UploadLimits {
+    /// How many bytes it may have in all.
+    bytes: usize,
+    /// How long the next piece may take.
+    piece: Duration,
+    /// How many bytes a second must come on average, beyond the time of one piece; no minimum if this is zero.
+    rate: usize,
+}
+
+impl UploadLimits {
+    /// How long the client may be waited for, who has sent `seen` bytes in the time for which it was `waited`; and
+    /// what it is if it takes longer.
+    ///
+    /// Time in which the backend takes nothing is not the client's, and does not count.
+    fn patience(self, seen: usize, waited: Duration) -> (Duration, UploadError) {
+        let piece = (self.piece, UploadError::Slow(self.piece));
+        let Some(seconds) = seen.checked_div(self.rate) else { return piece };
+        let most = self.piece.saturating_add(Duration::from_secs(seconds as u64)).saturating_sub(waited);
+        if most < self.piece { (most, UploadError::Dripping(self.rate)) } else { piece }
+    }
+}
+
 impl<B> Upload<B> {
-    pub(super) fn new(body: B, most: usize, patience: Duration, progress: Progress) -> Self {
-        Self { body, most, seen: 0, patience, timer: None, progress }
+    pub(super) fn new(body: B, limits: &Limits, progress: Progress) -> Self {
+        let limits = UploadLimits {
+            bytes: limits.body_bytes,
+            piece: limits.client_body,
+            rate: limits.client_body_rate,
+        };
+        Self { body, limits, seen: 0, waited: Duration::ZERO, waiting: None, progress }
+    }
+
+    /// Why the client is not waited for any longer, if that is so.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
+        let (patience, error) = self.limits.patience(self.seen, self.waited);
+        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(error)
     }
 }
 
@@ -74,11 +116,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = &mut *self;
         let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
-            let patience = this.patience;
-            ready!(this.timer.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx));
-            return Poll::Ready(Some(Err(UploadError::Slow(patience))));
+            return Poll::Ready(Some(Err(ready!(this.poll_overdue(cx)))));
         };
-        this.timer = None;
+        if let Some((since, _)) = this.waiting.take() {
+            this.waited += since.elapsed();
+        }
         this.progress.note();
         Poll::Ready(match polled {
             None => None,
@@ -92,8 +134,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
                     }
                 }
                 this.seen += frame.data_ref().map_or(0, Bytes::len);
-                let fits = this.seen <= this.most;
-                Some(if fits { Ok(frame) } else { Err(UploadError::TooLarge(this.most)) })
+                let most = this.limits.bytes;
+                Some(if this.seen <= most { Ok(frame) } else { Err(UploadError::TooLarge(most)) })
             }
         })
     }
@@ -116,19 +158,39 @@ mod tests {
     type Sender = futures::channel::mpsc::UnboundedSender<Result<Frame<Bytes>, std::io::Error>>;
     type Frames = futures::channel::mpsc::UnboundedReceiver<Result<Frame<Bytes>, std::io::Error>>;
 
-    fn upload(most: usize) -> (Sender, Upload<StreamBody<Frames>>) {
+    fn upload(limits: Limits) -> (Sender, Upload<StreamBody<Frames>>) {
         let (sender, frames) = futures::channel::mpsc::unbounded();
-        let upload = Upload::new(StreamBody::new(frames), most, Duration::from_secs(30), Progress::default());
-        (sender, upload)
+        (sender, Upload::new(StreamBody::new(frames), &limits, Progress::default()))
+    }
+
+    /// Sends `bytes` every 29 seconds until `upload` ends; gives how many pieces were taken, and why no more.
+    async fn drip(
+        bytes: usize,
+        (sender, mut upload): (Sender, Upload<StreamBody<Frames>>),
+    ) -> (usize, UploadError) {
+        for taken in 0.. {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(29)).await;
+                let _ = sender.unbounded_send(Ok(Frame::data(Bytes::from(vec![b'x'; bytes]))));
+            });
+            if let Err(error) = upload.frame().await.unwrap() {
+                return (taken, error);
+            }
+        }
+        unreachable!()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_coming_ends_after_the_limit_and_each_piece_has_it_anew() {
-        let (sender, mut upload) = upload(100);
+        let (sender, mut upload) = upload(Limits { client_body_rate: 0, ..Limits::default() });
         for _ in 0..3 {
-            sender.unbounded_send(Ok(Frame::data(Bytes::from_static(b"x")))).unwrap();
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(29)).await;
+                sender.unbounded_send(Ok(Frame::data(Bytes::from_static(b"x")))).unwrap();
+            });
             assert!(upload.frame().await.unwrap().is_ok());
-            tokio::time::advance(Duration::from_secs(29)).await;
         }
         let began = Instant::now();
         assert_eq!(upload.frame().await.unwrap().unwrap_err(), UploadError::Slow(Duration::from_secs(30)));
@@ -136,8 +198,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_ends_although_each_piece_is_in_time() {
+        let began = Instant::now();
+        let (taken, error) = drip(1, upload(Limits::default())).await;
+        assert_eq!((taken, error), (1, UploadError::Dripping(500)));
+        assert_eq!(began.elapsed().as_secs(), 30);
+        // As fast as it must be, it may be as long as it may be.
+        let limits = Limits { body_bytes: 10 * 14_500, ..Limits::default() };
+        assert_eq!(drip(14_500, upload(limits)).await, (10, UploadError::TooLarge(10 * 14_500)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_backend_takes_nothing_is_not_the_clients() {
+        let (sender, mut upload) = upload(Limits::default());
+        for _ in 0..3 {
+            sender.unbounded_send(Ok(Frame::data(Bytes::from_static(b"x")))).unwrap();
+            tokio::time::advance(Duration::from_secs(60)).await;
+            assert!(upload.frame().await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
-        let (sender, mut upload) = upload(4);
+        let (sender, mut upload) = upload(Limits { body_bytes: 4, ..Limits::default() });
         for piece in ["ab", "cd", "e"] {
             sender.unbounded_send(Ok(Frame::data(Bytes::from(piece)))).unwrap();
         }

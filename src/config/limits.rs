@@ -34,12 +34,15 @@ pub struct Limits {
     pub capabilities: Duration,
     /// After how many whole seconds clients are told to try again when the backend is unreachable.
     pub retry_after: Duration,
-    /// How long a client may take to send the head of its request.
+    /// How long a client may take to send the head of its request; over HTTP/2, of its first.
     pub client_head: Duration,
     /// How long a client may take nothing of what is sent to it before it is dropped.
     pub client_write: Duration,
     /// How long a client may take to send the next piece of the body of its request.
     pub client_body: Duration,
+    /// How many bytes a second of the body of its request a client must send on average, beyond the first
+    /// `limits.client_body`; no minimum if this is zero.
+    pub client_body_rate: usize,
     /// How long the connection of a client is kept that asks for nothing.
     pub client_idle: Duration,
     /// How long a TLS handshake may take, with clients and with the backend.
@@ -143,6 +146,7 @@ impl Limits {
         client_head: Duration::ZERO,
         client_write: Duration::ZERO,
         client_body: Duration::ZERO,
+        client_body_rate: 0,
         client_idle: Duration::ZERO,
         handshake: Duration::ZERO,
         tcp_keepalive: Duration::ZERO,

@@ -89,10 +89,7 @@ enum State {
     /// The last chunk of a body was there.
     Trailers(Trailers),
     /// Nothing is looked at any more.
-    Opaque {
-        #[cfg_attr(not(test), expect(dead_code, reason = "tests ask for it"))]
-        http2: bool,
-    },
+    Opaque { http2: bool },
     /// Nothing is taken any more.
     Refused { rejection: Rejection, in_body: bool },
 }
@@ -141,8 +138,7 @@ impl Guard {
     }
 
     /// Whether the connection began with the HTTP/2 preface.
-    #[cfg(test)]
-    fn is_http2(&self) -> bool {
+    pub fn is_http2(&self) -> bool {
         matches!(self.state, State::Opaque { http2: true })
     }
 

@@ -116,7 +116,7 @@ pub(super) fn failed(visit: &Visit, path: &str, is_safe: bool, error: &ForwardEr
 
 fn upload_failed(visit: &Visit, error: UploadError) -> Response<Body> {
     let reason = match error {
-        UploadError::Slow(_) => Reason::SlowBody,
+        UploadError::Slow(_) | UploadError::Dripping(_) => Reason::SlowBody,
         UploadError::TooLarge(_) => Reason::BodyTooLarge,
         UploadError::Aborted => Reason::BodyBroken,
     };

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -16,6 +15,8 @@ use http_body_util::BodyExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::screen::LINGER;
+use crate::config::Limits;
 use crate::respond::{Body, BoxError};
 
 /// What goes on on a connection.
@@ -31,10 +32,42 @@ struct Inner {
     next: u64,
     /// The exchanges that are open, with the time since when each waits for the client.
     open: BTreeMap<u64, Option<Instant>>,
-    /// When the last one ended.
+    /// When the last one ended, or the connection began.
     idle: Instant,
     /// The connection is to end with them.
     is_last: bool,
+    is_http_2: bool,
+}
+
+/// What a connection is over its time with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// Its client takes nothing of an answer.
+    Answer,
+    /// Its client asks for nothing.
+    Request,
+}
+
+impl Inner {
+    /// When the connection is over its time, as far as it is known by now, and with what.
+    fn due(&self, limits: &Limits, closing: Option<Instant>) -> Option<(Instant, Overdue)> {
+        let waits = self.open.values().flatten().min().map(|since| *since + limits.client_write);
+        let idle = || self.open.is_empty().then(|| (self.idle_until(limits, closing), Overdue::Request));
+        waits.map(|at| (at, Overdue::Answer)).or_else(idle)
+    }
+
+    /// How long the connection is kept while nothing is open on it.
+    fn idle_until(&self, limits: &Limits, closing: Option<Instant>) -> Instant {
+        let has_asked = self.next > 0;
+        match closing {
+            // Over HTTP/1 it is the screen that waits for the first head, and answers one that is not whole in time.
+            None if self.is_http_2 && !has_asked => self.idle + limits.client_head,
+            None => self.idle + limits.client_idle,
+            // Its last frames may still be on their way.
+            Some(since) if has_asked => (self.idle + limits.client_write).max(since + LINGER),
+            Some(since) => since + LINGER,
+        }
+    }
 }
 
 /// One request and its answer.
@@ -46,7 +79,8 @@ pub(super) struct Exchange {
 
 impl Default for Activity {
     fn default() -> Self {
-        let inner = Inner { next: 0, open: BTreeMap::new(), idle: Instant::now(), is_last: false };
+        let inner =
+            Inner { next: 0, open: BTreeMap::new(), idle: Instant::now(), is_last: false, is_http_2: false };
         Self { inner: Mutex::new(inner), ended: Notify::new() }
     }
 }
@@ -80,22 +114,21 @@ impl Activity {
         }
     }
 
-    /// Done when a client has taken nothing for `write` (true), or asked for nothing for `idle`, counted from
-    /// `since` at the earliest (false).
-    pub(super) async fn stuck(&self, write: Duration, idle: Duration, since: Instant) -> bool {
+    /// The client speaks HTTP/2.
+    pub(super) fn speaks_http_2(&self) {
+        self.inner().is_http_2 = true;
+    }
+
+    /// Done when a limit on the time of the connection has passed, which has been closing since `closing`.
+    pub(super) async fn overdue(&self, limits: &Limits, closing: Option<Instant>) -> Overdue {
+        // A client may begin to take nothing, or to speak HTTP/2, at any time.
+        let most = limits.client_write.min(limits.client_head);
         loop {
             let now = Instant::now();
-            let due = {
-                let inner = self.inner();
-                let waits = inner.open.values().flatten().min().map(|since| (*since + write, true));
-                let rests = inner.open.is_empty().then_some((inner.idle.max(since) + idle, false));
-                waits.or(rests)
-            };
-            // One may begin to wait at any time.
-            let pause = match due {
-                Some((at, stuck)) if at <= now => return stuck,
-                Some((at, _)) => (at - now).min(write),
-                None => write,
+            let pause = match self.inner().due(limits, closing) {
+                Some((at, overdue)) if at <= now => return overdue,
+                Some((at, _)) => (at - now).min(most),
+                None => most,
             };
             sleep(pause).await;
         }

@@ -21,10 +21,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::activity::Activity;
+use super::activity::{Activity, Overdue};
 use super::listener::Door;
 use super::patience::Patience;
-use super::screen::{CLOSE, LINGER, Screen};
+use super::screen::{CLOSE, LINGER, Screen, Signals};
 use crate::config::Limits;
 use crate::core::guard;
 use crate::handler::{Bridge, Entrance, Interim, Peer, Stuck, admin};
@@ -116,10 +116,13 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     };
     let stuck = peer.stuck.clone();
     let io = Patience::new(TokioIo::new(stream), limits.client_write, stuck.clone());
-    let io =
-        Screen::new(io, limits.bounds(), limits.client_head, Arc::clone(&peer.stopped), peer.interim.clone());
-    let began = Instant::now();
     let activity = Arc::new(Activity::default());
+    let signals = Signals {
+        stopped: Arc::clone(&peer.stopped),
+        interim: peer.interim.clone(),
+        activity: Arc::clone(&activity),
+    };
+    let io = Screen::new(io, limits.bounds(), limits.client_head, signals);
     let watched = Arc::clone(&activity);
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -170,20 +173,19 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     // Since when it is to come to an end.
     let mut closed: Option<Instant> = None;
     loop {
-        // One that is to end has not for ever for its last frames either.
-        let (rest, since) = match closed {
-            None => (limits.client_idle, began),
-            Some(since) => (limits.client_write, since),
-        };
         tokio::select! {
             ended = &mut served => return ended,
             // Also when whoever could say it is gone.
             _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
             () = activity.last(), if closed.is_none() => {}
-            is_stuck = activity.stuck(limits.client_write, rest, since) => {
-                if is_stuck || closed.is_some() {
+            overdue = activity.overdue(&limits, closed) => {
+                if overdue == Overdue::Answer {
                     stuck.note();
                     telemetry::ConnectionStuck { client: address }.emit();
+                    return Ok(());
+                }
+                // One that is to end has not for ever for its last frames either.
+                if closed.is_some() {
                     return Ok(());
                 }
             }

@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::activity::Activity;
 use crate::core::guard::{Bounds, Guard, Rejection};
 use crate::handler::{Interim, REJECTED, Stopped};
 
@@ -25,6 +26,15 @@ const PIECE: usize = 8 * 1024;
 const LEFTOVERS: usize = 256 * 1024;
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
+/// What a screen tells others of its connection, and they tell it.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// Why nothing is let through any more, for whoever answers.
+    pub(super) stopped: Arc<Mutex<Option<Stopped>>>,
+    pub(super) interim: Interim,
+    pub(super) activity: Arc<Activity>,
+}
+
 /// A connection behind a guard.
 #[derive(Debug)]
 pub(super) struct Screen<T> {
@@ -32,9 +42,7 @@ pub(super) struct Screen<T> {
     guard: Guard,
     /// What was let through and is not read yet.
     passed: BytesMut,
-    /// Why nothing is let through any more, for whoever answers.
-    stopped: Arc<Mutex<Option<Stopped>>>,
-    interim: Interim,
+    signals: Signals,
     /// What of the interim answers is not written yet.
     unsent: BytesMut,
     /// hyper has nothing to write, or had nothing before what it is about to write.
@@ -53,19 +61,12 @@ pub(super) struct Screen<T> {
 }
 
 impl<T> Screen<T> {
-    pub(super) fn new(
-        io: T,
-        bounds: Bounds,
-        patience: Duration,
-        stopped: Arc<Mutex<Option<Stopped>>>,
-        interim: Interim,
-    ) -> Self {
+    pub(super) fn new(io: T, bounds: Bounds, patience: Duration, signals: Signals) -> Self {
         Self {
             io,
             guard: Guard::new(bounds),
             passed: BytesMut::new(),
-            stopped,
-            interim,
+            signals,
             unsent: BytesMut::new(),
             is_flushed: true,
             is_rejected: false,
@@ -82,7 +83,7 @@ impl<T> Screen<T> {
     fn reject(&mut self, rejection: Rejection) {
         let in_body = self.guard.is_in_body();
         let stopped = Stopped { rejection, in_body: in_body.then(|| self.guard.heads()) };
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+        *self.signals.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
         self.is_rejected = true;
         if in_body {
             // The request is there already: its body ends here, and never in good order.
@@ -141,7 +142,7 @@ impl<T: Write + Unpin> Screen<T> {
     fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_flushed {
             self.is_flushed = false;
-            self.interim.take(&mut self.unsent);
+            self.signals.interim.take(&mut self.unsent);
         }
         self.poll_send(cx)
     }
@@ -216,6 +217,9 @@ impl<T: Read + Unpin> Read for Screen<T> {
                 } else if is_at_head {
                     keep_open(&mut this.passed);
                 }
+                if this.guard.is_http2() {
+                    this.signals.activity.speaks_http_2();
+                }
                 continue;
             }
             if !this.poll_overdue(cx) {
@@ -241,7 +245,7 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
         this.is_flushed = true;
         loop {
             ready!(this.poll_send(cx))?;
-            this.interim.take_in_time(cx, &mut this.unsent);
+            this.signals.interim.take_in_time(cx, &mut this.unsent);
             if this.unsent.is_empty() {
                 break;
             }
@@ -292,7 +296,8 @@ mod tests {
         let (ours, mut theirs) = duplex(8);
         let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
         let interim = Interim::default();
-        let mut screen = Screen::new(TokioIo::new(ours), bounds, LINGER, Arc::default(), interim.clone());
+        let signals = Signals { interim: interim.clone(), ..Signals::default() };
+        let mut screen = Screen::new(TokioIo::new(ours), bounds, LINGER, signals);
         let cx = &mut Context::from_waker(Waker::noop());
         let hint = |request, status| interim.put(request, status, HeaderMap::new());
 

@@ -1,5 +1,7 @@
 //! Everything that is not the bridge's own passes through, as if the bridge were not there.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Response};
@@ -313,6 +315,35 @@ async fn a_connection_is_not_used_again_behind_an_internal_error() {
         assert_eq!(front.get(&format!("/{status}"), &[]).await.status, status);
         assert_eq!(backend.connections(), connections, "{status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_refused_and_its_place_is_free_again() {
+    let backend = Backend::start(|request| async {
+        let _ = request.into_body().collect().await;
+        answer(200, &[], "said")
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[("limits.requests", "1")])).await;
+    let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+    let (mut read, mut write) = TcpStream::connect(front.address).await.unwrap().into_split();
+    write.write_all(head).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let drip = async {
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(29)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut said = Vec::new();
+    tokio::select! {
+        () = drip => {}
+        _ = read.read_to_end(&mut said) => {}
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("limits.client_body_rate"), "{said}");
+    assert!((30..=33).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(front.get("/y", &[]).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]

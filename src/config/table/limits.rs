@@ -143,7 +143,7 @@ pub(super) static KEYS: &[Key] = &[
         "15s",
         POSITIVE,
         |draft| &mut draft.limits.client_head,
-        "How long a client may take to send the head of its request.",
+        "How long a client may take to send the head of its request; over HTTP/2, of its first.",
     ),
     limit(
         "limits.client_write",
@@ -158,6 +158,13 @@ pub(super) static KEYS: &[Key] = &[
         POSITIVE,
         |draft| &mut draft.limits.client_body,
         "How long a client may take to send the next piece of the body of its request.",
+    ),
+    key(
+        "limits.client_body_rate",
+        Some("500"),
+        Slot::Bytes(|draft| &mut draft.limits.client_body_rate, 0, 1 << 20),
+        "How many bytes a second of the body of its request a client must send on average, beyond the first \
+         limits.client_body; 0: no minimum.",
     ),
     limit(
         "limits.client_idle",
