@@ -11,6 +11,7 @@ mod exchange;
 mod forward;
 mod guests;
 mod link;
+mod response_cache;
 mod scope;
 mod shield;
 mod socket;
@@ -34,8 +35,9 @@ pub use checkup::{Glimpse, Silence};
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use link::{ConnectError, Link};
+pub use response_cache::{Answer, Question, ResponseCache};
 pub use scope::Scoped;
-pub use shield::{Answer, Known, Lesson, Question, Shield};
+pub use shield::{Known, Lesson, Shield};
 pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;
 

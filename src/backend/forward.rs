@@ -34,7 +34,7 @@ type Outgoing = UnsyncBoxBody<Bytes, UploadError>;
 const IDLE: usize = 32;
 
 /// Why there is no answer to pass back.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ForwardError {
     /// The backend could not be reached. Nothing was sent.
     #[error(transparent)]

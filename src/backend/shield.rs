@@ -7,13 +7,12 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::response;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
+
+use super::response_cache::ResponseCache;
 
 /// How many of each sort are remembered at most.
 const REMEMBERED: usize = 4096;
@@ -23,18 +22,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const REFUSALS: [&str; 2] = ["Invalid API key", "API key required"];
 /// What they say to a client that is to ask for nothing for a while. Others are about one path.
 const WAITS: [&str; 2] = ["Too many failed authentication attempts", "Rate limit exceeded"];
-
-/// An answer that serves everybody who asks the same.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Status and headers.
-    pub head: response::Parts,
-    /// The whole body.
-    pub body: Bytes,
-}
-
-/// A hash of what is asked, where an answer may serve several, and of whatever the answer may depend on.
-pub type Question = [u8; 32];
 
 /// An answer of a backend, as far as it says what is not to be asked again.
 #[derive(Clone, Copy, Debug)]
@@ -65,45 +52,15 @@ pub enum Known {
 /// What one backend need not be asked.
 #[derive(Debug, Default)]
 pub struct Shield {
-    answers: Mutex<HashMap<Question, (Instant, Cell)>>,
+    /// The answers that serve everybody who asks the same.
+    pub answers: ResponseCache,
     refused: Mutex<HashMap<Option<[u8; 32]>, Instant>>,
     limited: Mutex<HashMap<IpAddr, Instant>>,
     /// How often keys have changed.
     generation: AtomicU64,
 }
 
-type Cell = Arc<OnceCell<Option<Answer>>>;
-
 impl Shield {
-    /// The answer to `question`: the one that came within `keep`, or what `ask` comes to. All who ask in the
-    /// meantime wait for the same. `None` is one that cannot serve several.
-    ///
-    /// # Errors
-    ///
-    /// Those of `ask`, which are not kept.
-    pub async fn answer<E>(
-        &self,
-        question: Question,
-        keep: Duration,
-        ask: impl Future<Output = Result<Option<Answer>, E>>,
-    ) -> Result<Option<Answer>, E> {
-        let cell = {
-            let mut answers = locked(&self.answers);
-            let known = answers.get(&question).filter(|(since, _)| since.elapsed() < keep);
-            match known {
-                Some((_, cell)) => Arc::clone(cell),
-                None => {
-                    let cell = Cell::default();
-                    answers.retain(|_, (since, _)| since.elapsed() < keep);
-                    make_room(&mut answers, |_| true);
-                    answers.insert(question, (Instant::now(), Arc::clone(&cell)));
-                    cell
-                }
-            }
-        };
-        cell.get_or_try_init(|| ask).await.cloned()
-    }
-
     /// Why the backend is not asked by `client` with `key`, if it is not.
     pub fn knows(&self, client: Option<IpAddr>, key: Option<[u8; 32]>) -> Option<Known> {
         let now = Instant::now();
@@ -151,7 +108,7 @@ impl Shield {
     pub fn keys_changed(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         locked(&self.refused).clear();
-        locked(&self.answers).clear();
+        self.answers.clear();
     }
 }
 
@@ -181,18 +138,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::sync::atomic::AtomicUsize;
-
     use tokio::time::advance;
 
     use super::*;
-
-    fn question(target: &str) -> Question {
-        let mut question = [0; 32];
-        question[..target.len()].copy_from_slice(target.as_bytes());
-        question
-    }
 
     const KEEP: Duration = Duration::from_secs(300);
 
@@ -200,47 +148,6 @@ mod tests {
         let lesson =
             Lesson { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
         shield.learn(lesson, None, key, shield.generation(), keep);
-    }
-
-    fn said(text: &'static str) -> Answer {
-        let (head, ()) = http::Response::new(()).into_parts();
-        Answer { head, body: Bytes::from_static(text.as_bytes()) }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_answer_serves_all_who_ask_within_a_second_and_no_longer() {
-        let shield = Shield::default();
-        let asked = AtomicUsize::new(0);
-        let ask = |target| {
-            shield.answer(question(target), Duration::from_secs(1), async {
-                asked.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                Ok::<_, Infallible>(Some(said("here")))
-            })
-        };
-        let (first, second) = tokio::join!(ask("/"), ask("/"));
-        assert_eq!(first.unwrap().unwrap().body, second.unwrap().unwrap().body);
-        ask("/").await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-        ask("/health").await.unwrap();
-        advance(Duration::from_secs(1)).await;
-        ask("/").await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_asked_first_may_leave_and_a_failure_is_nobody_elses() {
-        let shield = Shield::default();
-        let never = shield.answer(question("/"), Duration::from_secs(1), async {
-            std::future::pending::<Result<Option<Answer>, Infallible>>().await
-        });
-        assert!(tokio::time::timeout(Duration::from_millis(10), never).await.is_err());
-        let failed =
-            shield.answer(question("/"), Duration::from_secs(1), async { Err::<Option<Answer>, _>("down") });
-        assert_eq!(failed.await.unwrap_err(), "down");
-        let answer =
-            shield.answer(question("/"), Duration::from_secs(1), async { Ok::<_, &str>(Some(said("up"))) });
-        assert_eq!(answer.await.unwrap().unwrap().body, "up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! What clients may ask without the backend being asked anew, and what they may not ask at all.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -9,8 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::front::Visit;
 use super::passthrough::{inbound, outbound, without_body};
+use super::slots::request_slot;
 use super::{Bridge, KEYS, REGISTER, key_of};
-use crate::backend::{API_KEY, Answer, ForwardError, KEY_STATUS, Lesson};
+use crate::backend::{API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question};
 use crate::core::credential::ApiKey;
 use crate::job::held_back;
 use crate::respond::{self, Body, BoxError};
@@ -75,15 +78,39 @@ pub(super) fn hold_back(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option
     Some(respond::refused(&refusal))
 }
 
-/// The backend's answer to a cheap question, which may be one that somebody else has got. `None` is an answer
-/// that cannot serve several: the client must ask for itself.
+/// The backend's answer to a cheap question, which may be one that somebody else has got. While it is waited for, it
+/// counts as a request. `None` is an answer that cannot serve several: the client must ask for itself.
 pub(super) async fn shared(
     bridge: &Bridge,
     visit: &Visit,
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, ForwardError> {
     let backend = &visit.backend;
-    let generation = backend.shield.generation();
+    let (generation, keep) = (backend.shield.generation(), backend.limits().coalesce);
+    let question = question(parts);
+    let answer = match backend.shield.answers.kept(&question, keep) {
+        Some(kept) => kept,
+        None => {
+            let _slot = match request_slot(bridge, visit) {
+                Ok(slot) => slot,
+                Err(limit) => return Ok(Some(respond::over(limit))),
+            };
+            let ask = ask(Arc::clone(backend), parts);
+            backend.shield.answers.answer(question, keep, ask).await?
+        }
+    };
+    let key = key_of(&parts.headers);
+    Ok(answer.map(|Answer { head, body }| {
+        if !is_open(parts.uri.path()) {
+            learn(bridge, visit, key.as_ref(), generation, (head.status, &head.headers, &body));
+        }
+        let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
+        Response::from_parts(head, if has_length { respond::whole(body) } else { respond::unmeasured(body) })
+    }))
+}
+
+/// What is asked, and whatever an answer may depend on.
+fn question(parts: &Parts) -> Question {
     let mut question = Sha256::new();
     question.update(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
     for name in ASKER {
@@ -93,13 +120,20 @@ pub(super) async fn shared(
             question.update(b"\n");
         }
     }
-    let question = question.finalize().into();
-    let ask = async {
-        let mut request = http::Request::new(Empty::new());
-        *request.uri_mut() = parts.uri.clone();
-        *request.headers_mut() = parts.headers.clone();
-        outbound(request.headers_mut(), parts.version);
-        without_body(request.headers_mut());
+    question.finalize().into()
+}
+
+/// Asks `backend` for what `parts` ask for. `None` is an answer that cannot serve several.
+fn ask(
+    backend: Arc<Backend>,
+    parts: &Parts,
+) -> impl Future<Output = Result<Option<Answer>, ForwardError>> + Send + use<> {
+    let mut request = http::Request::new(Empty::new());
+    *request.uri_mut() = parts.uri.clone();
+    *request.headers_mut() = parts.headers.clone();
+    outbound(request.headers_mut(), parts.version);
+    without_body(request.headers_mut());
+    async move {
         let (mut head, body) = backend.forward(request).await?.into_parts();
         if is_personal(&head.headers) {
             return Ok(None);
@@ -110,16 +144,7 @@ pub(super) async fn shared(
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Ok(None),
             Err(error) => Err(ForwardError::Broken(error.to_string())),
         }
-    };
-    let answer = backend.shield.answer(question, backend.limits().coalesce, ask).await?;
-    let key = key_of(&parts.headers);
-    Ok(answer.map(|Answer { head, body }| {
-        if !is_open(parts.uri.path()) {
-            learn(bridge, visit, key.as_ref(), generation, (head.status, &head.headers, &body));
-        }
-        let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
-        Response::from_parts(head, if has_length { respond::whole(body) } else { respond::unmeasured(body) })
-    }))
+    }
 }
 
 /// A request that is passed on, as far as its answer may say what is not to be asked again.

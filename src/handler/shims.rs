@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::front::Visit;
+use super::slots::request_slot;
 use super::{Bridge, KEYS, REGISTER, key_of, shield};
 use crate::backend::{Identity, KEY_STATUS, Lesson, Scoped};
 use crate::core::compat::scope::{ENDPOINT_IDS, harms_others, parameters};
@@ -322,7 +323,11 @@ async fn asked_for_health(
     let backend = &visit.backend;
     let ready = || Ok(Some(emulated(Shim::Health, HEALTH, &json!({ "status": "ready", "init_ok": true }))));
     if backend.is_known_to_lack(HEALTH) {
-        backend.touch().await.map_err(|error| error.to_string())?;
+        let _slot = match request_slot(bridge, visit) {
+            Ok(slot) => slot,
+            Err(limit) => return Ok(Some(respond::over(limit))),
+        };
+        backend.reached().await.map_err(|error| error.to_string())?;
         return ready();
     }
     let response = shield::shared(bridge, visit, parts).await.map_err(|error| error.to_string())?;

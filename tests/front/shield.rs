@@ -38,6 +38,38 @@ async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_waits_is_a_request() {
+    for path in ["/", "/version", "/health"] {
+        let (release, released) = tokio::sync::watch::channel(false);
+        let backend = Backend::start(move |_| {
+            let mut released = released.clone();
+            async move {
+                let _ = released.wait_for(|released| *released).await;
+                answer(200, &[], "at last")
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[("limits.requests", "3")])).await;
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            waiting.push(front.open(path, &[]).await);
+            // Everybody waits by then.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        let over = front.get(path, &[]).await;
+        assert_eq!(over.status, 503);
+        assert!(over.detail().contains("limits.requests"), "{path}: {}", over.text());
+        release.send_replace(true);
+        for client in waiting {
+            assert_eq!(client.answer().await.text(), "at last", "{path}");
+        }
+        assert_eq!(backend.asked().len(), 1, "{path}");
+        // What is known is no request.
+        assert_eq!(front.get(path, &[]).await.text(), "at last");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
     let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
     let backend =
