@@ -38,4 +38,5 @@ pub mod sse;
 pub mod tally;
 pub mod text;
 pub mod traffic;
+pub mod websocket;
 pub(crate) mod words;

@@ -1,5 +1,7 @@
 //! WebSockets that are not the bridge's own: bytes in both directions, once the backend has agreed.
 
+mod relay;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +10,9 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink, split};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::front::Visit;
 use super::passthrough::{failed, inbound, outbound, without_body};
@@ -25,6 +26,8 @@ use crate::telemetry;
 pub(super) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 pub(super) const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
+/// The reason in the close frame of every WebSocket when the bridge stops.
+pub(super) const STOPPING: &str = "The bridge is stopping.";
 /// How long sockets have to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -119,71 +122,13 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         Ok(tunnel) => tunnel,
         Err(error) => return failed(visit, asked.path(), true, &ForwardError::Broken(error.to_string())),
     };
-    let linger = backend.limits().tunnel_close;
+    let (linger, stopping) = (backend.limits().tunnel_close, bridge.tunnels.closing());
     bridge.tunnels.open(async move {
         let Tunnel { upgraded, connection } = tunnel;
         if let Ok(client) = client.await {
-            join(TokioIo::new(client), TokioIo::new(upgraded), linger).await;
+            relay::join(TokioIo::new(client), TokioIo::new(upgraded), linger, stopping).await;
         }
         drop((slot, connection));
     });
     respond::switching(headers)
-}
-
-/// Copies in both directions until both are closed, or one is and the other has had `linger` to follow.
-async fn join<C, B>(client: C, backend: B, linger: Duration)
-where
-    C: AsyncRead + AsyncWrite,
-    B: AsyncRead + AsyncWrite,
-{
-    let (from_client, to_client) = split(client);
-    let (from_backend, to_backend) = split(backend);
-    let one_is_closed = Notify::new();
-    let (up, down) =
-        (pass(from_client, to_backend, &one_is_closed), pass(from_backend, to_client, &one_is_closed));
-    let lingered = async {
-        one_is_closed.notified().await;
-        sleep(linger).await;
-    };
-    tokio::select! {
-        _ = async { tokio::join!(up, down) } => {}
-        () = lingered => {}
-    }
-}
-
-/// Copies until one of the two is closed, and closes the other. What is said to one that listens no more is
-/// thrown away: a connection that is closed with something unread takes back what is on its way to its peer.
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, closed: &Notify) {
-    let _ = copy(&mut from, &mut to).await;
-    closed.notify_one();
-    let _ = to.shutdown().await;
-    let _ = copy(&mut from, &mut sink()).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncReadExt;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_tunnel_that_is_closed_on_one_side_ends_when_the_other_had_its_time() {
-        let (client, mut client_end) = tokio::io::duplex(64);
-        let (backend, mut backend_end) = tokio::io::duplex(64);
-        let joined = tokio::spawn(join(client, backend, Duration::from_secs(10)));
-        client_end.write_all(b"to the backend").await.unwrap();
-        client_end.shutdown().await.unwrap();
-        let mut seen = String::new();
-        backend_end.read_to_string(&mut seen).await.unwrap();
-        assert_eq!(seen, "to the backend");
-        // It may still say something, and then it is over although it does not close.
-        backend_end.write_all(b"a last word").await.unwrap();
-        let began = Instant::now();
-        joined.await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), 10);
-        let mut seen = String::new();
-        client_end.read_to_string(&mut seen).await.unwrap();
-        assert_eq!(seen, "a last word");
-    }
 }

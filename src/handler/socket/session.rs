@@ -25,6 +25,7 @@ use crate::handler::front::{Stuck, Visit};
 use crate::handler::shield::lesson;
 use crate::handler::slots::{Slot, Slots, StreamKey, key_slot};
 use crate::handler::socket::PATH;
+use crate::handler::tunnel::STOPPING;
 use crate::handler::watch::Attendance;
 use crate::handler::{State, key_of, streams};
 use crate::job::{Arrival, Entered, Registry, Watching, held_back};
@@ -267,7 +268,7 @@ impl Line {
         let message = tokio::select! {
             // Also when whoever could say it is gone.
             () = async { let _ = closing.wait_for(|closing| *closing).await; } => {
-                return Err(Over::Close(GOING_AWAY, "The bridge is stopping.".to_owned()));
+                return Err(Over::Close(GOING_AWAY, STOPPING.to_owned()));
             }
             () = sleep_until(due) => None,
             message = self.socket.next(), if !is_full => Some(message),

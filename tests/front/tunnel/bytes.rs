@@ -358,13 +358,61 @@ async fn tunnels_end_when_the_bridge_stops() {
         if in_a_hurry {
             pair.front.ask_to_hurry();
         }
-        assert_eq!((client.ear.rest().await, backend.ear.rest().await), (vec![], vec![]));
+        for end in [&mut client, &mut backend] {
+            assert_eq!(close_frame(&end.ear.rest().await), going_away());
+        }
         // One that becomes a tunnel only now is none for long.
         late_backend.mouth.say(AGREED).await;
         late.ear.rest().await;
         late_backend.ear.rest().await;
         assert!(began.elapsed().as_secs() <= 11, "{:?}", began.elapsed());
         pair.front.stop().await;
+    }
+}
+
+/// Code and reason of a close frame, which nothing follows.
+fn close_frame(bytes: &[u8]) -> (u16, String) {
+    let [0x88, length, rest @ ..] = bytes else { panic!("no close frame: {bytes:?}") };
+    let (mask, masked) = if length & 0x80 != 0 { rest.split_at(4) } else { (&[0][..], rest) };
+    assert_eq!(usize::from(length & 0x7F), masked.len());
+    let payload: Vec<u8> = masked.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    let (code, reason) = payload.split_first_chunk().unwrap();
+    (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap())
+}
+
+fn going_away() -> (u16, String) {
+    (1001, "The bridge is stopping.".to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_has_begun_is_passed_on_to_its_end_before_the_bridge_closes_its_tunnel() {
+    const FRAME: &[u8] = b"\x82\x0Ahalf a frame";
+    let mut pair = Pair::start(&[]).await;
+    let (mut client, mut backend) = pair.tunnel().await;
+    backend.mouth.say(&FRAME[..5]).await;
+    client.ear.hear(&FRAME[..5]).await;
+    pair.front.ask_to_stop();
+    // The other direction is between two frames: this is its close frame.
+    let mut frame = [0; 31];
+    backend.ear.fill(&mut frame).await;
+    assert_eq!(close_frame(&frame), going_away());
+    backend.mouth.say([&FRAME[5..12], b"\x81\x04next"].concat()).await;
+    client.ear.hear(&FRAME[5..12]).await;
+    assert_eq!(close_frame(&client.ear.rest().await), going_away());
+    pair.front.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_gets_no_close_frame_where_none_may_be() {
+    // Behind a close frame, in the middle of a frame, and where there are no frames at all.
+    for said in [&b"\x88\x02\x03\xE8"[..], b"\x82\x05half", b"no frames"] {
+        let mut pair = Pair::start(&[]).await;
+        let (mut client, mut backend) = pair.tunnel().await;
+        backend.mouth.say(said).await;
+        client.ear.hear(said).await;
+        pair.front.ask_to_stop();
+        assert_eq!(client.ear.rest().await, b"");
+        assert_eq!(close_frame(&backend.ear.rest().await), going_away());
     }
 }
 

@@ -103,6 +103,11 @@ impl Ear {
         assert!(heard == words, "{:.200} is not {:.200}", lossy(&heard), lossy(words));
     }
 
+    /// Waits for as many bytes as `heard` has room for.
+    pub(super) async fn fill(&mut self, heard: &mut [u8]) {
+        in_time(self.0.read_exact(heard)).await.unwrap();
+    }
+
     /// Everything up to the end, whether it is a good one or not.
     pub(super) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();

@@ -1,0 +1,202 @@
+//! Where the frames of a WebSocket end (RFC 6455, section 5.2).
+//!
+//! A tunnel passes bytes on as they come. To put a close frame among them it must know where one frame ends and the
+//! next has not begun.
+
+/// Which end of a WebSocket sends. Clients mask their payloads, servers never do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The one that asked for it.
+    Client,
+    /// The one that agreed.
+    Server,
+}
+
+/// Follows the frames that one end sends.
+#[derive(Debug)]
+pub struct FrameFollower {
+    sender: Sender,
+    state: State,
+    /// A message has begun whose last fragment has not come. Control frames may come between fragments.
+    in_message: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// So many bytes of a header have come, none between two frames.
+    Header { bytes: [u8; LONGEST_HEADER], seen: usize },
+    /// So many bytes of a payload are still to come.
+    Payload { left: u64, is_close: bool },
+    /// A close frame has come, behind which there is no other.
+    Closed,
+    /// What has come are no frames.
+    Opaque,
+}
+
+/// Two bytes, eight of a length, and four of a mask.
+const LONGEST_HEADER: usize = 14;
+/// The longest payload of a control frame, in bytes.
+const LONGEST_CONTROL: u64 = 125;
+/// The opcode of a close frame.
+const CLOSE: u8 = 8;
+
+impl FrameFollower {
+    /// Follows what `sender` sends from the first byte on.
+    pub fn new(sender: Sender) -> Self {
+        Self { sender, state: State::BETWEEN, in_message: false }
+    }
+
+    /// Follows `bytes` up to the end of the frame that they are of, and gives how many belong to it: all of them if
+    /// the frame does not end there, and if they are no frames.
+    pub fn follow(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            match &mut self.state {
+                State::Header { bytes: header, seen } => {
+                    header[*seen] = bytes[used];
+                    *seen += 1;
+                    used += 1;
+                    if *seen < header_length(&header[..*seen]) {
+                        continue;
+                    }
+                    let header = *header;
+                    self.state = self.payload(&header);
+                }
+                State::Payload { left, .. } => {
+                    let taken =
+                        usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len() - used));
+                    let taken = taken.min(bytes.len() - used);
+                    *left -= taken as u64;
+                    used += taken;
+                }
+                State::Closed | State::Opaque => return bytes.len(),
+            }
+            if let State::Payload { left: 0, is_close } = self.state {
+                self.state = if is_close { State::Closed } else { State::BETWEEN };
+                return used;
+            }
+        }
+        used
+    }
+
+    /// Whether a frame may be put here: the one before is whole, and was no close frame.
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Header { seen: 0, .. })
+    }
+
+    /// Whether a close frame has come.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// What comes behind `header`, if a WebSocket can have it here.
+    fn payload(&mut self, header: &[u8; LONGEST_HEADER]) -> State {
+        let [first, second, rest @ ..] = header;
+        let (is_final, opcode, is_masked) = (first & 0x80 != 0, first & 0x0F, second & 0x80 != 0);
+        let length = match (second & 0x7F, rest) {
+            (126, [a, b, ..]) => u64::from(u16::from_be_bytes([*a, *b])),
+            (127, [a, b, c, d, e, f, g, h, ..]) => u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]),
+            (length, _) => u64::from(length),
+        };
+        let fits = match opcode {
+            0 => self.in_message,
+            1 | 2 => !self.in_message,
+            CLOSE..=10 => is_final && length <= LONGEST_CONTROL,
+            _ => false,
+        };
+        if !fits || is_masked != (self.sender == Sender::Client) || length > i64::MAX as u64 {
+            return State::Opaque;
+        }
+        if opcode < CLOSE {
+            self.in_message = !is_final;
+        }
+        State::Payload { left: length, is_close: opcode == CLOSE }
+    }
+}
+
+impl State {
+    const BETWEEN: Self = Self::Header { bytes: [0; LONGEST_HEADER], seen: 0 };
+}
+
+/// How long a header is that begins with `bytes`, as far as they say it.
+fn header_length(bytes: &[u8]) -> usize {
+    let [_, second, ..] = bytes else { return 2 };
+    let length = match second & 0x7F {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    2 + length + if second & 0x80 != 0 { 4 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, length: usize, sender: Sender) -> Vec<u8> {
+        let (mask, key) = if sender == Sender::Client { (0x80, &[1, 2, 3, 4][..]) } else { (0, &[][..]) };
+        let short = u8::try_from(length).ok().filter(|length| *length < 126);
+        let head = match (short, u16::try_from(length)) {
+            (Some(length), _) => vec![first, mask | length],
+            (_, Ok(length)) => [&[first, mask | 126][..], &length.to_be_bytes()].concat(),
+            _ => [&[first, mask | 127][..], &(length as u64).to_be_bytes()].concat(),
+        };
+        [head, key.to_vec(), vec![0x88; length]].concat()
+    }
+
+    #[test]
+    fn every_frame_ends_where_it_ends_however_it_is_cut() {
+        for sender in [Sender::Client, Sender::Server] {
+            let sizes = [0, 1, 125, 126, 65_535, 65_536];
+            let mut frames: Vec<Vec<u8>> = sizes.map(|size| frame(0x82, size, sender)).to_vec();
+            // A message in three fragments, compressed, with a ping in it.
+            frames.extend(
+                [(0x41, 5), (0x89, 125), (0x00, 0), (0x80, 7)]
+                    .map(|(first, size)| frame(first, size, sender)),
+            );
+            for cut in [1, 2, 3, 1000, usize::MAX] {
+                let mut follower = FrameFollower::new(sender);
+                for frame in &frames {
+                    assert!(follower.is_between());
+                    let mut rest = &frame[..];
+                    while !rest.is_empty() {
+                        let used = follower.follow(&rest[..cut.min(rest.len())]);
+                        rest = &rest[used..];
+                        assert_eq!(follower.is_between(), rest.is_empty(), "{sender:?}, {cut}");
+                    }
+                }
+                let all = frames.concat();
+                assert_eq!(follower.follow(&all), frames[0].len(), "and not one byte of the next");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_may_follow_a_close_frame() {
+        let mut follower = FrameFollower::new(Sender::Server);
+        let close = frame(0x88, 2, Sender::Server);
+        assert_eq!(follower.follow(&[&close[..], b"more"].concat()), close.len());
+        assert!(follower.is_closed() && !follower.is_between());
+        assert_eq!(follower.follow(b"more"), 4);
+    }
+
+    #[test]
+    fn what_is_no_frame_is_never_between_two() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            // The mask of a client, a fragment of nothing, a long control frame, one in fragments, opcodes that are
+            // none, and a length that no number has.
+            &[0x82, 0x80, 0, 0, 0, 0],
+            &[0x80, 0],
+            &[0x89, 126, 0, 126],
+            &[0x09, 0],
+            &[0x83, 0],
+            &[0x8B, 0],
+            &[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            let mut follower = FrameFollower::new(Sender::Server);
+            assert_eq!(follower.follow(bytes), bytes.len());
+            assert!(!follower.is_between() && !follower.is_closed(), "{bytes:?}");
+        }
+    }
+}
