@@ -4,6 +4,7 @@
 //! No module below this one opens a socket, reads a clock or draws a random number; time comes in as
 //! a [`std::time::Duration`] since the job began.
 
+pub mod address;
 pub mod capabilities;
 pub mod channel;
 pub mod compat;

@@ -28,8 +28,12 @@ const LAYERS: [(&str, &[&str]); 14] = [
 /// What the core may use: nothing that waits, and nothing that looks at the world.
 const CORE: [&str; 10] =
     ["std", "self", "super", "crate", "bytes", "form_urlencoded", "http", "memchr", "serde", "serde_json"];
-const WORLD: [&str; 12] = [
-    "std::net",
+// Addresses are values, and sockets are not.
+const WORLD: [&str; 15] = [
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
     "std::fs",
     "std::io",
     "std::env",

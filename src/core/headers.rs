@@ -1,7 +1,7 @@
 //! Which headers may travel from one connection to the next.
 
-use http::HeaderValue;
 use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderValue, Version};
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1), and what older peers put there.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -17,22 +17,48 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// How the bridge names itself in the `Via` of a request (RFC 9110, section 7.6.3).
 pub const VIA_HTTP_1: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
 
+/// The elements of a list (RFC 9110, section 5.6.1), without the empty ones. They need not be text.
+pub fn elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// The elements of the list that all headers of this name are together.
+pub fn list<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+    headers.get_all(name).iter().flat_map(|value| elements(value.as_bytes()))
+}
+
 /// Whether a request came through another bridge.
 pub fn came_through_bridge(headers: &HeaderMap) -> bool {
-    let via = headers.get_all(VIA).iter().filter_map(|via| via.to_str().ok());
-    via.flat_map(|via| via.split(',')).any(|hop| hop.split_whitespace().nth(1) == Some("proxbox-bridge"))
+    let name = |hop: &[u8]| {
+        let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.nth(1) == Some(b"proxbox-bridge")
+    };
+    list(headers, &VIA).any(name)
+}
+
+/// Whether the sender of `headers`, which came in `version`, takes trailers. HTTP/1 says so to the next hop alone,
+/// in a `TE` that `Connection` names (RFC 9110, section 10.1.4); HTTP/2 has no `Connection`.
+pub fn takes_trailers(headers: &HeaderMap, version: Version) -> bool {
+    let is_for_this_hop = || list(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"te"));
+    list(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+        && (version == Version::HTTP_2 || is_for_this_hop())
+}
+
+/// Whether the one protocol that an `Upgrade` names is WebSocket.
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = list(headers, &UPGRADE);
+    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
 }
 
 /// Takes out what belongs to the connection that `headers` came on, the headers that its `Connection`
 /// names included.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+    let named: Vec<HeaderName> =
+        list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
@@ -50,6 +76,22 @@ mod tests {
         assert!(through("1.1 proxbox-bridge") && through("1.1 nginx, 2.0 proxbox-bridge (lab)"));
         assert!(!through("1.1 proxbox-bridge-lookalike") && !through("1.1 nginx") && !through(""));
         assert!(!came_through_bridge(&HeaderMap::new()));
+        let odd = HeaderValue::from_bytes(b"1.1 caf\xe9, 1.1 proxbox-bridge").unwrap();
+        assert!(came_through_bridge(&HeaderMap::from_iter([(VIA, odd)])), "one byte hides nothing");
+    }
+
+    #[test]
+    fn trailers_are_taken_by_a_te_that_the_connection_names() {
+        let takes = |version, headers: &[(HeaderName, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            takes_trailers(&headers.collect(), version)
+        };
+        let te = (TE, "deflate;q=0.5, Trailers");
+        assert!(takes(Version::HTTP_11, &[te.clone(), (CONNECTION, "keep-alive, te")]));
+        assert!(!takes(Version::HTTP_11, std::slice::from_ref(&te)), "it is for a hop that is over");
+        assert!(!takes(Version::HTTP_11, &[te.clone(), (CONNECTION, "keep-alive")]));
+        assert!(!takes(Version::HTTP_11, &[(TE, "deflate"), (CONNECTION, "te")]));
+        assert!(takes(Version::HTTP_2, &[te]), "HTTP/2 has no Connection");
     }
 
     #[test]
@@ -58,6 +100,7 @@ mod tests {
         for (name, value) in [
             ("connection", "close, X-Secret"),
             ("connection", "x-other"),
+            ("x-odd", "1"),
             ("x-secret", "1"),
             ("x-other", "1"),
             ("keep-alive", "timeout=5"),
@@ -66,6 +109,7 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
+        headers.append(CONNECTION, HeaderValue::from_bytes(b"caf\xe9, x-odd").unwrap());
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
     }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 
 use super::Bridge;
 use super::front::Visit;
+use crate::core::address::limited_as;
 use crate::core::credential::ApiKey;
 use crate::core::limit::Limit;
 use crate::respond::Body;
@@ -72,6 +73,7 @@ impl<K: Eq + Hash> Drop for Slot<K> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum StreamKey {
     All,
+    /// An address, as limits count it.
     Address(IpAddr),
     Key([u8; 32]),
 }
@@ -87,7 +89,7 @@ pub(super) fn stream_slot(
     let key = key.map(|key| StreamKey::Key(bridge.registry.key_hash(key)));
     let wanted = [
         (StreamKey::All, limits.streams, Limit::Streams),
-        (StreamKey::Address(client), limits.streams_per_address, Limit::StreamsPerAddress),
+        (StreamKey::Address(limited_as(client)), limits.streams_per_address, Limit::StreamsPerAddress),
     ];
     let of_key = key.map(|key| (key, limits.streams_per_key, Limit::StreamsPerKey));
     let taken = bridge.streams.take(wanted.into_iter().chain(of_key));
@@ -99,7 +101,7 @@ pub(super) fn request_slot(bridge: &Bridge, visit: &Visit) -> Result<Slot<Stream
     let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
     let taken = bridge.requests.take([
         (StreamKey::All, limits.requests, Limit::Requests),
-        (StreamKey::Address(client), limits.requests_per_address, Limit::RequestsPerAddress),
+        (StreamKey::Address(limited_as(client)), limits.requests_per_address, Limit::RequestsPerAddress),
     ]);
     taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::certificate::Current;
 use super::connection::{self, Connection};
 use crate::config::Limits;
+use crate::core::address::limited_as;
 use crate::core::limit::Limit;
 use crate::handler::{Bridge, Entrance, Slot, Slots};
 use crate::respond;
@@ -246,7 +247,7 @@ impl Accepting {
     fn slot(&self, limits: &Limits, address: IpAddr, is_proxy: bool) -> Result<Slot<ConnectionKey>, Limit> {
         let listener = self.door.listener();
         let all = (ConnectionKey::All(listener), limits.connections, Limit::Connections);
-        let key = ConnectionKey::Address(listener, address);
+        let key = ConnectionKey::Address(listener, limited_as(address));
         let of_address = (key, limits.connections_per_address, Limit::ConnectionsPerAddress);
         self.connections.take([all].into_iter().chain((!is_proxy).then_some(of_address)))
     }

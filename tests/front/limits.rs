@@ -184,3 +184,16 @@ async fn a_connection_that_asks_for_nothing_is_closed_in_the_end() {
     client.ended().await;
     assert!((29..=31).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_addresses_of_one_ipv6_network_share_one_limit() {
+    let mut puppet = Puppet::start().await;
+    let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
+    let front = Front::start(config(puppet.address, &settings)).await;
+    let from = |address| [("X-Proxbox-API-Key", KEY), ("X-Forwarded-For", address)];
+    let mut first = front.open(DEVICES, &from("2001:db8:0:7::1")).await;
+    let _played = puppet.played().await;
+    assert_eq!(first.head().await.0, 200);
+    assert_eq!(front.get(DEVICES, &from("2001:db8:0:7:ffff::2")).await.status, 429);
+    assert_eq!(front.open(DEVICES, &from("2001:db8:0:8::1")).await.head().await.0, 200);
+}

@@ -207,7 +207,8 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections_per_address",
         Some("256"),
         Slot::Count(|draft| &mut draft.limits.connections_per_address, 1, 1_000_000),
-        "How many of them may come from one address; trusted proxies are not counted.",
+        "How many of them may come from one address; trusted proxies are not counted. Here and in the other limits, \
+         the IPv6 addresses of one /64 network count as one address.",
     ),
     key(
         "limits.requests",
