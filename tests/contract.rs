@@ -271,6 +271,27 @@ async fn r14_a_client_that_wants_its_connection_closed_gets_no_connection_header
 }
 
 #[tokio::test(start_paused = true)]
+async fn r14_holds_for_a_request_behind_others_and_nothing_behind_it_is_answered() {
+    let pair = pair(NEW).await;
+    let request = |path: &str, more: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\n{more}\r\n")
+    };
+    // The path is the one that backends make of it.
+    let stream = request("/dcim/devices%2F%63reate/stream", "Connection: close\r\n");
+    let requests = [request("/version", ""), stream, request("/version", "")].concat();
+    let mut client = Client::raw(pair.front.address, requests.as_bytes()).await;
+    let (status, headers) = client.head().await;
+    let length = headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse().unwrap();
+    assert_eq!((status, client.bytes(length).await.len()), (200, length));
+    let (status, headers) = client.head().await;
+    assert_eq!(status, 200);
+    assert!(headers.contains(&("content-type".to_owned(), "text/event-stream; charset=utf-8".to_owned())));
+    assert!(headers.iter().all(|(name, _)| name != "connection"), "{headers:?}");
+    while !client.chunk().await.is_empty() {}
+    assert_eq!(client.rest().await, b"", "the connection ends, and the third request is not answered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // The backend's own status and body, unchanged.
     let wrong = Options { api_key: Some("another-key".to_owned()), ..fast() };

@@ -18,6 +18,7 @@
 //! | `target` | the forms of a request target |
 //! | `authority` | hosts and ports |
 //! | `fields` | what the headers of one request say together |
+//! | `http2` | paths that HTTP/2 would cut short |
 //! | `chunks` | the chunked coding |
 //! | `trailers` | what may stand behind the last chunk |
 //! | `parsed` | the same rules for requests that are parsed already, HTTP/2 above all |
@@ -28,6 +29,7 @@ mod chunks;
 mod fields;
 mod gap;
 mod head;
+mod http2;
 mod lines;
 mod parsed;
 mod rejection;
@@ -42,6 +44,7 @@ use chunks::Chunks;
 use fields::Framing;
 use gap::Gap;
 use head::Head;
+use http2::Paths;
 use lines::Lines;
 use trailers::Trailers;
 
@@ -62,6 +65,15 @@ pub struct Bounds {
     pub header_count: usize,
     /// Bytes of a request target. More than 65,534 are refused in any case: no [`http::Uri`] is longer.
     pub target_bytes: usize,
+}
+
+/// What may come behind a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Any other.
+    Any,
+    /// None: if this one has no body, nothing goes through behind it.
+    None,
 }
 
 /// Watches what comes from the client on one connection.
@@ -88,8 +100,12 @@ enum State {
     Chunked(Chunks),
     /// The last chunk of a body was there.
     Trailers(Trailers),
+    /// This is HTTP/2, of which only paths are looked at.
+    Http2(Box<Paths>),
     /// Nothing is looked at any more.
-    Opaque { http2: bool },
+    Opaque,
+    /// Nothing goes through any more: the last request of the connection is whole.
+    Ended,
     /// Nothing is taken any more.
     Refused { rejection: Rejection, in_body: bool },
 }
@@ -102,7 +118,8 @@ impl Guard {
 
     /// Takes what came from the client, all of it, and appends to `out` what the HTTP parser may have.
     ///
-    /// Empty lines before a request line are left out; every other byte goes on unchanged.
+    /// Empty lines before a request line are left out, and the path of an HTTP/2 request that has a fragment is made
+    /// one that no parser takes; every other byte goes on unchanged.
     ///
     /// # Errors
     ///
@@ -110,12 +127,27 @@ impl Guard {
     /// trailers that this byte is in has reached `out` then. What came before has: the requests before
     /// it are whole, and still to be answered. From there on, every call gives the same rejection.
     pub fn take(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
+        self.take_heads(bytes, out, &mut |_| Next::Any)
+    }
+
+    /// The same, and gives each head of HTTP/1 to `edit`, once it is whole: it may be changed there, and may be the
+    /// last of its connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guard::take`].
+    pub fn take_heads(
+        &mut self,
+        bytes: &[u8],
+        out: &mut BytesMut,
+        edit: &mut dyn FnMut(&mut [u8]) -> Next,
+    ) -> Result<(), Rejection> {
         if let State::Refused { rejection, .. } = &self.state {
             return Err(rejection.clone());
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.step(rest, out) {
+            match self.step(rest, out, edit) {
                 Ok(used) => rest = &rest[used..],
                 Err(rejection) => {
                     self.lines.release();
@@ -128,18 +160,17 @@ impl Guard {
         Ok(())
     }
 
-    /// Whether everything goes on unexamined: this is HTTP/2, or the last head wanted to leave HTTP/1
-    /// by an `Upgrade`.
+    /// Whether everything goes on unexamined: the last head wanted to leave HTTP/1 by an `Upgrade`.
     ///
     /// Such a head is checked like any other, but it need not get what it wants. If it is answered with
     /// anything but 101, the connection must end with that answer, or requests come that nobody checks.
     pub fn is_opaque(&self) -> bool {
-        matches!(self.state, State::Opaque { .. })
+        matches!(self.state, State::Opaque)
     }
 
     /// Whether the connection began with the HTTP/2 preface.
     pub fn is_http2(&self) -> bool {
-        matches!(self.state, State::Opaque { http2: true })
+        matches!(self.state, State::Http2(_))
     }
 
     /// Whether a head, or the HTTP/2 preface, has begun and is not whole.
@@ -167,21 +198,26 @@ impl Guard {
     }
 
     /// Takes some of `bytes`, which are not empty, and says how many.
-    fn step(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<usize, Rejection> {
+    fn step(
+        &mut self,
+        bytes: &[u8],
+        out: &mut BytesMut,
+        edit: &mut dyn FnMut(&mut [u8]) -> Next,
+    ) -> Result<usize, Rejection> {
         match &mut self.state {
             State::Opening(seen) => {
                 if bytes[0] == PREFACE[*seen] {
                     *seen += 1;
                     if *seen == PREFACE.len() {
                         out.extend_from_slice(PREFACE);
-                        self.state = State::Opaque { http2: true };
+                        self.state = State::Http2(Box::default());
                     }
                     return Ok(1);
                 }
                 // Not HTTP/2 after all, so these are bytes like any other.
                 let seen = *seen;
                 self.state = State::between();
-                self.take(&PREFACE[..seen], out)?;
+                self.take_heads(&PREFACE[..seen], out, edit)?;
                 Ok(0)
             }
             State::Between(gap) => {
@@ -198,10 +234,14 @@ impl Guard {
                 if let Some(line) = self.lines.next()
                     && let Some(framing) = head.line(line, &self.bounds)?
                 {
+                    let start = out.len();
                     out.extend_from_slice(self.lines.held());
                     self.lines.release();
                     self.heads += 1;
-                    self.state = State::after(framing);
+                    self.state = match (edit(&mut out[start..]), framing) {
+                        (Next::None, Framing::Sized(0)) => State::Ended,
+                        (_, framing) => State::after(framing),
+                    };
                 }
                 Ok(filled)
             }
@@ -235,10 +275,17 @@ impl Guard {
                 }
                 Ok(filled)
             }
-            State::Opaque { .. } => {
+            State::Http2(paths) => {
+                let start = out.len();
+                out.extend_from_slice(bytes);
+                paths.pass(&mut out[start..]);
+                Ok(bytes.len())
+            }
+            State::Opaque => {
                 out.extend_from_slice(bytes);
                 Ok(bytes.len())
             }
+            State::Ended => Ok(bytes.len()),
             State::Refused { rejection, .. } => Err(rejection.clone()),
         }
     }
@@ -256,7 +303,7 @@ impl State {
             Framing::Sized(0) => Self::between(),
             Framing::Sized(length) => Self::Sized(length),
             Framing::Chunked => Self::Chunked(Chunks::default()),
-            Framing::Opaque => Self::Opaque { http2: false },
+            Framing::Opaque => Self::Opaque,
         }
     }
 }

@@ -95,6 +95,19 @@ impl Refusal {
         Self::ours(503, Cause::Busy, "Too many syncs wait already.", why).after(retry_after)
     }
 
+    /// The backend agreed to change to another protocol than the WebSocket that it was asked for.
+    pub fn other_protocol(named: Option<&[u8]>) -> Self {
+        let named = named.map_or_else(
+            || "names no protocol".to_owned(),
+            |named| format!("names {:?}", plain(&String::from_utf8_lossy(named), SENTENCE)),
+        );
+        let detail = format!(
+            "It was asked for a WebSocket, and the Upgrade of its answer 101 {named}. Look for what stands between \
+             the bridge and the backend."
+        );
+        Self::ours(502, Cause::BackendLost, "The ProxBox backend switched to another protocol.", detail)
+    }
+
     /// The backend must be restarted before a sync may run on it.
     pub fn awaits_restart(why: &str, retry_after: u64) -> Self {
         Self::ours(503, Cause::Busy, "The backend must be restarted first.", why).after(retry_after)

@@ -1,14 +1,15 @@
 //! What every request of a client goes through before it is answered, and every answer before it is sent.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -22,6 +23,7 @@ use super::trace::Trace;
 use super::{Bridge, passthrough, shims, socket, streams, tunnel};
 use crate::backend::Backend;
 use crate::core::guard::{self, Rejection};
+use crate::core::headers::{is_websocket, list};
 use crate::core::kind::Endpoint;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
@@ -163,8 +165,7 @@ impl Bridge {
     }
 
     async fn serve(&self, visit: Visit, mut parts: Parts, body: Incoming) -> (Route, Response<Body>) {
-        // Backends look at a path when it is decoded, and a sync must not go past the bridge.
-        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
+        let path = decoded_path(&parts.uri).into_owned();
         let aliased = || shims::alias(&visit, &path);
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
             let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
@@ -173,7 +174,7 @@ impl Bridge {
             };
             return (Route::Stream, response);
         }
-        if wants_socket(&parts.headers) {
+        if wants_socket(&parts) {
             // Nobody could tell such a body from the first words on the socket.
             let route = if path == socket::PATH { Route::Socket } else { Route::Tunnel };
             if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
@@ -209,13 +210,19 @@ fn endpoint_at(path: &str) -> Option<Endpoint> {
     Endpoint::at(path).or_else(|| Endpoint::at(path.strip_suffix('/')?))
 }
 
-/// Whether the connection is to become a WebSocket. An `Upgrade` that no `Connection` names is none (RFC 9110,
-/// section 7.8), and whoever stands in front does not expect one.
-fn wants_socket(headers: &HeaderMap) -> bool {
-    let mut options =
-        headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+/// The path by which a request is told from others. Backends look at it when it is decoded (ASGI decodes once, `%2F`
+/// included), and neither a sync nor a change of keys may go past the bridge.
+pub(super) fn decoded_path(uri: &Uri) -> Cow<'_, str> {
+    percent_decode_str(uri.path()).decode_utf8_lossy()
+}
+
+/// Whether the connection is to become a WebSocket, which only a GET can ask for (RFC 6455, section 4.1). An `Upgrade`
+/// that no `Connection` names is none (RFC 9110, section 7.8), and whoever stands in front does not expect one.
+fn wants_socket(request: &Parts) -> bool {
+    let mut options = list(&request.headers, &CONNECTION);
+    request.method == Method::GET
+        && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        && is_websocket(&request.headers)
 }
 
 /// Writes a request of HTTP/2 as backends know it.

@@ -1,7 +1,7 @@
 //! Everything that is not the bridge's own: the backend's answer, unchanged.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TE, TRAILER, VIA};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 
@@ -11,7 +11,7 @@ use super::slots::{holding, request_slot};
 use super::{Bridge, key_of};
 use crate::backend::{API_KEY, ForwardError, UploadError};
 use crate::core::guard::{Reason, Rejection};
-use crate::core::headers::{VIA_HTTP_1, strip_hop_by_hop};
+use crate::core::headers::{VIA_HTTP_1, strip_hop_by_hop, takes_trailers};
 use crate::core::refusal::Refusal;
 use crate::respond::{self, Body};
 use crate::telemetry;
@@ -68,12 +68,11 @@ pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
         }
     }
     // Of all that `TE` may say, this alone is true of the bridge too.
-    let trailers = headers.get_all(TE).iter().any(|te| {
-        te.to_str().is_ok_and(|te| te.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")))
-    });
+    let takes_trailers = takes_trailers(headers, version);
     strip_hop_by_hop(headers);
-    if trailers {
+    if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     headers.append(
         VIA,

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use sha2::{Digest, Sha256};
 
-use super::front::Visit;
+use super::front::{Visit, decoded_path};
 use super::passthrough::{inbound, outbound, without_body};
 use super::slots::request_slot;
 use super::{Bridge, KEYS, REGISTER, key_of};
@@ -53,7 +53,7 @@ const ASKER: [HeaderName; 7] = [
 /// Whether an answer to this question may serve several.
 pub(super) fn is_cheap(parts: &Parts) -> bool {
     parts.method == Method::GET
-        && CHEAP.contains(&parts.uri.path())
+        && CHEAP.contains(&&*decoded_path(&parts.uri))
         && !PERSONAL.iter().any(|name| parts.headers.contains_key(name))
 }
 
@@ -67,7 +67,7 @@ fn is_personal(headers: &HeaderMap) -> bool {
 
 /// The answer to a question for which the backend is not asked, if that is so.
 pub(super) fn hold_back(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option<Response<Body>> {
-    if is_open(parts.uri.path()) {
+    if is_open(&decoded_path(&parts.uri)) {
         return None;
     }
     let key = key_of(&parts.headers);
@@ -101,7 +101,7 @@ pub(super) async fn shared(
     };
     let key = key_of(&parts.headers);
     Ok(answer.map(|Answer { head, body }| {
-        if !is_open(parts.uri.path()) {
+        if !is_open(&decoded_path(&parts.uri)) {
             learn(bridge, visit, key.as_ref(), generation, (head.status, &head.headers, &body));
         }
         let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
@@ -162,7 +162,7 @@ impl Asked {
         Self {
             key: key_of(&request.headers),
             method: request.method.clone(),
-            path: request.uri.path().to_owned(),
+            path: decoded_path(&request.uri).into_owned(),
             generation: visit.backend.shield.generation(),
         }
     }

@@ -5,7 +5,7 @@ mod relay;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, TE, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -20,6 +20,8 @@ use super::shield::{self, Asked};
 use super::slots::stream_slot;
 use super::{Bridge, key_of};
 use crate::backend::{ForwardError, Tunnel};
+use crate::core::headers::is_websocket;
+use crate::core::refusal::Refusal;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
@@ -92,6 +94,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
     let asked = Asked::of(visit, &parts);
     outbound(&mut parts.headers, parts.version);
     without_body(&mut parts.headers);
+    parts.headers.remove(TE);
     parts.headers.insert(CONNECTION, BY_UPGRADE);
     parts.headers.insert(UPGRADE, WEBSOCKET);
     let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
@@ -113,11 +116,15 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         inbound(response.headers_mut());
         return asked.heed(bridge, visit, response).await;
     }
+    if !is_websocket(&exchange.headers) {
+        let refusal = Refusal::other_protocol(exchange.headers.get(UPGRADE).map(HeaderValue::as_bytes));
+        telemetry::Refused { path: asked.path(), refusal: &refusal }.emit();
+        return respond::refused(&refusal);
+    }
     let mut headers = exchange.headers.clone();
-    let protocol = headers.get(UPGRADE).cloned().unwrap_or(WEBSOCKET);
     inbound(&mut headers);
     headers.insert(CONNECTION, BY_UPGRADE);
-    headers.insert(UPGRADE, protocol);
+    headers.insert(UPGRADE, WEBSOCKET);
     let tunnel = match exchange.tunnel().await {
         Ok(tunnel) => tunnel,
         Err(error) => return failed(visit, asked.path(), true, &ForwardError::Broken(error.to_string())),

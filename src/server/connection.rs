@@ -136,7 +136,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             }
             let is_http_2 = request.version() == http::Version::HTTP_2;
             // The connection goes on as something else, or not at all: nobody has looked at what comes next.
-            let may_upgrade = guard::may_upgrade(request.version(), request.headers());
+            let may_upgrade = guard::may_upgrade(&request);
             let is_head = request.method() == Method::HEAD;
             if request.version() == http::Version::HTTP_11 {
                 peer.interim.begin(request_number);

@@ -5,6 +5,7 @@
 //! with the rejection: so the answer comes in its turn, behind those to the requests before it, and the
 //! connection ends with it.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use percent_encoding::percent_decode;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
-use crate::core::guard::{Bounds, Guard, Rejection};
+use crate::core::guard::{Bounds, Guard, Next, Rejection};
 use crate::handler::{Interim, REJECTED, Stopped};
 
 /// How much is read at once, in bytes.
@@ -152,29 +154,34 @@ impl<T: Write + Unpin> Screen<T> {
 /// long.
 pub(super) const CLOSE: &str = "x-go-after";
 
-/// Hides `Connection: close` in a request for a stream from hyper, which would repeat it in the head of the
-/// answer (R14).
-fn keep_open(head: &mut [u8]) {
+/// Hides `Connection: close` in the head of a request for a stream from hyper, which would repeat it in the head of
+/// the answer (R14). Says what may come behind it.
+fn keep_open(head: &mut [u8]) -> Next {
     const NAME: &[u8] = b"connection";
     const _: () = assert!(NAME.len() == CLOSE.len());
 
     let Some(line) = head.split(|byte| *byte == b'\r').next().and_then(|line| line.strip_prefix(b"GET "))
     else {
-        return;
+        return Next::Any;
     };
     let path = line.split(|byte| matches!(byte, b' ' | b'?')).next().unwrap_or_default();
+    // As the path is looked at later.
+    let path: Cow<'_, [u8]> = percent_decode(path).into();
     if ![&b"/stream"[..], b"/stream/", b"/events"].iter().any(|end| path.ends_with(end)) {
-        return;
+        return Next::Any;
     }
-    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return };
+    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return Next::Any };
+    let mut next = Next::Any;
     for line in head[..end].split_mut(|byte| *byte == b'\n') {
         let Some((name, value)) = line.split_at_mut_checked(NAME.len()) else { continue };
         let Some(value) = value.strip_prefix(b":") else { continue };
         let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         if name.eq_ignore_ascii_case(NAME) && options.any(|option| option.eq_ignore_ascii_case(b"close")) {
             name.copy_from_slice(CLOSE.as_bytes());
+            next = Next::None;
         }
     }
+    next
 }
 
 impl<T: Read + Unpin> Read for Screen<T> {
@@ -211,11 +218,9 @@ impl<T: Read + Unpin> Read for Screen<T> {
                     return Poll::Ready(Ok(()));
                 }
                 this.has_begun = true;
-                let is_at_head = !this.guard.is_in_body();
-                if let Err(rejection) = this.guard.take(read.filled(), &mut this.passed) {
+                let taken = this.guard.take_heads(read.filled(), &mut this.passed, &mut keep_open);
+                if let Err(rejection) = taken {
                     this.reject(rejection);
-                } else if is_at_head {
-                    keep_open(&mut this.passed);
                 }
                 if this.guard.is_http2() {
                     this.signals.activity.speaks_http_2();
@@ -336,6 +341,12 @@ mod tests {
     fn only_streams_are_kept_open_by_what_asks_for_their_end() {
         let head = "GET /full-update/stream?x=1 HTTP/1.1\r\nHost: a\r\nConnection: TE, Close\r\nTE: trailers\r\n\r\n";
         assert_eq!(kept_open(head), head.replace("Connection", CLOSE));
+        for path in
+            ["/dcim/devices%2Fcreate/stream", "/full-update/%73tream", "http://a/full-update%2fstream/"]
+        {
+            let head = head.replacen("/full-update/stream", path, 1);
+            assert_eq!(kept_open(&head), head.replace("Connection", CLOSE), "{path}");
+        }
         for untouched in [
             "GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
             "GET /full-update HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

@@ -279,6 +279,20 @@ impl Client {
         chunk
     }
 
+    /// So many bytes of a body.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    /// What comes before the other side closes.
+    pub async fn rest(mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).await.unwrap();
+        rest
+    }
+
     /// Done when the other side has closed.
     pub async fn ended(mut self) {
         while self.stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}

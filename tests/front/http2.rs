@@ -124,6 +124,28 @@ async fn what_http_2_may_not_say_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
+    let (backend, front) = here().await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let mut requests = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    requests.extend(frame(SETTINGS, 0, 0, &[]));
+    // The path is plain, and in the Huffman code, and is then remembered.
+    requests.extend(frame(HEADERS, 0x5, 1, b"\x82\x86\x04\x04/x#y\x01\x01a"));
+    requests.extend(frame(HEADERS, 0x5, 3, b"\x82\x86\x44\x84\x63\xcf\xfd\x7a\x01\x01a"));
+    requests.extend(frame(HEADERS, 0x5, 5, b"\x82\x86\xbe\x01\x01a"));
+    requests.extend(frame(HEADERS, 0x5, 7, GET));
+    stream.write_all(&requests).await.unwrap();
+    let mut said = Vec::new();
+    while !frames(&said).any(|(kind, payload)| kind == DATA && payload == b"here") {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{:?}", frames(&said).collect::<Vec<_>>());
+    }
+    let resets: Vec<&[u8]> =
+        frames(&said).filter(|(kind, _)| *kind == RST_STREAM).map(|(_, code)| code).collect();
+    assert_eq!(resets, [&[0, 0, 0, 1]; 3], "PROTOCOL_ERROR");
+    assert_eq!(backend.asked().len(), 1, "{:?}", backend.asked());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
     let (backend, front) = here().await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();

@@ -393,6 +393,8 @@ async fn a_redirect_of_the_backend_to_itself_reaches_nobody_who_asks_for_a_strea
         // Backends decode a path before they look for it.
         "/full%2Dupdate/%73tream",
         "/full-update%2fstream",
+        "/dcim/devices%2Fcreate/stream",
+        "/dcim/devices/%63reate/stream",
     ] {
         let answer = front.get(path, &[("X-Proxbox-API-Key", "key")]).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
@@ -442,4 +444,38 @@ async fn a_client_that_goes_on_to_send_what_was_refused_is_listened_to_for_a_whi
         stream.write_all(&[b'x'; 1000]).await.unwrap();
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn te_goes_on_if_the_connection_names_it_and_is_named_again() {
+    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    for (connection, passed) in [("TE", Some("trailers")), ("keep-alive", None)] {
+        front.get("/x", &[("TE", "trailers, deflate;q=0.5"), ("Connection", connection)]).await;
+        let asked = backend.last();
+        assert_eq!(asked.header("te"), passed, "{connection}");
+        assert_eq!(asked.header("connection"), passed.map(|_| "te"), "{connection}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
+    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let named = [("Connection", "x-hop, Keep-Alive"), ("X-Hop", "1"), ("X-Kept", "1")];
+    assert_eq!(front.get("/x", &named).await.status, 200);
+    let asked = backend.last();
+    assert_eq!((asked.header("x-hop"), asked.header("x-kept")), (None, Some("1")));
+    let key = [("Connection", "X-Proxbox-API-Key"), ("X-Proxbox-API-Key", "key")];
+    assert_eq!(front.get("/x", &key).await.status, 400);
+    assert_eq!(backend.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_of_a_stranger_does_not_hide_what_a_trusted_proxy_appends() {
+    let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
+    let front = Front::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
+    let head = b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: caf\xe9, 198.51.100.7\r\n\r\n";
+    assert_eq!(Client::raw(front.address, head).await.answer().await.status, 200);
+    assert_eq!(backend.last().header("x-forwarded-for"), Some("198.51.100.7, 127.0.0.1"));
 }

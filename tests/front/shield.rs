@@ -141,6 +141,30 @@ async fn a_key_that_is_registered_is_right_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_path_is_the_same_when_it_is_percent_encoded() {
+    let backend = Backend::start(|request| async move {
+        match request.uri().path() {
+            "/auth/keys%2F7" => answer(204, &[], ""),
+            "/%68ealth" => answer(200, &[], "ready"),
+            _ => answer(401, &[], "{\"detail\":\"Invalid API key. 4 attempts remaining.\"}"),
+        }
+    })
+    .await;
+    let front =
+        Front::start(config(backend.address, &[("shims.health", "off"), ("shims.auth", "off")])).await;
+    let key = [("X-Proxbox-API-Key", KEY)];
+    for _ in 0..2 {
+        assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
+    }
+    assert_eq!(front.get("/%68ealth", &key).await.text(), "ready", "it takes no key");
+    assert_eq!(backend.asked().len(), 2);
+    let delete = b"DELETE /auth/keys%2F7 HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(super::bridge::Client::raw(front.address, delete).await.answer().await.status, 204);
+    assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
+    assert_eq!(backend.asked().len(), 4, "keys have changed, so that it is asked again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_was_told_to_wait_waits_and_is_told_how_long_still() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);

@@ -1,15 +1,15 @@
 //! What the headers of one request say together about its length, its host and its connection.
 
 use super::authority::Authority;
-use super::head::trim;
+use super::head::{is_token, trim};
 use super::target::Absolute;
 use super::{Reason, Rejection};
+use crate::core::headers::elements;
 
 /// The longest body that hyper counts, in bytes.
 const BODY_BYTES: u64 = u64::MAX - 2;
 
-/// What a `Connection` may name. Whatever else it names, the next hop would do without (RFC 9110, section
-/// 7.6.1), and the client has no say in what the next hop gets.
+/// What a `Connection` may name in any case.
 const CONNECTION_OPTIONS: [&str; 8] = [
     "close",
     "keep-alive",
@@ -20,6 +20,29 @@ const CONNECTION_OPTIONS: [&str; 8] = [
     "proxy-connection",
     "http2-settings",
 ];
+
+/// What a `Connection` may not name: whatever it names stays on the connection (RFC 9110, section 7.6.1), and the
+/// bridge and the backend act on these. A client would take away what a proxy in front has said of it.
+const END_TO_END: [&str; 15] = [
+    "authorization",
+    "cache-control",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "last-event-id",
+    "max-forwards",
+    "origin",
+    "range",
+    "traceparent",
+    "tracestate",
+    "via",
+    "x-real-ip",
+    "x-request-id",
+];
+/// How the names of others begin.
+const END_TO_END_BEGIN: [&str; 7] =
+    ["accept", "content-", "if-", "proxy-auth", "sec-", "x-forwarded-", "x-proxbox-"];
 
 /// A version of HTTP, as far as its rules differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +72,8 @@ pub(super) struct Fields<'a> {
     has_host: bool,
     content_length: Option<u64>,
     is_chunked: bool,
+    /// Only a GET leads out of HTTP/1, as WebSockets begin (RFC 6455, section 4.1).
+    may_upgrade: bool,
     upgrades: bool,
 }
 
@@ -86,8 +111,17 @@ impl Field {
 
 impl<'a> Fields<'a> {
     /// No headers yet.
-    pub(super) fn new(version: Version, absolute: Option<Absolute<'a>>) -> Self {
-        Self { version, absolute, has_host: false, content_length: None, is_chunked: false, upgrades: false }
+    pub(super) fn new(version: Version, method: &[u8], absolute: Option<Absolute<'a>>) -> Self {
+        Self {
+            version,
+            absolute,
+            has_host: false,
+            content_length: None,
+            is_chunked: false,
+            // HTTP/1.0 has no upgrades.
+            may_upgrade: version == Version::Http11 && method == b"GET",
+            upgrades: false,
+        }
     }
 
     /// Takes the next header.
@@ -104,7 +138,7 @@ impl<'a> Fields<'a> {
             Field::Connection => check_connection(value),
             Field::Expect => check_expect(value),
             Field::Upgrade => {
-                self.upgrades |= is_way_out(value);
+                self.upgrades |= self.may_upgrade && is_way_out(value);
                 Ok(())
             }
             Field::KeepAlive | Field::ProxyConnection | Field::Te => Ok(()),
@@ -190,8 +224,7 @@ impl<'a> Fields<'a> {
         if needs_host && !self.has_host {
             return Err(Rejection::new(Reason::Host, "The request does not say its host; send a Host."));
         }
-        // HTTP/1.0 has no upgrades.
-        if self.upgrades && self.version == Version::Http11 {
+        if self.upgrades {
             return Ok(Framing::Opaque);
         }
         if self.is_chunked {
@@ -214,13 +247,23 @@ pub(super) fn length(value: &[u8]) -> Option<u64> {
 }
 
 fn check_connection(value: &[u8]) -> Result<(), Rejection> {
-    let is_known =
-        |option: &[u8]| CONNECTION_OPTIONS.iter().any(|known| option.eq_ignore_ascii_case(known.as_bytes()));
-    if elements(value).all(is_known) {
-        return Ok(());
+    let is = |option: &[u8], known: &[&str]| {
+        known.iter().any(|known| option.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    let begins = |option: &[u8], start: &str| {
+        option.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    for option in elements(value).filter(|option| !is(option, &CONNECTION_OPTIONS)) {
+        let detail = if !option.iter().copied().all(is_token) {
+            "The Connection names what can be no header; send a list of names."
+        } else if is(option, &END_TO_END) || END_TO_END_BEGIN.iter().any(|start| begins(option, start)) {
+            "The Connection names a header that is for the backend, too, such as Host; leave it out there."
+        } else {
+            continue;
+        };
+        return Err(Rejection::new(Reason::Connection, detail));
     }
-    let detail = "The Connection names a header that is not for this connection only; name none but those.";
-    Err(Rejection::new(Reason::Connection, detail))
+    Ok(())
 }
 
 fn check_expect(value: &[u8]) -> Result<(), Rejection> {
@@ -243,9 +286,4 @@ fn two_lengths() -> Rejection {
 /// changes the framing.
 pub(super) fn is_way_out(upgrade: &[u8]) -> bool {
     elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
-}
-
-/// The elements of a list, without the empty ones.
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
 }

@@ -80,7 +80,7 @@ fn request_line(line: &[u8], bounds: &Bounds) -> Result<Fields<'static>, Rejecti
     };
     target::check_method(method)?;
     let absolute = target::parse(method, target, bounds)?;
-    Ok(Fields::new(version, absolute.map(target::Absolute::into_owned)))
+    Ok(Fields::new(version, method, absolute.map(target::Absolute::into_owned)))
 }
 
 /// Splits a header line, also one of trailers.

@@ -1,7 +1,8 @@
 //! The same rules for requests that are parsed already, by HTTP/2 above all.
 
-use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
+use http::{Method, Request};
 
 use super::fields::{self, Fields, Version};
 use super::target::{self, Absolute};
@@ -10,7 +11,7 @@ use super::{Bounds, Reason, Rejection, head};
 /// Checks what can be checked of a request that was parsed already, of either version.
 ///
 /// It cannot see what a parser takes away: how lines ended, a fragment, whether HTTP/1 had two lengths.
-/// For HTTP/1, that is what [`super::Guard`] is for.
+/// That is what [`super::Guard`] is for.
 ///
 /// # Errors
 ///
@@ -33,7 +34,7 @@ pub fn check(parts: &Parts, bounds: &Bounds) -> Result<(), Rejection> {
     if parts.headers.len() > bounds.header_count {
         return Err(head::too_many(bounds));
     }
-    let mut fields = Fields::new(version, target_of(parts, method)?);
+    let mut fields = Fields::new(version, method, target_of(parts, method)?);
     for (name, value) in &parts.headers {
         fields.add(name.as_str().as_bytes(), value.as_bytes())?;
     }
@@ -42,9 +43,10 @@ pub fn check(parts: &Parts, bounds: &Bounds) -> Result<(), Rejection> {
 
 /// Whether the guard has let go of the connection that this request came on. If it is answered with anything
 /// but 101, the connection must end with that answer.
-pub fn may_upgrade(version: http::Version, headers: &HeaderMap) -> bool {
-    version == http::Version::HTTP_11
-        && headers.get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
+pub fn may_upgrade<B>(request: &Request<B>) -> bool {
+    request.version() == http::Version::HTTP_11
+        && request.method() == Method::GET
+        && request.headers().get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
 }
 
 /// Checks that a request has no body, where none belongs. `is_over` says whether nothing more of it can come:

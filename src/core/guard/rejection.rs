@@ -43,7 +43,7 @@ pub enum Reason {
     Host,
     /// Its target names another host than its `Host`.
     Authority,
-    /// Its `Connection` names a header that is not for one connection only.
+    /// Its `Connection` names a header that is for the backend, or what can be no header.
     Connection,
     /// HTTP/2 does not know one of its headers.
     ConnectionSpecific,

@@ -1,12 +1,12 @@
 //! Every request of `fixtures/hostile`, cut in every way, and what the table cannot say.
 
 use bytes::BytesMut;
-use http::HeaderName;
 use http::request::Parts;
+use http::{HeaderName, Request};
 
 use self::hostile::{Case, table};
 
-use super::{Bounds, Guard, Reason, Rejection, body_not_allowed, check};
+use super::{Bounds, Guard, Next, Reason, Rejection, body_not_allowed, check, may_upgrade};
 
 #[path = "../../../tests/support/hostile.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared with the test of the listener")]
@@ -261,7 +261,7 @@ const WAITING: [bool; 5] = [true, false, false, false, false];
 const BETWEEN: [bool; 5] = [false, true, false, false, false];
 const IN_BODY: [bool; 5] = [false, false, true, false, false];
 const OPAQUE: [bool; 5] = [false, false, false, true, false];
-const HTTP2: [bool; 5] = [false, false, false, true, true];
+const HTTP2: [bool; 5] = [false, false, false, false, true];
 
 #[test]
 fn one_knows_at_any_time_what_the_connection_waits_for() {
@@ -323,6 +323,53 @@ fn only_http_1_1_can_be_left_by_an_upgrade() {
     ] {
         let head = format!("GET / HTTP/{version}\r\nHost: a\r\nUpgrade: {upgrade}\r\n\r\n");
         assert_eq!(watch(BOUNDS, [head.as_bytes()]).state, expected, "{head}");
+    }
+}
+
+#[test]
+fn only_a_get_leads_out_of_http_1() {
+    for (method, length, expected) in [
+        ("POST", 5, IN_BODY),
+        ("PUT", 0, BETWEEN),
+        ("HEAD", 0, BETWEEN),
+        ("OPTIONS", 0, BETWEEN),
+        ("get", 0, BETWEEN),
+    ] {
+        let head = format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: {length}\r\n\r\n"
+        );
+        assert_eq!(watch(BOUNDS, [head.as_bytes()]).state, expected, "{head}");
+        assert!(!may_upgrade(&Request::from_parts(first_of(head.as_bytes()).unwrap(), ())), "{head}");
+    }
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+    assert!(may_upgrade(&Request::from_parts(first_of(head).unwrap(), ())));
+}
+
+#[test]
+fn each_head_can_be_changed_and_be_the_last_wherever_it_stands() {
+    let sent =
+        b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
+        GET /c HTTP/1.1\r\nHost: a\r\n\r\nGET /d HTTP/1.1\r\nHost: a\r\n\r\n\0";
+    let (goes, _) = sent.split_at(sent.windows(6).position(|window| window == b"GET /d").unwrap());
+    let expected = String::from_utf8_lossy(goes).replace("Host", "HOST");
+    for size in [1, 7, 1000] {
+        let mut guard = Guard::new(BOUNDS);
+        let mut out = BytesMut::new();
+        let mut heads = 0;
+        for piece in sent.chunks(size) {
+            let edited = guard.take_heads(piece, &mut out, &mut |head| {
+                heads += 1;
+                let at = head.windows(4).position(|window| window == b"Host").unwrap();
+                head[at..at + 4].copy_from_slice(b"HOST");
+                if head.starts_with(b"GET /c") { Next::None } else { Next::Any }
+            });
+            assert_eq!(edited, Ok(()), "nobody reads what comes behind the last");
+        }
+        assert_eq!(
+            (String::from_utf8_lossy(&out), heads, guard.heads()),
+            (expected.as_str().into(), 3, 3),
+            "{size}"
+        );
     }
 }
 

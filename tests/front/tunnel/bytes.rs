@@ -189,6 +189,44 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_a_get_opens_a_tunnel_and_every_other_request_goes_on_as_one() {
+    for (method, body) in [("POST", "hello"), ("PUT", "hello"), ("HEAD", ""), ("OPTIONS", "")] {
+        let pair = Pair::start(&[]).await;
+        let opening = OPENING.replacen("GET", method, 1);
+        let request = format!("{opening}Content-Length: {}\r\n\r\n{body}", body.len());
+        let (mut client, mut backend, head) = pair.asked(request).await;
+        assert!(head.first.starts_with(method), "{}", head.first);
+        for name in ["connection", "upgrade"] {
+            assert_eq!(head.all(name), [""; 0], "{name} for {method}");
+        }
+        backend.ear.hear(body).await;
+        backend.mouth.say("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let head = client.ear.head().await;
+        assert_eq!((head.status(), head.all("connection")), (204, vec![]), "{method}");
+        // The connection is still one of requests that are looked at.
+        client.mouth.say("GET /x HTTP/1.1\r\n\r\n").await;
+        assert_eq!(client.ear.head().await.status(), 400, "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_101_to_another_protocol_is_an_error_and_nothing_passes() {
+    for upgrade in
+        ["Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n", "", "Upgrade: websocket\r\nUpgrade: h2c\r\n"]
+    {
+        let pair = Pair::start(&[]).await;
+        let (mut client, mut backend, _) = pair.asked(format!("{OPENING}\r\nearly words")).await;
+        let agreed = AGREED.replace("Upgrade: websocket\r\n", upgrade);
+        backend.mouth.say(format!("{agreed}words")).await;
+        let head = client.ear.head().await;
+        assert_eq!((head.status(), head.all("connection")), (502, vec!["close"]), "{upgrade:?}");
+        let body = String::from_utf8(client.ear.rest().await).unwrap();
+        assert!(body.contains("101") && !body.contains("words"), "{body}");
+        assert_eq!(backend.ear.rest().await, b"", "{upgrade:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_101_that_nobody_asked_for_is_no_answer() {
     let pair = Pair::start(&[]).await;
     for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {

@@ -166,7 +166,9 @@ fn read(mut bytes: &[u8]) -> (u64, bool) {
             header.name.eq_ignore_ascii_case("upgrade")
                 && protocols.any(|protocol| !matches!(protocol, b"" | b"h2c"))
         };
-        if request.headers.iter().any(is_upgrade) && request.version == Some(1) {
+        if request.headers.iter().any(is_upgrade)
+            && (request.method, request.version) == (Some("GET"), Some(1))
+        {
             return (count, false);
         }
         let rest = match (value("transfer-encoding"), value("content-length")) {

@@ -1,0 +1,373 @@
+//! Paths with a fragment, in what a client sends over HTTP/2.
+//!
+//! h2 cuts a `:path` at its `#` and says nothing of it, so that the backend would get another path than a proxy in
+//! front has seen. Nobody behind h2 can tell, so the path is changed before h2 reads it: `>` takes the place of
+//! `#`. It stands in no path, and h2 resets the stream as it does for any other such byte. In the Huffman code of
+//! HPACK (RFC 7541) the two differ in their last bit, so that no length changes and no other header is touched.
+//!
+//! Headers are only skipped, not decoded: a path is known by the name `:path`, which encoders take from the static
+//! table or write out. One that takes it from the dynamic table gets past this, and gains nothing by it: it could
+//! have sent the shorter path.
+
+/// The bytes of a frame before its payload (RFC 9113, section 4.1).
+const FRAME_HEAD: usize = 9;
+/// The types of frames that headers come in, and their flags (RFC 9113, sections 6.2 and 6.10).
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+/// Where `:path` stands in the static table (RFC 7541, appendix A).
+const PATHS: [u64; 2] = [4, 5];
+/// How `:path` is written out: plain, and in the Huffman code.
+const PLAIN_NAME: &[u8] = b":path";
+const CODED_NAME: &[u8] = &[0xb9, 0x58, 0xd3, 0x3f];
+
+/// What a client sends over HTTP/2.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    head: [u8; FRAME_HEAD],
+    /// How much of the frame's head has come; all of it while its payload comes.
+    seen: usize,
+    /// Bytes of the payload that are still to come.
+    left: u32,
+    content: Content,
+    field: Field,
+}
+
+/// What the rest of a payload is.
+#[derive(Debug, Default)]
+enum Content {
+    /// Nothing of headers.
+    #[default]
+    Other,
+    /// The length of the padding comes first, and then so many bytes before the headers.
+    PadLength { prelude: u32 },
+    /// So many bytes, then headers, then so many bytes of padding.
+    Headers { prelude: u32, padding: u32 },
+}
+
+impl Paths {
+    /// Takes what came next, and changes the paths in it that have a fragment.
+    pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
+        while !bytes.is_empty() {
+            if self.seen < FRAME_HEAD {
+                self.head[self.seen] = bytes[0];
+                self.seen += 1;
+                bytes = &mut bytes[1..];
+                if self.seen == FRAME_HEAD {
+                    self.begin();
+                }
+            } else {
+                let size = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                let (payload, rest) = bytes.split_at_mut(size);
+                self.payload(payload);
+                bytes = rest;
+            }
+            if self.seen == FRAME_HEAD && self.left == 0 {
+                self.seen = 0;
+            }
+        }
+    }
+
+    /// The head of a frame has come.
+    fn begin(&mut self) {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        self.left = u32::from_be_bytes([0, high, middle, low]);
+        let prelude = if flags & PRIORITY == 0 { 0 } else { 5 };
+        self.content = match kind {
+            HEADERS if flags & PADDED != 0 => Content::PadLength { prelude },
+            HEADERS => Content::Headers { prelude, padding: 0 },
+            CONTINUATION => Content::Headers { prelude: 0, padding: 0 },
+            _ => Content::Other,
+        };
+        if kind == HEADERS {
+            self.field = Field::default();
+        }
+    }
+
+    fn payload(&mut self, payload: &mut [u8]) {
+        let left = self.left;
+        self.left -= u32::try_from(payload.len()).unwrap_or(left);
+        if matches!(self.content, Content::Other) {
+            return;
+        }
+        for (byte, left) in payload.iter_mut().zip((0..left).rev()) {
+            match &mut self.content {
+                Content::Other => {}
+                Content::PadLength { prelude } => {
+                    self.content = Content::Headers { prelude: *prelude, padding: u32::from(*byte) };
+                }
+                Content::Headers { prelude, .. } if *prelude > 0 => *prelude -= 1,
+                Content::Headers { padding, .. } if left < *padding => {}
+                Content::Headers { .. } => self.field.pass(byte),
+            }
+        }
+    }
+}
+
+/// One representation of a header field (RFC 7541, section 6), as far as it has come.
+#[derive(Debug, Default)]
+enum Field {
+    #[default]
+    Start,
+    /// The rest of an integer.
+    Integer { of: Integer, value: u64, shift: u32 },
+    /// A text begins with its length.
+    Length(Text),
+    /// So many bytes of a text are to come.
+    Text { text: Text, coding: Coding, left: u64 },
+}
+
+/// What an integer is.
+#[derive(Clone, Copy, Debug)]
+enum Integer {
+    /// A field that is over with it.
+    Whole,
+    /// Where the name of a field stands; 0 if it is written out.
+    Name,
+    /// The length of a text.
+    Length(Text, Coding),
+}
+
+/// What a text is.
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    /// A name; what came of it, and how much of it came.
+    Name([u8; PLAIN_NAME.len()], usize),
+    Path,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Coding {
+    Plain,
+    Huffman(Huffman),
+}
+
+impl Field {
+    fn pass(&mut self, byte: &mut u8) {
+        *self = match std::mem::take(self) {
+            Self::Start => {
+                let (of, bits) = match *byte {
+                    0x80.. => (Integer::Whole, 7),
+                    0x40..0x80 => (Integer::Name, 6),
+                    0x20..0x40 => (Integer::Whole, 5),
+                    0..0x20 => (Integer::Name, 4),
+                };
+                Self::integer(of, *byte, bits)
+            }
+            Self::Integer { of, value, shift } => {
+                let part = u64::from(*byte & 0x7f).checked_shl(shift).unwrap_or(u64::MAX);
+                let value = value.saturating_add(part);
+                if *byte & 0x80 == 0 {
+                    Self::after(of, value)
+                } else {
+                    Self::Integer { of, value, shift: shift.saturating_add(7) }
+                }
+            }
+            Self::Length(text) => {
+                let is_coded = *byte & 0x80 != 0;
+                let coding = if is_coded { Coding::Huffman(Huffman::default()) } else { Coding::Plain };
+                Self::integer(Integer::Length(text, coding), *byte, 7)
+            }
+            Self::Text { mut text, mut coding, left } => {
+                text.pass(&mut coding, byte);
+                Self::rest(text, coding, left - 1)
+            }
+        };
+    }
+
+    /// Behind the first byte of an integer, which has so many bits of it (RFC 7541, section 5.1).
+    fn integer(of: Integer, byte: u8, bits: u32) -> Self {
+        let most = (1 << bits) - 1;
+        let value = u64::from(byte & most);
+        if value < u64::from(most) { Self::after(of, value) } else { Self::Integer { of, value, shift: 0 } }
+    }
+
+    fn after(of: Integer, value: u64) -> Self {
+        match of {
+            Integer::Whole => Self::Start,
+            Integer::Name if value == 0 => Self::Length(Text::Name([0; PLAIN_NAME.len()], 0)),
+            Integer::Name => Self::Length(if PATHS.contains(&value) { Text::Path } else { Text::Other }),
+            Integer::Length(text, coding) => Self::rest(text, coding, value),
+        }
+    }
+
+    fn rest(text: Text, coding: Coding, left: u64) -> Self {
+        match text {
+            _ if left > 0 => Self::Text { text, coding, left },
+            Text::Name(name, length) => {
+                let path = match coding {
+                    Coding::Plain => PLAIN_NAME,
+                    Coding::Huffman(_) => CODED_NAME,
+                };
+                Self::Length(if name.get(..length) == Some(path) { Text::Path } else { Text::Other })
+            }
+            Text::Path | Text::Other => Self::Start,
+        }
+    }
+}
+
+impl Text {
+    fn pass(&mut self, coding: &mut Coding, byte: &mut u8) {
+        match (self, coding) {
+            (Self::Name(name, length), _) => {
+                if let Some(place) = name.get_mut(*length) {
+                    *place = *byte;
+                }
+                *length += 1;
+            }
+            (Self::Path, Coding::Plain) if *byte == b'#' => *byte = b'>',
+            (Self::Path, Coding::Huffman(code)) => code.pass(byte),
+            (Self::Path | Self::Other, _) => {}
+        }
+    }
+}
+
+/// A text in the Huffman code (RFC 7541, appendix B). Codes of the same length follow each other, and those of the
+/// next length follow them, so that how many there are of each length says where one ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Huffman {
+    /// The bits of a code so far.
+    code: u32,
+    bits: usize,
+    /// The first code of that length.
+    first: u32,
+}
+
+/// How many codes have how many bits, from none on.
+const CODES: [u32; 31] =
+    [0, 0, 0, 0, 0, 10, 26, 32, 6, 0, 5, 3, 2, 6, 2, 3, 0, 0, 0, 3, 8, 13, 26, 29, 12, 4, 15, 19, 29, 0, 4];
+/// The code of `#`, and how many bits it has. The one of `>` is the next.
+const FRAGMENT: (u32, usize) = (0xffa, 12);
+
+impl Huffman {
+    fn pass(&mut self, byte: &mut u8) {
+        for bit in (0..u8::BITS).rev() {
+            self.first = (self.first + CODES[self.bits]) << 1;
+            self.code = self.code << 1 | u32::from(*byte >> bit & 1);
+            self.bits += 1;
+            if (self.code, self.bits) == FRAGMENT {
+                *byte |= 1 << bit;
+            }
+            // Always so at the longest: there is a code for every way that the bits can go.
+            if self.code - self.first < CODES[self.bits] {
+                *self = Self::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame with `payload`.
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    /// What goes on of `bytes`, however they are cut.
+    fn passed(bytes: &[u8]) -> Vec<u8> {
+        let mut whole = bytes.to_vec();
+        Paths::default().pass(&mut whole);
+        for size in 1..4 {
+            let mut cut = bytes.to_vec();
+            let mut paths = Paths::default();
+            cut.chunks_mut(size).for_each(|piece| paths.pass(piece));
+            assert_eq!(cut, whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    /// The same field with the path `/x#y`, in every way to write it, and with `/x>y`.
+    fn paths() -> Vec<(Vec<u8>, Vec<u8>)> {
+        let plain = (b"\x04/x#y".to_vec(), b"\x04/x>y".to_vec());
+        // As encoders write them.
+        let coded = (vec![0x84, 0x63, 0xcf, 0xfd, 0x7a], vec![0x84, 0x63, 0xcf, 0xfd, 0xfa]);
+        let names: [&[u8]; 7] = [
+            &[0x04],
+            &[0x05],
+            &[0x44],
+            &[0x14],
+            b"\x00\x05:path",
+            b"\x40\x05:path",
+            &[0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f],
+        ];
+        let values = [plain, coded];
+        let written = names.iter().flat_map(|name| {
+            values.iter().map(|(with, without)| ([name, &with[..]].concat(), [name, &without[..]].concat()))
+        });
+        written.collect()
+    }
+
+    #[test]
+    fn a_fragment_becomes_a_byte_that_no_path_has_however_it_is_written() {
+        for (sent, expected) in paths() {
+            // Behind other fields: from the tables, a change of a table's size, and one with a long length.
+            let before =
+                [&[0x82, 0x86, 0x3f, 0xe1, 0x1f, 0xbe, 0x0f, 0x10, 0x7f, 0x49][..], &[b'#'; 200]].concat();
+            let field = |field: &[u8]| [&before, field, b"\x00\x01a\x03#b#"].concat();
+            for (flags, front, back) in [
+                (0x5, &[][..], &[][..]),
+                (0x25, &[0, 0, 0, 0, 16], &[]),
+                (0xd, &[3], b"###"),
+                (0x2d, &[2, 0, 0, 0, 0, 16], b"##"),
+            ] {
+                let whole = |fields: &[u8]| frame(HEADERS, flags, &[front, &field(fields), back].concat());
+                assert_eq!(passed(&whole(&sent)), whole(&expected), "{sent:x?}");
+            }
+            // In two frames, wherever they are cut, and then another request.
+            for cut in 0..=sent.len() {
+                let parts = |fields: &[u8]| {
+                    let (first, second) = fields.split_at(cut);
+                    [
+                        frame(HEADERS, 0x1, first),
+                        frame(CONTINUATION, 0x4, second),
+                        frame(0, 0, b"\x04\x04/x#y"),
+                        frame(HEADERS, 0x5, fields),
+                    ]
+                    .concat()
+                };
+                assert_eq!(passed(&parts(&sent)), parts(&expected), "{sent:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_changed() {
+        for fields in [
+            &b"\x04\x04/x>y"[..],
+            b"\x00\x06:paths\x01#",
+            b"\x00\x05:Path\x01#",
+            b"\x0f\x05\x02#?",
+            b"\x01\x02a#\x84",
+        ] {
+            let sent = [frame(HEADERS, 0x5, fields), frame(4, 0, &[]), frame(0, 1, b"#")].concat();
+            assert_eq!(passed(&sent), sent, "{fields:x?}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_code_for_every_byte_and_for_the_end() {
+        assert_eq!(CODES.iter().sum::<u32>(), 257);
+        let full: f64 =
+            CODES.iter().zip(0..).map(|(count, bits)| f64::from(*count) / f64::from(1u32 << bits)).sum();
+        assert!((full - 1.0).abs() < f64::EPSILON, "{full}");
+    }
+
+    #[test]
+    fn what_is_no_hpack_harms_nobody() {
+        let mut state = 1u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        });
+        let noise: Vec<u8> = noise.take(60_000).collect();
+        assert_eq!(passed(&noise).len(), noise.len());
+        for start in [[0x04, 0xff], [0x7f, 0xff], [0x04, 0x8f]] {
+            passed(&frame(HEADERS, 0x5, &[&start[..], &[0xff; 300]].concat()));
+        }
+    }
+}
