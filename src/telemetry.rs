@@ -11,7 +11,9 @@ mod process;
 mod stream;
 mod throttle;
 
-pub use backend::{Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, backends_are};
+pub use backend::{
+    Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, StreamRecognized, backends_are,
+};
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, ConnectionClosed, ConnectionOpened,
     ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route, Shimmed, TunnelClosed,

@@ -116,9 +116,12 @@ fn moves() -> impl Strategy<Value = Move> {
 fn make(drive: &mut Drive, made: &Move) {
     match made {
         Move::Opened => drive.event(Event::Opened),
-        Move::Answered(status, body) => {
-            drive.event(Event::Answered(Answer { status: *status, retry_after: Some("7"), body }))
-        }
+        Move::Answered(status, body) => drive.event(Event::Answered(Answer {
+            status: *status,
+            retry_after: Some("7"),
+            body,
+            ..Answer::default()
+        })),
         Move::Unreachable => drive.event(Event::Unreachable("nobody is there")),
         Move::Bytes(bytes) => drive.event(Event::Bytes(bytes)),
         Move::Text(text) => drive.event(Event::Text(text)),

@@ -17,7 +17,7 @@ use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLIN
 use crate::core::channel::{Channel, Choice};
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::plan::needed_streams;
-use crate::core::refusal::{Answer, Refusal};
+use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::telemetry::{Learned, OfBackend};
 
@@ -375,11 +375,7 @@ impl Backend {
             }
             status if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE => {
                 let body = self.answer(&mut exchange).await?;
-                Err(Trouble::Refused(Refusal::of_answer(Answer {
-                    status: status.as_u16(),
-                    retry_after: exchange.retry_after(),
-                    body: &body,
-                })))
+                Err(Trouble::Refused(Refusal::of_answer(exchange.answer(&body))))
             }
             // It does not know its version, and may still know how to sync.
             _ => Ok(()),

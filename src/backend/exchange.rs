@@ -15,6 +15,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Identity};
+use crate::core::headers::elements;
+use crate::core::refusal::Answer;
+use crate::core::sse::sniff;
+use crate::telemetry;
 use crate::tls;
 
 /// The response head of a backend, and the connection that its body comes from. Dropping it closes
@@ -26,6 +30,8 @@ pub struct Exchange {
     /// The headers.
     pub headers: HeaderMap,
     body: Incoming,
+    /// What was read of the body to see what it is.
+    ahead: Option<Bytes>,
     /// Where hyper keeps the way to an upgraded connection.
     extensions: Extensions,
     /// The task that moves bytes; it ends with the exchange.
@@ -96,19 +102,71 @@ impl Backend {
 impl Exchange {
     pub(super) fn new(response: Response<Incoming>, connection: JoinSet<()>) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, body, extensions: head.extensions, connection }
+        Self {
+            status: head.status,
+            headers: head.headers,
+            body,
+            ahead: None,
+            extensions: head.extensions,
+            connection,
+        }
     }
 
-    /// Whether this is the beginning of a stream of events.
-    pub fn is_event_stream(&self) -> bool {
-        let is = |name, prefix: &str| {
-            self.headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-                value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            })
+    /// Whether this is the beginning of a stream of events: it says so, or what comes first can be nothing else.
+    ///
+    /// # Errors
+    ///
+    /// If the body ends in no good order before that is known.
+    pub async fn is_event_stream(&mut self) -> Result<bool, hyper::Error> {
+        if self.status != StatusCode::OK || self.content_encoding().is_some() {
+            return Ok(false);
+        }
+        let says_so = |kind: &str| {
+            let (prefix, kind) = ("text/event-stream", kind.as_bytes());
+            kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
         };
-        let encoded =
-            self.headers.contains_key(header::CONTENT_ENCODING) && !is(header::CONTENT_ENCODING, "identity");
-        self.status == StatusCode::OK && is(header::CONTENT_TYPE, "text/event-stream") && !encoded
+        if self.content_type().is_some_and(says_so) {
+            return Ok(true);
+        }
+        let mut start = BytesMut::new();
+        let is_stream = loop {
+            if let Some(known) = sniff::is_event_stream(&start) {
+                break known;
+            }
+            match self.next().await {
+                Some(piece) => start.extend_from_slice(&piece?),
+                None => break false,
+            }
+        };
+        self.ahead = Some(start.freeze());
+        if is_stream {
+            telemetry::StreamRecognized { content_type: self.content_type() }.emit();
+        }
+        Ok(is_stream)
+    }
+
+    /// The codings of the body, but for `identity`, which is what was asked for.
+    pub fn content_encoding(&self) -> Option<&str> {
+        let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+        let mut values = self.headers.get_all(header::CONTENT_ENCODING).iter();
+        let coded = values.find(|value| elements(value.as_bytes()).any(is_coding))?;
+        Some(coded.to_str().unwrap_or("unknown"))
+    }
+
+    /// What the body is said to be.
+    pub fn content_type(&self) -> Option<&str> {
+        self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
+    }
+
+    /// The whole answer, for those who say what it means; `body` is the one that was read.
+    pub fn answer<'a>(&'a self, body: &'a [u8]) -> Answer<'a> {
+        Answer {
+            status: self.status.as_u16(),
+            retry_after: self.retry_after(),
+            body,
+            content_type: self.content_type(),
+            content_encoding: self.content_encoding(),
+        }
     }
 
     /// The answer, to be passed on.
@@ -125,6 +183,9 @@ impl Exchange {
     ///
     /// If the body ends in any other way.
     pub async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        if let Some(ahead) = self.ahead.take().filter(|ahead| !ahead.is_empty()) {
+            return Some(Ok(ahead));
+        }
         loop {
             match self.body.frame().await? {
                 Ok(frame) => {

@@ -10,7 +10,7 @@ use crate::core::compat::scope::{
     prunes_others, with_parameter, without_parameter, without_pruning,
 };
 use crate::core::policy::EndpointIds;
-use crate::core::refusal::{Answer, Refusal};
+use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 
 /// The Proxmox endpoints that a backend stores.
@@ -104,11 +104,7 @@ impl Backend {
             match exchange.status {
                 StatusCode::NOT_FOUND => Ok(None),
                 status if status.is_success() => Ok(serde_json::from_slice(&body).ok()),
-                status => Err(Refusal::of_answer(Answer {
-                    status: status.as_u16(),
-                    retry_after: exchange.retry_after(),
-                    body: &body,
-                })),
+                _ => Err(Refusal::of_answer(exchange.answer(&body))),
             }
         };
         let overdue = || {

@@ -34,7 +34,7 @@ pub enum Body {
 }
 
 /// An answer of the backend that is not the stream that it was asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Answer<'a> {
     /// Its HTTP status.
     pub status: u16,
@@ -42,7 +42,25 @@ pub struct Answer<'a> {
     pub retry_after: Option<&'a str>,
     /// Its body, or the beginning of it.
     pub body: &'a [u8],
+    /// Its `Content-Type`.
+    pub content_type: Option<&'a str>,
+    /// Its `Content-Encoding`, if it has one although the bridge asks for none. Nothing can be read of its body then.
+    pub content_encoding: Option<&'a str>,
 }
+
+impl Answer<'_> {
+    /// What is wrong with its encoding, and what to do.
+    pub fn compressed(&self) -> Option<String> {
+        let encoding = plain(self.content_encoding?, NAMED);
+        Some(format!(
+            "It is compressed (Content-Encoding: {encoding}), although the bridge asks for identity. Switch compression \
+             off in the backend, or in the proxy in front of it."
+        ))
+    }
+}
+
+/// How much of what a header says is repeated, in characters.
+const NAMED: usize = 80;
 
 const KEY_REFUSED: &str = "The backend refused the API key.";
 
@@ -77,6 +95,19 @@ impl Refusal {
         Self::ours(502, Cause::BackendLost, "The ProxBox backend broke the connection.", why)
     }
 
+    /// The backend agreed to change to another protocol than the WebSocket that it was asked for.
+    pub fn other_protocol(named: Option<&[u8]>) -> Self {
+        let named = named.map_or_else(
+            || "names no protocol".to_owned(),
+            |named| format!("names {:?}", plain(&String::from_utf8_lossy(named), SENTENCE)),
+        );
+        let detail = format!(
+            "It was asked for a WebSocket, and the Upgrade of its answer 101 {named}. Look for what stands between \
+             the bridge and the backend."
+        );
+        Self::ours(502, Cause::BackendLost, "The ProxBox backend switched to another protocol.", detail)
+    }
+
     /// The bridge is stopping, and the backend has not accepted the work.
     pub fn stopping(retry_after: u64) -> Self {
         let detail = "The bridge is stopping; the sync was not begun.";
@@ -93,19 +124,6 @@ impl Refusal {
     /// Too many wait already.
     pub fn queue_full(why: &str, retry_after: u64) -> Self {
         Self::ours(503, Cause::Busy, "Too many syncs wait already.", why).after(retry_after)
-    }
-
-    /// The backend agreed to change to another protocol than the WebSocket that it was asked for.
-    pub fn other_protocol(named: Option<&[u8]>) -> Self {
-        let named = named.map_or_else(
-            || "names no protocol".to_owned(),
-            |named| format!("names {:?}", plain(&String::from_utf8_lossy(named), SENTENCE)),
-        );
-        let detail = format!(
-            "It was asked for a WebSocket, and the Upgrade of its answer 101 {named}. Look for what stands between \
-             the bridge and the backend."
-        );
-        Self::ours(502, Cause::BackendLost, "The ProxBox backend switched to another protocol.", detail)
     }
 
     /// The backend must be restarted before a sync may run on it.
@@ -225,20 +243,30 @@ impl Refusal {
     pub fn of_answer(answer: Answer<'_>) -> Self {
         let retry_after = answer.retry_after.map(str::to_owned);
         let cause = if matches!(answer.status, 401 | 429) { Cause::KeyRefused } else { Cause::Refused };
-        let said = detail::of_answer(answer.body);
+        let compressed = answer.compressed();
+        let said = if compressed.is_some() { None } else { detail::of_answer(answer.body) };
         if answer.status < 400 {
-            // R12, and 2xx that is no stream.
+            // R12, and 2xx that is no stream, or one that cannot be read.
+            let status = answer.status;
+            if let Some(compressed) = compressed {
+                return Self::bad_backend(&format!(
+                    "It answered {status} with what cannot be read. {compressed}"
+                ));
+            }
+            let kind = answer.content_type.map_or_else(String::new, |kind| {
+                format!(" (Content-Type: {} in place of text/event-stream)", plain(kind, NAMED))
+            });
             let more = said.map_or_else(String::new, |text| format!(": {text}"));
-            return Self::bad_backend(&format!("It answered {} without a stream{more}", answer.status));
+            return Self::bad_backend(&format!("It answered {status} without a stream{kind}{more}"));
         }
-        let is_json =
-            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(answer.body).is_ok();
+        let is_json = compressed.is_none()
+            && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(answer.body).is_ok();
         let body = if is_json {
             Body::Theirs(answer.body.to_vec())
         } else {
             Body::Ours {
                 message: format!("The backend answered with status {}.", answer.status),
-                detail: said.unwrap_or_else(|| "It gave no reason.".to_owned()),
+                detail: said.or(compressed).unwrap_or_else(|| "It gave no reason.".to_owned()),
             }
         };
         Self { status: answer.status, body, retry_after, cause }

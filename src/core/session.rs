@@ -367,6 +367,9 @@ impl Session {
         let limit = self.setup.limits.event_bytes;
         let read = if is_idle {
             Ok(json::Done::nothing())
+        } else if let Some(compressed) = answer.compressed() {
+            let error = format!("The backend's answer cannot be read. {compressed}");
+            Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
         } else if answer.body.len() < limit {
             json::read(kind, answer.body)
         } else {

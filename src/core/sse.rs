@@ -2,6 +2,7 @@
 
 pub mod encoder;
 pub mod parser;
+pub mod sniff;
 
 pub use encoder::{Frame, FrameName, Stream, aside, cut};
 pub use parser::{Item, Parser};

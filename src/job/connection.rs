@@ -13,6 +13,7 @@ use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError,
 use crate::core::channel::Channel;
 use crate::core::headers::VIA_HTTP_1;
 use crate::core::plan::Leg;
+use crate::core::refusal::Answer;
 
 /// What a connection does next.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) enum Arrived {
     /// The stream begins, or the socket is open.
     Opened,
     /// An answer that is neither.
-    Answered { status: u16, retry_after: Option<String>, body: Bytes },
+    Answered(Box<Answered>),
     /// Nobody is there; nothing was sent.
     Unreachable(String),
     /// A piece of the stream.
@@ -33,6 +34,28 @@ pub(super) enum Arrived {
     Broken(String),
     /// It is over with a close frame.
     Close { code: u16, reason: String },
+}
+
+/// An answer that is no stream and no socket.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) body: Bytes,
+}
+
+impl Answered {
+    pub(super) fn answer(&self) -> Answer<'_> {
+        Answer {
+            status: self.status,
+            retry_after: self.retry_after.as_deref(),
+            body: &self.body,
+            content_type: self.content_type.as_deref(),
+            content_encoding: self.content_encoding.as_deref(),
+        }
+    }
 }
 
 /// The connection of a leg.
@@ -136,10 +159,14 @@ async fn stream(backend: &Backend, target: &str, identity: &Identity) -> Opening
     let mut identity = identity.clone();
     // A bridge behind this one then tells all that it knows of each object.
     identity.passed_on.insert(VIA, VIA_HTTP_1);
-    match backend.send(Method::GET, target, &identity).await {
-        Ok(exchange) if exchange.is_event_stream() => Opening::Stream(Box::new(exchange)),
-        Ok(exchange) => Opening::Failed(whole(backend, exchange).await),
-        Err(error) => Opening::Failed(failed(error)),
+    let mut exchange = match backend.send(Method::GET, target, &identity).await {
+        Ok(exchange) => exchange,
+        Err(error) => return Opening::Failed(failed(error)),
+    };
+    match exchange.is_event_stream().await {
+        Ok(true) => Opening::Stream(Box::new(exchange)),
+        Ok(false) => Opening::Failed(whole(backend, exchange).await),
+        Err(error) => Opening::Failed(Arrived::Broken(reason(&error))),
     }
 }
 
@@ -160,12 +187,17 @@ async fn socket(backend: &Backend, target: &str, identity: &Identity) -> Opening
 }
 
 async fn whole(backend: &Backend, mut exchange: Exchange) -> Arrived {
-    match exchange.body(backend.limits().event_bytes).await {
-        Ok(body) => Arrived::Answered {
+    // One that is compressed may be a stream, which has no end to wait for, and nothing of it can be read.
+    let is_readable = exchange.content_encoding().is_none();
+    let body = if is_readable { exchange.body(backend.limits().event_bytes).await } else { Ok(Bytes::new()) };
+    match body {
+        Ok(body) => Arrived::Answered(Box::new(Answered {
             status: exchange.status.as_u16(),
             retry_after: exchange.retry_after().map(str::to_owned),
+            content_type: exchange.content_type().map(str::to_owned),
+            content_encoding: exchange.content_encoding().map(str::to_owned),
             body,
-        },
+        })),
         Err(error) => Arrived::Broken(reason(&error)),
     }
 }

@@ -28,7 +28,7 @@ use crate::core::dialect::Dialect;
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::plan::Leg;
-use crate::core::refusal::{Answer, Refusal};
+use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
 use crate::core::sse::Frame;
@@ -224,13 +224,14 @@ impl Runner {
     fn event<'a>(&mut self, arrived: &'a Arrived) -> Event<'a> {
         match arrived {
             Arrived::Opened => Event::Opened,
-            Arrived::Answered { status, retry_after, body } => {
-                self.work = self.work.filter(|work| work.may_precede(*status));
+            Arrived::Answered(answered) => {
+                let answer = answered.answer();
+                self.work = self.work.filter(|work| work.may_precede(answer.status));
                 // A backend that turned out to be another one.
-                if matches!(status, 403..=405) {
+                if matches!(answer.status, 403..=405) {
                     self.request.backend.knowledge.forget();
                 }
-                Event::Answered(Answer { status: *status, retry_after: retry_after.as_deref(), body })
+                Event::Answered(answer)
             }
             Arrived::Unreachable(why) => {
                 self.work = None;

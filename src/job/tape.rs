@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::connection::Arrived;
+use super::connection::{Answered, Arrived};
 use crate::core::channel::Channel;
 use crate::core::dialect::Dialect;
 use crate::core::plan::Leg;
@@ -81,9 +81,17 @@ impl Tape {
                 let headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
                 self.frame(Direction::In, Event::Response { status: 200, headers });
             }
-            Arrived::Answered { status, retry_after, body } => {
-                let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-                headers.extend(retry_after.clone().map(|value| ("retry-after".to_owned(), value)));
+            Arrived::Answered(answered) => {
+                let Answered { status, retry_after, content_type, content_encoding, body } = &**answered;
+                let headers = [
+                    ("content-type", content_type),
+                    ("content-encoding", content_encoding),
+                    ("retry-after", retry_after),
+                ];
+                let headers = headers
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+                    .collect();
                 self.frame(Direction::In, Event::Response { status: *status, headers });
                 self.frame(Direction::In, Event::Body(body.clone()));
                 self.last(Direction::In, Event::End);

@@ -255,3 +255,20 @@ impl Learned<'_> {
         }
     }
 }
+
+/// A stream of the backend that is not announced as one was read all the same.
+#[derive(Debug)]
+pub struct StreamRecognized<'a> {
+    /// Its `Content-Type`, if it has one.
+    pub content_type: Option<&'a str>,
+}
+
+impl StreamRecognized<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::info!(
+            content_type = self.content_type.unwrap_or("none"),
+            "The backend's stream is not announced as text/event-stream, and is read as one."
+        );
+    }
+}

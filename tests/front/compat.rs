@@ -923,3 +923,61 @@ async fn an_endpoint_that_cannot_be_disabled_is_deleted() {
     push(&front, "PUT", "/proxmox/endpoints/1", &body).await;
     assert_eq!(targets(&backend), ["PUT /proxmox/endpoints/1"], "it knows how to");
 }
+
+/// The bridge in front of a backend whose device stream has these headers and this body.
+async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (Backend, Front) {
+    let backend = Backend::start(move |request: Request<Incoming>| async move {
+        match (request.method(), request.uri().path()) {
+            (_, "/version") => answer(200, &[], r#"{"version":"0.0.30.post2"}"#),
+            (&Method::HEAD, DEVICES) => answer(405, &[("allow", "GET")], ""),
+            (&Method::GET, DEVICES) => answer(200, headers, body),
+            _ => answer(404, &[], r#"{"detail":"Not Found"}"#),
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    (backend, front)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_else() {
+    for headers in
+        [&[][..], &[("content-type", "text/plain")], &[("content-type", "application/octet-stream")]]
+    {
+        let (_backend, front) = with_stream(headers, STREAM).await;
+        let answer = front.get(DEVICES, &key()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(
+            answer.text().contains("event: complete") && answer.text().contains("\"ok\": true"),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_readable_stream_is_named_by_what_it_is() {
+    for (headers, body, named) in [
+        (&[("content-type", "text/html"), ("x-a", "b")][..], "<h1>Sign in</h1>", "Content-Type: text/html"),
+        (&[("content-type", "application/json")], "{\"ok\": true}", "Content-Type: application/json"),
+        (
+            &[("content-type", "text/event-stream"), ("content-encoding", "gzip")],
+            STREAM,
+            "Content-Encoding: gzip",
+        ),
+        (
+            &[("content-type", "text/plain"), ("content-encoding", "br, identity")],
+            STREAM,
+            "Content-Encoding: br",
+        ),
+    ] {
+        let (_backend, front) = with_stream(headers, body).await;
+        let answer = front.get(DEVICES, &key()).await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert!(answer.detail().contains(named), "{}", answer.text());
+    }
+    let identity = &[("content-type", "text/event-stream"), ("content-encoding", "Identity")];
+    let (_backend, front) = with_stream(identity, STREAM).await;
+    assert_eq!(front.get(DEVICES, &key()).await.status, 200);
+}

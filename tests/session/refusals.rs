@@ -12,7 +12,7 @@ use crate::support::drive::{Drive, setup};
 
 fn refused(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
     let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-    drive.event(Event::Answered(Answer { status, retry_after, body }));
+    drive.event(Event::Answered(Answer { status, retry_after, body, ..Answer::default() }));
     drive.refusal().clone()
 }
 
@@ -108,7 +108,7 @@ fn a_backend_that_hangs_up_without_an_answer_is_a_503() {
 fn a_handshake_that_is_refused_passes_its_own_answer_on() {
     let body = br#"{"message":"No NetBox endpoint found","detail":"Please add a NetBox endpoint"}"#;
     let mut drive = Drive::start(ws_setup(Kind::Devices, Some(Dialect::V0_0_4)));
-    drive.event(Event::Answered(Answer { status: 400, retry_after: None, body }));
+    drive.event(Event::Answered(Answer { status: 400, retry_after: None, body, ..Answer::default() }));
     assert_eq!(drive.refusal().body, Body::Theirs(body.to_vec()));
     assert_eq!(drive.refusal().status, 400);
 }
@@ -116,7 +116,48 @@ fn a_handshake_that_is_refused_passes_its_own_answer_on() {
 #[test]
 fn a_socket_that_is_switched_off_says_how_to_switch_it_on() {
     let mut drive = Drive::start(ws_setup(Kind::Devices, Some(Dialect::V0_0_4)));
-    drive.event(Event::Answered(Answer { status: 403, retry_after: None, body: b"" }));
+    drive.event(Event::Answered(Answer { status: 403, retry_after: None, body: b"", ..Answer::default() }));
     assert_eq!(drive.refusal().status, 403);
     assert!(ours(drive.refusal()).1.contains("PROXBOX_EXECUTION_MODE=legacy"));
+}
+
+#[test]
+fn a_compressed_answer_is_named_as_that_and_nothing_is_read_into_it() {
+    let compressed = |channel, status| {
+        let mut drive = Drive::start(setup(Kind::Devices, channel));
+        drive.event(Event::Answered(Answer {
+            status,
+            body: b"\x1f\x8b\x08\x00\x00",
+            content_type: Some("text/event-stream"),
+            content_encoding: Some("gzip"),
+            ..Answer::default()
+        }));
+        drive
+    };
+    for status in [200, 401, 500] {
+        let drive = compressed(Channel::Native, status);
+        let (_, detail) = ours(drive.refusal());
+        assert_eq!(drive.refusal().status, if status == 200 { 502 } else { status });
+        assert!(detail.contains("Content-Encoding: gzip") && detail.contains("compression"), "{detail}");
+        assert!(detail.is_ascii(), "{detail:?}");
+    }
+    let plain = compressed(Channel::Json, 200).run();
+    let failure = plain.report.failure.unwrap();
+    assert!(failure.detail.contains("Content-Encoding: gzip"), "{failure:?}");
+}
+
+#[test]
+fn what_an_answer_is_in_place_of_a_stream_is_named() {
+    let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
+    drive.event(Event::Answered(Answer {
+        status: 200,
+        body: b"<html><head><title>Sign in</title></head></html>",
+        content_type: Some("text/html; charset=utf-8"),
+        ..Answer::default()
+    }));
+    let (_, detail) = ours(drive.refusal());
+    assert!(
+        detail.contains("Content-Type: text/html; charset=utf-8") && detail.contains("Sign in"),
+        "{detail}"
+    );
 }

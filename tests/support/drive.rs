@@ -124,7 +124,12 @@ impl Drive {
     }
 
     pub fn answer(&mut self, status: u16, body: &str) -> &mut Self {
-        self.event(Event::Answered(Answer { status, retry_after: None, body: body.as_bytes() }))
+        self.event(Event::Answered(Answer {
+            status,
+            retry_after: None,
+            body: body.as_bytes(),
+            ..Answer::default()
+        }))
     }
 
     /// What came of a run that is over.

@@ -80,8 +80,18 @@ fn happen(drive: &mut Drive, what: u8, bytes: &[u8]) {
         0 => drive.event(Event::Opened),
         1 | 2 => drive.event(Event::Bytes(bytes)),
         3 | 4 => drive.text(&text),
-        5 => drive.event(Event::Answered(Answer { status: 200, retry_after: None, body: bytes })),
-        6 => drive.event(Event::Answered(Answer { status: 401, retry_after: Some(&text), body: bytes })),
+        5 => drive.event(Event::Answered(Answer {
+            status: 200,
+            retry_after: None,
+            body: bytes,
+            ..Answer::default()
+        })),
+        6 => drive.event(Event::Answered(Answer {
+            status: 401,
+            retry_after: Some(&text),
+            body: bytes,
+            ..Answer::default()
+        })),
         7 => drive.event(Event::Closed(Closed::Cleanly)),
         8 => drive.event(Event::Closed(Closed::Frame { code: 4001, reason: &text })),
         _ => drive.wait(Duration::from_secs(bytes.len() as u64)),
