@@ -17,9 +17,9 @@ mod tape;
 mod task;
 
 pub use cooldown::CoolingDown;
-pub use handle::{Job, Started, Watching};
+pub use handle::{Job, Kept, Started, Watching};
 pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
-pub use registry::{Arrival, Denied, Entered, Load, Registry};
+pub use registry::{Arrival, Denied, Entered, Load, Registry, retention};
 pub use request::{Key, Request};
 pub use runner::held_back;
 pub use tape::recordings;

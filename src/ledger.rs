@@ -1,15 +1,18 @@
 //! The durable record of jobs.
 
+mod clock;
 mod record;
 mod sqlite;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+pub use clock::{Clock, SystemClock};
 pub use record::{Cooldown, End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
 pub use sqlite::{OpenError, Sqlite};
 
@@ -57,21 +60,35 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`].
     fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>>;
 
-    /// Removes what is older than it is to be kept at `now`.
+    /// Removes what is older than it is to be kept, unless that is held back.
+    ///
+    /// Records age by the time that the bridge has seen pass since their job ended, and not by what the wall clock
+    /// has been set to.
     ///
     /// # Errors
     ///
     /// [`Unavailable`].
-    fn clean(&self, now: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>>;
+    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>>;
 
-    /// From now on records are kept for `retention` after the end of their job, and frames for `log_retention`.
-    fn keep_for(&self, retention: Duration, log_retention: Duration);
+    /// From now on records are removed by `retention`.
+    fn keep_for(&self, retention: Retention);
+
+    /// Why nothing is removed for its age at present, if that is so.
+    fn cleaning_held(&self) -> Option<String>;
+
+    /// When its file was found to be deleted or replaced under the running bridge, the last time that it was.
+    /// What was in it is gone: whoever still has records puts them again.
+    fn lost(&self) -> watch::Receiver<Option<Lost>>;
 
     /// Whether it works, now and from now on.
     fn health(&self) -> watch::Receiver<Health>;
 
     /// A secret that lives as long as the ledger, for fingerprints that mean nothing elsewhere.
     fn secret(&self) -> [u8; 32];
+
+    /// Every secret that fingerprints in it may have been made with, [`Ledger::secret`] first. A bridge whose
+    /// ledger was not there yet began with a secret of its own.
+    fn secrets(&self) -> Vec<[u8; 32]>;
 
     /// Writes what is left, as far as that is possible, and ends.
     fn close(&self) -> BoxFuture<'static, ()>;
@@ -101,6 +118,43 @@ pub struct Cleaned {
     pub jobs: Vec<JobId>,
     /// Jobs that lost their frames, and whose recordings are to be removed too.
     pub logs: Vec<JobId>,
+    /// How many jobs are due to lose their record or their frames, and keep them until a later cleaning:
+    /// more would have been removed at once than [`Retention::share`].
+    pub left: u64,
+}
+
+/// How much a cleaning may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleaning {
+    /// A share of the jobs, and nothing while the clock is not believed.
+    Usual,
+    /// All that is due. An operator says that the wall clock is right, and that the time by which it jumped has
+    /// passed.
+    Ordered,
+}
+
+/// For how long records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// How long the record of a job is kept after its end.
+    pub jobs: Duration,
+    /// How long its frames are kept.
+    pub logs: Duration,
+    /// How far the wall clock may be from the time that the ledger expects, before nothing is removed.
+    pub clock_jump: Duration,
+    /// How long nothing is removed then.
+    pub clock_hold: Duration,
+    /// How many of the jobs one cleaning removes at most, in percent.
+    pub share: usize,
+}
+
+/// The file of a ledger that was deleted or replaced while it was open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When that was noticed.
+    pub at: Timestamp,
+    /// What was noticed.
+    pub problem: String,
 }
 
 /// Whether the ledger works.
@@ -122,10 +176,10 @@ pub struct Unavailable(pub String);
 pub struct Options {
     /// Its directory; without one it is kept in memory, and lost at the end.
     pub directory: Option<PathBuf>,
-    /// How long the record of a job is kept after its end.
-    pub retention: Duration,
-    /// How long its frames are kept.
-    pub log_retention: Duration,
-    /// How many of its last frames are kept.
+    /// For how long what is in it is kept.
+    pub retention: Retention,
+    /// How many of the last frames of a job are kept.
     pub log_frames: usize,
+    /// What records age by.
+    pub clock: Arc<dyn Clock>,
 }

@@ -24,7 +24,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{self, Config};
 use crate::handler::{Bridge, Entrance};
-use crate::ledger;
+use crate::job;
+use crate::ledger::{self, Cleaning};
 use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
@@ -125,14 +126,15 @@ impl Server {
         }
         let ledger = ledger::Sqlite::open(ledger::Options {
             directory: config.data_dir.clone(),
-            retention: config.limits.retention,
-            log_retention: config.limits.log_retention,
+            retention: job::retention(&config.limits),
             log_frames: config.jobs.log_frames,
+            clock: Arc::new(ledger::SystemClock),
         });
         let ledger = ledger.await?;
         let (sender, reloads) = mpsc::channel(1);
         let reloader = Reloader::new(sender);
         let bridge = Arc::new(Bridge::new(config, ledger, Arc::new(reloader.clone()))?);
+        bridge.registry.restore_lost_records();
         bridge.resume_cooldowns().await;
         let mut listeners = Listeners::new(Arc::clone(&bridge), certificate.current());
         for (door, address, listener) in bound {
@@ -244,7 +246,10 @@ impl Server {
                 }
                 _ = cleaning.tick() => {
                     let bridge = Arc::clone(&self.bridge);
-                    self.chores.spawn(async move { bridge.registry.clean().await });
+                    self.chores.spawn(async move {
+                        // Of one that does not work, the ledger itself tells.
+                        let _ = bridge.registry.clean(Cleaning::Usual).await;
+                    });
                 }
                 _ = looking.tick() => self.certificate.look(),
                 _ = checking.tick() => {

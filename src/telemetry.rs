@@ -24,7 +24,10 @@ pub use job::{
     JobPlaced, JobQueued, JobStarted, JobWaits, RecordOverdue, RecordingFailed, Refused, job_span,
     last_success,
 };
-pub use ledger::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerOpened, LedgerShed};
+pub use ledger::{
+    ClockBelieved, LedgerClockBelieved, LedgerClockJumped, LedgerClosed, LedgerCommitFailed, LedgerCommitted,
+    LedgerHealth, LedgerLost, LedgerOpened, LedgerRowDamaged, LedgerShed,
+};
 pub use metrics::{Reading, text as metrics_text};
 pub use process::{
     Draining, KeyNotKept, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartNotKept,

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxbox_bridge::ledger::{Filter, Ledger, Options, Record, Sqlite};
+use proxbox_bridge::ledger::{Filter, Ledger, Options, Record, Retention, Sqlite, SystemClock};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
@@ -30,8 +30,9 @@ const FULL_UPDATE: &str = "/full-update/stream";
 /// The ledger in `data`, as the bridge opens it.
 async fn ledger(data: &Path) -> Arc<Sqlite> {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
-    let options =
-        Options { directory: Some(data.to_owned()), retention: year, log_retention: year, log_frames: 1000 };
+    let retention = Retention { jobs: year, logs: year, clock_jump: year, clock_hold: year, share: 10 };
+    let clock = Arc::new(SystemClock);
+    let options = Options { directory: Some(data.to_owned()), retention, log_frames: 1000, clock };
     Sqlite::open(options).await.unwrap()
 }
 

@@ -15,7 +15,8 @@ use futures::future::join_all;
 use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{
-    End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Record, Sqlite, StoredFrame, Timestamp,
+    End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Record, Retention, Sqlite, StoredFrame,
+    SystemClock, Timestamp,
 };
 use proxbox_bridge::recording::{Event as Recorded, Recording};
 use proxbox_bridge::replay::{Library, Options, Speed};
@@ -74,9 +75,9 @@ async fn ledger(directory: &Path) -> Arc<Sqlite> {
     let day = Duration::from_secs(24 * 60 * 60);
     let options = LedgerOptions {
         directory: Some(directory.to_owned()),
-        retention: 90 * day,
-        log_retention: 7 * day,
+        retention: Retention { jobs: 90 * day, logs: 7 * day, clock_jump: day, clock_hold: day, share: 10 },
         log_frames: 1000,
+        clock: Arc::new(SystemClock),
     };
     Sqlite::open(options).await.unwrap()
 }
@@ -635,6 +636,130 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let last = ids(&stream::read(&whole.body, true)).pop().unwrap();
     assert_eq!(front.get(&from(last), &[]).await.status, 204);
     assert!(puppet.is_idle(), "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_client_and_so_are_older_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
+    let key = [("X-Proxbox-API-Key", "a-key-of-a-client")];
+    let ended = async |front: &Front, puppet: &mut Puppet| {
+        let reader = Reader::open(front, DEVICES, &key).await;
+        let job = reader.job.clone();
+        puppet.played().await.complete().await;
+        reader.rest().await;
+        job
+    };
+    let started = front(&puppet, &settings).await;
+    let older = ended(&started, &mut puppet).await;
+    started.stop().await;
+
+    let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let late = front(&puppet, &settings).await;
+    let reader = Reader::open(&late, DEVICES, &key).await;
+    let early = reader.job.clone();
+    let played = puppet.played().await;
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    let mut ready = ready(&late).await.json();
+    while ready["ledger"]["available"] != true {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ready = self::ready(&late).await.json();
+    }
+    played.complete().await;
+    reader.rest().await;
+    let newer = ended(&late, &mut puppet).await;
+    let resumed = async |front: &Front| {
+        for job in [&older, &early, &newer] {
+            let target = format!("{DEVICES}?bridge.last_event_id={job}.1");
+            let answer = front.get(&target, &key).await;
+            assert_eq!(answer.header("x-proxbox-bridge-job"), Some(&**job), "{}", answer.text());
+        }
+    };
+    resumed(&late).await;
+    late.stop().await;
+    // Its first secret is gone with the process, but for what stands in the ledger.
+    let again = front(&puppet, &settings).await;
+    resumed(&again).await;
+    assert!(puppet.is_idle(), "a second run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_resumes() {
+    for (replay, first, notice) in [
+        ("0s", "bridge.payload=1", Some("This job has ended, and its record keeps no payloads.")),
+        ("5m", "bridge.ids=1", Some("This job was there already, and keeps no payloads.")),
+        ("5m", "bridge.payload=1", None),
+    ] {
+        let mut puppet = Puppet::start().await;
+        let front = front(&puppet, &[("limits.replay", replay)]).await;
+        let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
+        let job = reader.job.clone();
+        puppet.played().await.complete().await;
+        reader.rest().await;
+        for wanted in ["", "&bridge.payload=1"] {
+            let target = format!("{DEVICES}?bridge.last_event_id={job}.1{wanted}");
+            let answer = front.get(&target, &[]).await;
+            let text = answer.text();
+            match notice.filter(|_| !wanted.is_empty()) {
+                Some(notice) => {
+                    let (first, rest) = text.split_once("\n\n").unwrap();
+                    assert!(first.contains("\"started\"") && first.contains(notice), "{text}");
+                    assert!(rest.starts_with(&format!("id: {job}.2\n")), "{text}");
+                }
+                None => assert!(!text.contains("payloads"), "{replay} {first} {wanted}: {text}"),
+            }
+            assert_eq!(text.matches("event: complete\n").count(), 1, "{text}");
+        }
+        let admin = front.ask("GET", &format!("/jobs/{job}/events?bridge.payload=1"), &[]).await;
+        assert_eq!(
+            notice.is_some_and(|notice| admin.text().contains(notice)),
+            notice.is_some(),
+            "{}",
+            admin.text()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let data = folder.path().join("data");
+    let front = front(&puppet, &[("data_dir", data.to_str().unwrap())]).await;
+    let reader = Reader::open(&front, STORAGE, &[]).await;
+    let ended = reader.job.clone();
+    puppet.played().await.complete().await;
+    let all = stream::read(reader.rest().await.as_bytes(), false).len();
+    let running = Reader::open(&front, DEVICES, &[]).await;
+    let played = puppet.played().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    let rows = || {
+        let connection = rusqlite::Connection::open(data.join("ledger.sqlite3")).ok()?;
+        connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).ok()
+    };
+    while rows() != Some(2) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let ready = ready(&front).await;
+    let reasons = ready.json()["reasons"].to_string();
+    assert_eq!(ready.status, 200, "{reasons}");
+    assert!(reasons.contains("ledger.sqlite3 was deleted"), "{reasons}");
+    let metrics = front.ask("GET", "/metrics", &[]).await;
+    assert!(!metrics.text().contains("proxbox_bridge_ledger_files_lost_total 0"), "{}", metrics.text());
+    played.complete().await;
+    let job = running.job.clone();
+    running.rest().await;
+    front.stop().await;
+    let ledger = ledger(&data).await;
+    for id in [ended, job] {
+        let id = id.parse().unwrap();
+        assert_eq!(end(&ledger.job(id).await.unwrap().unwrap()).0, Outcome::Completed);
+        assert_eq!(ledger.frames(id, 0).await.unwrap().len(), all);
+    }
+    ledger.close().await;
 }
 
 #[tokio::test(start_paused = true)]

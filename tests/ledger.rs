@@ -2,6 +2,13 @@
 //! to the disk.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "ledger/age.rs"]
+mod age;
+#[path = "ledger/damage.rs"]
+mod damage;
+#[path = "ledger/loss.rs"]
+mod loss;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,19 +21,28 @@ use proxbox_bridge::core::object::Object;
 use proxbox_bridge::core::outcome::{Cause, FailedObject, Outcome};
 use proxbox_bridge::core::tally::{Count, Counts};
 use proxbox_bridge::ledger::{
-    Cleaned, Cooldown, End, Entry, Filter, Health, JobId, Ledger, OpenError, Options, Progress, Record,
-    Sqlite, StoredFrame, Timestamp, Who,
+    Cooldown, End, Entry, Filter, Health, JobId, Ledger, OpenError, Options, Progress, Record, Retention,
+    Sqlite, StoredFrame, SystemClock, Timestamp, Who,
 };
 use tempfile::TempDir;
 
 fn options(directory: &Path) -> Options {
     Options {
         directory: Some(directory.to_owned()),
-        retention: Duration::from_secs(60),
-        log_retention: Duration::from_secs(30),
+        retention: Retention {
+            jobs: 90 * DAY,
+            logs: 7 * DAY,
+            clock_jump: DAY,
+            clock_hold: 6 * HOUR,
+            share: 100,
+        },
         log_frames: 10,
+        clock: Arc::new(SystemClock),
     }
 }
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -452,42 +468,6 @@ async fn pages_follow_each_other_under_every_filter() {
         }
         assert_eq!(found, wanted, "{filter:?}");
     }
-    ledger.close().await;
-}
-
-#[tokio::test]
-async fn what_is_too_old_is_removed_logs_before_records() {
-    let ledger = in_memory().await;
-    let ended = |finished| Record { end: Some(end(finished)), ..full() };
-    // Records are kept for 60 s here, and logs for 30 s.
-    let (old, middle, young, running) = (ended(39_999), ended(69_999), ended(70_000), bare());
-    for record in [&old, &middle, &young, &running] {
-        put(&ledger, record, frames(1..=3)).await;
-    }
-    let cleaned = ledger.clean(Timestamp(100_000)).await.unwrap();
-    assert_eq!(cleaned, Cleaned { jobs: vec![old.id], logs: vec![old.id, middle.id] });
-    assert_eq!(ids(&ledger, everything()).await, [running.id, young.id, middle.id]);
-    for (record, left) in [(&old, 0), (&middle, 0), (&young, 3), (&running, 3)] {
-        assert_eq!(ledger.frames(record.id, 0).await.unwrap().len(), left);
-    }
-    assert_eq!(ledger.clean(Timestamp(100_000)).await.unwrap(), Cleaned::default());
-    ledger.close().await;
-}
-
-#[tokio::test]
-async fn more_than_one_transaction_full_is_removed_at_once() {
-    let options = Options { directory: None, log_frames: 5_000, ..options(Path::new("")) };
-    let ledger = Sqlite::open(options).await.unwrap();
-    let long = full();
-    put(&ledger, &long, frames(1..=4_500)).await;
-    let mut puts = Vec::new();
-    for _ in 0..450 {
-        puts.push(ledger.put(Entry { record: full(), frames: frames(1..=1) }));
-    }
-    futures::future::try_join_all(puts).await.unwrap();
-    let cleaned = ledger.clean(Timestamp(1_000_000)).await.unwrap();
-    assert_eq!((cleaned.jobs.len(), cleaned.logs.len()), (451, 451));
-    assert_eq!(ids(&ledger, everything()).await, []);
     ledger.close().await;
 }
 

@@ -112,6 +112,12 @@ pub struct Limits {
     pub log_retention: Duration,
     /// How long the ledger keeps the record of a job after its end; not shorter than `limits.log_retention`.
     pub retention: Duration,
+    /// How far the clock may be from the time that the ledger expects, before nothing is removed for its age.
+    pub clock_jump: Duration,
+    /// How long nothing is removed for its age after the clock has jumped.
+    pub clock_hold: Duration,
+    /// How many of the recorded jobs one cleaning of the ledger removes at most, in percent.
+    pub clean_share: usize,
     /// The memory for the log of one job, in bytes; the oldest progress goes first, failures and the end
     /// never.
     pub job_log_bytes: usize,
@@ -179,6 +185,9 @@ impl Limits {
         replay: Duration::ZERO,
         log_retention: Duration::ZERO,
         retention: Duration::ZERO,
+        clock_jump: Duration::ZERO,
+        clock_hold: Duration::ZERO,
+        clean_share: 0,
         job_log_bytes: 0,
         all_logs_bytes: 0,
         recording_bytes: 0,

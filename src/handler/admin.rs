@@ -21,6 +21,7 @@
 //! | `GET /session` | the page where operators sign in | nothing |
 //! | `POST /session` | begins a session, with the token | nothing |
 //! | `DELETE /session` | takes the cookie of the browser away | nothing |
+//! | `POST /clean` | removes what is older than it is to be kept | the token |
 //! | `POST /reload` | reads the configuration again | the token |
 //! | `POST /sync/…` | starts a sync, or finds the one that runs | the token |
 //!
@@ -48,7 +49,7 @@ use super::front::{self, Peer};
 use super::{Bridge, jobs, sync};
 use crate::config::Config;
 use crate::core::kind::{Endpoint, Kind};
-use crate::ledger::Timestamp;
+use crate::ledger::{Cleaned, Cleaning, Timestamp};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 use access::{Demand, Denied, Visitor};
@@ -75,6 +76,7 @@ enum Resource {
     Recording,
     Cooldown,
     Log,
+    Clean,
     Reload,
     Sync(Endpoint),
 }
@@ -82,7 +84,7 @@ enum Resource {
 /// The part of a path that is the id of a job.
 const ID: &str = "{id}";
 
-const ROUTES: [(&str, Resource); 15] = [
+const ROUTES: [(&str, Resource); 16] = [
     ("/", Resource::Page),
     ("/session", Resource::Session),
     ("/livez", Resource::Livez),
@@ -97,6 +99,7 @@ const ROUTES: [(&str, Resource); 15] = [
     ("/jobs/{id}/recording", Resource::Recording),
     ("/jobs/{id}/cooldown", Resource::Cooldown),
     ("/log", Resource::Log),
+    ("/clean", Resource::Clean),
     ("/reload", Resource::Reload),
 ];
 
@@ -116,7 +119,7 @@ impl Resource {
             Self::Log => "GET, HEAD, PUT",
             Self::Events | Self::Feed => "GET",
             Self::Cooldown => "DELETE",
-            Self::Reload | Self::Sync(_) => "POST",
+            Self::Clean | Self::Reload | Self::Sync(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -181,8 +184,8 @@ async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: 
             StatusCode::NOT_FOUND,
             "Not found.",
             "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
-             /jobs/{id}/events, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /reload and POST /sync/…; \
-             /openapi.json describes them.",
+             /jobs/{id}/events, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /clean, POST /reload \
+             and POST /sync/…; /openapi.json describes them.",
         );
     };
     // As HTTP/1 has it: whom it is asked by name for, above all.
@@ -230,6 +233,7 @@ async fn routed(bridge: &Arc<Bridge>, mut request: Parts, body: Incoming, peer: 
         Resource::Cooldown => jobs::end_cooldown(bridge, id).await,
         Resource::Log if method == Method::PUT => log::change(query),
         Resource::Log => log::filter(),
+        Resource::Clean => clean(bridge).await,
         Resource::Reload => reload(bridge).await,
         Resource::Sync(endpoint) => sync::answer(bridge, endpoint, &request, peer.address),
     }
@@ -252,6 +256,21 @@ fn metrics(bridge: &Bridge) -> Response<Body> {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+/// Removes all that is older than it is to be kept, by the clock as it is now.
+async fn clean(bridge: &Bridge) -> Response<Body> {
+    match bridge.registry.clean(Cleaning::Ordered).await {
+        Ok(Cleaned { jobs, logs, left: _ }) => {
+            let counts = format!("Jobs: {}; logs of jobs: {}.", jobs.len(), logs.len());
+            respond::said(StatusCode::OK, "Old records and logs were removed.", &counts)
+        }
+        Err(unavailable) => respond::said(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Old records and logs were not removed.",
+            &unavailable.to_string(),
+        ),
+    }
 }
 
 /// Reads the configuration again.

@@ -75,9 +75,9 @@ pub(super) async fn answer(
             Ok(response) => return response,
             Err((id, refusal)) => (Some(id), refusal),
         },
-        Ok(Entered::Replay { id, missed, frames }) => {
+        Ok(Entered::Replay { id, missed, frames, notice }) => {
             let span = telemetry::job_span(id, &visit.backend.config().name, endpoint);
-            let body = watch::stored(endpoint.kind, id, None, missed, frames, view, &span);
+            let body = watch::stored(endpoint.kind, id, notice.as_deref(), missed, frames, view, &span);
             return of_job(respond::stream(body), id);
         }
         Ok(Entered::Seen) => return respond::nothing(),

@@ -15,7 +15,7 @@ use super::front::Stuck;
 use crate::core::event::{Status, Step};
 use crate::core::kind::Kind;
 use crate::core::sse::{FrameName, aside};
-use crate::job::{Batch, FIRST, Job, Logged, Watching};
+use crate::job::{Batch, FIRST, Job, Kept, Logged, Watching};
 use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
 use crate::telemetry::{self, Departure, Surface};
@@ -128,6 +128,11 @@ pub(super) fn stored(
 }
 
 impl View {
+    /// The payloads of it, which a job may not have kept.
+    pub(super) fn payloads(self) -> Kept {
+        Kept { all_events: false, payloads: self.payloads }
+    }
+
     /// Whole frames in one piece.
     fn write(&self, watching: &Watching, batch: &Batch) -> Bytes {
         let job = &watching.job;

@@ -112,7 +112,9 @@ mod tests {
     use crate::job::handle::Kept;
     use crate::job::log::{Log, Memory};
     use crate::job::request::{Key, Request};
-    use crate::ledger::{Cleaned, Filter, Health, JobId, Record, Timestamp, Unavailable};
+    use crate::ledger::{
+        Cleaned, Cleaning, Filter, Health, JobId, Lost, Record, Retention, Timestamp, Unavailable,
+    };
 
     /// A ledger that remembers when it was written to, and may never be done with it.
     #[derive(Debug)]
@@ -143,11 +145,19 @@ mod tests {
             ready(Ok(Vec::new())).boxed()
         }
 
-        fn clean(&self, _: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
+        fn clean(&self, _: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
             ready(Ok(Cleaned::default())).boxed()
         }
 
-        fn keep_for(&self, _: Duration, _: Duration) {}
+        fn keep_for(&self, _: Retention) {}
+
+        fn cleaning_held(&self) -> Option<String> {
+            None
+        }
+
+        fn lost(&self) -> watch::Receiver<Option<Lost>> {
+            watch::channel(None).1
+        }
 
         fn health(&self) -> watch::Receiver<Health> {
             watch::channel(Health::Available).1
@@ -155,6 +165,10 @@ mod tests {
 
         fn secret(&self) -> [u8; 32] {
             [0; 32]
+        }
+
+        fn secrets(&self) -> Vec<[u8; 32]> {
+            vec![self.secret()]
         }
 
         fn close(&self) -> BoxFuture<'static, ()> {

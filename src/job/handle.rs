@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::Span;
 
 use super::log::{Cursor, FIRST, Log};
-use super::request::Key;
+use super::request::{Key, Request};
 use crate::config::Config;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
@@ -26,7 +26,7 @@ pub struct Job {
     /// What its watchers are given.
     pub log: Arc<Log>,
     /// What the first client wanted to have kept.
-    pub(super) kept: Kept,
+    pub kept: Kept,
     started: watch::Sender<Option<Started>>,
     stop: watch::Sender<Option<Cause>>,
     watchers: watch::Sender<Watchers>,
@@ -53,13 +53,35 @@ enum Place {
     Left,
 }
 
-/// What a job keeps beside what every reader is given.
+/// What a job keeps, or a client wants, beside what every reader is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
+pub struct Kept {
     /// Events of the backend's own types.
-    pub(super) all_events: bool,
+    pub all_events: bool,
     /// The backend's own account of objects.
-    pub(super) payloads: bool,
+    pub payloads: bool,
+}
+
+impl Kept {
+    pub(super) fn wanted_by(request: &Request) -> Self {
+        Self { all_events: request.all_events, payloads: request.payloads }
+    }
+
+    /// What a client must be told that wants what is not kept: the first client of the job did not ask for it.
+    pub fn notice(self, wanted: Self) -> Option<String> {
+        let missing = match (wanted.payloads && !self.payloads, wanted.all_events && !self.all_events) {
+            (false, false) => return None,
+            (true, false) => "payloads",
+            (false, true) => "events of the backend's own types",
+            (true, true) => "payloads or events of the backend's own types",
+        };
+        Some(format!("This job was there already, and keeps no {missing}."))
+    }
+
+    /// What a client must be told that wants this of a job that only the ledger knows.
+    pub fn ledger_notice(self) -> Option<String> {
+        self.payloads.then(|| "This job has ended, and its record keeps no payloads.".to_owned())
+    }
 }
 
 /// What came of the beginning of a job.

@@ -12,6 +12,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::chronicle::stored;
 use super::clients::{ClientId, Clients};
 use super::handle::{Job, Kept, Watching};
 use super::log::{FIRST, Log, Memory};
@@ -20,14 +21,17 @@ use super::request::{Key, Request, fingerprint, hash};
 use super::tape::recordings;
 use super::task;
 use crate::backend::Backend;
-use crate::config::{Config, WithoutLedger};
+use crate::config::{Config, Limits, WithoutLedger};
 use crate::core::compat::Shim;
 use crate::core::compat::plugin::Inventory;
 use crate::core::credential::ApiKey;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
 use crate::core::text::plain;
-use crate::ledger::{Health, JobId, Ledger, Record, StoredFrame, Timestamp, Who};
+use crate::ledger::{
+    Cleaned, Cleaning, Entry, Health, JobId, Ledger, Record, Retention, StoredFrame, Timestamp, Unavailable,
+    Who,
+};
 use crate::telemetry;
 
 /// The jobs of this process.
@@ -110,6 +114,8 @@ pub enum Entered {
         missed: u64,
         /// The others.
         frames: Vec<StoredFrame>,
+        /// What the client must be told about what the ledger does not keep.
+        notice: Option<String>,
     },
     /// A job that has ended, and the client has seen its end.
     Seen,
@@ -185,7 +191,7 @@ impl Registry {
     /// From now on jobs begin with `config`. Those that are there keep theirs.
     pub fn configure(&self, config: Arc<Config>) {
         self.memory.resize(config.limits.all_logs_bytes);
-        self.ledger.keep_for(config.limits.retention, config.limits.log_retention);
+        self.ledger.keep_for(retention(&config.limits));
         self.config.store(config);
     }
 
@@ -255,13 +261,13 @@ impl Registry {
                 return Err(Denied::Running(job.id));
             }
             let mut watching = job.watch(FIRST, false);
-            watching.notice = not_kept(job.kept, &request);
+            watching.notice = job.kept.notice(Kept::wanted_by(&request));
             return Ok(watching);
         }
         let config = self.config.load_full();
         self.admits(&jobs, &config, &request)?;
         let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
-        let kept = Kept { all_events: request.all_events, payloads: request.payloads };
+        let kept = Kept::wanted_by(&request);
         let record = self.record(&request);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
         let job = Job::new(key.clone(), config, log, record, kept, span);
@@ -461,23 +467,50 @@ impl Registry {
         jobs.ended.retain(|ended| *ended != id);
     }
 
-    /// Removes what is older than it is to be kept.
-    pub async fn clean(&self) {
-        // Of one that does not work, the ledger itself tells.
-        if let Ok(cleaned) = self.ledger.clean(Timestamp::now()).await {
-            if let Some(data_dir) = self.config.load().data_dir.clone() {
-                let logs = cleaned.logs.clone();
-                let _ = spawn_blocking(move || {
-                    for id in logs {
-                        for file in recordings(&data_dir, id).collect::<Vec<_>>() {
-                            let _ = std::fs::remove_file(file);
-                        }
+    /// Removes what is older than it is to be kept, recordings included, and says what.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`], if the ledger does not work.
+    pub async fn clean(&self, cleaning: Cleaning) -> Result<Cleaned, Unavailable> {
+        let cleaned = self.ledger.clean(cleaning).await?;
+        if let Some(data_dir) = self.config.load().data_dir.clone() {
+            let logs = cleaned.logs.clone();
+            let _ = spawn_blocking(move || {
+                for id in logs {
+                    for file in recordings(&data_dir, id).collect::<Vec<_>>() {
+                        let _ = std::fs::remove_file(file);
                     }
-                })
-                .await;
-            }
-            telemetry::Cleaned { jobs: cleaned.jobs.len(), logs: cleaned.logs.len() }.emit();
+                }
+            })
+            .await;
         }
+        telemetry::Cleaned { jobs: cleaned.jobs.len(), logs: cleaned.logs.len(), left: cleaned.left }.emit();
+        Ok(cleaned)
+    }
+
+    /// From now on, records the jobs that are in memory anew each time that the file of the ledger was lost.
+    pub fn restore_lost_records(self: &Arc<Self>) {
+        let registry = Arc::clone(self);
+        let (mut lost, mut closing) = (self.ledger.lost(), self.closing());
+        self.spawn(async move {
+            loop {
+                let is_lost = tokio::select! {
+                    biased;
+                    _ = closing.wait_for(|closing| *closing) => false,
+                    changed = lost.changed() => changed.is_ok(),
+                };
+                if !is_lost {
+                    return;
+                }
+                let frames = registry.config.load().jobs.log_frames;
+                for job in registry.known() {
+                    let frames = job.log.tail(0, frames).iter().map(stored).collect();
+                    // The ledger keeps it until it is written.
+                    drop(registry.ledger.put(Entry { record: job.record(), frames }));
+                }
+            }
+        });
     }
 
     /// Begins no job any more; those that wait for their turn end.
@@ -515,13 +548,13 @@ impl Registry {
     }
 }
 
-/// What a client must be told who wants more than the job keeps: its first client did not ask for it.
-fn not_kept(kept: Kept, request: &Request) -> Option<String> {
-    let missing = match (request.payloads && !kept.payloads, request.all_events && !kept.all_events) {
-        (false, false) => return None,
-        (true, false) => "payloads",
-        (false, true) => "events of the backend's own types",
-        (true, true) => "payloads or events of the backend's own types",
-    };
-    Some(format!("This job was there already, and keeps no {missing}."))
+/// For how long the ledger keeps what is in it, by `limits`.
+pub fn retention(limits: &Limits) -> Retention {
+    Retention {
+        jobs: limits.retention,
+        logs: limits.log_retention,
+        clock_jump: limits.clock_jump,
+        clock_hold: limits.clock_hold,
+        share: limits.clean_share,
+    }
 }

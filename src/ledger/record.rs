@@ -77,10 +77,14 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339, in UTC: `2026-11-24T15:16:46.123Z`.
+/// The last millisecond of the year 9999, the last year that RFC 3339 has.
+const LAST: u64 = 253_402_300_799_999;
+
+/// RFC 3339, in UTC: `2026-11-24T15:16:46.123Z`. A later year than 9999 is shown as the end of that year.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.0)).fmt(f)
+        let at = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        humantime::format_rfc3339_millis(at).fmt(f)
     }
 }
 

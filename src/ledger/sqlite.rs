@@ -7,10 +7,14 @@
 //! | [`store`] | the file, its lock and its connection |
 //! | [`schema`] | the tables |
 //! | [`rows`], [`queries`] | records in them |
+//! | [`damage`] | rows that cannot be read |
 //! | [`interrupted`], [`clean`] | what the last process left, and what is too old |
+//! | [`aging`] | the time by which that is too old |
 
 mod actor;
+mod aging;
 mod clean;
+mod damage;
 mod interrupted;
 mod pending;
 mod queries;
@@ -22,7 +26,7 @@ pub(crate) mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -34,13 +38,15 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Cleaned, Entry, Filter, Health, JobId, Ledger, Options, Record, StoredFrame, Timestamp, Unavailable,
+    Cleaned, Cleaning, Entry, Filter, Health, JobId, Ledger, Lost, Options, Record, Retention, StoredFrame,
+    Timestamp, Unavailable,
 };
 use actor::{Actor, Request};
-use clean::{Ages, Step};
+use aging::Aging;
+use damage::Damage;
 use pending::Pending;
 use rows::Unreadable;
-use store::{Secret, Store, Trouble};
+use store::{Secrets, Store, Trouble};
 
 /// Why a ledger is not opened. Waiting does not help: somebody has to do something about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,27 +77,21 @@ pub enum OpenError {
 pub struct Sqlite {
     requests: Requests,
     health: watch::Receiver<Health>,
-    secret: Secret,
-    kept_for: Mutex<KeptFor>,
+    lost: watch::Receiver<Option<Lost>>,
+    secrets: Secrets,
+    aging: Aging,
+    damage: Damage,
     in_memory: bool,
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// How long what is over is kept.
-#[derive(Clone, Copy)]
-struct KeptFor {
-    jobs: Duration,
-    logs: Duration,
-}
-
-impl KeptFor {
-    /// As it is configured; what is in memory alone is kept for less.
-    fn new(jobs: Duration, logs: Duration, in_memory: bool) -> Self {
-        if in_memory {
-            return Self { jobs: jobs.min(JOBS_IN_MEMORY), logs: logs.min(LOGS_IN_MEMORY) };
-        }
-        Self { jobs, logs }
+/// `retention` as it is configured; what is in memory alone is kept for less.
+fn kept_for(retention: Retention, in_memory: bool) -> Retention {
+    if !in_memory {
+        return retention;
     }
+    let Retention { jobs, logs, .. } = retention;
+    Retention { jobs: jobs.min(JOBS_IN_MEMORY), logs: logs.min(LOGS_IN_MEMORY), ..retention }
 }
 
 impl Sqlite {
@@ -104,13 +104,14 @@ impl Sqlite {
     ///
     /// [`OpenError`], if another bridge uses it, or a newer one wrote it.
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { directory, retention, log_retention, mut log_frames } = options;
+        let Options { directory, retention, mut log_frames, clock } = options;
         let in_memory = directory.is_none();
         if in_memory {
             log_frames = log_frames.min(FRAMES_IN_MEMORY);
         }
-        let kept_for = Mutex::new(KeptFor::new(retention, log_retention, in_memory));
-        let store = Store::new(directory, log_frames, random());
+        let aging = Aging::new(clock, kept_for(retention, in_memory));
+        let (loses, lost) = watch::channel(None);
+        let store = Store::new(directory, log_frames, random(), aging.clone(), loses);
         let place = store.place();
         let store = Arc::new(Mutex::new(store));
         let opening = store.clone();
@@ -121,14 +122,15 @@ impl Sqlite {
             Ok(Err(Trouble::Passing(problem))) => Health::Unavailable(problem),
             Err(error) => Health::Unavailable(format!("{place}: something panicked: {error}")),
         };
-        let secret = actor::with(&store, |store| store.secret.clone());
+        let secrets = actor::with(&store, |store| store.secrets.clone());
         actor::publish(&health);
         let (requests, queue) = mpsc::unbounded_channel();
         let (publisher, health) = watch::channel(health);
         let actor = Actor::new(store, Pending::new(log_frames), queue, publisher);
         let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(actor.run()))));
         let requests = Requests { requests, place };
-        Ok(Arc::new(Self { requests, health, secret, kept_for, in_memory, task }))
+        let damage = Damage::default();
+        Ok(Arc::new(Self { requests, health, lost, secrets, aging, damage, in_memory, task }))
     }
 }
 
@@ -149,46 +151,58 @@ impl Ledger for Sqlite {
     }
 
     fn jobs(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
-        self.requests.ask(move |connection| queries::jobs(connection, &filter))
+        let damage = self.damage.clone();
+        self.requests.ask(move |connection| queries::jobs(connection, &filter, &damage))
     }
 
     fn frames(&self, id: JobId, after: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>> {
-        self.requests.ask(move |connection| queries::frames(connection, id, after))
+        let damage = self.damage.clone();
+        self.requests.ask(move |connection| queries::frames(connection, (id, after), &damage))
     }
 
     fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
-        self.requests.ask(move |connection| queries::cooling_down(connection, now))
+        let damage = self.damage.clone();
+        self.requests.ask(move |connection| queries::cooling_down(connection, now, &damage))
     }
 
-    fn keep_for(&self, retention: Duration, log_retention: Duration) {
-        let kept_for = KeptFor::new(retention, log_retention, self.in_memory);
-        *self.kept_for.lock().unwrap_or_else(PoisonError::into_inner) = kept_for;
+    fn keep_for(&self, retention: Retention) {
+        self.aging.keep_for(kept_for(retention, self.in_memory));
     }
 
-    fn clean(&self, now: Timestamp) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
-        let KeptFor { jobs, logs } = *self.kept_for.lock().unwrap_or_else(PoisonError::into_inner);
-        let jobs = now.before(jobs);
-        let ages = Ages { jobs, logs: now.before(logs).max(jobs) };
-        let requests = self.requests.clone();
+    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
+        let (requests, aging) = (self.requests.clone(), self.aging.clone());
         async move {
             let mut all = Cleaned::default();
-            loop {
-                let step = requests.ask(move |connection| Ok(clean::step(connection, ages)?)).await;
+            let plan = requests.ask(move |connection| Ok(clean::plan(connection, &aging, cleaning)?)).await?;
+            let mut rest = plan;
+            while let Some(plan) = rest {
+                let step = requests.ask(move |connection| Ok(clean::step(connection, plan)?)).await;
                 match step {
-                    Ok(Step { cleaned, more }) => {
-                        all.jobs.extend(cleaned.jobs);
-                        all.logs.extend(cleaned.logs);
-                        if !more {
-                            return Ok(all);
-                        }
+                    Ok(step) => {
+                        all.jobs.extend(step.cleaned.jobs);
+                        all.logs.extend(step.cleaned.logs);
+                        rest = step.rest;
                     }
                     // What is gone is gone, and nobody would hear of it again.
                     Err(_) if all != Cleaned::default() => return Ok(all),
                     Err(error) => return Err(error),
                 }
             }
+            if let Some(plan) = plan {
+                let left = requests.ask(move |connection| Ok(clean::left(connection, plan)?)).await;
+                all.left = left.unwrap_or_default();
+            }
+            Ok(all)
         }
         .boxed()
+    }
+
+    fn cleaning_held(&self) -> Option<String> {
+        self.aging.held()
+    }
+
+    fn lost(&self) -> watch::Receiver<Option<Lost>> {
+        self.lost.clone()
     }
 
     fn health(&self) -> watch::Receiver<Health> {
@@ -196,7 +210,11 @@ impl Ledger for Sqlite {
     }
 
     fn secret(&self) -> [u8; 32] {
-        self.secret.get()
+        self.secrets.all().first().copied().unwrap_or_default()
+    }
+
+    fn secrets(&self) -> Vec<[u8; 32]> {
+        self.secrets.all()
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -362,14 +362,27 @@ impl RecordingFailed<'_> {
 pub struct Cleaned {
     /// How many jobs.
     pub jobs: usize,
-    /// How many logs of jobs.
+    /// How many logs of jobs, with their recordings.
     pub logs: usize,
+    /// How many jobs are due to lose something and keep it for now.
+    pub left: u64,
 }
 
 impl Cleaned {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::debug!(jobs = self.jobs, logs = self.logs, "Old records removed.");
+        let Self { jobs, logs, left } = self;
+        if left == 0 {
+            tracing::info!(jobs, logs, "Old records and logs removed.");
+        } else {
+            tracing::warn!(
+                jobs,
+                logs,
+                left,
+                "Old records and logs removed, as many as may be at once (limits.clean_share). The rest goes with the \
+                 next cleanings, or now with POST /clean on the admin listener. Is the clock right?"
+            );
+        }
     }
 }
 

@@ -48,6 +48,87 @@ impl LedgerHealth<'_> {
     }
 }
 
+/// The files of the ledger are not those that were opened.
+#[derive(Debug)]
+pub struct LedgerLost<'a> {
+    /// Which, and what is done about it.
+    pub problem: &'a str,
+}
+
+impl LedgerLost<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger.lost.inc();
+        tracing::error!(problem = self.problem, "Ledger file deleted or replaced.");
+    }
+}
+
+/// A row cannot be read, and is left out.
+#[derive(Debug)]
+pub struct LedgerRowDamaged<'a> {
+    /// Of which job, and why.
+    pub problem: &'a str,
+}
+
+impl LedgerRowDamaged<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger.damaged.inc();
+        tracing::warn!(
+            problem = self.problem,
+            "Damaged row in the ledger left out. A backup of ledger.sqlite3 may have it whole."
+        );
+    }
+}
+
+/// The wall clock is not where the ledger expects it, and nothing is removed for its age.
+#[derive(Debug)]
+pub struct LedgerClockJumped<'a> {
+    /// By how much, and what to do.
+    pub problem: &'a str,
+}
+
+impl LedgerClockJumped<'_> {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger.cleaning_held.set(1);
+        tracing::warn!(problem = self.problem, "Clock jumped: cleaning of the ledger is held back.");
+    }
+}
+
+/// Why the wall clock is believed after a jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockBelieved {
+    /// It went back to where it was expected.
+    WentBack,
+    /// It stayed for `limits.clock_hold`.
+    Stayed,
+    /// An operator ordered a cleaning.
+    Ordered,
+}
+
+/// The wall clock is believed again.
+#[derive(Debug)]
+pub struct LedgerClockBelieved {
+    /// Why.
+    pub why: ClockBelieved,
+}
+
+impl LedgerClockBelieved {
+    /// Writes the log line and moves the metrics.
+    pub fn emit(self) {
+        METRICS.ledger.cleaning_held.set(0);
+        let why = match self.why {
+            ClockBelieved::WentBack => "the clock is where it was expected",
+            ClockBelieved::Stayed => {
+                "the clock has not jumped again for limits.clock_hold; records have not aged by the jump"
+            }
+            ClockBelieved::Ordered => "an operator ordered a cleaning; records have aged by the jump",
+        };
+        tracing::info!(why, "Cleaning of the ledger is not held back any more.");
+    }
+}
+
 /// A batch was written.
 #[derive(Debug)]
 pub struct LedgerCommitted {

@@ -102,6 +102,9 @@ pub(super) struct Ledger {
     pub(super) commit_failures: IntCounter,
     pub(super) shed: IntCounter,
     pub(super) overdue: IntCounter,
+    pub(super) lost: IntCounter,
+    pub(super) damaged: IntCounter,
+    pub(super) cleaning_held: IntGauge,
     pub(super) log_bytes: IntGauge,
     pub(super) log_bytes_limit: IntGauge,
 }
@@ -304,6 +307,18 @@ impl Ledger {
             overdue: make.counter(
                 "ledger_records_overdue_total",
                 "Records of jobs that were not written within limits.ledger.",
+            ),
+            lost: make.counter(
+                "ledger_files_lost_total",
+                "Times that a file of the record of jobs was deleted or replaced while the bridge had it open.",
+            ),
+            damaged: make.counter(
+                "ledger_rows_damaged_total",
+                "Rows of the record of jobs that could not be read and were left out, each counted once.",
+            ),
+            cleaning_held: make.gauge(
+                "ledger_cleaning_held",
+                "Whether no record is removed for its age because the clock jumped (1) or not (0).",
             ),
             log_bytes: make.gauge("log_bytes", "Memory that the logs of jobs take."),
             log_bytes_limit: make

@@ -216,3 +216,74 @@ async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
         front.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    let mut jobs = Vec::new();
+    {
+        let api = Api::of(&front).await;
+        for target in ["/sync/devices/", "/sync/devices/?x=1", "/sync/devices/?x=2"] {
+            let job = api.start(target, &[]).await;
+            jobs.push(api.ended(&job).await["id"].as_str().unwrap().to_owned());
+        }
+    }
+    front.stop().await;
+    let file = Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    let far = "UPDATE jobs SET finished = 9223372036854775807, queued = 9e15, started = -5, frames_in = -1 WHERE id = ?1";
+    file.execute(far, [&jobs[0]]).unwrap();
+    file.execute("UPDATE frames SET at = 9e18, bytes = x'ff00' WHERE job = ?1", [&jobs[0]]).unwrap();
+    file.execute("UPDATE jobs SET backend = CAST(x'ff' AS TEXT) WHERE id = ?1", [&jobs[1]]).unwrap();
+    drop(file);
+
+    let front = Front::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::of(&front).await;
+    assert_eq!(ids(&api.get("/jobs").await), [jobs[2].as_str(), &jobs[0]]);
+    let shown = api.get(&format!("/jobs/{}", jobs[0])).await;
+    assert_eq!(shown["completed"], "9999-12-31T23:59:59.999Z");
+    let damaged = front.ask("GET", &format!("/jobs/{}", jobs[1]), &[]).await;
+    assert_eq!(damaged.status, 503);
+    assert!(damaged.text().contains("backend: "), "{}", damaged.text());
+    assert_eq!(front.ask("GET", &format!("/jobs/{}/events", jobs[0]), &[]).await.status, 410);
+    assert_eq!(front.ask("GET", "/metrics", &[]).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_has_old_records_removed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s"), ("jobs.recording", "on")];
+    let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    {
+        let api = Api::of(&front).await;
+        for target in ["/sync/devices/", "/sync/devices/?x=1", "/sync/devices/?x=2"] {
+            let job = api.start(target, &key()).await;
+            api.ended(&job).await;
+        }
+    }
+    front.stop().await;
+    let file = Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    let eight_days = "UPDATE jobs SET recorded = recorded - 8 * 86400000";
+    file.execute(eight_days, []).unwrap();
+    drop(file);
+    let recorded = || std::fs::read_dir(folder.path().join("recordings")).unwrap().count();
+    assert_eq!(recorded(), 3);
+
+    let front = Front::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::of(&front).await;
+    let logs = async || {
+        let mut logs = 0;
+        for id in ids(&api.get("/jobs").await) {
+            logs += usize::from(front.ask("GET", &format!("/jobs/{id}/events"), &[]).await.status == 200);
+        }
+        logs
+    };
+    while logs().await != 2 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    let cleaned = front.ask("POST", "/clean", &[]).await;
+    assert_eq!((cleaned.status, cleaned.detail().as_str()), (200, "Jobs: 0; logs of jobs: 2."));
+    assert_eq!((logs().await, recorded(), ids(&api.get("/jobs").await).len()), (0, 0, 3));
+}

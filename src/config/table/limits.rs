@@ -386,6 +386,29 @@ pub(super) static KEYS: &[Key] = &[
         "How long the ledger keeps the record of a job after its end; not shorter than \
          limits.log_retention.",
     ),
+    limit(
+        "limits.clock_jump",
+        "1day",
+        RETENTION,
+        |draft| &mut draft.limits.clock_jump,
+        "How far the clock may be from the time that the ledger expects, before nothing is removed for its age; a \
+         bridge that was stopped for longer is one such case.",
+    ),
+    limit(
+        "limits.clock_hold",
+        "6h",
+        POSITIVE,
+        |draft| &mut draft.limits.clock_hold,
+        "How long nothing is removed for its age after the clock has jumped; three times as long while \
+         systemd-timesyncd has not synchronised it. POST /clean ends it.",
+    ),
+    key(
+        "limits.clean_share",
+        Some("10"),
+        Slot::Count(|draft| &mut draft.limits.clean_share, 1, 100),
+        "How many of the recorded jobs, in percent, the hourly cleaning of the ledger removes at most, and of how many \
+         the frames; at least one. POST /clean removes all that is due.",
+    ),
     key(
         "limits.job_log_bytes",
         Some("16777216"),

@@ -57,6 +57,7 @@ impl Readiness {
             Health::Available => None,
             Health::Unavailable(why) => Some(why.clone()),
         };
+        let lost = bridge.registry.ledger().lost().borrow().clone();
         let must_record = bridge.state().config.jobs.without_ledger == WithoutLedger::Refuse;
         let draining = bridge.registry.is_draining();
         let listeners = bridge.doors.problem();
@@ -65,6 +66,12 @@ impl Readiness {
             draining.then(|| "the bridge is stopping".to_owned()),
             ledger.as_ref().map(|why| format!("the ledger cannot be written: {why}")),
             listeners.clone(),
+            bridge
+                .registry
+                .ledger()
+                .cleaning_held()
+                .map(|why| format!("cleaning of the ledger is held back: {why}")),
+            lost.as_ref().map(|lost| format!("since {}: {}", lost.at, lost.problem)),
         ];
         Self {
             ready,

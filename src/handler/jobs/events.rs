@@ -58,7 +58,8 @@ fn live(bridge: &Bridge, id: JobId, last: Option<&str>, view: View, peer: &Peer)
         return Some(respond::nothing());
     }
     let mut watching = bridge.registry.watch(id, seen.unwrap_or_default())?;
-    watching.notice = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
+    let unknown = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
+    watching.notice = both(unknown, watching.job.kept.notice(view.payloads()));
     // Not when it has begun: what comes before that is a part of its log.
     let attendance = Attendance::new(&watching.job, Surface::Admin, peer.stuck.clone());
     let body = watch::live(watching, attendance, view, bridge.state().config.limits.heartbeat);
@@ -75,6 +76,7 @@ async fn stored(bridge: &Bridge, record: &Record, last: Option<&str>, view: View
         rest = registry.stored(record, 0).await;
         notice = last.map(|last| self::notice(id, last));
     }
+    let notice = both(notice, view.payloads().ledger_notice());
     match rest {
         Some((_, frames)) if frames.is_empty() => respond::nothing(),
         Some((missed, frames)) => {
@@ -88,6 +90,12 @@ async fn stored(bridge: &Bridge, record: &Record, last: Option<&str>, view: View
         }
         None => no_log(bridge, id),
     }
+}
+
+/// Two notices as one.
+fn both(first: Option<String>, second: Option<String>) -> Option<String> {
+    let notices: Vec<String> = [first, second].into_iter().flatten().collect();
+    (!notices.is_empty()).then(|| notices.join(" "))
 }
 
 fn no_log(bridge: &Bridge, id: JobId) -> Response<Body> {

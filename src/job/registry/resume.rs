@@ -3,7 +3,8 @@
 use super::{Entered, Registry};
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::Cause;
-use crate::job::request::{Key, Request, scope};
+use crate::job::handle::Kept;
+use crate::job::request::{Key, Request, fingerprint, scope};
 use crate::ledger::{End, JobId, Record, StoredFrame};
 
 impl Registry {
@@ -19,7 +20,9 @@ impl Registry {
         if job.log.has_ended() && job.log.last() == Some(sequence) {
             return Some(Entered::Seen);
         }
-        Some(Entered::Watching(job.watch(sequence + 1, false)))
+        let mut watching = job.watch(sequence + 1, false);
+        watching.notice = job.kept.notice(Kept::wanted_by(request));
+        Some(Entered::Watching(watching))
     }
 
     /// The rest of a job that only the ledger knows.
@@ -29,15 +32,30 @@ impl Registry {
             return None;
         }
         let (missed, frames) = self.stored(&record, sequence).await?;
-        Some(if frames.is_empty() { Entered::Seen } else { Entered::Replay { id, missed, frames } })
+        if frames.is_empty() {
+            return Some(Entered::Seen);
+        }
+        let notice = Kept::wanted_by(request).ledger_notice();
+        Some(Entered::Replay { id, missed, frames, notice })
     }
 
     fn is_for(&self, record: &Record, request: &Request) -> bool {
-        record.who.fingerprint == self.fingerprint(request)
+        self.made(record.who.fingerprint.as_deref(), request)
             && record.backend == request.backend.url().to_string()
             && record.kind == request.endpoint.kind
             && record.vm == request.endpoint.vm.map(|vm| vm.0)
             && scope(&record.query) == scope(&request.query)
+    }
+
+    /// Whether `known` is the fingerprint of the credential of `request`.
+    fn made(&self, known: Option<&str>, request: &Request) -> bool {
+        match (known, &request.identity.key) {
+            (None, None) => true,
+            (Some(known), Some(key)) => {
+                self.ledger.secrets().iter().any(|secret| fingerprint(secret, key) == known)
+            }
+            _ => false,
+        }
     }
 
     /// What the ledger has of the frames of a job that has ended, behind the one with the number `after`, to

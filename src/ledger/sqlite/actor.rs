@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::pending::Pending;
-use super::store::Store;
+use super::store::{Store, WriteError};
 use crate::ledger::{Entry, Health, Unavailable};
 use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth};
 
@@ -22,6 +22,8 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How long a batch may take until the ledger counts as unavailable: longer than SQLite waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the file is the one that was opened, and whether the clock is to be believed.
+const LOOK: Duration = Duration::from_secs(15);
 /// How many questions wait at most. Those that come then are not answered.
 const QUESTIONS: usize = 256;
 
@@ -54,6 +56,8 @@ pub(super) struct Actor {
     retry: Option<Instant>,
     /// When the batch that runs has taken too long.
     overdue: Option<Instant>,
+    /// The files are to be looked at in the next batch.
+    look: bool,
     closing: bool,
 }
 
@@ -63,7 +67,7 @@ struct Done {
     pending: Option<Arc<Pending>>,
     answers: Vec<Answer>,
     /// Whether it could.
-    written: Option<Result<(), String>>,
+    written: Option<Result<(), WriteError>>,
     /// How long that took.
     duration: Duration,
 }
@@ -85,6 +89,7 @@ impl Actor {
             questions: Vec::new(),
             retry: unavailable.then(|| Instant::now() + RETRY),
             overdue: None,
+            look: false,
             closing: false,
         }
     }
@@ -92,6 +97,8 @@ impl Actor {
     /// Works until it is told to close, or nobody is left to tell it.
     pub(super) async fn run(mut self) {
         let mut running: Option<BoxFuture<'static, Done>> = None;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if running.is_none() {
                 running = self.begin();
@@ -107,6 +114,7 @@ impl Actor {
                 }
                 done = ended(&mut running) => self.end(done),
                 () = at(self.retry), if idle => self.retry = None,
+                _ = looks.tick() => self.look = true,
                 () = at(self.overdue), if !idle => {
                     self.overdue = None;
                     let patience = humantime::format_duration(PATIENCE);
@@ -147,7 +155,8 @@ impl Actor {
         }
         let problem = self.problem();
         let write = self.retry.is_none() && (problem.is_some() || !self.pending.is_empty());
-        if !write && self.questions.is_empty() {
+        let look = std::mem::take(&mut self.look);
+        if !write && !look && self.questions.is_empty() {
             return None;
         }
         let pending = write.then(|| Arc::new(self.pending.take()));
@@ -157,10 +166,15 @@ impl Actor {
         let task = spawn_blocking(move || {
             with(&store, |store| {
                 let began = Instant::now();
-                let written = batch.map(|batch| store.write(&batch));
+                let written = match batch {
+                    Some(batch) => Some(store.write(&batch)),
+                    None => store.look().err().map(Err),
+                };
                 let duration = began.elapsed();
                 let problem = match &written {
-                    Some(Err(problem)) => Some(problem.clone()),
+                    Some(Err(WriteError::Failed(problem) | WriteError::Lost(problem))) => {
+                        Some(problem.clone())
+                    }
                     _ => problem,
                 };
                 for question in questions {
@@ -172,7 +186,10 @@ impl Actor {
         });
         Some(Box::pin(async move {
             // The hook of the process has said more about a panic than is known here.
-            let panicked = |error| (Some(Err(format!("something panicked: {error}"))), Duration::ZERO);
+            let panicked = |error| {
+                let failed = WriteError::Failed(format!("something panicked: {error}"));
+                (Some(Err(failed)), Duration::ZERO)
+            };
             let (written, duration) = task.await.unwrap_or_else(panicked);
             Done { pending, answers, written, duration }
         }))
@@ -188,12 +205,16 @@ impl Actor {
                 self.now(Health::Available);
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
             }
-            Some(Err(problem)) => {
+            Some(Err(error)) => {
+                let (problem, retry) = match error {
+                    WriteError::Failed(problem) => (problem, Some(Instant::now() + RETRY)),
+                    WriteError::Lost(problem) => (problem, None),
+                };
                 if let Some(pending) = pending {
                     LedgerCommitFailed { problem: &problem, jobs: pending.len() }.emit();
                     self.pending.restore(Arc::unwrap_or_clone(pending));
                 }
-                self.retry = Some(Instant::now() + RETRY);
+                self.retry = retry;
                 self.now(Health::Unavailable(problem.clone()));
                 // Those who came while it was tried would wait for a batch that is not coming soon.
                 for answer in answers.into_iter().chain(std::mem::take(&mut self.answers)) {

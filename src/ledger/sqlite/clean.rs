@@ -1,9 +1,10 @@
 //! Removing what is older than it is to be kept.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::rows;
-use crate::ledger::{Cleaned, Timestamp};
+use super::aging::Aging;
+use super::{rows, schema};
+use crate::ledger::{Cleaned, Cleaning, JobId, Retention};
 
 /// How many frames are removed at once, and so about how long others wait for it.
 const FRAMES: usize = 2_000;
@@ -12,14 +13,18 @@ const JOBS: usize = 200;
 /// How many pages that became free are given back to the file system at once.
 const PAGES: usize = 1_000;
 
-/// What is too old.
+/// What one cleaning may remove. Its times are the ledger's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ages {
+pub(super) struct Plan {
     /// Jobs that ended before this go.
-    pub(super) jobs: Timestamp,
-    /// The frames of jobs that ended before this go. Never earlier than `jobs`: what is left of a job
+    jobs_before: i64,
+    /// The frames of jobs that ended before this go. Never earlier than `jobs_before`: what is left of a job
     /// goes with it.
-    pub(super) logs: Timestamp,
+    logs_before: i64,
+    /// How many jobs.
+    jobs: usize,
+    /// How many jobs lose their frames.
+    logs: usize,
 }
 
 /// One step of cleaning.
@@ -27,55 +32,119 @@ pub(super) struct Ages {
 pub(super) struct Step {
     /// What it removed.
     pub(super) cleaned: Cleaned,
-    /// Whether there may be more.
-    pub(super) more: bool,
+    /// What may be removed after it, if there may be more.
+    pub(super) rest: Option<Plan>,
+}
+
+/// What `cleaning` may remove now; nothing while that is held back.
+pub(super) fn plan(
+    connection: &Connection,
+    aging: &Aging,
+    cleaning: Cleaning,
+) -> rusqlite::Result<Option<Plan>> {
+    let stand = match cleaning {
+        Cleaning::Usual => aging.observe(),
+        Cleaning::Ordered => aging.believe(),
+    };
+    schema::keep_stand(connection, stand)?;
+    if aging.held().is_some() {
+        return Ok(None);
+    }
+    let Retention { jobs, logs, share, .. } = aging.retention();
+    let [jobs_before, logs_before] =
+        [jobs, logs].map(|age| stand.time.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+    let limit = |count: &str| -> rusqlite::Result<usize> {
+        let all: i64 = connection.query_row(count, [], |row| row.get(0))?;
+        let all = usize::try_from(all).unwrap_or_default();
+        Ok(match cleaning {
+            Cleaning::Usual => (all.saturating_mul(share) / 100).max(1),
+            Cleaning::Ordered => all,
+        })
+    };
+    Ok(Some(Plan {
+        jobs_before,
+        logs_before: logs_before.max(jobs_before),
+        jobs: limit("SELECT count(*) FROM jobs WHERE finished IS NOT NULL")?,
+        logs: limit("SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND logged = 1")?,
+    }))
+}
+
+/// How many jobs `plan` would remove something of, if it had not come to its end.
+pub(super) fn left(connection: &Connection, plan: Plan) -> rusqlite::Result<u64> {
+    let left: i64 = connection.query_row(
+        "SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND
+            (recorded < ?1 OR (logged = 1 AND recorded < ?2))",
+        [plan.jobs_before, plan.logs_before],
+        |row| row.get(0),
+    )?;
+    Ok(left.unsigned_abs())
 }
 
 /// Removes some of what is too old, in one transaction, and gives the space back. Logs go first, so that
-/// the log of every job is said to be gone once, also if the job goes at the same time.
-pub(super) fn step(connection: &mut Connection, ages: Ages) -> rusqlite::Result<Step> {
+/// the log of every job is reported as gone once, also if the job goes at the same time.
+pub(super) fn step(connection: &mut Connection, plan: Plan) -> rusqlite::Result<Step> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (logs, more) = logs(&transaction, ages.logs)?;
-    let jobs = if more { Vec::new() } else { jobs(&transaction, ages.jobs)? };
+    let (logs, more_logs) = logs(&transaction, plan)?;
+    let wanted = plan.jobs.min(JOBS);
+    let jobs = if more_logs { Vec::new() } else { jobs(&transaction, plan.jobs_before, wanted)? };
     transaction.commit()?;
-    let more = vacuum(connection)? || more || jobs.len() == JOBS;
-    let parsed = |ids: Vec<String>| ids.iter().filter_map(|id| id.parse().ok()).collect();
-    Ok(Step { cleaned: Cleaned { jobs: parsed(jobs), logs: parsed(logs) }, more })
+    let more_jobs = jobs.len() == JOBS && plan.jobs > JOBS;
+    let more = vacuum(connection)? || more_logs || more_jobs;
+    let rest = Plan {
+        jobs: plan.jobs.saturating_sub(jobs.len()),
+        logs: plan.logs.saturating_sub(logs.len()),
+        ..plan
+    };
+    let known = |ids: Vec<Option<JobId>>| ids.into_iter().flatten().collect();
+    let cleaned = Cleaned { jobs: known(jobs), logs: known(logs), left: 0 };
+    Ok(Step { cleaned, rest: more.then_some(rest) })
 }
 
-/// Removes old logs, about [`FRAMES`] frames of them. Says which are gone, and whether others are left.
-fn logs(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<(Vec<String>, bool)> {
+/// Removes old logs, about [`FRAMES`] frames of them. Says which are gone, and whether others are left that the
+/// plan has, too.
+fn logs(transaction: &Transaction<'_>, plan: Plan) -> rusqlite::Result<(Vec<Option<JobId>>, bool)> {
     let (mut gone, mut removed) = (Vec::new(), 0);
-    while removed < FRAMES && gone.len() < FRAMES {
+    while removed < FRAMES && gone.len() < FRAMES && gone.len() < plan.logs {
         let oldest = transaction
             .query_row(
-                "SELECT id FROM jobs WHERE logged = 1 AND finished < ?1 ORDER BY finished LIMIT 1",
-                [rows::time(before)],
-                |row| row.get::<_, String>(0),
+                "SELECT rowid, id FROM jobs WHERE logged = 1 AND finished IS NOT NULL AND recorded < ?1
+                    ORDER BY recorded, rowid LIMIT 1",
+                [plan.logs_before],
+                |row| Ok((row.get::<_, i64>(0)?, id(row, 1))),
             )
             .optional()?;
-        let Some(id) = oldest else { return Ok((gone, false)) };
+        let Some((row, id)) = oldest else { return Ok((gone, false)) };
+        // By the row and not by the id, which may be damaged.
         let frames = transaction.execute(
-            "DELETE FROM frames WHERE job = ?1 AND sequence IN
-                (SELECT sequence FROM frames WHERE job = ?1 ORDER BY sequence LIMIT ?2)",
-            params![id, FRAMES as i64],
+            "DELETE FROM frames WHERE job = (SELECT id FROM jobs WHERE rowid = ?1) AND sequence IN
+                (SELECT sequence FROM frames WHERE job = (SELECT id FROM jobs WHERE rowid = ?1)
+                    ORDER BY sequence LIMIT ?2)",
+            params![row, FRAMES as i64],
         )?;
         removed += frames;
         if frames < FRAMES {
-            transaction.execute("UPDATE jobs SET logged = 0 WHERE id = ?1", [&id])?;
+            transaction.execute("UPDATE jobs SET logged = 0 WHERE rowid = ?1", [row])?;
             gone.push(id);
         }
     }
-    Ok((gone, true))
+    let more = gone.len() < plan.logs;
+    Ok((gone, more))
 }
 
-fn jobs(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<Vec<String>> {
+fn jobs(transaction: &Transaction<'_>, before: i64, most: usize) -> rusqlite::Result<Vec<Option<JobId>>> {
     let mut statement = transaction.prepare(
-        "DELETE FROM jobs WHERE id IN
-            (SELECT id FROM jobs WHERE finished < ?1 AND logged = 0 ORDER BY finished LIMIT ?2)
+        "DELETE FROM jobs WHERE rowid IN
+            (SELECT rowid FROM jobs WHERE finished IS NOT NULL AND recorded < ?1 AND logged = 0
+                ORDER BY recorded, rowid LIMIT ?2)
             RETURNING id",
     )?;
-    statement.query_map(params![rows::time(before), JOBS as i64], |row| row.get(0))?.collect()
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    statement.query_map(params![before, most], |row| Ok(id(row, 0)))?.collect()
+}
+
+/// The id in a column; nothing if it is damaged.
+fn id(row: &Row<'_>, column: usize) -> Option<JobId> {
+    rows::lossy(row, column).parse().ok()
 }
 
 /// Gives free pages back, and says whether there may be more of them. A file that some other program

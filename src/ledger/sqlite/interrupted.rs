@@ -9,11 +9,14 @@ use crate::ledger::Timestamp;
 
 /// What is known of such a job.
 struct Left {
-    id: String,
+    row: i64,
     step: String,
     last: i64,
     detail: String,
 }
+
+/// The longest cool-down, in milliseconds, that can be added to a time. No bridge writes a longer one.
+const LONGEST: i64 = i64::MAX / 2;
 
 /// Gives every job that has no end the one that it had: the bridge ended under it, when it was last
 /// heard of. Says how many there were.
@@ -22,21 +25,34 @@ struct Left {
 ///
 /// To be done before this process writes any job of its own, and with the lock on the directory: then
 /// whatever has no end is of a process that is gone.
-pub(super) fn end(connection: &mut Connection) -> rusqlite::Result<usize> {
+///
+/// It is kept from now on, which is `recorded` in the ledger's time.
+pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Result<usize> {
     let left = left(connection)?;
     if left.is_empty() {
         return Ok(0);
     }
     let now = rows::time(Timestamp::now());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for Left { id, step, last, detail } in &left {
+    for Left { row, step, last, detail } in &left {
         transaction.execute(
             "UPDATE jobs SET finished = ?2, outcome = ?3, cause = ?4, failure_step = ?5,
                 failure_error = 'The bridge ended in the middle of this job.', failure_detail = ?6,
-                cooldown_until = max(cooldown_until, ?7 + cooldown_least),
-                cooldown_least = CASE WHEN cooldown_until IS NOT NULL THEN 0 END
-                WHERE id = ?1",
-            params![id, last, Cause::Crashed.outcome().as_str(), Cause::Crashed.as_str(), step, detail, now],
+                cooldown_until = max(cooldown_until, ?7 + min(cooldown_least, ?9)),
+                cooldown_least = CASE WHEN cooldown_until IS NOT NULL THEN 0 END,
+                recorded = ?8
+                WHERE rowid = ?1",
+            params![
+                row,
+                last,
+                Cause::Crashed.outcome().as_str(),
+                Cause::Crashed.as_str(),
+                step,
+                detail,
+                now,
+                recorded,
+                LONGEST,
+            ],
         )?;
     }
     transaction.commit()?;
@@ -45,7 +61,7 @@ pub(super) fn end(connection: &mut Connection) -> rusqlite::Result<usize> {
 
 fn left(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
     let mut statement = connection.prepare(
-        "SELECT id, kind, counts, frames_in, coalesce(updated, started, queued) AS last
+        "SELECT rowid AS row, kind, counts, frames_in, coalesce(updated, started, queued) AS last
             FROM jobs WHERE finished IS NULL",
     )?;
     statement.query_map([], of)?.collect()
@@ -54,9 +70,9 @@ fn left(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
 /// A row that this bridge cannot make sense of ends all the same: else it would look as if it ran, for
 /// ever.
 fn of(row: &Row<'_>) -> rusqlite::Result<Left> {
-    let kind: String = row.get("kind")?;
-    let last: i64 = row.get("last")?;
-    let events = row.get::<_, i64>("frames_in")?.cast_unsigned();
+    let kind = rows::lossy(row, "kind");
+    let last: i64 = row.get("last").unwrap_or_default();
+    let events = row.get::<_, i64>("frames_in").unwrap_or_default().cast_unsigned();
     let came = rows::counts(row).map_or_else(
         |_| "What became of its objects cannot be read".to_owned(),
         |counts| {
@@ -68,7 +84,7 @@ fn of(row: &Row<'_>) -> rusqlite::Result<Left> {
         },
     );
     Ok(Left {
-        id: row.get("id")?,
+        row: row.get("row")?,
         step: Kind::named(&kind).map_or(kind, |kind| kind.row().step.to_owned()),
         last,
         detail: format!(

@@ -2,17 +2,21 @@
 
 use bytes::Bytes;
 use rusqlite::types::Value;
-use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
+use super::aging::Stand;
+use super::damage::Damage;
 use super::pending::Pending;
 use super::rows::{self, COLUMNS, Unreadable};
+use super::schema;
 use crate::ledger::{Filter, JobId, Record, StoredFrame, Timestamp};
 
-/// Writes everything that is pending, all of it or nothing.
+/// Writes everything that is pending, and where the ledger's time stands; all of it or nothing.
 pub(super) fn write(
     connection: &mut Connection,
     pending: &Pending,
     log_frames: usize,
+    stand: Stand,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
@@ -25,7 +29,8 @@ pub(super) fn write(
                 AND sequence <= (SELECT max(sequence) FROM frames WHERE job = ?1) - ?2",
         )?;
         for waiting in pending.iter() {
-            upsert.execute(params_from_iter(rows::values(&waiting.record)?))?;
+            let recorded = waiting.record.end.as_ref().map_or(Value::Null, |_| Value::Integer(stand.time));
+            upsert.execute(params_from_iter(rows::values(&waiting.record)?.into_iter().chain([recorded])))?;
             if waiting.frames.is_empty() {
                 continue;
             }
@@ -36,16 +41,18 @@ pub(super) fn write(
             prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
         }
     }
+    schema::keep_stand(&transaction, stand)?;
     transaction.commit()
 }
 
 /// A record takes the place of the one before, unless that one has an end and it has none: then it is
-/// late.
+/// late. What it is kept by is when it was first recorded with an end.
 fn upsert() -> String {
-    let places: Vec<String> = (1..=COLUMNS.len()).map(|place| format!("?{place}")).collect();
+    let places: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
     let updates: Vec<String> = COLUMNS.iter().map(|name| format!("{name} = excluded.{name}")).collect();
     format!(
-        "INSERT INTO jobs ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}
+        "INSERT INTO jobs ({}, recorded) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {},
+            recorded = coalesce(jobs.recorded, excluded.recorded)
             WHERE jobs.finished IS NULL OR excluded.finished IS NOT NULL",
         COLUMNS.join(", "),
         places.join(", "),
@@ -60,36 +67,53 @@ pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, 
     rows.next()?.map(rows::record).transpose()
 }
 
-pub(super) fn jobs(connection: &Connection, filter: &Filter) -> Result<Vec<Record>, Unreadable> {
+/// The records that `filter` lets through. One that cannot be read takes nothing from the others.
+pub(super) fn jobs(
+    connection: &Connection,
+    filter: &Filter,
+    damage: &Damage,
+) -> Result<Vec<Record>, Unreadable> {
     let (sql, values) = select(filter);
-    let mut statement = connection.prepare(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
-        records.push(rows::record(row)?);
-    }
-    Ok(records)
+    read(connection, (&sql, values), filter.limit, damage)
 }
 
 /// The jobs whose cool-down is not over at `now`, the longest first.
-pub(super) fn cooling_down(connection: &Connection, now: Timestamp) -> Result<Vec<Record>, Unreadable> {
+pub(super) fn cooling_down(
+    connection: &Connection,
+    now: Timestamp,
+    damage: &Damage,
+) -> Result<Vec<Record>, Unreadable> {
     let sql = format!(
         "SELECT {} FROM jobs WHERE cooldown_until > ?1 AND finished IS NOT NULL ORDER BY cooldown_until DESC",
         COLUMNS.join(", ")
     );
-    let mut statement = connection.prepare(&sql)?;
-    let mut rows = statement.query([rows::time(now)])?;
+    read(connection, (&sql, vec![Value::Integer(rows::time(now))]), usize::MAX, damage)
+}
+
+/// The first `limit` records that can be read.
+fn read(
+    connection: &Connection,
+    (sql, values): (&str, Vec<Value>),
+    limit: usize,
+    damage: &Damage,
+) -> Result<Vec<Record>, Unreadable> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
     let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
-        // One that cannot be read takes nothing from the others.
-        records.extend(rows::record(row).ok());
+    while records.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match rows::record(row) {
+            Ok(record) => records.push(record),
+            Err(unreadable) => damage.report(&unreadable),
+        }
     }
     Ok(records)
 }
 
 /// Only what is asked for stands in the query, so that the index that fits can be taken.
 fn select(filter: &Filter) -> (String, Vec<Value>) {
-    let Filter { kind, outcome, backend, since, before, limit } = filter;
+    let Filter { kind, outcome, backend, since, before, limit: _ } = filter;
     let text = |text: &str| Value::Text(text.to_owned());
     let conditions = [
         ("kind =", kind.map(|kind| text(kind.as_str()))),
@@ -106,23 +130,41 @@ fn select(filter: &Filter) -> (String, Vec<Value>) {
         sql += " ?";
         values.push(value);
     }
-    sql += " ORDER BY id DESC LIMIT ?";
-    values.push(Value::Integer(i64::try_from(*limit).unwrap_or(i64::MAX)));
+    sql += " ORDER BY id DESC";
     (sql, values)
 }
 
-pub(super) fn frames(connection: &Connection, id: JobId, after: u64) -> Result<Vec<StoredFrame>, Unreadable> {
+/// The frames of a job that can be read.
+pub(super) fn frames(
+    connection: &Connection,
+    (id, after): (JobId, u64),
+    damage: &Damage,
+) -> Result<Vec<StoredFrame>, Unreadable> {
     let mut statement = connection.prepare(
         "SELECT sequence, at, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
     )?;
-    let frames = statement.query_map(params![id.to_string(), sequence(after)], |row| {
-        Ok(StoredFrame {
-            sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-            at: rows::timestamp(row.get(1)?),
-            bytes: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-        })
-    })?;
-    Ok(frames.collect::<Result<_, _>>()?)
+    let mut rows = statement.query(params![id.to_string(), sequence(after)])?;
+    let mut frames = Vec::new();
+    while let Some(row) = rows.next()? {
+        match frame(row) {
+            Ok(frame) => frames.push(frame),
+            Err(error) => {
+                damage.report(&Unreadable::Malformed {
+                    job: id.to_string(),
+                    problem: format!("frames: {error}"),
+                });
+            }
+        }
+    }
+    Ok(frames)
+}
+
+fn frame(row: &Row<'_>) -> rusqlite::Result<StoredFrame> {
+    Ok(StoredFrame {
+        sequence: row.get::<_, i64>(0)?.unsigned_abs(),
+        at: rows::timestamp(row.get(1)?),
+        bytes: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+    })
 }
 
 /// The number of a frame as a column, in its order.

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use rusqlite::Row;
 use rusqlite::types::{FromSql, Value};
+use rusqlite::{Row, RowIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::core::event::Failure;
@@ -186,7 +186,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
 
 /// The record that a row is.
 pub(super) fn record(row: &Row<'_>) -> Result<Record, Unreadable> {
-    let job: String = row.get("id")?;
+    let job = lossy(row, "id");
     read(row, &job).map_err(|problem| Unreadable::Malformed { job, problem })
 }
 
@@ -268,13 +268,20 @@ pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
 }
 
+/// A text out of a column, as far as it can be read.
+pub(super) fn lossy<I: RowIndex>(row: &Row<'_>, index: I) -> String {
+    let value = row.get_ref(index).ok();
+    let bytes = value.as_ref().and_then(|value| value.as_bytes_or_null().ok()).flatten();
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
 /// A time out of a column. A bridge writes none before 1970.
 pub(super) fn timestamp(at: i64) -> Timestamp {
     Timestamp(u64::try_from(at).unwrap_or_default())
 }
 
 fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, String> {
-    row.get(name).map_err(|error| error.to_string())
+    row.get(name).map_err(|error| format!("{name}: {error}"))
 }
 
 fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, name: &str) -> Result<T, String> {

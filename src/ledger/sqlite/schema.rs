@@ -2,9 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::aging::{Aging, Stand};
+use super::rows;
+
 /// What makes the tables of each version out of those of the one before. The first step makes
 /// version 1 out of nothing. A step that was released is never changed.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -64,6 +67,14 @@ const STEPS: [&str; 2] = [
     ALTER TABLE jobs ADD COLUMN cooldown_until INTEGER;
     CREATE INDEX jobs_by_cooldown ON jobs (cooldown_until) WHERE cooldown_until IS NOT NULL;
 ",
+    "
+    -- When its end was recorded, in the ledger's time: what it is kept by, whatever the wall clock was.
+    ALTER TABLE jobs ADD COLUMN recorded INTEGER;
+    DROP INDEX jobs_by_finished;
+    DROP INDEX jobs_with_log;
+    CREATE INDEX jobs_by_recorded ON jobs (recorded);
+    CREATE INDEX jobs_with_log ON jobs (recorded) WHERE logged = 1;
+",
 ];
 
 /// The version of the tables that this bridge knows.
@@ -86,16 +97,81 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The secret that is there, or `new` if none was: then it is there from now on.
-pub(super) fn secret(connection: &Connection, new: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
-    let known = connection
-        .query_row("SELECT value FROM meta WHERE name = 'secret'", [], |row| row.get(0))
-        .optional()?;
-    if let Some(known) = known {
-        return Ok(known);
+/// How many secrets of bridges whose ledger was not there yet are kept.
+const EARLIER_SECRETS: i64 = 8;
+const IS_EARLIER: &str = "name GLOB 'earlier secret *' AND length(value) = 32";
+
+/// The secrets that fingerprints in the ledger may have been made with, its own one first. `new` becomes its own one if
+/// it has none, and `used`, which this process has made fingerprints with already, are kept from now on, too.
+pub(super) fn secrets(
+    connection: &Connection,
+    new: [u8; 32],
+    used: &[[u8; 32]],
+) -> rusqlite::Result<Vec<[u8; 32]>> {
+    // One that is damaged is none, so that it is in nobody's way.
+    connection.execute("DELETE FROM meta WHERE name = 'secret' AND length(value) <> 32", [])?;
+    connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('secret', ?1)", [new])?;
+    for secret in used {
+        connection.execute(
+            &format!(
+                "INSERT OR IGNORE INTO meta (name, value)
+                    SELECT format('earlier secret %020d',
+                        (SELECT coalesce(max(cast(substr(name, 16) AS INTEGER)), 0) + 1 FROM meta
+                            WHERE {IS_EARLIER})), ?1
+                    WHERE NOT EXISTS (SELECT 1 FROM meta WHERE value = ?1)"
+            ),
+            [secret],
+        )?;
     }
-    connection.execute("INSERT INTO meta (name, value) VALUES ('secret', ?1)", [new])?;
-    Ok(new)
+    connection.execute(
+        &format!(
+            "DELETE FROM meta WHERE {IS_EARLIER} AND name NOT IN
+                (SELECT name FROM meta WHERE {IS_EARLIER} ORDER BY name DESC LIMIT ?1)"
+        ),
+        [EARLIER_SECRETS],
+    )?;
+    let mut statement = connection.prepare(&format!(
+        "SELECT value FROM meta WHERE name = 'secret' OR ({IS_EARLIER}) ORDER BY name = 'secret' DESC, name DESC"
+    ))?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Where the ledger's time stood when it was stored, if that can be read.
+fn stand(connection: &Connection) -> rusqlite::Result<Option<Stand>> {
+    let stored = connection
+        .query_row("SELECT value FROM meta WHERE name = 'time' AND length(value) = 16", [], |row| row.get(0))
+        .optional()?;
+    Ok(stored.map(Stand::from_bytes))
+}
+
+/// Stores where the ledger's time stands.
+pub(super) fn keep_stand(connection: &Connection, stand: Stand) -> rusqlite::Result<()> {
+    let store = "INSERT OR REPLACE INTO meta (name, value) VALUES ('time', ?1)";
+    connection.execute(store, [stand.to_bytes()]).map(|_| ())
+}
+
+/// Makes `aging` go on from where the ledger's time stood, and gives the jobs that have ended a time in it that they
+/// are kept by.
+pub(super) fn resume(connection: &Connection, aging: &Aging) -> rusqlite::Result<Stand> {
+    let stored = stand(connection)?;
+    let newest: Option<i64> = connection.query_row(
+        "SELECT max(max(queued, coalesce(started, 0), coalesce(updated, 0), coalesce(finished, 0))) FROM jobs",
+        [],
+        |row| row.get(0),
+    )?;
+    let stand = aging.resume(stored, newest.map(rows::timestamp));
+    // Of an older bridge's jobs it is not known. In the order in which they were written, none was recorded before
+    // an earlier one has ended, however far the clock was behind.
+    connection.execute(
+        "UPDATE jobs SET recorded = ended.latest FROM
+            (SELECT rowid AS row, max(finished) OVER (ORDER BY rowid) AS latest FROM jobs) AS ended
+            WHERE jobs.rowid = ended.row AND finished IS NOT NULL AND recorded IS NULL",
+        [],
+    )?;
+    // Nothing was recorded later than now.
+    connection.execute("UPDATE jobs SET recorded = ?1 WHERE recorded > ?1", [stand.time])?;
+    keep_stand(connection, stand)?;
+    Ok(stand)
 }
 
 #[cfg(test)]
@@ -129,10 +205,39 @@ mod tests {
     }
 
     #[test]
-    fn the_first_secret_stays() {
+    fn the_first_secret_stays_and_so_do_the_last_ones_that_were_used_before_it_was_known() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection).unwrap();
-        assert_eq!(secret(&connection, [1; 32]).unwrap(), [1; 32]);
-        assert_eq!(secret(&connection, [2; 32]).unwrap(), [1; 32]);
+        assert_eq!(secrets(&connection, [1; 32], &[]).unwrap(), [[1; 32]]);
+        assert_eq!(secrets(&connection, [2; 32], &[]).unwrap(), [[1; 32]]);
+        for number in [2, 3, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11] {
+            secrets(&connection, [number; 32], &[[number; 32]]).unwrap();
+        }
+        let wanted: Vec<[u8; 32]> = [1, 11, 10, 9, 8, 7, 6, 5, 4].map(|number| [number; 32]).to_vec();
+        assert_eq!(secrets(&connection, [0; 32], &[]).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_job_that_ran_while_the_clock_was_behind_is_as_young_as_those_before_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(STEPS[0]).unwrap();
+        connection.execute_batch(STEPS[1]).unwrap();
+        connection.pragma_update(None, "user_version", 2).unwrap();
+        for (id, finished) in
+            [("a", Some(5_000)), ("b", Some(7_000)), ("c", Some(9)), ("d", None), ("e", Some(8_000))]
+        {
+            let job =
+                "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+                frames_out, bytes_out, watchers, attaches, failed_objects, finished)
+                VALUES (?1, 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]', ?2)";
+            connection.execute(job, rusqlite::params![id, finished]).unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let aging = super::super::tests::aging(7_500);
+        assert_eq!(resume(&connection, &aging).unwrap().time, 7_500);
+        let mut statement = connection.prepare("SELECT recorded FROM jobs ORDER BY id").unwrap();
+        let recorded: Vec<Option<i64>> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(recorded, [Some(5_000), Some(7_000), Some(7_000), None, Some(7_500)]);
     }
 }

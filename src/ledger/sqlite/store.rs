@@ -4,14 +4,18 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::sync::watch;
 
+use super::aging::Aging;
 use super::pending::Pending;
 use super::{OpenError, interrupted, queries, schema};
-use crate::telemetry::LedgerOpened;
+use crate::ledger::{Lost, Timestamp};
+use crate::telemetry::{LedgerLost, LedgerOpened};
 
 /// How long something waits for another program that uses the file, such as one that makes a copy.
 const BUSY: Duration = Duration::from_secs(2);
@@ -34,6 +38,15 @@ impl Trouble {
     }
 }
 
+/// Why something was not written.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// It failed, and may fail again.
+    Failed(String),
+    /// The file is not the one that was opened. Another one can be opened at once.
+    Lost(String),
+}
+
 /// One ledger. Everything here blocks.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -42,44 +55,80 @@ pub(super) struct Store {
     /// Held from before the first connection until the end.
     lock: Option<File>,
     connection: Option<Connection>,
-    pub(super) secret: Secret,
+    /// The files of `connection`, to notice when others take their place.
+    files: Watched,
+    /// What was lost, until another file is open.
+    losing: Option<Lost>,
+    lost: watch::Sender<Option<Lost>>,
+    pub(super) secrets: Secrets,
+    pub(super) aging: Aging,
     /// Whether the jobs of the process before this one have their end.
     recovered: bool,
 }
 
-/// The secret of the ledger, if it has ever been opened, or the one that it would have.
+/// The secrets that fingerprints in the ledger may have been made with.
 #[derive(Clone)]
-pub(super) struct Secret(Arc<Mutex<[u8; 32]>>);
+pub(super) struct Secrets(Arc<Mutex<Known>>);
 
-impl Secret {
+struct Known {
+    /// The one that fingerprints are made with is the first.
+    secrets: Vec<[u8; 32]>,
+    /// Whether fingerprints may have been made.
+    used: bool,
+}
+
+impl Secrets {
+    /// `secret` is the one of a ledger that has none.
     fn new(secret: [u8; 32]) -> Self {
-        Self(Arc::new(Mutex::new(secret)))
+        Self(Arc::new(Mutex::new(Known { secrets: vec![secret], used: false })))
     }
 
-    pub(super) fn get(&self) -> [u8; 32] {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All of them, for somebody who makes fingerprints.
+    pub(super) fn all(&self) -> Vec<[u8; 32]> {
+        let mut known = self.known();
+        known.used = true;
+        known.secrets.clone()
     }
 
-    fn set(&self, secret: [u8; 32]) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+    /// Takes those that stand in the ledger, and keeps those there that were used before.
+    fn exchange(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut known = self.known();
+        let new = known.secrets.first().copied().unwrap_or_default();
+        let used: &[_] = if known.used { &known.secrets } else { &[] };
+        known.secrets = schema::secrets(connection, new, used)?;
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
+        f.write_str("<secrets>")
     }
 }
 
 impl Store {
     /// A store that is not open. `secret` is the one of a ledger that has none.
-    pub(super) fn new(directory: Option<PathBuf>, log_frames: usize, secret: [u8; 32]) -> Self {
+    pub(super) fn new(
+        directory: Option<PathBuf>,
+        log_frames: usize,
+        secret: [u8; 32],
+        aging: Aging,
+        lost: watch::Sender<Option<Lost>>,
+    ) -> Self {
         Self {
             directory,
             log_frames,
             lock: None,
             connection: None,
-            secret: Secret::new(secret),
+            files: Watched::default(),
+            losing: None,
+            lost,
+            secrets: Secrets::new(secret),
+            aging,
             recovered: false,
         }
     }
@@ -127,15 +176,36 @@ impl Store {
         }
         configure(&connection).map_err(sqlite)?;
         schema::migrate(&mut connection).map_err(sqlite)?;
+        self.secrets.exchange(&connection).map_err(sqlite)?;
+        let stand = schema::resume(&connection, &self.aging).map_err(sqlite)?;
         if !self.recovered {
-            // Asked for once: the secret of a process is the same to its end.
-            let secret = schema::secret(&connection, self.secret.get()).map_err(sqlite)?;
-            let interrupted = interrupted::end(&mut connection).map_err(sqlite)?;
-            self.secret.set(secret);
+            let interrupted = interrupted::end(&mut connection, stand.time).map_err(sqlite)?;
             self.recovered = true;
             LedgerOpened { place: &place, interrupted }.emit();
         }
+        if let Some(directory) = &self.directory {
+            // The last one comes about with the first write.
+            self.files =
+                Watched::new([file(directory), directory.join("lock"), directory.join("ledger.sqlite3-wal")]);
+        }
+        if let Some(lost) = self.losing.take() {
+            self.lost.send_replace(Some(lost));
+        }
         Ok(connection)
+    }
+
+    /// Whether the files are those that were opened, and whether the clock is to be believed.
+    pub(super) fn look(&mut self) -> Result<(), WriteError> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        self.aging.observe();
+        let Some(problem) = self.files.problem() else { return Ok(()) };
+        // Closing it must not touch the files that are in the place of its own now.
+        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        self.connection = None;
+        self.lock = None;
+        LedgerLost { problem: &problem }.emit();
+        self.losing = Some(Lost { at: Timestamp::now(), problem: problem.clone() });
+        Err(WriteError::Lost(problem))
     }
 
     /// Takes the lock on the directory, which keeps every other bridge out of it.
@@ -163,14 +233,17 @@ impl Store {
 
     /// Writes everything that is pending, and opens the ledger for it if need be. When this is done, it
     /// is on the disk.
-    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), String> {
+    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), WriteError> {
+        // Nothing must be reported as written that stands in a file which is gone.
+        self.look()?;
         let log_frames = self.log_frames;
-        let connection = self.open().map_err(Trouble::text)?;
-        queries::write(connection, pending, log_frames).map_err(|error| {
+        let aging = self.aging.clone();
+        let connection = self.open().map_err(|trouble| WriteError::Failed(trouble.text()))?;
+        queries::write(connection, pending, log_frames, aging.observe()).map_err(|error| {
             if !is_outside(&error) {
                 self.suspect();
             }
-            format!("{}: {error}", self.place())
+            WriteError::Failed(format!("{}: {error}", self.place()))
         })
     }
 
@@ -184,10 +257,56 @@ impl Store {
     /// Ends it. What cannot be moved out of the write-ahead log stays there, and is read from there.
     pub(super) fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
+            let _ = schema::keep_stand(&connection, self.aging.observe());
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         self.lock = None;
     }
+}
+
+/// Files, and which ones they were when they were opened.
+#[derive(Debug, Default)]
+struct Watched(Vec<(PathBuf, FileId)>);
+
+/// What tells a file from another one at the same path: its device and its number there.
+type FileId = (u64, u64);
+
+impl Watched {
+    fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let known = paths.into_iter().filter_map(|path| Some((file_id(&path).ok()?, path)));
+        Self(known.map(|(id, path)| (path, id)).collect())
+    }
+
+    /// Which one is not there any more, if that is known.
+    fn problem(&self) -> Option<String> {
+        self.0.iter().find_map(|(path, known)| {
+            let what = match file_id(path) {
+                Ok(found) if found == *known => return None,
+                Ok(_) => "replaced",
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    "deleted"
+                }
+                // Whether it is there cannot be told.
+                Err(_) => return None,
+            };
+            Some(format!(
+                "{} was {what} while the bridge had it open. What was recorded there is lost, but for the jobs that                  are still in memory, which are recorded anew. Find out what did it, and restore a backup with the                  bridge stopped",
+                path.display()
+            ))
+        })
+    }
+}
+
+/// Opening a file to ask for this, and closing it again, would take SQLite's locks on it away.
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<FileId> {
+    let metadata = fs::metadata(path)?;
+    Ok((std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata)))
+}
+
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> io::Result<FileId> {
+    fs::metadata(path).map(|_| (0, 0))
 }
 
 /// Whether a failure has its reason outside of the connection, which is as good as it was.

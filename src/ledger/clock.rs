@@ -1,0 +1,49 @@
+//! The clocks by which records age.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Timestamp;
+
+/// The clocks of the system. A test passes its own.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The wall clock. Anybody may set it.
+    fn wall(&self) -> Timestamp;
+
+    /// The time since some moment in the past, suspended time included. Nobody can set it.
+    fn monotonic(&self) -> Duration;
+
+    /// Whether the system has synchronised its wall clock, if it says so.
+    fn is_synchronised(&self) -> Option<bool>;
+}
+
+/// The clocks of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn monotonic(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::try_from(now).unwrap_or_default()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn monotonic(&self) -> Duration {
+        static START: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        START.elapsed()
+    }
+
+    /// `adjtimex(2)` cannot be called without unsafe code. This is the file by which systemd-timesyncd announces
+    /// it; where something else sets the clock, nothing is known.
+    fn is_synchronised(&self) -> Option<bool> {
+        let timesyncd = Path::new("/run/systemd/timesync");
+        timesyncd.is_dir().then(|| timesyncd.join("synchronized").exists())
+    }
+}

@@ -1,0 +1,244 @@
+//! The time by which records age.
+//!
+//! Machines boot with wrong clocks, and a record that was removed does not come back. So records do not age by the wall
+//! clock, but by the *ledger's time*: it advances with the monotonic clock while a bridge runs, and by the wall clock
+//! between two runs. What the wall clock jumps by more than `limits.clock_jump` is not counted, unless an operator
+//! orders it, and nothing is removed for a while after a jump, so that somebody can look at the clock.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::ledger::{Clock, Retention, Timestamp};
+use crate::telemetry::{ClockBelieved, LedgerClockBelieved, LedgerClockJumped};
+
+/// Where the ledger's time stands, as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stand {
+    /// The ledger's time, in milliseconds. It begins with the wall clock's.
+    pub(super) time: i64,
+    /// How far the wall clock is ahead of it: the jumps that were not counted.
+    offset: i64,
+}
+
+impl Stand {
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.time.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [mut time, mut offset] = [[0; 8]; 2];
+        time.copy_from_slice(&bytes[..8]);
+        offset.copy_from_slice(&bytes[8..]);
+        Self { time: i64::from_be_bytes(time), offset: i64::from_be_bytes(offset) }
+    }
+
+    /// How far the wall clock is from where it is expected.
+    fn jump(self, wall: i64) -> i64 {
+        wall.saturating_sub(self.time.saturating_add(self.offset))
+    }
+}
+
+/// How many times as long nothing is removed after a jump while the system says that its clock is not synchronised.
+/// Many machines always say so, so that this must end, too.
+const UNSYNCHRONISED: u32 = 3;
+
+/// The ledger's time in this process, and the clocks that it advances by.
+#[derive(Clone, Debug)]
+pub(super) struct Aging {
+    clock: Arc<dyn Clock>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    retention: Retention,
+    /// Nothing before the ledger was opened for the first time.
+    running: Option<Running>,
+    /// Why nothing is removed.
+    held: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    stand: Stand,
+    /// The monotonic clock when `stand` was right.
+    read: Duration,
+    hold: Option<Hold>,
+}
+
+/// A jump of the wall clock, because of which nothing is removed.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// The monotonic clock when it was noticed.
+    since: Duration,
+    jump: i64,
+}
+
+/// What became of the belief in the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    Jumped(i64),
+    Believed(ClockBelieved),
+}
+
+impl Running {
+    fn new(stand: Stand, monotonic: Duration) -> Self {
+        Self { stand, read: monotonic, hold: None }
+    }
+
+    /// Advances to the time that the clocks show.
+    fn observe(&mut self, wall: i64, monotonic: Duration, held_for: Duration, most: Duration) -> Change {
+        let passed = milliseconds(monotonic.saturating_sub(self.read));
+        self.stand.time = self.stand.time.saturating_add(passed);
+        self.read = monotonic;
+        let jump = self.stand.jump(wall);
+        let most = milliseconds(most).unsigned_abs();
+        if jump.unsigned_abs() <= most {
+            // Less than has passed by the monotonic clock never has.
+            self.stand.time = self.stand.time.saturating_add(jump.max(0));
+            return self.hold.take().map_or(Change::None, |_| Change::Believed(ClockBelieved::WentBack));
+        }
+        match self.hold {
+            Some(hold) if hold.jump.abs_diff(jump) <= most => {
+                if monotonic.saturating_sub(hold.since) < held_for {
+                    return Change::None;
+                }
+                // It is believed from now on, but by how much it jumped is not counted.
+                self.stand.offset = self.stand.offset.saturating_add(jump);
+                self.hold = None;
+                Change::Believed(ClockBelieved::Stayed)
+            }
+            _ => {
+                self.hold = Some(Hold { since: monotonic, jump });
+                Change::Jumped(jump)
+            }
+        }
+    }
+
+    /// The wall clock is right, and the time by which it is ahead has passed.
+    fn count(&mut self, wall: i64) -> Change {
+        let jump = self.stand.jump(wall);
+        if jump > 0 {
+            self.stand.time = self.stand.time.saturating_add(jump);
+        } else {
+            self.stand.offset = self.stand.offset.saturating_add(jump);
+        }
+        self.hold.take().map_or(Change::None, |_| Change::Believed(ClockBelieved::Ordered))
+    }
+}
+
+impl Aging {
+    pub(super) fn new(clock: Arc<dyn Clock>, retention: Retention) -> Self {
+        let inner = Inner { retention, running: None, held: None };
+        Self { clock, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// For how long records are kept from now on.
+    pub(super) fn keep_for(&self, retention: Retention) {
+        self.inner().retention = retention;
+    }
+
+    pub(super) fn retention(&self) -> Retention {
+        self.inner().retention
+    }
+
+    /// Why nothing is removed at present, if that is so.
+    pub(super) fn held(&self) -> Option<String> {
+        self.inner().held.clone()
+    }
+
+    /// Goes on from where the ledger's time stood when it was stored or, where none was, from the `newest` time in the
+    /// ledger. Within one process it goes on by itself.
+    pub(super) fn resume(&self, stored: Option<Stand>, newest: Option<Timestamp>) -> Stand {
+        let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
+        {
+            let mut inner = self.inner();
+            if inner.running.is_none() {
+                let newest = newest.map_or(wall, |newest| in_column(newest).min(wall));
+                let stand = stored.unwrap_or(Stand { time: newest, offset: 0 });
+                inner.running = Some(Running::new(stand, monotonic));
+            }
+        }
+        self.observe()
+    }
+
+    /// Where the ledger's time stands now.
+    pub(super) fn observe(&self) -> Stand {
+        self.with(|_, _| Change::None)
+    }
+
+    /// Where it stands now that the wall clock is right by an operator's word.
+    pub(super) fn believe(&self) -> Stand {
+        self.with(Running::count)
+    }
+
+    fn with(&self, then: impl FnOnce(&mut Running, i64) -> Change) -> Stand {
+        let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
+        let is_synchronised = self.clock.is_synchronised();
+        let mut inner = self.inner();
+        let Retention { clock_jump, clock_hold, .. } = inner.retention;
+        let held_for = clock_hold * if is_synchronised == Some(false) { UNSYNCHRONISED } else { 1 };
+        let new = Stand { time: wall, offset: 0 };
+        let running = inner.running.get_or_insert(Running::new(new, monotonic));
+        let changes = [running.observe(wall, monotonic, held_for, clock_jump), then(running, wall)];
+        let stand = running.stand;
+        for change in changes {
+            inner.note(change, held_for, is_synchronised);
+        }
+        stand
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Tells operators about `change`.
+    fn note(&mut self, change: Change, held_for: Duration, is_synchronised: Option<bool>) {
+        match change {
+            Change::None => {}
+            Change::Jumped(jump) => {
+                let problem = problem(jump, held_for, is_synchronised);
+                LedgerClockJumped { problem: &problem }.emit();
+                self.held = Some(problem);
+            }
+            Change::Believed(why) => {
+                LedgerClockBelieved { why }.emit();
+                self.held = None;
+            }
+        }
+    }
+}
+
+fn problem(jump: i64, held_for: Duration, is_synchronised: Option<bool>) -> String {
+    let way = if jump > 0 { "ahead of" } else { "behind" };
+    let seconds = Duration::from_secs(jump.unsigned_abs() / 1000);
+    let unsynchronised = match is_synchronised {
+        Some(false) => ", and systemd-timesyncd has not synchronised it",
+        Some(true) | None => "",
+    };
+    format!(
+        "the clock is {} {way} the time that the ledger expects (limits.clock_jump){unsynchronised}: nothing is removed \
+         for its age for {} (limits.clock_hold). If the clock is wrong, set it; if it is right, POST /clean on the \
+         admin listener removes what is due",
+        humantime::format_duration(seconds),
+        humantime::format_duration(held_for),
+    )
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn in_column(at: Timestamp) -> i64 {
+    super::rows::time(at)
+}
+
+fn wall(clock: &dyn Clock) -> i64 {
+    in_column(clock.wall())
+}

@@ -1,0 +1,287 @@
+//! What is removed for its age, and what no clock can have removed.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proxbox_bridge::ledger::{
+    Cleaned, Cleaning, Clock, Entry, JobId, Ledger, Options, Record, Retention, Sqlite, Timestamp,
+};
+
+use crate::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
+
+/// Clocks that a test moves.
+#[derive(Debug)]
+struct Moved(Mutex<(Timestamp, Duration, Option<bool>)>);
+
+impl Clock for Moved {
+    fn wall(&self) -> Timestamp {
+        self.0.lock().unwrap().0
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.lock().unwrap().1
+    }
+
+    fn is_synchronised(&self) -> Option<bool> {
+        self.0.lock().unwrap().2
+    }
+}
+
+impl Moved {
+    fn at(wall: Timestamp) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((wall, Duration::from_secs(7), None))))
+    }
+
+    /// Time passes.
+    fn pass(&self, time: Duration) {
+        let mut clocks = self.0.lock().unwrap();
+        clocks.0 = clocks.0.after(time);
+        clocks.1 += time;
+    }
+
+    /// Somebody sets the wall clock.
+    fn set(&self, wall: Timestamp) {
+        self.0.lock().unwrap().0 = wall;
+    }
+
+    fn synchronised(&self, is_synchronised: bool) {
+        self.0.lock().unwrap().2 = Some(is_synchronised);
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_790_000_000_000);
+
+async fn opened(directory: &Path, clock: &Arc<Moved>) -> Arc<Sqlite> {
+    Sqlite::open(Options { clock: clock.clone(), ..options(directory) }).await.unwrap()
+}
+
+/// Records `count` jobs that end now, by the clock that the bridge sees.
+async fn run(ledger: &Sqlite, clock: &Moved, count: usize) -> Vec<JobId> {
+    let mut ran = Vec::new();
+    for _ in 0..count {
+        let record = Record { end: Some(end(clock.wall().0)), queued: clock.wall(), ..full() };
+        put(ledger, &record, frames(1..=3)).await;
+        ran.push(record.id);
+    }
+    ran
+}
+
+async fn usual(ledger: &Sqlite) -> Cleaned {
+    ledger.clean(Cleaning::Usual).await.unwrap()
+}
+
+async fn has_log(ledger: &Sqlite, id: JobId) -> bool {
+    !ledger.frames(id, 0).await.unwrap().is_empty()
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_removed_logs_before_records() {
+    let clock = Moved::at(NOW);
+    let folder = folder();
+    let ledger = opened(folder.path(), &clock).await;
+    let old = run(&ledger, &clock, 1).await[0];
+    for _ in 0..83 {
+        clock.pass(DAY);
+        usual(&ledger).await;
+    }
+    let middle = run(&ledger, &clock, 1).await[0];
+    for _ in 0..7 {
+        clock.pass(DAY);
+        assert_eq!(usual(&ledger).await, Cleaned::default(), "the log of the old one went long ago");
+    }
+    let young = run(&ledger, &clock, 1).await[0];
+    let running = bare();
+    put(&ledger, &running, frames(1..=3)).await;
+    clock.pass(HOUR);
+    let cleaned = usual(&ledger).await;
+    assert_eq!(cleaned, Cleaned { jobs: vec![old], logs: vec![middle], left: 0 });
+    assert_eq!(ids(&ledger, everything()).await, [running.id, young, middle]);
+    for (id, is_left) in [(old, false), (middle, false), (young, true), (running.id, true)] {
+        assert_eq!(has_log(&ledger, id).await, is_left);
+    }
+    assert_eq!(usual(&ledger).await, Cleaned::default());
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn more_than_one_transaction_full_is_removed_when_it_is_ordered() {
+    let clock = Moved::at(NOW);
+    let many = Options { directory: None, log_frames: 5_000, clock: clock.clone(), ..options(Path::new("")) };
+    let ledger = Sqlite::open(many).await.unwrap();
+    let ended = || Record { end: Some(end(NOW.0)), ..full() };
+    put(&ledger, &ended(), frames(1..=4_500)).await;
+    let puts = (0..450).map(|_| ledger.put(Entry { record: ended(), frames: frames(1..=1) }));
+    futures::future::try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
+    clock.pass(100 * DAY);
+    let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
+    assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (451, 451, 0));
+    assert_eq!(ids(&ledger, everything()).await, []);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
+    for ahead in [8 * DAY, 91 * DAY, 36_500 * DAY] {
+        let folder = folder();
+        let clock = Moved::at(NOW);
+        let ledger = opened(folder.path(), &clock).await;
+        let jobs = run(&ledger, &clock, 3).await;
+        ledger.close().await;
+
+        let clock = Moved::at(NOW.after(ahead));
+        let ledger = opened(folder.path(), &clock).await;
+        let held = ledger.cleaning_held().unwrap();
+        for named in ["ahead of", "limits.clock_jump", "limits.clock_hold", "6h", "POST /clean"] {
+            assert!(held.contains(named), "{named}: {held}");
+        }
+        assert_eq!(usual(&ledger).await, Cleaned::default());
+        let new = run(&ledger, &clock, 1).await;
+        // It is set right while the bridge runs.
+        clock.pass(HOUR);
+        clock.set(NOW.after(2 * HOUR));
+        assert_eq!(usual(&ledger).await, Cleaned::default());
+        assert_eq!(ledger.cleaning_held(), None);
+        for id in jobs.iter().chain(&new) {
+            assert!(has_log(&ledger, *id).await);
+        }
+        ledger.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    let ledger = opened(folder.path(), &clock).await;
+    let job = run(&ledger, &clock, 1).await[0];
+    clock.set(NOW.after(91 * DAY));
+    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert!(ledger.cleaning_held().is_some());
+    // It stays there, and is believed after a while; but 91 days have not passed.
+    for _ in 0..5 {
+        clock.pass(HOUR);
+        usual(&ledger).await;
+        assert!(ledger.cleaning_held().is_some());
+    }
+    clock.pass(HOUR);
+    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert_eq!(ledger.cleaning_held(), None);
+    assert!(has_log(&ledger, job).await);
+    // What has passed does count, in this process and in the next.
+    clock.pass(6 * DAY);
+    assert_eq!(usual(&ledger).await, Cleaned::default());
+    ledger.close().await;
+    clock.pass(19 * HOUR);
+    let ledger = opened(folder.path(), &clock).await;
+    assert_eq!(ledger.cleaning_held(), None);
+    assert_eq!(usual(&ledger).await.logs, [job]);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_synchronised_is_believed_later_but_only_after_a_jump() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    clock.synchronised(false);
+    let ledger = opened(folder.path(), &clock).await;
+    run(&ledger, &clock, 1).await;
+    clock.pass(7 * DAY + HOUR);
+    assert_eq!(usual(&ledger).await.logs.len(), 1, "many machines never say anything else");
+    clock.set(clock.wall().after(30 * DAY));
+    usual(&ledger).await;
+    assert!(ledger.cleaning_held().unwrap().contains("not synchronised"));
+    for passed in 1..=18 {
+        clock.pass(HOUR);
+        usual(&ledger).await;
+        assert_eq!(ledger.cleaning_held().is_some(), passed < 18, "{passed} h");
+    }
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_job_that_ran_while_the_clock_was_behind_is_kept_at_the_next_start_with_the_right_clock() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    let ledger = opened(folder.path(), &clock).await;
+    let before = run(&ledger, &clock, 1).await[0];
+    ledger.close().await;
+
+    let behind = Moved::at(Timestamp(1_000));
+    let ledger = opened(folder.path(), &behind).await;
+    assert!(ledger.cleaning_held().unwrap().contains("behind"));
+    behind.pass(HOUR);
+    let job = run(&ledger, &behind, 1).await[0];
+    ledger.close().await;
+
+    clock.pass(2 * HOUR);
+    let ledger = opened(folder.path(), &clock).await;
+    assert_eq!(ledger.cleaning_held(), None);
+    assert_eq!(usual(&ledger).await, Cleaned::default());
+    clock.pass(7 * DAY - HOUR);
+    let cleaned = usual(&ledger).await;
+    assert_eq!(cleaned.logs, [before], "the other one is an hour younger");
+    clock.pass(HOUR);
+    assert_eq!(usual(&ledger).await.logs, [job]);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_begins_with_a_clock_that_is_behind_keeps_its_jobs_when_it_is_set_right() {
+    let folder = folder();
+    let clock = Moved::at(Timestamp(1_000));
+    let ledger = opened(folder.path(), &clock).await;
+    let job = run(&ledger, &clock, 1).await[0];
+    clock.set(NOW);
+    for _ in 0..10 {
+        assert_eq!(usual(&ledger).await, Cleaned::default());
+        clock.pass(HOUR);
+    }
+    assert_eq!(ledger.cleaning_held(), None);
+    assert!(has_log(&ledger, job).await);
+    clock.pass(7 * DAY);
+    assert_eq!(usual(&ledger).await.logs, [job]);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was_stopped() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    let ledger = opened(folder.path(), &clock).await;
+    let jobs = run(&ledger, &clock, 20).await;
+    ledger.close().await;
+    clock.pass(8 * DAY);
+    let ledger = opened(folder.path(), &clock).await;
+    assert_eq!(usual(&ledger).await, Cleaned::default());
+    let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
+    assert_eq!(cleaned, Cleaned { jobs: vec![], logs: jobs, left: 0 });
+    assert_eq!(ledger.cleaning_held(), None);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    let ledger = opened(folder.path(), &clock).await;
+    ledger.keep_for(Retention { share: 25, ..options(folder.path()).retention });
+    let jobs = run(&ledger, &clock, 8).await;
+    clock.pass(DAY);
+    run(&ledger, &clock, 2).await;
+    clock.pass(6 * DAY + HOUR);
+    let first = usual(&ledger).await;
+    assert_eq!(
+        first,
+        Cleaned { jobs: vec![], logs: jobs[..2].to_vec(), left: 6 },
+        "a quarter of ten, the oldest"
+    );
+    assert_eq!(usual(&ledger).await, Cleaned { jobs: vec![], logs: jobs[2..4].to_vec(), left: 4 });
+    // An operator who wants to keep less need not wait.
+    ledger.keep_for(Retention { jobs: HOUR, logs: HOUR, share: 25, ..options(folder.path()).retention });
+    let cleaned = usual(&ledger).await;
+    assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (2, 1, 8));
+    let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
+    assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (8, 5, 0));
+    ledger.close().await;
+}

@@ -1,0 +1,112 @@
+//! Files that are deleted or replaced while a bridge has them open.
+
+use std::fs;
+use std::path::Path;
+
+use proxbox_bridge::ledger::{Entry, Ledger, Lost, Sqlite};
+
+use crate::{available, folder, frames, full, open, options, put, unavailable};
+
+/// Waits until the ledger has a file again, and says what was lost.
+async fn lost(ledger: &Sqlite) -> Lost {
+    let mut lost = ledger.lost();
+    let lost = lost.wait_for(Option::is_some).await.unwrap().clone();
+    available(ledger).await;
+    lost.unwrap()
+}
+
+fn in_file(directory: &Path) -> i64 {
+    let connection = rusqlite::Connection::open(directory.join("ledger.sqlite3")).unwrap();
+    connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_deleted_is_noticed_within_a_minute_and_another_one_takes_its_place() {
+    for deleted in ["ledger.sqlite3", "ledger.sqlite3-wal", "lock", ""] {
+        let folder = folder();
+        let directory = folder.path().join("data");
+        let ledger = open(&directory).await;
+        put(&ledger, &full(), frames(1..=2)).await;
+        let secrets = ledger.secrets();
+        let began = tokio::time::Instant::now();
+        if deleted.is_empty() {
+            fs::remove_dir_all(&directory).unwrap();
+        } else {
+            fs::remove_file(directory.join(deleted)).unwrap();
+        }
+        let lost = lost(&ledger).await;
+        assert!(began.elapsed().as_secs() < 60);
+        assert!(lost.problem.contains("was deleted") && lost.problem.contains(deleted), "{}", lost.problem);
+        assert_eq!(ledger.secrets(), secrets);
+        let after = full();
+        put(&ledger, &after, frames(1..=2)).await;
+        assert!(in_file(&directory) >= 1, "{deleted}");
+        ledger.close().await;
+        let ledger = open(&directory).await;
+        assert_eq!(ledger.job(after.id).await.unwrap(), Some(after));
+        assert_eq!(ledger.secrets(), secrets);
+        ledger.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reported_as_written_that_stands_in_a_file_that_is_gone() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    put(&ledger, &full(), vec![]).await;
+    fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
+    let job = full();
+    let problem = ledger.put(Entry { record: job.clone(), frames: frames(1..=2) }).await.unwrap_err().0;
+    assert!(problem.contains("ledger.sqlite3 was deleted"), "{problem}");
+    lost(&ledger).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()), "it was kept, and is written now");
+    assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(1..=2));
+    assert_eq!(in_file(folder.path()), 1);
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_in_the_place_of_another_is_used_and_not_harmed() {
+    let folder = folder();
+    let [data, moved, backup] = ["data", "moved", "backup"].map(|name| folder.path().join(name));
+    let old = open(&backup).await;
+    let restored = full();
+    put(&old, &restored, frames(1..=2)).await;
+    let secret = old.secret();
+    // As a backup that was made under a running bridge: most of it is in the write-ahead log.
+    let ledger = open(&data).await;
+    put(&ledger, &full(), vec![]).await;
+    let own = ledger.secret();
+    fs::rename(&data, &moved).unwrap();
+    fs::create_dir(&data).unwrap();
+    for name in ["ledger.sqlite3", "ledger.sqlite3-wal"] {
+        fs::copy(backup.join(name), data.join(name)).unwrap();
+    }
+    let lost = lost(&ledger).await;
+    assert!(
+        lost.problem.contains("was replaced") || lost.problem.contains("was deleted"),
+        "{}",
+        lost.problem
+    );
+    assert_eq!(ledger.job(restored.id).await.unwrap(), Some(restored));
+    assert_eq!(ledger.secrets(), [secret, own], "fingerprints of both are known");
+    assert_eq!(in_file(&moved), 1);
+    ledger.close().await;
+    old.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
+    let folder = folder();
+    let [data, moved] = ["data", "moved"].map(|name| folder.path().join(name));
+    let ledger = open(&data).await;
+    put(&ledger, &full(), vec![]).await;
+    fs::rename(&data, &moved).unwrap();
+    let other = Sqlite::open(options(&data)).await.unwrap();
+    let mut health = ledger.health();
+    health.wait_for(|health| format!("{health:?}").contains("another bridge is using")).await.unwrap();
+    assert!(unavailable(&ledger).await.contains("another bridge is using"));
+    other.close().await;
+    lost(&ledger).await;
+    ledger.close().await;
+}
