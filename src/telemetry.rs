@@ -25,8 +25,9 @@ pub use job::{
     last_success,
 };
 pub use ledger::{
-    ClockBelieved, LedgerClockBelieved, LedgerClockJumped, LedgerClosed, LedgerCommitFailed, LedgerCommitted,
-    LedgerHealth, LedgerLost, LedgerOpened, LedgerRowDamaged, LedgerShed,
+    ClockBelieved, LedgerCleaningHeld, LedgerClockBelieved, LedgerClockJumped, LedgerClosed,
+    LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerLost, LedgerOpened, LedgerRowDamaged,
+    LedgerShed,
 };
 pub use metrics::{Reading, text as metrics_text};
 pub use process::{

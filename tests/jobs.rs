@@ -740,9 +740,12 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
         let connection = rusqlite::Connection::open(data.join("ledger.sqlite3")).ok()?;
         connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).ok()
     };
-    while rows() != Some(2) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let anew = async {
+        while rows() != Some(2) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), anew).await.unwrap();
     let ready = ready(&front).await;
     let reasons = ready.json()["reasons"].to_string();
     assert_eq!(ready.status, 200, "{reasons}");

@@ -474,6 +474,10 @@ impl Registry {
     /// [`Unavailable`], if the ledger does not work.
     pub async fn clean(&self, cleaning: Cleaning) -> Result<Cleaned, Unavailable> {
         let cleaned = self.ledger.clean(cleaning).await?;
+        if let Some(problem) = self.ledger.cleaning_held() {
+            telemetry::LedgerCleaningHeld { problem: &problem }.emit();
+            return Ok(cleaned);
+        }
         if let Some(data_dir) = self.config.load().data_dir.clone() {
             let logs = cleaned.logs.clone();
             let _ = spawn_blocking(move || {

@@ -96,6 +96,20 @@ impl LedgerClockJumped<'_> {
     }
 }
 
+/// A cleaning has removed nothing because the wall clock is not believed.
+#[derive(Debug)]
+pub struct LedgerCleaningHeld<'a> {
+    /// By how much it jumped, and what to do.
+    pub problem: &'a str,
+}
+
+impl LedgerCleaningHeld<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(problem = self.problem, "No old record removed: cleaning is held back.");
+    }
+}
+
 /// Why the wall clock is believed after a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockBelieved {
