@@ -108,7 +108,8 @@ async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
     fs::rename(&data, &moved).unwrap();
     let other = Sqlite::open(options(&data)).await.unwrap();
     let mut health = ledger.health();
-    health.wait_for(|health| format!("{health:?}").contains("another bridge is using")).await.unwrap();
+    let held = health.wait_for(|health| format!("{health:?}").contains("another bridge is using"));
+    drop(timeout(MINUTE, held).await.unwrap().unwrap());
     assert!(unavailable(&ledger).await.contains("another bridge is using"));
     other.close().await;
     lost(&ledger).await;
