@@ -133,6 +133,13 @@ impl Config {
         Ok(Self::of(common, drafts))
     }
 
+    /// The keys and tokens in it, which must not be stored or logged.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let of_backends = self.backends.iter().map(|backend| &backend.api_key);
+        let keys = of_backends.chain([&self.admin_token, &self.shims.api_key]);
+        keys.flatten().map(ApiKey::expose)
+    }
+
     fn of(common: Draft, drafts: Vec<Draft>) -> Self {
         let backends = drafts.into_iter().filter_map(backend).collect();
         let Draft { listen, admin_listen, admin_token, admin_open_metrics, .. } = common;

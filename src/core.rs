@@ -32,6 +32,7 @@ pub mod plan;
 pub mod policy;
 pub mod python;
 pub mod query;
+pub mod redact;
 pub mod refusal;
 pub mod release;
 pub mod session;

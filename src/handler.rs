@@ -1,6 +1,7 @@
 //! What is served: one module for each surface.
 
 pub mod admin;
+mod credentials;
 mod doors;
 mod forwarded;
 mod front;

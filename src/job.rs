@@ -13,6 +13,7 @@ mod places;
 mod registry;
 mod request;
 mod runner;
+mod secrets;
 mod tape;
 mod task;
 
@@ -22,4 +23,5 @@ pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
 pub use registry::{Arrival, Denied, Entered, Load, Registry, retention};
 pub use request::{Key, Request};
 pub use runner::held_back;
+pub use secrets::Secrets;
 pub use tape::recordings;

@@ -598,6 +598,23 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
+    for actor in [&b"caf\xe9"[..], "café".as_bytes()] {
+        let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: {}\r\nX-Proxbox-Actor: ", front.address);
+        let request = [request.as_bytes(), actor, b"\r\n\r\n"].concat();
+        let client = Client::raw(front.address, &request).await;
+        puppet.played().await.complete().await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    front.stop().await;
+    let actors = recorded(folder.path()).await.into_iter().map(|record| record.who.actor);
+    assert_eq!(actors.collect::<Vec<_>>(), [Some("café".to_owned()), Some("café".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let mut puppet = Puppet::start().await;

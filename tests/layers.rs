@@ -26,8 +26,20 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// What the core may use: nothing that waits, and nothing that looks at the world.
-const CORE: [&str; 10] =
-    ["std", "self", "super", "crate", "bytes", "form_urlencoded", "http", "memchr", "serde", "serde_json"];
+const CORE: [&str; 12] = [
+    "std",
+    "self",
+    "super",
+    "crate",
+    "base64",
+    "bytes",
+    "form_urlencoded",
+    "http",
+    "memchr",
+    "percent_encoding",
+    "serde",
+    "serde_json",
+];
 // Addresses are values, and sockets are not.
 const WORLD: [&str; 15] = [
     "TcpStream",

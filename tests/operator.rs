@@ -15,6 +15,11 @@ mod log;
 mod metrics;
 #[path = "bridge/process.rs"]
 mod process;
+#[path = "front/backend.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod scripted;
+#[path = "operator/secrets.rs"]
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::figures::Figures;
+use super::redact::Redactor;
 use super::tally::Counts;
 
 /// The `status` of a step.
@@ -69,6 +70,19 @@ pub struct Verdict {
     pub failure: Option<Failure>,
 }
 
+impl Verdict {
+    /// Takes the secrets that `redactor` knows out of everything that is written of it.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        let numbers = self.told.numbers.iter_mut().map(|(name, _)| name);
+        for text in numbers.chain(&mut self.told.warnings).chain([&mut self.message]) {
+            *text = redactor.owned(std::mem::take(text));
+        }
+        if let Some(failure) = &mut self.failure {
+            failure.redact(redactor);
+        }
+    }
+}
+
 /// What is kept of a backend's own result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
@@ -99,4 +113,13 @@ pub struct Failure {
     pub error: String,
     /// All that is known of it.
     pub detail: String,
+}
+
+impl Failure {
+    /// Takes the secrets that `redactor` knows out of it.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        for text in [&mut self.step, &mut self.error, &mut self.detail] {
+            *text = redactor.owned(std::mem::take(text));
+        }
+    }
 }

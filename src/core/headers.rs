@@ -30,6 +30,16 @@ pub fn list<'a>(
     headers.get_all(name).iter().flat_map(|value| elements(value.as_bytes()))
 }
 
+/// The text of a header value. HTTP says nothing of its encoding: what is not UTF-8 is Latin-1, in which Python's
+/// http.client and others send what fits into it.
+pub fn text(value: &HeaderValue) -> String {
+    let bytes = value.as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    }
+}
+
 /// Whether a request came through another bridge.
 pub fn came_through_bridge(headers: &HeaderMap) -> bool {
     let name = |hop: &[u8]| {
@@ -92,6 +102,18 @@ mod tests {
         assert!(!takes(Version::HTTP_11, &[te.clone(), (CONNECTION, "keep-alive")]));
         assert!(!takes(Version::HTTP_11, &[(TE, "deflate"), (CONNECTION, "te")]));
         assert!(takes(Version::HTTP_2, &[te]), "HTTP/2 has no Connection");
+    }
+
+    #[test]
+    fn the_text_of_a_header_is_utf8_or_else_latin1() {
+        for (bytes, is) in [
+            (&b"cafe"[..], "cafe"),
+            ("café".as_bytes(), "café"),
+            (b"caf\xe9", "café"),
+            (b"\xc4rger f\xfcr \xa3", "Ärger für £"),
+        ] {
+            assert_eq!(text(&HeaderValue::from_bytes(bytes).unwrap()), is);
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::lenient::Number;
 use super::object::Object;
 use super::outcome::FailedObject;
 use super::policy::Policies;
+use super::redact::Redactor;
 use super::release::Release;
 use super::sse::{Frame, Stream};
 use super::tally::{Count, Form, Tally};
@@ -48,6 +49,8 @@ pub struct Options {
     pub all_events: bool,
     /// Keep the backend's own account of an object in its step.
     pub payloads: bool,
+    /// What may not stand in any frame.
+    pub redactor: Redactor,
 }
 
 /// The backend's last word on a leg.
@@ -159,7 +162,7 @@ impl Normalizer {
         match &mut self.stream {
             Some(stream) => out.push(stream.step(step)),
             None => {
-                let (stream, frame) = Stream::start(step);
+                let (stream, frame) = Stream::redacted(step, self.options.redactor.clone());
                 self.stream = Some(stream);
                 out.push(frame);
             }

@@ -1,6 +1,7 @@
 //! How runs end, and who is to blame.
 
 use super::event::Failure;
+use super::redact::Redactor;
 use super::tally::Counts;
 
 /// How a run ended.
@@ -184,6 +185,20 @@ pub struct Report {
     pub dropped: u64,
     /// Events that could not be read.
     pub unreadable: u64,
+}
+
+impl Report {
+    /// Takes the secrets that `redactor` knows out of its texts.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        if let Some(failure) = &mut self.failure {
+            failure.redact(redactor);
+        }
+        for FailedObject { object, error } in &mut self.failed_objects {
+            for text in [object, error] {
+                *text = redactor.owned(std::mem::take(text));
+            }
+        }
+    }
 }
 
 /// An object that failed.

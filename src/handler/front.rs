@@ -20,7 +20,7 @@ use super::forwarded::Forwarded;
 use super::interim::Interim;
 use super::state::State;
 use super::trace::Trace;
-use super::{Bridge, passthrough, shims, socket, streams, tunnel};
+use super::{Bridge, credentials, passthrough, shims, socket, streams, tunnel};
 use crate::backend::Backend;
 use crate::core::guard::{self, Rejection};
 use crate::core::headers::{is_websocket, list};
@@ -110,6 +110,7 @@ impl Bridge {
         let (mut parts, body) = request.into_parts();
         let trace = Trace::of(&mut parts.headers);
         let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
+        telemetry::log::hide_in(&span, &credentials::redactor(&parts));
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         async {
             let (mut route, mut response) = match self.visit(&mut parts, peer) {

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body::Body as _;
 
+use super::credentials::Observed;
 use super::front::{Visit, rejected};
 use super::shield::{self, Asked};
 use super::slots::{holding, request_slot};
@@ -40,6 +42,7 @@ where
         Err(limit) => return respond::over(limit),
     };
     let asked = Asked::of(visit, &parts);
+    let (body, pushed) = Observed::new(body, &parts.headers);
     let mut request = Request::from_parts(parts, body);
     // A question that may be asked twice may also be asked later (R16).
     let is_safe = request.method().is_safe();
@@ -52,6 +55,9 @@ where
     visit.interim.pass(&mut request);
     match backend.forward(request).await {
         Ok(mut response) => {
+            if let Some(pushed) = pushed.filter(|_| response.status().is_success()) {
+                bridge.registry.secrets.remember(pushed.secrets());
+            }
             inbound(response.headers_mut());
             holding(asked.heed(bridge, visit, response).await, slot)
         }

@@ -33,6 +33,7 @@ use super::{Bridge, KEYS, REGISTER, key_of, shield};
 use crate::backend::{Identity, KEY_STATUS, Lesson, Scoped};
 use crate::core::compat::scope::{ENDPOINT_IDS, harms_others, parameters};
 use crate::core::compat::{Action, Shim, options};
+use crate::core::credential::ApiKey;
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
@@ -408,14 +409,17 @@ async fn register(bridge: &Bridge, visit: &Visit, key: &Key, body: Incoming) -> 
     if api_key.chars().count() < SHORTEST {
         return detail(StatusCode::BAD_REQUEST, "API key must be at least 32 characters.");
     }
-    let Ok(api_key) = api_key.parse() else {
+    let Ok(api_key) = api_key.parse::<ApiKey>() else {
         return detail(StatusCode::BAD_REQUEST, "API key must be one line of visible ASCII characters.");
     };
     if key.registered.is_some() {
         return detail(StatusCode::CONFLICT, "An API key is already configured.");
     }
     match bridge.keyring.register(visit.backend.url(), &api_key, &label).await {
-        Ok(true) => detail(StatusCode::CREATED, "API key registered."),
+        Ok(true) => {
+            bridge.registry.secrets.remember(vec![api_key.expose().to_owned()]);
+            detail(StatusCode::CREATED, "API key registered.")
+        }
         Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),
         Err(error) => {
             telemetry::KeyNotKept { error: &error }.emit();

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tracing::Instrument;
 
 use super::Bridge;
 use super::front::Visit;
@@ -70,7 +71,7 @@ pub(super) async fn answer(bridge: &Bridge, visit: Visit, mut parts: Parts) -> R
         headers: parts.headers,
         wants_key,
     };
-    bridge.tunnels.open(async move {
+    let session = async move {
         if let Ok(upgraded) = client.await {
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER)
@@ -81,7 +82,8 @@ pub(super) async fn answer(bridge: &Bridge, visit: Visit, mut parts: Parts) -> R
             session.run(socket).await;
         }
         drop(slot);
-    });
+    };
+    bridge.tunnels.open(session.in_current_span());
     let mut headers = HeaderMap::new();
     headers.insert(CONNECTION, BY_UPGRADE);
     headers.insert(UPGRADE, WEBSOCKET);

@@ -14,10 +14,11 @@ use super::trace::{REQUEST_ID, TRACEPARENT};
 use super::watch::{self, Attendance, View};
 use super::{Bridge, key_of};
 use crate::backend::{Backend, Identity};
-use crate::core::headers::came_through_bridge;
+use crate::core::headers::{came_through_bridge, text};
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::normalizer::Normalizer;
 use crate::core::query::{Parameters, Query};
+use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::job::{self, Arrival, Denied, Entered, Watching};
 use crate::ledger::JobId;
@@ -146,7 +147,7 @@ fn wants_payloads(parameters: &Parameters, headers: &HeaderMap) -> bool {
 
 /// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.
 pub(super) fn last_event(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
-    let header = || headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let header = || headers.get(LAST_EVENT_ID).map(text);
     header().or_else(|| parameters.last_event_id.clone())
 }
 
@@ -174,7 +175,7 @@ pub(super) fn wanted(
         to_stream: false,
         identity: Identity { key, passed_on },
         address: Some(address.to_string()),
-        actor: headers.get(ACTOR).map(|actor| String::from_utf8_lossy(actor.as_bytes()).into_owned()),
+        actor: headers.get(ACTOR).map(text),
     }
 }
 
@@ -190,9 +191,9 @@ pub(super) fn denied_answer(backend: &Backend, denied: &Denied) -> (Option<JobId
     }
 }
 
-/// What the log of a job says of `refusal`.
+/// What the log of a job says of `refusal`, for the client that it is the answer to.
 pub(super) fn refusal_frames(kind: Kind, refusal: &Refusal) -> Vec<Bytes> {
-    Normalizer::refused(kind, refusal).into_iter().map(|frame| frame.bytes).collect()
+    Normalizer::refused(kind, refusal, &Redactor::default()).into_iter().map(|frame| frame.bytes).collect()
 }
 
 /// `response`, with the name of the job that it is of.

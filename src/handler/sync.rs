@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use http::Response;
 use http::request::Parts;
 
-use super::{Bridge, jobs, streams};
+use super::{Bridge, credentials, jobs, streams};
 use crate::core::kind::Endpoint;
 use crate::core::query::Query;
 use crate::respond::Body;
+use crate::telemetry;
 
 /// Starts the sync of `endpoint` that a client at `address` asks for, or finds the one that runs. It goes on
 /// to its end whether somebody watches it or not.
@@ -47,11 +48,13 @@ pub(super) fn answer(
     };
     let fresh = query.bridge.fresh;
     let wanted = streams::wanted(backend, endpoint, query, &request.headers, address);
-    match bridge.registry.queue(wanted, fresh) {
+    let span = tracing::info_span!("request");
+    telemetry::log::hide_in(&span, &credentials::redactor(request));
+    span.in_scope(|| match bridge.registry.queue(wanted, fresh) {
         Ok(job) => jobs::accepted(&job),
         Err(denied) => {
             let (id, refusal) = streams::denied_answer(backend, &denied);
             streams::refused(request.uri.path(), backend, endpoint, id, &refusal)
         }
-    }
+    })
 }

@@ -18,6 +18,7 @@ use super::handle::{Job, Kept, Watching};
 use super::log::{FIRST, Log, Memory};
 use super::places::Places;
 use super::request::{Key, Request, fingerprint, hash};
+use super::secrets::Secrets;
 use super::tape::recordings;
 use super::task;
 use crate::backend::Backend;
@@ -27,6 +28,7 @@ use crate::core::compat::plugin::Inventory;
 use crate::core::credential::ApiKey;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
+use crate::core::redact::Redactor;
 use crate::core::text::plain;
 use crate::ledger::{
     Cleaned, Cleaning, Entry, Health, JobId, Ledger, Record, Retention, StoredFrame, Timestamp, Unavailable,
@@ -43,6 +45,8 @@ pub struct Registry {
     memory: Arc<Memory>,
     jobs: Mutex<Jobs>,
     pub(super) clients: Clients,
+    /// What is neither stored nor logged.
+    pub secrets: Secrets,
     /// Backends that must be restarted before a sync may run there, and why.
     held: Mutex<HashMap<String, String>>,
     /// Told when a cool-down begins.
@@ -172,6 +176,8 @@ impl Registry {
         let mut salt = [0; 32];
         salt[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         salt[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        let secrets = Secrets::default();
+        secrets.configure(&config);
         Arc::new(Self {
             memory: Memory::new(config.limits.all_logs_bytes),
             config: ArcSwap::new(config),
@@ -179,6 +185,7 @@ impl Registry {
             salt,
             jobs: Mutex::default(),
             clients: Clients::default(),
+            secrets,
             held: Mutex::default(),
             cooldowns: watch::Sender::new(()),
             unfinished: watch::Sender::new(0),
@@ -191,6 +198,7 @@ impl Registry {
     /// From now on jobs begin with `config`. Those that are there keep theirs.
     pub fn configure(&self, config: Arc<Config>) {
         self.memory.resize(config.limits.all_logs_bytes);
+        self.secrets.configure(&config);
         self.ledger.keep_for(retention(&config.limits));
         self.config.store(config);
     }
@@ -268,8 +276,10 @@ impl Registry {
         self.admits(&jobs, &config, &request)?;
         let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
         let kept = Kept::wanted_by(&request);
-        let record = self.record(&request);
+        let redactor = self.secrets.of(&request);
+        let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
+        telemetry::log::hide_in(&span, &redactor);
         let job = Job::new(key.clone(), config, log, record, kept, span);
         let watching = job.watch(FIRST, true);
         jobs.by_key.insert(key.clone(), Arc::clone(&job));
@@ -362,14 +372,14 @@ impl Registry {
         credential.map(|key| fingerprint(&self.ledger.secret(), key))
     }
 
-    fn record(&self, request: &Request) -> Record {
+    fn record(&self, request: &Request, redactor: &Redactor) -> Record {
         Record {
             vm: request.endpoint.vm.map(|vm| vm.0),
-            query: request.query.clone(),
+            query: redactor.query(&request.query),
             who: Who {
                 fingerprint: self.fingerprint(request),
                 address: request.address.clone(),
-                actor: request.actor.clone(),
+                actor: request.actor.as_ref().map(|actor| redactor.text(actor).into_owned()),
             },
             ..Record::new(request.backend.url().to_string(), request.endpoint.kind, Timestamp::now())
         }

@@ -28,6 +28,7 @@ use crate::core::dialect::Dialect;
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::plan::Leg;
+use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
@@ -48,6 +49,8 @@ pub(super) struct Runner {
     chronicle: Chronicle,
     /// Where the backend's own words are kept, if they are.
     tape: Option<Tape>,
+    /// What may not be stored or logged.
+    redactor: Redactor,
     /// The backend's release, if it is known.
     release: Option<Release>,
     /// What the backend is asked, in the words of that release.
@@ -90,7 +93,9 @@ impl Runner {
         let clock = (job.recorded().queued, now);
         let connection = Connection::None;
         let recording = config.jobs.recording.then_some(config.data_dir.as_deref()).flatten();
-        let tape = recording.map(|folder| Tape::new(folder, job.id, config.limits.recording_bytes));
+        let redactor = registry.secrets.of(&request);
+        let room = config.limits.recording_bytes;
+        let tape = recording.map(|folder| Tape::new(folder, job.id, room, redactor.clone()));
         Self {
             registry,
             stopping: job.stopping(),
@@ -99,6 +104,7 @@ impl Runner {
             place,
             chronicle,
             tape,
+            redactor,
             release: None,
             query: String::new(),
             notices: Vec::new(),
@@ -114,7 +120,8 @@ impl Runner {
 
     pub(super) async fn run(mut self) {
         let recorded = self.chronicle.keep(&[]).await;
-        telemetry::JobQueued { query: &self.request.query }.emit();
+        let query = self.job.recorded().query.clone();
+        telemetry::JobQueued { query: &query }.emit();
         let mut waiting = self.waiting();
         let mut out = Output::default();
         if let (Err(why), WithoutLedger::Refuse) = (recorded, self.job.config.jobs.without_ledger) {
@@ -137,7 +144,7 @@ impl Runner {
     }
 
     fn waiting(&self) -> Waiting {
-        Waiting::new(self.request.endpoint.kind, approach::options(&self.request))
+        Waiting::new(self.request.endpoint.kind, approach::options(&self.registry, &self.request))
     }
 
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
@@ -316,7 +323,7 @@ impl Runner {
             }
             self.heed(refusal);
             // Nobody is given these instead of a status, but whoever reads the log later is.
-            frames = Normalizer::refused(self.request.endpoint.kind, refusal);
+            frames = Normalizer::refused(self.request.endpoint.kind, refusal, &self.redactor);
         }
         if close || end.is_some() {
             self.connection = Connection::None;
@@ -325,7 +332,8 @@ impl Runner {
             }
         }
         let logged = self.number(frames);
-        if let Some(report) = end {
+        if let Some(mut report) = end {
+            report.redact(&self.redactor);
             let ended = self.end(&report, refused.is_none());
             if let Some(tape) = &mut self.tape {
                 tape.end(self.job.config.limits.ledger).await;

@@ -12,6 +12,7 @@ use super::connection::{Answered, Arrived};
 use crate::core::channel::Channel;
 use crate::core::dialect::Dialect;
 use crate::core::plan::Leg;
+use crate::core::redact::Redactor;
 use crate::ledger::JobId;
 use crate::recording::{Direction, Event, Frame, Header, Key, Protocol};
 use crate::telemetry;
@@ -24,6 +25,10 @@ pub(super) struct Tape {
     room: usize,
     leg: usize,
     began: Instant,
+    /// What may not be written.
+    redactor: Redactor,
+    /// The end of what has come, while it may be the beginning of a secret.
+    held: Vec<u8>,
     /// What is to be written, by leg.
     lines: Vec<(usize, String)>,
     /// Whether the recording of the leg has come to an end.
@@ -37,14 +42,17 @@ const LEAST: usize = 4096;
 const KEY: &str = "{\"api_key\":\"<api-key>\"}";
 
 impl Tape {
-    /// A tape for `job`, of at most `room` bytes, under the data directory `folder`.
-    pub(super) fn new(data_dir: &Path, job: JobId, room: usize) -> Self {
+    /// A tape for `job`, of at most `room` bytes, under the data directory `folder`, without the secrets that
+    /// `redactor` knows.
+    pub(super) fn new(data_dir: &Path, job: JobId, room: usize, redactor: Redactor) -> Self {
         Self {
             folder: folder(data_dir),
             job,
             room,
             leg: 0,
             began: Instant::now(),
+            redactor,
+            held: Vec::new(),
             lines: Vec::new(),
             ended: true,
             writing: None,
@@ -68,7 +76,7 @@ impl Tape {
             note: Some(format!("leg {} of job {}", self.leg, self.job)),
         };
         self.push(&header.to_line());
-        self.frame(Direction::Out, Event::get(target));
+        self.frame(Direction::Out, Event::get(&self.redactor.target(target)));
     }
 
     /// Something came from the backend.
@@ -88,21 +96,23 @@ impl Tape {
                     ("content-encoding", content_encoding),
                     ("retry-after", retry_after),
                 ];
+                let hidden = |value: &String| self.redactor.text(value).into_owned();
                 let headers = headers
                     .into_iter()
-                    .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+                    .filter_map(|(name, value)| Some((name.to_owned(), hidden(value.as_ref()?))))
                     .collect();
                 self.frame(Direction::In, Event::Response { status: *status, headers });
-                self.frame(Direction::In, Event::Body(body.clone()));
+                self.body(body);
                 self.last(Direction::In, Event::End);
             }
-            Arrived::Bytes(bytes) => self.frame(Direction::In, Event::Body(bytes.clone())),
-            Arrived::Text(text) => self.frame(Direction::In, Event::text(text.as_str())),
+            Arrived::Bytes(bytes) => self.body(bytes),
+            Arrived::Text(text) => self.frame(Direction::In, Event::text(self.redactor.text(text))),
             Arrived::Cleanly if is_socket => self.last(Direction::In, Event::Cut),
             Arrived::Cleanly => self.last(Direction::In, Event::End),
             Arrived::Broken(_) | Arrived::Unreachable(_) => self.last(Direction::In, Event::Cut),
             Arrived::Close { code, reason } => {
-                self.last(Direction::In, Event::Close { code: Some(*code), reason: reason.clone() });
+                let reason = self.redactor.text(reason).into_owned();
+                self.last(Direction::In, Event::Close { code: Some(*code), reason });
             }
         }
     }
@@ -111,7 +121,14 @@ impl Tape {
     pub(super) fn sent(&mut self, texts: &[String]) {
         for text in texts {
             let text = if Dialect::is_key_frame(text) { KEY } else { text };
-            self.frame(Direction::Out, Event::text(text));
+            self.frame(Direction::Out, Event::text(self.redactor.text(text)));
+        }
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        let known = self.redactor.piece(&mut self.held, bytes);
+        if !known.is_empty() {
+            self.frame(Direction::In, Event::Body(known.into()));
         }
     }
 
@@ -187,6 +204,10 @@ impl Tape {
     }
 
     fn last(&mut self, direction: Direction, event: Event) {
+        let rest = Redactor::rest(&mut self.held);
+        if !rest.is_empty() {
+            self.frame(Direction::In, Event::Body(rest.into()));
+        }
         self.frame(direction, event);
         self.ended = true;
     }

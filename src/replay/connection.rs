@@ -24,6 +24,7 @@ use super::library::Library;
 use super::line::{Dropped, Line, Stream};
 use super::log::{Entry, Log, Side};
 use super::session::Session;
+use crate::core::headers::text;
 
 /// What all connections of a server share.
 pub(super) struct Shared {
@@ -161,8 +162,6 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
 }
 
 fn plain(headers: &HeaderMap) -> Vec<(String, String)> {
-    let one = |(name, value): (&HeaderName, &HeaderValue)| {
-        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
+    let one = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), text(value));
     headers.iter().map(one).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::OfBackend;
+use super::log;
 use super::metrics::{Driven, Ending, METRICS, Objects};
 use crate::core::channel::Channel;
 use crate::core::dialect::Dialect;
@@ -16,14 +17,17 @@ use crate::core::traffic::{FrameType, Traffic};
 /// The span of a job, with what every line of it says.
 // It is nobody's child: the request that it began with is over long before.
 pub fn job_span(id: impl Display, backend: &str, endpoint: Endpoint) -> tracing::Span {
-    tracing::info_span!(
+    let span = tracing::info_span!(
         parent: None,
         "job",
         %id,
         backend,
         kind = endpoint.kind.as_str(),
         vm = endpoint.vm.map(|vm| vm.0),
-    )
+    );
+    // Its secrets are those of the job too.
+    log::hide_in(&span, &log::hidden_here());
+    span
 }
 
 /// A job was asked for that nobody had asked for yet.

@@ -1,19 +1,30 @@
 //! The log: text on a terminal, JSON otherwise, on standard error, with a filter that can be changed while
 //! the process runs.
+//!
+//! No line holds a secret that is known ([`hide`]) or that the request or the job of its span knows ([`hide_in`]).
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use tracing::Metadata;
+use arc_swap::ArcSwapOption;
+use tracing::{Event, Metadata, Span, Subscriber};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, filter_fn};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::process::LogFilterChanged;
+use crate::core::redact::Redactor;
 
 /// The filter that is in force.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// What no line may hold.
+static HIDDEN: ArcSwapOption<Redactor> = ArcSwapOption::const_empty();
 
 /// Why the log is not filtered as it was to be.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +51,12 @@ pub fn start(filter: &str) -> Result<(), FilterError> {
     // The hint spares every event below it a question.
     let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
     let log = fmt::layer().with_writer(std::io::stderr);
-    let log = if std::io::stderr().is_terminal() { log.boxed() } else { log.json().boxed() };
+    let log = if std::io::stderr().is_terminal() {
+        let format = fmt::format().with_ansi(true);
+        log.event_format(Redacting { format, lines: Lines::Text }).boxed()
+    } else {
+        log.json().map_event_format(|format| Redacting { format, lines: Lines::Json }).boxed()
+    };
     let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
     started.map_err(|_: TryInitError| FilterError::NotOurs)?;
     // Nobody has started it before.
@@ -64,6 +80,82 @@ pub fn set(wanted: &str) -> Result<String, FilterError> {
     handle.reload(parsed(wanted)?).map_err(|_| FilterError::NotOurs)?;
     LogFilterChanged { before: &before, filter: wanted }.emit();
     Ok(before)
+}
+
+/// From now on no line holds the secrets that `redactor` knows.
+pub fn hide(redactor: Redactor) {
+    HIDDEN.store(Some(Arc::new(redactor)));
+}
+
+/// From now on no line in `span` holds the secrets that `redactor` knows.
+pub fn hide_in(span: &Span, redactor: &Redactor) {
+    if redactor.secrets().is_empty() {
+        return;
+    }
+    span.with_subscriber(|(id, dispatch)| {
+        let registry = dispatch.downcast_ref::<Registry>();
+        let Some(span) = registry.and_then(|registry| registry.span(id)) else { return };
+        let mut extensions = span.extensions_mut();
+        let known = extensions.get_mut::<Redactor>().map(|known| known.with(redactor.secrets()));
+        extensions.replace(known.unwrap_or_else(|| redactor.clone()));
+    });
+}
+
+/// The secrets that no line in the current span holds.
+pub(super) fn hidden_here() -> Redactor {
+    let known = |(id, dispatch): (&tracing::Id, &tracing::Dispatch)| {
+        let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
+        span.extensions().get::<Redactor>().cloned()
+    };
+    Span::current().with_subscriber(known).flatten().unwrap_or_default()
+}
+
+/// Writes lines as `format` does, without secrets.
+struct Redacting<F> {
+    format: F,
+    lines: Lines,
+}
+
+/// What lines look like.
+#[derive(Clone, Copy)]
+enum Lines {
+    Text,
+    Json,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Redacting<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let mut hide = |redactor: &Redactor| {
+            let hidden = match self.lines {
+                Lines::Text => redactor.text(&line),
+                Lines::Json => redactor.json(&line),
+            };
+            if let Cow::Owned(hidden) = hidden {
+                line = hidden;
+            }
+        };
+        if let Some(known) = &*HIDDEN.load() {
+            hide(known);
+        }
+        for span in context.event_scope().into_iter().flatten() {
+            if let Some(known) = span.extensions().get::<Redactor>() {
+                hide(known);
+            }
+        }
+        writer.write_str(&line)
+    }
 }
 
 fn parsed(filter: &str) -> Result<EnvFilter, ParseError> {

@@ -94,7 +94,7 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>, tr
         let Ok(byte) = stream.read_u8().await else { return };
         head.push(byte);
     }
-    let head = String::from_utf8(head).unwrap();
+    let head = String::from_utf8_lossy(&head).into_owned();
     let target = head.split(' ').nth(1).unwrap().to_owned();
     if head.starts_with("HEAD ") {
         let known = "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n";

@@ -189,7 +189,7 @@ async fn a_backend_that_repeats_the_key_does_not_make_it_known() {
     .await;
     // That the key is never shown is asserted of every run.
     let run = Run::of(&echo.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(1, &["--key-file is refused: Not [api key].\n"]);
+    run.says(1, &["--key-file is refused: Not [hidden].\n"]);
 }
 
 #[tokio::test]

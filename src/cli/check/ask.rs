@@ -11,6 +11,7 @@ use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket};
 use crate::core::channel::{Channel, Choice};
 use crate::core::compat::plugin::forecast;
 use crate::core::credential::ApiKey;
+use crate::core::headers::text;
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
 use crate::core::plan::plan;
@@ -30,7 +31,7 @@ pub(super) async fn ask(
     let configured = backend.config().api_key.as_ref();
     let origin = if configured.is_some() { CONFIGURED } else { GIVEN };
     let key = configured.or(given);
-    let said = Said { key };
+    let said = &Said::new(key);
     let (root, is_one) = root(backend, said).await;
     report.checks.push(root);
     if !is_one {
@@ -76,7 +77,7 @@ pub(super) async fn ask(
 }
 
 /// What it says to everybody, and whether it is a ProxBox backend.
-async fn root(backend: &Backend, said: Said<'_>) -> (Line, bool) {
+async fn root(backend: &Backend, said: &Said) -> (Line, bool) {
     #[derive(Deserialize)]
     struct Root {
         message: String,
@@ -109,9 +110,9 @@ async fn root(backend: &Backend, said: Said<'_>) -> (Line, bool) {
     {
         return (Line::ok(Check::Root, said.text(&root.message)), true);
     }
-    let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+    let location = headers.get(http::header::LOCATION).map(text);
     let what = match location.filter(|_| status.is_redirection()) {
-        Some(location) => format!("to {}", said.text(location)),
+        Some(location) => format!("to {}", said.text(&location)),
         None => said.body(&body),
     };
     let found = if what.is_empty() { status.to_string() } else { format!("{status}: {what}") };
@@ -129,7 +130,7 @@ async fn known(backend: &Backend, identity: &Identity) -> Result<Capabilities, R
     backend.capabilities(Endpoint::of(Kind::Devices), socket, identity, 1).await
 }
 
-fn refused(asked: Check, origin: &str, said: Said<'_>, refusal: &Refusal) -> Line {
+fn refused(asked: Check, origin: &str, said: &Said, refusal: &Refusal) -> Line {
     let text = said.refusal(refusal);
     let line = |check, found| Line::new(check, Verdict::Failed, found);
     let wait = match refusal.retry_after.as_deref() {

@@ -2,39 +2,35 @@
 
 use crate::core::credential::ApiKey;
 use crate::core::detail;
+use crate::core::redact::Redactor;
 use crate::core::refusal::{Body, Refusal};
 use crate::core::text::plain;
 
 /// How much of what a backend says is shown, in characters.
 const SHOWN: usize = 200;
 
-/// What stands in the place of a key. It must not look like markup, which is taken out.
-const HIDDEN: &str = "[api key]";
-
 /// Shows what one backend says, without the key that it was given.
-#[derive(Clone, Copy)]
-pub(super) struct Said<'a> {
-    pub(super) key: Option<&'a ApiKey>,
-}
+pub(super) struct Said(Redactor);
 
-impl Said<'_> {
+impl Said {
+    /// Shows what a backend says that is given `key`.
+    pub(super) fn new(key: Option<&ApiKey>) -> Self {
+        Self(Redactor::new(key.map(ApiKey::expose)))
+    }
+
     /// `text` on one line. Whatever answers may repeat what it was sent.
-    pub(super) fn text(self, text: &str) -> String {
-        let hidden = |text: &str| match self.key {
-            Some(key) => text.replace(key.expose(), HIDDEN),
-            None => text.to_owned(),
-        };
-        // Markup may hide a key, and a cut may leave a part of one.
-        hidden(&plain(&hidden(text), SHOWN))
+    pub(super) fn text(&self, text: &str) -> String {
+        // Markup may hide a key.
+        self.0.owned(plain(&self.0.text(text), SHOWN).into_owned())
     }
 
     /// The text in the body of an answer.
-    pub(super) fn body(self, body: &[u8]) -> String {
+    pub(super) fn body(&self, body: &[u8]) -> String {
         self.text(&detail::of_answer(body).unwrap_or_default())
     }
 
     /// Why the backend, or the way to it, did not give an answer.
-    pub(super) fn refusal(self, refusal: &Refusal) -> String {
+    pub(super) fn refusal(&self, refusal: &Refusal) -> String {
         match &refusal.body {
             Body::Ours { detail, .. } => self.text(detail),
             Body::Theirs(body) => self.body(body),
@@ -49,13 +45,14 @@ mod tests {
     #[test]
     fn a_backend_that_repeats_the_key_does_not_make_it_known() {
         let key: ApiKey = "s3cret-key".parse().unwrap();
-        let said = Said { key: Some(&key) };
+        let said = Said::new(Some(&key));
         for text in ["not s3cret-key!", "<p>not s3cret-<b></b>key!</p>", "not s3cret-key, s3cret-key!"] {
             let shown = said.text(text);
             assert!(!shown.contains("s3cret-key"), "{shown}");
         }
         let long = format!("{}s3cret-key", "a".repeat(SHOWN - 8));
         assert!(!said.text(&long).contains("s3c"), "{}", said.text(&long));
-        assert_eq!(said.body(br#"{"detail":"no: s3cret-key"}"#), "no: [api key]");
+        assert_eq!(Said::new(Some(&"o".parse().unwrap())).text("no: o"), "no: o");
+        assert_eq!(said.body(br#"{"detail":"no: s3cret-key"}"#), "no: [hidden]");
     }
 }

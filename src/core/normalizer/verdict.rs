@@ -9,6 +9,7 @@ use crate::core::kind::Kind;
 use crate::core::object::Object;
 use crate::core::outcome::Cause;
 use crate::core::policy::ObjectFailures;
+use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::sse::{Frame, cut};
 use crate::core::tally::{Count, Disagreement};
@@ -183,12 +184,7 @@ impl Normalizer {
         let Some(stream) = self.stream.take() else { return };
         let counts = self.tally.counts();
         let message = self.last_message(failure.as_ref(), counts.total());
-        out.extend(stream.finish(&Verdict {
-            message,
-            counts,
-            told: std::mem::take(&mut self.told),
-            failure,
-        }));
+        out.extend(stream.finish(Verdict { message, counts, told: std::mem::take(&mut self.told), failure }));
     }
 
     /// What a person who reads nothing else must know.
@@ -279,8 +275,9 @@ const MISSING: (&str, &str) = (
 /// Streams that are over before anything was done.
 impl Normalizer {
     /// The whole stream of a run of `kind` that was refused before it began, for those who read of it later.
-    pub fn refused(kind: Kind, refusal: &Refusal) -> Vec<Frame> {
-        let mut normalizer = Self::new(kind, Options::default());
+    pub fn refused(kind: Kind, refusal: &Refusal, redactor: &Redactor) -> Vec<Frame> {
+        let options = Options { redactor: redactor.clone(), ..Options::default() };
+        let mut normalizer = Self::new(kind, options);
         let mut frames = Vec::new();
         normalizer.start(&mut frames);
         normalizer.finish(Some(refusal.failure(kind)), &mut frames);

@@ -112,7 +112,7 @@ fn end(failure: Option<(&str, &str)>) -> Log {
     let verdict =
         Verdict { message: "m".to_owned(), counts: Counts(Vec::new()), told: Told::default(), failure };
     let stream = Stream::start(&Step::stage("devices", Status::Progress, "m")).0;
-    stream.finish(&verdict).into_iter().map(|frame| frame.bytes.to_vec()).collect()
+    stream.finish(verdict).into_iter().map(|frame| frame.bytes.to_vec()).collect()
 }
 
 /// What a page that runs `command` is sent for these frames, as JSON where it is JSON.

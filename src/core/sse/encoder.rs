@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 use crate::core::event::{Failure, Status, Step, Told, Verdict};
+use crate::core::redact::Redactor;
 use crate::core::tally::{Count, Counts};
 
 /// The longest JSON of a step, in characters (R13).
@@ -72,12 +73,18 @@ pub fn aside(step: &Step<'_>) -> Bytes {
 pub struct Stream {
     out: BytesMut,
     tail: Vec<u8>,
+    redactor: Redactor,
 }
 
 impl Stream {
     /// Begins a stream with its first step.
     pub fn start(first: &Step<'_>) -> (Self, Frame) {
-        let mut stream = Self { out: BytesMut::new(), tail: Vec::new() };
+        Self::redacted(first, Redactor::default())
+    }
+
+    /// Begins a stream none of whose frames holds a secret that `redactor` knows.
+    pub fn redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
+        let mut stream = Self { out: BytesMut::new(), tail: Vec::new(), redactor };
         let frame = stream.step(first);
         (stream, frame)
     }
@@ -88,7 +95,7 @@ impl Stream {
         self.begin("step");
         let start = self.out.len();
         self.out.put_slice(b"{\"step\": ");
-        string(&mut self.out, &step.step, STEP_NAME_LIMIT);
+        string(&mut self.out, &self.redactor.text(&step.step), STEP_NAME_LIMIT);
         self.out.put_slice(b", \"status\": \"");
         self.out.put_slice(step.status.as_str().as_bytes());
         self.out.put_slice(b"\", \"message\": ");
@@ -96,15 +103,15 @@ impl Stream {
         self.tail.clear();
         self.tail.put_slice(b", \"rowid\": ");
         match &step.rowid {
-            Some(rowid) => string(&mut self.tail, rowid, ROWID_LIMIT),
+            Some(rowid) => string(&mut self.tail, &self.redactor.text(rowid), ROWID_LIMIT),
             None => self.tail.put_slice(b"null"),
         }
         if let Some(error) = &step.error {
             self.tail.put_slice(b", \"error\": ");
-            string(&mut self.tail, error, STEP_ERROR_LIMIT);
+            string(&mut self.tail, &self.redactor.text(error), STEP_ERROR_LIMIT);
         }
         let used = self.out.len() - start + self.tail.len() + 1;
-        string(&mut self.out, &step.message, STEP_LIMIT.saturating_sub(used));
+        string(&mut self.out, &self.redactor.text(&step.message), STEP_LIMIT.saturating_sub(used));
         self.out.put_slice(&self.tail);
         let payload = step.payload.filter(|payload| payload.get().len() <= EXTRA_LIMIT);
         let payload = payload.map(|payload| self.extended(payload));
@@ -116,7 +123,7 @@ impl Stream {
     fn extended(&self, payload: &RawValue) -> Bytes {
         let mut longer = BytesMut::from(&self.out[..]);
         longer.put_slice(b", \"payload\": ");
-        compact_ascii(&mut longer, payload.get());
+        compact_ascii(&mut longer, &self.redactor.json(payload.get()));
         longer.put_slice(b"}\n\n");
         longer.freeze()
     }
@@ -131,12 +138,14 @@ impl Stream {
             return None;
         }
         self.begin(name);
-        compact_ascii(&mut self.out, data.get());
+        compact_ascii(&mut self.out, &self.redactor.json(data.get()));
         Some(self.end(FrameName::Extra))
     }
 
     /// Ends the stream: `complete`, and `error` before it if the run failed.
-    pub fn finish(mut self, verdict: &Verdict) -> Vec<Frame> {
+    pub fn finish(mut self, mut verdict: Verdict) -> Vec<Frame> {
+        verdict.redact(&self.redactor);
+        let verdict = &verdict;
         let mut frames = Vec::with_capacity(2);
         if let Some(failure) = &verdict.failure {
             frames.push(self.error(failure));
@@ -489,7 +498,7 @@ mod tests {
                         told: Told::default(),
                         failure,
                     };
-                    let frames = stream.finish(&verdict);
+                    let frames = stream.finish(verdict.clone());
                     let json = text_of_end(&frames);
                     assert!(json.len() <= COMPLETE_LIMIT, "{} for {length} of {filler:?}", json.len());
                     let value: serde_json::Value = serde_json::from_str(json).unwrap();

@@ -13,12 +13,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tracing::Span;
 
 use crate::backend::{API_KEY, Identity};
 use crate::core::credential::ApiKey;
 use crate::core::kind::{Command, Endpoint, Kind};
 use crate::core::page::{self, Asked, Ending, GREETING, Page};
 use crate::core::query::{Parameters, Query};
+use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::text::plain;
 use crate::handler::front::{Stuck, Visit};
@@ -120,6 +122,7 @@ impl Session {
             let required = || Over::Close(KEY_REFUSED, "API key required.".to_owned());
             let Asked::Key(key) = page::asked(&key.map_err(|_| required())??) else { return Err(required()) };
             let key: ApiKey = key.parse().map_err(|_| required())?;
+            telemetry::log::hide_in(&Span::current(), &Redactor::new([key.expose()]));
             self.check(&key).await?;
             place = Some(self.place(&key)?);
             if let Ok(value) = HeaderValue::from_str(key.expose()) {

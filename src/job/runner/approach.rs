@@ -120,7 +120,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     let setup = Setup {
         endpoint,
         plan,
-        options: options(request),
+        options: options(registry, request),
         limits: Limits {
             accept_wait: limits.accept_wait,
             response_head: limits.response_head,
@@ -242,10 +242,11 @@ async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Appr
 }
 
 /// What the operator and the client want of the stream.
-pub(super) fn options(request: &Request) -> Options {
+pub(super) fn options(registry: &Registry, request: &Request) -> Options {
     Options {
         object_failures: request.backend.config().object_failures.clone(),
         all_events: request.all_events,
         payloads: request.payloads,
+        redactor: registry.secrets.of(request),
     }
 }

@@ -1,0 +1,469 @@
+//! Text without the keys that must not be stored or logged.
+//!
+//! A [`Redactor`] knows the secrets of a run and the forms in which a backend may repeat them: as they are, in JSON
+//! (also in JSON inside of JSON), percent-encoded, in HTML, and in base64. A secret of fewer than [`SHORTEST`] bytes is
+//! not looked for: it stands in too much that is no secret.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memmem::Finder;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+/// The shortest secret that is looked for, in bytes.
+pub const SHORTEST: usize = 8;
+/// What stands in the place of a secret. It is not longer than any form of one, so that no text becomes longer.
+pub const HIDDEN: &str = "[hidden]";
+/// How much of a secret may stand before the `...` of a text that was cut, in bytes.
+const CUT: usize = 3;
+/// How often JSON may be inside of JSON.
+const NESTED: usize = 3;
+
+/// What `quote` of Python and `encodeURIComponent` leave as it is.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Parts of the names of fields and parameters that hold a secret.
+const NAMES: [&str; 9] = [
+    "apikey",
+    "token",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "credential",
+    "authorization",
+    "privatekey",
+];
+/// What such names end with if they only describe one.
+const DESCRIPTIONS: [&str; 5] = ["name", "version", "id", "type", "label"];
+
+/// Replaces secrets in text by [`HIDDEN`]. Cloning it is cheap. The default knows none.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    secrets: Arc<Vec<String>>,
+    /// Every form of them, the longest first.
+    forms: Arc<Vec<Form>>,
+}
+
+#[derive(Debug)]
+struct Form {
+    text: String,
+    finder: Finder<'static>,
+}
+
+impl Redactor {
+    /// A redactor that knows `secrets`.
+    pub fn new(secrets: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::default().with(secrets)
+    }
+
+    /// The same redactor, which knows `secrets` too.
+    #[must_use]
+    pub fn with(&self, secrets: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut all = Vec::clone(&self.secrets);
+        for secret in secrets.into_iter().map(Into::into) {
+            if secret.len() >= SHORTEST && !all.contains(&secret) {
+                all.push(secret);
+            }
+        }
+        if all.len() == self.secrets.len() {
+            return self.clone();
+        }
+        let mut texts: Vec<String> = all.iter().flat_map(|secret| forms(secret)).collect();
+        texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        texts.dedup();
+        let form = |text: String| Form { finder: Finder::new(text.as_bytes()).into_owned(), text };
+        Self { secrets: Arc::new(all), forms: Arc::new(texts.into_iter().map(form).collect()) }
+    }
+
+    /// The secrets that it knows.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+
+    /// `text` without secrets, and without the beginning of one where it was cut (`...`).
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut hidden = Cow::Borrowed(text);
+        for form in self.forms.iter().filter(|form| form.text.len() <= text.len()) {
+            if form.finder.find(hidden.as_bytes()).is_some() {
+                hidden = Cow::Owned(hidden.replace(&form.text, HIDDEN));
+            }
+        }
+        self.without_beginnings(hidden)
+    }
+
+    /// The same for a text that is not needed any more.
+    pub fn owned(&self, text: String) -> String {
+        match self.text(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(hidden) => hidden,
+        }
+    }
+
+    /// `json` without secrets in its strings. What is no string stays as it is.
+    pub fn json<'a>(&self, json: &'a str) -> Cow<'a, str> {
+        if matches!(self.text(json), Cow::Borrowed(_)) {
+            return Cow::Borrowed(json);
+        }
+        let mut out = String::with_capacity(json.len());
+        let mut rest = json;
+        while let Some(open) = rest.find('"') {
+            let (before, string) = rest.split_at(open + 1);
+            let end = string_end(string);
+            out.push_str(before);
+            out.push_str(&self.text(&string[..end]));
+            rest = &string[end..];
+            if let Some(after) = rest.strip_prefix('"') {
+                out.push('"');
+                rest = after;
+            }
+        }
+        out.push_str(rest);
+        Cow::Owned(out)
+    }
+
+    /// `query` without secrets, and without the values of parameters that are named like one.
+    pub fn query(&self, query: &str) -> String {
+        let hide = |part: &str| match part.split_once('=') {
+            Some((name, value)) if !value.is_empty() && (is_secret(&decoded(name)) || self.finds(value)) => {
+                format!("{}={HIDDEN}", self.text(name))
+            }
+            _ => self.text(part).into_owned(),
+        };
+        query.split('&').map(hide).collect::<Vec<_>>().join("&")
+    }
+
+    /// Path and query of a request, without secrets.
+    pub fn target(&self, target: &str) -> String {
+        match target.split_once('?') {
+            Some((path, query)) => format!("{}?{}", self.text(path), self.query(query)),
+            None => self.text(target).into_owned(),
+        }
+    }
+
+    /// The next bytes of a stream, without secrets. What may be the beginning of one is held back in `held`, until it
+    /// is known what follows.
+    pub fn piece(&self, held: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+        held.extend_from_slice(bytes);
+        let mut known = self.may_begin_at(held);
+        let mut out = Vec::with_capacity(held.len());
+        let mut at = 0;
+        while let Some((start, end)) = self.first(held, at).filter(|(start, _)| *start < known) {
+            out.extend_from_slice(&held[at..start]);
+            out.extend_from_slice(HIDDEN.as_bytes());
+            at = end;
+            known = known.max(end);
+        }
+        out.extend_from_slice(&held[at..known]);
+        held.drain(..known);
+        out
+    }
+
+    /// What was held back of a stream that has come to its end.
+    pub fn rest(held: &mut Vec<u8>) -> Vec<u8> {
+        let rest = std::mem::take(held);
+        if rest.len() > CUT { HIDDEN.as_bytes().to_vec() } else { rest }
+    }
+
+    fn finds(&self, value: &str) -> bool {
+        let changes = |text: &str| matches!(self.text(text), Cow::Owned(_));
+        changes(value) || changes(&decoded(value))
+    }
+
+    /// The first secret in `bytes` behind `from`: where it begins and ends.
+    fn first(&self, bytes: &[u8], from: usize) -> Option<(usize, usize)> {
+        let found = self.forms.iter().filter_map(|form| {
+            let start = from + form.finder.find(&bytes[from..])?;
+            Some((start, start + form.text.len()))
+        });
+        // Of two that begin at the same place the longer one.
+        found.min_by_key(|(start, end)| (*start, usize::MAX - end))
+    }
+
+    /// Where the longest end of `bytes` begins that may go on as a secret.
+    fn may_begin_at(&self, bytes: &[u8]) -> usize {
+        let longest = self.forms.first().map_or(0, |form| form.text.len());
+        let from = bytes.len().saturating_sub(longest);
+        let begins = |at: &usize| {
+            let end = &bytes[*at..];
+            self.forms.iter().any(|form| form.text.len() > end.len() && form.text.as_bytes().starts_with(end))
+        };
+        (from..bytes.len()).find(begins).unwrap_or(bytes.len())
+    }
+
+    fn without_beginnings<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        if self.forms.is_empty() || !text.contains("...") {
+            return text;
+        }
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text.as_ref();
+        while let Some(at) = rest.find("...") {
+            let (before, after) = rest.split_at(at + 3);
+            let before = &before[..at];
+            out.push_str(&before[..at - self.beginning(before)]);
+            out.push_str("...");
+            rest = after;
+        }
+        if out.len() + rest.len() == text.len() {
+            return text;
+        }
+        out.push_str(rest);
+        Cow::Owned(out)
+    }
+
+    /// How long the beginning of a secret is that `text` ends with.
+    fn beginning(&self, text: &str) -> usize {
+        let of = |form: &Form| {
+            let lengths = (CUT + 1..form.text.len()).rev();
+            lengths
+                .into_iter()
+                .find(|length| form.text.get(..*length).is_some_and(|head| text.ends_with(head)))
+        };
+        self.forms.iter().filter_map(of).max().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redactor({} secrets)", self.secrets.len())
+    }
+}
+
+/// Whether a field or a parameter that is called `name` holds a secret.
+pub fn is_secret(name: &str) -> bool {
+    let name: String =
+        name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    NAMES.iter().any(|part| name.contains(part)) && !DESCRIPTIONS.iter().any(|end| name.ends_with(end))
+}
+
+/// The secrets that a query holds, by the names of its parameters, as they are written there and as they are meant.
+pub fn in_query(query: &str) -> Vec<String> {
+    let parts = query.split('&').filter_map(|part| part.split_once('='));
+    let secrets = parts.filter(|(name, _)| is_secret(&decoded(name)));
+    secrets.flat_map(|(_, value)| [value.to_owned(), decoded(value)]).collect()
+}
+
+/// The secrets that JSON holds, by the names of its fields.
+pub fn in_json(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(in_json).collect(),
+        Value::Object(fields) => {
+            let of = |(name, value): (&String, &Value)| match value {
+                Value::String(text) if is_secret(name) => vec![text.clone()],
+                Value::String(_) => Vec::new(),
+                value => in_json(value),
+            };
+            fields.iter().flat_map(of).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The value of a part of a query.
+fn decoded(text: &str) -> String {
+    form_urlencoded::parse(format!("={text}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}
+
+/// The forms in which `secret` may be repeated.
+fn forms(secret: &str) -> Vec<String> {
+    let mut all = vec![secret.to_owned(), html(secret)];
+    let percent = utf8_percent_encode(secret, UNRESERVED).to_string();
+    all.extend([percent.replace("%2F", "/"), percent.replace("%20", "+"), lowercase_hex(&percent), percent]);
+    // In three places of base64 the secret may begin, as the end of `user:secret` does.
+    for before in 0..3 {
+        let text = [&b"   "[..before], secret.as_bytes()].concat();
+        // Without what depends on the bytes before and behind.
+        let (from, to) = ((before * 8).div_ceil(6), text.len() * 8 / 6);
+        all.extend(
+            [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD].map(|engine| engine.encode(&text)[from..to].to_owned()),
+        );
+    }
+    for ascii in [false, true] {
+        let mut nested = secret.to_owned();
+        for _ in 0..NESTED {
+            nested = escaped(&nested, ascii);
+            all.push(nested.clone());
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// `text` as it stands in a string of JSON, all of it in ASCII or not.
+fn escaped(text: &str, ascii: bool) -> String {
+    let json = Value::from(text).to_string();
+    let inside = &json[1..json.len() - 1];
+    if !ascii {
+        return inside.to_owned();
+    }
+    let mut out = String::with_capacity(inside.len());
+    for c in inside.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
+/// `text` as `html.escape` of Python writes it.
+fn html(text: &str) -> String {
+    let escapes = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#x27;")];
+    escapes.into_iter().fold(text.to_owned(), |text, (plain, entity)| text.replace(plain, entity))
+}
+
+/// Percent-encoded text with `%2f` for `%2F`.
+fn lowercase_hex(text: &str) -> String {
+    let mut digits = 0;
+    let lower = |c: char| {
+        digits = if c == '%' { 3_u8 } else { digits };
+        let is_part = digits > 0;
+        digits = digits.saturating_sub(1);
+        if is_part { c.to_ascii_lowercase() } else { c }
+    };
+    text.chars().map(lower).collect()
+}
+
+/// Where a string of JSON ends of which `text` is the rest.
+fn string_end(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.bytes().position(|byte| match byte {
+        _ if is_escaped => {
+            is_escaped = false;
+            false
+        }
+        b'\\' => {
+            is_escaped = true;
+            false
+        }
+        byte => byte == b'"',
+    });
+    end.unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "s3cret/key+\"with\\all&<of> it='7~";
+
+    #[test]
+    fn a_secret_is_found_in_every_form_that_a_backend_repeats_it_in() {
+        let redactor = Redactor::new([KEY]);
+        let json = Value::from(KEY).to_string();
+        let twice = Value::from(json.clone()).to_string();
+        let percent = utf8_percent_encode(KEY, UNRESERVED).to_string();
+        let base64 = |text: String| STANDARD_NO_PAD.encode(text);
+        for text in [
+            format!("Bearer {KEY}"),
+            format!("Token {KEY}!"),
+            json,
+            twice,
+            html(KEY),
+            percent.clone(),
+            percent.to_lowercase().replace("%7e", "~"),
+            percent.replace("%20", "+"),
+            base64(KEY.to_owned()),
+            base64(format!("me:{KEY}")),
+            base64(format!("you:{KEY}:more")),
+            base64(format!("them:{KEY}")),
+            URL_SAFE_NO_PAD.encode(KEY),
+        ] {
+            let hidden = redactor.text(&text);
+            assert!(hidden.contains(HIDDEN), "{text} became {hidden}");
+            assert!(!hidden.contains("s3cret") && hidden.len() <= text.len(), "{text} became {hidden}");
+        }
+        assert_eq!(format!("{redactor:?}"), "Redactor(1 secrets)");
+    }
+
+    #[test]
+    fn a_password_that_is_not_ascii_is_found_in_ascii_json() {
+        let redactor = Redactor::new(["pässwörd-😀"]);
+        for text in ["pässwörd-😀", "p\\u00e4ssw\\u00f6rd-\\ud83d\\ude00", "p%C3%A4ssw%C3%B6rd-%F0%9F%98%80"]
+        {
+            assert_eq!(redactor.text(text), HIDDEN);
+        }
+    }
+
+    #[test]
+    fn a_short_secret_does_not_garble_what_is_written() {
+        let redactor = Redactor::new(["a", "", "1234567"]);
+        assert!(redactor.secrets().is_empty());
+        assert_eq!(redactor.text("a banana 1234567"), "a banana 1234567");
+        // What it is named like is hidden whatever its length.
+        assert_eq!(redactor.query("api_key=a&b=a"), "api_key=[hidden]&b=a");
+    }
+
+    #[test]
+    fn a_text_that_was_cut_does_not_end_in_a_part_of_a_secret() {
+        let redactor = Redactor::new(["s3cret-key"]);
+        assert_eq!(redactor.text("not s3cret-k... and more s3c..."), "not ... and more s3c...");
+        assert_eq!(redactor.text("s3cret-key..."), "[hidden]...");
+        assert_eq!(redactor.text("..."), "...");
+    }
+
+    #[test]
+    fn only_the_strings_of_json_change() {
+        let redactor = Redactor::new(["123456789", "\"ok\":true,", "true,\"status\""]);
+        let json = r#"{"ok":true,"status":"a 123456789","count":123456789,"quote":"\"ok\":true,\\"}"#;
+        let hidden = r#"{"ok":true,"status":"a [hidden]","count":123456789,"quote":"[hidden]\\"}"#;
+        assert_eq!(redactor.json(json), hidden);
+        assert!(matches!(redactor.json("{\"a\": 1}"), Cow::Borrowed(_)));
+        assert_eq!(redactor.json("123456789 \"123456789"), "123456789 \"[hidden]");
+    }
+
+    #[test]
+    fn a_query_keeps_everything_but_its_secrets() {
+        let redactor = Redactor::new(["s3cret/key"]);
+        for (query, hidden) in [
+            ("a=1&&b=%20", "a=1&&b=%20"),
+            ("a=%73ecret&x=%733cret%2fkey", "a=%73ecret&x=[hidden]"),
+            (
+                "API-Key=x&token_version=v2&token_value=x",
+                "API-Key=[hidden]&token_version=v2&token_value=[hidden]",
+            ),
+            ("%61pi_key=x&api_key=&api_key", "%61pi_key=[hidden]&api_key=&api_key"),
+            ("", ""),
+        ] {
+            assert_eq!(redactor.query(query), hidden);
+        }
+        assert_eq!(redactor.target("/s3cret/key?a=1"), "/[hidden]?a=1");
+        assert_eq!(in_query("a=1&api_key=%73ecret+1"), ["%73ecret+1", "secret 1"]);
+    }
+
+    #[test]
+    fn the_secrets_of_a_push_are_known_by_their_names() {
+        let pushed = serde_json::json!({
+            "name": "pve", "username": "root@pam", "password": "p4ss", "token_name": "proxbox", "token_value": "t0ken",
+            "nested": [{ "api_key": "k3y" }], "token_version": 1,
+        });
+        assert_eq!(in_json(&pushed), ["k3y", "p4ss", "t0ken"]);
+    }
+
+    #[test]
+    fn a_secret_is_found_wherever_a_stream_is_cut() {
+        let redactor = Redactor::new(["s3cret-key", "s3cret-key-and-more"]);
+        let stream = "data: s3s3cret-key, s3cret-key-and-more, s3cret-keys3cret-k.\n\n";
+        let hidden = "data: s3[hidden], [hidden], [hidden]s3cret-k.\n\n";
+        for size in 1..stream.len() {
+            let (mut held, mut out) = (Vec::new(), Vec::new());
+            for piece in stream.as_bytes().chunks(size) {
+                out.extend(redactor.piece(&mut held, piece));
+            }
+            out.extend(Redactor::rest(&mut held));
+            assert_eq!(String::from_utf8(out).unwrap(), hidden, "in pieces of {size}");
+        }
+        let mut held = Vec::new();
+        assert_eq!(redactor.piece(&mut held, b"not s3cret-k"), b"not ");
+        assert_eq!(Redactor::rest(&mut held), HIDDEN.as_bytes());
+    }
+}
