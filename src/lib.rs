@@ -14,6 +14,7 @@
 //! | [`backend`] | connections to a backend, and what it can do |
 //! | [`job`] | one sync, from request to outcome, and its log |
 //! | [`ledger`] | the durable record of jobs |
+//! | [`private`] | files that only the user of the bridge can read |
 //! | [`handler`] | what is served: streams, everything else, the admin listener and its page |
 //! | [`server`] | listeners and connections |
 //! | [`respond`] | the one table from what happened to HTTP answers |
@@ -22,7 +23,7 @@
 //! | [`cli`] | the subcommands |
 //!
 //! Dependencies point one way: `cli → server → handler → job → backend, ledger → core`; what has to do with
-//! TLS may use [`tls`], which uses none of them.
+//! TLS may use [`tls`], and what writes files [`private`]; these two use none of them.
 
 pub mod backend;
 pub mod cli;
@@ -31,6 +32,7 @@ pub mod core;
 pub mod handler;
 pub mod job;
 pub mod ledger;
+pub mod private;
 pub mod recording;
 pub mod replay;
 pub mod respond;

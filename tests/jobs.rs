@@ -6,6 +6,8 @@ mod bridge;
 mod cooldown;
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -595,6 +597,51 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.len() <= 65536 + 100, "{}", text.len());
     assert_eq!(Recording::parse(&text).unwrap().frames.last().unwrap().event, Recorded::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs() {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let week = Duration::from_secs(7 * 24 * 60 * 60);
+    let folder = tempfile::tempdir().unwrap();
+    let recordings = folder.path().join("recordings");
+    let mut puppet = Puppet::start().await;
+    let now = Timestamp::now();
+    let ended = |id| {
+        let (outcome, cause) = (Outcome::Completed, None);
+        let end = End { finished: now, outcome, cause, failure: None, failed_objects: Vec::new() };
+        Record { id, end: Some(end), ..Record::new(String::new(), Kind::Devices, now) }
+    };
+    let [forgotten, without_log, with_log, recent] = [(); 4].map(|()| JobId::new());
+    let bytes = "event: complete\ndata: {\"ok\": true, \"message\": \"m\"}\n\n".into();
+    let frames = vec![StoredFrame { sequence: 1, at: now, bytes }];
+    let ledger = ledger(folder.path()).await;
+    ledger.put(Entry { record: ended(without_log), frames: Vec::new() }).await.unwrap();
+    ledger.put(Entry { record: ended(with_log), frames }).await.unwrap();
+    ledger.close().await;
+    // As an earlier release has made them.
+    std::fs::create_dir(&recordings).unwrap();
+    std::fs::set_permissions(&recordings, Permissions::from_mode(0o755)).unwrap();
+    let file = |job: JobId| recordings.join(format!("{job}.1.ndjson"));
+    for job in [forgotten, without_log, with_log, recent] {
+        let made = std::fs::File::create(file(job)).unwrap();
+        made.set_permissions(Permissions::from_mode(0o644)).unwrap();
+        let age = if job == recent { Duration::ZERO } else { week * 2 };
+        made.set_modified(std::time::SystemTime::now() - age).unwrap();
+    }
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+    let front = front(&puppet, &settings).await;
+    while mode(&file(with_log)) != 0o600 || mode(&file(recent)) != 0o600 {
+        ready(&front).await;
+    }
+    assert!(!file(forgotten).exists() && !file(without_log).exists());
+    assert_eq!(mode(&recordings), 0o700);
+
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let job = reader.job.parse().unwrap();
+    puppet.played().await.complete().await;
+    reader.rest().await;
+    assert_eq!(mode(&proxbox_bridge::job::recordings(folder.path(), job).next().unwrap()), 0o600);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,24 +5,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part of the crate may use of the others.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("core", &["core"]),
+    ("private", &["private"]),
     ("tls", &["core", "tls"]),
     ("config", &["core", "tls", "config"]),
     ("tcp", &["config", "tcp"]),
     ("telemetry", &["core", "telemetry"]),
     ("respond", &["core", "respond"]),
     ("backend", &["core", "tls", "config", "tcp", "telemetry", "backend"]),
-    ("ledger", &["core", "telemetry", "ledger"]),
-    ("job", &["core", "config", "backend", "ledger", "recording", "telemetry", "job"]),
-    ("handler", &["core", "tls", "config", "backend", "ledger", "job", "telemetry", "respond", "handler"]),
+    ("ledger", &["core", "private", "telemetry", "ledger"]),
+    ("job", &["core", "config", "private", "backend", "ledger", "recording", "telemetry", "job"]),
+    (
+        "handler",
+        &["core", "tls", "config", "private", "backend", "ledger", "job", "telemetry", "respond", "handler"],
+    ),
     (
         "server",
         &["core", "tls", "config", "tcp", "handler", "job", "ledger", "respond", "telemetry", "server"],
     ),
     ("recording", &["core", "recording"]),
     ("replay", &["core", "recording", "replay"]),
-    ("cli", &["core", "tls", "config", "backend", "server", "telemetry", "replay", "recording", "cli"]),
+    (
+        "cli",
+        &["core", "tls", "config", "backend", "ledger", "server", "telemetry", "replay", "recording", "cli"],
+    ),
 ];
 
 /// What the core may use: nothing that waits, and nothing that looks at the world.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,8 +19,7 @@ use super::log::{FIRST, Log, Memory};
 use super::places::Places;
 use super::request::{Key, Request, fingerprint, hash};
 use super::secrets::Secrets;
-use super::tape::recordings;
-use super::task;
+use super::{recordings, task};
 use crate::backend::Backend;
 use crate::config::{Config, Limits, WithoutLedger};
 use crate::core::compat::Shim;
@@ -488,16 +487,11 @@ impl Registry {
             telemetry::LedgerCleaningHeld { problem: &problem }.emit();
             return Ok(cleaned);
         }
-        if let Some(data_dir) = self.config.load().data_dir.clone() {
-            let logs = cleaned.logs.clone();
-            let _ = spawn_blocking(move || {
-                for id in logs {
-                    for file in recordings(&data_dir, id).collect::<Vec<_>>() {
-                        let _ = std::fs::remove_file(file);
-                    }
-                }
-            })
-            .await;
+        let config = self.config.load_full();
+        if let Some(data_dir) = config.data_dir.clone() {
+            recordings::remove(data_dir.clone(), [&cleaned.logs[..], &cleaned.jobs].concat()).await;
+            self.sweep(data_dir.clone(), config.limits.log_retention).await;
+            recordings::narrow(data_dir).await;
         }
         telemetry::Cleaned { jobs: cleaned.jobs.len(), logs: cleaned.logs.len(), left: cleaned.left }.emit();
         Ok(cleaned)

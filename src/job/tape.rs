@@ -1,6 +1,5 @@
 //! What a backend said in a job, word for word, in the format of recordings.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,11 +8,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Answered, Arrived};
+use super::recordings::{file, folder};
 use crate::core::channel::Channel;
 use crate::core::dialect::Dialect;
 use crate::core::plan::Leg;
 use crate::core::redact::Redactor;
 use crate::ledger::JobId;
+use crate::private;
 use crate::recording::{Direction, Event, Frame, Header, Key, Protocol};
 use crate::telemetry;
 
@@ -155,10 +156,10 @@ impl Tape {
         }
         let (folder, job) = (self.folder.clone(), self.job);
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(&folder)?;
+            private::create_dir_all(&folder)?;
             for (leg, lines) in lines {
                 let file = file(&folder, job, leg);
-                OpenOptions::new().create(true).append(true).open(file)?.write_all(lines.as_bytes())?;
+                private::append(&file)?.write_all(lines.as_bytes())?;
             }
             Ok(())
         }));
@@ -227,18 +228,4 @@ impl Tape {
             lines.push_str(line);
         }
     }
-}
-
-fn folder(data_dir: &Path) -> PathBuf {
-    data_dir.join("recordings")
-}
-
-fn file(folder: &Path, job: JobId, leg: usize) -> PathBuf {
-    folder.join(format!("{job}.{leg}.ndjson"))
-}
-
-/// The files that hold the recordings of `job` under `data_dir`, in the order of its legs.
-pub fn recordings(data_dir: &Path, job: JobId) -> impl Iterator<Item = PathBuf> {
-    let folder = folder(data_dir);
-    (1..).map(move |leg| file(&folder, job, leg)).take_while(|file| file.is_file())
 }

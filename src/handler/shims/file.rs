@@ -1,11 +1,12 @@
 //! Small files of JSON in `data_dir`.
 
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::private;
 
 /// What the file at `path` holds; nothing if it is not there.
 pub(super) fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> io::Result<T> {
@@ -23,10 +24,5 @@ pub(super) fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> io::Re
 
 /// Writes the file as a whole, or not at all.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let beside = path.with_extension("json.new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&serde_json::to_vec_pretty(value)?)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
+    private::replace(path, &serde_json::to_vec_pretty(value)?)
 }

@@ -1,7 +1,7 @@
 //! The file: its lock, its connection, and what is done when one of them fails.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,14 @@ use super::aging::Aging;
 use super::pending::Pending;
 use super::{OpenError, interrupted, queries, schema};
 use crate::ledger::{Lost, Timestamp};
+use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
 
 /// How long something waits for another program that uses the file, such as one that makes a copy.
 const BUSY: Duration = Duration::from_secs(2);
+
+/// The file in the directory.
+const FILE: &str = "ledger.sqlite3";
 
 /// Why the ledger cannot be opened.
 #[derive(Debug)]
@@ -163,7 +167,12 @@ impl Store {
             Some(directory) => {
                 self.hold(&directory)?;
                 let file = file(&directory);
-                create(&file).map_err(|error| Trouble::Passing(format!("{place}: {error}")))?;
+                // SQLite gives the files beside it the same permissions.
+                private::create(&file).map_err(|error| Trouble::Passing(format!("{place}: {error}")))?;
+                for end in ["-wal", "-shm"] {
+                    // One that is not there is made with the permissions of the file.
+                    let _ = private::narrow(&directory.join(format!("{FILE}{end}")));
+                }
                 let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
                 Connection::open_with_flags(file, flags).map_err(sqlite)?
             }
@@ -215,10 +224,10 @@ impl Store {
         }
         let path = directory.join("lock");
         let passing = |error: io::Error| Trouble::Passing(format!("{}: {error}", path.display()));
-        builder().create(directory).map_err(|error| {
+        private::create_dir_all(directory).map_err(|error| {
             Trouble::Passing(format!("the directory {} cannot be made: {error}", directory.display()))
         })?;
-        let lock = private().create(true).truncate(false).open(&path).map_err(passing)?;
+        let lock = private::open(&path).map_err(passing)?;
         match lock.try_lock() {
             Ok(()) => {
                 self.lock = Some(lock);
@@ -317,8 +326,8 @@ fn is_outside(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn file(directory: &Path) -> PathBuf {
-    directory.join("ledger.sqlite3")
+pub(super) fn file(directory: &Path) -> PathBuf {
+    directory.join(FILE)
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -330,32 +339,4 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
-}
-
-/// Makes the file, for nobody else to read: SQLite gives those beside it the same permissions. One that
-/// is there is not touched.
-fn create(file: &Path) -> io::Result<()> {
-    if fs::exists(file)? {
-        return Ok(());
-    }
-    match private().create_new(true).open(file) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-fn builder() -> DirBuilder {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
 }

@@ -1,0 +1,132 @@
+//! Files and directories in `data_dir`: everything that the bridge writes there is for its own user alone.
+//!
+//! Files have the mode 0600 and directories 0700, whatever the umask allows. What an earlier release made for more
+//! users is narrowed when it is written to again, or by [`narrow`].
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// The mode of files.
+const FILE: u32 = 0o600;
+/// The mode of directories.
+const DIRECTORY: u32 = 0o700;
+/// What others may do.
+const OTHERS: u32 = 0o077;
+
+/// Makes the directory at `path` and those above it that are missing. One that is there stays as it is.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY).create(path)
+}
+
+/// Opens the file at `path` to read and write it, and makes it if it is missing.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn open(path: &Path) -> io::Result<File> {
+    opened(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+}
+
+/// Makes the file at `path` if it is missing, and narrows it if it is there. It does not open one that is there: closing
+/// that would end the locks that SQLite has on it in this process.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn create(path: &Path) -> io::Result<()> {
+    if fs::exists(path)? {
+        return narrow(path);
+    }
+    open(path).map(|_| ())
+}
+
+/// Opens the file at `path` to write behind its end, and makes it if it is missing.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn append(path: &Path) -> io::Result<File> {
+    opened(path, OpenOptions::new().append(true).create(true))
+}
+
+/// Writes the file at `path` as a whole, or not at all. It goes by way of a file beside it.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = opened(beside.as_ref(), OpenOptions::new().write(true).create(true).truncate(true))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(beside, path)
+}
+
+/// Takes from others what they may do with the file or the directory at `path`.
+///
+/// # Errors
+///
+/// What the system says, unless it belongs to another user.
+pub fn narrow(path: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if found.mode() & OTHERS == 0 || found.is_symlink() {
+        return Ok(());
+    }
+    let own = Permissions::from_mode(found.mode() & !OTHERS);
+    unless_it_is_of_another(fs::set_permissions(path, own))
+}
+
+fn opened(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.mode(FILE).open(path)?;
+    let mode = file.metadata()?.mode();
+    if mode & OTHERS != 0 {
+        unless_it_is_of_another(file.set_permissions(Permissions::from_mode(mode & !OTHERS)))?;
+    }
+    Ok(file)
+}
+
+fn unless_it_is_of_another(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| if error.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn whatever_is_written_is_for_one_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("a/b");
+        create_dir_all(&directory).unwrap();
+        assert_eq!((mode(&folder.path().join("a")), mode(&directory)), (DIRECTORY, DIRECTORY));
+        let names = ["opened", "created", "appended", "replaced"];
+        let [opened, created, appended, replaced] = names.map(|name| directory.join(name));
+        for is_there in [false, true] {
+            open(&opened).unwrap();
+            create(&created).unwrap();
+            append(&appended).unwrap().write_all(b"x").unwrap();
+            replace(&replaced, b"whole").unwrap();
+            for file in [&opened, &created, &appended, &replaced] {
+                assert_eq!(mode(file), FILE, "{} {is_there}", file.display());
+                fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+            }
+        }
+        assert_eq!(fs::read(&appended).unwrap(), b"xx");
+        assert_eq!(fs::read(&replaced).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 4);
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        narrow(&directory).unwrap();
+        assert_eq!(mode(&directory), DIRECTORY);
+    }
+}
