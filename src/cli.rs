@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config;
+use crate::ledger;
 use crate::server::{InheritError, OpenError, StartError};
 
 /// A compatibility proxy that stands in front of ProxBox backends of any age.
@@ -79,6 +80,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
                 StartError::Tls(_)
                     | StartError::Open(OpenError::Tls(_))
                     | StartError::OpenAdmin(_)
+                    | StartError::DataDir(_)
+                    | StartError::Ledger(ledger::OpenError::Newer { .. })
                     | StartError::Unwanted(_)
             )
         });

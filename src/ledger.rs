@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 pub use clock::{Clock, SystemClock};
 pub use record::{Cooldown, End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
-pub use sqlite::{OpenError, Sqlite};
+pub use sqlite::{OpenError, Sqlite, has_ledger, inspect};
 
 use crate::core::kind::Kind;
 use crate::core::outcome::Outcome;

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, WithoutLedger};
 use crate::handler::{Bridge, Entrance};
 use crate::job;
 use crate::ledger::{self, Cleaning};
@@ -88,6 +88,12 @@ pub enum StartError {
     /// The ledger is of another bridge.
     #[error(transparent)]
     Ledger(#[from] ledger::OpenError),
+    /// There is no ledger in `data_dir`, and there cannot be one.
+    #[error(
+        "data_dir cannot be used, and never could be ({0}): let it be a directory that the user of the bridge can \
+         write to, or set jobs.without_ledger = \"continue\" to run without a record of jobs"
+    )]
+    DataDir(String),
     /// A certificate or a key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -131,6 +137,11 @@ impl Server {
             clock: Arc::new(ledger::SystemClock),
         });
         let ledger = ledger.await?;
+        if config.jobs.without_ledger != Some(WithoutLedger::Continue)
+            && let Some(problem) = ledger.never_worked()
+        {
+            return Err(StartError::DataDir(problem.to_owned()));
+        }
         let (sender, reloads) = mpsc::channel(1);
         let reloader = Reloader::new(sender);
         let bridge = Arc::new(Bridge::new(config, ledger, Arc::new(reloader.clone()))?);

@@ -90,12 +90,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.backends[0].object_failures, ObjectFailures::All.into());
     assert_eq!(config.backends[0].api_key, None);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (1, 16));
-    let jobs = Jobs {
-        on_disconnect: OnDisconnect::Grace,
-        without_ledger: WithoutLedger::Continue,
-        recording: false,
-        log_frames: 1000,
-    };
+    let jobs =
+        Jobs { on_disconnect: OnDisconnect::Grace, without_ledger: None, recording: false, log_frames: 1000 };
     assert_eq!(config.jobs, jobs);
     assert_eq!(Jobs::default(), jobs);
     let limits = Limits {
@@ -188,7 +184,7 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (4, 0));
     let jobs = Jobs {
         on_disconnect: OnDisconnect::Continue,
-        without_ledger: WithoutLedger::Refuse,
+        without_ledger: Some(WithoutLedger::Refuse),
         recording: true,
         log_frames: 50,
     };

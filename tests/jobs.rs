@@ -495,7 +495,7 @@ async fn a_second_request_to_stop_does_not_wait() {
 async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
     for (policy, status) in [("continue", 200), ("refuse", 503)] {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("ledger.sqlite3")).unwrap();
+        std::fs::write(folder.path().join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
         let mut puppet = Puppet::start().await;
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", policy)];
         let front = front(&puppet, &settings).await;

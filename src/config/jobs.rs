@@ -11,8 +11,9 @@ use crate::core::words::words;
 pub struct Jobs {
     /// What becomes of a job whose last client has gone.
     pub on_disconnect: OnDisconnect,
-    /// What becomes of new jobs while the record of jobs cannot be written.
-    pub without_ledger: WithoutLedger,
+    /// What becomes of new jobs while the record of jobs cannot be written. Nothing said is to go on with them, if the
+    /// record could be written before.
+    pub without_ledger: Option<WithoutLedger>,
     /// Whether the raw frames of the backend are kept in `data_dir/recordings`, for
     /// `/jobs/{id}/recording`. There is a data directory if they are.
     pub recording: bool,
@@ -22,12 +23,8 @@ pub struct Jobs {
 
 impl Jobs {
     /// What the defaults are written over.
-    pub(super) const BLANK: Self = Self {
-        on_disconnect: OnDisconnect::Grace,
-        without_ledger: WithoutLedger::Continue,
-        recording: false,
-        log_frames: 0,
-    };
+    pub(super) const BLANK: Self =
+        Self { on_disconnect: OnDisconnect::Grace, without_ledger: None, recording: false, log_frames: 0 };
 }
 
 impl Default for Jobs {
@@ -55,10 +52,9 @@ words!(OnDisconnect or UnknownWord(&OnDisconnect::WORDS) {
 });
 
 /// What becomes of new jobs while the record of jobs cannot be written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WithoutLedger {
-    /// They run without a record until it can be.
-    #[default]
+    /// They run without a record until it can be, also if it never could be.
     Continue,
     /// They are refused with status 503.
     Refuse,

@@ -68,3 +68,8 @@ const fn key(name: &'static str, default: Option<&'static str>, slot: Slot, doc:
 fn put<T: std::str::FromStr>(field: &mut T, text: &str) -> bool {
     text.parse().map(|value| *field = value).is_ok()
 }
+
+/// The same where nothing may stand.
+fn put_some<T: std::str::FromStr>(field: &mut Option<T>, text: &str) -> bool {
+    text.parse().map(|value| *field = Some(value)).is_ok()
+}

@@ -304,7 +304,7 @@ impl Registry {
         if *self.draining.borrow() {
             return Err(Denied::Draining);
         }
-        if config.jobs.without_ledger == WithoutLedger::Refuse
+        if config.jobs.without_ledger == Some(WithoutLedger::Refuse)
             && let Health::Unavailable(why) = &*self.ledger.health().borrow()
         {
             return Err(Denied::LedgerUnavailable(why.clone()));

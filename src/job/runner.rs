@@ -124,7 +124,7 @@ impl Runner {
         telemetry::JobQueued { query: &query }.emit();
         let mut waiting = self.waiting();
         let mut out = Output::default();
-        if let (Err(why), WithoutLedger::Refuse) = (recorded, self.job.config.jobs.without_ledger) {
+        if let (Err(why), Some(WithoutLedger::Refuse)) = (recorded, self.job.config.jobs.without_ledger) {
             // Nobody knew it when the job was let in.
             let denied = Denied::LedgerUnavailable(why.0).to_string();
             waiting.refuse(Refusal::no_record(&denied, self.retry_after()), &mut out);

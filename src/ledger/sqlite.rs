@@ -8,6 +8,7 @@
 //! | [`schema`] | the tables |
 //! | [`rows`], [`queries`] | records in them |
 //! | [`damage`] | rows that cannot be read |
+//! | [`inspect`] | what can be said of the file without opening the ledger |
 //! | [`interrupted`], [`clean`] | what the last process left, and what is too old |
 //! | [`aging`] | the time by which that is too old |
 
@@ -15,6 +16,7 @@ mod actor;
 mod aging;
 mod clean;
 mod damage;
+mod inspect;
 mod interrupted;
 mod pending;
 mod queries;
@@ -41,6 +43,8 @@ use super::{
     Cleaned, Cleaning, Entry, Filter, Health, JobId, Ledger, Lost, Options, Record, Retention, StoredFrame,
     Timestamp, Unavailable,
 };
+pub use inspect::{has_ledger, inspect};
+
 use actor::{Actor, Request};
 use aging::Aging;
 use damage::Damage;
@@ -76,6 +80,7 @@ pub enum OpenError {
 /// A ledger in one file of SQLite, or in memory.
 pub struct Sqlite {
     requests: Requests,
+    never_worked: Option<String>,
     health: watch::Receiver<Health>,
     lost: watch::Receiver<Option<Lost>>,
     secrets: Secrets,
@@ -111,6 +116,7 @@ impl Sqlite {
         }
         let aging = Aging::new(clock, kept_for(retention, in_memory));
         let (loses, lost) = watch::channel(None);
+        let wanted = directory.clone();
         let store = Store::new(directory, log_frames, random(), aging.clone(), loses);
         let place = store.place();
         let store = Arc::new(Mutex::new(store));
@@ -123,6 +129,12 @@ impl Sqlite {
             Err(error) => Health::Unavailable(format!("{place}: something panicked: {error}")),
         };
         let secrets = actor::with(&store, |store| store.secrets.clone());
+        let never_worked = match &health {
+            Health::Unavailable(problem) if wanted.is_some_and(|directory| !has_ledger(&directory)) => {
+                Some(problem.clone())
+            }
+            _ => None,
+        };
         actor::publish(&health);
         let (requests, queue) = mpsc::unbounded_channel();
         let (publisher, health) = watch::channel(health);
@@ -130,7 +142,14 @@ impl Sqlite {
         let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(actor.run()))));
         let requests = Requests { requests, place };
         let damage = Damage::default();
-        Ok(Arc::new(Self { requests, health, lost, secrets, aging, damage, in_memory, task }))
+        Ok(Arc::new(Self { requests, health, lost, secrets, aging, damage, in_memory, never_worked, task }))
+    }
+}
+
+impl Sqlite {
+    /// Why it could not be opened, if its directory holds no ledger of an earlier process either.
+    pub fn never_worked(&self) -> Option<&str> {
+        self.never_worked.as_deref()
     }
 }
 

@@ -73,13 +73,41 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
     for path in [file.to_owned(), format!("{file}/a/b")] {
         let run = Run::of(&address, &["--data-dir", &path], &[]).await;
         run.says(
-            1,
+            78,
             &[
                 &format!("  FAILED   data_dir     {path}: not a directory\n"),
                 "→ Let data_dir be a directory that the user of the bridge can write to.\n",
             ],
         );
     }
+}
+
+#[tokio::test]
+async fn a_data_dir_in_which_nothing_can_be_made_is_78_unless_jobs_go_on_without_a_ledger() {
+    let backend = replay("0.0.2.post1").await;
+    for (settings, code) in [(&[][..], 78), (&[("jobs.without_ledger", "continue")][..], 1)] {
+        let run = Run::of(&backend.local_addr(), &["--data-dir", "/proc/nope"], settings).await;
+        run.says(code, &["  FAILED   data_dir     /proc/nope: "]);
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_bridge_is_78_and_left_alone() {
+    let backend = replay("0.0.2.post1").await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("ledger.sqlite3");
+    rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    let run = Run::of(&backend.local_addr(), &["--data-dir", folder.path().to_str().unwrap()], &[]).await;
+    let shown = file.display();
+    run.says(
+        78,
+        &[&format!(
+            "  FAILED   data_dir     {shown} was written by a newer bridge (version 99 of the tables"
+        )],
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A bridge that is asked to end, and a second one that is not wanted.
 
+use std::path::Path;
+
 use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
 
@@ -36,6 +38,27 @@ async fn recorded_as_stopped(data: &std::path::Path) {
     let [record] = records.as_slice() else { panic!("{records:?}") };
     let end = record.end.as_ref().unwrap();
     assert_eq!((end.outcome, end.cause), (Outcome::Interrupted, Some(Cause::Stopping)), "{record:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_does_not_start_on_a_data_dir_that_never_worked_unless_it_is_told_to() {
+    let (backend, nowhere) = (stalled().await, Path::new("/proc/nope"));
+    let (status, said) = refused(nowhere, backend.local_addr());
+    assert_eq!(status.code(), Some(78), "{said}");
+    for part in ["/proc/nope", "let it be a directory", "jobs.without_ledger = \"continue\""] {
+        assert!(said.contains(part), "{said}");
+    }
+    let settings = [("jobs.without_ledger", "continue")];
+    let bridge = Process::start(nowhere, backend.local_addr(), &settings);
+    bridge.terminate();
+    assert_eq!(bridge.ended().0, Some(0));
+
+    // One that worked and is damaged is no reason: what it is asked for may be done all the same.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
+    let bridge = Process::start(folder.path(), backend.local_addr(), &[]);
+    bridge.terminate();
+    assert_eq!(bridge.ended().0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

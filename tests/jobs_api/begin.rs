@@ -245,7 +245,8 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let place = |path: &Path| path.join("data").to_str().unwrap().to_owned();
-    let pair = Pair::start(recordings(OLD, &[]), fast(), &[("data_dir", &place(&file))]).await;
+    let settings = [("data_dir", &*place(&file)), ("jobs.without_ledger", "continue")];
+    let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
     let api = Api::of(&pair.front).await;
     let job = api.start("/sync/devices/", &[]).await;
     assert_eq!(api.ended(&job).await["status"], "completed");
@@ -261,7 +262,10 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     }
 
     let backend = pair.backend.local_addr();
-    let settings = [("data_dir", &*place(&file)), ("jobs.without_ledger", "refuse")];
+    let damaged = folder.path().join("data");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
+    let settings = [("data_dir", &*place(folder.path())), ("jobs.without_ledger", "refuse")];
     let front = Front::start(config(backend, &settings)).await;
     let api = Api::of(&front).await;
     let answer = api.ask("POST", "/sync/devices/", &[]).await;

@@ -4,12 +4,14 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
+use rustix::io::Errno;
 
 use super::certificate;
 use super::report::Line;
 use super::word::{Check, Verdict};
-use crate::config::{self, Config};
+use crate::config::{self, Config, WithoutLedger};
+use crate::ledger;
 use crate::tls::{self, ServerFiles};
 
 /// What a bridge with `config` will do. Its addresses are not tried: it may be running.
@@ -17,7 +19,7 @@ pub(super) fn look(config: &Config) -> Vec<Line> {
     let mut lines = clients(config);
     lines.push(operators(config));
     lines.extend(config.tls.as_ref().map(front));
-    lines.push(data_dir(config.data_dir.as_deref()));
+    lines.push(data_dir(config));
     lines.push(proxies(config));
     lines
 }
@@ -72,17 +74,25 @@ fn front(files: &ServerFiles) -> Line {
     }
 }
 
-fn data_dir(directory: Option<&Path>) -> Line {
-    let Some(directory) = directory else {
+fn data_dir(config: &Config) -> Line {
+    let Some(directory) = config.data_dir.as_deref() else {
         let found = "none: the record of jobs is lost when the bridge ends";
         return Line::new(Check::DataDir, Verdict::Note, found).advising("Set data_dir to keep it.");
     };
     let shown = directory.display();
+    if let Err(error) = ledger::inspect(directory) {
+        return Line::new(Check::DataDir, Verdict::Misconfigured, error.to_string());
+    }
     match usable(directory) {
         Ok(Found::There) => Line::ok(Check::DataDir, format!("{shown}")),
         Ok(Found::ToBeMade) => Line::ok(Check::DataDir, format!("{shown}, to be made")),
-        Err(error) => Line::new(Check::DataDir, Verdict::Failed, format!("{shown}: {}", reason(&error)))
-            .advising("Let data_dir be a directory that the user of the bridge can write to."),
+        Err(error) => {
+            let continues = config.jobs.without_ledger == Some(WithoutLedger::Continue);
+            let starts = continues || ledger::has_ledger(directory);
+            let verdict = if starts { Verdict::Failed } else { Verdict::Misconfigured };
+            Line::new(Check::DataDir, verdict, format!("{shown}: {}", reason(&error)))
+                .advising("Let data_dir be a directory that the user of the bridge can write to.")
+        }
     }
 }
 
@@ -91,7 +101,7 @@ enum Found {
     ToBeMade,
 }
 
-/// Whether the ledger can be in `directory`, without a trace of having asked.
+/// Whether the ledger can be in `directory`. Nothing is left there.
 fn usable(directory: &Path) -> io::Result<Found> {
     match std::fs::metadata(directory) {
         Ok(_) => {
@@ -123,7 +133,28 @@ fn may_make_files_in(directory: &Path) -> io::Result<()> {
     if !std::fs::metadata(directory)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    may(Access::WRITE_OK | Access::EXEC_OK, directory)
+    may(Access::WRITE_OK | Access::EXEC_OK, directory)?;
+    holds_files(directory)
+}
+
+/// Whether `directory` is one in which files can be made. The permissions do not say it: in /proc, root may do
+/// everything, and can make nothing.
+fn holds_files(directory: &Path) -> io::Result<()> {
+    // A file without a name, which is gone when it is closed.
+    let unnamed = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    match open(directory, unnamed, Mode::RUSR | Mode::WUSR) {
+        Ok(_) => Ok(()),
+        // Not every file system knows such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+            let probe = directory.join(format!(".proxbox-bridge-check-{}", std::process::id()));
+            std::fs::create_dir(&probe).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => io::Error::other("nothing can be made there"),
+                _ => error,
+            })?;
+            std::fs::remove_dir(&probe)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn may(access: Access, path: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The keys of jobs, and of what is made up for.
 
-use super::{Key, key, put};
+use super::{Key, key, put, put_some};
 use crate::config::jobs::{OnDisconnect, WithoutLedger};
 use crate::config::slot::Slot;
 use crate::core::compat::Shim;
@@ -103,10 +103,11 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "jobs.without_ledger",
-        Some("continue"),
-        Slot::Word(&WithoutLedger::WORDS, |draft, text| put(&mut draft.jobs.without_ledger, text)),
+        None,
+        Slot::Word(&WithoutLedger::WORDS, |draft, text| put_some(&mut draft.jobs.without_ledger, text)),
         "What becomes of new jobs while the record of jobs cannot be written: continue runs them without \
-         a record until it can be, refuse answers 503.",
+         a record until it can be, refuse answers 503. Without it they run too, but the bridge does not start on a \
+         data_dir that never worked.",
     ),
     key(
         "jobs.recording",

@@ -58,7 +58,7 @@ impl Readiness {
             Health::Unavailable(why) => Some(why.clone()),
         };
         let lost = bridge.registry.ledger().lost().borrow().clone();
-        let must_record = bridge.state().config.jobs.without_ledger == WithoutLedger::Refuse;
+        let must_record = bridge.state().config.jobs.without_ledger == Some(WithoutLedger::Refuse);
         let draining = bridge.registry.is_draining();
         let listeners = bridge.doors.problem();
         let ready = !draining && listeners.is_none() && (ledger.is_none() || !must_record);

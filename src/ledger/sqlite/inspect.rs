@@ -1,0 +1,80 @@
+//! What can be said of a ledger without opening it, which would change it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{OpenError, schema, store};
+
+/// Where the header of a database has its `user_version`
+/// (<https://www.sqlite.org/fileformat2.html#the_database_header>).
+const USER_VERSION: u64 = 60;
+
+/// Whether a bridge can use the ledger in `directory`, if there is one. Nothing is changed there.
+///
+/// # Errors
+///
+/// [`OpenError::Newer`]. Another bridge may have it open, and what cannot be read is not told here.
+pub fn inspect(directory: &Path) -> Result<(), OpenError> {
+    let file = store::file(directory);
+    match version(&file) {
+        Some(found) if found > schema::VERSION => {
+            Err(OpenError::Newer { file, found, known: schema::VERSION })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `directory` holds a ledger that some bridge has written, damaged or not.
+pub fn has_ledger(directory: &Path) -> bool {
+    fs::metadata(store::file(directory)).is_ok_and(|found| found.is_file() && found.len() > 0)
+}
+
+/// The version of the tables in `file`.
+fn version(file: &Path) -> Option<i64> {
+    let beside = |end: &str| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let has_log = fs::metadata(beside("-wal")).is_ok_and(|log| log.len() > 0) && beside("-shm").exists();
+    // Only SQLite knows what a log means for the file. Without one the header says it, and opening would make files.
+    let in_log = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        schema::version(&Connection::open_with_flags(file, flags).ok()?).ok()
+    };
+    let logged = if has_log { in_log() } else { None };
+    logged.or_else(|| in_header(file))
+}
+
+fn in_header(file: &Path) -> Option<i64> {
+    let mut version = [0; 4];
+    File::open(file).ok()?.read_exact_at(&mut version, USER_VERSION).ok()?;
+    Some(i64::from(i32::from_be_bytes(version)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_the_file_and_from_its_log_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(inspect(folder.path()), Ok(()));
+        let file = store::file(folder.path());
+        let connection = Connection::open(&file).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        connection.pragma_update(None, "user_version", schema::VERSION).unwrap();
+        assert_eq!(inspect(folder.path()), Ok(()));
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        assert_ne!(in_header(&file), Some(99), "it stands in the log");
+        let newer = OpenError::Newer { file: file.clone(), found: 99, known: schema::VERSION };
+        assert_eq!(inspect(folder.path()), Err(newer.clone()));
+        drop(connection);
+        assert_eq!(inspect(folder.path()), Err(newer));
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        assert_eq!(names.collect::<Vec<_>>(), [file]);
+    }
+}
