@@ -14,6 +14,7 @@
 //! | [`backend`] | connections to a backend, and what it can do |
 //! | [`job`] | one sync, from request to outcome, and its log |
 //! | [`ledger`] | the durable record of jobs |
+//! | [`deadline`] | time limits for what a peer sends |
 //! | [`private`] | files that only the user of the bridge can read |
 //! | [`handler`] | what is served: streams, everything else, the admin listener and its page |
 //! | [`server`] | listeners and connections |
@@ -29,6 +30,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod deadline;
 pub mod handler;
 pub mod job;
 pub mod ledger;

@@ -20,6 +20,8 @@ mod process;
 mod scripted;
 #[path = "operator/secrets.rs"]
 mod secrets;
+#[path = "operator/stalls.rs"]
+mod stalls;
 
 use std::net::SocketAddr;
 use std::path::Path;

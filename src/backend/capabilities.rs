@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::exchange::{Exchange, RequestError, reason};
 use super::{Backend, Identity};
@@ -19,6 +19,7 @@ use crate::core::kind::{Endpoint, Kind};
 use crate::core::plan::needed_streams;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
+use crate::deadline::timeout;
 use crate::telemetry::{Learned, OfBackend};
 
 /// The first release whose `/ws` an execution policy may refuse.

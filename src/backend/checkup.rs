@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use tokio::time::timeout;
 
 use super::link::{self, ConnectError, Link};
 use super::{Backend, Identity, RequestError, reason};
+use crate::deadline::timeout;
 use crate::tls::{self, Certificate};
 
 /// How much of an answer is read, in bytes.

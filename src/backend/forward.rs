@@ -19,13 +19,13 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
-use tokio::time::timeout_at;
 use tower_service::Service;
 
 use super::exchange::{RequestError, reason};
 use super::link::{ConnectError, Dialer, Link};
 use super::upload::{Progress, Upload, UploadError};
 use super::{Backend, Exchange};
+use crate::deadline::timeout_at;
 
 /// The body of a request that is passed on.
 type Outgoing = UnsyncBoxBody<Bytes, UploadError>;

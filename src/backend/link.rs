@@ -12,12 +12,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::breaker::Breaker;
 use crate::config::{self, BackendUrl};
+use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
 use crate::telemetry::{self, OfBackend};
 use crate::tls::{self, Certificate, TlsError, Trust};

@@ -2,7 +2,6 @@
 
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::{Backend, Identity};
 use crate::core::compat::scope::{
@@ -12,6 +11,7 @@ use crate::core::compat::scope::{
 use crate::core::policy::EndpointIds;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
+use crate::deadline::timeout;
 
 /// The Proxmox endpoints that a backend stores.
 const ENDPOINTS: &str = "/proxmox/endpoints";

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::core::guard::is_trailer;
+use crate::deadline::Timer;
 
 /// Why the body of a client came to no good end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +60,7 @@ pub(super) struct Upload<B> {
     /// How long the client was waited for.
     waited: Duration,
     /// Since when it is waited for now, and until when.
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    waiting: Option<(Instant, Timer)>,
     progress: Progress,
 }
 
@@ -100,8 +101,8 @@ impl<B> Upload<B> {
     /// Why the client is not waited for any longer, if that is so.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
         let (patience, error) = self.limits.patience(self.seen, self.waited);
-        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
-        ready!(timer.as_mut().poll(cx));
+        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Timer::after(patience)));
+        ready!(timer.poll_expired(cx));
         Poll::Ready(error)
     }
 }
@@ -152,6 +153,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt, StreamBody};
+
+    use tokio::time::sleep;
 
     use super::*;
 

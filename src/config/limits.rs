@@ -30,6 +30,8 @@ pub struct Limits {
     /// How long the backend must be quiet before its late frames, or its late end, are no longer waited
     /// for.
     pub settle: Duration,
+    /// How long they are waited for in all: behind a final event, or behind the last object that was confirmed.
+    pub settle_total: Duration,
     /// How long what was learned about the backend is kept.
     pub capabilities: Duration,
     /// After how many whole seconds clients are told to try again when the backend is unreachable.
@@ -148,6 +150,7 @@ impl Limits {
         heartbeat: Duration::ZERO,
         settle: Duration::ZERO,
         capabilities: Duration::ZERO,
+        settle_total: Duration::ZERO,
         retry_after: Duration::ZERO,
         client_head: Duration::ZERO,
         client_write: Duration::ZERO,

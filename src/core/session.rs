@@ -5,6 +5,7 @@
 
 mod ending;
 mod socket;
+mod timer;
 mod waiting;
 
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ use super::sse::{Frame, Item, Parser};
 use super::traffic::{FrameType, Traffic};
 use socket::Socket;
 
+pub use timer::Timer;
 pub use waiting::Waiting;
 
 /// How long a notice comes behind the frame before it: the plugin writes at most one frame in 1.5 s into the log of
@@ -48,6 +50,8 @@ pub struct Limits {
     pub total: Duration,
     /// How much silence ends the wait for what may still come after a last word.
     pub settle: Duration,
+    /// How long that wait may be in all.
+    pub settle_total: Duration,
     /// What `Retry-After` tells clients of an unreachable backend, in seconds.
     pub retry_after: u64,
     /// The largest event, in bytes of data.
@@ -162,6 +166,8 @@ pub struct Session {
     last_event: Duration,
     /// When the silence after a last word is long enough.
     settled: Option<Duration>,
+    /// When it ends even without such a silence.
+    settle_ends: Option<Duration>,
     /// When the next notice is due. Until the last one is told, nothing is read from the backend.
     notice: Option<Duration>,
     received: Received,
@@ -196,6 +202,7 @@ impl Session {
             leg_began: Duration::ZERO,
             last_event: Duration::ZERO,
             settled: None,
+            settle_ends: None,
             notice: None,
             received: Received::default(),
         }
@@ -226,16 +233,6 @@ impl Session {
             }
             Event::Stopped(cause) => self.lost(now, cause, ending::stopped(cause), out),
         }
-    }
-
-    /// When to call again with [`Event::Tick`] if nothing happens before.
-    pub fn deadline(&self) -> Option<Duration> {
-        let limits = &self.setup.limits;
-        let silence = self.silence_ends()?;
-        let accept = (!self.accepted).then_some(limits.accept_wait);
-        let greeting = self.greeting_deadline();
-        let deadlines = [Some(silence), Some(limits.total), accept, greeting, self.settled, self.notice];
-        deadlines.into_iter().flatten().min()
     }
 
     /// Whether readers are being told something first, and nothing is to be read from the backend.
@@ -272,6 +269,7 @@ impl Session {
         self.leg_began = now;
         self.last_event = now;
         self.settled = None;
+        self.settle_ends = None;
         let Some(leg) = self.setup.plan.legs.get(self.leg) else {
             self.end(None, None, out);
             return;
@@ -406,7 +404,7 @@ impl Session {
         }
         if heard && self.normalizer.has_last_word() {
             // A second `complete` may follow, and a backend may forget to hang up.
-            self.settled = Some(now + self.setup.limits.settle);
+            self.settle_for_late_events(now);
         }
     }
 
@@ -431,61 +429,6 @@ impl Session {
                 self.refuse(Refusal::no_answer(&why, self.setup.limits.retry_after), out);
             }
             Phase::Over => {}
-        }
-    }
-
-    fn tick(&mut self, now: Duration, out: &mut Output) {
-        let limits = self.setup.limits;
-        if self.notice.is_some_and(|at| now >= at) {
-            self.tell(now, out);
-        } else if self.settled.is_some_and(|at| now >= at) {
-            self.leg_done(now, None, out);
-        } else if now >= limits.total {
-            let what = format!("The run took longer than the limit of {}", ending::duration(limits.total));
-            self.lost(now, Cause::Total, &what, out);
-        } else if self.greeting_deadline().is_some_and(|at| now >= at) {
-            self.greeting_overdue(out);
-        } else if self.silence_ends().is_some_and(|at| now >= at) {
-            self.too_silent(now, out);
-        } else if !self.accepted && now >= limits.accept_wait {
-            self.accept(now, out);
-        }
-    }
-
-    /// When the backend has been silent for too long, by the limit for what it is doing.
-    fn silence_ends(&self) -> Option<Duration> {
-        let limits = &self.setup.limits;
-        Some(match &self.phase {
-            Phase::Over => return None,
-            Phase::Opening if self.channel() == Some(Channel::Json) => self.leg_began + limits.idle,
-            Phase::Opening => self.leg_began + limits.response_head,
-            Phase::Socket(socket) if !socket.is_ready() => self.leg_began + limits.response_head,
-            Phase::Stream(_) | Phase::Socket(_) => self.last_event + limits.idle,
-        })
-    }
-
-    fn too_silent(&mut self, now: Duration, out: &mut Output) {
-        let limits = &self.setup.limits;
-        let idle = ending::duration(limits.idle);
-        let what = match &self.phase {
-            Phase::Opening if self.channel() == Some(Channel::Json) => {
-                format!("The backend did not answer within {idle}")
-            }
-            Phase::Opening => {
-                format!(
-                    "The backend did not begin to answer within {}",
-                    ending::duration(limits.response_head)
-                )
-            }
-            Phase::Socket(socket) if !socket.is_ready() => {
-                format!("The backend did not greet on /ws within {}", ending::duration(limits.response_head))
-            }
-            _ => format!("The backend said nothing for {idle}"),
-        };
-        if self.accepted {
-            self.lost(now, Cause::Idle, &what, out);
-        } else {
-            self.refuse(Refusal::unreachable(&format!("{what}."), limits.retry_after), out);
         }
     }
 }

@@ -25,7 +25,6 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::front::Visit;
 use super::slots::request_slot;
@@ -38,6 +37,7 @@ use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
+use crate::deadline::timeout;
 use crate::respond::{self, Body};
 use crate::telemetry;
 use keyring::Registered;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::chronicle::Chronicle;
 use super::clients::ClientId;
@@ -31,9 +31,10 @@ use crate::core::plan::Leg;
 use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
-use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
+use crate::core::session::{self, Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
 use crate::core::sse::Frame;
 use crate::core::traffic::Traffic;
+use crate::deadline::{Timer, timeout};
 use crate::ledger::{Cooldown, End, Timestamp};
 use crate::telemetry;
 use approach::Approach;
@@ -67,6 +68,8 @@ pub(super) struct Runner {
     generation: u64,
     /// When it began to drive the backend; before that, when it was queued.
     began: Instant,
+    /// The limit for what the backend has not sent yet.
+    silence: Timer,
     clock: (Timestamp, Instant),
 }
 
@@ -114,6 +117,7 @@ impl Runner {
             counted: Traffic::default(),
             generation: 0,
             began: now,
+            silence: Timer::new(now),
             clock,
         }
     }
@@ -202,8 +206,8 @@ impl Runner {
                 session.handle(self.now(), Event::Closed(Closed::Broken(&broken)), &mut out);
                 continue;
             }
-            let Some(deadline) = session.deadline() else { return Attempt::Done };
-            let arrived = self.wait(self.began + deadline, &session).await;
+            let Some((timer, due)) = session.next_timer() else { return Attempt::Done };
+            let arrived = self.wait(timer, self.began + due, &session).await;
             let event = match &arrived {
                 Next::Write => {
                     self.progress(&session);
@@ -253,12 +257,17 @@ impl Runner {
         }
     }
 
-    async fn wait(&mut self, deadline: Instant, session: &Session) -> Next {
+    async fn wait(&mut self, timer: session::Timer, due: Instant, session: &Session) -> Next {
+        let waits_for_backend = timer.waits_for_backend();
+        if waits_for_backend {
+            self.silence.set(due);
+        }
         tokio::select! {
             biased;
             cause = self.stopping.cause() => Next::Stop(cause),
             // Before the connection: a backend that never stops talking must not outrun its limits.
-            () = sleep_until(deadline) => Next::Tick,
+            () = self.silence.expired(), if waits_for_backend => Next::Tick,
+            () = sleep_until(due), if !waits_for_backend => Next::Tick,
             () = self.chronicle.due() => Next::Write,
             arrived = self.connection.next(), if !session.is_telling() => Next::Arrived(arrived),
         }

@@ -22,6 +22,7 @@ use crate::core::normalizer::Normalizer;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
 use crate::core::sse::FrameName;
+use crate::deadline;
 use crate::ledger::{Cooldown, End, Entry, Timestamp};
 use crate::telemetry;
 
@@ -71,7 +72,8 @@ async fn attended(job: &Job) -> Infallible {
         tokio::select! {
             biased;
             () = job.visited() => {}
-            () = sleep(grace) => {
+            // A client that came back while the process was stopped waits to be accepted.
+            () = deadline::sleep(grace) => {
                 job.stop(Cause::ClientGone);
                 return pending().await;
             }

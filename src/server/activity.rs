@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::screen::LINGER;
 use crate::config::Limits;
+use crate::deadline::GRACE;
 use crate::respond::{Body, BoxError};
 
 /// What goes on on a connection.
@@ -123,10 +124,16 @@ impl Activity {
     pub(super) async fn overdue(&self, limits: &Limits, closing: Option<Instant>) -> Overdue {
         // A client may begin to take nothing, or to speak HTTP/2, at any time.
         let most = limits.client_write.min(limits.client_head);
+        // What was found to be overdue once. What the client has sent meanwhile is read before it counts.
+        let mut passed = None;
         loop {
             let now = Instant::now();
             let pause = match self.inner().due(limits, closing) {
-                Some((at, overdue)) if at <= now => return overdue,
+                Some((at, overdue)) if at <= now && passed == Some(at) => return overdue,
+                Some((at, _)) if at <= now => {
+                    passed = Some(at);
+                    GRACE
+                }
                 Some((at, _)) => (at - now).min(most),
                 None => most,
             };

@@ -27,6 +27,7 @@ use super::patience::Patience;
 use super::screen::{CLOSE, LINGER, Screen, Signals};
 use crate::config::Limits;
 use crate::core::guard;
+use crate::deadline;
 use crate::handler::{Bridge, Entrance, Interim, Peer, Stuck, admin};
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
@@ -219,7 +220,7 @@ async fn secured(
     config: Arc<ServerConfig>,
     connection: &Connection,
 ) -> io::Result<Option<Box<dyn Stream>>> {
-    let shaken = timeout(connection.limits.handshake, async {
+    let shaken = deadline::timeout(connection.limits.handshake, async {
         let mut first = [0; 8];
         let seen = stream.peek(&mut first).await?;
         if tls::looks_like_http(&first[..seen]) {

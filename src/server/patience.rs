@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::time::{Instant, Sleep, sleep};
 
+use crate::deadline::Timer;
 use crate::handler::Stuck;
 
 /// Fails a write that makes no progress within a limit. A reader that takes nothing must not hold a
@@ -17,7 +17,7 @@ pub(super) struct Patience<T> {
     io: T,
     limit: Duration,
     /// Runs while a write waits; `waiting` says whether it does.
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     waiting: bool,
     stuck: Stuck,
 }
@@ -25,7 +25,7 @@ pub(super) struct Patience<T> {
 impl<T> Patience<T> {
     /// `io`, which notes in `stuck` that a limit of time for writing was too much.
     pub(super) fn new(io: T, limit: Duration, stuck: Stuck) -> Self {
-        Self { io, limit, timer: Box::pin(sleep(limit)), waiting: false, stuck }
+        Self { io, limit, timer: Timer::after(limit), waiting: false, stuck }
     }
 
     fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -36,9 +36,9 @@ impl<T> Patience<T> {
         }
         if !self.waiting {
             self.waiting = true;
-            self.timer.as_mut().reset(Instant::now() + self.limit);
+            self.timer.restart(self.limit);
         }
-        match self.timer.as_mut().poll(cx) {
+        match self.timer.poll_expired(cx) {
             Poll::Ready(()) => {
                 self.stuck.note();
                 let why = "the client took nothing within limits.client_write";
@@ -102,6 +102,7 @@ impl<T: Write + Unpin> Write for Patience<T> {
 #[cfg(test)]
 mod tests {
     use hyper_util::rt::TokioIo;
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -15,10 +15,11 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use percent_encoding::percent_decode;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 use crate::core::guard::{Bounds, Guard, Next, Rejection};
+use crate::deadline::Timer;
 use crate::handler::{Interim, REJECTED, Stopped};
 
 /// How much is read at once, in bytes.
@@ -54,7 +55,7 @@ pub(super) struct Screen<T> {
     is_broken: bool,
     /// How long a head may take, from its first byte; the first of all from the beginning.
     patience: Duration,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     is_timed: bool,
     /// Something has come.
     has_begun: bool,
@@ -74,7 +75,7 @@ impl<T> Screen<T> {
             is_rejected: false,
             is_broken: false,
             patience,
-            timer: Box::pin(sleep(patience)),
+            timer: Timer::after(patience),
             is_timed: true,
             has_begun: false,
             leftovers: LEFTOVERS,
@@ -104,9 +105,9 @@ impl<T> Screen<T> {
         }
         if !self.is_timed {
             self.is_timed = true;
-            self.timer.as_mut().reset(Instant::now() + self.patience);
+            self.timer.restart(self.patience);
         }
-        self.timer.as_mut().poll(cx).is_ready()
+        self.timer.poll_expired(cx).is_ready()
     }
 }
 

@@ -43,6 +43,7 @@ fn session(channel: Channel) -> Session {
                 idle: long,
                 total: long,
                 settle: long,
+                settle_total: long,
                 retry_after: 30,
                 event_bytes: 1 << 20,
             },

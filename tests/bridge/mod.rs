@@ -293,6 +293,18 @@ impl Client {
         rest
     }
 
+    /// The rest of a chunked body, which must come to a clean end.
+    pub async fn answer_body(mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let chunk = self.chunk().await;
+            if chunk.is_empty() {
+                return body;
+            }
+            body.extend(chunk);
+        }
+    }
+
     /// Done when the other side has closed.
     pub async fn ended(mut self) {
         while self.stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}

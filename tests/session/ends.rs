@@ -8,6 +8,7 @@ use proxbox_bridge::core::session::{Closed, Event};
 use serde_json::json;
 
 use crate::support::backend::{complete_ok, error, item, native, sse, whole};
+use crate::support::drive::LIMITS;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,6 +22,20 @@ fn a_backend_that_forgets_to_hang_up_is_waited_for_no_longer_than_settle() {
     drive.wait(SECOND);
     assert!(drive.run().is_ok());
     assert_eq!((drive.closed, drive.deadline()), (1, None));
+}
+
+#[test]
+fn a_backend_that_goes_on_behind_its_final_event_is_waited_for_no_longer_than_settle_total() {
+    let mut drive = native(Kind::Devices);
+    drive.stream(&complete_ok());
+    let mut waited = Duration::ZERO;
+    while drive.end.is_none() && waited < LIMITS.total {
+        drive.stream(&item("devices", "completed", &format!("pve{}", waited.as_secs()))).wait(SECOND);
+        waited += SECOND;
+    }
+    assert_eq!(waited, LIMITS.settle_total);
+    let run = drive.run();
+    assert!(run.is_ok() && drive.closed == 1);
 }
 
 #[test]

@@ -184,6 +184,21 @@ fn frames_that_come_after_the_end_of_the_command_are_counted() {
 }
 
 #[test]
+fn late_frames_that_confirm_nothing_are_waited_for_no_longer_than_settle_total() {
+    let mut drive = full_update_of_0_0_2();
+    drive.text(&barrier());
+    let mut waited = Duration::ZERO;
+    while drive.end.is_none() && waited < LIMITS.total {
+        // One more is done after 20 s, and the wait begins anew.
+        let is_done = waited == 20 * SECOND;
+        drive.wait(SECOND).text(&frame("virtual_machine", "web02", is_done));
+        waited += SECOND;
+    }
+    assert_eq!(waited, 21 * SECOND + LIMITS.settle_total);
+    assert_eq!(drive.run().objects("virtual_machine").map(|counts| counts[1]), Some(2));
+}
+
+#[test]
 fn the_wait_for_late_frames_ends_with_silence() {
     let mut drive = full_update_of_0_0_2();
     drive.text(&barrier()).wait(LIMITS.settle - SECOND);

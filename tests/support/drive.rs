@@ -39,6 +39,7 @@ pub const LIMITS: Limits = Limits {
     idle: Duration::from_secs(1800),
     total: Duration::from_secs(21_600),
     settle: Duration::from_secs(3),
+    settle_total: Duration::from_secs(30),
     retry_after: 30,
     event_bytes: 1 << 20,
 };

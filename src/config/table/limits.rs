@@ -7,7 +7,7 @@ use crate::config::draft::Draft;
 use crate::config::slot::{Range, Slot};
 
 /// The limits that are about a backend, so that each may have its own, in `[backend.limits]`.
-pub(super) const OF_BACKEND: [&str; 22] = [
+pub(super) const OF_BACKEND: [&str; 23] = [
     "limits.connect",
     "limits.probe",
     "limits.response_head",
@@ -15,6 +15,7 @@ pub(super) const OF_BACKEND: [&str; 22] = [
     "limits.idle",
     "limits.total",
     "limits.settle",
+    "limits.settle_total",
     "limits.capabilities",
     "limits.retry_after",
     "limits.event_bytes",
@@ -123,6 +124,13 @@ pub(super) static KEYS: &[Key] = &[
         ANY,
         |draft| &mut draft.limits.settle,
         "How long the backend must be quiet before its late frames, or its late end, are no longer waited for.",
+    ),
+    limit(
+        "limits.settle_total",
+        "30s",
+        ANY,
+        |draft| &mut draft.limits.settle_total,
+        "How long they are waited for in all: behind a final event, or behind the last object that was confirmed.",
     ),
     limit(
         "limits.capabilities",

@@ -26,6 +26,8 @@ pub(super) struct Socket {
     has_stragglers: bool,
     /// What it said in place of a greeting.
     said: String,
+    /// How many virtual machines were unconfirmed when a frame came late.
+    unconfirmed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ impl Socket {
             ended: Vec::new(),
             has_stragglers: false,
             said: String::new(),
+            unconfirmed: None,
         }
     }
 
@@ -233,15 +236,18 @@ impl Session {
 
     /// Waits for what may come late, as long as there is something to wait for.
     fn settle(&mut self, now: Duration, out: &mut Output) {
+        let unconfirmed = self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed;
         let Some(socket) = self.socket() else { return };
         // 0.0.2 never confirms a device.
-        let awaited = socket.kinds.contains(&Kind::VirtualMachines)
-            && self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed > 0;
-        if awaited {
-            self.settled = Some(now + self.setup.limits.settle);
-        } else {
+        if unconfirmed == 0 || !socket.kinds.contains(&Kind::VirtualMachines) {
             self.leg_done(now, None, out);
+            return;
         }
+        if socket.unconfirmed.replace(unconfirmed).is_none_or(|before| unconfirmed < before) {
+            // It is still at work, and gets on.
+            self.settle_ends = None;
+        }
+        self.settle_for_late_events(now);
     }
 
     /// A correlated full update says itself how it ended.

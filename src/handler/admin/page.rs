@@ -8,10 +8,10 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::access::{self, SESSION};
 use crate::config::Config;
+use crate::deadline::timeout;
 use crate::respond::{self, Body};
 
 const PAGE: &str = include_str!("../page/index.html");

@@ -6,7 +6,6 @@ use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::super::Bridge;
 use super::super::front::Visit;
@@ -19,6 +18,7 @@ use crate::core::compat::rows::{
 };
 use crate::core::compat::{Action, Shim, named};
 use crate::core::release::Release;
+use crate::deadline::timeout;
 use crate::respond::Body;
 
 const NETBOX: &str = "/netbox/endpoint";

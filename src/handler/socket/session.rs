@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -23,6 +23,7 @@ use crate::core::query::{Parameters, Query};
 use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::text::plain;
+use crate::deadline::{GRACE, timeout};
 use crate::handler::front::{Stuck, Visit};
 use crate::handler::shield::lesson;
 use crate::handler::slots::{Slot, Slots, StreamKey, key_slot};
@@ -90,6 +91,8 @@ struct Line {
     /// When the client last gave a sign of life, and when it is asked for one.
     heard: Instant,
     ping: Instant,
+    /// It seems to have given none for too long. What it may have sent is read before it is given up.
+    is_overdue: bool,
     heartbeat: Duration,
     patience: Duration,
     stuck: Stuck,
@@ -106,6 +109,7 @@ impl Session {
             closing: self.closing.clone(),
             heard: now,
             ping: now + heartbeat,
+            is_overdue: false,
             heartbeat,
             patience,
             stuck: self.visit.stuck.clone(),
@@ -278,6 +282,7 @@ impl Line {
         };
         let Some(message) = message else { return self.ping().await };
         self.heard = Instant::now();
+        self.is_overdue = false;
         match message {
             Some(Ok(Message::Text(text))) => self.waiting.push_back(text.to_string()),
             Some(Ok(Message::Binary(_))) => {
@@ -294,7 +299,12 @@ impl Line {
     async fn ping(&mut self) -> Result<(), Over> {
         let is_full = self.waiting.len() >= WAITING;
         if !is_full && self.heard.elapsed() > self.heartbeat + self.patience {
-            return Err(Over::Gone);
+            if self.is_overdue {
+                return Err(Over::Gone);
+            }
+            self.is_overdue = true;
+            self.ping = Instant::now() + GRACE;
+            return Ok(());
         }
         self.ping = Instant::now() + self.heartbeat;
         self.socket.feed(Message::Ping(Default::default())).await?;

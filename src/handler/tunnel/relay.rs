@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink, split};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use super::STOPPING;
 use crate::core::websocket::{FrameFollower, Sender};
+use crate::deadline::sleep;
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 8 * 1024;

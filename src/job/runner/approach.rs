@@ -127,6 +127,7 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
             idle: limits.idle,
             total: limits.total,
             settle: limits.settle,
+            settle_total: limits.settle_total,
             retry_after,
             event_bytes: limits.event_bytes,
         },

@@ -72,6 +72,7 @@ impl Driven {
                 idle: long,
                 total: long * 100,
                 settle: Duration::from_secs(3),
+                settle_total: Duration::from_secs(30),
                 retry_after: 30,
                 event_bytes: 1 << 20,
             },

@@ -1,0 +1,149 @@
+//! Time limits for what a peer sends.
+//!
+//! While the process is stopped (`SIGSTOP`, a machine that is paused), time goes on and data waits in the sockets. When
+//! it continues, every limit has passed before anything is read. So each limit gets a moment more once it is found to
+//! have passed: the runtime looks at the sockets, the tasks that read them run, and only a peer that has really sent
+//! nothing is overdue.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::error::Elapsed;
+use tokio::time::{self, Instant, Sleep};
+
+/// How long what has come may take to be read, once a limit is found to have passed.
+pub const GRACE: Duration = Duration::from_millis(250);
+
+/// A limit that can be set anew.
+#[derive(Debug)]
+pub struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    due: Instant,
+    in_grace: bool,
+}
+
+impl Timer {
+    /// A timer that is due at `due`.
+    pub fn new(due: Instant) -> Self {
+        Self { sleep: Box::pin(time::sleep_until(due)), due, in_grace: false }
+    }
+
+    /// A timer that is due after `limit`.
+    pub fn after(limit: Duration) -> Self {
+        Self::new(Instant::now() + limit)
+    }
+
+    /// Makes it due at `due`. If it was before, it goes on as it is.
+    pub fn set(&mut self, due: Instant) {
+        if due != self.due {
+            self.due = due;
+            self.in_grace = false;
+            self.sleep.as_mut().reset(due);
+        }
+    }
+
+    /// Makes it due after `limit`.
+    pub fn restart(&mut self, limit: Duration) {
+        self.set(Instant::now() + limit);
+    }
+
+    /// Ready when the limit has passed, and what has come meanwhile has had the time to be read.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.sleep.as_mut().poll(cx));
+        if self.in_grace {
+            return Poll::Ready(());
+        }
+        self.in_grace = true;
+        self.sleep.as_mut().reset(Instant::now() + GRACE);
+        self.sleep.as_mut().poll(cx)
+    }
+
+    /// Done when [`Timer::poll_expired`] is ready. Dropping the future loses nothing.
+    pub async fn expired(&mut self) {
+        poll_fn(|cx| self.poll_expired(cx)).await;
+    }
+}
+
+/// Done after `limit`, when what has come meanwhile has had the time to be read; at once if it is zero.
+pub async fn sleep(limit: Duration) {
+    if !limit.is_zero() {
+        Timer::after(limit).expired().await;
+    }
+}
+
+/// What `future` gives within `limit`.
+///
+/// # Errors
+///
+/// If it gives nothing in that time.
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    timeout_at(Instant::now() + limit, future).await
+}
+
+/// What `future` gives until `deadline`.
+///
+/// # Errors
+///
+/// If it gives nothing in that time.
+pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = std::pin::pin!(future);
+    match time::timeout_at(deadline, &mut future).await {
+        Ok(output) => Ok(output),
+        Err(_) => time::timeout(GRACE, future).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_is_overdue_after_a_pause_leaves_time_for_what_has_come() {
+        let mut timer = Timer::after(LIMIT);
+        time::advance(PAUSE).await;
+        assert!(timer.expired().now_or_never().is_none());
+        time::advance(GRACE).await;
+        assert!(timer.expired().now_or_never().is_some());
+        timer.restart(LIMIT);
+        let began = Instant::now();
+        timer.expired().await;
+        assert_eq!(began.elapsed(), LIMIT + GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_is_set_to_the_same_time_again_is_over_all_the_same() {
+        let due = Instant::now() + LIMIT;
+        let mut timer = Timer::new(due);
+        time::advance(LIMIT).await;
+        assert!(timer.expired().now_or_never().is_none());
+        timer.set(due);
+        time::advance(GRACE).await;
+        assert!(timer.expired().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_during_a_pause_counts_though_another_task_must_read_it_first() {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = Box::pin(timeout(LIMIT, receiver));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        time::advance(PAUSE).await;
+        assert!(waiting.as_mut().now_or_never().is_none());
+        sender.send("read").unwrap();
+        assert_eq!(waiting.await, Ok(Ok("read")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_sends_nothing_is_overdue() {
+        let began = Instant::now();
+        assert!(timeout(LIMIT, std::future::pending::<()>()).await.is_err());
+        assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
+    }
+}
