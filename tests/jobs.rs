@@ -411,6 +411,25 @@ async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_fa
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_failures_are_gone() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
+    let mut reader = Reader::open(&front, DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    for number in 0..2000 {
+        played.device(&format!("pve{number}"), "failed").await;
+    }
+    reader.until("device pve1999").await;
+    let late = Reader::open(&front, DEVICES, &[]).await;
+    played.complete().await;
+    let late = late.rest().await;
+    let failed = late.matches("\"status\": \"failed\", \"message\"").count();
+    let gone = format!("Failures of this job that are no longer kept: {}.", 2000 - failed);
+    assert!(failed < 400 && late.contains(&gone), "{failed} of 2000: {late}");
+    assert!(late.contains("device pve0:") && late.contains("device pve1999:"), "{late}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let mut puppet = Puppet::start().await;

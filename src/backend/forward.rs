@@ -30,6 +30,8 @@ use crate::deadline::timeout_at;
 /// The body of a request that is passed on.
 type Outgoing = UnsyncBoxBody<Bytes, UploadError>;
 
+/// How much of an answer is read before the client takes it, in bytes; the head of an answer must fit.
+const BUFFER: usize = 64 * 1024;
 /// How many idle connections are kept at most.
 const IDLE: usize = 32;
 
@@ -67,6 +69,7 @@ impl Pool {
     pub(super) fn new(dialer: Arc<Dialer>, idle: Duration) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder
+            .http1_max_buf_size(BUFFER)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(idle)
             .pool_max_idle_per_host(if idle.is_zero() { 0 } else { IDLE })

@@ -120,10 +120,11 @@ pub struct Limits {
     pub clock_hold: Duration,
     /// How many of the recorded jobs one cleaning of the ledger removes at most, in percent.
     pub clean_share: usize,
-    /// The memory for the log of one job, in bytes; the oldest progress goes first, failures and the end
-    /// never.
+    /// The memory for the log of one job, in bytes; the oldest progress goes first, then failures from the middle, the
+    /// end never.
     pub job_log_bytes: usize,
-    /// The memory for the logs of all jobs together, in bytes.
+    /// The memory for the logs of all jobs together and for what is on its way to their readers, in bytes; a job takes
+    /// from others only what is above their fair share.
     pub all_logs_bytes: usize,
     /// The size of the largest recording of one job, in bytes; what comes after is left out.
     pub recording_bytes: usize,
@@ -149,8 +150,8 @@ impl Limits {
         total: Duration::ZERO,
         heartbeat: Duration::ZERO,
         settle: Duration::ZERO,
-        capabilities: Duration::ZERO,
         settle_total: Duration::ZERO,
+        capabilities: Duration::ZERO,
         retry_after: Duration::ZERO,
         client_head: Duration::ZERO,
         client_write: Duration::ZERO,

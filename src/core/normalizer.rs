@@ -5,6 +5,7 @@
 //! beginning and after the end it writes nothing.
 
 mod objects;
+mod repeats;
 mod verdict;
 
 use std::borrow::Cow;
@@ -28,9 +29,11 @@ use super::sse::{Frame, Stream};
 use super::tally::{Count, Form, Tally};
 use super::text::plain;
 use objects::{Failed, NAMED, Remembered, failed_object};
+use repeats::Repeats;
 
-/// How many other names of virtual machines are kept.
+/// How many other names of virtual machines are kept, and the longest of them, in bytes.
 const RENAMED: usize = 4096;
+const RENAMED_LENGTH: usize = 512;
 /// How much of the failed objects and of other failures stands in the final message of a run that did not fail, in
 /// characters.
 const HEADLINE: usize = 200;
@@ -87,6 +90,10 @@ pub struct Normalizer {
     renamed: HashMap<String, String>,
     /// The first things that failed and are no single object.
     troubles: Vec<String>,
+    /// How often something failed that is no single object.
+    trouble_count: u64,
+    /// The failures of the leg that readers were given.
+    repeats: Repeats,
     dropped: u64,
     unreadable: u64,
     leg: Leg,
@@ -125,6 +132,8 @@ impl Normalizer {
             node: None,
             renamed: HashMap::new(),
             troubles: Vec::new(),
+            trouble_count: 0,
+            repeats: Repeats::default(),
             dropped: 0,
             unreadable: 0,
             leg: Leg::default(),
@@ -174,6 +183,7 @@ impl Normalizer {
         let stage = kinds.first().copied().filter(|kind| *kind != self.kind);
         self.leg = Leg { stage, before: self.tally.counts().total(), ..Leg::default() };
         self.failed_objects.clear();
+        self.repeats.clear();
         if let Some(kind) = kinds.first() {
             self.stage_started(*kind, out);
         }
@@ -216,9 +226,18 @@ impl Normalizer {
             }
             Fact::Object { object: (object, word), scope, name, form, state, payload } => {
                 let scope = self.on_node(object, &name, scope);
-                // A part that failed is news also of an object that is known.
-                let is_partly = matches!(state, ObjectState::Failed { partly: true, .. });
-                if !self.count(object, &scope, &name, form, &state) && !is_partly {
+                let is_news = self.count(object, &scope, &name, form, &state);
+                // A part that failed is news also of an object that is known, but only once.
+                let is_new_part = match &state {
+                    ObjectState::Failed { partly: true, error } => self.repeats.is_first(&(
+                        object,
+                        scope.owner.as_deref(),
+                        name.as_ref(),
+                        error.as_ref(),
+                    )),
+                    _ => false,
+                };
+                if !is_news && !is_new_part {
                     self.dropped += 1;
                     return;
                 }
@@ -227,7 +246,7 @@ impl Normalizer {
             }
             Fact::Renamed { from, to } => {
                 let message = format!("Name {from} is taken, using {to} instead");
-                if self.renamed.len() < RENAMED {
+                if self.renamed.len() < RENAMED && from.len().max(to.len()) <= RENAMED_LENGTH {
                     self.renamed.insert(to.into_owned(), from.into_owned());
                 }
                 self.note(Object::VirtualMachine.as_str(), Cow::Owned(message), out);
@@ -378,6 +397,13 @@ impl Normalizer {
     }
 
     fn trouble(&mut self, failure: Failure, out: &mut Vec<Frame>) {
+        let is_first = self.repeats.is_first(&(&failure.step, &failure.error, &failure.detail));
+        self.trouble_count += 1;
+        if !is_first {
+            self.dropped += 1;
+            self.leg.trouble = Some(failure);
+            return;
+        }
         let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
         let error = plain(&failure.detail, SENTENCE);
         let message = format!("Failed: {}", failure.error);

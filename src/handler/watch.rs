@@ -1,6 +1,5 @@
 //! The log of a job, as one client is given it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tracing::Span;
 use super::front::Stuck;
 use crate::core::event::{Status, Step};
 use crate::core::kind::Kind;
-use crate::core::sse::{FrameName, aside};
+use crate::core::sse::{FrameName, STEP_LIMIT, aside};
 use crate::job::{Batch, FIRST, Job, Kept, Logged, Watching};
 use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
@@ -30,6 +29,9 @@ pub(super) struct View {
     /// The backend's own account of objects, and the whole result.
     pub(super) payloads: bool,
 }
+
+/// The longest line with the id of a frame, in bytes.
+const ID_LINE: usize = "id: 00000000-0000-0000-0000-000000000000.18446744073709551615\n".len();
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
@@ -83,7 +85,7 @@ pub(super) fn live(watching: Watching, attendance: Attendance, view: View, heart
             let bytes = match timeout_at(silence, watching.cursor.next()).await {
                 Ok(Some(batch)) => {
                     attendance.give(&batch);
-                    view.write(&watching, &batch)
+                    watching.cursor.hold(view.write(&watching, &batch))
                 }
                 Ok(None) => return None,
                 Err(_) => {
@@ -110,20 +112,25 @@ pub(super) fn stored(
     view: View,
     span: &Span,
 ) -> Body {
-    let mut pieces: VecDeque<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
+    let mut first: Vec<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
     if missed > 0 {
         span.in_scope(|| telemetry::Gap { missed }.emit());
         // A stream begins with `started`, and this may be its beginning.
-        let is_first = pieces.is_empty();
-        pieces.push_back(gap(kind, if is_first { Status::Started } else { Status::Progress }, missed));
+        let status = if first.is_empty() { Status::Started } else { Status::Progress };
+        first.push(gap(kind, status, missed, 0));
     }
-    let seen = frames.into_iter().filter(|frame| view.all_events || is_ours(&frame.bytes));
-    for frame in seen {
-        let mut bytes = BytesMut::new();
-        view.put(&mut bytes, id, frame.sequence, &frame.bytes);
-        pieces.push_back(bytes.freeze());
-    }
-    let frames = stream::iter(pieces.into_iter().map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
+    let seen = frames.into_iter().filter(move |frame| view.all_events || is_ours(&frame.bytes));
+    // One frame is written at a time: a reader that stalls must not hold all of them twice.
+    let written = seen.map(move |StoredFrame { sequence, bytes, .. }| {
+        if !view.ids {
+            return bytes;
+        }
+        let mut whole = BytesMut::with_capacity(ID_LINE + bytes.len());
+        view.put(&mut whole, id, sequence, &bytes);
+        whole.freeze()
+    });
+    let frames =
+        stream::iter(first.into_iter().chain(written).map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
     StreamBody::new(frames).boxed_unsync()
 }
 
@@ -139,12 +146,16 @@ impl View {
         if let ([only], 0, false) = (batch.frames.as_slice(), batch.missed, self.ids) {
             return self.see(only).cloned().unwrap_or_default();
         }
-        let mut whole = BytesMut::new();
+        let length =
+            batch.frames.iter().filter_map(|frame| Some(ID_LINE + self.see(frame)?.len())).sum::<usize>();
+        let gap_length = if batch.missed > 0 { STEP_LIMIT } else { 0 };
+        let mut whole = BytesMut::with_capacity(length + gap_length);
         let mut missed = batch.missed;
         for frame in &batch.frames {
             // A stream begins with its first frame, whatever is gone behind that.
             if missed > 0 && frame.sequence > FIRST {
-                whole.extend_from_slice(&gap(job.key.endpoint().kind, Status::Progress, missed));
+                let kind = job.key.endpoint().kind;
+                whole.extend_from_slice(&gap(kind, Status::Progress, missed, batch.failures_gone));
                 missed = 0;
             }
             if let Some(bytes) = self.see(frame) {
@@ -182,9 +193,14 @@ fn told_first(kind: Kind, notice: &str) -> Bytes {
     aside(&Step::stage(kind.row().step, Status::Started, notice))
 }
 
-fn gap(kind: Kind, status: Status, missed: u64) -> Bytes {
+/// The step that stands in the place of `missed` frames that are gone. The log of the job has dropped `failures` of its
+/// failures in all.
+fn gap(kind: Kind, status: Status, missed: u64, failures: u64) -> Bytes {
     let events =
         if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };
-    let message = format!("{events} no longer kept and could not be sent.");
+    let mut message = format!("{events} no longer kept and could not be sent.");
+    if failures > 0 {
+        message.push_str(&format!(" Failures of this job that are no longer kept: {failures}."));
+    }
     aside(&Step::stage(kind.row().step, status, message))
 }

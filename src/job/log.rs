@@ -1,9 +1,9 @@
 //! The log of a job: what its readers are given, in order.
 //!
 //! The job appends, every watcher reads at its own pace from its own cursor. Replay and live are the
-//! same read, so that nothing falls between them, and frames are shared, never copied. The log is
-//! bounded: the oldest progress goes first, what failed and how it ended never goes, and a watcher that
-//! was behind is told how much it has missed.
+//! same read, so that nothing falls between them. The log is bounded: the oldest progress goes first. The first
+//! and the last failures go only when nothing else is left, the first frame and the end never. A watcher that was
+//! behind is given the number of the frames that are gone.
 
 mod cursor;
 mod memory;
@@ -41,10 +41,14 @@ pub struct Logged {
 }
 
 impl Logged {
-    /// Whether it stays whatever happens: how it began, what failed, and how it ended.
-    fn is_kept(&self) -> bool {
-        self.sequence == FIRST
-            || matches!(self.name, FrameName::Step(Status::Failed) | FrameName::Error | FrameName::Complete)
+    /// Whether it is the first frame, or one that ends the stream. A log never drops these.
+    fn is_permanent(&self) -> bool {
+        self.sequence == FIRST || matches!(self.name, FrameName::Error | FrameName::Complete)
+    }
+
+    /// Whether it is a step of something that failed inside a run that goes on.
+    fn is_failure(&self) -> bool {
+        self.name == FrameName::Step(Status::Failed)
     }
 
     /// The memory that it takes.
@@ -64,6 +68,8 @@ pub const FIRST: u64 = 1;
 /// What a frame takes beside its bytes and its place in the log: the count of its owners, and what the
 /// allocator rounds up to.
 const ALLOCATION: usize = 64;
+/// How many of the first failures, and as many of the last ones, are kept longer than the other frames.
+const FAILURES: usize = 64;
 
 /// An append-only, bounded log of encoded frames.
 #[derive(Debug)]
@@ -78,14 +84,22 @@ pub struct Log {
     cursors: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
-/// What is left of a log. Both parts are in the order of their numbers.
+/// What is left of a log. Each part is in the order of its numbers.
 #[derive(Debug)]
 struct Frames {
-    /// What may go. Everything that may go and is older than the first of these has gone.
     progress: VecDeque<Logged>,
+    /// The failures behind the first [`FAILURES`]. The last [`FAILURES`] of them go when all others are gone.
+    failures: VecDeque<Logged>,
+    /// The first frame, the first failures, and the end.
     kept: Vec<Logged>,
     /// The number of the next frame.
     next: u64,
+    /// No frame with this number or a higher one is gone.
+    frontier: u64,
+    /// How many failures were appended.
+    failed: u64,
+    /// How many of them are gone.
+    failures_gone: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,11 +110,10 @@ struct State {
 }
 
 impl Log {
-    /// An empty log that takes at most `limit` bytes, as far as it may forget, of those that `memory` has
-    /// for all logs.
+    /// An empty log that takes at most `limit` bytes of those that `memory` has for all logs.
     pub fn new(limit: usize, memory: Arc<Memory>) -> Arc<Self> {
         let log = Arc::new(Self {
-            frames: Mutex::new(Frames { progress: VecDeque::new(), kept: Vec::new(), next: FIRST }),
+            frames: Mutex::new(Frames::new()),
             state: watch::Sender::new(State { next: FIRST, ended: false }),
             size: AtomicUsize::new(0),
             limit,
@@ -139,8 +152,7 @@ impl Log {
                     "frames are appended in the order of their numbers"
                 );
                 self.grow(frame.size());
-                frames.next = frame.sequence + 1;
-                if frame.is_kept() { frames.kept.push(frame) } else { frames.progress.push_back(frame) }
+                frames.push(frame);
             }
             let excess = self.size().saturating_sub(self.limit);
             self.forget(&mut frames, excess);
@@ -209,12 +221,12 @@ impl Log {
         self.memory.grow(by);
     }
 
-    /// Forgets the oldest progress until `excess` bytes are gone, or there is none. Gives what it freed.
+    /// Drops frames until `excess` bytes are free, or only permanent frames are left. Returns what it freed.
     fn forget(&self, frames: &mut Frames, excess: usize) -> usize {
         let mut freed = 0;
         while freed < excess {
-            let Some(oldest) = frames.progress.pop_front() else { break };
-            freed += oldest.size();
+            let Some(dropped) = frames.pop() else { break };
+            freed += dropped.size();
         }
         self.size.fetch_sub(freed, Ordering::Relaxed);
         self.memory.shrink(freed);
@@ -233,29 +245,87 @@ impl Drop for Log {
 }
 
 impl Frames {
+    const fn new() -> Self {
+        Self {
+            progress: VecDeque::new(),
+            failures: VecDeque::new(),
+            kept: Vec::new(),
+            next: FIRST,
+            frontier: FIRST,
+            failed: 0,
+            failures_gone: 0,
+        }
+    }
+
+    fn push(&mut self, frame: Logged) {
+        self.next = frame.sequence + 1;
+        let is_failure = frame.is_failure();
+        self.failed += u64::from(is_failure);
+        if frame.is_permanent() || is_failure && self.failed <= FAILURES as u64 {
+            self.kept.push(frame);
+        } else if is_failure {
+            self.failures.push_back(frame);
+        } else {
+            self.progress.push_back(frame);
+        }
+    }
+
+    /// Takes the frame that is worth least: the oldest of the progress and of the failures in the middle; when there
+    /// is none, the failure next to the middle.
+    fn pop(&mut self) -> Option<Logged> {
+        let progress = self.progress.front().map(|frame| frame.sequence);
+        let failure = self.failures.front().map(|frame| frame.sequence);
+        let failure = failure.filter(|_| self.failures.len() > FAILURES);
+        let frame = match (progress, failure) {
+            (None, None) => self.pop_protected(),
+            (Some(progress), Some(failure)) if failure < progress => self.failures.pop_front(),
+            (Some(_), _) => self.progress.pop_front(),
+            (None, Some(_)) => self.failures.pop_front(),
+        }?;
+        self.frontier = self.frontier.max(frame.sequence + 1);
+        self.failures_gone += u64::from(frame.is_failure());
+        Some(frame)
+    }
+
+    /// Takes the last of the first failures, or the first of the last ones, so that as many of both are left.
+    fn pop_protected(&mut self) -> Option<Logged> {
+        let first = self.kept.iter().filter(|frame| !frame.is_permanent()).count();
+        if first < self.failures.len() {
+            return self.failures.pop_front();
+        }
+        let last = self.kept.iter().rposition(|frame| !frame.is_permanent())?;
+        Some(self.kept.remove(last))
+    }
+
     /// What is left from the number `from` on, in order.
     fn forwards(&self, from: u64) -> impl Iterator<Item = &Logged> {
         let progress = self.progress.partition_point(|frame| frame.sequence < from);
+        let failures = self.failures.partition_point(|frame| frame.sequence < from);
         let kept = self.kept.partition_point(|frame| frame.sequence < from);
-        merge(self.progress.range(progress..), self.kept[kept..].iter(), |a, b| a.sequence < b.sequence)
+        let precedes = |a: &Logged, b: &Logged| a.sequence < b.sequence;
+        let all_failures = merge(self.failures.range(failures..), self.kept[kept..].iter(), precedes);
+        merge(self.progress.range(progress..), all_failures, precedes)
     }
 
     /// What is left, the last first.
     fn backwards(&self) -> impl Iterator<Item = &Logged> {
-        merge(self.progress.iter().rev(), self.kept.iter().rev(), |a, b| a.sequence > b.sequence)
+        let precedes = |a: &Logged, b: &Logged| a.sequence > b.sequence;
+        let all_failures = merge(self.failures.iter().rev(), self.kept.iter().rev(), precedes);
+        merge(self.progress.iter().rev(), all_failures, precedes)
     }
 
     /// How many frames between the numbers `from` and `to` are gone, `to` not included.
     fn gone(&self, from: u64, to: u64) -> u64 {
-        // Nothing that may go is left before the first progress, and nothing is gone behind it.
-        let to = to.min(self.first_progress());
-        let kept = self.kept.partition_point(|frame| frame.sequence < to)
-            - self.kept.partition_point(|frame| frame.sequence < from.min(to));
-        to.saturating_sub(from) - kept as u64
+        let to = to.min(self.frontier);
+        let left = self.before(to) - self.before(from.min(to));
+        to.saturating_sub(from) - left as u64
     }
 
-    fn first_progress(&self) -> u64 {
-        self.progress.front().map_or(self.next, |frame| frame.sequence)
+    /// How many frames with a lower number than `sequence` are left.
+    fn before(&self, sequence: u64) -> usize {
+        self.progress.partition_point(|frame| frame.sequence < sequence)
+            + self.failures.partition_point(|frame| frame.sequence < sequence)
+            + self.kept.partition_point(|frame| frame.sequence < sequence)
     }
 }
 

@@ -35,8 +35,11 @@ use crate::tls;
 
 /// How many requests an HTTP/2 connection may have at once.
 const STREAMS: u32 = 128;
-/// How much of a request hyper may have in its hands, in bytes; a head that the guard let through must fit.
-const BUFFER: usize = 512 * 1024;
+/// How much hyper may buffer in one direction beyond the size of the largest head, in bytes. Of an answer, it buffers as
+/// much while the client takes nothing.
+const BUFFER: usize = 16 * 1024;
+/// How much of an answer rustls buffers while the client takes nothing, in bytes.
+const TLS_BUFFER: usize = 16 * 1024;
 /// How much of an answer an HTTP/2 stream keeps while its reader does not take it, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -162,7 +165,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
         .timer(TokioTimer::new())
         .header_read_timeout(limits.client_idle)
         .max_headers(limits.header_count + 1)
-        .max_buf_size(BUFFER.max(2 * limits.head_bytes));
+        .max_buf_size(limits.head_bytes + BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -227,7 +230,8 @@ async fn secured(
             farewell(&mut stream, &tls::plain_on_tls()).await?;
             return Ok(None);
         }
-        let accepted = TlsAcceptor::from(config).accept(stream).await?;
+        let mut accepted = TlsAcceptor::from(config).accept(stream).await?;
+        accepted.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         Ok(Some(Box::new(accepted) as Box<dyn Stream>))
     });
     shaken.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

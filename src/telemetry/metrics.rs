@@ -320,7 +320,10 @@ impl Ledger {
                 "ledger_cleaning_held",
                 "Whether no record is removed for its age because the clock jumped (1) or not (0).",
             ),
-            log_bytes: make.gauge("log_bytes", "Memory that the logs of jobs take."),
+            log_bytes: make.gauge(
+                "log_bytes",
+                "Memory that the logs of jobs take, with what is on its way to their readers.",
+            ),
             log_bytes_limit: make
                 .gauge("log_bytes_limit", "The most memory that they may take (limits.all_logs_bytes)."),
         }

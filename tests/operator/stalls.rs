@@ -1,12 +1,55 @@
-//! A process that is stopped for a while.
+//! Readers that take nothing, and a process that is stopped for a while.
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::bridge::Client;
 use crate::bridge::puppet::Puppet;
-use crate::{DEVICES, Operated};
+use crate::{DEVICES, Operated, until};
+
+#[path = "../bench/memory/backend.rs"]
+mod flood;
+
+/// How many readers stall.
+const STALLED: usize = 32;
+/// What one of them may hold, in bytes.
+const OF_ONE: f64 = 128.0 * 1024.0;
+
+/// A client of the stream at `target` that reads nothing.
+async fn stalled(bridge: &Operated, target: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(bridge.process.address).await.unwrap();
+    client.write_all(format!("GET {target} HTTP/1.1\r\nHost: bridge\r\n\r\n").as_bytes()).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_logs_counts_it() {
+    let backend = flood::start(30_000, flood::Events::Progress);
+    let bridge = Operated::start(backend, &[("limits.client_write", "1h")]);
+    let mut readers = Vec::new();
+    for _ in 0..STALLED {
+        readers.push(stalled(&bridge, flood::PATH).await);
+    }
+    bridge.until("watchers{surface=\"stream\"}", STALLED as f64).await;
+    bridge.until("frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
+    // All of them are full when nothing moves any more.
+    let full = until(async || {
+        let before = bridge.value("log_bytes").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (bridge.value("log_bytes").await == before).then_some(before)
+    })
+    .await;
+    drop(readers);
+    bridge.until("watchers{surface=\"stream\"}", 0.0).await;
+    let held = full - bridge.value("log_bytes").await;
+    assert!(held > 0.0, "what the readers hold is not counted");
+    assert!(held <= STALLED as f64 * OF_ONE, "{} bytes for each reader", held / STALLED as f64);
+}
 
 #[tokio::test]
 async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_limit() {

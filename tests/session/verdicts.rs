@@ -596,6 +596,24 @@ fn the_count_of_a_stage_does_not_make_good_what_failed_in_it() {
 }
 
 #[test]
+fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
+    let stage = step(json!({"step": "sync", "status": "failed", "message": "No route to Proxmox"}));
+    let address = "Could not set primary IP of web01: taken";
+    let part =
+        step(json!({"step": "virtual_machine", "status": "failed", "message": address, "error": address,
+        "rowid": "web01"}));
+    let mut told = vec![item("devices", "completed", "pve1")];
+    for _ in 0..1000 {
+        told.extend([stage.clone(), part.clone()]);
+    }
+    told.push(complete_ok());
+    let run = whole(Kind::Devices, &told);
+    let failed: Vec<&str> = run.failed_steps().iter().map(|(step, ..)| *step).collect();
+    assert_eq!(failed, ["sync", "virtual_machine"]);
+    assert!(run.message().contains("With trouble: No route to Proxmox; and 999 more."), "{}", run.message());
+}
+
+#[test]
 fn trouble_that_is_no_object_is_named_in_the_end() {
     let trouble = sse("error_detail", json!({"phase": "storage", "message": "Storage API timed out"}));
     let told = [object_step("device", "completed", "pve1"), trouble, complete_ok()];

@@ -421,14 +421,15 @@ pub(super) static KEYS: &[Key] = &[
         "limits.job_log_bytes",
         Some("16777216"),
         Slot::Bytes(|draft| &mut draft.limits.job_log_bytes, 64 << 10, 1 << 30),
-        "The memory for the log of one job, in bytes; the oldest progress goes first, failures and the \
-         end never.",
+        "The memory for the log of one job, in bytes; the oldest progress goes first, then failures from the middle, \
+         the end never.",
     ),
     key(
         "limits.all_logs_bytes",
         Some("67108864"),
         Slot::Bytes(|draft| &mut draft.limits.all_logs_bytes, 64 << 10, HUGE),
-        "The memory for the logs of all jobs together, in bytes.",
+        "The memory for the logs of all jobs together and for what is on its way to their readers, in bytes; a job \
+         takes from others only what is above their fair share.",
     ),
     key(
         "limits.recording_bytes",

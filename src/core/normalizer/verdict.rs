@@ -220,7 +220,11 @@ impl Normalizer {
             message.push_str(&format!(" The backend called {told} {plural} completed and counts {counted}."));
         }
         if failure.is_none() && !self.troubles.is_empty() {
-            let troubles = plain(&self.troubles.join("; "), HEADLINE).into_owned();
+            let mut troubles = plain(&self.troubles.join("; "), HEADLINE).into_owned();
+            let more = self.trouble_count.saturating_sub(self.troubles.len() as u64);
+            if more > 0 {
+                troubles = format!("{}; and {more} more", troubles.trim_end_matches('.'));
+            }
             message.push_str(&format!(" With trouble: {}", sentence(&troubles)));
         }
         if failure.is_none() && !self.told.warnings.is_empty() {

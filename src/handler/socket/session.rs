@@ -239,6 +239,7 @@ impl Session {
             for frame in &batch.frames {
                 page.frame(frame.with_payload.as_ref().unwrap_or(&frame.bytes), &mut frames);
             }
+            let _on_its_way = watching.cursor.reserve(frames.iter().map(String::len).sum());
             line.send(std::mem::take(&mut frames)).await?;
         }
         Ok(Ok(()))

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::memory::Reserved;
 use super::{FIRST, Log, Logged, State};
 
-/// How much is given at once, in bytes: whole frames, and at least one.
-const AT_ONCE: usize = 64 * 1024;
+/// How much is given at once, in bytes: whole frames, and at least one. A reader that stalls holds it.
+const AT_ONCE: usize = 16 * 1024;
 
 /// A place in a log.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Batch {
     /// How many frames have gone before this watcher could read them, and were not told of before. They
     /// stood before the last one of `frames`.
     pub missed: u64,
+    /// How many failures of the job are gone, whoever has missed them.
+    pub failures_gone: u64,
     /// Whole frames in order, and at least one.
     pub frames: Vec<Logged>,
 }
@@ -83,9 +87,20 @@ impl Cursor {
         let last = batch.last()?.sequence;
         let missed = frames.gone(self.told, last);
         self.told = self.told.max(last + 1);
+        let failures_gone = frames.failures_gone;
         drop(frames);
         self.move_to(last + 1);
-        Some(Batch { missed, frames: batch })
+        Some(Batch { missed, failures_gone, frames: batch })
+    }
+
+    /// `bytes` on their way to the reader. They count as memory of the logs until they are sent.
+    pub fn hold(&self, bytes: Bytes) -> Bytes {
+        self.log.memory.hold(bytes)
+    }
+
+    /// Counts `bytes` on their way to the reader as memory of the logs until the reservation is dropped.
+    pub fn reserve(&self, bytes: usize) -> Reserved {
+        self.log.memory.reserve(bytes)
     }
 
     fn move_to(&mut self, next: u64) {

@@ -1,15 +1,20 @@
-//! The memory that all logs have together.
+//! The memory that all logs and their readers have together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
+
 use super::Log;
 
-/// A bound on the logs of all jobs together.
+/// A bound on the logs of all jobs together, and on what is on its way to their readers.
 #[derive(Debug)]
 pub struct Memory {
     limit: AtomicUsize,
-    used: AtomicUsize,
+    /// What the logs take.
+    logged: AtomicUsize,
+    /// What is on its way to readers.
+    reserved: AtomicUsize,
     logs: Mutex<Vec<Weak<Log>>>,
 }
 
@@ -20,12 +25,17 @@ const SLACK: usize = 64;
 impl Memory {
     /// Memory for `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0), logs: Mutex::default() })
+        Arc::new(Self {
+            limit: AtomicUsize::new(limit),
+            logged: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            logs: Mutex::default(),
+        })
     }
 
     /// The bytes that are in use.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.logged.load(Ordering::Relaxed) + self.reserved.load(Ordering::Relaxed)
     }
 
     /// The bytes that it is for.
@@ -45,18 +55,42 @@ impl Memory {
     }
 
     pub(super) fn grow(&self, by: usize) {
-        self.used.fetch_add(by, Ordering::Relaxed);
+        self.logged.fetch_add(by, Ordering::Relaxed);
     }
 
     pub(super) fn shrink(&self, by: usize) {
-        self.used.fetch_sub(by, Ordering::Relaxed);
+        self.logged.fetch_sub(by, Ordering::Relaxed);
     }
 
-    /// Shortens logs until the limit holds, or nothing is left that may go: those that have ended first, the
-    /// oldest before the others, then the longest. Must not be called with a log locked.
-    pub(super) fn make_room(&self) {
+    /// Counts `bytes` on their way to a reader until the reservation is dropped. Must not be called with a log locked.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Reserved {
+        self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        self.make_room();
+        Reserved { memory: Arc::clone(self), bytes }
+    }
+
+    /// `bytes` on their way to a reader, counted until the last reference to them is dropped. Must not be called with
+    /// a log locked.
+    pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let reserved = self.reserve(bytes.len());
+        Bytes::from_owner(Held { bytes, _reserved: reserved })
+    }
+
+    /// The bytes that the logs may take: what the readers leave, but at least half of all, so that readers who stall
+    /// do not take the logs away from the others.
+    fn limit_of_logs(&self) -> usize {
         let limit = self.limit();
-        let mut excess = self.used().saturating_sub(limit);
+        limit.saturating_sub(self.reserved.load(Ordering::Relaxed)).max(limit / 2)
+    }
+
+    /// Shortens logs until the limit holds: those that have ended first, the oldest before the others, then the
+    /// longest. None of them loses what is within its fair share. Must not be called with a log locked.
+    pub(super) fn make_room(&self) {
+        let limit = self.limit_of_logs();
+        let mut excess = self.logged.load(Ordering::Relaxed).saturating_sub(limit);
         if excess == 0 {
             return;
         }
@@ -65,13 +99,39 @@ impl Memory {
             let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
             logs.iter().filter_map(Weak::upgrade).collect()
         };
+        let share = limit / logs.len().max(1);
         let (ended, mut running): (Vec<_>, Vec<_>) = logs.into_iter().partition(|log| log.has_ended());
         running.sort_by_key(|log| std::cmp::Reverse(log.size()));
         for log in ended.into_iter().chain(running) {
-            excess = excess.saturating_sub(log.shorten(excess));
+            let above_share = log.size().saturating_sub(share);
+            excess = excess.saturating_sub(log.shorten(above_share.min(excess)));
             if excess == 0 {
                 return;
             }
         }
+    }
+}
+
+/// Bytes on their way to a reader, as they are counted.
+#[derive(Debug)]
+pub struct Reserved {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.memory.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _reserved: Reserved,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }

@@ -62,8 +62,8 @@ async fn a_watcher_waits_for_what_has_not_come() {
 #[tokio::test]
 async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() {
     let log = log(PLENTY);
-    let half = || frame(FrameName::Step(Status::Progress), vec![b'x'; 32 * 1024]);
-    append(&log, vec![half(), half(), half(), frame(FrameName::Complete, vec![b'y'; 128 * 1024])]);
+    let half = || frame(FrameName::Step(Status::Progress), vec![b'x'; 8 * 1024]);
+    append(&log, vec![half(), half(), half(), frame(FrameName::Complete, vec![b'y'; 32 * 1024])]);
     log.end();
     let mut cursor = log.watch(FIRST);
     let mut counts = Vec::new();
@@ -74,7 +74,7 @@ async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() 
 }
 
 #[tokio::test]
-async fn over_its_bound_a_log_forgets_the_oldest_progress_and_never_how_it_began_what_failed_or_how_it_ended()
+async fn over_its_bound_a_log_drops_the_oldest_progress_before_failures_and_never_its_first_frame_or_its_end()
 {
     let log = log(4096);
     append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
@@ -141,6 +141,96 @@ fn the_memory_of_all_logs_is_bounded_and_those_that_have_ended_give_first() {
     assert_eq!(memory.used(), 0, "of {before}");
 }
 
+fn failed(text: impl Into<Bytes>) -> Frame {
+    frame(FrameName::Step(Status::Failed), text)
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_without_end_exhausts_no_memory_and_the_first_and_last_failures_are_left() {
+    let limit = 64 * 1024;
+    let log = log(limit);
+    append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
+    let total = 10_000;
+    for _ in 0..total {
+        append(&log, vec![failed(vec![b'x'; 600])]);
+        assert!(log.size() <= limit, "{}", log.size());
+    }
+    append(&log, vec![frame(FrameName::Complete, "complete")]);
+    log.end();
+    let mut cursor = log.watch(FIRST);
+    let (mut got, mut missed, mut failures_gone) = (Vec::new(), 0, 0);
+    while let Some(batch) = cursor.next().await {
+        got.extend(numbers(&batch));
+        missed += batch.missed;
+        failures_gone = batch.failures_gone;
+    }
+    let last = total + 2;
+    assert!([1, 2, 3, total, total + 1, last].iter().all(|number| got.contains(number)), "{got:?}");
+    assert_eq!(got.len() as u64 + missed, last);
+    assert_eq!(failures_gone, missed, "the failures in the middle");
+}
+
+#[test]
+fn progress_and_the_failures_in_the_middle_go_before_the_first_and_the_last_failures() {
+    let log = log(100_000);
+    append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
+    let failures = 3 * FAILURES as u64;
+    for _ in 0..failures {
+        append(&log, vec![failed("failed"), progress("progress")]);
+    }
+    for _ in 0..2_000 {
+        append(&log, vec![frame(FrameName::Step(Status::Progress), vec![b'x'; 100])]);
+    }
+    let is_failure = |frame: &&Logged| frame.is_failure();
+    let left: Vec<u64> =
+        log.tail(0, usize::MAX).iter().filter(is_failure).map(|frame| frame.sequence / 2).collect();
+    let first = 1..=FAILURES as u64;
+    let last = failures - FAILURES as u64 + 1..=failures;
+    assert_eq!(left, first.chain(last).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_job_takes_from_others_only_what_is_above_their_fair_share() {
+    let memory = Memory::new(64 * 1024);
+    let [quiet, ended, noisy, greedy] = [(); 4].map(|()| Log::new(PLENTY, Arc::clone(&memory)));
+    let step = || frame(FrameName::Step(Status::Progress), vec![b'x'; 1000]);
+    for log in [&quiet, &ended] {
+        for _ in 0..10 {
+            append(log, vec![step()]);
+        }
+    }
+    ended.end();
+    for _ in 0..30 {
+        append(&greedy, vec![step()]);
+    }
+    for _ in 0..1000 {
+        append(&noisy, vec![failed(vec![b'x'; 1000])]);
+        assert!(memory.used() <= 64 * 1024, "{}", memory.used());
+    }
+    assert_eq!([&quiet, &ended].map(|log| log.tail(0, 100).len()), [10, 10]);
+    for log in [&noisy, &greedy] {
+        assert!(log.size() >= 14 * 1024, "what is left is shared: {}", log.size());
+    }
+}
+
+#[test]
+fn what_is_on_its_way_to_readers_counts_until_it_is_sent_and_leaves_half_to_the_logs() {
+    let memory = Memory::new(64 * 1024);
+    let log = Log::new(PLENTY, Arc::clone(&memory));
+    let cursor = log.watch(FIRST);
+    let sent = cursor.hold(Bytes::from(vec![b'x'; 10_000]));
+    let (part, reserved) = (sent.slice(..10), cursor.reserve(5_000));
+    drop(sent);
+    assert_eq!(memory.used(), 15_000, "a part is not sent yet");
+    drop((part, reserved));
+    assert_eq!(memory.used(), 0);
+    for _ in 0..50 {
+        append(&log, vec![frame(FrameName::Step(Status::Progress), vec![b'x'; 1000])]);
+    }
+    let _stalled = cursor.reserve(64 * 1024);
+    assert!((30 * 1024..=32 * 1024).contains(&log.size()), "{}", log.size());
+}
+
 #[test]
 fn the_tail_is_in_order_and_ends_with_the_last_frame() {
     let log = log(PLENTY);
@@ -200,7 +290,8 @@ impl Reader {
 fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
     for seed in 0..500 {
         let mut chance = Chance(seed);
-        let limit = usize::try_from(500 + chance.below(20_000)).unwrap();
+        let limit = usize::try_from(500 + chance.below(80_000)).unwrap();
+        let keeps_failures = limit >= 40_000;
         let log = log(limit);
         let mut kept = Vec::new();
         let mut readers: Vec<Reader> = Vec::new();
@@ -222,7 +313,7 @@ fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
                     for _ in 0..=chance.below(4) {
                         written += 1;
                         let failed = chance.below(8) == 0;
-                        if failed || written == FIRST {
+                        if failed && keeps_failures || written == FIRST {
                             kept.push(written);
                         }
                         let name = FrameName::Step(if failed { Status::Failed } else { Status::Progress });

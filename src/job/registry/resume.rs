@@ -62,6 +62,9 @@ impl Registry {
     /// its end; and how many are gone. Nothing if it has none of them any more.
     pub async fn stored(&self, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
         let mut frames = self.ledger.frames(record.id, 0).await.ok()?;
+        for frame in &mut frames {
+            frame.bytes = self.memory.hold(std::mem::take(&mut frame.bytes));
+        }
         let end = record.end.as_ref()?;
         let newest = frames.last().map_or(0, |last| last.sequence);
         // A job whose own code failed has its end.

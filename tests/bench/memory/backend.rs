@@ -1,4 +1,5 @@
 //! A backend that has one stream, and says as much on it as fast as it is taken.
+#![allow(dead_code, reason = "not everybody uses all of it")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,21 +10,32 @@ pub const PATH: &str = "/virtualization/virtual-machines/create/stream";
 /// How much is written at once, in bytes.
 const AT_ONCE: usize = 64 * 1024;
 
-/// Starts it, in a thread that nobody waits for. Its stream has `events` events, the last one included.
-pub fn start(events: usize) -> SocketAddr {
+/// What its events are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// Objects that are worked on.
+    Progress,
+    /// A stage that fails, each time for another reason.
+    Failures,
+    /// A stage that fails, each time for the same reason.
+    RepeatedFailure,
+}
+
+/// Starts it, in a thread that nobody waits for. Its stream has `count` events, the last one included.
+pub fn start(count: usize, events: Events) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for connection in listener.incoming() {
             let connection = connection.unwrap();
-            thread::spawn(move || answer(connection, events));
+            thread::spawn(move || answer(connection, count, events));
         }
     });
     address
 }
 
 /// Answers one request as releases without `/version` do. The bridge has a connection for each.
-fn answer(mut connection: TcpStream, events: usize) {
+fn answer(mut connection: TcpStream, count: usize, events: Events) {
     let mut head = BufReader::new(connection.try_clone().unwrap()).lines().map_while(Result::ok);
     let Some(request) = head.next() else { return };
     head.take_while(|line| !line.is_empty()).for_each(drop);
@@ -31,21 +43,26 @@ fn answer(mut connection: TcpStream, events: usize) {
     let answer = match (request.next(), request.next()) {
         (Some("GET"), Some(PATH)) => {
             // Whoever has gone has seen enough.
-            drop(stream(&mut connection, events));
+            drop(stream(&mut connection, count, events));
             return;
         }
         (_, Some(PATH)) => "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n",
-        _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        (_, Some("/version")) => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        _ => "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
     };
     drop(connection.write_all(answer.as_bytes()));
 }
 
-fn stream(connection: &mut TcpStream, events: usize) -> std::io::Result<()> {
+fn stream(connection: &mut TcpStream, count: usize, events: Events) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     connection.write_all(head.as_bytes())?;
     let mut piece = Vec::with_capacity(2 * AT_ONCE);
-    for number in 1..events {
-        event(&mut piece, number, events);
+    for number in 1..count {
+        match events {
+            Events::Progress => item(&mut piece, number, count),
+            Events::Failures => failure(&mut piece, number),
+            Events::RepeatedFailure => failure(&mut piece, 0),
+        }
         if piece.len() >= AT_ONCE {
             chunk(connection, &mut piece)?;
         }
@@ -60,13 +77,23 @@ fn stream(connection: &mut TcpStream, events: usize) -> std::io::Result<()> {
 
 /// As 0.0.30 says what it does: the same words, and as many of them. Each event is of another object, so that
 /// what tells objects apart is full too.
-fn event(out: &mut Vec<u8>, number: usize, events: usize) {
+fn item(out: &mut Vec<u8>, number: usize, count: usize) {
     write!(
         out,
         "event: item_progress\ndata: {{\"event\": \"item_progress\", \"phase\": \"virtual-machines\", \
          \"status\": \"processing\", \"message\": \"Processing VM 'vm{number:06}'\", \
          \"item\": {{\"name\": \"vm{number:06}\", \"item_type\": \"qemu\"}}, \"operation\": \"created\", \"progress\": {{\"current\": {number}, \
-         \"total\": {events}, \"percent\": 33.33333333333333}}}}\n\n"
+         \"total\": {count}, \"percent\": 33.33333333333333}}}}\n\n"
+    )
+    .unwrap();
+}
+
+/// As 0.0.11 says that something failed that is no single object.
+fn failure(out: &mut Vec<u8>, number: usize) {
+    write!(
+        out,
+        "event: step\ndata: {{\"step\": \"sync\", \"status\": \"failed\", \"message\": \"Failure {number} of the \
+         synchronization of virtual machines, with as many words as such messages have.\"}}\n\n"
     )
     .unwrap();
 }
