@@ -7,8 +7,10 @@ pub mod replay;
 pub mod serve;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config;
 use crate::ledger;
@@ -88,6 +90,28 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if is_configuration { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
 }
 
+/// The runtime that a subcommand runs in.
+///
+/// # Errors
+///
+/// If the system does not let it have its threads.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .thread_name(THREAD)
+        .thread_keep_alive(KEEP_ALIVE)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+}
+
+/// What its threads are called.
+const THREAD: &str = "bridge-worker";
+/// How long a thread for blocking work is kept without any. Idle threads take turns, so that a steady load of short
+/// work keeps as many as it has work in this time.
+const KEEP_ALIVE: Duration = Duration::from_millis(100);
+/// How many threads for blocking work there may be: for the ledger, for recordings, and for names that are looked up.
+const BLOCKING_THREADS: usize = 64;
+
 /// Done when the process has been asked to end so many times: by SIGTERM, or by Ctrl-C.
 ///
 /// # Errors
@@ -106,4 +130,42 @@ pub fn termination(times: usize) -> std::io::Result<impl Future<Output = ()>> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::{Arc, Barrier};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// How many threads of the runtime there are in this process, by their name.
+    fn threads() -> usize {
+        let names = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
+            // One may have ended since it was listed.
+            fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        });
+        names.filter(|name| name.trim_end() == THREAD).count()
+    }
+
+    #[test]
+    fn threads_for_blocking_work_go_when_there_is_none() {
+        const WORK: usize = 40;
+
+        let runtime = runtime().unwrap();
+        let before = threads();
+        let all_at_once = Arc::new(Barrier::new(WORK + 1));
+        for _ in 0..WORK {
+            let all_at_once = Arc::clone(&all_at_once);
+            runtime.spawn_blocking(move || all_at_once.wait());
+        }
+        all_at_once.wait();
+        // tokio would keep them for 10 s.
+        let began = Instant::now();
+        while threads() > before + WORK / 2 {
+            assert!(began.elapsed() < Duration::from_secs(5), "{} of {before}", threads());
+            std::thread::yield_now();
+        }
+    }
 }

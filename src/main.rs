@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "proxbox-bridge: {LOG_VARIABLE}: {error}");
         return ExitCode::from(cli::CONFIG);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
