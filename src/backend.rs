@@ -115,6 +115,20 @@ impl Backend {
         &self.config.limits
     }
 
+    /// Whether the files of its TLS hold what they held when they were used last. It reads them, and blocks.
+    pub fn has_current_files(&self) -> bool {
+        self.dialer.has_current_files(&self.config)
+    }
+
+    /// Uses the files of its TLS again if they hold something else, for connections from now on. It reads them, and
+    /// blocks.
+    pub fn read_files_again(&self) {
+        if let Some(read) = self.dialer.read_files_again(&self.config) {
+            let error = read.err().map(|error| error.to_string());
+            telemetry::BackendFilesRead { backend: &self.metrics, error }.emit();
+        }
+    }
+
     /// Connects to it and hangs up: a backend that is busy with a sync takes connections, and answers nothing.
     ///
     /// # Errors

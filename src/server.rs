@@ -3,6 +3,7 @@
 mod activity;
 mod certificate;
 mod connection;
+mod files;
 mod inherited;
 mod listener;
 mod patience;
@@ -13,7 +14,7 @@ mod supervisor;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
@@ -29,7 +30,8 @@ use crate::ledger::{self, Cleaning};
 use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
-use certificate::Certificate;
+use certificate::{Certificate, Reread};
+use files::{Read, Reader};
 use listener::{Door, Listeners};
 
 pub use crate::handler::OpenError;
@@ -44,7 +46,7 @@ const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
 const CLEANING: Duration = Duration::from_secs(60 * 60);
 /// How often it is looked whether a backend is to be checked, and log lines that were held back are written.
 const CHECKING: Duration = Duration::from_secs(1);
-/// How often the files of the certificate are looked at.
+/// How often the files of certificates are looked at.
 const CERTIFICATE: Duration = Duration::from_secs(60);
 
 /// The bridge, with its listeners bound.
@@ -56,6 +58,9 @@ pub struct Server {
     reloader: Reloader,
     reloads: mpsc::Receiver<reload::Wanted>,
     source: Option<reload::Source>,
+    reloading: reload::Reloading,
+    /// What looks whether the files of certificates have changed.
+    looking: Reader<Option<Reread>>,
     /// What is done beside serving, and given up when that is over.
     chores: JoinSet<()>,
 }
@@ -118,7 +123,7 @@ impl Server {
     ///
     /// [`StartError`] names what cannot be had, and what to do about it.
     pub async fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
-        let certificate = Certificate::load(config.tls.as_ref())?;
+        let mut certificate = Certificate::load(config.tls.as_ref())?;
         let mut bound = Vec::new();
         for (door, address) in doors(&config) {
             let listener = match inherited.of(door.key()) {
@@ -151,17 +156,26 @@ impl Server {
         for (door, address, listener) in bound {
             listeners.open(door, address, listener);
         }
-        certificate.tell();
+        certificate.log_validity(SystemTime::now());
         telemetry::Reloaded::in_force_now();
         tell(&bridge.state().config);
         listeners.tell();
-        let chores = JoinSet::new();
-        Ok(Self { listeners, bridge, certificate, reloader, reloads, source: None, chores })
+        Ok(Self {
+            listeners,
+            bridge,
+            certificate,
+            reloader,
+            reloads,
+            source: None,
+            reloading: reload::Reloading::default(),
+            looking: Reader::Idle,
+            chores: JoinSet::new(),
+        })
     }
 
-    /// Makes it `read` its configuration again when it is asked to.
+    /// Makes it `read` its configuration again when it is asked to, on another thread.
     #[must_use]
-    pub fn reloading(self, read: impl Fn() -> Result<Config, config::Error> + Send + 'static) -> Self {
+    pub fn reloading(self, read: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static) -> Self {
         Self { source: Some(reload::Source::new(read)), ..self }
     }
 
@@ -250,11 +264,12 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut until => return,
-                wanted = self.reloads.recv() => {
+                wanted = self.reloads.recv(), if self.reloading.takes_another() => {
                     if let Some(wanted) = wanted {
-                        let _ = wanted.send(self.reload().await);
+                        self.begin_reload(wanted);
                     }
                 }
+                prepared = self.reloading.prepared() => self.end_reload(prepared).await,
                 _ = cleaning.tick() => {
                     let bridge = Arc::clone(&self.bridge);
                     self.chores.spawn(async move {
@@ -262,7 +277,8 @@ impl Server {
                         let _ = bridge.registry.clean(Cleaning::Usual).await;
                     });
                 }
-                _ = looking.tick() => self.certificate.look(),
+                _ = looking.tick() => self.look(),
+                read = self.looking.read() => self.looked(read),
                 _ = checking.tick() => {
                     telemetry::write_held_back_lines();
                     for backend in self.bridge.state().backends.iter().filter(|backend| backend.is_due()) {
@@ -273,6 +289,31 @@ impl Server {
                 () = self.listeners.tidy() => {}
                 Some(_) = self.chores.join_next() => {}
             }
+        }
+    }
+
+    /// Begins to look whether the files of certificates have changed, on another thread, unless that hangs.
+    fn look(&mut self) {
+        self.certificate.log_validity(SystemTime::now());
+        if !self.looking.is_idle() {
+            return;
+        }
+        let (rereading, state) = (self.certificate.rereading(), self.bridge.state());
+        self.looking.begin(move || {
+            let reread = rereading();
+            state.backends.iter().for_each(|backend| backend.read_files_again());
+            reread
+        });
+    }
+
+    fn looked(&mut self, read: Read<Option<Reread>>) {
+        match read {
+            Read::Done(None) => {}
+            Read::Done(Some(reread)) => {
+                self.certificate.take(reread);
+                self.certificate.log_validity(SystemTime::now());
+            }
+            Read::Overdue => telemetry::CertificatesOverdue { limit: files::LIMIT }.emit(),
         }
     }
 

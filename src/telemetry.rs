@@ -12,12 +12,13 @@ mod stream;
 mod throttle;
 
 pub use backend::{
-    Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, StreamRecognized, backends_are,
+    BackendFilesRead, Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, StreamRecognized,
+    backends_are,
 };
 pub use front::{
-    AcceptFailed, Answered, CertificateRead, CertificateShown, ConnectionClosed, ConnectionOpened,
-    ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route, Shimmed, TunnelClosed,
-    TunnelOpened, write_held_back_lines,
+    AcceptFailed, Answered, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,
+    ConnectionOpened, ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route,
+    Shimmed, TunnelClosed, TunnelOpened, Validity, write_held_back_lines,
 };
 pub use job::{
     Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,

@@ -7,6 +7,7 @@
 //! No socket is opened here, but files are read: what takes paths blocks.
 
 mod certificate;
+mod contents;
 mod explain;
 mod files;
 mod fingerprint;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Certificate, describe};
-pub use explain::{explain, explain_tls};
+pub use contents::Contents;
+pub use explain::{explain, explain_client, explain_tls};
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use front::{ServerFiles, certificate_of, server};
 pub use plain::{looks_like_http, plain_on_tls};

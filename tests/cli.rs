@@ -7,7 +7,9 @@ mod process;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use process::Process;
 
@@ -157,6 +159,69 @@ fn a_hangup_makes_it_read_its_configuration_again_and_a_bad_one_is_told_of_and_c
     for part in ["unknown key `colour`", "neither http nor https"] {
         assert!(log.contains(part), "{log}");
     }
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_keep_the_watchdog_from_its_signs_of_life_nor_the_process_from_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, socket] = ["bridge.toml", "notify"].map(|name| folder.path().join(name));
+    let text =
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[backend]\nurl = \"http://127.0.0.1:1\"\n";
+    std::fs::write(&file, text).unwrap();
+    let supervisor = UnixDatagram::bind(&socket).unwrap();
+    supervisor.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let read_to = |wanted: &str| loop {
+        let mut message = [0; 1024];
+        let length = supervisor.recv(&mut message).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
+        let text = std::str::from_utf8(&message[..length]).unwrap();
+        if text.lines().any(|line| line == wanted) {
+            break;
+        }
+    };
+    let mut command = command(&["serve", "--config", file.to_str().unwrap()]);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "100000");
+    let bridge = Process::spawn(command);
+    read_to("READY=1");
+    std::fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    bridge.hang_up();
+    read_to("RELOADING=1");
+    // The file is open for reading now, and what is written into it is nothing.
+    let _hangs = std::fs::File::options().write(true).open(&file).unwrap();
+    for _ in 0..5 {
+        read_to("WATCHDOG=1");
+    }
+    let (code, log) = terminated(bridge);
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn an_expired_certificate_and_handshakes_that_fail_are_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let mut params = rcgen::CertificateParams::new(vec!["bridge.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let own = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&certificate, params.self_signed(&own).unwrap().pem()).unwrap();
+    std::fs::write(&key, own.serialize_pem()).unwrap();
+    let args = ["serve", "--backend", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"];
+    let mut command = command(&[&args[..], &["--admin-listen", "127.0.0.1:0"]].concat());
+    command.env("PROXBOX_BRIDGE_TLS_CERTIFICATE", &certificate).env("PROXBOX_BRIDGE_TLS_KEY", &key);
+    let mut bridge = Process::spawn(command);
+    let line = bridge.read_to(
+        "The certificate of the bridge (tls.certificate) has expired, and clients refuse it: renew it.",
+    );
+    assert_eq!(line["level"], "WARN");
+    let address = bridge.listening();
+    // One that hangs up at once, as health checks do, is no handshake.
+    drop(TcpStream::connect(address).unwrap());
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"\x15\x03\x01\x00\x02\x02\x30").unwrap();
+    let line = bridge.read_to("TLS handshakes with clients failed.");
+    assert_eq!((&line["level"], &line["fields"]["count"]), (&"WARN".into(), &1.into()));
+    assert_eq!(line["fields"]["client"], "127.0.0.1");
+    assert!(line["fields"]["error"].as_str().unwrap().contains("tls.certificate (UnknownCA)"), "{line}");
+    assert_eq!(terminated(bridge).0, Some(0));
 }
 
 #[test]

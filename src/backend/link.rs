@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -21,7 +23,7 @@ use crate::config::{self, BackendUrl};
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
 use crate::telemetry::{self, OfBackend};
-use crate::tls::{self, Certificate, TlsError, Trust};
+use crate::tls::{self, Certificate, Contents, TlsError, Trust};
 
 /// A connection to the backend.
 #[derive(Debug)]
@@ -95,9 +97,24 @@ impl ConnectError {
 /// How TLS is spoken to it, and by what name.
 #[derive(Debug)]
 struct Secure {
-    config: Arc<ClientConfig>,
+    config: ArcSwap<ClientConfig>,
+    /// What the files held that it was made from.
+    contents: Mutex<Contents>,
     /// None is possible for a name that no certificate can have.
     name: Option<ServerName<'static>>,
+}
+
+impl Secure {
+    fn new(config: &config::Backend) -> Result<Self, TlsError> {
+        // Before the files are used: a change in between is seen the next time.
+        let contents = contents(config);
+        let tls = client(config)?;
+        Ok(Self { config: ArcSwap::new(tls), contents: Mutex::new(contents), name: name(&config.url) })
+    }
+
+    fn contents(&self) -> Contents {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Makes connections to one backend.
@@ -114,15 +131,31 @@ pub(super) struct Dialer {
 impl Dialer {
     pub(super) fn new(config: &config::Backend, metrics: Arc<OfBackend>) -> Result<Self, TlsError> {
         let limits = &config.limits;
-        let tls = if config.url.is_tls() { Some(client(config)?) } else { None };
         Ok(Self {
-            tls: tls.map(|tls| Secure { config: tls, name: name(&config.url) }),
+            tls: if config.url.is_tls() { Some(Secure::new(config)?) } else { None },
             url: config.url.clone(),
             connect: limits.connect,
             handshake: limits.handshake,
             tcp: TcpOptions::new(limits),
             breaker: Breaker::new(limits.breaker_failures, limits.breaker_open, metrics),
         })
+    }
+
+    /// Whether the files of `config` hold what they held when they were used last. It reads them, and blocks.
+    pub(super) fn has_current_files(&self, config: &config::Backend) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.contents() == contents(config))
+    }
+
+    /// Uses the files of `config` again if they hold something else; nothing if they do not. What cannot be used
+    /// changes nothing, and is an error once. It reads them, and blocks.
+    pub(super) fn read_files_again(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
+        let tls = self.tls.as_ref()?;
+        let now = contents(config);
+        if now == tls.contents() {
+            return None;
+        }
+        *tls.contents.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        Some(client(config).map(|client| tls.config.store(client)))
     }
 
     /// A new connection, unless the backend is taken for down.
@@ -192,12 +225,12 @@ impl Dialer {
 
     /// `stream`, over TLS if the backend wants it.
     pub(super) async fn secure(&self, stream: TcpStream) -> Result<Link, ConnectError> {
-        let Some(Secure { config, name }) = &self.tls else { return Ok(Link::Plain(stream)) };
+        let Some(Secure { config, name, .. }) = &self.tls else { return Ok(Link::Plain(stream)) };
         let Some(name) = name else {
             let why = "its host is not a name that a certificate can have".to_owned();
             return Err(ConnectError::Tls { url: self.url.clone(), why });
         };
-        let connector = TlsConnector::from(Arc::clone(config));
+        let connector = TlsConnector::from(config.load_full());
         match timeout(self.handshake, connector.connect(name.clone(), stream)).await {
             Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
             Ok(Err(error)) => Err(ConnectError::Tls { url: self.url.clone(), why: tls::explain(&error) }),
@@ -224,8 +257,17 @@ impl Dialer {
 }
 
 fn client(config: &config::Backend) -> Result<Arc<ClientConfig>, TlsError> {
+    tls::client(&config.trust, own(config))
+}
+
+fn contents(config: &config::Backend) -> Contents {
+    Contents::of_client(&config.trust, own(config))
+}
+
+/// The files of the certificate that the backend is shown, and of its key.
+fn own(config: &config::Backend) -> Option<(&Path, &Path)> {
     let own = config.client_certificate.as_ref();
-    tls::client(&config.trust, own.map(|(certificate, key)| (certificate.as_path(), key.as_path())))
+    own.map(|(certificate, key)| (certificate.as_path(), key.as_path()))
 }
 
 /// What the certificate at the other end says.

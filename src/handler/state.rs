@@ -6,7 +6,7 @@ use super::front::Entrance;
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::telemetry;
-use crate::tls::{TlsError, Trust};
+use crate::tls::TlsError;
 
 /// What requests are answered by.
 #[derive(Debug)]
@@ -18,19 +18,16 @@ pub struct State {
 }
 
 impl State {
-    /// What `config` makes of `before`: a backend whose configuration is the same is the same, with all that
-    /// is known of it.
+    /// What `config` makes of `before`: a backend whose configuration is the same, and what its files hold, is the
+    /// same, with all that is known of it. It reads files, and blocks.
     ///
     /// # Errors
     ///
     /// What is wrong with the files that certificates of backends are checked by.
     pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
         let known = |wanted: &crate::config::Backend| {
-            // What a file holds may have changed.
-            let may_keep =
-                !matches!(wanted.trust, Trust::Authority(_)) && wanted.client_certificate.is_none();
             let known = before?.backends.iter().find(|known| known.config() == wanted);
-            known.filter(|_| may_keep).cloned()
+            known.filter(|known| known.has_current_files()).cloned()
         };
         let backends = config.backends.iter().map(|wanted| match known(wanted) {
             Some(backend) => Ok(backend),

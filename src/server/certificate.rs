@@ -1,14 +1,13 @@
 //! The certificate that clients are shown, read again when its files change.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 
-use crate::telemetry;
-use crate::tls::{self, ServerFiles, TlsError};
+use crate::telemetry::{self, Validity};
+use crate::tls::{self, Contents, ServerFiles, TlsError};
 
 /// What TLS connections of clients begin with, or nothing where clients are served without TLS.
 pub(super) type Current = Arc<ArcSwapOption<ServerConfig>>;
@@ -17,17 +16,42 @@ pub(super) type Current = Arc<ArcSwapOption<ServerConfig>>;
 #[derive(Debug)]
 pub(super) struct Certificate {
     files: Option<ServerFiles>,
-    /// When each of them was changed last.
-    changed: Vec<Option<SystemTime>>,
+    /// What they held when they were read last.
+    contents: Contents,
+    /// What connections begin with.
     current: Current,
+    /// When the certificate is valid.
+    period: Option<Period>,
+    /// What was logged of its validity last.
+    logged: Option<Validity>,
+}
+
+/// The first and the last moment at which a certificate is valid.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    not_before: SystemTime,
+    not_after: SystemTime,
+}
+
+/// What files held that had changed.
+#[derive(Debug)]
+pub(super) struct Reread {
+    before: Contents,
+    now: Contents,
+    read: Result<(Arc<ServerConfig>, Option<Period>), TlsError>,
 }
 
 impl Certificate {
-    /// Reads `files`.
+    /// Reads `files`, and blocks.
     pub(super) fn load(files: Option<&ServerFiles>) -> Result<Self, TlsError> {
-        let changed = changed(files);
-        let config = files.map(tls::server).transpose()?;
-        Ok(Self { files: files.cloned(), changed, current: Arc::new(ArcSwapOption::new(config)) })
+        // Before the files are used: a change in between is seen the next time.
+        let contents = files.map(Contents::of_server).unwrap_or_default();
+        let (config, period) = match files.map(read).transpose()? {
+            Some((config, period)) => (Some(config), period),
+            None => (None, None),
+        };
+        let current = Arc::new(ArcSwapOption::new(config));
+        Ok(Self { files: files.cloned(), contents, current, period, logged: None })
     }
 
     pub(super) fn current(&self) -> Current {
@@ -37,30 +61,50 @@ impl Certificate {
     /// Takes over what `newer` has. Connections that are there keep what they have.
     pub(super) fn replace(&mut self, newer: Self) {
         self.current.store(newer.current.load_full());
-        self.files = newer.files;
-        self.changed = newer.changed;
-        self.tell();
+        let current = self.current();
+        *self = Self { current, ..newer };
+        self.log_validity(SystemTime::now());
     }
 
-    /// Says until when the certificate may be shown.
-    pub(super) fn tell(&self) {
-        let shown = self.files.as_ref().and_then(|files| tls::certificate_of(files).ok());
-        let ends = shown.and_then(|shown| shown.not_after.duration_since(UNIX_EPOCH).ok());
-        telemetry::CertificateShown { ends: ends.map(|ends| ends.as_secs()) }.emit();
+    /// Logs until when the certificate may be shown, if it is another one than before, or has expired since.
+    pub(super) fn log_validity(&mut self, now: SystemTime) {
+        let validity = match self.period {
+            Some(period) if now < period.not_before => Validity::NotYet,
+            Some(period) if now > period.not_after => Validity::Expired,
+            _ => Validity::Valid,
+        };
+        if self.logged.replace(validity) != Some(validity) {
+            let ends = self.period.and_then(|period| period.not_after.duration_since(UNIX_EPOCH).ok());
+            telemetry::CertificateShown { ends: ends.map(|ends| ends.as_secs()), validity }.emit();
+        }
     }
 
-    /// Reads the files again if they have changed. What cannot be used is told of once, and changes nothing.
-    pub(super) fn look(&mut self) {
-        let now = changed(self.files.as_ref());
-        if now == self.changed {
+    /// What reads its files again if they have changed. That blocks, and is for another thread.
+    pub(super) fn rereading(&self) -> impl FnOnce() -> Option<Reread> + Send + use<> {
+        let (files, before) = (self.files.clone(), self.contents.clone());
+        move || {
+            let files = files?;
+            let now = Contents::of_server(&files);
+            if now == before {
+                return None;
+            }
+            let read = read(&files);
+            Some(Reread { before, now, read })
+        }
+    }
+
+    /// Uses what was read from now on. What cannot be used is logged once, and changes nothing.
+    pub(super) fn take(&mut self, Reread { before, now, read }: Reread) {
+        if self.contents != before {
+            // The configuration was read again meanwhile, and these files with it.
             return;
         }
-        self.changed = now;
-        let read = self.files.as_ref().map(tls::server).transpose();
+        self.contents = now;
         let error = match read {
-            Ok(config) => {
-                self.current.store(config);
-                self.tell();
+            Ok((config, period)) => {
+                self.current.store(Some(config));
+                self.period = period;
+                self.logged = None;
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -69,13 +113,9 @@ impl Certificate {
     }
 }
 
-fn changed(files: Option<&ServerFiles>) -> Vec<Option<SystemTime>> {
-    let Some(ServerFiles { certificate, key, client_ca }) = files else { return Vec::new() };
-    let paths = [Some(certificate), Some(key), client_ca.as_ref()];
-    let changed = |path: &PathBuf| modified(path);
-    paths.into_iter().map(|path| path.and_then(changed)).collect()
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+fn read(files: &ServerFiles) -> Result<(Arc<ServerConfig>, Option<Period>), TlsError> {
+    let config = tls::server(files)?;
+    let shown = tls::certificate_of(files).ok();
+    let period = shown.map(|shown| Period { not_before: shown.not_before, not_after: shown.not_after });
+    Ok((config, period))
 }

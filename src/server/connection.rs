@@ -68,6 +68,7 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(error) => {
+                let error = tls::explain_client(&error, connection.limits.handshake);
                 telemetry::HandshakeFailed { client: connection.address, error: &error }.emit();
                 return;
             }
@@ -217,7 +218,8 @@ pub(super) async fn farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Resul
     Ok(())
 }
 
-/// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so.
+/// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so, or has hung up before its
+/// first byte, as health checks of load balancers do.
 async fn secured(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -226,6 +228,9 @@ async fn secured(
     let shaken = deadline::timeout(connection.limits.handshake, async {
         let mut first = [0; 8];
         let seen = stream.peek(&mut first).await?;
+        if seen == 0 {
+            return Ok(None);
+        }
         if tls::looks_like_http(&first[..seen]) {
             farewell(&mut stream, &tls::plain_on_tls()).await?;
             return Ok(None);

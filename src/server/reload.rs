@@ -3,11 +3,13 @@
 use std::error::Error as _;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::certificate::Certificate;
+use super::files::{self, Read, Reader};
 use super::{Server, StartError, bind, doors, supervisor, tell};
 use crate::config::{self, Config};
 use crate::handler::{Reload, State};
@@ -15,7 +17,23 @@ use crate::telemetry;
 use crate::tls::TlsError;
 
 /// Where a configuration is read from again.
-pub(super) struct Source(Box<dyn Fn() -> Result<Config, config::Error> + Send>);
+#[derive(Clone)]
+pub(super) struct Source(Arc<dyn Fn() -> Result<Config, config::Error> + Send + Sync>);
+
+/// A configuration that was read, with the files that it names.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    certificate: Certificate,
+    state: State,
+}
+
+/// A reload that is on its way, if there is one.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    reader: Reader<Result<Prepared, ReloadError>>,
+    /// Where the answer goes.
+    wanted: Option<Wanted>,
+}
 
 /// Where the answer to somebody goes who wants a reload.
 pub(super) type Wanted = oneshot::Sender<Result<(), ReloadError>>;
@@ -50,6 +68,13 @@ pub enum ReloadError {
         /// What it would be.
         after: String,
     },
+    /// A file could not be read in time.
+    #[error(
+        "a file of the configuration, or one that it names, could not be read within {}: see whether the disk that \
+         they are on answers",
+        humantime::format_duration(files::LIMIT)
+    )]
+    Overdue,
     /// There is nothing to read it from, or the bridge is stopping.
     #[error("the bridge is stopping, or does not know where its configuration came from")]
     Unavailable,
@@ -78,8 +103,48 @@ impl Reloader {
 }
 
 impl Source {
-    pub(super) fn new(read: impl Fn() -> Result<Config, config::Error> + Send + 'static) -> Self {
-        Self(Box::new(read))
+    pub(super) fn new(read: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// Reads the configuration, and the files that it names. It blocks.
+    fn prepare(&self, before: &State) -> Result<Prepared, ReloadError> {
+        let Self(read) = self;
+        let config = read()?;
+        if before.config.data_dir != config.data_dir {
+            let shown = |path: &Option<PathBuf>| {
+                path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+            };
+            let (before, after) = (shown(&before.config.data_dir), shown(&config.data_dir));
+            return Err(ReloadError::Restart { key: "data_dir", before, after });
+        }
+        let [frames, wanted] = [&before.config, &config].map(|config| config.jobs.log_frames.to_string());
+        if frames != wanted {
+            return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
+        }
+        let certificate = Certificate::load(config.tls.as_ref())?;
+        Ok(Prepared { certificate, state: State::new(config, Some(before))? })
+    }
+}
+
+impl Default for Reloading {
+    fn default() -> Self {
+        Self { reader: Reader::Idle, wanted: None }
+    }
+}
+
+impl Reloading {
+    /// Whether another reload may begin, or be refused at once because files hang.
+    pub(super) fn takes_another(&self) -> bool {
+        !self.reader.is_reading()
+    }
+
+    /// What was read; waits for ever if no reload is on its way.
+    pub(super) async fn prepared(&mut self) -> Result<Prepared, ReloadError> {
+        match self.reader.read().await {
+            Read::Done(prepared) => prepared,
+            Read::Overdue => Err(ReloadError::Overdue),
+        }
     }
 }
 
@@ -96,40 +161,48 @@ impl Reload for Reloader {
 }
 
 impl Server {
-    /// Reads the configuration again. Everything of it is in force then, for whatever begins from now on; or
-    /// nothing.
-    pub(super) async fn reload(&mut self) -> Result<(), ReloadError> {
-        // Whoever was told that the bridge is stopping need not be told more.
-        let is_serving = !self.bridge.registry.is_draining();
-        if is_serving {
+    /// Begins to read the configuration again, on another thread.
+    pub(super) fn begin_reload(&mut self, wanted: Wanted) {
+        if !self.bridge.registry.is_draining() {
             supervisor::reloading();
         }
-        let reloaded = self.take_over().await;
-        telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
-        if is_serving {
-            supervisor::ready(&self.status());
+        self.reloading.wanted = Some(wanted);
+        match self.source.clone() {
+            None => self.reloaded(Err(ReloadError::Unavailable)),
+            // The files hang from the last time: another thread would hang with them.
+            Some(_) if !self.reloading.reader.is_idle() => self.reloaded(Err(ReloadError::Overdue)),
+            Some(source) => {
+                let before = self.bridge.state();
+                self.reloading.reader.begin(move || source.prepare(&before));
+            }
         }
-        reloaded
     }
 
-    async fn take_over(&mut self) -> Result<(), ReloadError> {
-        let Source(read) = self.source.as_ref().ok_or(ReloadError::Unavailable)?;
-        let config = read()?;
-        let before = self.bridge.state();
-        if before.config.data_dir != config.data_dir {
-            let shown = |path: &Option<PathBuf>| {
-                path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
-            };
-            let (before, after) = (shown(&before.config.data_dir), shown(&config.data_dir));
-            return Err(ReloadError::Restart { key: "data_dir", before, after });
+    /// Ends the reload with what was read. Everything of it is in force then, for whatever begins from now on; or
+    /// nothing.
+    pub(super) async fn end_reload(&mut self, prepared: Result<Prepared, ReloadError>) {
+        let reloaded = match prepared {
+            Ok(prepared) => self.take_over(prepared).await,
+            Err(error) => Err(error),
+        };
+        self.reloaded(reloaded);
+    }
+
+    fn reloaded(&mut self, reloaded: Result<(), ReloadError>) {
+        telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
+        // Whoever was told that the bridge is stopping need not be told more.
+        if !self.bridge.registry.is_draining() {
+            supervisor::ready(&self.status());
         }
-        let [frames, wanted] = [&before.config, &config].map(|config| config.jobs.log_frames.to_string());
-        if frames != wanted {
-            return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
+        if let Some(wanted) = self.reloading.wanted.take() {
+            // Nobody may wait for it any more.
+            let _ = wanted.send(reloaded);
         }
-        let certificate = Certificate::load(config.tls.as_ref())?;
-        let wanted = doors(&config);
-        let state = State::new(config, Some(&before))?;
+    }
+
+    async fn take_over(&mut self, prepared: Prepared) -> Result<(), ReloadError> {
+        let Prepared { certificate, state } = prepared;
+        let wanted = doors(&state.config);
         let mut bound = Vec::new();
         for (door, address) in &wanted {
             if !self.listeners.has(*door, *address) {

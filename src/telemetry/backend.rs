@@ -272,3 +272,33 @@ impl StreamRecognized<'_> {
         );
     }
 }
+
+/// The files of a backend's TLS have changed and were read again: `ca_file`, `client_certificate` and its key, or the
+/// authorities of the system.
+#[derive(Debug)]
+pub struct BackendFilesRead<'a> {
+    /// The backend.
+    pub backend: &'a OfBackend,
+    /// Why what was read before stays in use, if that is so.
+    pub error: Option<String>,
+}
+
+impl BackendFilesRead<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        let backend = self.backend.name.as_str();
+        match self.error {
+            None => {
+                tracing::info!(
+                    backend,
+                    "The certificates for this backend have changed and were read again."
+                );
+            }
+            Some(error) => tracing::error!(
+                backend,
+                error,
+                "The certificates for this backend have changed and cannot be used; those read before stay in use."
+            ),
+        }
+    }
+}

@@ -253,21 +253,31 @@ impl AcceptFailed<'_> {
     }
 }
 
-/// A TLS handshake of a client came to nothing.
+/// The newest handshake that failed, and why. Whoever reaches the port can make them fail.
+static HANDSHAKES: LazyLock<Throttle<(IpAddr, String)>> = LazyLock::new(Throttle::default);
+
+/// The TLS handshake of a client failed.
 #[derive(Debug)]
 pub struct HandshakeFailed<'a> {
     /// Who it was.
     pub client: IpAddr,
-    /// Why.
-    pub error: &'a std::io::Error,
+    /// Why, and what to do.
+    pub error: &'a str,
 }
 
 impl HandshakeFailed<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line, at most one a second, and moves the metrics.
     pub fn emit(self) {
+        let Self { client, error } = self;
         METRICS.front.handshake_failures.inc();
-        tracing::debug!(client = %self.client, error = %self.error, "There was no TLS handshake.");
+        if let Some(line) = HANDSHAKES.add(Instant::now(), (client, error.to_owned())) {
+            handshakes_failed(line);
+        }
     }
+}
+
+fn handshakes_failed((count, (client, error)): (u64, (IpAddr, String))) {
+    tracing::warn!(count, %client, %error, "TLS handshakes with clients failed.");
 }
 
 /// A WebSocket is open.
@@ -353,6 +363,9 @@ pub fn write_held_back_lines() {
             over_limit(limit, line);
         }
     }
+    if let Some(line) = HANDSHAKES.rest(Instant::now()) {
+        handshakes_failed(line);
+    }
 }
 
 /// The files of the certificate have changed and were read again.
@@ -374,19 +387,59 @@ impl CertificateRead {
     }
 }
 
-/// This is the certificate that clients are shown from now on.
+/// The files of certificates could not be read in time.
+#[derive(Debug)]
+pub struct CertificatesOverdue {
+    /// How long that may take.
+    pub limit: Duration,
+}
+
+impl CertificatesOverdue {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::error!(
+            limit_seconds = self.limit.as_secs_f64(),
+            "The files of certificates cannot be read: see whether the disk that they are on answers. Those read \
+             before stay in use."
+        );
+    }
+}
+
+/// Whether a certificate may be shown at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It is valid.
+    Valid,
+    /// It has expired.
+    Expired,
+    /// It is not valid yet.
+    NotYet,
+}
+
+/// This is the certificate that clients are shown from now on, or it has another validity than before.
 #[derive(Debug)]
 pub struct CertificateShown {
     /// When it ends, in seconds since 1970; nothing without TLS.
     pub ends: Option<u64>,
+    /// Whether clients accept it now.
+    pub validity: Validity,
 }
 
 impl CertificateShown {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.front.certificate_expiry.set(self.ends.unwrap_or_default() as f64);
-        if let Some(ends) = self.ends {
-            tracing::debug!(ends, "Certificate in use.");
+        let Some(ends) = self.ends else { return };
+        match self.validity {
+            Validity::Valid => tracing::debug!(ends, "Certificate in use."),
+            Validity::Expired => tracing::warn!(
+                ends,
+                "The certificate of the bridge (tls.certificate) has expired, and clients refuse it: renew it."
+            ),
+            Validity::NotYet => tracing::warn!(
+                ends,
+                "The certificate of the bridge (tls.certificate) is not valid yet: check the clock of this machine."
+            ),
         }
     }
 }

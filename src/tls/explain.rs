@@ -40,6 +40,41 @@ pub fn explain_tls(error: &(dyn StdError + 'static)) -> Option<String> {
     of_tls(error).map(of_rustls)
 }
 
+/// What happened in a handshake with a client and what to do, with the client as *it*. A handshake may take `limit`.
+pub fn explain_client(error: &io::Error, limit: Duration) -> String {
+    use AlertDescription as Alert;
+    match (of_tls(error), error.kind()) {
+        (
+            Some(Error::AlertReceived(
+                alert @ (Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateUnknown
+                | Alert::CertificateExpired
+                | Alert::UnsupportedCertificate),
+            )),
+            _,
+        ) => format!(
+            "it does not accept the certificate of tls.certificate ({alert:?}): it has to know its CA, and the file has \
+             to hold the certificates of the issuers behind it"
+        ),
+        (Some(Error::NoCertificatesPresented), _) => {
+            "it showed no certificate, and tls.client_ca wants one".to_owned()
+        }
+        (Some(Error::InvalidCertificate(why)), _) => format!(
+            "its certificate is refused ({}): tls.client_ca names the authorities",
+            printable(&why.to_string(), 512)
+        ),
+        (Some(other), _) => printable(&other.to_string(), 512),
+        (None, io::ErrorKind::TimedOut) => {
+            format!("it did not end within {} (limits.handshake)", humantime::format_duration(limit))
+        }
+        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            "it closed the connection".to_owned()
+        }
+        (None, _) => printable(&error.to_string(), 512),
+    }
+}
+
 /// What rustls said, however deep it lies.
 fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);

@@ -91,7 +91,7 @@ impl Front {
     /// A bridge that reads its configuration again with `read`.
     pub async fn reloading(
         config: Config,
-        read: impl Fn() -> Result<Config, config::Error> + Send + 'static,
+        read: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
     ) -> Self {
         Self::serve(Server::bind(config).await.unwrap().reloading(read))
     }

@@ -207,6 +207,78 @@ async fn files_that_change_are_read_again_within_a_minute_and_bad_ones_are_not_s
     assert_eq!(shown().await, after);
 }
 
+/// Gives a file the age of a package that Nix, `cp -p` or `tar` has unpacked.
+fn make_old(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_shown_that_has_the_age_of_the_one_before_it() {
+    let authority = Authority::new("ours");
+    let issue = || {
+        authority.issue("front", "bridge.test");
+        ["front.pem", "front-key.pem"].iter().for_each(|name| make_old(&authority.path(name)));
+    };
+    issue();
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let shown = async || {
+        let stream = connect(&front, authority.client(&[], None)).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let before = shown().await;
+    issue();
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    assert_ne!(shown().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_authorities_of_a_backend_are_read_again_within_a_minute_and_bad_ones_change_nothing() {
+    let [ours, other] = ["ours", "other"].map(Authority::new);
+    ours.issue("backend", "127.0.0.1");
+    let (address, task) = secure_backend(&ours, "backend").await;
+    let file = other.path("ca.pem").display().to_string();
+    let url = format!("https://{address}");
+    let front = Front::start(config(address, &[("backend.url", &url), ("backend.ca_file", &file)])).await;
+    assert_eq!(front.get("/x", &[]).await.status, 503);
+    std::fs::copy(ours.path("ca.pem"), other.path("ca.pem")).unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    assert_eq!(front.get("/x", &[]).await.text(), "secure");
+    std::fs::write(other.path("ca.pem"), "damaged").unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    assert_eq!(front.get("/x", &[]).await.text(), "secure");
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_under_a_certificate_does_not_keep_the_bridge_from_serving() {
+    let authority = Authority::new("ours");
+    authority.issue("front", "bridge.test");
+    let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
+    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let path = authority.path("front.pem");
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (opened, is_opened) = tokio::sync::oneshot::channel();
+    // Who reads it waits for what is written into it, and that is nothing.
+    let hanging = std::thread::spawn(move || {
+        let _file = std::fs::File::options().write(true).open(&path).unwrap();
+        // Once is enough.
+        std::fs::remove_file(&path).unwrap();
+        let _ = opened.send(());
+        released.recv_timeout(std::time::Duration::from_secs(20)).is_ok()
+    });
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    is_opened.await.unwrap();
+    assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200);
+    assert!(connect(&front, authority.client(&[], None)).await.is_ok());
+    // It may have gone on by itself.
+    let _ = release.send(());
+    assert!(hanging.join().unwrap(), "the bridge answered when the disk did, and not before");
+}
+
 /// A backend that speaks TLS, and answers every request alike.
 async fn secure_backend(authority: &Authority, name: &str) -> (std::net::SocketAddr, JoinHandle<()>) {
     let (chain, key) = authority.identity(name);
