@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::exchange::unanswered;
 use super::link::{self, ConnectError, Link};
 use super::{Backend, Identity, RequestError, reason};
 use crate::deadline::timeout;
@@ -79,7 +80,7 @@ impl Backend {
             let mut exchange = match self.send(Method::GET, path, identity).await {
                 Ok(exchange) => exchange,
                 Err(RequestError::Connect(error)) => return Err(Silence::Connect(error)),
-                Err(RequestError::Broken(error)) => return Err(broken(&error)),
+                Err(RequestError::Broken(error)) => return Err(silent(&error)),
                 Err(RequestError::Request(error)) => return Err(Silence::Broken(error.to_string())),
             };
             let body = exchange.body(ANSWER).await.map_err(|error| broken(&error))?;
@@ -88,6 +89,10 @@ impl Backend {
         let limit = self.limits().probe;
         timeout(limit, asked).await.unwrap_or(Err(Silence::Overdue(limit)))
     }
+}
+
+fn silent(error: &hyper::Error) -> Silence {
+    tls::explain_unanswered(error).map_or_else(|| Silence::Broken(unanswered(error)), Silence::Tls)
 }
 
 fn broken(error: &hyper::Error) -> Silence {

@@ -45,7 +45,7 @@ pub enum RequestError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke before an answer came.
-    #[error("the connection broke before the backend answered ({})", reason(.0))]
+    #[error("the connection broke before the backend answered ({})", unanswered(.0))]
     Broken(#[from] hyper::Error),
     /// The request cannot be written as HTTP.
     #[error("not a request that HTTP can carry ({0})")]
@@ -253,6 +253,19 @@ impl Body for Passed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The reason of an error before the first byte of an answer.
+pub(super) fn unanswered(error: &hyper::Error) -> String {
+    if let Some(why) = tls::explain_unanswered(error) {
+        return why;
+    }
+    match reason(error) {
+        why if error.is_parse() => {
+            format!("what it speaks is not HTTP: {why}; if it is TLS, write https:// in backend.url")
+        }
+        why => why,
     }
 }
 

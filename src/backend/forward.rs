@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use super::exchange::{RequestError, reason};
+use super::exchange::{RequestError, unanswered};
 use super::link::{ConnectError, Dialer, Link};
 use super::upload::{Progress, Upload, UploadError};
 use super::{Backend, Exchange};
@@ -175,7 +175,7 @@ impl Backend {
         };
         match hyper.source().and_then(|body| body.downcast_ref::<UploadError>()) {
             Some(upload) => ForwardError::Upload(*upload),
-            None => self.broken(reason(hyper)),
+            None => self.broken(unanswered(hyper)),
         }
     }
 

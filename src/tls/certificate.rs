@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
 use super::fingerprint::Fingerprint;
@@ -53,6 +54,17 @@ pub fn describe(der: &CertificateDer<'_>) -> Option<Certificate> {
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], parsed)) => Some(parsed),
+        _ => None,
+    }
+}
+
+/// The length of the key of `der` in bits, if it is an RSA key.
+pub(super) fn rsa_bits(der: &CertificateDer<'_>) -> Option<usize> {
+    match parse(der)?.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => {
+            let leading = key.modulus.iter().take_while(|byte| **byte == 0).count();
+            Some(8 * (key.modulus.len() - leading))
+        }
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::keys::{CA_FILE, CLIENT_CERTIFICATE, FINGERPRINT, URL};
 use super::printable::printable;
-use super::verifier::PinMismatch;
+use super::verifier::{PinMismatch, ShortKey};
 
 /// How many names of a certificate are shown, and how much of each.
 const NAMES: usize = 8;
@@ -35,9 +35,33 @@ pub fn explain(error: &io::Error) -> String {
     }
 }
 
-/// The same for any error, if TLS is what it comes from.
+/// The same for any error of a connection that stood, if TLS is what it comes from.
 pub fn explain_tls(error: &(dyn StdError + 'static)) -> Option<String> {
-    of_tls(error).map(of_rustls)
+    let cut = || {
+        is_cut(error).then(|| {
+            "it closed the connection without the end that TLS has (close_notify): something may be missing".to_owned()
+        })
+    };
+    of_tls(error).map(of_rustls).or_else(cut)
+}
+
+/// The same before the first byte of an answer came.
+pub fn explain_unanswered(error: &(dyn StdError + 'static)) -> Option<String> {
+    if is_cut(error) {
+        return Some(format!(
+            "it closed the connection behind the TLS handshake, as backends do that refuse the client certificate or \
+             want one: its log says why; {CLIENT_CERTIFICATE} names the one that it is shown"
+        ));
+    }
+    explain_tls(error)
+}
+
+/// Whether a TLS connection was closed as if it had been cut, which rustls says with a link to its documentation.
+fn is_cut(error: &(dyn StdError + 'static)) -> bool {
+    let is_eof = |error: &io::Error| {
+        error.kind() == io::ErrorKind::UnexpectedEof && error.to_string().contains("close_notify")
+    };
+    causes(error).any(|error| error.downcast_ref().is_some_and(is_eof))
 }
 
 /// What happened in a handshake with a client and what to do, with the client as *it*. A handshake may take `limit`.
@@ -77,18 +101,19 @@ pub fn explain_client(error: &io::Error, limit: Duration) -> String {
 
 /// What rustls said, however deep it lies.
 fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>() {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// `error`, and everything that it comes from.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        match error.downcast_ref::<io::Error>() {
             // Its source is that of what it holds, and what it holds is wanted.
             Some(error) => error.get_ref().map(|held| held as _),
             None => error.source(),
-        };
-    }
-    None
+        }
+    })
 }
 
 fn of_rustls(error: &Error) -> String {
@@ -143,8 +168,8 @@ fn of_certificate(error: &CertificateError) -> String {
         ),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
-            "its certificate is signed in a way that is not supported, such as SHA-1: replace it, or pin it \
-             in {FINGERPRINT}"
+            "its certificate is signed in a way that is not supported, such as SHA-1 or ECDSA with P-521: replace \
+             it, or pin it in {FINGERPRINT}"
         ),
         CertificateError::BadEncoding => {
             "its certificate is damaged, or of X.509 version 1, which only a pin accepts, and only in TLS \
@@ -153,6 +178,7 @@ fn of_certificate(error: &CertificateError) -> String {
         }
         CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
             Some(mismatch) => mismatch.to_string(),
+            None if other.0.is::<ShortKey>() => other.0.to_string(),
             None => of_webpki(&other.0.to_string()),
         },
         other => format!("its certificate cannot be used: {}", printable(&other.to_string(), 512)),
@@ -215,8 +241,8 @@ fn of_alert(alert: AlertDescription) -> String {
             "it refused the client certificate ({alert:?}): set {CLIENT_CERTIFICATE} to one that it accepts"
         ),
         Alert::HandshakeFailure | Alert::InsufficientSecurity => format!(
-            "it refused the TLS handshake: it may want a client certificate ({CLIENT_CERTIFICATE}), or not \
-             support what TLS 1.2 and 1.3 need"
+            "it refused the TLS handshake: it may want a client certificate ({CLIENT_CERTIFICATE}), not support \
+             what TLS 1.2 and 1.3 need, or have a key that is not supported here, such as ECDSA with P-521"
         ),
         Alert::ProtocolVersion => "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it".to_owned(),
         Alert::NoApplicationProtocol => "it does not speak HTTP/1.1 over TLS: switch that on".to_owned(),

@@ -17,8 +17,9 @@ use super::provider;
 pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKey, TlsError> {
     let chain = chain(certificate)?;
     let secret = private_key(key)?;
+    let secret_der = secret.clone_key();
     let signing = provider().key_provider.load_private_key(secret);
-    let signing = signing.map_err(|_| TlsError::BadKey { path: key.to_owned() })?;
+    let signing = signing.map_err(|_| unusable(key, &secret_der))?;
     let public = signing.public_key();
     let of_key = |der: &CertificateDer<'_>| {
         let parsed = ParsedCertificate::try_from(der).ok()?;
@@ -91,7 +92,25 @@ fn read(holds: Holds, path: &Path) -> Result<Vec<u8>, TlsError> {
     if text.trim_ascii().is_empty() {
         return Err(TlsError::Empty { holds, path: path.to_owned() });
     }
-    Ok(text)
+    Ok(without_byte_order_marks(text))
+}
+
+/// What Windows puts at the beginning of a text in UTF-8, and `cat` into the middle of several: a line behind it would
+/// be no line of PEM.
+fn without_byte_order_marks(text: Vec<u8>) -> Vec<u8> {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+
+    if memchr::memmem::find(&text, b"-----BEGIN ").is_none() {
+        return text;
+    }
+    let mut kept = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(&text, MARK) {
+        kept.extend_from_slice(&text[from..at]);
+        from = at + MARK.len();
+    }
+    kept.extend_from_slice(&text[from..]);
+    kept
 }
 
 fn missing(holds: Holds, path: &Path, text: &[u8]) -> TlsError {
@@ -102,6 +121,9 @@ fn missing(holds: Holds, path: &Path, text: &[u8]) -> TlsError {
         }
         _ if text.starts_with(b"\x30") => {
             "it seems to be DER; turn it into PEM with \"openssl x509 -inform der -in OLD -out NEW\""
+        }
+        _ if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") => {
+            "it is text in UTF-16, as Windows writes it; save it as UTF-8 or ASCII"
         }
         Holds::Key if contains(text, "BEGIN OPENSSH PRIVATE KEY") => "what it holds is a key of SSH",
         Holds::Key if contains(text, "BEGIN CERTIFICATE-----") => {
@@ -114,6 +136,16 @@ fn missing(holds: Holds, path: &Path, text: &[u8]) -> TlsError {
         _ => holds.wanted(),
     };
     TlsError::Missing { holds, path: path.to_owned(), hint }
+}
+
+/// Why `key` cannot be used, as far as its kind shows in it.
+fn unusable(path: &Path, key: &PrivateKeyDer<'_>) -> TlsError {
+    let path = path.to_owned();
+    // The object identifier of the curve: 1.3.132.0.35.
+    match memchr::memmem::find(key.secret_der(), b"\x06\x05\x2b\x81\x04\x00\x23") {
+        Some(_) => TlsError::P521Key { path },
+        None => TlsError::BadKey { path },
+    }
 }
 
 /// What is wrong with PEM, without the line that is wrong: it may be the key.

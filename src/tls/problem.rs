@@ -98,6 +98,15 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// The key is on a curve that is not supported.
+    #[error(
+        "the private key in {path:?} is ECDSA with P-521, which is not supported: make a new one with P-256 or P-384, \
+         with its certificate"
+    )]
+    P521Key {
+        /// The file.
+        path: PathBuf,
+    },
     /// A certificate is not X.509, or has what is not supported.
     #[error("certificate {position} in {path:?} cannot be used: it is damaged or not X.509; replace it")]
     BadCertificate {

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
-use super::certificate::{describe, parse};
+use super::certificate::{describe, parse, rsa_bits};
 use super::fingerprint::Fingerprint;
 use super::{keys, provider};
 
@@ -29,6 +29,31 @@ use super::{keys, provider};
 pub(super) struct PinMismatch {
     pinned: Fingerprint,
     shown: Fingerprint,
+}
+
+/// The backend has an RSA key that is too short for any handshake.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its certificate, or one above it, has an RSA key of {bits} bits, which is too short, whatever is trusted: make a \
+     key of {LEAST} bits or more, and a new certificate for it"
+)]
+pub(super) struct ShortKey {
+    bits: usize,
+}
+
+/// The length of the shortest RSA key whose signatures are verified, in bits.
+const LEAST: usize = 2048;
+
+/// `error`, or what it comes from where a signature was not even looked at: one of `certificates` has a key that is too
+/// short.
+fn with_short_key<'a>(error: Error, certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Error {
+    if error != Error::InvalidCertificate(CertificateError::BadSignature) {
+        return error;
+    }
+    match certificates.into_iter().filter_map(rsa_bits).find(|bits| *bits < LEAST) {
+        Some(bits) => CertificateError::Other(OtherError(Arc::new(ShortKey { bits }))).into(),
+        None => error,
+    }
 }
 
 /// Accepts one certificate, or every one, whatever it says and whoever signed it.
@@ -75,6 +100,7 @@ impl ServerCertVerifier for Unchained {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, cert, dss, &self.algorithms)
+            .map_err(|error| with_short_key(error, [cert]))
     }
 
     /// Takes the key out of the certificate by itself: rustls reads none of version 1, which many a
@@ -88,6 +114,7 @@ impl ServerCertVerifier for Unchained {
         let parsed = parse(cert).ok_or(CertificateError::BadEncoding)?;
         let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
         verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+            .map_err(|error| with_short_key(error, [cert]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -122,13 +149,10 @@ impl ServerCertVerifier for Listed {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if !self.listed.contains(end_entity) {
-            return self.chained.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            );
+            let verified =
+                self.chained.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            let shown = std::iter::once(end_entity).chain(intermediates);
+            return verified.map_err(|error| with_short_key(error, shown.chain(&self.listed)));
         }
         in_time(end_entity, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -141,7 +165,8 @@ impl ServerCertVerifier for Listed {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chained.verify_tls12_signature(message, cert, dss)
+        let verified = self.chained.verify_tls12_signature(message, cert, dss);
+        verified.map_err(|error| with_short_key(error, [cert]))
     }
 
     fn verify_tls13_signature(
@@ -150,7 +175,8 @@ impl ServerCertVerifier for Listed {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chained.verify_tls13_signature(message, cert, dss)
+        let verified = self.chained.verify_tls13_signature(message, cert, dss);
+        verified.map_err(|error| with_short_key(error, [cert]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -38,9 +38,10 @@ impl From<&Certificate> for Shown {
     }
 }
 
-/// The line on a certificate that is used, with a warning if it will not be for long.
+/// The line on a certificate that is used, with a warning if it will not be for long, or clients refuse it.
 pub(super) fn line(check: Check, certificate: &Certificate, now: SystemTime) -> Line {
-    let line = match trouble(certificate, now) {
+    let trouble = trouble(certificate, now).or_else(|| nameless(check, certificate));
+    let line = match trouble {
         None => Line::ok(check, described(certificate)),
         Some(advice) => Line::new(check, Verdict::Warning, described(certificate)).advising(advice),
     };
@@ -74,6 +75,15 @@ fn trouble(certificate: &Certificate, now: SystemTime) -> Option<String> {
         }),
         Ok(_) => None,
     }
+}
+
+/// What is wrong with a certificate that clients are shown and that is for no host.
+fn nameless(check: Check, certificate: &Certificate) -> Option<String> {
+    let is_nameless = check == Check::Certificate && certificate.names.is_empty();
+    is_nameless.then(|| {
+        "It has no subjectAltName, and clients refuse it, whatever its subject says: make it again with the host names."
+            .to_owned()
+    })
 }
 
 /// The length of the date in a moment.
@@ -123,6 +133,16 @@ mod tests {
         }
         let early = line(Check::Tls, &until(20_000), at(0)).advice.unwrap();
         assert_eq!(early, "It is not valid yet: check the clock of this machine.");
+    }
+
+    #[test]
+    fn a_certificate_that_clients_are_shown_has_to_name_a_host() {
+        let nameless = Certificate { names: Vec::new(), ..until(20_000) };
+        let shown = line(Check::Certificate, &nameless, at(DAY * 10_000));
+        assert_eq!(shown.verdict, Verdict::Warning);
+        assert!(shown.advice.unwrap().contains("no subjectAltName, and clients refuse it"));
+        assert_eq!(line(Check::ClientCertificate, &nameless, at(DAY * 10_000)).verdict, Verdict::Ok);
+        assert_eq!(line(Check::Certificate, &until(20_000), at(DAY * 10_000)).verdict, Verdict::Ok);
     }
 
     #[test]

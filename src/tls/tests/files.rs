@@ -262,3 +262,40 @@ fn what_rustls_refuses_for_reasons_of_its_own_is_said() {
         "cannot set up TLS: unexpected error: no cipher suites; this is a fault of the bridge"
     );
 }
+
+#[test]
+fn a_key_on_a_curve_that_is_not_supported_is_named() {
+    let key = "\
+-----BEGIN PRIVATE KEY-----
+MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIBlFBCq9zGMu3NQPtG
+WdCVr82aQ72Denl6SR1dowMwmW7kEATXtg15WCZVWru54E5i+H1/ge7mnYiskTwD
+8dWckMChgYkDgYYABAFJ8HVmAAqbf0WeJHEHoj01X840c+0ykxtpnVQ+Z75EpkNY
+7FusAMKnlW2hZqKZXAdGpcr2ShNJMV9kVb9m0esOFAEJa5j6RrZlpKbRCQYLeFsx
+RYlT4c64N59mSL8FBXwaoOblfgIubymAxbJhbT7ztgO71Dq37+xQGZfxbwUtxh1C
+qQ==
+-----END PRIVATE KEY-----
+";
+    assert_eq!(
+        Case::new().with_key(key),
+        "the private key in \"key\" is ECDSA with P-521, which is not supported: make a new one with P-256 or P-384, \
+         with its certificate"
+    );
+}
+
+#[test]
+fn what_windows_puts_before_a_text_does_not_hide_what_stands_there() {
+    let case = Case::new();
+    let mark = |text: String| format!("\u{feff}{text}");
+    let issuer = authority("ca").pem();
+    let chain = case.folder.write("chain", mark(case.leaf.certificate.pem()) + &mark(issuer.clone()));
+    let key = case.folder.write("key", mark(case.leaf.key.serialize_pem()));
+    let marked = ServerFiles { certificate: chain.clone(), key, client_ca: None };
+    server(&marked).unwrap();
+    assert_eq!(crate::tls::files::chain(&chain).unwrap().len(), 2, "the second is not left out");
+    let wide: Vec<u8> =
+        [0xfeff].into_iter().chain(issuer.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    assert_eq!(
+        case.with_authorities(wide),
+        "there is no CA certificate in \"ca\": it is text in UTF-16, as Windows writes it; save it as UTF-8 or ASCII"
+    );
+}

@@ -4,14 +4,16 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig, SignatureAlgorithm, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
 
 use super::support::*;
 use crate::tls::trust::system;
-use crate::tls::{Fingerprint, TlsError, Trust, client, explain, plain_on_tls, server};
+use crate::tls::{Fingerprint, TlsError, Trust, client, explain, plain_on_tls, provider, server};
 
 const UNKNOWN: &str = "its certificate was not issued by an authority that is trusted here: name the file \
                        of its CA in backend.ca_file, or pin the certificate in backend.pin";
@@ -323,4 +325,66 @@ async fn a_port_that_speaks_plain_http_is_told_from_one_that_fails() {
         "it closed the connection during the TLS handshake: if it speaks plain HTTP, write http:// in \
          backend.url; if it speaks TLS, its log says why"
     );
+}
+
+/// A self-signed certificate with an RSA key of 1,024 bits, which nothing here makes.
+const SHORT: &str = "\
+-----BEGIN CERTIFICATE-----
+MIICGTCCAYKgAwIBAgIUc6ADjDhGsrqdDR0RINOYVbs62AEwDQYJKoZIhvcNAQEL
+BQAwDzENMAsGA1UEAwwEcHZlMTAgFw0yNjExMzAxMjQ1NTlaGA8yMTI2MTEwNjEy
+NDU1OVowDzENMAsGA1UEAwwEcHZlMTCBnzANBgkqhkiG9w0BAQEFAAOBjQAwgYkC
+gYEAtAVSTp0kUt/6xLYItP59j3CZcjVciiHGl065ocdvc6do4tpi/LQYsvHuiBAC
+xUWkKiQC3BQwu0b64CyDMrZwtadlNRTq6v9D+NoW9sku327TsOTJJlJwO3YsIhYy
+Cg5mmJAhFI77x7J0MhGwNtkHo2oyp198JQK9pFaJPLwz19sCAwEAAaNwMG4wHQYD
+VR0OBBYEFNz5rLMGGoHJrf6c0CU6cp4tEccsMB8GA1UdIwQYMBaAFNz5rLMGGoHJ
+rf6c0CU6cp4tEccsMA8GA1UdEwEB/wQFMAMBAf8wGwYDVR0RBBQwEoIQcHZlMS5l
+eGFtcGxlLm9yZzANBgkqhkiG9w0BAQsFAAOBgQAbo2/bght3KlgxdqJyciXLxN3j
+EgVTvekVIltSHzC9AU4JYXQH3jJpj2Hia2gDZuHcAis6vpvSeyCWyqzmvdwoMA9c
+2CZYbJp+5WrqyphTBwLOdCCap0KNYMYqQ6BGCPHuIi2X9CflHdL1mDf3y6+SduNY
+3A/b1JVSTwnxZyKOqQ==
+-----END CERTIFICATE-----
+";
+
+/// Signs with anything: a signature of a key that is too short is not looked at.
+#[derive(Debug)]
+struct Forger;
+
+impl SigningKey for Forger {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        Some(Box::new(Self))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::RSA
+    }
+}
+
+impl Signer for Forger {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        Ok(vec![1; 128])
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::RSA_PSS_SHA256
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_too_short_is_told_from_somebody_in_between() {
+    let backend = Backend::new();
+    let short = CertificateDer::from_pem_slice(SHORT.as_bytes()).unwrap();
+    let listed = Trust::Authority(backend.folder.write("short.pem", SHORT));
+    let identity = SingleCertAndKey::from(CertifiedKey::new(vec![short.clone()], Arc::new(Forger)));
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let server = Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(identity)));
+    for trust in [pin(&short), Trust::Insecure, listed.clone()] {
+        let why = meet(&server, &client(&trust, None).unwrap(), HOST).await.unwrap_err();
+        assert_eq!(
+            why,
+            "its certificate, or one above it, has an RSA key of 1024 bits, which is too short, whatever is trusted: \
+             make a key of 2048 bits or more, and a new certificate for it",
+            "{trust:?}"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::support::*;
-use crate::tls::{Fingerprint, describe, explain};
+use crate::tls::{Fingerprint, describe, explain, explain_tls, explain_unanswered};
 
 fn said(error: impl Into<Error>) -> String {
     explain(&io::Error::new(io::ErrorKind::InvalidData, error.into()))
@@ -120,8 +120,8 @@ fn the_rarer_faults_of_a_certificate_are_explained() {
                 signature_algorithm_id: Vec::new(),
                 public_key_algorithm_id: Vec::new(),
             },
-            "its certificate is signed in a way that is not supported, such as SHA-1: replace it, or pin it \
-             in ",
+            "its certificate is signed in a way that is not supported, such as SHA-1 or ECDSA with P-521: replace \
+             it, or pin it in ",
         ),
         (CertificateError::Revoked, "its certificate cannot be used: Revoked"),
     ] {
@@ -153,4 +153,21 @@ fn what_has_nothing_to_do_with_tls_is_said_as_it_is() {
         said(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
         "it offers no TLS that is safe (NoCipherSuitesInCommon): let it speak TLS 1.2 or 1.3"
     );
+}
+
+#[test]
+fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of_a_library() {
+    // As rustls says it.
+    let text = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest";
+    let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, text);
+    for error in [cut(), io::Error::other(cut())] {
+        let unanswered = explain_unanswered(&error).unwrap();
+        assert!(unanswered.contains("refuse the client certificate"), "{unanswered}");
+        assert!(unanswered.contains("backend.client_certificate"), "{unanswered}");
+        let later = explain_tls(&error).unwrap();
+        assert!(later.contains("without the end that TLS has"), "{later}");
+        assert!(!unanswered.contains("docs.rs") && !later.contains("docs.rs"));
+    }
+    let other = io::Error::from(io::ErrorKind::UnexpectedEof);
+    assert_eq!((explain_unanswered(&other), explain_tls(&other)), (None, None));
 }
