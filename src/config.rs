@@ -54,6 +54,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What operators prove themselves with. There is one where that address is not a loopback address.
     pub admin_token: Option<ApiKey>,
+    /// Whether reading needs no token on a loopback address.
+    pub admin_open_reads: bool,
     /// Whether `/metrics` needs no token on any address.
     pub admin_open_metrics: bool,
     /// The directory of the ledger, the durable record of jobs, made if it is missing; without it the record
@@ -91,8 +93,84 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, Error> {
+        let Settings { mut common, of_blocks, blocks, files, mut problems } =
+            Settings::read(flags, env, &read);
+        let [shim_key, token] = files;
+        let shim_key = shim_key.zip(common.shim_key_file.take());
+        common.shims.api_key = in_key_file(SHIM_KEY, shim_key, &read, &mut problems);
+        let token = token.zip(common.admin_token_file.clone());
+        common.admin_token = in_key_file(ADMIN_TOKEN, token, &read, &mut problems);
+        let drafts: Vec<Draft> = of_blocks
+            .into_iter()
+            .map(|settings| with_block(&common, settings, &read, &mut problems))
+            .collect();
+        problems.extend(between::problems(&common, &drafts, &blocks, &problems));
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
+        }
+        Ok(Self::of(common, drafts))
+    }
+
+    /// The address of the admin listener alone, for somebody who needs no backend, and may not read the files with
+    /// secrets.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings, each by itself.
+    pub fn admin_listen(
+        flags: &Flags,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<SocketAddr, Error> {
+        let Settings { common, problems, .. } = Settings::read(flags, env, &|path| std::fs::read(path));
+        if problems.is_empty() { Ok(common.admin_listen) } else { Err(Error::Invalid(problems)) }
+    }
+
+    /// The keys and tokens in it, which must not be stored or logged.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let of_backends = self.backends.iter().map(|backend| &backend.api_key);
+        let keys = of_backends.chain([&self.admin_token, &self.shims.api_key]);
+        keys.flatten().map(ApiKey::expose)
+    }
+
+    fn of(common: Draft, drafts: Vec<Draft>) -> Self {
+        let backends = drafts.into_iter().filter_map(backend).collect();
+        let Draft { listen, admin_listen, admin_token, admin_open_reads, admin_open_metrics, .. } = common;
+        let Draft { data_dir, trusted_proxies, shims, jobs, limits, .. } = common;
+        let tls = common.certificate.zip(common.key);
+        let client_ca = common.client_ca;
+        let tls = tls.map(|(certificate, key)| ServerFiles { certificate, key, client_ca });
+        Self {
+            listen,
+            admin_listen,
+            admin_token,
+            admin_open_reads,
+            admin_open_metrics,
+            data_dir,
+            trusted_proxies,
+            tls,
+            backends,
+            shims,
+            jobs,
+            limits,
+        }
+    }
+}
+
+/// What file, environment and flags say, each setting checked by itself.
+struct Settings {
+    common: Draft,
+    /// The settings of each block of a backend; there is at least one.
+    of_blocks: Vec<Vec<Setting>>,
+    /// Where each block begins.
+    blocks: Vec<Origin>,
+    /// What named the files with the key of the shims and with the token of operators.
+    files: [Option<Origin>; 2],
+    problems: Vec<Problem>,
+}
+
+impl Settings {
+    fn read(flags: &Flags, env: impl IntoIterator<Item = (String, String)>, read: Read<'_>) -> Self {
         let env: Vec<(String, String)> = env.into_iter().collect();
-        let File { mut found, blocks } = in_file(flags, &env, &read);
+        let File { mut found, blocks } = in_file(flags, &env, read);
         let from_outside = sources::environment(&env).into_iter().chain(sources::flags(flags));
         found.extend(from_outside.map(|found| found.and_then(|setting| of_block(setting, &blocks))));
 
@@ -118,48 +196,7 @@ impl Config {
                 Err(problem) => problems.push(problem),
             }
         }
-        let shim_key = shim_key.zip(common.shim_key_file.take());
-        common.shims.api_key = in_key_file(SHIM_KEY, shim_key, &read, &mut problems);
-        let token = token.zip(common.admin_token_file.clone());
-        common.admin_token = in_key_file(ADMIN_TOKEN, token, &read, &mut problems);
-        let drafts: Vec<Draft> = of_blocks
-            .into_iter()
-            .map(|settings| with_block(&common, settings, &read, &mut problems))
-            .collect();
-        problems.extend(between::problems(&common, &drafts, &blocks, &problems));
-        if !problems.is_empty() {
-            return Err(Error::Invalid(problems));
-        }
-        Ok(Self::of(common, drafts))
-    }
-
-    /// The keys and tokens in it, which must not be stored or logged.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let of_backends = self.backends.iter().map(|backend| &backend.api_key);
-        let keys = of_backends.chain([&self.admin_token, &self.shims.api_key]);
-        keys.flatten().map(ApiKey::expose)
-    }
-
-    fn of(common: Draft, drafts: Vec<Draft>) -> Self {
-        let backends = drafts.into_iter().filter_map(backend).collect();
-        let Draft { listen, admin_listen, admin_token, admin_open_metrics, .. } = common;
-        let Draft { data_dir, trusted_proxies, shims, jobs, limits, .. } = common;
-        let tls = common.certificate.zip(common.key);
-        let client_ca = common.client_ca;
-        let tls = tls.map(|(certificate, key)| ServerFiles { certificate, key, client_ca });
-        Self {
-            listen,
-            admin_listen,
-            admin_token,
-            admin_open_metrics,
-            data_dir,
-            trusted_proxies,
-            tls,
-            backends,
-            shims,
-            jobs,
-            limits,
-        }
+        Self { common, of_blocks, blocks, files: [shim_key, token], problems }
     }
 }
 

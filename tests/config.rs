@@ -80,7 +80,10 @@ fn the_defaults_are_the_documented_ones() {
     let config = minimal().load().unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8800");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8801");
-    assert_eq!((config.admin_token, config.admin_open_metrics), (None, false));
+    assert_eq!(
+        (config.admin_token, config.admin_open_reads, config.admin_open_metrics),
+        (None, false, false)
+    );
     assert_eq!(config.data_dir, None);
     assert_eq!(config.backends[0].url.to_string(), "http://backend");
     assert_eq!(config.backends[0].channel, Choice::Auto);
@@ -160,7 +163,7 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.listen.to_string(), "0.0.0.0:9800");
     assert_eq!(config.admin_listen.to_string(), "[::1]:9801");
     assert_eq!(config.admin_token.as_ref().unwrap().expose(), TOKEN);
-    assert!(config.admin_open_metrics);
+    assert!(config.admin_open_reads && config.admin_open_metrics);
     assert_eq!(config.data_dir, Some("/srv/bridge".into()));
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
     let tls = config.tls.unwrap();

@@ -14,7 +14,7 @@ pub struct Flags {
     /// Address of the admin listener [default: 127.0.0.1:8801].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
-    /// File with the token of operators; needed where the admin listener is not on a loopback address.
+    /// File with the token of operators, which everything on the admin listener needs but its health.
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<String>,
     /// Where the backend is: `http://HOST[:PORT]`.

@@ -25,8 +25,8 @@
 //! | `POST /reload` | reads the configuration again | the token |
 //! | `POST /sync/…` | starts a sync, or finds the one that runs | the token |
 //!
-//! HEAD is known where GET is, but for streams. Reading is free on a loopback address and needs the token on any
-//! other; `access` has more.
+//! HEAD is known where GET is, but for streams. Reading needs the token too, unless `admin_open_reads` makes it free on
+//! a loopback address; `access` has more.
 
 mod access;
 mod backends;

@@ -52,6 +52,7 @@ pub fn config(backend: SocketAddr, settings: &[(&str, &str)]) -> Config {
         ("PROXBOX_BRIDGE_LISTEN", "127.0.0.1:0".to_owned()),
         ("PROXBOX_BRIDGE_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
         ("PROXBOX_BRIDGE_ADMIN_TOKEN_FILE", TOKEN_FILE.to_owned()),
+        ("PROXBOX_BRIDGE_ADMIN_OPEN_READS", "on".to_owned()),
         // Backends of tests count who comes to them.
         ("PROXBOX_BRIDGE_LIMITS_CHECK", "0s".to_owned()),
         ("PROXBOX_BRIDGE_BACKEND_URL", format!("http://{backend}")),
@@ -71,8 +72,9 @@ pub fn configured(text: &str) -> Config {
         admin_token_file: Some(TOKEN_FILE.to_owned()),
         ..Flags::default()
     };
-    let unchecked = ("PROXBOX_BRIDGE_LIMITS_CHECK".to_owned(), "0s".to_owned());
-    Config::parse(&flags, [unchecked], |path| match path.to_str() {
+    let variables = [("LIMITS_CHECK", "0s"), ("ADMIN_OPEN_READS", "on")]
+        .map(|(name, value)| (format!("PROXBOX_BRIDGE_{name}"), value.to_owned()));
+    Config::parse(&flags, variables, |path| match path.to_str() {
         Some("bridge.toml") => Ok(text.as_bytes().to_vec()),
         _ => read(path),
     })

@@ -407,9 +407,9 @@ class Composition(unittest.TestCase):
             for port in service.get("ports", []):
                 self.assertTrue(port.startswith("127.0.0.1:"), f"{name}: {port}")
         published = [port.rpartition(":")[2] for port in self.services["bridge"]["ports"]]
-        self.assertEqual(published, ["8800"])
+        self.assertEqual(published, ["8800", "8801"])
         wide = composed(CLIENTS="0.0.0.0:80")["services"]["bridge"]["ports"]
-        self.assertEqual(wide, ["0.0.0.0:80:8800"])
+        self.assertEqual(wide, ["0.0.0.0:80:8800", "127.0.0.1:8801:8801"])
 
     def test_what_is_not_somebody_elses_may_do_nothing(self):
         for name in ["bridge", "prometheus", "grafana"]:

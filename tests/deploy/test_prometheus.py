@@ -38,8 +38,9 @@ OF_PROMETHEUS = {"up", "ALERTS"}
 FILLED_IN = {"__rate_interval": "5m", "__range": "6h"}
 # Without TLS there is no certificate.
 MAY_BE_EMPTY = {"Certificate ends in"}
-# What is a comment in prometheus.yml until an address is not loopback.
-AUTHORIZATION = r"(?m)^    # (authorization:|  credentials_file: .*)$"
+# What goes where /metrics needs no token.
+AUTHORIZATION = r"(?m)^    (authorization:|  credentials_file: .*)\n"
+TOKEN = "/etc/prometheus/proxbox-bridge.token"
 
 
 def promtool(*arguments, stdin=None):
@@ -134,14 +135,19 @@ class Exposition:
 
 
 class Prometheus(Process):
-    """A Prometheus with the files that are shipped, but quicker, and for the bridges at `targets`."""
+    """A Prometheus with the files that are shipped, but quicker, and for the bridges at `targets`, with the token in
+    the file `token` if there is one."""
 
-    def __init__(self, directory, targets, *changes):
+    def __init__(self, directory, targets, *changes, token=None):
         self.directory = pathlib.Path(directory)
         for name in ("prometheus.yml", "rules.yml", "alerts.yml"):
             shutil.copy(PROMETHEUS / name, self.directory)
         self.change("prometheus.yml", r"(scrape|evaluation)_interval: 15s", r"\1_interval: 1s")
         self.change("prometheus.yml", r'targets: \["127.0.0.1:8801"\]', f"targets: {json.dumps(targets)}")
+        if token:
+            self.change("prometheus.yml", TOKEN, str(token))
+        else:
+            self.change("prometheus.yml", AUTHORIZATION, "")
         for change in changes:
             self.change(*change)
         self.address = f"127.0.0.1:{free_port()}"
@@ -179,18 +185,20 @@ class Prometheus(Process):
 
 
 class Rules(unittest.TestCase):
-    def test_the_configuration_is_valid_on_loopback_and_elsewhere(self):
+    def test_the_configuration_is_valid_with_the_token_and_without(self):
         text = (PROMETHEUS / "prometheus.yml").read_text()
         with tempfile.TemporaryDirectory() as directory:
             for name in ("rules.yml", "alerts.yml"):
                 shutil.copy(PROMETHEUS / name, directory)
             token = pathlib.Path(directory) / "token"
             token.write_text("0123456789abcdef\n")
-            elsewhere = with_authorization(text).replace("/etc/prometheus/proxbox-bridge.token", str(token))
-            alertmanager = elsewhere.replace("# alerting:", "alerting:")
+            text = text.replace(TOKEN, str(token))
+            without, lines = re.subn(AUTHORIZATION, "", text)
+            self.assertEqual(lines, 2)
+            alertmanager = text.replace("# alerting:", "alerting:")
             alertmanager = re.sub(r"(?m)^# ( +(?:alertmanagers|- static_configs|- targets).*)$", r"\1", alertmanager)
             self.assertIn("\n        - targets", alertmanager)
-            for each in (text, elsewhere, alertmanager):
+            for each in (text, without, alertmanager):
                 config = pathlib.Path(directory) / "prometheus.yml"
                 config.write_text(each)
                 said, content = promtool("check", "config", config)
@@ -241,13 +249,6 @@ class Rules(unittest.TestCase):
                 self.assertEqual(rule["annotations"]["runbook"], f"deploy/prometheus/README.md#{name.lower()}")
         for link in re.findall(r"\]\(#([^)]+)\)", text):
             self.assertIn(link, {heading.lower() for heading in re.findall(r"^#+ (\w+)$", text, re.M)})
-
-
-def with_authorization(text):
-    """The configuration with the comment signs taken away from `authorization`."""
-    uncommented, lines = re.subn(AUTHORIZATION, r"    \1", text)
-    assert lines == 2, text
-    return uncommented
 
 
 def conforms(value, wanted, place):
@@ -532,7 +533,7 @@ class Outage(unittest.TestCase):
             bridge.stop()
             until(lambda: [alert["state"] for alert in prometheus.alerts("ProxboxBridgeDown")] == ["firing"])
 
-    def test_the_token_is_sent_where_the_comment_signs_are_taken_away(self):
+    def test_the_token_is_sent(self):
         seen = threading.Event()
 
         class Target(http.server.BaseHTTPRequestHandler):
@@ -550,11 +551,7 @@ class Outage(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             token = pathlib.Path(directory) / "token"
             token.write_text("0123456789abcdef\n")
-            changes = [
-                ("prometheus.yml", AUTHORIZATION, r"    \1"),
-                ("prometheus.yml", "/etc/prometheus/proxbox-bridge.token", str(token)),
-            ]
-            with Prometheus(directory, [f"127.0.0.1:{server.server_port}"], *changes):
+            with Prometheus(directory, [f"127.0.0.1:{server.server_port}"], token=token):
                 until(seen.is_set)
         server.shutdown()
         server.server_close()

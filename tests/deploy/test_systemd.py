@@ -454,6 +454,7 @@ class UnderSystemd(unittest.TestCase):
         self.assertIn(f"{uid} 700 proxbox-bridge", kept)
 
     def test_a_reload_takes_the_new_configuration_and_a_wrong_one_changes_nothing(self):
+        self.drop_in("[Service]\nEnvironment=PROXBOX_BRIDGE_ADMIN_OPEN_METRICS=on\n")
         self.machine.run("systemctl", "start", "proxbox-bridge")
         pid = self.machine.shown("MainPID")
         for value, counts in [("29s", {"success": 1, "failure": 0}), ("late", {"success": 1, "failure": 1})]:
@@ -512,7 +513,6 @@ class UnderSystemd(unittest.TestCase):
             (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' >/etc/proxbox-bridge/admin-token)
             install -D -m 644 /srv/deploy/systemd/credentials.conf \\
                 /etc/systemd/system/proxbox-bridge.service.d/credentials.conf
-            sed -i 's/^admin_listen = .*/admin_listen = "0.0.0.0:8801"/' /etc/proxbox-bridge/proxbox-bridge.toml
             systemctl daemon-reload
         """)
         self.machine.run("systemctl", "start", "proxbox-bridge")

@@ -399,7 +399,7 @@ class Bridge(Service):
             "--admin-listen",
             f"127.0.0.1:{admin}",
         ]
-        environment = {"PROXBOX_BRIDGE_JOBS_RECORDING": "on"}
+        environment = {"PROXBOX_BRIDGE_JOBS_RECORDING": "on", "PROXBOX_BRIDGE_ADMIN_OPEN_READS": "on"}
         super().__init__([binary, "serve", *flags, "--data-dir", home], log, env=environment)
         self.answers(f"{self.admin}/livez")
 

@@ -57,7 +57,24 @@ async fn on_an_address_that_others_reach_everything_but_health_and_signing_in_ta
 }
 
 #[tokio::test]
-async fn on_loopback_reading_is_free_under_its_own_name_and_acting_is_not() {
+async fn what_a_proxy_brings_to_a_loopback_address_needs_the_token_whatever_it_says_of_itself() {
+    let (_backend, front) = started(&[("admin_open_reads", "off")]).await;
+    // As nginx sends it with `proxy_pass` and nothing else.
+    let plain = |target: &str, more: &str| {
+        format!("GET {target} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n{more}\r\n", front.admin)
+    };
+    for (target, status) in [("/livez", 200), ("/readyz", 200), ("/", 401), ("/jobs", 401), ("/metrics", 401)]
+    {
+        let answer = Client::raw(front.admin, plain(target, "").as_bytes()).await.answer().await;
+        assert_eq!(answer.status, status, "{target}");
+        let token = format!("Authorization: {}\r\n", bearer(TOKEN));
+        let answer = Client::raw(front.admin, plain(target, &token).as_bytes()).await.answer().await;
+        assert_eq!(answer.status, 200, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn where_reading_is_opened_it_is_free_under_the_machines_own_name_and_acting_is_not() {
     let (_backend, front) = started(&[]).await;
     for target in ["/", "/jobs", "/backends", "/metrics", "/log"] {
         assert_ne!(ask(&front, "GET", target, &[]).await.status, 401, "{target}");
@@ -79,14 +96,24 @@ async fn on_loopback_reading_is_free_under_its_own_name_and_acting_is_not() {
 }
 
 #[tokio::test]
-async fn without_a_token_nobody_may_act_and_the_answer_says_what_to_do() {
+async fn without_a_token_nobody_gets_more_than_health_and_the_answer_says_what_to_do() {
     let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
-    let config = proxbox_bridge::config::Config { admin_token: None, ..config(backend.local_addr(), &[]) };
-    let front = Front::start(config).await;
-    let answer = ask(&front, "POST", "/sync/devices/", &[("Authorization", "Bearer ")]).await;
-    assert_eq!(answer.status, 403);
-    assert!(answer.detail().contains("admin_token_file"), "{}", answer.text());
-    assert_eq!(ask(&front, "GET", "/jobs", &[]).await.status, 200);
+    let config = |is_open| proxbox_bridge::config::Config {
+        admin_token: None,
+        admin_open_reads: is_open,
+        ..config(backend.local_addr(), &[])
+    };
+    for is_open in [false, true] {
+        let front = Front::start(config(is_open)).await;
+        let answer = ask(&front, "POST", "/sync/devices/", &[("Authorization", "Bearer ")]).await;
+        assert_eq!(answer.status, 403);
+        for key in ["admin_token_file", "admin_open_reads", "admin_open_metrics"] {
+            assert!(answer.detail().contains(key), "{}", answer.text());
+        }
+        let reads = if is_open { 200 } else { 403 };
+        assert_eq!(ask(&front, "GET", "/jobs", &[]).await.status, reads);
+        assert_eq!(ask(&front, "GET", "/readyz", &[]).await.status, 200);
+    }
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ export async function replay(version, ...more) {
 // A bridge in front of `backend`, with further settings by their keys. The backends here do not go on with a job that
 // has ended.
 export async function serve(backend, settings = {}) {
-  const own = { listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", "limits.cooldown": "0s" };
+  const own = { listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", admin_open_reads: "on", "limits.cooldown": "0s" };
   const program = await new Program(["serve"], { ...own, "backend.url": backend, ...settings }).listens(2);
   const admin = program.addresses.admin_listen.replace("0.0.0.0", "127.0.0.1");
   return Object.assign(program, { admin: `http://${admin}` });

@@ -71,7 +71,7 @@ export function testTrust() {
   });
 
   scenario("where a token is wanted, nothing is shown and nothing is started without it", async (stack) => {
-    const { puppet, bridge } = await puppetAndBridge(stack, { admin_listen: "0.0.0.0:0" });
+    const { puppet, bridge } = await puppetAndBridge(stack, { admin_open_reads: "off" });
     const page = await visit(stack, bridge.admin);
     const token = page.getByLabel("Admin token");
     await token.fill("not the right one");

@@ -50,8 +50,17 @@ fn operators(config: &Config) -> Line {
     let address = config.admin_listen;
     let found = format!("http://{address}");
     if config.admin_token.is_none() {
-        return Line::new(Check::Operators, Verdict::Note, found)
-            .advising("Nobody can start, cancel or reload there: that needs a token, set admin_token_file.");
+        let advice = if config.admin_open_reads {
+            "Nobody can start, cancel or reload there: that needs a token, set admin_token_file."
+        } else {
+            "Nobody gets more than /livez and /readyz there: the rest needs a token, set admin_token_file."
+        };
+        return Line::new(Check::Operators, Verdict::Note, found).advising(advice);
+    }
+    if config.admin_open_reads && address.ip().to_canonical().is_loopback() {
+        return Line::new(Check::Operators, Verdict::Note, found).advising(
+            "Reading needs no token on a loopback address (admin_open_reads): no proxy or tunnel may lead there.",
+        );
     }
     if address.ip().to_canonical().is_loopback() {
         return Line::ok(Check::Operators, found);

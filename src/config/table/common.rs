@@ -21,8 +21,16 @@ pub(super) static KEYS: &[Key] = &[
         "admin_token_file",
         None,
         Slot::Path(|draft| &mut draft.admin_token_file),
-        "The file with the token of operators, on one line, 16 characters or more. It is what starting, cancelling \
-         and reloading need and, on an address that is not a loopback address, everything but /livez and /readyz.",
+        "The file with the token of operators, on one line, 16 characters or more. Everything on the admin \
+         listener needs it but /livez and /readyz.",
+    ),
+    key(
+        "admin_open_reads",
+        Some("off"),
+        Slot::Switch(|draft| &mut draft.admin_open_reads),
+        "Whether reading needs no token for whoever comes to a loopback address of the admin listener by such an \
+         address or as localhost. A proxy, tunnel or container port that leads there lets everybody read who \
+         reaches it.",
     ),
     key(
         "admin_open_metrics",

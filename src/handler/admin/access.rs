@@ -1,9 +1,10 @@
 //! Who may do what on the admin listener.
 //!
-//! Reading is free where only this machine comes to: on a loopback address, under a name that means it, and not
-//! through a proxy, which may let anybody in. (A page of another site whose name is made to mean 127.0.0.1 would
-//! come under that name.) Everywhere else it takes the token, and what changes something takes it always: in
-//! `Authorization`, or as the session that a browser was given for it.
+//! Everything but health takes the token, in `Authorization` or as the session that a browser was given for it: a
+//! request that a proxy, an SSH tunnel or a container port has brought looks like one of this machine. With
+//! `admin_open_reads`, reading is free on a loopback address, under a name that means it, where no header says that a
+//! proxy has passed the request on. (A page of another site whose name is made to mean 127.0.0.1 would come under that
+//! name.)
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,7 +24,7 @@ use crate::handler::state::host_name;
 pub(super) enum Demand {
     /// Nothing.
     Nothing,
-    /// To be on this machine, or the token.
+    /// The token, or to be on this machine where reading is free there.
     Reading,
     /// The token.
     Acting,
@@ -32,7 +33,7 @@ pub(super) enum Demand {
 /// Who somebody is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Visitor {
-    /// Whether it comes from this machine.
+    /// Whether it reads without a token: it comes from this machine, and that is enough (`admin_open_reads`).
     pub(super) is_local: bool,
     /// Whether it has the token.
     pub(super) is_operator: bool,
@@ -55,7 +56,10 @@ impl Visitor {
     pub(super) fn of(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
         let token = config.admin_token.as_ref();
         Self {
-            is_local: on_loopback && names_this_machine(headers) && !is_forwarded(headers),
+            is_local: config.admin_open_reads
+                && on_loopback
+                && names_this_machine(headers)
+                && !is_forwarded(headers),
             is_operator: token
                 .is_some_and(|token| has_token(token, headers) || has_session(config, token, headers)),
         }
@@ -158,6 +162,11 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn config(token: Option<&str>) -> Config {
+        Config { admin_open_reads: true, ..closed(token) }
+    }
+
+    /// As it is unless something else is configured.
+    fn closed(token: Option<&str>) -> Config {
         let flags = Flags {
             backend: Some("http://127.0.0.1:1".to_owned()),
             admin_token_file: token.map(|_| "token".to_owned()),
@@ -171,7 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn reading_is_free_on_this_machine_under_its_own_name() {
+    fn reading_takes_the_token_on_this_machine_too_unless_it_is_opened() {
+        let local = headers(&[(HOST, "127.0.0.1:8801")]);
+        let with_token = headers(&[(HOST, "127.0.0.1:8801"), (AUTHORIZATION, &format!("Bearer {TOKEN}"))]);
+        for (config, headers, expected) in [
+            (closed(Some(TOKEN)), &local, Err(Denied::NoToken)),
+            (closed(Some(TOKEN)), &with_token, Ok(())),
+            (closed(None), &local, Err(Denied::Nobody)),
+            (self::config(None), &local, Ok(())),
+        ] {
+            assert_eq!(Visitor::of(&config, true, headers).may(Demand::Reading, &config), expected);
+        }
+    }
+
+    #[test]
+    fn reading_that_was_opened_is_free_on_this_machine_under_its_own_name() {
         let config = config(Some(TOKEN));
         let reads = |on_loopback, host: &str| {
             Visitor::of(&config, on_loopback, &headers(&[(HOST, host)])).may(Demand::Reading, &config)

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::access::Visitor;
 use super::health::Readiness;
+use crate::config::Config;
 use crate::core::credential::ApiKey;
 use crate::handler::front::Peer;
 use crate::handler::{Bridge, jobs, streams};
@@ -50,8 +51,8 @@ struct BridgeObject<'a> {
 struct Feed {
     bridge: Arc<Bridge>,
     visitor: Visitor,
-    /// The token that was right when it came.
-    token: Option<ApiKey>,
+    /// The token that was right when it came, and whether reading was free.
+    access: (Option<ApiKey>, bool),
     ticks: Interval,
     began: Instant,
     /// When it was sent something last.
@@ -88,7 +89,7 @@ pub(super) fn answer(
     let now = Instant::now();
     let feed = Feed {
         visitor,
-        token: bridge.state().config.admin_token.clone(),
+        access: access(&bridge.state().config),
         ticks,
         began: now,
         last: now,
@@ -103,6 +104,11 @@ pub(super) fn answer(
     respond::stream(StreamBody::new(frames).boxed_unsync())
 }
 
+/// What decides who may read.
+fn access(config: &Config) -> (Option<ApiKey>, bool) {
+    (config.admin_token.clone(), config.admin_open_reads)
+}
+
 impl Feed {
     /// What has changed, or a comment if nothing has for long. Nothing when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
@@ -110,7 +116,7 @@ impl Feed {
             self.ticks.tick().await;
             let config = Arc::clone(&self.bridge.state().config);
             let mut out = self.changes();
-            if out.is_empty() && self.is_over(&config.admin_token) {
+            if out.is_empty() && self.is_over(&access(&config)) {
                 return None;
             }
             if out.is_empty() && self.last.elapsed() >= config.limits.heartbeat {
@@ -125,11 +131,11 @@ impl Feed {
 
     /// Whether the reader has to go: it may have to come again. It is told of the end of every job first, when
     /// the bridge ends it.
-    fn is_over(&self, token: &Option<ApiKey>) -> bool {
+    fn is_over(&self, access: &(Option<ApiKey>, bool)) -> bool {
         let is_closed = *self.closing.borrow() && self.told.open.is_empty();
         // The other side of it is there as long as the connection is.
         let leaves = *self.leaving.borrow() && !*self.closing.borrow() && !self.bridge.registry.is_draining();
-        is_closed || leaves || self.token != *token || self.began.elapsed() >= LONGEST
+        is_closed || leaves || self.access != *access || self.began.elapsed() >= LONGEST
     }
 
     fn changes(&mut self) -> BytesMut {
@@ -173,7 +179,7 @@ impl Feed {
             draining,
             reasons,
             can_act: self.visitor.is_operator,
-            has_token: self.token.is_some(),
+            has_token: self.access.0.is_some(),
         };
         let object = serde_json::to_vec(&object).unwrap_or_default();
         if object != self.told.bridge {

@@ -149,13 +149,15 @@ pub(super) fn end(config: &Config) -> Response<Body> {
     with_cookie(config, "", 0, false)
 }
 
-/// The answer where nobody may do anything.
+/// The answer where nobody may do what was asked for.
 pub(super) fn nobody() -> Response<Body> {
     respond::said(
         StatusCode::FORBIDDEN,
         "No token is configured.",
-        "Starting, cancelling and reloading need one: set admin_token_file (or --admin-token-file) to a file \
-         with a token, such as `openssl rand -hex 32` makes, and restart or reload the bridge.",
+        "Everything here but /livez and /readyz needs one: set admin_token_file (or --admin-token-file) to a file \
+         with a token, such as `openssl rand -hex 32` makes, and restart or reload the bridge. For reading alone, \
+         admin_open_reads = \"on\" does without one on a loopback address, and admin_open_metrics = \"on\" for \
+         /metrics on any.",
     )
 }
 
