@@ -6,9 +6,11 @@ pub mod health;
 pub mod replay;
 pub mod serve;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
@@ -68,6 +70,20 @@ impl Cli {
             Command::Health(args) => health::run(args).await,
             Command::Replay(args) => replay::run(args).await,
         }
+    }
+}
+
+/// Writes `text` and the end of its line to standard output. A reader that has seen enough, such as `head`, closes the
+/// pipe, which is no failure.
+///
+/// # Errors
+///
+/// If it cannot be written for another reason.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match writeln!(output, "{}", text.trim_end()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
     }
 }
 

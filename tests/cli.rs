@@ -51,6 +51,19 @@ fn a_command_line_that_is_not_understood_is_64() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for args in [&["counts"][..], &["check", "--backend", "http://127.0.0.1:1", "--json"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output = command(args).stdout(write).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains("standard output"), "{said}");
+        // What check has found counts still.
+        assert_eq!(output.status.code(), Some(i32::from(args[0] == "check")), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_configuration_is_78_and_names_key_source_and_what_is_allowed() {
     let (code, text) = ended(&["serve", "--backend", "http://127.0.0.1:1", "--channel", "carrier-pigeon"]);
     assert_eq!(code, Some(78));

@@ -20,12 +20,11 @@ mod text;
 mod word;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use futures::future::join_all;
 
+use super::print;
 use crate::config::{self, Config, Flags, environment};
 use crate::core::credential::ApiKey;
 use examine::examine;
@@ -147,8 +146,4 @@ fn unusable(json: bool, problems: Vec<String>, error: anyhow::Error) -> anyhow::
         print(&serde_json::to_string_pretty(&Report::of_problems(problems))?)?;
     }
     Ok(error)
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{}", text.trim_end()).context("cannot write to standard output")
 }

@@ -1,9 +1,6 @@
 //! `proxbox-bridge counts`: what the counts of a job come from.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-
-use anyhow::Context;
 
 use crate::core::counting::{COUNTS_OBJECTS, Counting, Explained};
 use crate::core::dialect::Dialect;
@@ -22,9 +19,9 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// If nobody reads them.
+/// If they cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    std::io::stdout().write_all(tables(args.release).as_bytes()).context("cannot write to standard output")
+    super::print(&tables(args.release))
 }
 
 /// What is told over streams and in plain answers, and what over `/ws`, in tables of Markdown.

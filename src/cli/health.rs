@@ -1,6 +1,5 @@
 //! `proxbox-bridge health`: ask a bridge that runs whether it can do its work.
 
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -38,14 +37,14 @@ const ANSWER: usize = 64 * 1024;
 /// A bad configuration, a bridge that does not answer, one that is not ready.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { flags, backends, timeout: limit } = args;
-    let address = from_here(Config::load(&flags, environment())?.admin_listen);
+    let address = from_here(Config::admin_listen(&flags, environment())?);
     let path = if backends { "/readyz?backend" } else { "/readyz" };
     let asked = timeout(limit, ask(address, path)).await;
     let limit = humantime::format_duration(limit);
     let (status, body) = asked
         .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
         .with_context(|| format!("no bridge answers at http://{address}{path} (admin_listen)"))?;
-    writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&body).trim_end())?;
+    super::print(&String::from_utf8_lossy(&body))?;
     if status != StatusCode::OK {
         bail!("the bridge is not ready ({status})");
     }

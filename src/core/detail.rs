@@ -63,7 +63,10 @@ pub fn of_value(value: &Value) -> Option<String> {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         Value::Array(items) => {
-            let texts: Vec<String> = items.iter().filter_map(of_value).collect();
+            // Backends repeat one cause for everything that it has hit.
+            let mut known = HashSet::new();
+            let texts = items.iter().filter_map(of_value).filter(|text| known.insert(text.clone()));
+            let texts: Vec<String> = texts.collect();
             (!texts.is_empty()).then(|| texts.join("; "))
         }
         Value::Object(fields) => {
@@ -295,6 +298,12 @@ fn warnings(items: &[Value]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_that_several_things_have_is_given_once() {
+        let value = serde_json::json!(["no NetBox", "no branch", "no NetBox", {"detail": "no branch"}]);
+        assert_eq!(of_value(&value).as_deref(), Some("no NetBox; no branch"));
+    }
 
     fn raw(json: &str) -> &RawValue {
         serde_json::from_str(json).unwrap()

@@ -186,10 +186,9 @@ impl Refusal {
             .after(again)
     }
 
-    /// The backend has no way to synchronise `kind`; `detail` says what it has instead.
-    pub fn unsupported(kind: Kind, detail: String) -> Self {
-        let message = format!("This backend cannot synchronise {}.", kind.row().title);
-        Self::ours(404, Cause::Unsupported, &message, detail)
+    /// The backend has no way to do a sync; `detail` says which, and what it has instead.
+    pub fn unsupported(detail: String) -> Self {
+        Self::ours(404, Cause::Unsupported, "This sync is not supported.", detail)
     }
 
     /// The backend cannot be told which Proxmox endpoints are meant, and would take others too.

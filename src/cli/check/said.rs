@@ -50,6 +50,8 @@ mod tests {
             let shown = said.text(text);
             assert!(!shown.contains("s3cret-key"), "{shown}");
         }
+        let short: ApiKey = "e".parse().unwrap();
+        assert_eq!(Said::new(Some(&short)).text("The key is refused."), "The key is refused.");
         let long = format!("{}s3cret-key", "a".repeat(SHOWN - 8));
         assert!(!said.text(&long).contains("s3c"), "{}", said.text(&long));
         assert_eq!(Said::new(Some(&"o".parse().unwrap())).text("no: o"), "no: o");

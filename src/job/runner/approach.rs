@@ -239,7 +239,7 @@ async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Appr
     // The client is told what there is instead, and that takes more questions.
     let known = request.backend.all_capabilities(&request.identity).await;
     let now = known.and_then(|known| plan(request.endpoint, &known, config.channel).err());
-    Err(Refusal::unsupported(request.endpoint.kind, now.unwrap_or(unsupported).to_string()))
+    Err(Refusal::unsupported(now.unwrap_or(unsupported).to_string()))
 }
 
 /// What the operator and the client want of the stream.
