@@ -4,12 +4,14 @@
 //! cut in the middle above all, can reach another. What passes through shares a pool.
 
 mod active;
+mod auth_backoff;
 mod breaker;
 mod capabilities;
 mod checkup;
 mod exchange;
 mod forward;
 mod guests;
+mod id;
 mod link;
 mod response_cache;
 mod scope;
@@ -18,22 +20,26 @@ mod socket;
 mod upload;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, BackendUrl, Limits};
 use crate::core::credential::ApiKey;
 use crate::telemetry::{self, OfBackend};
 use crate::tls::TlsError;
 
+pub use auth_backoff::Trial;
 pub use capabilities::{KEY_STATUS, Knowledge};
 pub use checkup::{Glimpse, Silence};
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
+pub use id::BackendId;
 pub use link::{ConnectError, Link};
 pub use response_cache::{Answer, Question, ResponseCache};
 pub use scope::Scoped;
@@ -41,6 +47,7 @@ pub use shield::{Known, Lesson, Shield};
 pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;
 
+use auth_backoff::{KeyHash, Turn};
 use forward::Pool;
 use link::Dialer;
 
@@ -110,6 +117,17 @@ impl Backend {
         &self.config.url
     }
 
+    /// What tells it from others.
+    pub fn id(&self) -> &BackendId {
+        self.dialer.id()
+    }
+
+    /// Looks up where it is, for [`Backend::id`] to tell. Where that fails, what was known stays.
+    pub async fn resolve(&self) {
+        // Whoever connects next is told why.
+        let _ = self.dialer.addresses().await;
+    }
+
     /// The limits that are in force for it.
     pub fn limits(&self) -> &Limits {
         &self.config.limits
@@ -168,6 +186,35 @@ impl Backend {
             }
         }
         self.trouble().map_or(Ok(()), Err)
+    }
+
+    /// Lets a request of `client` with `key` go on when the key may be tried, and gives what stands for it until it is
+    /// answered.
+    ///
+    /// # Errors
+    ///
+    /// Why the backend is not asked.
+    pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<Trial>, Known> {
+        let limits = self.limits();
+        let deadline = Instant::now() + limits.probe;
+        loop {
+            if let Some(known) = self.shield.knows(Some(client), key) {
+                return Err(known);
+            }
+            let changed = self.shield.backoff.changed();
+            let is_one_key = match self.shield.backoff.turn(client, key, limits.wrong_keys) {
+                Turn::Accepted => return Ok(None),
+                Turn::Trial(trial) => return Ok(Some(trial)),
+                _ if self.known().wants_key() == Some(false) => return Ok(None),
+                Turn::Refused { again } => return Err(Known::WrongKeys { again }),
+                Turn::Busy { is_one_key } => is_one_key,
+            };
+            // Wrong keys are answered at once, also while the request behind a right one takes its time.
+            if timeout_at(deadline, changed).await.is_err() {
+                let again = Duration::from_secs(1);
+                return if is_one_key { Ok(None) } else { Err(Known::WrongKeys { again }) };
+            }
+        }
     }
 
     /// Whether connections to it are tried.

@@ -12,8 +12,8 @@ mod stream;
 mod throttle;
 
 pub use backend::{
-    BackendFilesRead, Circuit, CircuitChanged, ConnectTried, Connected, Learned, OfBackend, StreamRecognized,
-    backends_are,
+    BackendFilesRead, Circuit, CircuitChanged, ClientHeldBack, ConnectTried, Connected, Learned, OfBackend,
+    StreamRecognized, backends_are,
 };
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,

@@ -4,7 +4,7 @@
 //! sync. `/version` says the release and whether the key is right, at the price of one attempt. A
 //! backend that wants a key is never asked without one: five refusals lock the address out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode, header};
@@ -33,13 +33,22 @@ const ANSWER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Knowledge {
     metrics: Arc<OfBackend>,
-    known: Mutex<Option<Known>>,
+    memory: Mutex<Memory>,
     /// One question after the other: a second client waits for the answers that the first is getting.
     asking: tokio::sync::Mutex<()>,
 }
 
+#[derive(Debug, Default)]
+struct Memory {
+    /// How often everything was forgotten.
+    generation: u64,
+    known: Option<Known>,
+}
+
 #[derive(Clone, Debug)]
 struct Known {
+    /// The generation that it is of. What was asked before a backend was forgotten says nothing of the next one.
+    generation: u64,
     since: Instant,
     version_asked: bool,
     policy_asked: bool,
@@ -51,6 +60,7 @@ struct Known {
 impl Default for Known {
     fn default() -> Self {
         Self {
+            generation: 0,
             since: Instant::now(),
             version_asked: false,
             policy_asked: false,
@@ -82,35 +92,78 @@ impl Known {
     }
 }
 
+impl Memory {
+    /// What is known, if it is not older than that.
+    fn fresh(&self, for_how_long: Duration) -> Known {
+        let known = self.known.clone().filter(|known| known.since.elapsed() < for_how_long);
+        Known { generation: self.generation, ..known.unwrap_or_default() }
+    }
+}
+
 impl Knowledge {
     pub(super) fn new(metrics: Arc<OfBackend>) -> Self {
-        Self { metrics, known: Mutex::default(), asking: tokio::sync::Mutex::default() }
+        Self { metrics, memory: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
-    /// Forgets everything, because it proved wrong or may have changed.
+    /// Forgets everything, because it proved wrong or may have changed. What is being asked is not kept.
     pub fn forget(&self) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut memory = self.memory();
+        memory.generation += 1;
+        memory.known = None;
+    }
+
+    /// What [`Backend::learn_missing`] must be given that was read before the question was asked.
+    pub fn generation(&self) -> u64 {
+        self.memory().generation
     }
 
     fn recall(&self, for_how_long: Duration) -> Known {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        known.filter(|known| known.since.elapsed() < for_how_long).unwrap_or_default()
+        self.memory().fresh(for_how_long)
+    }
+
+    /// Whether nothing was forgotten since `known` was recalled.
+    fn is_current(&self, known: &Known) -> bool {
+        self.generation() == known.generation
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The release that was learned last, however long ago. It is forgotten when the backend cannot be reached, after
     /// which it may be another one.
     fn last_release(&self) -> Option<Release> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().and_then(|known| known.capabilities.release)
+        self.memory().known.as_ref().and_then(|known| known.capabilities.release)
     }
 
-    fn keep(&self, known: Known) {
+    /// Keeps what was learned, unless everything was forgotten meanwhile.
+    fn keep(&self, mut known: Known) {
+        let mut memory = self.memory();
+        if memory.generation != known.generation {
+            return;
+        }
+        // Learned beside it.
+        if let Some(now) = memory.known.take().filter(|now| now.since >= known.since) {
+            let is_new = |path: &str| !known.missing.iter().any(|(asked, _)| *asked == path);
+            let new: Vec<_> = now.missing.into_iter().filter(|(path, _)| is_new(path)).collect();
+            known.missing.extend(new);
+        }
         if known.version_asked {
             let Capabilities { release, .. } = known.capabilities;
             let dialect = known.capabilities.dialect();
             Learned { backend: &self.metrics, release, dialect }.emit();
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        memory.known = Some(known);
+    }
+
+    /// Keeps whether `path` is missing, which was asked in `generation`. It waits for no other question.
+    fn keep_missing(&self, (path, missing): (&'static str, bool), generation: u64, for_how_long: Duration) {
+        let mut memory = self.memory();
+        if memory.generation == generation {
+            let mut known = memory.fresh(for_how_long);
+            known.note_missing(path, missing);
+            memory.known = Some(known);
+        }
     }
 }
 
@@ -161,13 +214,21 @@ impl Backend {
             return Ok(known.capabilities);
         }
         let _turn = self.knowledge.asking.lock().await;
-        let mut known = self.knowledge.recall(keep_for);
-        self.learn(&mut known, endpoint, choice, identity).await?;
-        let capabilities = known.capabilities.clone();
-        if known.version_asked {
-            self.knowledge.keep(known);
+        let mut may_repeat = true;
+        loop {
+            let mut known = self.knowledge.recall(keep_for);
+            self.learn(&mut known, endpoint, choice, identity).await?;
+            // Some of the answers may be those of the backend before. Once more is enough: a run that was planned for
+            // another backend is planned anew.
+            if !self.knowledge.is_current(&known) && std::mem::take(&mut may_repeat) {
+                continue;
+            }
+            let capabilities = known.capabilities.clone();
+            if known.version_asked {
+                self.knowledge.keep(known);
+            }
+            return Ok(capabilities);
         }
-        Ok(capabilities)
     }
 
     /// Everything that the backend can do, for a client that must be told what it has instead; nothing if
@@ -238,6 +299,7 @@ impl Backend {
         if let Some((_, missing)) = known.missing.iter().find(|(asked, _)| *asked == path) {
             return Ok(*missing);
         }
+        let generation = self.knowledge.generation();
         let asked = async {
             let answered = async {
                 let mut exchange = self.ask(Method::GET, path, &Identity::default()).await?;
@@ -253,7 +315,7 @@ impl Backend {
             if !missing && !status.is_success() {
                 return Err(format!("{self}{path}: it answered {status}"));
             }
-            self.learn_missing(path, missing).await;
+            self.learn_missing(path, missing, generation);
             Ok(missing)
         };
         timeout(self.limits().probe, asked).await.unwrap_or_else(|_| Err(self.overdue()))
@@ -276,12 +338,9 @@ impl Backend {
         known.missing.iter().any(|(asked, missing)| *asked == path && *missing)
     }
 
-    /// Notes whether the backend lacks `path`.
-    pub async fn learn_missing(&self, path: &'static str, missing: bool) {
-        let _turn = self.knowledge.asking.lock().await;
-        let mut known = self.knowledge.recall(self.limits().capabilities);
-        known.note_missing(path, missing);
-        self.knowledge.keep(known);
+    /// Notes whether the backend lacks `path`, which it was asked in this generation of what is known of it.
+    pub fn learn_missing(&self, path: &'static str, missing: bool, generation: u64) {
+        self.knowledge.keep_missing((path, missing), generation, self.limits().capabilities);
     }
 
     async fn learn(
@@ -458,3 +517,6 @@ fn allows_get(exchange: &Exchange) -> bool {
         .and_then(|value| value.to_str().ok())
         .is_none_or(|methods| methods.split(',').any(|method| method.trim().eq_ignore_ascii_case("GET")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,12 +13,13 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::breaker::Breaker;
+use super::id::BackendId;
 use crate::config::{self, BackendUrl};
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
@@ -120,6 +121,7 @@ impl Secure {
 /// Makes connections to one backend.
 #[derive(Debug)]
 pub(super) struct Dialer {
+    id: BackendId,
     url: BackendUrl,
     connect: Duration,
     handshake: Duration,
@@ -133,6 +135,7 @@ impl Dialer {
         let limits = &config.limits;
         Ok(Self {
             tls: if config.url.is_tls() { Some(Secure::new(config)?) } else { None },
+            id: BackendId::new(config),
             url: config.url.clone(),
             connect: limits.connect,
             handshake: limits.handshake,
@@ -158,6 +161,11 @@ impl Dialer {
         Some(client(config).map(|client| tls.config.store(client)))
     }
 
+    /// The backend that it connects to.
+    pub(super) fn id(&self) -> &BackendId {
+        &self.id
+    }
+
     /// A new connection, unless the backend is taken for down.
     pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
         let attempt = self.breaker.attempt()?;
@@ -177,15 +185,9 @@ impl Dialer {
 
     /// The addresses that its name stands for, at least one, in the order in which they are tried.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let looked_up = timeout(self.connect, lookup_host((self.url.host(), self.url.port()))).await;
+        let looked_up = timeout(self.connect, self.id.look_up()).await;
         let found = looked_up.map_err(|_| self.timed_out(self.connect, "limits.connect"))?;
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for address in found.map_err(|source| self.failed(source))? {
-            // A hosts file may say so twice.
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
+        let addresses = found.map_err(|source| self.failed(source))?;
         if addresses.is_empty() {
             return Err(self.failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
         }

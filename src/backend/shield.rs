@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::auth_backoff::{AuthBackoff, KeyHash};
 use super::response_cache::ResponseCache;
+use crate::config::Limits;
+use crate::telemetry::ClientHeldBack;
 
 /// How many of each sort are remembered at most.
 const REMEMBERED: usize = 4096;
@@ -47,6 +50,11 @@ pub enum Known {
         /// How long still.
         again: Duration,
     },
+    /// Too many keys were wrong that this client, or all of them, have tried.
+    WrongKeys {
+        /// When the next one may be tried.
+        again: Duration,
+    },
 }
 
 /// What one backend need not be asked.
@@ -54,15 +62,16 @@ pub enum Known {
 pub struct Shield {
     /// The answers that serve everybody who asks the same.
     pub answers: ResponseCache,
-    refused: Mutex<HashMap<Option<[u8; 32]>, Instant>>,
+    refused: Mutex<HashMap<KeyHash, Instant>>,
     limited: Mutex<HashMap<IpAddr, Instant>>,
+    pub(super) backoff: Arc<AuthBackoff>,
     /// How often keys have changed.
     generation: AtomicU64,
 }
 
 impl Shield {
     /// Why the backend is not asked by `client` with `key`, if it is not.
-    pub fn knows(&self, client: Option<IpAddr>, key: Option<[u8; 32]>) -> Option<Known> {
+    pub fn knows(&self, client: Option<IpAddr>, key: KeyHash) -> Option<Known> {
         let now = Instant::now();
         let until = locked(&self.refused).get(&key).copied();
         if let Some(again) =
@@ -80,21 +89,33 @@ impl Shield {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// The backend has accepted `key`.
+    pub fn accept(&self, key: KeyHash) {
+        self.backoff.accept(key);
+    }
+
     /// Learns from the backend's answer to `client` with `key`, whose request began in `generation`: a key
-    /// that it has refused is refused for `keep`.
+    /// that it has refused is refused for a while.
     pub fn learn(
         &self,
         lesson: Lesson<'_>,
         client: Option<IpAddr>,
-        key: Option<[u8; 32]>,
+        key: KeyHash,
         generation: u64,
-        keep: Duration,
+        limits: &Limits,
     ) {
+        if let Some(client) = client
+            && lesson.status == 401
+            && (lesson.text.is_empty() || REFUSALS.iter().any(|words| lesson.text.contains(words)))
+            && self.backoff.refuse(client, key, lesson.text, limits.wrong_keys)
+        {
+            ClientHeldBack { client }.emit();
+        }
         let says = |words: &[&str]| words.iter().any(|words| lesson.text.contains(words));
         match (lesson.status, client) {
             // What was wrong when it was asked may be right by now.
             (401, _) if says(&REFUSALS) && generation == self.generation() => {
-                remember(&self.refused, key, keep);
+                remember(&self.refused, key, limits.refused_key);
             }
             (429, Some(client)) if says(&WAITS) => {
                 let wait = lesson.retry_after.and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
@@ -144,10 +165,16 @@ mod tests {
 
     const KEEP: Duration = Duration::from_secs(300);
 
+    fn limits(refused_key: Duration) -> Limits {
+        let flags = crate::config::Flags { backend: Some("http://a".to_owned()), ..Default::default() };
+        let config = crate::config::Config::parse(&flags, [], |_| unreachable!()).unwrap();
+        Limits { refused_key, ..config.limits }
+    }
+
     fn refuse(shield: &Shield, key: Option<[u8; 32]>, keep: Duration) {
         let lesson =
             Lesson { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
-        shield.learn(lesson, None, key, shield.generation(), keep);
+        shield.learn(lesson, None, key, shield.generation(), &limits(keep));
     }
 
     #[tokio::test(start_paused = true)]
@@ -173,7 +200,7 @@ mod tests {
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
         let limited = |client, wait, text| {
             let lesson = Lesson { status: 429, retry_after: Some(wait), text };
-            shield.learn(lesson, Some(client), None, shield.generation(), KEEP);
+            shield.learn(lesson, Some(client), None, shield.generation(), &limits(KEEP));
         };
         limited(other, "60", "Too many renderings at once.");
         limited(one, "60", "Rate limit exceeded. Please try again later.");
@@ -191,9 +218,9 @@ mod tests {
         let before = shield.generation();
         shield.keys_changed();
         let lesson = Lesson { status: 401, retry_after: None, text: "Invalid API key." };
-        shield.learn(lesson, None, Some([1; 32]), before, KEEP);
+        shield.learn(lesson, None, Some([1; 32]), before, &limits(KEEP));
         let lesson = Lesson { status: 401, retry_after: None, text: "No API key configured. Register one." };
-        shield.learn(lesson, None, Some([1; 32]), shield.generation(), KEEP);
+        shield.learn(lesson, None, Some([1; 32]), shield.generation(), &limits(KEEP));
         assert_eq!(shield.knows(None, Some([1; 32])), None);
     }
 

@@ -87,6 +87,8 @@ pub struct Limits {
     pub coalesce: Duration,
     /// How long a key that the backend has refused is refused without asking it again.
     pub refused_key: Duration,
+    /// How many wrong keys a client may try within five minutes.
+    pub wrong_keys: usize,
     /// After how many failed connections in a row the backend is taken for down.
     pub breaker_failures: usize,
     /// How long a backend that is down is left alone before one request tries it again.
@@ -177,6 +179,7 @@ impl Limits {
         tunnel_close: Duration::ZERO,
         coalesce: Duration::ZERO,
         refused_key: Duration::ZERO,
+        wrong_keys: 0,
         breaker_failures: 0,
         breaker_open: Duration::ZERO,
         check: Duration::ZERO,

@@ -28,10 +28,15 @@ impl BackendUrl {
         self.port
     }
 
+    /// Whether the port is that of its scheme.
+    pub fn has_default_port(&self) -> bool {
+        self.port == default_port(self.is_tls)
+    }
+
     /// Host and port as a `Host` header wants them: IPv6 in brackets, the port of its scheme left out.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == default_port(self.is_tls) { host } else { format!("{host}:{}", self.port) }
+        if self.has_default_port() { host } else { format!("{host}:{}", self.port) }
     }
 }
 

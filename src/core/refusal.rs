@@ -186,6 +186,15 @@ impl Refusal {
             .after(again)
     }
 
+    /// Too many keys were wrong, and `again` seconds later the next one is tried.
+    pub fn wrong_keys(again: u64) -> Self {
+        let detail = format!(
+            "Too many API keys were wrong (limits.wrong_keys). The backend locks its clients out after five, so \
+             that this key, which it has not accepted yet, is not tried for {again} s."
+        );
+        Self::ours(429, Cause::KeyRefused, KEY_REFUSED, detail).after(again)
+    }
+
     /// The backend has no way to do a sync; `detail` says which, and what it has instead.
     pub fn unsupported(detail: String) -> Self {
         Self::ours(404, Cause::Unsupported, "This sync is not supported.", detail)

@@ -27,9 +27,10 @@ where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let backend = &visit.backend;
-    if let Some(held_back) = shield::hold_back(bridge, visit, &parts) {
-        return held_back;
-    }
+    let _trial = match shield::admit(bridge, visit, &parts).await {
+        Ok(trial) => trial,
+        Err(held_back) => return *held_back,
+    };
     if shield::is_cheap(&parts) && body.is_end_stream() {
         match shield::shared(bridge, visit, &parts).await {
             Ok(Some(response)) => return response,

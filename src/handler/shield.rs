@@ -13,7 +13,7 @@ use super::front::{Visit, decoded_path};
 use super::passthrough::{inbound, outbound, without_body};
 use super::slots::request_slot;
 use super::{Bridge, KEYS, REGISTER, key_of};
-use crate::backend::{API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question};
+use crate::backend::{API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question, Trial};
 use crate::core::credential::ApiKey;
 use crate::job::held_back;
 use crate::respond::{self, Body, BoxError};
@@ -65,17 +65,26 @@ fn is_personal(headers: &HeaderMap) -> bool {
     headers.contains_key(header::SET_COOKIE) || headers.get_all(header::CACHE_CONTROL).iter().any(is_private)
 }
 
-/// The answer to a question for which the backend is not asked, if that is so.
-pub(super) fn hold_back(bridge: &Bridge, visit: &Visit, parts: &Parts) -> Option<Response<Body>> {
+/// Lets a request go on to the backend, with what stands for its key until that is answered.
+///
+/// # Errors
+///
+/// The answer to a request for which the backend is not asked.
+pub(super) async fn admit(
+    bridge: &Bridge,
+    visit: &Visit,
+    parts: &Parts,
+) -> Result<Option<Trial>, Box<Response<Body>>> {
     if is_open(&decoded_path(&parts.uri)) {
-        return None;
+        return Ok(None);
     }
     let key = key_of(&parts.headers);
     let hash = key.as_ref().map(|key| bridge.registry.key_hash(key));
-    let known = visit.backend.shield.knows(Some(visit.forwarded.client), hash)?;
-    let refusal = held_back(key.is_some(), &known);
-    telemetry::Refused { path: parts.uri.path(), refusal: &refusal }.emit();
-    Some(respond::refused(&refusal))
+    visit.backend.admit(visit.forwarded.client, hash).await.map_err(|known| {
+        let refusal = held_back(key.is_some(), &known);
+        telemetry::Refused { path: parts.uri.path(), refusal: &refusal }.emit();
+        Box::new(respond::refused(&refusal))
+    })
 }
 
 /// The backend's answer to a cheap question, which may be one that somebody else has got. While it is waited for, it
@@ -183,6 +192,9 @@ impl Asked {
         if status.is_success() && !method.is_safe() && (path == REGISTER || path.starts_with(KEYS)) {
             visit.backend.shield.keys_changed();
         }
+        if status.is_success() && !is_open(&path) {
+            visit.backend.shield.accept(key.as_ref().map(|key| bridge.registry.key_hash(key)));
+        }
         let is_lesson = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
         let is_short = response.body().size_hint().upper().is_some_and(|size| size <= REFUSAL);
         if !is_lesson || !is_short || is_open(&path) {
@@ -211,18 +223,22 @@ pub(super) fn learn(
     lesson(visit, hash, generation, (status, headers, body));
 }
 
-/// The same, where a hash stands for the key.
+/// The same, where a hash stands for the key. A key with which the backend has done something is right.
 pub(super) fn lesson(
     visit: &Visit,
     hash: Option<[u8; 32]>,
     generation: u64,
     (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
 ) {
-    let (shield, keep) = (&visit.backend.shield, visit.backend.limits().refused_key);
+    let shield = &visit.backend.shield;
+    if status.is_success() {
+        shield.accept(hash);
+        return;
+    }
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let text = String::from_utf8_lossy(body);
     let lesson = Lesson { status: status.as_u16(), retry_after, text: &text };
-    shield.learn(lesson, Some(visit.forwarded.client), hash, generation, keep);
+    shield.learn(lesson, Some(visit.forwarded.client), hash, generation, visit.backend.limits());
 }
 
 fn is_open(path: &str) -> bool {

@@ -211,9 +211,7 @@ async fn release(
     visit: &Visit,
     parts: &Parts,
 ) -> Result<Option<Release>, Box<Response<Body>>> {
-    if let Some(held_back) = shield::hold_back(bridge, visit, parts) {
-        return Err(Box::new(held_back));
-    }
+    let _trial = shield::admit(bridge, visit, parts).await?;
     let identity = identity(visit, parts);
     let generation = visit.backend.shield.generation();
     let release = visit.backend.release(&identity).await;
@@ -221,8 +219,8 @@ async fn release(
         let hash = identity.key.as_ref().map(|key| bridge.registry.key_hash(key));
         let (text, retry_after) = (refusal.text(), refusal.retry_after.as_deref());
         let lesson = Lesson { status: refusal.status, retry_after, text: &text };
-        let keep = visit.backend.limits().refused_key;
-        visit.backend.shield.learn(lesson, Some(visit.forwarded.client), hash, generation, keep);
+        let (backend, client) = (&visit.backend, visit.forwarded.client);
+        backend.shield.learn(lesson, Some(client), hash, generation, backend.limits());
         refused(parts.uri.path(), &refusal)
     })
 }
@@ -331,6 +329,7 @@ async fn asked_for_health(
         backend.reached().await.map_err(|error| error.to_string())?;
         return ready();
     }
+    let generation = backend.knowledge.generation();
     let response = shield::shared(bridge, visit, parts).await.map_err(|error| error.to_string())?;
     match response.as_ref().map(Response::status) {
         Some(StatusCode::NOT_FOUND) => {
@@ -339,7 +338,7 @@ async fn asked_for_health(
             if !is_missing {
                 return Ok(Some(response));
             }
-            backend.learn_missing(HEALTH, true).await;
+            backend.learn_missing(HEALTH, true, generation);
             ready()
         }
         // Of a proxy in front of it, whose word is final for plugins.

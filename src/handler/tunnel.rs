@@ -88,9 +88,10 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         Err(limit) => return respond::over(limit),
     };
     let (mut parts, _) = request.into_parts();
-    if let Some(held_back) = shield::hold_back(bridge, visit, &parts) {
-        return held_back;
-    }
+    let _trial = match shield::admit(bridge, visit, &parts).await {
+        Ok(trial) => trial,
+        Err(held_back) => return *held_back,
+    };
     let asked = Asked::of(visit, &parts);
     outbound(&mut parts.headers, parts.version);
     without_body(&mut parts.headers);

@@ -109,7 +109,7 @@ mod tests {
     use crate::backend::{Backend, Identity};
     use crate::config::{Config, Flags};
     use crate::core::kind::{Endpoint, Kind};
-    use crate::job::handle::Kept;
+    use crate::job::handle::{Kept, NewJob};
     use crate::job::log::{Log, Memory};
     use crate::job::request::{Key, Request};
     use crate::ledger::{
@@ -194,7 +194,8 @@ mod tests {
         let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
         let kept = Kept { all_events: false, payloads: false };
         let log = Log::new(1 << 20, Memory::new(1 << 20));
-        Job::new(Key::of(&request, &[0; 32]), config, log, record, kept, tracing::Span::none())
+        let (key, backend) = (Key::of(&request, &[0; 32]), request.backend.id().clone());
+        Job::new(NewJob { key, backend, config, log, record, kept, span: tracing::Span::none() })
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep_until};
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
 use super::handle::Job;
+use super::places::Place;
 use super::registry::Registry;
-use crate::backend::{Backend, Identity};
+use crate::backend::{Backend, BackendId, Identity};
+use crate::config::BackendUrl;
 use crate::core::kind::{Endpoint, VmId};
 use crate::ledger::{Cooldown, Entry, Health, JobId, Record, Timestamp, Unavailable};
 use crate::telemetry;
@@ -44,8 +47,8 @@ impl Registry {
         rest: Option<Duration>,
         reporter: Option<Reporter>,
     ) {
-        let (Some(permit), Some(rest)) = (job.leave_place(), rest) else { return };
-        self.hold_place(permit, rest, job.span.clone(), job.record(), reporter);
+        let (Some(place), Some(rest)) = (job.leave_place(), rest) else { return };
+        self.hold_place(place, rest, job.span.clone(), job.record(), reporter);
     }
 
     /// Takes a place for every job that one of `backends` may be at work on since an earlier process.
@@ -53,7 +56,7 @@ impl Registry {
         if self.resume_recorded(backends).await.is_ok() {
             return;
         }
-        // The ledger reports itself that it does not work. When it does, places that no job has taken are taken.
+        // The ledger reports itself that it does not work.
         let (registry, backends) = (Arc::clone(self), backends.to_vec());
         let (mut closing, mut health) = (self.closing(), self.ledger().health());
         self.spawn(async move {
@@ -78,24 +81,19 @@ impl Registry {
         });
     }
 
-    /// Takes the places that the ledger knows of, as far as they are free.
+    /// Takes the places that the ledger knows of. Jobs that have taken them meanwhile go on.
     async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), Unavailable> {
         let now = Timestamp::now();
         for record in self.ledger().cooling_down(now).await? {
-            let Some(backend) = backends.iter().find(|backend| backend.url().to_string() == record.backend)
-            else {
-                continue;
-            };
+            let Some(backend) = recorded(backends, &record.backend).await else { continue };
             let until = record.cooldown.unwrap_or_default().until;
             let rest = until.since(now).min(backend.limits().cooldown);
-            let concurrency = backend.config().concurrency;
-            let place = self.with_places(&record.backend, |places| places.of(concurrency));
-            // The longest cool-down comes first: where no place is left, this one is over earlier than all
-            // others.
-            let (false, Ok(permit)) = (rest.is_zero(), place.try_acquire_owned()) else { continue };
+            if rest.is_zero() {
+                continue;
+            }
             let endpoint = Endpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let span = telemetry::job_span(record.id, &backend.config().name, endpoint);
-            self.hold_place(permit, rest, span, record, None);
+            self.hold_place(self.places.take(backend), rest, span, record, None);
         }
         Ok(())
     }
@@ -103,23 +101,23 @@ impl Registry {
     /// The places on `backend` that a cool-down takes, the one that is free first in front.
     pub fn cooling_down(&self, backend: &Backend) -> Vec<CoolingDown> {
         let (now, time) = (Instant::now(), Timestamp::now());
-        let held = self.with_places(&backend.url().to_string(), |places| places.cooling_down());
+        let held = self.places.cooling_down(backend.id());
         let until = |until: Instant| time.after(until.saturating_duration_since(now));
         held.into_iter().map(|(job, ends)| CoolingDown { job, until: until(ends) }).collect()
     }
 
-    /// Holds `permit` for `rest`, in the name of the job of `record`.
+    /// Holds `place` for `rest`, in the name of the job of `record`.
     fn hold_place(
         self: &Arc<Self>,
-        permit: OwnedSemaphorePermit,
+        place: Place,
         rest: Duration,
         span: Span,
         record: Record,
         reporter: Option<Reporter>,
     ) {
         let until = Instant::now() + rest;
-        let until = self.with_places(&record.backend, |places| places.cool_down(record.id, until));
-        let place = HeldPlace { registry: Arc::clone(self), record, until, _permit: permit };
+        let until = self.places.cool_down(record.id, place.backend().clone(), until);
+        let place = HeldPlace { registry: Arc::clone(self), record, until, place };
         span.in_scope(|| telemetry::CooldownBegan { rest }.emit());
         self.cooldowns.send_replace(());
         self.spawn(place.cool_down(reporter).instrument(span));
@@ -133,7 +131,7 @@ struct HeldPlace {
     record: Record,
     /// When the cool-down is over.
     until: watch::Receiver<Instant>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// Why a place is not waited for any longer.
@@ -188,7 +186,7 @@ impl HeldPlace {
     /// Whether the backend reports a full update before `last`. One that this bridge runs beside is none.
     async fn is_reported(&self, reporter: &Reporter, last: Instant) -> bool {
         Instant::now() < last
-            && !self.registry.drives_full_update(&self.record.backend)
+            && !self.registry.drives_full_update(self.place.backend())
             && reporter.backend.reports_full_update(&reporter.identity).await
     }
 
@@ -197,7 +195,7 @@ impl HeldPlace {
         let now = Instant::now();
         let until = (now + time).min(last);
         let job = self.record.id;
-        self.registry.with_places(&self.record.backend, |places| places.lengthen(job, until));
+        self.registry.places.lengthen(job, until);
         let until = Timestamp::now().after(until.saturating_duration_since(now));
         self.record(Some(Cooldown { least: Duration::ZERO, until }));
     }
@@ -211,6 +209,20 @@ impl HeldPlace {
     }
 }
 
+/// The one of `backends` that the ledger knows by `url`, which it may have had under another name of its host.
+async fn recorded<'a>(backends: &'a [Arc<Backend>], url: &str) -> Option<&'a Arc<Backend>> {
+    let same = backends.iter().find(|backend| backend.url().to_string() == url);
+    if same.is_some() {
+        return same;
+    }
+    let id = BackendId::of_url(url.parse::<BackendUrl>().ok()?);
+    let longest = backends.iter().map(|backend| backend.limits().connect).max()?;
+    // A name that nobody knows any more is no address of a backend.
+    timeout(longest, id.look_up()).await.ok()?.ok()?;
+    join_all(backends.iter().map(|backend| backend.resolve())).await;
+    backends.iter().find(|backend| backend.id().is_same(&id))
+}
+
 /// Done when the place is freed before its time.
 async fn freed(until: &mut watch::Receiver<Instant>) {
     while until.changed().await.is_ok() {}
@@ -218,7 +230,6 @@ async fn freed(until: &mut watch::Receiver<Instant>) {
 
 impl Drop for HeldPlace {
     fn drop(&mut self) {
-        let job = self.record.id;
-        self.registry.with_places(&self.record.backend, |places| places.end_cooldown(job));
+        self.registry.places.end_cooldown(self.record.id);
     }
 }

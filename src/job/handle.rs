@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tracing::Span;
 
 use super::log::{Cursor, FIRST, Log};
+use super::places::Place;
 use super::request::{Key, Request};
+use crate::backend::BackendId;
 use crate::config::Config;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
@@ -21,6 +23,8 @@ pub struct Job {
     pub id: JobId,
     /// What it does, for whom.
     pub key: Key,
+    /// Where it runs.
+    pub(super) backend: BackendId,
     /// The configuration that was in force when it was asked for, and is for it until it ends.
     pub(super) config: Arc<Config>,
     /// What its watchers are given.
@@ -37,20 +41,39 @@ pub struct Job {
     heard: AtomicU64,
     /// What became of it has been counted.
     counted: AtomicBool,
-    place: Mutex<Place>,
+    place: Mutex<Stage>,
     ended: AtomicBool,
 }
 
-/// The place that a job runs in.
+/// How far a job has come on its way to a place to run in.
 #[derive(Debug, Default)]
-enum Place {
+enum Stage {
     /// It waits for one.
     #[default]
     Awaited,
     /// It has one.
-    Taken(OwnedSemaphorePermit),
+    Taken(Place),
     /// It needs none any more.
     Left,
+}
+
+/// What a job is made of.
+#[derive(Debug)]
+pub(super) struct NewJob {
+    /// What it does, for whom.
+    pub(super) key: Key,
+    /// Where it runs.
+    pub(super) backend: BackendId,
+    /// The configuration that is in force.
+    pub(super) config: Arc<Config>,
+    /// What its watchers will be given.
+    pub(super) log: Arc<Log>,
+    /// What is recorded of it.
+    pub(super) record: Record,
+    /// What the first client wants to have kept.
+    pub(super) kept: Kept,
+    /// What every line of the log that is about it says.
+    pub(super) span: Span,
 }
 
 /// What a job keeps, or a client wants, beside what every reader is given.
@@ -106,19 +129,14 @@ struct Watchers {
 }
 
 impl Job {
-    pub(super) fn new(
-        key: Key,
-        config: Arc<Config>,
-        log: Arc<Log>,
-        record: Record,
-        kept: Kept,
-        span: Span,
-    ) -> Arc<Self> {
+    pub(super) fn new(new: NewJob) -> Arc<Self> {
+        let NewJob { key, backend, config, log, record, kept, span } = new;
         Arc::new(Self {
             span,
             heard: AtomicU64::new(0),
             id: record.id,
             key,
+            backend,
             config,
             log,
             kept,
@@ -209,29 +227,29 @@ impl Job {
     }
 
     /// Gives it a place to run in.
-    pub(super) fn take_place(&self, permit: OwnedSemaphorePermit) {
-        *self.place() = Place::Taken(permit);
+    pub(super) fn take_place(&self, place: Place) {
+        *self.place() = Stage::Taken(place);
     }
 
     /// Takes its place away, if it has one.
-    pub(super) fn leave_place(&self) -> Option<OwnedSemaphorePermit> {
-        match std::mem::replace(&mut *self.place(), Place::Left) {
-            Place::Taken(permit) => Some(permit),
-            Place::Awaited | Place::Left => None,
+    pub(super) fn leave_place(&self) -> Option<Place> {
+        match std::mem::replace(&mut *self.place(), Stage::Left) {
+            Stage::Taken(place) => Some(place),
+            Stage::Awaited | Stage::Left => None,
         }
     }
 
     /// Whether it has a place to run in.
     pub(super) fn has_place(&self) -> bool {
-        matches!(*self.place(), Place::Taken(_))
+        matches!(*self.place(), Stage::Taken(_))
     }
 
     /// Whether it waits for a place to run in.
     pub(super) fn awaits_place(&self) -> bool {
-        matches!(*self.place(), Place::Awaited)
+        matches!(*self.place(), Stage::Awaited)
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, Stage> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use super::chronicle::stored;
 use super::clients::{ClientId, Clients};
-use super::handle::{Job, Kept, Watching};
+use super::handle::{Job, Kept, NewJob, Watching};
 use super::log::{FIRST, Log, Memory};
 use super::places::Places;
 use super::request::{Key, Request, fingerprint, hash};
 use super::secrets::Secrets;
 use super::{recordings, task};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendId};
 use crate::config::{Config, Limits, WithoutLedger};
 use crate::core::compat::Shim;
 use crate::core::compat::plugin::Inventory;
@@ -43,6 +43,7 @@ pub struct Registry {
     salt: [u8; 32],
     memory: Arc<Memory>,
     jobs: Mutex<Jobs>,
+    pub(super) places: Places,
     pub(super) clients: Clients,
     /// What is neither stored nor logged.
     pub secrets: Secrets,
@@ -67,26 +68,12 @@ struct Jobs {
     by_id: BTreeMap<JobId, Arc<Job>>,
     /// The latter, in the order in which they ended.
     ended: VecDeque<JobId>,
-    /// The places to run in, by backend.
-    places: HashMap<String, Places>,
 }
 
 impl Jobs {
-    fn load(&self, backend: &Backend) -> Load {
-        let url = backend.url().to_string();
-        let cooling_down = self.cooling_down(&url).len();
-        let mut load = Load { running: 0, waiting: 0, cooling_down };
-        for job in self.by_key.values().filter(|job| job.key.backend() == url) {
-            load.running += usize::from(job.has_place());
-            load.waiting += usize::from(job.awaits_place());
-        }
-        load
-    }
-
-    /// The jobs whose cool-down takes a place on `backend`, and until when. The one that is over first is in
-    /// front.
-    fn cooling_down(&self, backend: &str) -> Vec<(JobId, Instant)> {
-        self.places.get(backend).map(Places::cooling_down).unwrap_or_default()
+    /// Those on `backend` that have not ended.
+    fn on<'a>(&'a self, backend: &'a BackendId) -> impl Iterator<Item = &'a Arc<Job>> {
+        self.by_key.values().filter(|job| job.backend.is_same(backend))
     }
 }
 
@@ -179,9 +166,10 @@ impl Registry {
         secrets.configure(&config);
         Arc::new(Self {
             memory: Memory::new(config.limits.all_logs_bytes),
-            config: ArcSwap::new(config),
             ledger,
             salt,
+            places: Places::new(Arc::clone(&config)),
+            config: ArcSwap::new(config),
             jobs: Mutex::default(),
             clients: Clients::default(),
             secrets,
@@ -194,12 +182,13 @@ impl Registry {
         })
     }
 
-    /// From now on jobs begin with `config`. Those that are there keep theirs.
+    /// From now on jobs begin with `config`, and as many run at once as it says. Those that are there keep theirs.
     pub fn configure(&self, config: Arc<Config>) {
         self.memory.resize(config.limits.all_logs_bytes);
         self.secrets.configure(&config);
         self.ledger.keep_for(retention(&config.limits));
-        self.config.store(config);
+        self.config.store(Arc::clone(&config));
+        self.places.configure(config);
     }
 
     /// The ledger of these jobs.
@@ -279,13 +268,12 @@ impl Registry {
         let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
         telemetry::log::hide_in(&span, &redactor);
-        let job = Job::new(key.clone(), config, log, record, kept, span);
+        let (id, backend) = (key.clone(), request.backend.id().clone());
+        let job = Job::new(NewJob { key: id, backend, config, log, record, kept, span });
         let watching = job.watch(FIRST, true);
-        jobs.by_key.insert(key.clone(), Arc::clone(&job));
+        jobs.by_key.insert(key, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
-        let places = jobs.places.entry(key.backend().to_owned()).or_default();
-        let place = places.of(request.backend.config().concurrency);
-        let life = task::live(Arc::clone(self), job, request, place);
+        let life = task::live(Arc::clone(self), job, request);
         // With the jobs locked, so that no job begins behind the back of one who stops them all.
         self.unfinished.send_modify(|count| *count += 1);
         self.spawn(life);
@@ -312,11 +300,12 @@ impl Registry {
         if let Some(why) = self.held(&request.backend) {
             return Err(Denied::AwaitsRestart(why));
         }
-        let Load { running, waiting, cooling_down } = jobs.load(&request.backend);
-        let there = running + waiting + cooling_down;
+        let Load { running, waiting, cooling_down } = self.load_of(jobs, request.backend.id());
         let config = request.backend.config();
-        if there >= config.concurrency + config.queue {
-            return Err(Denied::QueueFull { waiting: there.saturating_sub(config.concurrency) });
+        // There may be fewer places by now than are taken.
+        let free = config.concurrency.saturating_sub(running + cooling_down);
+        if waiting >= free + config.queue {
+            return Err(Denied::QueueFull { waiting: waiting.saturating_sub(free) });
         }
         Ok(())
     }
@@ -396,7 +385,17 @@ impl Registry {
 
     /// How much there is to do on `backend`.
     pub fn load(&self, backend: &Backend) -> Load {
-        self.jobs().load(backend)
+        self.load_of(&self.jobs(), backend.id())
+    }
+
+    fn load_of(&self, jobs: &Jobs, backend: &BackendId) -> Load {
+        let cooling_down = self.places.cooling_down(backend).len();
+        let mut load = Load { running: 0, waiting: 0, cooling_down };
+        for job in jobs.on(backend) {
+            load.running += usize::from(job.has_place());
+            load.waiting += usize::from(job.awaits_place());
+        }
+        load
     }
 
     /// Where it is heard that the bridge closes.
@@ -424,30 +423,23 @@ impl Registry {
     /// What `job` waits for.
     pub(super) fn ahead_of(&self, job: &Job) -> Ahead {
         let jobs = self.jobs();
-        let others = jobs.by_key.values().filter(|other| other.id != job.id);
-        let others: Vec<_> = others.filter(|other| other.key.backend() == job.key.backend()).collect();
+        let others: Vec<_> = jobs.on(&job.backend).filter(|other| other.id != job.id).collect();
         let running = others.iter().filter(|other| other.has_place());
         let running = running.map(|other| other.key.endpoint().kind).collect();
         let waiting = others.iter().filter(|other| other.id < job.id && other.awaits_place()).count();
-        let cooling_down = jobs.cooling_down(job.key.backend()).first().copied();
+        let cooling_down = self.places.cooling_down(&job.backend).first().copied();
         Ahead { running, waiting, cooling_down }
-    }
-
-    /// Does `work` with the places on `backend`.
-    pub(super) fn with_places<T>(&self, backend: &str, work: impl FnOnce(&mut Places) -> T) -> T {
-        work(self.jobs().places.entry(backend.to_owned()).or_default())
     }
 
     /// Ends the cool-down of a job, and says whether there was one.
     pub fn end_cooldown(&self, id: JobId) -> bool {
-        self.jobs().places.values_mut().any(|places| places.end_cooldown(id))
+        self.places.end_cooldown(id)
     }
 
     /// Whether a job runs a full update on `backend`.
-    pub(super) fn drives_full_update(&self, backend: &str) -> bool {
+    pub(super) fn drives_full_update(&self, backend: &BackendId) -> bool {
         let jobs = self.jobs();
-        let mut running = jobs.by_key.values().filter(|job| job.key.backend() == backend && job.has_place());
-        running.any(|job| job.key.endpoint().kind == Kind::FullUpdate)
+        jobs.on(backend).any(|job| job.has_place() && job.key.endpoint().kind == Kind::FullUpdate)
     }
 
     /// A job has ended: the next request for the same starts a new one.

@@ -9,7 +9,6 @@ pub use approach::held_back;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::chronicle::Chronicle;
@@ -20,7 +19,7 @@ use super::log::Logged;
 use super::registry::{Denied, Registry};
 use super::request::Request;
 use super::tape::Tape;
-use crate::backend::Lesson;
+use crate::backend::{Lesson, Trial};
 use crate::config::WithoutLedger;
 use crate::core::channel::Channel;
 use crate::core::compat::{Action, Shim, with_vm_ids};
@@ -46,7 +45,6 @@ pub(super) struct Runner {
     job: Arc<Job>,
     stopping: Stopping,
     request: Request,
-    place: Arc<Semaphore>,
     chronicle: Chronicle,
     /// Where the backend's own words are kept, if they are.
     tape: Option<Tape>,
@@ -58,6 +56,8 @@ pub(super) struct Runner {
     query: String,
     /// What readers are told when the backend has accepted the work.
     notices: Vec<String>,
+    /// Its key may be wrong, until the backend has answered it.
+    trial: Option<Trial>,
     connection: Connection,
     channel: Option<Channel>,
     /// What the backend may be at work on.
@@ -82,12 +82,7 @@ enum Attempt {
 }
 
 impl Runner {
-    pub(super) fn new(
-        registry: Arc<Registry>,
-        job: Arc<Job>,
-        request: Request,
-        place: Arc<Semaphore>,
-    ) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, job: Arc<Job>, request: Request) -> Self {
         let config = &job.config;
         let ledger = Arc::clone(&registry.ledger);
         let chronicle =
@@ -104,13 +99,13 @@ impl Runner {
             stopping: job.stopping(),
             job,
             request,
-            place,
             chronicle,
             tape,
             redactor,
             release: None,
             query: String::new(),
             notices: Vec::new(),
+            trial: None,
             connection,
             channel: None,
             work: None,
@@ -154,7 +149,8 @@ impl Runner {
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
         self.generation = self.request.backend.shield.generation();
-        match approach::approach(&self.registry, &self.job, &mut self.stopping, &self.request).await {
+        let Self { registry, job, stopping, request, trial, .. } = self;
+        match approach::approach(registry, job, stopping, request, trial).await {
             Approach::Drive { setup, release, query } => {
                 self.release = release;
                 self.query = query;
@@ -234,9 +230,18 @@ impl Runner {
 
     fn event<'a>(&mut self, arrived: &'a Arrived) -> Event<'a> {
         match arrived {
-            Arrived::Opened => Event::Opened,
+            Arrived::Opened => {
+                // A socket is opened before its key is looked at.
+                if self.channel != Some(Channel::Websocket) {
+                    self.accept_key();
+                }
+                Event::Opened
+            }
             Arrived::Answered(answered) => {
                 let answer = answered.answer();
+                if (200..300).contains(&answer.status) {
+                    self.accept_key();
+                }
                 self.work = self.work.filter(|work| work.may_precede(answer.status));
                 // A backend that turned out to be another one.
                 if matches!(answer.status, 403..=405) {
@@ -303,6 +308,7 @@ impl Runner {
         if new.total() > 0 {
             self.counted = frames;
             self.job.hear(self.time());
+            self.accept_key();
             telemetry::FramesReceived { channel: self.channel, frames: new }.emit();
         }
     }
@@ -331,6 +337,7 @@ impl Runner {
                 self.request.backend.knowledge.forget();
             }
             self.heed(refusal);
+            self.trial = None;
             // Nobody is given these instead of a status, but whoever reads the log later is.
             frames = Normalizer::refused(self.request.endpoint.kind, refusal, &self.redactor);
         }
@@ -399,6 +406,13 @@ impl Runner {
         connection::target(leg, &query)
     }
 
+    /// The backend works for the key, which is right.
+    fn accept_key(&mut self) {
+        if self.trial.take().is_some() {
+            self.request.backend.shield.accept(self.job.key.credential());
+        }
+    }
+
     /// Remembers what the backend does not want to be asked again.
     fn heed(&self, refusal: &Refusal) {
         let Request { backend, .. } = &self.request;
@@ -410,7 +424,7 @@ impl Runner {
         let text = refusal.text();
         let retry_after = refusal.retry_after.as_deref();
         let lesson = Lesson { status: refusal.status, retry_after, text: &text };
-        backend.shield.learn(lesson, client, key, self.generation, backend.limits().refused_key);
+        backend.shield.learn(lesson, client, key, self.generation, backend.limits());
     }
 
     /// Numbers frames for the log, and counts them.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::pending;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
@@ -31,12 +30,11 @@ pub(super) fn live(
     registry: Arc<Registry>,
     job: Arc<Job>,
     request: Request,
-    place: Arc<Semaphore>,
 ) -> impl Future<Output = ()> + Send {
     let span = job.span.clone();
     let longest = request.backend.limits().cooldown;
     async move {
-        let runner = Runner::new(Arc::clone(&registry), Arc::clone(&job), request, place);
+        let runner = Runner::new(Arc::clone(&registry), Arc::clone(&job), request);
         let run = AssertUnwindSafe(runner.run()).catch_unwind();
         let ended = tokio::select! {
             ended = run => ended,

@@ -188,6 +188,23 @@ impl ConnectTried<'_> {
     }
 }
 
+/// A client has tried as many wrong keys as it may, and is held back.
+#[derive(Debug)]
+pub struct ClientHeldBack {
+    /// Its address.
+    pub client: std::net::IpAddr,
+}
+
+impl ClientHeldBack {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(
+            client = %self.client,
+            "Client tried too many wrong API keys: its next unknown key is refused for 5 minutes (limits.wrong_keys)."
+        );
+    }
+}
+
 /// The circuit of a backend is in another state.
 #[derive(Debug)]
 pub struct CircuitChanged<'a> {

@@ -1,12 +1,18 @@
 //! Reading the configuration again while the bridge serves.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::config::{Config, Flags};
+use tokio::time::Instant;
 
 use super::backend::{Backend, answer};
 use super::bridge::puppet::Puppet;
-use super::bridge::{Client, Front, configured};
+use super::bridge::{Client, Front, TOKEN, configured};
+
+const DEVICES: &str = "/dcim/devices/create/stream";
+const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
+const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
 /// A bridge whose file can be changed.
 struct Changing {
@@ -19,9 +25,19 @@ impl Changing {
         let file = Arc::new(Mutex::new(text.clone()));
         let read = Arc::clone(&file);
         let front = Front::reloading(configured(&text), move || {
-            let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+            let flags = Flags {
+                config: Some("bridge.toml".to_owned()),
+                admin_token_file: Some("token".to_owned()),
+                ..Flags::default()
+            };
             let text = read.lock().unwrap().clone();
-            Config::parse(&flags, [], |_| Ok(text.clone().into_bytes()))
+            Config::parse(&flags, [], |path| {
+                Ok(if path == Path::new("token") {
+                    TOKEN.as_bytes().to_vec()
+                } else {
+                    text.clone().into_bytes()
+                })
+            })
         })
         .await;
         Self { front, file }
@@ -124,4 +140,98 @@ async fn the_number_of_jobs_at_once_may_change() {
     for stream in [first, second] {
         assert!(stream.answer().await.text().contains("\"ok\": true"));
     }
+}
+
+/// A stream that waits for its turn, and has been told so.
+async fn waiting(front: &Front, path: &str) -> Client {
+    let mut stream = front.open(path, &[]).await;
+    assert_eq!(stream.head().await.0, 200);
+    until(&mut stream, "Waiting for ").await;
+    stream
+}
+
+/// Reads `stream` until `text` has come.
+async fn until(stream: &mut Client, text: &str) {
+    let mut read = String::new();
+    while !read.contains(text) {
+        let chunk = stream.chunk().await;
+        assert!(!chunk.is_empty(), "no {text:?} in {read}");
+        read.push_str(&String::from_utf8(chunk).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_wait_are_given_places_as_soon_as_the_configuration_has_more_of_them() {
+    let mut puppet = Puppet::start().await;
+    let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
+    let (one, three) = (text(1), text(3));
+    let changing = Changing::start(one).await;
+    let _first = changing.front.open(DEVICES, &[]).await;
+    let _playing = puppet.played().await;
+    let _others = [waiting(&changing.front, MACHINES).await, waiting(&changing.front, STORAGE).await];
+    assert!(puppet.is_idle());
+    let began = Instant::now();
+    assert_eq!(changing.reload(three).await.0, 200);
+    let _both = [puppet.played().await, puppet.played().await];
+    assert_eq!(began.elapsed().as_secs(), 0, "nobody else has come or gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration_has_by_now() {
+    let mut puppet = Puppet::start().await;
+    let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
+    let (two, one) = (text(2), text(1));
+    let changing = Changing::start(two).await;
+    let first = changing.front.open(DEVICES, &[]).await;
+    let playing = puppet.played().await;
+    let _second = changing.front.open(MACHINES, &[]).await;
+    let also_playing = puppet.played().await;
+    let mut third = waiting(&changing.front, STORAGE).await;
+    assert_eq!(changing.reload(one).await.0, 200);
+    playing.complete().await;
+    assert!(first.answer().await.text().contains("\"ok\": true"));
+    // By the time it is told again that it waits, it would have begun.
+    until(&mut third, "Waiting for virtual machines synchronization to finish").await;
+    assert!(puppet.is_idle(), "two run at once");
+    also_playing.complete().await;
+    assert!(puppet.played().await.target.starts_with(STORAGE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_under_a_new_url_waits_for_those_that_run_under_the_old_one() {
+    let mut puppet = Puppet::start().await;
+    let mut other = Puppet::start().await;
+    let before = file(puppet.address, "");
+    let changing = Changing::start(before.clone()).await;
+    let _first = changing.front.open(DEVICES, &[]).await;
+    let playing = puppet.played().await;
+    // The same backend under another name, and then another backend in its place.
+    let (status, detail) = changing.reload(before.replace("http://127.0.0.1", "http://localhost")).await;
+    assert_eq!(status, 200, "{detail}");
+    let _second = waiting(&changing.front, DEVICES).await;
+    let (status, detail) = changing.reload(file(other.address, "")).await;
+    assert_eq!(status, 200, "{detail}");
+    let _third = waiting(&changing.front, DEVICES).await;
+    assert!(puppet.is_idle() && other.is_idle(), "two run at once");
+    playing.complete().await;
+    puppet.played().await.complete().await;
+    other.played().await.complete().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_backends_of_the_configuration_with_one_address_run_one_sync_at_once() {
+    let mut puppet = Puppet::start().await;
+    let own = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    let block = |name: &str, hosts: &str, url: &str| {
+        format!("[[backend]]\nname = \"{name}\"\nurl = \"http://{url}:{}\"\n{hosts}\n", puppet.address.port())
+    };
+    let one = block("one", "hosts = [\"one.example\"]", "127.0.0.1");
+    let front = Front::start(configured(&format!("{own}{one}{}", block("two", "", "localhost")))).await;
+    let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: one.example\r\n\r\n");
+    let _first = Client::raw(front.address, request.as_bytes()).await;
+    let playing = puppet.played().await;
+    let _second = waiting(&front, DEVICES).await;
+    assert!(puppet.is_idle(), "two run at once");
+    playing.complete().await;
+    puppet.played().await.complete().await;
 }

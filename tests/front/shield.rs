@@ -97,6 +97,71 @@ async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
     assert_eq!(backend.log().requests().len(), before + 1);
 }
 
+/// The answer to a client at `address` that asks for `target` with `key`.
+async fn with_key(front: &Front, address: &str, target: &str, key: &str) -> super::bridge::Answer {
+    front.get(target, &[("X-Forwarded-For", address), ("X-Proxbox-API-Key", key)]).await
+}
+
+/// A backend that wants a key and counts the wrong ones of all clients together, and a bridge in front of it.
+async fn guarded() -> (proxbox_bridge::replay::Handle, Front) {
+    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let backend =
+        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let front = Front::start(config(backend.local_addr(), &[("trusted_proxies", "127.0.0.1")])).await;
+    (backend, front)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_tries_one_wrong_key_after_the_other_locks_nobody_out() {
+    let (backend, front) = guarded().await;
+    let targets = ["/proxmox/version", "/dcim/devices/create/stream", "/version"];
+    for number in 0..9 {
+        let key = format!("a-wrong-key-with-the-number-{number:08}");
+        let answer = with_key(&front, "192.0.2.1", targets[number % targets.len()], &key).await;
+        assert_eq!(answer.status, if number < 3 { 401 } else { 429 }, "{number}: {}", answer.text());
+        if number >= 3 {
+            assert!(answer.detail().contains("limits.wrong_keys"), "{}", answer.text());
+            assert_eq!(answer.header("retry-after"), Some("300"));
+        }
+    }
+    assert_eq!(backend.log().requests().len(), 3, "{:?}", backend.log().requests());
+    for target in targets {
+        let answer = with_key(&front, "192.0.2.2", target, KEY).await;
+        assert_ne!(answer.status, 429, "{target}: {}", answer.text());
+        assert_ne!(answer.status, 401, "{target}: {}", answer.text());
+    }
+    // The first client is let in again when the backend counts anew.
+    advance(Duration::from_secs(300)).await;
+    assert_ne!(with_key(&front, "192.0.2.1", "/version", KEY).await.status, 429);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_keys_of_many_clients_at_once_do_not_lock_out_the_one_whose_key_was_right_before() {
+    let (backend, front) = guarded().await;
+    assert_eq!(with_key(&front, "192.0.2.1", "/version", KEY).await.status, 200);
+    let wrong = (2..22).map(|number| {
+        let (front, address) = (&front, format!("192.0.2.{number}"));
+        async move { with_key(front, &address, "/proxmox/version", &format!("{number:->40}")).await.status }
+    });
+    let statuses = join_all(wrong).await;
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 4, "{statuses:?}");
+    assert_eq!(backend.log().requests().len(), 5, "{:?}", backend.log().requests());
+    assert_eq!(with_key(&front, "192.0.2.1", "/dcim/devices/create/stream", KEY).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_wrong_costs_one_attempt_also_when_it_is_tried_many_times_at_once() {
+    let (backend, front) = guarded().await;
+    let tries = (0..20)
+        .map(|_| with_key(&front, "192.0.2.1", "/proxmox/version", "a-wrong-key-a-wrong-key-a-wrong-key"));
+    for answer in join_all(tries).await {
+        assert_eq!(answer.status, 401, "{}", answer.text());
+    }
+    assert!(backend.log().requests().len() <= 3, "{:?}", backend.log().requests());
+    assert_eq!(with_key(&front, "192.0.2.2", "/version", KEY).await.status, 200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_key_costs_one_attempt_too_and_open_paths_stay_open() {
     let options = Options { api_key: Some(KEY.to_owned()), ..fast() };

@@ -145,6 +145,28 @@ async fn a_backend_that_is_busy_is_ready_if_it_has_no_word_for_it_and_else_503_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn health_does_not_wait_for_another_question_that_hangs() {
+    let (hanging, mut hangs) = tokio::sync::mpsc::unbounded_channel();
+    let backend = Backend::start(move |request| {
+        let hanging = hanging.clone();
+        async move {
+            if request.uri().path() == "/version" {
+                hanging.send(()).unwrap();
+                std::future::pending::<()>().await;
+            }
+            answer(404, &[], "{\"detail\":\"Not Found\"}")
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let _sync = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    hangs.recv().await.unwrap();
+    let began = tokio::time::Instant::now();
+    let health = front.get("/health", &[]).await;
+    assert_eq!((health.status, began.elapsed().as_secs()), (200, 0), "{}", health.text());
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_of_them_can_be_turned_off() {
     let settings = [("shims.health", "off"), ("shims.auth", "off"), ("shims.aliases", "off")];
     let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;

@@ -322,6 +322,17 @@ async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ran_under_another_name_of_the_same_address_takes_its_place_after_the_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let puppet = Puppet::of(OLD).await;
+    let killed = killed(&puppet, folder.path()).await;
+    let url = format!("http://localhost:{}", puppet.address.port());
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.url", url.as_str())];
+    let front = front(&puppet, &settings).await;
+    assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_limit() {
     for (limit, reported, seconds) in [("15m", 0, 30), ("15m", 50, 60), ("15m", 130, 150), ("70s", 900, 70)] {
         let mut puppet = Puppet::of(NEW).await;

@@ -16,7 +16,10 @@ use crate::core::kind::{Endpoint, Kind};
 use crate::core::outcome::Cause;
 use crate::core::plan::plan;
 use crate::core::refusal::Refusal;
+use crate::core::release::Release;
 
+/// The first release that believes the `X-Forwarded-For` of nobody but the proxies that it is told to trust.
+const FIRST_WITH_TRUSTED_PROXIES: Release = Release::new(0, 0, 10);
 /// Where the key is from.
 const CONFIGURED: &str = "backend.api_key_file";
 const GIVEN: &str = "--key-file";
@@ -67,6 +70,7 @@ pub(super) async fn ask(
     match kinds(backend, &identity).await {
         Ok((kinds, known)) => {
             report.checks.push(key_line(wants_key, key.is_some(), origin));
+            report.checks.extend(clients(&known));
             report.checks.push(socket(&known));
             report.checks.extend(nothing_works(&kinds, backend.config().channel));
             report.kinds = kinds;
@@ -184,6 +188,22 @@ fn key_line(wants_key: bool, has_key: bool, origin: &str) -> Line {
             format!("this release wants none, and does not look at {origin}"),
         ),
     }
+}
+
+/// Whose wrong keys it counts together, which no question tells.
+fn clients(known: &Capabilities) -> Option<Line> {
+    let may_not_know = known.release.is_some_and(|release| release >= FIRST_WITH_TRUSTED_PROXIES);
+    may_not_know.then(|| {
+        Line::new(
+            Check::Proxies,
+            Verdict::Note,
+            "it takes the bridge for its only client unless it trusts the bridge's X-Forwarded-For",
+        )
+        .advising(
+            "Start the backend with PROXBOX_TRUSTED_PROXIES=<address of the bridge>, such as 127.0.0.1/32: then \
+             wrong keys of one client do not count for all.",
+        )
+    })
 }
 
 /// How its `/ws` is spoken to, as its release tells: opening it would make old releases write to NetBox.

@@ -7,7 +7,7 @@ use crate::config::draft::Draft;
 use crate::config::slot::{Range, Slot};
 
 /// The limits that are about a backend, so that each may have its own, in `[backend.limits]`.
-pub(super) const OF_BACKEND: [&str; 23] = [
+pub(super) const OF_BACKEND: [&str; 24] = [
     "limits.connect",
     "limits.probe",
     "limits.response_head",
@@ -26,6 +26,7 @@ pub(super) const OF_BACKEND: [&str; 23] = [
     "limits.tunnel_close",
     "limits.coalesce",
     "limits.refused_key",
+    "limits.wrong_keys",
     "limits.breaker_failures",
     "limits.breaker_open",
     "limits.check",
@@ -306,6 +307,13 @@ pub(super) static KEYS: &[Key] = &[
         |draft| &mut draft.limits.refused_key,
         "How long a key that the backend has refused is refused without asking it again; five bad tries lock \
          everybody out.",
+    ),
+    key(
+        "limits.wrong_keys",
+        Some("3"),
+        Slot::Count(|draft| &mut draft.limits.wrong_keys, 1, 3),
+        "How many wrong keys one client address may try within 5 minutes before its next unknown key is answered \
+         429; a backend that counts all clients as one locks everybody out after five.",
     ),
     key(
         "limits.breaker_failures",

@@ -154,9 +154,8 @@ impl Session {
     async fn check(&self, key: &ApiKey) -> Result<(), Over> {
         let Visit { backend, forwarded, .. } = &self.visit;
         let hash = self.registry.key_hash(key);
-        if let Some(known) = backend.shield.knows(Some(forwarded.client), Some(hash)) {
-            return Err(Over::Close(KEY_REFUSED, held_back(true, &known).text()));
-        }
+        let admitted = backend.admit(forwarded.client, Some(hash)).await;
+        let _trial = admitted.map_err(|known| Over::Close(KEY_REFUSED, held_back(true, &known).text()))?;
         let mut passed_on = HeaderMap::new();
         forwarded.tell(&mut passed_on);
         let identity = Identity { key: Some(key.clone()), passed_on };
@@ -169,7 +168,12 @@ impl Session {
             StatusCode::TOO_MANY_REQUESTS => {
                 "Too many failed authentication attempts. Please try again later."
             }
-            _ => return Ok(()),
+            _ => {
+                if status.is_success() {
+                    backend.shield.accept(Some(hash));
+                }
+                return Ok(());
+            }
         };
         lesson(&self.visit, Some(hash), generation, (status, &answer.headers, &answer.body));
         Err(Over::Close(KEY_REFUSED, reason.to_owned()))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{Known, Scoped};
+use crate::backend::{Known, Scoped, Trial};
 use crate::config::Shims;
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY};
 use crate::core::channel::{Channel, Choice};
@@ -46,21 +46,27 @@ pub(super) enum Approach {
     Stop(Cause),
 }
 
-/// Chooses how to do `job`.
+/// Chooses how to do `job`. Its key is tried for the first time here, and `trial` stands for that.
 pub(super) async fn approach(
     registry: &Registry,
     job: &Job,
     stopping: &mut Stopping,
     request: &Request,
+    trial: &mut Option<Trial>,
 ) -> Approach {
     tokio::select! {
         biased;
         cause = stopping.cause() => Approach::Stop(cause),
-        approach = choose(registry, job, request) => approach.unwrap_or_else(Approach::Refuse),
+        approach = choose(registry, job, request, trial) => approach.unwrap_or_else(Approach::Refuse),
     }
 }
 
-async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<Approach, Refusal> {
+async fn choose(
+    registry: &Registry,
+    job: &Job,
+    request: &Request,
+    trial: &mut Option<Trial>,
+) -> Result<Approach, Refusal> {
     let config = request.backend.config();
     let limits = &config.limits;
     let retry_after = limits.retry_after.as_secs();
@@ -69,8 +75,9 @@ async fn choose(registry: &Registry, job: &Job, request: &Request) -> Result<App
     if let Some(why) = registry.held(&request.backend) {
         return Err(Refusal::awaits_restart(&why, retry_after));
     }
-    if let Some(known) = request.backend.shield.knows(request.client(), job.key.credential()) {
-        return Err(held_back(identity.key.is_some(), &known));
+    if let Some(client) = request.client() {
+        let admitted = request.backend.admit(client, job.key.credential()).await;
+        *trial = admitted.map_err(|known| held_back(identity.key.is_some(), &known))?;
     }
     let choice = config.channel;
     let (choice, known) = match over_socket(request, choice).await? {
@@ -231,6 +238,7 @@ pub fn held_back(has_key: bool, known: &Known) -> Refusal {
     match known {
         Known::Refused { again } => Refusal::refused_before(has_key, whole(again)),
         Known::Limited { again } => Refusal::told_to_wait(whole(again)),
+        Known::WrongKeys { again } => Refusal::wrong_keys(whole(again)),
     }
 }
 

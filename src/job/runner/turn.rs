@@ -9,6 +9,7 @@ use super::Runner;
 use crate::core::kind::Kind;
 use crate::core::outcome::Cause;
 use crate::core::session::{Output, Waiting};
+use crate::job::places::Place;
 use crate::job::registry::Ahead;
 use crate::ledger::JobId;
 use crate::telemetry;
@@ -20,20 +21,26 @@ impl Runner {
     ///
     /// Why the job is to end instead.
     pub(super) async fn turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
-        if let Ok(permit) = Arc::clone(&self.place).try_acquire_owned() {
-            self.job.take_place(permit);
+        let backend = Arc::clone(&self.request.backend);
+        tokio::select! {
+            biased;
+            cause = self.stopping.cause() => return Err(cause),
+            // By its address it may be one that has another name.
+            () = backend.resolve() => {}
+        }
+        let place = self.registry.places.ask(&backend);
+        if place.is_given() {
+            self.job.take_place(place);
             telemetry::JobPlaced { waited: Duration::ZERO, had_to_wait: false, has_place: true }.emit();
             return Ok(());
         }
         let mut wait = Wait::begin(&self.reason());
-        let turn = self.wait_for_turn(waiting).await;
+        let turn = self.wait_for_turn(place, waiting).await;
         wait.has_place = turn.is_ok();
         turn
     }
 
-    async fn wait_for_turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
-        let place = Arc::clone(&self.place).acquire_owned();
-        let mut place = std::pin::pin!(place);
+    async fn wait_for_turn(&mut self, mut place: Place, waiting: &mut Waiting) -> Result<(), Cause> {
         let registry = Arc::clone(&self.registry);
         let mut draining = registry.draining.subscribe();
         let mut cooldowns = registry.cooldowns.subscribe();
@@ -49,11 +56,8 @@ impl Runner {
                     biased;
                     cause = self.stopping.cause() => return Err(cause),
                     _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
-                    permit = &mut place => {
-                        // Nobody closes the places.
-                        if let Ok(permit) = permit {
-                            self.job.take_place(permit);
-                        }
+                    () = place.given() => {
+                        self.job.take_place(place);
                         // Whoever waited for long had better ask again what the backend can do.
                         self.request.backend.knowledge.forget();
                         return Ok(());

@@ -1,0 +1,336 @@
+//! Keys that clients try, held back before the backend locks everybody out.
+//!
+//! A backend locks an address out after five wrong keys. One that does not trust the bridge's `X-Forwarded-For`
+//! (`PROXBOX_TRUSTED_PROXIES`) sees a single address, that of the bridge, so that the wrong keys of one client lock
+//! out all others. So no client may try more than a few, and where the backend counts all clients together, they may
+//! try fewer than five together. A key that the backend has accepted before is never held back.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
+
+use crate::core::address::limited_as;
+
+/// After how many wrong keys a backend locks an address out, and for how long.
+const LOCKED_OUT_AFTER: usize = 5;
+const LOCKED_OUT_FOR: Duration = Duration::from_secs(300);
+/// How many keys and failures are remembered at most.
+const REMEMBERED: usize = 4096;
+/// What follows the number of further wrong keys that a backend takes.
+const REMAINING: &str = " attempts remaining";
+
+/// A hash of a key; none for the lack of one.
+pub(super) type KeyHash = Option<[u8; 32]>;
+
+/// The keys that clients of one backend have tried.
+#[derive(Debug, Default)]
+pub(super) struct AuthBackoff {
+    tried: Mutex<Tried>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Tried {
+    accepted: HashSet<KeyHash>,
+    /// When a key was refused, and whose, the oldest in front.
+    failures: VecDeque<(Instant, IpAddr)>,
+    /// Requests whose key may be wrong.
+    in_flight: HashMap<u64, (IpAddr, KeyHash)>,
+    next: u64,
+    /// How many failures the backend has counted for the last address that failed, and when that was.
+    counted: Option<(Instant, usize)>,
+    /// Whether it counts the failures of all clients together, if that is known.
+    counts_together: Option<bool>,
+}
+
+/// Whether a request may go on.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The backend has accepted its key before.
+    Accepted,
+    /// Its key may be wrong. That is known when this is dropped.
+    Trial(Trial),
+    /// Other keys have to be answered first.
+    Busy {
+        /// All of them that this client has tried are the same one.
+        is_one_key: bool,
+    },
+    /// Too many keys were wrong.
+    Refused {
+        /// When the next one may be tried.
+        again: Duration,
+    },
+}
+
+/// A request whose key may be wrong, until the backend has answered it.
+#[derive(Debug)]
+pub struct Trial {
+    backoff: Arc<AuthBackoff>,
+    id: u64,
+}
+
+impl AuthBackoff {
+    /// Asks for `client` whether a request with `key` may go on. A client may try `most` wrong keys within five
+    /// minutes.
+    pub(super) fn turn(self: &Arc<Self>, client: IpAddr, key: KeyHash, most: usize) -> Turn {
+        let mut tried = self.tried();
+        if tried.accepted.contains(&key) {
+            return Turn::Accepted;
+        }
+        let now = Instant::now();
+        if let Some(again) = tried.refused_for(now, client, most) {
+            return Turn::Refused { again };
+        }
+        let network = limited_as(client);
+        let failed = tried.failures.iter().filter(|(_, other)| limited_as(*other) == network).count();
+        let own = || tried.in_flight.values().filter(|(other, _)| limited_as(*other) == network);
+        if failed + own().count() >= most || tried.in_flight.len() >= tried.spare(now) {
+            return Turn::Busy { is_one_key: own().all(|(_, other)| *other == key) };
+        }
+        let id = tried.next;
+        tried.next += 1;
+        tried.in_flight.insert(id, (client, key));
+        Turn::Trial(Trial { backoff: Arc::clone(self), id })
+    }
+
+    /// Done when a key was answered after this call.
+    pub(super) fn changed(&self) -> OwnedNotified {
+        Arc::clone(&self.changed).notified_owned()
+    }
+
+    /// The backend has accepted `key`.
+    pub(super) fn accept(&self, key: KeyHash) {
+        let mut tried = self.tried();
+        if tried.accepted.len() >= REMEMBERED {
+            tried.accepted.clear();
+        }
+        if tried.accepted.insert(key) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// The backend has refused `key`, which `client` sent, with the words `text`, or with none to a HEAD. Says whether
+    /// that was the last one of `most` that the client may try.
+    pub(super) fn refuse(&self, client: IpAddr, key: KeyHash, text: &str, most: usize) -> bool {
+        let mut tried = self.tried();
+        if text.is_empty() && tried.accepted.contains(&key) {
+            // It may be about what was asked for.
+            return false;
+        }
+        tried.accepted.remove(&key);
+        let now = Instant::now();
+        tried.fail(now, client, remaining(text));
+        let network = limited_as(client);
+        let failed = tried.failures.iter().filter(|(_, other)| limited_as(*other) == network).count();
+        failed == most
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Tried> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tried {
+    /// For how long no key of `client` is tried that may be wrong, if that is so.
+    fn refused_for(&mut self, now: Instant, client: IpAddr, most: usize) -> Option<Duration> {
+        self.forget_old(now);
+        let network = limited_as(client);
+        let own = self.failures.iter().filter(|(_, other)| limited_as(*other) == network);
+        let times: Vec<Instant> = own.map(|(at, _)| *at).collect();
+        let last = times.len().checked_sub(most).and_then(|index| times.get(index)).copied();
+        let together = self.counted.filter(|_| self.spare(now) == 0).map(|(at, _)| at);
+        let since = last.max(together)?;
+        let again = (since + LOCKED_OUT_FOR).saturating_duration_since(now);
+        (!again.is_zero()).then_some(again)
+    }
+
+    /// How many keys may be tried at once, so that one more wrong one is left if all of them are wrong.
+    fn spare(&self, now: Instant) -> usize {
+        let spare = (LOCKED_OUT_AFTER - 1).saturating_sub(self.counted(now));
+        // What it has counted is of one client then. One key after the other shows whether that is still so.
+        if self.counts_together == Some(false) { spare.max(1) } else { spare }
+    }
+
+    fn counted(&self, now: Instant) -> usize {
+        let recent = self.counted.filter(|(at, _)| now.duration_since(*at) < LOCKED_OUT_FOR);
+        recent.map_or(0, |(_, counted)| counted)
+    }
+
+    fn fail(&mut self, now: Instant, client: IpAddr, remaining: Option<usize>) {
+        self.forget_old(now);
+        if self.failures.len() >= REMEMBERED {
+            self.failures.pop_front();
+        }
+        self.failures.push_back((now, client));
+        let own = self.failures.iter().filter(|(_, other)| *other == client).count();
+        let before = self.counted(now);
+        let Some(counted) = remaining.map(|remaining| LOCKED_OUT_AFTER.saturating_sub(remaining)) else {
+            self.counted = Some((now, before + 1));
+            return;
+        };
+        // Answers to requests that were under way together may come in another order.
+        let is_last = self.in_flight.len() <= 1;
+        if counted > own {
+            self.counts_together = Some(true);
+        } else if is_last && counted < self.failures.len() {
+            self.counts_together = Some(false);
+        }
+        self.counted = Some((now, if is_last { counted } else { counted.max(before) }));
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while self.failures.front().is_some_and(|(at, _)| now.duration_since(*at) >= LOCKED_OUT_FOR) {
+            self.failures.pop_front();
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.backoff.tried().in_flight.remove(&self.id);
+        self.backoff.changed.notify_waiters();
+    }
+}
+
+/// How many wrong keys the backend still takes, if `text` says so: `Invalid API key. 3 attempts remaining.`
+fn remaining(text: &str) -> Option<usize> {
+    let (before, _) = text.split_once(REMAINING)?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MOST: usize = 3;
+
+    fn client(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    fn key(number: u8) -> KeyHash {
+        Some([number; 32])
+    }
+
+    /// A client tries a key, which is wrong; the backend says how many it still takes, or nothing.
+    fn wrong(backoff: &Arc<AuthBackoff>, client: IpAddr, remaining: Option<usize>) -> bool {
+        let trial = backoff.turn(client, key(0), MOST);
+        let text =
+            remaining.map_or_else(String::new, |left| format!("Invalid API key. {left} attempts remaining."));
+        let may_try = matches!(trial, Turn::Trial(_));
+        if may_try {
+            backoff.refuse(client, key(0), &text, MOST);
+        }
+        may_try
+    }
+
+    fn may_try(backoff: &Arc<AuthBackoff>, client: IpAddr) -> bool {
+        matches!(backoff.turn(client, key(9), MOST), Turn::Trial(_))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_tries_wrong_keys_is_held_back_alone_and_an_accepted_key_never_is() {
+        let backoff = Arc::new(AuthBackoff::default());
+        backoff.accept(key(1));
+        for left in [4, 3, 2] {
+            assert!(wrong(&backoff, client(1), Some(left)));
+        }
+        let Turn::Refused { again } = backoff.turn(client(1), key(9), MOST) else { panic!("a fourth key") };
+        assert_eq!(again, LOCKED_OUT_FOR);
+        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
+        assert!(may_try(&backoff, client(2)));
+        advance(LOCKED_OUT_FOR).await;
+        assert!(may_try(&backoff, client(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_clients_together_try_no_more_keys_than_a_backend_takes_that_counts_them_together() {
+        for reports in [true, false] {
+            let backoff = Arc::new(AuthBackoff::default());
+            let left = |number: usize| reports.then_some(LOCKED_OUT_AFTER.saturating_sub(number));
+            let tried =
+                (1..=8_u8).filter(|number| wrong(&backoff, client(*number), left(usize::from(*number))));
+            assert_eq!(tried.count(), LOCKED_OUT_AFTER - 1, "it says how many it takes: {reports}");
+            backoff.accept(key(1));
+            assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_the_backend_counts_apart_do_not_hold_each_other_back() {
+        let backoff = Arc::new(AuthBackoff::default());
+        for number in 1..=20 {
+            assert!(wrong(&backoff, client(number), Some(4)), "{number}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_in_another_order_let_no_more_keys_through() {
+        let backoff = Arc::new(AuthBackoff::default());
+        let trials: Vec<Turn> =
+            (1..=4).map(|number| backoff.turn(client(number), key(number), MOST)).collect();
+        assert!(trials.iter().all(|turn| matches!(turn, Turn::Trial(_))));
+        for (number, left) in [(4, 1), (2, 3), (1, 4), (3, 2)] {
+            backoff.refuse(
+                client(number),
+                key(number),
+                &format!("Invalid API key. {left} attempts remaining."),
+                MOST,
+            );
+        }
+        drop(trials);
+        assert!(!may_try(&backoff, client(5)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_without_words_counts_unless_the_key_was_accepted_before() {
+        let backoff = Arc::new(AuthBackoff::default());
+        backoff.accept(key(1));
+        for _ in 0..MOST {
+            backoff.refuse(client(1), key(1), "", MOST);
+        }
+        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
+        assert!(may_try(&backoff, client(1)));
+        for _ in 0..MOST {
+            backoff.refuse(client(1), key(2), "", MOST);
+        }
+        assert!(!may_try(&backoff, client(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_are_on_their_way_count_as_wrong_until_they_are_answered() {
+        let backoff = Arc::new(AuthBackoff::default());
+        let mut trials: Vec<Turn> = (0..MOST).map(|_| backoff.turn(client(1), key(1), MOST)).collect();
+        assert!(trials.iter().all(|turn| matches!(turn, Turn::Trial(_))));
+        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Busy { is_one_key: true }));
+        assert!(matches!(backoff.turn(client(1), key(2), MOST), Turn::Busy { is_one_key: false }));
+        let changed = backoff.changed();
+        trials.pop();
+        changed.await;
+        assert!(may_try(&backoff, client(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_addresses_of_one_ipv6_network_are_one_client() {
+        let backoff = Arc::new(AuthBackoff::default());
+        for number in 1..=3 {
+            let address = format!("2001:db8::{number}").parse().unwrap();
+            assert!(wrong(&backoff, address, Some(4)));
+        }
+        assert!(!may_try(&backoff, "2001:db8::9".parse().unwrap()));
+        assert!(may_try(&backoff, "2001:db8:0:1::9".parse().unwrap()));
+    }
+
+    #[test]
+    fn how_many_keys_a_backend_still_takes_is_read() {
+        assert_eq!(remaining("{\"detail\":\"Invalid API key. 3 attempts remaining.\"}"), Some(3));
+        assert_eq!(remaining("Invalid API key."), None);
+    }
+}

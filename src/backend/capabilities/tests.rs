@@ -1,0 +1,87 @@
+//! What is learned while a backend is forgotten.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::config::{Config, Flags};
+
+/// The next question to the backend that listens there: its path, and where the answer goes.
+async fn asked(listener: &TcpListener) -> (String, TcpStream) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    (head.split(' ').nth(1).unwrap().to_owned(), stream)
+}
+
+async fn answer(mut stream: TcpStream, status: &str, body: &str) {
+    let head = format!("HTTP/1.1 {status}\r\nAllow: GET\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+}
+
+/// Answers as a backend of `release` until nobody asks any more.
+async fn serve(listener: &TcpListener, release: &str) {
+    loop {
+        match asked(listener).await {
+            (path, stream) if path == "/version" => {
+                answer(stream, "200 OK", &format!("{{\"version\":\"{release}\"}}")).await;
+            }
+            (_, stream) => answer(stream, "405 Method Not Allowed", "").await,
+        }
+    }
+}
+
+async fn listening() -> (TcpListener, Backend) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let flags = Flags { backend: Some(url), ..Flags::default() };
+    let config = Config::parse(&flags, [], |_| unreachable!()).unwrap();
+    (listener, Backend::new(config.backends[0].clone()).unwrap())
+}
+
+#[tokio::test]
+async fn what_was_asked_before_a_backend_was_forgotten_is_asked_again_and_not_kept() {
+    let (listener, backend) = listening().await;
+    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
+    let identity = Identity { key, ..Identity::default() };
+    let endpoint = Endpoint::of(Kind::Devices);
+    let upgraded = async {
+        let (path, stream) = asked(&listener).await;
+        assert_eq!(path, "/version");
+        // The backend goes down for its upgrade before this answer has come.
+        backend.knowledge.forget();
+        answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
+        serve(&listener, "0.0.30").await;
+    };
+    let learned = tokio::select! {
+        learned = backend.capabilities(endpoint, Choice::Auto, &identity, 30) => learned.unwrap(),
+        () = upgraded => unreachable!(),
+    };
+    assert_eq!(learned.release, Some(Release::new(0, 0, 30)));
+    assert_eq!(backend.known().release, Some(Release::new(0, 0, 30)));
+}
+
+#[tokio::test]
+async fn a_path_that_was_missing_before_a_backend_was_forgotten_is_not_known_to_be_missing() {
+    let (_listener, backend) = listening().await;
+    let before = backend.knowledge.generation();
+    backend.knowledge.forget();
+    backend.learn_missing("/health", true, before);
+    assert!(!backend.is_known_to_lack("/health"));
+    backend.learn_missing("/health", true, backend.knowledge.generation());
+    assert!(backend.is_known_to_lack("/health"));
+}
+
+#[tokio::test]
+async fn what_is_learned_beside_a_question_is_kept_with_its_answer() {
+    let (_listener, backend) = listening().await;
+    let keep_for = backend.limits().capabilities;
+    let mut probe = backend.knowledge.recall(keep_for);
+    backend.learn_missing("/health", true, backend.knowledge.generation());
+    probe.note_missing(KEY_STATUS, true);
+    backend.knowledge.keep(probe);
+    assert!(backend.is_known_to_lack("/health") && backend.is_known_to_lack(KEY_STATUS));
+}
