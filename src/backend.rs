@@ -47,7 +47,7 @@ pub use shield::{Known, Lesson, Shield};
 pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;
 
-use auth_backoff::{KeyHash, Turn};
+use auth_backoff::{Allowance, KeyHash, Turn};
 use forward::Pool;
 use link::Dialer;
 
@@ -202,7 +202,7 @@ impl Backend {
                 return Err(known);
             }
             let changed = self.shield.backoff.changed();
-            let is_one_key = match self.shield.backoff.turn(client, key, limits.wrong_keys) {
+            let is_one_key = match self.shield.backoff.turn(client, key, Allowance::new(limits)) {
                 Turn::Accepted => return Ok(None),
                 Turn::Trial(trial) => return Ok(Some(trial)),
                 _ if self.known().wants_key() == Some(false) => return Ok(None),

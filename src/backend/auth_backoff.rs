@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
+use crate::config::Limits;
 use crate::core::address::limited_as;
 
 /// After how many wrong keys a backend locks an address out, and for how long.
@@ -67,6 +68,24 @@ pub(super) enum Turn {
     },
 }
 
+/// How many wrong keys one client may try, and what one client is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    keys: usize,
+    ipv6_prefix: usize,
+}
+
+impl Allowance {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { keys: limits.wrong_keys, ipv6_prefix: limits.ipv6_prefix }
+    }
+
+    /// Whether both addresses are of one client.
+    fn is_same(self, one: IpAddr, other: IpAddr) -> bool {
+        limited_as(one, self.ipv6_prefix) == limited_as(other, self.ipv6_prefix)
+    }
+}
+
 /// A request whose key may be wrong, until the backend has answered it.
 #[derive(Debug)]
 pub struct Trial {
@@ -75,21 +94,20 @@ pub struct Trial {
 }
 
 impl AuthBackoff {
-    /// Asks for `client` whether a request with `key` may go on. A client may try `most` wrong keys within five
-    /// minutes.
-    pub(super) fn turn(self: &Arc<Self>, client: IpAddr, key: KeyHash, most: usize) -> Turn {
+    /// Asks for `client` whether a request with `key` may go on. A client may try as many wrong keys within
+    /// five minutes as `allowed` says.
+    pub(super) fn turn(self: &Arc<Self>, client: IpAddr, key: KeyHash, allowed: Allowance) -> Turn {
         let mut tried = self.tried();
         if tried.accepted.contains(&key) {
             return Turn::Accepted;
         }
         let now = Instant::now();
-        if let Some(again) = tried.refused_for(now, client, most) {
+        if let Some(again) = tried.refused_for(now, client, allowed) {
             return Turn::Refused { again };
         }
-        let network = limited_as(client);
-        let failed = tried.failures.iter().filter(|(_, other)| limited_as(*other) == network).count();
-        let own = || tried.in_flight.values().filter(|(other, _)| limited_as(*other) == network);
-        if failed + own().count() >= most || tried.in_flight.len() >= tried.spare(now) {
+        let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
+        let own = || tried.in_flight.values().filter(|(other, _)| allowed.is_same(*other, client));
+        if failed + own().count() >= allowed.keys || tried.in_flight.len() >= tried.spare(now) {
             return Turn::Busy { is_one_key: own().all(|(_, other)| *other == key) };
         }
         let id = tried.next;
@@ -115,8 +133,8 @@ impl AuthBackoff {
     }
 
     /// The backend has refused `key`, which `client` sent, with the words `text`, or with none to a HEAD. Says whether
-    /// that was the last one of `most` that the client may try.
-    pub(super) fn refuse(&self, client: IpAddr, key: KeyHash, text: &str, most: usize) -> bool {
+    /// that was the last one that the client may try.
+    pub(super) fn refuse(&self, client: IpAddr, key: KeyHash, text: &str, allowed: Allowance) -> bool {
         let mut tried = self.tried();
         if text.is_empty() && tried.accepted.contains(&key) {
             // It may be about what was asked for.
@@ -125,9 +143,8 @@ impl AuthBackoff {
         tried.accepted.remove(&key);
         let now = Instant::now();
         tried.fail(now, client, remaining(text));
-        let network = limited_as(client);
-        let failed = tried.failures.iter().filter(|(_, other)| limited_as(*other) == network).count();
-        failed == most
+        let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
+        failed == allowed.keys
     }
 
     fn tried(&self) -> MutexGuard<'_, Tried> {
@@ -137,12 +154,11 @@ impl AuthBackoff {
 
 impl Tried {
     /// For how long no key of `client` is tried that may be wrong, if that is so.
-    fn refused_for(&mut self, now: Instant, client: IpAddr, most: usize) -> Option<Duration> {
+    fn refused_for(&mut self, now: Instant, client: IpAddr, allowed: Allowance) -> Option<Duration> {
         self.forget_old(now);
-        let network = limited_as(client);
-        let own = self.failures.iter().filter(|(_, other)| limited_as(*other) == network);
+        let own = self.failures.iter().filter(|(_, other)| allowed.is_same(*other, client));
         let times: Vec<Instant> = own.map(|(at, _)| *at).collect();
-        let last = times.len().checked_sub(most).and_then(|index| times.get(index)).copied();
+        let last = times.len().checked_sub(allowed.keys).and_then(|index| times.get(index)).copied();
         let together = self.counted.filter(|_| self.spare(now) == 0).map(|(at, _)| at);
         let since = last.max(together)?;
         let again = (since + LOCKED_OUT_FOR).saturating_duration_since(now);
@@ -209,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    const MOST: usize = 3;
+    const MOST: Allowance = Allowance { keys: 3, ipv6_prefix: 64 };
 
     fn client(number: u8) -> IpAddr {
         [192, 0, 2, number].into()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::auth_backoff::{AuthBackoff, KeyHash};
+use super::auth_backoff::{Allowance, AuthBackoff, KeyHash};
 use super::response_cache::ResponseCache;
 use crate::config::Limits;
 use crate::telemetry::ClientHeldBack;
@@ -107,7 +107,7 @@ impl Shield {
         if let Some(client) = client
             && lesson.status == 401
             && (lesson.text.is_empty() || REFUSALS.iter().any(|words| lesson.text.contains(words)))
-            && self.backoff.refuse(client, key, lesson.text, limits.wrong_keys)
+            && self.backoff.refuse(client, key, lesson.text, Allowance::new(limits))
         {
             ClientHeldBack { client }.emit();
         }

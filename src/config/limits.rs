@@ -59,6 +59,8 @@ pub struct Limits {
     pub connections: usize,
     /// How many of them may come from one address; trusted proxies are not counted.
     pub connections_per_address: usize,
+    /// How many bits of an IPv6 address name the network that limits by address count as one address.
+    pub ipv6_prefix: usize,
     /// How many requests may be passed on at once, all together.
     pub requests: usize,
     /// How many of them may be of one client address.
@@ -165,6 +167,7 @@ impl Limits {
         tcp_user_timeout: Duration::ZERO,
         connections: 0,
         connections_per_address: 0,
+        ipv6_prefix: 0,
         requests: 0,
         requests_per_address: 0,
         streams: 0,

@@ -58,7 +58,7 @@ impl Forwarded {
         // What one that is not trusted says is not believed any more.
         let client = chain.iter().find(|address| !is_trusted_address(address)).or(chain.last());
         let client = client.copied().unwrap_or(peer);
-        let kept = |name| headers.get(name).filter(|value| is_trusted && is_text(value.as_bytes())).cloned();
+        let kept = |name| nearest(headers, &name).filter(|_| is_trusted);
         let own = HeaderValue::from_static(if is_tls { "https" } else { "http" });
         Self {
             client,
@@ -72,20 +72,29 @@ impl Forwarded {
 
     /// Tells the backend, in `headers`.
     pub(super) fn tell(&self, headers: &mut HeaderMap) {
-        for claim in CLAIMS {
-            if !self.is_trusted || !headers.get_all(&claim).iter().all(|value| is_text(value.as_bytes())) {
-                headers.remove(claim);
-            }
-        }
-        let proto = Some(self.proto.clone());
-        let told = [(FOR, &self.chain), (FORWARDED, &self.forwarded), (PROTO, &proto), (HOST, &self.host)];
-        for (name, value) in told {
+        let claims = CLAIMS.map(|claim| {
+            let value = nearest(headers, &claim).filter(|_| self.is_trusted);
+            (claim, value)
+        });
+        let own = [
+            (FOR, self.chain.clone()),
+            (FORWARDED, self.forwarded.clone()),
+            (PROTO, Some(self.proto.clone())),
+            (HOST, self.host.clone()),
+        ];
+        for (name, value) in claims.into_iter().chain(own) {
             match value {
-                Some(value) => headers.insert(name, value.clone()),
+                Some(value) => headers.insert(name, value),
                 None => headers.remove(name),
             };
         }
     }
+}
+
+/// The last element of a header, which the nearest proxy has written; nothing if it cannot be read.
+fn nearest(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let last = list(headers, name).next_back().filter(|element| is_text(element))?;
+    HeaderValue::from_bytes(last).ok()
 }
 
 /// What trusted proxies say in `Forwarded` (RFC 7239), as far as it can be read. Nothing that it is read for has a
@@ -227,6 +236,29 @@ mod tests {
             (headers.get("x-real-ip"), &headers["x-forwarded-port"]),
             (None, &HeaderValue::from_static("443"))
         );
+        let (_, headers) = told_bytes(
+            "10.0.0.1",
+            &[
+                ("x-forwarded-proto", b"ftp"),
+                ("x-forwarded-proto", b"caf\xe9, https"),
+                ("x-forwarded-host", b"evil.example, bridge.example"),
+                ("x-real-ip", b"1.1.1.1"),
+                ("x-real-ip", b"198.51.100.7"),
+                ("x-forwarded-port", b"443, \xff"),
+            ],
+        );
+        for (name, expected) in [
+            ("x-forwarded-proto", &["https"][..]),
+            ("x-forwarded-host", &["bridge.example"]),
+            ("x-real-ip", &["198.51.100.7"]),
+            ("x-forwarded-port", &[]),
+        ] {
+            assert_eq!(
+                headers.get_all(name).iter().collect::<Vec<_>>(),
+                expected,
+                "{name}: the nearest proxy's"
+            );
+        }
         let (_, headers) = told("10.0.0.1", &[("forwarded", "for=\"open, for=198.51.100.7")]);
         assert_eq!(headers["forwarded"], "for=198.51.100.7");
         let (_, headers) = told_bytes("10.0.0.1", &[("forwarded", b"\xff")]);

@@ -89,7 +89,11 @@ pub(super) fn stream_slot(
     let key = key.map(|key| StreamKey::Key(bridge.registry.key_hash(key)));
     let wanted = [
         (StreamKey::All, limits.streams, Limit::Streams),
-        (StreamKey::Address(limited_as(client)), limits.streams_per_address, Limit::StreamsPerAddress),
+        (
+            StreamKey::Address(limited_as(client, limits.ipv6_prefix)),
+            limits.streams_per_address,
+            Limit::StreamsPerAddress,
+        ),
     ];
     let of_key = key.map(|key| (key, limits.streams_per_key, Limit::StreamsPerKey));
     let taken = bridge.streams.take(wanted.into_iter().chain(of_key));
@@ -101,7 +105,11 @@ pub(super) fn request_slot(bridge: &Bridge, visit: &Visit) -> Result<Slot<Stream
     let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
     let taken = bridge.requests.take([
         (StreamKey::All, limits.requests, Limit::Requests),
-        (StreamKey::Address(limited_as(client)), limits.requests_per_address, Limit::RequestsPerAddress),
+        (
+            StreamKey::Address(limited_as(client, limits.ipv6_prefix)),
+            limits.requests_per_address,
+            Limit::RequestsPerAddress,
+        ),
     ]);
     taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }

@@ -247,7 +247,7 @@ impl Accepting {
     fn slot(&self, limits: &Limits, address: IpAddr, is_proxy: bool) -> Result<Slot<ConnectionKey>, Limit> {
         let listener = self.door.listener();
         let all = (ConnectionKey::All(listener), limits.connections, Limit::Connections);
-        let key = ConnectionKey::Address(listener, limited_as(address));
+        let key = ConnectionKey::Address(listener, limited_as(address, limits.ipv6_prefix));
         let of_address = (key, limits.connections_per_address, Limit::ConnectionsPerAddress);
         self.connections.take([all].into_iter().chain((!is_proxy).then_some(of_address)))
     }

@@ -196,4 +196,10 @@ async fn the_addresses_of_one_ipv6_network_share_one_limit() {
     assert_eq!(first.head().await.0, 200);
     assert_eq!(front.get(DEVICES, &from("2001:db8:0:7:ffff::2")).await.status, 429);
     assert_eq!(front.open(DEVICES, &from("2001:db8:0:8::1")).await.head().await.0, 200);
+
+    let settings = [settings[0], settings[1], ("limits.ipv6_prefix", "128")];
+    let front = Front::start(config(puppet.address, &settings)).await;
+    let mut first = front.open(DEVICES, &from("2001:db8:0:9::1")).await;
+    assert_eq!(first.head().await.0, 200);
+    assert_eq!(front.open(DEVICES, &from("2001:db8:0:9::2")).await.head().await.0, 200);
 }

@@ -216,8 +216,14 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections_per_address",
         Some("256"),
         Slot::Count(|draft| &mut draft.limits.connections_per_address, 1, 1_000_000),
-        "How many of them may come from one address; trusted proxies are not counted. Here and in the other limits, \
-         the IPv6 addresses of one /64 network count as one address.",
+        "How many of them may come from one address; trusted proxies are not counted.",
+    ),
+    key(
+        "limits.ipv6_prefix",
+        Some("64"),
+        Slot::Count(|draft| &mut draft.limits.ipv6_prefix, 32, 128),
+        "How many bits of an IPv6 address name its network, which the limits by address count as one address. The \
+         machines of one LAN are mostly one /64 network: 128 counts each of them for itself.",
     ),
     key(
         "limits.requests",
