@@ -38,7 +38,7 @@ use crate::telemetry;
 use crate::tls::TlsError;
 
 pub use doors::Doors;
-pub use front::{Entrance, Peer, REJECTED, Stopped, Stuck};
+pub use front::{Entrance, Peer, REJECTED, Stopped, Stuck, is_sync_stream};
 pub use interim::Interim;
 pub use slots::{Slot, Slots};
 pub use state::State;

@@ -292,6 +292,26 @@ async fn r14_holds_for_a_request_behind_others_and_nothing_behind_it_is_answered
 }
 
 #[tokio::test(start_paused = true)]
+async fn r14_holds_for_a_request_that_would_leave_http_1_and_nothing_behind_it_is_answered() {
+    let pair = pair(NEW).await;
+    for connection in ["Upgrade", "Upgrade, close"] {
+        let requests = format!(
+            "GET {DEVICES} HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nConnection: {connection}\r\n\
+             Upgrade: websocket\r\n\r\nGET /version HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
+        let mut client = Client::raw(pair.front.address, requests.as_bytes()).await;
+        let (status, headers) = client.head().await;
+        assert_eq!(status, 200);
+        assert!(
+            headers.contains(&("content-type".to_owned(), "text/event-stream; charset=utf-8".to_owned()))
+        );
+        assert!(headers.iter().all(|(name, _)| name != "connection"), "{headers:?}");
+        while !client.chunk().await.is_empty() {}
+        assert_eq!(client.rest().await, b"", "the connection ends, and the second request is not answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // The backend's own status and body, unchanged.
     let wrong = Options { api_key: Some("another-key".to_owned()), ..fast() };

@@ -309,12 +309,12 @@ mod tests {
     async fn a_refusal_without_words_counts_unless_the_key_was_accepted_before() {
         let backoff = Arc::new(AuthBackoff::default());
         backoff.accept(key(1));
-        for _ in 0..MOST {
+        for _ in 0..MOST.keys {
             backoff.refuse(client(1), key(1), "", MOST);
         }
         assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
         assert!(may_try(&backoff, client(1)));
-        for _ in 0..MOST {
+        for _ in 0..MOST.keys {
             backoff.refuse(client(1), key(2), "", MOST);
         }
         assert!(!may_try(&backoff, client(1)));
@@ -323,7 +323,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn keys_that_are_on_their_way_count_as_wrong_until_they_are_answered() {
         let backoff = Arc::new(AuthBackoff::default());
-        let mut trials: Vec<Turn> = (0..MOST).map(|_| backoff.turn(client(1), key(1), MOST)).collect();
+        let mut trials: Vec<Turn> = (0..MOST.keys).map(|_| backoff.turn(client(1), key(1), MOST)).collect();
         assert!(trials.iter().all(|turn| matches!(turn, Turn::Trial(_))));
         assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Busy { is_one_key: true }));
         assert!(matches!(backoff.turn(client(1), key(2), MOST), Turn::Busy { is_one_key: false }));

@@ -67,13 +67,13 @@ pub struct Bounds {
     pub target_bytes: usize,
 }
 
-/// What may come behind a request.
+/// Whether a connection goes on behind a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Any other.
-    Any,
-    /// None: if this one has no body, nothing goes through behind it.
-    None,
+pub enum KeepAlive {
+    /// Another request may come.
+    Yes,
+    /// The request is the last one: nothing goes through behind it, and it does not lead out of HTTP/1.
+    No,
 }
 
 /// Watches what comes from the client on one connection.
@@ -84,6 +84,8 @@ pub struct Guard {
     /// What belongs to a head or to trailers that are not whole yet. Empty in every other state.
     lines: Lines,
     heads: u64,
+    /// The request that has begun is the last one.
+    is_last: bool,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,7 @@ enum State {
 impl Guard {
     /// The guard of a connection on which nothing has come yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, state: State::Opening(0), lines: Lines::default(), heads: 0 }
+        Self { bounds, state: State::Opening(0), lines: Lines::default(), heads: 0, is_last: false }
     }
 
     /// Takes what came from the client, all of it, and appends to `out` what the HTTP parser may have.
@@ -127,7 +129,7 @@ impl Guard {
     /// trailers that this byte is in has reached `out` then. What came before has: the requests before
     /// it are whole, and still to be answered. From there on, every call gives the same rejection.
     pub fn take(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
-        self.take_heads(bytes, out, &mut |_| Next::Any)
+        self.take_heads(bytes, out, &mut |_| KeepAlive::Yes)
     }
 
     /// The same, and gives each head of HTTP/1 to `edit`, once it is whole: it may be changed there, and may be the
@@ -140,7 +142,7 @@ impl Guard {
         &mut self,
         bytes: &[u8],
         out: &mut BytesMut,
-        edit: &mut dyn FnMut(&mut [u8]) -> Next,
+        edit: &mut dyn FnMut(&mut [u8]) -> KeepAlive,
     ) -> Result<(), Rejection> {
         if let State::Refused { rejection, .. } = &self.state {
             return Err(rejection.clone());
@@ -166,6 +168,16 @@ impl Guard {
     /// anything but 101, the connection must end with that answer, or requests come that nobody checks.
     pub fn is_opaque(&self) -> bool {
         matches!(self.state, State::Opaque)
+    }
+
+    /// Whether the last request is whole, and nothing goes through any more.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// How many requests of HTTP/2 with a fragment in their path have come since this was asked last.
+    pub fn take_fragments(&mut self) -> u64 {
+        if let State::Http2(paths) = &mut self.state { paths.take_fragments() } else { 0 }
     }
 
     /// Whether the connection began with the HTTP/2 preface.
@@ -202,7 +214,7 @@ impl Guard {
         &mut self,
         bytes: &[u8],
         out: &mut BytesMut,
-        edit: &mut dyn FnMut(&mut [u8]) -> Next,
+        edit: &mut dyn FnMut(&mut [u8]) -> KeepAlive,
     ) -> Result<usize, Rejection> {
         match &mut self.state {
             State::Opening(seen) => {
@@ -216,7 +228,7 @@ impl Guard {
                 }
                 // Not HTTP/2 after all, so these are bytes like any other.
                 let seen = *seen;
-                self.state = State::between();
+                self.state = self.between();
                 self.take_heads(&PREFACE[..seen], out, edit)?;
                 Ok(0)
             }
@@ -238,10 +250,8 @@ impl Guard {
                     out.extend_from_slice(self.lines.held());
                     self.lines.release();
                     self.heads += 1;
-                    self.state = match (edit(&mut out[start..]), framing) {
-                        (Next::None, Framing::Sized(0)) => State::Ended,
-                        (_, framing) => State::after(framing),
-                    };
+                    self.is_last = edit(&mut out[start..]) == KeepAlive::No;
+                    self.state = self.after(framing);
                 }
                 Ok(filled)
             }
@@ -250,7 +260,7 @@ impl Guard {
                 out.extend_from_slice(&bytes[..used]);
                 *left -= used as u64;
                 if *left == 0 {
-                    self.state = State::between();
+                    self.state = self.between();
                 }
                 Ok(used)
             }
@@ -271,7 +281,7 @@ impl Guard {
                 {
                     out.extend_from_slice(self.lines.held());
                     self.lines.release();
-                    self.state = State::between();
+                    self.state = self.between();
                 }
                 Ok(filled)
             }
@@ -289,21 +299,20 @@ impl Guard {
             State::Refused { rejection, .. } => Err(rejection.clone()),
         }
     }
-}
 
-impl State {
-    /// Nothing of a next head has come.
-    fn between() -> Self {
-        Self::Between(Gap::default())
+    /// What comes behind a whole request.
+    fn between(&self) -> State {
+        if self.is_last { State::Ended } else { State::Between(Gap::default()) }
     }
 
     /// What comes behind a head.
-    fn after(framing: Framing) -> Self {
+    fn after(&self, framing: Framing) -> State {
         match framing {
-            Framing::Sized(0) => Self::between(),
-            Framing::Sized(length) => Self::Sized(length),
-            Framing::Chunked => Self::Chunked(Chunks::default()),
-            Framing::Opaque => Self::Opaque,
+            Framing::Sized(0) => self.between(),
+            Framing::Sized(length) => State::Sized(length),
+            Framing::Chunked => State::Chunked(Chunks::default()),
+            Framing::Opaque if self.is_last => State::Ended,
+            Framing::Opaque => State::Opaque,
         }
     }
 }

@@ -211,6 +211,12 @@ fn endpoint_at(path: &str) -> Option<Endpoint> {
     Endpoint::at(path).or_else(|| Endpoint::at(path.strip_suffix('/')?))
 }
 
+/// Whether a sync answers a GET of `uri` with a stream, which no `Upgrade` changes.
+pub fn is_sync_stream(uri: &Uri) -> bool {
+    let path = decoded_path(uri);
+    endpoint_at(&path).is_some() || shims::is_alias(&path)
+}
+
 /// The path by which a request is told from others. Backends look at it when it is decoded (ASGI decodes once, `%2F`
 /// included), and neither a sync nor a change of keys may go past the bridge.
 pub(super) fn decoded_path(uri: &Uri) -> Cow<'_, str> {

@@ -62,6 +62,11 @@ const SHORTEST: usize = 32;
 const ALIASES: [(&str, Kind); 2] =
     [("/cluster/replication/stream", Kind::Replications), ("/cluster/backup/stream", Kind::BackupRoutines)];
 
+/// Whether `path` stands for a stream where aliases are on.
+pub(super) fn is_alias(path: &str) -> bool {
+    ALIASES.iter().any(|(alias, _)| *alias == path)
+}
+
 /// The stream that `path` stands for without being its path.
 pub(super) fn alias(visit: &Visit, path: &str) -> Option<Endpoint> {
     let (_, kind) = ALIASES.iter().find(|(alias, _)| *alias == path)?;

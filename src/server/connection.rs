@@ -28,7 +28,7 @@ use super::screen::{CLOSE, LINGER, Screen, Signals};
 use crate::config::Limits;
 use crate::core::guard;
 use crate::deadline;
-use crate::handler::{Bridge, Entrance, Interim, Peer, Stuck, admin};
+use crate::handler::{Bridge, Entrance, Interim, Peer, Stuck, admin, is_sync_stream};
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
 use crate::tls;
@@ -127,7 +127,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
         interim: peer.interim.clone(),
         activity: Arc::clone(&activity),
     };
-    let io = Screen::new(io, limits.bounds(), limits.client_head, signals);
+    let io = Screen::new(io, address, limits.bounds(), limits.client_head, signals);
     let watched = Arc::clone(&activity);
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -141,7 +141,12 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             }
             let is_http_2 = request.version() == http::Version::HTTP_2;
             // The connection goes on as something else, or not at all: nobody has looked at what comes next.
-            let may_upgrade = guard::may_upgrade(&request);
+            let mut may_upgrade = guard::may_upgrade(&request);
+            if may_upgrade && is_sync_stream(request.uri()) {
+                // The screen lets nothing through behind it, and its answer has no Connection (R14).
+                may_upgrade = false;
+                watched.end_when_idle();
+            }
             let is_head = request.method() == Method::HEAD;
             if request.version() == http::Version::HTTP_11 {
                 peer.interim.begin(request_number);

@@ -5,22 +5,25 @@
 //! with the rejection: so the answer comes in its turn, behind those to the requests before it, and the
 //! connection ends with it.
 
-use std::borrow::Cow;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use http::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
-use percent_encoding::percent_decode;
+use percent_encoding::percent_decode_str;
 use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
-use crate::core::guard::{Bounds, Guard, Next, Rejection};
+use crate::core::guard::{Bounds, Guard, KeepAlive, Rejection};
+use crate::core::headers::elements;
 use crate::deadline::Timer;
-use crate::handler::{Interim, REJECTED, Stopped};
+use crate::handler::{Interim, REJECTED, Stopped, is_sync_stream};
+use crate::telemetry;
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 8 * 1024;
@@ -42,6 +45,7 @@ pub(super) struct Signals {
 #[derive(Debug)]
 pub(super) struct Screen<T> {
     io: T,
+    client: IpAddr,
     guard: Guard,
     /// What was let through and is not read yet.
     passed: BytesMut,
@@ -64,9 +68,10 @@ pub(super) struct Screen<T> {
 }
 
 impl<T> Screen<T> {
-    pub(super) fn new(io: T, bounds: Bounds, patience: Duration, signals: Signals) -> Self {
+    pub(super) fn new(io: T, client: IpAddr, bounds: Bounds, patience: Duration, signals: Signals) -> Self {
         Self {
             io,
+            client,
             guard: Guard::new(bounds),
             passed: BytesMut::new(),
             signals,
@@ -156,33 +161,38 @@ impl<T: Write + Unpin> Screen<T> {
 pub(super) const CLOSE: &str = "x-go-after";
 
 /// Hides `Connection: close` in the head of a request for a stream from hyper, which would repeat it in the head of
-/// the answer (R14). Says what may come behind it.
-fn keep_open(head: &mut [u8]) -> Next {
+/// the answer (R14). Says whether another request may come behind it: also not behind an `Upgrade`, which is not taken
+/// up there.
+fn keep_open(head: &mut [u8]) -> KeepAlive {
     const NAME: &[u8] = b"connection";
     const _: () = assert!(NAME.len() == CLOSE.len());
 
     let Some(line) = head.split(|byte| *byte == b'\r').next().and_then(|line| line.strip_prefix(b"GET "))
     else {
-        return Next::Any;
+        return KeepAlive::Yes;
     };
-    let path = line.split(|byte| matches!(byte, b' ' | b'?')).next().unwrap_or_default();
+    let target = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let Ok(uri) = Uri::try_from(target) else { return KeepAlive::Yes };
     // As the path is looked at later.
-    let path: Cow<'_, [u8]> = percent_decode(path).into();
-    if ![&b"/stream"[..], b"/stream/", b"/events"].iter().any(|end| path.ends_with(end)) {
-        return Next::Any;
+    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
+    if !["/stream", "/stream/", "/events"].iter().any(|end| path.ends_with(end)) {
+        return KeepAlive::Yes;
     }
-    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return Next::Any };
-    let mut next = Next::Any;
+    let is_sync = is_sync_stream(&uri);
+    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return KeepAlive::Yes };
+    let mut keep_alive = KeepAlive::Yes;
     for line in head[..end].split_mut(|byte| *byte == b'\n') {
-        let Some((name, value)) = line.split_at_mut_checked(NAME.len()) else { continue };
-        let Some(value) = value.strip_prefix(b":") else { continue };
-        let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        if name.eq_ignore_ascii_case(NAME) && options.any(|option| option.eq_ignore_ascii_case(b"close")) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at_mut(colon);
+        let is_close = |option: &[u8]| option.eq_ignore_ascii_case(b"close");
+        if name.eq_ignore_ascii_case(NAME) && elements(&value[1..]).any(is_close) {
             name.copy_from_slice(CLOSE.as_bytes());
-            next = Next::None;
+            keep_alive = KeepAlive::No;
+        } else if is_sync && name.eq_ignore_ascii_case(b"upgrade") {
+            keep_alive = KeepAlive::No;
         }
     }
-    next
+    keep_alive
 }
 
 impl<T: Read + Unpin> Read for Screen<T> {
@@ -219,9 +229,21 @@ impl<T: Read + Unpin> Read for Screen<T> {
                     return Poll::Ready(Ok(()));
                 }
                 this.has_begun = true;
+                if this.guard.is_ended() {
+                    // An answer may last for hours, and nothing that is sent behind its request is of any use.
+                    this.leftovers = this.leftovers.saturating_sub(read.filled().len());
+                    if this.leftovers == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                    continue;
+                }
                 let taken = this.guard.take_heads(read.filled(), &mut this.passed, &mut keep_open);
                 if let Err(rejection) = taken {
                     this.reject(rejection);
+                }
+                for _ in 0..this.guard.take_fragments() {
+                    let Rejection { reason, detail, .. } = Rejection::fragment();
+                    telemetry::Rejected { reason, detail: &detail, client: this.client }.emit();
                 }
                 if this.guard.is_http2() {
                     this.signals.activity.speaks_http_2();
@@ -289,11 +311,12 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::net::Ipv4Addr;
     use std::task::Waker;
 
     use http::{HeaderMap, StatusCode};
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -303,7 +326,8 @@ mod tests {
         let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
         let interim = Interim::default();
         let signals = Signals { interim: interim.clone(), ..Signals::default() };
-        let mut screen = Screen::new(TokioIo::new(ours), bounds, LINGER, signals);
+        let client = Ipv4Addr::LOCALHOST.into();
+        let mut screen = Screen::new(TokioIo::new(ours), client, bounds, LINGER, signals);
         let cx = &mut Context::from_waker(Waker::noop());
         let hint = |request, status| interim.put(request, status, HeaderMap::new());
 
@@ -332,10 +356,51 @@ mod tests {
         assert_eq!(heard, format!("{early}{processing}first{early}"));
     }
 
+    #[tokio::test]
+    async fn a_client_that_goes_on_to_send_behind_its_last_request_is_cut_off_and_one_that_leaves_is_noticed()
+    {
+        let head = b"GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        for (sent, expected) in [(LEFTOVERS - 1, None), (LEFTOVERS, Some(io::ErrorKind::InvalidData))] {
+            let (ours, mut theirs) = duplex(PIECE);
+            let client = Ipv4Addr::LOCALHOST.into();
+            let screen = Screen::new(TokioIo::new(ours), client, bounds, LINGER, Signals::default());
+            let mut screen = TokioIo::new(screen);
+            theirs.write_all(head).await.unwrap();
+            let mut taken = vec![0; head.len()];
+            screen.read_exact(&mut taken).await.unwrap();
+            let send = async move {
+                // It may be cut off.
+                let _ = theirs.write_all(&vec![b'x'; sent]).await;
+            };
+            let read = async move { screen.read_to_end(&mut taken).await };
+            let ((), read) = tokio::join!(send, read);
+            assert_eq!(read.as_ref().err().map(io::Error::kind), expected);
+            assert_eq!(read.unwrap_or_default(), 0, "nothing of it goes through");
+        }
+    }
+
     fn kept_open(head: &str) -> String {
         let mut head = head.as_bytes().to_vec();
         keep_open(&mut head);
         String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn no_sync_stream_becomes_a_tunnel_and_no_other_path_is_kept_from_it() {
+        for (target, expected) in [
+            ("/full-update/stream", KeepAlive::No),
+            ("http://a/full-update%2fstream/?x=1", KeepAlive::No),
+            ("/cluster/backup/stream", KeepAlive::No),
+            ("/x/stream", KeepAlive::Yes),
+            ("/full-update", KeepAlive::Yes),
+        ] {
+            let mut head = format!(
+                "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+            .into_bytes();
+            assert_eq!(keep_open(&mut head), expected, "{target}");
+        }
     }
 
     #[test]

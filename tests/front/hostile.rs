@@ -58,7 +58,7 @@ async fn sent(front: &Front, case: &Case, most: usize) -> (Vec<Answered>, bool) 
     }
 }
 
-async fn metric(front: &Front, reason: &str) -> u64 {
+pub(super) async fn metric(front: &Front, reason: &str) -> u64 {
     let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
     let start = format!("proxbox_bridge_rejections_total{{reason=\"{reason}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::backend::{Backend, answer};
 use super::bridge::puppet::Puppet;
 use super::bridge::{Front, config};
+use super::hostile::metric;
 
 const STREAM: &str = "/dcim/devices/create/stream";
 
@@ -126,6 +127,7 @@ async fn what_http_2_may_not_say_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
     let (backend, front) = here().await;
+    let rejected = metric(&front, "target").await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut requests = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     requests.extend(frame(SETTINGS, 0, 0, &[]));
@@ -143,6 +145,8 @@ async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
         frames(&said).filter(|(kind, _)| *kind == RST_STREAM).map(|(_, code)| code).collect();
     assert_eq!(resets, [&[0, 0, 0, 1]; 3], "PROTOCOL_ERROR");
     assert_eq!(backend.asked().len(), 1, "{:?}", backend.asked());
+    // The third path is one that the bridge does not see.
+    assert!(metric(&front, "target").await >= rejected + 2);
 }
 
 #[tokio::test(start_paused = true)]

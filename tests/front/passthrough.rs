@@ -466,8 +466,11 @@ async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
     assert_eq!(front.get("/x", &named).await.status, 200);
     let asked = backend.last();
     assert_eq!((asked.header("x-hop"), asked.header("x-kept")), (None, Some("1")));
-    let key = [("Connection", "X-Proxbox-API-Key"), ("X-Proxbox-API-Key", "key")];
-    assert_eq!(front.get("/x", &key).await.status, 400);
+    for (named, header) in [("X-Proxbox-API-Key", "x-proxbox-*"), ("close, Host", "host")] {
+        let answer = front.get("/x", &[("Connection", named), ("X-Proxbox-API-Key", "key")]).await;
+        let detail = format!("names the end-to-end header {header}; remove it from Connection.");
+        assert!(answer.status == 400 && answer.detail().contains(&detail), "{}", answer.text());
+    }
     assert_eq!(backend.asked().len(), 1);
 }
 

@@ -247,17 +247,17 @@ pub(super) fn length(value: &[u8]) -> Option<u64> {
 }
 
 fn check_connection(value: &[u8]) -> Result<(), Rejection> {
-    let is = |option: &[u8], known: &[&str]| {
-        known.iter().any(|known| option.eq_ignore_ascii_case(known.as_bytes()))
-    };
-    let begins = |option: &[u8], start: &str| {
-        option.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
-    };
-    for option in elements(value).filter(|option| !is(option, &CONNECTION_OPTIONS)) {
+    let is = |option: &[u8], known: &str| option.eq_ignore_ascii_case(known.as_bytes());
+    let begins = |option: &[u8], start: &str| option.get(..start.len()).is_some_and(|begin| is(begin, start));
+    let is_own = |option: &&[u8]| CONNECTION_OPTIONS.iter().any(|known| is(option, known));
+    for option in elements(value).filter(|option| !is_own(option)) {
+        let name = END_TO_END.iter().find(|known| is(option, known)).map(|name| (*name).to_owned());
+        let family =
+            || END_TO_END_BEGIN.iter().find(|start| begins(option, start)).map(|start| format!("{start}*"));
         let detail = if !option.iter().copied().all(is_token) {
-            "The Connection names what can be no header; send a list of names."
-        } else if is(option, &END_TO_END) || END_TO_END_BEGIN.iter().any(|start| begins(option, start)) {
-            "The Connection names a header that is for the backend, too, such as Host; leave it out there."
+            "The Connection names what can be no header; send a list of names.".to_owned()
+        } else if let Some(name) = name.or_else(family) {
+            format!("The Connection names the end-to-end header {name}; remove it from Connection.")
         } else {
             continue;
         };

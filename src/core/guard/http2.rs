@@ -32,6 +32,10 @@ pub(super) struct Paths {
     left: u32,
     content: Content,
     field: Field,
+    /// The request whose headers come has a path with a fragment.
+    has_fragment: bool,
+    /// Requests with such a path.
+    fragments: u64,
 }
 
 /// What the rest of a payload is.
@@ -47,6 +51,11 @@ enum Content {
 }
 
 impl Paths {
+    /// How many requests had a path with a fragment since this was asked last.
+    pub(super) fn take_fragments(&mut self) -> u64 {
+        std::mem::take(&mut self.fragments)
+    }
+
     /// Takes what came next, and changes the paths in it that have a fragment.
     pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
@@ -82,6 +91,7 @@ impl Paths {
         };
         if kind == HEADERS {
             self.field = Field::default();
+            self.has_fragment = false;
         }
     }
 
@@ -99,7 +109,13 @@ impl Paths {
                 }
                 Content::Headers { prelude, .. } if *prelude > 0 => *prelude -= 1,
                 Content::Headers { padding, .. } if left < *padding => {}
-                Content::Headers { .. } => self.field.pass(byte),
+                Content::Headers { .. } => {
+                    let before = *byte;
+                    self.field.pass(byte);
+                    if *byte != before && !std::mem::replace(&mut self.has_fragment, true) {
+                        self.fragments += 1;
+                    }
+                }
             }
         }
     }
@@ -279,6 +295,15 @@ mod tests {
             assert_eq!(cut, whole, "in pieces of {size}");
         }
         whole
+    }
+
+    #[test]
+    fn requests_with_a_fragment_are_counted_once_each() {
+        let with = frame(HEADERS, 0x5, b"\x04\x06/x#y#z\x01\x01a");
+        let mut sent = [&with[..], &frame(HEADERS, 0x5, b"\x04\x02/x"), &with].concat();
+        let mut paths = Paths::default();
+        paths.pass(&mut sent);
+        assert_eq!((paths.take_fragments(), paths.take_fragments()), (2, 0));
     }
 
     /// The same field with the path `/x#y`, in every way to write it, and with `/x>y`.

@@ -10,7 +10,7 @@ pub struct Rejection {
     /// Why, in one word.
     pub reason: Reason,
     /// What was wrong and what to do, in one sentence. It never repeats what the client sent: that may
-    /// be a secret.
+    /// be a secret. Names that the bridge knows may stand in it.
     pub detail: String,
 }
 
@@ -43,7 +43,7 @@ pub enum Reason {
     Host,
     /// Its target names another host than its `Host`.
     Authority,
-    /// Its `Connection` names a header that is for the backend, or what can be no header.
+    /// Its `Connection` names an end-to-end header, or what can be no header.
     Connection,
     /// HTTP/2 does not know one of its headers.
     ConnectionSpecific,
@@ -167,6 +167,11 @@ impl Rejection {
     /// The head of a request did not come in time. The guard has no clock: whoever has one says it.
     pub fn slow_head() -> Self {
         Self::new(Reason::SlowHead, "The head of the request was not whole in time (limits.client_head).")
+    }
+
+    /// The target of a request has a fragment, which no client sends.
+    pub fn fragment() -> Self {
+        Self::new(Reason::Target, "The target has a fragment; leave it out.")
     }
 
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {

@@ -77,7 +77,7 @@ pub(super) fn check_path(method: &[u8], path: &[u8]) -> Result<(), Rejection> {
     let mut in_query = false;
     for &byte in path {
         match byte {
-            b'#' => return Err(bad("The target has a fragment; leave it out.")),
+            b'#' => return Err(Rejection::fragment()),
             b'?' => in_query = true,
             b'<' | b'>' => return Err(unescaped()),
             b'"' if in_query => return Err(unescaped()),

@@ -6,7 +6,7 @@ use http::{HeaderName, Request};
 
 use self::hostile::{Case, table};
 
-use super::{Bounds, Guard, Next, Reason, Rejection, body_not_allowed, check, may_upgrade};
+use super::{Bounds, Guard, KeepAlive, Reason, Rejection, body_not_allowed, check, may_upgrade};
 
 #[path = "../../../tests/support/hostile.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared with the test of the listener")]
@@ -361,7 +361,7 @@ fn each_head_can_be_changed_and_be_the_last_wherever_it_stands() {
                 heads += 1;
                 let at = head.windows(4).position(|window| window == b"Host").unwrap();
                 head[at..at + 4].copy_from_slice(b"HOST");
-                if head.starts_with(b"GET /c") { Next::None } else { Next::Any }
+                if head.starts_with(b"GET /c") { KeepAlive::No } else { KeepAlive::Yes }
             });
             assert_eq!(edited, Ok(()), "nobody reads what comes behind the last");
         }
@@ -370,6 +370,27 @@ fn each_head_can_be_changed_and_be_the_last_wherever_it_stands() {
             (expected.as_str().into(), 3, 3),
             "{size}"
         );
+    }
+}
+
+#[test]
+fn nothing_goes_through_behind_the_last_request_whatever_comes_with_it() {
+    for (headers, body) in [
+        ("", ""),
+        ("Content-Length: 2\r\n", "hi"),
+        ("Transfer-Encoding: chunked\r\n", "2\r\nhi\r\n0\r\nX: y\r\n\r\n"),
+        ("Connection: Upgrade\r\nUpgrade: websocket\r\n", ""),
+    ] {
+        let last = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}");
+        let sent = format!("{last}GET / HTTP/1.1\r\nHost: a\r\n\r\n\0");
+        for size in [1, 1000] {
+            let mut guard = Guard::new(BOUNDS);
+            let mut out = BytesMut::new();
+            for piece in sent.as_bytes().chunks(size) {
+                guard.take_heads(piece, &mut out, &mut |_| KeepAlive::No).unwrap();
+            }
+            assert_eq!((String::from_utf8_lossy(&out), guard.is_ended()), (last.as_str().into(), true));
+        }
     }
 }
 
