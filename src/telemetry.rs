@@ -13,7 +13,7 @@ mod throttle;
 
 pub use backend::{
     BackendFilesRead, Circuit, CircuitChanged, ClientHeldBack, ConnectTried, Connected, Learned, OfBackend,
-    StreamRecognized, backends_are,
+    ReportUnreadable, StreamRecognized, backends_are,
 };
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,

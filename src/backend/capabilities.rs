@@ -7,7 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::header::ALLOW;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -15,6 +16,7 @@ use super::exchange::{Exchange, RequestError, reason};
 use super::{Backend, Identity};
 use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLING};
 use crate::core::channel::{Channel, Choice};
+use crate::core::headers::list;
 use crate::core::kind::{Endpoint, Kind};
 use crate::core::plan::needed_streams;
 use crate::core::refusal::Refusal;
@@ -303,15 +305,14 @@ impl Backend {
         let asked = async {
             let answered = async {
                 let mut exchange = self.ask(Method::GET, path, &Identity::default()).await?;
-                let body = self.answer(&mut exchange).await?;
-                Ok((exchange.status, body))
+                let missing = self.is_nowhere(&mut exchange).await?;
+                Ok((exchange.status, missing))
             };
-            let (status, body) = match answered.await {
+            let (status, missing) = match answered.await {
                 Ok(answer) => answer,
                 Err(Trouble::Unreachable(why)) => return Err(why),
-                Err(Trouble::Refused(refusal)) => return Err(refusal.text()),
+                Err(Trouble::Refused(refusal)) => return Err(format!("{self}{path}: {}", refusal.text())),
             };
-            let missing = is_nowhere(status, &body);
             if !missing && !status.is_success() {
                 return Err(format!("{self}{path}: it answered {status}"));
             }
@@ -353,8 +354,7 @@ impl Backend {
         if identity.key.is_none() && !known.version_asked && !known.missing.contains(&(KEY_STATUS, true)) {
             // Nothing but this may be asked without a key, as far as it is not known that there is none.
             let mut health = self.ask(Method::GET, "/health", &Identity::default()).await?;
-            let body = self.answer(&mut health).await?;
-            let has_health = !is_nowhere(health.status, &body);
+            let has_health = !self.is_nowhere(&mut health).await?;
             if has_health && choice != Choice::Only(Channel::Json) {
                 // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
                 known.capabilities.learn_stream(endpoint, true);
@@ -363,8 +363,7 @@ impl Backend {
             if has_health {
                 // Which plain endpoints work depends on the release, which is told to those with a key.
                 let mut status = self.ask(Method::GET, KEY_STATUS, &Identity::default()).await?;
-                let body = self.answer(&mut status).await?;
-                let takes_none = is_nowhere(status.status, &body);
+                let takes_none = self.is_nowhere(&mut status).await?;
                 known.note_missing(KEY_STATUS, takes_none);
                 if !takes_none {
                     return Err(Trouble::Refused(Refusal::key_missing()));
@@ -422,8 +421,7 @@ impl Backend {
                 Ok(())
             }
             StatusCode::NOT_FOUND => {
-                let body = self.answer(&mut exchange).await?;
-                if !is_nowhere(exchange.status, &body) {
+                if !self.is_nowhere(&mut exchange).await? {
                     return Ok(());
                 }
                 for kind in TELLING {
@@ -490,11 +488,25 @@ impl Backend {
         }
     }
 
+    /// The body of an answer, unless it is compressed: nothing of it may be taken for what the backend does not say.
     async fn answer(&self, exchange: &mut Exchange) -> Result<bytes::Bytes, Trouble> {
+        if exchange.content_encoding().is_some() {
+            return Err(Trouble::Refused(Refusal::of_answer(exchange.answer(b""))));
+        }
         let body = exchange.body(ANSWER).await;
         body.map_err(|error| {
             Trouble::Unreachable(format!("{self}: the connection broke ({})", reason(&error)))
         })
+    }
+
+    /// Whether the backend says that it does not know a path, which it does in JSON. What a proxy in front of it says
+    /// in HTML says nothing of the backend.
+    async fn is_nowhere(&self, exchange: &mut Exchange) -> Result<bool, Trouble> {
+        if exchange.status != StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        let body = self.answer(exchange).await?;
+        Ok(serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_ok())
     }
 
     fn overdue(&self) -> String {
@@ -503,19 +515,9 @@ impl Backend {
     }
 }
 
-/// Whether a backend says that it does not know a path, which it does in JSON. What a proxy in front of it says
-/// in HTML says nothing of the backend.
-fn is_nowhere(status: StatusCode, body: &[u8]) -> bool {
-    status == StatusCode::NOT_FOUND
-        && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok()
-}
-
 fn allows_get(exchange: &Exchange) -> bool {
-    exchange
-        .headers
-        .get(header::ALLOW)
-        .and_then(|value| value.to_str().ok())
-        .is_none_or(|methods| methods.split(',').any(|method| method.trim().eq_ignore_ascii_case("GET")))
+    let is_get = |method: &[u8]| method.eq_ignore_ascii_case(b"GET");
+    !exchange.headers.contains_key(ALLOW) || list(&exchange.headers, &ALLOW).any(is_get)
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ pub struct Glimpse {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The first bytes of the body.
+    /// The first bytes of the body; none if it is compressed.
     pub body: Bytes,
+    /// What is wrong with its encoding, and what to do.
+    pub compressed: Option<String>,
 }
 
 /// Why there is no answer.
@@ -83,8 +85,12 @@ impl Backend {
                 Err(RequestError::Broken(error)) => return Err(silent(&error)),
                 Err(RequestError::Request(error)) => return Err(Silence::Broken(error.to_string())),
             };
-            let body = exchange.body(ANSWER).await.map_err(|error| broken(&error))?;
-            Ok(Glimpse { status: exchange.status, headers: exchange.headers, body })
+            let compressed = exchange.answer(b"").compressed();
+            let body = match &compressed {
+                Some(_) => Bytes::new(),
+                None => exchange.body(ANSWER).await.map_err(|error| broken(&error))?,
+            };
+            Ok(Glimpse { status: exchange.status, headers: exchange.headers, body, compressed })
         };
         let limit = self.limits().probe;
         timeout(limit, asked).await.unwrap_or(Err(Silence::Overdue(limit)))

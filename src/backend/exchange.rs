@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Identity};
-use crate::core::headers::elements;
+use crate::core::headers::content_encoding;
 use crate::core::refusal::Answer;
 use crate::core::sse::sniff;
 use crate::telemetry;
@@ -130,7 +130,7 @@ impl Exchange {
         }
         let mut start = BytesMut::new();
         let is_stream = loop {
-            if let Some(known) = sniff::is_event_stream(&start) {
+            if let Some(known) = sniff::is_event_stream(&start, self.content_type()) {
                 break known;
             }
             match self.next().await {
@@ -147,10 +147,7 @@ impl Exchange {
 
     /// The codings of the body, but for `identity`, which is what was asked for.
     pub fn content_encoding(&self) -> Option<&str> {
-        let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
-        let mut values = self.headers.get_all(header::CONTENT_ENCODING).iter();
-        let coded = values.find(|value| elements(value.as_bytes()).any(is_coding))?;
-        Some(coded.to_str().unwrap_or("unknown"))
+        content_encoding(&self.headers)
     }
 
     /// What the body is said to be.

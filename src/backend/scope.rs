@@ -91,7 +91,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// Its own refusal, or that it cannot be reached.
+    /// Its own refusal, that its answer cannot be read, or that it cannot be reached.
     pub async fn stored(&self, path: &str, identity: &Identity) -> Result<Option<Value>, Refusal> {
         let retry_after = self.limits().retry_after.as_secs();
         let limit = self.limits().probe;
@@ -101,9 +101,14 @@ impl Backend {
             let mut exchange = sent.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
             let read = exchange.body(self.limits().event_bytes).await;
             let body = read.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
+            // Nothing is repeated of what was stored: it may hold passwords.
+            let unreadable = || Refusal::of_answer(exchange.answer(b""));
             match exchange.status {
                 StatusCode::NOT_FOUND => Ok(None),
-                status if status.is_success() => Ok(serde_json::from_slice(&body).ok()),
+                status if status.is_success() && exchange.content_encoding().is_none() => {
+                    serde_json::from_slice(&body).map(Some).map_err(|_| unreadable())
+                }
+                status if status.is_success() => Err(unreadable()),
                 _ => Err(Refusal::of_answer(exchange.answer(&body))),
             }
         };

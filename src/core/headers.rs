@@ -1,6 +1,8 @@
 //! Which headers may travel from one connection to the next.
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderValue, Version};
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1), and what older peers put there.
@@ -38,6 +40,14 @@ pub fn text(value: &HeaderValue) -> String {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().copied().map(char::from).collect(),
     }
+}
+
+/// The codings of a body, but for `identity`, which is what the bridge asks for.
+pub fn content_encoding(headers: &HeaderMap) -> Option<&str> {
+    let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let coded = values.find(|value| elements(value.as_bytes()).any(is_coding))?;
+    Some(coded.to_str().unwrap_or("unknown"))
 }
 
 /// Whether a request came through another bridge.

@@ -33,7 +33,7 @@ pub enum Body {
     Theirs(Vec<u8>),
 }
 
-/// An answer of the backend that is not the stream that it was asked for.
+/// An answer of the backend that is not what it was asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answer<'a> {
     /// Its HTTP status.
@@ -51,12 +51,17 @@ pub struct Answer<'a> {
 impl Answer<'_> {
     /// What is wrong with its encoding, and what to do.
     pub fn compressed(&self) -> Option<String> {
-        let encoding = plain(self.content_encoding?, NAMED);
-        Some(format!(
-            "It is compressed (Content-Encoding: {encoding}), although the bridge asks for identity. Switch compression \
-             off in the backend, or in the proxy in front of it."
-        ))
+        self.content_encoding.map(compressed)
     }
+}
+
+/// What is wrong with an answer in this `Content-Encoding`, and what to do.
+pub fn compressed(encoding: &str) -> String {
+    let encoding = plain(encoding, NAMED);
+    format!(
+        "It is compressed (Content-Encoding: {encoding}), although the bridge asks for identity. Switch compression \
+         off in the backend, or in the proxy in front of it."
+    )
 }
 
 /// How much of what a header says is repeated, in characters.
@@ -247,25 +252,27 @@ impl Refusal {
         }
     }
 
-    /// The backend answered with something else than a stream.
+    /// The backend answered with something else than what it was asked for.
     pub fn of_answer(answer: Answer<'_>) -> Self {
         let retry_after = answer.retry_after.map(str::to_owned);
         let cause = if matches!(answer.status, 401 | 429) { Cause::KeyRefused } else { Cause::Refused };
         let compressed = answer.compressed();
         let said = if compressed.is_some() { None } else { detail::of_answer(answer.body) };
         if answer.status < 400 {
-            // R12, and 2xx that is no stream, or one that cannot be read.
+            // R12, and 2xx that is no stream, or cannot be read.
             let status = answer.status;
-            if let Some(compressed) = compressed {
+            if let Some(compressed) = compressed.filter(|_| (200..300).contains(&status)) {
                 return Self::bad_backend(&format!(
                     "It answered {status} with what cannot be read. {compressed}"
                 ));
             }
-            let kind = answer.content_type.map_or_else(String::new, |kind| {
-                format!(" (Content-Type: {} in place of text/event-stream)", plain(kind, NAMED))
-            });
+            let kind = answer
+                .content_type
+                .map_or_else(String::new, |kind| format!(" (Content-Type: {})", plain(kind, NAMED)));
             let more = said.map_or_else(String::new, |text| format!(": {text}"));
-            return Self::bad_backend(&format!("It answered {status} without a stream{kind}{more}"));
+            return Self::bad_backend(&format!(
+                "It answered {status}{kind}, which is not what was asked for{more}"
+            ));
         }
         let is_json = compressed.is_none()
             && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(answer.body).is_ok();

@@ -13,15 +13,14 @@ use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError,
 use crate::core::channel::Channel;
 use crate::core::headers::VIA_HTTP_1;
 use crate::core::plan::Leg;
-use crate::core::refusal::Answer;
 
 /// What a connection does next.
 #[derive(Debug)]
 pub(super) enum Arrived {
-    /// The stream begins, or the socket is open.
-    Opened,
-    /// An answer that is neither.
-    Answered(Box<Answered>),
+    /// The stream begins, or the socket is open. A stream has the `Content-Type` that the backend gave it.
+    Opened { content_type: Option<String> },
+    /// An answer that is neither, and its body.
+    Answered(Box<Exchange>, Bytes),
     /// Nobody is there; nothing was sent.
     Unreachable(String),
     /// A piece of the stream.
@@ -34,28 +33,6 @@ pub(super) enum Arrived {
     Broken(String),
     /// It is over with a close frame.
     Close { code: u16, reason: String },
-}
-
-/// An answer that is no stream and no socket.
-#[derive(Debug)]
-pub(super) struct Answered {
-    pub(super) status: u16,
-    pub(super) retry_after: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) content_encoding: Option<String>,
-    pub(super) body: Bytes,
-}
-
-impl Answered {
-    pub(super) fn answer(&self) -> Answer<'_> {
-        Answer {
-            status: self.status,
-            retry_after: self.retry_after.as_deref(),
-            body: &self.body,
-            content_type: self.content_type.as_deref(),
-            content_encoding: self.content_encoding.as_deref(),
-        }
-    }
 }
 
 /// The connection of a leg.
@@ -102,12 +79,13 @@ impl Connection {
             Self::None => std::future::pending().await,
             Self::Opening(opening) => match opening.await {
                 Opening::Stream(exchange) => {
+                    let content_type = exchange.content_type().map(str::to_owned);
                     *self = Self::Stream(exchange);
-                    Arrived::Opened
+                    Arrived::Opened { content_type }
                 }
                 Opening::Socket(socket) => {
                     *self = Self::Socket(socket);
-                    Arrived::Opened
+                    Arrived::Opened { content_type: None }
                 }
                 Opening::Failed(arrived) => {
                     *self = Self::None;
@@ -191,13 +169,7 @@ async fn whole(backend: &Backend, mut exchange: Exchange) -> Arrived {
     let is_readable = exchange.content_encoding().is_none();
     let body = if is_readable { exchange.body(backend.limits().event_bytes).await } else { Ok(Bytes::new()) };
     match body {
-        Ok(body) => Arrived::Answered(Box::new(Answered {
-            status: exchange.status.as_u16(),
-            retry_after: exchange.retry_after().map(str::to_owned),
-            content_type: exchange.content_type().map(str::to_owned),
-            content_encoding: exchange.content_encoding().map(str::to_owned),
-            body,
-        })),
+        Ok(body) => Arrived::Answered(Box::new(exchange), body),
         Err(error) => Arrived::Broken(reason(&error)),
     }
 }

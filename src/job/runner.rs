@@ -230,15 +230,15 @@ impl Runner {
 
     fn event<'a>(&mut self, arrived: &'a Arrived) -> Event<'a> {
         match arrived {
-            Arrived::Opened => {
+            Arrived::Opened { .. } => {
                 // A socket is opened before its key is looked at.
                 if self.channel != Some(Channel::Websocket) {
                     self.accept_key();
                 }
                 Event::Opened
             }
-            Arrived::Answered(answered) => {
-                let answer = answered.answer();
+            Arrived::Answered(exchange, body) => {
+                let answer = exchange.answer(body);
                 if (200..300).contains(&answer.status) {
                     self.accept_key();
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Answered, Arrived};
+use super::connection::Arrived;
 use super::recordings::{file, folder};
 use crate::core::channel::Channel;
 use crate::core::dialect::Dialect;
@@ -83,26 +83,22 @@ impl Tape {
     /// Something came from the backend.
     pub(super) fn arrived(&mut self, arrived: &Arrived, leg: Option<Channel>) {
         let is_socket = leg == Some(Channel::Websocket);
-        let response = |status| Event::Response { status, headers: Vec::new() };
         match arrived {
-            Arrived::Opened if is_socket => self.frame(Direction::In, response(101)),
-            Arrived::Opened => {
-                let headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
-                self.frame(Direction::In, Event::Response { status: 200, headers });
+            Arrived::Opened { .. } if is_socket => self.frame(Direction::In, response(101, [])),
+            Arrived::Opened { content_type } => {
+                let headers = [("content-type", content_type.clone())];
+                self.frame(Direction::In, response(200, headers));
             }
-            Arrived::Answered(answered) => {
-                let Answered { status, retry_after, content_type, content_encoding, body } = &**answered;
+            Arrived::Answered(exchange, body) => {
+                let answer = exchange.answer(body);
                 let headers = [
-                    ("content-type", content_type),
-                    ("content-encoding", content_encoding),
-                    ("retry-after", retry_after),
+                    ("content-type", answer.content_type),
+                    ("content-encoding", answer.content_encoding),
+                    ("retry-after", answer.retry_after),
                 ];
-                let hidden = |value: &String| self.redactor.text(value).into_owned();
-                let headers = headers
-                    .into_iter()
-                    .filter_map(|(name, value)| Some((name.to_owned(), hidden(value.as_ref()?))))
-                    .collect();
-                self.frame(Direction::In, Event::Response { status: *status, headers });
+                let hidden = |value: &str| self.redactor.text(value).into_owned();
+                let headers = headers.map(|(name, value)| (name, value.map(hidden)));
+                self.frame(Direction::In, response(answer.status, headers));
                 self.body(body);
                 self.last(Direction::In, Event::End);
             }
@@ -228,4 +224,10 @@ impl Tape {
             lines.push_str(line);
         }
     }
+}
+
+/// The head of an answer, with the headers that it has.
+fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -> Event {
+    let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Event::Response { status, headers: headers.collect() }
 }

@@ -7,6 +7,7 @@ use prometheus::{Gauge, IntCounter, IntGauge};
 use super::metrics::METRICS;
 use super::metrics::family::By;
 use crate::core::dialect::Dialect;
+use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 
 /// What came of an attempt to connect.
@@ -317,5 +318,25 @@ impl BackendFilesRead<'_> {
                 "The certificates for this backend have changed and cannot be used; those read before stay in use."
             ),
         }
+    }
+}
+
+/// A backend's report of the syncs that run on it cannot be read.
+#[derive(Debug)]
+pub struct ReportUnreadable<'a> {
+    /// The path of the report.
+    pub path: &'a str,
+    /// What the backend answered.
+    pub refusal: &'a Refusal,
+}
+
+impl ReportUnreadable<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(
+            path = self.path,
+            error = self.refusal.text(),
+            "The report of running syncs cannot be read. The cool-down goes on as if one ran, up to limits.cooldown."
+        );
     }
 }

@@ -24,6 +24,8 @@ struct Traits {
     release: Option<&'static str>,
     /// It reports that a full update runs.
     is_active: AtomicBool,
+    /// That report is compressed.
+    compresses: AtomicBool,
     /// It refuses every stream.
     refuses: AtomicBool,
 }
@@ -64,6 +66,11 @@ impl Puppet {
     /// From now on it reports that a full update runs, or that none does.
     pub fn report_active(&self, is_active: bool) {
         self.traits.is_active.store(is_active, Ordering::Relaxed);
+    }
+
+    /// From now on its report of what runs is compressed.
+    pub fn compress_report(&self) {
+        self.traits.compresses.store(true, Ordering::Relaxed);
     }
 
     /// From now on it refuses every stream, or none.
@@ -118,7 +125,11 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>, tr
         ("/sync/active", _) => format!("{{\"active\": {}}}", traits.is_active.load(Ordering::Relaxed)),
         _ => "{}".to_owned(),
     };
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json";
+    let coding = match path == "/sync/active" && traits.compresses.load(Ordering::Relaxed) {
+        true => "\r\nContent-Encoding: gzip",
+        false => "",
+    };
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json{coding}");
     let whole = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let _ = stream.write_all(whole.as_bytes()).await;
 }

@@ -101,6 +101,15 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
             ],
         ),
         (
+            200,
+            &[("content-encoding", "gzip")],
+            "\u{1f}compressed",
+            [
+                "200 OK: It is compressed (Content-Encoding: gzip), although the bridge asks for identity. ",
+                "→ What is there cannot be read, and was not given the key.\n",
+            ],
+        ),
+        (
             502,
             &[],
             "",

@@ -944,7 +944,10 @@ async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_e
     for headers in
         [&[][..], &[("content-type", "text/plain")], &[("content-type", "application/octet-stream")]]
     {
-        let (_backend, front) = with_stream(headers, STREAM).await;
+        let (backend, _front) = with_stream(headers, STREAM).await;
+        let folder = tempfile::tempdir().unwrap();
+        let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+        let front = Front::start(config(backend.address, &settings)).await;
         let answer = front.get(DEVICES, &key()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(
@@ -953,6 +956,11 @@ async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_e
             answer.text()
         );
         assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
+        let recording = format!("/jobs/{}/recording", answer.header("x-proxbox-bridge-job").unwrap());
+        let recording = front.ask("GET", &recording, &[]).await;
+        let recorded = recording.text().matches("content-type").count();
+        assert_eq!((recording.status, recorded), (200, headers.len()), "{}", recording.text());
+        assert!(headers.iter().all(|(_, kind)| recording.text().contains(kind)), "{}", recording.text());
     }
 }
 
@@ -980,4 +988,34 @@ async fn an_answer_that_is_no_readable_stream_is_named_by_what_it_is() {
     let identity = &[("content-type", "text/event-stream"), ("content-encoding", "Identity")];
     let (_backend, front) = with_stream(identity, STREAM).await;
     assert_eq!(front.get(DEVICES, &key()).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_is_never_taken_for_one_that_says_nothing() {
+    let gzip = &[("content-encoding", "gzip"), ("content-type", "application/json")][..];
+    let page = &[("content-type", "text/html")][..];
+    for (unread, headers, release, target, named) in [
+        ("/version", gzip, "0.0.30.post2", DEVICES, "Content-Encoding: gzip"),
+        ("/execution-policy", gzip, "0.0.30.post2", MACHINES, "Content-Encoding: gzip"),
+        ("/proxmox/endpoints", gzip, "0.0.30.post2", "?", "Content-Encoding: gzip"),
+        ("/proxmox/endpoints", page, "0.0.30.post2", "?", "Content-Type: text/html"),
+        ("/netbox/endpoint", gzip, "0.0.5", "/netbox/endpoint", "Content-Encoding: gzip"),
+    ] {
+        let backend = Backend::start(move |request: Request<Incoming>| async move {
+            match (request.method(), request.uri().path()) {
+                (&Method::GET, path) if path == unread => answer(200, headers, "\u{1f}unread"),
+                (_, "/version") => answer(200, &[], &json!({ "version": release }).to_string()),
+                (&Method::HEAD, DEVICES) => answer(405, &[("allow", "HEAD, get")], ""),
+                (&Method::GET, DEVICES) => answer(200, &[("content-type", "text/event-stream")], STREAM),
+                _ => answer(404, &[], r#"{"detail":"Not Found"}"#),
+            }
+        })
+        .await;
+        let front = Front::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
+        let target =
+            if target == "?" { format!("{DEVICES}?proxmox_endpoint_ids=1") } else { target.to_owned() };
+        let read = front.get(&target, &key()).await;
+        assert_eq!(read.status, 502, "{unread}: {}", read.text());
+        assert!(read.detail().contains(named) && !read.text().contains("unread"), "{}", read.text());
+    }
 }

@@ -357,6 +357,15 @@ async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_l
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_report_that_cannot_be_read_frees_no_place_before_the_limit() {
+    let mut puppet = Puppet::of(NEW).await;
+    puppet.compress_report();
+    let front = front(&puppet, &[("limits.cooldown", "70s")]).await;
+    let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
+    assert_eq!(waits(&front, &mut puppet, began).await, 70);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bridge_may_be_told_not_to_wait() {
     let mut puppet = Puppet::of(OLD).await;
     let front = front(&puppet, &[("limits.cooldown", "0s")]).await;

@@ -65,9 +65,13 @@ fn the_time_after_which_to_try_again_is_passed_on() {
 #[test]
 fn a_redirect_is_never_passed_on() {
     for status in [301, 302, 307, 308] {
-        let refusal = refused(status, None, b"");
-        assert_eq!(refusal.status, 502, "R12");
-        assert!(ours(&refusal).1.contains(&status.to_string()));
+        for content_encoding in [None, Some("gzip")] {
+            let answer = Answer { status, content_encoding, ..Answer::default() };
+            let refusal = Refusal::of_answer(answer);
+            assert_eq!(refusal.status, 502, "R12");
+            let (_, detail) = ours(&refusal);
+            assert!(detail.contains(&status.to_string()) && !detail.contains("compressed"), "{detail}");
+        }
     }
 }
 
@@ -75,7 +79,7 @@ fn a_redirect_is_never_passed_on() {
 fn a_success_that_is_no_stream_is_none() {
     let refusal = refused(200, None, br#"{"status":"completed"}"#);
     assert_eq!(refusal.status, 502);
-    assert!(ours(&refusal).1.contains("answered 200 without a stream"), "{refusal:?}");
+    assert!(ours(&refusal).1.contains("answered 200, which is not what was asked for"), "{refusal:?}");
 }
 
 #[test]
@@ -160,4 +164,5 @@ fn what_an_answer_is_in_place_of_a_stream_is_named() {
         detail.contains("Content-Type: text/html; charset=utf-8") && detail.contains("Sign in"),
         "{detail}"
     );
+    assert!(!detail.contains("event-stream"), "a handshake or a question asks for no stream: {detail}");
 }

@@ -90,7 +90,8 @@ async fn root(backend: &Backend, said: &Said) -> (Line, bool) {
     let failed = |found: String, advice: &str| {
         (Line::new(Check::Root, Verdict::Failed, found).advising(advice.to_owned()), false)
     };
-    let Glimpse { status, headers, body } = match backend.glimpse("/", &Identity::default()).await {
+    let Glimpse { status, headers, body, compressed } = match backend.glimpse("/", &Identity::default()).await
+    {
         Ok(answer) => answer,
         Err(why @ Silence::Overdue(_)) => {
             return (busy(Line::new(Check::Root, Verdict::Failed, why.to_string())), false);
@@ -115,13 +116,15 @@ async fn root(backend: &Backend, said: &Said) -> (Line, bool) {
         return (Line::ok(Check::Root, said.text(&root.message)), true);
     }
     let location = headers.get(http::header::LOCATION).map(text);
-    let what = match location.filter(|_| status.is_redirection()) {
-        Some(location) => format!("to {}", said.text(&location)),
-        None => said.body(&body),
+    let what = match (location.filter(|_| status.is_redirection()), &compressed) {
+        (Some(location), _) => format!("to {}", said.text(&location)),
+        (None, Some(compressed)) => said.text(compressed),
+        (None, None) => said.body(&body),
     };
     let found = if what.is_empty() { status.to_string() } else { format!("{status}: {what}") };
     let advice = match status.as_u16() {
         300..=399 => "The backend is somewhere else: write that into backend.url.",
+        200..=299 if compressed.is_some() => "What is there cannot be read, and was not given the key.",
         502..=504 => "A proxy answers, and the backend behind it does not: start that.",
         _ => "This is no ProxBox backend, and was not given the key: mend backend.url.",
     };

@@ -1,35 +1,31 @@
 //! A stream of events that is not announced as one.
 
-/// The fields that an event may begin with.
-const FIELDS: [&[u8]; 4] = [b"event:", b"data:", b"id:", b"retry:"];
+/// What only a stream of events begins with: a comment, or the name of an event.
+const CERTAIN: [&[u8]; 2] = [b":", b"event:"];
+/// What documents of other types can begin with, too, such as YAML.
+const LIKELY: [&[u8]; 3] = [b"data:", b"id:", b"retry:"];
+/// Types whose documents are not taken for a stream because of that.
+const DOCUMENTS: [&str; 4] = ["json", "html", "xml", "yaml"];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How much of a body is looked at, in bytes.
 pub const SNIFFED: usize = 4096;
 
-/// Whether a body that starts with `start` can be nothing but a stream of events; `None` while that needs more of it.
-/// Behind empty lines and comments, its first line has a field of events, and neither JSON, HTML nor the text of an
-/// error begins like that.
-pub fn is_event_stream(start: &[u8]) -> Option<bool> {
-    let mut rest = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
-    loop {
-        rest = &rest[rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
-        if !rest.starts_with(b":") {
-            break;
-        }
-        let Some(end) = memchr::memchr2(b'\r', b'\n', rest) else { return needs_more(start) };
-        rest = &rest[end..];
-    }
-    if FIELDS.iter().any(|field| rest.starts_with(field)) {
+/// Whether a body of `content_type` that starts with `start` can be nothing but a stream of events; `None` while that
+/// needs more of it. Behind empty lines, it begins with a comment or a field of events, and neither JSON, HTML nor the
+/// text of an error begins like that.
+pub fn is_event_stream(start: &[u8], content_type: Option<&str>) -> Option<bool> {
+    let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
+    let text = &text[text.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
+    let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+    let is_document = DOCUMENTS.iter().any(|name| content_type.contains(name));
+    let mut beginnings = CERTAIN.iter().chain(LIKELY.iter().filter(|_| !is_document));
+    if beginnings.clone().any(|beginning| text.starts_with(beginning)) {
         return Some(true);
     }
     let may_become_one =
-        FIELDS.iter().any(|field| field.starts_with(rest)) || BYTE_ORDER_MARK.starts_with(start);
-    if may_become_one { needs_more(start) } else { Some(false) }
-}
-
-fn needs_more(start: &[u8]) -> Option<bool> {
-    (start.len() >= SNIFFED).then_some(false)
+        beginnings.any(|beginning| beginning.starts_with(text)) || BYTE_ORDER_MARK.starts_with(start);
+    if may_become_one && start.len() < SNIFFED { None } else { Some(false) }
 }
 
 #[cfg(test)]
@@ -37,18 +33,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_known_by_its_first_field_and_nothing_else_is_taken_for_one() {
+    fn a_stream_is_known_by_its_first_line_and_nothing_else_is_taken_for_one() {
         for stream in [
             "event: step\ndata: {}\n\n",
             "data:{}\n\n",
             "\u{feff}event: step\n",
-            "\r\n\n: keepalive\n\n:\r\nid: 7\n",
+            "\u{feff}\r\n\n: keepalive\n\n",
+            ":",
             "retry: 3000\n",
         ] {
-            assert_eq!(is_event_stream(stream.as_bytes()), Some(true), "{stream:?}");
-            let known = (0..stream.len()).find(|end| is_event_stream(&stream.as_bytes()[..*end]).is_some());
+            assert_eq!(is_event_stream(stream.as_bytes(), None), Some(true), "{stream:?}");
+            let known =
+                (0..stream.len()).find(|end| is_event_stream(&stream.as_bytes()[..*end], None).is_some());
             assert!(
-                known.is_none_or(|end| is_event_stream(&stream.as_bytes()[..end]) == Some(true)),
+                known.is_none_or(|end| is_event_stream(&stream.as_bytes()[..end], None) == Some(true)),
                 "{stream:?}"
             );
         }
@@ -61,16 +59,26 @@ mod tests {
             "null",
             "\x1f\u{8b}",
         ] {
-            assert_eq!(is_event_stream(other.as_bytes()), Some(false), "{other:?}");
+            assert_eq!(is_event_stream(other.as_bytes(), None), Some(false), "{other:?}");
         }
-        for begun in ["", "\n\n", "eve", "data", ": a comment that goes on", ": keepalive\n\n"] {
-            assert_eq!(is_event_stream(begun.as_bytes()), None, "{begun:?}");
+        for begun in ["", "\n\n", "eve", "data"] {
+            assert_eq!(is_event_stream(begun.as_bytes(), None), None, "{begun:?}");
         }
-        assert_eq!(is_event_stream(&b"\xef\xbb"[..]), None);
-        assert_eq!(
-            is_event_stream(": keepalive\n\n".repeat(400).as_bytes()),
-            Some(false),
-            "it is not waited for ever"
-        );
+        assert_eq!(is_event_stream(b"\xef\xbb", None), None);
+        assert_eq!(is_event_stream(&[b'\n'; SNIFFED], None), Some(false), "it is not waited for ever");
+        for (content_type, start, expected) in [
+            ("application/yaml", "id: 7\n", false),
+            ("application/json", "data: 1", false),
+            ("Text/HTML; charset=utf-8", "retry: later", false),
+            ("text/html", ": keepalive\n\n", true),
+            ("application/json", "event: step\n", true),
+            ("text/plain", "data: {}", true),
+        ] {
+            assert_eq!(
+                is_event_stream(start.as_bytes(), Some(content_type)),
+                Some(expected),
+                "{content_type} {start}"
+            );
+        }
     }
 }

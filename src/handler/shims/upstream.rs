@@ -1,7 +1,7 @@
 //! Asking the backend in a client's place, with the client's headers.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode, response};
@@ -12,6 +12,8 @@ use super::super::Bridge;
 use super::super::front::Visit;
 use super::super::passthrough;
 use super::super::shield::PERSONAL;
+use crate::core::headers::content_encoding;
+use crate::core::refusal::compressed;
 use crate::respond::{self, Body, BoxError};
 
 /// The longest answer that is read as a whole, in bytes: a list of some 50,000 guests.
@@ -61,7 +63,7 @@ pub(super) async fn ask(
 /// The backend's answer to a GET as it came. A 404 that something compressed is asked for again, to be read.
 pub(super) async fn passed(bridge: &Bridge, visit: &Visit, parts: &Parts, body: Incoming) -> Response<Body> {
     let response = passthrough::answer(bridge, visit, parts.clone(), body).await;
-    let is_unreadable = response.headers().contains_key(CONTENT_ENCODING);
+    let is_unreadable = content_encoding(response.headers()).is_some();
     if response.status() != StatusCode::NOT_FOUND || !is_unreadable {
         return response;
     }
@@ -93,12 +95,15 @@ pub(super) async fn read(mut body: Body, most: usize) -> Result<Bytes, BoxError>
 /// An answer that was read as a whole.
 pub(super) async fn whole(response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
     let (head, body) = response.into_parts();
+    let refused = |detail: &str| {
+        respond::said(StatusCode::BAD_GATEWAY, "The backend's answer could not be read.", detail)
+    };
+    if let Some(encoding) = content_encoding(&head.headers) {
+        return Err(refused(&compressed(encoding)));
+    }
     match read(body, ANSWER).await {
         Ok(body) => Ok((head, body)),
-        Err(error) => {
-            let detail = format!("The backend's answer to this was not taken: {error}.");
-            Err(respond::said(StatusCode::BAD_GATEWAY, "The backend's answer could not be read.", &detail))
-        }
+        Err(error) => Err(refused(&format!("The backend's answer to this was not taken: {error}."))),
     }
 }
 
