@@ -409,7 +409,7 @@ class WithoutTheBridgesPart(unittest.TestCase):
 
     def test_a_stage_that_is_needed_ends_a_job(self):
         job = self.errored("nothing left out", "full-update")
-        self.assertIn("Stage 'storage' failed (HTTP 404): This backend cannot synchronise", job.error)
+        self.assertIn("failed (HTTP 404): This sync is not supported.: This backend cannot synchronise storage.", job.error)
         self.assertEqual((stages(job), job.slept), (([], []), []), "it is final")
 
     def test_a_key_that_cannot_be_proved_ends_a_job(self):
