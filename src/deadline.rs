@@ -30,9 +30,9 @@ impl Timer {
         Self { sleep: Box::pin(time::sleep_until(due)), due, in_grace: false }
     }
 
-    /// A timer that is due after `limit`.
+    /// A timer that is due after `limit`. A limit of zero waits for nothing, and has no moment more.
     pub fn after(limit: Duration) -> Self {
-        Self::new(Instant::now() + limit)
+        Self { in_grace: limit.is_zero(), ..Self::new(Instant::now() + limit) }
     }
 
     /// Makes it due at `due`. If it was before, it goes on as it is.
@@ -44,9 +44,10 @@ impl Timer {
         }
     }
 
-    /// Makes it due after `limit`.
+    /// Makes it due after `limit`, as [`Timer::after`] does.
     pub fn restart(&mut self, limit: Duration) {
         self.set(Instant::now() + limit);
+        self.in_grace = limit.is_zero();
     }
 
     /// Ready when the limit has passed, and what has come meanwhile has had the time to be read.
@@ -66,11 +67,9 @@ impl Timer {
     }
 }
 
-/// Done after `limit`, when what has come meanwhile has had the time to be read; at once if it is zero.
+/// Done after `limit`, when what has come meanwhile has had the time to be read.
 pub async fn sleep(limit: Duration) {
-    if !limit.is_zero() {
-        Timer::after(limit).expired().await;
-    }
+    Timer::after(limit).expired().await;
 }
 
 /// What `future` gives within `limit`.
@@ -116,6 +115,17 @@ mod tests {
         let began = Instant::now();
         timer.expired().await;
         assert_eq!(began.elapsed(), LIMIT + GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_zero_has_no_moment_more() {
+        let mut timer = Timer::after(Duration::ZERO);
+        time::advance(GRACE / 2).await;
+        assert!(timer.expired().now_or_never().is_some());
+        timer.restart(LIMIT);
+        timer.restart(Duration::ZERO);
+        time::advance(GRACE / 2).await;
+        assert!(timer.expired().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]

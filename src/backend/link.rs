@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -195,13 +195,13 @@ impl Dialer {
     }
 
     /// A connection to the first of `addresses` that takes one. What time there is, they share: one that is
-    /// silent must leave some to the next.
+    /// silent must leave some to the next, and none gets more than its share.
     async fn first(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ConnectError> {
         let mut last = self.timed_out(self.connect, "limits.connect");
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             let time = deadline.saturating_duration_since(Instant::now());
             let share = time / u32::try_from(left).unwrap_or(u32::MAX);
-            match timeout(share, self.open(*address)).await {
+            match time::timeout(share, self.open(*address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => last = self.failed(source),
                 Err(_) => last = self.timed_out(self.connect, "limits.connect"),

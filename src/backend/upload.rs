@@ -59,9 +59,17 @@ pub(super) struct Upload<B> {
     seen: usize,
     /// How long the client was waited for.
     waited: Duration,
-    /// Since when it is waited for now, and until when.
-    waiting: Option<(Instant, Timer)>,
+    /// The wait for the next piece, if there is one.
+    waiting: Option<Waiting>,
     progress: Progress,
+}
+
+/// A wait for a client.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    patience: Duration,
+    timer: Timer,
 }
 
 /// How long and how slow the body of a request may be.
@@ -101,8 +109,12 @@ impl<B> Upload<B> {
     /// Why the client is not waited for any longer, if that is so.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
         let (patience, error) = self.limits.patience(self.seen, self.waited);
-        let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Timer::after(patience)));
-        ready!(timer.poll_expired(cx));
+        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+            since: Instant::now(),
+            patience,
+            timer: Timer::after(patience),
+        });
+        ready!(waiting.timer.poll_expired(cx));
         Poll::Ready(error)
     }
 }
@@ -119,8 +131,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
         let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
             return Poll::Ready(Some(Err(ready!(this.poll_overdue(cx)))));
         };
-        if let Some((since, _)) = this.waiting.take() {
-            this.waited += since.elapsed();
+        if let Some(Waiting { since, patience, .. }) = this.waiting.take() {
+            // A pause of the process is not the client's.
+            this.waited += since.elapsed().min(patience);
         }
         this.progress.note();
         Poll::Ready(match polled {
@@ -152,6 +165,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use http_body_util::{BodyExt, StreamBody};
 
     use tokio::time::sleep;
@@ -166,15 +180,16 @@ mod tests {
         (sender, Upload::new(StreamBody::new(frames), &limits, Progress::default()))
     }
 
-    /// Sends `bytes` every 29 seconds until `upload` ends; gives how many pieces were taken, and why no more.
+    /// Sends `bytes` each time after `gap` until `upload` ends; gives how many pieces were taken, and why no more.
     async fn drip(
         bytes: usize,
+        gap: Duration,
         (sender, mut upload): (Sender, Upload<StreamBody<Frames>>),
     ) -> (usize, UploadError) {
         for taken in 0.. {
             let sender = sender.clone();
             tokio::spawn(async move {
-                sleep(Duration::from_secs(29)).await;
+                sleep(gap).await;
                 let _ = sender.unbounded_send(Ok(Frame::data(Bytes::from(vec![b'x'; bytes]))));
             });
             if let Err(error) = upload.frame().await.unwrap() {
@@ -203,12 +218,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_ends_although_each_piece_is_in_time() {
         let began = Instant::now();
-        let (taken, error) = drip(1, upload(Limits::default())).await;
+        let gap = Duration::from_secs(29);
+        let (taken, error) = drip(1, gap, upload(Limits::default())).await;
         assert_eq!((taken, error), (1, UploadError::Dripping(500)));
         assert_eq!(began.elapsed().as_secs(), 30);
         // As fast as it must be, it may be as long as it may be.
         let limits = Limits { body_bytes: 10 * 14_500, ..Limits::default() };
-        assert_eq!(drip(14_500, upload(limits)).await, (10, UploadError::TooLarge(10 * 14_500)));
+        assert_eq!(drip(14_500, gap, upload(limits)).await, (10, UploadError::TooLarge(10 * 14_500)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_often_ends_when_its_time_is_used_up() {
+        let began = Instant::now();
+        let limits = Limits { body_bytes: 1000, ..Limits::default() };
+        let (_, error) = drip(1, Duration::from_millis(200), upload(limits)).await;
+        assert_eq!(error, UploadError::Dripping(500));
+        assert_eq!(began.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_process_uses_up_no_more_than_one_wait() {
+        let (sender, mut upload) = upload(Limits::default());
+        // The time for the first piece, and as much again for what it brings.
+        let piece = Bytes::from(vec![b'x'; 500 * 30]);
+        assert!(upload.frame().now_or_never().is_none());
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        sender.unbounded_send(Ok(Frame::data(piece))).unwrap();
+        assert!(upload.frame().await.unwrap().is_ok());
+        let began = Instant::now();
+        assert!(upload.frame().await.unwrap().is_err());
+        assert_eq!(began.elapsed().as_secs(), 30);
     }
 
     #[tokio::test(start_paused = true)]
