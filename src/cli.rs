@@ -112,12 +112,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 ///
 /// If the system does not let it have its threads.
 pub fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .enable_all()
-        .thread_name(THREAD)
-        .thread_keep_alive(KEEP_ALIVE)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build()
+    Builder::new_multi_thread().enable_all().thread_name(THREAD).thread_keep_alive(KEEP_ALIVE).build()
 }
 
 /// What its threads are called.
@@ -125,8 +120,6 @@ const THREAD: &str = "bridge-worker";
 /// How long a thread for blocking work is kept without any. Idle threads take turns, so that a steady load of short
 /// work keeps as many as it has work in this time.
 const KEEP_ALIVE: Duration = Duration::from_millis(100);
-/// How many threads for blocking work there may be: for the ledger, for recordings, and for names that are looked up.
-const BLOCKING_THREADS: usize = 64;
 
 /// Done when the process has been asked to end so many times: by SIGTERM, or by Ctrl-C.
 ///
@@ -170,7 +163,7 @@ mod tests {
         const WORK: usize = 40;
 
         let runtime = runtime().unwrap();
-        let before = threads();
+        let workers = runtime.metrics().num_workers();
         let all_at_once = Arc::new(Barrier::new(WORK + 1));
         for _ in 0..WORK {
             let all_at_once = Arc::clone(&all_at_once);
@@ -179,8 +172,8 @@ mod tests {
         all_at_once.wait();
         // tokio would keep them for 10 s.
         let began = Instant::now();
-        while threads() > before + WORK / 2 {
-            assert!(began.elapsed() < Duration::from_secs(5), "{} of {before}", threads());
+        while threads() > workers + WORK / 2 {
+            assert!(began.elapsed() < Duration::from_secs(5), "{} of {workers}", threads());
             std::thread::yield_now();
         }
     }
