@@ -30,7 +30,8 @@ pub struct Limits {
     /// How long the backend must be quiet before its late frames, or its late end, are no longer waited
     /// for.
     pub settle: Duration,
-    /// How long they are waited for in all: behind a final event, or behind the last object that was confirmed.
+    /// How long they are waited for in all: behind a final event, or behind the last object that was confirmed; at
+    /// least `settle`.
     pub settle_total: Duration,
     /// How long what was learned about the backend is kept.
     pub capabilities: Duration,

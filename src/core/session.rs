@@ -30,7 +30,6 @@ use super::sse::{Frame, Item, Parser};
 use super::traffic::{FrameType, Traffic};
 use socket::Socket;
 
-pub use timer::Timer;
 pub use waiting::Waiting;
 
 /// How long a notice comes behind the frame before it: the plugin writes at most one frame in 1.5 s into the log of
@@ -50,7 +49,7 @@ pub struct Limits {
     pub total: Duration,
     /// How much silence ends the wait for what may still come after a last word.
     pub settle: Duration,
-    /// How long that wait may be in all.
+    /// How long that wait may be in all; never less than `settle`.
     pub settle_total: Duration,
     /// What `Retry-After` tells clients of an unreachable backend, in seconds.
     pub retry_after: u64,
@@ -306,6 +305,8 @@ impl Session {
         self.normalizer.notice(&notice, &mut out.frames);
         self.notice = (!self.setup.notices.is_empty()).then_some(now + NOTICE_GAP);
         if self.notice.is_none() {
+            // Only now the backend is read again.
+            self.last_event = now;
             self.begin(out);
         }
     }

@@ -30,7 +30,7 @@ use crate::core::plan::Leg;
 use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
-use crate::core::session::{self, Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
+use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
 use crate::core::sse::Frame;
 use crate::core::traffic::Traffic;
 use crate::deadline::{Timer, timeout};
@@ -68,8 +68,8 @@ pub(super) struct Runner {
     generation: u64,
     /// When it began to drive the backend; before that, when it was queued.
     began: Instant,
-    /// The limit for what the backend has not sent yet.
-    silence: Timer,
+    /// The session's deadline.
+    deadline: Timer,
     clock: (Timestamp, Instant),
 }
 
@@ -112,7 +112,7 @@ impl Runner {
             counted: Traffic::default(),
             generation: 0,
             began: now,
-            silence: Timer::new(now),
+            deadline: Timer::new(now),
             clock,
         }
     }
@@ -202,8 +202,8 @@ impl Runner {
                 session.handle(self.now(), Event::Closed(Closed::Broken(&broken)), &mut out);
                 continue;
             }
-            let Some((timer, due)) = session.next_timer() else { return Attempt::Done };
-            let arrived = self.wait(timer, self.began + due, &session).await;
+            let Some(due) = session.deadline() else { return Attempt::Done };
+            let arrived = self.wait(self.began + due, &session).await;
             let event = match &arrived {
                 Next::Write => {
                     self.progress(&session);
@@ -262,19 +262,19 @@ impl Runner {
         }
     }
 
-    async fn wait(&mut self, timer: session::Timer, due: Instant, session: &Session) -> Next {
-        let waits_for_backend = timer.waits_for_backend();
-        if waits_for_backend {
-            self.silence.set(due);
+    async fn wait(&mut self, due: Instant, session: &Session) -> Next {
+        let is_telling = session.is_telling();
+        if !is_telling {
+            self.deadline.set(due);
         }
         tokio::select! {
             biased;
             cause = self.stopping.cause() => Next::Stop(cause),
             // Before the connection: a backend that never stops talking must not outrun its limits.
-            () = self.silence.expired(), if waits_for_backend => Next::Tick,
-            () = sleep_until(due), if !waits_for_backend => Next::Tick,
+            () = self.deadline.expired(), if !is_telling => Next::Tick,
+            () = sleep_until(due), if is_telling => Next::Tick,
             () = self.chronicle.due() => Next::Write,
-            arrived = self.connection.next(), if !session.is_telling() => Next::Arrived(arrived),
+            arrived = self.connection.next(), if !is_telling => Next::Arrived(arrived),
         }
     }
 

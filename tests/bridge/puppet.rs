@@ -155,9 +155,14 @@ impl Played {
         self.write(&format!("event: {name}\ndata: {{}}\n\n")).await;
     }
 
+    /// Says that it has ended well.
+    pub async fn say_complete(&mut self) {
+        self.write("event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n").await;
+    }
+
     /// Ends well.
     pub async fn complete(mut self) {
-        self.write("event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n").await;
+        self.say_complete().await;
         self.stream.write_all(b"0\r\n\r\n").await.unwrap();
     }
 

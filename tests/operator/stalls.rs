@@ -1,5 +1,6 @@
 //! Readers that take nothing, and a process that is stopped for a while.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -7,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::bridge::Client;
-use crate::bridge::puppet::Puppet;
+use crate::bridge::puppet::{Played, Puppet};
 use crate::{DEVICES, Operated, until};
 
 #[path = "../bench/memory/backend.rs"]
@@ -30,25 +31,42 @@ async fn stalled(bridge: &Operated, target: &str) -> TcpStream {
 #[tokio::test]
 async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_logs_counts_it() {
     let backend = flood::start(30_000, flood::Events::Progress);
-    let bridge = Operated::start(backend, &[("limits.client_write", "1h")]);
+    let bridge = Operated::start(backend, &[("limits.client_write", "5s")]);
     let mut readers = Vec::new();
     for _ in 0..STALLED {
         readers.push(stalled(&bridge, flood::PATH).await);
     }
     bridge.until("watchers{surface=\"stream\"}", STALLED as f64).await;
     bridge.until("frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
-    // All of them are full when nothing moves any more.
-    let full = until(async || {
-        let before = bridge.value("log_bytes").await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        (bridge.value("log_bytes").await == before).then_some(before)
+    // Each of them holds all that it can before it is dropped.
+    let most = Cell::new(0.0);
+    until(async || {
+        most.set(bridge.value("log_bytes").await.max(most.get()));
+        let stalled = bridge.value("watchers_dropped_total{reason=\"stalled\"}").await;
+        (stalled == STALLED as f64).then_some(())
     })
     .await;
-    drop(readers);
     bridge.until("watchers{surface=\"stream\"}", 0.0).await;
-    let held = full - bridge.value("log_bytes").await;
+    let held = most.get() - bridge.value("log_bytes").await;
     assert!(held > 0.0, "what the readers hold is not counted");
     assert!(held <= STALLED as f64 * OF_ONE, "{} bytes for each reader", held / STALLED as f64);
+}
+
+/// A sync of which the client has read the step of `pve1`.
+async fn begun(bridge: &Operated, puppet: &mut Puppet) -> (Client, Played) {
+    let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
+    let mut played = puppet.played().await;
+    assert_eq!(client.head().await.0, 200);
+    played.device("pve1", "completed").await;
+    read_until(&mut client, "pve1").await;
+    (client, played)
+}
+
+async fn read_until(client: &mut Client, text: &str) {
+    let mut body = String::new();
+    while !body.contains(text) {
+        body.push_str(&String::from_utf8(client.chunk().await).unwrap());
+    }
 }
 
 #[tokio::test]
@@ -56,14 +74,7 @@ async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_lim
     let mut puppet = Puppet::start().await;
     let limit = Duration::from_secs(2);
     let bridge = Operated::start(puppet.address, &[("limits.idle", "2s")]);
-    let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
-    let mut played = puppet.played().await;
-    assert_eq!(client.head().await.0, 200);
-    played.device("pve1", "completed").await;
-    let mut body = String::new();
-    while !body.contains("pve1") {
-        body.push_str(&String::from_utf8(client.chunk().await).unwrap());
-    }
+    let (client, mut played) = begun(&bridge, &mut puppet).await;
     bridge.process.pause();
     let paused = Instant::now();
     played.device("pve2", "completed").await;
@@ -73,4 +84,24 @@ async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_lim
     bridge.process.resume();
     let rest = String::from_utf8(client.answer_body().await).unwrap();
     assert!(rest.contains("Synced device pve2") && rest.contains("{\"ok\": true"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_is_over() {
+    let mut puppet = Puppet::start().await;
+    let limit = Duration::from_secs(2);
+    let bridge = Operated::start(puppet.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
+    let (mut client, mut played) = begun(&bridge, &mut puppet).await;
+    played.say_complete().await;
+    bridge.until("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
+    // It is not silent: what ends the wait is the limit for the whole of it.
+    played.device("pve2", "completed").await;
+    read_until(&mut client, "pve2").await;
+    bridge.process.pause();
+    let paused = Instant::now();
+    played.fail().await;
+    sleep_until(paused + limit).await;
+    bridge.process.resume();
+    let rest = String::from_utf8(client.answer_body().await).unwrap();
+    assert!(rest.contains("{\"ok\": false"), "{rest}");
 }

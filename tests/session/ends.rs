@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use proxbox_bridge::core::channel::Channel;
 use proxbox_bridge::core::kind::Kind;
 use proxbox_bridge::core::outcome::{Cause, Outcome};
 use proxbox_bridge::core::session::{Closed, Event};
 use serde_json::json;
 
-use crate::support::backend::{complete_ok, error, item, native, sse, whole};
-use crate::support::drive::LIMITS;
+use crate::support::backend::{begun, complete_ok, error, item, native, sse, whole};
+use crate::support::drive::{LIMITS, setup};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,6 +37,16 @@ fn a_backend_that_goes_on_behind_its_final_event_is_waited_for_no_longer_than_se
     assert_eq!(waited, LIMITS.settle_total);
     let run = drive.run();
     assert!(run.is_ok() && drive.closed == 1);
+}
+
+#[test]
+fn a_silent_backend_is_waited_for_as_long_as_settle_though_settle_total_is_shorter() {
+    let mut setup = setup(Kind::Devices, Channel::Native);
+    setup.limits.settle = 2 * LIMITS.settle_total;
+    let mut drive = begun(setup);
+    drive.stream(&complete_ok()).wait(2 * LIMITS.settle_total - SECOND);
+    assert!(drive.end.is_none());
+    assert!(drive.wait(SECOND).run().is_ok());
 }
 
 #[test]

@@ -60,3 +60,15 @@ fn notices_of_a_backend_that_takes_long_come_with_the_beginning_of_the_stream() 
     let run = drive.stream(&complete_ok()).hang_up().run();
     assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
 }
+
+#[test]
+fn a_backend_is_not_silent_while_it_is_not_read() {
+    let mut setup = told(Channel::Native);
+    setup.limits.idle = NOTICE_GAP;
+    let mut drive = begun(setup);
+    drive.wait(2 * NOTICE_GAP);
+    assert!(drive.end.is_none() && !drive.session.is_telling());
+    assert_eq!(drive.deadline(), Some(3 * NOTICE_GAP));
+    let run = drive.wait(NOTICE_GAP).run();
+    assert!(run.message().contains("said nothing for"), "{}", run.message());
+}

@@ -131,7 +131,8 @@ pub(super) static KEYS: &[Key] = &[
         "30s",
         ANY,
         |draft| &mut draft.limits.settle_total,
-        "How long they are waited for in all: behind a final event, or behind the last object that was confirmed.",
+        "How long they are waited for in all: behind a final event, or behind the last object that was confirmed; at \
+         least limits.settle.",
     ),
     limit(
         "limits.capabilities",

@@ -8,8 +8,8 @@ use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
 
 /// What a session waits for. Of two that are due, the first one here comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
+#[derive(Clone, Copy, Debug)]
+enum Timer {
     /// The next notice to readers.
     Notice,
     /// The silence behind a final event that ends the wait for late ones.
@@ -26,39 +26,24 @@ pub enum Timer {
     Accept,
 }
 
-impl Timer {
-    /// Whether it is about something that the backend has not sent. Before it is said to be overdue, the connection
-    /// must be read: the process may have been stopped for a while.
-    pub const fn waits_for_backend(self) -> bool {
-        match self {
-            Self::Settled | Self::Greeting | Self::Silence | Self::Accept => true,
-            Self::Notice | Self::SettleTotal | Self::Total => false,
-        }
-    }
-}
-
 impl Session {
     /// When to call again with [`Event::Tick`](super::Event::Tick) if nothing happens before.
     pub fn deadline(&self) -> Option<Duration> {
-        self.next_timer().map(|(_, due)| due)
-    }
-
-    /// The timer that is due first, and when.
-    pub fn next_timer(&self) -> Option<(Timer, Duration)> {
-        let due = self.timers().into_iter().filter_map(|(timer, due)| Some((timer, due?)));
-        due.min_by_key(|(_, due)| *due)
+        self.timers().into_iter().filter_map(|(_, due)| due).min()
     }
 
     fn timers(&self) -> [(Timer, Option<Duration>); 7] {
         let limits = &self.setup.limits;
         let is_over = matches!(self.phase, Phase::Over);
+        // What is not read is not silent.
+        let reads = !self.is_telling();
         let timers = [
             (Timer::Notice, self.notice),
             (Timer::Settled, self.settled),
             (Timer::SettleTotal, self.settled.and(self.settle_ends)),
             (Timer::Total, Some(limits.total)),
-            (Timer::Greeting, self.greeting_deadline()),
-            (Timer::Silence, self.silence_ends()),
+            (Timer::Greeting, self.greeting_deadline().filter(|_| reads)),
+            (Timer::Silence, self.silence_ends().filter(|_| reads)),
             (Timer::Accept, (!self.accepted).then_some(limits.accept_wait)),
         ];
         timers.map(|(timer, due)| (timer, due.filter(|_| !is_over)))
@@ -84,11 +69,11 @@ impl Session {
     }
 
     /// Waits for what may come behind a final event: until the backend is silent for `limits.settle`, but not longer
-    /// than `limits.settle_total` in all.
+    /// than `limits.settle_total` in all, if that is longer.
     pub(super) fn settle_for_late_events(&mut self, now: Duration) {
         let limits = &self.setup.limits;
         self.settled = Some(now + limits.settle);
-        self.settle_ends.get_or_insert(now + limits.settle_total);
+        self.settle_ends.get_or_insert(now + limits.settle_total.max(limits.settle));
     }
 
     /// When the backend has been silent for too long, by the limit for what it is doing.
