@@ -125,11 +125,11 @@ pub struct Limits {
     pub clock_hold: Duration,
     /// How many of the recorded jobs one cleaning of the ledger removes at most, in percent.
     pub clean_share: usize,
-    /// The memory for the log of one job, in bytes; the oldest progress goes first, then failures from the middle, the
-    /// end never.
+    /// The memory for the log of one job, in bytes. The oldest events go first, the first and the last 64 failures last,
+    /// the first event and the end never.
     pub job_log_bytes: usize,
-    /// The memory for the logs of all jobs together and for what is on its way to their readers, in bytes; a job takes
-    /// from others only what is above their fair share.
+    /// The memory for the logs of all jobs together, in bytes; a job takes from others only what is above their fair
+    /// share. What is on its way to their readers comes out of it, up to half; beyond that only `streams` bounds it.
     pub all_logs_bytes: usize,
     /// The size of the largest recording of one job, in bytes; what comes after is left out.
     pub recording_bytes: usize,

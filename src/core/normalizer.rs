@@ -231,6 +231,7 @@ impl Normalizer {
                 let is_new_part = match &state {
                     ObjectState::Failed { partly: true, error } => self.repeats.is_first(&(
                         object,
+                        scope.cluster.as_deref(),
                         scope.owner.as_deref(),
                         name.as_ref(),
                         error.as_ref(),

@@ -117,7 +117,7 @@ pub(super) fn stored(
         span.in_scope(|| telemetry::Gap { missed }.emit());
         // A stream begins with `started`, and this may be its beginning.
         let status = if first.is_empty() { Status::Started } else { Status::Progress };
-        first.push(gap(kind, status, missed, 0));
+        first.push(gap(kind, status, missed, None));
     }
     let seen = frames.into_iter().filter(move |frame| view.all_events || is_ours(&frame.bytes));
     // One frame is written at a time: a reader that stalls must not hold all of them twice.
@@ -155,7 +155,7 @@ impl View {
             // A stream begins with its first frame, whatever is gone behind that.
             if missed > 0 && frame.sequence > FIRST {
                 let kind = job.key.endpoint().kind;
-                whole.extend_from_slice(&gap(kind, Status::Progress, missed, batch.failures_gone));
+                whole.extend_from_slice(&gap(kind, Status::Progress, missed, Some(batch.failures_gone)));
                 missed = 0;
             }
             if let Some(bytes) = self.see(frame) {
@@ -194,13 +194,32 @@ fn told_first(kind: Kind, notice: &str) -> Bytes {
 }
 
 /// The step that stands in the place of `missed` frames that are gone. The log of the job has dropped `failures` of its
-/// failures in all.
-fn gap(kind: Kind, status: Status, missed: u64, failures: u64) -> Bytes {
+/// failures in all, if that is known.
+fn gap(kind: Kind, status: Status, missed: u64, failures: Option<u64>) -> Bytes {
     let events =
         if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };
     let mut message = format!("{events} no longer kept and could not be sent.");
-    if failures > 0 {
-        message.push_str(&format!(" Failures of this job that are no longer kept: {failures}."));
+    match failures {
+        Some(0) => {}
+        Some(failures) => {
+            message.push_str(&format!(" Failures of this job that are no longer kept: {failures}."));
+        }
+        None => message.push_str(" Failures may be among them."),
     }
     aside(&Step::stage(kind.row().step, status, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gap_in_what_the_ledger_kept_does_not_hide_that_failures_may_be_gone() {
+        let view = View { ids: false, all_events: false, payloads: false };
+        let id = "019a0000-0000-7000-8000-000000000000".parse().unwrap();
+        let body = stored(Kind::Devices, id, None, 3, Vec::new(), view, &Span::none());
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let gap = "3 earlier events are no longer kept and could not be sent. Failures may be among them.";
+        assert!(text.contains(gap), "{text}");
+    }
 }

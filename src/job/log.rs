@@ -1,8 +1,8 @@
 //! The log of a job: what its readers are given, in order.
 //!
 //! The job appends, every watcher reads at its own pace from its own cursor. Replay and live are the
-//! same read, so that nothing falls between them. The log is bounded: the oldest progress goes first. The first
-//! and the last failures go only when nothing else is left, the first frame and the end never. A watcher that was
+//! same read, so that nothing falls between them. The log is bounded: the oldest frames go first, the
+//! first and the last failures only when nothing else is left, the first frame and the end never. A watcher that was
 //! behind is given the number of the frames that are gone.
 
 mod cursor;

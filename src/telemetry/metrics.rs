@@ -325,7 +325,7 @@ impl Ledger {
                 "Memory that the logs of jobs take, with what is on its way to their readers.",
             ),
             log_bytes_limit: make
-                .gauge("log_bytes_limit", "The most memory that they may take (limits.all_logs_bytes)."),
+                .gauge("log_bytes_limit", "The memory that is meant for them (limits.all_logs_bytes)."),
         }
     }
 }

@@ -251,6 +251,13 @@ fn objects_of_one_name_in_two_places_are_two() {
     let run = whole(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
     assert_eq!(run.objects("virtual_machine"), Some([2, 1, 1, 0]));
     assert_eq!(run.failed_steps(), [("virtual_machine", "gateway", "no room")]);
+    // A part that failed belongs to one of them, too.
+    let error = "Could not set primary IP of gateway: taken";
+    let part = |cluster: &str| machine("gateway", cluster, "pve1", json!({"error": error}));
+    let events =
+        [begun("north", "pve1"), begun("south", "pve1"), part("north"), part("south"), part("north")];
+    let run = whole(Kind::VirtualMachines, &[events.concat(), complete_ok()]);
+    assert_eq!(run.failed_steps(), [("virtual_machine", "gateway", error); 2]);
 }
 
 #[test]

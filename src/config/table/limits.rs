@@ -436,15 +436,16 @@ pub(super) static KEYS: &[Key] = &[
         "limits.job_log_bytes",
         Some("16777216"),
         Slot::Bytes(|draft| &mut draft.limits.job_log_bytes, 64 << 10, 1 << 30),
-        "The memory for the log of one job, in bytes; the oldest progress goes first, then failures from the middle, \
-         the end never.",
+        "The memory for the log of one job, in bytes. The oldest events go first, the first and the last 64 failures \
+         last, the first event and the end never.",
     ),
     key(
         "limits.all_logs_bytes",
         Some("67108864"),
         Slot::Bytes(|draft| &mut draft.limits.all_logs_bytes, 64 << 10, HUGE),
-        "The memory for the logs of all jobs together and for what is on its way to their readers, in bytes; a job \
-         takes from others only what is above their fair share.",
+        "The memory for the logs of all jobs together, in bytes; a job takes from others only what is above their fair \
+         share. What is on its way to their readers comes out of it, up to half; beyond that only limits.streams \
+         bounds it.",
     ),
     key(
         "limits.recording_bytes",

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::Log;
 
-/// A bound on the logs of all jobs together, and on what is on its way to their readers.
+/// A bound on the logs of all jobs together. What is on its way to their readers is counted, and takes from them up to
+/// half of it; only the number of readers bounds it beyond that.
 #[derive(Debug)]
 pub struct Memory {
     limit: AtomicUsize,
@@ -90,23 +91,23 @@ impl Memory {
     /// longest. None of them loses what is within its fair share. Must not be called with a log locked.
     pub(super) fn make_room(&self) {
         let limit = self.limit_of_logs();
-        let mut excess = self.logged.load(Ordering::Relaxed).saturating_sub(limit);
-        if excess == 0 {
+        let logged = self.logged.load(Ordering::Relaxed);
+        if logged <= limit {
             return;
         }
-        excess += limit / SLACK;
+        let target = limit - limit / SLACK;
+        let mut excess = logged - target;
         let logs: Vec<Arc<Log>> = {
             let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
             logs.iter().filter_map(Weak::upgrade).collect()
         };
-        let share = limit / logs.len().max(1);
+        let share = target / logs.len().max(1);
         let (ended, mut running): (Vec<_>, Vec<_>) = logs.into_iter().partition(|log| log.has_ended());
         running.sort_by_key(|log| std::cmp::Reverse(log.size()));
         for log in ended.into_iter().chain(running) {
             let above_share = log.size().saturating_sub(share);
-            excess = excess.saturating_sub(log.shorten(above_share.min(excess)));
-            if excess == 0 {
-                return;
+            if above_share > 0 && excess > 0 {
+                excess = excess.saturating_sub(log.shorten(above_share.min(excess)));
             }
         }
     }

@@ -214,6 +214,23 @@ fn a_job_takes_from_others_only_what_is_above_their_fair_share() {
 }
 
 #[test]
+fn more_is_freed_than_one_frame_needs_though_all_logs_are_of_one_size() {
+    let limit = 64 * 1024;
+    let memory = Memory::new(limit);
+    let logs = [(); 2].map(|()| Log::new(PLENTY, Arc::clone(&memory)));
+    let mut freed = 0;
+    for log in logs.iter().cycle().take(1000) {
+        let before = memory.used();
+        append(log, vec![frame(FrameName::Step(Status::Progress), vec![b'x'; 100])]);
+        if memory.used() < before {
+            freed += 1;
+            assert!(memory.used() <= limit - limit / 64, "{}", memory.used());
+        }
+    }
+    assert!(freed > 0);
+}
+
+#[test]
 fn what_is_on_its_way_to_readers_counts_until_it_is_sent_and_leaves_half_to_the_logs() {
     let memory = Memory::new(64 * 1024);
     let log = Log::new(PLENTY, Arc::clone(&memory));
