@@ -60,6 +60,20 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// [`Unavailable`].
     fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>>;
 
+    /// Which of `jobs` have recordings that are not to be kept any more: those whose frames were removed for their age
+    /// and, of those that the ledger does not know, [`Retention::share`] of `jobs` in a usual cleaning. Of the latter
+    /// none while their records may have been lost: after [`Ledger::lost`], and in a ledger that is younger than
+    /// [`Retention::logs`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn without_log(
+        &self,
+        jobs: Vec<JobId>,
+        cleaning: Cleaning,
+    ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>>;
+
     /// Removes what is older than it is to be kept, unless that is held back.
     ///
     /// Records age by the time that the bridge has seen pass since their job ended, and not by what the wall clock
@@ -121,7 +135,12 @@ pub struct Cleaned {
     /// How many jobs are due to lose their record or their frames, and keep them until a later cleaning:
     /// more would have been removed at once than [`Retention::share`].
     pub left: u64,
+    /// Why nothing was removed, if cleaning is held back.
+    pub held: Option<String>,
 }
+
+/// How often the ledger is cleaned.
+pub const CLEANING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// How much a cleaning may remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +163,8 @@ pub struct Retention {
     pub clock_jump: Duration,
     /// How long nothing is removed then.
     pub clock_hold: Duration,
-    /// How many of the jobs one cleaning removes at most, in percent.
+    /// How many of the jobs one cleaning removes at most, in percent; twice what a steady load makes due within
+    /// [`CLEANING_INTERVAL`], if that is more.
     pub share: usize,
 }
 

@@ -26,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::config::{self, Config, WithoutLedger};
 use crate::handler::{Bridge, Entrance};
 use crate::job;
-use crate::ledger::{self, Cleaning};
+use crate::ledger::{self, CLEANING_INTERVAL, Cleaning};
 use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
@@ -42,8 +42,6 @@ pub use reload::{ReloadError, Reloader};
 const LAST_BYTES: Duration = Duration::from_secs(10);
 /// The same when it stops in a hurry.
 const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
-/// How often what is older than it is to be kept is removed.
-const CLEANING: Duration = Duration::from_secs(60 * 60);
 /// How often it is looked whether a backend is to be checked, and log lines that were held back are written.
 const CHECKING: Duration = Duration::from_secs(1);
 /// How often the files of certificates are looked at.
@@ -256,11 +254,12 @@ impl Server {
 
     async fn serve_until(&mut self, until: impl Future<Output = ()>) {
         let mut until = std::pin::pin!(until);
-        let [mut cleaning, mut looking, mut checking] = [CLEANING, CERTIFICATE, CHECKING].map(|period| {
-            let mut ticks = interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        });
+        let [mut cleaning, mut looking, mut checking] =
+            [CLEANING_INTERVAL, CERTIFICATE, CHECKING].map(|period| {
+                let mut ticks = interval(period);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks
+            });
         loop {
             tokio::select! {
                 () = &mut until => return,

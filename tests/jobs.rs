@@ -619,9 +619,8 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs() {
+async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_however_old_they_look() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let week = Duration::from_secs(7 * 24 * 60 * 60);
     let folder = tempfile::tempdir().unwrap();
     let recordings = folder.path().join("recordings");
     let mut puppet = Puppet::start().await;
@@ -631,30 +630,38 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs() 
         let end = End { finished: now, outcome, cause, failure: None, failed_objects: Vec::new() };
         Record { id, end: Some(end), ..Record::new(String::new(), Kind::Devices, now) }
     };
-    let [forgotten, without_log, with_log, recent] = [(); 4].map(|()| JobId::new());
+    let [unknown, without_log, cut_off, with_log] = [(); 4].map(|()| JobId::new());
     let bytes = "event: complete\ndata: {\"ok\": true, \"message\": \"m\"}\n\n".into();
     let frames = vec![StoredFrame { sequence: 1, at: now, bytes }];
     let ledger = ledger(folder.path()).await;
-    ledger.put(Entry { record: ended(without_log), frames: Vec::new() }).await.unwrap();
-    ledger.put(Entry { record: ended(with_log), frames }).await.unwrap();
+    for job in [without_log, cut_off, with_log] {
+        ledger.put(Entry { record: ended(job), frames: frames.clone() }).await.unwrap();
+    }
     ledger.close().await;
+    let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    rows.execute("UPDATE jobs SET logged = 0 WHERE id <> ?1", [with_log.to_string()]).unwrap();
+    drop(rows);
     // As an earlier release has made them.
     std::fs::create_dir(&recordings).unwrap();
     std::fs::set_permissions(&recordings, Permissions::from_mode(0o755)).unwrap();
-    let file = |job: JobId| recordings.join(format!("{job}.1.ndjson"));
-    for job in [forgotten, without_log, with_log, recent] {
+    let leg = |job: JobId| if job == cut_off { 2 } else { 1 };
+    let file = |job: JobId| recordings.join(format!("{job}.{}.ndjson", leg(job)));
+    for job in [unknown, without_log, cut_off, with_log] {
         let made = std::fs::File::create(file(job)).unwrap();
         made.set_permissions(Permissions::from_mode(0o644)).unwrap();
-        let age = if job == recent { Duration::ZERO } else { week * 2 };
+        let is_young = job == without_log || job == cut_off;
+        let age = Duration::from_secs(if is_young { 0 } else { 14 * 24 * 60 * 60 });
         made.set_modified(std::time::SystemTime::now() - age).unwrap();
     }
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
     let front = front(&puppet, &settings).await;
-    while mode(&file(with_log)) != 0o600 || mode(&file(recent)) != 0o600 {
-        ready(&front).await;
-    }
-    assert!(!file(forgotten).exists() && !file(without_log).exists());
-    assert_eq!(mode(&recordings), 0o700);
+    let cleaned = async {
+        while file(without_log).exists() || file(cut_off).exists() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), cleaned).await.unwrap();
+    assert_eq!([&file(unknown), &file(with_log), &recordings].map(|path| mode(path)), [0o600, 0o600, 0o700]);
 
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();

@@ -261,13 +261,13 @@ fn metrics(bridge: &Bridge) -> Response<Body> {
 /// Removes all that is older than it is to be kept, by the clock as it is now.
 async fn clean(bridge: &Bridge) -> Response<Body> {
     match bridge.registry.clean(Cleaning::Ordered).await {
-        Ok(Cleaned { jobs, logs, left: _ }) => {
-            let counts = format!("Jobs: {}; logs of jobs: {}.", jobs.len(), logs.len());
+        Ok(Cleaned { jobs, logs, left, .. }) => {
+            let counts = format!("Jobs: {}; logs of jobs: {}; still due: {left}.", jobs.len(), logs.len());
             respond::said(StatusCode::OK, "Old records and logs were removed.", &counts)
         }
         Err(unavailable) => respond::said(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Old records and logs were not removed.",
+            "Not all old records and logs were removed.",
             &unavailable.to_string(),
         ),
     }

@@ -145,6 +145,14 @@ mod tests {
             ready(Ok(Vec::new())).boxed()
         }
 
+        fn without_log(
+            &self,
+            _: Vec<JobId>,
+            _: Cleaning,
+        ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
         fn clean(&self, _: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
             ready(Ok(Cleaned::default())).boxed()
         }

@@ -1,14 +1,13 @@
 //! The files of recordings: one for each leg of a job.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_blocking;
 
 use super::registry::Registry;
-use crate::ledger::JobId;
+use crate::ledger::{Cleaned, Cleaning, JobId};
 use crate::private;
 
 /// Their directory.
@@ -27,17 +26,6 @@ pub fn recordings(data_dir: &Path, job: JobId) -> impl Iterator<Item = PathBuf> 
     (1..).map(move |leg| file(&folder, job, leg)).take_while(|file| file.is_file())
 }
 
-/// Removes the recordings of `jobs`.
-pub(super) async fn remove(data_dir: PathBuf, jobs: Vec<JobId>) {
-    let remove = move || {
-        for file in jobs.into_iter().flat_map(|job| recordings(&data_dir, job).collect::<Vec<_>>()) {
-            let _ = fs::remove_file(file);
-        }
-    };
-    // Nothing in it can panic.
-    let _ = spawn_blocking(remove).await;
-}
-
 /// Keeps others from reading recordings that an earlier release made for them to read.
 pub(super) async fn narrow(data_dir: PathBuf) {
     let narrow = move || {
@@ -52,41 +40,38 @@ pub(super) async fn narrow(data_dir: PathBuf) {
 }
 
 impl Registry {
-    /// Removes recordings older than `age` whose logs the ledger has no more: the process that removed the logs may
-    /// have ended before it removed the recordings.
-    pub(super) async fn sweep(&self, data_dir: PathBuf, age: Duration) {
-        let folder = folder(&data_dir);
-        let found = spawn_blocking(move || older(&folder, age)).await.unwrap_or_default();
-        let mut gone = Vec::new();
-        for job in found {
-            if self.find(job).is_none() && self.has_no_log(job).await {
-                gone.push(job);
-            }
-        }
-        if !gone.is_empty() {
-            remove(data_dir, gone).await;
-        }
-    }
-
-    /// Whether the ledger says that it has no log of `job`, or does not know it.
-    async fn has_no_log(&self, job: JobId) -> bool {
-        let Ok(record) = self.ledger.job(job).await else { return false };
-        let Some(record) = record else { return true };
-        // The last frames are those that are kept.
-        let before_last = record.progress.frames_out.saturating_sub(1);
-        let frames = self.ledger.frames(job, before_last).await;
-        record.end.is_some() && frames.is_ok_and(|frames| frames.is_empty())
+    /// Removes the recordings of the jobs in `cleaned`, and of others whose logs the ledger has no more: an earlier
+    /// cleaning may have been cut off before it removed the recordings. Says how many files are gone.
+    pub(super) async fn remove_recordings(
+        &self,
+        data_dir: &Path,
+        cleaned: &Cleaned,
+        cleaning: Cleaning,
+    ) -> usize {
+        let folder = folder(data_dir);
+        // Nothing in it can panic.
+        let found = spawn_blocking(move || by_job(&folder)).await.unwrap_or_default();
+        let mut gone: HashSet<JobId> = cleaned.logs.iter().chain(&cleaned.jobs).copied().collect();
+        let is_other = |job: &JobId| !gone.contains(job) && self.find(*job).is_none();
+        let others = found.keys().copied().filter(is_other).collect();
+        // Where the ledger does not answer, the next cleaning asks again.
+        gone.extend(self.ledger.without_log(others, cleaning).await.unwrap_or_default());
+        let files = found.into_iter().filter(move |(job, _)| gone.contains(job)).flat_map(|(_, files)| files);
+        let remove = move || files.filter(|file| fs::remove_file(file).is_ok()).count();
+        spawn_blocking(remove).await.unwrap_or_default()
     }
 }
 
-/// The jobs of the recordings in `folder` that were written to last before `age`.
-fn older(folder: &Path, age: Duration) -> BTreeSet<JobId> {
-    let is_old = |file: &PathBuf| {
-        let written = fs::metadata(file).and_then(|found| found.modified());
-        written.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|since| since > age))
-    };
-    let job = |file: PathBuf| file.file_name()?.to_str()?.split('.').next()?.parse().ok();
-    files(folder).filter(is_old).filter_map(job).collect()
+/// The files in `folder`, by the jobs that they are of.
+fn by_job(folder: &Path) -> BTreeMap<JobId, Vec<PathBuf>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for file in files(folder) {
+        let name = file.file_name().and_then(|name| name.to_str());
+        if let Some(job) = name.and_then(|name| name.split('.').next()?.parse().ok()) {
+            found.entry(job).or_default().push(file);
+        }
+    }
+    found
 }
 
 fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {

@@ -474,18 +474,21 @@ impl Registry {
     ///
     /// [`Unavailable`], if the ledger does not work.
     pub async fn clean(&self, cleaning: Cleaning) -> Result<Cleaned, Unavailable> {
+        let data_dir = self.config.load().data_dir.clone();
+        if let Some(data_dir) = &data_dir {
+            recordings::narrow(data_dir.clone()).await;
+        }
         let cleaned = self.ledger.clean(cleaning).await?;
-        if let Some(problem) = self.ledger.cleaning_held() {
-            telemetry::LedgerCleaningHeld { problem: &problem }.emit();
+        if let Some(problem) = &cleaned.held {
+            telemetry::LedgerCleaningHeld { problem }.emit();
             return Ok(cleaned);
         }
-        let config = self.config.load_full();
-        if let Some(data_dir) = config.data_dir.clone() {
-            recordings::remove(data_dir.clone(), [&cleaned.logs[..], &cleaned.jobs].concat()).await;
-            self.sweep(data_dir.clone(), config.limits.log_retention).await;
-            recordings::narrow(data_dir).await;
-        }
-        telemetry::Cleaned { jobs: cleaned.jobs.len(), logs: cleaned.logs.len(), left: cleaned.left }.emit();
+        let recordings = match data_dir {
+            Some(data_dir) => self.remove_recordings(&data_dir, &cleaned, cleaning).await,
+            None => 0,
+        };
+        let (jobs, logs, left) = (cleaned.jobs.len(), cleaned.logs.len(), cleaned.left);
+        telemetry::Cleaned { jobs, logs, recordings, left }.emit();
         Ok(cleaned)
     }
 

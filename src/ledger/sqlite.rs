@@ -90,13 +90,14 @@ pub struct Sqlite {
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// `retention` as it is configured; what is in memory alone is kept for less.
+/// `retention` as it is configured; what is in memory alone is kept for less, and all that is due goes
+/// at once.
 fn kept_for(retention: Retention, in_memory: bool) -> Retention {
     if !in_memory {
         return retention;
     }
     let Retention { jobs, logs, .. } = retention;
-    Retention { jobs: jobs.min(JOBS_IN_MEMORY), logs: logs.min(LOGS_IN_MEMORY), ..retention }
+    Retention { jobs: jobs.min(JOBS_IN_MEMORY), logs: logs.min(LOGS_IN_MEMORY), share: 100, ..retention }
 }
 
 impl Sqlite {
@@ -184,6 +185,22 @@ impl Ledger for Sqlite {
         self.requests.ask(move |connection| queries::cooling_down(connection, now, &damage))
     }
 
+    fn without_log(
+        &self,
+        jobs: Vec<JobId>,
+        cleaning: Cleaning,
+    ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>> {
+        let (aging, lost) = (self.aging.clone(), self.lost.clone());
+        self.requests.ask(move |connection| {
+            let most = match cleaning {
+                _ if lost.borrow().is_some() => 0,
+                Cleaning::Usual => clean::share_of(jobs.len(), aging.retention().share),
+                Cleaning::Ordered => jobs.len(),
+            };
+            Ok(clean::without_log(connection, &aging, &jobs, most)?)
+        })
+    }
+
     fn keep_for(&self, retention: Retention) {
         self.aging.keep_for(kept_for(retention, self.in_memory));
     }
@@ -193,24 +210,18 @@ impl Ledger for Sqlite {
         async move {
             let mut all = Cleaned::default();
             let plan = requests.ask(move |connection| Ok(clean::plan(connection, &aging, cleaning)?)).await?;
-            let mut rest = plan;
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(held) => return Ok(Cleaned { held: Some(held), ..all }),
+            };
+            let mut rest = Some(plan);
             while let Some(plan) = rest {
-                let step = requests.ask(move |connection| Ok(clean::step(connection, plan)?)).await;
-                match step {
-                    Ok(step) => {
-                        all.jobs.extend(step.cleaned.jobs);
-                        all.logs.extend(step.cleaned.logs);
-                        rest = step.rest;
-                    }
-                    // What is gone is gone, and nobody would hear of it again.
-                    Err(_) if all != Cleaned::default() => return Ok(all),
-                    Err(error) => return Err(error),
-                }
+                let step = requests.ask(move |connection| Ok(clean::step(connection, plan)?)).await?;
+                all.jobs.extend(step.cleaned.jobs);
+                all.logs.extend(step.cleaned.logs);
+                rest = step.rest;
             }
-            if let Some(plan) = plan {
-                let left = requests.ask(move |connection| Ok(clean::left(connection, plan)?)).await;
-                all.left = left.unwrap_or_default();
-            }
+            all.left = requests.ask(move |connection| Ok(clean::left(connection, plan)?)).await?;
             Ok(all)
         }
         .boxed()

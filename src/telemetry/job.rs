@@ -366,8 +366,10 @@ impl RecordingFailed<'_> {
 pub struct Cleaned {
     /// How many jobs.
     pub jobs: usize,
-    /// How many logs of jobs, with their recordings.
+    /// How many logs of jobs.
     pub logs: usize,
+    /// How many files of recordings.
+    pub recordings: usize,
     /// How many jobs are due to lose something and keep it for now.
     pub left: u64,
 }
@@ -375,13 +377,14 @@ pub struct Cleaned {
 impl Cleaned {
     /// Writes the log line.
     pub fn emit(self) {
-        let Self { jobs, logs, left } = self;
+        let Self { jobs, logs, recordings, left } = self;
         if left == 0 {
-            tracing::info!(jobs, logs, "Old records and logs removed.");
+            tracing::info!(jobs, logs, recordings, "Old records and logs removed.");
         } else {
             tracing::warn!(
                 jobs,
                 logs,
+                recordings,
                 left,
                 "Old records and logs removed, as many as may be at once (limits.clean_share). The rest goes with the \
                  next cleanings, or now with POST /clean on the admin listener. Is the clock right?"

@@ -68,7 +68,9 @@ async fn run(ledger: &Sqlite, clock: &Moved, count: usize) -> Vec<JobId> {
 }
 
 async fn usual(ledger: &Sqlite) -> Cleaned {
-    ledger.clean(Cleaning::Usual).await.unwrap()
+    let cleaned = ledger.clean(Cleaning::Usual).await.unwrap();
+    assert_eq!(cleaned.held, ledger.cleaning_held());
+    Cleaned { held: None, ..cleaned }
 }
 
 async fn has_log(ledger: &Sqlite, id: JobId) -> bool {
@@ -95,7 +97,7 @@ async fn what_is_too_old_is_removed_logs_before_records() {
     put(&ledger, &running, frames(1..=3)).await;
     clock.pass(HOUR);
     let cleaned = usual(&ledger).await;
-    assert_eq!(cleaned, Cleaned { jobs: vec![old], logs: vec![middle], left: 0 });
+    assert_eq!(cleaned, Cleaned { jobs: vec![old], logs: vec![middle], ..Cleaned::default() });
     assert_eq!(ids(&ledger, everything()).await, [running.id, young, middle]);
     for (id, is_left) in [(old, false), (middle, false), (young, true), (running.id, true)] {
         assert_eq!(has_log(&ledger, id).await, is_left);
@@ -255,7 +257,7 @@ async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was
     let ledger = opened(folder.path(), &clock).await;
     assert_eq!(usual(&ledger).await, Cleaned::default());
     let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
-    assert_eq!(cleaned, Cleaned { jobs: vec![], logs: jobs, left: 0 });
+    assert_eq!(cleaned, Cleaned { logs: jobs, ..Cleaned::default() });
     assert_eq!(ledger.cleaning_held(), None);
     ledger.close().await;
 }
@@ -273,15 +275,86 @@ async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
     let first = usual(&ledger).await;
     assert_eq!(
         first,
-        Cleaned { jobs: vec![], logs: jobs[..2].to_vec(), left: 6 },
+        Cleaned { logs: jobs[..2].to_vec(), left: 6, ..Cleaned::default() },
         "a quarter of ten, the oldest"
     );
-    assert_eq!(usual(&ledger).await, Cleaned { jobs: vec![], logs: jobs[2..4].to_vec(), left: 4 });
+    assert_eq!(usual(&ledger).await, Cleaned { logs: jobs[2..4].to_vec(), left: 4, ..Cleaned::default() });
     // An operator who wants to keep less need not wait.
-    ledger.keep_for(Retention { jobs: HOUR, logs: HOUR, share: 25, ..options(folder.path()).retention });
+    ledger.keep_for(Retention { jobs: DAY, logs: DAY, share: 25, ..options(folder.path()).retention });
     let cleaned = usual(&ledger).await;
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (2, 1, 8));
     let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (8, 5, 0));
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_steady_load_leaves_nothing_to_a_later_cleaning_however_short_it_is_kept() {
+    let folder = folder();
+    for (directory, logs) in [(None, HOUR), (Some(folder.path().to_owned()), 3 * HOUR)] {
+        let clock = Moved::at(NOW);
+        let defaults = options(Path::new(""));
+        let retention = Retention { jobs: 8 * HOUR, logs, share: 10, ..defaults.retention };
+        let ledger = Sqlite::open(Options { directory, retention, clock: clock.clone(), ..defaults }).await;
+        let ledger = ledger.unwrap();
+        let mut ran = Vec::new();
+        for hour in 0..24 {
+            ran.extend(run(&ledger, &clock, 5).await.into_iter().map(|id| (hour, id)));
+            clock.pass(HOUR);
+            assert_eq!(usual(&ledger).await.left, 0, "{hour} h");
+        }
+        for (hour, id) in ran {
+            let is_old = HOUR * (24 - hour) > logs + HOUR;
+            assert!(!is_old || !has_log(&ledger, id).await, "{hour} h");
+        }
+        ledger.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_began_anew_keeps_the_recordings_of_jobs_that_it_does_not_know_as_long_as_logs() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    let ledger = opened(folder.path(), &clock).await;
+    let jobs = run(&ledger, &clock, 8).await;
+    ledger.close().await;
+    std::fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
+    clock.pass(8 * DAY);
+    let ledger = opened(folder.path(), &clock).await;
+    ledger.keep_for(Retention { share: 25, ..options(folder.path()).retention });
+    for day in 0..7 {
+        assert_eq!(usual(&ledger).await, Cleaned::default());
+        for cleaning in [Cleaning::Usual, Cleaning::Ordered] {
+            assert_eq!(ledger.without_log(jobs.clone(), cleaning).await.unwrap(), [], "day {day}");
+        }
+        clock.pass(DAY);
+    }
+    assert_eq!(ledger.without_log(jobs.clone(), Cleaning::Usual).await.unwrap(), jobs[..2], "a quarter");
+    assert_eq!(ledger.without_log(jobs.clone(), Cleaning::Ordered).await.unwrap(), jobs);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_was_lost() {
+    let folder = folder();
+    let clock = Moved::at(NOW);
+    let ledger = opened(folder.path(), &clock).await;
+    let old = run(&ledger, &clock, 3).await;
+    clock.pass(7 * DAY + HOUR);
+    assert_eq!(usual(&ledger).await.logs, old);
+    let young = run(&ledger, &clock, 1).await;
+    let running = bare();
+    put(&ledger, &running, frames(1..=3)).await;
+    let all = [&old[..], &young, &[running.id]].concat();
+    assert_eq!(ledger.without_log(all.clone(), Cleaning::Usual).await.unwrap(), old);
+
+    std::fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
+    let after = Entry { record: full(), frames: vec![] };
+    assert!(ledger.put(after).await.is_err());
+    ledger.lost().wait_for(Option::is_some).await.unwrap();
+    clock.pass(8 * DAY);
+    for cleaning in [Cleaning::Usual, Cleaning::Ordered] {
+        assert_eq!(ledger.without_log(all.clone(), cleaning).await.unwrap(), []);
+    }
     ledger.close().await;
 }

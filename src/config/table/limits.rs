@@ -430,7 +430,8 @@ pub(super) static KEYS: &[Key] = &[
         Some("10"),
         Slot::Count(|draft| &mut draft.limits.clean_share, 1, 100),
         "How many of the recorded jobs, in percent, the hourly cleaning of the ledger removes at most, and of how many \
-         the frames; at least one. POST /clean removes all that is due.",
+         the frames; at least one, and at least twice as many as a steady load makes due. POST /clean removes all that \
+         is due.",
     ),
     key(
         "limits.job_log_bytes",

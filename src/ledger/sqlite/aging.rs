@@ -231,7 +231,7 @@ fn problem(jump: i64, held_for: Duration, is_synchronised: Option<bool>) -> Stri
     )
 }
 
-fn milliseconds(time: Duration) -> i64 {
+pub(super) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

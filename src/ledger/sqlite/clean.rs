@@ -1,10 +1,12 @@
 //! Removing what is older than it is to be kept.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::aging::Aging;
+use super::aging::{Aging, milliseconds};
 use super::{rows, schema};
-use crate::ledger::{Cleaned, Cleaning, JobId, Retention};
+use crate::ledger::{CLEANING_INTERVAL, Cleaned, Cleaning, JobId, Retention};
 
 /// How many frames are removed at once, and so about how long others wait for it.
 const FRAMES: usize = 2_000;
@@ -36,37 +38,72 @@ pub(super) struct Step {
     pub(super) rest: Option<Plan>,
 }
 
-/// What `cleaning` may remove now; nothing while that is held back.
+/// What `cleaning` may remove now, or why it is held back.
 pub(super) fn plan(
     connection: &Connection,
     aging: &Aging,
     cleaning: Cleaning,
-) -> rusqlite::Result<Option<Plan>> {
+) -> rusqlite::Result<Result<Plan, String>> {
     let stand = match cleaning {
         Cleaning::Usual => aging.observe(),
         Cleaning::Ordered => aging.believe(),
     };
     schema::keep_stand(connection, stand)?;
-    if aging.held().is_some() {
-        return Ok(None);
+    if let Some(held) = aging.held() {
+        return Ok(Err(held));
     }
     let Retention { jobs, logs, share, .. } = aging.retention();
-    let [jobs_before, logs_before] =
-        [jobs, logs].map(|age| stand.time.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
-    let limit = |count: &str| -> rusqlite::Result<usize> {
+    let [jobs_before, logs_before] = [jobs, logs].map(|age| stand.time.saturating_sub(milliseconds(age)));
+    let limit = |age: Duration, count: &str| -> rusqlite::Result<usize> {
         let all: i64 = connection.query_row(count, [], |row| row.get(0))?;
         let all = usize::try_from(all).unwrap_or_default();
         Ok(match cleaning {
-            Cleaning::Usual => (all.saturating_mul(share) / 100).max(1),
+            Cleaning::Usual => share_of(all, share.max(steady_share(age))),
             Cleaning::Ordered => all,
         })
     };
-    Ok(Some(Plan {
+    Ok(Ok(Plan {
         jobs_before,
         logs_before: logs_before.max(jobs_before),
-        jobs: limit("SELECT count(*) FROM jobs WHERE finished IS NOT NULL")?,
-        logs: limit("SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND logged = 1")?,
+        jobs: limit(jobs, "SELECT count(*) FROM jobs WHERE finished IS NOT NULL")?,
+        logs: limit(logs, "SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND logged = 1")?,
     }))
+}
+
+/// `share` percent of `all`, at least one.
+pub(super) fn share_of(all: usize, share: usize) -> usize {
+    (all.saturating_mul(share) / 100).max(1)
+}
+
+/// Twice what a steady load makes due from one cleaning to the next of what is kept for `age`, in percent. With less
+/// than what becomes due, more and more would be left.
+fn steady_share(age: Duration) -> usize {
+    let share = 200 * CLEANING_INTERVAL.as_secs() / age.as_secs().max(1);
+    usize::try_from(share.min(100)).unwrap_or(100)
+}
+
+/// Those of `jobs` whose frames were removed for their age, and at most `most` of those that are not known. A ledger
+/// that is younger than logs are kept for does not know jobs whose logs are to be kept, if it took the place of another.
+pub(super) fn without_log(
+    connection: &Connection,
+    aging: &Aging,
+    jobs: &[JobId],
+    most: usize,
+) -> rusqlite::Result<Vec<JobId>> {
+    let now = aging.observe().time;
+    let is_old = now.saturating_sub(schema::begun(connection, now)?) >= milliseconds(aging.retention().logs);
+    let mut statement =
+        connection.prepare("SELECT finished IS NOT NULL AND logged = 0 FROM jobs WHERE id = ?1")?;
+    let (mut gone, mut unknown) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match statement.query_row([job.to_string()], |row| row.get(0)).optional()? {
+            Some(true) => gone.push(*job),
+            Some(false) => {}
+            None => unknown.push(*job),
+        }
+    }
+    gone.extend(unknown.into_iter().take(if is_old { most } else { 0 }));
+    Ok(gone)
 }
 
 /// How many jobs `plan` would remove something of, if it had not come to its end.
@@ -96,7 +133,7 @@ pub(super) fn step(connection: &mut Connection, plan: Plan) -> rusqlite::Result<
         ..plan
     };
     let known = |ids: Vec<Option<JobId>>| ids.into_iter().flatten().collect();
-    let cleaned = Cleaned { jobs: known(jobs), logs: known(logs), left: 0 };
+    let cleaned = Cleaned { jobs: known(jobs), logs: known(logs), ..Cleaned::default() };
     Ok(Step { cleaned, rest: more.then_some(rest) })
 }
 

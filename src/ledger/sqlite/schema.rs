@@ -150,6 +150,19 @@ pub(super) fn keep_stand(connection: &Connection, stand: Stand) -> rusqlite::Res
     connection.execute(store, [stand.to_bytes()]).map(|_| ())
 }
 
+/// When this ledger began, in its own time: `now`, if it is new, from an older bridge, or damaged there.
+pub(super) fn begun(connection: &Connection, now: i64) -> rusqlite::Result<i64> {
+    let stored = connection
+        .query_row("SELECT value FROM meta WHERE name = 'begun' AND length(value) = 8", [], |row| row.get(0))
+        .optional()?;
+    if let Some(begun) = stored.map(i64::from_be_bytes).filter(|begun| *begun <= now) {
+        return Ok(begun);
+    }
+    let store = "INSERT OR REPLACE INTO meta (name, value) VALUES ('begun', ?1)";
+    connection.execute(store, [now.to_be_bytes()])?;
+    Ok(now)
+}
+
 /// Makes `aging` go on from where the ledger's time stood, and gives the jobs that have ended a time in it that they
 /// are kept by.
 pub(super) fn resume(connection: &Connection, aging: &Aging) -> rusqlite::Result<Stand> {
@@ -170,6 +183,7 @@ pub(super) fn resume(connection: &Connection, aging: &Aging) -> rusqlite::Result
     )?;
     // Nothing was recorded later than now.
     connection.execute("UPDATE jobs SET recorded = ?1 WHERE recorded > ?1", [stand.time])?;
+    begun(connection, stand.time)?;
     keep_stand(connection, stand)?;
     Ok(stand)
 }

@@ -186,7 +186,7 @@ async fn what_is_removed_gives_its_space_back() {
     let pages: u64 = pragma(&ledger, "page_count").await.parse().unwrap();
     within(&ledger, |connection| connection.execute("UPDATE jobs SET recorded = recorded - 30001", [])).await;
     let cleaned = ledger.clean(Cleaning::Usual).await.unwrap();
-    assert_eq!(cleaned, Cleaned { jobs: vec![], logs: vec![job.id], left: 0 });
+    assert_eq!(cleaned, Cleaned { logs: vec![job.id], ..Cleaned::default() });
     let left: u64 = pragma(&ledger, "page_count").await.parse().unwrap();
     assert!(left < pages / 10, "{left} of {pages}");
     ledger.close().await;
