@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use proxbox_bridge::ledger::{Entry, Ledger, Lost, Sqlite};
+use proxbox_bridge::ledger::{Entry, Ledger, Lost, OpenError, Sqlite};
 use tokio::time::timeout;
 
 use crate::{available, folder, frames, full, open, options, put, unavailable};
@@ -16,7 +16,9 @@ async fn lost(ledger: &Sqlite) -> Lost {
     let mut lost = ledger.lost();
     let lost = timeout(MINUTE, lost.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
     available(ledger).await;
-    lost.unwrap()
+    let lost = lost.unwrap();
+    assert!(!lost.problem.contains("  "), "{}", lost.problem);
+    lost
 }
 
 fn in_file(directory: &Path) -> i64 {
@@ -26,7 +28,7 @@ fn in_file(directory: &Path) -> i64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_is_deleted_is_noticed_within_a_minute_and_another_one_takes_its_place() {
-    for deleted in ["ledger.sqlite3", "ledger.sqlite3-wal", "lock", ""] {
+    for deleted in ["ledger.sqlite3", "ledger.sqlite3-wal", ""] {
         let folder = folder();
         let directory = folder.path().join("data");
         let ledger = open(&directory).await;
@@ -113,5 +115,67 @@ async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
     assert!(unavailable(&ledger).await.contains("another bridge is using"));
     other.close().await;
     lost(&ledger).await;
+    ledger.close().await;
+}
+
+/// No other bridge may use `directory`.
+async fn is_held(directory: &Path) -> bool {
+    matches!(Sqlite::open(options(directory)).await, Err(OpenError::Held { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_deleted_is_taken_anew_and_nothing_is_lost() {
+    let folder = folder();
+    let ledger = open(folder.path()).await;
+    let job = full();
+    put(&ledger, &job, vec![]).await;
+    fs::remove_file(folder.path().join("lock")).unwrap();
+    put(&ledger, &full(), vec![]).await;
+    assert!(is_held(folder.path()).await);
+    assert_eq!(*ledger.lost().borrow(), None);
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_one_is_held() {
+    for is_replaced in [true, false] {
+        let folder = folder();
+        let [data, moved] = ["data", "moved"].map(|name| folder.path().join(name));
+        let ledger = open(&data).await;
+        put(&ledger, &full(), vec![]).await;
+        // After a failure that is not of the moment the file is closed, to be opened again later.
+        let other = rusqlite::Connection::open(data.join("ledger.sqlite3")).unwrap();
+        other.execute_batch("DROP TABLE frames").unwrap();
+        drop(other);
+        let job = full();
+        let failed = ledger.put(Entry { record: job.clone(), frames: frames(1..=2) }).await.unwrap_err();
+        assert!(failed.0.contains("no such table"), "{failed}");
+        fs::rename(&data, &moved).unwrap();
+        if is_replaced {
+            fs::create_dir(&data).unwrap();
+        }
+        let lost = lost(&ledger).await;
+        assert!(lost.problem.contains("ledger.sqlite3 was deleted"), "{}", lost.problem);
+        assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+        assert_eq!(in_file(&data), 1);
+        assert!(is_held(&data).await);
+        ledger.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_in_the_place_of_a_damaged_one_is_held() {
+    let folder = folder();
+    let [data, bad] = ["data", "data.bad"].map(|name| folder.path().join(name));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
+    let ledger = Sqlite::open(options(&data)).await.unwrap();
+    unavailable(&ledger).await;
+    fs::rename(&data, &bad).unwrap();
+    fs::create_dir(&data).unwrap();
+    timeout(MINUTE, available(&ledger)).await.unwrap();
+    assert!(is_held(&data).await);
+    assert_eq!(*ledger.lost().borrow(), None, "there was nothing to be lost");
     ledger.close().await;
 }

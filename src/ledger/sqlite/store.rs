@@ -1,8 +1,9 @@
 //! The file: its lock, its connection, and what is done when one of them fails.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,13 +95,23 @@ impl Secrets {
         known.secrets.clone()
     }
 
-    /// Takes those that stand in the ledger, and keeps those there that were used before.
+    /// Takes those that stand in the ledger, and keeps those there that were used before. A request that wants them does
+    /// not wait for the file.
     fn exchange(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut known = self.known();
-        let new = known.secrets.first().copied().unwrap_or_default();
-        let used: &[_] = if known.used { &known.secrets } else { &[] };
-        known.secrets = schema::secrets(connection, new, used)?;
-        Ok(())
+        loop {
+            let (secrets, used) = {
+                let known = self.known();
+                (known.secrets.clone(), known.used)
+            };
+            let new = secrets.first().copied().unwrap_or_default();
+            let found = schema::secrets(connection, new, if used { &secrets } else { &[] })?;
+            let mut known = self.known();
+            // Else the first fingerprint was made meanwhile, and its secret must be kept, too.
+            if known.used == used {
+                known.secrets = found;
+                return Ok(());
+            }
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -194,8 +205,7 @@ impl Store {
         }
         if let Some(directory) = &self.directory {
             // The last one comes about with the first write.
-            self.files =
-                Watched::new([file(directory), directory.join("lock"), directory.join("ledger.sqlite3-wal")]);
+            self.files = Watched::new([file(directory), log(directory)]);
         }
         if let Some(lost) = self.losing.take() {
             self.lost.send_replace(Some(lost));
@@ -205,24 +215,50 @@ impl Store {
 
     /// Whether the files are those that were opened, and whether the clock is to be believed.
     pub(super) fn look(&mut self) -> Result<(), WriteError> {
-        let Some(connection) = &self.connection else { return Ok(()) };
-        self.aging.observe();
-        let Some(problem) = self.files.problem() else { return Ok(()) };
-        // Closing it must not touch the files that are in the place of its own now.
-        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        self.connection = None;
-        self.lock = None;
-        LedgerLost { problem: &problem }.emit();
-        self.losing = Some(Lost { at: Timestamp::now(), problem: problem.clone() });
-        Err(WriteError::Lost(problem))
-    }
-
-    /// Takes the lock on the directory, which keeps every other bridge out of it.
-    fn hold(&mut self, directory: &Path) -> Result<(), Trouble> {
-        if self.lock.is_some() {
+        if let Some(problem) = self.files.problem() {
+            return Err(self.lose(problem));
+        }
+        if self.connection.is_none() {
             return Ok(());
         }
+        self.aging.observe();
+        if let Some(directory) = self.directory.clone()
+            && let Err(trouble) = self.hold(&directory)
+        {
+            self.let_go();
+            return Err(WriteError::Failed(trouble.text()));
+        }
+        Ok(())
+    }
+
+    /// Gives up files that are not there any more, because of `problem`.
+    fn lose(&mut self, problem: String) -> WriteError {
+        self.let_go();
+        self.lock = None;
+        self.files = Watched::default();
+        LedgerLost { problem: &problem }.emit();
+        self.losing = Some(Lost { at: Timestamp::now(), problem: problem.clone() });
+        WriteError::Lost(problem)
+    }
+
+    /// Closes the connection without touching the files, which may be of another bridge by now.
+    fn let_go(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+    }
+
+    /// Takes the lock on the directory, which keeps every other bridge out of it, unless it has it. A lock on a file
+    /// that was deleted or moved keeps nobody out.
+    fn hold(&mut self, directory: &Path) -> Result<(), Trouble> {
         let path = directory.join("lock");
+        if let Some(lock) = &self.lock
+            && let (Ok(held), Ok(found)) = (lock.metadata(), fs::metadata(&path))
+            && id(&held) == id(&found)
+        {
+            return Ok(());
+        }
+        self.lock = None;
         let passing = |error: io::Error| Trouble::Passing(format!("{}: {error}", path.display()));
         private::create_dir_all(directory).map_err(|error| {
             Trouble::Passing(format!("the directory {} cannot be made: {error}", directory.display()))
@@ -258,7 +294,9 @@ impl Store {
 
     /// Gives up a connection that may be broken; the next one may not be. In memory it is all there is.
     pub(super) fn suspect(&mut self) {
-        if self.directory.is_some() {
+        if let Some(directory) = &self.directory {
+            // Whoever closes the file last removes it.
+            self.files.forget(&log(directory));
             self.connection = None;
         }
     }
@@ -282,15 +320,20 @@ type FileId = (u64, u64);
 
 impl Watched {
     fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let known = paths.into_iter().filter_map(|path| Some((file_id(&path).ok()?, path)));
+        let known = paths.into_iter().filter_map(|path| Some((id(&fs::metadata(&path).ok()?), path)));
         Self(known.map(|(id, path)| (path, id)).collect())
+    }
+
+    fn forget(&mut self, path: &Path) {
+        self.0.retain(|(known, _)| known != path);
     }
 
     /// Which one is not there any more, if that is known.
     fn problem(&self) -> Option<String> {
         self.0.iter().find_map(|(path, known)| {
-            let what = match file_id(path) {
-                Ok(found) if found == *known => return None,
+            // Opening a file to ask for this, and closing it again, would take SQLite's locks on it away.
+            let what = match fs::metadata(path) {
+                Ok(found) if id(&found) == *known => return None,
                 Ok(_) => "replaced",
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     "deleted"
@@ -299,23 +342,17 @@ impl Watched {
                 Err(_) => return None,
             };
             Some(format!(
-                "{} was {what} while the bridge had it open. What was recorded there is lost, but for the jobs that                  are still in memory, which are recorded anew. Find out what did it, and restore a backup with the                  bridge stopped",
+                "{} was {what} while the bridge had it open. What was recorded there is lost, but for the jobs that \
+                 are still in memory, which are recorded anew. Find out what did it, and restore a backup with the \
+                 bridge stopped",
                 path.display()
             ))
         })
     }
 }
 
-/// Opening a file to ask for this, and closing it again, would take SQLite's locks on it away.
-#[cfg(unix)]
-fn file_id(path: &Path) -> io::Result<FileId> {
-    let metadata = fs::metadata(path)?;
-    Ok((std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata)))
-}
-
-#[cfg(not(unix))]
-fn file_id(path: &Path) -> io::Result<FileId> {
-    fs::metadata(path).map(|_| (0, 0))
+fn id(found: &Metadata) -> FileId {
+    (found.dev(), found.ino())
 }
 
 /// Whether a failure has its reason outside of the connection, which is as good as it was.
@@ -330,6 +367,11 @@ pub(super) fn file(directory: &Path) -> PathBuf {
     directory.join(FILE)
 }
 
+/// The write-ahead log of the file.
+fn log(directory: &Path) -> PathBuf {
+    directory.join(format!("{FILE}-wal"))
+}
+
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Before there is any table; later it would do nothing.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -339,4 +381,34 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_does_not_wait_for_the_file_to_get_the_secrets_and_the_one_that_it_used_is_kept() {
+        let secrets = Secrets::new([2; 32]);
+        let asked = secrets.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let [mut connection, other] = [(); 2].map(|()| Connection::open(file(folder.path())).unwrap());
+        schema::migrate(&mut connection).unwrap();
+        schema::secrets(&connection, [1; 32], &[]).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        connection
+            .busy_handler(Some(move |_| {
+                // A mutex that is locked would be waited for until the file is free.
+                if asked.0.try_lock().is_ok() {
+                    asked.all();
+                }
+                false
+            }))
+            .unwrap();
+        secrets.exchange(&connection).unwrap_err();
+        assert!(secrets.known().used);
+        other.execute_batch("ROLLBACK").unwrap();
+        secrets.exchange(&connection).unwrap();
+        assert_eq!(secrets.all(), [[1; 32], [2; 32]]);
+    }
 }
