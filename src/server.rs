@@ -93,8 +93,8 @@ pub enum StartError {
     Ledger(#[from] ledger::OpenError),
     /// There is no ledger in `data_dir`, and there cannot be one.
     #[error(
-        "data_dir cannot be used, and never could be ({0}): let it be a directory that the user of the bridge can \
-         write to, or set jobs.without_ledger = \"continue\" to run without a record of jobs"
+        "data_dir cannot be used, and no ledger was found there ({0}): let it be a directory that the user of the \
+         bridge can write to, or set jobs.without_ledger = \"continue\" to run without a record of jobs"
     )]
     DataDir(String),
     /// A certificate or a key cannot be used.

@@ -1,16 +1,17 @@
 //! What can be said of a ledger without opening it, which would change it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::{OpenError, schema, store};
 
-/// Where the header of a database has its `user_version`
-/// (<https://www.sqlite.org/fileformat2.html#the_database_header>).
-const USER_VERSION: u64 = 60;
+/// What a database begins with (<https://www.sqlite.org/fileformat2.html#the_database_header>).
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// Where its header has its `user_version`.
+const USER_VERSION: usize = 60;
 
 /// Whether a bridge can use the ledger in `directory`, if there is one. Nothing is changed there.
 ///
@@ -27,9 +28,15 @@ pub fn inspect(directory: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Whether `directory` holds a ledger that some bridge has written, damaged or not.
+/// Whether `directory` holds a ledger that some bridge has written, damaged or not. It may, where that cannot be told.
 pub fn has_ledger(directory: &Path) -> bool {
-    fs::metadata(store::file(directory)).is_ok_and(|found| found.is_file() && found.len() > 0)
+    match fs::metadata(store::file(directory)) {
+        Ok(found) => found.is_file() && found.len() > 0,
+        Err(error) => !matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+        ),
+    }
 }
 
 /// The version of the tables in `file`.
@@ -50,14 +57,36 @@ fn version(file: &Path) -> Option<i64> {
 }
 
 fn in_header(file: &Path) -> Option<i64> {
-    let mut version = [0; 4];
-    File::open(file).ok()?.read_exact_at(&mut version, USER_VERSION).ok()?;
-    Some(i64::from(i32::from_be_bytes(version)))
+    let mut header = [0; USER_VERSION + 4];
+    File::open(file).ok()?.read_exact(&mut header).ok()?;
+    let version = header.strip_prefix(MAGIC)?.last_chunk()?;
+    Some(i64::from(i32::from_be_bytes(*version)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_no_database_has_no_version() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(store::file(folder.path()), [b'x'; 5000]).unwrap();
+        assert_eq!(inspect(folder.path()), Ok(()));
+    }
+
+    #[test]
+    fn a_ledger_is_missing_where_there_is_no_file_and_not_where_that_cannot_be_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = store::file(folder.path());
+        assert!(!has_ledger(folder.path()) && !has_ledger(&file));
+        fs::write(&file, "").unwrap();
+        assert!(!has_ledger(folder.path()) && !has_ledger(&file));
+        fs::write(&file, "x").unwrap();
+        assert!(has_ledger(folder.path()));
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        assert!(has_ledger(folder.path()));
+    }
 
     #[test]
     fn the_version_is_read_from_the_file_and_from_its_log_and_nothing_is_left_behind() {
