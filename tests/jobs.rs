@@ -503,7 +503,8 @@ async fn a_second_request_to_stop_does_not_wait() {
     let _played = puppet.played().await;
     let began = Instant::now();
     front.ask_to_stop();
-    while ready(&front).await.status == 200 {}
+    let stopping = async { while ready(&front).await.status == 200 {} };
+    tokio::time::timeout(Duration::from_secs(60), stopping).await.unwrap();
     front.ask_to_hurry();
     stream::read(reader.rest().await.as_bytes(), false);
     front.stop().await;
@@ -753,11 +754,12 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
     let played = puppet.played().await;
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
-    let mut ready = ready(&late).await.json();
-    while ready["ledger"]["available"] != true {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        ready = self::ready(&late).await.json();
-    }
+    let available = async {
+        while ready(&late).await.json()["ledger"]["available"] != true {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), available).await.unwrap();
     played.complete().await;
     reader.rest().await;
     let newer = ended(&late, &mut puppet).await;
@@ -779,7 +781,7 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
 #[tokio::test(start_paused = true)]
 async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_resumes() {
     for (replay, first, notice) in [
-        ("0s", "bridge.payload=1", Some("This job has ended, and its record keeps no payloads.")),
+        ("0s", "bridge.payload=1", Some("This job has ended, and the rest of its record has no payloads.")),
         ("5m", "bridge.ids=1", Some("This job was there already, and keeps no payloads.")),
         ("5m", "bridge.payload=1", None),
     ] {
@@ -810,6 +812,28 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
             "{}",
             admin.text()
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_when_it_resumes() {
+    let mut puppet = Puppet::start().await;
+    let front = front(&puppet, &[("limits.replay", "0s")]).await;
+    for (first, is_told) in [("bridge.ids=1", true), ("bridge.events=all", false)] {
+        let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
+        let job = reader.job.clone();
+        let mut played = puppet.played().await;
+        played.say("discovery").await;
+        played.complete().await;
+        reader.rest().await;
+        let resumed = format!("{DEVICES}?bridge.last_event_id={job}.1");
+        let missing = "the rest of its record has no events of the backend's own types";
+        let answer = front.get(&format!("{resumed}&bridge.events=all"), &[]).await;
+        let all = answer.text();
+        assert_eq!((all.contains(missing), all.contains("event: discovery")), (is_told, !is_told), "{all}");
+        let answer = front.get(&resumed, &[]).await;
+        let ours = answer.text();
+        assert!(!ours.contains(missing) && !ours.contains("event: discovery"), "{ours}");
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::Span;
 use super::front::Stuck;
 use crate::core::event::{Status, Step};
 use crate::core::kind::Kind;
-use crate::core::sse::{FrameName, STEP_LIMIT, aside};
+use crate::core::sse::{FrameName, STEP_LIMIT, aside, is_extra};
 use crate::job::{Batch, FIRST, Job, Kept, Logged, Watching};
 use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
@@ -119,7 +119,7 @@ pub(super) fn stored(
         let status = if first.is_empty() { Status::Started } else { Status::Progress };
         first.push(gap(kind, status, missed, None));
     }
-    let seen = frames.into_iter().filter(move |frame| view.all_events || is_ours(&frame.bytes));
+    let seen = frames.into_iter().filter(move |frame| view.all_events || !is_extra(&frame.bytes));
     // One frame is written at a time: a reader that stalls must not hold all of them twice.
     let written = seen.map(move |StoredFrame { sequence, bytes, .. }| {
         if !view.ids {
@@ -180,13 +180,6 @@ impl View {
         }
         out.extend_from_slice(frame);
     }
-}
-
-/// Whether a frame is one of the three that every client is given, and not of the backend's own types.
-fn is_ours(frame: &[u8]) -> bool {
-    ["event: step\n", "event: error\n", "event: complete\n"]
-        .iter()
-        .any(|name| frame.starts_with(name.as_bytes()))
 }
 
 fn told_first(kind: Kind, notice: &str) -> Bytes {

@@ -13,7 +13,8 @@ use crate::backend::BackendId;
 use crate::config::Config;
 use crate::core::outcome::Cause;
 use crate::core::refusal::Refusal;
-use crate::ledger::{JobId, Record, Timestamp};
+use crate::core::sse::is_extra;
+use crate::ledger::{JobId, Record, StoredFrame, Timestamp};
 use crate::telemetry;
 
 /// A job, whether it waits, runs, or has ended.
@@ -92,18 +93,24 @@ impl Kept {
 
     /// What a client must be told that wants what is not kept: the first client of the job did not ask for it.
     pub fn notice(self, wanted: Self) -> Option<String> {
-        let missing = match (wanted.payloads && !self.payloads, wanted.all_events && !self.all_events) {
-            (false, false) => return None,
-            (true, false) => "payloads",
-            (false, true) => "events of the backend's own types",
-            (true, true) => "payloads or events of the backend's own types",
-        };
+        let missing = self.missing(wanted)?;
         Some(format!("This job was there already, and keeps no {missing}."))
     }
 
-    /// What a client must be told that wants this of a job that only the ledger knows.
-    pub fn ledger_notice(self) -> Option<String> {
-        self.payloads.then(|| "This job has ended, and its record keeps no payloads.".to_owned())
+    /// What a client must be told that wants `wanted` of a job of which only the ledger has something: `frames`.
+    pub fn ledger_notice(wanted: Self, frames: &[StoredFrame]) -> Option<String> {
+        let all_events = frames.iter().any(|frame| is_extra(&frame.bytes));
+        let missing = Self { all_events, payloads: false }.missing(wanted)?;
+        Some(format!("This job has ended, and the rest of its record has no {missing}."))
+    }
+
+    fn missing(self, wanted: Self) -> Option<&'static str> {
+        match (wanted.payloads && !self.payloads, wanted.all_events && !self.all_events) {
+            (false, false) => None,
+            (true, false) => Some("payloads"),
+            (false, true) => Some("events of the backend's own types"),
+            (true, true) => Some("payloads or events of the backend's own types"),
+        }
     }
 }
 

@@ -253,6 +253,47 @@ async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let Pair { backend, mut front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
+    for (number, text) in [(i64::MIN, "x''"), (-1, "x'ff'"), (i64::MAX, "'{}'")] {
+        {
+            let api = Api::of(&front).await;
+            for target in ["/sync/devices/", "/sync/devices/?x=1"] {
+                let job = api.start(target, &[]).await;
+                api.ended(&job).await;
+            }
+        }
+        front.stop().await;
+        damage(&folder.path().join("ledger.sqlite3"), number, text);
+        front = Front::start(config(backend.local_addr(), &settings)).await;
+        for (method, target) in
+            [("GET", "/readyz"), ("GET", "/jobs"), ("GET", "/metrics"), ("POST", "/clean")]
+        {
+            let answer = front.ask(method, target, &[]).await;
+            assert_eq!(answer.status, 200, "{number}: {target}: {}", answer.text());
+        }
+    }
+}
+
+/// Writes `number` or `text` into every column of every table of the ledger.
+fn damage(file: &std::path::Path, number: i64, text: &str) {
+    let file = Connection::open(file).unwrap();
+    file.pragma_update(None, "foreign_keys", false).unwrap();
+    for table in ["frames", "meta", "jobs"] {
+        let mut columns =
+            file.prepare(&format!("SELECT name, type FROM pragma_table_info('{table}')")).unwrap();
+        let columns = columns.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        for (name, sort) in columns.map(Result::<(String, String), _>::unwrap) {
+            let value =
+                if sort == "INTEGER" { number.to_string() } else { format!("CAST({text} AS {sort})") };
+            file.execute(&format!("UPDATE OR IGNORE {table} SET {name} = {value}"), []).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_has_old_records_removed_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let settings =

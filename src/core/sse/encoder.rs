@@ -67,6 +67,13 @@ pub fn aside(step: &Step<'_>) -> Bytes {
     Stream::start(step).1.bytes
 }
 
+/// Whether an encoded `frame` is a [`FrameName::Extra`].
+pub fn is_extra(frame: &[u8]) -> bool {
+    ["event: step\n", "event: error\n", "event: complete\n"]
+        .iter()
+        .all(|name| !frame.starts_with(name.as_bytes()))
+}
+
 /// A stream that has begun and has not ended.
 // Purposefully not Clone: a second copy could write a second end.
 #[derive(Debug)]

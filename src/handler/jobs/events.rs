@@ -11,6 +11,7 @@ use crate::handler::Bridge;
 use crate::handler::front::Peer;
 use crate::handler::streams::{last_event, of_job, unknown_parameter, without_chunks};
 use crate::handler::watch::{self, Attendance, View};
+use crate::job::Kept;
 use crate::ledger::{Health, JobId, Record, Unavailable};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Surface};
@@ -76,10 +77,10 @@ async fn stored(bridge: &Bridge, record: &Record, last: Option<&str>, view: View
         rest = registry.stored(record, 0).await;
         notice = last.map(|last| self::notice(id, last));
     }
-    let notice = both(notice, view.payloads().ledger_notice());
     match rest {
         Some((_, frames)) if frames.is_empty() => respond::nothing(),
         Some((missed, frames)) => {
+            let notice = both(notice, Kept::ledger_notice(view.payloads(), &frames));
             let endpoint = Endpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let state = bridge.state();
             let name = state.backends.iter().find(|backend| backend.url().to_string() == record.backend);

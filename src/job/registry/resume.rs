@@ -35,7 +35,7 @@ impl Registry {
         if frames.is_empty() {
             return Some(Entered::Seen);
         }
-        let notice = Kept::wanted_by(request).ledger_notice();
+        let notice = Kept::ledger_notice(Kept::wanted_by(request), &frames);
         Some(Entered::Replay { id, missed, frames, notice })
     }
 
