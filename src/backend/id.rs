@@ -81,14 +81,19 @@ impl BackendId {
         Ok(addresses)
     }
 
-    /// Whether both stand for one backend: they have the same name, listener and host names, or address.
+    /// Whether both stand for one backend: they have the same name, listener and host names, URL, or address.
     pub fn is_same(&self, other: &Self) -> bool {
         let (one, two) = (&*self.0, &*other.0);
         let has_name = match (&one.configured, &two.configured) {
             (Some(one), Some(two)) => one.is(&two.name, two.listen, &two.hosts),
             _ => false,
         };
-        Arc::ptr_eq(&self.0, &other.0) || has_name || one.url == two.url || one.shares_address(two)
+        Arc::ptr_eq(&self.0, &other.0) || has_name || self.is_at(other)
+    }
+
+    /// Whether both have the same URL or address, whatever they are called.
+    pub fn is_at(&self, other: &Self) -> bool {
+        self.0.url == other.0.url || self.0.shares_address(&other.0)
     }
 
     /// The one of `backends` that configures it: the one with its name, or else with its listener and host names.

@@ -184,7 +184,7 @@ impl Bridge {
             let response = match route {
                 Route::Socket => socket::answer(self, visit, parts).await,
                 // A tunnel may be one that begins a sync.
-                _ => match shims::awaits_restart(self, &visit, &path) {
+                _ => match shims::awaits_restart(self, &visit, &path).await {
                     Some(held) => held,
                     None => match shims::scope(self, &visit, &mut parts, &path).await {
                         Ok(()) => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,

@@ -97,7 +97,7 @@ pub(super) async fn answer(
             None => Err((parts, body)),
         };
     }
-    if let Some(held) = awaits_restart(bridge, visit, path) {
+    if let Some(held) = awaits_restart(bridge, visit, path).await {
         return Ok(held);
     }
     if shims.is_on(Shim::Version) && path == VERSION && is_get && body.is_end_stream() {
@@ -146,8 +146,8 @@ pub(super) async fn answer(
 const HARMLESS: [&str; 4] = ["/netbox/", "/proxmox/", "/auth/", "/docs"];
 
 /// The answer to a request that may write to NetBox, while the backend would write to another one than it is to.
-pub(super) fn awaits_restart(bridge: &Bridge, visit: &Visit, path: &str) -> Option<Response<Body>> {
-    let why = bridge.registry.held(&visit.backend)?;
+pub(super) async fn awaits_restart(bridge: &Bridge, visit: &Visit, path: &str) -> Option<Response<Body>> {
+    let why = bridge.registry.look_up_held(&visit.backend).await?;
     let is_harmless = ["/", VERSION, "/openapi.json"].contains(&path)
         || HARMLESS.iter().any(|harmless| path.starts_with(harmless));
     let retry_after = visit.backend.limits().retry_after.as_secs();

@@ -47,8 +47,8 @@ pub struct Registry {
     pub(super) clients: Clients,
     /// What is neither stored nor logged.
     pub secrets: Secrets,
-    /// Backends that must be restarted before a sync may run there, and why.
-    held: Mutex<HashMap<String, String>>,
+    /// Backends that must be restarted before a sync may run there, by the URL that they had then, and why.
+    held: Mutex<HashMap<String, (BackendId, String)>>,
     /// Told when a cool-down begins.
     pub(super) cooldowns: watch::Sender<()>,
     /// How many have not ended.
@@ -337,21 +337,34 @@ impl Registry {
         ClientId::new(backend.url().to_string(), key, Some(address))
     }
 
-    /// No sync runs on the backend at `url` until it is released, because of `why`.
-    pub fn hold(&self, url: String, why: String) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(url, why);
+    /// No sync runs where `backend` is until `url` is released, because of `why`.
+    pub fn hold(&self, url: String, backend: BackendId, why: String) {
+        self.holds().insert(url, (backend, why));
     }
 
-    /// Why no sync may run on `backend`, if that is so.
-    pub fn held(&self, backend: &Backend) -> Option<String> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Why no sync may run on `backend`, if that is so. It looks up where the backend is.
+    pub async fn look_up_held(&self, backend: &Backend) -> Option<String> {
+        if !self.holds().is_empty() {
+            backend.resolve().await;
+        }
+        self.held(backend)
+    }
+
+    /// Why no sync may run on `backend`, if that is so, as far as it is known where the backend is.
+    pub(super) fn held(&self, backend: &Backend) -> Option<String> {
         let is_on = self.config.load().shims.is_on(Shim::NetboxEndpoint);
-        held.get(&backend.url().to_string()).filter(|_| is_on).cloned()
+        let holds = self.holds();
+        let mut there = holds.values().filter(|(held, _)| is_on && held.is_at(backend.id()));
+        there.next().map(|(_, why)| why.clone())
     }
 
-    /// Syncs run again on the backend at `url`.
+    /// Syncs run again where a backend was held under `url`.
     pub fn release(&self, url: &str) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(url);
+        self.holds().remove(url);
+    }
+
+    fn holds(&self) -> MutexGuard<'_, HashMap<String, (BackendId, String)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the ledger knows a client's credential by.

@@ -14,6 +14,7 @@ use tokio::time::Duration;
 
 use super::backend::{Asked, Backend, Body, answer};
 use super::bridge::{Answer, Client, Front, KEY, config};
+use super::reload::{Changing, file};
 use super::support::stream::{self, Event};
 
 const FIREWALL: &str = "/proxmox/firewall/summary?source=database&proxmox_endpoint_ids=1";
@@ -905,6 +906,31 @@ async fn while_a_backend_waits_for_a_restart_nothing_there_writes_to_netbox() {
     assert_eq!(work(&backend).len(), before, "{:?}", targets(&backend));
     for harmless in [NETBOX, "/proxmox/version", "/health"] {
         assert_ne!(front.get(harmless, &key()).await.status, 503, "{harmless}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_waits_for_a_restart_does_so_under_another_url_too_and_another_one_does_not() {
+    let rows = Rows::default();
+    rows.0.lock().unwrap().push(Rows::row(1, 80));
+    let serving = rows.clone();
+    let backend = Backend::start(move |request| serving.clone().answer(request)).await;
+    let other = Backend::start(move |request| rows.clone().answer(request)).await;
+    let text = file(backend.address, "");
+    let changing = Changing::start(text.clone()).await;
+    let front = &changing.front;
+    assert_eq!(push(front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
+    assert_eq!(changing.reload(text.replace("http://127.0.0.1", "http://localhost")).await.0, 200);
+    let before = work(&backend).len();
+    for target in ["/full-update", DEVICES] {
+        let held = front.get(target, &key()).await;
+        assert!(held.detail().starts_with("Restart proxbox-api"), "{target}: {}", held.text());
+    }
+    assert_eq!(work(&backend).len(), before, "{:?}", targets(&backend));
+    assert_eq!(changing.reload(file(other.address, "")).await.0, 200);
+    for target in ["/full-update", DEVICES] {
+        let free = front.get(target, &key()).await;
+        assert!(!free.detail().starts_with("Restart proxbox-api"), "{target}: {}", free.text());
     }
 }
 

@@ -15,13 +15,13 @@ const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
 const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
 /// A bridge whose file can be changed.
-struct Changing {
-    front: Front,
+pub(super) struct Changing {
+    pub(super) front: Front,
     file: Arc<Mutex<String>>,
 }
 
 impl Changing {
-    async fn start(text: String) -> Self {
+    pub(super) async fn start(text: String) -> Self {
         let file = Arc::new(Mutex::new(text.clone()));
         let read = Arc::clone(&file);
         let front = Front::reloading(configured(&text), move || {
@@ -43,14 +43,14 @@ impl Changing {
         Self { front, file }
     }
 
-    async fn reload(&self, text: String) -> (u16, String) {
+    pub(super) async fn reload(&self, text: String) -> (u16, String) {
         *self.file.lock().unwrap() = text;
         let answer = self.front.ask("POST", "/reload", &[]).await;
         (answer.status, answer.detail())
     }
 }
 
-fn file(backend: std::net::SocketAddr, more: &str) -> String {
+pub(super) fn file(backend: std::net::SocketAddr, more: &str) -> String {
     format!(
         "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{more}\n[backend]\nurl = \"http://{backend}\"\n"
     )

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::file::{read, write};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendId};
 use crate::job::Registry;
 use crate::telemetry;
 
@@ -52,32 +52,34 @@ impl Restarts {
 
     /// Holds the syncs of those of `backends` that wait for a restart.
     pub(in crate::handler) fn resume(self: &Arc<Self>, registry: &Arc<Registry>, backends: &[Arc<Backend>]) {
-        for backend in backends {
-            let url = backend.url().to_string();
-            if locked(&self.urls).contains(&url) {
-                self.watch(registry, backend);
+        let urls = locked(&self.urls).clone();
+        for url in urls {
+            let Ok(parsed) = url.parse() else { continue };
+            let id = BackendId::of_url(parsed);
+            if let Some(backend) = backends.iter().find(|backend| backend.id().is_at(&id)) {
+                self.watch(registry, backend, url);
             }
         }
     }
 
     /// Holds the syncs of `backend` until it has been seen down.
     pub(super) async fn hold(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
-        let is_new = locked(&self.urls).insert(backend.url().to_string());
+        let url = backend.url().to_string();
+        let is_new = locked(&self.urls).insert(url.clone());
         if is_new {
             self.keep().await;
         }
-        self.watch(registry, backend);
+        self.watch(registry, backend, url);
     }
 
-    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
-        let url = backend.url().to_string();
+    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>, url: String) {
         if !locked(&self.watched).insert(url.clone()) {
             return;
         }
         let why = "Restart proxbox-api: NetBox has changed, and this release reads where it is when it starts. \
                    Until it was restarted it would write to the NetBox before. If it was, and a proxy between keeps the \
                    bridge from seeing that, set shims.netbox_endpoint = \"off\".";
-        registry.hold(url.clone(), why.to_owned());
+        registry.hold(url.clone(), backend.id().clone(), why.to_owned());
         telemetry::RestartAwaited { backend: &url }.emit();
         let (restarts, registry, backend) = (Arc::clone(self), Arc::clone(registry), Arc::clone(backend));
         let mut closing = registry.closing();
