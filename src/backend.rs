@@ -107,6 +107,11 @@ impl Backend {
         })
     }
 
+    /// Counts wrong and accepted keys together with `other`, which is the same backend.
+    pub fn share_keys(&mut self, other: &Self) {
+        self.shield.backoff = Arc::clone(&other.shield.backoff);
+    }
+
     /// How it is configured.
     pub fn config(&self) -> &config::Backend {
         &self.config
@@ -202,17 +207,16 @@ impl Backend {
                 return Err(known);
             }
             let changed = self.shield.backoff.changed();
-            let is_one_key = match self.shield.backoff.turn(client, key, Allowance::new(limits)) {
+            match self.shield.backoff.turn(client, key, Allowance::new(limits)) {
                 Turn::Accepted => return Ok(None),
                 Turn::Trial(trial) => return Ok(Some(trial)),
                 _ if self.known().wants_key() == Some(false) => return Ok(None),
                 Turn::Refused { again } => return Err(Known::WrongKeys { again }),
-                Turn::Busy { is_one_key } => is_one_key,
-            };
+                Turn::Busy => {}
+            }
             // Wrong keys are answered at once, also while the request behind a right one takes its time.
             if timeout_at(deadline, changed).await.is_err() {
-                let again = Duration::from_secs(1);
-                return if is_one_key { Ok(None) } else { Err(Known::WrongKeys { again }) };
+                return Err(Known::Unanswered { after: limits.probe });
             }
         }
     }

@@ -40,8 +40,8 @@ struct Tried {
     accepted: HashSet<KeyHash>,
     /// When a key was refused, and whose, the oldest in front.
     failures: VecDeque<(Instant, IpAddr)>,
-    /// Requests whose key may be wrong.
-    in_flight: HashMap<u64, (IpAddr, KeyHash)>,
+    /// The clients of requests whose key may be wrong.
+    in_flight: HashMap<u64, IpAddr>,
     next: u64,
     /// How many failures the backend has counted for the last address that failed, and when that was.
     counted: Option<(Instant, usize)>,
@@ -57,10 +57,7 @@ pub(super) enum Turn {
     /// Its key may be wrong. That is known when this is dropped.
     Trial(Trial),
     /// Other keys have to be answered first.
-    Busy {
-        /// All of them that this client has tried are the same one.
-        is_one_key: bool,
-    },
+    Busy,
     /// Too many keys were wrong.
     Refused {
         /// When the next one may be tried.
@@ -106,13 +103,13 @@ impl AuthBackoff {
             return Turn::Refused { again };
         }
         let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
-        let own = || tried.in_flight.values().filter(|(other, _)| allowed.is_same(*other, client));
-        if failed + own().count() >= allowed.keys || tried.in_flight.len() >= tried.spare(now) {
-            return Turn::Busy { is_one_key: own().all(|(_, other)| *other == key) };
+        let own = tried.in_flight.values().filter(|other| allowed.is_same(**other, client)).count();
+        if failed + own >= allowed.keys || tried.in_flight.len() >= tried.spare(now) {
+            return Turn::Busy;
         }
         let id = tried.next;
         tried.next += 1;
-        tried.in_flight.insert(id, (client, key));
+        tried.in_flight.insert(id, client);
         Turn::Trial(Trial { backoff: Arc::clone(self), id })
     }
 
@@ -325,8 +322,8 @@ mod tests {
         let backoff = Arc::new(AuthBackoff::default());
         let mut trials: Vec<Turn> = (0..MOST.keys).map(|_| backoff.turn(client(1), key(1), MOST)).collect();
         assert!(trials.iter().all(|turn| matches!(turn, Turn::Trial(_))));
-        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Busy { is_one_key: true }));
-        assert!(matches!(backoff.turn(client(1), key(2), MOST), Turn::Busy { is_one_key: false }));
+        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Busy));
+        assert!(matches!(backoff.turn(client(1), key(2), MOST), Turn::Busy));
         let changed = backoff.changed();
         trials.pop();
         changed.await;

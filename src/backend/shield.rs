@@ -50,6 +50,11 @@ pub enum Known {
         /// How long still.
         again: Duration,
     },
+    /// It has not answered the requests of clients whose keys may be wrong.
+    Unanswered {
+        /// How long that was waited for.
+        after: Duration,
+    },
     /// Too many keys were wrong that this client, or all of them, have tried.
     WrongKeys {
         /// When the next one may be tried.

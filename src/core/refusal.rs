@@ -191,6 +191,15 @@ impl Refusal {
             .after(again)
     }
 
+    /// The backend has not answered for the time `after` whether the keys of requests before this one are right.
+    pub fn key_unanswered(after: &str) -> Self {
+        let detail = format!(
+            "It did not say within {after} (limits.probe) whether the API keys of the requests before this one are \
+             right. Until it does, no more requests go on with a key that it has not accepted yet."
+        );
+        Self::ours(503, Cause::BackendLost, "The ProxBox backend did not answer.", detail).after(1)
+    }
+
     /// Too many keys were wrong, and `again` seconds later the next one is tried.
     pub fn wrong_keys(again: u64) -> Self {
         let detail = format!(

@@ -126,7 +126,9 @@ pub struct Output {
     pub doubtful: bool,
     /// The status line may go out.
     pub accepted: bool,
-    /// Answer with this instead of a stream. The run is over.
+    /// Why the run was refused, whether or not there is a stream. The run is over.
+    pub refusal: Option<Refusal>,
+    /// Answer with this instead of a stream.
     pub refused: Option<Refusal>,
     /// Give these to the readers.
     pub frames: Vec<Frame>,

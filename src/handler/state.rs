@@ -19,7 +19,8 @@ pub struct State {
 
 impl State {
     /// What `config` makes of `before`: a backend whose configuration is the same, and what its files hold, is the
-    /// same, with all that is known of it. It reads files, and blocks.
+    /// same, with all that is known of it. Of one whose configuration has changed, the keys that it has refused and
+    /// accepted stay known. It reads files, and blocks.
     ///
     /// # Errors
     ///
@@ -29,11 +30,20 @@ impl State {
             let known = before?.backends.iter().find(|known| known.config() == wanted);
             known.filter(|known| known.has_current_files()).cloned()
         };
-        let backends = config.backends.iter().map(|wanted| match known(wanted) {
-            Some(backend) => Ok(backend),
-            None => Backend::new(wanted.clone()).map(Arc::new),
-        });
-        Ok(Self { backends: backends.collect::<Result<_, _>>()?, config: Arc::new(config) })
+        let mut backends: Vec<Arc<Backend>> = Vec::new();
+        for wanted in &config.backends {
+            if let Some(backend) = known(wanted) {
+                backends.push(backend);
+                continue;
+            }
+            let mut backend = Backend::new(wanted.clone())?;
+            let others = before.into_iter().flat_map(|before| &before.backends).chain(&backends);
+            if let Some(same) = others.into_iter().find(|other| other.id().is_same(backend.id())) {
+                backend.share_keys(same);
+            }
+            backends.push(Arc::new(backend));
+        }
+        Ok(Self { backends, config: Arc::new(config) })
     }
 
     /// The backend that a request is for which came in at `entrance` and names `host`, which may have a port.
@@ -136,5 +146,20 @@ mod tests {
         let after = State::new(config(THREE.replace("10.0.0.2", "10.0.0.9")), Some(&before)).unwrap();
         let same = |index: usize| Arc::ptr_eq(&before.backends[index], &after.backends[index]);
         assert_eq!([same(0), same(1), same(2)], [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_backend_has_accepted_stays_accepted_when_a_limit_changes() {
+        let before = state(THREE);
+        let key = Some([1; 32]);
+        before.backends[1].shield.accept(key);
+        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+        let text = format!("[limits]\nprobe = \"7s\"\n{THREE}");
+        let config = Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap();
+        let after = State::new(config, Some(&before)).unwrap();
+        assert!(!Arc::ptr_eq(&before.backends[1], &after.backends[1]));
+        let client = [192, 0, 2, 1].into();
+        assert!(matches!(after.backends[1].admit(client, key).await, Ok(None)));
+        assert!(matches!(after.backends[0].admit(client, key).await, Ok(Some(_))), "another backend");
     }
 }

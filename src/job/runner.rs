@@ -328,16 +328,19 @@ impl Runner {
 
     /// Does what the session says. Gives the reason if a socket could not be written to.
     async fn follow(&mut self, out: &mut Output) -> Option<String> {
-        let Output { doubtful, accepted, refused, mut frames, close, open, send, end } = std::mem::take(out);
+        let Output { doubtful, accepted, refusal, refused, mut frames, close, open, send, end } =
+            std::mem::take(out);
         if doubtful {
             self.request.backend.knowledge.forget();
         }
-        if let Some(refusal) = &refused {
+        if let Some(refusal) = &refusal {
             if matches!(refusal.cause, Cause::BackendLost | Cause::Unreachable) {
                 self.request.backend.knowledge.forget();
             }
             self.heed(refusal);
             self.trial = None;
+        }
+        if let Some(refusal) = &refused {
             // Nobody is given these instead of a status, but whoever reads the log later is.
             frames = Normalizer::refused(self.request.endpoint.kind, refusal, &self.redactor);
         }

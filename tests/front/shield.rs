@@ -11,7 +11,7 @@ use tokio::time::advance;
 
 use super::backend::{Backend, answer};
 use super::bridge::{Front, KEY, Place, config, fast, recordings};
-use proxbox_bridge::replay::{Options, Server as Replay};
+use proxbox_bridge::replay::{Options, Server as Replay, Speed};
 
 #[tokio::test(start_paused = true)]
 async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() {
@@ -49,9 +49,9 @@ async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[("limits.requests", "3")])).await;
+        let front = Front::start(config(backend.address, &[("limits.requests", "2")])).await;
         let mut waiting = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..2 {
             waiting.push(front.open(path, &[]).await);
             // Everybody waits by then.
             tokio::time::sleep(Duration::from_secs(2)).await;
@@ -151,7 +151,7 @@ async fn wrong_keys_of_many_clients_at_once_do_not_lock_out_the_one_whose_key_wa
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_wrong_costs_one_attempt_also_when_it_is_tried_many_times_at_once() {
+async fn a_wrong_key_that_is_tried_many_times_at_once_costs_no_more_attempts_than_a_client_has() {
     let (backend, front) = guarded().await;
     let tries = (0..20)
         .map(|_| with_key(&front, "192.0.2.1", "/proxmox/version", "a-wrong-key-a-wrong-key-a-wrong-key"));
@@ -160,6 +160,48 @@ async fn a_key_that_is_wrong_costs_one_attempt_also_when_it_is_tried_many_times_
     }
     assert!(backend.log().requests().len() <= 3, "{:?}", backend.log().requests());
     assert_eq!(with_key(&front, "192.0.2.2", "/version", KEY).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_too() {
+    let options = Options { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..Options::default() };
+    let backend =
+        Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
+    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let running = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
+    let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
+    let mut waiting = Vec::new();
+    for target in ["/full-update/stream", "/virtualization/virtual-machines/storage/create/stream"] {
+        let mut client = front.open(target, &wrong).await;
+        assert_eq!(client.head().await.0, 200);
+        waiting.push(client);
+    }
+    assert_eq!(running.answer().await.status, 200);
+    for client in waiting {
+        let body = String::from_utf8(client.answer_body().await).unwrap();
+        assert!(body.contains("Waiting for") && body.contains("Invalid API key"), "{body}");
+    }
+    let requests = backend.log().requests();
+    let tried = requests.iter().filter(|(_, target)| target == "/version").count();
+    assert_eq!(tried, 2, "one with each key: {requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_client_has_attempts() {
+    let backend = Backend::start(|_| std::future::pending()).await;
+    let front = Front::start(config(backend.address, &[])).await;
+    let key = [("X-Proxbox-API-Key", KEY)];
+    let mut stalled = Vec::new();
+    for _ in 0..3 {
+        stalled.push(front.open("/proxmox/version", &key).await);
+    }
+    while backend.asked().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let answer = front.get("/proxmox/version", &key).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
+    assert!(answer.detail().contains("limits.probe"), "{}", answer.text());
+    assert_eq!(backend.asked().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

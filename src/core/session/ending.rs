@@ -13,9 +13,8 @@ impl Session {
     pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut Output) {
         let failure = refusal.failure(self.leg_kind());
         let cause = refusal.cause;
-        if !self.accepted {
-            out.refused = Some(refusal);
-        }
+        out.refused = (!self.accepted).then(|| refusal.clone());
+        out.refusal = Some(refusal);
         self.end(Some(failure), Some(cause), out);
     }
 

@@ -46,9 +46,8 @@ impl Waiting {
             failure: Some(failure),
             ..self.nothing_done()
         });
-        if !self.told {
-            out.refused = Some(refusal);
-        }
+        out.refused = (!self.told).then(|| refusal.clone());
+        out.refusal = Some(refusal);
     }
 
     /// Ends the run before it began, for a reason of our own.
@@ -120,7 +119,7 @@ mod tests {
         assert!(out.accepted);
         waiting.say("Waiting for storage synchronization.", &mut out);
         waiting.stop(Cause::CancelRequested, 30, &mut out);
-        assert!(out.refused.is_none());
+        assert!(out.refused.is_none() && out.refusal.is_some());
         assert_eq!(out.end.as_ref().unwrap().outcome, Outcome::Cancelled);
         let text = text(&out);
         assert_eq!(text.matches("\"status\": \"started\"").count(), 2, "{text}");

@@ -238,6 +238,9 @@ pub fn held_back(has_key: bool, known: &Known) -> Refusal {
     match known {
         Known::Refused { again } => Refusal::refused_before(has_key, whole(again)),
         Known::Limited { again } => Refusal::told_to_wait(whole(again)),
+        Known::Unanswered { after } => {
+            Refusal::key_unanswered(&humantime::format_duration(*after).to_string())
+        }
         Known::WrongKeys { again } => Refusal::wrong_keys(whole(again)),
     }
 }
