@@ -452,6 +452,27 @@ async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     assert!(puppet.is_idle(), "a second run");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_not_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = Puppet::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap())];
+    let before = front(&puppet, &settings).await;
+    let target = format!("{DEVICES}?api_key={KEY}&a=1");
+    let reader = Reader::open(&before, &target, &[]).await;
+    let job = reader.job.clone();
+    puppet.played().await.complete().await;
+    reader.rest().await;
+    before.stop().await;
+    assert_eq!(recorded(folder.path()).await[0].query, "api_key=[hidden]&a=1");
+    let after = front(&puppet, &settings).await;
+    let last = format!("{job}.1");
+    let again = Reader::open(&after, &target, &[("Last-Event-ID", &last)]).await;
+    assert_eq!(again.job, job);
+    assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
+    assert!(puppet.is_idle(), "a second run");
+}
+
 async fn ready(front: &Front) -> Answer {
     Client::send(front.admin, "GET", "/readyz", &[]).await.answer().await
 }

@@ -2,20 +2,24 @@
 //!
 //! A [`Redactor`] knows the secrets of a run and the forms in which a backend may repeat them: as they are, in JSON
 //! (also in JSON inside of JSON), percent-encoded, in HTML, and in base64. A secret of fewer than [`SHORTEST`] bytes is
-//! not looked for: it stands in too much that is no secret.
+//! not looked for: it stands in too much that is no secret. One of more than [`LONGEST`] is not either.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, Match, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// The shortest secret that is looked for, in bytes.
 pub const SHORTEST: usize = 8;
+/// The longest secret that is looked for, in bytes.
+pub const LONGEST: usize = 1024;
 /// What stands in the place of a secret. It is not longer than any form of one, so that no text becomes longer.
 pub const HIDDEN: &str = "[hidden]";
 /// How much of a secret may stand before the `...` of a text that was cut, in bytes.
@@ -45,14 +49,10 @@ const DESCRIPTIONS: [&str; 5] = ["name", "version", "id", "type", "label"];
 #[derive(Clone, Default)]
 pub struct Redactor {
     secrets: Arc<Vec<String>>,
-    /// Every form of them, the longest first.
-    forms: Arc<Vec<Form>>,
-}
-
-#[derive(Debug)]
-struct Form {
-    text: String,
-    finder: Finder<'static>,
+    /// Every form of them.
+    forms: Arc<BTreeSet<Vec<u8>>>,
+    /// Finds them; none if there are none.
+    search: Option<AhoCorasick>,
 }
 
 impl Redactor {
@@ -66,18 +66,18 @@ impl Redactor {
     pub fn with(&self, secrets: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut all = Vec::clone(&self.secrets);
         for secret in secrets.into_iter().map(Into::into) {
-            if secret.len() >= SHORTEST && !all.contains(&secret) {
+            if is_sought(&secret) && !all.contains(&secret) {
                 all.push(secret);
             }
         }
         if all.len() == self.secrets.len() {
             return self.clone();
         }
-        let mut texts: Vec<String> = all.iter().flat_map(|secret| forms(secret)).collect();
-        texts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        texts.dedup();
-        let form = |text: String| Form { finder: Finder::new(text.as_bytes()).into_owned(), text };
-        Self { secrets: Arc::new(all), forms: Arc::new(texts.into_iter().map(form).collect()) }
+        let forms: BTreeSet<Vec<u8>> =
+            all.iter().flat_map(|secret| forms(secret)).map(String::into_bytes).collect();
+        // It fails only for more than 2 GiB of them.
+        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms).ok();
+        Self { secrets: Arc::new(all), forms: Arc::new(forms), search }
     }
 
     /// The secrets that it knows.
@@ -87,13 +87,17 @@ impl Redactor {
 
     /// `text` without secrets, and without the beginning of one where it was cut (`...`).
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut hidden = Cow::Borrowed(text);
-        for form in self.forms.iter().filter(|form| form.text.len() <= text.len()) {
-            if form.finder.find(hidden.as_bytes()).is_some() {
-                hidden = Cow::Owned(hidden.replace(&form.text, HIDDEN));
-            }
+        let (mut hidden, mut at) = (String::new(), 0);
+        for found in self.find(text.as_bytes()) {
+            hidden.push_str(&text[at..found.start()]);
+            hidden.push_str(HIDDEN);
+            at = found.end();
         }
-        self.without_beginnings(hidden)
+        if at == 0 {
+            return self.without_beginnings(Cow::Borrowed(text));
+        }
+        hidden.push_str(&text[at..]);
+        self.without_beginnings(Cow::Owned(hidden))
     }
 
     /// The same for a text that is not needed any more.
@@ -152,11 +156,14 @@ impl Redactor {
         let mut known = self.may_begin_at(held);
         let mut out = Vec::with_capacity(held.len());
         let mut at = 0;
-        while let Some((start, end)) = self.first(held, at).filter(|(start, _)| *start < known) {
-            out.extend_from_slice(&held[at..start]);
+        for found in self.find(held) {
+            if found.start() >= known {
+                break;
+            }
+            out.extend_from_slice(&held[at..found.start()]);
             out.extend_from_slice(HIDDEN.as_bytes());
-            at = end;
-            known = known.max(end);
+            at = found.end();
+            known = known.max(at);
         }
         out.extend_from_slice(&held[at..known]);
         held.drain(..known);
@@ -174,29 +181,25 @@ impl Redactor {
         changes(value) || changes(&decoded(value))
     }
 
-    /// The first secret in `bytes` behind `from`: where it begins and ends.
-    fn first(&self, bytes: &[u8], from: usize) -> Option<(usize, usize)> {
-        let found = self.forms.iter().filter_map(|form| {
-            let start = from + form.finder.find(&bytes[from..])?;
-            Some((start, start + form.text.len()))
-        });
-        // Of two that begin at the same place the longer one.
-        found.min_by_key(|(start, end)| (*start, usize::MAX - end))
+    /// The secrets in `bytes`, in their order. Of two that begin at the same place it is the longer one.
+    fn find(&self, bytes: &[u8]) -> impl Iterator<Item = Match> {
+        self.search.iter().flat_map(move |search| search.find_iter(bytes))
     }
 
     /// Where the longest end of `bytes` begins that may go on as a secret.
     fn may_begin_at(&self, bytes: &[u8]) -> usize {
-        let longest = self.forms.first().map_or(0, |form| form.text.len());
+        let longest = self.search.as_ref().map_or(0, AhoCorasick::max_pattern_len);
         let from = bytes.len().saturating_sub(longest);
         let begins = |at: &usize| {
             let end = &bytes[*at..];
-            self.forms.iter().any(|form| form.text.len() > end.len() && form.text.as_bytes().starts_with(end))
+            let mut behind = self.forms.range::<[u8], _>((Bound::Excluded(end), Bound::Unbounded));
+            behind.next().is_some_and(|form| form.starts_with(end))
         };
         (from..bytes.len()).find(begins).unwrap_or(bytes.len())
     }
 
     fn without_beginnings<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
-        if self.forms.is_empty() || !text.contains("...") {
+        if self.search.is_none() || !text.contains("...") {
             return text;
         }
         let mut out = String::with_capacity(text.len());
@@ -204,7 +207,8 @@ impl Redactor {
         while let Some(at) = rest.find("...") {
             let (before, after) = rest.split_at(at + 3);
             let before = &before[..at];
-            out.push_str(&before[..at - self.beginning(before)]);
+            let beginning = self.may_begin_at(before.as_bytes());
+            out.push_str(if at - beginning > CUT { &before[..beginning] } else { before });
             out.push_str("...");
             rest = after;
         }
@@ -214,23 +218,17 @@ impl Redactor {
         out.push_str(rest);
         Cow::Owned(out)
     }
-
-    /// How long the beginning of a secret is that `text` ends with.
-    fn beginning(&self, text: &str) -> usize {
-        let of = |form: &Form| {
-            let lengths = (CUT + 1..form.text.len()).rev();
-            lengths
-                .into_iter()
-                .find(|length| form.text.get(..*length).is_some_and(|head| text.ends_with(head)))
-        };
-        self.forms.iter().filter_map(of).max().unwrap_or_default()
-    }
 }
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redactor({} secrets)", self.secrets.len())
     }
+}
+
+/// Whether `secret` is looked for: it is neither too short nor too long.
+pub fn is_sought(secret: &str) -> bool {
+    (SHORTEST..=LONGEST).contains(&secret.len())
 }
 
 /// Whether a field or a parameter that is called `name` holds a secret.
@@ -292,8 +290,6 @@ fn forms(secret: &str) -> Vec<String> {
             all.push(nested.clone());
         }
     }
-    all.sort_unstable();
-    all.dedup();
     all
 }
 
@@ -396,8 +392,8 @@ mod tests {
 
     #[test]
     fn a_short_secret_does_not_garble_what_is_written() {
-        let redactor = Redactor::new(["a", "", "1234567"]);
-        assert!(redactor.secrets().is_empty());
+        let redactor = Redactor::new(["a", "", "1234567", &"b".repeat(LONGEST + 1)]);
+        assert!(redactor.secrets().is_empty(), "one that is too long is not looked for either");
         assert_eq!(redactor.text("a banana 1234567"), "a banana 1234567");
         // What it is named like is hidden whatever its length.
         assert_eq!(redactor.query("api_key=a&b=a"), "api_key=[hidden]&b=a");

@@ -109,6 +109,7 @@ mod tests {
     use crate::backend::{Backend, Identity};
     use crate::config::{Config, Flags};
     use crate::core::kind::{Endpoint, Kind};
+    use crate::core::redact::Redactor;
     use crate::job::handle::{Kept, NewJob};
     use crate::job::log::{Log, Memory};
     use crate::job::request::{Key, Request};
@@ -203,7 +204,8 @@ mod tests {
         let kept = Kept { all_events: false, payloads: false };
         let log = Log::new(1 << 20, Memory::new(1 << 20));
         let (key, backend) = (Key::of(&request, &[0; 32]), request.backend.id().clone());
-        Job::new(NewJob { key, backend, config, log, record, kept, span: tracing::Span::none() })
+        let (redactor, span) = (Redactor::default(), tracing::Span::none());
+        Job::new(NewJob { key, backend, config, log, record, kept, redactor, span })
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use super::request::{Key, Request};
 use crate::backend::BackendId;
 use crate::config::Config;
 use crate::core::outcome::Cause;
+use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::sse::is_extra;
 use crate::ledger::{JobId, Record, StoredFrame, Timestamp};
@@ -36,6 +37,8 @@ pub struct Job {
     stop: watch::Sender<Option<Cause>>,
     watchers: watch::Sender<Watchers>,
     record: Mutex<Record>,
+    /// What may be neither stored nor logged.
+    pub(super) redactor: Redactor,
     /// What every line of the log that is about it says.
     pub(super) span: Span,
     /// When its backend said something last, in milliseconds since 1970.
@@ -73,6 +76,8 @@ pub(super) struct NewJob {
     pub(super) record: Record,
     /// What the first client wants to have kept.
     pub(super) kept: Kept,
+    /// What may be neither stored nor logged.
+    pub(super) redactor: Redactor,
     /// What every line of the log that is about it says.
     pub(super) span: Span,
 }
@@ -137,7 +142,7 @@ struct Watchers {
 
 impl Job {
     pub(super) fn new(new: NewJob) -> Arc<Self> {
-        let NewJob { key, backend, config, log, record, kept, span } = new;
+        let NewJob { key, backend, config, log, record, kept, redactor, span } = new;
         Arc::new(Self {
             span,
             heard: AtomicU64::new(0),
@@ -147,6 +152,7 @@ impl Job {
             config,
             log,
             kept,
+            redactor,
             started: watch::Sender::new(None),
             stop: watch::Sender::new(None),
             watchers: watch::Sender::new(Watchers::default()),

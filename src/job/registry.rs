@@ -250,6 +250,7 @@ impl Registry {
         request: Request,
         fresh: bool,
     ) -> Result<Watching, Denied> {
+        let redactor = self.secrets.of(&request);
         let mut jobs = self.jobs();
         // One that is being cancelled is not what anybody asks for.
         if let Some(job) = jobs.by_key.get(&key).filter(|job| !job.is_stopping()) {
@@ -264,12 +265,11 @@ impl Registry {
         self.admits(&jobs, &config, &request)?;
         let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
         let kept = Kept::wanted_by(&request);
-        let redactor = self.secrets.of(&request);
         let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
         telemetry::log::hide_in(&span, &redactor);
         let (id, backend) = (key.clone(), request.backend.id().clone());
-        let job = Job::new(NewJob { key: id, backend, config, log, record, kept, span });
+        let job = Job::new(NewJob { key: id, backend, config, log, record, kept, redactor, span });
         let watching = job.watch(FIRST, true);
         jobs.by_key.insert(key, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));

@@ -27,7 +27,6 @@ use crate::core::dialect::Dialect;
 use crate::core::normalizer::Normalizer;
 use crate::core::outcome::{Cause, Report};
 use crate::core::plan::Leg;
-use crate::core::redact::Redactor;
 use crate::core::refusal::Refusal;
 use crate::core::release::Release;
 use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
@@ -48,8 +47,6 @@ pub(super) struct Runner {
     chronicle: Chronicle,
     /// Where the backend's own words are kept, if they are.
     tape: Option<Tape>,
-    /// What may not be stored or logged.
-    redactor: Redactor,
     /// The backend's release, if it is known.
     release: Option<Release>,
     /// What the backend is asked, in the words of that release.
@@ -91,9 +88,8 @@ impl Runner {
         let clock = (job.recorded().queued, now);
         let connection = Connection::None;
         let recording = config.jobs.recording.then_some(config.data_dir.as_deref()).flatten();
-        let redactor = registry.secrets.of(&request);
         let room = config.limits.recording_bytes;
-        let tape = recording.map(|folder| Tape::new(folder, job.id, room, redactor.clone()));
+        let tape = recording.map(|folder| Tape::new(folder, job.id, room, job.redactor.clone()));
         Self {
             registry,
             stopping: job.stopping(),
@@ -101,7 +97,6 @@ impl Runner {
             request,
             chronicle,
             tape,
-            redactor,
             release: None,
             query: String::new(),
             notices: Vec::new(),
@@ -143,7 +138,7 @@ impl Runner {
     }
 
     fn waiting(&self) -> Waiting {
-        Waiting::new(self.request.endpoint.kind, approach::options(&self.registry, &self.request))
+        Waiting::new(self.request.endpoint.kind, approach::options(&self.job, &self.request))
     }
 
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
@@ -342,7 +337,7 @@ impl Runner {
         }
         if let Some(refusal) = &refused {
             // Nobody is given these instead of a status, but whoever reads the log later is.
-            frames = Normalizer::refused(self.request.endpoint.kind, refusal, &self.redactor);
+            frames = Normalizer::refused(self.request.endpoint.kind, refusal, &self.job.redactor);
         }
         if close || end.is_some() {
             self.connection = Connection::None;
@@ -352,7 +347,7 @@ impl Runner {
         }
         let logged = self.number(frames);
         if let Some(mut report) = end {
-            report.redact(&self.redactor);
+            report.redact(&self.job.redactor);
             let ended = self.end(&report, refused.is_none());
             if let Some(tape) = &mut self.tape {
                 tape.end(self.job.config.limits.ledger).await;

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::request::Request;
 use crate::config::Config;
-use crate::core::redact::{Redactor, SHORTEST, in_query};
+use crate::core::redact::{Redactor, in_query, is_sought};
 use crate::telemetry;
 
 /// How many secrets are kept that clients have pushed to backends, or that were configured before.
-const SEEN: usize = 64;
+const SEEN: usize = 1024;
 
 /// The secrets of the configuration, and those that clients have pushed to backends. The log does not hold them either.
 #[derive(Debug, Default)]
@@ -33,7 +33,8 @@ impl Secrets {
     /// Notes secrets that a backend has been given.
     pub fn remember(&self, secrets: Vec<String>) {
         let mut known = self.known();
-        if secrets.iter().any(|secret| !known.redactor.secrets().contains(secret)) {
+        let is_new = |secret: &String| is_sought(secret) && !known.redactor.secrets().contains(secret);
+        if secrets.iter().any(is_new) {
             known.see(secrets);
         }
     }
@@ -41,7 +42,8 @@ impl Secrets {
     /// What takes them out of a text, and the secrets of `request` too.
     pub(super) fn of(&self, request: &Request) -> Redactor {
         let key = request.identity.key.as_ref().map(|key| key.expose().to_owned());
-        self.known().redactor.with(key.into_iter().chain(in_query(&request.query)))
+        let known = self.known().redactor.clone();
+        known.with(key.into_iter().chain(in_query(&request.query)))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -51,7 +53,7 @@ impl Secrets {
 
 impl Known {
     fn see(&mut self, secrets: Vec<String>) {
-        for secret in secrets.into_iter().filter(|secret| secret.len() >= SHORTEST) {
+        for secret in secrets.into_iter().filter(|secret| is_sought(secret)) {
             self.seen.retain(|known| *known != secret);
             self.seen.push_back(secret);
         }
@@ -64,5 +66,24 @@ impl Known {
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.redactor.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_pushed_secrets_are_hidden_as_are_kept_and_the_oldest_goes_first() {
+        let secrets = Secrets::default();
+        let secret = |number: usize| format!("pushed-secret-{number:04}");
+        secrets.remember((0..SEEN).map(secret).collect());
+        let shown = |number| secrets.known().redactor.text(&secret(number)).into_owned();
+        assert!((0..SEEN).all(|number| shown(number) == "[hidden]"));
+        secrets.remember(vec![secret(SEEN)]);
+        assert_eq!(
+            (shown(0), shown(1), shown(SEEN)),
+            (secret(0), "[hidden]".to_owned(), "[hidden]".to_owned())
+        );
     }
 }

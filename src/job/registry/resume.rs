@@ -40,6 +40,9 @@ impl Registry {
     }
 
     fn is_for(&self, record: &Record, request: &Request) -> bool {
+        // A record has no secrets in its query.
+        let redactor = self.secrets.of(request);
+        let scope = |query: &str| scope(&redactor.query(query));
         self.made(record.who.fingerprint.as_deref(), request)
             && record.backend == request.backend.url().to_string()
             && record.kind == request.endpoint.kind

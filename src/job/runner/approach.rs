@@ -127,7 +127,7 @@ async fn choose(
     let setup = Setup {
         endpoint,
         plan,
-        options: options(registry, request),
+        options: options(job, request),
         limits: Limits {
             accept_wait: limits.accept_wait,
             response_head: limits.response_head,
@@ -254,11 +254,11 @@ async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Appr
 }
 
 /// What the operator and the client want of the stream.
-pub(super) fn options(registry: &Registry, request: &Request) -> Options {
+pub(super) fn options(job: &Job, request: &Request) -> Options {
     Options {
         object_failures: request.backend.config().object_failures.clone(),
         all_events: request.all_events,
         payloads: request.payloads,
-        redactor: registry.secrets.of(request),
+        redactor: job.redactor.clone(),
     }
 }
