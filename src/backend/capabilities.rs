@@ -275,14 +275,20 @@ impl Backend {
         }
         let learned = timeout(self.limits().probe, async {
             let _turn = self.knowledge.asking.lock().await;
-            let mut known = self.knowledge.recall(keep_for);
-            // One that could not say it may have been on its way up.
-            if known.capabilities.release.is_none() {
-                self.learn_version(&mut known, identity).await?;
-                known.version_asked = true;
-                self.knowledge.keep(known.clone());
+            let mut may_repeat = true;
+            loop {
+                let mut known = self.knowledge.recall(keep_for);
+                // One that could not say it may have been on its way up.
+                if known.capabilities.release.is_none() {
+                    self.learn_version(&mut known, identity).await?;
+                    if !self.knowledge.is_current(&known) && std::mem::take(&mut may_repeat) {
+                        continue;
+                    }
+                    known.version_asked = true;
+                    self.knowledge.keep(known.clone());
+                }
+                return Ok(known.capabilities.release);
             }
-            Ok(known.capabilities.release)
         });
         match learned.await.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
             Ok(release) => Ok(release),

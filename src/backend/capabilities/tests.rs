@@ -65,6 +65,24 @@ async fn what_was_asked_before_a_backend_was_forgotten_is_asked_again_and_not_ke
 }
 
 #[tokio::test]
+async fn a_release_that_was_asked_for_before_a_backend_was_forgotten_is_asked_for_again() {
+    let (listener, backend) = listening().await;
+    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
+    let identity = Identity { key, ..Identity::default() };
+    let upgraded = async {
+        let (_, stream) = asked(&listener).await;
+        backend.knowledge.forget();
+        answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
+        serve(&listener, "0.0.30").await;
+    };
+    let release = tokio::select! {
+        release = backend.release(&identity) => release.unwrap(),
+        () = upgraded => unreachable!(),
+    };
+    assert_eq!(release, Some(Release::new(0, 0, 30)));
+}
+
+#[tokio::test]
 async fn a_path_that_was_missing_before_a_backend_was_forgotten_is_not_known_to_be_missing() {
     let (_listener, backend) = listening().await;
     let before = backend.knowledge.generation();
