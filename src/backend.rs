@@ -43,11 +43,11 @@ pub use id::BackendId;
 pub use link::{ConnectError, Link};
 pub use response_cache::{Answer, Question, ResponseCache};
 pub use scope::Scoped;
-pub use shield::{Known, Lesson, Shield};
+pub use shield::{Known, Lesson, Shield, UNSEEN_KEY};
 pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;
 
-use auth_backoff::{Allowance, KeyHash, Turn};
+use auth_backoff::{Allowance, HeldBack, KeyHash, Turn};
 use forward::Pool;
 use link::Dialer;
 
@@ -110,6 +110,27 @@ impl Backend {
     /// Counts wrong and accepted keys together with `other`, which is the same backend.
     pub fn share_keys(&mut self, other: &Self) {
         self.shield.backoff = Arc::clone(&other.shield.backoff);
+    }
+
+    /// Learns from its answer to `client` with `key`, whose request began in `generation` of [`Shield::generation`].
+    pub fn learn_refusal(&self, lesson: Lesson<'_>, client: Option<IpAddr>, key: KeyHash, generation: u64) {
+        let held_back = self.shield.learn(lesson, client, key, generation, self.limits());
+        self.report(held_back);
+    }
+
+    /// It has refused a key of `client` that the bridge has not seen, with the words `text`.
+    pub fn refuse_unseen(&self, client: IpAddr, text: &str) {
+        let allowed = Allowance::new(self.limits());
+        self.report(self.shield.backoff.refuse(client, UNSEEN_KEY, text, allowed));
+    }
+
+    fn report(&self, held_back: Option<HeldBack>) {
+        let client = match held_back {
+            None => return,
+            Some(HeldBack::All) => None,
+            Some(HeldBack::Client(client)) => Some(client),
+        };
+        telemetry::KeysHeldBack { backend: &self.metrics, client }.emit();
     }
 
     /// How it is configured.

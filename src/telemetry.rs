@@ -12,7 +12,7 @@ mod stream;
 mod throttle;
 
 pub use backend::{
-    BackendFilesRead, Circuit, CircuitChanged, ClientHeldBack, ConnectTried, Connected, Learned, OfBackend,
+    BackendFilesRead, Circuit, CircuitChanged, ConnectTried, Connected, KeysHeldBack, Learned, OfBackend,
     ReportUnreadable, StreamRecognized, backends_are,
 };
 pub use front::{

@@ -65,6 +65,15 @@ pub(super) enum Turn {
     },
 }
 
+/// Who tries no more keys that may be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeldBack {
+    /// One client.
+    Client(IpAddr),
+    /// All of them, because the backend counts them together.
+    All,
+}
+
 /// How many wrong keys one client may try, and what one client is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
@@ -129,19 +138,29 @@ impl AuthBackoff {
         }
     }
 
-    /// The backend has refused `key`, which `client` sent, with the words `text`, or with none to a HEAD. Says whether
-    /// that was the last one that the client may try.
-    pub(super) fn refuse(&self, client: IpAddr, key: KeyHash, text: &str, allowed: Allowance) -> bool {
+    /// The backend has refused `key`, which `client` sent, with the words `text`, or with none to a HEAD. Says who is
+    /// held back from now on, if that is new.
+    pub(super) fn refuse(
+        &self,
+        client: IpAddr,
+        key: KeyHash,
+        text: &str,
+        allowed: Allowance,
+    ) -> Option<HeldBack> {
         let mut tried = self.tried();
         if text.is_empty() && tried.accepted.contains(&key) {
             // It may be about what was asked for.
-            return false;
+            return None;
         }
         tried.accepted.remove(&key);
         let now = Instant::now();
+        let spare = tried.spare(now);
         tried.fail(now, client, remaining(text));
+        if spare > 0 && tried.spare(now) == 0 {
+            return Some(HeldBack::All);
+        }
         let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
-        failed == allowed.keys
+        (failed == allowed.keys).then_some(HeldBack::Client(client))
     }
 
     fn tried(&self) -> MutexGuard<'_, Tried> {
@@ -274,6 +293,15 @@ mod tests {
             backoff.accept(key(1));
             assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_said_once_that_a_client_is_held_back_and_once_that_all_are() {
+        let backoff = Arc::new(AuthBackoff::default());
+        let refuse = |number| backoff.refuse(client(number), key(number), "Invalid API key.", MOST);
+        let held_back = [1, 1, 1, 2, 3, 4].map(refuse);
+        let (one, all) = (Some(HeldBack::Client(client(1))), Some(HeldBack::All));
+        assert_eq!(held_back, [None, None, one, all, None, None]);
     }
 
     #[tokio::test(start_paused = true)]

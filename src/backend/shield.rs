@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::auth_backoff::{Allowance, AuthBackoff, KeyHash};
+use super::auth_backoff::{Allowance, AuthBackoff, HeldBack, KeyHash};
 use super::response_cache::ResponseCache;
 use crate::config::Limits;
-use crate::telemetry::ClientHeldBack;
 
 /// How many of each sort are remembered at most.
 const REMEMBERED: usize = 4096;
@@ -25,6 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const REFUSALS: [&str; 2] = ["Invalid API key", "API key required"];
 /// What they say to a client that is to ask for nothing for a while. Others are about one path.
 const WAITS: [&str; 2] = ["Too many failed authentication attempts", "Rate limit exceeded"];
+
+/// Stands for a key that the bridge does not see.
+pub const UNSEEN_KEY: KeyHash = Some([0; 32]);
 
 /// An answer of a backend, as far as it says what is not to be asked again.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +91,7 @@ impl Shield {
         again.map(|again| Known::Limited { again })
     }
 
-    /// What [`Shield::learn`] must be told of when a request began.
+    /// What `learn` must be told of when a request began.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -100,22 +102,20 @@ impl Shield {
     }
 
     /// Learns from the backend's answer to `client` with `key`, whose request began in `generation`: a key
-    /// that it has refused is refused for a while.
-    pub fn learn(
+    /// that it has refused is refused for a while. Says who is held back from now on, if that is new.
+    pub(super) fn learn(
         &self,
         lesson: Lesson<'_>,
         client: Option<IpAddr>,
         key: KeyHash,
         generation: u64,
         limits: &Limits,
-    ) {
-        if let Some(client) = client
-            && lesson.status == 401
-            && (lesson.text.is_empty() || REFUSALS.iter().any(|words| lesson.text.contains(words)))
-            && self.backoff.refuse(client, key, lesson.text, Allowance::new(limits))
-        {
-            ClientHeldBack { client }.emit();
-        }
+    ) -> Option<HeldBack> {
+        let is_about_key = lesson.status == 401
+            && (lesson.text.is_empty() || REFUSALS.iter().any(|words| lesson.text.contains(words)));
+        let held_back = client
+            .filter(|_| is_about_key)
+            .and_then(|client| self.backoff.refuse(client, key, lesson.text, Allowance::new(limits)));
         let says = |words: &[&str]| words.iter().any(|words| lesson.text.contains(words));
         match (lesson.status, client) {
             // What was wrong when it was asked may be right by now.
@@ -128,6 +128,7 @@ impl Shield {
             }
             _ => {}
         }
+        held_back
     }
 
     /// Keys may be right that were wrong.

@@ -203,8 +203,9 @@ impl Refusal {
     /// Too many keys were wrong, and `again` seconds later the next one is tried.
     pub fn wrong_keys(again: u64) -> Self {
         let detail = format!(
-            "Too many API keys were wrong (limits.wrong_keys). The backend locks its clients out after five, so \
-             that this key, which it has not accepted yet, is not tried for {again} s."
+            "Too many API keys were wrong: of this client (limits.wrong_keys), or of all clients together. The backend \
+             locks clients out after five, so that this key, which it has not accepted yet, is not tried for {again} s. \
+             If it counts all clients as one, start it with PROXBOX_TRUSTED_PROXIES."
         );
         Self::ours(429, Cause::KeyRefused, KEY_REFUSED, detail).after(again)
     }

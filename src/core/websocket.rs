@@ -19,6 +19,10 @@ pub struct FrameFollower {
     state: State,
     /// A message has begun whose last fragment has not come. Control frames may come between fragments.
     in_message: bool,
+    /// A frame of a message has begun to come.
+    has_message: bool,
+    /// The payload of a close frame of a server.
+    close: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -43,7 +47,7 @@ const CLOSE: u8 = 8;
 impl FrameFollower {
     /// Follows what `sender` sends from the first byte on.
     pub fn new(sender: Sender) -> Self {
-        Self { sender, state: State::BETWEEN, in_message: false }
+        Self { sender, state: State::BETWEEN, in_message: false, has_message: false, close: Vec::new() }
     }
 
     /// Follows `bytes` up to the end of the frame that they are of, and gives how many belong to it: all of them if
@@ -62,11 +66,14 @@ impl FrameFollower {
                     let header = *header;
                     self.state = self.payload(&header);
                 }
-                State::Payload { left, .. } => {
+                State::Payload { left, is_close } => {
                     let taken =
                         usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len() - used));
                     let taken = taken.min(bytes.len() - used);
                     *left -= taken as u64;
+                    if *is_close && self.sender == Sender::Server {
+                        self.close.extend_from_slice(&bytes[used..used + taken]);
+                    }
                     used += taken;
                 }
                 State::Closed | State::Opaque => return bytes.len(),
@@ -89,6 +96,17 @@ impl FrameFollower {
         matches!(self.state, State::Closed)
     }
 
+    /// Whether a frame of a message has begun to come, which is no control frame.
+    pub fn has_message(&self) -> bool {
+        self.has_message
+    }
+
+    /// Code and reason of the close frame of a server, if that has come and has a code.
+    pub fn closed_with(&self) -> Option<(u16, String)> {
+        let (code, reason) = self.close.split_first_chunk().filter(|_| self.is_closed())?;
+        Some((u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()))
+    }
+
     /// What comes behind `header`, if a WebSocket can have it here.
     fn payload(&mut self, header: &[u8; LONGEST_HEADER]) -> State {
         let [first, second, rest @ ..] = header;
@@ -109,6 +127,7 @@ impl FrameFollower {
         }
         if opcode < CLOSE {
             self.in_message = !is_final;
+            self.has_message = true;
         }
         State::Payload { left: length, is_close: opcode == CLOSE }
     }
@@ -178,6 +197,8 @@ mod tests {
         assert_eq!(follower.follow(&[&close[..], b"more"].concat()), close.len());
         assert!(follower.is_closed() && !follower.is_between());
         assert_eq!(follower.follow(b"more"), 4);
+        assert!(!follower.has_message());
+        assert_eq!(follower.closed_with(), Some((0x8888, String::new())));
     }
 
     #[test]

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use sha2::{Digest, Sha256};
 
 use super::front::{Visit, decoded_path};
 use super::passthrough::{inbound, outbound, without_body};
 use super::slots::request_slot;
+use super::tunnel::OnFirstFrame;
 use super::{Bridge, KEYS, REGISTER, key_of};
-use crate::backend::{API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question, Trial};
+use crate::backend::{
+    API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question, Trial, UNSEEN_KEY,
+};
 use crate::core::credential::ApiKey;
+use crate::core::refusal::Refusal;
 use crate::job::held_back;
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
@@ -26,6 +30,8 @@ const ANSWER: usize = 256 * 1024;
 /// What backends answer without a key, so that a bad one is no failed attempt.
 const OPEN: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, KEY_STATUS];
 const OPEN_BELOW: &str = "/static/";
+/// The WebSockets of backends that take a key in the first frame.
+const KEY_IN_FRAME: [&str; 2] = ["/", "/ws/virtual-machines"];
 /// The longest refusal that is read, in bytes.
 const REFUSAL: u64 = 64 * 1024;
 
@@ -80,10 +86,39 @@ pub(super) async fn admit(
     }
     let key = key_of(&parts.headers);
     let hash = key.as_ref().map(|key| bridge.registry.key_hash(key));
-    visit.backend.admit(visit.forwarded.client, hash).await.map_err(|known| {
-        let refusal = held_back(key.is_some(), &known);
-        telemetry::Refused { path: parts.uri.path(), refusal: &refusal }.emit();
-        Box::new(respond::refused(&refusal))
+    let admitted = visit.backend.admit(visit.forwarded.client, hash).await;
+    admitted.map_err(|known| refused(parts, held_back(key.is_some(), &known)))
+}
+
+fn refused(parts: &Parts, refusal: Refusal) -> Box<Response<Body>> {
+    telemetry::Refused { path: parts.uri.path(), refusal: &refusal }.emit();
+    Box::new(respond::refused(&refusal))
+}
+
+/// Whether a WebSocket at `uri` has its key in the first frame of the client, where the bridge does not see it.
+pub(super) fn has_key_in_frame(uri: &Uri) -> bool {
+    KEY_IN_FRAME.contains(&&*decoded_path(uri))
+}
+
+/// The same as [`admit`] for a WebSocket that has its key in the first frame.
+///
+/// # Errors
+///
+/// The answer to a request for which the backend is not asked.
+pub(super) async fn admit_unseen(visit: &Visit, parts: &Parts) -> Result<Option<Trial>, Box<Response<Body>>> {
+    let admitted = visit.backend.admit(visit.forwarded.client, UNSEEN_KEY).await;
+    admitted.map_err(|known| refused(parts, held_back(true, &known)))
+}
+
+/// Learns from the first frame of the backend on such a WebSocket whether the key was wrong. The trial lasts until then.
+pub(super) fn judge_first_frame(visit: &Visit, trial: Option<Trial>) -> OnFirstFrame {
+    let (backend, client) = (Arc::clone(&visit.backend), visit.forwarded.client);
+    Box::new(move |close| {
+        let refusal = close.map(|(code, reason)| Refusal::of_close(code, &reason));
+        if let Some(refusal) = refusal.filter(|refusal| refusal.status == 401) {
+            backend.refuse_unseen(client, &refusal.text());
+        }
+        drop(trial);
     })
 }
 
@@ -238,7 +273,7 @@ pub(super) fn lesson(
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let text = String::from_utf8_lossy(body);
     let lesson = Lesson { status: status.as_u16(), retry_after, text: &text };
-    shield.learn(lesson, Some(visit.forwarded.client), hash, generation, visit.backend.limits());
+    visit.backend.learn_refusal(lesson, Some(visit.forwarded.client), hash, generation);
 }
 
 fn is_open(path: &str) -> bool {

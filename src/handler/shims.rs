@@ -225,7 +225,7 @@ async fn release(
         let (text, retry_after) = (refusal.text(), refusal.retry_after.as_deref());
         let lesson = Lesson { status: refusal.status, retry_after, text: &text };
         let (backend, client) = (&visit.backend, visit.forwarded.client);
-        backend.shield.learn(lesson, Some(client), hash, generation, backend.limits());
+        backend.learn_refusal(lesson, Some(client), hash, generation);
         refused(parts.uri.path(), &refusal)
     })
 }

@@ -2,6 +2,8 @@
 
 mod relay;
 
+pub(super) use relay::OnFirstFrame;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,7 +90,12 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         Err(limit) => return respond::over(limit),
     };
     let (mut parts, _) = request.into_parts();
-    let _trial = match shield::admit(bridge, visit, &parts).await {
+    let has_key_in_frame = shield::has_key_in_frame(&parts.uri);
+    let admitted = match has_key_in_frame {
+        true => shield::admit_unseen(visit, &parts).await,
+        false => shield::admit(bridge, visit, &parts).await,
+    };
+    let trial = match admitted {
         Ok(trial) => trial,
         Err(held_back) => return *held_back,
     };
@@ -130,11 +137,12 @@ pub(super) async fn answer(bridge: &Bridge, visit: &Visit, request: Request<Inco
         Ok(tunnel) => tunnel,
         Err(error) => return failed(visit, asked.path(), true, &ForwardError::Broken(error.to_string())),
     };
+    let first = has_key_in_frame.then(|| shield::judge_first_frame(visit, trial));
     let (linger, stopping) = (backend.limits().tunnel_close, bridge.tunnels.closing());
     bridge.tunnels.open(async move {
         let Tunnel { upgraded, connection } = tunnel;
         if let Ok(client) = client.await {
-            relay::join(TokioIo::new(client), TokioIo::new(upgraded), linger, stopping).await;
+            relay::join(TokioIo::new(client), TokioIo::new(upgraded), linger, stopping, first).await;
         }
         drop((slot, connection));
     });

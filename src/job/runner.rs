@@ -183,6 +183,7 @@ impl Runner {
                 && out.refused.as_ref().is_some_and(|refusal| matches!(refusal.status, 403..=405))
             {
                 self.connection = Connection::None;
+                self.trial = None;
                 return Attempt::Again;
             }
             if out.accepted {
@@ -422,7 +423,7 @@ impl Runner {
         let text = refusal.text();
         let retry_after = refusal.retry_after.as_deref();
         let lesson = Lesson { status: refusal.status, retry_after, text: &text };
-        backend.shield.learn(lesson, client, key, self.generation, backend.limits());
+        backend.learn_refusal(lesson, client, key, self.generation);
     }
 
     /// Numbers frames for the log, and counts them.

@@ -189,20 +189,32 @@ impl ConnectTried<'_> {
     }
 }
 
-/// A client has tried as many wrong keys as it may, and is held back.
+/// As many wrong keys were tried as may be, and further ones are held back.
 #[derive(Debug)]
-pub struct ClientHeldBack {
-    /// Its address.
-    pub client: std::net::IpAddr,
+pub struct KeysHeldBack<'a> {
+    /// The backend.
+    pub backend: &'a OfBackend,
+    /// The client that has tried them; none if they were those of all clients together.
+    pub client: Option<std::net::IpAddr>,
 }
 
-impl ClientHeldBack {
+impl KeysHeldBack<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::warn!(
-            client = %self.client,
-            "Client tried too many wrong API keys: its next unknown key is refused for 5 minutes (limits.wrong_keys)."
-        );
+        let backend = self.backend.name.as_str();
+        match self.client {
+            Some(client) => tracing::warn!(
+                backend,
+                client = %client,
+                "Client tried too many wrong API keys: its next unknown key is refused for 5 minutes \
+                 (limits.wrong_keys)."
+            ),
+            None => tracing::warn!(
+                backend,
+                "Clients tried too many wrong API keys: unknown keys of all clients are refused for 5 minutes. Start the \
+                 backend with PROXBOX_TRUSTED_PROXIES, so that it counts each client by itself."
+            ),
+        }
     }
 }
 

@@ -130,7 +130,7 @@ class Client {
   }
 
   async open(query, protocols = [], options = {}) {
-    const socket = new WebSocket(`${this.url}/ws/virtual-machines?${query}`, protocols, options);
+    const socket = new WebSocket(`${this.url}/ssh/sessions/1/ws?${query}`, protocols, options);
     const heard = new Heard(socket);
     await new Promise((resolve, reject) => {
       socket.once("open", resolve);
@@ -156,7 +156,7 @@ class Client {
     const origin = "https://netbox.example:8443";
     const heard = await this.open(query, ["plain", "binary"], { origin });
     const told = JSON.parse(await heard.next());
-    same("target", told.target, `/ws/virtual-machines?${query}`);
+    same("target", told.target, `/ssh/sessions/1/ws?${query}`);
     same("origin", told.origin, origin);
     same("offered", told.offered.replaceAll(" ", ""), "plain,binary");
     same("subprotocol", heard.socket.protocol, "binary");

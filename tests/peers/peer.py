@@ -129,7 +129,7 @@ class Client:
         self.ids = 0
 
     def open(self, query, **options):
-        url = f"{self.url}/ws/virtual-machines?{query}"
+        url = f"{self.url}/ssh/sessions/1/ws?{query}"
         return connect(url, proxy=None, max_size=None, **options)
 
     def new_id(self):
@@ -145,7 +145,7 @@ class Client:
         options = {"origin": "https://netbox.example:8443", "subprotocols": ["plain", "binary"]}
         async with self.open(query, **options) as socket:
             heard = json.loads(await socket.recv())
-            same("target", heard["target"], f"/ws/virtual-machines?{query}")
+            same("target", heard["target"], f"/ssh/sessions/1/ws?{query}")
             same("origin", heard["origin"], options["origin"])
             same("offered", heard["offered"].replace(" ", ""), "plain,binary")
             same("subprotocol", socket.subprotocol, "binary")

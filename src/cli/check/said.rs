@@ -52,7 +52,7 @@ mod tests {
         }
         let short: ApiKey = "e".parse().unwrap();
         assert_eq!(Said::new(Some(&short)).text("The key is refused."), "The key is refused.");
-        let long = format!("{}s3cret-key", "a".repeat(SHOWN - 8));
+        let long = format!("{}s3cret-key", "a".repeat(SHOWN - 6));
         assert!(!said.text(&long).contains("s3c"), "{}", said.text(&long));
         assert_eq!(Said::new(Some(&"o".parse().unwrap())).text("no: o"), "no: o");
         assert_eq!(said.body(br#"{"detail":"no: s3cret-key"}"#), "no: [hidden]");

@@ -18,17 +18,25 @@ use crate::deadline::sleep;
 const PIECE: usize = 8 * 1024;
 
 /// Copies in both directions until both are closed, or one is and the other has had `linger` to follow. Once the
-/// bridge is `stopping`, both ends get a close frame, and are waited for to close.
-pub(super) async fn join<C, B>(client: C, backend: B, linger: Duration, stopping: watch::Receiver<bool>)
-where
+/// bridge is `stopping`, both ends get a close frame, and are waited for to close. `first` is called with the first frame
+/// of the backend.
+pub(super) async fn join<C, B>(
+    client: C,
+    backend: B,
+    linger: Duration,
+    stopping: watch::Receiver<bool>,
+    first: Option<OnFirstFrame>,
+) where
     C: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
     let (from_client, to_client) = split(client);
     let (from_backend, to_backend) = split(backend);
     let one_is_closed = Notify::new();
-    let up = Direction::new(Sender::Client, stopping.clone()).pass(from_client, to_backend, &one_is_closed);
-    let down = Direction::new(Sender::Server, stopping).pass(from_backend, to_client, &one_is_closed);
+    let up = Direction::new(Sender::Client, stopping.clone(), None);
+    let up = up.pass(from_client, to_backend, &one_is_closed);
+    let down = Direction::new(Sender::Server, stopping, first);
+    let down = down.pass(from_backend, to_client, &one_is_closed);
     let lingered = async {
         one_is_closed.notified().await;
         sleep(linger).await;
@@ -39,16 +47,20 @@ where
     }
 }
 
+/// Called once, when the first frame comes that is no ping or pong: with its code and reason if it is a close frame.
+pub(in crate::handler) type OnFirstFrame = Box<dyn FnOnce(Option<(u16, String)>) + Send>;
+
 /// One direction of a tunnel.
 struct Direction {
     sender: Sender,
     frames: FrameFollower,
     stopping: watch::Receiver<bool>,
+    first: Option<OnFirstFrame>,
 }
 
 impl Direction {
-    fn new(sender: Sender, stopping: watch::Receiver<bool>) -> Self {
-        Self { sender, frames: FrameFollower::new(sender), stopping }
+    fn new(sender: Sender, stopping: watch::Receiver<bool>, first: Option<OnFirstFrame>) -> Self {
+        Self { sender, frames: FrameFollower::new(sender), stopping, first }
     }
 
     /// Copies until one of the two is closed, and closes the other. What is sent to one that reads no more is
@@ -82,6 +94,7 @@ impl Direction {
                 return Ok(());
             }
             sent = self.passed_on(&piece[..read]);
+            self.note_first();
             to.write_all(&piece[..sent]).await?;
             to.flush().await?;
         }
@@ -106,6 +119,14 @@ impl Direction {
             passed += self.frames.follow(&bytes[passed..]);
         }
         passed
+    }
+
+    fn note_first(&mut self) {
+        if (self.frames.has_message() || self.frames.is_closed())
+            && let Some(first) = self.first.take()
+        {
+            first(self.frames.closed_with().filter(|_| !self.frames.has_message()));
+        }
     }
 
     /// Looks for a close frame in `bytes`, which are not passed on.
@@ -146,7 +167,7 @@ mod tests {
         let (client, mut client_end) = tokio::io::duplex(64);
         let (backend, mut backend_end) = tokio::io::duplex(64);
         let (_stop, stopping) = watch::channel(false);
-        let joined = tokio::spawn(join(client, backend, Duration::from_secs(10), stopping));
+        let joined = tokio::spawn(join(client, backend, Duration::from_secs(10), stopping, None));
         client_end.write_all(b"to the backend").await.unwrap();
         client_end.shutdown().await.unwrap();
         let mut seen = String::new();
@@ -167,7 +188,7 @@ mod tests {
         let (client, mut client_end) = tokio::io::duplex(64);
         let (backend, mut backend_end) = tokio::io::duplex(64);
         let (stop, stopping) = watch::channel(false);
-        let joined = tokio::spawn(join(client, backend, Duration::from_secs(10), stopping));
+        let joined = tokio::spawn(join(client, backend, Duration::from_secs(10), stopping, None));
         let began = Instant::now();
         stop.send_replace(true);
         let mut frame = vec![0; 2 + 2 + STOPPING.len()];

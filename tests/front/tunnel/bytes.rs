@@ -456,6 +456,31 @@ async fn a_tunnel_gets_no_close_frame_where_none_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_closes_for_it() {
+    for path in ["/", "/ws/virtual-machines", "/%77s/virtual-machines"] {
+        let pair = Pair::start(&[]).await;
+        let opening =
+            format!("{OPENING}\r\n").replacen("/virtualization/virtual-machines/7/console?a=%2F", path, 1);
+        let open = async || {
+            let (mut client, mut backend, _) = pair.asked(&opening).await;
+            backend.mouth.say(AGREED).await;
+            assert_eq!(client.ear.head().await.status(), 101);
+            (client, backend)
+        };
+        // A ping says nothing of the key, and a message says that it is right.
+        let right = b"\x89\0\x81\x0AConnected!\x88\x02\x0F\xA1";
+        let wrong = b"\x89\0\x88\x28\x0F\xA1Invalid API key. 4 attempts remaining.";
+        for said in [&right[..], wrong, wrong, wrong] {
+            let (mut client, mut backend) = open().await;
+            backend.mouth.say(said).await;
+            client.ear.hear(said).await;
+        }
+        let mut held_back = Wire::to(pair.front.address, &opening).await;
+        assert_eq!(held_back.ear.head().await.status(), 429, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
     for (setting, status) in
         [("limits.streams", 503), ("limits.streams_per_address", 429), ("limits.streams_per_key", 429)]

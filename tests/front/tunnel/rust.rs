@@ -206,7 +206,7 @@ impl Client {
 
     async fn open(&self, query: &str) -> Socket {
         let stream = TcpStream::connect(self.front).await.unwrap();
-        let url = format!("ws://{}/ws/virtual-machines?{query}", self.front);
+        let url = format!("ws://{}/ssh/sessions/1/ws?{query}", self.front);
         client_async(url, stream).await.unwrap().0
     }
 
@@ -240,7 +240,7 @@ impl Client {
     }
 
     async fn is_asked_as_it_asks(&self) {
-        let target = "/ws/virtual-machines?do=told&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
+        let target = "/ssh/sessions/1/ws?do=told&a=%2F%3a;b&&c=+%20%F0%9F%A6%80&d";
         let mut request = format!("ws://{}{target}", self.front).into_client_request().unwrap();
         let origin = "https://netbox.example:8443";
         request.headers_mut().insert(ORIGIN, HeaderValue::from_static(origin));
