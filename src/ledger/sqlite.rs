@@ -8,7 +8,7 @@
 //! | [`schema`] | the tables |
 //! | [`rows`], [`queries`] | records in them |
 //! | [`damage`] | rows that cannot be read |
-//! | [`inspect`] | what can be said of the file without opening the ledger |
+//! | [`mod@inspect`] | what can be said of the file without opening the ledger |
 //! | [`interrupted`], [`clean`] | what the last process left, and what is too old |
 //! | [`aging`] | the time by which that is too old |
 
