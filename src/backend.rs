@@ -159,7 +159,7 @@ impl Backend {
         &self.config.limits
     }
 
-    /// Whether the files of its TLS hold what they held when they were used last. It reads them, and blocks.
+    /// Whether what the files of its TLS hold is in use. It reads them, and blocks.
     pub fn has_current_files(&self) -> bool {
         self.dialer.has_current_files(&self.config)
     }

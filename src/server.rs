@@ -57,7 +57,7 @@ pub struct Server {
     reloads: mpsc::Receiver<reload::Wanted>,
     source: Option<reload::Source>,
     reloading: reload::Reloading,
-    /// What looks whether the files of certificates have changed.
+    /// What looks whether the files of the certificate that clients are shown have changed.
     looking: Reader<Option<Reread>>,
     /// What is done beside serving, and given up when that is over.
     chores: JoinSet<()>,
@@ -232,9 +232,9 @@ impl Server {
         self.serve_until(drained).await;
         registry.close().await;
         self.bridge.close_tunnels().await;
-        let Self { listeners, bridge, reloads, .. } = self;
-        // Whoever asks for one now is told that there is none.
-        drop(reloads);
+        let Self { listeners, bridge, reloads, reloading, .. } = self;
+        // Whoever asks for one now, or waits for one that hangs, is told that there is none.
+        drop((reloads, reloading));
         let patience = async {
             tokio::select! {
                 () = sleep(LAST_BYTES) => {}
@@ -260,6 +260,8 @@ impl Server {
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 ticks
             });
+        // Its files were read when the bridge started.
+        looking.reset();
         loop {
             tokio::select! {
                 () = &mut until => return,
@@ -291,18 +293,24 @@ impl Server {
         }
     }
 
-    /// Begins to look whether the files of certificates have changed, on another thread, unless that hangs.
+    /// Begins to look whether the files of certificates have changed, on a thread for each owner of files: where those
+    /// of one hang, the others are read.
     fn look(&mut self) {
         self.certificate.log_validity(SystemTime::now());
-        if !self.looking.is_idle() {
-            return;
+        if self.looking.is_idle() {
+            self.looking.begin(self.certificate.rereading());
         }
-        let (rereading, state) = (self.certificate.rereading(), self.bridge.state());
-        self.looking.begin(move || {
-            let reread = rereading();
-            state.backends.iter().for_each(|backend| backend.read_files_again());
-            reread
-        });
+        for backend in self.bridge.state().backends.iter().filter(|backend| backend.url().is_tls()) {
+            let (reading, backend) = (Arc::clone(backend), Arc::clone(backend));
+            self.chores.spawn(async move {
+                let mut reader = Reader::Idle;
+                reader.begin(move || reading.read_files_again());
+                if let Read::Overdue = reader.read().await {
+                    let backend = Some(backend.config().name.as_str());
+                    telemetry::CertificatesOverdue { backend, limit: files::LIMIT }.emit();
+                }
+            });
+        }
     }
 
     fn looked(&mut self, read: Read<Option<Reread>>) {
@@ -312,7 +320,7 @@ impl Server {
                 self.certificate.take(reread);
                 self.certificate.log_validity(SystemTime::now());
             }
-            Read::Overdue => telemetry::CertificatesOverdue { limit: files::LIMIT }.emit(),
+            Read::Overdue => telemetry::CertificatesOverdue { backend: None, limit: files::LIMIT }.emit(),
         }
     }
 

@@ -220,14 +220,21 @@ fn an_expired_certificate_and_handshakes_that_fail_are_warnings() {
     let args = ["serve", "--backend", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"];
     let mut command = command(&[&args[..], &["--admin-listen", "127.0.0.1:0"]].concat());
     command.env("PROXBOX_BRIDGE_TLS_CERTIFICATE", &certificate).env("PROXBOX_BRIDGE_TLS_KEY", &key);
+    command.env("PROXBOX_BRIDGE_LOG", "debug");
     let mut bridge = Process::spawn(command);
     let line = bridge.read_to(
         "The certificate of the bridge (tls.certificate) has expired, and clients refuse it: renew it.",
     );
     assert_eq!(line["level"], "WARN");
     let address = bridge.listening();
-    // One that hangs up at once, as health checks do, is no handshake.
+    // One that hangs up or resets the connection at once, as health checks do, is no handshake.
     drop(TcpStream::connect(address).unwrap());
+    bridge.read_to("A client's connection ended.");
+    let resets = TcpStream::connect(address).unwrap();
+    socket2::SockRef::from(&resets).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(resets);
+    bridge.read_to("A client's connection ended.");
+    assert!(!bridge.lines.contains("TLS handshakes"), "{}", bridge.lines);
     let mut client = TcpStream::connect(address).unwrap();
     client.write_all(b"\x15\x03\x01\x00\x02\x02\x30").unwrap();
     let line = bridge.read_to("TLS handshakes with clients failed.");

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -99,10 +99,18 @@ impl ConnectError {
 #[derive(Debug)]
 struct Secure {
     config: ArcSwap<ClientConfig>,
-    /// What the files held that it was made from.
-    contents: Mutex<Contents>,
+    /// The files that it is made from. Whoever reads them again holds it.
+    files: Mutex<Files>,
     /// None is possible for a name that no certificate can have.
     name: Option<ServerName<'static>>,
+}
+
+/// The files as they were read last.
+#[derive(Debug)]
+struct Files {
+    contents: Contents,
+    /// False where those read before stay in use.
+    are_usable: bool,
 }
 
 impl Secure {
@@ -110,11 +118,8 @@ impl Secure {
         // Before the files are used: a change in between is seen the next time.
         let contents = contents(config);
         let tls = client(config)?;
-        Ok(Self { config: ArcSwap::new(tls), contents: Mutex::new(contents), name: name(&config.url) })
-    }
-
-    fn contents(&self) -> Contents {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let files = Mutex::new(Files { contents, are_usable: true });
+        Ok(Self { config: ArcSwap::new(tls), files, name: name(&config.url) })
     }
 }
 
@@ -144,21 +149,31 @@ impl Dialer {
         })
     }
 
-    /// Whether the files of `config` hold what they held when they were used last. It reads them, and blocks.
+    /// Whether what the files of `config` hold is in use. It reads them, and blocks.
     pub(super) fn has_current_files(&self, config: &config::Backend) -> bool {
-        self.tls.as_ref().is_none_or(|tls| tls.contents() == contents(config))
+        self.tls.as_ref().is_none_or(|tls| {
+            let now = contents(config);
+            let files = tls.files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.are_usable && files.contents == now
+        })
     }
 
-    /// Uses the files of `config` again if they hold something else; nothing if they do not. What cannot be used
-    /// changes nothing, and is an error once. It reads them, and blocks.
+    /// Uses the files of `config` again if they hold something else; nothing if they do not, or if another thread
+    /// reads them. What cannot be used changes nothing, and is an error once. It reads them, and blocks.
     pub(super) fn read_files_again(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
         let tls = self.tls.as_ref()?;
+        let mut files = match tls.files.try_lock() {
+            Ok(files) => files,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         let now = contents(config);
-        if now == tls.contents() {
+        if now == files.contents {
             return None;
         }
-        *tls.contents.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        Some(client(config).map(|client| tls.config.store(client)))
+        let read = client(config).map(|client| tls.config.store(client));
+        *files = Files { contents: now, are_usable: read.is_ok() };
+        Some(read)
     }
 
     /// The backend that it connects to.

@@ -223,8 +223,8 @@ pub(super) async fn farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Resul
     Ok(())
 }
 
-/// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so, or has hung up before its
-/// first byte, as health checks of load balancers do.
+/// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so, or has hung up or reset the
+/// connection before its first byte, as health checks of load balancers do.
 async fn secured(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -232,10 +232,11 @@ async fn secured(
 ) -> io::Result<Option<Box<dyn Stream>>> {
     let shaken = deadline::timeout(connection.limits.handshake, async {
         let mut first = [0; 8];
-        let seen = stream.peek(&mut first).await?;
-        if seen == 0 {
-            return Ok(None);
-        }
+        let seen = match stream.peek(&mut first).await {
+            Ok(0) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            seen => seen?,
+        };
         if tls::looks_like_http(&first[..seen]) {
             farewell(&mut stream, &tls::plain_on_tls()).await?;
             return Ok(None);

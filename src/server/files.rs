@@ -1,7 +1,7 @@
 //! Reading files while the bridge serves.
 //!
-//! A disk may hang for ever, one over the network above all. What reads runs on a thread of its own, one for each
-//! purpose at most, and the bridge serves on meanwhile.
+//! A disk may hang for ever, one over the network above all. What reads runs on a thread of its own, and the bridge
+//! serves on meanwhile.
 
 use std::time::Duration;
 

@@ -389,19 +389,30 @@ impl CertificateRead {
 
 /// The files of certificates could not be read in time.
 #[derive(Debug)]
-pub struct CertificatesOverdue {
+pub struct CertificatesOverdue<'a> {
+    /// The name of the backend that they are for; none for those of `tls`.
+    pub backend: Option<&'a str>,
     /// How long that may take.
     pub limit: Duration,
 }
 
-impl CertificatesOverdue {
+impl CertificatesOverdue<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::error!(
-            limit_seconds = self.limit.as_secs_f64(),
-            "The files of certificates cannot be read: see whether the disk that they are on answers. Those read \
-             before stay in use."
-        );
+        let limit_seconds = self.limit.as_secs_f64();
+        match self.backend {
+            None => tracing::error!(
+                limit_seconds,
+                "The files of the bridge's certificate (tls.certificate) cannot be read: see whether the disk that \
+                 they are on answers. Those read before stay in use."
+            ),
+            Some(backend) => tracing::error!(
+                backend,
+                limit_seconds,
+                "The files of the certificates for this backend cannot be read: see whether the disk that they are \
+                 on answers. Those read before stay in use."
+            ),
+        }
     }
 }
 

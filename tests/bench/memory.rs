@@ -99,7 +99,8 @@ fn run(frames: usize, sync: Sync) -> Run {
     let backend = backend::start(frames, sync.events);
     let data = tempfile::tempdir().unwrap();
     let bound = sync.bound.to_string();
-    let settings = [("limits.job_log_bytes", bound.as_str()), ("limits.client_write", "1h")];
+    let settings =
+        [("admin_open_reads", "on"), ("limits.job_log_bytes", bound.as_str()), ("limits.client_write", "1h")];
     let bridge = Process::start(data.path(), backend, &settings);
     assert_eq!(ended(bridge.admin), 0);
     let before = resident(bridge.id(), "VmRSS");

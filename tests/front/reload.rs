@@ -110,6 +110,30 @@ async fn a_bad_file_changes_nothing_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_that_hangs_does_not_delay_the_stop() {
+    let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
+    let text = file(backend.address, "");
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let (released, read) = (Mutex::new(released), text.clone());
+    let mut front = Front::reloading(configured(&text), move || {
+        begun.send(()).unwrap();
+        // Longer than anybody here waits, for a bridge that does.
+        let _ = released.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+        Ok(configured(&read))
+    })
+    .await;
+    let token = format!("Bearer {TOKEN}");
+    let reload = Client::send(front.admin, "POST", "/reload", &[("Authorization", &token)]).await;
+    has_begun.recv().await.unwrap();
+    front.ask_to_stop();
+    let answer = reload.answer().await;
+    assert!(answer.detail().contains("the bridge is stopping"), "{}", answer.text());
+    front.stop().await;
+    assert!(release.send(()).is_ok(), "the bridge waited for the file");
+}
+
+#[tokio::test(start_paused = true)]
 async fn listeners_come_and_go_with_the_configuration() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
     let changing = Changing::start(file(backend.address, "")).await;

@@ -252,31 +252,97 @@ async fn the_authorities_of_a_backend_are_read_again_within_a_minute_and_bad_one
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_fails_with_authorities_of_a_backend_that_were_read_before_and_cannot_be_used() {
+    let authority = Authority::new("ours");
+    authority.issue("backend", "127.0.0.1");
+    let (address, task) = secure_backend(&authority, "backend").await;
+    let ca = authority.path("ca.pem");
+    let settings =
+        [("backend.url", format!("https://{address}")), ("backend.ca_file", ca.display().to_string())];
+    let read = move || config(address, &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
+    let front = Front::reloading(read(), move || Ok(read())).await;
+    std::fs::write(&ca, "damaged").unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    for _ in 0..2 {
+        let refused = front.ask("POST", "/reload", &[]).await;
+        assert_eq!(refused.status, 422);
+        assert!(refused.detail().contains("ca.pem"), "{}", refused.text());
+        assert_eq!(front.get("/x", &[]).await.text(), "secure", "what was read before stays in use");
+    }
+    std::fs::write(&ca, authority.issuer.pem()).unwrap();
+    assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
+    task.abort();
+}
+
+/// A file that whoever reads it waits for.
+struct Hanging {
+    opened: tokio::sync::oneshot::Receiver<()>,
+    release: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<bool>,
+}
+
+impl Hanging {
+    fn at(path: PathBuf) -> Self {
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (open, opened) = tokio::sync::oneshot::channel();
+        // Who reads it waits for what is written into it, and that is nothing.
+        let thread = std::thread::spawn(move || {
+            let _file = std::fs::File::options().write(true).open(&path).unwrap();
+            // Once is enough.
+            std::fs::remove_file(&path).unwrap();
+            let _ = open.send(());
+            released.recv_timeout(std::time::Duration::from_secs(20)).is_ok()
+        });
+        Self { opened, release, thread }
+    }
+
+    /// Lets it be read. It must not have gone on by itself.
+    fn release(self) {
+        let _ = self.release.send(());
+        assert!(self.thread.join().unwrap(), "the bridge answered when the disk did, and not before");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_under_the_files_of_one_backend_keeps_no_other_from_its_new_ones() {
+    let [ours, other, hangs] = ["ours", "other", "hangs"].map(Authority::new);
+    ours.issue("backend", "127.0.0.1");
+    let (address, task) = secure_backend(&ours, "backend").await;
+    let block = |name: &str, address: &str, hosts: &str, authority: &Authority| {
+        let ca = authority.path("ca.pem").display().to_string();
+        format!("[[backend]]\nname = \"{name}\"\nurl = \"https://{address}\"\nca_file = \"{ca}\"\n{hosts}\n")
+    };
+    let (one, two) = (
+        block("one", "127.0.0.1:1", "hosts = [\"one.example\"]", &hangs),
+        block("two", &address.to_string(), "", &other),
+    );
+    let own = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nlimits.breaker_failures = 1000\n";
+    let front = Front::start(configured(&format!("{own}{one}{two}"))).await;
+    let mut file = Hanging::at(hangs.path("ca.pem"));
+    std::fs::copy(ours.path("ca.pem"), other.path("ca.pem")).unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    (&mut file.opened).await.unwrap();
+    while front.get("/x", &[]).await.text() != "secure" {
+        assert!(!file.thread.is_finished(), "the other was not read before the disk answered");
+    }
+    file.release();
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_under_a_certificate_does_not_keep_the_bridge_from_serving() {
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
     let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
-    let path = authority.path("front.pem");
-    std::fs::remove_file(&path).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let (opened, is_opened) = tokio::sync::oneshot::channel();
-    // Who reads it waits for what is written into it, and that is nothing.
-    let hanging = std::thread::spawn(move || {
-        let _file = std::fs::File::options().write(true).open(&path).unwrap();
-        // Once is enough.
-        std::fs::remove_file(&path).unwrap();
-        let _ = opened.send(());
-        released.recv_timeout(std::time::Duration::from_secs(20)).is_ok()
-    });
+    let mut file = Hanging::at(authority.path("front.pem"));
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
-    is_opened.await.unwrap();
+    (&mut file.opened).await.unwrap();
     assert_eq!(front.ask("GET", "/livez", &[]).await.status, 200);
     assert!(connect(&front, authority.client(&[], None)).await.is_ok());
-    // It may have gone on by itself.
-    let _ = release.send(());
-    assert!(hanging.join().unwrap(), "the bridge answered when the disk did, and not before");
+    file.release();
 }
 
 /// A backend that speaks TLS, and answers every request alike.
