@@ -27,7 +27,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Certificate, describe};
 pub use contents::Contents;
-pub use explain::{explain, explain_client, explain_tls, explain_unanswered};
+pub use explain::{Brought, explain, explain_client, explain_tls, explain_unanswered};
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use front::{ServerFiles, certificate_of, server};
 pub use plain::{looks_like_http, plain_on_tls};

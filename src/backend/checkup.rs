@@ -9,7 +9,7 @@ use super::exchange::unanswered;
 use super::link::{self, ConnectError, Link};
 use super::{Backend, Identity, RequestError, reason};
 use crate::deadline::timeout;
-use crate::tls::{self, Certificate};
+use crate::tls::{self, Brought, Certificate};
 
 /// How much of an answer is read, in bytes.
 const ANSWER: usize = 64 * 1024;
@@ -82,7 +82,7 @@ impl Backend {
             let mut exchange = match self.send(Method::GET, path, identity).await {
                 Ok(exchange) => exchange,
                 Err(RequestError::Connect(error)) => return Err(Silence::Connect(error)),
-                Err(RequestError::Broken(error)) => return Err(silent(&error)),
+                Err(RequestError::Broken { source, .. }) => return Err(self.silent(&source)),
                 Err(RequestError::Request(error)) => return Err(Silence::Broken(error.to_string())),
             };
             let compressed = exchange.answer(b"").compressed();
@@ -95,10 +95,11 @@ impl Backend {
         let limit = self.limits().probe;
         timeout(limit, asked).await.unwrap_or(Err(Silence::Overdue(limit)))
     }
-}
 
-fn silent(error: &hyper::Error) -> Silence {
-    tls::explain_unanswered(error).map_or_else(|| Silence::Broken(unanswered(error)), Silence::Tls)
+    fn silent(&self, error: &hyper::Error) -> Silence {
+        let broken = || Silence::Broken(unanswered(error, self.url(), Brought::Nothing));
+        tls::explain_unanswered(error, Brought::Nothing).map_or_else(broken, Silence::Tls)
+    }
 }
 
 fn broken(error: &hyper::Error) -> Silence {

@@ -1,5 +1,7 @@
 //! One request and its answer, on a connection of its own.
 
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,11 +17,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Identity};
+use crate::config::BackendUrl;
 use crate::core::headers::content_encoding;
 use crate::core::refusal::Answer;
 use crate::core::sse::sniff;
 use crate::telemetry;
-use crate::tls;
+use crate::tls::{self, Brought};
 
 /// The response head of a backend, and the connection that its body comes from. Dropping it closes
 /// the connection.
@@ -45,8 +48,13 @@ pub enum RequestError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke before an answer came.
-    #[error("the connection broke before the backend answered ({})", unanswered(.0))]
-    Broken(#[from] hyper::Error),
+    #[error("the connection broke before the backend answered ({})", unanswered(.source, .url, Brought::Nothing))]
+    Broken {
+        /// Where it was connected to.
+        url: BackendUrl,
+        /// How it broke.
+        source: hyper::Error,
+    },
     /// The request cannot be written as HTTP.
     #[error("not a request that HTTP can carry ({0})")]
     Request(#[from] http::Error),
@@ -81,7 +89,8 @@ impl Backend {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let link = self.dialer.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await?;
+        let broken = |source| RequestError::Broken { url: self.url().clone(), source };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(link)).await.map_err(broken)?;
         let (ended, end) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -93,8 +102,8 @@ impl Backend {
         match sender.send_request(request).await {
             Ok(response) => Ok((response, tasks)),
             // It had ended before there was a request, and the reason is its own.
-            Err(error) if error.is_canceled() => Err(end.await.unwrap_or(error).into()),
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_canceled() => Err(broken(end.await.unwrap_or(error))),
+            Err(error) => Err(broken(error)),
         }
     }
 }
@@ -253,17 +262,24 @@ impl Body for Passed {
     }
 }
 
-/// The reason of an error before the first byte of an answer.
-pub(super) fn unanswered(error: &hyper::Error) -> String {
-    if let Some(why) = tls::explain_unanswered(error) {
+/// The reason of an error before the first byte of an answer of the backend at `url`, on a connection that has
+/// `brought` this.
+pub(super) fn unanswered(error: &hyper::Error, url: &BackendUrl, brought: Brought) -> String {
+    if let Some(why) = tls::explain_unanswered(error, brought) {
         return why;
     }
-    match reason(error) {
-        why if error.is_parse() => {
-            format!("what it speaks is not HTTP: {why}; if it is TLS, write https:// in backend.url")
-        }
-        why => why,
+    let why = reason(error);
+    if !url.is_tls() && brought == Brought::Nothing && is_answer_to_plain_http(error) {
+        return format!("{why}; if it speaks TLS, write https:// in backend.url");
     }
+    why
+}
+
+/// Whether servers that speak TLS answer plain HTTP like this: with an alert, or with the end of the connection.
+fn is_answer_to_plain_http(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let is_reset = source.is_some_and(|source| source.kind() == io::ErrorKind::ConnectionReset);
+    is_reset || error.is_incomplete_message() || error.to_string() == "invalid HTTP version parsed"
 }
 
 /// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself. In TLS

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
@@ -22,10 +22,11 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use super::exchange::{RequestError, unanswered};
-use super::link::{ConnectError, Dialer, Link};
+use super::link::{Answered, ConnectError, Dialer, Link};
 use super::upload::{Progress, Upload, UploadError};
 use super::{Backend, Exchange};
 use crate::deadline::timeout_at;
+use crate::tls::Brought;
 
 /// The body of a request that is passed on.
 type Outgoing = UnsyncBoxBody<Bytes, UploadError>;
@@ -108,7 +109,8 @@ impl Backend {
         let mut request = Request::from_parts(parts, body.boxed_unsync());
         let connection = capture_connection(&mut request);
         let answered = async {
-            let response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
+            let mut response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
+            response.extensions_mut().remove::<Answered>().inspect(Answered::note);
             if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
                 // Behind the answer to an exception that nobody caught, uvicorn closes the connection without having
                 // said that it will. The next request would be lost on it, and is never sent twice.
@@ -175,7 +177,7 @@ impl Backend {
         };
         match hyper.source().and_then(|body| body.downcast_ref::<UploadError>()) {
             Some(upload) => ForwardError::Upload(*upload),
-            None => self.broken(unanswered(hyper)),
+            None => self.broken(unanswered(hyper, self.url(), brought(&error))),
         }
     }
 
@@ -201,6 +203,13 @@ impl Exchange {
         let (upgraded, connection) = self.upgraded().await?;
         Ok(Tunnel { upgraded, connection })
     }
+}
+
+/// What the connection of a request that failed has brought before.
+fn brought(error: &legacy::Error) -> Brought {
+    let mut extras = Extensions::new();
+    error.connect_info().inspect(|connected| connected.get_extras(&mut extras));
+    extras.get().map_or(Brought::Nothing, Answered::brought)
 }
 
 /// What the pool makes its connections with.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::config::{self, BackendUrl};
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
 use crate::telemetry::{self, OfBackend};
-use crate::tls::{self, Certificate, Contents, TlsError, Trust};
+use crate::tls::{self, Brought, Certificate, Contents, TlsError, Trust};
 
 /// A connection to the backend.
 #[derive(Debug)]
@@ -297,9 +298,24 @@ fn name(url: &BackendUrl) -> Option<ServerName<'static>> {
     ServerName::try_from(url.host().trim_end_matches('.').to_owned()).ok()
 }
 
+/// Whether a connection from the pool has brought an answer before; every connection has one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answered(Arc<AtomicBool>);
+
+impl Answered {
+    /// It has.
+    pub(super) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn brought(&self) -> Brought {
+        if self.0.load(Ordering::Relaxed) { Brought::Answers } else { Brought::Nothing }
+    }
+}
+
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(Answered::default())
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::keys::{CA_FILE, CLIENT_CERTIFICATE, FINGERPRINT, URL};
 use super::printable::printable;
-use super::verifier::{PinMismatch, ShortKey};
+use super::verifier::{LEAST, PinMismatch, ShortKey};
 
 /// How many names of a certificate are shown, and how much of each.
 const NAMES: usize = 8;
@@ -45,15 +45,29 @@ pub fn explain_tls(error: &(dyn StdError + 'static)) -> Option<String> {
     of_tls(error).map(of_rustls).or_else(cut)
 }
 
-/// The same before the first byte of an answer came.
-pub fn explain_unanswered(error: &(dyn StdError + 'static)) -> Option<String> {
-    if is_cut(error) {
-        return Some(format!(
-            "it closed the connection behind the TLS handshake, as backends do that refuse the client certificate or \
-             want one: its log says why; {CLIENT_CERTIFICATE} names the one that it is shown"
-        ));
+/// What a connection has brought before the request that is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// No answer yet.
+    Nothing,
+    /// An answer to a request before it.
+    Answers,
+}
+
+/// The same before the first byte of an answer came, on a connection that has `brought` this.
+pub fn explain_unanswered(error: &(dyn StdError + 'static), brought: Brought) -> Option<String> {
+    if !is_cut(error) {
+        return explain_tls(error);
     }
-    explain_tls(error)
+    let refused = match brought {
+        Brought::Nothing => {
+            format!(", or it refuses the client certificate or wants one ({CLIENT_CERTIFICATE})")
+        }
+        Brought::Answers => String::new(),
+    };
+    Some(format!(
+        "it closed the connection before it answered: it has ended or was restarted{refused}; its log says why"
+    ))
 }
 
 /// Whether a TLS connection was closed as if it had been cut, which rustls says with a link to its documentation.
@@ -84,6 +98,10 @@ pub fn explain_client(error: &io::Error, limit: Duration) -> String {
         (Some(Error::NoCertificatesPresented), _) => {
             "it showed no certificate, and tls.client_ca wants one".to_owned()
         }
+        (Some(Error::InvalidCertificate(CertificateError::BadSignature)), _) => format!(
+            "its certificate or its handshake is signed with a wrong key, or with an RSA key of less than {LEAST} \
+             bits, which is too short: make a key of {LEAST} bits or more for it, and a new certificate"
+        ),
         (Some(Error::InvalidCertificate(why)), _) => format!(
             "its certificate is refused ({}): tls.client_ca names the authorities",
             printable(&why.to_string(), 512)

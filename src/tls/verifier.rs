@@ -35,22 +35,23 @@ pub(super) struct PinMismatch {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its certificate, or one above it, has an RSA key of {bits} bits, which is too short, whatever is trusted: make a \
-     key of {LEAST} bits or more, and a new certificate for it"
+     key of {LEAST} bits or more, and a new certificate for it; if you did not make this one, somebody may stand in \
+     between"
 )]
 pub(super) struct ShortKey {
     bits: usize,
 }
 
 /// The length of the shortest RSA key whose signatures are verified, in bits.
-const LEAST: usize = 2048;
+pub(super) const LEAST: usize = 2048;
 
-/// `error`, or what it comes from where a signature was not even looked at: one of `certificates` has a key that is too
+/// `error`, or what it comes from where a signature was not even looked at: one of `signers` has a key that is too
 /// short.
-fn with_short_key<'a>(error: Error, certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Error {
+fn with_short_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Error {
     if error != Error::InvalidCertificate(CertificateError::BadSignature) {
         return error;
     }
-    match certificates.into_iter().filter_map(rsa_bits).find(|bits| *bits < LEAST) {
+    match signers.into_iter().filter_map(rsa_bits).find(|bits| *bits < LEAST) {
         Some(bits) => CertificateError::Other(OtherError(Arc::new(ShortKey { bits }))).into(),
         None => error,
     }
@@ -151,8 +152,10 @@ impl ServerCertVerifier for Listed {
         if !self.listed.contains(end_entity) {
             let verified =
                 self.chained.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-            let shown = std::iter::once(end_entity).chain(intermediates);
-            return verified.map_err(|error| with_short_key(error, shown.chain(&self.listed)));
+            let shown = || std::iter::once(end_entity).chain(intermediates);
+            let signed = |issuer| shown().any(|shown| is_issued_by(shown, issuer));
+            let signers = shown().chain(&self.listed).filter(|certificate| signed(certificate));
+            return verified.map_err(|error| with_short_key(error, signers));
         }
         in_time(end_entity, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -182,6 +185,12 @@ impl ServerCertVerifier for Listed {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chained.supported_verify_schemes()
     }
+}
+
+/// Whether `certificate` names the subject of `issuer` as its issuer. Its signature is not looked at.
+fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+    let (Some(certificate), Some(issuer)) = (parse(certificate), parse(issuer)) else { return false };
+    certificate.issuer().as_raw() == issuer.subject().as_raw()
 }
 
 fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {

@@ -260,7 +260,7 @@ async fn a_backend_without_tls_is_told_from_one_with_a_bad_certificate() {
     let leaf = Leaf::of(&authority("The CA"), &params("pve1", &HERE));
     let backend = Secured::with(&leaf, None).await;
     let run = Run::with(&["--backend", &backend.url.replace("https", "http")], &[]).await;
-    run.says(1, &["  FAILED   /            ", "if it speaks TLS, write https:// in backend.url.\n"]);
+    run.says(1, &["  FAILED   /            ", "if it speaks TLS, write https:// in backend.url)\n"]);
 }
 
 #[tokio::test]

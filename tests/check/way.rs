@@ -139,8 +139,8 @@ async fn what_does_not_speak_http_is_told() {
     run.says(
         1,
         &[
-            "  FAILED   /            the connection broke before an answer came (what it speaks is not HTTP: ",
-            "→ It does not speak HTTP: if it speaks TLS, write https:// in backend.url.\n",
+            "  FAILED   /            the connection broke before an answer came (invalid HTTP version parsed; if it \
+             speaks TLS, write https:// in backend.url)\n",
         ],
     );
     task.abort();

@@ -345,13 +345,17 @@ async fn a_disk_that_hangs_under_a_certificate_does_not_keep_the_bridge_from_ser
     file.release();
 }
 
-/// A backend that speaks TLS, and answers every request alike.
-async fn secure_backend(authority: &Authority, name: &str) -> (std::net::SocketAddr, JoinHandle<()>) {
+fn acceptor(authority: &Authority, name: &str) -> TlsAcceptor {
     let (chain, key) = authority.identity(name);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A backend that speaks TLS, and answers every request alike.
+async fn secure_backend(authority: &Authority, name: &str) -> (std::net::SocketAddr, JoinHandle<()>) {
+    let acceptor = acceptor(authority, name);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -404,10 +408,74 @@ async fn the_backends_certificate_is_checked_as_it_is_configured() {
             }
         }
     }
-    let front = Front::start(config(address, &[])).await;
-    let plain = front.get("/x", &[]).await;
-    assert!(plain.status >= 500, "it wants TLS");
-    assert!(plain.detail().contains("if it is TLS, write https:// in backend.url"), "{}", plain.text());
     task.abort();
     other_task.abort();
+}
+
+/// A backend that reads a request, and answers it with these bytes and the end of the connection, or with a reset.
+async fn blunt(answer: Option<&'static [u8]>) -> (std::net::SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            match answer {
+                Some(bytes) => stream.write_all(bytes).await.unwrap(),
+                None => socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap(),
+            }
+        }
+    });
+    (address, task)
+}
+
+#[tokio::test]
+async fn a_backend_that_may_speak_tls_behind_http_is_told_from_one_whose_http_is_bad() {
+    let ours = Authority::new("ours");
+    ours.issue("backend", "127.0.0.1");
+    let hint = "; if it speaks TLS, write https:// in backend.url";
+    for (backend, is_hinted) in [
+        (secure_backend(&ours, "backend").await, true),
+        (blunt(Some(b"")).await, true),
+        (blunt(None).await, true),
+        (blunt(Some(b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n")).await, false),
+    ] {
+        let (address, task) = backend;
+        let front = Front::start(config(address, &[])).await;
+        let answer = front.get("/x", &[]).await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.detail().contains(hint), is_hinted, "{}", answer.text());
+        task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_dies_after_an_answer_over_tls_did_not_refuse_the_client_certificate() {
+    let ours = Authority::new("ours");
+    ours.issue("backend", "127.0.0.1");
+    let acceptor = acceptor(&ours, "backend");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends when it has read the second request of a connection, or the first of the second connection.
+    let task = tokio::spawn(async move {
+        for answers in [1, 0] {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            for _ in 0..answers {
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure").await.unwrap();
+            }
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        }
+    });
+    let (url, ca) = (format!("https://{address}"), ours.path("ca.pem").display().to_string());
+    let front = Front::start(config(address, &[("backend.url", &url), ("backend.ca_file", &ca)])).await;
+    assert_eq!(front.get("/x", &[]).await.text(), "secure");
+    for is_first in [false, true] {
+        let answer = front.get("/x", &[]).await;
+        let detail = answer.detail();
+        assert!(detail.contains("it has ended or was restarted"), "{}", answer.text());
+        assert_eq!(detail.contains("client certificate"), is_first, "{}", answer.text());
+    }
+    task.await.unwrap();
 }

@@ -101,11 +101,7 @@ async fn root(backend: &Backend, said: &Said) -> (Line, bool) {
         }
         Err(Silence::Tls(why)) => return (Line::new(Check::Root, Verdict::Failed, why), false),
         Err(why @ Silence::Broken(_)) => {
-            let advice = if backend.url().is_tls() {
-                "The log of the backend, or of the proxy in front of it, says why."
-            } else {
-                "It does not speak HTTP: if it speaks TLS, write https:// in backend.url."
-            };
+            let advice = "The log of the backend, or of the proxy in front of it, says why.";
             return failed(said.text(&why.to_string()), advice);
         }
     };

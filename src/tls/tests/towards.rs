@@ -345,6 +345,39 @@ EgVTvekVIltSHzC9AU4JYXQH3jJpj2Hia2gDZuHcAis6vpvSeyCWyqzmvdwoMA9c
 -----END CERTIFICATE-----
 ";
 
+/// An authority with such a key.
+const OLD_CA: &str = "\
+-----BEGIN CERTIFICATE-----
+MIICADCCAWmgAwIBAgIUTrm9NbLQbSw2saQO1oA9+BnhKjowDQYJKoZIhvcNAQEL
+BQAwETEPMA0GA1UEAwwGT2xkIENBMCAXDTI2MTEzMDEzNDI0NFoYDzIxMjYxMTA2
+MTM0MjQ0WjARMQ8wDQYDVQQDDAZPbGQgQ0EwgZ8wDQYJKoZIhvcNAQEBBQADgY0A
+MIGJAoGBALiN+E0kbZOkEOXXAmunedbV84hjFGomGaomO3fpmGvuJ8WsepraKDoG
+fRPFLVPWSE85Xi9jPbpyWcs4mpBRd2YwtjLg0TEy9+FiKppTZj9O/rf2YxMPmEsl
+J8yk0k/o7PmWJTKK31hCB7jEHbNbIFB6Jw0hNKGo8KlRlIm3W79zAgMBAAGjUzBR
+MB0GA1UdDgQWBBQFLzDVJ3wzKkjWTJNojZoCoDiA7TAfBgNVHSMEGDAWgBQFLzDV
+J3wzKkjWTJNojZoCoDiA7TAPBgNVHRMBAf8EBTADAQH/MA0GCSqGSIb3DQEBCwUA
+A4GBAAN8jnurUY/dcv7wbKMQNnn5QB9lT6x4HlYj5dBicVxAX974uw7nfe5t2rcZ
+ftJH4CbdGbjXHzpzMHRYdfkZYnLtR5+Fw1eB0xtHglM1fULK0RPUOFhnVj05VAt0
+oXd1NaCHJ+XB5qPNSj8SW8adEp4c/THZRUrn8eCZDBXKQCh1
+-----END CERTIFICATE-----
+";
+
+/// What it has issued, with a key that is long enough.
+const OF_OLD_CA: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBwzCCASygAwIBAgIUG1r3Hpn2+j83yGJF9louxalQeCQwDQYJKoZIhvcNAQEL
+BQAwETEPMA0GA1UEAwwGT2xkIENBMCAXDTI2MTEzMDEzNDI0NFoYDzIxMjUwNjI0
+MTM0MjQ0WjAPMQ0wCwYDVQQDDARwdmUxMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD
+QgAEdLkF21QieCwqLbvVKbb4kag1wO2h0aAp4M5h8bAHeu2t0y5moUSXWG3G+78O
+UBkj6ab5zV5+OWjH+J5DfjM50KNfMF0wGwYDVR0RBBQwEoIQcHZlMS5leGFtcGxl
+Lm9yZzAdBgNVHQ4EFgQUawlC66ax9E3WfWyC092MPwVlQwswHwYDVR0jBBgwFoAU
+BS8w1Sd8MypI1kyTaI2aAqA4gO0wDQYJKoZIhvcNAQELBQADgYEAbAaiOZFfB144
++NshYGHxFhTtiW/Kbz5Gp6niTf5bXzerbiiA585HAv8l+rUjXM0NvFFC7K0R/fXE
+BhOAXHML2i2gRJorpN0A5SH5+w7ZXIYO084ig3+dTf4A7gxJHbXM+RWca/22CyZx
+lw9x8R4Z/4FVaRg9/8G2vl0+y2puEzk=
+-----END CERTIFICATE-----
+";
+
 /// Signs with anything: a signature of a key that is too short is not looked at.
 #[derive(Debug)]
 struct Forger;
@@ -369,22 +402,40 @@ impl Signer for Forger {
     }
 }
 
+fn server_of(identity: SingleCertAndKey) -> Arc<ServerConfig> {
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(identity)))
+}
+
 #[tokio::test]
 async fn a_key_that_is_too_short_is_told_from_somebody_in_between() {
     let backend = Backend::new();
     let short = CertificateDer::from_pem_slice(SHORT.as_bytes()).unwrap();
     let listed = Trust::Authority(backend.folder.write("short.pem", SHORT));
     let identity = SingleCertAndKey::from(CertifiedKey::new(vec![short.clone()], Arc::new(Forger)));
-    let builder =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
-    let server = Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(identity)));
+    let server = server_of(identity);
     for trust in [pin(&short), Trust::Insecure, listed.clone()] {
         let why = meet(&server, &client(&trust, None).unwrap(), HOST).await.unwrap_err();
         assert_eq!(
             why,
             "its certificate, or one above it, has an RSA key of 1024 bits, which is too short, whatever is trusted: \
-             make a key of 2048 bits or more, and a new certificate for it",
+             make a key of 2048 bits or more, and a new certificate for it; if you did not make this one, somebody may \
+             stand in between",
             "{trust:?}"
         );
     }
+    let issued = CertificateDer::from_pem_slice(OF_OLD_CA.as_bytes()).unwrap();
+    let identity = SingleCertAndKey::from(CertifiedKey::new(vec![issued], Arc::new(Forger)));
+    let trust = Trust::Authority(backend.folder.write("old-ca.pem", OLD_CA));
+    let why = meet(&server_of(identity), &client(&trust, None).unwrap(), HOST).await.unwrap_err();
+    assert!(why.starts_with("its certificate, or one above it, has an RSA key of 1024 bits"), "{why}");
+}
+
+#[tokio::test]
+async fn a_short_key_of_an_authority_that_has_issued_nothing_here_is_not_the_reason_of_a_wrong_signature() {
+    let backend = Backend::new();
+    let both = backend.folder.write("both.pem", format!("{}{OLD_CA}", backend.authority.pem()));
+    let forged = Leaf::of(&authority("ca"));
+    assert_eq!(backend.meets(&forged, &Trust::Authority(both), HOST).await.unwrap_err(), WRONG_KEY);
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::support::*;
-use crate::tls::{Fingerprint, describe, explain, explain_tls, explain_unanswered};
+use crate::tls::{Brought, Fingerprint, describe, explain, explain_client, explain_tls, explain_unanswered};
 
 fn said(error: impl Into<Error>) -> String {
     explain(&io::Error::new(io::ErrorKind::InvalidData, error.into()))
@@ -131,6 +131,20 @@ fn the_rarer_faults_of_a_certificate_are_explained() {
 }
 
 #[test]
+fn a_client_whose_key_may_be_too_short_is_told_from_one_of_another_authority() {
+    let said = |why: CertificateError| {
+        explain_client(&io::Error::new(io::ErrorKind::InvalidData, Error::from(why)), Duration::from_secs(1))
+    };
+    let why = said(CertificateError::BadSignature);
+    assert!(
+        why.contains("a wrong key, or with an RSA key of less than 2048 bits, which is too short: "),
+        "{why}"
+    );
+    let why = said(CertificateError::UnknownIssuer);
+    assert!(why.contains("tls.client_ca names the authorities") && !why.contains("RSA"), "{why}");
+}
+
+#[test]
 fn errors_are_found_however_deep_they_lie() {
     let inner = io::Error::new(io::ErrorKind::InvalidData, Error::from(CertificateError::UnknownIssuer));
     let outer = io::Error::other(io::Error::other(inner));
@@ -161,13 +175,20 @@ fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of
     let text = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest";
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, text);
     for error in [cut(), io::Error::other(cut())] {
-        let unanswered = explain_unanswered(&error).unwrap();
-        assert!(unanswered.contains("refuse the client certificate"), "{unanswered}");
-        assert!(unanswered.contains("backend.client_certificate"), "{unanswered}");
+        let unanswered = explain_unanswered(&error, Brought::Nothing).unwrap();
+        assert_eq!(
+            unanswered,
+            "it closed the connection before it answered: it has ended or was restarted, or it refuses the client \
+             certificate or wants one (backend.client_certificate); its log says why"
+        );
+        assert_eq!(
+            explain_unanswered(&error, Brought::Answers).unwrap(),
+            "it closed the connection before it answered: it has ended or was restarted; its log says why"
+        );
         let later = explain_tls(&error).unwrap();
         assert!(later.contains("without the end that TLS has"), "{later}");
         assert!(!unanswered.contains("docs.rs") && !later.contains("docs.rs"));
     }
     let other = io::Error::from(io::ErrorKind::UnexpectedEof);
-    assert_eq!((explain_unanswered(&other), explain_tls(&other)), (None, None));
+    assert_eq!((explain_unanswered(&other, Brought::Nothing), explain_tls(&other)), (None, None));
 }
