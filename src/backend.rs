@@ -13,6 +13,7 @@ mod forward;
 mod guests;
 mod id;
 mod link;
+mod proxmox_endpoints;
 mod response_cache;
 mod scope;
 mod shield;
@@ -41,6 +42,7 @@ pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use id::BackendId;
 pub use link::{ConnectError, Link};
+pub use proxmox_endpoints::ProxmoxEndpoints;
 pub use response_cache::{Answer, Question, ResponseCache};
 pub use scope::Scoped;
 pub use shield::{Known, Lesson, Shield, UNSEEN_KEY};
@@ -70,6 +72,8 @@ pub struct Backend {
     pub knowledge: Knowledge,
     /// What it need not be asked.
     pub shield: Shield,
+    /// The Proxmox endpoints that were pushed to it, if it cannot store them.
+    pub proxmox: ProxmoxEndpoints,
     /// What is counted of it.
     pub metrics: Arc<OfBackend>,
     /// Whether it can be reached is found out by one at a time.
@@ -102,6 +106,7 @@ impl Backend {
             pool,
             knowledge,
             shield: Shield::default(),
+            proxmox: ProxmoxEndpoints::default(),
             metrics,
             checking: Semaphore::new(1),
         })

@@ -14,6 +14,7 @@ mod flags;
 mod jobs;
 mod limits;
 mod nearest;
+mod netbox;
 mod problem;
 mod shims;
 mod slot;
@@ -29,6 +30,7 @@ pub use self::backend::Backend;
 pub use self::flags::Flags;
 pub use self::jobs::{Jobs, OnDisconnect, WithoutLedger};
 pub use self::limits::Limits;
+pub use self::netbox::NetboxListener;
 pub use self::problem::{Error, Origin, Problem};
 pub use self::shims::Shims;
 pub use self::sources::{CONFIG_VARIABLE, LOG_VARIABLE};
@@ -223,6 +225,7 @@ fn backend(draft: Draft) -> Option<Backend> {
         api_key: draft.api_key,
         concurrency: draft.concurrency,
         queue: draft.queue,
+        netbox: NetboxListener::new(draft.netbox),
         limits: draft.limits,
     })
 }

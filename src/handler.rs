@@ -7,6 +7,7 @@ mod forwarded;
 mod front;
 mod interim;
 mod jobs;
+mod netbox;
 mod passthrough;
 mod shield;
 mod shims;
@@ -43,6 +44,7 @@ pub use interim::Interim;
 pub use slots::{Slot, Slots};
 pub use state::State;
 
+use netbox::NetboxSide;
 use shims::{Keyring, Restarts};
 use slots::StreamKey;
 use tunnel::Tunnels;
@@ -60,6 +62,7 @@ pub struct Bridge {
     tunnels: Tunnels,
     keyring: Keyring,
     restarts: Arc<Restarts>,
+    netbox: NetboxSide,
     reload: Arc<dyn Reload>,
     /// Where it listens.
     pub doors: Doors,
@@ -89,6 +92,11 @@ pub enum OpenError {
     /// The file of backends that wait for a restart cannot be used.
     #[error("cannot read awaiting-restart.json in data_dir ({0}): delete it once the backend was restarted")]
     Restarts(#[source] std::io::Error),
+    /// The file of NetBox endpoints cannot be used.
+    #[error(
+        "cannot read netbox-endpoints.json in data_dir ({0}): delete it, and the plugin pushes them again"
+    )]
+    Netbox(#[source] std::io::Error),
 }
 
 /// Whoever can read the configuration again.
@@ -106,6 +114,7 @@ impl Bridge {
     pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
         let restarts = Arc::new(Restarts::open(config.data_dir.as_deref()).map_err(OpenError::Restarts)?);
+        let netbox = NetboxSide::open(config.data_dir.as_deref()).map_err(OpenError::Netbox)?;
         let state = State::new(config, None)?;
         let registry = Registry::new(Arc::clone(&state.config), ledger);
         state.count();
@@ -118,6 +127,7 @@ impl Bridge {
             tunnels: Tunnels::default(),
             keyring,
             restarts,
+            netbox,
             reload,
             doors: Doors::default(),
             instance: Instance { id: Uuid::new_v4().to_string(), started: Timestamp::now().to_string() },

@@ -371,6 +371,8 @@ fn doors(config: &Config) -> Vec<(Door, SocketAddr)> {
         doors.insert(0, (Door::Clients(Entrance::Common), config.listen));
     }
     doors.push((Door::Admin, config.admin_listen));
+    let netbox = config.backends.iter().filter_map(|backend| Some(backend.netbox.as_ref()?.listen));
+    doors.extend(netbox.map(|address| (Door::Netbox(address), address)));
     doors
 }
 

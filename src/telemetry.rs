@@ -32,7 +32,8 @@ pub use ledger::{
 };
 pub use metrics::{Reading, text as metrics_text};
 pub use process::{
-    Draining, KeyNotKept, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartNotKept,
-    RestartSeen, Standing, Stopped, SupervisorDeaf,
+    Draining, KeyNotKept, LogFilterChanged, NetboxEndpointNotKept, NetboxStranger, NetboxUnreachable,
+    OpenFilesLimited, Reloaded, RestartAwaited, RestartNotKept, RestartSeen, Standing, Stopped,
+    SupervisorDeaf,
 };
 pub use stream::{Attached, Departure, Gap, Heartbeat, Origin, Resumed, Surface, WatcherCame, WatcherWent};

@@ -61,7 +61,7 @@ impl Setup {
 }
 
 /// Keys that cannot be set together with all the others.
-const ALONE: [&str; 3] = ["backend.listen", "backend.ca_file", "backend.insecure"];
+const ALONE: [&str; 4] = ["backend.listen", "backend.ca_file", "backend.insecure", "backend.netbox_ca_file"];
 
 fn minimal() -> Setup {
     Setup::file("backend.url = \"http://backend\"")
@@ -188,6 +188,12 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!(config.backends[0].object_failures, ObjectFailures::Never.into());
     assert_eq!(config.backends[0].api_key.as_ref().unwrap().expose(), SECRET);
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (4, 0));
+    let netbox = config.backends[0].netbox.as_ref().unwrap();
+    assert_eq!((netbox.listen, netbox.allow.len()), ("192.0.2.1:9802".parse().unwrap(), 1));
+    assert_eq!(netbox.url.as_ref().unwrap().to_string(), "https://netbox.example");
+    assert!(matches!(netbox.trust, Some(Trust::Pinned(_))) && netbox.client_certificate.is_some());
+    let of = |address: &str| netbox.allows(address.parse().unwrap());
+    assert_eq!([of("127.0.0.1"), of("192.0.2.7"), of("192.0.2.8")], [true, true, false]);
     let jobs = Jobs {
         on_disconnect: OnDisconnect::Continue,
         without_ledger: Some(WithoutLedger::Refuse),
@@ -634,6 +640,24 @@ fn what_is_said_of_certificates_must_make_sense() {
     assert!(minimal().env("TLS_CERTIFICATE", "c.pem").env("TLS_KEY", "k.pem").load().is_ok());
     assert!(of("client_key = \"k.pem\"").starts_with("backend.client_certificate is not set"));
     assert!(of("client_certificate = \"c.pem\"").starts_with("backend.client_key is not set"));
+}
+
+#[test]
+fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
+    let of = |more: &str| Setup::file(&format!("[backend]\nurl = \"http://a\"\n{more}")).error();
+    let open = of("netbox_listen = \"0.0.0.0:8803\"");
+    assert!(open.contains("netbox_listen 0.0.0.0:8803, which is not a loopback address"), "{open}");
+    assert_eq!(of("netbox_listen = \"0.0.0.0:8803\"\nnetbox_allow = [\"192.0.2.7\"]"), "");
+    assert_eq!(of("netbox_listen = \"127.0.0.1:8803\""), "");
+    let alone = of("netbox_url = \"http://netbox\"");
+    assert!(alone.contains("has netbox_url and no netbox_listen"), "{alone}");
+    let many =
+        format!("netbox_listen = \"127.0.0.1:1\"\nnetbox_ca_file = \"ca.pem\"\nnetbox_pin = \"{PIN}\"");
+    assert!(of(&many).contains("more than one of netbox_ca_file and netbox_pin"), "{}", of(&many));
+    let half = "netbox_listen = \"127.0.0.1:1\"\nnetbox_client_key = \"k.pem\"";
+    assert!(of(half).starts_with("backend.netbox_client_certificate is not set"), "{}", of(half));
+    let same = of("listen = \"127.0.0.1:8803\"\nnetbox_listen = \"127.0.0.1:8803\"");
+    assert!(same.contains("must not share an address and port"), "{same}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod hostile;
 mod http2;
 #[path = "front/limits.rs"]
 mod limits;
+#[path = "front/netbox.rs"]
+mod netbox;
 #[path = "front/passthrough.rs"]
 mod passthrough;
 #[path = "front/reload.rs"]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proxbox_bridge::cli::counts::tables;
 use proxbox_bridge::config::{Config, Flags, keys};
+use proxbox_bridge::core::compat::netbox::RULES;
 use proxbox_bridge::core::kind::Kind;
 
 fn root() -> PathBuf {
@@ -125,4 +126,24 @@ fn every_file_that_it_names_is_there() {
         assert!(readme.contains(path) && root().join(path).exists(), "{path}");
     }
     assert!(root().join("fixtures/README.md").exists());
+}
+
+#[test]
+fn what_is_changed_between_a_backend_and_netbox_stands_in_its_table() {
+    let text = read("deploy/netbox-listener.md");
+    let (_, shown) = text.split_once("<!-- rules -->\n").unwrap();
+    let (shown, _) = shown.split_once("<!-- end -->").unwrap();
+    let rows: String = RULES
+        .iter()
+        .map(|rule| {
+            let releases =
+                rule.releases.map_or("all".to_owned(), |(first, last)| format!("{first} to {last}"));
+            format!(
+                "| `{}` | {releases} | {} | {} | {} |\n",
+                rule.shim, rule.request, rule.change, rule.reason
+            )
+        })
+        .collect();
+    let head = "| key of `[shims]` | releases | request | what is changed | why |\n|---|---|---|---|---|\n";
+    assert_eq!(shown, format!("{head}{rows}"));
 }

@@ -51,6 +51,11 @@ impl Backend {
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
         let Some(mut ids) = ids else { return Ok(Scoped::AsGiven) };
         if selector == Selector::None {
+            // It logs in to those alone whose secrets it is given.
+            let enabled = self.proxmox.enabled();
+            if !enabled.is_empty() && enabled.iter().all(|id| ids.contains(id)) {
+                return Ok(Scoped::AsGiven);
+            }
             return Err(Refusal::not_scoped(&cannot_select(release, &ids)));
         }
         let mut scoped = query.to_owned();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::limits::Limits;
+use super::netbox::NetboxListener;
 use super::url::BackendUrl;
 use crate::core::channel::Choice;
 use crate::core::credential::ApiKey;
@@ -41,6 +42,8 @@ pub struct Backend {
     pub concurrency: usize,
     /// How many more syncs may wait for their turn before new ones are refused with status 503.
     pub queue: usize,
+    /// The listener on which the backend reaches NetBox through the bridge, if it has one.
+    pub netbox: Option<NetboxListener>,
     /// The limits that are in force for it.
     pub limits: Limits,
 }

@@ -1,6 +1,7 @@
 //! What can be wrong between keys, each of which is right alone.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::draft::Draft;
 use super::problem::{Origin, Problem};
@@ -19,6 +20,7 @@ pub(super) fn problems(
     found.extend(checks.into_iter().filter_map(|check| check(common, problems)));
     for backend in backends {
         found.extend([trust(backend), no_tls(backend), half_client(backend)].into_iter().flatten());
+        found.extend(netbox(backend, problems));
     }
     if !bad(problems, &["backend.hosts", "backend.listen", "backend.name"]) {
         found.extend(routes(backends));
@@ -41,10 +43,14 @@ fn no_backend(backends: &[Draft], blocks: &[Origin], problems: &[Problem]) -> Ve
 
 /// The system would refuse to bind the second address after the first.
 fn shared_addresses(common: &Draft, backends: &[Draft], problems: &[Problem]) -> Vec<Problem> {
-    if bad(problems, &["listen", "admin_listen", "backend.listen"]) {
+    if bad(problems, &["listen", "admin_listen", "backend.listen", "backend.netbox_listen"]) {
         return Vec::new();
     }
-    let own = backends.iter().filter_map(|backend| Some(("backend.listen", backend.own_listen?)));
+    let own = backends.iter().flat_map(|backend| {
+        let listeners =
+            [("backend.listen", backend.own_listen), ("backend.netbox_listen", backend.netbox.listen)];
+        listeners.into_iter().filter_map(|(key, address)| Some((key, address?)))
+    });
     let all: Vec<_> =
         [("listen", common.listen), ("admin_listen", common.admin_listen)].into_iter().chain(own).collect();
     let mut found = Vec::new();
@@ -106,10 +112,18 @@ fn half_tls(draft: &Draft, problems: &[Problem]) -> Option<Problem> {
 
 /// Neither is the one that a backend is shown.
 fn half_client(draft: &Draft) -> Option<Problem> {
-    let (certificate, key) = ("backend.client_certificate", "backend.client_key");
-    match (&draft.backend_certificate, &draft.backend_key) {
-        (None, Some(_)) => Some(Problem::HalfTls { key: certificate, with: key }),
-        (Some(_), None) => Some(Problem::HalfTls { key, with: certificate }),
+    half(&draft.backend_certificate, &draft.backend_key, ("backend.client_certificate", "backend.client_key"))
+}
+
+/// A certificate without its key, or a key without its certificate; `names` are the keys of the configuration.
+fn half(
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+    names: (&'static str, &'static str),
+) -> Option<Problem> {
+    match (certificate, key) {
+        (None, Some(_)) => Some(Problem::HalfTls { key: names.0, with: names.1 }),
+        (Some(_), None) => Some(Problem::HalfTls { key: names.1, with: names.0 }),
         _ => None,
     }
 }
@@ -117,7 +131,42 @@ fn half_client(draft: &Draft) -> Option<Problem> {
 /// There is one way to tell whose certificate it must be.
 fn trust(draft: &Draft) -> Option<Problem> {
     let given = [draft.ca_file.is_some(), draft.pin.is_some(), draft.insecure];
-    (given.into_iter().filter(|given| *given).count() > 1).then(|| Problem::ManyTrusts { name: name(draft) })
+    let is_many = given.into_iter().filter(|given| *given).count() > 1;
+    is_many.then(|| Problem::ManyTrusts { name: name(draft), keys: "ca_file, pin and insecure" })
+}
+
+/// Validates the keys `backend.netbox_…`.
+fn netbox(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
+    let netbox = &draft.netbox;
+    let given = [
+        ("netbox_allow", !netbox.allow.is_empty()),
+        ("netbox_url", netbox.url.is_some()),
+        ("netbox_ca_file", netbox.ca_file.is_some()),
+        ("netbox_pin", netbox.pin.is_some()),
+        ("netbox_client_certificate", netbox.certificate.is_some()),
+        ("netbox_client_key", netbox.key.is_some()),
+    ];
+    let mut found = Vec::new();
+    match netbox.listen {
+        Some(address)
+            if !address.ip().is_loopback()
+                && netbox.allow.is_empty()
+                && !bad(problems, &["backend.netbox_allow"]) =>
+        {
+            found.push(Problem::OpenNetboxListener { name: name(draft), address });
+        }
+        None if !bad(problems, &["backend.netbox_listen"]) => {
+            let key = given.into_iter().find_map(|(key, is_given)| is_given.then_some(key));
+            found.extend(key.map(|key| Problem::NoNetboxListener { name: name(draft), key }));
+        }
+        _ => {}
+    }
+    if netbox.ca_file.is_some() && netbox.pin.is_some() {
+        found.push(Problem::ManyTrusts { name: name(draft), keys: "netbox_ca_file and netbox_pin" });
+    }
+    let (certificate, key) = ("backend.netbox_client_certificate", "backend.netbox_client_key");
+    found.extend(half(&netbox.certificate, &netbox.key, (certificate, key)));
+    found
 }
 
 /// A backend without TLS has no certificate. Whoever says what it must be like believes that it has.

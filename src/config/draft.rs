@@ -46,10 +46,23 @@ pub(super) struct Draft {
     pub(super) api_key: Option<ApiKey>,
     pub(super) concurrency: usize,
     pub(super) queue: usize,
+    pub(super) netbox: NetboxDraft,
     pub(super) shims: Shims,
     pub(super) shim_key_file: Option<PathBuf>,
     pub(super) jobs: Jobs,
     pub(super) limits: Limits,
+}
+
+/// The keys `backend.netbox_…`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NetboxDraft {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) allow: Vec<IpNet>,
+    pub(super) url: Option<BackendUrl>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) pin: Option<Fingerprint>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 impl Default for Draft {
@@ -84,6 +97,7 @@ impl Default for Draft {
             api_key: None,
             concurrency: 0,
             queue: 0,
+            netbox: NetboxDraft::default(),
             shims: Shims::default(),
             shim_key_file: None,
             jobs: Jobs::BLANK,

@@ -204,10 +204,12 @@ pub enum Problem {
         name: String,
     },
     /// There is more than one answer to which certificates of a backend are taken.
-    #[error("the backend {name} has more than one of ca_file, pin and insecure: keep one")]
+    #[error("the backend {name} has more than one of {keys}: keep one")]
     ManyTrusts {
         /// The backend.
         name: String,
+        /// The keys that exclude each other.
+        keys: &'static str,
     },
     /// A backend that is spoken to without TLS has a key that is about its certificate.
     #[error("the backend {name} has {key}, and its url is http: write https in it, or take {key} away")]
@@ -241,6 +243,25 @@ pub enum Problem {
     OpenAdmin {
         /// The address.
         address: SocketAddr,
+    },
+    /// Whoever reaches the address of the NetBox listener could read and write what the backend may.
+    #[error(
+        "the backend {name} has netbox_listen {address}, which is not a loopback address: set netbox_allow to the \
+         addresses of the backend"
+    )]
+    OpenNetboxListener {
+        /// The backend.
+        name: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A key is about the NetBox listener of a backend that has none.
+    #[error("the backend {name} has {key} and no netbox_listen: set netbox_listen, or take {key} away")]
+    NoNetboxListener {
+        /// The backend.
+        name: String,
+        /// The key.
+        key: &'static str,
     },
     /// The token of operators is too short.
     #[error(

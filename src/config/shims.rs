@@ -22,7 +22,12 @@ impl Shims {
 
     /// What is chosen here and for `backend`, as far as it decides about a job of the plugin.
     pub fn settings(&self, backend: &Backend) -> Settings {
-        Settings { on: self.on, unsupported: backend.unsupported, channel: backend.channel }
+        Settings {
+            on: self.on,
+            unsupported: backend.unsupported,
+            channel: backend.channel,
+            has_netbox_listener: backend.netbox.is_some(),
+        }
     }
 
     /// The switch of `shim`.

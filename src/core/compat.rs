@@ -4,6 +4,7 @@
 //! Every rule here was read in the sources of the plugin and of each release, and says what an answer may not
 //! do: the plugin deletes and overwrites by some of them.
 
+pub mod netbox;
 pub mod options;
 pub mod plugin;
 pub mod resources;
@@ -44,6 +45,14 @@ pub enum Shim {
     ProxmoxEndpoints,
     /// Tokens and passwords that backends before 0.0.7 show.
     Secrets,
+    /// The form of the tokens that old releases send to NetBox.
+    NetboxToken,
+    /// The Proxmox credentials that 0.0.2 reads in NetBox.
+    ProxmoxCredentials,
+    /// The objects in which 0.0.3 records its syncs in NetBox.
+    SyncProcesses,
+    /// The custom field that 0.0.6 and 0.0.7 narrow in NetBox.
+    LastUpdated,
 }
 
 /// A text that is not the word for a shim.
@@ -64,6 +73,10 @@ words!(Shim or UnknownShim {
     NetboxEndpoint => "netbox_endpoint",
     ProxmoxEndpoints => "proxmox_endpoints",
     Secrets => "secrets",
+    NetboxToken => "netbox_token",
+    ProxmoxCredentials => "proxmox_credentials",
+    SyncProcesses => "sync_processes",
+    LastUpdated => "last_updated",
 });
 
 /// How a request that a backend cannot answer as it came was dealt with.
@@ -95,14 +108,15 @@ impl Shim {
     /// What this shim can do.
     pub const fn actions(self) -> &'static [Action] {
         match self {
-            Self::Health | Self::Auth | Self::Version | Self::Inventory => &[Action::Emulated],
-            Self::Aliases | Self::VmIds => &[Action::Translated],
-            Self::Templates => &[Action::Completed, Action::Translated, Action::Refused],
-            Self::Scope | Self::NetboxEndpoint | Self::ProxmoxEndpoints => {
-                &[Action::Translated, Action::Refused]
+            Self::Health | Self::Auth | Self::Version | Self::Inventory | Self::SyncProcesses => {
+                &[Action::Emulated]
             }
+            Self::Aliases | Self::VmIds | Self::NetboxToken | Self::LastUpdated => &[Action::Translated],
+            Self::Templates => &[Action::Completed, Action::Translated, Action::Refused],
+            Self::Scope | Self::NetboxEndpoint => &[Action::Translated, Action::Refused],
+            Self::ProxmoxEndpoints => &[Action::Emulated, Action::Translated, Action::Refused],
             Self::Options => &[Action::Completed, Action::Refused],
-            Self::Secrets => &[Action::Completed],
+            Self::Secrets | Self::ProxmoxCredentials => &[Action::Completed],
         }
     }
 }

@@ -5,13 +5,13 @@
 //! say is in [`crate::core::compat`].
 
 mod config;
-mod file;
+pub(super) mod file;
 mod inventory;
 mod keyring;
 mod restart;
 mod rows;
 mod templates;
-mod upstream;
+pub(super) mod upstream;
 
 use std::borrow::Cow;
 
@@ -288,12 +288,12 @@ fn emulated(shim: Shim, path: &str, body: &Value) -> Response<Body> {
 }
 
 /// `response`, which says that `shim` had a part in it.
-fn shimmed(mut response: Response<Body>, shim: Shim) -> Response<Body> {
+pub(super) fn shimmed(mut response: Response<Body>, shim: Shim) -> Response<Body> {
     response.headers_mut().insert(SHIM, HeaderValue::from_static(shim.as_str()));
     response
 }
 
-fn note(shim: Shim, action: Action, path: &str) {
+pub(super) fn note(shim: Shim, action: Action, path: &str) {
     telemetry::Shimmed { shim, action, path }.emit();
 }
 

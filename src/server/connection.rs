@@ -106,7 +106,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     let Connection { address, door, on_loopback, bridge, limits, mut closing } = connection;
     let entrance = match door {
         Door::Clients(entrance) => entrance,
-        Door::Admin => Entrance::Common,
+        Door::Admin | Door::Netbox(_) => Entrance::Common,
     };
     let peer = Peer {
         address,
@@ -209,6 +209,7 @@ async fn answer(bridge: &Arc<Bridge>, door: Door, request: Request<Incoming>, pe
     match door {
         Door::Clients(_) => bridge.answer(request, peer).await,
         Door::Admin => admin::answer(bridge, request, peer).await,
+        Door::Netbox(wanted) => bridge.answer_netbox(request, peer, wanted).await,
     }
 }
 

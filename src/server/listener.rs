@@ -30,6 +30,8 @@ pub(super) enum Door {
     Clients(Entrance),
     /// Operators.
     Admin,
+    /// A backend, in front of NetBox; the address is the configured one.
+    Netbox(SocketAddr),
 }
 
 impl Door {
@@ -38,6 +40,7 @@ impl Door {
         match self {
             Self::Clients(_) => telemetry::Listener::Clients,
             Self::Admin => telemetry::Listener::Admin,
+            Self::Netbox(_) => telemetry::Listener::Netbox,
         }
     }
 
@@ -47,6 +50,7 @@ impl Door {
             Self::Clients(Entrance::Common) => "listen",
             Self::Clients(Entrance::Own(_)) => "backend.listen",
             Self::Admin => "admin_listen",
+            Self::Netbox(_) => "backend.netbox_listen",
         }
     }
 }
@@ -104,6 +108,9 @@ impl Listeners {
             closing: close.subscribe(),
         };
         if let Ok(address) = &address {
+            if let Door::Netbox(wanted) = door {
+                self.bridge.netbox_listener_opened(wanted, *address);
+            }
             self.bridge.doors.open(door.key(), *address);
         }
         self.tasks.spawn(accepting.run(listener));
@@ -204,8 +211,14 @@ impl Accepting {
         TcpOptions::new(limits).apply(&stream);
         let tls = match self.door {
             Door::Clients(_) => self.certificate.load_full(),
-            Door::Admin => None,
+            Door::Admin | Door::Netbox(_) => None,
         };
+        if let Door::Netbox(wanted) = self.door
+            && !self.bridge.netbox_listener_allows(wanted, address)
+        {
+            telemetry::NetboxStranger { client: address }.emit();
+            return;
+        }
         let is_proxy = state.config.trusted_proxies.iter().any(|network| network.contains(&address));
         let slot = match self.slot(limits, address, is_proxy) {
             Ok(slot) => slot,

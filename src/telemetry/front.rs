@@ -48,16 +48,19 @@ pub enum Listener {
     Clients,
     /// Operators.
     Admin,
+    /// Backends, in front of NetBox.
+    Netbox,
 }
 
 impl Listener {
-    pub(super) const ALL: [Self; 2] = [Self::Clients, Self::Admin];
+    pub(super) const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Netbox];
 
     /// The word for it in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Clients => "clients",
             Self::Admin => "admin",
+            Self::Netbox => "netbox",
         }
     }
 }
@@ -77,13 +80,23 @@ pub enum Route {
     Shim,
     /// The admin listener.
     Admin,
+    /// NetBox, for a backend.
+    Netbox,
     /// None: it was refused before that was known.
     Nowhere,
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Stream, Self::Socket, Self::Tunnel, Self::Passthrough, Self::Shim, Self::Admin, Self::Nowhere];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Stream,
+        Self::Socket,
+        Self::Tunnel,
+        Self::Passthrough,
+        Self::Shim,
+        Self::Admin,
+        Self::Netbox,
+        Self::Nowhere,
+    ];
 
     /// The word for it in metrics and logs.
     pub const fn as_str(self) -> &'static str {
@@ -94,6 +107,7 @@ impl Route {
             Self::Passthrough => "passthrough",
             Self::Shim => "shim",
             Self::Admin => "admin",
+            Self::Netbox => "netbox",
             Self::Nowhere => "none",
         }
     }

@@ -1,6 +1,7 @@
 //! What happens to the bridge as a whole.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::metrics::{METRICS, Success};
@@ -179,6 +180,52 @@ impl RestartNotKept<'_> {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::error!(error = %self.error, "awaiting-restart.json could not be written in data_dir.");
+    }
+}
+
+/// A request of a backend was not answered by NetBox.
+pub struct NetboxUnreachable<'a> {
+    /// The URL of the backend.
+    pub backend: &'a dyn Display,
+    /// Why.
+    pub error: &'a str,
+}
+
+impl NetboxUnreachable<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(backend = %self.backend, error = self.error, "NetBox did not answer a request of this backend.");
+    }
+}
+
+/// A connection to a NetBox listener was closed: its address is not allowed.
+#[derive(Debug)]
+pub struct NetboxStranger {
+    /// The address.
+    pub client: IpAddr,
+}
+
+impl NetboxStranger {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::warn!(
+            client = %self.client,
+            "A connection to a NetBox listener was closed: if this is the backend, add its address to backend.netbox_allow."
+        );
+    }
+}
+
+/// The NetBox endpoint that the plugin has pushed is kept until the bridge ends, and no longer.
+#[derive(Debug)]
+pub struct NetboxEndpointNotKept<'a> {
+    /// Why.
+    pub error: &'a std::io::Error,
+}
+
+impl NetboxEndpointNotKept<'_> {
+    /// Writes the log line.
+    pub fn emit(self) {
+        tracing::error!(error = %self.error, "netbox-endpoints.json could not be written in data_dir.");
     }
 }
 

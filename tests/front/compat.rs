@@ -761,17 +761,17 @@ async fn the_version_of_a_backend_that_has_none_is_the_one_that_its_streams_tell
 
 /// The rows of NetBox in 0.0.2, which knows how to store, list and delete them.
 #[derive(Clone, Default)]
-struct Rows(Arc<Mutex<Vec<Value>>>);
+pub(super) struct Rows(pub(super) Arc<Mutex<Vec<Value>>>);
 
 impl Rows {
-    fn row(id: u64, port: u16) -> Value {
+    pub(super) fn row(id: u64, port: u16) -> Value {
         json!({
             "id": id, "name": "netbox", "ip_address": "127.0.0.1", "domain": "nb", "port": port,
             "token": "old-token", "verify_ssl": false
         })
     }
 
-    async fn answer(self, request: Request<Incoming>) -> http::Response<Body> {
+    pub(super) async fn answer(self, request: Request<Incoming>) -> http::Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let id = path.strip_prefix("/netbox/endpoint/").and_then(|id| id.parse::<u64>().ok());
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -798,7 +798,7 @@ impl Rows {
     }
 }
 
-async fn push(front: &Front, method: &str, target: &str, row: &Value) -> Answer {
+pub(super) async fn push(front: &Front, method: &str, target: &str, row: &Value) -> Answer {
     let body = row.to_string();
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Type: application/json\r\n\

@@ -54,6 +54,8 @@ pub(super) enum Check {
     Ws,
     /// Which streams it has.
     Streams,
+    /// How it reaches NetBox.
+    Netbox,
 }
 
 words!(Verdict or UnknownWord(&Verdict::WORDS) {
@@ -77,4 +79,5 @@ words!(Check or UnknownWord(&Check::WORDS) {
     Key => "key",
     Ws => "/ws",
     Streams => "streams",
+    Netbox => "netbox",
 });

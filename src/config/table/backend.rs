@@ -111,4 +111,48 @@ pub(super) static KEYS: &[Key] = &[
         Slot::Count(|draft| &mut draft.queue, 0, 1000),
         "How many more syncs may wait for their turn before new ones are refused with 503.",
     ),
+    key(
+        "backend.netbox_listen",
+        None,
+        Slot::OwnAddress(|draft| &mut draft.netbox.listen),
+        "An address on which the bridge stands in front of NetBox, for the backend alone. The backend is given this \
+         address in the place of NetBox's. See deploy/netbox-listener.md.",
+    ),
+    key(
+        "backend.netbox_allow",
+        None,
+        Slot::Networks(|draft| &mut draft.netbox.allow),
+        "The addresses of the backend, which may connect to netbox_listen beside loopback addresses.",
+    ),
+    key(
+        "backend.netbox_url",
+        None,
+        Slot::Url(|draft| &mut draft.netbox.url),
+        "Where NetBox is; if it is left out, the address that the plugin pushes to /netbox/endpoint.",
+    ),
+    key(
+        "backend.netbox_ca_file",
+        None,
+        Slot::Path(|draft| &mut draft.netbox.ca_file),
+        "The file with the authorities that NetBox's certificate may be of, as PEM, in the place of those of the \
+         system.",
+    ),
+    key(
+        "backend.netbox_pin",
+        None,
+        Slot::Pin(|draft| &mut draft.netbox.pin),
+        "The SHA-256 of the one certificate that NetBox may have, whoever it is of.",
+    ),
+    key(
+        "backend.netbox_client_certificate",
+        None,
+        Slot::Path(|draft| &mut draft.netbox.certificate),
+        "The file with the certificate that the bridge shows to NetBox, and those of its issuers, as PEM.",
+    ),
+    key(
+        "backend.netbox_client_key",
+        None,
+        Slot::Path(|draft| &mut draft.netbox.key),
+        "The file with the key of that certificate, as PEM.",
+    ),
 ];

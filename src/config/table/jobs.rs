@@ -85,14 +85,41 @@ pub(super) static KEYS: &[Key] = &[
         "shims.proxmox_endpoints",
         Some("on"),
         Slot::Switch(|draft| draft.shims.switch(Shim::ProxmoxEndpoints)),
-        "Whether it refuses /proxmox/endpoints on 0.0.2 with the reason, and deletes an endpoint that the \
-         plugin disables on backends before 0.0.14, which cannot disable one.",
+        "Whether it refuses /proxmox/endpoints on 0.0.2 with the reason, or keeps them in memory where there is a \
+         backend.netbox_listen, and deletes an endpoint that the plugin disables on backends before 0.0.14, which \
+         cannot disable one.",
     ),
     key(
         "shims.secrets",
         Some("on"),
         Slot::Switch(|draft| draft.shims.switch(Shim::Secrets)),
         "Whether it takes tokens and passwords out of the answers of backends before 0.0.7 that show them.",
+    ),
+    key(
+        "shims.netbox_token",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::NetboxToken)),
+        "Whether a v2 token that a backend sends to NetBox as Token becomes Bearer on its way through \
+         backend.netbox_listen.",
+    ),
+    key(
+        "shims.proxmox_credentials",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::ProxmoxCredentials)),
+        "Whether the answer of NetBox in which 0.0.2 reads its Proxmox endpoints gets the secrets that the \
+         plugin has pushed.",
+    ),
+    key(
+        "shims.sync_processes",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::SyncProcesses)),
+        "Whether the sync-processes of 0.0.3 are kept in memory where NetBox does not have them.",
+    ),
+    key(
+        "shims.last_updated",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::LastUpdated)),
+        "Whether the custom field proxmox_last_updated keeps its types when 0.0.6 or 0.0.7 narrows it.",
     ),
     key(
         "jobs.on_disconnect",

@@ -1,6 +1,9 @@
 //! The requests of a job of the newest NetBox plugin, in their order, what becomes of each in front of a given
 //! backend, and how NetBox's job ends for it.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Serialize, Serializer};
 
 use super::scope::{Selector, harms_others, prunes_others};
@@ -149,6 +152,8 @@ pub struct Settings {
     pub unsupported: Unsupported,
     /// How the backend is driven.
     pub channel: Choice,
+    /// Whether the bridge stands between the backend and NetBox, too (`backend.netbox_listen`).
+    pub has_netbox_listener: bool,
 }
 
 impl Settings {
@@ -203,7 +208,7 @@ pub fn forecast(known: &Capabilities, settings: &Settings) -> Option<Forecast> {
         plugin: PLUGIN,
         requests,
         verdicts: [Kind::Devices, Kind::VirtualMachines, Kind::FullUpdate].map(verdict).to_vec(),
-        conditions: conditions(release),
+        conditions: conditions(release, settings),
     })
 }
 
@@ -276,9 +281,17 @@ impl Job<'_> {
         if rows::stores_proxmox(release) {
             self.answered("GET, PUT /proxmox/endpoints");
         } else {
-            let why = "this release stores no Proxmox endpoints".to_owned();
-            self.fatal.push(NO_ENDPOINTS.to_owned());
-            self.shimmed("GET, PUT /proxmox/endpoints", Shim::ProxmoxEndpoints, Action::Refused, why, None);
+            let request = "GET, PUT /proxmox/endpoints";
+            let is_on = self.settings.is_on(Shim::ProxmoxCredentials);
+            if self.settings.has_netbox_listener && is_on {
+                let why = "kept in memory, and filled in where this release reads them in NetBox".to_owned();
+                let otherwise = "The backend stores no Proxmox endpoints";
+                self.shimmed(request, Shim::ProxmoxEndpoints, Action::Emulated, why, Some(otherwise));
+            } else {
+                let why = "this release stores no Proxmox endpoints".to_owned();
+                self.fatal.push(NO_ENDPOINTS.to_owned());
+                self.shimmed(request, Shim::ProxmoxEndpoints, Action::Refused, why, None);
+            }
         }
     }
 
@@ -294,6 +307,10 @@ impl Job<'_> {
             Selector::Name => {
                 let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
                 self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
+            }
+            Selector::None if self.settings.has_netbox_listener => {
+                let why = "this release logs in to the endpoints alone that it is given; refused for one of several";
+                self.shimmed(scoped, Shim::Scope, Action::Translated, why.to_owned(), None);
             }
             Selector::None => {
                 let why = "this release cannot be told which Proxmox endpoint is meant".to_owned();
@@ -342,7 +359,7 @@ impl Job<'_> {
 }
 
 const NO_ENDPOINTS: &str = "The backend takes its Proxmox credentials from the NetBox plugin of its day, and today's \
-                            plugin does not give them out. Use proxbox-api 0.0.4 or newer.";
+                            plugin does not give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.";
 const DELETES: &str = "The backend lists no VM template, and the job deletes those that NetBox has";
 
 /// One stage, and what it makes of the job.
@@ -365,10 +382,11 @@ fn stage(kind: Kind, known: &Capabilities, settings: &Settings) -> Stage {
     };
     if let Ok(plan) = plan(endpoint, known, settings.channel) {
         let channel = plan.legs.first().map_or(Channel::Native, |leg| leg.channel);
-        if known.release == Some(WITH_SYNC_PROCESSES) {
+        let are_kept = settings.has_netbox_listener && settings.is_on(Shim::SyncProcesses);
+        if known.release == Some(WITH_SYNC_PROCESSES) && !are_kept {
             let because = format!(
                 "proxbox-api {WITH_SYNC_PROCESSES} records every sync in NetBox under sync-processes, which \
-                 today's plugin does not have."
+                 today's plugin does not have. Set backend.netbox_listen."
             );
             let why = "it fails in NetBox".to_owned();
             return with(Treatment::Failed, why, Ending::Errored, Some(because));
@@ -425,12 +443,13 @@ fn stage(kind: Kind, known: &Capabilities, settings: &Settings) -> Stage {
 }
 
 /// What must be so in NetBox for jobs on `release` to end well.
-fn conditions(release: Release) -> Vec<&'static str> {
+fn conditions(release: Release, settings: &Settings) -> Vec<&'static str> {
     let mut conditions = Vec::new();
-    if release >= NARROW_FIELD.0 && release.is_up_to(NARROW_FIELD.1) {
+    let stays_wide = settings.has_netbox_listener && settings.is_on(Shim::LastUpdated);
+    if release >= NARROW_FIELD.0 && release.is_up_to(NARROW_FIELD.1) && !stays_wide {
         conditions.push(
             "NetBox's custom field proxmox_last_updated must stay assigned to all object types of the newest \
-             plugin: this release narrows it at its start.",
+             plugin: this release narrows it at its start. backend.netbox_listen keeps it wide.",
         );
     }
     if prunes_others(Some(release)) && Selector::of(Some(release)) != Selector::None {
@@ -506,88 +525,4 @@ pub fn cannot_read(missing: &[Inventory], release: Option<Release>) -> Option<St
     let (release, titles) = (named(release), titles.join(" and "));
     (!missing.is_empty())
         .then(|| format!("Notice: {release} cannot read {titles}. NetBox keeps what it has of them."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endings(known: &Capabilities, settings: &Settings) -> [Ending; 3] {
-        let verdicts = forecast(known, settings).unwrap().verdicts;
-        [verdicts[0].ending, verdicts[1].ending, verdicts[2].ending]
-    }
-
-    const SHIPPED: Settings =
-        Settings { on: [true; Shim::ALL.len()], unsupported: Unsupported::Auto, channel: Choice::Auto };
-
-    const OF_0_0_6: [Kind; 10] = [
-        Kind::Devices,
-        Kind::Storage,
-        Kind::VirtualMachines,
-        Kind::VirtualDisks,
-        Kind::Backups,
-        Kind::Snapshots,
-        Kind::FullUpdate,
-        Kind::DeviceInterfaces,
-        Kind::VmInterfaces,
-        Kind::IpAddresses,
-    ];
-
-    #[test]
-    fn jobs_end_as_they_did_in_netbox() {
-        use Ending::{Completed, CompletedWithWarnings, Errored};
-        let all: Vec<Kind> = Kind::all().collect();
-        for (known, expected) in [
-            (Capabilities::with_streams("0.0.2.post1", &[]), [Errored, Errored, Errored]),
-            (
-                Capabilities::with_streams("0.0.3", &[Kind::Devices, Kind::VirtualMachines]),
-                [Errored, Errored, Errored],
-            ),
-            (
-                Capabilities::with_streams("0.0.6.post4", &OF_0_0_6),
-                [Completed, Completed, CompletedWithWarnings],
-            ),
-            (Capabilities::with_streams("0.0.11.post2", &all), [Completed; 3]),
-            (Capabilities::with_streams("0.0.19.post5", &all), [Completed; 3]),
-        ] {
-            assert_eq!(endings(&known, &SHIPPED), expected, "{:?}", known.release);
-        }
-        assert_eq!(forecast(&Capabilities::default(), &SHIPPED), None);
-        let told = |release: &str| Capabilities { release: release.parse().ok(), ..Capabilities::default() };
-        assert_eq!(forecast(&told("0.0.6"), &SHIPPED), None, "it may lack any stream");
-        assert_eq!(endings(&told("0.0.19"), &SHIPPED), [Completed; 3]);
-    }
-
-    #[test]
-    fn what_is_switched_off_fails_and_is_named() {
-        use Ending::{Completed, CompletedWithWarnings, Errored};
-        let known = Capabilities::with_streams("0.0.6.post4", &OF_0_0_6);
-        for (shim, expected) in [
-            (Shim::Inventory, [Errored; 3]),
-            (Shim::Health, [Completed, Completed, CompletedWithWarnings]),
-            (Shim::VmIds, [Completed, Errored, Errored]),
-        ] {
-            let mut settings = SHIPPED;
-            settings.on[shim as usize] = false;
-            assert_eq!(endings(&known, &settings), expected, "{shim}");
-            let because = forecast(&known, &settings).unwrap().verdicts[2].because.join(" ");
-            let is_named = because.contains(&format!("shims.{shim} is off"));
-            assert_eq!(is_named, expected[2] == Errored, "{because}");
-        }
-        let refusing = Settings { unsupported: Unsupported::Refuse, ..SHIPPED };
-        assert_eq!(endings(&known, &refusing), [Completed, Completed, Errored]);
-    }
-
-    #[test]
-    fn a_job_of_several_stages_is_told_from_a_single_one_by_what_came_before() {
-        use Kind::{Devices, Sdn, Storage, VirtualMachines};
-        assert!(continues_job(&[Devices], Storage));
-        assert!(continues_job(&[Devices, VirtualMachines], Sdn));
-        assert!(continues_job(&[Devices, Storage], Storage), "it is tried again");
-        assert!(!continues_job(&[], Storage));
-        assert!(continues_job(&[VirtualMachines], Kind::VirtualDisks));
-        assert!(!continues_job(&[Storage], VirtualMachines));
-        assert!(!continues_job(&[Devices, VirtualMachines], Storage));
-        assert!(!continues_job(&[Devices, VirtualMachines, Storage], Sdn));
-    }
 }

@@ -9,7 +9,7 @@ const SECRETS: [&str; 3] = ["token", "password", "token_value"];
 /// The form of a token of NetBox.
 const TOKEN_VERSION: &str = "token_version";
 /// The form that tokens had before NetBox 4.5, and the only one that old releases know.
-const V1: &str = "v1";
+pub const V1: &str = "v1";
 /// What the row of NetBox in 0.0.2 consists of, its id aside.
 const NETBOX_ROW: [&str; 6] = ["name", "ip_address", "domain", "port", "token", "verify_ssl"];
 
@@ -43,6 +43,11 @@ pub fn redact(answer: &mut Value) -> bool {
     rows(answer).map(take).sum::<usize>() > 0
 }
 
+/// Applies `change` to a row, or to each row of a list; says whether it changed one.
+pub fn change_rows(answer: &mut Value, change: impl Fn(&mut Map<String, Value>) -> bool) -> bool {
+    rows(answer).filter_map(|row| change(row).then_some(())).count() > 0
+}
+
 /// Writes the form of their token into rows that do not say it. Says whether there were any.
 pub fn add_token_version(answer: &mut Value) -> bool {
     let lacking = rows(answer).filter(|row| !row.contains_key(TOKEN_VERSION) && row.contains_key("id"));
@@ -60,6 +65,11 @@ fn rows(answer: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
 /// Whether the token that `pushed` brings is of a form that releases without [`can_update_netbox`] cannot use.
 pub fn has_new_token(pushed: &Value) -> bool {
     pushed[TOKEN_VERSION].as_str().is_some_and(|version| version != V1)
+}
+
+/// Whether the row of 0.0.2 leads to the same address as what is pushed.
+pub fn is_same_address(row: &Value, pushed: &Value) -> bool {
+    ["ip_address", "port", "verify_ssl"].iter().all(|name| row[*name] == pushed[*name])
 }
 
 /// Whether the row of 0.0.2 says already what is pushed.

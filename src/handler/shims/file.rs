@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::private;
 
 /// What the file at `path` holds; nothing if it is not there.
-pub(super) fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> io::Result<T> {
+pub(in crate::handler) fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> io::Result<T> {
     match path.map(std::fs::read) {
         Some(Ok(text)) => Ok(serde_json::from_slice(&text)?),
         // Of a folder that is none, the ledger tells.
@@ -23,6 +23,6 @@ pub(super) fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> io::Re
 }
 
 /// Writes the file as a whole, or not at all.
-pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+pub(in crate::handler) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     private::replace(path, &serde_json::to_vec_pretty(value)?)
 }

@@ -72,6 +72,22 @@ impl Restarts {
         self.watch(registry, backend, url);
     }
 
+    /// `backend` has bound its NetBox session to the listener in front of NetBox: it writes to no other any more.
+    pub(in crate::handler) async fn netbox_session_bound(&self, backend: &Backend) {
+        let is_it =
+            |url: &String| url.parse().is_ok_and(|parsed| backend.id().is_at(&BackendId::of_url(parsed)));
+        let is_held = {
+            let mut urls = locked(&self.urls);
+            let before = urls.len();
+            // Whatever watches it sees that.
+            urls.retain(|url| !is_it(url));
+            urls.len() < before
+        };
+        if is_held {
+            self.keep().await;
+        }
+    }
+
     fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>, url: String) {
         if !locked(&self.watched).insert(url.clone()) {
             return;
@@ -86,7 +102,8 @@ impl Restarts {
         tokio::spawn(async move {
             let seen_down = async {
                 // One that is slow, or whose name is not known for a moment, may be the same as before.
-                while !backend.touch().await.is_err_and(|error| error.is_refusal()) {
+                let is_held = || locked(&restarts.urls).contains(&url);
+                while is_held() && !backend.touch().await.is_err_and(|error| error.is_refusal()) {
                     sleep(EVERY).await;
                 }
                 locked(&restarts.urls).remove(&url);

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use super::super::Bridge;
 use super::super::front::Visit;
-use super::super::passthrough;
+use super::super::{netbox, passthrough};
 use super::upstream::{self, Question, ask, readable};
 use super::{detail, note, said, shimmed};
 use crate::core::compat::rows::{
-    add_token_version, can_update_netbox, has_new_token, is_same, knows_enabled, netbox_row, redact,
-    shows_secrets, stores_proxmox,
+    V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
+    netbox_row, redact, shows_secrets, stores_proxmox,
 };
 use crate::core::compat::{Action, Shim, named};
+use crate::core::redact::in_json;
 use crate::core::release::Release;
 use crate::deadline::timeout;
 use crate::respond::Body;
@@ -57,7 +58,19 @@ pub(super) async fn answer(
     if let Some(id) = id_of(path, PROXMOX) {
         let is_on = shims.is_on(Shim::ProxmoxEndpoints);
         if is_on && !stores_proxmox(release) {
-            return no_endpoints(release);
+            if visit.backend.config().netbox.is_none() {
+                return no_endpoints(release);
+            }
+            return match read_bytes(visit, body).await {
+                Ok(body) => {
+                    let pushed = serde_json::from_slice(&body).map(|pushed| in_json(&pushed));
+                    bridge.registry.secrets.remember(pushed.unwrap_or_default());
+                    let (status, answer) = visit.backend.proxmox.answer(&parts.method, id, &body);
+                    note(Shim::ProxmoxEndpoints, Action::Emulated, PROXMOX);
+                    shimmed(said(status, &answer), Shim::ProxmoxEndpoints)
+                }
+                Err(refused) => refused,
+            };
         }
         if is_on && parts.method == Method::PUT && !id.is_empty() && !knows_enabled(release) {
             let (pushed, bytes) = match read(visit, body).await {
@@ -70,29 +83,57 @@ pub(super) async fn answer(
             let target = parts.uri.path_and_query().map_or(PROXMOX, |target| target.as_str()).to_owned();
             let question = Question { method: Method::PUT, target: &target, body: Some(bytes) };
             let response = ask(bridge, visit, &parts, question).await;
-            return shown(visit, release, path, response).await;
+            return shown(bridge, visit, release, path, response).await;
         }
-    } else if shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
+    } else if parts.method == Method::PUT || parts.method == Method::POST {
         let id = id_of(path, NETBOX).unwrap_or_default();
-        if parts.method == Method::PUT || parts.method == Method::POST {
+        let replaces = shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release);
+        if replaces || visit.backend.config().netbox.is_some() {
             let (pushed, _) = match read(visit, body).await {
                 Ok(read) => read,
                 Err(refused) => return refused,
             };
-            return push(bridge, visit, &parts, id, pushed, release).await;
+            let given = at_listener(bridge, visit, pushed, replaces).await;
+            if replaces {
+                return push(bridge, visit, &parts, id, given, release).await;
+            }
+            let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
+            let method = parts.method.clone();
+            let question = Question { method, target: &target, body: Some(Bytes::from(given.to_string())) };
+            let response = ask(bridge, visit, &parts, question).await;
+            return shown(bridge, visit, release, path, response).await;
         }
     }
     let response = passthrough::answer(bridge, visit, parts, body).await;
-    shown(visit, release, path, response).await
+    shown(bridge, visit, release, path, response).await
+}
+
+/// The NetBox endpoint that a backend is given for the one that is `pushed`: that of its NetBox listener, if it has
+/// one, which keeps what was pushed. A release that `sends_one_token` gets a v2 token in one text.
+async fn at_listener(bridge: &Bridge, visit: &Visit, pushed: Value, sends_one_token: bool) -> Value {
+    let Some(listener) = &visit.backend.config().netbox else { return pushed };
+    bridge.registry.secrets.remember(in_json(&pushed));
+    bridge.netbox.endpoints.push(&visit.backend, &pushed).await;
+    let mut given = netbox::at_listener(&pushed, bridge.netbox.address(listener.listen));
+    if sends_one_token {
+        given["token"] = json!(netbox::token(&pushed));
+        given["token_version"] = json!(V1);
+    }
+    note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
+    given
+}
+
+/// What a client pushes.
+async fn read_bytes(visit: &Visit, body: Incoming) -> Result<Bytes, Response<Body>> {
+    let patience = visit.state.config.limits.client_body;
+    let read = timeout(patience, Limited::new(body, ROW).collect()).await;
+    let read = read.ok().and_then(Result::ok).map(|body| body.to_bytes());
+    read.ok_or_else(|| detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."))
 }
 
 /// The JSON that a client pushes, and as it came.
 async fn read(visit: &Visit, body: Incoming) -> Result<(Value, Bytes), Response<Body>> {
-    let patience = visit.state.config.limits.client_body;
-    let read = timeout(patience, Limited::new(body, ROW).collect()).await;
-    let Some(body) = read.ok().and_then(Result::ok).map(|body| body.to_bytes()) else {
-        return Err(detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."));
-    };
+    let body = read_bytes(visit, body).await?;
     let value = serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object);
     let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
     Ok((value.ok_or_else(no_object)?, body))
@@ -109,12 +150,23 @@ fn completes(visit: &Visit, release: Release, path: &str) -> bool {
     is_on && !can_update_netbox(release) && id_of(path, NETBOX).is_some()
 }
 
+/// Whether its rows of NetBox lead to the listener in front of NetBox.
+fn is_moved(visit: &Visit, path: &str) -> bool {
+    visit.backend.config().netbox.is_some() && id_of(path, NETBOX).is_some()
+}
+
 fn changes(visit: &Visit, release: Release, path: &str) -> bool {
-    hides(visit, release) || completes(visit, release, path)
+    hides(visit, release) || completes(visit, release, path) || is_moved(visit, path)
 }
 
 /// `response` without what no answer may show, and with what the plugin demands of a row.
-async fn shown(visit: &Visit, release: Release, path: &str, response: Response<Body>) -> Response<Body> {
+async fn shown(
+    bridge: &Bridge,
+    visit: &Visit,
+    release: Release,
+    path: &str,
+    response: Response<Body>,
+) -> Response<Body> {
     if !changes(visit, release, path) || !response.status().is_success() {
         return response;
     }
@@ -129,6 +181,8 @@ async fn shown(visit: &Visit, release: Release, path: &str, response: Response<B
     };
     let hidden = hides(visit, release) && redact(&mut value);
     let completed = completes(visit, release, path) && add_token_version(&mut value);
+    let moved = is_moved(visit, path) && bridge.netbox.endpoints.show(&visit.backend, &mut value);
+    let completed = completed || moved;
     for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
         if was {
             let action = if shim == Shim::Secrets { Action::Completed } else { Action::Translated };
@@ -147,7 +201,7 @@ fn no_endpoints(release: Release) -> Response<Body> {
     note(Shim::ProxmoxEndpoints, Action::Refused, PROXMOX);
     let text = format!(
         "{} takes its Proxmox credentials from the NetBox plugin of its day, and today's netbox-proxbox does not \
-         give them out. Use proxbox-api 0.0.4 or newer.",
+         give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.",
         named(Some(release))
     );
     let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });
@@ -188,7 +242,7 @@ async fn push(
         let body = json!({ "message": "This backend cannot use a v2 token.", "detail": text });
         return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
     }
-    let mut old = None;
+    let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {
         let response = ask(bridge, visit, parts, Question::get(&format!("{NETBOX}/{id}"))).await;
         if !response.status().is_success() {
@@ -200,8 +254,10 @@ async fn push(
         };
         let row: Value = serde_json::from_slice(&body).unwrap_or_default();
         if is_same(&row, &pushed) {
-            return shown(visit, release, NETBOX, upstream::answer(head, body)).await;
+            return shown(bridge, visit, release, NETBOX, upstream::answer(head, body)).await;
         }
+        // Behind the listener the old token serves until the backend is restarted.
+        is_bound = visit.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
         old = Some(format!("{NETBOX}/{id}"));
     }
     let row = Bytes::from(netbox_row(&pushed).to_string());
@@ -210,7 +266,9 @@ async fn push(
     if !stored.status().is_success() {
         return stored;
     }
-    bridge.restarts.hold(&bridge.registry, &visit.backend).await;
+    if !is_bound {
+        bridge.restarts.hold(&bridge.registry, &visit.backend).await;
+    }
     note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
     if let Some(old) = old {
         let question = Question { method: Method::DELETE, target: &old, body: None };
@@ -219,5 +277,5 @@ async fn push(
             return deleted;
         }
     }
-    shown(visit, release, NETBOX, stored).await
+    shown(bridge, visit, release, NETBOX, stored).await
 }

@@ -93,7 +93,9 @@ pub(super) async fn read(mut body: Body, most: usize) -> Result<Bytes, BoxError>
 }
 
 /// An answer that was read as a whole.
-pub(super) async fn whole(response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
+pub(in crate::handler) async fn whole(
+    response: Response<Body>,
+) -> Result<(response::Parts, Bytes), Response<Body>> {
     let (head, body) = response.into_parts();
     let refused = |detail: &str| {
         respond::said(StatusCode::BAD_GATEWAY, "The backend's answer could not be read.", detail)
@@ -108,7 +110,7 @@ pub(super) async fn whole(response: Response<Body>) -> Result<(response::Parts, 
 }
 
 /// `head` with another `body`.
-pub(super) fn answer(mut head: response::Parts, body: Bytes) -> Response<Body> {
+pub(in crate::handler) fn answer(mut head: response::Parts, body: Bytes) -> Response<Body> {
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, respond::whole(body))
 }

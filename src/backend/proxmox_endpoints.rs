@@ -1,0 +1,228 @@
+//! The Proxmox endpoints that the plugin pushes to a backend that cannot store them. They are in memory alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
+
+use crate::core::compat::netbox::Secrets;
+
+/// The endpoints, by their primary key in NetBox.
+#[derive(Debug, Default)]
+pub struct ProxmoxEndpoints(Mutex<BTreeMap<u64, Endpoint>>);
+
+/// What is shown of an endpoint beside its id and its name. Nothing of it is secret.
+const SHOWN: [&str; 11] = [
+    "ip_address",
+    "domain",
+    "port",
+    "username",
+    "verify_ssl",
+    "enabled",
+    "token_name",
+    "access_methods",
+    "timeout",
+    "max_retries",
+    "retry_backoff",
+];
+
+#[derive(Debug)]
+struct Endpoint {
+    row: Map<String, Value>,
+    password: Option<SecretString>,
+    token_value: Option<SecretString>,
+}
+
+/// What the plugin pushes.
+#[derive(Deserialize)]
+struct Pushed {
+    name: Option<String>,
+    password: Option<SecretString>,
+    token_value: Option<SecretString>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+impl ProxmoxEndpoints {
+    /// Answers a request for the collection, or for the endpoint with `id`, in the backend's place.
+    pub fn answer(&self, method: &Method, id: &str, body: &[u8]) -> (StatusCode, Value) {
+        let mut endpoints = self.endpoints();
+        if id.is_empty() {
+            return match *method {
+                Method::GET => (StatusCode::OK, endpoints.values().map(Endpoint::shown).collect()),
+                Method::POST => create(&mut endpoints, body),
+                _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            };
+        }
+        let Some(id) = id.parse::<u64>().ok().filter(|id| endpoints.contains_key(id)) else {
+            return detail(StatusCode::NOT_FOUND, "Proxmox endpoint not found");
+        };
+        match *method {
+            Method::DELETE => {
+                endpoints.remove(&id);
+                (StatusCode::OK, json!({ "message": "Proxmox endpoint deleted." }))
+            }
+            Method::GET => (StatusCode::OK, endpoints.get(&id).map_or(Value::Null, Endpoint::shown)),
+            Method::PUT | Method::PATCH => update(&mut endpoints, id, body),
+            _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+        }
+    }
+
+    /// The primary keys of those that are enabled.
+    pub fn enabled(&self) -> Vec<u64> {
+        let endpoints = self.endpoints();
+        endpoints.iter().filter(|(_, endpoint)| endpoint.is_enabled()).map(|(id, _)| *id).collect()
+    }
+
+    /// The secrets of the endpoint with the primary key `id`, if it is enabled.
+    pub fn secrets(&self, id: u64) -> Option<Secrets> {
+        let endpoints = self.endpoints();
+        let endpoint = endpoints.get(&id).filter(|endpoint| endpoint.is_enabled())?;
+        let exposed =
+            |secret: &Option<SecretString>| secret.as_ref().map(|text| text.expose_secret().to_owned());
+        Some(Secrets {
+            password: exposed(&endpoint.password),
+            token_name: endpoint.row.get("token_name").and_then(Value::as_str).map(str::to_owned),
+            token_value: exposed(&endpoint.token_value),
+        })
+    }
+
+    fn endpoints(&self) -> MutexGuard<'_, BTreeMap<u64, Endpoint>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoint {
+    fn is_enabled(&self) -> bool {
+        self.row.get("enabled").and_then(Value::as_bool).unwrap_or(true)
+    }
+
+    fn shown(&self) -> Value {
+        Value::Object(self.row.clone())
+    }
+
+    /// Takes what is pushed; what is not mentioned stays.
+    fn take(&mut self, pushed: Pushed, mentioned: &Mentioned) {
+        let Pushed { name, password, token_value, mut rest } = pushed;
+        if let Some(name) = name {
+            self.row.insert("name".to_owned(), json!(name));
+        }
+        let shown = SHOWN.iter().filter_map(|name| rest.remove_entry(*name));
+        self.row.extend(shown);
+        if mentioned.contains_key("password") {
+            self.password = password;
+        }
+        if mentioned.contains_key("token_value") {
+            self.token_value = token_value;
+        }
+        self.row.insert("allow_packer_template_builds".to_owned(), json!(false));
+    }
+}
+
+fn create(endpoints: &mut BTreeMap<u64, Endpoint>, body: &[u8]) -> (StatusCode, Value) {
+    let Some((pushed, mentioned)) = pushed(body) else { return no_object() };
+    let Some(id) = pushed.name.as_deref().and_then(primary_key) else {
+        let text = "The name must end in the primary key of the endpoint in NetBox, as in \"pve (nb:1)\": by that \
+                    proxbox-api 0.0.2 finds it there.";
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
+    };
+    if endpoints.contains_key(&id) {
+        return detail(StatusCode::BAD_REQUEST, "Proxmox endpoint name already exists");
+    }
+    let mut endpoint = Endpoint { row: Map::new(), password: None, token_value: None };
+    endpoint.row.insert("id".to_owned(), json!(id));
+    endpoint.take(pushed, &mentioned);
+    let shown = endpoint.shown();
+    endpoints.insert(id, endpoint);
+    (StatusCode::OK, shown)
+}
+
+fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, body: &[u8]) -> (StatusCode, Value) {
+    let Some((pushed, mentioned)) = pushed(body) else { return no_object() };
+    let Some(endpoint) = endpoints.get_mut(&id) else {
+        return detail(StatusCode::NOT_FOUND, "Proxmox endpoint not found");
+    };
+    endpoint.take(pushed, &mentioned);
+    (StatusCode::OK, endpoint.shown())
+}
+
+/// The names that a body mentions: one that is null is another than one that is left out.
+type Mentioned = BTreeMap<String, IgnoredAny>;
+
+/// What is pushed, and the names that it mentions.
+fn pushed(body: &[u8]) -> Option<(Pushed, Mentioned)> {
+    Some((serde_json::from_slice(body).ok()?, serde_json::from_slice(body).ok()?))
+}
+
+/// The primary key in a name such as `pve (nb:1)`.
+fn primary_key(name: &str) -> Option<u64> {
+    let (_, key) = name.trim_end().strip_suffix(')')?.rsplit_once("(nb:")?;
+    key.parse().ok()
+}
+
+fn no_object() -> (StatusCode, Value) {
+    detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.")
+}
+
+fn detail(status: StatusCode, detail: &str) -> (StatusCode, Value) {
+    (status, json!({ "detail": detail }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = r#"{ "name": "pve (nb:7)", "ip_address": "10.0.0.5", "domain": "pve.example", "port": 8006,
+        "username": "root@pam", "password": "p4ss", "token_name": "t", "token_value": "v4lue", "verify_ssl": false,
+        "enabled": true, "site_id": 3 }"#;
+
+    #[test]
+    fn what_is_pushed_is_shown_without_secrets_and_can_be_changed_and_deleted() {
+        let kept = ProxmoxEndpoints::default();
+        let (status, row) = kept.answer(&Method::POST, "", ROW.as_bytes());
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(
+            (&row["id"], &row["name"], &row["domain"]),
+            (&json!(7), &json!("pve (nb:7)"), &json!("pve.example"))
+        );
+        assert_eq!(kept.answer(&Method::POST, "", ROW.as_bytes()).0, StatusCode::BAD_REQUEST, "it is there");
+        for (method, id) in [(&Method::GET, ""), (&Method::GET, "7")] {
+            let (_, shown) = kept.answer(method, id, b"");
+            assert!(!shown.to_string().contains("p4ss") && !shown.to_string().contains("v4lue"));
+        }
+        let secrets = kept.secrets(7).unwrap();
+        assert_eq!(secrets.password.as_deref(), Some("p4ss"));
+        assert_eq!(
+            (secrets.token_name.as_deref(), secrets.token_value.as_deref()),
+            (Some("t"), Some("v4lue"))
+        );
+        kept.answer(&Method::PUT, "7", br#"{ "password": null, "port": 8007 }"#);
+        let changed = kept.secrets(7).unwrap();
+        assert_eq!(
+            (changed.password, changed.token_value.as_deref()),
+            (None, Some("v4lue")),
+            "what is left out stays"
+        );
+        kept.answer(&Method::PUT, "7", br#"{ "enabled": false }"#);
+        assert!(kept.secrets(7).is_none() && kept.enabled().is_empty());
+        assert_eq!(kept.answer(&Method::DELETE, "7", b"").0, StatusCode::OK);
+        assert_eq!(kept.answer(&Method::GET, "7", b"").0, StatusCode::NOT_FOUND);
+        assert!(!format!("{kept:?}").contains("v4lue"));
+    }
+
+    #[test]
+    fn an_endpoint_is_known_by_its_primary_key_in_netbox() {
+        let kept = ProxmoxEndpoints::default();
+        for body in [&br#"{ "name": "pve" }"#[..], br#"{ "name": "pve (nb:x)" }"#, b"[]", b""] {
+            assert_eq!(kept.answer(&Method::POST, "", body).0, StatusCode::UNPROCESSABLE_ENTITY);
+        }
+        for id in ["1", "x", "-1"] {
+            assert_eq!(kept.answer(&Method::GET, id, b"").0, StatusCode::NOT_FOUND);
+        }
+        assert_eq!(kept.answer(&Method::DELETE, "", b"").0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+}

@@ -1,0 +1,356 @@
+//! The requests of old backends to NetBox: what today's NetBox refuses, or answers in another form than they read, and
+//! what the bridge changes on the way.
+
+use std::collections::BTreeSet;
+
+use http::HeaderValue;
+use memchr::memmem;
+use serde_json::{Map, Value, json};
+
+use super::Shim;
+use crate::core::release::Release;
+
+/// One change that the bridge makes between a backend and NetBox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What turns it off.
+    pub shim: Shim,
+    /// The first and the last release that it is for; `None` if it is for every release.
+    pub releases: Option<(Release, Release)>,
+    /// The request that it is about.
+    pub request: &'static str,
+    /// What is changed.
+    pub change: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+const FIRST: Release = Release::new(0, 0, 1);
+const WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
+const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
+const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
+
+/// Every rule, in the order of the releases.
+pub static RULES: [Rule; 4] = [
+    Rule {
+        shim: Shim::NetboxToken,
+        releases: None,
+        request: "every request",
+        change: "Authorization: Token nbt_KEY.SECRET becomes Bearer nbt_KEY.SECRET",
+        reason: "NetBox accepts v2 tokens as Bearer alone, and releases before 0.0.3 send every token as Token.",
+    },
+    Rule {
+        shim: Shim::ProxmoxCredentials,
+        releases: Some((FIRST, WITH_CREDENTIALS)),
+        request: "GET /api/plugins/proxbox/endpoints/proxmox/",
+        change: "the password and the token value that the plugin has pushed are filled in; endpoints that it has not \
+                 pushed are left out",
+        reason: "These releases log in to Proxmox with what the plugin of their day answered; today's plugin does not \
+                 give secrets out.",
+    },
+    Rule {
+        shim: Shim::SyncProcesses,
+        releases: Some((WITH_SYNC_PROCESSES, WITH_SYNC_PROCESSES)),
+        request: "/api/plugins/proxbox/sync-processes/",
+        change: "the bridge keeps these objects in memory and answers in NetBox's place",
+        reason: "This release records each sync there and fails if it cannot; today's plugin does not have them.",
+    },
+    Rule {
+        shim: Shim::LastUpdated,
+        releases: Some(NARROW_FIELD),
+        request: "POST, PUT, PATCH /api/extras/custom-fields/",
+        change: "object_types of proxmox_last_updated keeps those that NetBox has, and gets those that the release \
+                 writes",
+        reason: "These releases narrow the field to six types and then write it on fourteen.",
+    },
+];
+
+impl Rule {
+    /// The rule of `shim`.
+    pub fn of(shim: Shim) -> Option<&'static Self> {
+        RULES.iter().find(|rule| rule.shim == shim)
+    }
+
+    /// Whether it is for `release`. A backend sends requests to NetBox while it starts, before its release can be
+    /// known: then every rule is for it.
+    pub fn is_for(&self, release: Option<Release>) -> bool {
+        let (Some((first, last)), Some(release)) = (self.releases, release) else { return true };
+        release >= first && release.is_up_to(last)
+    }
+}
+
+/// Where these releases read Proxmox endpoints.
+pub const PROXMOX_ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
+/// Where 0.0.3 records its syncs.
+pub const SYNC_PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
+/// Where custom fields are written.
+pub const CUSTOM_FIELDS: &str = "/api/extras/custom-fields/";
+
+/// The beginning of a v2 token.
+const V2: &str = "nbt_";
+
+/// `Authorization` as NetBox takes it for a v2 token; `None` if `sent` is no v2 token behind `Token`.
+pub fn as_bearer(sent: &HeaderValue) -> Option<HeaderValue> {
+    let (scheme, token) = sent.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("token") || !token.starts_with(V2) {
+        return None;
+    }
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    bearer.set_sensitive(true);
+    Some(bearer)
+}
+
+/// The one text in which a v2 token is sent: `nbt_KEY.SECRET`.
+pub fn v2_token(key: &str, secret: &str) -> String {
+    if secret.starts_with(V2) { secret.to_owned() } else { format!("{V2}{key}.{secret}") }
+}
+
+/// The members of an answer of NetBox that hold links to itself, which clients follow.
+const LINKS: [&str; 4] = ["url", "next", "previous", "display_url"];
+
+/// `body`, JSON of NetBox, with the links to NetBox at `authority` leading to `listener`, an origin
+/// (`http://127.0.0.1:8801`). `None` if there is none.
+///
+/// A client that followed the links as they are would go on without the bridge.
+pub fn relink(body: &[u8], authority: &str, listener: &str) -> Option<Vec<u8>> {
+    let mut relinked = Vec::new();
+    let mut copied = 0;
+    for scheme in memmem::find_iter(body, b"://") {
+        let rest = &body[scheme + 3..];
+        if !rest.starts_with(authority.as_bytes()) || !matches!(rest.get(authority.len()), Some(b'/' | b'"'))
+        {
+            continue;
+        }
+        let Some(start) = link_start(&body[..scheme]) else { continue };
+        relinked.extend_from_slice(&body[copied..start]);
+        relinked.extend_from_slice(listener.as_bytes());
+        copied = scheme + 3 + authority.len();
+    }
+    if copied == 0 {
+        return None;
+    }
+    relinked.extend_from_slice(&body[copied..]);
+    Some(relinked)
+}
+
+/// Where the text begins that `before` ends in, if it is `http` or `https` and the value of a link.
+fn link_start(before: &[u8]) -> Option<usize> {
+    let rest = before.strip_suffix(b"https").or_else(|| before.strip_suffix(b"http"))?;
+    let key = rest.strip_suffix(b"\"")?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let key = key.strip_suffix(b"\"")?;
+    let is_link = |link: &&str| key.strip_suffix(link.as_bytes()).is_some_and(|rest| rest.ends_with(b"\""));
+    LINKS.iter().any(is_link).then_some(rest.len())
+}
+
+/// The secrets of one Proxmox endpoint.
+pub struct Secrets {
+    /// The password.
+    pub password: Option<String>,
+    /// The name of the API token, which is no secret.
+    pub token_name: Option<String>,
+    /// Its value.
+    pub token_value: Option<String>,
+}
+
+/// Fills the secrets into a list of Proxmox endpoints, a page of NetBox's; `secrets` has those of the endpoint with a
+/// primary key. Endpoints without secrets are left out. Returns how many are left, `None` if it is not such a page.
+pub fn fill_in(page: &mut Value, secrets: &dyn Fn(u64) -> Option<Secrets>) -> Option<usize> {
+    let rows = page.get_mut("results")?.as_array_mut()?;
+    let all = rows.len();
+    rows.retain_mut(|row| {
+        let Some(Secrets { password, token_name, token_value }) = row["id"].as_u64().and_then(secrets) else {
+            return false;
+        };
+        row["password"] = json!(password);
+        row["token_value"] = json!(token_value);
+        if token_name.is_some() {
+            row["token_name"] = json!(token_name);
+        }
+        true
+    });
+    let left = rows.len();
+    if let Some(count) = page["count"].as_u64() {
+        page["count"] = json!(count.saturating_sub((all - left) as u64));
+    }
+    Some(left)
+}
+
+/// The custom field that releases narrow.
+const LAST_UPDATED: &str = "proxmox_last_updated";
+/// The types of objects that 0.0.6 and 0.0.7 write it on.
+const WRITTEN: [&str; 14] = [
+    "dcim.device",
+    "dcim.devicerole",
+    "dcim.devicetype",
+    "dcim.interface",
+    "dcim.macaddress",
+    "dcim.manufacturer",
+    "dcim.site",
+    "ipam.ipaddress",
+    "ipam.vlan",
+    "virtualization.cluster",
+    "virtualization.clustertype",
+    "virtualization.virtualdisk",
+    "virtualization.virtualmachine",
+    "virtualization.vminterface",
+];
+
+/// Widens what is written of the custom field `proxmox_last_updated` to the types that `held`, the field as NetBox has
+/// it, is for, and to those that the release writes. Returns whether `written` was about that field and is another now.
+pub fn widen(written: &mut Value, held: Option<&Value>) -> bool {
+    let name = written["name"].as_str().or_else(|| held?["name"].as_str());
+    if name != Some(LAST_UPDATED) {
+        return false;
+    }
+    let Some(types) = written.get_mut("object_types").filter(|types| types.is_array()) else { return false };
+    let texts = |value: &Value| -> Vec<String> {
+        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect()
+    };
+    let before: BTreeSet<String> = texts(types).into_iter().collect();
+    let mut wide = before.clone();
+    wide.extend(WRITTEN.map(str::to_owned));
+    wide.extend(held.map(|held| texts(&held["object_types"])).unwrap_or_default());
+    let is_wider = wide.len() > before.len();
+    if is_wider {
+        *types = json!(wide);
+    }
+    is_wider
+}
+
+/// The `sync-processes` of 0.0.3, which it creates and updates; the newest are kept.
+#[derive(Debug, Default)]
+pub struct SyncProcesses {
+    rows: Vec<Map<String, Value>>,
+    last: u64,
+}
+
+/// How many are kept.
+const KEPT: usize = 64;
+
+impl SyncProcesses {
+    /// Creates one as `body` says. `origin` is where the backend reaches NetBox.
+    pub fn create(&mut self, body: &Value, origin: &str) -> Value {
+        self.last += 1;
+        let id = self.last;
+        let mut row = body.as_object().cloned().unwrap_or_default();
+        let name = row.get("name").and_then(Value::as_str).unwrap_or_default();
+        row.insert("display".to_owned(), json!(name));
+        row.insert("id".to_owned(), json!(id));
+        row.insert("url".to_owned(), json!(format!("{origin}{SYNC_PROCESSES}{id}/")));
+        self.rows.push(row.clone());
+        if self.rows.len() > KEPT {
+            self.rows.remove(0);
+        }
+        Value::Object(row)
+    }
+
+    /// Updates the one with `id` as `body` says; `None` if there is none.
+    pub fn update(&mut self, id: u64, body: &Value) -> Option<Value> {
+        let row = self.rows.iter_mut().find(|row| row["id"] == json!(id))?;
+        for (name, value) in body.as_object()? {
+            if !["id", "url"].contains(&name.as_str()) {
+                row.insert(name.clone(), value.clone());
+            }
+        }
+        Some(Value::Object(row.clone()))
+    }
+
+    /// The one with `id`.
+    pub fn get(&self, id: u64) -> Option<Value> {
+        self.rows.iter().find(|row| row["id"] == json!(id)).cloned().map(Value::Object)
+    }
+
+    /// All of them, as one page.
+    pub fn page(&self) -> Value {
+        json!({ "count": self.rows.len(), "next": null, "previous": null, "results": self.rows })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_v2_token_is_sent_as_bearer_and_a_v1_token_as_it_came() {
+        let sent = |text: &str| as_bearer(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(sent("Token nbt_abc.def").unwrap(), "Bearer nbt_abc.def");
+        assert_eq!(sent("token  nbt_abc.def").unwrap(), "Bearer nbt_abc.def");
+        for other in ["Token 0123456789abcdef", "Bearer nbt_abc.def", "Token", "nbt_abc.def"] {
+            assert_eq!(sent(other), None, "{other}");
+        }
+        assert_eq!(v2_token("abc", "def"), "nbt_abc.def");
+        assert_eq!(v2_token("abc", "nbt_abc.def"), "nbt_abc.def");
+    }
+
+    #[test]
+    fn links_of_netbox_lead_back_to_the_listener_and_nothing_else_changes() {
+        let body = br#"{"next": "http://nb.example/api/dcim/sites/?limit=1&offset=1","results":[{"url":"https://nb.example/api/dcim/sites/1/","comments":"https://nb.example/x","custom_fields":{"link":"https://nb.example/y"},"region":{"url":"https://nb.example.org/api/"}}]}"#;
+        let relinked = relink(body, "nb.example", "http://127.0.0.1:8801").unwrap();
+        let wanted = r#"{"next": "http://127.0.0.1:8801/api/dcim/sites/?limit=1&offset=1","results":[{"url":"http://127.0.0.1:8801/api/dcim/sites/1/","comments":"https://nb.example/x","custom_fields":{"link":"https://nb.example/y"},"region":{"url":"https://nb.example.org/api/"}}]}"#;
+        assert_eq!(String::from_utf8(relinked).unwrap(), wanted);
+        assert_eq!(relink(br#"{"url":null,"x":"://nb.example/"}"#, "nb.example", "http://l"), None);
+    }
+
+    #[test]
+    fn only_endpoints_that_were_pushed_get_their_secrets() {
+        let mut page = json!({ "count": 2, "next": null, "results": [
+            { "id": 1, "name": "a", "token_name": "old" }, { "id": 2, "name": "b" },
+        ] });
+        let known = |id| {
+            let [name, value] = ["t", "s"].map(|text| Some(text.to_owned()));
+            (id == 1).then_some(Secrets { password: None, token_name: name, token_value: value })
+        };
+        assert_eq!(fill_in(&mut page, &known), Some(1));
+        let row = json!({ "id": 1, "name": "a", "token_name": "t", "password": null, "token_value": "s" });
+        assert_eq!(page, json!({ "count": 1, "next": null, "results": [row] }));
+        assert_eq!(fill_in(&mut json!({ "detail": "Invalid token" }), &known), None);
+    }
+
+    #[test]
+    fn a_narrowed_custom_field_stays_wide() {
+        let held = json!({ "name": "proxmox_last_updated", "object_types": ["dcim.site", "dcim.rack"] });
+        let mut written = json!({ "object_types": ["dcim.site"] });
+        assert!(widen(&mut written, Some(&held)));
+        let types = written["object_types"].as_array().unwrap();
+        assert_eq!(types.len(), 15, "what it writes, and what NetBox has: {types:?}");
+        assert!(types.contains(&json!("dcim.rack")));
+        assert!(!widen(&mut written, Some(&held)), "it is wide already");
+        let mut other = json!({ "name": "proxmox_vm_id", "object_types": ["dcim.site"] });
+        assert!(!widen(&mut other, Some(&held)));
+        assert!(!widen(&mut json!({ "label": "x" }), Some(&held)));
+        let mut new = json!({ "name": "proxmox_last_updated", "object_types": [] });
+        assert!(widen(&mut new, None), "a field that is created");
+    }
+
+    #[test]
+    fn sync_processes_are_created_updated_and_listed() {
+        let mut kept = SyncProcesses::default();
+        let body = json!({ "name": "sync-devices", "status": "not-started", "tags": [1] });
+        let row = kept.create(&body, "http://127.0.0.1:8801");
+        assert_eq!(row["id"], 1);
+        assert_eq!(row["url"], "http://127.0.0.1:8801/api/plugins/proxbox/sync-processes/1/");
+        assert_eq!((&row["display"], &row["status"]), (&json!("sync-devices"), &json!("not-started")));
+        let updated = kept.update(1, &json!({ "status": "completed", "id": 7 })).unwrap();
+        assert_eq!((&updated["id"], &updated["status"]), (&json!(1), &json!("completed")));
+        assert_eq!(kept.get(1), Some(updated));
+        assert_eq!((kept.get(2), kept.update(2, &json!({}))), (None, None));
+        for _ in 0..KEPT {
+            kept.create(&body, "");
+        }
+        assert_eq!((kept.page()["count"].as_u64(), kept.get(1)), (Some(KEPT as u64), None));
+    }
+
+    #[test]
+    fn a_rule_is_for_its_releases_alone_and_for_one_that_is_not_known() {
+        let is_for = |shim, release: &str| Rule::of(shim).unwrap().is_for(release.parse().ok());
+        assert!(
+            is_for(Shim::ProxmoxCredentials, "0.0.2.post1") && !is_for(Shim::ProxmoxCredentials, "0.0.3")
+        );
+        assert!(is_for(Shim::SyncProcesses, "0.0.3") && !is_for(Shim::SyncProcesses, "0.0.4"));
+        assert!(is_for(Shim::LastUpdated, "0.0.7.post1") && !is_for(Shim::LastUpdated, "0.0.8"));
+        assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
+        assert_eq!(Rule::of(Shim::Health), None);
+    }
+}

@@ -1,0 +1,81 @@
+use super::*;
+
+fn endings(known: &Capabilities, settings: &Settings) -> [Ending; 3] {
+    let verdicts = forecast(known, settings).unwrap().verdicts;
+    [verdicts[0].ending, verdicts[1].ending, verdicts[2].ending]
+}
+
+const SHIPPED: Settings = Settings {
+    on: [true; Shim::ALL.len()],
+    unsupported: Unsupported::Auto,
+    channel: Choice::Auto,
+    has_netbox_listener: false,
+};
+
+const OF_0_0_6: [Kind; 10] = [
+    Kind::Devices,
+    Kind::Storage,
+    Kind::VirtualMachines,
+    Kind::VirtualDisks,
+    Kind::Backups,
+    Kind::Snapshots,
+    Kind::FullUpdate,
+    Kind::DeviceInterfaces,
+    Kind::VmInterfaces,
+    Kind::IpAddresses,
+];
+
+#[test]
+fn jobs_end_as_they_did_in_netbox() {
+    use Ending::{Completed, CompletedWithWarnings, Errored};
+    let all: Vec<Kind> = Kind::all().collect();
+    for (known, expected) in [
+        (Capabilities::with_streams("0.0.2.post1", &[]), [Errored, Errored, Errored]),
+        (
+            Capabilities::with_streams("0.0.3", &[Kind::Devices, Kind::VirtualMachines]),
+            [Errored, Errored, Errored],
+        ),
+        (Capabilities::with_streams("0.0.6.post4", &OF_0_0_6), [Completed, Completed, CompletedWithWarnings]),
+        (Capabilities::with_streams("0.0.11.post2", &all), [Completed; 3]),
+        (Capabilities::with_streams("0.0.19.post5", &all), [Completed; 3]),
+    ] {
+        assert_eq!(endings(&known, &SHIPPED), expected, "{:?}", known.release);
+    }
+    assert_eq!(forecast(&Capabilities::default(), &SHIPPED), None);
+    let told = |release: &str| Capabilities { release: release.parse().ok(), ..Capabilities::default() };
+    assert_eq!(forecast(&told("0.0.6"), &SHIPPED), None, "it may lack any stream");
+    assert_eq!(endings(&told("0.0.19"), &SHIPPED), [Completed; 3]);
+}
+
+#[test]
+fn what_is_switched_off_fails_and_is_named() {
+    use Ending::{Completed, CompletedWithWarnings, Errored};
+    let known = Capabilities::with_streams("0.0.6.post4", &OF_0_0_6);
+    for (shim, expected) in [
+        (Shim::Inventory, [Errored; 3]),
+        (Shim::Health, [Completed, Completed, CompletedWithWarnings]),
+        (Shim::VmIds, [Completed, Errored, Errored]),
+    ] {
+        let mut settings = SHIPPED;
+        settings.on[shim as usize] = false;
+        assert_eq!(endings(&known, &settings), expected, "{shim}");
+        let because = forecast(&known, &settings).unwrap().verdicts[2].because.join(" ");
+        let is_named = because.contains(&format!("shims.{shim} is off"));
+        assert_eq!(is_named, expected[2] == Errored, "{because}");
+    }
+    let refusing = Settings { unsupported: Unsupported::Refuse, ..SHIPPED };
+    assert_eq!(endings(&known, &refusing), [Completed, Completed, Errored]);
+}
+
+#[test]
+fn a_job_of_several_stages_is_told_from_a_single_one_by_what_came_before() {
+    use Kind::{Devices, Sdn, Storage, VirtualMachines};
+    assert!(continues_job(&[Devices], Storage));
+    assert!(continues_job(&[Devices, VirtualMachines], Sdn));
+    assert!(continues_job(&[Devices, Storage], Storage), "it is tried again");
+    assert!(!continues_job(&[], Storage));
+    assert!(continues_job(&[VirtualMachines], Kind::VirtualDisks));
+    assert!(!continues_job(&[Storage], VirtualMachines));
+    assert!(!continues_job(&[Devices, VirtualMachines], Storage));
+    assert!(!continues_job(&[Devices, VirtualMachines, Storage], Sdn));
+}

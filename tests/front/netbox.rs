@@ -1,0 +1,259 @@
+//! The listener on which the bridge stands in front of NetBox, for backends.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::backend::{Asked, Backend, Body, answer};
+use super::bridge::{Answer, Client, Front, KEY, config};
+use super::compat::{Rows, push};
+
+const STATUS: &str = "/api/status/";
+const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
+const PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
+const FIELDS: &str = "/api/extras/custom-fields/";
+const DEVICES: &str = "/dcim/devices/create/stream";
+const V1: &str = "Token 0123456789abcdef";
+
+/// A NetBox that authorises every request.
+#[derive(Clone, Default)]
+struct NetBox {
+    /// The bodies that were written to it.
+    written: Arc<Mutex<Vec<Value>>>,
+}
+
+impl NetBox {
+    async fn start(self) -> Backend {
+        Backend::start(move |request| self.clone().answer(request)).await
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> http::Response<Body> {
+        let header = |name: &str| {
+            let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let (method, path, host) =
+            (request.method().clone(), request.uri().path().to_owned(), header("host"));
+        let json = [("content-type", "application/json")];
+        if path.starts_with(PROCESSES) {
+            return answer(404, &[("content-type", "text/html")], "<h1>Not Found</h1>");
+        }
+        if ![V1, "Bearer nbt_key.secret"].contains(&header("authorization").as_str()) {
+            return answer(403, &json, r#"{"detail":"Invalid v1 token"}"#);
+        }
+        let url = |path: &str| format!("http://{host}{path}");
+        let field = |types: &Value| json!({ "id": 4, "url": url("/api/extras/custom-fields/4/"), "name": "proxmox_last_updated", "object_types": types });
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let text = match (&method, path.as_str()) {
+            (_, STATUS) => json!({ "netbox-version": "4.7.3" }),
+            (&Method::GET, ENDPOINTS) => json!({ "count": 2, "next": null, "previous": null, "results": [
+                { "id": 7, "url": url("/api/plugins/proxbox/endpoints/proxmox/7/"), "name": "pve", "token_name": "t" },
+                { "id": 8, "url": url("/api/plugins/proxbox/endpoints/proxmox/8/"), "name": "other" },
+            ] }),
+            (&Method::GET, "/api/extras/custom-fields/4/") => field(&json!(["dcim.site", "dcim.rack"])),
+            (&Method::PATCH | &Method::POST, _) => {
+                let written: Value = serde_json::from_slice(&body).unwrap();
+                self.written.lock().unwrap().push(written.clone());
+                field(&written["object_types"])
+            }
+            _ => json!({ "url": url(&path), "comments": url("/x") }),
+        };
+        answer(200, &json, &text.to_string())
+    }
+}
+
+/// A bridge between a backend of 0.0.2 and NetBox, and the address of its NetBox listener.
+async fn between(settings: &[(&str, &str)]) -> (Rows, Backend, Backend, NetBox, Front, SocketAddr) {
+    let rows = Rows::default();
+    let serving = rows.clone();
+    let backend = Backend::start(move |request| serving.clone().answer(request)).await;
+    let netbox = NetBox::default();
+    let server = netbox.clone().start().await;
+    let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
+    let front = Front::start(config(backend.address, &all)).await;
+    let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
+    let listener = front.addresses.iter().find(is_netbox).unwrap().1;
+    (rows, backend, server, netbox, front, listener)
+}
+
+/// What the plugin pushes of the NetBox at `address`.
+fn pushed(address: SocketAddr) -> Value {
+    json!({
+        "name": "netbox", "ip_address": address.ip().to_string(), "domain": "", "port": address.port(),
+        "verify_ssl": false, "token_version": "v1", "token": "0123456789abcdef", "token_key": null,
+    })
+}
+
+async fn ask(listener: SocketAddr, method: &str, target: &str, token: &str, body: &Value) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {listener}\r\nAuthorization: {token}\r\nContent-Type: application/json\r\n\
+         X-Forwarded-Host: elsewhere\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    Client::raw(listener, request.as_bytes()).await.answer().await
+}
+
+async fn get(listener: SocketAddr, target: &str, token: &str) -> Answer {
+    ask(listener, "GET", target, token, &Value::Null).await
+}
+
+fn key() -> [(&'static str, &'static str); 1] {
+    [("X-Proxbox-API-Key", KEY)]
+}
+
+#[tokio::test]
+async fn the_backend_is_given_the_listener_and_the_plugin_is_shown_its_own_netbox() {
+    let (rows, _backend, netbox, _, front, listener) = between(&[]).await;
+    let early = get(listener, STATUS, V1).await;
+    assert_eq!(early.status, 503);
+    assert!(early.detail().contains("does not know yet where NetBox is"), "{}", early.text());
+    let stored = push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    assert_eq!((stored.status, &stored.json()["port"]), (200, &json!(netbox.address.port())));
+    let row = rows.0.lock().unwrap()[0].clone();
+    assert_eq!((&row["ip_address"], &row["port"]), (&json!("127.0.0.1"), &json!(listener.port())));
+    assert_eq!(row["token"], "0123456789abcdef");
+    let shown = front.get("/netbox/endpoint", &key()).await.json();
+    assert_eq!(
+        (&shown[0]["port"], &shown[0]["token_version"]),
+        (&json!(netbox.address.port()), &json!("v1"))
+    );
+    assert!(!shown.to_string().contains("0123456789abcdef"));
+    let again = push(&front, "PUT", "/netbox/endpoint/1", &pushed(netbox.address)).await;
+    assert_eq!((again.status, rows.0.lock().unwrap().len()), (200, 1), "nothing is to be changed");
+}
+
+#[tokio::test]
+async fn a_request_is_forwarded_and_authorised_and_its_links_lead_back() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let answered = get(listener, "/api/dcim/sites/3/?brief=1&x=%2F", V1).await;
+    assert_eq!(answered.status, 200);
+    assert_eq!(answered.json()["url"], format!("http://{listener}/api/dcim/sites/3/"));
+    assert_eq!(answered.json()["comments"], format!("http://{}/x", netbox.address), "that is no link");
+    let asked: Asked = netbox.last();
+    assert_eq!(asked.target, "/api/dcim/sites/3/?brief=1&x=%2F");
+    assert_eq!(asked.header("host"), Some(netbox.address.to_string().as_str()));
+    assert_eq!(asked.header("x-forwarded-host"), None, "NetBox would build its links from it");
+    let refused = get(listener, "/api/dcim/sites/", "Token wrong").await;
+    assert_eq!((refused.status, refused.detail().as_str()), (403, "Invalid v1 token"));
+}
+
+#[tokio::test]
+async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_nobody_else() {
+    let (_, backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let endpoint = json!({
+        "name": "pve (nb:7)", "ip_address": "10.0.0.5", "domain": "pve.example", "port": 8006, "username": "root@pam",
+        "password": null, "token_name": "t", "token_value": "s3cret-value", "verify_ssl": false, "enabled": true,
+    });
+    let stored = push(&front, "POST", "/proxmox/endpoints", &endpoint).await;
+    assert_eq!((stored.status, &stored.json()["id"]), (200, &json!(7)), "{}", stored.text());
+    let listed = front.get("/proxmox/endpoints", &key()).await;
+    assert_eq!(listed.json()[0]["name"], "pve (nb:7)");
+    assert!(!listed.text().contains("s3cret-value"));
+    assert!(backend.asked().iter().all(|asked| !asked.target.starts_with("/proxmox/endpoints")));
+
+    let page = get(listener, &format!("{ENDPOINTS}?limit=0"), V1).await;
+    let rows = page.json()["results"].as_array().unwrap().clone();
+    assert_eq!(
+        (rows.len(), &rows[0]["token_value"], &rows[0]["password"]),
+        (1, &json!("s3cret-value"), &Value::Null)
+    );
+    assert_eq!(page.header("x-proxbox-bridge-shim"), Some("proxmox_credentials"));
+    for (method, target, token) in
+        [("GET", ENDPOINTS, "Token wrong"), ("POST", ENDPOINTS, V1), ("GET", "/api/dcim/sites/", V1)]
+    {
+        let other = ask(listener, method, target, token, &json!({})).await;
+        assert!(!other.text().contains("s3cret-value"), "{method} {target}: {}", other.text());
+    }
+    let off = json!({ "enabled": false });
+    assert_eq!(push(&front, "PUT", "/proxmox/endpoints/7", &off).await.status, 200);
+    assert!(!get(listener, ENDPOINTS, V1).await.text().contains("s3cret-value"), "it is disabled");
+}
+
+#[tokio::test]
+async fn a_v2_token_reaches_netbox_as_bearer_and_a_replaced_one_as_the_one_in_force() {
+    let (rows, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let mut v2 = pushed(netbox.address);
+    v2["token_version"] = json!("v2");
+    v2["token_key"] = json!("key");
+    v2["token"] = json!("secret");
+    assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &v2).await.status, 200);
+    assert_eq!(rows.0.lock().unwrap()[0]["token"], "nbt_key.secret");
+    for sent in ["Token nbt_key.secret", V1] {
+        assert_eq!(get(listener, STATUS, sent).await.status, 200, "{sent}");
+        assert_eq!(netbox.last().header("authorization"), Some("Bearer nbt_key.secret"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn syncs_wait_until_the_backend_has_bound_its_session_to_the_listener() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let held = front.get(DEVICES, &key()).await;
+    assert_eq!(held.status, 503);
+    assert!(held.detail().starts_with("Restart proxbox-api"), "{}", held.text());
+    assert_eq!(get(listener, STATUS, V1).await.status, 200);
+    while front.get(DEVICES, &key()).await.status == 503 {
+        tokio::task::yield_now().await;
+    }
+    // Another NetBox needs no restart: the backend's own row stays.
+    let mut moved = pushed(netbox.address);
+    moved["domain"] = json!("localhost");
+    assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &moved).await.status, 200);
+    assert_ne!(front.get(DEVICES, &key()).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_release_that_needs_no_sync_processes_gets_netboxs_own_answer() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    // The plugin's push makes the release known: it is 0.0.2.
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let created = ask(listener, "POST", PROCESSES, V1, &json!({ "name": "sync-devices" })).await;
+    assert_eq!(created.status, 404, "{}", created.text());
+}
+
+#[tokio::test]
+async fn a_rule_that_is_turned_off_changes_nothing() {
+    let (_, _backend, netbox, _, front, listener) =
+        between(&[("shims.netbox_token", "off"), ("shims.proxmox_credentials", "off")]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    push(
+        &front,
+        "POST",
+        "/proxmox/endpoints",
+        &json!({ "name": "pve (nb:7)", "token_value": "s3cret-value" }),
+    )
+    .await;
+    let page = get(listener, ENDPOINTS, V1).await;
+    assert_eq!((page.status, page.text().contains("s3cret-value")), (200, false));
+    assert_eq!(get(listener, STATUS, "Token nbt_key.secret").await.status, 403);
+}
+
+#[tokio::test]
+async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_netbox_authorises() {
+    let netbox = NetBox::default();
+    let server = netbox.clone().start().await;
+    let url = format!("http://{}", server.address);
+    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
+    // Nothing is known of this backend, as of one that starts.
+    let front = Front::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let narrow = json!({ "object_types": ["dcim.site"] });
+    let patched = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
+    assert_eq!(patched.status, 200, "{}", patched.text());
+    let written = netbox.written.lock().unwrap()[0]["object_types"].as_array().unwrap().len();
+    assert_eq!(written, 15, "those that it writes, and what NetBox had");
+    let created = ask(listener, "POST", PROCESSES, V1, &json!({ "name": "sync" })).await;
+    assert_eq!((created.status, &created.json()["id"]), (201, &json!(1)), "{}", created.text());
+    assert_eq!(created.json()["url"], format!("http://{listener}{PROCESSES}1/"));
+    assert_eq!(get(listener, PROCESSES, "Token wrong").await.status, 403);
+    assert_eq!(get(listener, PROCESSES, V1).await.json()["count"], 1);
+    assert_eq!(get(listener, "/api/dcim/sites/1/", V1).await.status, 200);
+}
