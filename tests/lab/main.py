@@ -32,6 +32,7 @@ FLAGS = {
     "--direct": "the plugin asks the backend, without the bridge",
     "--two-endpoints": "a second cluster, and buttons for one of the two",
     "--lenient": "the mock takes any type in /cluster/resources",
+    "--v2-token": "the plugin gives the backend a v2 token of NetBox, not a v1 token",
     "--keep": "leave the last backend and all else up until Ctrl-C",
 }
 DIRECTORIES = {
@@ -132,18 +133,22 @@ class Lab:
         place.clusters = self.clusters(stack, place.logs, clusters)
         stack.enter_context(self.netbox)
         place.netbox_port = self.netbox.port
-        if place.release.front:
+        if place.release.front and not self.has_netbox_listener(place.release):
             front = services.Front(self.netbox, self.endpoints, place.logs / "front.log")
             place.netbox_port = stack.enter_context(front).port
         home = self.run / f"backend-{version}"
         backend = services.Backend(place.release, self.made, home, place.logs / "backend.log")
         place.backend = stack.enter_context(backend)
         place.person = plugin.Plugin(self.netbox.url)
-        place.person.add_netbox(place.netbox_port)
+        place.person.add_netbox(place.netbox_port, v2_token=self.options.v2_token)
         place.row = beside.netbox_row(plugin.NETBOX_NAME, place.netbox_port, services.NETBOX_TOKEN)
         key = services.API_KEY if place.release.keys else None
         place.asked = beside.Backend(backend.url, key, services.SECRETS)
         return place
+
+    def has_netbox_listener(self, release):
+        """Whether the bridge stands between the backend and NetBox, too."""
+        return release.front and not self.options.direct and not self.options.answers
 
     def measure(self, version, stack):
         """Has the plugin set one release up, and presses the buttons."""
@@ -154,11 +159,13 @@ class Lab:
             if self.options.record:
                 recorders["backend"] = front = self.recorder(front, "backend", place.logs, stack)
             home, log = self.run / f"bridge-{version}", place.logs / "bridge.log"
-            bridge = front = stack.enter_context(services.Bridge(self.bridge, front.url, home, log))
+            listener = self.has_netbox_listener(place.release)
+            bridge = services.Bridge(self.bridge, front.url, home, log, has_netbox_listener=listener)
+            front = stack.enter_context(bridge)
             if self.options.record:
                 recorders["plugin"] = front = self.recorder(front, "plugin", place.logs, stack)
 
-        if not place.release.rows:
+        if not place.release.rows and not self.has_netbox_listener(place.release):
             # It takes its NetBox from whoever installs it, and reads it when it starts.
             place.asked.ask("POST", "/netbox/endpoint", place.row)
             backend.restart()

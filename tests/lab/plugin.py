@@ -64,11 +64,14 @@ class Plugin:
             fingerprint = self.rest("GET", authority)["target_fingerprint"]
             self.rest("PUT", authority, target_fingerprint=fingerprint)
 
-    def add_netbox(self, port):
-        """Tells the plugin where NetBox is for the backend."""
-        token = self.rest("GET", "users/tokens/")["results"][0]["id"]
-        where = {"domain": "localhost", "port": port}
-        self.add("netbox", name=NETBOX_NAME, **where, token_version="v1", token={"id": token})
+    def add_netbox(self, port, *, v2_token):
+        """Tells the plugin where NetBox is for the backend, and the token for it."""
+        known = self.rest("GET", "users/tokens/")["results"][0]
+        token = {"token_version": "v1", "token": {"id": known["id"]}}
+        if v2_token:
+            made = self.rest("POST", "users/tokens/", user=known["user"]["id"], version=2)
+            token = {"token_version": "v2", "token_key": made["key"], "token_secret": made["token"]}
+        self.add("netbox", name=NETBOX_NAME, domain="localhost", port=port, **token)
 
     def add_proxmox(self, cluster):
         """Tells the plugin of a cluster, which gets an address: backends refuse one that has only a name."""

@@ -12,7 +12,8 @@ class Release:
     borrows     its package lacks generated/proxmox/, without which it reads little: another's is used
     database    it keeps its database where $PROXBOX_DATABASE_PATH says, not beside its package
     keys        it has API keys; before, it takes every request
-    front       it does not get along with NetBox, or the plugin, of today without netbox_front.py
+    front       it does not get along with NetBox, or the plugin, of today without the bridge's NetBox listener, or
+                netbox_front.py where there is no bridge
     rows        it stores what the plugin pushes about Proxmox
     fields      it makes its custom fields not when it starts, but when it is asked to
     """
@@ -35,6 +36,7 @@ RELEASES = {
     release.version: release
     for release in (
         Release("0.0.2.post1", "2025-06-15", keys=False, front=True, rows=False),
+        Release("0.0.3", "2026-03-31", packages=("requests", "playwright"), borrows=True, keys=False, front=True),
         Release("0.0.4", "2026-04-01", packages=("requests", "playwright"), borrows=True, keys=False),
         Release(
             "0.0.5",

@@ -385,7 +385,7 @@ def install(release, made):
 class Bridge(Service):
     """The bridge before `backend`. More of its configuration is in the environment, as PROXBOX_BRIDGE_…."""
 
-    def __init__(self, binary, backend, home, log):
+    def __init__(self, binary, backend, home, log, *, has_netbox_listener):
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         self.port, admin = free_port(), free_port()
@@ -400,6 +400,8 @@ class Bridge(Service):
             f"127.0.0.1:{admin}",
         ]
         environment = {"PROXBOX_BRIDGE_JOBS_RECORDING": "on", "PROXBOX_BRIDGE_ADMIN_OPEN_READS": "on"}
+        if has_netbox_listener:
+            environment["PROXBOX_BRIDGE_BACKEND_NETBOX_LISTEN"] = f"127.0.0.1:{free_port()}"
         super().__init__([binary, "serve", *flags, "--data-dir", home], log, env=environment)
         self.answers(f"{self.admin}/livez")
 
