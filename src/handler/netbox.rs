@@ -200,8 +200,12 @@ impl Exchange<'_> {
     async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
         let path = parts.uri.path().to_owned();
         if path == STATUS {
-            // Releases ask for it when they bind their NetBox session, and only then.
-            self.bridge.restarts.netbox_session_bound(self.backend).await;
+            let response = self.forward(parts, body).await;
+            if response.status().is_success() {
+                // Releases ask for it when they bind their NetBox session, and only then.
+                self.bridge.restarts.netbox_session_bound(self.backend).await;
+            }
+            return response;
         }
         if self.applies(Shim::ProxmoxCredentials) && path == PROXMOX_ENDPOINTS && parts.method == Method::GET
         {

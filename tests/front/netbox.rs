@@ -199,6 +199,8 @@ async fn syncs_wait_until_the_backend_has_bound_its_session_to_the_listener() {
     let held = front.get(DEVICES, &key()).await;
     assert_eq!(held.status, 503);
     assert!(held.detail().starts_with("Restart proxbox-api"), "{}", held.text());
+    assert_eq!(get(listener, STATUS, "Token wrong").await.status, 403);
+    assert_eq!(front.get(DEVICES, &key()).await.status, 503, "that was not the backend");
     assert_eq!(get(listener, STATUS, V1).await.status, 200);
     while front.get(DEVICES, &key()).await.status == 503 {
         tokio::task::yield_now().await;
