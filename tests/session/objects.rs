@@ -215,6 +215,27 @@ fn an_interface_that_failed_is_named_with_its_machine() {
 }
 
 #[test]
+fn of_many_objects_that_failed_the_first_and_the_last_are_named() {
+    let failed = |number: u8| {
+        step(
+            json!({"step": "vm_interface", "status": "failed", "message": "m", "rowid": format!("net{number}"),
+            "payload": {"object": "vm_interface", "data": {"rowid": format!("net{number}"), "vm": "web01",
+                "error": "no room"}}}),
+        )
+    };
+    for (all, named) in [(9, (0..9).collect::<Vec<_>>()), (12, vec![0, 1, 2, 3, 4, 7, 8, 9, 10, 11])] {
+        let mut events: Vec<String> = (0..all).map(failed).collect();
+        events.push(complete_ok());
+        let run = whole(Kind::VmInterfaces, &events);
+        let found: Vec<&str> =
+            run.report.failed_objects.iter().map(|failed| failed.object.as_str()).collect();
+        let names: Vec<String> =
+            named.iter().map(|number| format!("vm_interface net{number} of web01")).collect();
+        assert_eq!(found, names);
+    }
+}
+
+#[test]
 fn items_of_equal_names_are_told_apart_by_their_machine_too() {
     let item = |vm: &str| {
         sse(
