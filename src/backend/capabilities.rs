@@ -190,12 +190,28 @@ impl Backend {
         identity: &Identity,
         retry_after: u64,
     ) -> Result<Capabilities, Refusal> {
+        let learned = self.capabilities_and_key(endpoint, choice, identity, retry_after).await;
+        learned.map(|(capabilities, _)| capabilities)
+    }
+
+    /// The same, and whether the backend was asked with the key now and has accepted it.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn capabilities_and_key(
+        &self,
+        endpoint: Endpoint,
+        choice: Choice,
+        identity: &Identity,
+        retry_after: u64,
+    ) -> Result<(Capabilities, bool), Refusal> {
         let limit = self.limits().probe;
         // A backend that keeps one client waiting for its answers would keep all of them: the time to wait
         // for one's turn is part of the limit.
         let learned = timeout(limit, self.learned(endpoint, choice, identity)).await;
         match learned.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
-            Ok(capabilities) => Ok(capabilities),
+            Ok(learned) => Ok(learned),
             Err(Trouble::Refused(refusal)) => Err(refusal),
             Err(Trouble::Unreachable(why)) => {
                 self.knowledge.forget();
@@ -209,16 +225,17 @@ impl Backend {
         endpoint: Endpoint,
         choice: Choice,
         identity: &Identity,
-    ) -> Result<Capabilities, Trouble> {
+    ) -> Result<(Capabilities, bool), Trouble> {
         let keep_for = self.limits().capabilities;
         let known = self.knowledge.recall(keep_for);
         if known.is_enough(endpoint, choice) {
-            return Ok(known.capabilities);
+            return Ok((known.capabilities, false));
         }
         let _turn = self.knowledge.asking.lock().await;
         let mut may_repeat = true;
         loop {
             let mut known = self.knowledge.recall(keep_for);
+            let was_asked = known.version_asked;
             self.learn(&mut known, endpoint, choice, identity).await?;
             // Some of the answers may be those of the backend before. Once more is enough: a run that was planned for
             // another backend is planned anew.
@@ -226,10 +243,14 @@ impl Backend {
                 continue;
             }
             let capabilities = known.capabilities.clone();
+            let is_accepted = !was_asked
+                && known.version_asked
+                && identity.key.is_some()
+                && capabilities.wants_key() == Some(true);
             if known.version_asked {
                 self.knowledge.keep(known);
             }
-            return Ok(capabilities);
+            return Ok((capabilities, is_accepted));
         }
     }
 

@@ -205,6 +205,26 @@ async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_cl
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_was_right_for_the_version_holds_nobody_up_while_a_stream_takes_long_to_begin() {
+    let backend = Backend::start(|request| async move {
+        match (request.method().as_str(), request.uri().path()) {
+            (_, "/version") => answer(200, &[], r#"{"version":"0.0.11.post2"}"#),
+            ("HEAD", _) => answer(405, &[("allow", "GET")], ""),
+            (_, "/dcim/devices/create/stream") => std::future::pending().await,
+            _ => answer(200, &[], "welcome"),
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[("limits.wrong_keys", "1")])).await;
+    let key = [("X-Proxbox-API-Key", KEY)];
+    let _stalled = front.open("/dcim/devices/create/stream", &key).await;
+    while backend.asked().last().is_none_or(|asked| asked.target != "/dcim/devices/create/stream") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(front.get("/proxmox/version", &key).await.text(), "welcome");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_without_a_key_costs_one_attempt_too_and_open_paths_stay_open() {
     let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
     let backend =

@@ -80,9 +80,9 @@ async fn choose(
         *trial = admitted.map_err(|known| held_back(identity.key.is_some(), &known))?;
     }
     let choice = config.channel;
-    let (choice, known) = match over_socket(request, choice).await? {
+    let (choice, known) = match over_socket(job, request, choice, trial).await? {
         Some(known) => (Choice::Only(Channel::Websocket), known),
-        None => (choice, request.backend.capabilities(endpoint, choice, identity, retry_after).await?),
+        None => (choice, capabilities(job, request, choice, trial).await?),
     };
     if known.wants_key() == Some(true) && identity.key.is_none() {
         return Err(Refusal::key_missing());
@@ -217,15 +217,36 @@ fn is_skipped(request: &Request, release: Option<Release>, is_part: bool) -> boo
     }
 }
 
+/// What must be known of the backend. If it has answered with the key, the trial of that is over.
+async fn capabilities(
+    job: &Job,
+    request: &Request,
+    choice: Choice,
+    trial: &mut Option<Trial>,
+) -> Result<Capabilities, Refusal> {
+    let Request { backend, endpoint, identity, .. } = request;
+    let retry_after = backend.limits().retry_after.as_secs();
+    let learned = backend.capabilities_and_key(*endpoint, choice, identity, retry_after).await;
+    let (known, is_accepted) = learned?;
+    if is_accepted {
+        backend.shield.accept(job.key.credential());
+        *trial = None;
+    }
+    Ok(known)
+}
+
 /// What is known of the backend, if the client prefers its `/ws` and that can do it.
-async fn over_socket(request: &Request, choice: Choice) -> Result<Option<Capabilities>, Refusal> {
+async fn over_socket(
+    job: &Job,
+    request: &Request,
+    choice: Choice,
+    trial: &mut Option<Trial>,
+) -> Result<Option<Capabilities>, Refusal> {
     if !request.over_socket || choice != Choice::Auto {
         return Ok(None);
     }
     let socket = Choice::Only(Channel::Websocket);
-    let retry_after = request.backend.limits().retry_after.as_secs();
-    let asked = request.backend.capabilities(request.endpoint, socket, &request.identity, retry_after);
-    let known = asked.await?;
+    let known = capabilities(job, request, socket, trial).await?;
     // A release that is not known may refuse the handshake, when it is too late for anything else.
     let is_known = known.dialect().is_some();
     Ok(plan(request.endpoint, &known, socket).is_ok_and(|_| is_known).then_some(known))
