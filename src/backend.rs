@@ -73,7 +73,7 @@ pub struct Backend {
     /// What it need not be asked.
     pub shield: Shield,
     /// The Proxmox endpoints that were pushed to it, if it cannot store them.
-    pub proxmox: ProxmoxEndpoints,
+    pub proxmox: Arc<ProxmoxEndpoints>,
     /// What is counted of it.
     pub metrics: Arc<OfBackend>,
     /// Whether it can be reached is found out by one at a time.
@@ -106,15 +106,17 @@ impl Backend {
             pool,
             knowledge,
             shield: Shield::default(),
-            proxmox: ProxmoxEndpoints::default(),
+            proxmox: Arc::default(),
             metrics,
             checking: Semaphore::new(1),
         })
     }
 
-    /// Counts wrong and accepted keys together with `other`, which is the same backend.
+    /// Counts wrong and accepted keys together with `other`, which is the same backend, and has the Proxmox endpoints
+    /// that were pushed to it.
     pub fn share_keys(&mut self, other: &Self) {
         self.shield.backoff = Arc::clone(&other.shield.backoff);
+        self.proxmox = Arc::clone(&other.proxmox);
     }
 
     /// Learns from its answer to `client` with `key`, whose request began in `generation` of [`Shield::generation`].

@@ -645,9 +645,11 @@ fn what_is_said_of_certificates_must_make_sense() {
 #[test]
 fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
     let of = |more: &str| Setup::file(&format!("[backend]\nurl = \"http://a\"\n{more}")).error();
-    let open = of("netbox_listen = \"0.0.0.0:8803\"");
-    assert!(open.contains("netbox_listen 0.0.0.0:8803, which is not a loopback address"), "{open}");
-    assert_eq!(of("netbox_listen = \"0.0.0.0:8803\"\nnetbox_allow = [\"192.0.2.7\"]"), "");
+    let open = of("netbox_listen = \"192.0.2.1:8803\"");
+    assert!(open.contains("netbox_listen 192.0.2.1:8803, which is not a loopback address"), "{open}");
+    assert_eq!(of("netbox_listen = \"192.0.2.1:8803\"\nnetbox_allow = [\"192.0.2.7\"]"), "");
+    let any = of("netbox_listen = \"0.0.0.0:8803\"\nnetbox_allow = [\"192.0.2.7\"]");
+    assert!(any.contains("no address that it can be given"), "{any}");
     assert_eq!(of("netbox_listen = \"127.0.0.1:8803\""), "");
     let alone = of("netbox_url = \"http://netbox\"");
     assert!(alone.contains("has netbox_url and no netbox_listen"), "{alone}");

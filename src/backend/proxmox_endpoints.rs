@@ -15,6 +15,8 @@ use crate::core::compat::netbox::Secrets;
 #[derive(Debug, Default)]
 pub struct ProxmoxEndpoints(Mutex<BTreeMap<u64, Endpoint>>);
 
+/// How many are kept of one backend.
+const MOST: usize = 256;
 /// What is shown of an endpoint beside its id and its name. Nothing of it is secret.
 const SHOWN: [&str; 11] = [
     "ip_address",
@@ -130,6 +132,9 @@ fn create(endpoints: &mut BTreeMap<u64, Endpoint>, body: &[u8]) -> (StatusCode, 
                     proxbox-api 0.0.2 finds it there.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
     };
+    if endpoints.len() >= MOST {
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, "The bridge keeps no more Proxmox endpoints.");
+    }
     if endpoints.contains_key(&id) {
         return detail(StatusCode::BAD_REQUEST, "Proxmox endpoint name already exists");
     }

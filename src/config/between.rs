@@ -148,6 +148,9 @@ fn netbox(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
     ];
     let mut found = Vec::new();
     match netbox.listen {
+        Some(address) if address.ip().is_unspecified() => {
+            found.push(Problem::AnyNetboxListener { name: name(draft), address });
+        }
         Some(address)
             if !address.ip().is_loopback()
                 && netbox.allow.is_empty()

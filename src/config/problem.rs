@@ -255,6 +255,17 @@ pub enum Problem {
         /// The address.
         address: SocketAddr,
     },
+    /// The backend cannot be given the address of its NetBox listener.
+    #[error(
+        "the backend {name} has netbox_listen {address}, which is no address that it can be given: write the one by \
+         which it reaches the bridge"
+    )]
+    AnyNetboxListener {
+        /// The backend.
+        name: String,
+        /// The address.
+        address: SocketAddr,
+    },
     /// A key is about the NetBox listener of a backend that has none.
     #[error("the backend {name} has {key} and no netbox_listen: set netbox_listen, or take {key} away")]
     NoNetboxListener {

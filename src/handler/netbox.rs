@@ -57,13 +57,17 @@ pub(super) struct NetboxSide {
 const BODY: usize = 256 * 1024;
 /// What NetBox is asked for to find out whether a token is accepted.
 const STATUS: &str = "/api/status/";
+/// What 0.0.2 asks for with a session of its own for each question; everything else with the one that it has bound when
+/// it started, which is the one that writes.
+const BESIDE: [&str; 4] = [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/"];
 /// Headers by which NetBox would build its links, or find out whom a request is from.
-const FORWARDED: [HeaderName; 5] = [
+const FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("forwarded"),
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-proto"),
     HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-real-ip"),
 ];
 
 impl NetboxSide {
@@ -117,6 +121,8 @@ struct Exchange<'a> {
     upstream: Arc<Backend>,
     /// Where the backend reaches NetBox, as it wrote it: `http://127.0.0.1:8801`.
     origin: String,
+    /// Whether the token is the backend's own.
+    is_of_backend: bool,
 }
 
 impl Bridge {
@@ -190,25 +196,23 @@ impl Bridge {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let scheme = if peer.is_tls { "https" } else { "http" };
         let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
-        let exchange = Exchange { bridge: self, backend, upstream, origin };
+        let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
+        let exchange = Exchange { bridge: self, backend, upstream, origin, is_of_backend };
         exchange.outbound(&mut parts.headers);
-        holding(exchange.answer(parts, body).await, slot)
+        let writes = exchange.is_of_backend && writes_to_netbox(parts.uri.path());
+        let response = exchange.answer(parts, body).await;
+        if writes && response.status().is_success() {
+            self.restarts.netbox_session_bound(backend).await;
+        }
+        holding(response, slot)
     }
 }
 
 impl Exchange<'_> {
     async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
         let path = parts.uri.path().to_owned();
-        if path == STATUS {
-            let response = self.forward(parts, body).await;
-            if response.status().is_success() {
-                // Releases ask for it when they bind their NetBox session, and only then.
-                self.bridge.restarts.netbox_session_bound(self.backend).await;
-            }
-            return response;
-        }
-        if self.applies(Shim::ProxmoxCredentials) && path == PROXMOX_ENDPOINTS && parts.method == Method::GET
-        {
+        let asks_for_endpoints = path == PROXMOX_ENDPOINTS && parts.method == Method::GET;
+        if asks_for_endpoints && self.is_of_backend && self.applies(Shim::ProxmoxCredentials) {
             return self.proxmox_endpoints(parts, body).await;
         }
         if self.applies(Shim::SyncProcesses)
@@ -294,6 +298,12 @@ impl Exchange<'_> {
     }
 
     fn unanswered(&self, error: &ForwardError) -> Response<Body> {
+        if let ForwardError::Upload(error) = error {
+            return failed(
+                StatusCode::BAD_REQUEST,
+                &format!("The body of the request was not taken: {error}."),
+            );
+        }
         let text = format!("NetBox could not be asked through the bridge: {error}");
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
         let status = match error {
@@ -395,6 +405,11 @@ impl Exchange<'_> {
             failed(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.")
         })
     }
+}
+
+/// Whether a request for `path` is one of the session that writes to NetBox.
+fn writes_to_netbox(path: &str) -> bool {
+    path.starts_with("/api/") && !BESIDE.iter().any(|beside| path.starts_with(beside))
 }
 
 /// A GET of `path` with the headers of `parts`.

@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 /// What the process may take beside the log and the clients.
 const SLACK: u64 = 8 * MIB;
 /// What a client that reads nothing may take.
-const OF_ONE: u64 = 128 * 1024;
+const OF_ONE: u64 = 192 * 1024;
 /// How often it is asked whether the job has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 

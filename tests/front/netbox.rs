@@ -165,9 +165,12 @@ async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_no
         (1, &json!("s3cret-value"), &Value::Null)
     );
     assert_eq!(page.header("x-proxbox-bridge-shim"), Some("proxmox_credentials"));
-    for (method, target, token) in
-        [("GET", ENDPOINTS, "Token wrong"), ("POST", ENDPOINTS, V1), ("GET", "/api/dcim/sites/", V1)]
-    {
+    for (method, target, token) in [
+        ("GET", ENDPOINTS, "Token wrong"),
+        ("GET", ENDPOINTS, "Bearer nbt_key.secret"),
+        ("POST", ENDPOINTS, V1),
+        ("GET", "/api/dcim/sites/", V1),
+    ] {
         let other = ask(listener, method, target, token, &json!({})).await;
         assert!(!other.text().contains("s3cret-value"), "{method} {target}: {}", other.text());
     }
@@ -199,9 +202,12 @@ async fn syncs_wait_until_the_backend_has_bound_its_session_to_the_listener() {
     let held = front.get(DEVICES, &key()).await;
     assert_eq!(held.status, 503);
     assert!(held.detail().starts_with("Restart proxbox-api"), "{}", held.text());
-    assert_eq!(get(listener, STATUS, "Token wrong").await.status, 403);
-    assert_eq!(front.get(DEVICES, &key()).await.status, 503, "that was not the backend");
-    assert_eq!(get(listener, STATUS, V1).await.status, 200);
+    // Its own `/netbox/status` reads the new row, and the session that writes has the old one still.
+    for (target, token) in [(STATUS, V1), (ENDPOINTS, V1), ("/api/dcim/sites/", "Bearer nbt_key.secret")] {
+        assert_eq!(get(listener, target, token).await.status, 200);
+        assert_eq!(front.get(DEVICES, &key()).await.status, 503, "{target} says nothing of the session");
+    }
+    assert_eq!(get(listener, "/api/dcim/manufacturers/?name=x", V1).await.status, 200);
     while front.get(DEVICES, &key()).await.status == 503 {
         tokio::task::yield_now().await;
     }
@@ -258,4 +264,31 @@ async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_n
     assert_eq!(get(listener, PROCESSES, "Token wrong").await.status, 403);
     assert_eq!(get(listener, PROCESSES, V1).await.json()["count"], 1);
     assert_eq!(get(listener, "/api/dcim/sites/1/", V1).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_push_that_the_backend_refuses_changes_nothing() {
+    let backend = Backend::start(|request: Request<Incoming>| async move {
+        let json = [("content-type", "application/json")];
+        match (request.method().as_str(), request.uri().path()) {
+            ("GET", "/netbox/endpoint") => {
+                answer(200, &json, r#"[{"id":1,"ip_address":"10.0.0.9","port":80,"token_version":"v1"}]"#)
+            }
+            ("GET", "/version") => answer(200, &json, r#"{"version":"0.0.19"}"#),
+            ("GET", "/auth/bootstrap-status") => {
+                answer(200, &json, r#"{"needs_bootstrap":false,"has_db_keys":true}"#)
+            }
+            _ => answer(403, &json, r#"{"detail":"Not allowed."}"#),
+        }
+    })
+    .await;
+    let front = Front::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let elsewhere = NetBox::default().start().await;
+    let refused = push(&front, "PUT", "/netbox/endpoint/1", &pushed(elsewhere.address)).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(get(listener, STATUS, V1).await.status, 503, "where NetBox is is not known");
+    assert!(elsewhere.asked().is_empty());
+    let shown = front.get("/netbox/endpoint", &key()).await.json();
+    assert_eq!(shown[0]["ip_address"], "10.0.0.9", "a row that leads past the listener is shown as it is");
 }

@@ -107,7 +107,9 @@ pub fn v2_token(key: &str, secret: &str) -> String {
 }
 
 /// The members of an answer of NetBox that hold links to itself, which clients follow.
-const LINKS: [&str; 4] = ["url", "next", "previous", "display_url"];
+const LINKS: [&str; 3] = ["url", "next", "previous"];
+/// Where they lead.
+const API: &[u8] = b"/api/";
 
 /// `body`, JSON of NetBox, with the links to NetBox at `authority` leading to `listener`, an origin
 /// (`http://127.0.0.1:8801`). `None` if there is none.
@@ -118,8 +120,8 @@ pub fn relink(body: &[u8], authority: &str, listener: &str) -> Option<Vec<u8>> {
     let mut copied = 0;
     for scheme in memmem::find_iter(body, b"://") {
         let rest = &body[scheme + 3..];
-        if !rest.starts_with(authority.as_bytes()) || !matches!(rest.get(authority.len()), Some(b'/' | b'"'))
-        {
+        let path = rest.strip_prefix(authority.as_bytes());
+        if !path.is_some_and(|path| path.starts_with(API)) {
             continue;
         }
         let Some(start) = link_start(&body[..scheme]) else { continue };
@@ -286,9 +288,9 @@ mod tests {
 
     #[test]
     fn links_of_netbox_lead_back_to_the_listener_and_nothing_else_changes() {
-        let body = br#"{"next": "http://nb.example/api/dcim/sites/?limit=1&offset=1","results":[{"url":"https://nb.example/api/dcim/sites/1/","comments":"https://nb.example/x","custom_fields":{"link":"https://nb.example/y"},"region":{"url":"https://nb.example.org/api/"}}]}"#;
+        let body = br#"{"next": "http://nb.example/api/dcim/sites/?limit=1&offset=1","results":[{"url":"https://nb.example/api/dcim/sites/1/","comments":"https://nb.example/x","display_url":"https://nb.example/dcim/sites/1/","custom_fields":{"url":"https://nb.example/y"},"region":{"url":"https://nb.example.org/api/"}}]}"#;
         let relinked = relink(body, "nb.example", "http://127.0.0.1:8801").unwrap();
-        let wanted = r#"{"next": "http://127.0.0.1:8801/api/dcim/sites/?limit=1&offset=1","results":[{"url":"http://127.0.0.1:8801/api/dcim/sites/1/","comments":"https://nb.example/x","custom_fields":{"link":"https://nb.example/y"},"region":{"url":"https://nb.example.org/api/"}}]}"#;
+        let wanted = r#"{"next": "http://127.0.0.1:8801/api/dcim/sites/?limit=1&offset=1","results":[{"url":"http://127.0.0.1:8801/api/dcim/sites/1/","comments":"https://nb.example/x","display_url":"https://nb.example/dcim/sites/1/","custom_fields":{"url":"https://nb.example/y"},"region":{"url":"https://nb.example.org/api/"}}]}"#;
         assert_eq!(String::from_utf8(relinked).unwrap(), wanted);
         assert_eq!(relink(br#"{"url":null,"x":"://nb.example/"}"#, "nb.example", "http://l"), None);
     }

@@ -17,7 +17,7 @@ use super::locked;
 use crate::backend::Backend;
 use crate::config::{self, BackendUrl};
 use crate::core::compat::netbox::v2_token;
-use crate::core::compat::rows::change_rows;
+use crate::core::compat::rows::{can_update_netbox, change_rows};
 use crate::core::credential::hexadecimal;
 use crate::handler::shims::file::{read, write};
 use crate::telemetry;
@@ -75,10 +75,9 @@ impl NetboxEndpoints {
             return Err("This backend has no NetBox listener.".to_owned());
         };
         let pushed = locked(&self.pushed).get(&backend.url.to_string()).cloned();
-        let pushed = pushed.as_ref().map(PushedEndpoint::url).transpose()?;
         let (url, verifies) = match (&netbox.url, pushed) {
             (Some(url), _) => (url.clone(), true),
-            (None, Some(pushed)) => pushed,
+            (None, Some(pushed)) => pushed.url()?,
             (None, None) => {
                 let reason = "The bridge does not know yet where NetBox is: start a sync in NetBox, whose plugin tells \
                               it, or set backend.netbox_url.";
@@ -116,25 +115,39 @@ impl NetboxEndpoints {
         }
     }
 
-    /// Makes `rows` of the backend what the plugin is to see: the NetBox that it has pushed. Returns whether there are
-    /// any.
-    pub(in crate::handler) fn show(&self, backend: &Backend, rows: &mut Value) -> bool {
+    /// Makes those `rows` of the backend that lead to its listener at `address` what the plugin is to see: the NetBox
+    /// that it has pushed. Returns whether there are any.
+    pub(in crate::handler) fn show(&self, backend: &Backend, address: SocketAddr, rows: &mut Value) -> bool {
         let pushed = locked(&self.pushed);
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         change_rows(rows, |row| {
-            let is_row = row.contains_key("id");
-            if is_row {
+            let is = |name: &str, value: Value| row.get(name) == Some(&value);
+            let is_at_listener =
+                is("ip_address", json!(address.ip().to_string())) && is("port", json!(address.port()));
+            if is_at_listener {
                 row.extend(pushed.row.clone());
             }
-            is_row
+            is_at_listener
         })
     }
 
-    /// `Authorization` with the token in force, where the backend has `sent` one of those before it.
+    /// Whether `sent` is the `Authorization` of `backend` itself: with the token that was pushed to it, or with one before
+    /// that, which it may have read when it started.
+    pub(super) fn is_of_backend(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
+        let pushed = locked(&self.pushed);
+        let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
+        let sent = sent.and_then(hashed);
+        sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
+    }
+
+    /// `Authorization` with the token in force, where `backend` has `sent` one before it. Only releases that read their
+    /// token when they start need that: of any other, a token that was replaced is one that was revoked.
     pub(super) fn current_token(&self, backend: &Backend, sent: &HeaderValue) -> Option<HeaderValue> {
-        let (_, sent) = sent.to_str().ok()?.split_once(' ')?;
+        if backend.known().release.is_none_or(can_update_netbox) {
+            return None;
+        }
         let key = backend.url().to_string();
-        let is_replaced = locked(&self.pushed).get(&key)?.replaced.contains(&fingerprint(sent.trim()));
+        let is_replaced = locked(&self.pushed).get(&key)?.replaced.contains(&hashed(sent)?);
         if !is_replaced {
             return None;
         }
@@ -206,6 +219,12 @@ pub(in crate::handler) fn token(pushed: &Value) -> String {
         Some(key) if pushed["token_version"] == "v2" => v2_token(key, secret),
         _ => secret.to_owned(),
     }
+}
+
+/// The hash of the token in an `Authorization`.
+fn hashed(authorization: &HeaderValue) -> Option<String> {
+    let (_, token) = authorization.to_str().ok()?.split_once(' ')?;
+    Some(fingerprint(token.trim()))
 }
 
 fn fingerprint(token: &str) -> String {

@@ -93,14 +93,19 @@ pub(super) async fn answer(
                 Ok(read) => read,
                 Err(refused) => return refused,
             };
-            let given = at_listener(bridge, visit, pushed, replaces).await;
-            if replaces {
-                return push(bridge, visit, &parts, id, given, release).await;
+            let given = at_listener(bridge, visit, &pushed, replaces);
+            let response = if replaces {
+                push(bridge, visit, &parts, id, given, release).await
+            } else {
+                let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
+                let (method, body) = (parts.method.clone(), Some(Bytes::from(given.to_string())));
+                ask(bridge, visit, &parts, Question { method, target: &target, body }).await
+            };
+            // What the backend has refused changes nothing: it knows who may push.
+            if visit.backend.config().netbox.is_some() && response.status().is_success() {
+                bridge.registry.secrets.remember(in_json(&pushed));
+                bridge.netbox.endpoints.push(&visit.backend, &pushed).await;
             }
-            let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
-            let method = parts.method.clone();
-            let question = Question { method, target: &target, body: Some(Bytes::from(given.to_string())) };
-            let response = ask(bridge, visit, &parts, question).await;
             return shown(bridge, visit, release, path, response).await;
         }
     }
@@ -109,14 +114,12 @@ pub(super) async fn answer(
 }
 
 /// The NetBox endpoint that a backend is given for the one that is `pushed`: that of its NetBox listener, if it has
-/// one, which keeps what was pushed. A release that `sends_one_token` gets a v2 token in one text.
-async fn at_listener(bridge: &Bridge, visit: &Visit, pushed: Value, sends_one_token: bool) -> Value {
-    let Some(listener) = &visit.backend.config().netbox else { return pushed };
-    bridge.registry.secrets.remember(in_json(&pushed));
-    bridge.netbox.endpoints.push(&visit.backend, &pushed).await;
-    let mut given = netbox::at_listener(&pushed, bridge.netbox.address(listener.listen));
+/// one. A release that `sends_one_token` gets a v2 token in one text.
+fn at_listener(bridge: &Bridge, visit: &Visit, pushed: &Value, sends_one_token: bool) -> Value {
+    let Some(listener) = &visit.backend.config().netbox else { return pushed.clone() };
+    let mut given = netbox::at_listener(pushed, bridge.netbox.address(listener.listen));
     if sends_one_token {
-        given["token"] = json!(netbox::token(&pushed));
+        given["token"] = json!(netbox::token(pushed));
         given["token_version"] = json!(V1);
     }
     note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
@@ -181,7 +184,11 @@ async fn shown(
     };
     let hidden = hides(visit, release) && redact(&mut value);
     let completed = completes(visit, release, path) && add_token_version(&mut value);
-    let moved = is_moved(visit, path) && bridge.netbox.endpoints.show(&visit.backend, &mut value);
+    let listener = visit.backend.config().netbox.as_ref().filter(|_| is_moved(visit, path));
+    let moved = listener.is_some_and(|listener| {
+        let address = bridge.netbox.address(listener.listen);
+        bridge.netbox.endpoints.show(&visit.backend, address, &mut value)
+    });
     let completed = completed || moved;
     for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
         if was {
@@ -254,7 +261,7 @@ async fn push(
         };
         let row: Value = serde_json::from_slice(&body).unwrap_or_default();
         if is_same(&row, &pushed) {
-            return shown(bridge, visit, release, NETBOX, upstream::answer(head, body)).await;
+            return upstream::answer(head, body);
         }
         // Behind the listener the old token serves until the backend is restarted.
         is_bound = visit.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
@@ -277,5 +284,5 @@ async fn push(
             return deleted;
         }
     }
-    shown(bridge, visit, release, NETBOX, stored).await
+    stored
 }
