@@ -17,8 +17,9 @@ pub use backend::{
 };
 pub use front::{
     AcceptFailed, Answered, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,
-    ConnectionOpened, ConnectionStuck, HandshakeFailed, Listener, Listening, OverLimit, Rejected, Route,
-    Shimmed, TunnelClosed, TunnelOpened, Validity, write_held_back_lines,
+    ConnectionOpened, ConnectionStuck, HandshakeFailed, Listener, Listening, NetboxStranger,
+    NetboxUnreachable, OverLimit, Rejected, Route, Shimmed, TunnelClosed, TunnelOpened, Validity,
+    write_held_back_lines,
 };
 pub use job::{
     Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,
@@ -32,8 +33,7 @@ pub use ledger::{
 };
 pub use metrics::{Reading, text as metrics_text};
 pub use process::{
-    Draining, KeyNotKept, LogFilterChanged, NetboxEndpointNotKept, NetboxStranger, NetboxUnreachable,
-    OpenFilesLimited, Reloaded, RestartAwaited, RestartNotKept, RestartSeen, Standing, Stopped,
-    SupervisorDeaf,
+    Draining, KeyNotKept, LogFilterChanged, NetboxEndpointNotKept, OpenFilesLimited, Reloaded,
+    RestartAwaited, RestartNotKept, RestartSeen, Standing, Stopped, SupervisorDeaf,
 };
 pub use stream::{Attached, Departure, Gap, Heartbeat, Origin, Resumed, Surface, WatcherCame, WatcherWent};

@@ -1,5 +1,6 @@
 //! What happens where clients come in.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -370,6 +371,59 @@ fn over_limit(limit: Limit, (count, client): (u64, IpAddr)) {
     tracing::warn!(limit = limit.as_str(), count, %client, "{}", limit.detail());
 }
 
+/// A request of a backend was not answered by NetBox.
+pub struct NetboxUnreachable<'a> {
+    /// The URL of the backend.
+    pub backend: &'a dyn Display,
+    /// Why.
+    pub error: &'a str,
+}
+
+/// The newest request that NetBox did not answer: the backend, and why.
+static NETBOX_UNREACHABLE: LazyLock<Throttle<(String, String)>> = LazyLock::new(Throttle::default);
+
+impl NetboxUnreachable<'_> {
+    /// Writes the log line, at most one a second.
+    pub fn emit(self) {
+        let event = (self.backend.to_string(), self.error.to_owned());
+        if let Some(line) = NETBOX_UNREACHABLE.add(Instant::now(), event) {
+            netbox_unreachable(line);
+        }
+    }
+}
+
+fn netbox_unreachable((count, (backend, error)): (u64, (String, String))) {
+    tracing::warn!(count, backend, error, "NetBox did not answer requests of this backend.");
+}
+
+/// A connection to a NetBox listener was closed: its address is not allowed.
+#[derive(Debug)]
+pub struct NetboxStranger {
+    /// The address.
+    pub client: IpAddr,
+}
+
+/// The newest of these addresses. Whoever reaches the listener can connect as often as they like.
+static NETBOX_STRANGERS: LazyLock<Throttle<IpAddr>> = LazyLock::new(Throttle::default);
+
+impl NetboxStranger {
+    /// Writes the log line, at most one a second.
+    pub fn emit(self) {
+        if let Some(line) = NETBOX_STRANGERS.add(Instant::now(), self.client) {
+            netbox_strangers(line);
+        }
+    }
+}
+
+fn netbox_strangers((count, client): (u64, IpAddr)) {
+    tracing::warn!(
+        count,
+        %client,
+        "Connections to a NetBox listener were closed: if this is the backend, add its address to \
+         backend.netbox_allow."
+    );
+}
+
 /// Writes the log lines that were held back for a second, so that the last events of a burst are in the log, too.
 pub fn write_held_back_lines() {
     for limit in Limit::all() {
@@ -379,6 +433,12 @@ pub fn write_held_back_lines() {
     }
     if let Some(line) = HANDSHAKES.rest(Instant::now()) {
         handshakes_failed(line);
+    }
+    if let Some(line) = NETBOX_UNREACHABLE.rest(Instant::now()) {
+        netbox_unreachable(line);
+    }
+    if let Some(line) = NETBOX_STRANGERS.rest(Instant::now()) {
+        netbox_strangers(line);
     }
 }
 

@@ -1,7 +1,6 @@
 //! What happens to the bridge as a whole.
 
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::metrics::{METRICS, Success};
@@ -180,38 +179,6 @@ impl RestartNotKept<'_> {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::error!(error = %self.error, "awaiting-restart.json could not be written in data_dir.");
-    }
-}
-
-/// A request of a backend was not answered by NetBox.
-pub struct NetboxUnreachable<'a> {
-    /// The URL of the backend.
-    pub backend: &'a dyn Display,
-    /// Why.
-    pub error: &'a str,
-}
-
-impl NetboxUnreachable<'_> {
-    /// Writes the log line.
-    pub fn emit(self) {
-        tracing::warn!(backend = %self.backend, error = self.error, "NetBox did not answer a request of this backend.");
-    }
-}
-
-/// A connection to a NetBox listener was closed: its address is not allowed.
-#[derive(Debug)]
-pub struct NetboxStranger {
-    /// The address.
-    pub client: IpAddr,
-}
-
-impl NetboxStranger {
-    /// Writes the log line.
-    pub fn emit(self) {
-        tracing::warn!(
-            client = %self.client,
-            "A connection to a NetBox listener was closed: if this is the backend, add its address to backend.netbox_allow."
-        );
     }
 }
 
