@@ -27,8 +27,10 @@ pub struct Rule {
 
 const FIRST: Release = Release::new(0, 0, 1);
 const WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
-const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
-const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
+/// The one release that records every sync in a table that today's plugin does not have.
+pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
+/// The releases whose custom field `proxmox_last_updated` is narrower than the plugin's.
+pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
 
 /// Every rule, in the order of the releases.
 pub static RULES: [Rule; 4] = [

@@ -6,6 +6,7 @@ mod tests;
 
 use serde::{Serialize, Serializer};
 
+use super::netbox::{NARROW_FIELD, WITH_SYNC_PROCESSES};
 use super::scope::{Selector, harms_others, prunes_others};
 use super::{Action, Shim, named, needs_vm_ids, resources, rows};
 use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
@@ -36,10 +37,6 @@ pub const STAGES: [Kind; 13] = [
     Kind::BackupRoutines,
 ];
 
-/// The releases whose custom field `proxmox_last_updated` is narrower than the plugin's.
-const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
-/// The one release that records every sync in a table that today's plugin does not have.
-const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
 /// The first release that touches no cluster which the plugin cannot claim for it.
 const FIRST_WITH_CLAIMS: Release = Release::new(0, 0, 30);
 
