@@ -7,12 +7,12 @@ mod active;
 mod auth_backoff;
 mod breaker;
 mod capabilities;
-mod checkup;
+mod connect;
 mod exchange;
 mod forward;
 mod guests;
 mod id;
-mod link;
+mod probe;
 mod proxmox_endpoints;
 mod response_cache;
 mod scope;
@@ -31,17 +31,17 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, BackendUrl, Limits};
-use crate::core::credential::ApiKey;
+use crate::core::domain::credential::ApiKey;
 use crate::telemetry::{self, OfBackend};
 use crate::tls::TlsError;
 
 pub use auth_backoff::Trial;
 pub use capabilities::{KEY_STATUS, Knowledge};
-pub use checkup::{Glimpse, Silence};
+pub use connect::{ConnectError, Link};
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use id::BackendId;
-pub use link::{ConnectError, Link};
+pub use probe::{Glimpse, Silence};
 pub use proxmox_endpoints::ProxmoxEndpoints;
 pub use response_cache::{Answer, Question, ResponseCache};
 pub use scope::Scoped;
@@ -50,8 +50,8 @@ pub use socket::{OpenError, Opened, open};
 pub use upload::UploadError;
 
 use auth_backoff::{Allowance, HeldBack, KeyHash, Turn};
+use connect::Dialer;
 use forward::Pool;
-use link::Dialer;
 
 /// The header that carries the key since 0.0.7.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-proxbox-api-key");

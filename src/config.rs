@@ -26,25 +26,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use self::backend::Backend;
-pub use self::flags::Flags;
-pub use self::jobs::{Jobs, OnDisconnect, WithoutLedger};
-pub use self::limits::Limits;
-pub use self::netbox::NetboxListener;
-pub use self::problem::{Error, Origin, Problem};
-pub use self::shims::Shims;
-pub use self::sources::{CONFIG_VARIABLE, LOG_VARIABLE};
-pub use self::table::{Key, keys};
-pub use self::url::{BackendUrl, NotABackend};
+pub use backend::Backend;
+pub use flags::Flags;
+pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
+pub use limits::Limits;
+pub use netbox::NetboxListener;
+pub use problem::{Error, Origin, Problem};
+pub use shims::Shims;
+pub use sources::{CONFIG_VARIABLE, LOG_VARIABLE};
+pub use table::{Key, keys};
+pub use url::{BackendUrl, NotABackend};
 
 use ipnet::IpNet;
 
-use self::draft::Draft;
-use self::file::File;
-use self::slot::Refusal;
-use self::sources::Setting;
-use crate::core::credential::ApiKey;
+use crate::core::domain::credential::ApiKey;
 use crate::tls::{ServerFiles, Trust};
+use draft::Draft;
+use file::File;
+use slot::Refusal;
+use sources::Setting;
 
 /// The configuration of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]

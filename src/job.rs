@@ -3,23 +3,23 @@
 //! It belongs to the bridge. Clients watch it, and come and go; it is never started a second time while it
 //! runs, and what became of it stands in the ledger.
 
-mod chronicle;
 mod clients;
+mod concurrency;
 mod connection;
 mod cooldown;
-mod handle;
+mod job;
+mod lifecycle;
 mod log;
-mod places;
+mod record_writer;
+mod recorder;
 mod recordings;
 mod registry;
 mod request;
 mod runner;
 mod secrets;
-mod tape;
-mod task;
 
 pub use cooldown::CoolingDown;
-pub use handle::{Job, Kept, Started, Watching};
+pub use job::{Job, Kept, Started, Watching};
 pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
 pub use recordings::recordings;
 pub use registry::{Arrival, Denied, Entered, Load, Registry, retention};

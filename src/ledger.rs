@@ -16,8 +16,8 @@ pub use clock::{Clock, SystemClock};
 pub use record::{Cooldown, End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
 pub use sqlite::{OpenError, Sqlite, has_ledger, inspect};
 
-use crate::core::kind::Kind;
-use crate::core::outcome::Outcome;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Outcome;
 
 /// Where jobs are recorded. One that is written to a second database implements this.
 pub trait Ledger: fmt::Debug + Send + Sync + 'static {

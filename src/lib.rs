@@ -16,25 +16,29 @@
 //! | [`ledger`] | the durable record of jobs |
 //! | [`deadline`] | time limits for what a peer sends |
 //! | [`private`] | files that only the user of the bridge can read |
-//! | [`handler`] | what is served: streams, everything else, the admin listener and its page |
+//! | [`app`] | the state in force: configuration, backends, jobs |
+//! | [`proxy`] | requests for a backend: streams, `/ws`, everything else |
+//! | [`admin`] | the admin listener: health, metrics, jobs API, live page |
 //! | [`server`] | listeners and connections |
 //! | [`respond`] | the one table from what happened to HTTP answers |
 //! | [`telemetry`] | what is logged and counted |
 //! | [`recording`], [`replay`] | what a backend once said, and a backend that says it again |
 //! | [`cli`] | the subcommands |
 //!
-//! Dependencies point one way: `cli → server → handler → job → backend, ledger → core`; what has to do with
+//! Dependencies point one way: `cli → server → admin → proxy → app → job → backend, ledger → core`; what has to do with
 //! TLS may use [`tls`], and what writes files [`private`]; these two use none of them.
 
+pub mod admin;
+pub mod app;
 pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod core;
 pub mod deadline;
-pub mod handler;
 pub mod job;
 pub mod ledger;
 pub mod private;
+pub mod proxy;
 pub mod recording;
 pub mod replay;
 pub mod respond;

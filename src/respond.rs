@@ -11,8 +11,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use serde::Serialize;
 
-use crate::core::limit::Limit;
-use crate::core::refusal::{self, Refusal};
+use crate::core::domain::refusal::{self, Refusal};
+use crate::core::http::limit::Limit;
 
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;

@@ -1,15 +1,15 @@
 //! Listeners: connections in, answers out, and an end in good order.
 
-mod activity;
 mod certificate;
 mod connection;
 mod files;
+mod h2_stall;
+mod http1_guard;
 mod inherited;
 mod listener;
-mod patience;
 mod reload;
-mod screen;
 mod supervisor;
+mod write_timeout;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,10 +23,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::app::Entrance;
 use crate::config::{self, Config, WithoutLedger};
-use crate::handler::{Bridge, Entrance};
 use crate::job;
 use crate::ledger::{self, CLEANING_INTERVAL, Cleaning};
+use crate::proxy::Proxy;
 use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
@@ -34,7 +35,7 @@ use certificate::{Certificate, Reread};
 use files::{Read, Reader};
 use listener::{Door, Listeners};
 
-pub use crate::handler::OpenError;
+pub use crate::proxy::OpenError;
 pub use inherited::{InheritError, Inherited};
 pub use reload::{ReloadError, Reloader};
 
@@ -51,7 +52,7 @@ const CERTIFICATE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
-    bridge: Arc<Bridge>,
+    proxy: Arc<Proxy>,
     certificate: Certificate,
     reloader: Reloader,
     reloads: mpsc::Receiver<reload::Wanted>,
@@ -147,20 +148,20 @@ impl Server {
         }
         let (sender, reloads) = mpsc::channel(1);
         let reloader = Reloader::new(sender);
-        let bridge = Arc::new(Bridge::new(config, ledger, Arc::new(reloader.clone()))?);
-        bridge.registry.restore_lost_records();
-        bridge.resume_cooldowns().await;
-        let mut listeners = Listeners::new(Arc::clone(&bridge), certificate.current());
+        let proxy = Arc::new(Proxy::new(config, ledger, Arc::new(reloader.clone()))?);
+        proxy.app.registry.restore_lost_records();
+        proxy.app.resume_cooldowns().await;
+        let mut listeners = Listeners::new(Arc::clone(&proxy), certificate.current());
         for (door, address, listener) in bound {
             listeners.open(door, address, listener);
         }
         certificate.log_validity(SystemTime::now());
         telemetry::Reloaded::in_force_now();
-        tell(&bridge.state().config);
+        tell(&proxy.app.state().config);
         listeners.tell();
         Ok(Self {
             listeners,
-            bridge,
+            proxy,
             certificate,
             reloader,
             reloads,
@@ -216,9 +217,9 @@ impl Server {
         self.recall();
         supervisor::ready(&self.status());
         self.serve_until(shutdown).await;
-        let registry = Arc::clone(&self.bridge.registry);
+        let registry = Arc::clone(&self.proxy.app.registry);
         registry.drain();
-        let limits = self.bridge.state().config.limits.clone();
+        let limits = self.proxy.app.state().config.limits.clone();
         telemetry::Draining { limit: limits.drain }.emit();
         supervisor::stopping("Waiting for the jobs that run.");
         let mut hurry = std::pin::pin!(hurry.fuse());
@@ -231,8 +232,8 @@ impl Server {
         // Clients are served until then: those who come back to their jobs, and whatever passes through.
         self.serve_until(drained).await;
         registry.close().await;
-        self.bridge.close_tunnels().await;
-        let Self { listeners, bridge, reloads, reloading, .. } = self;
+        self.proxy.close_tunnels().await;
+        let Self { listeners, reloads, reloading, .. } = self;
         // Whoever asks for one now, or waits for one that hangs, is told that there is none.
         drop((reloads, reloading));
         let patience = async {
@@ -247,7 +248,7 @@ impl Server {
             () = patience => telemetry::Stopped::WithoutClients.emit(),
         }
         // A disk that hangs must not keep the process.
-        if timeout(limits.ledger, bridge.registry.ledger().close()).await.is_err() {
+        if timeout(limits.ledger, registry.ledger().close()).await.is_err() {
             telemetry::Stopped::WithoutLedger.emit();
         }
     }
@@ -272,17 +273,17 @@ impl Server {
                 }
                 prepared = self.reloading.prepared() => self.end_reload(prepared).await,
                 _ = cleaning.tick() => {
-                    let bridge = Arc::clone(&self.bridge);
+                    let proxy = Arc::clone(&self.proxy);
                     self.chores.spawn(async move {
                         // Of one that does not work, the ledger itself tells.
-                        let _ = bridge.registry.clean(Cleaning::Usual).await;
+                        let _ = proxy.app.registry.clean(Cleaning::Usual).await;
                     });
                 }
                 _ = looking.tick() => self.look(),
                 read = self.looking.read() => self.looked(read),
                 _ = checking.tick() => {
                     telemetry::write_held_back_lines();
-                    for backend in self.bridge.state().backends.iter().filter(|backend| backend.is_due()) {
+                    for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.is_due()) {
                         let backend = Arc::clone(backend);
                         self.chores.spawn(async move { backend.check().await });
                     }
@@ -300,7 +301,7 @@ impl Server {
         if self.looking.is_idle() {
             self.looking.begin(self.certificate.rereading());
         }
-        for backend in self.bridge.state().backends.iter().filter(|backend| backend.url().is_tls()) {
+        for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.url().is_tls()) {
             let (reading, backend) = (Arc::clone(backend), Arc::clone(backend));
             self.chores.spawn(async move {
                 let mut reader = Reader::Idle;
@@ -326,13 +327,13 @@ impl Server {
 
     /// Begins to tell the metrics what the ledger knows.
     fn recall(&mut self) {
-        let bridge = Arc::clone(&self.bridge);
-        self.chores.spawn(async move { bridge.recall().await });
+        let proxy = Arc::clone(&self.proxy);
+        self.chores.spawn(async move { proxy.app.restore_last_success().await });
     }
 
     /// What a supervisor is told of it.
     fn status(&self) -> String {
-        let state = self.bridge.state();
+        let state = self.proxy.app.state();
         let addresses: Vec<String> =
             self.addresses().into_iter().map(|(key, address)| format!("{key} {address}")).collect();
         format!("In front of {}; {}.", state.names(), addresses.join(", "))

@@ -9,9 +9,9 @@ use std::time::Duration;
 use proxbox_bridge::config::{
     Config, Error, Flags, Jobs, Limits, OnDisconnect, Problem, WithoutLedger, environment, keys,
 };
-use proxbox_bridge::core::channel::{Channel, Choice};
 use proxbox_bridge::core::compat::Shim;
-use proxbox_bridge::core::policy::{EndpointIds, ObjectFailures, Unsupported};
+use proxbox_bridge::core::domain::channel::{Channel, Choice};
+use proxbox_bridge::core::run::policy::{EndpointIds, ObjectFailures, Unsupported};
 use proxbox_bridge::tls::Trust;
 
 const SECRET: &str = "s3cret";

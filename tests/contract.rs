@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::recording::{Direction, Event, Key, Protocol, Recording};
 use proxbox_bridge::replay::{Library, Options};
 use support::plugin::{self, JobPage};

@@ -8,7 +8,7 @@ mod support;
 use std::fmt::Write;
 
 use bridge::{Answer, Front, KEY, Pair, config, fast, recordings};
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::kind::Kind;
 use support::plugin::{self, JobPage};
 use support::stream;
 

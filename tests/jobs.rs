@@ -14,8 +14,8 @@ use std::sync::Arc;
 use bridge::puppet::Puppet;
 use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
 use futures::future::join_all;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{
     End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Record, Retention, Sqlite, StoredFrame,
     SystemClock, Timestamp,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each part of the crate may use of the others.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("core", &["core"]),
     ("deadline", &["deadline"]),
     ("private", &["private"]),
@@ -17,8 +17,9 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("backend", &["core", "deadline", "tls", "config", "tcp", "telemetry", "backend"]),
     ("ledger", &["core", "private", "telemetry", "ledger"]),
     ("job", &["core", "deadline", "config", "private", "backend", "ledger", "recording", "telemetry", "job"]),
+    ("app", &["core", "config", "backend", "ledger", "job", "telemetry", "tls", "app"]),
     (
-        "handler",
+        "proxy",
         &[
             "core",
             "deadline",
@@ -30,7 +31,24 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "job",
             "telemetry",
             "respond",
-            "handler",
+            "app",
+            "proxy",
+        ],
+    ),
+    (
+        "admin",
+        &[
+            "core",
+            "deadline",
+            "config",
+            "backend",
+            "ledger",
+            "job",
+            "telemetry",
+            "respond",
+            "app",
+            "proxy",
+            "admin",
         ],
     ),
     (
@@ -41,7 +59,9 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "tls",
             "config",
             "tcp",
-            "handler",
+            "app",
+            "proxy",
+            "admin",
             "job",
             "ledger",
             "respond",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proxbox_bridge::cli::counts::tables;
 use proxbox_bridge::config::{Config, Flags, keys};
 use proxbox_bridge::core::compat::netbox::RULES;
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::kind::Kind;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()

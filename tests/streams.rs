@@ -6,7 +6,7 @@ mod support;
 
 use bridge::{Client, Front, KEY, Pair, Place, config, fast, recordings};
 use futures::{SinkExt, StreamExt};
-use proxbox_bridge::core::dialect::BARRIER;
+use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::replay::{Entry, Options, Server as Replay, Side};
 use support::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,7 +1,7 @@
 //! What a backend reports of the syncs that run on it.
 
 use super::{Backend, Identity};
-use crate::core::outcome::Cause;
+use crate::core::domain::outcome::Cause;
 use crate::telemetry;
 
 /// Where releases since 0.0.11 report whether a full update runs.

@@ -15,7 +15,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::core::address::limited_as;
+use crate::core::http::address::limited_as;
 
 /// After how many wrong keys a backend locks an address out, and for how long.
 const LOCKED_OUT_AFTER: usize = 5;

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use super::exchange::{Exchange, RequestError, reason};
 use super::{Backend, Identity};
-use crate::core::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLING};
-use crate::core::channel::{Channel, Choice};
-use crate::core::headers::list;
-use crate::core::kind::{Endpoint, Kind};
-use crate::core::plan::needed_streams;
-use crate::core::refusal::Refusal;
-use crate::core::release::Release;
+use crate::core::domain::channel::{Channel, Choice};
+use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::refusal::Refusal;
+use crate::core::domain::release::Release;
+use crate::core::http::headers::list;
+use crate::core::run::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLING};
+use crate::core::run::plan::needed_streams;
 use crate::deadline::timeout;
 use crate::telemetry::{Learned, OfBackend};
 

@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Identity};
 use crate::config::BackendUrl;
-use crate::core::headers::content_encoding;
-use crate::core::refusal::Answer;
-use crate::core::sse::sniff;
+use crate::core::domain::refusal::Answer;
+use crate::core::http::headers::content_encoding;
+use crate::core::wire::sse::sniff;
 use crate::telemetry;
 use crate::tls::{self, Brought};
 

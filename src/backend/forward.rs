@@ -21,8 +21,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
+use super::connect::{Answered, ConnectError, Dialer, Link};
 use super::exchange::{RequestError, unanswered};
-use super::link::{Answered, ConnectError, Dialer, Link};
 use super::upload::{Progress, Upload, UploadError};
 use super::{Backend, Exchange};
 use crate::deadline::timeout_at;

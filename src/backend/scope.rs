@@ -8,9 +8,9 @@ use crate::core::compat::scope::{
     ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, has_others, list, prunes,
     prunes_others, with_parameter, without_parameter, without_pruning,
 };
-use crate::core::policy::EndpointIds;
-use crate::core::refusal::Refusal;
-use crate::core::release::Release;
+use crate::core::domain::refusal::Refusal;
+use crate::core::domain::release::Release;
+use crate::core::run::policy::EndpointIds;
 use crate::deadline::timeout;
 
 /// The Proxmox endpoints that a backend stores.

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::core::guard::is_trailer;
+use crate::core::http::guard::is_trailer;
 use crate::deadline::Timer;
 
 /// Why the body of a client came to no good end.

@@ -9,15 +9,15 @@
 //! | `certificate`, `said` | what may be shown of certificates and answers |
 //! | `report`, `word`, `text` | what was found, for programs and for people |
 
-mod ask;
+mod backend;
 mod bridge;
 mod certificate;
-mod examine;
-mod reach;
+mod connect;
+mod probe;
+mod redact;
+mod render;
 mod report;
-mod said;
-mod text;
-mod word;
+mod verdict;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,10 @@ use futures::future::join_all;
 
 use super::print;
 use crate::config::{self, Config, Flags, environment};
-use crate::core::credential::ApiKey;
-use examine::examine;
+use crate::core::domain::credential::ApiKey;
+use backend::examine;
 use report::Report;
-use word::Verdict;
+use verdict::Verdict;
 
 /// Read the configuration, say what the bridge will do, and ask its backends whether it can.
 ///

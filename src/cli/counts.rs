@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::core::counting::{COUNTS_OBJECTS, Counting, Explained};
-use crate::core::dialect::Dialect;
-use crate::core::kind::Kind;
-use crate::core::release::Release;
+use crate::core::domain::counting::{COUNTS_OBJECTS, Counting, Explained};
+use crate::core::domain::kind::Kind;
+use crate::core::domain::release::Release;
+use crate::core::upstream::dialect::Dialect;
 
 /// Print, for each kind and release, what counts as completed, and what stays unconfirmed and why.
 #[derive(Debug, clap::Args)]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::limits::Limits;
 use super::netbox::NetboxListener;
 use super::url::BackendUrl;
-use crate::core::channel::Choice;
-use crate::core::credential::ApiKey;
-use crate::core::policy::{EndpointIds, Policies, Unsupported};
+use crate::core::domain::channel::Choice;
+use crate::core::domain::credential::ApiKey;
+use crate::core::run::policy::{EndpointIds, Policies, Unsupported};
 use crate::tls::Trust;
 
 /// The table `[backend]`, or one of several that are written `[[backend]]`.

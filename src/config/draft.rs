@@ -10,9 +10,9 @@ use super::limits::Limits;
 use super::shims::Shims;
 use super::table;
 use super::url::BackendUrl;
-use crate::core::channel::Choice;
-use crate::core::credential::ApiKey;
-use crate::core::policy::{EndpointIds, Policies, Unsupported};
+use crate::core::domain::channel::Choice;
+use crate::core::domain::credential::ApiKey;
+use crate::core::run::policy::{EndpointIds, Policies, Unsupported};
 use crate::tls::Fingerprint;
 
 /// What the slots of the table of keys write to. Its default is every default of that table.

@@ -1,8 +1,8 @@
 //! What becomes of jobs that nobody watches or that cannot be recorded, and what is kept of them.
 
 use super::draft::Draft;
-use crate::core::policy::UnknownWord;
-use crate::core::words::words;
+use crate::core::run::policy::UnknownWord;
+use crate::core::text::words::words;
 
 /// The table `[jobs]`.
 ///

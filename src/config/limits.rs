@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::draft::Draft;
-use crate::core::guard::Bounds;
+use crate::core::http::guard::Bounds;
 
 /// The table `[limits]`.
 ///

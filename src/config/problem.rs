@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::slot::written;
 use super::url::NotABackend;
-use crate::core::credential::NotAKey;
+use crate::core::domain::credential::NotAKey;
 
 /// Why there is no configuration. Its text is one line per problem; a process that cannot go on for it
 /// exits with 78 (`EX_CONFIG`).

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use crate::core::compat::Shim;
 use crate::core::compat::plugin::Settings;
-use crate::core::credential::ApiKey;
+use crate::core::domain::credential::ApiKey;
 
 /// The table `[shims]`. Each of them acts only where the backend lacks what it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

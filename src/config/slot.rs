@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::draft::Draft;
 use super::url::{BackendUrl, NotABackend};
-use crate::core::policy::Policies;
+use crate::core::run::policy::Policies;
 use crate::tls::Fingerprint;
 
 type Field<T> = fn(&mut Draft) -> &mut T;

@@ -13,9 +13,9 @@ pub mod scope;
 
 use std::borrow::Cow;
 
-use super::kind::{Endpoint, Kind};
-use super::release::Release;
-use super::words::words;
+use super::domain::kind::{Endpoint, Kind};
+use super::domain::release::Release;
+use super::text::words::words;
 
 /// One gap between the plugin's requests and a backend's answers, and the key of the table `[shims]` that
 /// closes it.

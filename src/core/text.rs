@@ -1,5 +1,9 @@
 //! Readable, bounded text from whatever a backend put into a field.
 
+pub mod detail;
+pub mod redact;
+pub(crate) mod words;
+
 use std::borrow::Cow;
 
 /// What of a text is looked at, in bytes. A page of error text is tens of kilobytes; what a person

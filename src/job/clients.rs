@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::request::{Key, Request};
 use crate::core::compat::plugin::{Inventory, STAGES, continues_job};
-use crate::core::kind::Kind;
+use crate::core::domain::kind::Kind;
 
 /// How many clients are remembered at most.
 const CLIENTS: usize = 1024;

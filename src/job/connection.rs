@@ -10,9 +10,9 @@ use http::header::VIA;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
 
 use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError, reason};
-use crate::core::channel::Channel;
-use crate::core::headers::VIA_HTTP_1;
-use crate::core::plan::Leg;
+use crate::core::domain::channel::Channel;
+use crate::core::http::headers::VIA_HTTP_1;
+use crate::core::run::plan::Leg;
 
 /// What a connection does next.
 #[derive(Debug)]

@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
-use super::handle::Job;
-use super::places::Place;
+use super::concurrency::Place;
+use super::job::Job;
 use super::registry::Registry;
 use crate::backend::{Backend, BackendId, Identity};
 use crate::config::BackendUrl;
-use crate::core::kind::{Endpoint, VmId};
+use crate::core::domain::kind::{Endpoint, VmId};
 use crate::ledger::{Cooldown, Entry, Health, JobId, Record, Timestamp, Unavailable};
 use crate::telemetry;
 

@@ -20,9 +20,9 @@ use tokio::sync::watch;
 pub use cursor::{Batch, Cursor};
 pub use memory::Memory;
 
-use crate::core::event::Status;
-use crate::core::sse::{Frame, FrameName};
-use crate::core::traffic::FrameType;
+use crate::core::domain::event::Status;
+use crate::core::wire::sse::encoder::{Frame, FrameName};
+use crate::core::wire::traffic::FrameType;
 use crate::ledger::Timestamp;
 
 /// One frame of a log.

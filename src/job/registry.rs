@@ -12,23 +12,23 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::chronicle::stored;
 use super::clients::{ClientId, Clients};
-use super::handle::{Job, Kept, NewJob, Watching};
+use super::concurrency::Places;
+use super::job::{Job, Kept, NewJob, Watching};
 use super::log::{FIRST, Log, Memory};
-use super::places::Places;
+use super::record_writer::stored;
 use super::request::{Key, Request, fingerprint, hash};
 use super::secrets::Secrets;
-use super::{recordings, task};
+use super::{lifecycle, recordings};
 use crate::backend::{Backend, BackendId};
 use crate::config::{Config, Limits, WithoutLedger};
 use crate::core::compat::Shim;
 use crate::core::compat::plugin::Inventory;
-use crate::core::credential::ApiKey;
-use crate::core::kind::Kind;
-use crate::core::outcome::Cause;
-use crate::core::redact::Redactor;
+use crate::core::domain::credential::ApiKey;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Cause;
 use crate::core::text::plain;
+use crate::core::text::redact::Redactor;
 use crate::ledger::{
     Cleaned, Cleaning, Entry, Health, JobId, Ledger, Record, Retention, StoredFrame, Timestamp, Unavailable,
     Who,
@@ -273,7 +273,7 @@ impl Registry {
         let watching = job.watch(FIRST, true);
         jobs.by_key.insert(key, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
-        let life = task::live(Arc::clone(self), job, request);
+        let life = lifecycle::live(Arc::clone(self), job, request);
         // With the jobs locked, so that no job begins behind the back of one who stops them all.
         self.unfinished.send_modify(|count| *count += 1);
         self.spawn(life);

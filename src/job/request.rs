@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, Identity};
-use crate::core::credential::{ApiKey, hexadecimal};
-use crate::core::kind::Endpoint;
+use crate::core::domain::credential::{ApiKey, hexadecimal};
+use crate::core::domain::kind::Endpoint;
 
 /// A sync that a client asks for.
 #[derive(Clone, Debug)]

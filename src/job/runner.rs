@@ -1,41 +1,42 @@
 //! Runs a job: waits for its turn, drives its session, hands it what arrives, and writes what it says.
 
-mod approach;
-mod turn;
+mod prepare;
+mod queue;
 mod work;
 
-pub use approach::held_back;
+pub use prepare::held_back;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::chronicle::Chronicle;
 use super::clients::ClientId;
 use super::connection::{self, Arrived, Connection};
-use super::handle::{Job, Started, Stopping};
+use super::job::{Job, Started, Stopping};
 use super::log::Logged;
+use super::record_writer::Chronicle;
+use super::recorder::Tape;
 use super::registry::{Denied, Registry};
 use super::request::Request;
-use super::tape::Tape;
 use crate::backend::{Lesson, Trial};
 use crate::config::WithoutLedger;
-use crate::core::channel::Channel;
 use crate::core::compat::{Action, Shim, with_vm_ids};
-use crate::core::dialect::Dialect;
-use crate::core::normalizer::Normalizer;
-use crate::core::outcome::{Cause, Report};
-use crate::core::plan::Leg;
-use crate::core::refusal::Refusal;
-use crate::core::release::Release;
-use crate::core::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup, Waiting};
-use crate::core::sse::Frame;
-use crate::core::traffic::Traffic;
+use crate::core::domain::channel::Channel;
+use crate::core::domain::outcome::{Cause, Report};
+use crate::core::domain::refusal::Refusal;
+use crate::core::domain::release::Release;
+use crate::core::run::normalizer::Normalizer;
+use crate::core::run::plan::Leg;
+use crate::core::run::session::Waiting;
+use crate::core::run::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup};
+use crate::core::upstream::dialect::Dialect;
+use crate::core::wire::sse::encoder::Frame;
+use crate::core::wire::traffic::Traffic;
 use crate::deadline::{Timer, timeout};
 use crate::ledger::{Cooldown, End, Timestamp};
 use crate::telemetry;
-use approach::Approach;
+use prepare::Approach;
 use work::Work;
 
 /// One job at work.
@@ -138,14 +139,14 @@ impl Runner {
     }
 
     fn waiting(&self) -> Waiting {
-        Waiting::new(self.request.endpoint.kind, approach::options(&self.job, &self.request))
+        Waiting::new(self.request.endpoint.kind, prepare::options(&self.job, &self.request))
     }
 
     async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
         let mut out = Output::default();
         self.generation = self.request.backend.shield.generation();
         let Self { registry, job, stopping, request, trial, .. } = self;
-        match approach::approach(registry, job, stopping, request, trial).await {
+        match prepare::approach(registry, job, stopping, request, trial).await {
             Approach::Drive { setup, release, query } => {
                 self.release = release;
                 self.query = query;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::request::Request;
 use crate::config::Config;
-use crate::core::redact::{Redactor, in_query, is_sought};
+use crate::core::text::redact::{Redactor, in_query, is_sought};
 use crate::telemetry;
 
 /// How many secrets are kept that clients have pushed to backends, or that were configured before.

@@ -13,13 +13,13 @@
 //! | [`aging`] | the time by which that is too old |
 
 mod actor;
-mod aging;
-mod clean;
 mod damage;
 mod inspect;
-mod interrupted;
 mod pending;
 mod queries;
+mod record_clock;
+mod recovery;
+mod retention;
 mod rows;
 mod schema;
 mod store;
@@ -46,9 +46,9 @@ use super::{
 pub use inspect::{has_ledger, inspect};
 
 use actor::{Actor, Request};
-use aging::Aging;
 use damage::Damage;
 use pending::Pending;
+use record_clock::Aging;
 use rows::Unreadable;
 use store::{Secrets, Store, Trouble};
 
@@ -194,10 +194,10 @@ impl Ledger for Sqlite {
         self.requests.ask(move |connection| {
             let most = match cleaning {
                 _ if lost.borrow().is_some() => 0,
-                Cleaning::Usual => clean::share_of(jobs.len(), aging.retention().share),
+                Cleaning::Usual => retention::share_of(jobs.len(), aging.retention().share),
                 Cleaning::Ordered => jobs.len(),
             };
-            Ok(clean::without_log(connection, &aging, &jobs, most)?)
+            Ok(retention::without_log(connection, &aging, &jobs, most)?)
         })
     }
 
@@ -209,19 +209,20 @@ impl Ledger for Sqlite {
         let (requests, aging) = (self.requests.clone(), self.aging.clone());
         async move {
             let mut all = Cleaned::default();
-            let plan = requests.ask(move |connection| Ok(clean::plan(connection, &aging, cleaning)?)).await?;
+            let plan =
+                requests.ask(move |connection| Ok(retention::plan(connection, &aging, cleaning)?)).await?;
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(held) => return Ok(Cleaned { held: Some(held), ..all }),
             };
             let mut rest = Some(plan);
             while let Some(plan) = rest {
-                let step = requests.ask(move |connection| Ok(clean::step(connection, plan)?)).await?;
+                let step = requests.ask(move |connection| Ok(retention::step(connection, plan)?)).await?;
                 all.jobs.extend(step.cleaned.jobs);
                 all.logs.extend(step.cleaned.logs);
                 rest = step.rest;
             }
-            all.left = requests.ask(move |connection| Ok(clean::left(connection, plan)?)).await?;
+            all.left = requests.ask(move |connection| Ok(retention::left(connection, plan)?)).await?;
             Ok(all)
         }
         .boxed()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::conversation::{Conversation, Segment};
 use super::envelope::Envelope;
 use super::script::{Act, Script};
-use crate::core::release::Release;
+use crate::core::domain::release::Release;
 
 const VALID_COMMANDS: &str = "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync'";
 

@@ -24,7 +24,7 @@ use super::library::Library;
 use super::line::{Dropped, Line, Stream};
 use super::log::{Entry, Log, Side};
 use super::session::Session;
-use crate::core::headers::text;
+use crate::core::http::headers::text;
 
 /// What all connections of a server share.
 pub(super) struct Shared {

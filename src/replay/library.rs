@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use http::Method;
 
 use super::socket::Socket;
-use crate::core::release::Release;
+use crate::core::domain::release::Release;
 use crate::recording::{self, Key, Protocol, Recording};
 
 /// Folders whose recordings are served without being asked for.

@@ -4,7 +4,7 @@ use super::commands::Commands;
 use super::conversation::Conversation;
 use super::library::Exchange;
 use super::script::Script;
-use crate::core::release::Release;
+use crate::core::domain::release::Release;
 use crate::recording::{Key, Protocol, Recording};
 
 /// What happens on the WebSocket of one path.

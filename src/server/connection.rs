@@ -21,14 +21,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::activity::{Activity, Overdue};
+use super::h2_stall::{Activity, Overdue};
+use super::http1_guard::{CLOSE, LINGER, Screen, Signals};
 use super::listener::Door;
-use super::patience::Patience;
-use super::screen::{CLOSE, LINGER, Screen, Signals};
+use super::write_timeout::Patience;
+use crate::admin;
+use crate::app::Entrance;
 use crate::config::Limits;
-use crate::core::guard;
+use crate::core::http::guard;
 use crate::deadline;
-use crate::handler::{Bridge, Entrance, Interim, Peer, Stuck, admin, is_sync_stream};
+use crate::proxy::Proxy;
+use crate::proxy::informational::Interim;
+use crate::proxy::request::{Peer, Stuck};
+use crate::proxy::router::is_sync_stream;
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
 use crate::tls;
@@ -48,7 +53,7 @@ pub(super) struct Connection {
     pub(super) address: IpAddr,
     pub(super) door: Door,
     pub(super) on_loopback: bool,
-    pub(super) bridge: Arc<Bridge>,
+    pub(super) proxy: Arc<Proxy>,
     pub(super) limits: Limits,
     /// It is to come to an end.
     pub(super) closing: watch::Receiver<bool>,
@@ -103,7 +108,7 @@ impl Drop for Counted {
 }
 
 async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -> Result<(), BoxError> {
-    let Connection { address, door, on_loopback, bridge, limits, mut closing } = connection;
+    let Connection { address, door, on_loopback, proxy, limits, mut closing } = connection;
     let entrance = match door {
         Door::Clients(entrance) => entrance,
         Door::Admin | Door::Netbox(_) => Entrance::Common,
@@ -133,7 +138,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     let service = service_fn(move |mut request: Request<Incoming>| {
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let peer = Peer { request: request_number, ..peer.clone() };
-        let (bridge, watched) = (Arc::clone(&bridge), Arc::clone(&watched));
+        let (proxy, watched) = (Arc::clone(&proxy), Arc::clone(&watched));
         async move {
             let exchange = watched.begin();
             if request.headers_mut().remove(CLOSE).is_some() {
@@ -151,7 +156,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             if request.version() == http::Version::HTTP_11 {
                 peer.interim.begin(request_number);
             }
-            let mut response = answer(&bridge, door, request, &peer).await;
+            let mut response = answer(&proxy, door, request, &peer).await;
             peer.interim.end();
             if is_head && is_http_2 {
                 // hyper does it over HTTP/1 only, and a body here is an error of the protocol.
@@ -205,11 +210,11 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     }
 }
 
-async fn answer(bridge: &Arc<Bridge>, door: Door, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+async fn answer(proxy: &Arc<Proxy>, door: Door, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     match door {
-        Door::Clients(_) => bridge.answer(request, peer).await,
-        Door::Admin => admin::answer(bridge, request, peer).await,
-        Door::Netbox(wanted) => bridge.answer_netbox(request, peer, wanted).await,
+        Door::Clients(_) => proxy.answer(request, peer).await,
+        Door::Admin => admin::answer(&proxy.app, request, peer).await,
+        Door::Netbox(wanted) => proxy.answer_netbox(request, peer, wanted).await,
     }
 }
 

@@ -11,10 +11,12 @@ use tokio::time::{sleep, timeout};
 
 use super::certificate::Current;
 use super::connection::{self, Connection};
+use crate::app::Entrance;
 use crate::config::Limits;
-use crate::core::address::limited_as;
-use crate::core::limit::Limit;
-use crate::handler::{Bridge, Entrance, Slot, Slots};
+use crate::core::http::address::limited_as;
+use crate::core::http::limit::Limit;
+use crate::proxy::Proxy;
+use crate::proxy::quota::{Slot, Slots};
 use crate::respond;
 use crate::tcp::TcpOptions;
 use crate::telemetry;
@@ -58,7 +60,7 @@ impl Door {
 /// Every door that is open.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    bridge: Arc<Bridge>,
+    proxy: Arc<Proxy>,
     certificate: Current,
     connections: Slots<ConnectionKey>,
     open: Vec<Open>,
@@ -85,9 +87,9 @@ pub(super) enum ConnectionKey {
 }
 
 impl Listeners {
-    pub(super) fn new(bridge: Arc<Bridge>, certificate: Current) -> Self {
+    pub(super) fn new(proxy: Arc<Proxy>, certificate: Current) -> Self {
         let (connections, tasks) = (Slots::default(), JoinSet::new());
-        Self { bridge, certificate, connections, open: Vec::new(), tasks }
+        Self { proxy, certificate, connections, open: Vec::new(), tasks }
     }
 
     /// Whether this one is open.
@@ -102,16 +104,16 @@ impl Listeners {
         let accepting = Accepting {
             door,
             address: address.as_ref().ok().copied(),
-            bridge: Arc::clone(&self.bridge),
+            proxy: Arc::clone(&self.proxy),
             certificate: Arc::clone(&self.certificate),
             connections: self.connections.clone(),
             closing: close.subscribe(),
         };
         if let Ok(address) = &address {
             if let Door::Netbox(wanted) = door {
-                self.bridge.netbox_listener_opened(wanted, *address);
+                self.proxy.netbox_listener_opened(wanted, *address);
             }
-            self.bridge.doors.open(door.key(), *address);
+            self.proxy.app.listeners.open(door.key(), *address);
         }
         self.tasks.spawn(accepting.run(listener));
         self.open.push(Open { door, wanted, address, close });
@@ -133,7 +135,7 @@ impl Listeners {
             let keeps = wanted.contains(&(open.door, open.wanted));
             open.close.send_replace(!keeps);
             if let (false, Ok(address)) = (keeps, &open.address) {
-                self.bridge.doors.close(open.door.key(), *address);
+                self.proxy.app.listeners.close(open.door.key(), *address);
             }
             keeps
         });
@@ -173,7 +175,7 @@ impl Listeners {
 struct Accepting {
     door: Door,
     address: Option<SocketAddr>,
-    bridge: Arc<Bridge>,
+    proxy: Arc<Proxy>,
     certificate: Current,
     connections: Slots<ConnectionKey>,
     closing: watch::Receiver<bool>,
@@ -190,7 +192,7 @@ impl Accepting {
                     Err(error) => {
                         telemetry::AcceptFailed { error: &error }.emit();
                         if let Some(address) = self.address {
-                            self.bridge.doors.fail(self.door.key(), address, error.to_string());
+                            self.proxy.app.listeners.fail(self.door.key(), address, error.to_string());
                         }
                         // Out of descriptors, mostly: trying again at once would only burn the processor.
                         sleep(Duration::from_millis(100)).await;
@@ -206,7 +208,7 @@ impl Accepting {
     }
 
     fn welcome(&self, stream: TcpStream, address: IpAddr, served: &mut JoinSet<()>) {
-        let state = self.bridge.state();
+        let state = self.proxy.app.state();
         let limits = &state.config.limits;
         TcpOptions::new(limits).apply(&stream);
         let tls = match self.door {
@@ -214,7 +216,7 @@ impl Accepting {
             Door::Admin | Door::Netbox(_) => None,
         };
         if let Door::Netbox(wanted) = self.door
-            && !self.bridge.netbox_listener_allows(wanted, address)
+            && !self.proxy.netbox_listener_allows(wanted, address)
         {
             telemetry::NetboxStranger { client: address }.emit();
             return;
@@ -235,7 +237,7 @@ impl Accepting {
             address,
             door: self.door,
             on_loopback: self.address.is_some_and(|address| address.ip().to_canonical().is_loopback()),
-            bridge: Arc::clone(&self.bridge),
+            proxy: Arc::clone(&self.proxy),
             limits: limits.clone(),
             closing: self.closing.clone(),
         };

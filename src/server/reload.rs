@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::certificate::Certificate;
 use super::files::{self, Read, Reader};
 use super::{Server, StartError, bind, doors, supervisor, tell};
+use crate::app::Reload;
+use crate::app::State;
 use crate::config::{self, Config};
-use crate::handler::{Reload, State};
 use crate::telemetry;
 use crate::tls::TlsError;
 
@@ -163,7 +164,7 @@ impl Reload for Reloader {
 impl Server {
     /// Begins to read the configuration again, on another thread.
     pub(super) fn begin_reload(&mut self, wanted: Wanted) {
-        if !self.bridge.registry.is_draining() {
+        if !self.proxy.app.registry.is_draining() {
             supervisor::reloading();
         }
         self.reloading.wanted = Some(wanted);
@@ -172,7 +173,7 @@ impl Server {
             // The files hang from the last time: another thread would hang with them.
             Some(_) if !self.reloading.reader.is_idle() => self.reloaded(Err(ReloadError::Overdue)),
             Some(source) => {
-                let before = self.bridge.state();
+                let before = self.proxy.app.state();
                 self.reloading.reader.begin(move || source.prepare(&before));
             }
         }
@@ -191,7 +192,7 @@ impl Server {
     fn reloaded(&mut self, reloaded: Result<(), ReloadError>) {
         telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
         // Whoever was told that the bridge is stopping need not be told more.
-        if !self.bridge.registry.is_draining() {
+        if !self.proxy.app.registry.is_draining() {
             supervisor::ready(&self.status());
         }
         if let Some(wanted) = self.reloading.wanted.take() {
@@ -210,13 +211,13 @@ impl Server {
             }
         }
         // From here on nothing can fail.
-        self.bridge.replace(state);
+        self.proxy.replace(state);
         self.certificate.replace(certificate);
         self.listeners.keep(&wanted);
         for (door, address, listener) in bound {
             self.listeners.open(door, address, listener);
         }
-        tell(&self.bridge.state().config);
+        tell(&self.proxy.app.state().config);
         self.listeners.tell();
         self.recall();
         Ok(())

@@ -6,9 +6,9 @@ use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::metrics::METRICS;
 use super::metrics::family::By;
-use crate::core::dialect::Dialect;
-use crate::core::refusal::Refusal;
-use crate::core::release::Release;
+use crate::core::domain::refusal::Refusal;
+use crate::core::domain::release::Release;
+use crate::core::upstream::dialect::Dialect;
 
 /// What came of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::metrics::family::{By, Label};
 use super::metrics::{METRICS, Shimming};
 use super::throttle::Throttle;
 use crate::core::compat::{Action, Shim};
-use crate::core::guard::Reason;
-use crate::core::limit::Limit;
+use crate::core::http::guard::Reason;
+use crate::core::http::limit::Limit;
 
 /// An address is listened on.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::backend::OfBackend;
 use super::log;
 use super::metrics::{Driven, Ending, METRICS, Objects};
-use crate::core::channel::Channel;
-use crate::core::dialect::Dialect;
-use crate::core::kind::{Endpoint, Kind};
-use crate::core::outcome::{Cause, Outcome, Report, Source};
-use crate::core::refusal::Refusal;
-use crate::core::traffic::{FrameType, Traffic};
+use crate::core::domain::channel::Channel;
+use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::outcome::{Cause, Outcome, Report, Source};
+use crate::core::domain::refusal::Refusal;
+use crate::core::upstream::dialect::Dialect;
+use crate::core::wire::traffic::{FrameType, Traffic};
 
 /// The span of a job, with what every line of it says.
 // It is nobody's child: the request that it began with is over long before.

@@ -18,7 +18,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::process::LogFilterChanged;
-use crate::core::redact::Redactor;
+use crate::core::text::redact::Redactor;
 
 /// The filter that is in force.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();

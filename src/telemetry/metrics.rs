@@ -16,11 +16,11 @@ use prometheus::{
 use super::backend::OfBackend;
 use super::front::{Listener, Route, Status};
 use super::stream::{Departure, Origin, Surface};
-use crate::core::guard::Reason;
-use crate::core::kind::Kind;
-use crate::core::limit::Limit;
-use crate::core::outcome::Cause;
-use crate::core::traffic::FrameType;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Cause;
+use crate::core::http::guard::Reason;
+use crate::core::http::limit::Limit;
+use crate::core::wire::traffic::FrameType;
 use family::{By, Maker};
 pub(super) use labels::{Driven, Ending, Objects, Shimming, Success};
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::metrics::{METRICS, Success};
-use crate::core::channel::Choice;
+use crate::core::domain::channel::Choice;
 
 /// The configuration was read.
 #[derive(Debug)]

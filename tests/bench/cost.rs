@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::{Endpoint, Kind};
-use proxbox_bridge::core::normalizer::Options;
-use proxbox_bridge::core::plan::{Leg, Plan};
-use proxbox_bridge::core::session::{Event, Limits, Output, Session, Setup, Waiting};
-use proxbox_bridge::core::sse::Parser;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::{Endpoint, Kind};
+use proxbox_bridge::core::run::normalizer::Options;
+use proxbox_bridge::core::run::plan::{Leg, Plan};
+use proxbox_bridge::core::run::session::Waiting;
+use proxbox_bridge::core::run::session::{Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::upstream::dialect::Dialect;
+use proxbox_bridge::core::wire::sse::parser::Parser;
 
 const FRAMES: usize = 1000;
 

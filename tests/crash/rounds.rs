@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::JobId;
 use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
 

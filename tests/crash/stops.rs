@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
 
 use super::process::{Process, refused};

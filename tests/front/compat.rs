@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::ledger::{Cooldown, Entry, Ledger, Record, Timestamp};
 use proxbox_bridge::replay::Options;
 use tokio::time::{Duration, Instant, advance};

@@ -1,6 +1,6 @@
 //! The OpenAPI document as the judge of answers.
 
-use proxbox_bridge::handler::admin;
+use proxbox_bridge::admin;
 use serde_json::{Value, json};
 
 use crate::bridge::{Answer, Client, Front};

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::object::Object;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::object::Object;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use serde_json::json;
 
 use crate::OLD;
@@ -73,7 +73,7 @@ async fn the_document_has_the_version_of_the_bridge_and_every_word_that_it_says(
 
 #[test]
 fn every_path_stands_in_the_tables_of_the_readme_and_of_the_module() {
-    let (readme, module) = (read("README.md"), read("src/handler/admin.rs"));
+    let (readme, module) = (read("README.md"), read("src/admin.rs"));
     for (path, methods) in served() {
         if path.starts_with("/sync/") || path.starts_with("/page/") {
             continue;

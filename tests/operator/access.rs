@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use proxbox_bridge::handler::admin;
+use proxbox_bridge::admin;
 
 use crate::OLD;
 use crate::bridge::{Answer, Client, Front, TOKEN, config, fast, recordings};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proxbox_bridge::core::dialect::BARRIER;
+use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::recording::{Direction, Event, Key, Protocol, Recording};
 use proxbox_bridge::replay::{Handle, Library, Server};
 

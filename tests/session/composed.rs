@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::capabilities::Capabilities;
-use proxbox_bridge::core::channel::{Channel, Choice};
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::{Command, Endpoint, FULL_UPDATE, Kind};
-use proxbox_bridge::core::outcome::Cause;
-use proxbox_bridge::core::plan::{Leg, Plan, plan};
-use proxbox_bridge::core::session::{Event, Setup};
+use proxbox_bridge::core::domain::channel::{Channel, Choice};
+use proxbox_bridge::core::domain::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+use proxbox_bridge::core::domain::outcome::Cause;
+use proxbox_bridge::core::run::capabilities::Capabilities;
+use proxbox_bridge::core::run::plan::{Leg, Plan, plan};
+use proxbox_bridge::core::run::session::{Event, Setup};
+use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::json;
 
 use crate::support::backend::{KEY, barrier, begun, complete_ok, end, error, frame, item, object_step, sse};

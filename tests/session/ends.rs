@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
-use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
+use proxbox_bridge::core::run::session::{Closed, Event};
 use serde_json::json;
 
 use crate::support::backend::{begun, complete_ok, error, item, native, sse, whole};

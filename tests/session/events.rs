@@ -1,7 +1,7 @@
 //! The event types that only backends have.
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::{Value, json};
 
 use crate::support::backend::{begun, complete_ok, discovery, item, object_step, phase_summary, sse, whole};

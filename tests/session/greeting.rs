@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::dialect::{BARRIER, Dialect};
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::Cause;
-use proxbox_bridge::core::refusal::{Body, Refusal};
-use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::Cause;
+use proxbox_bridge::core::domain::refusal::{Body, Refusal};
+use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
 use crate::support::backend::{KEY, barrier, begun, end, frame, ws_setup};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
-use proxbox_bridge::core::refusal::Body;
-use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
+use proxbox_bridge::core::domain::refusal::Body;
+use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::upstream::dialect::Dialect;
 
 use crate::support::backend::{begun, complete_ok, end, frame, item, native, ws, ws_setup};
 use crate::support::drive::{Drive, LIMITS, setup};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::Cause;
-use proxbox_bridge::core::session::{Event, NOTICE_GAP, Setup};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::Cause;
+use proxbox_bridge::core::run::session::{Event, NOTICE_GAP, Setup};
 
 use crate::support::backend::{begun, complete_ok, object_step};
 use crate::support::drive::{Drive, setup};

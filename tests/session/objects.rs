@@ -1,6 +1,6 @@
 //! Objects of native streams: each told of once, whoever told of it.
 
-use proxbox_bridge::core::kind::Kind;
+use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::json;
 
 use crate::support::backend::{
@@ -79,7 +79,7 @@ fn the_account_of_an_object_is_kept_only_for_clients_that_ask() {
     assert!(whole(Kind::Devices, &events).steps().all(|step| step.data.get("payload").is_none()));
 
     let mut setup =
-        crate::support::drive::setup(Kind::Devices, proxbox_bridge::core::channel::Channel::Native);
+        crate::support::drive::setup(Kind::Devices, proxbox_bridge::core::domain::channel::Channel::Native);
     setup.options.payloads = true;
     let run = crate::support::backend::begun(setup).stream(&events.concat()).hang_up().run();
     let synced = run.steps().find(|step| step.text("message") == "Synced device pve01").expect("a step");

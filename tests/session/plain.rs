@@ -1,9 +1,9 @@
 //! Runs over plain endpoints, which are silent until they are done.
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
-use proxbox_bridge::core::refusal::Body;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
+use proxbox_bridge::core::domain::refusal::Body;
 use serde_json::json;
 
 use crate::support::drive::{Drive, LIMITS, setup};

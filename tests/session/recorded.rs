@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::{Endpoint, Kind};
-use proxbox_bridge::core::object::Object;
-use proxbox_bridge::core::release::Release;
-use proxbox_bridge::core::session::{Closed, Event, Setup};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::{Endpoint, Kind};
+use proxbox_bridge::core::domain::object::Object;
+use proxbox_bridge::core::domain::release::Release;
+use proxbox_bridge::core::run::session::{Closed, Event, Setup};
+use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::recording::{Direction, Event as Recorded, Protocol, Recording};
 use serde_json::Value;
 

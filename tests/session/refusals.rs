@@ -1,11 +1,11 @@
 //! Answers in place of a stream: the backend's own wherever it has one.
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::Cause;
-use proxbox_bridge::core::refusal::{Answer, Body, Refusal};
-use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::Cause;
+use proxbox_bridge::core::domain::refusal::{Answer, Body, Refusal};
+use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::upstream::dialect::Dialect;
 
 use crate::support::backend::ws_setup;
 use crate::support::drive::{Drive, setup};

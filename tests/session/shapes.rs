@@ -1,10 +1,10 @@
 //! Data of wrong shapes and sizes.
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::Cause;
-use proxbox_bridge::core::session::Event;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::Cause;
+use proxbox_bridge::core::run::session::Event;
+use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::{Value, json};
 
 use crate::support::backend::{

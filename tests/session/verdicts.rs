@@ -1,10 +1,10 @@
 //! What a run is worth: by its objects, by the operator's policy, by the backend's last word.
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
-use proxbox_bridge::core::policy::ObjectFailures;
-use proxbox_bridge::core::session::Setup;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
+use proxbox_bridge::core::run::policy::ObjectFailures;
+use proxbox_bridge::core::run::session::Setup;
 use serde_json::json;
 
 use crate::support::backend::{

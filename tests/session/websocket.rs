@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::dialect::{BARRIER, Dialect};
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::outcome::{Cause, Outcome};
-use proxbox_bridge::core::session::{Closed, Event};
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
+use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
 use crate::support::backend::{VALID, barrier, begun, end, frame, ws, ws_setup};

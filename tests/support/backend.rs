@@ -1,9 +1,9 @@
 //! What backends say, in the words of their releases.
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::{BARRIER, Dialect};
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::session::Setup;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::run::session::Setup;
+use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
 use super::drive::{Drive, setup};

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::Dialect;
-use proxbox_bridge::core::kind::{Endpoint, Kind};
-use proxbox_bridge::core::normalizer::Options;
-use proxbox_bridge::core::outcome::Report;
-use proxbox_bridge::core::plan::{Leg, Plan};
-use proxbox_bridge::core::refusal::{Answer, Refusal};
-use proxbox_bridge::core::release::Release;
-use proxbox_bridge::core::session::{Closed, Event, Limits, Output, Session, Setup, Waiting};
-use proxbox_bridge::core::sse::FrameName;
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::{Endpoint, Kind};
+use proxbox_bridge::core::domain::outcome::Report;
+use proxbox_bridge::core::domain::refusal::{Answer, Refusal};
+use proxbox_bridge::core::domain::release::Release;
+use proxbox_bridge::core::run::normalizer::Options;
+use proxbox_bridge::core::run::plan::{Leg, Plan};
+use proxbox_bridge::core::run::session::Waiting;
+use proxbox_bridge::core::run::session::{Closed, Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::upstream::dialect::Dialect;
+use proxbox_bridge::core::wire::sse::encoder::FrameName;
 
 use super::run::Run;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::channel::Channel;
-use proxbox_bridge::core::dialect::{self, Dialect};
-use proxbox_bridge::core::kind::Kind;
-use proxbox_bridge::core::refusal::Answer;
-use proxbox_bridge::core::session::{Closed, Event};
-use proxbox_bridge::core::sse::{Item, Parser};
+use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::domain::refusal::Answer;
+use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::upstream::dialect::{self, Dialect};
+use proxbox_bridge::core::wire::sse::parser::{Item, Parser};
 
 use super::drive::{Drive, setup};
 use super::stream;

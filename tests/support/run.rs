@@ -1,6 +1,6 @@
 //! A run that is over, as its readers and its record tell it.
 
-use proxbox_bridge::core::outcome::Report;
+use proxbox_bridge::core::domain::outcome::Report;
 use serde_json::Value;
 
 use super::stream::{self, Event};

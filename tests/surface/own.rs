@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use proxbox_bridge::core::kind::Endpoint;
+use proxbox_bridge::core::domain::kind::Endpoint;
 
 use super::calls::Call;
 use super::http1::Reply;

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::*;
+use crate::backend::capabilities::*;
 use crate::config::{Config, Flags};
 
 /// The next question to the backend that listens there: its path, and where the answer goes.

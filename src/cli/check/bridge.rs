@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::certificate;
 use super::report::Line;
-use super::word::{Check, Verdict};
+use super::verdict::{Check, Verdict};
 use crate::config::{self, Config, WithoutLedger};
 use crate::ledger;
 use crate::tls::{self, ServerFiles};

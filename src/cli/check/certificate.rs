@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::report::Line;
-use super::word::{Check, Verdict};
+use super::verdict::{Check, Verdict};
 use crate::tls::Certificate;
 
 /// A certificate that ends within this time is worth a warning.

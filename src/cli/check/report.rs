@@ -3,12 +3,12 @@
 use serde::{Serialize, Serializer};
 
 use super::certificate::Shown;
-use super::word::{Check, Verdict};
+use super::verdict::{Check, Verdict};
 use crate::config;
-use crate::core::channel::{Channel, Choice};
 use crate::core::compat::plugin::Forecast;
-use crate::core::kind::Kind;
-use crate::core::policy::Unsupported;
+use crate::core::domain::channel::{Channel, Choice};
+use crate::core::domain::kind::Kind;
+use crate::core::run::policy::Unsupported;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]

@@ -2,8 +2,8 @@
 
 use super::{Key, key, put};
 use crate::config::slot::Slot;
-use crate::core::channel::Choice;
-use crate::core::policy::{EndpointIds, Unsupported};
+use crate::core::domain::channel::Choice;
+use crate::core::run::policy::{EndpointIds, Unsupported};
 
 pub(super) static KEYS: &[Key] = &[
     key(

@@ -8,7 +8,7 @@ use memchr::memmem;
 use serde_json::{Map, Value, json};
 
 use super::Shim;
-use crate::core::release::Release;
+use crate::core::domain::release::Release;
 
 /// One change that the bridge makes between a backend and NetBox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

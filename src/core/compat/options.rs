@@ -1,10 +1,10 @@
 //! Options of a sync by which NetBox protects what people have written there, and releases that ignore them.
 
 use super::scope::parameters;
-use crate::core::channel::Channel;
-use crate::core::kind::{Endpoint, Kind};
-use crate::core::plan::Plan;
-use crate::core::release::Release;
+use crate::core::domain::channel::Channel;
+use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::release::Release;
+use crate::core::run::plan::Plan;
 
 /// The branch of NetBox that a sync is to write to.
 const BRANCH: &str = "netbox_branch_schema_id";
@@ -129,7 +129,7 @@ fn branch(query: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::plan::Leg;
+    use crate::core::run::plan::Leg;
 
     #[test]
     fn what_protects_data_and_is_not_known_is_named() {

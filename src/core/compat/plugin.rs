@@ -9,13 +9,13 @@ use serde::{Serialize, Serializer};
 use super::netbox::{NARROW_FIELD, WITH_SYNC_PROCESSES};
 use super::scope::{Selector, harms_others, prunes_others};
 use super::{Action, Shim, named, needs_vm_ids, resources, rows};
-use crate::core::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
-use crate::core::channel::{Channel, Choice};
-use crate::core::kind::{Endpoint, Kind, PluginStage};
-use crate::core::plan::plan;
-use crate::core::policy::Unsupported;
-use crate::core::release::Release;
-use crate::core::words::words;
+use crate::core::domain::channel::{Channel, Choice};
+use crate::core::domain::kind::{Endpoint, Kind, PluginStage};
+use crate::core::domain::release::Release;
+use crate::core::run::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
+use crate::core::run::plan::plan;
+use crate::core::run::policy::Unsupported;
+use crate::core::text::words::words;
 
 /// The plugin whose requests these are.
 const PLUGIN: &str = "0.0.29.post6";

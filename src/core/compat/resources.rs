@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::core::release::Release;
+use crate::core::domain::release::Release;
 
 const FIRST_WITH_TEMPLATE: Release = Release::new(0, 0, 6);
 /// Those that refuse most configurations of guests, and give them in another place.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::core::release::Release;
+use crate::core::domain::release::Release;
 
 /// What no answer may show.
 const SECRETS: [&str; 3] = ["token", "password", "token_value"];

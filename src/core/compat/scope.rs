@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::named;
-use crate::core::kind::Kind;
-use crate::core::release::Release;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::release::Release;
 
 /// The parameter, as the plugin sends it.
 pub const ENDPOINT_IDS: &str = "proxmox_endpoint_ids";

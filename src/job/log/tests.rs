@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 
-use super::*;
-use crate::core::event::Step;
-use crate::core::sse::aside;
+use crate::core::domain::event::Step;
+use crate::core::wire::sse::encoder::aside;
+use crate::job::log::*;
 
 /// Enough for everything.
 const PLENTY: usize = 1 << 30;

@@ -1,9 +1,9 @@
 //! Clients that come back, and say what they have seen.
 
 use super::{Entered, Registry};
-use crate::core::normalizer::Normalizer;
-use crate::core::outcome::Cause;
-use crate::job::handle::Kept;
+use crate::core::domain::outcome::Cause;
+use crate::core::run::normalizer::Normalizer;
+use crate::job::job::Kept;
 use crate::job::request::{Key, Request, fingerprint, scope};
 use crate::ledger::{End, JobId, Record, StoredFrame};
 

@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout};
 
 use super::Runner;
 use crate::backend::Identity;
-use crate::core::channel::Channel;
-use crate::core::cooldown::{AfterDisconnect, Estimate, LegEnd, is_reported};
-use crate::core::kind::Kind;
-use crate::core::outcome::{Cause, Outcome};
-use crate::core::plan::Leg;
+use crate::core::domain::channel::Channel;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::{Cause, Outcome};
+use crate::core::run::cooldown::{AfterDisconnect, Estimate, LegEnd, is_reported};
+use crate::core::run::plan::Leg;
 use crate::job::cooldown::Reporter;
 use crate::ledger::{Cooldown, Filter, Record};
 

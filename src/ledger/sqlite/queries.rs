@@ -4,9 +4,9 @@ use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
-use super::aging::Stand;
 use super::damage::Damage;
 use super::pending::Pending;
+use super::record_clock::Stand;
 use super::rows::{self, COLUMNS, Unreadable};
 use super::schema;
 use crate::ledger::{Filter, JobId, Record, StoredFrame, Timestamp};
@@ -176,8 +176,8 @@ fn sequence(sequence: u64) -> i64 {
 mod tests {
     use super::super::schema;
     use super::*;
-    use crate::core::kind::Kind;
-    use crate::core::outcome::Outcome;
+    use crate::core::domain::kind::Kind;
+    use crate::core::domain::outcome::Outcome;
 
     #[test]
     fn every_filter_finds_its_page_by_an_index_and_needs_no_sorting() {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::aging::{Aging, Stand};
+use super::record_clock::{Aging, Stand};
 use super::rows;
 
 /// What makes the tables of each version out of those of the one before. The first step makes

@@ -12,9 +12,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::watch;
 
-use super::aging::Aging;
 use super::pending::Pending;
-use super::{OpenError, interrupted, queries, schema};
+use super::record_clock::Aging;
+use super::{OpenError, queries, recovery, schema};
 use crate::ledger::{Lost, Timestamp};
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
@@ -199,7 +199,7 @@ impl Store {
         self.secrets.exchange(&connection).map_err(sqlite)?;
         let stand = schema::resume(&connection, &self.aging).map_err(sqlite)?;
         if !self.recovered {
-            let interrupted = interrupted::end(&mut connection, stand.time).map_err(sqlite)?;
+            let interrupted = recovery::end(&mut connection, stand.time).map_err(sqlite)?;
             self.recovered = true;
             LedgerOpened { place: &place, interrupted }.emit();
         }

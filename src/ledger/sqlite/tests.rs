@@ -4,10 +4,10 @@ use std::path::Path;
 
 use rusqlite::types::Value;
 
-use super::*;
-use crate::core::event::Failure;
-use crate::core::kind::Kind;
-use crate::core::outcome::{Cause, Outcome};
+use crate::core::domain::event::Failure;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::{Cause, Outcome};
+use crate::ledger::sqlite::*;
 use crate::ledger::{Clock, End};
 
 /// A job that was asked for and nothing else.

@@ -1,5 +1,5 @@
-use super::*;
 use crate::recording::{Direction, Event, Headers};
+use crate::replay::library::*;
 
 fn get(path: &str, key: Key, status: u16) -> Recording {
     Recording::new("0.0.11.post2", Protocol::Http, key)

@@ -1,13 +1,13 @@
 //! The closed sets that labels come from.
 
 use super::family::{Label, labels};
-use crate::core::channel::Channel;
 use crate::core::compat::{Action, Shim};
-use crate::core::guard::Reason;
-use crate::core::kind::Kind;
-use crate::core::limit::Limit;
-use crate::core::outcome::{Cause, Outcome};
-use crate::core::traffic::FrameType;
+use crate::core::domain::channel::Channel;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::{Cause, Outcome};
+use crate::core::http::guard::Reason;
+use crate::core::http::limit::Limit;
+use crate::core::wire::traffic::FrameType;
 use crate::telemetry::backend::{Circuit, Connected};
 use crate::telemetry::front::{Listener, Route, Status};
 use crate::telemetry::stream::{Departure, Origin, Surface};

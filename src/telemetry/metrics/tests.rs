@@ -1,7 +1,7 @@
 use super::family::Label;
-use super::*;
-use crate::core::outcome::Outcome;
+use crate::core::domain::outcome::Outcome;
 use crate::telemetry::backend::Connected;
+use crate::telemetry::metrics::*;
 
 fn exposed() -> String {
     String::from_utf8(text(&Reading::default())).unwrap()

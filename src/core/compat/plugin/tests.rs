@@ -1,4 +1,4 @@
-use super::*;
+use crate::core::compat::plugin::*;
 
 fn endings(known: &Capabilities, settings: &Settings) -> [Ending; 3] {
     let verdicts = forecast(known, settings).unwrap().verdicts;

@@ -1,0 +1,292 @@
+//! The admin listener.
+//!
+//! | path | answer | needs |
+//! |---|---|---|
+//! | `GET /` | the live page | reading |
+//! | `GET /page/…` | what it is made of | reading; its style nothing |
+//! | `GET /livez` | 200 as long as the process can answer | nothing |
+//! | `GET /readyz` | 200 when jobs can begin, 503 with the reasons when not; `?backend` asks the backends, too | nothing |
+//! | `GET /metrics` | the numbers that Prometheus asks for | reading, or nothing |
+//! | `GET /openapi.json` | what this table says, for programs | reading |
+//! | `GET /backends` | the backends, and what each kind will use there | reading |
+//! | `GET /events` | everything that changes, as a stream | reading |
+//! | `GET /jobs` | the jobs, newest first | reading |
+//! | `GET /jobs/{id}` | one job, with its log | reading |
+//! | `DELETE /jobs/{id}` | cancels it | the token |
+//! | `GET /jobs/{id}/events` | its stream, from its first event on, and live | reading |
+//! | `GET /jobs/{id}/recording` | what the backend said in it, word for word | reading |
+//! | `DELETE /jobs/{id}/cooldown` | frees the place that it takes on the backend after its end | the token |
+//! | `GET /log` | what the log is filtered by | reading |
+//! | `PUT /log` | filters it by something else | the token |
+//! | `GET /session` | the page where operators sign in | nothing |
+//! | `POST /session` | begins a session, with the token | nothing |
+//! | `DELETE /session` | takes the cookie of the browser away | nothing |
+//! | `POST /clean` | removes what is older than it is to be kept | the token |
+//! | `POST /reload` | reads the configuration again | the token |
+//! | `POST /sync/…` | starts a sync, or finds the one that runs | the token |
+//!
+//! HEAD is known where GET is, but for streams. Reading needs the token too, unless `admin_open_reads` makes it free on
+//! a loopback address; `access` has more.
+
+mod auth;
+mod backends;
+mod csrf;
+mod events;
+mod health;
+pub(crate) mod jobs;
+mod log_filter;
+mod page;
+pub(crate) mod sync;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::core::domain::kind::{Endpoint, Kind};
+use crate::ledger::{Cleaned, Cleaning, Timestamp};
+use crate::proxy::request::Peer;
+use crate::proxy::router;
+use crate::respond::{self, Body};
+use crate::telemetry::{self, Route};
+use auth::{Demand, Denied, Visitor};
+use page::Part;
+
+/// What every path of this listener is described in, as OpenAPI 3.1.
+const DOCUMENT: &str = include_str!("admin/openapi.json");
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resource {
+    Page,
+    Part(&'static Part),
+    Session,
+    Livez,
+    Readyz,
+    Metrics,
+    Document,
+    Backends,
+    Feed,
+    Jobs,
+    Job,
+    Events,
+    Recording,
+    Cooldown,
+    Log,
+    Clean,
+    Reload,
+    Sync(Endpoint),
+}
+
+/// The part of a path that is the id of a job.
+const ID: &str = "{id}";
+
+const ROUTES: [(&str, Resource); 16] = [
+    ("/", Resource::Page),
+    ("/session", Resource::Session),
+    ("/livez", Resource::Livez),
+    ("/readyz", Resource::Readyz),
+    ("/metrics", Resource::Metrics),
+    ("/openapi.json", Resource::Document),
+    ("/backends", Resource::Backends),
+    ("/events", Resource::Feed),
+    ("/jobs", Resource::Jobs),
+    ("/jobs/{id}", Resource::Job),
+    ("/jobs/{id}/events", Resource::Events),
+    ("/jobs/{id}/recording", Resource::Recording),
+    ("/jobs/{id}/cooldown", Resource::Cooldown),
+    ("/log", Resource::Log),
+    ("/clean", Resource::Clean),
+    ("/reload", Resource::Reload),
+];
+
+impl Resource {
+    /// What is at `path`, with the id that stands in it.
+    fn at(path: &str) -> Option<(Self, &str)> {
+        let route = ROUTES.iter().find_map(|(route, resource)| Some((*resource, matched(route, path)?)));
+        let part = || Some((Self::Part(Part::at(path)?), ""));
+        route.or_else(part).or_else(|| Some((Self::Sync(Endpoint::queued_at(path)?), "")))
+    }
+
+    /// The methods that it knows, as `Allow` has them.
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Job => "GET, HEAD, DELETE",
+            Self::Session => "GET, HEAD, POST, DELETE",
+            Self::Log => "GET, HEAD, PUT",
+            Self::Events | Self::Feed => "GET",
+            Self::Cooldown => "DELETE",
+            Self::Clean | Self::Reload | Self::Sync(_) => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    /// What it asks of whoever wants it.
+    fn demand(self, method: &Method, config: &Config) -> Demand {
+        match self {
+            // How whoever has the token says so, and what that page looks like.
+            Self::Session => Demand::Nothing,
+            Self::Part(part) if part.is_style() => Demand::Nothing,
+            Self::Livez | Self::Readyz => Demand::Nothing,
+            Self::Metrics if config.admin_open_metrics => Demand::Nothing,
+            _ if method.is_safe() => Demand::Reading,
+            _ => Demand::Acting,
+        }
+    }
+}
+
+/// Whether `path` is one of those that `route` describes; if it is, the id in it.
+fn matched<'a>(route: &str, path: &'a str) -> Option<&'a str> {
+    let Some((before, after)) = route.split_once(ID) else { return (route == path).then_some("") };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
+}
+
+/// Every path that this listener serves, with the methods that it knows. `{id}` stands for the id of a job.
+pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
+    let queued = Kind::all().filter_map(|kind| {
+        let path = kind.row().plugin_path?;
+        Some((format!("/{path}"), Resource::Sync(Endpoint::of(kind)).methods()))
+    });
+    let parts = page::PARTS.iter().map(|part| (part.path.to_owned(), Resource::Part(part).methods()));
+    let routes = ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods()));
+    routes.chain(parts).chain(queued)
+}
+
+/// Answers a request to the admin listener.
+pub async fn answer(app: &Arc<App>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    let began = Instant::now();
+    let (request, body) = request.into_parts();
+    let (method, path) = (request.method.clone(), request.uri.path().to_owned());
+    let response = match router::rejection(&app.state(), &request, peer) {
+        Some(rejected) => rejected,
+        None => routed(app, request, body, peer).await,
+    };
+    telemetry::Answered {
+        route: Route::Admin,
+        method: method.as_str(),
+        path: &path,
+        status: response.status(),
+        client: peer.address,
+        duration: began.elapsed(),
+    }
+    .emit();
+    response
+}
+
+async fn routed(app: &Arc<App>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
+    let path = request.uri.path().to_owned();
+    let Some((resource, id)) = Resource::at(&path) else {
+        return respond::said(
+            StatusCode::NOT_FOUND,
+            "Not found.",
+            "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
+             /jobs/{id}/events, /jobs/{id}/recording, /jobs/{id}/cooldown, /log, /session, POST /clean, POST /reload \
+             and POST /sync/…; /openapi.json describes them.",
+        );
+    };
+    // As HTTP/1 has it: whom it is asked by name for, above all.
+    router::as_http_1(&mut request);
+    let method = request.method.clone();
+    if !resource.methods().split(", ").any(|known| known == method.as_str()) {
+        return respond::only(resource.methods());
+    }
+    if csrf::is_foreign(&method, &request.headers) {
+        return respond::said(
+            StatusCode::FORBIDDEN,
+            "Refused for a page of another site.",
+            "Sec-Fetch-Site or Origin says that a page of another site asks for this. Ask from a page of \
+             this address, or without a browser.",
+        );
+    }
+    let config = Arc::clone(&app.state().config);
+    let visitor = Visitor::of(&config, peer.on_loopback, &request.headers);
+    match visitor.may(resource.demand(&method, &config), &config) {
+        Ok(()) => {}
+        Err(Denied::Nobody) => return page::nobody(),
+        Err(Denied::NoToken) if resource == Resource::Page => return page::sign_in_first(),
+        Err(Denied::NoToken) => return token_wanted(),
+    }
+    // It is the token of operators, and no key of a backend.
+    request.headers.remove(AUTHORIZATION);
+    let query = request.uri.query().unwrap_or_default();
+    match resource {
+        Resource::Page => page::page(),
+        Resource::Part(part) => part.answer(),
+        Resource::Session if method == Method::POST => page::begin(&config, &request.headers, body).await,
+        Resource::Session if method == Method::DELETE => page::end(&config),
+        Resource::Session => page::sign_in(),
+        Resource::Livez => health::live(),
+        Resource::Readyz => health::ready(app, query, visitor.may_read()).await,
+        Resource::Metrics => metrics(app),
+        Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
+        Resource::Backends => backends::list(app).await,
+        Resource::Feed => events::answer(app, visitor, request.version, peer),
+        Resource::Jobs => jobs::list(app, query).await,
+        Resource::Job if method == Method::DELETE => jobs::cancel(app, id).await,
+        Resource::Job => jobs::one(app, id).await,
+        Resource::Events => jobs::events(app, id, &request, peer).await,
+        Resource::Recording => jobs::recording(app, id).await,
+        Resource::Cooldown => jobs::end_cooldown(app, id).await,
+        Resource::Log if method == Method::PUT => log_filter::change(query),
+        Resource::Log => log_filter::filter(),
+        Resource::Clean => clean(app).await,
+        Resource::Reload => reload(app).await,
+        Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, peer.address),
+    }
+}
+
+fn token_wanted() -> Response<Body> {
+    let mut response = respond::said(
+        StatusCode::UNAUTHORIZED,
+        "This needs the token of operators.",
+        "Send it as `Authorization: Bearer …`, or sign in at /session. It stands in the file that \
+         admin_token_file names.",
+    );
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn metrics(app: &App) -> Response<Body> {
+    let text = telemetry::metrics_text(&app.registry.reading(Timestamp::now()));
+    let mut response = Response::new(respond::whole(text.into()));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Removes all that is older than it is to be kept, by the clock as it is now.
+async fn clean(app: &App) -> Response<Body> {
+    match app.registry.clean(Cleaning::Ordered).await {
+        Ok(Cleaned { jobs, logs, left, .. }) => {
+            let counts = format!("Jobs: {}; logs of jobs: {}; still due: {left}.", jobs.len(), logs.len());
+            respond::said(StatusCode::OK, "Old records and logs were removed.", &counts)
+        }
+        Err(unavailable) => respond::said(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Not all old records and logs were removed.",
+            &unavailable.to_string(),
+        ),
+    }
+}
+
+/// Reads the configuration again.
+async fn reload(app: &App) -> Response<Body> {
+    match app.reload.reload().await {
+        Ok(()) => {
+            let names = app.state().names();
+            respond::said(StatusCode::OK, "The configuration was read again.", &format!("Backends: {names}."))
+        }
+        Err(why) => respond::said(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "The configuration was not read again; the one before is in force.",
+            &why,
+        ),
+    }
+}

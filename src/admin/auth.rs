@@ -1,0 +1,258 @@
+//! Who may do what on the admin listener.
+//!
+//! Everything but health takes the token, in `Authorization` or as the session that a browser was given for it: a
+//! request that a proxy, an SSH tunnel or a container port has brought looks like one of this machine. With
+//! `admin_open_reads`, reading is free on a loopback address, under a name that means it, where no header says that a
+//! proxy has passed the request on. (A page of another site whose name is made to mean 127.0.0.1 would come under that
+//! name.)
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::app::host_name;
+use crate::config::Config;
+use crate::core::domain::credential::{ApiKey, hexadecimal};
+
+/// What a resource asks of whoever wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Nothing.
+    Nothing,
+    /// The token, or to be on this machine where reading is free there.
+    Reading,
+    /// The token.
+    Acting,
+}
+
+/// Who somebody is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visitor {
+    /// Whether it reads without a token: it comes from this machine, and that is enough (`admin_open_reads`).
+    pub(super) is_local: bool,
+    /// Whether it has the token.
+    pub(super) is_operator: bool,
+}
+
+/// Why somebody may not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// There is no token, or a wrong one.
+    NoToken,
+    /// Nobody may: no token is configured.
+    Nobody,
+}
+
+/// How long a session lasts.
+pub(super) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
+
+impl Visitor {
+    /// Who sent `headers`, to a listener on a loopback address or not.
+    pub(super) fn of(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
+        let token = config.admin_token.as_ref();
+        Self {
+            is_local: config.admin_open_reads
+                && on_loopback
+                && names_this_machine(headers)
+                && !is_forwarded(headers),
+            is_operator: token
+                .is_some_and(|token| has_token(token, headers) || has_session(config, token, headers)),
+        }
+    }
+
+    /// Whether it may read.
+    pub(super) fn may_read(self) -> bool {
+        self.is_local || self.is_operator
+    }
+
+    /// Whether it may have what makes this `demand`.
+    pub(super) fn may(self, demand: Demand, config: &Config) -> Result<(), Denied> {
+        let is_allowed = match demand {
+            Demand::Nothing => true,
+            Demand::Reading => self.may_read(),
+            Demand::Acting => self.is_operator,
+        };
+        match (is_allowed, &config.admin_token) {
+            (true, _) => Ok(()),
+            (false, Some(_)) => Err(Denied::NoToken),
+            (false, None) => Err(Denied::Nobody),
+        }
+    }
+}
+
+/// Whether the host that is asked for is a loopback address or `localhost`, and not a name that others may give to
+/// this machine.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = host_name(host);
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Whether a proxy has passed it on.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+}
+
+fn has_token(token: &ApiKey, headers: &HeaderMap) -> bool {
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.split_once(' '));
+    given
+        .is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && is_token(token, given.trim()))
+}
+
+/// Whether `given` is the token. How long that takes says nothing about it.
+pub(super) fn is_token(token: &ApiKey, given: &str) -> bool {
+    let [right, given] = [token.expose(), given].map(|text| Sha256::digest(text.as_bytes()));
+    right.as_slice().ct_eq(given.as_slice()).into()
+}
+
+fn has_session(config: &Config, token: &ApiKey, headers: &HeaderMap) -> bool {
+    let name = cookie_name(config);
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies =
+        cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    let now = seconds(SystemTime::now());
+    cookies.any(|(known, value)| known == name && is_session(token, value, now))
+}
+
+/// The name of the cookie of a session. Browsers keep the cookies of all ports of a host together.
+pub(super) fn cookie_name(config: &Config) -> String {
+    format!("proxbox_bridge_{}", config.admin_listen.port())
+}
+
+/// The cookie of a session that begins now: when it ends, and the proof that whoever knows the token has said
+/// so. It holds over a restart, and no longer than the token.
+pub(super) fn session(token: &ApiKey) -> String {
+    let ends = seconds(SystemTime::now() + SESSION);
+    format!("{ends}.{}", proof(token, ends).unwrap_or_default())
+}
+
+fn is_session(token: &ApiKey, cookie: &str, now: u64) -> bool {
+    let Some((ends, given)) = cookie.split_once('.') else { return false };
+    let Ok(ends) = ends.parse::<u64>() else { return false };
+    let right = proof(token, ends);
+    ends > now && right.is_some_and(|right| right.as_bytes().ct_eq(given.as_bytes()).into())
+}
+
+/// HMAC takes keys of any length. If it did not, nothing would be a proof.
+fn proof(token: &ApiKey, ends: u64) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(token.expose().as_bytes()).ok()?;
+    mac.update(format!("proxbox-bridge session until {ends}").as_bytes());
+    Some(hexadecimal(&mac.finalize().into_bytes()))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::config::Flags;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn config(token: Option<&str>) -> Config {
+        Config { admin_open_reads: true, ..closed(token) }
+    }
+
+    /// As it is unless something else is configured.
+    fn closed(token: Option<&str>) -> Config {
+        let flags = Flags {
+            backend: Some("http://127.0.0.1:1".to_owned()),
+            admin_token_file: token.map(|_| "token".to_owned()),
+            ..Flags::default()
+        };
+        Config::parse(&flags, [], |_| Ok(token.unwrap_or_default().as_bytes().to_vec())).unwrap()
+    }
+
+    fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn reading_takes_the_token_on_this_machine_too_unless_it_is_opened() {
+        let local = headers(&[(HOST, "127.0.0.1:8801")]);
+        let with_token = headers(&[(HOST, "127.0.0.1:8801"), (AUTHORIZATION, &format!("Bearer {TOKEN}"))]);
+        for (config, headers, expected) in [
+            (closed(Some(TOKEN)), &local, Err(Denied::NoToken)),
+            (closed(Some(TOKEN)), &with_token, Ok(())),
+            (closed(None), &local, Err(Denied::Nobody)),
+            (self::config(None), &local, Ok(())),
+        ] {
+            assert_eq!(Visitor::of(&config, true, headers).may(Demand::Reading, &config), expected);
+        }
+    }
+
+    #[test]
+    fn reading_that_was_opened_is_free_on_this_machine_under_its_own_name() {
+        let config = config(Some(TOKEN));
+        let reads = |on_loopback, host: &str| {
+            Visitor::of(&config, on_loopback, &headers(&[(HOST, host)])).may(Demand::Reading, &config)
+        };
+        for host in ["127.0.0.1:8801", "localhost:8801", "LOCALHOST", "[::1]:8801", "127.0.0.1", "localhost."]
+        {
+            assert_eq!(reads(true, host), Ok(()), "{host}");
+            assert_eq!(reads(false, host), Err(Denied::NoToken), "{host}");
+        }
+        for host in ["evil.example:8801", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", ""]
+        {
+            assert_eq!(reads(true, host), Err(Denied::NoToken), "{host}");
+        }
+        let nameless = Visitor::of(&config, true, &HeaderMap::new());
+        assert!(!nameless.may_read());
+        for name in ["x-forwarded-for", "forwarded", "via"] {
+            let name = http::HeaderName::from_static(name);
+            let passed_on = headers(&[(HOST, "127.0.0.1"), (name, "192.0.2.1")]);
+            assert!(!Visitor::of(&config, true, &passed_on).may_read(), "a proxy may let anybody in");
+        }
+    }
+
+    #[test]
+    fn acting_takes_the_token_everywhere_and_none_is_none() {
+        let config = config(Some(TOKEN));
+        let acts = |value: &str| {
+            let headers = headers(&[(HOST, "localhost"), (AUTHORIZATION, value)]);
+            Visitor::of(&config, true, &headers).may(Demand::Acting, &config)
+        };
+        assert_eq!(acts(&format!("Bearer {TOKEN}")), Ok(()));
+        assert_eq!(acts(&format!("bearer  {TOKEN}")), Ok(()));
+        for wrong in ["Bearer 0123456789abcdeF", "Bearer ", "Bearer", TOKEN, "Basic 0123456789abcdef"] {
+            assert_eq!(acts(wrong), Err(Denied::NoToken), "{wrong}");
+        }
+        let config = self::config(None);
+        let nobody = Visitor::of(&config, true, &headers(&[(AUTHORIZATION, "Bearer ")]));
+        assert_eq!(nobody.may(Demand::Acting, &config), Err(Denied::Nobody));
+        assert_eq!(nobody.may(Demand::Nothing, &config), Ok(()));
+    }
+
+    #[test]
+    fn a_session_is_of_its_token_and_ends() {
+        let token: ApiKey = TOKEN.parse().unwrap();
+        let cookie = session(&token);
+        let (ends, proof) = cookie.split_once('.').unwrap();
+        let ends: u64 = ends.parse().unwrap();
+        assert!(is_session(&token, &cookie, ends - 1));
+        assert!(!is_session(&token, &cookie, ends), "it is over");
+        assert!(!is_session(&"fedcba9876543210".parse().unwrap(), &cookie, 0), "another token");
+        assert!(
+            !is_session(&token, &format!("{}.{proof}", ends + 1), 0),
+            "it is not for longer than was said"
+        );
+        for bad in ["", ".", "1", &format!("{ends}."), &format!("x.{proof}")] {
+            assert!(!is_session(&token, bad, 0), "{bad}");
+        }
+        let config = config(Some(TOKEN));
+        let cookies = format!("theme=dark; {}={cookie}", cookie_name(&config));
+        assert!(Visitor::of(&config, false, &headers(&[(COOKIE, &cookies)])).is_operator);
+    }
+}

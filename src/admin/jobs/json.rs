@@ -1,0 +1,163 @@
+//! A job as JSON: NetBox's names where they mean the same, and the bridge's own beside them.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::log::Entry;
+use crate::core::domain::object::Object;
+use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
+use crate::core::run::tally::Count;
+use crate::ledger::{End, Record, Timestamp};
+
+/// A job. Times are RFC 3339 in UTC; what is not known is `null`.
+#[derive(Debug, Serialize)]
+pub(super) struct JobObject<'a> {
+    id: String,
+    pub(super) url: String,
+    name: String,
+    status: &'static str,
+    created: String,
+    started: Option<String>,
+    completed: Option<String>,
+    user: Option<&'a str>,
+    /// Empty where there is none, as NetBox has it.
+    error: &'a str,
+    data: Data<'a>,
+    kind: &'static str,
+    vm: Option<u64>,
+    backend: &'a str,
+    channels: &'a [String],
+    dialect: Option<&'a str>,
+    query: &'a str,
+    who: Who<'a>,
+    outcome: Option<&'static str>,
+    cause: Option<&'static str>,
+    source: Option<&'static str>,
+    step: Option<&'a str>,
+    message: Option<&'a str>,
+    duration_seconds: Option<f64>,
+    first_frame_seconds: Option<f64>,
+    frames_in: u64,
+    bytes_in: u64,
+    frames_out: u64,
+    bytes_out: u64,
+    watchers: u64,
+    attaches: u64,
+    updated: Option<String>,
+    /// Only where one job is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_entries: Option<Vec<Entry>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Who<'a> {
+    fingerprint: Option<&'a str>,
+    address: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Data<'a> {
+    #[serde(serialize_with = "counts")]
+    counts: &'a [(Object, Count)],
+    failed_objects: Vec<Failed<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct CountObject {
+    seen: u64,
+    completed: u64,
+    failed: u64,
+    unconfirmed: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Failed<'a> {
+    object: &'a str,
+    error: &'a str,
+}
+
+impl<'a> JobObject<'a> {
+    /// What is recorded of a job.
+    pub(super) fn of(record: &'a Record) -> Self {
+        let Record { kind, vm, who, progress, .. } = record;
+        let end = record.end.as_ref();
+        let failure = end.and_then(|end| end.failure.as_ref());
+        let cause = end.and_then(|end| end.cause);
+        let finished = end.map(|end| end.finished);
+        let duration = record.started.zip(finished).map(|(started, finished)| finished.since(started));
+        let failed = end.map_or(&[] as &[_], |end| &end.failed_objects);
+        let of = |FailedObject { object, error }: &'a FailedObject| Failed { object, error };
+        Self {
+            id: record.id.to_string(),
+            url: format!("/jobs/{}", record.id),
+            name: match vm {
+                None => format!("Proxbox {} sync", kind.row().title),
+                Some(vm) => format!("Proxbox {} sync (virtual machine {vm})", kind.row().title),
+            },
+            status: status(record),
+            created: record.queued.to_string(),
+            started: time(record.started),
+            completed: time(finished),
+            user: who.actor.as_deref(),
+            error: failure.map_or("", |failure| &failure.detail),
+            data: Data { counts: &progress.counts.0, failed_objects: failed.iter().map(of).collect() },
+            kind: kind.as_str(),
+            vm: *vm,
+            backend: &record.backend,
+            channels: &record.channels,
+            dialect: record.dialect.as_deref(),
+            query: &record.query,
+            who: Who { fingerprint: who.fingerprint.as_deref(), address: who.address.as_deref() },
+            outcome: end.map(|end| end.outcome.as_str()),
+            cause: cause.map(Cause::as_str),
+            source: cause.map(|cause| cause.source().as_str()),
+            step: failure.map(|failure| failure.step.as_str()),
+            message: failure.map(|failure| failure.error.as_str()),
+            duration_seconds: duration.map(seconds),
+            first_frame_seconds: progress.first_frame.map(seconds),
+            frames_in: progress.frames_in,
+            bytes_in: progress.bytes_in,
+            frames_out: progress.frames_out,
+            bytes_out: progress.bytes_out,
+            watchers: progress.watchers,
+            attaches: progress.attaches,
+            updated: time(progress.updated),
+            log_entries: None,
+        }
+    }
+
+    /// The same with its log.
+    pub(super) fn with_log(self, entries: Vec<Entry>) -> Self {
+        Self { log_entries: Some(entries), ..self }
+    }
+}
+
+/// NetBox's word for where a job is: `failed` where the sync ran and its result is a failure, `errored`
+/// where it could not run to its end.
+fn status(record: &Record) -> &'static str {
+    match &record.end {
+        None if record.started.is_none() => "pending",
+        None => "running",
+        Some(End { outcome: Outcome::Completed, .. }) => "completed",
+        Some(End { cause: Some(Cause::BackendFailed | Cause::ObjectsFailed), .. }) => "failed",
+        Some(_) => "errored",
+    }
+}
+
+fn time(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
+/// To the millisecond, which is what the ledger keeps of it.
+fn seconds(time: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
+}
+
+/// In the order in which the backend came to them.
+fn counts<S: Serializer>(counts: &[(Object, Count)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(object, count)| {
+        let Count { seen, completed, failed, unconfirmed } = *count;
+        (object.as_str(), CountObject { seen, completed, failed, unconfirmed })
+    }))
+}

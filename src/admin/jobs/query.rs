@@ -1,0 +1,220 @@
+//! Which jobs are listed, and how many at once.
+
+use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
+
+use percent_encoding::percent_decode_str;
+
+use crate::config::BackendUrl;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Outcome;
+use crate::ledger::{Filter, Record, Timestamp};
+
+/// What a client wants to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    filter: Filter,
+    /// How many jobs at most.
+    pub(super) size: usize,
+}
+
+/// A query that is none of `/jobs`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadParameter {
+    #[error("{0:?} is no parameter of /jobs. It knows kind, outcome, backend, since, limit and before.")]
+    Unknown(String),
+    #[error("{0:?} stands there twice.")]
+    Twice(String),
+    #[error("{name}={value} is not understood: {allowed}.")]
+    Value { name: &'static str, value: String, allowed: String },
+}
+
+const USUAL: usize = 50;
+const MOST: usize = 200;
+
+impl Page {
+    /// The page that `query` asks for at the time `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`BadParameter`] says what may stand there.
+    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, BadParameter> {
+        let filter =
+            Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: USUAL };
+        let mut page = Self { filter, size: USUAL };
+        let mut known: Vec<&str> = Vec::new();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (name, raw) = part.split_once('=').unwrap_or((part, ""));
+            if known.contains(&name) {
+                return Err(BadParameter::Twice(name.to_owned()));
+            }
+            known.push(name);
+            page.set(name, raw, now)?;
+        }
+        Ok(page)
+    }
+
+    fn set(&mut self, name: &str, raw: &str, now: Timestamp) -> Result<(), BadParameter> {
+        let value = decoded(raw).filter(|value| !value.is_empty());
+        let value = value.as_deref();
+        let bad = |name, allowed: String| BadParameter::Value { name, value: raw.to_owned(), allowed };
+        let filter = &mut self.filter;
+        match name {
+            "kind" => {
+                let words = || one_of(Kind::all().map(Kind::as_str));
+                filter.kind = Some(value.and_then(Kind::named).ok_or_else(|| bad("kind", words()))?);
+            }
+            "outcome" => {
+                let words = || one_of(Outcome::ALL.into_iter().map(Outcome::as_str));
+                let outcome = value.and_then(Outcome::named);
+                filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", words()))?);
+            }
+            "backend" => {
+                let wanted = || "the URL of a backend, as jobs have it".to_owned();
+                let url: Option<BackendUrl> = value.and_then(|value| value.parse().ok());
+                filter.backend = Some(url.ok_or_else(|| bad("backend", wanted()))?.to_string());
+            }
+            "since" => {
+                let wanted = || "a time as in 2026-11-24T15:16:46Z, or how long ago as in 1h".to_owned();
+                let since = value.and_then(|value| moment(value, now));
+                filter.since = Some(since.ok_or_else(|| bad("since", wanted()))?);
+            }
+            "limit" => {
+                let wanted = || format!("a number from 1 to {MOST}");
+                let size =
+                    value.and_then(|value| value.parse().ok()).filter(|size| (1..=MOST).contains(size));
+                self.size = size.ok_or_else(|| bad("limit", wanted()))?;
+            }
+            "before" => {
+                let before = value.and_then(|value| value.parse().ok());
+                filter.before = Some(before.ok_or_else(|| bad("before", "the id of a job".to_owned()))?);
+            }
+            _ => return Err(BadParameter::Unknown(name.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// What the ledger is asked for: one more than the page has, which tells whether there is a next one.
+    pub(super) fn filter(&self) -> Filter {
+        Filter { limit: self.size + 1, ..self.filter.clone() }
+    }
+
+    /// Whether a job is one of those that are asked for.
+    pub(super) fn lets_through(&self, record: &Record) -> bool {
+        let Filter { kind, outcome, backend, since, before, limit: _ } = &self.filter;
+        kind.is_none_or(|kind| record.kind == kind)
+            && outcome.is_none_or(|outcome| record.end.as_ref().is_some_and(|end| end.outcome == outcome))
+            && backend.as_ref().is_none_or(|backend| record.backend == *backend)
+            && since.is_none_or(|since| record.queued >= since)
+            && before.is_none_or(|before| record.id < before)
+    }
+
+    /// Where the rest of `records` is found, if they are more than the page has.
+    pub(super) fn next(&self, records: &[Record]) -> Option<String> {
+        let last = records.get(..self.size)?.last().filter(|_| records.len() > self.size)?;
+        let Filter { kind, outcome, backend, since, .. } = &self.filter;
+        let parts = [
+            kind.map(|kind| format!("kind={kind}")),
+            outcome.map(|outcome| format!("outcome={}", outcome.as_str())),
+            // Names, addresses and ports hold nothing that a query would have to escape.
+            backend.as_ref().map(|backend| format!("backend={backend}")),
+            // A time, so that the last page ends where the first one said that it would.
+            since.map(|since| format!("since={since}")),
+            Some(format!("limit={}&before={}", self.size, last.id)),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        Some(format!("/jobs?{}", parts.join("&")))
+    }
+}
+
+fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    format!("one of {}", words.collect::<Vec<_>>().join(", "))
+}
+
+/// A time as in RFC 3339, or so long before `now`.
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Some(now.before(ago));
+    }
+    let (local, east) = offset(text).unwrap_or_else(|| (text.to_owned(), 0));
+    let at = humantime::parse_rfc3339(&local).ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = Duration::from_secs(east.unsigned_abs());
+    let at = if east < 0 { at + seconds } else { at.saturating_sub(seconds) };
+    Some(Timestamp(u64::try_from(at.as_millis()).ok()?))
+}
+
+/// A time with an offset such as `+02:00`: what it would be without, and how many seconds east that is.
+fn offset(text: &str) -> Option<(String, i64)> {
+    let (local, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
+    let sign = match offset.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let is_time = hours < 24 && minutes < 60;
+    is_time.then(|| (format!("{local}Z"), sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60)))
+}
+
+/// `text` without its percent signs, if each begins an escape and it is text then.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    let is_escape =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    text.split('%').skip(1).all(is_escape).then(|| percent_decode_str(text).decode_utf8().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_764_000_000_000);
+
+    #[test]
+    fn a_time_is_a_moment_in_any_zone_or_an_age() {
+        for (text, wanted) in [
+            ("1970-01-01T00:00:01Z", 1_000),
+            ("1970-01-01T02:00:01.5+02:00", 1_500),
+            ("1970-01-01T00:00:01-00:30", 1_801_000),
+            ("1h", NOW.0 - 3_600_000),
+            ("1h 30m", NOW.0 - 5_400_000),
+        ] {
+            assert_eq!(moment(text, NOW), Some(Timestamp(wanted)), "{text}");
+        }
+        for text in ["yesterday", "1970-01-01", "1970-01-01T00:00:01+99:00", "+00:00", "é0:00", ""] {
+            assert_eq!(moment(text, NOW), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_not_understood_is_refused_with_what_may_stand_there() {
+        for (query, named) in [
+            ("kinds=devices", "kind, outcome, backend, since, limit and before"),
+            ("kind=device", "one of devices, storage"),
+            ("kind=", "one of devices, storage"),
+            ("outcome=running", "one of completed, errored"),
+            ("backend=default", "URL"),
+            ("since=soon", "1h"),
+            ("limit=0", "1 to 200"),
+            ("limit=201", "1 to 200"),
+            ("before=1", "the id of a job"),
+            ("kind=devices&kind=storage", "twice"),
+            ("kind=%zz", "one of devices"),
+            ("kind=devices%", "one of devices"),
+            ("kind=devices%7", "one of devices"),
+            ("kind=%+1", "one of devices"),
+            ("kind=%ff", "one of devices"),
+        ] {
+            let refused = Page::parse(query, NOW).unwrap_err().to_string();
+            assert!(refused.contains(named), "{query}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_in_escapes_too() {
+        let page = Page::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW).unwrap();
+        assert_eq!(page.filter.backend.as_deref(), Some("http://pve:8000"));
+        assert_eq!(page.filter.since, Some(Timestamp(NOW.0 - 5_400_000)));
+        assert_eq!((page.size, page.filter().limit), (7, 8));
+    }
+}

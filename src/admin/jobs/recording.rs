@@ -1,0 +1,72 @@
+//! What the backend said in a job, word for word.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use super::{Missing, parsed, recorded};
+use crate::app::App;
+use crate::job::recordings;
+use crate::proxy::streams::of_job;
+use crate::respond::{self, Body, BoxError};
+
+/// How much of a file is read at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// The recording of the job `id`, as far as it has been written: one for each leg, one behind the other.
+pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
+    let id = match parsed(id) {
+        Ok(id) => id,
+        Err(missing) => return missing.answer(app),
+    };
+    let files = match app.state().config.data_dir.clone() {
+        // Nothing in it can panic.
+        Some(folder) => tokio::task::spawn_blocking(move || recordings(&folder, id).collect()).await,
+        None => Ok(Vec::new()),
+    };
+    let files: Vec<PathBuf> = files.unwrap_or_default();
+    if files.is_empty() {
+        let is_known = app.registry.find(id).is_some();
+        return match recorded(app, id).await {
+            Err(missing @ Missing::Unknown(_)) if !is_known => missing.answer(app),
+            _ => none(),
+        };
+    }
+    let pieces = stream::try_unfold((files.into_iter(), None), |(mut files, file)| async move {
+        let mut file: Option<File> = file;
+        loop {
+            let Some(open) = &mut file else {
+                let Some(next) = files.next() else { return Ok::<_, BoxError>(None) };
+                file = Some(File::open(next).await?);
+                continue;
+            };
+            let mut piece = vec![0; PIECE];
+            let read = open.read(&mut piece).await?;
+            piece.truncate(read);
+            if read == 0 {
+                file = None;
+                continue;
+            }
+            return Ok(Some((Frame::data(Bytes::from(piece)), (files, file))));
+        }
+    });
+    let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    of_job(response, id)
+}
+
+fn none() -> Response<Body> {
+    respond::said(
+        StatusCode::NOT_FOUND,
+        "There is no recording of this job.",
+        "What backends say is kept for jobs that begin while jobs.recording is on and there is a data_dir, \
+         for as long as their logs (limits.log_retention).",
+    )
+}

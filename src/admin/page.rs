@@ -1,0 +1,181 @@
+//! The live page, and the page where operators sign in.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::auth::{self, SESSION};
+use crate::config::Config;
+use crate::deadline::timeout;
+use crate::respond::{self, Body};
+
+const PAGE: &str = include_str!("page/index.html");
+const SIGN_IN: &str = include_str!("page/sign-in.html");
+
+/// A file of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Where it is.
+    pub(super) path: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Every file of the page.
+pub(super) const PARTS: [Part; 34] = [
+    Part { path: "/page/base.css", content_type: CSS, text: include_str!("page/base.css") },
+    Part { path: "/page/controls.css", content_type: CSS, text: include_str!("page/controls.css") },
+    Part { path: "/page/frame.css", content_type: CSS, text: include_str!("page/frame.css") },
+    Part { path: "/page/progress.css", content_type: CSS, text: include_str!("page/progress.css") },
+    Part { path: "/page/overview.css", content_type: CSS, text: include_str!("page/overview.css") },
+    Part { path: "/page/job.css", content_type: CSS, text: include_str!("page/job.css") },
+    Part { path: "/page/dialogs.css", content_type: CSS, text: include_str!("page/dialogs.css") },
+    Part { path: "/page/narrow.css", content_type: CSS, text: include_str!("page/narrow.css") },
+    Part { path: "/page/main.js", content_type: JAVASCRIPT, text: include_str!("page/main.js") },
+    Part { path: "/page/api.js", content_type: JAVASCRIPT, text: include_str!("page/api.js") },
+    Part { path: "/page/backends.js", content_type: JAVASCRIPT, text: include_str!("page/backends.js") },
+    Part { path: "/page/bars.js", content_type: JAVASCRIPT, text: include_str!("page/bars.js") },
+    Part { path: "/page/cancel.js", content_type: JAVASCRIPT, text: include_str!("page/cancel.js") },
+    Part { path: "/page/clock.js", content_type: JAVASCRIPT, text: include_str!("page/clock.js") },
+    Part { path: "/page/connection.js", content_type: JAVASCRIPT, text: include_str!("page/connection.js") },
+    Part { path: "/page/elements.js", content_type: JAVASCRIPT, text: include_str!("page/elements.js") },
+    Part { path: "/page/facts.js", content_type: JAVASCRIPT, text: include_str!("page/facts.js") },
+    Part { path: "/page/filters.js", content_type: JAVASCRIPT, text: include_str!("page/filters.js") },
+    Part { path: "/page/header.js", content_type: JAVASCRIPT, text: include_str!("page/header.js") },
+    Part { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("page/history.js") },
+    Part { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("page/job.js") },
+    Part { path: "/page/live.js", content_type: JAVASCRIPT, text: include_str!("page/live.js") },
+    Part { path: "/page/numbers.js", content_type: JAVASCRIPT, text: include_str!("page/numbers.js") },
+    Part { path: "/page/raw.js", content_type: JAVASCRIPT, text: include_str!("page/raw.js") },
+    Part { path: "/page/route.js", content_type: JAVASCRIPT, text: include_str!("page/route.js") },
+    Part { path: "/page/running.js", content_type: JAVASCRIPT, text: include_str!("page/running.js") },
+    Part { path: "/page/signs.js", content_type: JAVASCRIPT, text: include_str!("page/signs.js") },
+    Part { path: "/page/start.js", content_type: JAVASCRIPT, text: include_str!("page/start.js") },
+    Part { path: "/page/state.js", content_type: JAVASCRIPT, text: include_str!("page/state.js") },
+    Part { path: "/page/tail.js", content_type: JAVASCRIPT, text: include_str!("page/tail.js") },
+    Part { path: "/page/timeline.js", content_type: JAVASCRIPT, text: include_str!("page/timeline.js") },
+    Part { path: "/page/title.js", content_type: JAVASCRIPT, text: include_str!("page/title.js") },
+    Part { path: "/page/verdict.js", content_type: JAVASCRIPT, text: include_str!("page/verdict.js") },
+    Part { path: "/page/words.js", content_type: JAVASCRIPT, text: include_str!("page/words.js") },
+];
+
+/// Nothing but our own files, which are shown nowhere else.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+);
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The largest form that is read, in bytes.
+const FORM: usize = 4096;
+/// The field of the form.
+const TOKEN: &str = "token";
+
+impl Part {
+    /// The one at `path`.
+    pub(super) fn at(path: &str) -> Option<&'static Self> {
+        PARTS.iter().find(|part| part.path == path)
+    }
+
+    /// Whether it is needed where operators sign in.
+    pub(super) fn is_style(&self) -> bool {
+        self.content_type == CSS
+    }
+
+    /// The file.
+    pub(super) fn answer(&self) -> Response<Body> {
+        file(self.content_type, self.text)
+    }
+}
+
+/// The live page.
+pub(super) fn page() -> Response<Body> {
+    file(HTML, PAGE)
+}
+
+/// The page where operators sign in.
+pub(super) fn sign_in() -> Response<Body> {
+    file(HTML, SIGN_IN)
+}
+
+/// The same, in the place of what somebody may not see.
+pub(super) fn sign_in_first() -> Response<Body> {
+    let mut response = sign_in();
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// The same, for whoever has sent another token: it says so.
+fn wrong_token() -> Response<Body> {
+    let mut response = file(HTML, SIGN_IN.replacen(" hidden>", ">", 1));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
+}
+
+/// Begins a session for whoever has sent the token.
+pub(super) async fn begin(config: &Config, headers: &HeaderMap, body: Incoming) -> Response<Body> {
+    let Some(token) = &config.admin_token else { return nobody() };
+    let form = timeout(config.limits.client_body, Limited::new(body, FORM).collect()).await;
+    let form = match form {
+        Ok(Ok(form)) => form.to_bytes(),
+        _ => Bytes::new(),
+    };
+    let given = form_urlencoded::parse(&form).find(|(name, _)| name == TOKEN).map(|(_, value)| value);
+    if !given.is_some_and(|given| auth::is_token(token, given.trim())) {
+        return wrong_token();
+    }
+    let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
+    let mut response = with_cookie(config, &auth::session(token), SESSION.as_secs(), is_secure);
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
+    response
+}
+
+/// Takes the cookie of a session away. Whoever has a copy of it keeps that until it ends.
+pub(super) fn end(config: &Config) -> Response<Body> {
+    with_cookie(config, "", 0, false)
+}
+
+/// The answer where nobody may do what was asked for.
+pub(super) fn nobody() -> Response<Body> {
+    respond::said(
+        StatusCode::FORBIDDEN,
+        "No token is configured.",
+        "Everything here but /livez and /readyz needs one: set admin_token_file (or --admin-token-file) to a file \
+         with a token, such as `openssl rand -hex 32` makes, and restart or reload the bridge. For reading alone, \
+         admin_open_reads = \"on\" does without one on a loopback address, and admin_open_metrics = \"on\" for \
+         /metrics on any.",
+    )
+}
+
+fn with_cookie(config: &Config, value: &str, seconds: u64, is_secure: bool) -> Response<Body> {
+    let (name, secure) = (auth::cookie_name(config), if is_secure { "; Secure" } else { "" });
+    let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let mut response = respond::nothing();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn file(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(respond::whole(text.into()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Where nothing is said, browsers send a form as one of another site.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    // The next version of the bridge has other files.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

@@ -1,0 +1,57 @@
+//! The paths under which the NetBox plugin queues a sync, for whoever wants one and no stream of it.
+
+use std::net::IpAddr;
+
+use http::Response;
+use http::request::Parts;
+
+use super::jobs;
+use crate::app::App;
+use crate::core::domain::kind::Endpoint;
+use crate::core::http::query::Query;
+use crate::proxy::{credentials, streams};
+use crate::respond::Body;
+use crate::telemetry;
+
+/// Starts the sync of `endpoint` that a client at `address` asks for, or finds the one that runs. It goes on
+/// to its end whether somebody watches it or not.
+pub(super) fn answer(app: &App, endpoint: Endpoint, request: &Parts, address: IpAddr) -> Response<Body> {
+    let query = match Query::parse(request.uri.query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(bad) => return streams::unknown_parameter(&bad.to_string()),
+    };
+    if query.bridge.last_event_id.is_some() {
+        return streams::unknown_parameter(
+            "bridge.last_event_id belongs to a stream: the answer to POST is the job itself, and its stream \
+             is at /jobs/{id}/events.",
+        );
+    }
+    let state = app.state();
+    let backend = match (query.bridge.backend.as_deref(), state.backends.as_slice()) {
+        (None, [only]) => only,
+        (None, _) => {
+            let names = state.names();
+            return streams::unknown_parameter(&format!("Say which backend with bridge.backend: {names}."));
+        }
+        (Some(name), _) => match state.named(name) {
+            Some(backend) => backend,
+            None => {
+                let names = state.names();
+                return streams::unknown_parameter(&format!(
+                    "There is no such bridge.backend. There is: {names}."
+                ));
+            }
+        },
+    };
+    let fresh = query.bridge.fresh;
+    let wanted = streams::wanted(backend, endpoint, query, &request.headers, address);
+    let span = tracing::info_span!("request");
+    telemetry::log::hide_in(&span, &credentials::redactor(request));
+    span.in_scope(|| match app.registry.queue(wanted, fresh) {
+        Ok(job) => jobs::accepted(&job),
+        Err(denied) => {
+            let (id, refusal) = streams::denied_answer(backend, &denied);
+            streams::refused(request.uri.path(), backend, endpoint, id, &refusal)
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! The configuration and the backends that requests are answered by, until they are replaced as a whole.
+
+use std::sync::Arc;
+
+use crate::app::Entrance;
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::telemetry;
+use crate::tls::TlsError;
+
+/// What requests are answered by.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The backends, in its order.
+    pub backends: Vec<Arc<Backend>>,
+}
+
+impl State {
+    /// What `config` makes of `before`: a backend whose configuration is the same, and what its files hold, is the
+    /// same, with all that is known of it. Of one whose configuration has changed, the keys that it has refused and
+    /// accepted stay known. It reads files, and blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files that certificates of backends are checked by.
+    pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
+        let known = |wanted: &crate::config::Backend| {
+            let known = before?.backends.iter().find(|known| known.config() == wanted);
+            known.filter(|known| known.has_current_files()).cloned()
+        };
+        let mut backends: Vec<Arc<Backend>> = Vec::new();
+        for wanted in &config.backends {
+            if let Some(backend) = known(wanted) {
+                backends.push(backend);
+                continue;
+            }
+            let mut backend = Backend::new(wanted.clone())?;
+            let others = before.into_iter().flat_map(|before| &before.backends).chain(&backends);
+            if let Some(same) = others.into_iter().find(|other| other.id().is_same(backend.id())) {
+                backend.share_keys(same);
+            }
+            backends.push(Arc::new(backend));
+        }
+        Ok(Self { backends, config: Arc::new(config) })
+    }
+
+    /// The backend that a request is for which came in at `entrance` and names `host`, which may have a port.
+    pub(crate) fn backend(&self, entrance: Entrance, host: Option<&str>) -> Option<&Arc<Backend>> {
+        let name = host.map(host_name);
+        self.backends
+            .iter()
+            .find(|backend| {
+                let config = backend.config();
+                match entrance {
+                    Entrance::Own(address) => config.listen == Some(address),
+                    Entrance::Common if config.listen.is_some() => false,
+                    Entrance::Common => {
+                        name.as_deref().is_some_and(|name| config.hosts.iter().any(|host| host == name))
+                    }
+                }
+            })
+            .or_else(|| {
+                self.backends.iter().find(|backend| {
+                    let config = backend.config();
+                    entrance == Entrance::Common && config.listen.is_none() && config.hosts.is_empty()
+                })
+            })
+    }
+
+    /// Its backends are those that are counted from now on.
+    pub(crate) fn count(&self) {
+        telemetry::backends_are(self.backends.iter().map(|backend| Arc::clone(&backend.metrics)).collect());
+    }
+
+    /// The backend of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.backends.iter().find(|backend| backend.config().name == name)
+    }
+
+    /// The names of all backends.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.backends.iter().map(|backend| backend.config().name.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+/// `host` without its port and in lower case; an IPv6 address without its brackets.
+pub(crate) fn host_name(host: &str) -> String {
+    let bare = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    bare.trim_end_matches('.').to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Flags};
+
+    fn state(file: &str) -> State {
+        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+        State::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap(), None).unwrap()
+    }
+
+    const THREE: &str = r#"
+        [[backend]]
+        name = "lab"
+        url = "http://10.0.0.1:8800"
+        hosts = ["lab.example", "::1"]
+        [[backend]]
+        name = "rest"
+        url = "http://10.0.0.2:8800"
+        [[backend]]
+        name = "own"
+        url = "http://10.0.0.3:8800"
+        listen = "127.0.0.1:8803"
+    "#;
+
+    #[test]
+    fn a_request_is_for_the_backend_that_its_entrance_or_its_host_names() {
+        let state = state(THREE);
+        let own = Entrance::Own("127.0.0.1:8803".parse().unwrap());
+        for (entrance, host, name) in [
+            (Entrance::Common, Some("lab.example"), "lab"),
+            (Entrance::Common, Some("LAB.example.:8800"), "lab"),
+            (Entrance::Common, Some("[::1]:8800"), "lab"),
+            (Entrance::Common, Some("other.example"), "rest"),
+            (Entrance::Common, None, "rest"),
+            (own, Some("lab.example"), "own"),
+        ] {
+            let backend = state.backend(entrance, host).unwrap();
+            assert_eq!(backend.config().name, name, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_did_not_change_keeps_what_is_known_of_it() {
+        let before = state(THREE);
+        let config = |text: String| {
+            let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+            Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap()
+        };
+        let after = State::new(config(THREE.replace("10.0.0.2", "10.0.0.9")), Some(&before)).unwrap();
+        let same = |index: usize| Arc::ptr_eq(&before.backends[index], &after.backends[index]);
+        assert_eq!([same(0), same(1), same(2)], [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_backend_has_accepted_stays_accepted_when_a_limit_changes() {
+        let before = state(THREE);
+        let key = Some([1; 32]);
+        before.backends[1].shield.accept(key);
+        let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
+        let text = format!("[limits]\nprobe = \"7s\"\n{THREE}");
+        let config = Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap();
+        let after = State::new(config, Some(&before)).unwrap();
+        assert!(!Arc::ptr_eq(&before.backends[1], &after.backends[1]));
+        let client = [192, 0, 2, 1].into();
+        assert!(matches!(after.backends[1].admit(client, key).await, Ok(None)));
+        assert!(matches!(after.backends[0].admit(client, key).await, Ok(Some(_))), "another backend");
+    }
+}

@@ -1,0 +1,12 @@
+//! The words of the domain: kinds, objects, releases, channels, outcomes, events.
+
+pub mod channel;
+pub mod counting;
+pub mod credential;
+pub mod event;
+pub mod figures;
+pub mod kind;
+pub mod object;
+pub mod outcome;
+pub mod refusal;
+pub mod release;

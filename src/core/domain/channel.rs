@@ -1,0 +1,79 @@
+//! The ways to drive a backend.
+
+use std::fmt;
+
+use crate::core::text::words::words;
+
+/// How a job drives the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// The backend's own server-sent events.
+    Native,
+    /// A command on the legacy `/ws` socket.
+    Websocket,
+    /// The plain endpoint, which answers once when all the work is done.
+    Json,
+}
+
+impl Channel {
+    /// The word for this channel in configuration, logs and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Websocket => "websocket",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who chooses the channel of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// The bridge, for each kind, by what the backend can do.
+    #[default]
+    Auto,
+    /// The operator: this channel, for every kind.
+    Only(Channel),
+}
+
+impl Choice {
+    /// Whether `channel` may be used.
+    pub fn allows(self, channel: Channel) -> bool {
+        self == Self::Auto || self == Self::Only(channel)
+    }
+}
+
+/// A text that is not the word for a choice.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of: {}", Choice::WORDS.join(", "))]
+pub struct NotAChoice;
+
+words!(Choice or NotAChoice {
+    Auto => "auto",
+    Only(Channel::Native) => Channel::Native.as_str(),
+    Only(Channel::Websocket) => Channel::Websocket.as_str(),
+    Only(Channel::Json) => Channel::Json.as_str(),
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_names_its_choice() {
+        for (choice, word) in Choice::ALL.into_iter().zip(Choice::WORDS) {
+            assert_eq!(word.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), word);
+        }
+        assert_eq!(
+            "sse".parse::<Choice>().unwrap_err().to_string(),
+            "not one of: auto, native, websocket, json"
+        );
+    }
+}

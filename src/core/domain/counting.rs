@@ -1,0 +1,235 @@
+//! Which of a backend's numbers count objects that NetBox holds, by kind and release.
+//!
+//! The same field counts objects in one stage, and in another one the virtual machines that were looked at. Read
+//! in the published releases, 0.0.2 to 0.0.30.post2.
+
+use super::figures::Figures;
+use super::kind::Kind;
+use super::release::Release;
+use crate::core::run::tally::Numbers;
+use crate::core::upstream::dialect::Dialect;
+use crate::core::upstream::lenient::Number;
+
+/// What tells how many objects of a kind NetBox holds after its stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// `count`.
+    Count,
+    /// `count`, or what a summary says was created.
+    CountOrSummary,
+    /// The same, and no more than rows tell of: the number counts a virtual machine once for each endpoint that has it.
+    CountOfRows,
+    /// The same, and whatever else was discovered has failed.
+    CountOfDiscovered,
+    /// What was discovered, without what failed and what was skipped.
+    RestOfDiscovered,
+    /// What the rows about virtual machines say of their disks.
+    DiskRows,
+    /// The most disks that a row says one virtual machine has.
+    LargestDiskRow,
+    /// `reconciled`.
+    Reconciled,
+    /// `created` and `updated`, which hold what did not change, too.
+    Written,
+    /// `created` and `updated`.
+    Changed,
+    /// Nothing does, unless it is zero: a backup is counted once for every node that sees it.
+    OncePerNode,
+    /// Nothing does, unless it is zero: a snapshot takes the place of another one of its name.
+    ByName,
+    /// Nothing does; only failures are counted.
+    Failures,
+    /// Nothing does.
+    Nothing,
+}
+
+/// The first release whose numbers count objects where those before it count virtual machines or files on nodes. It
+/// is also the first with `discovery`, `item_progress` and `phase_summary`.
+pub const COUNTS_OBJECTS: Release = Release::new(0, 0, 7);
+
+impl Counting {
+    /// What is believed of the stage of `kind` in `release`. Of a release that is not known, no more than of the
+    /// oldest.
+    pub fn of(kind: Kind, release: Option<Release>) -> Self {
+        let counts_objects = release.is_some_and(|release| release >= COUNTS_OBJECTS);
+        match kind {
+            Kind::VirtualMachines if counts_objects => Self::CountOfDiscovered,
+            Kind::VirtualMachines => Self::CountOfRows,
+            // Its summary calls everything created that was synced.
+            Kind::Devices => Self::CountOrSummary,
+            Kind::DeviceInterfaces | Kind::VmInterfaces | Kind::IpAddresses => Self::Count,
+            Kind::Storage if counts_objects => Self::RestOfDiscovered,
+            Kind::Storage => Self::Count,
+            Kind::VirtualDisks if counts_objects => Self::DiskRows,
+            Kind::VirtualDisks => Self::LargestDiskRow,
+            Kind::Backups if counts_objects => Self::Reconciled,
+            Kind::Snapshots if counts_objects => Self::Written,
+            Kind::Backups => Self::OncePerNode,
+            Kind::Snapshots => Self::ByName,
+            Kind::Replications | Kind::BackupRoutines => Self::Changed,
+            Kind::Sdn => Self::Failures,
+            Kind::TaskHistory | Kind::FullUpdate => Self::Nothing,
+        }
+    }
+
+    /// Whether a release must be known to count what a sync of `kind` does.
+    pub fn depends_on_release(kind: Kind) -> bool {
+        kind == Kind::FullUpdate || Self::of(kind, None) != Self::of(kind, Some(COUNTS_OBJECTS))
+    }
+
+    /// Whether `count` is the number of virtual machines that were looked at.
+    pub fn counts_machines(self) -> bool {
+        matches!(self, Self::DiskRows | Self::LargestDiskRow | Self::Written | Self::ByName)
+    }
+
+    /// What `figures` say.
+    pub fn numbers(self, figures: Figures) -> Numbers {
+        let of = |number: Number| number.0.unwrap_or_default();
+        let written = match (figures.created.0, figures.updated.0) {
+            (None, None) => None,
+            (created, updated) => {
+                Some(created.unwrap_or_default().saturating_add(updated.unwrap_or_default()))
+            }
+        };
+        let count = figures.count.0;
+        let numbers = Numbers {
+            records: figures.records.0,
+            failed: of(figures.failed).max(of(figures.errors)).max(of(figures.failed_tasks)),
+            ..Numbers::default()
+        };
+        match self {
+            Self::Count => Numbers { completed: count, ..numbers },
+            Self::CountOrSummary => {
+                Numbers { completed: count.or(written), total: of(figures.total), ..numbers }
+            }
+            Self::CountOfRows => Numbers { completed: count, at_most_rows: true, ..numbers },
+            Self::CountOfDiscovered => Numbers {
+                completed: count.or(written),
+                total: of(figures.total),
+                rest_failed: count.is_some(),
+                ..numbers
+            },
+            // The count is zero, and its list empty, whatever was done.
+            Self::RestOfDiscovered => {
+                let listed = figures.records.0.or(count).filter(|listed| *listed > 0);
+                Numbers { records: None, written: listed, skipped: figures.skipped.0, ..numbers }
+            }
+            Self::Reconciled => Numbers { completed: figures.reconciled.0.or(count), ..numbers },
+            Self::Written => Numbers { completed: written, ..numbers },
+            Self::Changed => Numbers { written, ..numbers },
+            Self::OncePerNode | Self::ByName => {
+                let number = figures.reconciled.0.or(written).or(count).filter(|number| *number == 0);
+                Numbers { completed: number, ..numbers }
+            }
+            // They count virtual machines.
+            Self::DiskRows | Self::LargestDiskRow => {
+                Numbers { completed: count.filter(|count| *count == 0), ..numbers }
+            }
+            Self::Failures => numbers,
+            Self::Nothing => Numbers::default(),
+        }
+    }
+}
+
+/// Where the counts of a kind come from, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// What counts as completed.
+    pub completed: &'static str,
+    /// What stays unconfirmed, and why.
+    pub unconfirmed: &'static str,
+}
+
+impl Counting {
+    /// What this believes, as the subcommand `counts` prints it.
+    pub const fn explain(self) -> Explained {
+        let (completed, unconfirmed) = match self {
+            Self::Count => ("`count` of the stage", "objects with a row beyond that number"),
+            Self::CountOrSummary => {
+                ("`count` of the stage, or what its summary created", "objects with a row beyond that number")
+            }
+            Self::CountOfRows => (
+                "`count` of the stage, and no more than rows tell of",
+                "objects with a row beyond that number",
+            ),
+            Self::CountOfDiscovered => (
+                "`count` of the stage, or what its summary created",
+                "nothing: what was discovered and is not in `count` has failed",
+            ),
+            Self::RestOfDiscovered => (
+                "what was discovered, without what failed and what was skipped; `count` is always 0",
+                "what was skipped: NetBox does not know its cluster yet",
+            ),
+            Self::DiskRows => (
+                "the disks that rows say were created or updated; the numbers count virtual machines",
+                "disks that did not change, and disks that failed one by one: rows tell neither",
+            ),
+            Self::LargestDiskRow => (
+                "the most disks that one virtual machine has; the numbers count virtual machines",
+                "all others: a disk is looked up by its name alone, and taken from another virtual machine",
+            ),
+            Self::Reconciled => {
+                ("`reconciled`, or `count`", "nothing: `Found N` counts a file once for each node")
+            }
+            Self::Written => (
+                "`created` and `updated`; `count` is of virtual machines",
+                "snapshots that were found and not written",
+            ),
+            Self::Changed => ("`created` and `updated`", "records that did not change"),
+            Self::OncePerNode => (
+                "the records in the result of a full update; of a single stage, nothing",
+                "all others: the numbers count a backup once for each node that sees it",
+            ),
+            Self::ByName => (
+                "nothing",
+                "all: a snapshot is looked up by its name alone, and taken from another virtual machine",
+            ),
+            Self::Failures => ("not counted; only failures are", "–"),
+            Self::Nothing => ("not counted", "–"),
+        };
+        Explained { completed, unconfirmed }
+    }
+
+    /// What the rows of `/ws` tell, which has no numbers.
+    pub const fn explain_socket(dialect: Dialect) -> Explained {
+        let (completed, unconfirmed) = match dialect {
+            Dialect::V0_0_2 => (
+                "virtual machines that a row confirms",
+                "devices, which no row confirms, and virtual machines that the backend lists and never tells of; one that \
+                 is not confirmed before the end of the stage means that at least one has failed",
+            ),
+            Dialect::V0_0_3 => {
+                ("devices that a row confirms", "virtual machines: rows only say that they were begun")
+            }
+            _ => (
+                "devices that a row confirms, and since 0.0.5 virtual machines with a warning",
+                "all other virtual machines: rows only say that they were begun",
+            ),
+        };
+        Explained { completed, unconfirmed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_release_is_believed_no_more_than_the_oldest() {
+        let oldest = Some(Release::new(0, 0, 3));
+        for kind in Kind::all() {
+            assert_eq!(Counting::of(kind, None), Counting::of(kind, oldest), "{kind}");
+        }
+        assert!(Counting::depends_on_release(Kind::Storage) && !Counting::depends_on_release(Kind::Devices));
+    }
+
+    #[test]
+    fn numbers_of_virtual_machines_are_none_of_disks() {
+        let number = |number| Number(Some(number));
+        let figures = Figures { count: number(12), updated: number(12), ..Figures::default() };
+        for release in [None, Some(COUNTS_OBJECTS)] {
+            let numbers = Counting::of(Kind::VirtualDisks, release).numbers(figures);
+            assert_eq!(numbers, Numbers::default());
+        }
+    }
+}

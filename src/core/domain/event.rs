@@ -1,0 +1,125 @@
+//! The three events that a reader is given.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::figures::Figures;
+use crate::core::run::tally::Counts;
+use crate::core::text::redact::Redactor;
+
+/// The `status` of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// A stage began.
+    Started,
+    /// Something is going on, or something is worth knowing.
+    Progress,
+    /// An object or a stage is done.
+    Completed,
+    /// One object failed inside a run that goes on (R9).
+    Failed,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Progress => "progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// `event: step`.
+#[derive(Clone, Debug)]
+pub struct Step<'a> {
+    /// The stage or the sort of object that this is about.
+    pub step: Cow<'a, str>,
+    /// What happened to it.
+    pub status: Status,
+    /// The same in a sentence.
+    pub message: Cow<'a, str>,
+    /// The object, if it is about one.
+    pub rowid: Option<Cow<'a, str>>,
+    /// Why it failed, if it did.
+    pub error: Option<Cow<'a, str>>,
+    /// The backend's own account of it, for clients that asked.
+    pub payload: Option<&'a RawValue>,
+}
+
+impl<'a> Step<'a> {
+    /// A step about a stage.
+    pub fn stage(step: impl Into<Cow<'a, str>>, status: Status, message: impl Into<Cow<'a, str>>) -> Self {
+        Self { step: step.into(), status, message: message.into(), rowid: None, error: None, payload: None }
+    }
+}
+
+/// How a stream ends: everything that `error` and `complete` say.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// `complete.message`.
+    pub message: String,
+    /// What was counted.
+    pub counts: Counts,
+    /// Numbers and warnings from the backend's own result.
+    pub told: Told,
+    /// Why the run failed, if it did. `None` is success.
+    pub failure: Option<Failure>,
+}
+
+impl Verdict {
+    /// Takes the secrets that `redactor` knows out of everything that is written of it.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        let numbers = self.told.numbers.iter_mut().map(|(name, _)| name);
+        for text in numbers.chain(&mut self.told.warnings).chain([&mut self.message]) {
+            *text = redactor.owned(std::mem::take(text));
+        }
+        if let Some(failure) = &mut self.failure {
+            failure.redact(redactor);
+        }
+    }
+}
+
+/// What is kept of a backend's own result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
+    pub numbers: Vec<(String, u64)>,
+    /// The numbers of its stages, where it has some for each.
+    pub stages: Vec<(String, Figures)>,
+    /// The names of the records of NetBox in its lists, by the names of these.
+    pub names: Vec<(String, Vec<String>)>,
+    /// How many records of NetBox it is a list of, if it is one.
+    pub records: Option<u64>,
+    /// Objects of software-defined networks that failed, and why.
+    pub failed: Vec<(String, String)>,
+    /// Its objects, where another bridge has counted them.
+    pub objects: Counts,
+    /// Its warnings, as text.
+    pub warnings: Vec<String>,
+    /// Whether it called its own result degraded.
+    pub degraded: bool,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stage that failed.
+    pub step: String,
+    /// The failure in a sentence.
+    pub error: String,
+    /// All that is known of it.
+    pub detail: String,
+}
+
+impl Failure {
+    /// Takes the secrets that `redactor` knows out of it.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        for text in [&mut self.step, &mut self.error, &mut self.detail] {
+            *text = redactor.owned(std::mem::take(text));
+        }
+    }
+}

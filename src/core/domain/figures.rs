@@ -1,0 +1,66 @@
+//! The numbers in which a backend sums a stage up.
+
+use serde::Deserialize;
+
+use super::event::Told;
+use super::kind::Kind;
+use crate::core::text::detail::stage_of;
+use crate::core::upstream::lenient::Number;
+
+/// The numbers of a result, by their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// What was worked on.
+    pub count: Number,
+    /// Records of NetBox in a list of them.
+    #[serde(skip)]
+    pub records: Number,
+    /// What was not there before.
+    pub created: Number,
+    /// What was there and has changed.
+    pub updated: Number,
+    /// What was not touched.
+    pub skipped: Number,
+    /// Backups that were created, or are as they should be.
+    pub reconciled: Number,
+    /// What failed.
+    pub failed: Number,
+    /// The same in the stages of clusters.
+    pub errors: Number,
+    /// The same in the stage of backups.
+    pub failed_tasks: Number,
+    /// What was changed, skipped and failed together.
+    pub total: Number,
+}
+
+impl Figures {
+    /// The numbers of the final event of a stage.
+    pub fn of(told: &Told) -> Self {
+        let number = |wanted: &str| {
+            Number(told.numbers.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value))
+        };
+        let errors = number("errors").0.or(number("errors_count").0);
+        Self {
+            count: number("count"),
+            records: Number(told.records),
+            created: number("created"),
+            updated: number("updated"),
+            skipped: number("skipped"),
+            reconciled: number("reconciled"),
+            failed: number("failed"),
+            errors: Number(errors),
+            failed_tasks: number("failed_tasks"),
+            total: number("total"),
+        }
+    }
+
+    /// The numbers of all stages in the final event of a full update.
+    pub fn of_stages(told: &Told) -> impl Iterator<Item = (Kind, Self)> {
+        let counts = told.numbers.iter().filter_map(|(name, value)| {
+            let figures = Self { count: Number(Some(*value)), ..Self::default() };
+            Some((stage_of(name.strip_suffix("_count")?)?, figures))
+        });
+        counts.chain(told.stages.iter().filter_map(|(name, figures)| Some((stage_of(name)?, *figures))))
+    }
+}

@@ -1,0 +1,289 @@
+//! What the headers of one request say together about its length, its host and its connection.
+
+use super::authority::Authority;
+use super::head::{is_token, trim};
+use super::rejection::{Reason, Rejection};
+use super::target::Absolute;
+use crate::core::http::headers::elements;
+
+/// The longest body that hyper counts, in bytes.
+const BODY_BYTES: u64 = u64::MAX - 2;
+
+/// What a `Connection` may name in any case.
+const CONNECTION_OPTIONS: [&str; 8] = [
+    "close",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-connection",
+    "http2-settings",
+];
+
+/// What a `Connection` may not name: whatever it names stays on the connection (RFC 9110, section 7.6.1), and the
+/// bridge and the backend act on these. A client would take away what a proxy in front has said of it.
+const END_TO_END: [&str; 15] = [
+    "authorization",
+    "cache-control",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "last-event-id",
+    "max-forwards",
+    "origin",
+    "range",
+    "traceparent",
+    "tracestate",
+    "via",
+    "x-real-ip",
+    "x-request-id",
+];
+/// How the names of others begin.
+const END_TO_END_BEGIN: [&str; 7] =
+    ["accept", "content-", "if-", "proxy-auth", "sec-", "x-forwarded-", "x-proxbox-"];
+
+/// A version of HTTP, as far as its rules differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http10,
+    Http11,
+    Http2,
+}
+
+/// What comes behind a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes.
+    Sized(u64),
+    /// Chunks.
+    Chunked,
+    /// Whatever the client likes.
+    Opaque,
+}
+
+/// The headers of a request, as far as they have come.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    version: Version,
+    /// Where the target says that it is.
+    absolute: Option<Absolute<'a>>,
+    has_host: bool,
+    content_length: Option<u64>,
+    is_chunked: bool,
+    /// Only a GET leads out of HTTP/1, as WebSockets begin (RFC 6455, section 4.1).
+    may_upgrade: bool,
+    upgrades: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Connection,
+    ContentLength,
+    Expect,
+    Host,
+    KeepAlive,
+    ProxyConnection,
+    Te,
+    TransferEncoding,
+    Upgrade,
+}
+
+impl Field {
+    const NAMES: [(&'static str, Self); 9] = [
+        ("host", Self::Host),
+        ("connection", Self::Connection),
+        ("content-length", Self::ContentLength),
+        ("transfer-encoding", Self::TransferEncoding),
+        ("expect", Self::Expect),
+        ("keep-alive", Self::KeepAlive),
+        ("proxy-connection", Self::ProxyConnection),
+        ("te", Self::Te),
+        ("upgrade", Self::Upgrade),
+    ];
+
+    fn named(name: &[u8]) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        found.map(|(_, field)| *field)
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// No headers yet.
+    pub(super) fn new(version: Version, method: &[u8], absolute: Option<Absolute<'a>>) -> Self {
+        Self {
+            version,
+            absolute,
+            has_host: false,
+            content_length: None,
+            is_chunked: false,
+            // HTTP/1.0 has no upgrades.
+            may_upgrade: version == Version::Http11 && method == b"GET",
+            upgrades: false,
+        }
+    }
+
+    /// Takes the next header.
+    pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
+        let Some(field) = Field::named(name) else { return Ok(()) };
+        let value = trim(value);
+        if self.version == Version::Http2 {
+            return self.add_to_http2(field, value);
+        }
+        match field {
+            Field::Host => self.add_host(value),
+            Field::ContentLength => self.add_content_length(value),
+            Field::TransferEncoding => self.add_transfer_encoding(value),
+            Field::Connection => check_connection(value),
+            Field::Expect => check_expect(value),
+            Field::Upgrade => {
+                self.upgrades |= self.may_upgrade && is_way_out(value);
+                Ok(())
+            }
+            Field::KeepAlive | Field::ProxyConnection | Field::Te => Ok(()),
+        }
+    }
+
+    /// Takes the next header of a request that came by HTTP/2 (RFC 9113, section 8.2.2).
+    fn add_to_http2(&mut self, field: Field, value: &[u8]) -> Result<(), Rejection> {
+        match field {
+            Field::Host => self.add_host(value),
+            Field::ContentLength => self.add_content_length(value),
+            Field::Expect => check_expect(value),
+            Field::Te if value.eq_ignore_ascii_case(b"trailers") => Ok(()),
+            _ => {
+                let detail =
+                    "The request has a header of HTTP/1 connections that HTTP/2 has none of; leave it out.";
+                Err(Rejection::new(Reason::ConnectionSpecific, detail))
+            }
+        }
+    }
+
+    fn add_host(&mut self, value: &[u8]) -> Result<(), Rejection> {
+        let refused = |detail: &str| Err(Rejection::new(Reason::Host, detail));
+        if self.has_host {
+            return refused("The request has more than one Host; send one.");
+        }
+        self.has_host = true;
+        let Some(host) = Authority::parse(value) else {
+            return refused("The Host is not HOST or HOST:PORT; send one of these.");
+        };
+        if let Some(Absolute { scheme, authority }) = &self.absolute
+            && !authority.is_same(&host, *scheme)
+        {
+            let detail = "The target names another host than the Host does; send the same in both.";
+            return Err(Rejection::new(Reason::Authority, detail));
+        }
+        Ok(())
+    }
+
+    fn add_content_length(&mut self, value: &[u8]) -> Result<(), Rejection> {
+        let refused = |detail: &str| Err(Rejection::new(Reason::ContentLength, detail));
+        if self.is_chunked {
+            return Err(two_lengths());
+        }
+        if self.content_length.is_some() {
+            return refused("The request has more than one Content-Length; send one.");
+        }
+        match length(value) {
+            Some(length) => self.content_length = Some(length),
+            None => return refused("The Content-Length is no number of bytes; send decimal digits only."),
+        }
+        Ok(())
+    }
+
+    fn add_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Rejection> {
+        if self.version == Version::Http10 {
+            let detail = "HTTP/1.0 has no Transfer-Encoding; send a Content-Length, or use HTTP/1.1.";
+            return Err(Rejection::new(Reason::TransferEncodingInHttp10, detail));
+        }
+        if self.content_length.is_some() {
+            return Err(two_lengths());
+        }
+        if value.contains(&b'\t') {
+            let detail = "The Transfer-Encoding has a control character; leave it out.";
+            return Err(Rejection::new(Reason::HeaderValue, detail));
+        }
+        if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            let detail =
+                "The only Transfer-Encoding that is taken is chunked, once; use it or a Content-Length.";
+            return Err(Rejection::new(Reason::TransferEncoding, detail));
+        }
+        self.is_chunked = true;
+        Ok(())
+    }
+
+    /// There are no more headers. Says what comes behind them.
+    pub(super) fn end(&self) -> Result<Framing, Rejection> {
+        let needs_host = match self.version {
+            Version::Http10 => false,
+            Version::Http11 => true,
+            Version::Http2 => self.absolute.is_none(),
+        };
+        if needs_host && !self.has_host {
+            return Err(Rejection::new(Reason::Host, "The request does not say its host; send a Host."));
+        }
+        if self.upgrades {
+            return Ok(Framing::Opaque);
+        }
+        if self.is_chunked {
+            return Ok(Framing::Chunked);
+        }
+        Ok(Framing::Sized(self.content_length.unwrap_or(0)))
+    }
+}
+
+/// The number that a `Content-Length` is.
+pub(super) fn length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    let length = value.iter().try_fold(0u64, |length, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    })?;
+    (length <= BODY_BYTES).then_some(length)
+}
+
+fn check_connection(value: &[u8]) -> Result<(), Rejection> {
+    let is = |option: &[u8], known: &str| option.eq_ignore_ascii_case(known.as_bytes());
+    let begins = |option: &[u8], start: &str| option.get(..start.len()).is_some_and(|begin| is(begin, start));
+    let is_own = |option: &&[u8]| CONNECTION_OPTIONS.iter().any(|known| is(option, known));
+    for option in elements(value).filter(|option| !is_own(option)) {
+        let name = END_TO_END.iter().find(|known| is(option, known)).map(|name| (*name).to_owned());
+        let family =
+            || END_TO_END_BEGIN.iter().find(|start| begins(option, start)).map(|start| format!("{start}*"));
+        let detail = if !option.iter().copied().all(is_token) {
+            "The Connection names what can be no header; send a list of names.".to_owned()
+        } else if let Some(name) = name.or_else(family) {
+            format!("The Connection names the end-to-end header {name}; remove it from Connection.")
+        } else {
+            continue;
+        };
+        return Err(Rejection::new(Reason::Connection, detail));
+    }
+    Ok(())
+}
+
+fn check_expect(value: &[u8]) -> Result<(), Rejection> {
+    if value.eq_ignore_ascii_case(b"100-continue") {
+        return Ok(());
+    }
+    Err(Rejection::new(
+        Reason::Expectation,
+        "The only expectation that is met is 100-continue; send no other.",
+    ))
+}
+
+/// What is said about a body with two lengths (RFC 9112, section 6.3).
+fn two_lengths() -> Rejection {
+    let detail = "The request has a Content-Length and a Transfer-Encoding; send one of them.";
+    Rejection::new(Reason::TwoLengths, detail)
+}
+
+/// Whether an `Upgrade` leads out of HTTP/1. One to HTTP/2 is not offered to anybody, and so nothing that
+/// changes the framing.
+pub(super) fn is_way_out(upgrade: &[u8]) -> bool {
+    elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+}

@@ -1,0 +1,160 @@
+//! Request lines and header lines (RFC 9112, sections 3 and 5).
+
+use super::Bounds;
+use super::fields::{Fields, Framing, Version};
+use super::lines::{Fault, bad_ending};
+use super::rejection::{Reason, Rejection};
+use super::target;
+
+/// The longest that an [`http::HeaderName`] can be, in bytes. hyper does not survive a longer one.
+const NAME_BYTES: usize = 65_535;
+
+/// A head, as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// What its headers say so far, once its request line was there.
+    fields: Option<Fields<'static>>,
+    /// How many headers there were.
+    count: usize,
+}
+
+/// What is said about a head with too many headers.
+pub(super) fn too_many(bounds: &Bounds) -> Rejection {
+    let detail = format!("The request has more than {} headers; send fewer.", bounds.header_count);
+    Rejection::new(Reason::TooManyHeaders, detail)
+}
+
+impl Head {
+    /// Takes the next line, and says what comes behind the head if this was its end.
+    pub(super) fn line(&mut self, line: &[u8], bounds: &Bounds) -> Result<Option<Framing>, Rejection> {
+        let Some(fields) = &mut self.fields else {
+            self.fields = Some(request_line(line, bounds)?);
+            return Ok(None);
+        };
+        if line.is_empty() {
+            return fields.end().map(Some);
+        }
+        self.count += 1;
+        if self.count > bounds.header_count {
+            return Err(too_many(bounds));
+        }
+        let (name, value) = header_line(line)?;
+        fields.add(name, value)?;
+        Ok(None)
+    }
+
+    /// What to say about lines that are none; `held` is what came before the fault.
+    pub(super) fn of_fault(&self, fault: Fault, held: &[u8], bounds: &Bounds) -> Rejection {
+        match fault {
+            Fault::Ending => bad_ending(),
+            Fault::Full if self.fields.is_none() && held.contains(&b' ') => target::too_long(bounds),
+            Fault::Full => {
+                let detail =
+                    format!("The head of the request has more than {} bytes; send fewer.", bounds.head_bytes);
+                Rejection::new(Reason::HeadTooLarge, detail)
+            }
+        }
+    }
+}
+
+/// Reads `METHOD TARGET HTTP/1.x`.
+fn request_line(line: &[u8], bounds: &Bounds) -> Result<Fields<'static>, Rejection> {
+    let malformed = || {
+        let detail = "The first line is not METHOD TARGET HTTP/1.1 with single spaces; send it like that.";
+        Rejection::new(Reason::RequestLine, detail)
+    };
+    let mut spaces = memchr::memchr_iter(b' ', line);
+    let first = spaces.next().ok_or_else(malformed)?;
+    let last = spaces.next_back().ok_or_else(malformed)?;
+    let (method, target, version) = (&line[..first], &line[first + 1..last], &line[last + 1..]);
+    if target.is_empty() || !method.iter().copied().all(is_token) {
+        return Err(malformed());
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        _ if version.starts_with(b"HTTP/") => {
+            let detail = "The version is neither HTTP/1.0 nor HTTP/1.1; use one of them.";
+            return Err(Rejection::new(Reason::Version, detail));
+        }
+        _ => return Err(malformed()),
+    };
+    target::check_method(method)?;
+    let absolute = target::parse(method, target, bounds)?;
+    Ok(Fields::new(version, method, absolute.map(target::Absolute::into_owned)))
+}
+
+/// Splits a header line, also one of trailers.
+pub(super) fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Rejection> {
+    if line.starts_with(b" ") || line.starts_with(b"\t") {
+        let detail = "A header line begins with a space or goes on in the next line; write each in one line.";
+        return Err(Rejection::new(Reason::Folding, detail));
+    }
+    let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+    let (name, value) = line.split_at(colon);
+    if name.ends_with(b" ") || name.ends_with(b"\t") {
+        let detail = "A space stands between the name of a header and its colon; leave it out.";
+        return Err(Rejection::new(Reason::HeaderName, detail));
+    }
+    let Some(value) = value.strip_prefix(b":") else {
+        return Err(Rejection::new(Reason::HeaderName, "A header line has no colon; write NAME: VALUE."));
+    };
+    if name.is_empty() || !name.iter().copied().all(is_token) {
+        let detail =
+            "The name of a header is empty or has a byte that no name has; use letters, digits and hyphens.";
+        return Err(Rejection::new(Reason::HeaderName, detail));
+    }
+    if name.len() > NAME_BYTES {
+        let detail = "The name of a header is too long; send a shorter one.";
+        return Err(Rejection::new(Reason::HeadTooLarge, detail));
+    }
+    if value.iter().copied().any(is_control) {
+        let detail = "The value of a header has a control character; leave it out.";
+        return Err(Rejection::new(Reason::HeaderValue, detail));
+    }
+    Ok((name, trim(value)))
+}
+
+/// Without the spaces and tabs around it (`OWS` in RFC 9110, section 5.6.3).
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// What names are made of (`tchar` in RFC 9110, section 5.6.2).
+pub(super) const fn is_token(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0u8;
+        while byte < 0x80 {
+            table[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(
+                    byte,
+                    b'!' | b'#'
+                        | b'$'
+                        | b'%'
+                        | b'&'
+                        | b'\''
+                        | b'*'
+                        | b'+'
+                        | b'-'
+                        | b'.'
+                        | b'^'
+                        | b'_'
+                        | b'`'
+                        | b'|'
+                        | b'~'
+                );
+            byte += 1;
+        }
+        table
+    };
+    TOKEN[byte as usize]
+}
+
+/// What no value may have: every control character but the tab.
+pub(super) const fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}

@@ -1,0 +1,109 @@
+//! The forms of a request target (RFC 9112, section 3.2).
+
+use super::Bounds;
+use super::authority::{Authority, Scheme};
+use super::rejection::{Reason, Rejection};
+
+/// The longest that an [`http::Uri`] can be, in bytes.
+const URI_BYTES: usize = 65_534;
+
+/// What a target in absolute form says about where it is, and so what an HTTP/2 request says.
+#[derive(Clone, Debug)]
+pub(super) struct Absolute<'a> {
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority<'a>,
+}
+
+impl Absolute<'_> {
+    pub(super) fn into_owned(self) -> Absolute<'static> {
+        Absolute { scheme: self.scheme, authority: self.authority.into_owned() }
+    }
+}
+
+/// Refuses `CONNECT`: who stands before one backend has no tunnels to give.
+pub(super) fn check_method(method: &[u8]) -> Result<(), Rejection> {
+    if method == b"CONNECT" {
+        return Err(Rejection::new(Reason::Method, "There are no tunnels here; do not use CONNECT."));
+    }
+    Ok(())
+}
+
+/// Checks the target of a request line, and gives what it says about where it is.
+pub(super) fn parse<'a>(
+    method: &[u8],
+    target: &'a [u8],
+    bounds: &Bounds,
+) -> Result<Option<Absolute<'a>>, Rejection> {
+    if target.len() > longest(bounds) {
+        return Err(too_long(bounds));
+    }
+    if matches!(target, [b'/' | b'*', ..]) {
+        check_path(method, target)?;
+        return Ok(None);
+    }
+    let Some(colon) = target.windows(3).position(|window| window == b"://") else {
+        return Err(bad("The target is neither a path nor a whole URL; send a path."));
+    };
+    let scheme = scheme(&target[..colon])?;
+    let rest = &target[colon + 3..];
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !path.is_empty() {
+        check_path(method, path)?;
+    }
+    Ok(Some(Absolute { scheme, authority: host_of(authority)? }))
+}
+
+/// The scheme of a URL.
+pub(super) fn scheme(scheme: &[u8]) -> Result<Scheme, Rejection> {
+    Scheme::named(scheme)
+        .ok_or_else(|| bad("The target is a URL of another scheme than http and https; use http."))
+}
+
+/// The host and port of a URL.
+pub(super) fn host_of(authority: &[u8]) -> Result<Authority<'_>, Rejection> {
+    Authority::parse(authority)
+        .ok_or_else(|| bad("The target is a URL whose host is none, or with a user; send HOST or HOST:PORT."))
+}
+
+/// Checks a path and the query behind it, or `*`. Those bytes go through that an [`http::Uri`] takes, but for
+/// the ones above 0x7F.
+pub(super) fn check_path(method: &[u8], path: &[u8]) -> Result<(), Rejection> {
+    if path.starts_with(b"*") {
+        return match (path, method) {
+            (b"*", b"OPTIONS") => Ok(()),
+            _ => Err(bad("The target * is for OPTIONS only; send a path.")),
+        };
+    }
+    let mut in_query = false;
+    for &byte in path {
+        match byte {
+            b'#' => return Err(Rejection::fragment()),
+            b'?' => in_query = true,
+            b'<' | b'>' => return Err(unescaped()),
+            b'"' if in_query => return Err(unescaped()),
+            b'`' if !in_query => return Err(unescaped()),
+            0x21..=0x7e => {}
+            _ => return Err(unescaped()),
+        }
+    }
+    Ok(())
+}
+
+/// What is said about a target that is too long.
+pub(super) fn too_long(bounds: &Bounds) -> Rejection {
+    let detail = format!("The target has more than {} bytes; send a shorter one.", longest(bounds));
+    Rejection::new(Reason::TargetTooLong, detail)
+}
+
+fn longest(bounds: &Bounds) -> usize {
+    bounds.target_bytes.min(URI_BYTES)
+}
+
+fn unescaped() -> Rejection {
+    bad("The target has a byte that stands in no URL; write it as %XX.")
+}
+
+pub(super) fn bad(detail: &str) -> Rejection {
+    Rejection::new(Reason::Target, detail)
+}

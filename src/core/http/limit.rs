@@ -1,0 +1,71 @@
+//! The limits on how much clients may have at once.
+
+use crate::core::text::words::words;
+
+/// A limit that a client can run into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// All connections.
+    Connections,
+    /// The connections of one address.
+    ConnectionsPerAddress,
+    /// All requests that are passed on.
+    Requests,
+    /// Those of one address.
+    RequestsPerAddress,
+    /// All streams and tunnels.
+    Streams,
+    /// Those of one address.
+    StreamsPerAddress,
+    /// Those with one key.
+    StreamsPerKey,
+}
+
+/// A text that is not the name of a limit.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a limit")]
+pub struct NotALimit;
+
+words!(Limit or NotALimit {
+    Connections => "connections",
+    ConnectionsPerAddress => "connections_per_address",
+    Requests => "requests",
+    RequestsPerAddress => "requests_per_address",
+    Streams => "streams",
+    StreamsPerAddress => "streams_per_address",
+    StreamsPerKey => "streams_per_key",
+});
+
+impl Limit {
+    /// The status of the answer to whoever runs into it: the bridge is full, or this client has too much.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Connections | Self::Requests | Self::Streams => 503,
+            Self::ConnectionsPerAddress
+            | Self::RequestsPerAddress
+            | Self::StreamsPerAddress
+            | Self::StreamsPerKey => 429,
+        }
+    }
+
+    /// What there are too many of, and where that is set.
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Connections => "There are as many connections as there may be (limits.connections).",
+            Self::ConnectionsPerAddress => {
+                "Your address has as many connections as it may have (limits.connections_per_address)."
+            }
+            Self::Requests => "There are as many requests on their way as there may be (limits.requests).",
+            Self::RequestsPerAddress => {
+                "Your address has as many requests on their way as it may have (limits.requests_per_address)."
+            }
+            Self::Streams => "There are as many streams and tunnels as there may be (limits.streams).",
+            Self::StreamsPerAddress => {
+                "Your address has as many streams and tunnels as it may have (limits.streams_per_address)."
+            }
+            Self::StreamsPerKey => {
+                "Your API key has as many streams and tunnels as it may have (limits.streams_per_key)."
+            }
+        }
+    }
+}

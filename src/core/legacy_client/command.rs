@@ -1,0 +1,113 @@
+//! What a client says on `/ws`, and the answer to what nobody understands.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::envelope::Envelope;
+use super::markup;
+use crate::core::domain::kind::Command;
+
+/// How much of a text that is no command is kept and repeated, in characters.
+const REPEATED: usize = 200;
+const VALID: &str =
+    "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync', 'Full Update'";
+
+/// What one text frame of a client asks for. `Debug` does not show a key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// To run a command.
+    Run {
+        /// The command.
+        command: Command,
+        /// What every frame of the run is to carry.
+        run_id: Option<String>,
+    },
+    /// To be let in with this key.
+    Key(String),
+    /// Nothing that is known here.
+    Unknown {
+        /// The beginning of what it says, at most 200 characters.
+        text: String,
+        /// What the answer is to carry.
+        run_id: Option<String>,
+    },
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run { command, run_id } => {
+                f.debug_struct("Run").field("command", command).field("run_id", run_id).finish()
+            }
+            Self::Key(_) => f.write_str("Key(<api-key>)"),
+            Self::Unknown { text, run_id } => {
+                f.debug_struct("Unknown").field("text", text).field("run_id", run_id).finish()
+            }
+        }
+    }
+}
+
+/// A frame that is JSON.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Form<'a> {
+    #[serde(borrow)]
+    command: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    run_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    api_key: Option<Cow<'a, str>>,
+}
+
+/// What the text frame `text` asks for.
+pub fn asked(text: &str) -> Asked {
+    let text = text.trim();
+    if let Some(command) = command(text) {
+        return Asked::Run { command, run_id: None };
+    }
+    let form: Option<Form<'_>> = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    let Form { command: said, run_id, api_key } = form.unwrap_or_default();
+    if let (None, Some(key)) = (&said, api_key) {
+        return Asked::Key(key.into_owned());
+    }
+    let run_id = run_id.filter(|run_id| is_run_id(run_id)).map(Cow::into_owned);
+    match (said, run_id) {
+        (Some(said), Some(run_id)) => match command(&said) {
+            Some(command) => Asked::Run { command, run_id: Some(run_id) },
+            None => Asked::Unknown { text: beginning(&said), run_id: Some(run_id) },
+        },
+        (_, run_id) => Asked::Unknown { text: beginning(text), run_id },
+    }
+}
+
+/// The two answers to `text`, which is no command. They tell a client that the command before it has
+/// returned, so they are worth sending for whatever it is: see [`crate::core::upstream::dialect::BARRIER`].
+pub fn unknown(text: &str, run_id: Option<&str>) -> Vec<String> {
+    let envelope = Envelope::new(run_id);
+    let what = if envelope.is_correlated() {
+        envelope.message("Invalid sync command")
+    } else {
+        format!("Invalid command: {}", markup::text(text, REPEATED))
+    };
+    vec![what, envelope.message(VALID)]
+}
+
+fn command(text: &str) -> Option<Command> {
+    match text {
+        "Sync Nodes" => Some(Command::SyncNodes),
+        "Sync Virtual Machines" => Some(Command::SyncVirtualMachines),
+        "Full Update Sync" | "Full Update" => Some(Command::FullUpdate),
+        _ => None,
+    }
+}
+
+fn is_run_id(text: &str) -> bool {
+    (8..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(REPEATED).collect()
+}

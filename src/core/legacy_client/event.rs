@@ -1,0 +1,84 @@
+//! The events of a job's log, as far as a page can show them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::markup;
+use crate::core::upstream::lenient::{Flag, Map, Text};
+
+/// What `step`, `error` and `complete` say.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Event<'a> {
+    #[serde(borrow)]
+    pub(super) step: Text<'a>,
+    #[serde(borrow)]
+    pub(super) status: Text<'a>,
+    #[serde(borrow)]
+    pub(super) message: Text<'a>,
+    #[serde(borrow)]
+    pub(super) rowid: Text<'a>,
+    #[serde(borrow)]
+    pub(super) error: Text<'a>,
+    #[serde(borrow)]
+    pub(super) detail: Text<'a>,
+    pub(super) ok: Flag,
+    #[serde(borrow)]
+    pub(super) errors: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) payload: Option<&'a RawValue>,
+}
+
+impl<'a> Event<'a> {
+    pub(super) fn read(data: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice::<Map<Self>>(data).ok()?.0
+    }
+
+    /// Why the object failed. It is never empty: readers know a failure by its text.
+    pub(super) fn reason(&self) -> String {
+        let said = self.error.said().or(self.message.said()).unwrap_or("no reason given");
+        markup::text(said, markup::LONGEST)
+    }
+}
+
+/// The `data` of the legacy frame that a step was made of, by its keys. Empty where the step has none.
+#[derive(Default)]
+pub(super) struct Data<'a>(BTreeMap<String, &'a RawValue>);
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Payload<'a> {
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> Data<'a> {
+    pub(super) fn of(payload: Option<&'a RawValue>) -> Self {
+        let data = payload
+            .and_then(|raw| serde_json::from_str::<Map<Payload<'a>>>(raw.get()).ok()?.0)
+            .and_then(|payload| payload.data);
+        Self(data.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default())
+    }
+
+    pub(super) fn raw(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.get(key).copied()
+    }
+
+    /// A text of it, without its markup.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        let text: Text<'_> = serde_json::from_str(self.raw(key)?.get()).ok()?;
+        text.said().map(|text| markup::text(text, markup::LONGEST))
+    }
+
+    /// What the object belongs to: the key that says so, and the name.
+    pub(super) fn owner(&self) -> Option<(&'static str, String)> {
+        ["vm", "device"].into_iter().find_map(|key| Some((key, self.text(key)?)))
+    }
+
+    /// Whether it is a word about the sync of an object (`"status": "warning"`) and not about the object.
+    pub(super) fn is_remark(&self) -> bool {
+        ["warning", "error"].into_iter().any(|key| self.text(key).is_some())
+    }
+}

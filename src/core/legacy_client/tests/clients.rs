@@ -1,0 +1,87 @@
+//! What clients say, and how they are answered.
+
+use serde_json::{Value, json};
+
+use super::logs::RUN_ID;
+use super::old_page::assert_harmless;
+use crate::core::domain::kind::Command;
+use crate::core::legacy_client::{Asked, asked, unknown};
+use crate::core::upstream::dialect::{self, BARRIER, Dialect, Heard, Invalid};
+
+#[test]
+fn what_a_client_asks_is_known_by_its_words() {
+    use Command::{FullUpdate, SyncNodes, SyncVirtualMachines};
+    let run = |command, run_id: Option<&str>| Asked::Run { command, run_id: run_id.map(str::to_owned) };
+    let other = |text: &str, run_id: Option<&str>| Asked::Unknown {
+        text: text.to_owned(),
+        run_id: run_id.map(str::to_owned),
+    };
+    let form = |command: &str, run_id: Value| json!({"command": command, "run_id": run_id}).to_string();
+    for (text, expected) in [
+        ("Sync Nodes".to_owned(), run(SyncNodes, None)),
+        (" Sync Virtual Machines\r\n".to_owned(), run(SyncVirtualMachines, None)),
+        ("Full Update Sync".to_owned(), run(FullUpdate, None)),
+        ("Full Update".to_owned(), run(FullUpdate, None)),
+        ("sync nodes".to_owned(), other("sync nodes", None)),
+        (String::new(), other("", None)),
+        (form("Full Update", json!("run_id-8")), run(FullUpdate, Some("run_id-8"))),
+        (form("Sync Nodes", json!("a".repeat(64))), run(SyncNodes, Some(&"a".repeat(64)))),
+        (form("Start", json!("abcdefgh")), other("Start", Some("abcdefgh"))),
+        (r#"{"api_key":" k "}"#.to_owned(), Asked::Key(" k ".to_owned())),
+        (r#"["Sync Nodes","abcdefgh"]"#.to_owned(), other(r#"["Sync Nodes","abcdefgh"]"#, None)),
+        (r#"{"api_key":7}"#.to_owned(), other(r#"{"api_key":7}"#, None)),
+        (r#"{"command":"Sync Nodes"}"#.to_owned(), other(r#"{"command":"Sync Nodes"}"#, None)),
+    ] {
+        assert_eq!(asked(&text), expected, "{text}");
+    }
+    for run_id in [
+        json!("seven77"),
+        json!("a".repeat(65)),
+        json!("with space"),
+        json!("é2345678"),
+        json!(12_345_678),
+        json!(null),
+    ] {
+        let text = form("Sync Nodes", run_id);
+        assert_eq!(asked(&text), other(&text, None));
+    }
+    for text in ["[".repeat(1 << 20), "{\"a\":".repeat(1 << 18), "\u{1f600}".repeat(1 << 16)] {
+        let Asked::Unknown { text, run_id: None } = asked(&text) else { panic!("it is nothing") };
+        assert_eq!(text.chars().count(), 200);
+    }
+    assert_eq!(format!("{:?}", asked(r#"{"api_key":"s3cret"}"#)), "Key(<api-key>)");
+}
+
+#[test]
+fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
+    for dialect in [Dialect::V0_0_7, Dialect::V0_0_27] {
+        let [command, barrier] = dialect.command_frames(Command::FullUpdate, RUN_ID);
+        let run_id = dialect.correlates().then(|| RUN_ID.to_owned());
+        assert_eq!(asked(&command), Asked::Run { command: Command::FullUpdate, run_id: run_id.clone() });
+        let Asked::Unknown { text, run_id: echoed } = asked(&barrier) else { panic!("{barrier}") };
+        assert_eq!((text.as_str(), &echoed), (BARRIER, &run_id));
+        let answers = unknown(&text, run_id.as_deref());
+        assert_eq!(answers.len(), 2);
+        let Heard::Invalid { command } = dialect::hear(&answers[0], false) else { panic!("{answers:?}") };
+        assert_eq!(dialect.invalid(Command::FullUpdate, command.as_deref()), Invalid::Barrier);
+        assert!(matches!(dialect::hear(&answers[1], false), Heard::Chatter));
+    }
+}
+
+#[test]
+fn an_unknown_command_is_not_repeated_as_markup() {
+    let [invalid, valid] = <[String; 2]>::try_from(unknown("<b onclick=\"x\">", None)).unwrap();
+    assert_eq!(invalid, "Invalid command: &lt;b onclick=&quot;x&quot;&gt;");
+    assert_eq!(
+        valid,
+        "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync', 'Full Update'"
+    );
+    let [long, _] = <[String; 2]>::try_from(unknown(&"<".repeat(10_000), None)).unwrap();
+    assert_harmless(&long);
+    assert_eq!(long.chars().count(), "Invalid command: ".len() + 200);
+    let [invalid, valid] = <[String; 2]>::try_from(unknown("x", Some("run-1234"))).unwrap();
+    assert_eq!(invalid, r#"{"message":"Invalid sync command","run_id":"run-1234"}"#);
+    assert!(
+        valid.starts_with(r#"{"message":"Valid commands: "#) && valid.ends_with(r#","run_id":"run-1234"}"#)
+    );
+}

@@ -1,0 +1,181 @@
+//! Logs of jobs: made by the bridge from what real backends sent, and those of its golden streams.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::core::domain::channel::Channel;
+use crate::core::domain::kind::{Command, Endpoint, Kind};
+use crate::core::legacy_client::{Asked, asked, unknown};
+use crate::core::legacy_client::{GREETING, Page};
+use crate::core::run::normalizer::Options;
+use crate::core::run::plan::{Leg, Plan};
+use crate::core::run::session::Waiting;
+use crate::core::run::session::{Closed, Event, Limits, Output, Session, Setup};
+use crate::core::upstream::dialect::{BARRIER, Dialect};
+
+/// The frames of one log.
+pub(super) type Log = Vec<Vec<u8>>;
+
+pub(super) const RUN_ID: &str = "run-0123456789";
+
+/// The log in a golden stream.
+pub(super) fn golden(snapshot: &str) -> Log {
+    let body = &snapshot[snapshot.find("\nevent: ").expect("it is a stream") + 1..];
+    body.trim_end().split("\n\n").map(|frame| format!("{frame}\n\n").into_bytes()).collect()
+}
+
+/// What a log says of objects that have a table: by sort and name, whether it says that they are done.
+pub(super) fn objects(log: &Log) -> BTreeMap<(String, String), bool> {
+    let mut objects = BTreeMap::new();
+    for step in events(log, "step") {
+        let text = |key: &str| step[key].as_str().map(str::to_owned);
+        let (Some(word), Some(name)) = (text("step"), text("rowid")) else { continue };
+        if matches!(word.as_str(), "device" | "virtual_machine") {
+            *objects.entry((word, name)).or_default() |= step["status"] == "completed";
+        }
+    }
+    objects
+}
+
+/// The data of the events `name`.
+pub(super) fn events(log: &Log, name: &str) -> Vec<Value> {
+    let head = format!("event: {name}\ndata: ");
+    let data = log.iter().filter_map(|frame| std::str::from_utf8(frame).ok()?.strip_prefix(&head));
+    data.map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+/// A session of one leg, and its log.
+pub(super) struct Driven {
+    session: Session,
+    out: Output,
+    log: Log,
+    sent: Vec<String>,
+}
+
+impl Driven {
+    pub(super) fn new(kind: Kind, channel: Channel, dialect: Dialect) -> Self {
+        let command = kind.row().command.filter(|_| channel == Channel::Websocket);
+        let kinds = match (kind, channel) {
+            (Kind::FullUpdate, Channel::Websocket) => vec![Kind::Devices, Kind::VirtualMachines],
+            _ => vec![kind],
+        };
+        let endpoint = Endpoint::of(kind);
+        let long = Duration::from_secs(600);
+        let options = Options { payloads: true, ..Options::default() };
+        let setup = Setup {
+            endpoint,
+            plan: Plan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
+            options: options.clone(),
+            limits: Limits {
+                accept_wait: long,
+                response_head: long,
+                idle: long,
+                total: long * 100,
+                settle: Duration::from_secs(3),
+                settle_total: Duration::from_secs(30),
+                retry_after: 30,
+                event_bytes: 1 << 20,
+            },
+            release: None,
+            dialect: Some(dialect),
+            credential: Some("0123456789abcdef".parse().unwrap()),
+            run_id: RUN_ID.to_owned(),
+            notices: Vec::new(),
+            guests: Vec::new(),
+        };
+        let mut out = Output::default();
+        let session = Waiting::new(kind, options).drive(setup, &mut out);
+        let mut driven = Self { session, out, log: Vec::new(), sent: Vec::new() };
+        driven.event(Event::Opened);
+        driven
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.session.handle(Duration::from_secs(1), event, &mut self.out);
+        let out = std::mem::take(&mut self.out);
+        for frame in out.frames {
+            self.log.push(frame.with_payload.unwrap_or(frame.bytes).to_vec());
+        }
+        self.sent.extend(out.send);
+    }
+
+    fn over(mut self) -> Log {
+        if let Some(deadline) = self.session.deadline() {
+            // What may still come has had its time.
+            self.session.handle(deadline, Event::Tick, &mut self.out);
+            self.log.extend(self.out.frames.iter().map(|frame| frame.bytes.to_vec()));
+        }
+        assert!(self.session.deadline().is_none(), "the run is over");
+        self.log
+    }
+}
+
+/// The log of a job that heard on `/ws` what is in a recording.
+pub(super) fn heard(recording: &str, kind: Kind, dialect: Dialect) -> Log {
+    let mut driven = Driven::new(kind, Channel::Websocket, dialect);
+    for line in recording.lines().skip(1) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        match (line["dir"].as_str().unwrap(), line["kind"].as_str().unwrap()) {
+            ("in", "text") => driven.event(Event::Text(line["text"].as_str().unwrap())),
+            ("in", "close") => driven.event(Event::Closed(Closed::Frame { code: 1000, reason: "" })),
+            ("ctl", "returned") if !dialect.correlates() => {
+                driven.event(Event::Text(&format!("Invalid command: {BARRIER}")));
+            }
+            ("ctl", "returned") => driven.event(Event::Text("Invalid sync command")),
+            _ => {}
+        }
+    }
+    driven.over()
+}
+
+/// The log of a job that read the stream which is in a recording.
+pub(super) fn read(recording: &str, kind: Kind) -> Log {
+    let mut driven = Driven::new(kind, Channel::Native, Dialect::V0_0_7);
+    for line in recording.lines().skip(1) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if let (Some("body"), Some(text)) = (line["kind"].as_str(), line["text"].as_str()) {
+            driven.event(Event::Bytes(text.as_bytes()));
+        }
+    }
+    driven.event(Event::Closed(Closed::Cleanly));
+    driven.over()
+}
+
+/// The log of a bridge in front of this one, which is given what pages are given and whose log here is
+/// `log`.
+pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
+    let mut driven = Driven::new(kind, Channel::Websocket, dialect);
+    let mut told = 0;
+    let mut answers: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        let asked_now: Vec<Asked> = driven.sent[told..].iter().map(|frame| asked(frame)).collect();
+        told = driven.sent.len();
+        if !dialect.wants_key() && answers.is_empty() {
+            answers.extend(GREETING.map(str::to_owned));
+        }
+        for asked in asked_now {
+            match asked {
+                Asked::Key(_) => answers.extend(GREETING.map(str::to_owned)),
+                Asked::Run { command, run_id } => answers.extend(page(log, command, run_id).0),
+                Asked::Unknown { text, run_id } => answers.extend(unknown(&text, run_id.as_deref())),
+            }
+        }
+        for answer in answers.drain(..) {
+            driven.event(Event::Text(&answer));
+        }
+    }
+    driven.over()
+}
+
+/// Everything that a page is sent for a log.
+pub(super) fn page(log: &Log, command: Command, run_id: Option<String>) -> (Vec<String>, Page) {
+    let mut page = Page::new(command, run_id);
+    let mut out = page.begin();
+    for frame in log {
+        assert_eq!(page.ending(), None, "complete is the last frame");
+        page.frame(frame, &mut out);
+    }
+    (out, page)
+}

@@ -1,0 +1,153 @@
+//! Whatever a log holds.
+
+use super::logs::Log;
+use super::old_page::OldPage;
+use crate::core::domain::kind::Command;
+use crate::core::legacy_client::Page;
+use crate::core::legacy_client::{asked, unknown};
+
+// Inside of a module, so that the rule on what the core may use holds for the core alone.
+mod any {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("pve1".to_owned()),
+            Just("web01".to_owned()),
+            Just("<img src=x onerror=alert(1)>".to_owned()),
+            Just("'><script>".to_owned()),
+            Just("<a href='http://n/1/'>pve1</a>".to_owned()),
+            Just("<a href='javascript:alert(1)'>pve1</a>".to_owned()),
+            "<a href=['\"](http|javascript)://[<>'\"&a/]{0,6}['\"]>[<>'\"&a]{0,6}</a>",
+            "\\PC{0,12}",
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|value| json!(value)),
+            any::<i64>().prop_map(|value| json!(value)),
+            text().prop_map(|text| json!(text)),
+            prop::collection::vec(text(), 0..3).prop_map(|texts| json!(texts)),
+            text().prop_map(|text| json!({"name": text, "nested": [{}]})),
+        ]
+    }
+
+    fn payload() -> impl Strategy<Value = Value> {
+        let keys = prop::sample::select(vec![
+            "completed",
+            "sync_status",
+            "rowid",
+            "name",
+            "netbox_id",
+            "status",
+            "device",
+            "cluster",
+            "role",
+            "vm_interfaces",
+            "warning",
+            "error",
+            "vm",
+            "object",
+        ]);
+        prop_oneof![
+            3 => prop::collection::hash_map(keys, value(), 0..5)
+                .prop_map(|data| json!({"object": "device", "type": "create", "data": data})),
+            1 => value(),
+        ]
+    }
+
+    fn event(name: &str, data: &Value) -> Vec<u8> {
+        format!("event: {name}\ndata: {data}\n\n").into_bytes()
+    }
+
+    fn step() -> impl Strategy<Value = Vec<u8>> {
+        let words = prop_oneof![
+            Just("device".to_owned()),
+            Just("virtual_machine".to_owned()),
+            Just("devices".to_owned()),
+            Just("virtual-machines".to_owned()),
+            Just("storage".to_owned()),
+            text(),
+        ];
+        let status = prop::sample::select(vec!["started", "progress", "completed", "failed", "odd"]);
+        (words, status, prop::option::of(text()), prop::option::of(text()), payload()).prop_map(
+            |(step, status, rowid, error, payload)| {
+                event(
+                    "step",
+                    &json!({"step": step, "status": status, "message": "m", "rowid": rowid,
+                    "error": error, "payload": payload}),
+                )
+            },
+        )
+    }
+
+    fn log() -> impl Strategy<Value = Log> {
+        let other = prop_oneof![
+            (value(), value())
+                .prop_map(|(step, error)| event("error", &json!({"step": step, "error": error}))),
+            (value(), value()).prop_map(|(name, data)| event(name.as_str().unwrap_or("step"), &data)),
+            prop::collection::vec(any::<u8>(), 0..40),
+        ];
+        let end = (any::<bool>(), value()).prop_map(|(ok, detail)| {
+            event("complete", &json!({"ok": ok, "message": "m", "errors": [{"detail": detail}]}))
+        });
+        let frames = prop::collection::vec(prop_oneof![8 => step(), 1 => other], 0..40);
+        (frames, prop::option::of(end)).prop_map(|(mut frames, end)| {
+            frames.extend(end);
+            frames
+        })
+    }
+
+    /// The objects of a sort that a log names, and those of them that it says are done.
+    fn told(log: &Log, sort: &str) -> (usize, usize) {
+        let mut seen = std::collections::BTreeMap::new();
+        for frame in log {
+            let data =
+                std::str::from_utf8(frame).ok().and_then(|text| text.strip_prefix("event: step\ndata: "));
+            let step: Value = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+            let rowid = step["rowid"].as_str().filter(|rowid| !rowid.trim().is_empty());
+            if let (true, Some(rowid)) = (step["step"] == sort, rowid) {
+                *seen.entry(rowid.to_owned()).or_insert(false) |= step["status"] == "completed";
+            }
+        }
+        (seen.len(), seen.values().filter(|done| **done).count())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn any_log_leaves_a_page_whole(
+            log in log(),
+            full in any::<bool>(),
+            run_id in prop::option::of(text()),
+        ) {
+            let command = if full { Command::FullUpdate } else { Command::SyncNodes };
+            let mut page = Page::new(command, run_id);
+            let mut out = page.begin();
+            for frame in &log {
+                page.frame(frame, &mut out);
+            }
+            let shown = OldPage::reading(&out);
+            shown.check();
+            prop_assert_eq!((shown.devices.total, shown.devices.synced), told(&log, "device"));
+            prop_assert_eq!((shown.machines.total, shown.machines.synced), told(&log, "virtual_machine"));
+        }
+
+        #[test]
+        fn any_text_has_an_answer_without_markup(
+            text in "\\PC{0,300}",
+            run_id in prop::option::of("\\PC{0,80}"),
+        ) {
+            let _ = asked(&text);
+            for answer in unknown(&text, run_id.as_deref()) {
+                super::super::old_page::assert_harmless(&answer);
+            }
+        }
+    }
+}

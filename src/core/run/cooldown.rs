@@ -1,0 +1,263 @@
+//! How long a backend may be at work on a run that has ended for the bridge.
+//!
+//! No backend refuses a second sync beside one that runs, and two at once lose objects. So the place of a run
+//! stays taken for a cool-down when the backend may go on with it:
+//!
+//! | how it was driven | once its connection is gone, the backend | cool-down |
+//! |---|---|---|
+//! | native, one stage, 0.0.7 or newer | cancels it within 10 ms, and up to five requests follow | 5 s |
+//! | native, one stage, older or not known | goes on to the end | the expected rest |
+//! | native, full update | goes on to the end of the running stage | the expected rest of one stage |
+//! | `/ws` | stops at its next frame; tasks that have begun wrote for 5 to 20 s more | `least` |
+//! | JSON | goes on to the end | the expected rest |
+//!
+//! The expected rest is what the 90th percentile of the completed runs of the same kind on the same backend
+//! leaves of the time since the leg began, and `least` at least. Where no run has completed, it is `least`.
+//!
+//! A failure that the backend itself reports ends a native run of 0.0.7 or newer. In all other runs the tasks
+//! beside the one that failed go on, as if the connection had been cut.
+
+use std::time::Duration;
+
+use crate::core::domain::channel::Channel;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Cause;
+use crate::core::domain::release::Release;
+
+/// The first release that cancels a stage when the reader of its stream is gone.
+const FIRST_TO_CANCEL: Release = Release::new(0, 0, 7);
+/// The first release that has `/sync/active`.
+const FIRST_WITH_ACTIVE: Release = Release::new(0, 0, 11);
+/// How long a backend that cancels a stage may still be busy with it.
+const CANCELLED: Duration = Duration::from_secs(5);
+
+/// What a backend does with a run when the connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterDisconnect {
+    /// It cancels the run at once.
+    Cancels,
+    /// It stops at the next frame that it sends.
+    StopsAtNextFrame,
+    /// It finishes the stage that runs, and begins no other.
+    FinishesStage,
+    /// It finishes the run.
+    Finishes,
+}
+
+impl AfterDisconnect {
+    /// What a backend of `release` does with a leg of `kind` that is driven over `channel`. A release that is
+    /// not known counts as one of the oldest.
+    pub fn new(release: Option<Release>, channel: Channel, kind: Kind) -> Self {
+        match channel {
+            Channel::Websocket => Self::StopsAtNextFrame,
+            Channel::Json => Self::Finishes,
+            Channel::Native if kind == Kind::FullUpdate => Self::FinishesStage,
+            Channel::Native if cancels(release) => Self::Cancels,
+            Channel::Native => Self::Finishes,
+        }
+    }
+
+    /// Whether the durations of earlier runs matter for the cool-down.
+    pub fn needs_durations(self) -> bool {
+        matches!(self, Self::FinishesStage | Self::Finishes)
+    }
+}
+
+/// How long a backend may be at work on a leg, estimated when the leg begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// The least time after the connection is gone.
+    pub least: Duration,
+    /// The time from the beginning of the leg to its expected end; zero if that does not matter.
+    pub expected: Duration,
+}
+
+impl Estimate {
+    /// The estimate for a leg of `kind`. `durations` are those of completed runs on the same backend, and
+    /// `least` is the shortest cool-down of a backend that does not cancel the run.
+    pub fn new(after: AfterDisconnect, kind: Kind, durations: &[(Kind, Duration)], least: Duration) -> Self {
+        let percentile = |kind: Kind| percentile_90(durations.iter().filter(|(of, _)| *of == kind));
+        match after {
+            AfterDisconnect::Cancels => Self { least: CANCELLED, expected: Duration::ZERO },
+            AfterDisconnect::StopsAtNextFrame => Self { least, expected: Duration::ZERO },
+            AfterDisconnect::Finishes => Self { least, expected: percentile(kind).unwrap_or_default() },
+            // The stage that runs may have begun just now. Without stages that ran alone, the full update is
+            // the bound.
+            AfterDisconnect::FinishesStage => {
+                match Kind::all().filter(|kind| *kind != Kind::FullUpdate).filter_map(percentile).max() {
+                    Some(stage) => Self { least: least.max(stage), expected: Duration::ZERO },
+                    None => Self { least, expected: percentile(kind).unwrap_or_default() },
+                }
+            }
+        }
+    }
+
+    /// How long the backend may be at work when the connection goes `elapsed` after the beginning of the leg,
+    /// and `most` at most.
+    pub fn rest(self, elapsed: Duration, most: Duration) -> Duration {
+        self.expected.saturating_sub(elapsed).max(self.least).min(most)
+    }
+}
+
+/// The 90th percentile: the least duration that nine of ten runs did not exceed.
+fn percentile_90<'a>(runs: impl Iterator<Item = &'a (Kind, Duration)>) -> Option<Duration> {
+    let mut durations: Vec<Duration> = runs.map(|(_, duration)| *duration).collect();
+    durations.sort_unstable();
+    let rank = (durations.len() * 9).div_ceil(10);
+    durations.get(rank.checked_sub(1)?).copied()
+}
+
+/// What the bridge knows of how the backend ended a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegEnd {
+    /// The backend reported the end of its work.
+    Reported,
+    /// The backend reported a failure.
+    Failed,
+    /// The connection ended first.
+    Unseen,
+}
+
+impl LegEnd {
+    /// The end of a leg whose run ended with `cause`, or completed.
+    pub fn new(cause: Option<Cause>) -> Self {
+        match cause {
+            None | Some(Cause::ObjectsFailed | Cause::KeyRefused) => Self::Reported,
+            Some(Cause::BackendFailed | Cause::BackendNonsense | Cause::Refused) => Self::Failed,
+            Some(_) => Self::Unseen,
+        }
+    }
+
+    /// Whether a backend of `release` may be at work after it on a leg that was driven over `channel`.
+    pub fn leaves_work(self, release: Option<Release>, channel: Channel) -> bool {
+        match self {
+            Self::Reported => false,
+            Self::Failed => channel != Channel::Native || !cancels(release),
+            Self::Unseen => true,
+        }
+    }
+}
+
+/// Whether `GET /sync/active` can report a leg of `kind` that was driven over `channel`.
+///
+/// The route knows full updates alone, each for as long as its request lasts. `active: true` is evidence that
+/// a full update still runs, for example because a proxy keeps its connection open. `active: false` proves
+/// nothing: the request is gone at once, and the stage that was running goes on without it. So the answer can
+/// lengthen a cool-down, and never shortens one.
+pub fn is_reported(release: Option<Release>, channel: Channel, kind: Kind) -> bool {
+    let has_route = release.is_some_and(|release| release >= FIRST_WITH_ACTIVE);
+    has_route && channel == Channel::Native && kind == Kind::FullUpdate
+}
+
+fn cancels(release: Option<Release>) -> bool {
+    release.is_some_and(|release| release >= FIRST_TO_CANCEL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: Duration = Duration::from_secs(30);
+    const MOST: Duration = Duration::from_secs(900);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn release(text: &str) -> Option<Release> {
+        text.parse().ok()
+    }
+
+    /// The cool-down of a leg that is cut after `elapsed` seconds, in seconds.
+    fn rest(
+        text: &str,
+        channel: Channel,
+        kind: Kind,
+        durations: &[(Kind, Duration)],
+        elapsed: u64,
+    ) -> Duration {
+        let after = AfterDisconnect::new(release(text), channel, kind);
+        Estimate::new(after, kind, durations, LEAST).rest(seconds(elapsed), MOST)
+    }
+
+    #[test]
+    fn a_stage_is_cancelled_since_0_0_7_and_goes_on_before() {
+        let durations = [(Kind::VirtualMachines, seconds(100)), (Kind::Devices, seconds(600))];
+        let of = |text, elapsed| rest(text, Channel::Native, Kind::VirtualMachines, &durations, elapsed);
+        for text in ["0.0.7", "0.0.11.post2", "0.0.30"] {
+            assert_eq!(of(text, 1), seconds(5), "{text}");
+        }
+        for text in ["0.0.3", "0.0.6.post4", "not known"] {
+            assert_eq!(of(text, 20), seconds(80), "{text}: the rest of what such a run takes");
+            assert_eq!(of(text, 95), LEAST, "{text}");
+            assert_eq!(of(text, 500), LEAST, "{text}: longer than any before");
+        }
+    }
+
+    #[test]
+    fn without_earlier_runs_the_expected_rest_is_the_least_one() {
+        for channel in [Channel::Native, Channel::Json] {
+            assert_eq!(rest("0.0.6", channel, Kind::Devices, &[], 0), LEAST);
+        }
+    }
+
+    #[test]
+    fn a_full_update_goes_on_with_one_stage() {
+        let full = (Kind::FullUpdate, seconds(500));
+        let stages = [full, (Kind::Devices, seconds(20)), (Kind::VirtualMachines, seconds(200))];
+        let of =
+            |durations: &[_], elapsed| rest("0.0.30", Channel::Native, Kind::FullUpdate, durations, elapsed);
+        assert_eq!(of(&stages, 400), seconds(200), "the longest stage may have begun just now");
+        assert_eq!(of(&[full], 400), seconds(100), "no longer than the whole");
+        assert_eq!(of(&[], 400), LEAST);
+    }
+
+    #[test]
+    fn a_socket_stops_at_its_next_frame_whatever_runs_take_and_a_plain_answer_goes_on() {
+        let durations = [(Kind::Devices, seconds(300))];
+        assert_eq!(rest("0.0.2", Channel::Websocket, Kind::Devices, &durations, 10), LEAST);
+        assert_eq!(rest("0.0.30", Channel::Json, Kind::Devices, &durations, 10), seconds(290));
+    }
+
+    #[test]
+    fn the_limit_bounds_every_cool_down() {
+        let durations = [(Kind::Devices, seconds(7200))];
+        assert_eq!(rest("0.0.6", Channel::Native, Kind::Devices, &durations, 0), MOST);
+        let after = AfterDisconnect::new(release("0.0.30"), Channel::Native, Kind::Devices);
+        assert_eq!(Estimate::new(after, Kind::Devices, &[], LEAST).rest(seconds(1), seconds(2)), seconds(2));
+    }
+
+    #[test]
+    fn nine_of_ten_runs_are_not_longer_than_the_percentile() {
+        let runs = |count: u64| (1..=count).map(|n| (Kind::Devices, seconds(n))).collect::<Vec<_>>();
+        for (count, expected) in [(0, None), (1, Some(1)), (2, Some(2)), (10, Some(9)), (100, Some(90))] {
+            assert_eq!(percentile_90(runs(count).iter()), expected.map(seconds), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_a_native_run_since_0_0_7_alone() {
+        let leaves = |cause, text, channel| LegEnd::new(cause).leaves_work(release(text), channel);
+        let failed = Some(Cause::BackendFailed);
+        assert!(!leaves(failed, "0.0.7", Channel::Native));
+        assert!(leaves(failed, "0.0.6.post4", Channel::Native));
+        assert!(leaves(failed, "not known", Channel::Native));
+        assert!(leaves(failed, "0.0.30", Channel::Websocket));
+        for text in ["0.0.2", "0.0.30"] {
+            for cause in [None, Some(Cause::ObjectsFailed)] {
+                assert!(!leaves(cause, text, Channel::Native), "{cause:?}");
+            }
+            for cause in [Cause::BackendLost, Cause::Idle, Cause::Total, Cause::CancelRequested] {
+                assert!(leaves(Some(cause), text, Channel::Native), "{cause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_full_updates_are_reported_and_only_since_0_0_11() {
+        assert!(is_reported(release("0.0.11"), Channel::Native, Kind::FullUpdate));
+        assert!(!is_reported(release("0.0.7.post1"), Channel::Native, Kind::FullUpdate));
+        assert!(!is_reported(None, Channel::Native, Kind::FullUpdate));
+        assert!(!is_reported(release("0.0.30"), Channel::Native, Kind::VirtualMachines));
+    }
+}

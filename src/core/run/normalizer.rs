@@ -1,0 +1,433 @@
+//! From what happened to what readers are told.
+//!
+//! The normaliser holds the wire contract: it begins the stream, counts objects, drops what readers
+//! trip over, judges the end and writes it once. It can be asked to write at any time; before the
+//! beginning and after the end it writes nothing.
+
+mod objects;
+mod repeats;
+mod verdict;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::policy::Policies;
+use super::tally::{Count, Form, Tally};
+use crate::core::domain::counting::COUNTS_OBJECTS;
+use crate::core::domain::event::{Failure, Status, Step, Told};
+use crate::core::domain::figures::Figures;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::object::Object;
+use crate::core::domain::outcome::FailedObject;
+use crate::core::domain::release::Release;
+use crate::core::text::detail::{SENTENCE, stage_of};
+use crate::core::text::plain;
+use crate::core::text::redact::Redactor;
+use crate::core::upstream::fact::{Fact, ObjectState, Stage};
+use crate::core::upstream::lenient::Number;
+use crate::core::wire::sse::encoder::{Frame, Stream};
+use objects::{Failed, NAMED, Remembered, failed_object};
+use repeats::Repeats;
+
+/// How many other names of virtual machines are kept, and the longest of them, in bytes.
+const RENAMED: usize = 4096;
+const RENAMED_LENGTH: usize = 512;
+/// How much of the failed objects and of other failures stands in the final message of a run that did not fail, in
+/// characters.
+const HEADLINE: usize = 200;
+/// How much of its error stands in the final message of one that did, in characters of JSON. The whole of it stands
+/// beside it.
+const FAILED_HEADLINE: usize = 120;
+/// How many warnings of a run of several legs are kept.
+const WARNINGS: usize = 5;
+
+/// What the operator and the client want of the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// When failed objects fail the run.
+    pub object_failures: Policies,
+    /// Pass the backend's own event types on.
+    pub all_events: bool,
+    /// Keep the backend's own account of an object in its step.
+    pub payloads: bool,
+    /// What may not stand in any frame.
+    pub redactor: Redactor,
+}
+
+/// The backend's last word on a leg.
+#[derive(Debug)]
+struct LastWord {
+    ok: Option<bool>,
+    message: String,
+    detail: Option<String>,
+}
+
+/// Turns facts into frames.
+#[derive(Debug)]
+pub struct Normalizer {
+    kind: Kind,
+    options: Options,
+    /// The backend's release, as far as it is known.
+    release: Option<Release>,
+    /// There is a stream between its first step and its end.
+    stream: Option<Stream>,
+    tally: Tally,
+    started: Vec<Kind>,
+    finished: Vec<Kind>,
+    skipped: Vec<Kind>,
+    /// Why the run was skipped, if it is not that the backend has no such sync.
+    why_skipped: Option<String>,
+    told: Told,
+    /// The first objects of the leg that failed, and why.
+    failed_objects: Vec<Failed>,
+    /// The first and the last objects of the run that failed.
+    remembered: Remembered,
+    /// The node whose interfaces were told of last.
+    node: Option<String>,
+    /// The names in Proxmox of virtual machines that have others in NetBox, by the latter.
+    renamed: HashMap<String, String>,
+    /// The first things that failed and are no single object.
+    troubles: Vec<String>,
+    /// How often something failed that is no single object.
+    trouble_count: u64,
+    /// The failures of the leg that readers were given.
+    repeats: Repeats,
+    dropped: u64,
+    unreadable: u64,
+    leg: Leg,
+}
+
+/// What is known of the part of the run that is going on.
+#[derive(Debug, Default)]
+struct Leg {
+    /// The one stage that it is, where the run has more.
+    stage: Option<Kind>,
+    before: Count,
+    aborted: Option<Failure>,
+    trouble: Option<Failure>,
+    last_word: Option<LastWord>,
+    /// Why objects failed that the backend did not tell of, if the order of its events says so: one that is named, and
+    /// others.
+    why_untold: Option<(&'static str, &'static str)>,
+}
+
+impl Normalizer {
+    /// A normaliser for a run of `kind`.
+    pub fn new(kind: Kind, options: Options) -> Self {
+        Self {
+            kind,
+            options,
+            release: None,
+            stream: None,
+            tally: Tally::default(),
+            started: Vec::new(),
+            finished: Vec::new(),
+            skipped: Vec::new(),
+            why_skipped: None,
+            told: Told::default(),
+            failed_objects: Vec::new(),
+            remembered: Remembered::default(),
+            node: None,
+            renamed: HashMap::new(),
+            troubles: Vec::new(),
+            trouble_count: 0,
+            repeats: Repeats::default(),
+            dropped: 0,
+            unreadable: 0,
+            leg: Leg::default(),
+        }
+    }
+
+    /// Notes what is known of the backend that is driven.
+    pub fn drives(&mut self, release: Option<Release>) {
+        self.release = release;
+    }
+
+    /// Notes that the backend sends an event of the type `name`, which dates it if its release is not known.
+    pub fn hears(&mut self, name: &str) {
+        if self.release.is_none() && matches!(name, "discovery" | "item_progress" | "phase_summary") {
+            self.release = Some(COUNTS_OBJECTS);
+        }
+    }
+
+    /// Tells what the run waits for, before it begins.
+    pub fn wait(&mut self, message: &str, out: &mut Vec<Frame>) {
+        let step = Step::stage(self.kind.row().step, Status::Started, message);
+        self.begin(&step, out);
+    }
+
+    /// Begins the run.
+    pub fn start(&mut self, out: &mut Vec<Frame>) {
+        if !self.started.contains(&self.kind) {
+            self.started.push(self.kind);
+            self.begin(&starting(self.kind), out);
+        }
+    }
+
+    /// Writes `step`, at the beginning of the stream if there is none.
+    fn begin(&mut self, step: &Step<'_>, out: &mut Vec<Frame>) {
+        match &mut self.stream {
+            Some(stream) => out.push(stream.step(step)),
+            None => {
+                let (stream, frame) = Stream::redacted(step, self.options.redactor.clone());
+                self.stream = Some(stream);
+                out.push(frame);
+            }
+        }
+    }
+
+    /// Tells that the stages `kinds` are about to be driven.
+    pub fn begin_leg(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
+        let stage = kinds.first().copied().filter(|kind| *kind != self.kind);
+        self.leg = Leg { stage, before: self.tally.counts().total(), ..Leg::default() };
+        self.failed_objects.clear();
+        self.repeats.clear();
+        if let Some(kind) = kinds.first() {
+            self.stage_started(*kind, out);
+        }
+    }
+
+    /// Tells readers something about the run that is no part of its work.
+    pub fn notice(&mut self, notice: &str, out: &mut Vec<Frame>) {
+        self.write(&Step::stage(self.kind.row().step, Status::Progress, notice), out);
+    }
+
+    /// Tells that the backend cannot do the stage `kind`, or that it is not done for the reason `why`.
+    pub fn skip(&mut self, kind: Kind, why: Option<String>, out: &mut Vec<Frame>) {
+        self.skipped.push(kind);
+        let row = kind.row();
+        let title = capitalized(row.title);
+        let reason =
+            why.as_ref().map_or_else(|| format!("this backend {}.", self.cannot("it")), Clone::clone);
+        let message = format!("{title} synchronization skipped: {reason}");
+        self.why_skipped = why;
+        self.write(&Step::stage(row.step, Status::Progress, message), out);
+    }
+
+    /// Takes a fact.
+    pub fn take(&mut self, fact: Fact<'_>, out: &mut Vec<Frame>) {
+        match fact {
+            Fact::StageStarted(Stage::Known(kind)) => self.stage_started(kind, out),
+            Fact::StageStarted(Stage::Other(word)) => {
+                let message = format!("Starting {word} synchronization.");
+                self.write(&Step::stage(word, Status::Started, message), out);
+            }
+            Fact::StageFinished { stage, figures } => {
+                self.figures(&stage, figures);
+                match stage {
+                    Stage::Known(kind) => self.stage_finished(kind, out),
+                    Stage::Other(word) => {
+                        let message = format!("{} synchronization finished.", capitalized(&word));
+                        self.write(&Step::stage(word, Status::Completed, message), out);
+                    }
+                }
+            }
+            Fact::Object { object: (object, word), scope, name, form, state, payload } => {
+                let scope = self.on_node(object, &name, scope);
+                let is_news = self.count(object, &scope, &name, form, &state);
+                // A part that failed is news also of an object that is known, but only once.
+                let is_new_part = match &state {
+                    ObjectState::Failed { partly: true, error } => self.repeats.is_first(&(
+                        object,
+                        scope.cluster.as_deref(),
+                        scope.owner.as_deref(),
+                        name.as_ref(),
+                        error.as_ref(),
+                    )),
+                    _ => false,
+                };
+                if !is_news && !is_new_part {
+                    self.dropped += 1;
+                    return;
+                }
+                let payload = payload.filter(|_| self.options.payloads);
+                self.object((object, word), &scope, name, state, payload, out);
+            }
+            Fact::Renamed { from, to } => {
+                let message = format!("Name {from} is taken, using {to} instead");
+                if self.renamed.len() < RENAMED && from.len().max(to.len()) <= RENAMED_LENGTH {
+                    self.renamed.insert(to.into_owned(), from.into_owned());
+                }
+                self.note(Object::VirtualMachine.as_str(), Cow::Owned(message), out);
+            }
+            Fact::Unnamed { object, count, error } => {
+                self.tally.nameless_failed(object, Form::Frame, count.min(Number::MOST));
+                self.unnamed(object, count, &error, out);
+            }
+            Fact::Discovered { stage, count, names, message } => {
+                if let (Some(object), Some(count)) =
+                    (stage.object().filter(|object| object.has_rows()), count)
+                {
+                    self.tally.announced(object, count, names);
+                }
+                self.note(stage.step(), message, out);
+            }
+            Fact::Summary { stage, figures, message } => {
+                self.figures(&stage, figures);
+                self.note(stage.step(), message, out);
+            }
+            Fact::Note { step, message } => self.note(&step, message, out),
+            Fact::Trouble(failure) => self.trouble(failure, out),
+            Fact::Aborted(failure) => {
+                self.leg.aborted.get_or_insert(failure);
+            }
+            Fact::Complete { ok, message, detail, told } => {
+                for (object, count) in &told.objects.0 {
+                    self.tally.counted(*object, *count);
+                }
+                let kind = self.leg.stage.unwrap_or(self.kind);
+                self.figures(&Stage::Known(kind), Figures::of(&told));
+                for (stage, figures) in Figures::of_stages(&told) {
+                    if kind == Kind::FullUpdate || kind == stage {
+                        self.figures(&Stage::Known(stage), figures);
+                    }
+                }
+                for (stage, names) in &told.names {
+                    let of_stage = stage_of(stage).map(|kind| kind.row().object);
+                    if let Some(object) = of_stage.filter(|object| object.has_rows()) {
+                        let names = names.iter().map(|name| self.renamed.get(name).unwrap_or(name).clone());
+                        let names = names.collect();
+                        self.tally.recorded(object, names);
+                    }
+                }
+                for (name, error) in told.failed.clone() {
+                    self.take(failed_object(Object::Sdn, name, error), out);
+                }
+                self.tell(told);
+                let word = LastWord { ok, message, detail };
+                // Of two last words the worse one is believed.
+                if self.leg.last_word.as_ref().is_none_or(|known| known.ok == Some(true)) {
+                    self.leg.last_word = Some(word);
+                }
+            }
+            Fact::Nothing => self.dropped += 1,
+        }
+    }
+
+    /// Keeps what a leg says of its result. What has a name of its own in a run of one leg needs that of
+    /// its stage in a run of several.
+    fn tell(&mut self, told: Told) {
+        let Some(stage) = self.leg.stage else {
+            self.told = told;
+            return;
+        };
+        let name = format!("{}_count", stage.as_str().replace('-', "_"));
+        if let Some((_, count)) = told.numbers.iter().find(|(name, _)| name == "count") {
+            self.told.numbers.retain(|(known, _)| *known != name);
+            self.told.numbers.push((name, *count));
+        }
+        self.told.warnings.extend(told.warnings);
+        self.told.warnings.truncate(WARNINGS);
+        self.told.degraded |= told.degraded;
+    }
+
+    /// Passes an event of the backend's own type on, if the client asked for such.
+    pub fn extra(&mut self, name: &str, data: &str, out: &mut Vec<Frame>) {
+        if !self.options.all_events {
+            return;
+        }
+        let Some(stream) = &mut self.stream else { return };
+        if let Ok(raw) = serde_json::from_str::<&RawValue>(data) {
+            out.extend(stream.extra(name, raw));
+        }
+    }
+
+    /// Notes an event that could not be read.
+    pub fn unreadable(&mut self) {
+        self.unreadable += 1;
+    }
+
+    /// Tells that the stage `kind` is done.
+    pub fn stage_finished(&mut self, kind: Kind, out: &mut Vec<Frame>) {
+        if self.finished.contains(&kind) || (kind == Kind::FullUpdate) {
+            return;
+        }
+        self.finished.push(kind);
+        let row = kind.row();
+        let message = format!("{} synchronization finished.", capitalized(row.title));
+        self.write(&Step::stage(row.step, Status::Completed, message), out);
+    }
+
+    /// Whether the backend has said its last word on this leg: an `error` is one, whatever follows (R9).
+    pub fn has_last_word(&self) -> bool {
+        self.leg.last_word.is_some() || self.leg.aborted.is_some()
+    }
+
+    /// Whether something failed on this leg that is no single object.
+    pub fn has_trouble(&self) -> bool {
+        self.leg.trouble.is_some()
+    }
+
+    /// Events that became no step: what no reader needs, and second accounts of the same thing.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Events that could not be read.
+    pub fn unreadable_events(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// The first and the last objects of the run that failed.
+    pub fn failed_objects(&self) -> Vec<FailedObject> {
+        let remembered = self.remembered.first.iter().chain(&self.remembered.last);
+        remembered.map(|failed| failed.object.clone()).collect()
+    }
+
+    /// The objects of the run as they stand.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn stage_started(&mut self, kind: Kind, out: &mut Vec<Frame>) {
+        if !self.started.contains(&kind) {
+            self.started.push(kind);
+            self.write(&starting(kind), out);
+        }
+    }
+
+    fn note(&mut self, step: &str, message: Cow<'_, str>, out: &mut Vec<Frame>) {
+        if message.is_empty() {
+            self.dropped += 1;
+            return;
+        }
+        let step = if step.is_empty() { self.kind.row().step } else { step };
+        self.write(&Step::stage(step, Status::Progress, message), out);
+    }
+
+    fn trouble(&mut self, failure: Failure, out: &mut Vec<Frame>) {
+        let is_first = self.repeats.is_first(&(&failure.step, &failure.error, &failure.detail));
+        self.trouble_count += 1;
+        if !is_first {
+            self.dropped += 1;
+            self.leg.trouble = Some(failure);
+            return;
+        }
+        let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
+        let error = plain(&failure.detail, SENTENCE);
+        let message = format!("Failed: {}", failure.error);
+        self.write(&Step { error: Some(error), ..Step::stage(step, Status::Failed, message) }, out);
+        if self.troubles.len() < NAMED {
+            self.troubles.push(failure.error.clone());
+        }
+        self.leg.trouble = Some(failure);
+    }
+
+    fn write(&mut self, step: &Step<'_>, out: &mut Vec<Frame>) {
+        if let Some(stream) = &mut self.stream {
+            out.push(stream.step(step));
+        }
+    }
+}
+
+fn starting(kind: Kind) -> Step<'static> {
+    let row = kind.row();
+    Step::stage(row.step, Status::Started, format!("Starting {} synchronization.", row.title))
+}
+
+fn capitalized(title: &str) -> String {
+    let mut chars = title.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

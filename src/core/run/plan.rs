@@ -1,0 +1,300 @@
+//! Choosing how to drive a backend, by what it can do.
+
+use std::fmt;
+
+use super::capabilities::{Capabilities, Socket};
+use crate::core::domain::channel::{Channel, Choice};
+use crate::core::domain::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+use crate::core::domain::release::Release;
+
+/// One connection to the backend, and what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// The endpoint whose stream or plain answer this is.
+    pub endpoint: Endpoint,
+    /// The stages that it runs.
+    pub kinds: Vec<Kind>,
+    /// How it is driven.
+    pub channel: Channel,
+    /// The command, if it is driven over `/ws`.
+    pub command: Option<Command>,
+}
+
+impl Leg {
+    /// The path to ask the backend for.
+    pub fn path(&self) -> String {
+        match self.channel {
+            Channel::Native => self.endpoint.stream_path(),
+            Channel::Websocket => "/ws".to_owned(),
+            Channel::Json => self.endpoint.json_path(),
+        }
+    }
+
+    fn of(endpoint: Endpoint, channel: Channel) -> Self {
+        let command = endpoint.kind.row().command.filter(|_| channel == Channel::Websocket);
+        Self { endpoint, kinds: vec![endpoint.kind], channel, command }
+    }
+}
+
+/// How a run is driven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The connections, in order.
+    pub legs: Vec<Leg>,
+    /// The stages that the backend cannot do.
+    pub skipped: Vec<Kind>,
+}
+
+/// The backend has no way to do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// What was asked.
+    pub endpoint: Endpoint,
+    /// What the backend can do instead, and how.
+    pub has: Vec<(Kind, Channel)>,
+    /// Whether its `/ws` would serve if it were switched on.
+    pub socket_denied: bool,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = if self.endpoint.vm.is_some() { " of a single virtual machine" } else { "" };
+        write!(f, "This backend cannot synchronise {}{one}.", self.endpoint.kind.row().title)?;
+        if self.socket_denied {
+            f.write_str(" Its /ws is switched off (start it with PROXBOX_EXECUTION_MODE=legacy to use it).")?;
+        }
+        if self.has.is_empty() {
+            return f.write_str(" It has no sync that the allowed channels can drive.");
+        }
+        f.write_str(" It has: ")?;
+        for (index, (kind, channel)) in self.has.iter().enumerate() {
+            write!(f, "{}{kind} ({channel})", if index > 0 { ", " } else { "" })?;
+        }
+        f.write_str(".")
+    }
+}
+
+/// The streams that must be known before a plan for `endpoint` can be made.
+pub fn needed_streams(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Vec<Endpoint> {
+    if !choice.allows(Channel::Native) {
+        return Vec::new();
+    }
+    let composed = endpoint.kind == Kind::FullUpdate && known.stream(endpoint) == Some(false);
+    let stages = FULL_UPDATE.into_iter().map(Endpoint::of).filter(|_| composed);
+    std::iter::once(endpoint).chain(stages).filter(|endpoint| known.stream(*endpoint).is_none()).collect()
+}
+
+/// How to drive `endpoint` on a backend with these capabilities.
+///
+/// # Errors
+///
+/// [`Unsupported`] where no allowed channel serves any part of it.
+pub fn plan(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Result<Plan, Unsupported> {
+    if endpoint.kind != Kind::FullUpdate
+        || known.stream(endpoint) == Some(true) && choice.allows(Channel::Native)
+    {
+        return match channel(endpoint, known, choice) {
+            Some(channel) => {
+                Ok(Plan { legs: vec![Leg::of(endpoint, channel)], skipped: left_out(endpoint, known) })
+            }
+            None => Err(unsupported(endpoint, known, choice)),
+        };
+    }
+    let mut legs: Vec<Leg> = Vec::new();
+    let mut skipped = Vec::new();
+    for stage in FULL_UPDATE.map(Endpoint::of) {
+        let Some(channel) = channel(stage, known, choice) else {
+            skipped.push(stage.kind);
+            continue;
+        };
+        match legs.last_mut() {
+            // One command runs both, on one snapshot of the cluster.
+            Some(last)
+                if is_devices(last)
+                    && channel == Channel::Websocket
+                    && stage.kind == Kind::VirtualMachines =>
+            {
+                last.kinds.push(stage.kind);
+                last.command = Some(Command::FullUpdate);
+            }
+            _ => legs.push(Leg::of(stage, channel)),
+        }
+    }
+    if legs.is_empty() { Err(unsupported(endpoint, known, choice)) } else { Ok(Plan { legs, skipped }) }
+}
+
+/// The first release whose full update has all documented stages but the last two, and the first that
+/// has those too.
+const FULLER_UPDATE: Release = Release::new(0, 0, 5);
+const FULLEST_UPDATE: Release = Release::new(0, 0, 6);
+
+/// The stages that the full update of an old release leaves out without a word.
+fn left_out(endpoint: Endpoint, known: &Capabilities) -> Vec<Kind> {
+    let Some(release) = known.release.filter(|_| endpoint.kind == Kind::FullUpdate) else {
+        return Vec::new();
+    };
+    let done: &[Kind] = match release {
+        release if release >= FULLEST_UPDATE => &FULL_UPDATE,
+        release if release >= FULLER_UPDATE => &FULL_UPDATE[..6],
+        _ => &[Kind::Devices, Kind::VirtualMachines],
+    };
+    FULL_UPDATE.into_iter().filter(|kind| !done.contains(kind)).collect()
+}
+
+fn is_devices(leg: &Leg) -> bool {
+    leg.channel == Channel::Websocket && leg.kinds == [Kind::Devices]
+}
+
+fn channel(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Option<Channel> {
+    let row = endpoint.kind.row();
+    let whole = endpoint.vm.is_none();
+    let is_idle = row.idle_before.zip(known.release).is_some_and(|(first, release)| release < first);
+    let native = known.stream(endpoint) == Some(true) && !is_idle;
+    let websocket = whole
+        && row.command.is_some()
+        && known.socket == Socket::Presumed
+        && (known.dialect().is_some() || known.release.is_none());
+    let json = whole && row.json.zip(known.release).is_some_and(|(works, release)| works.covers(release));
+    [(Channel::Native, native), (Channel::Websocket, websocket), (Channel::Json, json)]
+        .into_iter()
+        .find(|(channel, there)| *there && choice.allows(*channel))
+        .map(|(channel, _)| channel)
+}
+
+fn unsupported(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Unsupported {
+    let has = Kind::all()
+        .filter(|kind| *kind != Kind::FullUpdate)
+        .filter_map(|kind| channel(Endpoint::of(kind), known, choice).map(|channel| (kind, channel)))
+        .collect();
+    let socket_denied = known.socket == Socket::Denied
+        && endpoint.kind.row().command.is_some()
+        && choice.allows(Channel::Websocket);
+    Unsupported { endpoint, has, socket_denied }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channels(plan: &Plan) -> Vec<(Channel, &[Kind])> {
+        plan.legs.iter().map(|leg| (leg.channel, leg.kinds.as_slice())).collect()
+    }
+
+    #[test]
+    fn a_full_update_of_0_0_2_is_one_command_and_names_what_is_missing() {
+        let plan =
+            plan(Endpoint::of(Kind::FullUpdate), &Capabilities::with_streams("0.0.2", &[]), Choice::Auto)
+                .unwrap();
+        assert_eq!(channels(&plan), [(Channel::Websocket, &[Kind::Devices, Kind::VirtualMachines][..])]);
+        assert_eq!(plan.legs[0].command, Some(Command::FullUpdate));
+        assert_eq!(
+            plan.skipped,
+            [
+                Kind::Storage,
+                Kind::VirtualDisks,
+                Kind::Backups,
+                Kind::Snapshots,
+                Kind::Replications,
+                Kind::BackupRoutines
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stage_between_devices_and_virtual_machines_keeps_its_place() {
+        let known = Capabilities::with_streams("0.0.6", &[Kind::Storage]);
+        let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).unwrap();
+        assert_eq!(
+            channels(&plan),
+            [
+                (Channel::Websocket, &[Kind::Devices][..]),
+                (Channel::Native, &[Kind::Storage][..]),
+                (Channel::Websocket, &[Kind::VirtualMachines][..]),
+                (Channel::Json, &[Kind::VirtualDisks][..]),
+                (Channel::Json, &[Kind::Backups][..]),
+                (Channel::Json, &[Kind::Snapshots][..])
+            ]
+        );
+    }
+
+    #[test]
+    fn a_native_stream_is_preferred_and_a_choice_is_kept() {
+        let known = Capabilities::with_streams("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
+        let disks = Endpoint::of(Kind::VirtualDisks);
+        let of = |endpoint, choice| plan(endpoint, &known, choice).map(|plan| plan.legs[0].channel);
+        assert_eq!(of(disks, Choice::Auto), Ok(Channel::Native));
+        assert_eq!(of(disks, Choice::Only(Channel::Json)), Ok(Channel::Json));
+        assert!(of(disks, Choice::Only(Channel::Websocket)).is_err());
+        assert_eq!(of(Endpoint::of(Kind::Devices), Choice::Only(Channel::Websocket)), Ok(Channel::Websocket));
+    }
+
+    #[test]
+    fn a_plain_endpoint_that_does_nothing_is_not_used() {
+        let known = Capabilities::with_streams("0.0.3", &[Kind::Devices]);
+        let refused = plan(Endpoint::of(Kind::VirtualDisks), &known, Choice::Auto).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "This backend cannot synchronise virtual disks. It has: devices (native), \
+             virtual-machines (websocket)."
+        );
+    }
+
+    #[test]
+    fn what_the_full_update_of_an_old_release_leaves_out_is_named() {
+        let skipped = |release| {
+            plan(
+                Endpoint::of(Kind::FullUpdate),
+                &Capabilities::with_streams(release, &[Kind::FullUpdate]),
+                Choice::Auto,
+            )
+            .unwrap()
+            .skipped
+        };
+        assert_eq!(skipped("0.0.4").len(), 6);
+        assert_eq!(skipped("0.0.5"), [Kind::Replications, Kind::BackupRoutines]);
+        assert_eq!(skipped("0.0.6.post4"), []);
+    }
+
+    #[test]
+    fn a_stream_that_does_nothing_is_not_used() {
+        let streams = [Kind::VirtualDisks, Kind::Snapshots, Kind::Backups];
+        let can = |release, kind| {
+            plan(Endpoint::of(kind), &Capabilities::with_streams(release, &streams), Choice::Auto).is_ok()
+        };
+        assert!(!can("0.0.4", Kind::Snapshots) && can("0.0.5", Kind::Snapshots));
+        assert!(!can("0.0.5", Kind::VirtualDisks) && can("0.0.6", Kind::VirtualDisks));
+        assert!(can("0.0.4", Kind::Backups));
+    }
+
+    #[test]
+    fn a_path_that_a_release_takes_for_that_of_one_virtual_machine_is_not_used() {
+        // `/virtualization/virtual-machines/{id}/create/stream` answers HEAD for `task-history`, too.
+        let streams = [Kind::Storage, Kind::VmInterfaces, Kind::TaskHistory];
+        let can = |release, kind| {
+            plan(Endpoint::of(kind), &Capabilities::with_streams(release, &streams), Choice::Auto).is_ok()
+        };
+        assert!(!can("0.0.5", Kind::Storage) && can("0.0.6", Kind::Storage));
+        assert!(!can("0.0.5", Kind::VmInterfaces) && can("0.0.6", Kind::VmInterfaces));
+        assert!(!can("0.0.6.post4", Kind::TaskHistory) && can("0.0.7", Kind::TaskHistory));
+    }
+
+    #[test]
+    fn a_socket_that_is_switched_off_is_named() {
+        let mut known = Capabilities::with_streams("0.0.30", &[]);
+        known.socket = Socket::Denied;
+        let refused =
+            plan(Endpoint::of(Kind::Devices), &known, Choice::Only(Channel::Websocket)).unwrap_err();
+        assert!(refused.to_string().contains("PROXBOX_EXECUTION_MODE=legacy"), "{refused}");
+    }
+
+    #[test]
+    fn a_full_update_without_its_stream_needs_every_stage_to_be_known() {
+        let endpoint = Endpoint::of(Kind::FullUpdate);
+        let mut known = Capabilities::default();
+        assert_eq!(needed_streams(endpoint, &known, Choice::Auto), [endpoint]);
+        known.learn_stream(endpoint, false);
+        assert_eq!(needed_streams(endpoint, &known, Choice::Auto).len(), FULL_UPDATE.len());
+        known.learn_stream(endpoint, true);
+        assert_eq!(needed_streams(endpoint, &known, Choice::Auto), []);
+    }
+}

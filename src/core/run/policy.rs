@@ -1,0 +1,159 @@
+//! What a run is worth when some of its objects failed.
+
+use std::str::FromStr;
+
+use crate::core::domain::kind::Kind;
+use crate::core::text::words::words;
+
+/// When objects that failed make the run that held them a failed one.
+///
+/// Whatever is chosen, a run is failed when the backend says so and when the backend went away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ObjectFailures {
+    /// A run is failed when objects failed and none completed, be it of all its objects or of those of one
+    /// documented kind. A run of another kind keeps the verdict of the backend.
+    #[default]
+    All,
+    /// A run is failed when any object failed.
+    Any,
+    /// The verdict of the backend is repeated, whatever became of the objects.
+    Never,
+}
+
+/// The policy of every kind of sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// That of all kinds that have none of their own.
+    pub others: ObjectFailures,
+    /// Those of single kinds.
+    pub own: Vec<(Kind, ObjectFailures)>,
+}
+
+impl Policies {
+    /// The policy of `kind`.
+    pub fn of(&self, kind: Kind) -> ObjectFailures {
+        self.own(kind).unwrap_or(self.others)
+    }
+
+    /// Whether `kind` has a policy of its own.
+    pub fn names(&self, kind: Kind) -> bool {
+        self.own(kind).is_some()
+    }
+
+    fn own(&self, kind: Kind) -> Option<ObjectFailures> {
+        self.own.iter().find(|(known, _)| *known == kind).map(|(_, policy)| *policy)
+    }
+}
+
+impl From<ObjectFailures> for Policies {
+    fn from(others: ObjectFailures) -> Self {
+        Self { others, own: Vec::new() }
+    }
+}
+
+impl FromStr for Policies {
+    type Err = NotAPolicy;
+
+    /// Reads `all` and `all, backup-routines=any`.
+    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
+        let mut parts = text.split(',').map(str::trim);
+        let others = parts.next().unwrap_or_default().parse()?;
+        let mut policies = Self { others, own: Vec::new() };
+        for part in parts {
+            let (kind, policy) = part.split_once('=').ok_or(NotAPolicy)?;
+            // Where nothing is counted, nothing can be judged.
+            let is_judged = |kind: &Kind| kind.row().counted || *kind == Kind::FullUpdate;
+            let kind = Kind::named(kind.trim()).filter(is_judged).ok_or(NotAPolicy)?;
+            if policies.names(kind) {
+                return Err(NotAPolicy);
+            }
+            policies.own.push((kind, policy.trim().parse()?));
+        }
+        Ok(policies)
+    }
+}
+
+/// A text that is not the word for a policy.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of all, any and never, with KIND=POLICY for single kinds behind it")]
+pub struct NotAPolicy;
+
+words!(ObjectFailures or NotAPolicy { All => "all", Any => "any", Never => "never" });
+
+/// What becomes of a sync that the backend has no way to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unsupported {
+    /// A stage that the NetBox plugin requires is skipped, visibly, if it follows others in one job. Everything else
+    /// is refused with status 404, which the plugin takes for a warning where it can do without.
+    #[default]
+    Auto,
+    /// It is refused with status 404.
+    Refuse,
+    /// It is answered with a stream that ends well and says that nothing was done.
+    Skip,
+}
+
+/// Whose ids clients send as `proxmox_endpoint_ids`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EndpointIds {
+    /// Those of the backend's database, as plugins since 0.0.20 do.
+    #[default]
+    Backend,
+    /// The primary keys of NetBox, as plugins 0.0.11 to 0.0.19 do.
+    Plugin,
+}
+
+/// A text that is not one of the words that a key takes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of: {}", .0.join(", "))]
+pub struct UnknownWord(pub &'static [&'static str]);
+
+words!(Unsupported or UnknownWord(&Unsupported::WORDS) { Auto => "auto", Refuse => "refuse", Skip => "skip" });
+words!(EndpointIds or UnknownWord(&EndpointIds::WORDS) { Backend => "backend", Plugin => "plugin" });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_names_its_policy() {
+        for (policy, word) in ObjectFailures::ALL.into_iter().zip(ObjectFailures::WORDS) {
+            assert_eq!(word.parse(), Ok(policy));
+            assert_eq!(policy.to_string(), word);
+        }
+        assert_eq!("ALL".parse::<ObjectFailures>(), Err(NotAPolicy));
+    }
+
+    #[test]
+    fn a_kind_may_have_a_policy_of_its_own() {
+        let policies: Policies = "never, backup-routines=any,snapshots = all".parse().unwrap();
+        assert_eq!(policies.of(Kind::BackupRoutines), ObjectFailures::Any);
+        assert_eq!(policies.of(Kind::Snapshots), ObjectFailures::All);
+        assert_eq!(policies.of(Kind::Devices), ObjectFailures::Never);
+        assert!(policies.names(Kind::Snapshots) && !policies.names(Kind::Devices));
+        assert_eq!("any".parse(), Ok(Policies::from(ObjectFailures::Any)));
+        for text in [
+            "all, task-history=any",
+            "all, sdn=any, sdn=never",
+            "",
+            "all,",
+            "snapshots=any",
+            "all, snapshot=any",
+            "all, snapshots=some",
+            "all, any",
+        ] {
+            assert_eq!(text.parse::<Policies>(), Err(NotAPolicy), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_word_names_its_choice() {
+        for (choice, word) in Unsupported::ALL.into_iter().zip(Unsupported::WORDS) {
+            assert_eq!(word.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), word);
+        }
+        let unknown = "sse".parse::<Unsupported>().unwrap_err();
+        assert_eq!(unknown.to_string(), "not one of: auto, refuse, skip");
+        assert_eq!("plugin".parse(), Ok(EndpointIds::Plugin));
+    }
+}

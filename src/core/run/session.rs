@@ -1,0 +1,474 @@
+//! One run: what comes from the backend goes in, what to do next comes out.
+//!
+//! A session owns no socket and no clock. Whoever drives it opens what it asks for, hands it what
+//! arrives together with the time since the run began, and calls it again at [`Session::deadline`].
+
+mod ending;
+mod socket;
+mod timer;
+mod waiting;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::normalizer::{Normalizer, Options};
+use super::plan::{Leg, Plan};
+use crate::core::domain::channel::Channel;
+use crate::core::domain::credential::ApiKey;
+use crate::core::domain::event::Failure;
+use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::object::Object;
+use crate::core::domain::outcome::{Cause, Report};
+use crate::core::domain::refusal::{Answer, Refusal};
+use crate::core::domain::release::Release;
+use crate::core::upstream::dialect::Dialect;
+use crate::core::upstream::fact::Fact;
+use crate::core::upstream::json;
+use crate::core::upstream::native;
+use crate::core::upstream::python;
+use crate::core::wire::sse::encoder::Frame;
+use crate::core::wire::sse::parser::{Item, Parser};
+use crate::core::wire::traffic::{FrameType, Traffic};
+use socket::Socket;
+
+pub use waiting::Waiting;
+
+/// How long a notice comes behind the frame before it: the plugin writes at most one frame in 1.5 s into the log of
+/// NetBox's job, and drops the others.
+pub const NOTICE_GAP: Duration = Duration::from_millis(1600);
+
+/// How long a session waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a client waits for its status line while the backend has not accepted the work.
+    pub accept_wait: Duration,
+    /// From a request to the backend's response head, or to its greeting on `/ws`.
+    pub response_head: Duration,
+    /// How long the backend may say nothing. Comments and pings say nothing.
+    pub idle: Duration,
+    /// The longest run.
+    pub total: Duration,
+    /// How much silence ends the wait for what may still come after a last word.
+    pub settle: Duration,
+    /// How long that wait may be in all; never less than `settle`.
+    pub settle_total: Duration,
+    /// What `Retry-After` tells clients of an unreachable backend, in seconds.
+    pub retry_after: u64,
+    /// The largest event, in bytes of data.
+    pub event_bytes: usize,
+}
+
+/// Everything that a session needs to know beforehand.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What was asked for.
+    pub endpoint: Endpoint,
+    /// How to do it.
+    pub plan: Plan,
+    /// What readers want.
+    pub options: Options,
+    /// How long to wait for what.
+    pub limits: Limits,
+    /// The release of the backend, if it is known.
+    pub release: Option<Release>,
+    /// The dialect of the backend's `/ws`, if it is known.
+    pub dialect: Option<Dialect>,
+    /// The key for `/ws`.
+    pub credential: Option<ApiKey>,
+    /// A name for this run that no other one has: 8 to 64 letters, digits, `_` and `-`.
+    pub run_id: String,
+    /// What readers are told before the work begins.
+    pub notices: Vec<String>,
+    /// The names of all guests, where the frames of `/ws` do not tell of each.
+    pub guests: Vec<String>,
+}
+
+/// Something that happened to the connection of a leg, or to time.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The backend accepted the request: its stream begins, or its socket is open.
+    Opened,
+    /// The backend answered with something that is no stream and no socket.
+    Answered(Answer<'a>),
+    /// The backend could not be reached; nothing was sent.
+    Unreachable(&'a str),
+    /// Bytes of a stream.
+    Bytes(&'a [u8]),
+    /// A text frame of a socket.
+    Text(&'a str),
+    /// The connection is over.
+    Closed(Closed<'a>),
+    /// A deadline has come.
+    Tick,
+    /// The run is to end, for a reason of our own.
+    Stopped(Cause),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Closed<'a> {
+    /// In good order, as far as the transport can tell.
+    Cleanly,
+    /// It broke, for this reason.
+    Broken(&'a str),
+    /// With a close frame.
+    Frame {
+        /// Its code.
+        code: u16,
+        /// Its reason.
+        reason: &'a str,
+    },
+}
+
+/// What to do next. The fields are to be followed in their order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What was known of the backend has proved wrong.
+    pub doubtful: bool,
+    /// The status line may go out.
+    pub accepted: bool,
+    /// Why the run was refused, whether or not there is a stream. The run is over.
+    pub refusal: Option<Refusal>,
+    /// Answer with this instead of a stream.
+    pub refused: Option<Refusal>,
+    /// Give these to the readers.
+    pub frames: Vec<Frame>,
+    /// Close the connection of the leg.
+    pub close: bool,
+    /// Open a connection for this leg.
+    pub open: Option<Leg>,
+    /// Send these text frames.
+    pub send: Vec<String>,
+    /// The run is over.
+    pub end: Option<Report>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The leg's request is on its way.
+    Opening,
+    /// A stream is being read.
+    Stream(Box<Parser>),
+    /// A socket is open.
+    Socket(Socket),
+    /// Nothing will happen any more.
+    Over,
+}
+
+/// One run of one endpoint on one backend.
+#[derive(Debug)]
+pub struct Session {
+    setup: Setup,
+    normalizer: Normalizer,
+    phase: Phase,
+    /// The leg that is being driven; `legs[..leg]` are done.
+    leg: usize,
+    accepted: bool,
+    leg_began: Duration,
+    last_event: Duration,
+    /// When the silence after a last word is long enough.
+    settled: Option<Duration>,
+    /// When it ends even without such a silence.
+    settle_ends: Option<Duration>,
+    /// When the next notice is due. Until the last one is told, nothing is read from the backend.
+    notice: Option<Duration>,
+    received: Received,
+}
+
+/// What has come from the backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Events of streams, frames of sockets, and plain answers.
+    pub frames: Traffic,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them came.
+    pub first: Option<Duration>,
+}
+
+impl Received {
+    fn note(&mut self, now: Duration, frame: FrameType) {
+        self.frames.count(frame);
+        self.first.get_or_insert(now);
+    }
+}
+
+impl Session {
+    fn new(setup: Setup, normalizer: Normalizer) -> Self {
+        Self {
+            setup,
+            normalizer,
+            phase: Phase::Opening,
+            leg: 0,
+            accepted: false,
+            leg_began: Duration::ZERO,
+            last_event: Duration::ZERO,
+            settled: None,
+            settle_ends: None,
+            notice: None,
+            received: Received::default(),
+        }
+    }
+
+    /// Takes what happened at `now`.
+    pub fn handle(&mut self, now: Duration, event: Event<'_>, out: &mut Output) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        match event {
+            Event::Opened => self.opened(now, out),
+            Event::Answered(answer) => self.answered(now, answer, out),
+            Event::Unreachable(why) => {
+                let refusal = Refusal::unreachable(why, self.setup.limits.retry_after);
+                self.refuse(refusal, out);
+            }
+            Event::Bytes(bytes) => self.bytes(now, bytes, out),
+            Event::Text(text) => {
+                self.received.bytes += text.len() as u64;
+                self.text(now, text, out);
+            }
+            Event::Closed(how) => self.closed(now, how, out),
+            Event::Tick => self.tick(now, out),
+            Event::Stopped(cause) if !self.accepted => {
+                let refusal = Refusal::stopped(cause, self.setup.limits.retry_after);
+                self.refuse(refusal, out);
+            }
+            Event::Stopped(cause) => self.lost(now, cause, ending::stopped(cause), out),
+        }
+    }
+
+    /// Whether readers are being told something first, and nothing is to be read from the backend.
+    pub fn is_telling(&self) -> bool {
+        self.notice.is_some()
+    }
+
+    /// The objects of the run as they stand.
+    pub fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
+    }
+
+    /// What has come from the backend so far.
+    pub fn received(&self) -> Received {
+        self.received
+    }
+
+    fn current(&self) -> Option<&Leg> {
+        self.setup.plan.legs.get(self.leg)
+    }
+
+    fn channel(&self) -> Option<Channel> {
+        self.current().map(|leg| leg.channel)
+    }
+
+    /// The kind to blame for a failure of the leg.
+    fn leg_kind(&self) -> Kind {
+        let kinds = self.current().map(|leg| leg.kinds.as_slice()).unwrap_or_default();
+        kinds.last().copied().filter(|_| kinds.len() == 1).unwrap_or(self.setup.endpoint.kind)
+    }
+
+    fn open(&mut self, now: Duration, out: &mut Output) {
+        self.phase = Phase::Opening;
+        self.leg_began = now;
+        self.last_event = now;
+        self.settled = None;
+        self.settle_ends = None;
+        let Some(leg) = self.setup.plan.legs.get(self.leg) else {
+            self.end(None, None, out);
+            return;
+        };
+        let wants_key =
+            leg.channel == Channel::Websocket && self.setup.dialect.is_some_and(Dialect::wants_key);
+        if wants_key && self.setup.credential.is_none() {
+            self.refuse(Refusal::key_missing(), out);
+            return;
+        }
+        out.open = Some(leg.clone());
+        if self.accepted && self.notice.is_none() {
+            self.begin_leg(out);
+        }
+    }
+
+    fn accept(&mut self, now: Duration, out: &mut Output) {
+        if self.accepted {
+            return;
+        }
+        self.accepted = true;
+        out.accepted = true;
+        self.normalizer.start(&mut out.frames);
+        if self.setup.notices.is_empty() {
+            self.begin(out);
+        } else {
+            self.notice = Some(now + NOTICE_GAP);
+        }
+    }
+
+    /// Tells the next notice, and begins the work behind the last one.
+    fn tell(&mut self, now: Duration, out: &mut Output) {
+        let notice = self.setup.notices.remove(0);
+        self.normalizer.notice(&notice, &mut out.frames);
+        self.notice = (!self.setup.notices.is_empty()).then_some(now + NOTICE_GAP);
+        if self.notice.is_none() {
+            // Only now the backend is read again.
+            self.last_event = now;
+            self.begin(out);
+        }
+    }
+
+    /// Tells all that is left to be told, where what comes next cannot wait.
+    fn tell_all(&mut self, now: Duration, out: &mut Output) {
+        while self.notice.is_some() {
+            self.tell(now, out);
+        }
+    }
+
+    fn begin(&mut self, out: &mut Output) {
+        for kind in self.setup.plan.skipped.clone() {
+            self.normalizer.skip(kind, None, &mut out.frames);
+        }
+        self.begin_leg(out);
+    }
+
+    fn begin_leg(&mut self, out: &mut Output) {
+        let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
+        self.normalizer.begin_leg(&kinds, &mut out.frames);
+        if kinds.contains(&Kind::VirtualMachines) && self.channel() == Some(Channel::Websocket) {
+            self.normalizer.lists(Object::VirtualMachine, std::mem::take(&mut self.setup.guests));
+        }
+    }
+
+    fn opened(&mut self, now: Duration, out: &mut Output) {
+        self.last_event = now;
+        match self.current() {
+            Some(leg) if leg.channel == Channel::Websocket => {
+                self.phase = Phase::Socket(Socket::opened(leg, now));
+                self.greet(out);
+            }
+            _ => {
+                self.phase = Phase::Stream(Box::new(Parser::new(self.setup.limits.event_bytes)));
+                self.accept(now, out);
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Duration, answer: Answer<'_>, out: &mut Output) {
+        let is_idle = json::is_nothing_to_do(self.leg_kind(), answer.status, answer.body);
+        let is_success = is_idle || (200..300).contains(&answer.status);
+        if self.channel() != Some(Channel::Json) || !is_success {
+            let is_socket = self.channel() == Some(Channel::Websocket);
+            self.refuse(
+                if is_socket { Refusal::of_handshake(answer) } else { Refusal::of_answer(answer) },
+                out,
+            );
+            return;
+        }
+        self.accept(now, out);
+        self.tell_all(now, out);
+        self.received.bytes += answer.body.len() as u64;
+        self.received.note(now, FrameType::Complete);
+        let kind = self.leg_kind();
+        let limit = self.setup.limits.event_bytes;
+        let read = if is_idle {
+            Ok(json::Done::nothing())
+        } else if let Some(compressed) = answer.compressed() {
+            let error = format!("The backend's answer cannot be read. {compressed}");
+            Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
+        } else if answer.body.len() < limit {
+            json::read(kind, answer.body)
+        } else {
+            let error = format!("The backend's answer has {limit} bytes or more (limits.event_bytes).");
+            Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
+        };
+        match read {
+            Ok(done) => {
+                let stage = crate::core::upstream::fact::Stage::Known(kind);
+                self.normalizer.take(Fact::StageFinished { stage, figures: done.figures }, &mut out.frames);
+                let last_word =
+                    Fact::Complete { ok: Some(true), message: String::new(), detail: None, told: done.told };
+                self.normalizer.take(last_word, &mut out.frames);
+            }
+            Err(failure) => self.normalizer.take(Fact::Aborted(failure), &mut out.frames),
+        }
+        self.leg_done(now, None, out);
+    }
+
+    fn bytes(&mut self, now: Duration, bytes: &[u8], out: &mut Output) {
+        let Phase::Stream(parser) = &mut self.phase else { return };
+        let Self { normalizer, received, .. } = self;
+        let frames = &mut out.frames;
+        let before = received.frames.total();
+        parser.feed(bytes, |item| {
+            let (Item::Event { name, .. } | Item::Oversized { name, .. }) = &item;
+            received.note(now, FrameType::of_event(name));
+            take_item(normalizer, item, frames);
+        });
+        received.bytes += bytes.len() as u64;
+        let heard = received.frames.total() > before;
+        if heard {
+            self.last_event = now;
+        }
+        if heard && self.normalizer.has_last_word() {
+            // A second `complete` may follow, and a backend may forget to hang up.
+            self.settle_for_late_events(now);
+        }
+    }
+
+    fn closed(&mut self, now: Duration, how: Closed<'_>, out: &mut Output) {
+        match &self.phase {
+            Phase::Stream(_) if self.normalizer.has_last_word() => self.leg_done(now, None, out),
+            Phase::Stream(_) => {
+                let what = match how {
+                    Closed::Broken(why) => format!("The connection to the backend broke ({why})"),
+                    _ => "The backend ended its stream without a final event".to_owned(),
+                };
+                self.lost(now, Cause::BackendLost, &what, out);
+            }
+            Phase::Socket(_) => self.socket_closed(now, how, out),
+            Phase::Opening => {
+                let why = match how {
+                    Closed::Broken(why) => {
+                        format!("The connection broke before the backend answered ({why}).")
+                    }
+                    _ => "The backend closed the connection without an answer.".to_owned(),
+                };
+                self.refuse(Refusal::no_answer(&why, self.setup.limits.retry_after), out);
+            }
+            Phase::Over => {}
+        }
+    }
+}
+
+fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame>) {
+    match item {
+        Item::Event { name, data } => {
+            let name = String::from_utf8_lossy(name);
+            let data = String::from_utf8_lossy(data);
+            normalizer.hears(&name);
+            let strict = python::has_surrogates(&data).then(|| python::to_strict(&data)).flatten();
+            let data = strict.map_or(data, Cow::Owned);
+            if let Ok(fact) = native::read(&name, &data) {
+                normalizer.extra(&name, &data, frames);
+                normalizer.take(fact, frames);
+                return;
+            }
+            let strict = python::to_strict(&data).unwrap_or_default();
+            normalizer.extra(&name, &strict, frames);
+            match native::read(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
+                Ok(fact) => normalizer.take(fact, frames),
+                Err(native::Unreadable) => normalizer.unreadable(),
+            }
+        }
+        Item::Oversized { name: b"complete", bytes, head } => {
+            let detail = format!("its final event has {bytes} bytes, more than limits.event_bytes allows");
+            let ok = native::verdict_in(head);
+            let fact =
+                Fact::Complete { ok, message: String::new(), detail: Some(detail), told: Default::default() };
+            normalizer.take(fact, frames);
+        }
+        Item::Oversized { name: b"error", bytes, .. } => {
+            let error = format!("The backend failed with an error of {bytes} bytes, more than is read.");
+            let failure = Failure { step: String::new(), detail: error.clone(), error };
+            normalizer.take(Fact::Aborted(failure), frames);
+        }
+        Item::Oversized { .. } => normalizer.unreadable(),
+    }
+}

@@ -1,0 +1,125 @@
+//! How legs and runs end.
+
+use std::time::Duration;
+
+use super::{Output, Phase, Session};
+use crate::core::domain::event::Failure;
+use crate::core::domain::outcome::{Cause, Outcome, Report};
+use crate::core::domain::refusal::Refusal;
+use crate::core::run::tally::Count;
+
+impl Session {
+    /// The backend refused a leg: a real answer if nothing was said yet, else a failure of the stream.
+    pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut Output) {
+        let failure = refusal.failure(self.leg_kind());
+        let cause = refusal.cause;
+        out.refused = (!self.accepted).then(|| refusal.clone());
+        out.refusal = Some(refusal);
+        self.end(Some(failure), Some(cause), out);
+    }
+
+    /// The backend went away, or was given up, before its last word.
+    pub(super) fn lost(&mut self, now: Duration, cause: Cause, what: &str, out: &mut Output) {
+        if self.settled.is_some() && self.leg + 1 >= self.setup.plan.legs.len() {
+            // Everything was said; only what might have followed is lost.
+            self.leg_done(now, None, out);
+            return;
+        }
+        // A run that nobody was told of yet still ends as a stream: the client has waited for it.
+        self.accept(now, out);
+        self.tell_all(now, out);
+        let Count { seen, completed, failed, .. } = self.normalizer.tally().counts().total();
+        let unreadable = match self.normalizer.unreadable_events() {
+            0 => String::new(),
+            1 => " 1 event could not be read.".to_owned(),
+            events => format!(" {events} events could not be read."),
+        };
+        let error = format!("{what}.");
+        let detail = format!(
+            "{what}, {} after the start and after {seen} object{} ({completed} completed, {failed} failed).{unreadable}",
+            duration(now),
+            if seen == 1 { "" } else { "s" },
+        );
+        let failure = Failure { step: self.leg_kind().row().step.to_owned(), error, detail };
+        self.leg_done(now, Some((failure, cause)), out);
+    }
+
+    /// The leg is over: by its own end, or for a failure that it did not tell of itself.
+    pub(super) fn leg_done(&mut self, now: Duration, ended: Option<(Failure, Cause)>, out: &mut Output) {
+        let kind = self.leg_kind();
+        let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
+        self.count_by_order(out);
+        self.normalizer.tell_untold(&kinds, &mut out.frames);
+        let (ended, cause) = ended.unzip();
+        if let Some(failure) = self.normalizer.leg_failure(kind, ended) {
+            let cause = cause.unwrap_or_else(|| self.normalizer.cause_of_failure());
+            self.end(Some(failure), Some(cause), out);
+            return;
+        }
+        for kind in kinds {
+            self.normalizer.stage_finished(kind, &mut out.frames);
+        }
+        self.leg += 1;
+        if self.current().is_some() {
+            out.close = true;
+            self.open(now, out);
+        } else {
+            self.end(None, None, out);
+        }
+    }
+
+    pub(super) fn end(&mut self, failure: Option<Failure>, cause: Option<Cause>, out: &mut Output) {
+        self.phase = Phase::Over;
+        self.normalizer.finish(failure.clone(), &mut out.frames);
+        out.close = true;
+        out.open = None;
+        out.end = Some(Report {
+            outcome: cause.map_or(Outcome::Completed, Cause::outcome),
+            cause,
+            failure,
+            counts: self.normalizer.tally().counts(),
+            failed_objects: self.normalizer.failed_objects(),
+            dropped: self.normalizer.dropped(),
+            unreadable: self.normalizer.unreadable_events(),
+        });
+    }
+}
+
+/// Why a run ended for a reason of our own.
+pub(super) fn stopped(cause: Cause) -> &'static str {
+    match cause {
+        Cause::ClientGone => "Nobody watched the job any more, and it was cancelled",
+        Cause::CancelRequested => "The job was cancelled by request",
+        _ => "The bridge is stopping",
+    }
+}
+
+/// A length of time as a person says it: `4.2 s`, `12 min 3 s`, `2 h 5 min`.
+pub(super) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3600 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ if seconds % 3600 < 60 => format!("{} h", seconds / 3600),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_said_as_people_say_them() {
+        for (seconds, text) in [
+            (4.24, "4.2 s"),
+            (60.0, "1 min"),
+            (723.0, "12 min 3 s"),
+            (21_600.0, "6 h"),
+            (7_500.0, "2 h 5 min"),
+        ] {
+            assert_eq!(duration(Duration::from_secs_f64(seconds)), text);
+        }
+    }
+}

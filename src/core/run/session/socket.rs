@@ -1,0 +1,318 @@
+//! Driving a leg over `/ws`: key, greeting, command, barrier, and what may come late.
+
+use std::time::Duration;
+
+use super::{Closed, Output, Phase, Session};
+use crate::core::domain::event::{Failure, Told};
+use crate::core::domain::kind::{Command, Kind};
+use crate::core::domain::object::Object;
+use crate::core::domain::outcome::Cause;
+use crate::core::domain::refusal::Refusal;
+use crate::core::run::plan::Leg;
+use crate::core::upstream::dialect::{self, Dialect, Heard, Invalid};
+use crate::core::upstream::fact::{self, Fact};
+use crate::core::upstream::python;
+
+/// What is known of a socket that is open.
+#[derive(Debug)]
+pub(super) struct Socket {
+    command: Command,
+    kinds: Vec<Kind>,
+    opened: Duration,
+    stage: Stage,
+    /// The stages that the backend has ended.
+    ended: Vec<Kind>,
+    /// Something was said of a virtual machine behind the end of its stage.
+    has_stragglers: bool,
+    /// What it said in place of a greeting.
+    said: String,
+    /// How many virtual machines were unconfirmed when a frame came late.
+    unconfirmed: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The backend has not greeted.
+    Waiting {
+        /// The key has been sent.
+        keyed: bool,
+    },
+    /// The command runs.
+    Running,
+    /// The command has returned; what comes now comes late.
+    Returned,
+}
+
+impl Socket {
+    pub(super) fn opened(leg: &Leg, now: Duration) -> Self {
+        Self {
+            command: leg.command.unwrap_or(Command::FullUpdate),
+            kinds: leg.kinds.clone(),
+            opened: now,
+            stage: Stage::Waiting { keyed: false },
+            ended: Vec::new(),
+            has_stragglers: false,
+            said: String::new(),
+            unconfirmed: None,
+        }
+    }
+
+    /// Whether the backend has taken the command.
+    pub(super) fn is_ready(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    /// The first of its stages that has not ended.
+    fn missing(&self) -> Option<Kind> {
+        self.kinds.iter().copied().find(|kind| !self.ended.contains(kind))
+    }
+}
+
+impl Session {
+    fn socket(&mut self) -> Option<&mut Socket> {
+        match &mut self.phase {
+            Phase::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Says what must be said before the backend greets.
+    pub(super) fn greet(&mut self, out: &mut Output) {
+        if self.setup.dialect.is_some_and(Dialect::wants_key) {
+            self.send_key(out);
+        }
+    }
+
+    fn send_key(&mut self, out: &mut Output) {
+        let Some(key) = &self.setup.credential else { return };
+        out.send.push(Dialect::key_frame(key.expose()));
+        if let Some(socket) = self.socket() {
+            socket.stage = Stage::Waiting { keyed: true };
+        }
+    }
+
+    /// When a backend that should greet without a key has had time enough for it: releases that take none
+    /// are ready as soon as the socket is open.
+    pub(super) fn greeting_deadline(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Socket(Socket { stage: Stage::Waiting { keyed: false }, opened, .. }) => {
+                Some(*opened + self.setup.limits.settle)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn greeting_overdue(&mut self, out: &mut Output) {
+        let known = self.setup.dialect.is_some();
+        // Another backend may have taken the place of the one that was known.
+        out.doubtful = known;
+        if self.setup.credential.is_some() {
+            self.setup.dialect.get_or_insert(Dialect::V0_0_7);
+            self.send_key(out);
+        } else if !known {
+            self.refuse(Refusal::key_missing(), out);
+        } else if let Some(socket) = self.socket() {
+            // It may only be slow, and there is no key to try.
+            socket.stage = Stage::Waiting { keyed: true };
+        }
+    }
+
+    pub(super) fn text(&mut self, now: Duration, text: &str, out: &mut Output) {
+        self.last_event = now;
+        let Some(socket) = self.socket() else { return };
+        let stage = socket.stage;
+        let command = socket.command;
+        // A backend that greets without having been given a key is one that takes none. Of these, the
+        // oldest dialect asks for patience that does the others no harm.
+        let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
+        let payloads = self.setup.options.payloads;
+        let strict;
+        let heard = match dialect::hear(text, payloads) {
+            Heard::Unknown(words) => {
+                strict = python::to_strict(text);
+                strict.as_deref().map_or(Heard::Unknown(words), |text| dialect::hear(text, payloads))
+            }
+            heard => heard,
+        };
+        self.received.note(now, heard.frame_type());
+        if let Stage::Waiting { .. } = stage {
+            // Nothing that comes before the greeting belongs to our command.
+            if matches!(heard, Heard::Greeting) {
+                self.accept(now, out);
+                out.send.extend(dialect.command_frames(command, &self.setup.run_id));
+                if let Some(socket) = self.socket() {
+                    socket.stage = Stage::Running;
+                }
+            } else {
+                self.normalizer.unreadable();
+                if let (Heard::Unknown(text), Some(socket)) = (heard, self.socket()) {
+                    socket.said = text.into_owned();
+                }
+            }
+            return;
+        }
+        match heard {
+            Heard::Greeting | Heard::Chatter => {}
+            Heard::Invalid { command: echoed } => match dialect.invalid(command, echoed.as_deref()) {
+                Invalid::Barrier if stage == Stage::Running => self.returned(dialect, now, out),
+                Invalid::Command => {
+                    let error = format!("The backend does not know the command {:?}.", command.text());
+                    self.command_failed(now, error, None, out);
+                }
+                _ => {}
+            },
+            Heard::StageEnd(kind) => self.stage_ended(kind, out),
+            Heard::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
+            Heard::Fact(fact) => {
+                if let (Fact::Object { object: (Object::VirtualMachine, _), .. }, Some(socket)) =
+                    (&fact, self.socket())
+                {
+                    socket.has_stragglers |= socket.ended.contains(&Kind::VirtualMachines);
+                }
+                self.normalizer.take(fact, &mut out.frames);
+                if stage == Stage::Returned {
+                    self.settle(now, out);
+                }
+            }
+            Heard::Unknown(text) => {
+                self.normalizer.unreadable();
+                let step = self.leg_kind().row().step.into();
+                self.normalizer.take(Fact::Note { step, message: text }, &mut out.frames);
+            }
+        }
+    }
+
+    fn stage_ended(&mut self, kind: Kind, out: &mut Output) {
+        let Some(socket) = self.socket() else { return };
+        if !socket.kinds.contains(&kind) || socket.ended.contains(&kind) {
+            return;
+        }
+        socket.ended.push(kind);
+        let Some(next) = socket.missing() else {
+            // The last stage is finished when the command has returned and nothing comes late.
+            return;
+        };
+        self.normalizer.stage_finished(kind, &mut out.frames);
+        self.normalizer.take(Fact::StageStarted(fact::Stage::Known(next)), &mut out.frames);
+    }
+
+    /// The command has returned: the barrier behind it was answered.
+    fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut Output) {
+        let Some(socket) = self.socket() else { return };
+        socket.stage = Stage::Returned;
+        if let Some(missing) = socket.missing() {
+            if self.normalizer.has_trouble() {
+                // The backend has said why.
+                self.leg_done(now, None, out);
+                return;
+            }
+            let Some(socket) = self.socket() else { return };
+            let skipped = missing == Kind::VirtualMachines && socket.ended.contains(&Kind::Devices);
+            let title = missing.row().title;
+            let error = format!("The backend ended the command without an end of the {title} stage.");
+            let why = if skipped {
+                "It skips virtual machines when the devices stage returned none."
+            } else {
+                "It reports what went wrong only in its own log."
+            };
+            self.command_failed(now, error, Some(why), out);
+        } else if dialect.is_late() {
+            self.settle(now, out);
+        } else {
+            self.leg_done(now, None, out);
+        }
+    }
+
+    /// Counts what the order of frames tells of virtual machines: a release that confirms each of them confirms the
+    /// last one before it ends the stage, unless one has failed.
+    pub(super) fn count_by_order(&mut self, out: &mut Output) {
+        let confirms_each = self.setup.dialect.is_some_and(Dialect::confirms_each);
+        let Some(socket) = self.socket().filter(|_| confirms_each) else { return };
+        if socket.ended.contains(&Kind::VirtualMachines) {
+            let has_stragglers = socket.has_stragglers;
+            self.normalizer.confirms_each(Object::VirtualMachine, has_stragglers, &mut out.frames);
+        }
+    }
+
+    /// Waits for what may come late, as long as there is something to wait for.
+    fn settle(&mut self, now: Duration, out: &mut Output) {
+        let unconfirmed = self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed;
+        let Some(socket) = self.socket() else { return };
+        // 0.0.2 never confirms a device.
+        if unconfirmed == 0 || !socket.kinds.contains(&Kind::VirtualMachines) {
+            self.leg_done(now, None, out);
+            return;
+        }
+        if socket.unconfirmed.replace(unconfirmed).is_none_or(|before| unconfirmed < before) {
+            // It is still at work, and gets on.
+            self.settle_ends = None;
+        }
+        self.settle_for_late_events(now);
+    }
+
+    /// A correlated full update says itself how it ended.
+    fn run_ended(&mut self, now: Duration, ok: bool, incomplete: &[(String, String)], out: &mut Output) {
+        if ok && incomplete.is_empty() {
+            let last_word = Fact::Complete {
+                ok: Some(true),
+                message: String::new(),
+                detail: None,
+                told: Told::default(),
+            };
+            self.normalizer.take(last_word, &mut out.frames);
+            self.leg_done(now, None, out);
+            return;
+        }
+        let stages: Vec<String> =
+            incomplete.iter().map(|(stage, status)| format!("{stage} {status}")).collect();
+        let stages = if stages.is_empty() { "without saying which".to_owned() } else { stages.join(", ") };
+        let error = if ok {
+            format!("The backend did not complete every stage of the full update: {stages}.")
+        } else {
+            format!("The backend ended the full update as failed: {stages}.")
+        };
+        self.command_failed(now, error, None, out);
+    }
+
+    fn command_failed(&mut self, now: Duration, error: String, why: Option<&str>, out: &mut Output) {
+        let detail = why.map_or_else(|| error.clone(), |why| format!("{error} {why}"));
+        let failure = Failure { step: self.leg_kind().row().step.to_owned(), error, detail };
+        self.leg_done(now, Some((failure, Cause::BackendFailed)), out);
+    }
+
+    pub(super) fn socket_closed(&mut self, now: Duration, how: Closed<'_>, out: &mut Output) {
+        let Some(stage) = self.socket().map(|socket| socket.stage) else { return };
+        match (stage, how) {
+            (Stage::Returned, _) => self.leg_done(now, None, out),
+            (Stage::Waiting { .. }, Closed::Frame { code, reason }) => {
+                let said = self.socket().map(|socket| std::mem::take(&mut socket.said)).unwrap_or_default();
+                let reason = if reason.is_empty() { &said } else { reason };
+                self.refuse(Refusal::of_close(code, reason), out);
+            }
+            (Stage::Waiting { .. }, Closed::Cleanly | Closed::Broken(_)) => {
+                let why = "It dropped /ws before it was ready for a command; its log says why.";
+                self.refuse(Refusal::bad_backend(why), out);
+            }
+            (Stage::Running, Closed::Frame { code, reason }) => {
+                let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
+                let what = format!(
+                    "The backend closed /ws (code {code}{reason}) before the command had returned, which is how it \
+                     reports a failure; its log says why"
+                );
+                self.lost(now, Cause::BackendFailed, &what, out);
+            }
+            (Stage::Running, Closed::Cleanly) => {
+                self.lost(
+                    now,
+                    Cause::BackendLost,
+                    "The backend dropped /ws in the middle of the command",
+                    out,
+                );
+            }
+            (Stage::Running, Closed::Broken(why)) => {
+                let what = format!("The connection to the backend's /ws broke ({why})");
+                self.lost(now, Cause::BackendLost, &what, out);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Runs that have not begun to drive their backend.
+
+use std::time::Duration;
+
+use super::{Output, Session, Setup};
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::{Cause, Outcome, Report};
+use crate::core::domain::refusal::Refusal;
+use crate::core::run::normalizer::{Normalizer, Options};
+
+/// A run that waits for its turn, or for what its backend can do.
+#[derive(Debug)]
+pub struct Waiting {
+    normalizer: Normalizer,
+    kind: Kind,
+    /// Readers have been told something, so that there is a stream.
+    told: bool,
+}
+
+impl Waiting {
+    /// A run of `kind`.
+    pub fn new(kind: Kind, options: Options) -> Self {
+        Self { normalizer: Normalizer::new(kind, options), kind, told: false }
+    }
+
+    /// Tells readers what it waits for. From now on there is a stream, whatever happens.
+    pub fn say(&mut self, message: &str, out: &mut Output) {
+        out.accepted |= !self.told;
+        self.told = true;
+        self.normalizer.wait(message, &mut out.frames);
+    }
+
+    /// Whether readers have been told something.
+    pub fn has_told(&self) -> bool {
+        self.told
+    }
+
+    /// Ends the run before it began.
+    pub fn refuse(mut self, refusal: Refusal, out: &mut Output) {
+        let failure = refusal.failure(self.kind);
+        let cause = refusal.cause;
+        self.normalizer.finish(Some(failure.clone()), &mut out.frames);
+        out.end = Some(Report {
+            outcome: cause.outcome(),
+            cause: Some(cause),
+            failure: Some(failure),
+            ..self.nothing_done()
+        });
+        out.refused = (!self.told).then(|| refusal.clone());
+        out.refusal = Some(refusal);
+    }
+
+    /// Ends the run before it began, for a reason of our own.
+    pub fn stop(self, cause: Cause, retry_after: u64, out: &mut Output) {
+        self.refuse(Refusal::stopped(cause, retry_after), out);
+    }
+
+    /// Begins the stream of a run that will be skipped.
+    pub fn start(&mut self, out: &mut Output) {
+        out.accepted |= !self.told;
+        self.told = true;
+        self.normalizer.start(&mut out.frames);
+    }
+
+    /// Ends the run well without a backend that could do it, or may, for the reason `why`.
+    pub fn skip(mut self, why: Option<String>, out: &mut Output) {
+        self.start(out);
+        self.normalizer.skip(self.kind, why, &mut out.frames);
+        self.normalizer.finish(None, &mut out.frames);
+        out.end = Some(self.nothing_done());
+    }
+
+    /// Begins to drive the backend, at time zero.
+    pub fn drive(mut self, setup: Setup, out: &mut Output) -> Session {
+        self.normalizer.drives(setup.release);
+        let mut session = Session::new(setup, self.normalizer);
+        if self.told {
+            session.accept(Duration::ZERO, out);
+        }
+        session.open(Duration::ZERO, out);
+        session
+    }
+
+    fn nothing_done(&self) -> Report {
+        Report {
+            outcome: Outcome::Completed,
+            cause: None,
+            failure: None,
+            counts: self.normalizer.tally().counts(),
+            failed_objects: Vec::new(),
+            dropped: 0,
+            unreadable: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(out: &Output) -> String {
+        out.frames.iter().map(|frame| String::from_utf8_lossy(&frame.bytes)).collect()
+    }
+
+    #[test]
+    fn a_run_that_nobody_was_told_of_is_refused_with_a_status() {
+        let mut out = Output::default();
+        Waiting::new(Kind::Devices, Options::default()).stop(Cause::Stopping, 30, &mut out);
+        assert_eq!(out.refused.map(|refusal| refusal.status), Some(503));
+        assert!(out.frames.is_empty() && !out.accepted);
+        assert_eq!(out.end.unwrap().outcome, Outcome::Interrupted);
+    }
+
+    #[test]
+    fn a_run_that_was_told_of_ends_as_a_stream() {
+        let mut out = Output::default();
+        let mut waiting = Waiting::new(Kind::Devices, Options::default());
+        waiting.say("Waiting for storage synchronization.", &mut out);
+        assert!(out.accepted);
+        waiting.say("Waiting for storage synchronization.", &mut out);
+        waiting.stop(Cause::CancelRequested, 30, &mut out);
+        assert!(out.refused.is_none() && out.refusal.is_some());
+        assert_eq!(out.end.as_ref().unwrap().outcome, Outcome::Cancelled);
+        let text = text(&out);
+        assert_eq!(text.matches("\"status\": \"started\"").count(), 2, "{text}");
+        assert!(text.contains("event: error\n") && text.contains("{\"ok\": false"), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_the_backend_cannot_do_can_end_well() {
+        let mut out = Output::default();
+        Waiting::new(Kind::VirtualDisks, Options::default()).skip(None, &mut out);
+        assert!(out.accepted && out.end.is_some());
+        assert!(text(&out).ends_with("\"objects\": {}}}\n\n"), "{}", text(&out));
+    }
+}

@@ -1,0 +1,9 @@
+//! What backends send, in every form that a release has had: their events, `/ws` frames and JSON answers.
+
+pub mod dialect;
+pub mod fact;
+pub mod json;
+pub mod legacy;
+pub mod lenient;
+pub mod native;
+pub mod python;

@@ -1,0 +1,332 @@
+//! The legacy `/ws` socket, as each release speaks it.
+//!
+//! Every release from 0.0.2 on greets, then takes one command after the other, strictly in turn. What
+//! differs is whether it wants a key first, whether it correlates its frames with a `run_id`, and what
+//! comes after the end of a command. No release says "done" for every command, but a command that
+//! nobody knows is answered only when the one before it has returned: see [`BARRIER`].
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::fact::Fact;
+use super::legacy::{Data, tidy};
+use super::lenient::{Flag, Map, Text};
+use super::native;
+use crate::core::domain::kind::{Command, Kind};
+use crate::core::domain::release::Release;
+use crate::core::text::detail::SENTENCE;
+use crate::core::text::plain;
+use crate::core::wire::traffic::FrameType;
+
+/// A command that no release knows. Sent right behind a real one, it is answered exactly when the real
+/// one has returned, whatever came of it.
+pub const BARRIER: &str = "proxbox-bridge-barrier";
+
+/// A form of `/ws`, named after the first release that speaks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// 0.0.2: frames of a command may come after its end.
+    V0_0_2,
+    /// 0.0.3: two end markers for each stage.
+    V0_0_3,
+    /// 0.0.4 to 0.0.6: one end marker for each stage.
+    V0_0_4,
+    /// 0.0.7 to 0.0.23: the client sends its key first.
+    V0_0_7,
+    /// 0.0.23.post1 to 0.0.27.post2: switched off by default; the key comes before the dependencies.
+    V0_0_23,
+    /// 0.0.27.post3 and later: commands and frames may carry a `run_id`.
+    V0_0_27,
+}
+
+impl Dialect {
+    /// The dialect of a release, if its `/ws` can be driven: 0.0.1 destroys the socket at the end of a
+    /// command and names no end.
+    pub fn of(release: Release) -> Option<Self> {
+        Some(match release {
+            r if r < Release::new(0, 0, 2) => return None,
+            r if r < Release::new(0, 0, 3) => Self::V0_0_2,
+            r if r < Release::new(0, 0, 4) => Self::V0_0_3,
+            r if r < Release::new(0, 0, 7) => Self::V0_0_4,
+            r if r < Release::new(0, 0, 23).post(1) => Self::V0_0_7,
+            r if r < Release::new(0, 0, 27).post(3) => Self::V0_0_23,
+            _ => Self::V0_0_27,
+        })
+    }
+
+    /// The word for it in logs and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_0_2 => "0.0.2",
+            Self::V0_0_3 => "0.0.3",
+            Self::V0_0_4 => "0.0.4",
+            Self::V0_0_7 => "0.0.7",
+            Self::V0_0_23 => "0.0.23.post1",
+            Self::V0_0_27 => "0.0.27.post3",
+        }
+    }
+
+    /// Whether the client must send its key before anything else.
+    pub const fn wants_key(self) -> bool {
+        matches!(self, Self::V0_0_7 | Self::V0_0_23 | Self::V0_0_27)
+    }
+
+    /// Whether commands go in an envelope with a `run_id`.
+    pub const fn correlates(self) -> bool {
+        matches!(self, Self::V0_0_27)
+    }
+
+    /// Whether frames of a command may come after it has returned: 0.0.2 gives up waiting for its
+    /// tasks at the first that fails, but does not stop the others.
+    pub const fn is_late(self) -> bool {
+        matches!(self, Self::V0_0_2)
+    }
+
+    /// Whether each virtual machine that was synced is confirmed before its stage ends, unless one has failed.
+    pub const fn confirms_each(self) -> bool {
+        matches!(self, Self::V0_0_2)
+    }
+
+    /// Whether a full update ends with "Invalid command", although it ran.
+    const fn disowns_full_update(self) -> bool {
+        matches!(self, Self::V0_0_2)
+    }
+
+    /// The frame that carries the key.
+    pub fn key_frame(key: &str) -> String {
+        serde_json::json!({ "api_key": key }).to_string()
+    }
+
+    /// Whether `frame` is such a frame.
+    pub fn is_key_frame(frame: &str) -> bool {
+        frame.starts_with("{\"api_key\":")
+    }
+
+    /// The two frames that run `command` and tell when it has returned.
+    pub fn command_frames(self, command: Command, run_id: &str) -> [String; 2] {
+        if self.correlates() {
+            let envelope =
+                |command: &str| serde_json::json!({ "command": command, "run_id": run_id }).to_string();
+            [envelope(command.text()), envelope(BARRIER)]
+        } else {
+            [command.text().to_owned(), BARRIER.to_owned()]
+        }
+    }
+
+    /// What to make of the answer that a command is invalid, where `echoed` is the command that the
+    /// backend says it was, if it says so.
+    pub fn invalid(self, command: Command, echoed: Option<&str>) -> Invalid {
+        match echoed {
+            None => Invalid::Barrier,
+            Some(BARRIER) => Invalid::Barrier,
+            Some(text) if text == command.text() => {
+                if self.disowns_full_update() && command == Command::FullUpdate {
+                    Invalid::Nothing
+                } else {
+                    Invalid::Command
+                }
+            }
+            Some(_) => Invalid::Nothing,
+        }
+    }
+}
+
+/// What an "Invalid command" was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// The barrier: the command before it has returned.
+    Barrier,
+    /// The command itself: this backend does not know it.
+    Command,
+    /// Nothing that matters.
+    Nothing,
+}
+
+/// What a frame says.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// The backend is ready for a command.
+    Greeting,
+    /// It repeats what it was told, or lists what it can be told.
+    Chatter,
+    /// It does not know a command.
+    Invalid {
+        /// The command, if it says which.
+        command: Option<Cow<'a, str>>,
+    },
+    /// A stage has ended.
+    StageEnd(Kind),
+    /// A correlated full update has ended.
+    RunEnd {
+        /// Whether the backend calls it a success.
+        ok: bool,
+        /// The stages that are not completed, and what they are instead.
+        incomplete: Vec<(String, String)>,
+    },
+    /// Something happened in the run.
+    Fact(Fact<'a>),
+    /// A text that is no frame of any release.
+    Unknown(Cow<'a, str>),
+}
+
+impl Heard<'_> {
+    /// What the frame is to those who count.
+    pub fn frame_type(&self) -> FrameType {
+        match self {
+            Self::Fact(Fact::Aborted(_)) => FrameType::Error,
+            Self::Fact(Fact::Complete { .. }) | Self::StageEnd(_) | Self::RunEnd { .. } => {
+                FrameType::Complete
+            }
+            Self::Fact(_) => FrameType::Step,
+            Self::Greeting | Self::Chatter | Self::Invalid { .. } | Self::Unknown(_) => FrameType::Other,
+        }
+    }
+}
+
+/// The fields that tell frames apart.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Outline<'a> {
+    #[serde(borrow)]
+    event: Text<'a>,
+    #[serde(borrow)]
+    object: Text<'a>,
+    end: Flag,
+    #[serde(borrow)]
+    status: Text<'a>,
+    #[serde(borrow)]
+    stages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Text<'a>,
+    #[serde(borrow)]
+    data: Map<Data<'a>>,
+}
+
+/// What the text frame `text` says. `payloads` asks for the backend's own account of objects.
+pub fn hear(text: &str, payloads: bool) -> Heard<'_> {
+    if !text.starts_with('{') {
+        return hear_words(Cow::Borrowed(text));
+    }
+    let Ok(frame) = serde_json::from_str::<Outline<'_>>(text) else {
+        return unknown(text);
+    };
+    if let Some(event) = frame.event.said() {
+        let fact = native::read(event, text).or_else(|_| native::unreadable(event, text));
+        return fact.map_or_else(|_| unknown(text), Heard::Fact);
+    }
+    let Some(word) = frame.object.0 else {
+        return match frame.message.0 {
+            Some(message) => hear_words(message),
+            None => unknown(text),
+        };
+    };
+    if frame.end.0 == Some(true) {
+        return match Kind::of_stage(&word) {
+            Some(Kind::FullUpdate) => run_end(frame.status.or_empty(), frame.stages),
+            Some(kind) => Heard::StageEnd(kind),
+            None => Heard::Chatter,
+        };
+    }
+    let Some(data) = frame.data.0 else { return unknown(text) };
+    let payload = payloads.then(|| serde_json::from_str(text).ok()).flatten();
+    Heard::Fact(data.fact(word, payload))
+}
+
+fn unknown(text: &str) -> Heard<'_> {
+    Heard::Unknown(plain(text, SENTENCE))
+}
+
+fn hear_words(text: Cow<'_, str>) -> Heard<'_> {
+    const INVALID: &str = "Invalid command: ";
+    match text.as_ref() {
+        "Connected!" | "Connected 2!" => Heard::Greeting,
+        "Invalid sync command" => Heard::Invalid { command: None },
+        "Sync Nodes" => Heard::Chatter,
+        words if words.starts_with("Received message: ") || words.starts_with("Valid commands: ") => {
+            Heard::Chatter
+        }
+        words if words.starts_with(INVALID) => Heard::Invalid {
+            command: Some(match text {
+                Cow::Borrowed(words) => Cow::Borrowed(&words[INVALID.len()..]),
+                Cow::Owned(words) => Cow::Owned(words[INVALID.len()..].to_owned()),
+            }),
+        },
+        _ => Heard::Unknown(tidy(text, SENTENCE)),
+    }
+}
+
+fn run_end(status: &str, stages: Option<&RawValue>) -> Heard<'static> {
+    let stages: BTreeMap<String, Text<'_>> =
+        stages.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let incomplete = stages
+        .into_iter()
+        .filter(|(_, status)| status.or_empty() != "completed")
+        .map(|(stage, status)| (stage, status.or_empty().to_owned()))
+        .collect();
+    Heard::RunEnd { ok: status == "completed", incomplete }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_release_has_its_dialect() {
+        for (release, dialect) in [
+            ("0.0.1", None),
+            ("0.0.2.post3", Some(Dialect::V0_0_2)),
+            ("0.0.3", Some(Dialect::V0_0_3)),
+            ("0.0.6.post4", Some(Dialect::V0_0_4)),
+            ("0.0.7", Some(Dialect::V0_0_7)),
+            ("0.0.23", Some(Dialect::V0_0_7)),
+            ("0.0.23.post1", Some(Dialect::V0_0_23)),
+            ("0.0.27.post2", Some(Dialect::V0_0_23)),
+            ("0.0.27.post3", Some(Dialect::V0_0_27)),
+            ("0.1.0", Some(Dialect::V0_0_27)),
+        ] {
+            assert_eq!(Dialect::of(release.parse().unwrap()), dialect, "{release}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_full_update_is_a_success_of_0_0_2_alone() {
+        let command = Command::FullUpdate;
+        assert_eq!(Dialect::V0_0_2.invalid(command, Some("Full Update Sync")), Invalid::Nothing);
+        assert_eq!(Dialect::V0_0_3.invalid(command, Some("Full Update Sync")), Invalid::Command);
+        assert_eq!(Dialect::V0_0_2.invalid(Command::SyncNodes, Some("Sync Nodes")), Invalid::Command);
+        assert_eq!(Dialect::V0_0_23.invalid(command, None), Invalid::Barrier);
+        assert_eq!(Dialect::V0_0_7.invalid(command, Some(BARRIER)), Invalid::Barrier);
+    }
+
+    #[test]
+    fn words_are_understood_inside_and_outside_of_envelopes() {
+        for text in ["Connected!", r#"{"message":"Connected!","run_id":"x"}"#] {
+            assert!(matches!(hear(text, false), Heard::Greeting), "{text}");
+        }
+        for text in ["Invalid sync command", r#"{"message":"Invalid sync command","run_id":"x"}"#] {
+            assert!(matches!(hear(text, false), Heard::Invalid { command: None }), "{text}");
+        }
+        let heard = hear("Invalid command: bogus <b>cmd</b>", false);
+        assert!(matches!(heard, Heard::Invalid { command: Some(c) } if c == "bogus <b>cmd</b>"));
+        assert!(matches!(hear("{\"object\"", false), Heard::Unknown(_)));
+        assert!(matches!(hear("", false), Heard::Unknown(_)));
+    }
+
+    #[test]
+    fn only_the_end_of_its_own_stage_is_the_end_of_a_stage() {
+        assert!(matches!(hear(r#"{"object":"devices","end":true}"#, false), Heard::StageEnd(Kind::Devices)));
+        assert!(matches!(
+            hear(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#, false),
+            Heard::StageEnd(Kind::TaskHistory)
+        ));
+        let heard = hear(
+            r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"skipped"}}"#,
+            false,
+        );
+        let Heard::RunEnd { ok: false, incomplete } = heard else { panic!("{heard:?}") };
+        assert_eq!(incomplete, [("virtual-machines".to_owned(), "skipped".to_owned())]);
+    }
+}

@@ -1,0 +1,225 @@
+//! Answers of the plain endpoints: what a 200 really says.
+//!
+//! A plain endpoint works in silence and answers once. A 200 is not a success: releases answer with an
+//! error record in place of the records of a cluster, with an `error` beside the counts, with a word that says
+//! that it failed, or with `null` from an endpoint that does nothing. And one 400 is a success with nothing to do.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use memchr::memmem;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::lenient::Number;
+use super::python;
+use crate::core::domain::event::{Failure, Told};
+use crate::core::domain::figures::Figures;
+use crate::core::domain::kind::Kind;
+use crate::core::text::detail::{self, SENTENCE, joined};
+use crate::core::text::plain;
+
+/// What a plain endpoint did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// What it counted, or how many records it answered with.
+    pub figures: Figures,
+    /// What is worth keeping of its answer.
+    pub told: Told,
+}
+
+impl Done {
+    /// What was done where there was nothing to do.
+    pub fn nothing() -> Self {
+        Self { figures: Figures { count: Number(Some(0)), ..Figures::default() }, ..Self::default() }
+    }
+}
+
+/// Reads the body of a 2xx answer of the plain endpoint of `kind`.
+///
+/// # Errors
+///
+/// The failure that the answer is, in spite of its status.
+pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
+    let fail = |error: &str, detail: String| Failure {
+        step: kind.row().step.to_owned(),
+        error: error.to_owned(),
+        detail: if detail.is_empty() { error.to_owned() } else { detail },
+    };
+    let text = String::from_utf8_lossy(body);
+    let is_json = serde_json::from_str::<&RawValue>(&text).is_ok() && !python::has_surrogates(&text);
+    let strict = if is_json { None } else { python::to_strict(&text) };
+    let text = strict.map_or(text, Cow::Owned);
+    let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
+        let shown = plain(&text, SENTENCE);
+        return Err(fail(
+            "The backend's answer is not JSON.",
+            format!("The backend's answer is not JSON: {shown}"),
+        ));
+    };
+    match serde_json::from_str::<Value>(raw.get()) {
+        Ok(Value::Array(items)) => {
+            let mut records = Records::default();
+            records.count(&items);
+            if records.errors.is_empty() {
+                let count = Number(Some(records.records));
+                // Of those without an id, nobody can tell whether one is there twice.
+                let ids = Some(records.ids.len() as u64).filter(|ids| *ids > 0);
+                let figures = Figures { count, records: Number(ids), ..Figures::default() };
+                Ok(Done { figures, told: Told::default() })
+            } else {
+                let detail = plain(&joined(records.errors), detail::DETAIL).into_owned();
+                Err(fail("The backend answered 200 with an error inside.", detail))
+            }
+        }
+        Ok(Value::Object(fields)) => {
+            let said =
+                ["error", "errors"].into_iter().filter_map(|name| fields.get(name)).find_map(failure_in);
+            if let Some(error) = said.or_else(|| error_of(&Value::Object(fields))) {
+                let detail = plain(&error, detail::DETAIL).into_owned();
+                return Err(fail("The backend answered 200 with an error inside.", detail));
+            }
+            let told = detail::told(Some(raw));
+            let mut figures = Figures::of(&told);
+            if figures == Figures::default() {
+                // The length of its list of records.
+                let length = told.numbers.iter().find(|(name, _)| name.ends_with("_count"));
+                figures.count = Number(length.map(|(_, length)| *length));
+            }
+            Ok(Done { figures, told })
+        }
+        Ok(Value::Null) => Err(fail(
+            "The backend answered null.",
+            "The backend answered null: this endpoint does nothing in its release.".to_owned(),
+        )),
+        _ => Err(fail("The backend's answer is no list and no object.", plain(&text, SENTENCE).into_owned())),
+    }
+}
+
+#[derive(Default)]
+struct Records {
+    records: u64,
+    /// Their ids, of as many as have one.
+    ids: HashSet<u64>,
+    errors: Vec<String>,
+}
+
+/// What a `status` says that is none of HTTP's.
+const FAILED: [&str; 3] = ["failed", "error", "errored"];
+/// How many errors of an answer are kept.
+const ERRORS: usize = 32;
+
+impl Records {
+    fn error(&mut self, text: String) {
+        if self.errors.len() < ERRORS {
+            self.errors.push(text);
+        }
+    }
+
+    /// Counts records; 0.0.2 answers with one list for each cluster.
+    fn count(&mut self, items: &[Value]) {
+        for item in items {
+            match item {
+                Value::Array(inner) => self.count(inner),
+                Value::Null => {}
+                Value::String(error) => self.error(error.clone()),
+                item => match error_of(item) {
+                    Some(error) => self.error(error),
+                    None => {
+                        self.records += 1;
+                        self.ids.extend(item["id"].as_u64());
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// The text of an `error` or `errors` field, if it holds one.
+fn failure_in(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            detail::of_value(value).filter(|text| !text.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// The text of a record that is an error: it says that it failed, or has a `message` and says what Python raised or
+/// a `detail`, or has nothing but a `detail`. It has no `id`, as every NetBox record does.
+fn error_of(item: &Value) -> Option<String> {
+    let fields = item.as_object()?;
+    let has = |name: &str| fields.contains_key(name);
+    let has_failed = ["ok", "success"].into_iter().any(|name| fields.get(name) == Some(&Value::Bool(false)))
+        || fields.get("status").and_then(Value::as_str).is_some_and(|word| FAILED.contains(&word));
+    let is_detail = has("detail") && (has("python_exception") || has("message") || fields.len() == 1);
+    let is_raised = has("message") && has("python_exception");
+    let is_error = !has("id") && (has_failed || is_detail || is_raised);
+    is_error.then(|| detail::of_value(item).unwrap_or_default())
+}
+
+/// Whether an answer, whatever its status, says that there is nothing to do: 0.0.5 to 0.0.11 answer 400 to a sync of
+/// backups on a cluster without any.
+pub fn is_nothing_to_do(kind: Kind, status: u16, body: &[u8]) -> bool {
+    kind == Kind::Backups && status == 400 && memmem::find(body, b"No backups found to process").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(body: &str) -> Result<u64, String> {
+        let done = read(Kind::VirtualMachines, body.as_bytes()).map_err(|failure| failure.detail)?;
+        Ok(done.figures.count.0.unwrap_or_default())
+    }
+
+    #[test]
+    fn records_are_counted_in_every_shape() {
+        assert_eq!(count("[]"), Ok(0));
+        assert_eq!(count(r#"[{"id":1},{"id":2,"message":"a","detail":"b"}]"#), Ok(2));
+        assert_eq!(count(r#"[[{"id":1},{"id":2}],[{"id":3}]]"#), Ok(3));
+        assert_eq!(count(r#"{"count":12,"created":0,"updated":12,"skipped":0}"#), Ok(12));
+        assert_eq!(
+            count(r#"{"virtual_machines":[{"id":1}],"count":1,"warnings":["w"],"degraded":true}"#),
+            Ok(1)
+        );
+    }
+
+    #[test]
+    fn a_record_that_is_there_twice_is_one() {
+        let done = read(Kind::Devices, br#"[[{"id":1},{"id":2}],[{"id":1}]]"#).unwrap();
+        assert_eq!((done.figures.count.0, done.figures.records.0), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn an_error_inside_a_200_is_a_failure() {
+        assert_eq!(
+            count(r#"[[{"id":1}],{"message":"Error to create","detail":"x","python_exception":"y"}]"#),
+            Err("Error to create | x".to_owned())
+        );
+        assert_eq!(count(r#"{"count":0,"error":"boom"}"#), Err("boom".to_owned()));
+        assert_eq!(count(r#"{"count":0,"errors":["boom"]}"#), Err("boom".to_owned()));
+        assert_eq!(count(r#"["boom"]"#), Err("boom".to_owned()));
+        for body in [
+            r#"{"ok":false,"count":3}"#,
+            r#"{"success":false}"#,
+            r#"{"status":"failed","count":1}"#,
+            r#"[{"id":1},{"success":false}]"#,
+        ] {
+            assert!(count(body).is_err(), "{body}");
+        }
+        assert_eq!(count(r#"{"detail":"Not Found"}"#), Err("Not Found".to_owned()));
+        assert_eq!(count(r#"[{"id":1,"status":"failed","detail":"of a device"}]"#), Ok(1));
+        assert_eq!(count(r#"{"count":2,"status":"completed","ok":true,"detail":"2 synced"}"#), Ok(2));
+        assert_eq!(count(r#"{"count":12,"error":"","errors":[]}"#), Ok(12));
+        assert_eq!(count(r#"{"count":12,"error":false}"#), Ok(12));
+    }
+
+    #[test]
+    fn a_stub_that_answers_null_is_a_failure() {
+        assert!(count("null").unwrap_err().contains("does nothing"));
+        assert!(count("").unwrap_err().contains("not JSON"));
+        assert!(count("<html>").is_err());
+        assert!(count("3").is_err());
+    }
+}

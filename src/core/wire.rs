@@ -1,0 +1,5 @@
+//! The formats on the wire: server-sent events and WebSocket frames.
+
+pub mod sse;
+pub mod traffic;
+pub mod websocket;

@@ -1,0 +1,542 @@
+//! Writes the stream that readers are given, so that the wire contract holds by construction.
+//!
+//! A [`Stream`] can only be had together with the `started` frame that begins it, and is given up for
+//! the frames that end it: no code can write a step after the end, a second end, or a failed end
+//! without its `error` (R6, R8). Frames hold no `id:` and no `retry:` (R1), end their lines with LF
+//! alone (R4), and hold ASCII JSON of the shape that Python's `json.dumps` gives it (R3, R13).
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::value::RawValue;
+
+use crate::core::domain::event::{Failure, Status, Step, Told, Verdict};
+use crate::core::run::tally::{Count, Counts};
+use crate::core::text::redact::Redactor;
+
+/// The longest JSON of a step, in characters (R13).
+pub const STEP_LIMIT: usize = 600;
+/// The longest JSON of `complete`, in characters, for readers that did not ask for payloads (R13).
+pub const COMPLETE_LIMIT: usize = 600;
+/// The longest value of `step`, `rowid` and `error` inside a step, in characters of JSON. Together
+/// with the names of the fields they leave more than 100 characters for the message.
+const STEP_NAME_LIMIT: usize = 48;
+const ROWID_LIMIT: usize = 128;
+const STEP_ERROR_LIMIT: usize = 220;
+/// The longest `message` and `error` of a terminal frame, in characters of JSON.
+const SENTENCE_LIMIT: usize = 600;
+/// What is written of a string that has no room, in characters of JSON: `"..."`.
+const CUT_TO_NOTHING: usize = 5;
+/// The longest `message` of a `complete` whose `detail` must be cut, in characters of JSON.
+const FAILED_LIMIT: usize = 200;
+/// The longest `detail`, in characters of JSON.
+const DETAIL_LIMIT: usize = 4000;
+/// The longest event of a backend's own type, and the longest payload, that is passed on, in bytes of JSON.
+const EXTRA_LIMIT: usize = 16 * 1024;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameName {
+    /// `event: step`.
+    Step(Status),
+    /// `event: error`.
+    Error,
+    /// `event: complete`.
+    Complete,
+    /// An event of the backend's own type, for clients that asked.
+    Extra,
+}
+
+/// One encoded event, its blank line included.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// What it is.
+    pub name: FrameName,
+    /// Its bytes, which every reader can take.
+    pub bytes: Bytes,
+    /// The same with what makes it longer than R13 allows, if it was kept: the backend's own account of the object,
+    /// or the whole result.
+    pub with_payload: Option<Bytes>,
+}
+
+/// A step that is not of the run but of one reader's own view of it, such as what that reader has missed.
+///
+/// It must not be the last thing that the reader is given.
+pub fn aside(step: &Step<'_>) -> Bytes {
+    // Purposefully not kept: a stream that can be kept can be ended.
+    Stream::start(step).1.bytes
+}
+
+/// Whether an encoded `frame` is a [`FrameName::Extra`].
+pub fn is_extra(frame: &[u8]) -> bool {
+    ["event: step\n", "event: error\n", "event: complete\n"]
+        .iter()
+        .all(|name| !frame.starts_with(name.as_bytes()))
+}
+
+/// A stream that has begun and has not ended.
+// Purposefully not Clone: a second copy could write a second end.
+#[derive(Debug)]
+pub struct Stream {
+    out: BytesMut,
+    tail: Vec<u8>,
+    redactor: Redactor,
+}
+
+impl Stream {
+    /// Begins a stream with its first step.
+    pub fn start(first: &Step<'_>) -> (Self, Frame) {
+        Self::redacted(first, Redactor::default())
+    }
+
+    /// Begins a stream none of whose frames holds a secret that `redactor` knows.
+    pub fn redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
+        let mut stream = Self { out: BytesMut::new(), tail: Vec::new(), redactor };
+        let frame = stream.step(first);
+        (stream, frame)
+    }
+
+    /// Writes a step. What is too long for R13 is cut: first its name, its object and its error to
+    /// their own limits, then its message to what is left.
+    pub fn step(&mut self, step: &Step<'_>) -> Frame {
+        self.begin("step");
+        let start = self.out.len();
+        self.out.put_slice(b"{\"step\": ");
+        string(&mut self.out, &self.redactor.text(&step.step), STEP_NAME_LIMIT);
+        self.out.put_slice(b", \"status\": \"");
+        self.out.put_slice(step.status.as_str().as_bytes());
+        self.out.put_slice(b"\", \"message\": ");
+
+        self.tail.clear();
+        self.tail.put_slice(b", \"rowid\": ");
+        match &step.rowid {
+            Some(rowid) => string(&mut self.tail, &self.redactor.text(rowid), ROWID_LIMIT),
+            None => self.tail.put_slice(b"null"),
+        }
+        if let Some(error) = &step.error {
+            self.tail.put_slice(b", \"error\": ");
+            string(&mut self.tail, &self.redactor.text(error), STEP_ERROR_LIMIT);
+        }
+        let used = self.out.len() - start + self.tail.len() + 1;
+        string(&mut self.out, &self.redactor.text(&step.message), STEP_LIMIT.saturating_sub(used));
+        self.out.put_slice(&self.tail);
+        let payload = step.payload.filter(|payload| payload.get().len() <= EXTRA_LIMIT);
+        let payload = payload.map(|payload| self.extended(payload));
+        self.out.put_u8(b'}');
+        Frame { with_payload: payload, ..self.end(FrameName::Step(step.status)) }
+    }
+
+    /// What was written of a step so far, with a payload and its end.
+    fn extended(&self, payload: &RawValue) -> Bytes {
+        let mut longer = BytesMut::from(&self.out[..]);
+        longer.put_slice(b", \"payload\": ");
+        compact_ascii(&mut longer, &self.redactor.json(payload.get()));
+        longer.put_slice(b"}\n\n");
+        longer.freeze()
+    }
+
+    /// Writes an event of the backend's own type, if it cannot be taken for one of ours, its name is
+    /// one word, and its JSON is not too long.
+    pub fn extra(&mut self, name: &str, data: &RawValue) -> Option<Frame> {
+        let one_word = !name.is_empty()
+            && name.len() <= STEP_NAME_LIMIT
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        if !one_word || matches!(name, "step" | "error" | "complete") || data.get().len() > EXTRA_LIMIT {
+            return None;
+        }
+        self.begin(name);
+        compact_ascii(&mut self.out, &self.redactor.json(data.get()));
+        Some(self.end(FrameName::Extra))
+    }
+
+    /// Ends the stream: `complete`, and `error` before it if the run failed.
+    pub fn finish(mut self, mut verdict: Verdict) -> Vec<Frame> {
+        verdict.redact(&self.redactor);
+        let verdict = &verdict;
+        let mut frames = Vec::with_capacity(2);
+        if let Some(failure) = &verdict.failure {
+            frames.push(self.error(failure));
+        }
+        frames.push(self.complete(verdict));
+        frames
+    }
+
+    fn error(&mut self, failure: &Failure) -> Frame {
+        self.begin("error");
+        self.out.put_slice(b"{\"step\": ");
+        string(&mut self.out, &failure.step, STEP_NAME_LIMIT);
+        self.out.put_slice(b", \"status\": \"failed\", \"error\": ");
+        string(&mut self.out, &failure.error, SENTENCE_LIMIT);
+        self.out.put_slice(b", \"detail\": ");
+        string(&mut self.out, &failure.detail, DETAIL_LIMIT);
+        self.out.put_u8(b'}');
+        self.end(FrameName::Error)
+    }
+
+    /// Writes the end as everybody can read it, in [`COMPLETE_LIMIT`] characters, and with everything that is known.
+    fn complete(&mut self, verdict: &Verdict) -> Frame {
+        let whole = self.complete_with(verdict, Room::of(Extent::Whole));
+        for extent in [Extent::Counted, Extent::BySort, Extent::InTotal] {
+            let short = self.complete_with(verdict, Room::of(extent));
+            if self.data_length() <= COMPLETE_LIMIT {
+                return Frame {
+                    with_payload: Some(whole.bytes).filter(|whole| *whole != short.bytes),
+                    ..short
+                };
+            }
+        }
+        // Why it failed says more than that it did. What is left of the line is for that.
+        let message = if verdict.failure.is_some() { FAILED_LIMIT } else { SENTENCE_LIMIT };
+        let mut room = Room { message, ..Room::of(Extent::InTotal) };
+        *room.last(verdict) = 0;
+        self.complete_with(verdict, room);
+        let left = COMPLETE_LIMIT.saturating_sub(self.data_length() - CUT_TO_NOTHING);
+        *room.last(verdict) = left;
+        Frame { with_payload: Some(whole.bytes), ..self.complete_with(verdict, room) }
+    }
+
+    fn complete_with(&mut self, verdict: &Verdict, room: Room) -> Frame {
+        self.begin("complete");
+        self.out.put_slice(if verdict.failure.is_none() { b"{\"ok\": true" } else { b"{\"ok\": false" });
+        self.out.put_slice(b", \"message\": ");
+        string(&mut self.out, &verdict.message, room.message);
+        self.out.put_slice(b", \"result\": ");
+        result(&mut self.out, &verdict.counts, &verdict.told, room.result);
+        if let Some(failure) = &verdict.failure {
+            self.out.put_slice(b", \"errors\": [{\"detail\": ");
+            string(&mut self.out, &failure.detail, room.detail);
+            self.out.put_slice(b"}]");
+        }
+        self.out.put_u8(b'}');
+        self.end(FrameName::Complete)
+    }
+
+    /// The length of the JSON that was written last.
+    fn data_length(&self) -> usize {
+        self.out.len() - b"event: complete\ndata: \n\n".len()
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.out.clear();
+        self.out.put_slice(b"event: ");
+        self.out.put_slice(name.as_bytes());
+        self.out.put_slice(b"\ndata: ");
+    }
+
+    fn end(&mut self, name: FrameName) -> Frame {
+        self.out.put_slice(b"\n\n");
+        // A buffer of its own, of just its size: frames are kept for long, and not all for equally long.
+        Frame { name, bytes: Bytes::copy_from_slice(&self.out), with_payload: None }
+    }
+}
+
+/// How much of the result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// The backend's own numbers, and what was counted of every sort.
+    Whole,
+    /// The same without zeros.
+    Counted,
+    /// What was counted of every sort, without zeros.
+    BySort,
+    /// What was counted in total, without zeros.
+    InTotal,
+}
+
+/// How much of an end is written.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    result: Extent,
+    message: usize,
+    detail: usize,
+}
+
+impl Room {
+    const fn of(result: Extent) -> Self {
+        Self { result, message: SENTENCE_LIMIT, detail: DETAIL_LIMIT }
+    }
+
+    /// The room for what is cut when all else has been left out.
+    fn last(&mut self, verdict: &Verdict) -> &mut usize {
+        if verdict.failure.is_some() { &mut self.detail } else { &mut self.message }
+    }
+}
+
+/// The counts, and what is worth keeping of the backend's own result.
+fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
+    let total = counts.total();
+    let has_zeros = extent == Extent::Whole;
+    out.put_u8(b'{');
+    let has_numbers = matches!(extent, Extent::Whole | Extent::Counted);
+    number(out, "count", total.completed);
+    if extent == Extent::InTotal {
+        for (name, value) in [("failed", total.failed), ("unconfirmed", total.unconfirmed)] {
+            if value > 0 {
+                out.put_slice(b", ");
+                number(out, name, value);
+            }
+        }
+    }
+    if has_numbers {
+        // `count` is what the bridge counted.
+        let numbers = told.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
+        for (name, value) in numbers {
+            separate(out);
+            let name = if name == "count" { "backend_count" } else { name };
+            string(out, name, STEP_NAME_LIMIT);
+            out.put_slice(b": ");
+            out.put_slice(value.to_string().as_bytes());
+        }
+        if told.degraded {
+            separate(out);
+            out.put_slice(b"\"degraded\": true");
+        }
+        if !told.warnings.is_empty() {
+            separate(out);
+            out.put_slice(b"\"warnings\": [");
+            for (index, warning) in told.warnings.iter().enumerate() {
+                if index > 0 {
+                    out.put_slice(b", ");
+                }
+                string(out, warning, STEP_ERROR_LIMIT);
+            }
+            out.put_u8(b']');
+        }
+    }
+    if extent != Extent::InTotal {
+        separate(out);
+        objects(out, counts, has_zeros);
+    }
+    out.put_u8(b'}');
+}
+
+/// What was counted of every sort.
+fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
+    out.put_slice(b"\"objects\": {");
+    for (object, count) in &counts.0 {
+        separate(out);
+        out.put_u8(b'"');
+        out.put_slice(object.as_str().as_bytes());
+        out.put_slice(b"\": {");
+        let Count { seen, completed, failed, unconfirmed } = *count;
+        let ends =
+            [("seen", seen), ("completed", completed), ("failed", failed), ("unconfirmed", unconfirmed)];
+        for (name, value) in ends.into_iter().filter(|(_, value)| has_zeros || *value > 0) {
+            separate(out);
+            number(out, name, value);
+        }
+        out.put_u8(b'}');
+    }
+    out.put_u8(b'}');
+}
+
+/// Writes what stands between two fields, unless nothing stands before.
+fn separate(out: &mut BytesMut) {
+    if !out.ends_with(b"{") {
+        out.put_slice(b", ");
+    }
+}
+
+fn number(out: &mut BytesMut, name: &str, value: u64) {
+    out.put_u8(b'"');
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\": ");
+    out.put_slice(value.to_string().as_bytes());
+}
+
+/// Writes `text` as a JSON string of at most `limit` characters, its quotes included. A text that is
+/// cut ends in `...`.
+fn string(out: &mut impl BufMut, text: &str, limit: usize) {
+    out.put_u8(b'"');
+    put_escaped(out, &cut(text, limit.saturating_sub(2)));
+    out.put_u8(b'"');
+}
+
+/// `text` in at most `room` characters of JSON, without quotes.
+pub fn cut(text: &str, room: usize) -> Cow<'_, str> {
+    if fits(text, room) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}...", within(text, room.saturating_sub(3))))
+}
+
+/// Whether `text` takes at most `room` characters when escaped.
+fn fits(text: &str, room: usize) -> bool {
+    // No character takes more than six characters of JSON for each byte of UTF-8.
+    text.len() * 6 <= room || text.chars().map(escaped_len).sum::<usize>() <= room
+}
+
+/// The longest beginning of `text` that takes at most `room` characters when escaped.
+fn within(text: &str, room: usize) -> &str {
+    let mut used = 0;
+    for (at, c) in text.char_indices() {
+        used += escaped_len(c);
+        if used > room {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+fn escaped_len(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        ' '..='\u{7f}' => 1,
+        c => 6 * c.len_utf16(),
+    }
+}
+
+fn put_escaped(out: &mut impl BufMut, text: &str) {
+    let mut rest = text;
+    // Whatever needs no escape is copied in runs, which is nearly everything.
+    while let Some(at) = rest.bytes().position(|byte| !is_verbatim(byte)) {
+        let (run, special) = rest.split_at(at);
+        out.put_slice(run.as_bytes());
+        let Some(c) = special.chars().next() else { return };
+        match c {
+            '"' => out.put_slice(b"\\\""),
+            '\\' => out.put_slice(b"\\\\"),
+            '\n' => out.put_slice(b"\\n"),
+            '\r' => out.put_slice(b"\\r"),
+            '\t' => out.put_slice(b"\\t"),
+            '\u{8}' => out.put_slice(b"\\b"),
+            '\u{c}' => out.put_slice(b"\\f"),
+            c => put_unicode(out, c),
+        }
+        rest = &special[c.len_utf8()..];
+    }
+    out.put_slice(rest.as_bytes());
+}
+
+const fn is_verbatim(byte: u8) -> bool {
+    matches!(byte, b' '..=0x7f) && byte != b'"' && byte != b'\\'
+}
+
+fn put_unicode(out: &mut impl BufMut, c: char) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        out.put_slice(b"\\u");
+        for shift in [12, 8, 4, 0] {
+            out.put_u8(HEX[usize::from(*unit >> shift) & 0xf]);
+        }
+    }
+}
+
+/// Writes JSON that is known to be valid on one line and in ASCII. White space between tokens goes;
+/// strings are kept, with everything above U+007F escaped.
+fn compact_ascii(out: &mut BytesMut, json: &str) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for c in json.chars() {
+        if in_string {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_string = false,
+                _ => {}
+            }
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else if c == '"' {
+            in_string = true;
+        }
+        if c.is_ascii() {
+            out.put_u8(c as u8);
+        } else {
+            put_unicode(out, c);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(frame: &Frame) -> &str {
+        std::str::from_utf8(&frame.bytes).unwrap()
+    }
+
+    fn object_step(rowid: &str, message: &str) -> Step<'static> {
+        Step {
+            rowid: Some(Cow::Owned(rowid.to_owned())),
+            ..Step::stage("device", Status::Progress, message.to_owned())
+        }
+    }
+
+    #[test]
+    fn a_step_is_written_as_python_would() {
+        let (_, frame) = Stream::start(&object_step("café \u{1f600}\u{2028}", "a \"quoted\" \\ line\n"));
+        assert_eq!(
+            text(&frame),
+            "event: step\ndata: {\"step\": \"device\", \"status\": \"progress\", \
+             \"message\": \"a \\\"quoted\\\" \\\\ line\\n\", \
+             \"rowid\": \"caf\\u00e9 \\ud83d\\ude00\\u2028\"}\n\n"
+        );
+    }
+
+    #[test]
+    fn no_step_is_longer_than_the_log_line_of_netbox() {
+        for filler in ["x", "é", "\u{1f600}", "\"", "\n", "\u{1}"] {
+            let long = filler.repeat(2000);
+            let mut step = object_step(&long, &long);
+            step.error = Some(Cow::Owned(long.clone()));
+            step.step = Cow::Owned(long);
+            let (_, frame) = Stream::start(&step);
+            let json = text(&frame).strip_prefix("event: step\ndata: ").unwrap().trim_end();
+            assert!(json.len() <= STEP_LIMIT, "{} for {filler:?}", json.len());
+            assert!(json.len() > STEP_LIMIT - 12, "{} for {filler:?}", json.len());
+            let value: serde_json::Value = serde_json::from_str(json).unwrap();
+            assert!(value["message"].as_str().unwrap().ends_with("..."));
+        }
+    }
+
+    #[test]
+    fn no_end_is_longer_than_the_log_line_of_netbox() {
+        for filler in ["x", "é", "\u{1f600}", "a\u{1f600}", "\"", "\u{1}"] {
+            for length in (0..2000).step_by(7) {
+                let text = filler.repeat(length);
+                let failure =
+                    Failure { step: text.clone(), error: text.clone(), detail: format!("{text} {text}") };
+                for failure in [None, Some(failure)] {
+                    let (stream, _) = Stream::start(&object_step("a", "b"));
+                    let verdict = Verdict {
+                        message: text.clone(),
+                        counts: Counts::default(),
+                        told: Told::default(),
+                        failure,
+                    };
+                    let frames = stream.finish(verdict.clone());
+                    let json = text_of_end(&frames);
+                    assert!(json.len() <= COMPLETE_LIMIT, "{} for {length} of {filler:?}", json.len());
+                    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+                    assert_eq!(value["ok"], verdict.failure.is_none());
+                }
+            }
+        }
+    }
+
+    fn text_of_end(frames: &[Frame]) -> &str {
+        text(frames.last().unwrap()).strip_prefix("event: complete\ndata: ").unwrap().trim_end()
+    }
+
+    #[test]
+    fn a_message_that_just_fits_is_not_cut() {
+        let fixed = r#"{"step": "device", "status": "progress", "message": "", "rowid": "a"}"#.len();
+        let exact = "m".repeat(STEP_LIMIT - fixed);
+        let (mut stream, frame) = Stream::start(&object_step("a", &exact));
+        assert!(text(&frame).contains(&exact));
+        let frame = stream.step(&object_step("a", &format!("{exact}m")));
+        assert!(text(&frame).contains("m..."));
+    }
+
+    #[test]
+    fn foreign_json_comes_out_on_one_line_in_ascii() {
+        let raw: &RawValue = serde_json::from_str("{\r\n \"a\\\"\" : [1,\t\"é\u{85} x\"]\n}").unwrap();
+        let (mut stream, _) = Stream::start(&object_step("a", "b"));
+        let frame = stream.extra("discovery", raw).unwrap();
+        assert_eq!(text(&frame), "event: discovery\ndata: {\"a\\\"\":[1,\"\\u00e9\\u0085 x\"]}\n\n");
+        for name in ["complete", "error", "step", "", "two words", "a\nb", "é"] {
+            assert!(stream.extra(name, raw).is_none(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Writes down what becomes of a job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::job::Job;
+use super::log::Logged;
+use crate::ledger::{Entry, Ledger, StoredFrame, Unavailable};
+use crate::telemetry;
+
+/// How often the progress of a job is written at most.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The hand that writes the record of one job.
+pub(super) struct Chronicle {
+    ledger: Arc<dyn Ledger>,
+    job: Arc<Job>,
+    /// How long to wait for what must be on disk.
+    limit: Duration,
+    /// How many of the last frames are kept.
+    frames: usize,
+    /// The number of the last frame that was written.
+    written: u64,
+    last: Instant,
+    /// There is something to write.
+    due: bool,
+    writing: Option<BoxFuture<'static, Result<(), Unavailable>>>,
+}
+
+impl Chronicle {
+    pub(super) fn new(ledger: Arc<dyn Ledger>, job: Arc<Job>, limit: Duration, frames: usize) -> Self {
+        let last = Instant::now();
+        Self { ledger, job, limit, frames, written: 0, last, due: false, writing: None }
+    }
+
+    /// Notes that there is something new, to be written when it is time.
+    pub(super) fn note(&mut self) {
+        self.due = true;
+    }
+
+    /// Done when it is time to write. Dropping the future loses nothing.
+    pub(super) async fn due(&mut self) {
+        if let Some(writing) = &mut self.writing {
+            // What could not be written is kept by the ledger, which tells about it too.
+            let _ = writing.await;
+            self.writing = None;
+        }
+        if !self.due {
+            std::future::pending::<()>().await;
+        }
+        sleep_until(self.last + PACE).await;
+    }
+
+    /// Begins to write the record as it is now; whoever waits for [`Chronicle::due`] moves it on.
+    pub(super) fn write(&mut self) {
+        let entry = self.entry(&[]);
+        self.writing = Some(self.ledger.put(entry));
+        self.due = false;
+        self.last = Instant::now();
+    }
+
+    /// Writes the record as it is now, with frames that are about to be appended, and waits until it is on
+    /// disk, or cannot be.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not. The ledger keeps it, and writes it as soon as it can.
+    pub(super) async fn keep(&mut self, coming: &[Logged]) -> Result<(), Unavailable> {
+        // Of two that are being written, the newer one counts.
+        self.writing = None;
+        let entry = self.entry(coming);
+        let put = self.ledger.put(entry);
+        self.last = Instant::now();
+        self.due = false;
+        timeout(self.limit, put).await.unwrap_or_else(|_| {
+            telemetry::RecordOverdue { limit: self.limit }.emit();
+            let limit = humantime::format_duration(self.limit);
+            Err(Unavailable(format!("it was not written within {limit} (limits.ledger)")))
+        })
+    }
+
+    fn entry(&mut self, coming: &[Logged]) -> Entry {
+        let coming = &coming[coming.len().saturating_sub(self.frames)..];
+        let mut frames: Vec<StoredFrame> =
+            self.job.log.tail(self.written, self.frames - coming.len()).iter().map(stored).collect();
+        frames.extend(coming.iter().map(stored));
+        self.written = frames.last().map_or(self.written, |frame| frame.sequence);
+        Entry { record: self.job.record(), frames }
+    }
+}
+
+/// `frame`, as the ledger keeps it.
+pub(super) fn stored(frame: &Logged) -> StoredFrame {
+    StoredFrame { sequence: frame.sequence, at: frame.at, bytes: frame.bytes.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Mutex;
+
+    use futures::FutureExt;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::backend::{Backend, Identity};
+    use crate::config::{Config, Flags};
+    use crate::core::domain::kind::{Endpoint, Kind};
+    use crate::core::text::redact::Redactor;
+    use crate::job::job::{Kept, NewJob};
+    use crate::job::log::{Log, Memory};
+    use crate::job::request::{Key, Request};
+    use crate::ledger::{
+        Cleaned, Cleaning, Filter, Health, JobId, Lost, Record, Retention, Timestamp, Unavailable,
+    };
+
+    /// A ledger that remembers when it was written to, and may never be done with it.
+    #[derive(Debug)]
+    struct Witness {
+        written: Mutex<Vec<Instant>>,
+        hangs: bool,
+    }
+
+    impl Ledger for Witness {
+        fn put(&self, _: Entry) -> BoxFuture<'static, Result<(), Unavailable>> {
+            self.written.lock().unwrap().push(Instant::now());
+            if self.hangs { pending().boxed() } else { ready(Ok(())).boxed() }
+        }
+
+        fn job(&self, _: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>> {
+            ready(Ok(None)).boxed()
+        }
+
+        fn jobs(&self, _: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
+        fn frames(&self, _: JobId, _: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
+        fn cooling_down(&self, _: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
+        fn without_log(
+            &self,
+            _: Vec<JobId>,
+            _: Cleaning,
+        ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>> {
+            ready(Ok(Vec::new())).boxed()
+        }
+
+        fn clean(&self, _: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
+            ready(Ok(Cleaned::default())).boxed()
+        }
+
+        fn keep_for(&self, _: Retention) {}
+
+        fn cleaning_held(&self) -> Option<String> {
+            None
+        }
+
+        fn lost(&self) -> watch::Receiver<Option<Lost>> {
+            watch::channel(None).1
+        }
+
+        fn health(&self) -> watch::Receiver<Health> {
+            watch::channel(Health::Available).1
+        }
+
+        fn secret(&self) -> [u8; 32] {
+            [0; 32]
+        }
+
+        fn secrets(&self) -> Vec<[u8; 32]> {
+            vec![self.secret()]
+        }
+
+        fn close(&self) -> BoxFuture<'static, ()> {
+            ready(()).boxed()
+        }
+    }
+
+    fn job() -> Arc<Job> {
+        let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
+        let config = Arc::new(Config::load(&flags, []).unwrap());
+        let request = Request {
+            backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
+            endpoint: Endpoint::of(Kind::Devices),
+            query: String::new(),
+            all_events: false,
+            payloads: false,
+            over_socket: false,
+            to_stream: false,
+            identity: Identity::default(),
+            address: None,
+            actor: None,
+        };
+        let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
+        let kept = Kept { all_events: false, payloads: false };
+        let log = Log::new(1 << 20, Memory::new(1 << 20));
+        let (key, backend) = (Key::of(&request, &[0; 32]), request.backend.id().clone());
+        let (redactor, span) = (Redactor::default(), tracing::Span::none());
+        Job::new(NewJob { key, backend, config, log, record, kept, redactor, span })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_is_written_once_a_second_at_most_however_much_there_is() {
+        let ledger = Arc::new(Witness { written: Mutex::default(), hangs: false });
+        let mut chronicle = Chronicle::new(ledger.clone(), job(), Duration::from_secs(5), 10);
+        for _ in 0..3 {
+            chronicle.note();
+            chronicle.note();
+            chronicle.due().await;
+            chronicle.write();
+        }
+        assert!(chronicle.due().now_or_never().is_none(), "there is nothing new");
+        let written = ledger.written.lock().unwrap();
+        assert!(written.windows(2).all(|pair| pair[1] - pair[0] == PACE), "{written:?}");
+        assert_eq!(written.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_holds_a_job_up_for_no_longer_than_the_limit() {
+        let ledger = Arc::new(Witness { written: Mutex::default(), hangs: true });
+        let mut chronicle = Chronicle::new(ledger, job(), Duration::from_secs(5), 10);
+        let began = Instant::now();
+        assert!(chronicle.keep(&[]).await.is_err());
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
+    }
+}

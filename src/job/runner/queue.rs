@@ -1,0 +1,127 @@
+//! Waiting for a place to run in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Runner;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Cause;
+use crate::core::run::session::Output;
+use crate::core::run::session::Waiting;
+use crate::job::concurrency::Place;
+use crate::job::registry::Ahead;
+use crate::ledger::JobId;
+use crate::telemetry;
+
+impl Runner {
+    /// Waits for a place to run in, and says so as often as readers must hear something.
+    ///
+    /// # Errors
+    ///
+    /// Why the job is to end instead.
+    pub(super) async fn turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
+        let backend = Arc::clone(&self.request.backend);
+        tokio::select! {
+            biased;
+            cause = self.stopping.cause() => return Err(cause),
+            // By its address it may be one that has another name.
+            () = backend.resolve() => {}
+        }
+        let place = self.registry.places.ask(&backend);
+        if place.is_given() {
+            self.job.take_place(place);
+            telemetry::JobPlaced { waited: Duration::ZERO, had_to_wait: false, has_place: true }.emit();
+            return Ok(());
+        }
+        let mut wait = Wait::begin(&self.reason());
+        let turn = self.wait_for_turn(place, waiting).await;
+        wait.has_place = turn.is_ok();
+        turn
+    }
+
+    async fn wait_for_turn(&mut self, mut place: Place, waiting: &mut Waiting) -> Result<(), Cause> {
+        let registry = Arc::clone(&self.registry);
+        let mut draining = registry.draining.subscribe();
+        let mut cooldowns = registry.cooldowns.subscribe();
+        loop {
+            let cooling_down = self.cooling_down();
+            let mut out = Output::default();
+            waiting.say(&self.reason(), &mut out);
+            self.follow(&mut out).await;
+            self.chronicle.note();
+            let again = Instant::now() + self.job.config.limits.heartbeat;
+            loop {
+                tokio::select! {
+                    biased;
+                    cause = self.stopping.cause() => return Err(cause),
+                    _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
+                    () = place.given() => {
+                        self.job.take_place(place);
+                        // Whoever waited for long had better ask again what the backend can do.
+                        self.request.backend.knowledge.forget();
+                        return Ok(());
+                    }
+                    () = sleep_until(again) => break,
+                    // The sender is a part of the registry.
+                    Ok(()) = cooldowns.changed() => if self.cooling_down() != cooling_down {
+                        break;
+                    },
+                    () = self.chronicle.due() => self.chronicle.write(),
+                }
+            }
+        }
+    }
+
+    /// The job whose cool-down is over first on this backend.
+    fn cooling_down(&self) -> Option<JobId> {
+        self.registry.ahead_of(&self.job).cooling_down.map(|(job, _)| job)
+    }
+
+    /// What the job waits for.
+    fn reason(&self) -> String {
+        let Ahead { running, waiting, cooling_down } = self.registry.ahead_of(&self.job);
+        let what = match running.as_slice() {
+            [] => "the synchronization before this one".to_owned(),
+            kinds => {
+                let titles: Vec<&str> = kinds.iter().map(|kind: &Kind| kind.row().title).collect();
+                format!("{} synchronization", titles.join(" and "))
+            }
+        };
+        let before = match waiting {
+            0 => String::new(),
+            1 => ", and for 1 more that waits".to_owned(),
+            more => format!(", and for {more} more that wait"),
+        };
+        let reason = format!("Waiting for {what} to finish on this backend{before}.");
+        let Some((job, until)) = cooling_down else { return reason };
+        let seconds = until.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000).max(1);
+        if running.is_empty() {
+            return format!(
+                "Waiting: the backend may still be at work on job {job}, up to {seconds} s more{before}."
+            );
+        }
+        format!("{reason} It may also be at work on job {job} still, up to {seconds} s more.")
+    }
+}
+
+/// A job that waits for its turn, as it is counted: also if its own code fails.
+struct Wait {
+    began: Instant,
+    has_place: bool,
+}
+
+impl Wait {
+    fn begin(reason: &str) -> Self {
+        telemetry::JobWaits { reason }.emit();
+        Self { began: Instant::now(), has_place: false }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let (waited, has_place) = (self.began.elapsed(), self.has_place);
+        telemetry::JobPlaced { waited, had_to_wait: true, has_place }.emit();
+    }
+}

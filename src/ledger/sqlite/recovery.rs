@@ -1,0 +1,95 @@
+//! Jobs that the bridge before this one left without an end.
+
+use rusqlite::{Connection, Row, TransactionBehavior, params};
+
+use super::rows;
+use crate::core::domain::kind::Kind;
+use crate::core::domain::outcome::Cause;
+use crate::ledger::Timestamp;
+
+/// What is known of such a job.
+struct Left {
+    row: i64,
+    step: String,
+    last: i64,
+    detail: String,
+}
+
+/// The longest cool-down, in milliseconds, that can be added to a time. No bridge writes a longer one.
+const LONGEST: i64 = i64::MAX / 2;
+
+/// Gives every job that has no end the one that it had: the bridge ended under it, when it was last
+/// heard of. Says how many there were.
+///
+/// The connection to the backend may have ended as late as just now, so that a cool-down counts from now on.
+///
+/// To be done before this process writes any job of its own, and with the lock on the directory: then
+/// whatever has no end is of a process that is gone.
+///
+/// It is kept from now on, which is `recorded` in the ledger's time.
+pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Result<usize> {
+    let left = left(connection)?;
+    if left.is_empty() {
+        return Ok(0);
+    }
+    let now = rows::time(Timestamp::now());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for Left { row, step, last, detail } in &left {
+        transaction.execute(
+            "UPDATE jobs SET finished = ?2, outcome = ?3, cause = ?4, failure_step = ?5,
+                failure_error = 'The bridge ended in the middle of this job.', failure_detail = ?6,
+                cooldown_until = max(cooldown_until, ?7 + min(cooldown_least, ?9)),
+                cooldown_least = CASE WHEN cooldown_until IS NOT NULL THEN 0 END,
+                recorded = ?8
+                WHERE rowid = ?1",
+            params![
+                row,
+                last,
+                Cause::Crashed.outcome().as_str(),
+                Cause::Crashed.as_str(),
+                step,
+                detail,
+                now,
+                recorded,
+                LONGEST,
+            ],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(left.len())
+}
+
+fn left(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
+    let mut statement = connection.prepare(
+        "SELECT rowid AS row, kind, counts, frames_in, coalesce(updated, started, queued) AS last
+            FROM jobs WHERE finished IS NULL",
+    )?;
+    statement.query_map([], of)?.collect()
+}
+
+/// A row that this bridge cannot make sense of ends all the same: else it would look as if it ran, for
+/// ever.
+fn of(row: &Row<'_>) -> rusqlite::Result<Left> {
+    let kind = rows::lossy(row, "kind");
+    let last: i64 = row.get("last").unwrap_or_default();
+    let events = row.get::<_, i64>("frames_in").unwrap_or_default().cast_unsigned();
+    let came = rows::counts(row).map_or_else(
+        |_| "What became of its objects cannot be read".to_owned(),
+        |counts| {
+            let total = counts.total();
+            format!(
+                "Of {} objects seen, {} were completed, {} had failed and {} were unconfirmed",
+                total.seen, total.completed, total.failed, total.unconfirmed
+            )
+        },
+    );
+    Ok(Left {
+        row: row.get("row")?,
+        step: Kind::named(&kind).map_or(kind, |kind| kind.row().step.to_owned()),
+        last,
+        detail: format!(
+            "{came}; {events} events had been read; it was last heard of at {}.",
+            rows::timestamp(last)
+        ),
+    })
+}

@@ -1,0 +1,77 @@
+//! The configuration of a guest, without which the plugin neither makes nor updates a VM template.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::upstream::{self, Question, ask};
+use super::{note, shimmed};
+use crate::core::compat::resources::{config, refuses_config};
+use crate::core::compat::scope::{endpoint_ids, with_parameter};
+use crate::core::compat::{Action, Shim};
+use crate::core::domain::release::Release;
+use crate::proxy::Proxy;
+use crate::proxy::request::Visit;
+use crate::respond::{self, Body};
+
+/// Where Proxmox's own API is, in a backend that has it.
+const PROXMOX: &str = "/proxmox/api2/latest/nodes";
+/// What a path has before and behind the node, the kind and the number of a guest.
+const PLACE: (&str, &str) = ("/proxmox/", "/config");
+
+/// The guest that the request asks for the configuration of: `NODE/KIND/NUMBER`.
+pub(super) fn concerns<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
+    let guest = path.strip_prefix(PLACE.0)?.strip_suffix(PLACE.1)?;
+    let mut parts = guest.split('/');
+    let is_guest = parts.next().is_some_and(|node| !node.is_empty())
+        && matches!(parts.next(), Some("qemu" | "lxc"))
+        && parts.next().is_some_and(|number| number.parse::<u64>().is_ok())
+        && parts.next().is_none();
+    (method == Method::GET && is_guest).then_some(guest)
+}
+
+/// The backend's answer or, where it fails at a key that it does not know, what Proxmox says in another place.
+pub(super) async fn answer(
+    proxy: &Proxy,
+    visit: &Visit,
+    parts: &Parts,
+    body: Incoming,
+    guest: &str,
+    release: Release,
+) -> Response<Body> {
+    let response = upstream::passed(proxy, visit, parts, body).await;
+    let is_on = visit.state.config.shims.is_on(Shim::Templates);
+    if !is_on || !refuses_config(release) || response.status() != StatusCode::INTERNAL_SERVER_ERROR {
+        return response;
+    }
+    match of_proxmox(proxy, visit, parts, guest).await {
+        Some(config) => {
+            note(Shim::Templates, Action::Translated, parts.uri.path());
+            let body = Bytes::from(config.to_string());
+            shimmed(respond::json(StatusCode::OK, body), Shim::Templates)
+        }
+        None => response,
+    }
+}
+
+async fn of_proxmox(proxy: &Proxy, visit: &Visit, parts: &Parts, guest: &str) -> Option<Value> {
+    let ids = endpoint_ids(parts.uri.query().unwrap_or_default()).ok()?;
+    let mut query = "source=database".to_owned();
+    // There endpoints are told apart by name. Without an id there is one, or the backend refuses.
+    if let Some([id]) = ids.as_deref() {
+        let row = read(proxy, visit, parts, &format!("/proxmox/endpoints/{id}")).await?;
+        let row: Value = serde_json::from_slice(&row).ok()?;
+        query = with_parameter(&query, "target_name", row["name"].as_str()?);
+    }
+    config(&read(proxy, visit, parts, &format!("{PROXMOX}/{guest}/config?{query}")).await?)
+}
+
+/// What the backend answers to `target`, if it is a success.
+async fn read(proxy: &Proxy, visit: &Visit, parts: &Parts, target: &str) -> Option<Bytes> {
+    let response = ask(proxy, visit, parts, Question::get(target)).await;
+    let is_success = response.status().is_success();
+    let (_, body) = upstream::whole(response).await.ok()?;
+    is_success.then_some(body)
+}

@@ -1,0 +1,44 @@
+//! What the plugin reads at the beginning of a job and old backends do not have: firewalls and CPU models.
+
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::{emulated, is_bare_404, upstream};
+use crate::core::compat::Shim;
+use crate::core::compat::plugin::Inventory;
+use crate::proxy::Proxy;
+use crate::proxy::credentials::key_of;
+use crate::proxy::request::Visit;
+use crate::respond::Body;
+
+/// What the request reads, if it is one of these.
+pub(super) fn concerns(method: &Method, path: &str) -> Option<Inventory> {
+    let is_asked = |inventory: &Inventory| method == Method::GET && inventory.path() == path;
+    Inventory::ALL.into_iter().find(is_asked)
+}
+
+/// The backend's answer, or an empty list if it knows no such path. An empty list touches nothing in NetBox; any
+/// other would mark what it does not name.
+pub(super) async fn answer(
+    proxy: &Proxy,
+    visit: &Visit,
+    parts: Parts,
+    body: Incoming,
+    inventory: Inventory,
+) -> Response<Body> {
+    let key = key_of(&parts.headers);
+    let is_on = visit.state.config.shims.is_on(Shim::Inventory);
+    let response = upstream::passed(proxy, visit, &parts, body).await;
+    let (response, is_missing) = match response.status() {
+        StatusCode::NOT_FOUND if is_on => is_bare_404(response).await,
+        _ => (response, false),
+    };
+    // Whoever is refused begins no job.
+    if is_missing || response.status().is_success() {
+        let (backend, client) = (&visit.backend, visit.forwarded.client);
+        proxy.app.registry.begins_job(backend, key.as_ref(), client);
+        proxy.app.registry.informs(backend, key.as_ref(), client, (inventory, is_missing));
+    }
+    if is_missing { emulated(Shim::Inventory, inventory.path(), &serde_json::json!([])) } else { response }
+}

@@ -1,0 +1,152 @@
+//! The keys that plugins have registered for backends that know none.
+//!
+//! Such a backend takes requests from everybody, and the bridge does not change that: a key here is what
+//! newer plugins must be able to register and to check before they begin a sync.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::file::{read, write};
+use crate::config::BackendUrl;
+use crate::core::domain::credential::{ApiKey, hexadecimal};
+use crate::core::text::plain;
+
+/// The file in `data_dir`.
+const FILE: &str = "registered-keys.json";
+/// The longest label that is kept, in characters.
+const LABEL: usize = 100;
+
+/// One key for each backend, by its URL.
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    path: Option<PathBuf>,
+    keys: Mutex<BTreeMap<String, Registered>>,
+    /// One is written after the other, and none without those before it.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// A key, without the key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Registered {
+    /// What whoever registered it calls it.
+    pub(super) label: String,
+    /// When it was registered, in seconds since 1970.
+    pub(super) created_at: f64,
+    salt: String,
+    hash: String,
+}
+
+impl Keyring {
+    /// The keys that are kept in `data_dir`; without it, none, and none will be.
+    ///
+    /// # Errors
+    ///
+    /// Why the file could not be read.
+    pub(crate) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
+        let path = data_dir.map(|folder| folder.join(FILE));
+        let keys = read(path.as_deref())?;
+        Ok(Self { path, keys: Mutex::new(keys), writing: tokio::sync::Mutex::default() })
+    }
+
+    /// The key of the backend at `url`.
+    pub(super) fn of(&self, url: &BackendUrl) -> Option<Registered> {
+        self.keys().get(&url.to_string()).cloned()
+    }
+
+    /// Makes `key` the one of the backend at `url`, unless there is one.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be written; it is not registered then.
+    pub(super) async fn register(&self, url: &BackendUrl, key: &ApiKey, label: &str) -> io::Result<bool> {
+        let registered = Registered::new(key, label, now());
+        let _turn = self.writing.lock().await;
+        let all = {
+            let mut keys = self.keys();
+            if keys.contains_key(&url.to_string()) {
+                return Ok(false);
+            }
+            keys.insert(url.to_string(), registered);
+            keys.clone()
+        };
+        let Some(path) = self.path.clone() else { return Ok(true) };
+        let written =
+            spawn_blocking(move || write(&path, &all)).await.unwrap_or_else(|error| Err(error.into()));
+        if let Err(error) = written {
+            self.keys().remove(&url.to_string());
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    fn keys(&self) -> MutexGuard<'_, BTreeMap<String, Registered>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    /// The key that is configured in the place of one that was registered.
+    pub(super) fn configured(key: &ApiKey) -> Self {
+        Self::new(key, "shims.api_key_file", 0.0)
+    }
+
+    fn new(key: &ApiKey, label: &str, created_at: f64) -> Self {
+        let salt = Uuid::new_v4().simple().to_string();
+        let hash = hash(&salt, key);
+        let label = if label.trim().is_empty() { "registered" } else { label };
+        Self { label: plain(label, LABEL).into_owned(), created_at, salt, hash }
+    }
+
+    /// Whether `key` is this one. How long that takes says nothing about it.
+    pub(super) fn is(&self, key: &ApiKey) -> bool {
+        hash(&self.salt, key).as_bytes().ct_eq(self.hash.as_bytes()).into()
+    }
+}
+
+fn hash(salt: &str, key: &ApiKey) -> String {
+    let digest = Sha256::new_with_prefix(salt).chain_update(key.expose()).finalize();
+    hexadecimal(&digest)
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_key_of_a_backend_stays_also_when_the_bridge_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [url, other] = ["http://a", "http://b"].map(|url| url.parse::<BackendUrl>().unwrap());
+        let [right, wrong] = ["r".repeat(32), "w".repeat(32)].map(|key| key.parse::<ApiKey>().unwrap());
+        let keyring = Keyring::open(Some(folder.path())).unwrap();
+        assert!(keyring.register(&url, &right, "plugin").await.unwrap());
+        assert!(!keyring.register(&url, &wrong, "thief").await.unwrap());
+
+        let again = Keyring::open(Some(folder.path())).unwrap();
+        let kept = again.of(&url).unwrap();
+        assert!(kept.is(&right) && !kept.is(&wrong) && kept.label == "plugin" && kept.created_at > 1e9);
+        assert_eq!(again.of(&other), None);
+        let file = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+        assert!(!file.contains(right.expose()));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_cannot_be_written_is_not_registered() {
+        let keyring = Keyring::open(Some(Path::new("/nowhere/at/all"))).unwrap();
+        let url = "http://a".parse().unwrap();
+        assert!(keyring.register(&url, &"r".repeat(32).parse().unwrap(), "").await.is_err());
+        assert_eq!(keyring.of(&url), None);
+    }
+}

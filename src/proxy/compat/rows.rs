@@ -1,0 +1,288 @@
+//! The rows of NetBox and Proxmox in a backend's database (see [`crate::core::compat::rows`]).
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::upstream::{self, Question, ask, readable};
+use super::{detail, note, said, shimmed};
+use crate::core::compat::rows::{
+    V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
+    netbox_row, redact, shows_secrets, stores_proxmox,
+};
+use crate::core::compat::{Action, Shim, named};
+use crate::core::domain::release::Release;
+use crate::core::text::redact::in_json;
+use crate::deadline::timeout;
+use crate::proxy::Proxy;
+use crate::proxy::request::Visit;
+use crate::proxy::{netbox, passthrough};
+use crate::respond::Body;
+
+const NETBOX: &str = "/netbox/endpoint";
+const PROXMOX: &str = "/proxmox/endpoints";
+/// The largest row that is read, in bytes.
+const ROW: usize = 64 * 1024;
+
+/// Whether the request is about rows.
+pub(super) fn concerns(path: &str) -> bool {
+    id_of(path, NETBOX).is_some() || id_of(path, PROXMOX).is_some()
+}
+
+/// What stands behind `collection` in `path`: nothing for all of its rows, or the id of one.
+fn id_of<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(collection)?;
+    if rest.is_empty() || rest == "/" {
+        Some("")
+    } else {
+        rest.strip_prefix('/').filter(|id| !id.contains('/'))
+    }
+}
+
+/// Answers a request about rows for a backend of `release`.
+pub(super) async fn answer(
+    proxy: &Proxy,
+    visit: &Visit,
+    mut parts: Parts,
+    path: &str,
+    body: Incoming,
+    release: Release,
+) -> Response<Body> {
+    let shims = &visit.state.config.shims;
+    if changes(visit, release, path) {
+        readable(&mut parts);
+    }
+    if let Some(id) = id_of(path, PROXMOX) {
+        let is_on = shims.is_on(Shim::ProxmoxEndpoints);
+        if is_on && !stores_proxmox(release) {
+            if visit.backend.config().netbox.is_none() {
+                return no_endpoints(release);
+            }
+            return match read_bytes(visit, body).await {
+                Ok(body) => {
+                    let pushed = serde_json::from_slice(&body).map(|pushed| in_json(&pushed));
+                    proxy.app.registry.secrets.remember(pushed.unwrap_or_default());
+                    let (status, answer) = visit.backend.proxmox.answer(&parts.method, id, &body);
+                    note(Shim::ProxmoxEndpoints, Action::Emulated, PROXMOX);
+                    shimmed(said(status, &answer), Shim::ProxmoxEndpoints)
+                }
+                Err(refused) => refused,
+            };
+        }
+        if is_on && parts.method == Method::PUT && !id.is_empty() && !knows_enabled(release) {
+            let (pushed, bytes) = match read(visit, body).await {
+                Ok(read) => read,
+                Err(refused) => return refused,
+            };
+            if pushed["enabled"] == json!(false) {
+                return revoke(proxy, visit, &parts, id).await;
+            }
+            let target = parts.uri.path_and_query().map_or(PROXMOX, |target| target.as_str()).to_owned();
+            let question = Question { method: Method::PUT, target: &target, body: Some(bytes) };
+            let response = ask(proxy, visit, &parts, question).await;
+            return shown(proxy, visit, release, path, response).await;
+        }
+    } else if parts.method == Method::PUT || parts.method == Method::POST {
+        let id = id_of(path, NETBOX).unwrap_or_default();
+        let replaces = shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release);
+        if replaces || visit.backend.config().netbox.is_some() {
+            let (pushed, _) = match read(visit, body).await {
+                Ok(read) => read,
+                Err(refused) => return refused,
+            };
+            let given = at_listener(proxy, visit, &pushed, replaces);
+            let response = if replaces {
+                push(proxy, visit, &parts, id, given, release).await
+            } else {
+                let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
+                let (method, body) = (parts.method.clone(), Some(Bytes::from(given.to_string())));
+                ask(proxy, visit, &parts, Question { method, target: &target, body }).await
+            };
+            // What the backend has refused changes nothing: it knows who may push.
+            if visit.backend.config().netbox.is_some() && response.status().is_success() {
+                proxy.app.registry.secrets.remember(in_json(&pushed));
+                proxy.netbox.endpoints.push(&visit.backend, &pushed).await;
+            }
+            return shown(proxy, visit, release, path, response).await;
+        }
+    }
+    let response = passthrough::answer(proxy, visit, parts, body).await;
+    shown(proxy, visit, release, path, response).await
+}
+
+/// The NetBox endpoint that a backend is given for the one that is `pushed`: that of its NetBox listener, if it has
+/// one. A release that `sends_one_token` gets a v2 token in one text.
+fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &Value, sends_one_token: bool) -> Value {
+    let Some(listener) = &visit.backend.config().netbox else { return pushed.clone() };
+    let mut given = netbox::at_listener(pushed, proxy.netbox.address(listener.listen));
+    if sends_one_token {
+        given["token"] = json!(netbox::token(pushed));
+        given["token_version"] = json!(V1);
+    }
+    note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
+    given
+}
+
+/// What a client pushes.
+async fn read_bytes(visit: &Visit, body: Incoming) -> Result<Bytes, Response<Body>> {
+    let patience = visit.state.config.limits.client_body;
+    let read = timeout(patience, Limited::new(body, ROW).collect()).await;
+    let read = read.ok().and_then(Result::ok).map(|body| body.to_bytes());
+    read.ok_or_else(|| detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."))
+}
+
+/// The JSON that a client pushes, and as it came.
+async fn read(visit: &Visit, body: Incoming) -> Result<(Value, Bytes), Response<Body>> {
+    let body = read_bytes(visit, body).await?;
+    let value = serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object);
+    let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
+    Ok((value.ok_or_else(no_object)?, body))
+}
+
+/// Whether answers of `release` show what they must not.
+fn hides(visit: &Visit, release: Release) -> bool {
+    visit.state.config.shims.is_on(Shim::Secrets) && shows_secrets(release)
+}
+
+/// Whether its rows of NetBox lack what the plugin demands.
+fn completes(visit: &Visit, release: Release, path: &str) -> bool {
+    let is_on = visit.state.config.shims.is_on(Shim::NetboxEndpoint);
+    is_on && !can_update_netbox(release) && id_of(path, NETBOX).is_some()
+}
+
+/// Whether its rows of NetBox lead to the listener in front of NetBox.
+fn is_moved(visit: &Visit, path: &str) -> bool {
+    visit.backend.config().netbox.is_some() && id_of(path, NETBOX).is_some()
+}
+
+fn changes(visit: &Visit, release: Release, path: &str) -> bool {
+    hides(visit, release) || completes(visit, release, path) || is_moved(visit, path)
+}
+
+/// `response` without what no answer may show, and with what the plugin demands of a row.
+async fn shown(
+    proxy: &Proxy,
+    visit: &Visit,
+    release: Release,
+    path: &str,
+    response: Response<Body>,
+) -> Response<Body> {
+    if !changes(visit, release, path) || !response.status().is_success() {
+        return response;
+    }
+    let (head, body) = match upstream::whole(response).await {
+        Ok(whole) => whole,
+        Err(broken) => return broken,
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(&body) else {
+        let text =
+            "The backend's answer may hold tokens and passwords, and could not be read to take them out.";
+        return detail(StatusCode::BAD_GATEWAY, text);
+    };
+    let hidden = hides(visit, release) && redact(&mut value);
+    let completed = completes(visit, release, path) && add_token_version(&mut value);
+    let listener = visit.backend.config().netbox.as_ref().filter(|_| is_moved(visit, path));
+    let moved = listener.is_some_and(|listener| {
+        let address = proxy.netbox.address(listener.listen);
+        proxy.netbox.endpoints.show(&visit.backend, address, &mut value)
+    });
+    let completed = completed || moved;
+    for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
+        if was {
+            let action = if shim == Shim::Secrets { Action::Completed } else { Action::Translated };
+            note(shim, action, path);
+        }
+    }
+    if !(hidden || completed) {
+        return upstream::answer(head, body);
+    }
+    let shim = if hidden { Shim::Secrets } else { Shim::NetboxEndpoint };
+    shimmed(upstream::answer(head, Bytes::from(value.to_string())), shim)
+}
+
+/// 0.0.2 stores no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
+fn no_endpoints(release: Release) -> Response<Body> {
+    note(Shim::ProxmoxEndpoints, Action::Refused, PROXMOX);
+    let text = format!(
+        "{} takes its Proxmox credentials from the NetBox plugin of its day, and today's netbox-proxbox does not \
+         give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.",
+        named(Some(release))
+    );
+    let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });
+    shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::ProxmoxEndpoints)
+}
+
+/// A Proxmox endpoint is disabled in NetBox, and the backend cannot disable it: without its row, it is not
+/// synchronised. When it is enabled again, the plugin pushes it anew.
+async fn revoke(proxy: &Proxy, visit: &Visit, parts: &Parts, id: &str) -> Response<Body> {
+    let target = format!("{PROXMOX}/{id}");
+    let question = Question { method: Method::DELETE, target: &target, body: None };
+    let response = ask(proxy, visit, parts, question).await;
+    if !response.status().is_success() && response.status() != StatusCode::NOT_FOUND {
+        return response;
+    }
+    note(Shim::ProxmoxEndpoints, Action::Translated, PROXMOX);
+    let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
+    shimmed(said(StatusCode::OK, &json!({ "id": id, "enabled": false })), Shim::ProxmoxEndpoints)
+}
+
+/// Makes what is pushed the row of NetBox in 0.0.2, which has no way to change one: a new row is stored, and the
+/// old one deleted then, so that there is never none.
+async fn push(
+    proxy: &Proxy,
+    visit: &Visit,
+    parts: &Parts,
+    id: &str,
+    pushed: Value,
+    release: Release,
+) -> Response<Body> {
+    if has_new_token(&pushed) {
+        note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+        let text = format!(
+            "{} knows NetBox's v1 tokens alone. Give the NetBox endpoint of the plugin a v1 token, or use proxbox-api \
+             0.0.3 or newer.",
+            named(Some(release))
+        );
+        let body = json!({ "message": "This backend cannot use a v2 token.", "detail": text });
+        return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+    }
+    let (mut old, mut is_bound) = (None, false);
+    if !id.is_empty() {
+        let response = ask(proxy, visit, parts, Question::get(&format!("{NETBOX}/{id}"))).await;
+        if !response.status().is_success() {
+            return response;
+        }
+        let (head, body) = match upstream::whole(response).await {
+            Ok(whole) => whole,
+            Err(broken) => return broken,
+        };
+        let row: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if is_same(&row, &pushed) {
+            return upstream::answer(head, body);
+        }
+        // Behind the listener the old token serves until the backend is restarted.
+        is_bound = visit.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
+        old = Some(format!("{NETBOX}/{id}"));
+    }
+    let row = Bytes::from(netbox_row(&pushed).to_string());
+    let question = Question { method: Method::POST, target: NETBOX, body: Some(row) };
+    let stored = ask(proxy, visit, parts, question).await;
+    if !stored.status().is_success() {
+        return stored;
+    }
+    if !is_bound {
+        proxy.restarts.hold(&proxy.app.registry, &visit.backend).await;
+    }
+    note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
+    if let Some(old) = old {
+        let question = Question { method: Method::DELETE, target: &old, body: None };
+        let deleted = ask(proxy, visit, parts, question).await;
+        if !deleted.status().is_success() {
+            return deleted;
+        }
+    }
+    stored
+}

@@ -1,0 +1,159 @@
+//! The secrets in requests of clients, which must not be stored or logged.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, PROXY_AUTHORIZATION};
+use http::request::Parts;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::backend::API_KEY;
+use crate::core::domain::credential::ApiKey;
+use crate::core::http::headers::text;
+use crate::core::text::redact::{Redactor, in_json, in_query};
+
+/// The longest body that is looked at for secrets, in bytes.
+const LOOKED_AT: usize = 64 * 1024;
+
+/// Where keys are registered, which makes them right if they were wrong.
+pub(super) const REGISTER: &str = "/auth/register-key";
+/// Where they are looked at.
+pub(super) const KEYS: &str = "/auth/keys";
+
+/// The key that a client sent, in one of the forms that plugins have used.
+pub(super) fn key_of(headers: &HeaderMap) -> Option<ApiKey> {
+    let named = || headers.get(API_KEY)?.to_str().ok()?.parse().ok();
+    let bearer = || {
+        let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        let is_known = ["bearer", "token"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        if is_known { key.trim().parse().ok() } else { None }
+    };
+    named().or_else(bearer)
+}
+
+/// What takes the secrets in the head of `request` out of a text.
+pub(crate) fn redactor(request: &Parts) -> Redactor {
+    let in_headers = in_headers(&request.headers);
+    let in_query = in_query(request.uri.query().unwrap_or_default());
+    // Whoever sends an address as a key would hide it from the log.
+    Redactor::new(in_headers.into_iter().chain(in_query).filter(|secret| !is_like_an_address(secret)))
+}
+
+fn in_headers(headers: &HeaderMap) -> Vec<String> {
+    let mut secrets: Vec<String> = headers.get_all(API_KEY).iter().map(text).collect();
+    for value in [AUTHORIZATION, PROXY_AUTHORIZATION].iter().flat_map(|name| headers.get_all(name)) {
+        let value = text(value);
+        let (scheme, credential) = value.split_once(' ').unwrap_or(("", &value));
+        let credential = credential.trim();
+        secrets.push(credential.to_owned());
+        if scheme.eq_ignore_ascii_case("basic")
+            && let Ok(Ok(pair)) = STANDARD.decode(credential).map(String::from_utf8)
+            && let Some((_, password)) = pair.split_once(':')
+        {
+            secrets.push(password.to_owned());
+        }
+    }
+    secrets
+}
+
+/// Whether `secret` may be a part of an address, with or without a port.
+fn is_like_an_address(secret: &str) -> bool {
+    secret.contains(['.', ':'])
+        && secret.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']'))
+}
+
+/// A body on its way to the backend, and what of it is looked at.
+#[derive(Debug)]
+pub(super) struct Observed<B> {
+    body: B,
+    seen: Option<Seen>,
+}
+
+/// JSON that a client pushes to the backend, if it is not too long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen(Arc<Mutex<Vec<u8>>>);
+
+impl<B> Observed<B> {
+    /// The body of a request with `headers`. It is looked at if it is JSON.
+    pub(super) fn new(body: B, headers: &HeaderMap) -> (Self, Option<Seen>) {
+        let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| text(value).contains("json"));
+        let seen = is_json.then(Seen::default);
+        (Self { body, seen: seen.clone() }, seen)
+    }
+}
+
+impl Seen {
+    fn note(&self, data: &[u8]) {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = (LOOKED_AT + 1).saturating_sub(bytes.len());
+        bytes.extend_from_slice(&data[..data.len().min(room)]);
+    }
+
+    /// The secrets in it.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is too long was cut, and is no JSON.
+        serde_json::from_slice(&bytes).map(|pushed| in_json(&pushed)).unwrap_or_default()
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Poll::Ready(Some(Ok(frame))), Some(seen)) = (&polled, &self.seen)
+            && let Some(data) = frame.data_ref()
+        {
+            seen.note(data);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn the_secrets_of_a_request_are_in_its_headers_and_its_query() {
+        let request = Request::get("/x?a=1&api_key=in-the-query")
+            .header("x-proxbox-api-key", "in-a-header")
+            .header("authorization", format!("Basic {}", STANDARD.encode("me:in-a-basic")))
+            .header("authorization", "Bearer in-a-bearer");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let redactor = redactor(&parts);
+        for secret in ["in-the-query", "in-a-header", "in-a-basic", "in-a-bearer"] {
+            assert!(redactor.secrets().iter().any(|known| known == secret), "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_client_cannot_hide_its_address_by_sending_it_as_a_key() {
+        for (key, is_hidden) in
+            [("203.0.113.77", false), ("3.0.113.77", false), ("2001:db8::77", false), ("deadbeefdead", true)]
+        {
+            let (parts, ()) =
+                Request::get("/").header("x-proxbox-api-key", key).body(()).unwrap().into_parts();
+            assert_eq!(redactor(&parts).secrets().is_empty(), !is_hidden, "{key}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Who a client is, and what the backend is told of it.
+//!
+//! Backends count failed attempts for each client by `X-Forwarded-For`, so what stands there must be true:
+//! only proxies that are trusted may say it (`trusted_proxies`).
+//!
+//! A proxy appends to what it got, so a chain is read from its right end. An element that cannot be read is what
+//! somebody unknown wrote, and so is everything before it: the chain that goes on begins behind it. Newer backends take
+//! no address at all from a chain in which anything is none, and count all clients as one.
+
+use std::net::IpAddr;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use crate::core::http::headers::list;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What others than trusted proxies have no business to say, and the bridge does not say itself.
+const CLAIMS: [HeaderName; 5] = [
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What is known of where a request comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarded {
+    /// The address of the client itself, as far as trusted proxies tell it.
+    pub(crate) client: IpAddr,
+    is_trusted: bool,
+    chain: Option<HeaderValue>,
+    forwarded: Option<HeaderValue>,
+    proto: HeaderValue,
+    host: Option<HeaderValue>,
+}
+
+impl Forwarded {
+    /// Where a request with `headers` for `host` comes from, whose connection is from `peer`.
+    pub(crate) fn of(
+        peer: IpAddr,
+        is_tls: bool,
+        host: Option<&str>,
+        headers: &HeaderMap,
+        trusted: &[IpNet],
+    ) -> Self {
+        let is_trusted_address = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+        let is_trusted = is_trusted_address(&peer);
+        // From the nearest to the farthest.
+        let mut chain = vec![peer];
+        if is_trusted {
+            chain.extend(list(headers, &FOR).rev().map_while(address));
+        }
+        // What one that is not trusted says is not believed any more.
+        let client = chain.iter().find(|address| !is_trusted_address(address)).or(chain.last());
+        let client = client.copied().unwrap_or(peer);
+        let kept = |name| nearest(headers, &name).filter(|_| is_trusted);
+        let own = HeaderValue::from_static(if is_tls { "https" } else { "http" });
+        Self {
+            client,
+            is_trusted,
+            chain: joined(chain.into_iter().map(|address| address.to_string())),
+            forwarded: if is_trusted { forwarded(headers) } else { None },
+            proto: kept(PROTO).unwrap_or(own),
+            host: kept(HOST).or_else(|| HeaderValue::from_str(host?).ok()),
+        }
+    }
+
+    /// Tells the backend, in `headers`.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        let claims = CLAIMS.map(|claim| {
+            let value = nearest(headers, &claim).filter(|_| self.is_trusted);
+            (claim, value)
+        });
+        let own = [
+            (FOR, self.chain.clone()),
+            (FORWARDED, self.forwarded.clone()),
+            (PROTO, Some(self.proto.clone())),
+            (HOST, self.host.clone()),
+        ];
+        for (name, value) in claims.into_iter().chain(own) {
+            match value {
+                Some(value) => headers.insert(name, value),
+                None => headers.remove(name),
+            };
+        }
+    }
+}
+
+/// The last element of a header, which the nearest proxy has written; nothing if it cannot be read.
+fn nearest(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let last = list(headers, name).next_back().filter(|element| is_text(element))?;
+    HeaderValue::from_bytes(last).ok()
+}
+
+/// What trusted proxies say in `Forwarded` (RFC 7239), as far as it can be read. Nothing that it is read for has a
+/// comma, so that a quote which somebody left open hides no element behind it.
+fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_whole = |element: &[u8]| element.iter().filter(|byte| **byte == b'"').count() % 2 == 0;
+    let elements = list(headers, &FORWARDED).rev();
+    let readable = elements.take_while(|element| is_text(element) && is_whole(element));
+    joined(readable.map(|element| String::from_utf8_lossy(element).into_owned()))
+}
+
+/// A list that was read from its right end, written from its left one; `None` if it is empty.
+fn joined(elements: impl Iterator<Item = String>) -> Option<HeaderValue> {
+    let mut elements: Vec<String> = elements.collect();
+    elements.reverse();
+    if elements.is_empty() { None } else { HeaderValue::from_str(&elements.join(", ")).ok() }
+}
+
+/// Whether it has only visible characters of ASCII, and spaces.
+fn is_text(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
+}
+
+/// The address in one element of `X-Forwarded-For`, which may have a port.
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?;
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(hop, |(bare, _)| bare);
+    let without_port = || bare.rsplit_once(':').and_then(|(bare, _)| bare.parse().ok());
+    let parsed: Option<IpAddr> = bare.parse().ok().or_else(without_port);
+    parsed.map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(peer: &str, claimed: &[(&'static str, &'static str)]) -> (String, HeaderMap) {
+        let claimed: Vec<(&str, &[u8])> =
+            claimed.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        told_bytes(peer, &claimed)
+    }
+
+    fn told_bytes(peer: &str, claimed: &[(&'static str, &[u8])]) -> (String, HeaderMap) {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let mut headers = HeaderMap::new();
+        for (name, value) in claimed {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let forwarded = Forwarded::of(peer.parse().unwrap(), false, Some("bridge:8800"), &headers, &trusted);
+        forwarded.tell(&mut headers);
+        (forwarded.client.to_string(), headers)
+    }
+
+    #[test]
+    fn what_a_stranger_claims_is_replaced() {
+        let (client, headers) = told(
+            "192.0.2.1",
+            &[
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "evil"),
+                ("forwarded", "for=10.0.0.1"),
+                ("x-real-ip", "10.0.0.1"),
+            ],
+        );
+        assert_eq!(client, "192.0.2.1");
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "bridge:8800");
+        assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_that_no_trusted_proxy_is() {
+        for (peer, chain, client, forwarded) in [
+            ("10.0.0.1", "198.51.100.7, 10.9.9.9", "198.51.100.7", "198.51.100.7, 10.9.9.9, 10.0.0.1"),
+            ("10.0.0.1", "1.1.1.1, 198.51.100.7", "198.51.100.7", "1.1.1.1, 198.51.100.7, 10.0.0.1"),
+            ("10.0.0.1", "[2001:db8::7]:443", "2001:db8::7", "2001:db8::7, 10.0.0.1"),
+            ("10.0.0.1", "198.51.100.7:5000", "198.51.100.7", "198.51.100.7, 10.0.0.1"),
+            ("10.0.0.1", "unknown", "10.0.0.1", "10.0.0.1"),
+            ("10.0.0.1", "198.51.100.7, unknown, 10.1.1.1", "10.1.1.1", "10.1.1.1, 10.0.0.1"),
+            ("::1", "10.2.2.2", "10.2.2.2", "10.2.2.2, ::1"),
+        ] {
+            let (told_client, headers) = told(peer, &[("x-forwarded-for", chain)]);
+            assert_eq!(told_client, client, "{chain}");
+            assert_eq!(headers["x-forwarded-for"], forwarded, "{chain}");
+        }
+        let (client, headers) = told("10.0.0.1", &[("x-forwarded-proto", "https"), ("x-real-ip", "1.2.3.4")]);
+        assert_eq!(
+            (client.as_str(), &headers["x-forwarded-for"]),
+            ("10.0.0.1", &HeaderValue::from_static("10.0.0.1"))
+        );
+        assert_eq!(
+            (&headers["x-forwarded-proto"], &headers["x-real-ip"]),
+            (&HeaderValue::from_static("https"), &HeaderValue::from_static("1.2.3.4"))
+        );
+    }
+
+    #[test]
+    fn one_byte_that_cannot_be_read_hides_neither_the_client_nor_the_proxies() {
+        for (lines, client, forwarded) in [
+            // A proxy that appends, behind what a stranger sent.
+            (&[&b"caf\xe9, 198.51.100.7"[..]][..], "198.51.100.7", "198.51.100.7, 10.0.0.1"),
+            (&[b"1.1.1.1, \xff, 198.51.100.7, 10.9.9.9"], "198.51.100.7", "198.51.100.7, 10.9.9.9, 10.0.0.1"),
+            (&[b"\xff", b"198.51.100.7"], "198.51.100.7", "198.51.100.7, 10.0.0.1"),
+            (&[b"<script>, , 198.51.100.7,"], "198.51.100.7", "198.51.100.7, 10.0.0.1"),
+            // What is nearest cannot be read: somebody behind the last proxy that is known.
+            (&[b"198.51.100.7, \xff"], "10.0.0.1", "10.0.0.1"),
+            (&[b"198.51.100.7, \xff, 10.9.9.9"], "10.9.9.9", "10.9.9.9, 10.0.0.1"),
+        ] {
+            let claimed: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let (told_client, headers) = told_bytes("10.0.0.1", &claimed);
+            let shown = lines.concat().escape_ascii().to_string();
+            assert_eq!(told_client, client, "{shown}");
+            assert_eq!(headers.get_all("x-forwarded-for").iter().collect::<Vec<_>>(), [forwarded], "{shown}");
+        }
+    }
+
+    #[test]
+    fn of_what_trusted_proxies_say_otherwise_only_what_can_be_read_goes_on() {
+        let (_, headers) = told_bytes(
+            "10.0.0.1",
+            &[
+                ("forwarded", b"for=1.1.1.1, for=\"caf\xe9\", for=198.51.100.7;proto=https"),
+                ("forwarded", b"for=\"[2001:db8::7]:443\""),
+                ("x-forwarded-proto", b"https\xff"),
+                ("x-forwarded-host", b"caf\xe9.example"),
+                ("x-real-ip", b"\xff"),
+                ("x-forwarded-port", b"443"),
+            ],
+        );
+        let forwarded: Vec<_> = headers.get_all("forwarded").iter().collect();
+        assert_eq!(forwarded, ["for=198.51.100.7;proto=https, for=\"[2001:db8::7]:443\""]);
+        assert_eq!(
+            (&headers["x-forwarded-proto"], &headers["x-forwarded-host"]),
+            (&HeaderValue::from_static("http"), &HeaderValue::from_static("bridge:8800"))
+        );
+        assert_eq!(
+            (headers.get("x-real-ip"), &headers["x-forwarded-port"]),
+            (None, &HeaderValue::from_static("443"))
+        );
+        let (_, headers) = told_bytes(
+            "10.0.0.1",
+            &[
+                ("x-forwarded-proto", b"ftp"),
+                ("x-forwarded-proto", b"caf\xe9, https"),
+                ("x-forwarded-host", b"evil.example, bridge.example"),
+                ("x-real-ip", b"1.1.1.1"),
+                ("x-real-ip", b"198.51.100.7"),
+                ("x-forwarded-port", b"443, \xff"),
+            ],
+        );
+        for (name, expected) in [
+            ("x-forwarded-proto", &["https"][..]),
+            ("x-forwarded-host", &["bridge.example"]),
+            ("x-real-ip", &["198.51.100.7"]),
+            ("x-forwarded-port", &[]),
+        ] {
+            assert_eq!(
+                headers.get_all(name).iter().collect::<Vec<_>>(),
+                expected,
+                "{name}: the nearest proxy's"
+            );
+        }
+        let (_, headers) = told("10.0.0.1", &[("forwarded", "for=\"open, for=198.51.100.7")]);
+        assert_eq!(headers["forwarded"], "for=198.51.100.7");
+        let (_, headers) = told_bytes("10.0.0.1", &[("forwarded", b"\xff")]);
+        assert_eq!(headers.get("forwarded"), None);
+    }
+}

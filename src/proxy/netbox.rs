@@ -1,0 +1,432 @@
+//! The listener on which the bridge stands in front of NetBox, for one backend (`backend.netbox_listen`).
+//!
+//! Every request is forwarded, and NetBox authorises it. What is changed on the way is in
+//! [`crate::core::compat::netbox`].
+
+mod target;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, VIA};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::Proxy;
+use super::compat::upstream;
+use super::compat::{note, shimmed};
+use super::quota::{Slots, StreamKey, holding};
+use super::request::Peer;
+use super::router::{self};
+use crate::backend::{Backend, ForwardError};
+use crate::core::compat::netbox::{
+    CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
+};
+use crate::core::compat::{Action, Shim};
+use crate::core::http::headers::{VIA_HTTP_1, strip_hop_by_hop};
+use crate::core::http::limit::Limit;
+use crate::respond::{self, Body};
+use crate::telemetry::{self, Route};
+
+pub(super) use target::{NetboxEndpoints, at_listener, token};
+
+/// What is kept for the NetBox listeners of all backends, by the URL of the backend.
+#[derive(Debug)]
+pub(super) struct NetboxSide {
+    /// The NetBox endpoints that the plugin has pushed.
+    pub(super) endpoints: NetboxEndpoints,
+    /// Where the listeners are, by their addresses in the configuration: port 0 is any port.
+    addresses: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    processes: Mutex<HashMap<String, SyncProcesses>>,
+    /// The connections to NetBox.
+    upstreams: Mutex<HashMap<String, Arc<Backend>>>,
+    /// The requests that are on their way to NetBox.
+    requests: Slots<StreamKey>,
+}
+
+/// The largest body of a request that is read as a whole, in bytes.
+const BODY: usize = 256 * 1024;
+/// What NetBox is asked for to find out whether a token is accepted.
+const STATUS: &str = "/api/status/";
+/// What 0.0.2 asks for with a session of its own for each question; everything else with the one that it has bound when
+/// it started, which is the one that writes.
+const BESIDE: [&str; 4] = [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/"];
+/// Headers by which NetBox would build its links, or find out whom a request is from.
+const FORWARDED: [HeaderName; 6] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+impl NetboxSide {
+    /// What is kept in `data_dir`; without it, nothing.
+    ///
+    /// # Errors
+    ///
+    /// Why the file could not be read.
+    pub(super) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
+        Ok(Self {
+            endpoints: NetboxEndpoints::open(data_dir)?,
+            addresses: Mutex::default(),
+            processes: Mutex::default(),
+            upstreams: Mutex::default(),
+            requests: Slots::default(),
+        })
+    }
+
+    /// The listener that is configured at `wanted` is open at `address`.
+    pub(super) fn opened(&self, wanted: SocketAddr, address: SocketAddr) {
+        locked(&self.addresses).insert(wanted, address);
+    }
+
+    /// Where the listener that is configured at `wanted` is.
+    pub(super) fn address(&self, wanted: SocketAddr) -> SocketAddr {
+        locked(&self.addresses).get(&wanted).copied().unwrap_or(wanted)
+    }
+
+    /// The connections to the NetBox of `backend`.
+    fn upstream(&self, backend: &Backend) -> Result<Arc<Backend>, String> {
+        let wanted = self.endpoints.target(backend.config())?;
+        let mut upstreams = locked(&self.upstreams);
+        let key = backend.url().to_string();
+        if let Some(known) = upstreams.get(&key).filter(|known| *known.config() == wanted) {
+            return Ok(Arc::clone(known));
+        }
+        let upstream = Arc::new(Backend::new(wanted).map_err(|error| error.to_string())?);
+        upstreams.insert(key, Arc::clone(&upstream));
+        Ok(upstream)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One request of a backend to NetBox.
+struct Exchange<'a> {
+    proxy: &'a Proxy,
+    backend: &'a Backend,
+    upstream: Arc<Backend>,
+    /// Where the backend reaches NetBox, as it wrote it: `http://127.0.0.1:8801`.
+    origin: String,
+    /// Whether the token is the backend's own.
+    is_of_backend: bool,
+}
+
+impl Proxy {
+    /// The NetBox listener that is configured at `wanted` is open at `address`.
+    pub fn netbox_listener_opened(&self, wanted: SocketAddr, address: SocketAddr) {
+        self.netbox.opened(wanted, address);
+    }
+
+    /// Whether the NetBox listener that is configured at `wanted` accepts connections from `address`.
+    pub fn netbox_listener_allows(&self, wanted: SocketAddr, address: IpAddr) -> bool {
+        let state = self.app.state();
+        let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
+        listeners.any(|netbox| netbox.listen == wanted && netbox.allows(address))
+    }
+
+    /// Answers a request of the backend whose NetBox listener is at `listen`.
+    pub async fn answer_netbox(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+        listen: SocketAddr,
+    ) -> Response<Body> {
+        let began = Instant::now();
+        let (parts, body) = request.into_parts();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let response = match router::rejection(&self.app.state(), &parts, peer) {
+            Some(rejected) => rejected,
+            None => self.forward_to_netbox(parts, body, peer, listen).await,
+        };
+        let status = response.status();
+        let (method, duration) = (method.as_str(), began.elapsed());
+        telemetry::Answered {
+            route: Route::Netbox,
+            method,
+            path: &path,
+            status,
+            client: peer.address,
+            duration,
+        }
+        .emit();
+        response
+    }
+
+    async fn forward_to_netbox(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+        peer: &Peer,
+        listen: SocketAddr,
+    ) -> Response<Body> {
+        let state = self.app.state();
+        let is_it = |backend: &&Arc<Backend>| {
+            backend.config().netbox.as_ref().is_some_and(|netbox| netbox.listen == listen)
+        };
+        let Some(backend) = state.backends.iter().find(is_it) else {
+            return failed(StatusCode::SERVICE_UNAVAILABLE, "No backend has this NetBox listener any more.");
+        };
+        let upstream = match self.netbox.upstream(backend) {
+            Ok(upstream) => upstream,
+            Err(reason) => return failed(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        };
+        let limits = backend.limits();
+        let wanted = [(StreamKey::All, limits.requests, Limit::Requests)];
+        let slot = match self.netbox.requests.take(wanted) {
+            Ok(slot) => slot,
+            Err(limit) => {
+                telemetry::OverLimit { limit, client: peer.address }.emit();
+                return respond::over(limit);
+            }
+        };
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let scheme = if peer.is_tls { "https" } else { "http" };
+        let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
+        let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
+        let exchange = Exchange { proxy: self, backend, upstream, origin, is_of_backend };
+        exchange.outbound(&mut parts.headers);
+        let writes = exchange.is_of_backend && writes_to_netbox(parts.uri.path());
+        let response = exchange.answer(parts, body).await;
+        if writes && response.status().is_success() {
+            self.restarts.netbox_session_bound(backend).await;
+        }
+        holding(response, slot)
+    }
+}
+
+impl Exchange<'_> {
+    async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
+        let path = parts.uri.path().to_owned();
+        let asks_for_endpoints = path == PROXMOX_ENDPOINTS && parts.method == Method::GET;
+        if asks_for_endpoints && self.is_of_backend && self.applies(Shim::ProxmoxCredentials) {
+            return self.proxmox_endpoints(parts, body).await;
+        }
+        if self.applies(Shim::SyncProcesses)
+            && let Some(rest) = path.strip_prefix(SYNC_PROCESSES)
+        {
+            return self.sync_processes(parts, body, rest).await;
+        }
+        let writes = [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+        if self.applies(Shim::LastUpdated) && writes && path.starts_with(CUSTOM_FIELDS) {
+            return self.custom_field(parts, body).await;
+        }
+        self.forward(parts, body).await
+    }
+
+    fn applies(&self, shim: Shim) -> bool {
+        let is_on = self.proxy.app.state().config.shims.is_on(shim);
+        is_on && Rule::of(shim).is_some_and(|rule| rule.is_for(self.backend.known().release))
+    }
+
+    /// The headers as NetBox is sent them.
+    fn outbound(&self, headers: &mut HeaderMap) {
+        strip_hop_by_hop(headers);
+        for name in FORWARDED {
+            headers.remove(name);
+        }
+        if let Ok(host) = HeaderValue::from_str(&self.upstream.url().authority()) {
+            headers.insert(HOST, host);
+        }
+        // The links in the answer are read.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.append(VIA, VIA_HTTP_1);
+        let sent = headers.get(AUTHORIZATION);
+        let replaced = sent.and_then(|sent| self.proxy.netbox.endpoints.current_token(self.backend, sent));
+        if let Some(current) = replaced {
+            headers.insert(AUTHORIZATION, current);
+        }
+        if self.applies(Shim::NetboxToken)
+            && let Some(bearer) = headers.get(AUTHORIZATION).and_then(as_bearer)
+        {
+            note(Shim::NetboxToken, Action::Translated, "Authorization");
+            headers.insert(AUTHORIZATION, bearer);
+        }
+    }
+
+    /// NetBox's answer to a request, with its links leading back to the listener.
+    async fn forward<B>(&self, parts: Parts, body: B) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        match self.upstream.forward(Request::from_parts(parts, body)).await {
+            Ok(response) => self.inbound(response).await,
+            Err(error) => self.unanswered(&error),
+        }
+    }
+
+    async fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
+        let mut response = response.map(respond::passed);
+        strip_hop_by_hop(response.headers_mut());
+        response.headers_mut().append(VIA, VIA_HTTP_1);
+        let authority = self.upstream.url().authority();
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+        if let Some(location) = location.and_then(|location| self.moved(location, &authority)) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+        if !response.headers().get(CONTENT_TYPE).is_some_and(is_json) || response.body().is_end_stream() {
+            return response;
+        }
+        let (head, body) = match upstream::whole(response).await {
+            Ok(whole) => whole,
+            Err(broken) => return broken,
+        };
+        match relink(&body, &authority, &self.origin) {
+            Some(relinked) => upstream::answer(head, Bytes::from(relinked)),
+            None => upstream::answer(head, body),
+        }
+    }
+
+    fn moved(&self, location: &str, authority: &str) -> Option<HeaderValue> {
+        let (_, rest) = location.split_once("://")?;
+        let path = rest.strip_prefix(authority).filter(|path| path.starts_with('/'))?;
+        HeaderValue::from_str(&format!("{}{path}", self.origin)).ok()
+    }
+
+    fn unanswered(&self, error: &ForwardError) -> Response<Body> {
+        if let ForwardError::Upload(error) = error {
+            return failed(
+                StatusCode::BAD_REQUEST,
+                &format!("The body of the request was not taken: {error}."),
+            );
+        }
+        let text = format!("NetBox could not be asked through the bridge: {error}");
+        telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
+        let status = match error {
+            ForwardError::Overdue(_) => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        failed(status, &text)
+    }
+
+    /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
+    async fn proxmox_endpoints(&self, parts: Parts, body: Incoming) -> Response<Body> {
+        let response = self.forward(parts, body).await;
+        if response.status() != StatusCode::OK || self.backend.proxmox.enabled().is_empty() {
+            return response;
+        }
+        let (head, body) = match upstream::whole(response).await {
+            Ok(whole) => whole,
+            Err(broken) => return broken,
+        };
+        let Ok(mut page) = serde_json::from_slice::<Value>(&body) else {
+            return upstream::answer(head, body);
+        };
+        if fill_in(&mut page, &|id| self.backend.proxmox.secrets(id)).is_none() {
+            return upstream::answer(head, body);
+        }
+        note(Shim::ProxmoxCredentials, Action::Completed, PROXMOX_ENDPOINTS);
+        shimmed(upstream::answer(head, Bytes::from(page.to_string())), Shim::ProxmoxCredentials)
+    }
+
+    /// The objects in which 0.0.3 records its syncs: NetBox's own if its plugin has them, or those in memory.
+    async fn sync_processes(&self, parts: Parts, body: Incoming, rest: &str) -> Response<Body> {
+        let body = match self.read(body).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let response = self.forward(parts.clone(), Full::new(body.clone())).await;
+        if response.status() != StatusCode::NOT_FOUND {
+            return response;
+        }
+        // NetBox answers 404 whoever asks: whether the token is accepted is another question.
+        let allowed = self.forward(question(&parts, STATUS), Full::new(Bytes::new())).await;
+        if !allowed.status().is_success() {
+            return allowed;
+        }
+        let written: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let mut processes = locked(&self.proxy.netbox.processes);
+        let processes = processes.entry(self.backend.url().to_string()).or_default();
+        let id = rest.trim_end_matches('/').parse::<u64>().ok();
+        let (status, answer) = match (&parts.method, id) {
+            (&Method::POST, None) => (StatusCode::CREATED, Some(processes.create(&written, &self.origin))),
+            (&Method::GET, None) => (StatusCode::OK, Some(processes.page())),
+            (&Method::GET, Some(id)) => (StatusCode::OK, processes.get(id)),
+            (&(Method::PATCH | Method::PUT), Some(id)) => (StatusCode::OK, processes.update(id, &written)),
+            _ => (StatusCode::NOT_FOUND, None),
+        };
+        let Some(answer) = answer else { return response };
+        note(Shim::SyncProcesses, Action::Emulated, SYNC_PROCESSES);
+        shimmed(respond::json(status, Bytes::from(answer.to_string())), Shim::SyncProcesses)
+    }
+
+    /// A custom field is written: the one that some releases narrow keeps its types.
+    async fn custom_field(&self, mut parts: Parts, body: Incoming) -> Response<Body> {
+        let body = match self.read(body).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let Ok(mut written) = serde_json::from_slice::<Value>(&body) else {
+            return self.forward(parts, Full::new(body)).await;
+        };
+        let is_new = parts.uri.path() == CUSTOM_FIELDS;
+        let held = match written.get("object_types") {
+            Some(_) if !is_new => self.held(&parts).await,
+            _ => None,
+        };
+        if !widen(&mut written, held.as_ref()) {
+            return self.forward(parts, Full::new(body)).await;
+        }
+        note(Shim::LastUpdated, Action::Translated, CUSTOM_FIELDS);
+        parts.headers.remove(CONTENT_LENGTH);
+        let response = self.forward(parts, Full::new(Bytes::from(written.to_string()))).await;
+        shimmed(response, Shim::LastUpdated)
+    }
+
+    /// The object of `parts` as NetBox has it.
+    async fn held(&self, parts: &Parts) -> Option<Value> {
+        let response = self.forward(question(parts, parts.uri.path()), Full::new(Bytes::new())).await;
+        if response.status() != StatusCode::OK {
+            return None;
+        }
+        let (_, body) = upstream::whole(response).await.ok()?;
+        serde_json::from_slice(&body).ok()
+    }
+
+    /// The body of a request as a whole.
+    async fn read(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
+        let read = timeout(self.backend.limits().client_body, Limited::new(body, BODY).collect()).await;
+        let read = read.ok().and_then(Result::ok).map(|body| body.to_bytes());
+        read.ok_or_else(|| {
+            failed(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.")
+        })
+    }
+}
+
+/// Whether a request for `path` is one of the session that writes to NetBox.
+fn writes_to_netbox(path: &str) -> bool {
+    path.starts_with("/api/") && !BESIDE.iter().any(|beside| path.starts_with(beside))
+}
+
+/// A GET of `path` with the headers of `parts`.
+fn question(parts: &Parts, path: &str) -> Parts {
+    let mut question = parts.clone();
+    question.method = Method::GET;
+    super::passthrough::without_body(&mut question.headers);
+    question.headers.remove(CONTENT_TYPE);
+    if let Ok(target) = path.parse::<PathAndQuery>() {
+        question.uri = Uri::from(target);
+    }
+    question
+}
+
+/// A failure of the bridge's own, in the form of NetBox's.
+fn failed(status: StatusCode, detail: &str) -> Response<Body> {
+    respond::json(status, Bytes::from(json!({ "detail": detail }).to_string()))
+}

@@ -1,0 +1,293 @@
+//! Where NetBox is: the endpoint that the plugin pushes, which the backend is not given.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
+
+use super::locked;
+use crate::backend::Backend;
+use crate::config::{self, BackendUrl};
+use crate::core::compat::netbox::v2_token;
+use crate::core::compat::rows::{can_update_netbox, change_rows};
+use crate::core::domain::credential::hexadecimal;
+use crate::proxy::compat::file::{read, write};
+use crate::telemetry;
+use crate::tls::Trust;
+
+/// The file in `data_dir`.
+const FILE: &str = "netbox-endpoints.json";
+/// What is kept of an endpoint: what the plugin compares, and no token.
+const KEPT: [&str; 6] = ["name", "ip_address", "domain", "port", "verify_ssl", "token_version"];
+/// How many tokens that were replaced are remembered.
+const REPLACED: usize = 8;
+/// The port that backends take for https.
+const HTTPS: u64 = 443;
+
+/// The NetBox endpoints that the plugin has pushed, by the URL of the backend.
+#[derive(Debug)]
+pub(crate) struct NetboxEndpoints {
+    path: Option<PathBuf>,
+    pushed: Mutex<BTreeMap<String, PushedEndpoint>>,
+    /// The tokens in force. They are in memory alone.
+    tokens: Mutex<HashMap<String, SecretString>>,
+    /// One state is written after the other.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// The NetBox endpoint that the plugin has pushed to one backend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PushedEndpoint {
+    row: Map<String, Value>,
+    /// The SHA-256 of the token in force.
+    token: String,
+    /// The SHA-256 of those before it. A backend that reads its token at its start sends the one of then.
+    replaced: Vec<String>,
+}
+
+impl NetboxEndpoints {
+    /// Those that are kept in `data_dir`; without it, none.
+    ///
+    /// # Errors
+    ///
+    /// Why the file could not be read.
+    pub(super) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
+        let path = data_dir.map(|folder| folder.join(FILE));
+        let pushed = Mutex::new(read(path.as_deref())?);
+        Ok(Self { path, pushed, tokens: Mutex::default(), writing: tokio::sync::Mutex::default() })
+    }
+
+    /// How the NetBox of a backend is reached: as an upstream of the same limits.
+    ///
+    /// # Errors
+    ///
+    /// What is missing for that.
+    pub(super) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
+        let Some(netbox) = &backend.netbox else {
+            return Err("This backend has no NetBox listener.".to_owned());
+        };
+        let pushed = locked(&self.pushed).get(&backend.url.to_string()).cloned();
+        let (url, verifies) = match (&netbox.url, pushed) {
+            (Some(url), _) => (url.clone(), true),
+            (None, Some(pushed)) => pushed.url()?,
+            (None, None) => {
+                let reason = "The bridge does not know yet where NetBox is: start a sync in NetBox, whose plugin tells \
+                              it, or set backend.netbox_url.";
+                return Err(reason.to_owned());
+            }
+        };
+        let own = if verifies { Trust::System } else { Trust::Insecure };
+        Ok(config::Backend {
+            name: format!("{}-netbox", backend.name),
+            trust: netbox.trust.clone().unwrap_or(own),
+            client_certificate: netbox.client_certificate.clone(),
+            url,
+            listen: None,
+            hosts: Vec::new(),
+            api_key: None,
+            netbox: None,
+            ..backend.clone()
+        })
+    }
+
+    /// Keeps what the plugin pushes to `backend`.
+    pub(crate) async fn push(&self, backend: &Backend, pushed: &Value) {
+        let key = backend.url().to_string();
+        let text = token(pushed);
+        let changed = {
+            let mut all = locked(&self.pushed);
+            let known = all.entry(key.clone()).or_default();
+            let before = known.clone();
+            known.take(pushed, &fingerprint(&text));
+            *known != before
+        };
+        locked(&self.tokens).insert(key, text.into());
+        if changed {
+            self.keep().await;
+        }
+    }
+
+    /// Makes those `rows` of the backend that lead to its listener at `address` what the plugin is to see: the NetBox
+    /// that it has pushed. Returns whether there are any.
+    pub(crate) fn show(&self, backend: &Backend, address: SocketAddr, rows: &mut Value) -> bool {
+        let pushed = locked(&self.pushed);
+        let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
+        change_rows(rows, |row| {
+            let is = |name: &str, value: Value| row.get(name) == Some(&value);
+            let is_at_listener =
+                is("ip_address", json!(address.ip().to_string())) && is("port", json!(address.port()));
+            if is_at_listener {
+                row.extend(pushed.row.clone());
+            }
+            is_at_listener
+        })
+    }
+
+    /// Whether `sent` is the `Authorization` of `backend` itself: with the token that was pushed to it, or with one before
+    /// that, which it may have read when it started.
+    pub(super) fn is_of_backend(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
+        let pushed = locked(&self.pushed);
+        let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
+        let sent = sent.and_then(hashed);
+        sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
+    }
+
+    /// `Authorization` with the token in force, where `backend` has `sent` one before it. Only releases that read their
+    /// token when they start need that: of any other, a token that was replaced is one that was revoked.
+    pub(super) fn current_token(&self, backend: &Backend, sent: &HeaderValue) -> Option<HeaderValue> {
+        if backend.known().release.is_none_or(can_update_netbox) {
+            return None;
+        }
+        let key = backend.url().to_string();
+        let is_replaced = locked(&self.pushed).get(&key)?.replaced.contains(&hashed(sent)?);
+        if !is_replaced {
+            return None;
+        }
+        let tokens = locked(&self.tokens);
+        let mut value =
+            HeaderValue::from_str(&format!("Token {}", tokens.get(&key)?.expose_secret())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    async fn keep(&self) {
+        let Some(path) = self.path.clone() else { return };
+        let _turn = self.writing.lock().await;
+        let pushed = locked(&self.pushed).clone();
+        let written =
+            spawn_blocking(move || write(&path, &pushed)).await.unwrap_or_else(|error| Err(error.into()));
+        if let Err(error) = written {
+            telemetry::NetboxEndpointNotKept { error: &error }.emit();
+        }
+    }
+}
+
+impl PushedEndpoint {
+    fn take(&mut self, pushed: &Value, token: &str) {
+        let kept = KEPT.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
+        self.row = kept.collect();
+        if self.token != token {
+            self.replaced.retain(|replaced| replaced != token);
+            if !self.token.is_empty() {
+                self.replaced.push(std::mem::take(&mut self.token));
+            }
+            let excess = self.replaced.len().saturating_sub(REPLACED);
+            self.replaced.drain(..excess);
+            self.token = token.to_owned();
+        }
+    }
+
+    /// Where it is, as backends understand such a row, and whether its certificate is verified.
+    fn url(&self) -> Result<(BackendUrl, bool), String> {
+        let text = |name: &str| self.row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let host = text("domain").or_else(|| text("ip_address")?.split('/').next());
+        let port = self.row.get("port").and_then(Value::as_u64).unwrap_or(HTTPS);
+        let verifies = self.row.get("verify_ssl").and_then(Value::as_bool).unwrap_or(true);
+        let scheme = if verifies || port == HTTPS { "https" } else { "http" };
+        let host = host.unwrap_or_default();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = format!("{scheme}://{host}:{port}");
+        let url = url.parse().map_err(|error| {
+            format!("The NetBox endpoint that the plugin has pushed has no usable address: {error}.")
+        });
+        Ok((url?, verifies))
+    }
+}
+
+/// What the backend is given in the place of `pushed`: the listener at `listen`.
+pub(crate) fn at_listener(pushed: &Value, listen: SocketAddr) -> Value {
+    let mut row = pushed.clone();
+    row["ip_address"] = json!(listen.ip().to_string());
+    row["domain"] = json!(listen.ip().to_string());
+    row["port"] = json!(listen.port());
+    row["verify_ssl"] = json!(false);
+    row
+}
+
+/// The token of a pushed row in one text, as [`v2_token`] has it.
+pub(crate) fn token(pushed: &Value) -> String {
+    let secret = pushed["token"].as_str().unwrap_or_default();
+    match pushed["token_key"].as_str().filter(|key| !key.is_empty()) {
+        Some(key) if pushed["token_version"] == "v2" => v2_token(key, secret),
+        _ => secret.to_owned(),
+    }
+}
+
+/// The hash of the token in an `Authorization`.
+fn hashed(authorization: &HeaderValue) -> Option<String> {
+    let (_, token) = authorization.to_str().ok()?.split_once(' ')?;
+    Some(fingerprint(token.trim()))
+}
+
+fn fingerprint(token: &str) -> String {
+    hexadecimal(&Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushed(row: Value) -> PushedEndpoint {
+        let mut pushed = PushedEndpoint::default();
+        pushed.take(&row, "hash");
+        pushed
+    }
+
+    #[test]
+    fn the_pushed_row_says_where_netbox_is() {
+        for (row, url) in [
+            (
+                json!({ "domain": "nb.example", "ip_address": "10.0.0.1/24", "port": 443, "verify_ssl": true }),
+                "https://nb.example",
+            ),
+            (
+                json!({ "domain": "", "ip_address": "10.0.0.1/24", "port": 8000, "verify_ssl": false }),
+                "http://10.0.0.1:8000",
+            ),
+            (
+                json!({ "domain": null, "ip_address": "2001:db8::1", "port": 443, "verify_ssl": false }),
+                "https://[2001:db8::1]",
+            ),
+        ] {
+            let (found, verifies) = pushed(row.clone()).url().unwrap();
+            assert_eq!(found.to_string(), url);
+            assert_eq!(json!(verifies), row["verify_ssl"]);
+        }
+        assert!(pushed(json!({ "port": 443 })).url().unwrap_err().contains("no usable address"));
+    }
+
+    #[test]
+    fn a_token_that_was_replaced_is_remembered_by_its_hash_and_no_token_is_kept() {
+        let mut endpoint = PushedEndpoint::default();
+        let row = json!({ "name": "nb", "token": "s3cret", "token_version": "v1", "domain": "nb.example" });
+        endpoint.take(&row, "one");
+        endpoint.take(&row, "two");
+        endpoint.take(&row, "two");
+        assert_eq!((endpoint.token.as_str(), endpoint.replaced.clone()), ("two", vec!["one".to_owned()]));
+        endpoint.take(&row, "one");
+        assert_eq!((endpoint.token.as_str(), endpoint.replaced.clone()), ("one", vec!["two".to_owned()]));
+        assert!(!serde_json::to_string(&endpoint).unwrap().contains("s3cret"));
+    }
+
+    #[test]
+    fn the_backend_is_given_the_listener_and_its_token() {
+        let row = json!({ "name": "nb", "domain": "nb.example", "ip_address": "10.0.0.1", "port": 443, "verify_ssl": true,
+                          "token_version": "v2", "token_key": "abc", "token": "def" });
+        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap());
+        assert_eq!(
+            (&given["domain"], &given["port"], &given["verify_ssl"]),
+            (&json!("127.0.0.1"), &json!(8801), &json!(false))
+        );
+        assert_eq!((&given["name"], &given["token"]), (&row["name"], &row["token"]));
+        assert_eq!(token(&row), "nbt_abc.def");
+        assert_eq!(token(&json!({ "token_version": "v1", "token": "def", "token_key": null })), "def");
+    }
+}

@@ -1,0 +1,156 @@
+//! How much clients have at once.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Response;
+use http_body_util::BodyExt;
+
+use super::Proxy;
+use super::request::Visit;
+use crate::core::domain::credential::ApiKey;
+use crate::core::http::address::limited_as;
+use crate::core::http::limit::Limit;
+use crate::respond::Body;
+use crate::telemetry;
+
+/// Counts of what is held, by who holds it.
+#[derive(Clone, Debug)]
+pub struct Slots<K>(Arc<Mutex<HashMap<K, usize>>>);
+
+/// What is held. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Slot<K: Eq + Hash> {
+    counts: Arc<Mutex<HashMap<K, usize>>>,
+    keys: Vec<K>,
+}
+
+impl<K> Default for Slots<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Slots<K> {
+    /// Takes one for every key of `wanted`, each of which may have so many; all of them, or none.
+    ///
+    /// # Errors
+    ///
+    /// The first limit that does not let it.
+    pub fn take(&self, wanted: impl IntoIterator<Item = (K, usize, Limit)>) -> Result<Slot<K>, Limit> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = Vec::new();
+        for (key, most, limit) in wanted {
+            if counts.get(&key).is_some_and(|count| *count >= most) {
+                return Err(limit);
+            }
+            keys.push(key);
+        }
+        for key in &keys {
+            *counts.entry(key.clone()).or_default() += 1;
+        }
+        Ok(Slot { counts: Arc::clone(&self.0), keys })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Slot<K> {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            if let Some(count) = counts.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(key);
+                }
+            }
+        }
+    }
+}
+
+/// Whose streams are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum StreamKey {
+    All,
+    /// An address, as limits count it.
+    Address(IpAddr),
+    Key([u8; 32]),
+}
+
+/// A place for one more stream or tunnel of `visit`, opened with `key`.
+pub(super) fn stream_slot(
+    proxy: &Proxy,
+    visit: &Visit,
+    key: Option<&ApiKey>,
+) -> Result<Slot<StreamKey>, Limit> {
+    let limits = &visit.state.config.limits;
+    let client = visit.forwarded.client;
+    let key = key.map(|key| StreamKey::Key(proxy.app.registry.key_hash(key)));
+    let wanted = [
+        (StreamKey::All, limits.streams, Limit::Streams),
+        (
+            StreamKey::Address(limited_as(client, limits.ipv6_prefix)),
+            limits.streams_per_address,
+            Limit::StreamsPerAddress,
+        ),
+    ];
+    let of_key = key.map(|key| (key, limits.streams_per_key, Limit::StreamsPerKey));
+    let taken = proxy.streams.take(wanted.into_iter().chain(of_key));
+    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+}
+
+/// A place for one more request of `visit` on its way to the backend.
+pub(super) fn request_slot(proxy: &Proxy, visit: &Visit) -> Result<Slot<StreamKey>, Limit> {
+    let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
+    let taken = proxy.requests.take([
+        (StreamKey::All, limits.requests, Limit::Requests),
+        (
+            StreamKey::Address(limited_as(client, limits.ipv6_prefix)),
+            limits.requests_per_address,
+            Limit::RequestsPerAddress,
+        ),
+    ]);
+    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+}
+
+/// `response`, whose place is held until its body is gone.
+pub(super) fn holding(response: Response<Body>, slot: Slot<StreamKey>) -> Response<Body> {
+    response.map(|body| {
+        let held = body.map_frame(move |frame| {
+            let _held = &slot;
+            frame
+        });
+        held.boxed_unsync()
+    })
+}
+
+/// A place for one more stream of `visit`, where only its key is known late; `hash` stands for it.
+pub(super) fn key_slot(
+    streams: &Slots<StreamKey>,
+    visit: &Visit,
+    hash: [u8; 32],
+) -> Result<Slot<StreamKey>, Limit> {
+    let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
+    let taken = streams.take([(StreamKey::Key(hash), limits.streams_per_key, Limit::StreamsPerKey)]);
+    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_taken_wholly_or_not_at_all_and_given_back() {
+        let slots = Slots::default();
+        let wanted = |name: &'static str| [("all", 2, Limit::Streams), (name, 1, Limit::StreamsPerKey)];
+        let first = slots.take(wanted("anna")).unwrap();
+        assert_eq!(slots.take(wanted("anna")).unwrap_err(), Limit::StreamsPerKey);
+        let second = slots.take(wanted("bert")).unwrap();
+        assert_eq!(slots.take(wanted("cleo")).unwrap_err(), Limit::Streams);
+        drop(first);
+        let third = slots.take(wanted("anna")).unwrap();
+        drop((second, third));
+        assert!(slots.0.lock().unwrap().is_empty(), "nobody is remembered for nothing");
+    }
+}

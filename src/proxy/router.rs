@@ -1,0 +1,193 @@
+//! What every request of a client goes through before it is answered, and every answer before it is sent.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::{CONNECTION, COOKIE, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use tracing::Instrument;
+
+use super::Proxy;
+use super::forwarded::Forwarded;
+use super::request::{Peer, REJECTED, Stopped, Visit};
+use super::request_id::Trace;
+use super::{compat, credentials, passthrough, streams, tunnel, websocket};
+use crate::app::State;
+use crate::core::domain::kind::Endpoint;
+use crate::core::http::guard;
+use crate::core::http::guard::Rejection;
+use crate::core::http::headers::{is_websocket, list};
+use crate::respond::{self, Body};
+use crate::telemetry::{self, Route};
+
+impl Proxy {
+    /// Answers a client.
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let began = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let trace = Trace::of(&mut parts.headers);
+        let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
+        telemetry::log::hide_in(&span, &credentials::redactor(&parts));
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        async {
+            let (mut route, mut response) = match self.visit(&mut parts, peer) {
+                Ok(visit) => self.serve(visit, parts, body).await,
+                Err(rejected) => (Route::Nowhere, *rejected),
+            };
+            if let Some(Stopped { rejection, in_body: Some(request) }) = peer.stopped()
+                && request == peer.request
+            {
+                (route, response) = (Route::Nowhere, rejected(&rejection, peer.address));
+            }
+            trace.tell(response.headers_mut());
+            telemetry::Answered {
+                route,
+                method: method.as_str(),
+                path: &path,
+                status: response.status(),
+                client: peer.address,
+                duration: began.elapsed(),
+            }
+            .emit();
+            response
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Checks a request, and finds out whom it is for and where it is from.
+    fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<Visit, Box<Response<Body>>> {
+        if let Some(rejected) = rejection(&self.app.state(), parts, peer) {
+            return Err(Box::new(rejected));
+        }
+        as_http_1(parts);
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let state = self.app.state();
+        let Some(backend) = state.backend(peer.entrance, host.as_deref()).cloned() else {
+            return Err(Box::new(respond::said(
+                StatusCode::MISDIRECTED_REQUEST,
+                "No backend has this name.",
+                "Use one of the names in backend.hosts, or add this one to the backend that is meant.",
+            )));
+        };
+        let trusted = &state.config.trusted_proxies;
+        let forwarded = Forwarded::of(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
+        forwarded.tell(&mut parts.headers);
+        // HTTP/1.0 may leave it out, and what goes on is HTTP/1.1.
+        if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
+            && !parts.headers.contains_key(HOST)
+        {
+            parts.headers.insert(HOST, host);
+        }
+        Ok(Visit { state, backend, forwarded, interim: peer.interim.clone(), stuck: peer.stuck.clone() })
+    }
+
+    async fn serve(&self, visit: Visit, mut parts: Parts, body: Incoming) -> (Route, Response<Body>) {
+        let path = decoded_path(&parts.uri).into_owned();
+        let aliased = || compat::alias(&visit, &path);
+        if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
+            let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
+                Err(rejection) => rejected(&rejection, visit.forwarded.client),
+                Ok(()) => streams::answer(self, &visit, endpoint, &parts).await,
+            };
+            return (Route::Stream, response);
+        }
+        if wants_socket(&parts) {
+            // Nobody could tell such a body from the first words on the socket.
+            let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
+            if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
+                return (route, rejected(&rejection, visit.forwarded.client));
+            }
+            let response = match route {
+                Route::Socket => websocket::answer(self, visit, parts).await,
+                // A tunnel may be one that begins a sync.
+                _ => match compat::awaits_restart(self, &visit, &path).await {
+                    Some(held) => held,
+                    None => match compat::scope(self, &visit, &mut parts, &path).await {
+                        Ok(()) => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
+                        Err(refused) => *refused,
+                    },
+                },
+            };
+            return (route, response);
+        }
+        if let Err(refused) = compat::scope(self, &visit, &mut parts, &path).await {
+            return (Route::Shim, *refused);
+        }
+        // Boxed: they are large, and rarely what a request is for.
+        match compat::answer(self, &visit, parts, &path, body).boxed().await {
+            Ok(response) => (Route::Shim, response),
+            Err((parts, body)) => (Route::Passthrough, passthrough::answer(self, &visit, parts, body).await),
+        }
+    }
+}
+
+/// The stream at `path`. Backends redirect a path with a slash at its end to the one without, and a stream is
+/// never redirected (R12).
+fn endpoint_at(path: &str) -> Option<Endpoint> {
+    Endpoint::at(path).or_else(|| Endpoint::at(path.strip_suffix('/')?))
+}
+
+/// Whether a sync answers a GET of `uri` with a stream, which no `Upgrade` changes.
+pub fn is_sync_stream(uri: &Uri) -> bool {
+    let path = decoded_path(uri);
+    endpoint_at(&path).is_some() || compat::is_alias(&path)
+}
+
+/// The path by which a request is told from others. Backends look at it when it is decoded (ASGI decodes once, `%2F`
+/// included), and neither a sync nor a change of keys may go past the bridge.
+pub(super) fn decoded_path(uri: &Uri) -> Cow<'_, str> {
+    percent_decode_str(uri.path()).decode_utf8_lossy()
+}
+
+/// Whether the connection is to become a WebSocket, which only a GET can ask for (RFC 6455, section 4.1). An `Upgrade`
+/// that no `Connection` names is none (RFC 9110, section 7.8), and whoever stands in front does not expect one.
+fn wants_socket(request: &Parts) -> bool {
+    let mut options = list(&request.headers, &CONNECTION);
+    request.method == Method::GET
+        && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        && is_websocket(&request.headers)
+}
+
+/// Writes a request of HTTP/2 as backends know it.
+pub(crate) fn as_http_1(parts: &mut Parts) {
+    if !parts.headers.contains_key(HOST)
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, host);
+    }
+    if parts.version == Version::HTTP_2 {
+        let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if crumbs.len() > 1
+            && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+        {
+            parts.headers.insert(COOKIE, cookie);
+        }
+    }
+}
+
+/// The answer to a request that is not one that may be answered.
+pub(crate) fn rejection(state: &State, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
+    let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
+    raw.map(|stopped| stopped.rejection)
+        .or_else(|| guard::check(request, &state.config.limits.bounds()).err())
+        .map(|rejection| rejected(&rejection, peer.address))
+}
+
+pub(crate) fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {
+    telemetry::Rejected { reason: rejection.reason, detail: &rejection.detail, client }.emit();
+    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = match status {
+        StatusCode::METHOD_NOT_ALLOWED => respond::only("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        status => respond::said(status, "This request is refused.", &rejection.detail),
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

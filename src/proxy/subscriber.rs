@@ -1,0 +1,218 @@
+//! The log of a job, as one client is given it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::time::{Instant, timeout_at};
+use tracing::Span;
+
+use super::request::Stuck;
+use crate::core::domain::event::{Status, Step};
+use crate::core::domain::kind::Kind;
+use crate::core::wire::sse::encoder::{FrameName, STEP_LIMIT, aside, is_extra};
+use crate::job::{Batch, FIRST, Job, Kept, Logged, Watching};
+use crate::ledger::{JobId, StoredFrame};
+use crate::respond::{Body, BoxError};
+use crate::telemetry::{self, Departure, Surface};
+
+/// What a client wants to see of a job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    /// An `id:` for every frame (R1).
+    pub(crate) ids: bool,
+    /// Events of the backend's own types.
+    pub(crate) all_events: bool,
+    /// The backend's own account of objects, and the whole result.
+    pub(crate) payloads: bool,
+}
+
+/// The longest line with the id of a frame, in bytes.
+const ID_LINE: usize = "id: 00000000-0000-0000-0000-000000000000.18446744073709551615\n".len();
+
+const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// A client at the log of a job, for as long as it reads it.
+pub(crate) struct Attendance {
+    job: Arc<Job>,
+    surface: Surface,
+    stuck: Stuck,
+    has_seen_end: bool,
+}
+
+impl Attendance {
+    pub(crate) fn new(job: &Arc<Job>, surface: Surface, stuck: Stuck) -> Self {
+        job.in_span(|| telemetry::WatcherCame { surface }.emit());
+        Self { job: Arc::clone(job), surface, stuck, has_seen_end: false }
+    }
+
+    /// Notes what it is given.
+    pub(crate) fn give(&mut self, batch: &Batch) {
+        self.has_seen_end |= batch.frames.last().is_some_and(|last| last.name == FrameName::Complete);
+        if batch.missed > 0 {
+            self.job.in_span(|| telemetry::Gap { missed: batch.missed }.emit());
+        }
+    }
+
+    fn wait(&self) {
+        self.job.in_span(|| telemetry::Heartbeat.emit());
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let early = if self.stuck.is_noted() { Departure::Stalled } else { Departure::Left };
+        let departure = (!self.has_seen_end).then_some(early);
+        self.job.in_span(|| telemetry::WatcherWent { surface: self.surface, departure }.emit());
+    }
+}
+
+/// What `watching` has seen, and what it will see, with a comment after `heartbeat` of silence.
+pub(crate) fn live(watching: Watching, attendance: Attendance, view: View, heartbeat: Duration) -> Body {
+    let kind = watching.job.key.endpoint().kind;
+    let first = watching.notice.as_deref().map(|notice| told_first(kind, notice));
+    let state = (watching, attendance, first);
+    let frames = stream::unfold(state, move |(mut watching, mut attendance, first)| async move {
+        if let Some(first) = first {
+            return Some((Ok(Frame::data(first)), (watching, attendance, None)));
+        }
+        // However much comes that this client does not see (R11).
+        let silence = Instant::now() + heartbeat;
+        loop {
+            let bytes = match timeout_at(silence, watching.cursor.next()).await {
+                Ok(Some(batch)) => {
+                    attendance.give(&batch);
+                    watching.cursor.hold(view.write(&watching, &batch))
+                }
+                Ok(None) => return None,
+                Err(_) => {
+                    attendance.wait();
+                    KEEPALIVE
+                }
+            };
+            if !bytes.is_empty() {
+                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, attendance, None)));
+            }
+        }
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// What is left of the job `id` of `kind`, which has ended: `frames`, before which `missed` are gone. The
+/// client must be told `notice` about where its stream starts; `span` is that of the job.
+pub(crate) fn stored(
+    kind: Kind,
+    id: JobId,
+    notice: Option<&str>,
+    missed: u64,
+    frames: Vec<StoredFrame>,
+    view: View,
+    span: &Span,
+) -> Body {
+    let mut first: Vec<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
+    if missed > 0 {
+        span.in_scope(|| telemetry::Gap { missed }.emit());
+        // A stream begins with `started`, and this may be its beginning.
+        let status = if first.is_empty() { Status::Started } else { Status::Progress };
+        first.push(gap(kind, status, missed, None));
+    }
+    let seen = frames.into_iter().filter(move |frame| view.all_events || !is_extra(&frame.bytes));
+    // One frame is written at a time: a reader that stalls must not hold all of them twice.
+    let written = seen.map(move |StoredFrame { sequence, bytes, .. }| {
+        if !view.ids {
+            return bytes;
+        }
+        let mut whole = BytesMut::with_capacity(ID_LINE + bytes.len());
+        view.put(&mut whole, id, sequence, &bytes);
+        whole.freeze()
+    });
+    let frames =
+        stream::iter(first.into_iter().chain(written).map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
+    StreamBody::new(frames).boxed_unsync()
+}
+
+impl View {
+    /// The payloads of it, which a job may not have kept.
+    pub(crate) fn payloads(self) -> Kept {
+        Kept { all_events: false, payloads: self.payloads }
+    }
+
+    /// Whole frames in one piece.
+    fn write(&self, watching: &Watching, batch: &Batch) -> Bytes {
+        let job = &watching.job;
+        if let ([only], 0, false) = (batch.frames.as_slice(), batch.missed, self.ids) {
+            return self.see(only).cloned().unwrap_or_default();
+        }
+        let length =
+            batch.frames.iter().filter_map(|frame| Some(ID_LINE + self.see(frame)?.len())).sum::<usize>();
+        let gap_length = if batch.missed > 0 { STEP_LIMIT } else { 0 };
+        let mut whole = BytesMut::with_capacity(length + gap_length);
+        let mut missed = batch.missed;
+        for frame in &batch.frames {
+            // A stream begins with its first frame, whatever is gone behind that.
+            if missed > 0 && frame.sequence > FIRST {
+                let kind = job.key.endpoint().kind;
+                whole.extend_from_slice(&gap(kind, Status::Progress, missed, Some(batch.failures_gone)));
+                missed = 0;
+            }
+            if let Some(bytes) = self.see(frame) {
+                self.put(&mut whole, job.id, frame.sequence, bytes);
+            }
+        }
+        whole.freeze()
+    }
+
+    fn see<'a>(&self, frame: &'a Logged) -> Option<&'a Bytes> {
+        match (&frame.with_payload, frame.name) {
+            (_, FrameName::Extra) if !self.all_events => None,
+            (Some(longer), _) if self.payloads => Some(longer),
+            _ => Some(&frame.bytes),
+        }
+    }
+
+    /// Writes a frame, with its id as its first line, if the client wants ids (R1).
+    fn put(&self, out: &mut BytesMut, job: JobId, sequence: u64, frame: &[u8]) {
+        if self.ids {
+            out.extend_from_slice(format!("id: {job}.{sequence}\n").as_bytes());
+        }
+        out.extend_from_slice(frame);
+    }
+}
+
+fn told_first(kind: Kind, notice: &str) -> Bytes {
+    aside(&Step::stage(kind.row().step, Status::Started, notice))
+}
+
+/// The step that stands in the place of `missed` frames that are gone. The log of the job has dropped `failures` of its
+/// failures in all, if that is known.
+fn gap(kind: Kind, status: Status, missed: u64, failures: Option<u64>) -> Bytes {
+    let events =
+        if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };
+    let mut message = format!("{events} no longer kept and could not be sent.");
+    match failures {
+        Some(0) => {}
+        Some(failures) => {
+            message.push_str(&format!(" Failures of this job that are no longer kept: {failures}."));
+        }
+        None => message.push_str(" Failures may be among them."),
+    }
+    aside(&Step::stage(kind.row().step, status, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gap_in_what_the_ledger_kept_does_not_hide_that_failures_may_be_gone() {
+        let view = View { ids: false, all_events: false, payloads: false };
+        let id = "019a0000-0000-7000-8000-000000000000".parse().unwrap();
+        let body = stored(Kind::Devices, id, None, 3, Vec::new(), view, &Span::none());
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let gap = "3 earlier events are no longer kept and could not be sent. Failures may be among them.";
+        assert!(text.contains(gap), "{text}");
+    }
+}

@@ -1,0 +1,151 @@
+//! WebSockets that are not the bridge's own: bytes in both directions, once the backend has agreed.
+
+mod relay;
+
+pub(super) use relay::OnFirstFrame;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{CONNECTION, TE, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::coalesce::{self, Asked};
+use super::passthrough::{failed, inbound, outbound, without_body};
+use super::quota::stream_slot;
+use super::request::Visit;
+use crate::backend::{ForwardError, Tunnel};
+use crate::core::domain::refusal::Refusal;
+use crate::core::http::headers::is_websocket;
+use crate::proxy::Proxy;
+use crate::proxy::credentials::key_of;
+use crate::respond::{self, Body};
+use crate::telemetry;
+
+pub(super) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+pub(super) const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// The reason in the close frame of every WebSocket when the bridge stops.
+pub(super) const STOPPING: &str = "The bridge is stopping.";
+/// How long sockets have to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The tunnels and sockets that are open.
+#[derive(Debug, Default)]
+pub(super) struct Tunnels {
+    open: Mutex<JoinSet<()>>,
+    closing: watch::Sender<bool>,
+}
+
+impl Tunnels {
+    /// Where it is heard that they are to end.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    pub(super) fn open(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        let mut tunnels = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while tunnels.try_join_next().is_some() {}
+        tunnels.spawn(async move {
+            let _counted = Counted::new();
+            tunnel.await;
+        });
+    }
+
+    /// Ends them all.
+    pub(super) async fn close(&self) {
+        self.closing.send_replace(true);
+        let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = timeout(GOODBYE, async { while open.join_next().await.is_some() {} }).await;
+        open.shutdown().await;
+    }
+}
+
+/// One tunnel or socket, as it is counted.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        telemetry::TunnelOpened.emit();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        telemetry::TunnelClosed.emit();
+    }
+}
+
+/// Passes on a request for a WebSocket, and whatever is said on it.
+pub(super) async fn answer(proxy: &Proxy, visit: &Visit, request: Request<Incoming>) -> Response<Body> {
+    let key = key_of(request.headers());
+    let slot = match stream_slot(proxy, visit, key.as_ref()) {
+        Ok(slot) => slot,
+        Err(limit) => return respond::over(limit),
+    };
+    let (mut parts, _) = request.into_parts();
+    let has_key_in_frame = coalesce::has_key_in_frame(&parts.uri);
+    let admitted = match has_key_in_frame {
+        true => coalesce::admit_unseen(visit, &parts).await,
+        false => coalesce::admit(proxy, visit, &parts).await,
+    };
+    let trial = match admitted {
+        Ok(trial) => trial,
+        Err(held_back) => return *held_back,
+    };
+    let asked = Asked::of(visit, &parts);
+    outbound(&mut parts.headers, parts.version);
+    without_body(&mut parts.headers);
+    parts.headers.remove(TE);
+    parts.headers.insert(CONNECTION, BY_UPGRADE);
+    parts.headers.insert(UPGRADE, WEBSOCKET);
+    let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
+        return respond::said(
+            StatusCode::BAD_REQUEST,
+            "This connection cannot become a WebSocket.",
+            "Ask for it with GET over HTTP/1.1.",
+        );
+    };
+    let backend = &visit.backend;
+    let mut request = Request::from_parts(parts, ());
+    visit.interim.pass(&mut request);
+    let exchange = match backend.upgrade(request).await {
+        Ok(exchange) => exchange,
+        Err(error) => return failed(visit, asked.path(), true, &error),
+    };
+    if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
+        let mut response = exchange.into_response();
+        inbound(response.headers_mut());
+        return asked.heed(proxy, visit, response).await;
+    }
+    if !is_websocket(&exchange.headers) {
+        let refusal = Refusal::other_protocol(exchange.headers.get(UPGRADE).map(HeaderValue::as_bytes));
+        telemetry::Refused { path: asked.path(), refusal: &refusal }.emit();
+        return respond::refused(&refusal);
+    }
+    let mut headers = exchange.headers.clone();
+    inbound(&mut headers);
+    headers.insert(CONNECTION, BY_UPGRADE);
+    headers.insert(UPGRADE, WEBSOCKET);
+    let tunnel = match exchange.tunnel().await {
+        Ok(tunnel) => tunnel,
+        Err(error) => return failed(visit, asked.path(), true, &ForwardError::Broken(error.to_string())),
+    };
+    let first = has_key_in_frame.then(|| coalesce::judge_first_frame(visit, trial));
+    let (linger, stopping) = (backend.limits().tunnel_close, proxy.tunnels.closing());
+    proxy.tunnels.open(async move {
+        let Tunnel { upgraded, connection } = tunnel;
+        if let Ok(client) = client.await {
+            relay::join(TokioIo::new(client), TokioIo::new(upgraded), linger, stopping, first).await;
+        }
+        drop((slot, connection));
+    });
+    respond::switching(headers)
+}

@@ -1,0 +1,99 @@
+//! `/ws`, for pages and clients that know nothing else.
+//!
+//! The bridge speaks to them as the backend would, whatever the backend is: a command becomes a job like any
+//! other, and what its log says is told in the frames that old pages draw their table from.
+
+mod session;
+
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tracing::Instrument;
+
+use super::Proxy;
+use super::quota::stream_slot;
+use super::request::Visit;
+use super::streams::unknown_parameter;
+use super::tunnel::{BY_UPGRADE, WEBSOCKET};
+use crate::backend::KEY_STATUS;
+use crate::core::domain::refusal::Refusal;
+use crate::core::http::query::Query;
+use crate::respond::{self, Body};
+use session::Session;
+
+/// Where it is.
+pub(super) const PATH: &str = "/ws";
+/// The version of the protocol (RFC 6455).
+const VERSION: &str = "13";
+/// How much is read at once, in bytes.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// Answers a request for `/ws`.
+pub(super) async fn answer(proxy: &Proxy, visit: Visit, mut parts: Parts) -> Response<Body> {
+    let client = parts.extensions.remove::<OnUpgrade>();
+    let (Some(client), Some(accept)) = (client, accept(&parts)) else {
+        let detail = "It needs GET over HTTP/1.1, a Sec-WebSocket-Key, and Sec-WebSocket-Version 13.";
+        let mut response =
+            respond::said(StatusCode::UPGRADE_REQUIRED, "This is no opening of a WebSocket.", detail);
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+        return response;
+    };
+    let query = match Query::parse(parts.uri.query().unwrap_or_default()) {
+        Ok(query) if query.bridge == Default::default() => query.backend,
+        Ok(_) => return unknown_parameter("Parameters of the bridge belong to streams: /ws takes none."),
+        Err(bad) => return unknown_parameter(&bad.to_string()),
+    };
+    let slot = match stream_slot(proxy, &visit, None) {
+        Ok(slot) => slot,
+        Err(limit) => return respond::over(limit),
+    };
+    // Whether there is a backend at all is said now, as backends say whether there is a Proxmox.
+    let wants_key = match visit.backend.lacks(KEY_STATUS).await {
+        Ok(missing) => !missing && visit.backend.config().api_key.is_none(),
+        Err(why) => {
+            let retry_after = visit.backend.limits().retry_after.as_secs();
+            return respond::refused(&Refusal::unreachable(&why, retry_after));
+        }
+    };
+    let limit = visit.state.config.limits.socket_bytes;
+    let session = Session {
+        registry: proxy.app.registry.clone(),
+        streams: proxy.streams.clone(),
+        states: proxy.app.subscribe(),
+        closing: proxy.tunnels.closing(),
+        visit,
+        query,
+        headers: parts.headers,
+        wants_key,
+    };
+    let session = async move {
+        if let Ok(upgraded) = client.await {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(READ_BUFFER)
+                .max_message_size(Some(limit))
+                .max_frame_size(Some(limit));
+            let stream = TokioIo::new(upgraded);
+            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+            session.run(socket).await;
+        }
+        drop(slot);
+    };
+    proxy.tunnels.open(session.in_current_span());
+    let mut headers = HeaderMap::new();
+    headers.insert(CONNECTION, BY_UPGRADE);
+    headers.insert(UPGRADE, WEBSOCKET);
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    respond::switching(headers)
+}
+
+/// The answer to the key of an opening handshake, if it is one.
+fn accept(parts: &Parts) -> Option<HeaderValue> {
+    let is_version = parts.headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION);
+    let key = parts.headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_version && parts.method == Method::GET)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}

@@ -1,0 +1,431 @@
+//! A connection whose requests are looked at before they are parsed, and whose answers may be preceded by
+//! others.
+//!
+//! What the guard rejects never reaches hyper. A request that stands for it does, which nobody can answer but
+//! with the rejection: so the answer comes in its turn, behind those to the requests before it, and the
+//! connection ends with it.
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http::Uri;
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use percent_encoding::percent_decode_str;
+use tokio::time::{Sleep, sleep};
+
+use super::h2_stall::Activity;
+use crate::core::http::guard::Rejection;
+use crate::core::http::guard::{Bounds, Guard, KeepAlive};
+use crate::core::http::headers::elements;
+use crate::deadline::Timer;
+use crate::proxy::informational::Interim;
+use crate::proxy::request::{REJECTED, Stopped};
+use crate::proxy::router::is_sync_stream;
+use crate::telemetry;
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 8 * 1024;
+/// How much of what a client goes on to send that has its answer is taken before its connection is closed, in bytes,
+/// and for how long. One that is closed with something unread takes the answer back.
+const LEFTOVERS: usize = 256 * 1024;
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// What a screen tells others of its connection, and they tell it.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// Why nothing is let through any more, for whoever answers.
+    pub(super) stopped: Arc<Mutex<Option<Stopped>>>,
+    pub(super) interim: Interim,
+    pub(super) activity: Arc<Activity>,
+}
+
+/// A connection behind a guard.
+#[derive(Debug)]
+pub(super) struct Screen<T> {
+    io: T,
+    client: IpAddr,
+    guard: Guard,
+    /// What was let through and is not read yet.
+    passed: BytesMut,
+    signals: Signals,
+    /// What of the interim answers is not written yet.
+    unsent: BytesMut,
+    /// hyper has nothing to write, or had nothing before what it is about to write.
+    is_flushed: bool,
+    is_rejected: bool,
+    /// The reader must be told that what it reads has no end.
+    is_broken: bool,
+    /// How long a head may take, from its first byte; the first of all from the beginning.
+    patience: Duration,
+    timer: Timer,
+    is_timed: bool,
+    /// Something has come.
+    has_begun: bool,
+    leftovers: usize,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Screen<T> {
+    pub(super) fn new(io: T, client: IpAddr, bounds: Bounds, patience: Duration, signals: Signals) -> Self {
+        Self {
+            io,
+            client,
+            guard: Guard::new(bounds),
+            passed: BytesMut::new(),
+            signals,
+            unsent: BytesMut::new(),
+            is_flushed: true,
+            is_rejected: false,
+            is_broken: false,
+            patience,
+            timer: Timer::after(patience),
+            is_timed: true,
+            has_begun: false,
+            leftovers: LEFTOVERS,
+            linger: None,
+        }
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        let in_body = self.guard.is_in_body();
+        let stopped = Stopped { rejection, in_body: in_body.then(|| self.guard.heads()) };
+        *self.signals.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+        self.is_rejected = true;
+        if in_body {
+            // The request is there already: its body ends here, and never in good order.
+            self.is_broken = true;
+            return;
+        }
+        let stand_in = format!("{REJECTED} / HTTP/1.1\r\nhost: rejected\r\nconnection: close\r\n\r\n");
+        self.passed.extend_from_slice(stand_in.as_bytes());
+    }
+
+    /// Starts and stops the timer of a head, and says whether it has run out.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.has_begun && !self.guard.is_waiting_for_head() {
+            self.is_timed = false;
+            return false;
+        }
+        if !self.is_timed {
+            self.is_timed = true;
+            self.timer.restart(self.patience);
+        }
+        self.timer.poll_expired(cx).is_ready()
+    }
+}
+
+impl<T: Read + Unpin> Screen<T> {
+    /// Reads and throws away.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut piece = [0; PIECE];
+        while self.leftovers > 0 {
+            let mut buffer = ReadBuf::new(&mut piece);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, buffer.unfilled())) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.leftovers = self.leftovers.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        self.leftovers = 0;
+        Poll::Ready(())
+    }
+}
+
+impl<T: Write + Unpin> Screen<T> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.unsent))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the interim answers that belong before what hyper is about to write.
+    fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_flushed {
+            self.is_flushed = false;
+            self.signals.interim.take(&mut self.unsent);
+        }
+        self.poll_send(cx)
+    }
+}
+
+/// What `Connection: close` is called on its way to whoever closes the connection. The two names are equally
+/// long.
+pub(super) const CLOSE: &str = "x-go-after";
+
+/// Hides `Connection: close` in the head of a request for a stream from hyper, which would repeat it in the head of
+/// the answer (R14). Says whether another request may come behind it: also not behind an `Upgrade`, which is not taken
+/// up there.
+fn keep_open(head: &mut [u8]) -> KeepAlive {
+    const NAME: &[u8] = b"connection";
+    const _: () = assert!(NAME.len() == CLOSE.len());
+
+    let Some(line) = head.split(|byte| *byte == b'\r').next().and_then(|line| line.strip_prefix(b"GET "))
+    else {
+        return KeepAlive::Yes;
+    };
+    let target = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let Ok(uri) = Uri::try_from(target) else { return KeepAlive::Yes };
+    // As the path is looked at later.
+    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
+    if !["/stream", "/stream/", "/events"].iter().any(|end| path.ends_with(end)) {
+        return KeepAlive::Yes;
+    }
+    let is_sync = is_sync_stream(&uri);
+    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return KeepAlive::Yes };
+    let mut keep_alive = KeepAlive::Yes;
+    for line in head[..end].split_mut(|byte| *byte == b'\n') {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at_mut(colon);
+        let is_close = |option: &[u8]| option.eq_ignore_ascii_case(b"close");
+        if name.eq_ignore_ascii_case(NAME) && elements(&value[1..]).any(is_close) {
+            name.copy_from_slice(CLOSE.as_bytes());
+            keep_alive = KeepAlive::No;
+        } else if is_sync && name.eq_ignore_ascii_case(b"upgrade") {
+            keep_alive = KeepAlive::No;
+        }
+    }
+    keep_alive
+}
+
+impl<T: Read + Unpin> Read for Screen<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.passed.is_empty() {
+                let taken = this.passed.len().min(buf.remaining());
+                buf.put_slice(&this.passed[..taken]);
+                this.passed.advance(taken);
+                return Poll::Ready(Ok(()));
+            }
+            if this.is_broken {
+                this.is_broken = false;
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if this.is_rejected {
+                // Not the end of the connection, or the answer would not be written any more.
+                let _ = this.poll_discard(cx);
+                return Poll::Pending;
+            }
+            if this.guard.is_opaque() {
+                return Pin::new(&mut this.io).poll_read(cx, buf);
+            }
+            let mut piece = [0; PIECE];
+            let mut read = ReadBuf::new(&mut piece);
+            if let Poll::Ready(read_now) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
+                read_now?;
+                if read.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                this.has_begun = true;
+                if this.guard.is_ended() {
+                    // An answer may last for hours, and nothing that is sent behind its request is of any use.
+                    this.leftovers = this.leftovers.saturating_sub(read.filled().len());
+                    if this.leftovers == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                    continue;
+                }
+                let taken = this.guard.take_heads(read.filled(), &mut this.passed, &mut keep_open);
+                if let Err(rejection) = taken {
+                    this.reject(rejection);
+                }
+                for _ in 0..this.guard.take_fragments() {
+                    let Rejection { reason, detail, .. } = Rejection::fragment();
+                    telemetry::Rejected { reason, detail: &detail, client: this.client }.emit();
+                }
+                if this.guard.is_http2() {
+                    this.signals.activity.speaks_http_2();
+                }
+                continue;
+            }
+            if !this.poll_overdue(cx) {
+                return Poll::Pending;
+            }
+            if !this.has_begun {
+                // There was no beginning of a request that could be answered.
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            this.reject(Rejection::slow_head());
+        }
+    }
+}
+
+impl<T: Read + Write + Unpin> Write for Screen<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send_before(cx))?;
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.is_flushed = true;
+        loop {
+            ready!(this.poll_send(cx))?;
+            this.signals.interim.take_in_time(cx, &mut this.unsent);
+            if this.unsent.is_empty() {
+                break;
+            }
+        }
+        Pin::new(&mut this.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        // Also for one that was answered in the middle of its body.
+        if (this.is_rejected || this.guard.is_in_body()) && this.leftovers > 0 {
+            let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+            if linger.as_mut().poll(cx).is_pending() {
+                ready!(this.poll_discard(cx));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send_before(cx))?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::Ipv4Addr;
+    use std::task::Waker;
+
+    use http::{HeaderMap, StatusCode};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn interim_answers_keep_their_turn_while_the_client_takes_nothing() {
+        let (ours, mut theirs) = duplex(8);
+        let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        let interim = Interim::default();
+        let signals = Signals { interim: interim.clone(), ..Signals::default() };
+        let client = Ipv4Addr::LOCALHOST.into();
+        let mut screen = Screen::new(TokioIo::new(ours), client, bounds, LINGER, signals);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let hint = |request, status| interim.put(request, status, HeaderMap::new());
+
+        interim.begin(1);
+        hint(1, StatusCode::EARLY_HINTS);
+        assert!(Pin::new(&mut screen).poll_flush(cx).is_pending());
+        hint(1, StatusCode::PROCESSING);
+        interim.end();
+        assert!(Pin::new(&mut screen).poll_write(cx, b"first").is_pending());
+        interim.begin(2);
+        hint(2, StatusCode::EARLY_HINTS);
+
+        let write = async move {
+            let mut left = &b"first"[..];
+            while !left.is_empty() {
+                let written = poll_fn(|cx| Pin::new(&mut screen).poll_write(cx, left)).await.unwrap();
+                left = &left[written..];
+            }
+            poll_fn(|cx| Pin::new(&mut screen).poll_flush(cx)).await.unwrap();
+        };
+        let mut heard = String::new();
+        let ((), read) = tokio::join!(write, theirs.read_to_string(&mut heard));
+        read.unwrap();
+        let early = "HTTP/1.1 103 Early Hints\r\nvia: 1.1 proxbox-bridge\r\n\r\n";
+        let processing = early.replace("103 Early Hints", "102 Processing");
+        assert_eq!(heard, format!("{early}{processing}first{early}"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_on_to_send_behind_its_last_request_is_cut_off_and_one_that_leaves_is_noticed()
+    {
+        let head = b"GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        for (sent, expected) in [(LEFTOVERS - 1, None), (LEFTOVERS, Some(io::ErrorKind::InvalidData))] {
+            let (ours, mut theirs) = duplex(PIECE);
+            let client = Ipv4Addr::LOCALHOST.into();
+            let screen = Screen::new(TokioIo::new(ours), client, bounds, LINGER, Signals::default());
+            let mut screen = TokioIo::new(screen);
+            theirs.write_all(head).await.unwrap();
+            let mut taken = vec![0; head.len()];
+            screen.read_exact(&mut taken).await.unwrap();
+            let send = async move {
+                // It may be cut off.
+                let _ = theirs.write_all(&vec![b'x'; sent]).await;
+            };
+            let read = async move { screen.read_to_end(&mut taken).await };
+            let ((), read) = tokio::join!(send, read);
+            assert_eq!(read.as_ref().err().map(io::Error::kind), expected);
+            assert_eq!(read.unwrap_or_default(), 0, "nothing of it goes through");
+        }
+    }
+
+    fn kept_open(head: &str) -> String {
+        let mut head = head.as_bytes().to_vec();
+        keep_open(&mut head);
+        String::from_utf8(head).unwrap()
+    }
+
+    #[test]
+    fn no_sync_stream_becomes_a_tunnel_and_no_other_path_is_kept_from_it() {
+        for (target, expected) in [
+            ("/full-update/stream", KeepAlive::No),
+            ("http://a/full-update%2fstream/?x=1", KeepAlive::No),
+            ("/cluster/backup/stream", KeepAlive::No),
+            ("/x/stream", KeepAlive::Yes),
+            ("/full-update", KeepAlive::Yes),
+        ] {
+            let mut head = format!(
+                "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+            .into_bytes();
+            assert_eq!(keep_open(&mut head), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn only_streams_are_kept_open_by_what_asks_for_their_end() {
+        let head = "GET /full-update/stream?x=1 HTTP/1.1\r\nHost: a\r\nConnection: TE, Close\r\nTE: trailers\r\n\r\n";
+        assert_eq!(kept_open(head), head.replace("Connection", CLOSE));
+        for path in
+            ["/dcim/devices%2Fcreate/stream", "/full-update/%73tream", "http://a/full-update%2fstream/"]
+        {
+            let head = head.replacen("/full-update/stream", path, 1);
+            assert_eq!(kept_open(&head), head.replace("Connection", CLOSE), "{path}");
+        }
+        for untouched in [
+            "GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+            "GET /full-update HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "POST /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            "GET /x/stream HTTP/1.1\r\nHost: a\r\nX-Connection: close\r\n\r\n",
+            "GET /x?/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nConnection: close\r\n\r\n",
+            "GET /x/stream HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "",
+        ] {
+            assert_eq!(kept_open(untouched), untouched);
+        }
+    }
+}

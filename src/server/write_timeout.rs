@@ -1,0 +1,126 @@
+//! A connection that does not wait for ever for its peer to take what is sent.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use crate::deadline::Timer;
+use crate::proxy::request::Stuck;
+
+/// Fails a write that makes no progress within a limit. A reader that takes nothing must not hold a
+/// connection, and what is kept for it, for as long as it likes.
+#[derive(Debug)]
+pub(super) struct Patience<T> {
+    io: T,
+    limit: Duration,
+    /// Runs while a write waits; `waiting` says whether it does.
+    timer: Timer,
+    waiting: bool,
+    stuck: Stuck,
+}
+
+impl<T> Patience<T> {
+    /// `io`, which notes in `stuck` that a limit of time for writing was too much.
+    pub(super) fn new(io: T, limit: Duration, stuck: Stuck) -> Self {
+        Self { io, limit, timer: Timer::after(limit), waiting: false, stuck }
+    }
+
+    fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if written.is_ready() {
+            self.waiting = false;
+            self.note_timeout(&written);
+            return written;
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.timer.restart(self.limit);
+        }
+        match self.timer.poll_expired(cx) {
+            Poll::Ready(()) => {
+                self.stuck.note();
+                let why = "the client took nothing within limits.client_write";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The kernel closes a connection with this error when its client acknowledged nothing within
+    /// `limits.tcp_user_timeout`.
+    fn note_timeout<R>(&self, result: &Poll<io::Result<R>>) {
+        if matches!(result, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+            self.stuck.note();
+        }
+    }
+}
+
+impl<T: Read + Unpin> Read for Patience<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.note_timeout(&read);
+        read
+    }
+}
+
+impl<T: Write + Unpin> Write for Patience<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.watch(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, shut)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.watch(cx, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_dropped_after_the_limit_and_not_before() {
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let limit = Duration::from_secs(60);
+        let mut io = Patience::new(TokioIo::new(ours), limit, Stuck::default());
+        let began = Instant::now();
+        let mut written = 0;
+        let error = loop {
+            match std::future::poll_fn(|cx| Pin::new(&mut io).poll_write(cx, b"x")).await {
+                Ok(bytes) => written += bytes,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(written, 4);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), limit.as_secs());
+    }
+}
