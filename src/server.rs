@@ -31,7 +31,7 @@ use crate::proxy::Proxy;
 use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
-use certificate::{Certificate, Reread};
+use certificate::Certificates;
 use files::{Read, Reader};
 use listener::{Door, Listeners};
 
@@ -53,13 +53,11 @@ const CERTIFICATE: Duration = Duration::from_secs(60);
 pub struct Server {
     listeners: Listeners,
     proxy: Arc<Proxy>,
-    certificate: Certificate,
+    certificates: Certificates,
     reloader: Reloader,
     reloads: mpsc::Receiver<reload::Wanted>,
     source: Option<reload::Source>,
     reloading: reload::Reloading,
-    /// What looks whether the files of the certificate that clients are shown have changed.
-    looking: Reader<Option<Reread>>,
     /// What is done beside serving, and given up when that is over.
     chores: JoinSet<()>,
 }
@@ -122,7 +120,7 @@ impl Server {
     ///
     /// [`StartError`] names what cannot be had, and what to do about it.
     pub async fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
-        let mut certificate = Certificate::load(config.tls.as_ref())?;
+        let mut certificates = Certificates::load(&config)?;
         let mut bound = Vec::new();
         for (door, address) in doors(&config) {
             let listener = match inherited.of(door.key()) {
@@ -151,23 +149,22 @@ impl Server {
         let proxy = Arc::new(Proxy::new(config, ledger, Arc::new(reloader.clone()))?);
         proxy.app.registry.restore_lost_records();
         proxy.app.resume_cooldowns().await;
-        let mut listeners = Listeners::new(Arc::clone(&proxy), certificate.current());
+        let mut listeners = Listeners::new(Arc::clone(&proxy));
         for (door, address, listener) in bound {
-            listeners.open(door, address, listener);
+            listeners.open(door, address, listener, certificates.of(door));
         }
-        certificate.log_validity(SystemTime::now());
+        certificates.log_validity(SystemTime::now());
         telemetry::Reloaded::in_force_now();
         tell(&proxy.app.state().config);
         listeners.tell();
         Ok(Self {
             listeners,
             proxy,
-            certificate,
+            certificates,
             reloader,
             reloads,
             source: None,
             reloading: reload::Reloading::default(),
-            looking: Reader::Idle,
             chores: JoinSet::new(),
         })
     }
@@ -280,7 +277,7 @@ impl Server {
                     });
                 }
                 _ = looking.tick() => self.look(),
-                read = self.looking.read() => self.looked(read),
+                () = self.certificates.looked() => {}
                 _ = checking.tick() => {
                     telemetry::write_held_back_lines();
                     for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.is_due()) {
@@ -297,31 +294,17 @@ impl Server {
     /// Begins to look whether the files of certificates have changed, on a thread for each owner of files: where those
     /// of one hang, the others are read.
     fn look(&mut self) {
-        self.certificate.log_validity(SystemTime::now());
-        if self.looking.is_idle() {
-            self.looking.begin(self.certificate.rereading());
-        }
+        self.certificates.look();
         for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.url().is_tls()) {
             let (reading, backend) = (Arc::clone(backend), Arc::clone(backend));
             self.chores.spawn(async move {
                 let mut reader = Reader::Idle;
                 reader.begin(move || reading.read_files_again());
                 if let Read::Overdue = reader.read().await {
-                    let backend = Some(backend.config().name.as_str());
-                    telemetry::CertificatesOverdue { backend, limit: files::LIMIT }.emit();
+                    let owner = telemetry::FilesOf::Backend(&backend.config().name);
+                    telemetry::CertificatesOverdue { owner, limit: files::LIMIT }.emit();
                 }
             });
-        }
-    }
-
-    fn looked(&mut self, read: Read<Option<Reread>>) {
-        match read {
-            Read::Done(None) => {}
-            Read::Done(Some(reread)) => {
-                self.certificate.take(reread);
-                self.certificate.log_validity(SystemTime::now());
-            }
-            Read::Overdue => telemetry::CertificatesOverdue { backend: None, limit: files::LIMIT }.emit(),
         }
     }
 

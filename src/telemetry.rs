@@ -16,10 +16,10 @@ pub use backend::{
     ReportUnreadable, StreamRecognized, backends_are,
 };
 pub use front::{
-    AcceptFailed, Answered, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,
-    ConnectionOpened, ConnectionStuck, HandshakeFailed, Listener, Listening, NetboxStranger,
-    NetboxUnreachable, OverLimit, Rejected, Route, Shimmed, TunnelClosed, TunnelOpened, Validity,
-    write_held_back_lines,
+    AcceptFailed, Answered, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue,
+    ConnectionClosed, ConnectionOpened, ConnectionStuck, FilesOf, HandshakeFailed, Listener, Listening,
+    NetboxStranger, NetboxUnreachable, OverLimit, Rejected, Route, Shimmed, TunnelClosed, TunnelOpened,
+    Validity, write_held_back_lines,
 };
 pub use job::{
     Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,

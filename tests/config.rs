@@ -190,6 +190,7 @@ fn every_key_can_be_set_in_the_file_and_reaches_its_field() {
     assert_eq!((config.backends[0].concurrency, config.backends[0].queue), (4, 0));
     let netbox = config.backends[0].netbox.as_ref().unwrap();
     assert_eq!((netbox.listen, netbox.allow.len()), ("192.0.2.1:9802".parse().unwrap(), 1));
+    assert_eq!(netbox.tls.as_ref().unwrap().certificate, Path::new("l-cert.pem"));
     assert_eq!(netbox.url.as_ref().unwrap().to_string(), "https://netbox.example");
     assert!(matches!(netbox.trust, Some(Trust::Pinned(_))) && netbox.client_certificate.is_some());
     let of = |address: &str| netbox.allows(address.parse().unwrap());
@@ -651,6 +652,8 @@ fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
     let any = of("netbox_listen = \"0.0.0.0:8803\"\nnetbox_allow = [\"192.0.2.7\"]");
     assert!(any.contains("no address that it can be given"), "{any}");
     assert_eq!(of("netbox_listen = \"127.0.0.1:8803\""), "");
+    let plain = of("netbox_listen = \"127.0.0.1:443\"");
+    assert!(plain.contains("127.0.0.1:443 and no netbox_certificate"), "{plain}");
     let alone = of("netbox_url = \"http://netbox\"");
     assert!(alone.contains("has netbox_url and no netbox_listen"), "{alone}");
     let many =
@@ -658,6 +661,8 @@ fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
     assert!(of(&many).contains("more than one of netbox_ca_file and netbox_pin"), "{}", of(&many));
     let half = "netbox_listen = \"127.0.0.1:1\"\nnetbox_client_key = \"k.pem\"";
     assert!(of(half).starts_with("backend.netbox_client_certificate is not set"), "{}", of(half));
+    let half = "netbox_listen = \"127.0.0.1:1\"\nnetbox_certificate = \"c.pem\"";
+    assert!(of(half).starts_with("backend.netbox_key is not set"), "{}", of(half));
     let same = of("listen = \"127.0.0.1:8803\"\nnetbox_listen = \"127.0.0.1:8803\"");
     assert!(same.contains("must not share an address and port"), "{same}");
 }

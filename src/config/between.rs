@@ -135,16 +135,21 @@ fn trust(draft: &Draft) -> Option<Problem> {
     is_many.then(|| Problem::ManyTrusts { name: name(draft), keys: "ca_file, pin and insecure" })
 }
 
+/// The port to which backends speak TLS, whatever they are told of the certificate there.
+const HTTPS: u16 = 443;
+
 /// Validates the keys `backend.netbox_…`.
 fn netbox(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
     let netbox = &draft.netbox;
     let given = [
+        ("netbox_certificate", netbox.certificate.is_some()),
+        ("netbox_key", netbox.key.is_some()),
         ("netbox_allow", !netbox.allow.is_empty()),
         ("netbox_url", netbox.url.is_some()),
         ("netbox_ca_file", netbox.ca_file.is_some()),
         ("netbox_pin", netbox.pin.is_some()),
-        ("netbox_client_certificate", netbox.certificate.is_some()),
-        ("netbox_client_key", netbox.key.is_some()),
+        ("netbox_client_certificate", netbox.client_certificate.is_some()),
+        ("netbox_client_key", netbox.client_key.is_some()),
     ];
     let mut found = Vec::new();
     match netbox.listen {
@@ -158,6 +163,9 @@ fn netbox(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
         {
             found.push(Problem::OpenNetboxListener { name: name(draft), address });
         }
+        Some(address) if address.port() == HTTPS && netbox.certificate.is_none() => {
+            found.push(Problem::PlainNetboxListener { name: name(draft), address });
+        }
         None if !bad(problems, &["backend.netbox_listen"]) => {
             let key = given.into_iter().find_map(|(key, is_given)| is_given.then_some(key));
             found.extend(key.map(|key| Problem::NoNetboxListener { name: name(draft), key }));
@@ -167,8 +175,10 @@ fn netbox(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
     if netbox.ca_file.is_some() && netbox.pin.is_some() {
         found.push(Problem::ManyTrusts { name: name(draft), keys: "netbox_ca_file and netbox_pin" });
     }
-    let (certificate, key) = ("backend.netbox_client_certificate", "backend.netbox_client_key");
-    found.extend(half(&netbox.certificate, &netbox.key, (certificate, key)));
+    let names = ("backend.netbox_certificate", "backend.netbox_key");
+    found.extend(half(&netbox.certificate, &netbox.key, names));
+    let names = ("backend.netbox_client_certificate", "backend.netbox_client_key");
+    found.extend(half(&netbox.client_certificate, &netbox.client_key, names));
     found
 }
 

@@ -57,12 +57,14 @@ pub(super) struct Draft {
 #[derive(Clone, Debug, Default)]
 pub(super) struct NetboxDraft {
     pub(super) listen: Option<SocketAddr>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
     pub(super) allow: Vec<IpNet>,
     pub(super) url: Option<BackendUrl>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) pin: Option<Fingerprint>,
-    pub(super) certificate: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
+    pub(super) client_certificate: Option<PathBuf>,
+    pub(super) client_key: Option<PathBuf>,
 }
 
 impl Default for Draft {

@@ -7,13 +7,15 @@ use ipnet::IpNet;
 
 use super::draft::NetboxDraft;
 use super::url::BackendUrl;
-use crate::tls::Trust;
+use crate::tls::{ServerFiles, Trust};
 
 /// The keys `backend.netbox_…`: where a backend reaches NetBox through the bridge, and how the bridge reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetboxListener {
     /// The address that the backend is given in the place of NetBox's.
     pub listen: SocketAddr,
+    /// The files with which the backend is served over TLS there, if it is.
+    pub tls: Option<ServerFiles>,
     /// The addresses that may connect beside loopback addresses.
     pub allow: Vec<IpNet>,
     /// Where NetBox is, if it is not to be the address that the plugin pushes.
@@ -28,12 +30,14 @@ pub struct NetboxListener {
 impl NetboxListener {
     /// The listener of `draft`, if it has one.
     pub(super) fn new(draft: NetboxDraft) -> Option<Self> {
+        let tls = draft.certificate.zip(draft.key);
         Some(Self {
             listen: draft.listen?,
+            tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, client_ca: None }),
             allow: draft.allow,
             url: draft.url,
             trust: draft.ca_file.map(Trust::Authority).or(draft.pin.map(Trust::Pinned)),
-            client_certificate: draft.certificate.zip(draft.key),
+            client_certificate: draft.client_certificate.zip(draft.client_key),
         })
     }
 

@@ -266,6 +266,17 @@ pub enum Problem {
         /// The address.
         address: SocketAddr,
     },
+    /// The backend would speak TLS to a NetBox listener that does not.
+    #[error(
+        "the backend {name} has netbox_listen {address} and no netbox_certificate, and backends speak TLS to the port 443: \
+         set netbox_certificate and netbox_key, or take another port"
+    )]
+    PlainNetboxListener {
+        /// The backend.
+        name: String,
+        /// The address.
+        address: SocketAddr,
+    },
     /// A key is about the NetBox listener of a backend that has none.
     #[error("the backend {name} has {key} and no netbox_listen: set netbox_listen, or take {key} away")]
     NoNetboxListener {

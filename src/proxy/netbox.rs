@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, VIA};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use super::Proxy;
 use super::compat::upstream;
 use super::compat::{note, shimmed};
+use super::passthrough;
 use super::quota::{Slots, StreamKey, holding};
 use super::request::Peer;
 use super::router::{self};
@@ -34,7 +35,6 @@ use crate::core::compat::netbox::{
     CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
 };
 use crate::core::compat::{Action, Shim};
-use crate::core::http::headers::{VIA_HTTP_1, strip_hop_by_hop};
 use crate::core::http::limit::Limit;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
@@ -195,12 +195,13 @@ impl Proxy {
                 return respond::over(limit);
             }
         };
+        router::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let scheme = if peer.is_tls { "https" } else { "http" };
         let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
         let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
         let exchange = Exchange { proxy: self, backend, upstream, origin, is_of_backend };
-        exchange.outbound(&mut parts.headers);
+        exchange.outbound(&mut parts);
         let writes = exchange.is_of_backend && writes_to_netbox(parts.uri.path());
         let response = exchange.answer(parts, body).await;
         if writes && response.status().is_success() {
@@ -235,8 +236,8 @@ impl Exchange<'_> {
     }
 
     /// The headers as NetBox is sent them.
-    fn outbound(&self, headers: &mut HeaderMap) {
-        strip_hop_by_hop(headers);
+    fn outbound(&self, Parts { headers, version, .. }: &mut Parts) {
+        passthrough::hop_by_hop(headers, *version);
         for name in FORWARDED {
             headers.remove(name);
         }
@@ -245,7 +246,6 @@ impl Exchange<'_> {
         }
         // The links in the answer are read.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.append(VIA, VIA_HTTP_1);
         let sent = headers.get(AUTHORIZATION);
         let replaced = sent.and_then(|sent| self.proxy.netbox.endpoints.current_token(self.backend, sent));
         if let Some(current) = replaced {
@@ -272,8 +272,7 @@ impl Exchange<'_> {
 
     async fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
         let mut response = response.map(respond::passed);
-        strip_hop_by_hop(response.headers_mut());
-        response.headers_mut().append(VIA, VIA_HTTP_1);
+        passthrough::inbound(response.headers_mut());
         let authority = self.upstream.url().authority();
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         if let Some(location) = location.and_then(|location| self.moved(location, &authority)) {
@@ -418,7 +417,7 @@ fn writes_to_netbox(path: &str) -> bool {
 fn question(parts: &Parts, path: &str) -> Parts {
     let mut question = parts.clone();
     question.method = Method::GET;
-    super::passthrough::without_body(&mut question.headers);
+    passthrough::without_body(&mut question.headers);
     question.headers.remove(CONTENT_TYPE);
     if let Ok(target) = path.parse::<PathAndQuery>() {
         question.uri = Uri::from(target);

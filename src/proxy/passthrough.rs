@@ -76,6 +76,11 @@ pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
             headers.remove(AUTHORIZATION);
         }
     }
+    hop_by_hop(headers, version);
+}
+
+/// Replaces what `headers`, which came in `version`, say of the connection to the client by what is true of the next one.
+pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version) {
     // Of all that `TE` may say, this alone is true of the bridge too.
     let takes_trailers = takes_trailers(headers, version);
     strip_hop_by_hop(headers);

@@ -1,20 +1,30 @@
-//! The certificate that clients are shown, read again when its files change.
+//! The certificates that listeners show, read again when their files change.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
+use futures::future::select_all;
 use rustls::ServerConfig;
 
+use super::files::{self, Read, Reader};
+use super::listener::{Door, NETBOX_CERTIFICATE};
+use crate::config::Config;
 use crate::telemetry::{self, Validity};
 use crate::tls::{self, Contents, ServerFiles, TlsError};
 
-/// What TLS connections of clients begin with, or nothing where clients are served without TLS.
+/// What TLS connections to a listener begin with, or nothing where it is served without TLS.
 pub(super) type Current = Arc<ArcSwapOption<ServerConfig>>;
 
-/// The certificate, and the files that it is from.
+/// The certificates of all listeners that may have one.
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(super) struct Certificates(Vec<Certificate>);
+
+/// The certificate of a listener, and the files that it is from.
+#[derive(Debug)]
+struct Certificate {
+    owner: Owner,
     files: Option<ServerFiles>,
     /// What they held when they were read last.
     contents: Contents,
@@ -24,6 +34,27 @@ pub(super) struct Certificate {
     period: Option<Period>,
     /// What was logged of its validity last.
     logged: Option<Validity>,
+    /// Looks whether its files have changed.
+    reader: Reader<Option<Reread>>,
+}
+
+/// The listeners that show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Those of clients (`tls`).
+    Clients,
+    /// The NetBox listener that is configured at this address (`backend.netbox_certificate`).
+    Netbox(SocketAddr),
+}
+
+impl Owner {
+    /// The key that names its certificate.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Clients => telemetry::CERTIFICATE,
+            Self::Netbox(_) => NETBOX_CERTIFICATE,
+        }
+    }
 }
 
 /// The first and the last moment at which a certificate is valid.
@@ -35,15 +66,85 @@ struct Period {
 
 /// What files held that had changed.
 #[derive(Debug)]
-pub(super) struct Reread {
+struct Reread {
     before: Contents,
     now: Contents,
     read: Result<(Arc<ServerConfig>, Option<Period>), TlsError>,
 }
 
+impl Certificates {
+    /// Reads the files that `config` names, and blocks.
+    pub(super) fn load(config: &Config) -> Result<Self, TlsError> {
+        let netbox = config.backends.iter().filter_map(|backend| backend.netbox.as_ref());
+        let netbox = netbox.map(|netbox| (Owner::Netbox(netbox.listen), netbox.tls.as_ref()));
+        let owners = [(Owner::Clients, config.tls.as_ref())].into_iter().chain(netbox);
+        owners.map(|(owner, files)| Certificate::load(owner, files)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What TLS connections to `door` begin with.
+    pub(super) fn of(&self, door: Door) -> Current {
+        let owner = match door {
+            Door::Clients(_) => Some(Owner::Clients),
+            Door::Netbox(address) => Some(Owner::Netbox(address)),
+            Door::Admin => None,
+        };
+        let found = self.0.iter().find(|certificate| Some(certificate.owner) == owner);
+        found.map(|certificate| Arc::clone(&certificate.current)).unwrap_or_default()
+    }
+
+    /// Takes over what `newer` has. Connections that are there keep what they have.
+    pub(super) fn replace(&mut self, newer: Self) {
+        let mut before = std::mem::replace(&mut self.0, newer.0);
+        for newer in &mut self.0 {
+            if let Some(before) = before.iter_mut().find(|before| before.owner == newer.owner) {
+                before.current.store(newer.current.load_full());
+                newer.current = Arc::clone(&before.current);
+                // What a thread reads that is on its way is not that of now, and is left out.
+                newer.reader = std::mem::replace(&mut before.reader, Reader::Idle);
+            }
+        }
+        self.log_validity(SystemTime::now());
+    }
+
+    /// Logs until when each certificate may be shown, if it is another one than before, or has expired since.
+    pub(super) fn log_validity(&mut self, now: SystemTime) {
+        for certificate in &mut self.0 {
+            certificate.log_validity(now);
+        }
+    }
+
+    /// Begins to look whether files have changed, on a thread for each certificate: where those of one hang, the others
+    /// are read.
+    pub(super) fn look(&mut self) {
+        self.log_validity(SystemTime::now());
+        for certificate in self.0.iter_mut().filter(|certificate| certificate.reader.is_idle()) {
+            let rereading = certificate.rereading();
+            certificate.reader.begin(rereading);
+        }
+    }
+
+    /// Uses what one of the threads has read, when one has; waits for ever if there is none. Dropping the future loses
+    /// nothing.
+    pub(super) async fn looked(&mut self) {
+        let reads = self.0.iter_mut().map(|certificate| Box::pin(certificate.reader.read()));
+        let (read, at, _) = select_all(reads).await;
+        let Some(certificate) = self.0.get_mut(at) else { return };
+        match read {
+            Read::Done(None) => {}
+            Read::Done(Some(reread)) => {
+                certificate.take(reread);
+                certificate.log_validity(SystemTime::now());
+            }
+            Read::Overdue => {
+                let owner = telemetry::FilesOf::Listener(certificate.owner.key());
+                telemetry::CertificatesOverdue { owner, limit: files::LIMIT }.emit();
+            }
+        }
+    }
+}
+
 impl Certificate {
-    /// Reads `files`, and blocks.
-    pub(super) fn load(files: Option<&ServerFiles>) -> Result<Self, TlsError> {
+    fn load(owner: Owner, files: Option<&ServerFiles>) -> Result<Self, TlsError> {
         // Before the files are used: a change in between is seen the next time.
         let contents = files.map(Contents::of_server).unwrap_or_default();
         let (config, period) = match files.map(read).transpose()? {
@@ -51,23 +152,19 @@ impl Certificate {
             None => (None, None),
         };
         let current = Arc::new(ArcSwapOption::new(config));
-        Ok(Self { files: files.cloned(), contents, current, period, logged: None })
-    }
-
-    pub(super) fn current(&self) -> Current {
-        Arc::clone(&self.current)
-    }
-
-    /// Takes over what `newer` has. Connections that are there keep what they have.
-    pub(super) fn replace(&mut self, newer: Self) {
-        self.current.store(newer.current.load_full());
-        let current = self.current();
-        *self = Self { current, ..newer };
-        self.log_validity(SystemTime::now());
+        Ok(Self {
+            owner,
+            files: files.cloned(),
+            contents,
+            current,
+            period,
+            logged: None,
+            reader: Reader::Idle,
+        })
     }
 
     /// Logs until when the certificate may be shown, if it is another one than before, or has expired since.
-    pub(super) fn log_validity(&mut self, now: SystemTime) {
+    fn log_validity(&mut self, now: SystemTime) {
         let validity = match self.period {
             Some(period) if now < period.not_before => Validity::NotYet,
             Some(period) if now > period.not_after => Validity::Expired,
@@ -75,12 +172,13 @@ impl Certificate {
         };
         if self.logged.replace(validity) != Some(validity) {
             let ends = self.period.and_then(|period| period.not_after.duration_since(UNIX_EPOCH).ok());
-            telemetry::CertificateShown { ends: ends.map(|ends| ends.as_secs()), validity }.emit();
+            let (key, ends) = (self.owner.key(), ends.map(|ends| ends.as_secs()));
+            telemetry::CertificateShown { key, ends, validity }.emit();
         }
     }
 
     /// What reads its files again if they have changed. That blocks, and is for another thread.
-    pub(super) fn rereading(&self) -> impl FnOnce() -> Option<Reread> + Send + use<> {
+    fn rereading(&self) -> impl FnOnce() -> Option<Reread> + Send + use<> {
         let (files, before) = (self.files.clone(), self.contents.clone());
         move || {
             let files = files?;
@@ -94,7 +192,7 @@ impl Certificate {
     }
 
     /// Uses what was read from now on. What cannot be used is logged once, and changes nothing.
-    pub(super) fn take(&mut self, Reread { before, now, read }: Reread) {
+    fn take(&mut self, Reread { before, now, read }: Reread) {
         if self.contents != before {
             // The configuration was read again meanwhile, and these files with it.
             return;
@@ -109,7 +207,7 @@ impl Certificate {
             }
             Err(error) => Some(error.to_string()),
         };
-        telemetry::CertificateRead { error }.emit();
+        telemetry::CertificateRead { key: self.owner.key(), error }.emit();
     }
 }
 

@@ -73,7 +73,8 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(error) => {
-                let error = tls::explain_client(&error, connection.limits.handshake);
+                let certificate = connection.door.certificate_key();
+                let error = tls::explain_client(&error, connection.limits.handshake, certificate);
                 telemetry::HandshakeFailed { client: connection.address, error: &error }.emit();
                 return;
             }

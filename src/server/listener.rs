@@ -25,6 +25,9 @@ use crate::telemetry;
 /// answer. An answer takes a socket and a task for as long as its client needs to read it.
 const REFUSALS: usize = 64;
 
+/// The key that names the certificate of a NetBox listener.
+pub(super) const NETBOX_CERTIFICATE: &str = "backend.netbox_certificate";
+
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
@@ -55,13 +58,20 @@ impl Door {
             Self::Netbox(_) => "backend.netbox_listen",
         }
     }
+
+    /// The key that names the certificate which is shown there.
+    pub(super) const fn certificate_key(self) -> &'static str {
+        match self {
+            Self::Netbox(_) => NETBOX_CERTIFICATE,
+            Self::Clients(_) | Self::Admin => telemetry::CERTIFICATE,
+        }
+    }
 }
 
 /// Every door that is open.
 #[derive(Debug)]
 pub(super) struct Listeners {
     proxy: Arc<Proxy>,
-    certificate: Current,
     connections: Slots<ConnectionKey>,
     open: Vec<Open>,
     tasks: JoinSet<()>,
@@ -73,6 +83,7 @@ struct Open {
     /// As it is configured: port 0 is any port.
     wanted: SocketAddr,
     address: std::io::Result<SocketAddr>,
+    certificate: Current,
     /// Closes it. Its connections come to a good end then.
     close: watch::Sender<bool>,
 }
@@ -87,9 +98,9 @@ pub(super) enum ConnectionKey {
 }
 
 impl Listeners {
-    pub(super) fn new(proxy: Arc<Proxy>, certificate: Current) -> Self {
+    pub(super) fn new(proxy: Arc<Proxy>) -> Self {
         let (connections, tasks) = (Slots::default(), JoinSet::new());
-        Self { proxy, certificate, connections, open: Vec::new(), tasks }
+        Self { proxy, connections, open: Vec::new(), tasks }
     }
 
     /// Whether this one is open.
@@ -97,15 +108,21 @@ impl Listeners {
         self.open.iter().any(|open| (open.door, open.wanted) == (door, wanted))
     }
 
-    /// Opens one.
-    pub(super) fn open(&mut self, door: Door, wanted: SocketAddr, listener: TcpListener) {
+    /// Opens one, over TLS while there is a `certificate`.
+    pub(super) fn open(
+        &mut self,
+        door: Door,
+        wanted: SocketAddr,
+        listener: TcpListener,
+        certificate: Current,
+    ) {
         let address = listener.local_addr();
         let close = watch::Sender::new(false);
         let accepting = Accepting {
             door,
             address: address.as_ref().ok().copied(),
             proxy: Arc::clone(&self.proxy),
-            certificate: Arc::clone(&self.certificate),
+            certificate: Arc::clone(&certificate),
             connections: self.connections.clone(),
             closing: close.subscribe(),
         };
@@ -116,14 +133,14 @@ impl Listeners {
             self.proxy.app.listeners.open(door.key(), *address);
         }
         self.tasks.spawn(accepting.run(listener));
-        self.open.push(Open { door, wanted, address, close });
+        self.open.push(Open { door, wanted, address, certificate, close });
     }
 
     /// Says again what is listened on, and how.
     pub(super) fn tell(&self) {
         for open in &self.open {
             if let Ok(address) = &open.address {
-                let is_tls = matches!(open.door, Door::Clients(_)) && self.certificate.load().is_some();
+                let is_tls = open.certificate.load().is_some();
                 telemetry::Listening { key: open.door.key(), address: *address, is_tls }.emit();
             }
         }
@@ -211,10 +228,7 @@ impl Accepting {
         let state = self.proxy.app.state();
         let limits = &state.config.limits;
         TcpOptions::new(limits).apply(&stream);
-        let tls = match self.door {
-            Door::Clients(_) => self.certificate.load_full(),
-            Door::Admin | Door::Netbox(_) => None,
-        };
+        let tls = self.certificate.load_full();
         if let Door::Netbox(wanted) = self.door
             && !self.proxy.netbox_listener_allows(wanted, address)
         {

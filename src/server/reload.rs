@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::certificate::Certificate;
+use super::certificate::Certificates;
 use super::files::{self, Read, Reader};
 use super::{Server, StartError, bind, doors, supervisor, tell};
 use crate::app::Reload;
@@ -24,7 +24,7 @@ pub(super) struct Source(Arc<dyn Fn() -> Result<Config, config::Error> + Send + 
 /// A configuration that was read, with the files that it names.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    certificate: Certificate,
+    certificates: Certificates,
     state: State,
 }
 
@@ -123,8 +123,8 @@ impl Source {
         if frames != wanted {
             return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
         }
-        let certificate = Certificate::load(config.tls.as_ref())?;
-        Ok(Prepared { certificate, state: State::new(config, Some(before))? })
+        let certificates = Certificates::load(&config)?;
+        Ok(Prepared { certificates, state: State::new(config, Some(before))? })
     }
 }
 
@@ -202,7 +202,7 @@ impl Server {
     }
 
     async fn take_over(&mut self, prepared: Prepared) -> Result<(), ReloadError> {
-        let Prepared { certificate, state } = prepared;
+        let Prepared { certificates, state } = prepared;
         let wanted = doors(&state.config);
         let mut bound = Vec::new();
         for (door, address) in &wanted {
@@ -212,10 +212,10 @@ impl Server {
         }
         // From here on nothing can fail.
         self.proxy.replace(state);
-        self.certificate.replace(certificate);
+        self.certificates.replace(certificates);
         self.listeners.keep(&wanted);
         for (door, address, listener) in bound {
-            self.listeners.open(door, address, listener);
+            self.listeners.open(door, address, listener, self.certificates.of(door));
         }
         tell(&self.proxy.app.state().config);
         self.listeners.tell();

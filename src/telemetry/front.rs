@@ -442,9 +442,14 @@ pub fn write_held_back_lines() {
     }
 }
 
-/// The files of the certificate have changed and were read again.
+/// The key that names the certificate that clients of backends are shown.
+pub const CERTIFICATE: &str = "tls.certificate";
+
+/// The files of the certificate of a listener have changed and were read again.
 #[derive(Debug)]
 pub struct CertificateRead {
+    /// The key that names the certificate.
+    pub key: &'static str,
     /// Why the one before is still shown, if that is so.
     pub error: Option<String>,
 }
@@ -452,20 +457,32 @@ pub struct CertificateRead {
 impl CertificateRead {
     /// Writes the log line.
     pub fn emit(self) {
-        match self.error {
-            None => tracing::info!("Certificate read again, because its files have changed."),
+        let Self { key, error } = self;
+        match error {
+            None => tracing::info!(key, "Certificate read again, because its files have changed."),
             Some(error) => {
-                tracing::error!(error, "The files of the certificate have changed and cannot be used.");
+                tracing::error!(key, error, "The files of the certificate have changed and cannot be used.");
             }
         }
     }
 }
 
+/// What files of certificates are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilesOf<'a> {
+    /// The certificate that a listener shows, named by this key.
+    Listener(&'static str),
+    /// Connections to the backend of this name.
+    Backend(&'a str),
+    /// Connections to NetBox for the backend of this name.
+    Netbox(&'a str),
+}
+
 /// The files of certificates could not be read in time.
 #[derive(Debug)]
 pub struct CertificatesOverdue<'a> {
-    /// The name of the backend that they are for; none for those of `tls`.
-    pub backend: Option<&'a str>,
+    /// What they are for.
+    pub owner: FilesOf<'a>,
     /// How long that may take.
     pub limit: Duration,
 }
@@ -474,17 +491,24 @@ impl CertificatesOverdue<'_> {
     /// Writes the log line.
     pub fn emit(self) {
         let limit_seconds = self.limit.as_secs_f64();
-        match self.backend {
-            None => tracing::error!(
+        match self.owner {
+            FilesOf::Listener(key) => tracing::error!(
+                key,
                 limit_seconds,
-                "The files of the bridge's certificate (tls.certificate) cannot be read: see whether the disk that \
-                 they are on answers. Those read before stay in use."
+                "The files of the bridge's certificate ({key}) cannot be read: see whether the disk that they are on \
+                 answers. Those read before stay in use."
             ),
-            Some(backend) => tracing::error!(
+            FilesOf::Backend(backend) => tracing::error!(
                 backend,
                 limit_seconds,
                 "The files of the certificates for this backend cannot be read: see whether the disk that they are \
                  on answers. Those read before stay in use."
+            ),
+            FilesOf::Netbox(backend) => tracing::error!(
+                backend,
+                limit_seconds,
+                "The files of the certificates for NetBox (backend.netbox_ca_file and backend.netbox_client_certificate) \
+                 cannot be read: see whether the disk that they are on answers. Those read before stay in use."
             ),
         }
     }
@@ -501,9 +525,11 @@ pub enum Validity {
     NotYet,
 }
 
-/// This is the certificate that clients are shown from now on, or it has another validity than before.
+/// This is the certificate that a listener shows from now on, or it has another validity than before.
 #[derive(Debug)]
 pub struct CertificateShown {
+    /// The key that names the certificate.
+    pub key: &'static str,
     /// When it ends, in seconds since 1970; nothing without TLS.
     pub ends: Option<u64>,
     /// Whether clients accept it now.
@@ -513,17 +539,20 @@ pub struct CertificateShown {
 impl CertificateShown {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.front.certificate_expiry.set(self.ends.unwrap_or_default() as f64);
-        let Some(ends) = self.ends else { return };
-        match self.validity {
-            Validity::Valid => tracing::debug!(ends, "Certificate in use."),
+        let Self { key, ends, validity } = self;
+        if key == CERTIFICATE {
+            METRICS.front.certificate_expiry.set(ends.unwrap_or_default() as f64);
+        }
+        let Some(ends) = ends else { return };
+        match validity {
+            Validity::Valid => tracing::debug!(key, ends, "Certificate in use."),
             Validity::Expired => tracing::warn!(
                 ends,
-                "The certificate of the bridge (tls.certificate) has expired, and clients refuse it: renew it."
+                "The certificate of the bridge ({key}) has expired, and clients refuse it: renew it."
             ),
             Validity::NotYet => tracing::warn!(
                 ends,
-                "The certificate of the bridge (tls.certificate) is not valid yet: check the clock of this machine."
+                "The certificate of the bridge ({key}) is not valid yet: check the clock of this machine."
             ),
         }
     }

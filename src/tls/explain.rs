@@ -78,8 +78,9 @@ fn is_cut(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|error| error.downcast_ref().is_some_and(is_eof))
 }
 
-/// What happened in a handshake with a client and what to do, with the client as *it*. A handshake may take `limit`.
-pub fn explain_client(error: &io::Error, limit: Duration) -> String {
+/// What happened in a handshake with a client and what to do, with the client as *it*. It is shown the certificate that the
+/// key `certificate` of the configuration names. A handshake may take `limit`.
+pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> String {
     use AlertDescription as Alert;
     match (of_tls(error), error.kind()) {
         (
@@ -92,7 +93,7 @@ pub fn explain_client(error: &io::Error, limit: Duration) -> String {
             )),
             _,
         ) => format!(
-            "it does not accept the certificate of tls.certificate ({alert:?}): it has to know its CA, and the file has \
+            "it does not accept the certificate of {certificate} ({alert:?}): it has to know its CA, and the file has \
              to hold the certificates of the issuers behind it"
         ),
         (Some(Error::NoCertificatesPresented), _) => {

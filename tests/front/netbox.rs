@@ -6,11 +6,18 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use proxbox_bridge::server::Server;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::backend::{Asked, Backend, Body, answer};
 use super::bridge::{Answer, Client, Front, KEY, config};
 use super::compat::{Rows, push};
+use super::tls::Authority;
 
 const STATUS: &str = "/api/status/";
 const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
@@ -291,4 +298,82 @@ async fn a_push_that_the_backend_refuses_changes_nothing() {
     assert!(elsewhere.asked().is_empty());
     let shown = front.get("/netbox/endpoint", &key()).await.json();
     assert_eq!(shown[0]["ip_address"], "10.0.0.9", "a row that leads past the listener is shown as it is");
+}
+
+/// A TLS connection to the listener, by its IP address, as releases make it that verify certificates.
+async fn secured(listener: SocketAddr, authority: &Authority, alpn: &str) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(listener).await.unwrap();
+    let name = ServerName::IpAddress(listener.ip().into());
+    let client = authority.client(&[alpn], None);
+    TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
+}
+
+async fn get_secured(listener: SocketAddr, authority: &Authority, target: &str) -> String {
+    let mut stream = secured(listener, authority, "http/1.1").await;
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: {listener}\r\nAuthorization: {V1}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_listener_with_a_certificate_speaks_tls_and_the_backend_is_told_so() {
+    let authority = Authority::new("ours");
+    authority.issue("listener", "127.0.0.1");
+    let [certificate, key] = ["listener.pem", "listener-key.pem"].map(|name| authority.path(name));
+    let settings = [
+        ("backend.netbox_certificate", certificate.to_str().unwrap()),
+        ("backend.netbox_key", key.to_str().unwrap()),
+    ];
+    let (rows, _backend, netbox, _, front, listener) = between(&settings).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let row = rows.0.lock().unwrap()[0].clone();
+    assert_eq!((&row["ip_address"], &row["verify_ssl"]), (&json!("127.0.0.1"), &json!(true)));
+    let text = get_secured(listener, &authority, "/api/dcim/sites/3/").await;
+    assert!(text.contains(&format!("https://{listener}/api/dcim/sites/3/")), "{text}");
+
+    let (mut client, connection) =
+        h2::client::handshake(secured(listener, &authority, "h2").await).await.unwrap();
+    let task = tokio::spawn(connection);
+    let request = Request::get(format!("https://{listener}/api/dcim/sites/4/")).header("authorization", V1);
+    let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+    let mut response = response.await.unwrap();
+    let body = response.body_mut().data().await.unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(String::from_utf8_lossy(&body).contains(&format!("https://{listener}/api/dcim/sites/4/")));
+    assert_eq!(netbox.last().header("via"), Some("2.0 proxbox-bridge"));
+    task.abort();
+
+    let plain = get(listener, STATUS, V1).await;
+    assert_eq!(plain.status, 400);
+    assert!(plain.detail().contains("https://"), "{}", plain.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_files_of_a_listeners_certificate_are_read_at_the_start_and_again_when_they_change() {
+    let authority = Authority::new("ours");
+    let [certificate, key] = ["listener.pem", "listener-key.pem"].map(|name| authority.path(name));
+    let settings = [
+        ("backend.netbox_listen", "127.0.0.1:0"),
+        ("backend.netbox_certificate", certificate.to_str().unwrap()),
+        ("backend.netbox_key", key.to_str().unwrap()),
+    ];
+    let config = || config("127.0.0.1:1".parse().unwrap(), &settings);
+    let missing = Server::bind(config()).await.unwrap_err().to_string();
+    assert!(missing.contains("cannot read the certificate") && missing.contains("listener.pem"), "{missing}");
+    authority.issue("listener", "127.0.0.1");
+    let front = Front::start(config()).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let shown = async || {
+        let stream = secured(listener, &authority, "http/1.1").await;
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let before = shown().await;
+    authority.issue("listener", "127.0.0.1");
+    while shown().await == before {
+        tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    }
 }

@@ -17,13 +17,13 @@ use super::backend::{Backend, answer};
 use super::bridge::{Client, Front, config, configured};
 
 /// An authority, and files of what it has issued.
-struct Authority {
+pub(super) struct Authority {
     folder: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,12 +33,12 @@ impl Authority {
         Self { folder, issuer }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Issues a certificate for `host` into the files NAME.pem and NAME-key.pem.
-    fn issue(&self, name: &str, host: &str) {
+    pub(super) fn issue(&self, name: &str, host: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -53,7 +53,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority, and shows the certificate `own` if there is one.
-    fn client(&self, alpn: &[&str], own: Option<&str>) -> ClientConfig {
+    pub(super) fn client(&self, alpn: &[&str], own: Option<&str>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -119,6 +119,20 @@ pub(super) static KEYS: &[Key] = &[
          address in the place of NetBox's. See deploy/netbox-listener.md.",
     ),
     key(
+        "backend.netbox_certificate",
+        None,
+        Slot::Path(|draft| &mut draft.netbox.certificate),
+        "The file with the certificate of netbox_listen and those of its issuers, as PEM: with it, the backend is served \
+         over TLS there, and is told to verify it. It must be for the IP address of netbox_listen, and is read again when \
+         it changes.",
+    ),
+    key(
+        "backend.netbox_key",
+        None,
+        Slot::Path(|draft| &mut draft.netbox.key),
+        "The file with the key of that certificate, as PEM.",
+    ),
+    key(
         "backend.netbox_allow",
         None,
         Slot::Networks(|draft| &mut draft.netbox.allow),
@@ -146,13 +160,13 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "backend.netbox_client_certificate",
         None,
-        Slot::Path(|draft| &mut draft.netbox.certificate),
+        Slot::Path(|draft| &mut draft.netbox.client_certificate),
         "The file with the certificate that the bridge shows to NetBox, and those of its issuers, as PEM.",
     ),
     key(
         "backend.netbox_client_key",
         None,
-        Slot::Path(|draft| &mut draft.netbox.key),
+        Slot::Path(|draft| &mut draft.netbox.client_key),
         "The file with the key of that certificate, as PEM.",
     ),
 ];

@@ -117,7 +117,8 @@ pub(super) async fn answer(
 /// one. A release that `sends_one_token` gets a v2 token in one text.
 fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &Value, sends_one_token: bool) -> Value {
     let Some(listener) = &visit.backend.config().netbox else { return pushed.clone() };
-    let mut given = netbox::at_listener(pushed, proxy.netbox.address(listener.listen));
+    let mut given =
+        netbox::at_listener(pushed, proxy.netbox.address(listener.listen), listener.tls.is_some());
     if sends_one_token {
         given["token"] = json!(netbox::token(pushed));
         given["token_version"] = json!(V1);

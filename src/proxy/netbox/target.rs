@@ -202,13 +202,14 @@ impl PushedEndpoint {
     }
 }
 
-/// What the backend is given in the place of `pushed`: the listener at `listen`.
-pub(crate) fn at_listener(pushed: &Value, listen: SocketAddr) -> Value {
+/// What the backend is given in the place of `pushed`: the listener at `listen`. Releases take `verify_ssl` for whether to
+/// speak TLS, too, and 0.0.2 for that alone.
+pub(crate) fn at_listener(pushed: &Value, listen: SocketAddr, speaks_tls: bool) -> Value {
     let mut row = pushed.clone();
     row["ip_address"] = json!(listen.ip().to_string());
     row["domain"] = json!(listen.ip().to_string());
     row["port"] = json!(listen.port());
-    row["verify_ssl"] = json!(false);
+    row["verify_ssl"] = json!(speaks_tls);
     row
 }
 
@@ -281,7 +282,7 @@ mod tests {
     fn the_backend_is_given_the_listener_and_its_token() {
         let row = json!({ "name": "nb", "domain": "nb.example", "ip_address": "10.0.0.1", "port": 443, "verify_ssl": true,
                           "token_version": "v2", "token_key": "abc", "token": "def" });
-        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap());
+        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap(), false);
         assert_eq!(
             (&given["domain"], &given["port"], &given["verify_ssl"]),
             (&json!("127.0.0.1"), &json!(8801), &json!(false))

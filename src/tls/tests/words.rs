@@ -133,7 +133,8 @@ fn the_rarer_faults_of_a_certificate_are_explained() {
 #[test]
 fn a_client_whose_key_may_be_too_short_is_told_from_one_of_another_authority() {
     let said = |why: CertificateError| {
-        explain_client(&io::Error::new(io::ErrorKind::InvalidData, Error::from(why)), Duration::from_secs(1))
+        let error = io::Error::new(io::ErrorKind::InvalidData, Error::from(why));
+        explain_client(&error, Duration::from_secs(1), "tls.certificate")
     };
     let why = said(CertificateError::BadSignature);
     assert!(
