@@ -13,6 +13,8 @@ mod health;
 mod log;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/netbox.rs"]
+mod netbox;
 #[path = "bridge/process.rs"]
 mod process;
 #[path = "front/backend.rs"]

@@ -10,7 +10,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
@@ -18,24 +17,24 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::Proxy;
 use super::compat::upstream;
 use super::compat::{note, shimmed};
 use super::passthrough;
-use super::quota::{Slots, StreamKey, holding};
+use super::quota::{Slots, StreamKey, holding, request_slot_among};
 use super::request::Peer;
-use super::router::{self};
-use crate::backend::{Backend, ForwardError};
+use super::router::{self, rejected};
+use crate::backend::{Backend, ForwardError, UploadError};
 use crate::core::compat::netbox::{
     CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
 };
 use crate::core::compat::{Action, Shim};
-use crate::core::http::limit::Limit;
+use crate::core::http::guard::{Reason, Rejection};
+use crate::deadline::timeout;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 
@@ -120,6 +119,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Exchange<'a> {
     proxy: &'a Proxy,
     backend: &'a Backend,
+    peer: &'a Peer,
     upstream: Arc<Backend>,
     /// Where the backend reaches NetBox, as it wrote it: `http://127.0.0.1:8801`.
     origin: String,
@@ -147,25 +147,15 @@ impl Proxy {
         peer: &Peer,
         listen: SocketAddr,
     ) -> Response<Body> {
-        let began = Instant::now();
         let (parts, body) = request.into_parts();
-        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let response = match router::rejection(&self.app.state(), &parts, peer) {
-            Some(rejected) => rejected,
-            None => self.forward_to_netbox(parts, body, peer, listen).await,
-        };
-        let status = response.status();
-        let (method, duration) = (method.as_str(), began.elapsed());
-        telemetry::Answered {
-            route: Route::Netbox,
-            method,
-            path: &path,
-            status,
-            client: peer.address,
-            duration,
-        }
-        .emit();
-        response
+        router::exchange(parts, peer, Route::Netbox, |parts| async {
+            let response = match router::rejection(&self.app.state(), &parts, peer) {
+                Some(rejected) => rejected,
+                None => self.forward_to_netbox(parts, body, peer, listen).await,
+            };
+            (Route::Netbox, response)
+        })
+        .await
     }
 
     async fn forward_to_netbox(
@@ -186,21 +176,21 @@ impl Proxy {
             Ok(upstream) => upstream,
             Err(reason) => return failed(StatusCode::SERVICE_UNAVAILABLE, &reason),
         };
-        let limits = backend.limits();
-        let wanted = [(StreamKey::All, limits.requests, Limit::Requests)];
-        let slot = match self.netbox.requests.take(wanted) {
+        let limits = &state.config.limits;
+        let slot = match request_slot_among(&self.netbox.requests, limits, peer.address) {
             Ok(slot) => slot,
-            Err(limit) => {
-                telemetry::OverLimit { limit, client: peer.address }.emit();
-                return respond::over(limit);
-            }
+            Err(limit) => return respond::over(limit),
         };
+        let most = backend.limits().body_bytes;
+        if body.size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
+            return passthrough::upload_failed(peer.address, UploadError::TooLarge(most));
+        }
         router::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let scheme = if peer.is_tls { "https" } else { "http" };
         let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
         let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
-        let exchange = Exchange { proxy: self, backend, upstream, origin, is_of_backend };
+        let exchange = Exchange { proxy: self, backend, peer, upstream, origin, is_of_backend };
         exchange.outbound(&mut parts);
         let writes = exchange.is_of_backend && writes_to_netbox(parts.uri.path());
         let response = exchange.answer(parts, body).await;
@@ -264,7 +254,9 @@ impl Exchange<'_> {
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
-        match self.upstream.forward(Request::from_parts(parts, body)).await {
+        let mut request = Request::from_parts(parts, body);
+        self.peer.interim.pass(&mut request);
+        match self.upstream.forward(request).await {
             Ok(response) => self.inbound(response).await,
             Err(error) => self.unanswered(&error),
         }
@@ -300,10 +292,7 @@ impl Exchange<'_> {
 
     fn unanswered(&self, error: &ForwardError) -> Response<Body> {
         if let ForwardError::Upload(error) = error {
-            return failed(
-                StatusCode::BAD_REQUEST,
-                &format!("The body of the request was not taken: {error}."),
-            );
+            return passthrough::upload_failed(self.peer.address, *error);
         }
         let text = format!("NetBox could not be asked through the bridge: {error}");
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
@@ -400,11 +389,17 @@ impl Exchange<'_> {
 
     /// The body of a request as a whole.
     async fn read(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
-        let read = timeout(self.backend.limits().client_body, Limited::new(body, BODY).collect()).await;
-        let read = read.ok().and_then(Result::ok).map(|body| body.to_bytes());
-        read.ok_or_else(|| {
-            failed(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.")
-        })
+        let patience = self.backend.limits().client_body;
+        let refused = |error| passthrough::upload_failed(self.peer.address, error);
+        match timeout(patience, Limited::new(body, BODY).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let why = format!("A body for this path has {BODY} bytes at most.");
+                Err(rejected(&Rejection::body(Reason::BodyTooLarge, why), self.peer.address))
+            }
+            Ok(Err(_)) => Err(refused(UploadError::Aborted)),
+            Err(_) => Err(refused(UploadError::Slow(patience))),
+        }
     }
 }
 

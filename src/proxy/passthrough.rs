@@ -1,5 +1,7 @@
 //! Everything that is not the bridge's own: the backend's answer, unchanged.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, VIA};
 use http::request::Parts;
@@ -51,7 +53,7 @@ where
     let is_safe = request.method().is_safe();
     let most = backend.limits().body_bytes;
     if request.body().size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
-        return upload_failed(visit, UploadError::TooLarge(most));
+        return upload_failed(visit.forwarded.client, UploadError::TooLarge(most));
     }
     let version = request.version();
     outbound(request.headers_mut(), version);
@@ -117,7 +119,7 @@ pub(super) fn failed(visit: &Visit, path: &str, is_safe: bool, error: &ForwardEr
     let retry_after = visit.backend.limits().retry_after.as_secs();
     let why = error.to_string();
     let refusal = match error {
-        ForwardError::Upload(error) => return upload_failed(visit, *error),
+        ForwardError::Upload(error) => return upload_failed(visit.forwarded.client, *error),
         ForwardError::Unreachable(_) => Refusal::unreachable(&why, retry_after),
         _ if is_safe => Refusal::no_answer(&why, retry_after),
         ForwardError::Overdue(_) => Refusal::overdue(&why),
@@ -127,12 +129,13 @@ pub(super) fn failed(visit: &Visit, path: &str, is_safe: bool, error: &ForwardEr
     respond::refused(&refusal)
 }
 
-fn upload_failed(visit: &Visit, error: UploadError) -> Response<Body> {
+/// The answer to `client` whose body was not taken.
+pub(super) fn upload_failed(client: IpAddr, error: UploadError) -> Response<Body> {
     let reason = match error {
         UploadError::Slow(_) | UploadError::Dripping(_) => Reason::SlowBody,
         UploadError::TooLarge(_) => Reason::BodyTooLarge,
         UploadError::Aborted => Reason::BodyBroken,
     };
     let rejection = Rejection::body(reason, format!("The body of the request was not taken: {error}."));
-    rejected(&rejection, visit.forwarded.client)
+    rejected(&rejection, client)
 }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 
 use super::Proxy;
 use super::request::Visit;
+use crate::config::Limits;
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::address::limited_as;
 use crate::core::http::limit::Limit;
@@ -102,8 +103,16 @@ pub(super) fn stream_slot(
 
 /// A place for one more request of `visit` on its way to the backend.
 pub(super) fn request_slot(proxy: &Proxy, visit: &Visit) -> Result<Slot<StreamKey>, Limit> {
-    let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
-    let taken = proxy.requests.take([
+    request_slot_among(&proxy.requests, &visit.state.config.limits, visit.forwarded.client)
+}
+
+/// A place for one more request of `client` among `requests`, as `limits` allow.
+pub(super) fn request_slot_among(
+    requests: &Slots<StreamKey>,
+    limits: &Limits,
+    client: IpAddr,
+) -> Result<Slot<StreamKey>, Limit> {
+    let taken = requests.take([
         (StreamKey::All, limits.requests, Limit::Requests),
         (
             StreamKey::Address(limited_as(client, limits.ipv6_prefix)),

@@ -3,6 +3,8 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use crate::telemetry::Route;
+
 /// The name of a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Its place in a trace (<https://www.w3.org/TR/trace-context/>).
@@ -43,8 +45,11 @@ impl Trace {
         Self { request, trace }
     }
 
-    /// Names the request in the headers of its answer.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    /// Names the request in the headers of its answer, unless it is one that NetBox names: its changelog has that id.
+    pub(super) fn tell(&self, route: Route, headers: &mut HeaderMap) {
+        if route == Route::Netbox && headers.contains_key(REQUEST_ID) {
+            return;
+        }
         if let Ok(value) = HeaderValue::from_str(&self.request) {
             headers.insert(REQUEST_ID, value);
         }

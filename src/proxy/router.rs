@@ -29,35 +29,13 @@ use crate::telemetry::{self, Route};
 impl Proxy {
     /// Answers a client.
     pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        let began = Instant::now();
-        let (mut parts, body) = request.into_parts();
-        let trace = Trace::of(&mut parts.headers);
-        let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
-        telemetry::log::hide_in(&span, &credentials::redactor(&parts));
-        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        async {
-            let (mut route, mut response) = match self.visit(&mut parts, peer) {
+        let (parts, body) = request.into_parts();
+        exchange(parts, peer, Route::Nowhere, |mut parts| async {
+            match self.visit(&mut parts, peer) {
                 Ok(visit) => self.serve(visit, parts, body).await,
                 Err(rejected) => (Route::Nowhere, *rejected),
-            };
-            if let Some(Stopped { rejection, in_body: Some(request) }) = peer.stopped()
-                && request == peer.request
-            {
-                (route, response) = (Route::Nowhere, rejected(&rejection, peer.address));
             }
-            trace.tell(response.headers_mut());
-            telemetry::Answered {
-                route,
-                method: method.as_str(),
-                path: &path,
-                status: response.status(),
-                client: peer.address,
-                duration: began.elapsed(),
-            }
-            .emit();
-            response
-        }
-        .instrument(span)
+        })
         .await
     }
 
@@ -126,6 +104,45 @@ impl Proxy {
             Err((parts, body)) => (Route::Passthrough, passthrough::answer(self, &visit, parts, body).await),
         }
     }
+}
+
+/// Answers the request of `parts` with `serve`, in a span with its ids, which also go on with it and stand in its answer. The
+/// log has a line of it, without the secrets in its head, and the metrics count it: for `refused` if its body is not HTTP.
+pub(super) async fn exchange<F>(
+    mut parts: Parts,
+    peer: &Peer,
+    refused: Route,
+    serve: impl FnOnce(Parts) -> F,
+) -> Response<Body>
+where
+    F: Future<Output = (Route, Response<Body>)>,
+{
+    let began = Instant::now();
+    let trace = Trace::of(&mut parts.headers);
+    let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
+    telemetry::log::hide_in(&span, &credentials::redactor(&parts));
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    async {
+        let (mut route, mut response) = serve(parts).await;
+        if let Some(Stopped { rejection, in_body: Some(request) }) = peer.stopped()
+            && request == peer.request
+        {
+            (route, response) = (refused, rejected(&rejection, peer.address));
+        }
+        trace.tell(route, response.headers_mut());
+        telemetry::Answered {
+            route,
+            method: method.as_str(),
+            path: &path,
+            status: response.status(),
+            client: peer.address,
+            duration: began.elapsed(),
+        }
+        .emit();
+        response
+    }
+    .instrument(span)
+    .await
 }
 
 /// The stream at `path`. Backends redirect a path with a slash at its end to the one without, and a stream is

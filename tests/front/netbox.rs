@@ -1,5 +1,8 @@
 //! The listener on which the bridge stands in front of NetBox, for backends.
 
+#[path = "netbox/limits.rs"]
+mod limits;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
