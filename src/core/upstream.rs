@@ -7,3 +7,4 @@ pub mod legacy;
 pub mod lenient;
 pub mod native;
 pub mod python;
+pub mod result;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::figures::Figures;
+use super::figures::Told;
 use crate::core::run::tally::Counts;
 use crate::core::text::redact::Redactor;
 
@@ -81,27 +81,6 @@ impl Verdict {
             failure.redact(redactor);
         }
     }
-}
-
-/// What is kept of a backend's own result.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
-    pub numbers: Vec<(String, u64)>,
-    /// The numbers of its stages, where it has some for each.
-    pub stages: Vec<(String, Figures)>,
-    /// The names of the records of NetBox in its lists, by the names of these.
-    pub names: Vec<(String, Vec<String>)>,
-    /// How many records of NetBox it is a list of, if it is one.
-    pub records: Option<u64>,
-    /// Objects of software-defined networks that failed, and why.
-    pub failed: Vec<(String, String)>,
-    /// Its objects, where another bridge has counted them.
-    pub objects: Counts,
-    /// Its warnings, as text.
-    pub warnings: Vec<String>,
-    /// Whether it called its own result degraded.
-    pub degraded: bool,
 }
 
 /// Why a run failed.

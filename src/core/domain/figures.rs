@@ -2,9 +2,8 @@
 
 use serde::Deserialize;
 
-use super::event::Told;
 use super::kind::Kind;
-use crate::core::text::detail::stage_of;
+use crate::core::run::tally::Counts;
 use crate::core::upstream::lenient::Number;
 
 /// The numbers of a result, by their names.
@@ -59,8 +58,29 @@ impl Figures {
     pub fn of_stages(told: &Told) -> impl Iterator<Item = (Kind, Self)> {
         let counts = told.numbers.iter().filter_map(|(name, value)| {
             let figures = Self { count: Number(Some(*value)), ..Self::default() };
-            Some((stage_of(name.strip_suffix("_count")?)?, figures))
+            Some((Kind::of_field(name.strip_suffix("_count")?)?, figures))
         });
-        counts.chain(told.stages.iter().filter_map(|(name, figures)| Some((stage_of(name)?, *figures))))
+        counts.chain(told.stages.iter().filter_map(|(name, figures)| Some((Kind::of_field(name)?, *figures))))
     }
+}
+
+/// What is kept of a backend's own result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
+    pub numbers: Vec<(String, u64)>,
+    /// The numbers of its stages, where it has some for each.
+    pub stages: Vec<(String, Figures)>,
+    /// The names of the records of NetBox in its lists, by the names of these.
+    pub names: Vec<(String, Vec<String>)>,
+    /// How many records of NetBox it is a list of, if it is one.
+    pub records: Option<u64>,
+    /// Objects of software-defined networks that failed, and why.
+    pub failed: Vec<(String, String)>,
+    /// Its objects, where another bridge has counted them.
+    pub objects: Counts,
+    /// Its warnings, as text.
+    pub warnings: Vec<String>,
+    /// Whether it called its own result degraded.
+    pub degraded: bool,
 }

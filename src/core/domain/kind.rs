@@ -163,6 +163,11 @@ impl Kind {
         Self::all().find(|kind| kind.as_str() == word)
     }
 
+    /// The kind that a field of a full update's result is about, such as `virtual_machines`.
+    pub fn of_field(name: &str) -> Option<Self> {
+        Self::of_stage(&name.replace('_', "-"))
+    }
+
     /// The kind whose stage or phase a backend means by `word`, if it is one that we know.
     pub fn of_stage(word: &str) -> Option<Self> {
         TABLE

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::rows::{News, REMEMBERED, TOLD_APART};
-use crate::core::domain::event::{Failure, Status, Step, Told, Verdict};
+use crate::core::domain::event::{Failure, Status, Step, Verdict};
+use crate::core::domain::figures::Told;
 use crate::core::legacy_client::*;
 use crate::core::run::tally::Counts;
 use crate::core::upstream::dialect::{self, Dialect, Heard};

@@ -16,13 +16,14 @@ use serde_json::value::RawValue;
 use super::policy::Policies;
 use super::tally::{Count, Form, Tally};
 use crate::core::domain::counting::COUNTS_OBJECTS;
-use crate::core::domain::event::{Failure, Status, Step, Told};
+use crate::core::domain::event::{Failure, Status, Step};
 use crate::core::domain::figures::Figures;
+use crate::core::domain::figures::Told;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::FailedObject;
 use crate::core::domain::release::Release;
-use crate::core::text::detail::{SENTENCE, stage_of};
+use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
@@ -285,7 +286,7 @@ impl Normalizer {
                     }
                 }
                 for (stage, names) in &told.names {
-                    let of_stage = stage_of(stage).map(|kind| kind.row().object);
+                    let of_stage = Kind::of_field(stage).map(|kind| kind.row().object);
                     if let Some(object) = of_stage.filter(|object| object.has_rows()) {
                         let names = names.iter().map(|name| self.renamed.get(name).unwrap_or(name).clone());
                         let names = names.collect();

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::core::domain::event::{Failure, Told};
+use crate::core::domain::event::Failure;
 use crate::core::domain::figures::Figures;
+use crate::core::domain::figures::Told;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::run::tally::{Form, Scope};

@@ -13,11 +13,13 @@ use serde_json::value::RawValue;
 
 use super::lenient::Number;
 use super::python;
-use crate::core::domain::event::{Failure, Told};
+use crate::core::domain::event::Failure;
 use crate::core::domain::figures::Figures;
+use crate::core::domain::figures::Told;
 use crate::core::domain::kind::Kind;
 use crate::core::text::detail::{self, SENTENCE, joined};
 use crate::core::text::plain;
+use crate::core::upstream::result;
 
 /// What a plain endpoint did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -79,7 +81,7 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
                 let detail = plain(&error, detail::DETAIL).into_owned();
                 return Err(fail("The backend answered 200 with an error inside.", detail));
             }
-            let told = detail::told(Some(raw));
+            let told = result::told(Some(raw));
             let mut figures = Figures::of(&told);
             if figures == Figures::default() {
                 // The length of its list of records.

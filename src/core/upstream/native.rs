@@ -14,6 +14,7 @@ use super::lenient::{Flag, Map, Text};
 use crate::core::domain::event::Failure;
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
+use crate::core::upstream::result;
 use step::StepEvent;
 use structured::{Bootstrap, Discovery, DuplicateName, ErrorDetail, ItemProgress, PhaseSummary, Substep};
 
@@ -75,7 +76,7 @@ fn unreadable_end(data: &str) -> Fact<'_> {
         ok: None,
         message: String::new(),
         detail: Some(format!("the final event is not a JSON object: {}", plain(data, SENTENCE))),
-        told: detail::told(None),
+        told: result::told(None),
     }
 }
 
@@ -125,7 +126,7 @@ impl<'a> CompleteEvent<'a> {
             ok: self.ok.0,
             message: plain(self.message.or_empty(), SENTENCE).into_owned(),
             detail: Some(detail::joined(detail.collect())).filter(|text| !text.is_empty()),
-            told: detail::told(self.result),
+            told: result::told(self.result),
         }
     }
 }

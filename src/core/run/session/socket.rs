@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Closed, Output, Phase, Session};
-use crate::core::domain::event::{Failure, Told};
+use crate::core::domain::event::Failure;
+use crate::core::domain::figures::Told;
 use crate::core::domain::kind::{Command, Kind};
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::Cause;

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use crate::core::domain::event::{Failure, Status, Step, Told, Verdict};
+use crate::core::domain::event::{Failure, Status, Step, Verdict};
+use crate::core::domain::figures::Told;
 use crate::core::run::tally::{Count, Counts};
 use crate::core::text::redact::Redactor;
 
