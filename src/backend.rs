@@ -8,6 +8,7 @@ mod auth_backoff;
 mod breaker;
 mod capabilities;
 mod connect;
+mod connect_error;
 mod exchange;
 mod forward;
 mod guests;
@@ -37,7 +38,8 @@ use crate::tls::TlsError;
 
 pub use auth_backoff::Trial;
 pub use capabilities::{KEY_STATUS, Knowledge};
-pub use connect::{ConnectError, Link};
+pub use connect::Link;
+pub use connect_error::ConnectError;
 pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use id::BackendId;

@@ -23,7 +23,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use ndjson::{Error, ParseError, WrongLine};
+pub use line::WrongLine;
+pub use ndjson::{Error, ParseError};
 
 /// The version of the format that this crate reads and writes.
 pub const FORMAT: u32 = 1;

@@ -14,6 +14,7 @@ mod commands;
 mod connection;
 mod conversation;
 mod envelope;
+mod exchange;
 mod http;
 mod keys;
 mod library;
@@ -23,6 +24,7 @@ mod misbehaviour;
 mod script;
 mod server;
 mod session;
+mod shared;
 mod socket;
 mod speed;
 

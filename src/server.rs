@@ -39,6 +39,8 @@ pub use crate::proxy::OpenError;
 pub use inherited::{InheritError, Inherited};
 pub use reload::{ReloadError, Reloader};
 
+/// How long a connection that is closed is still read from. Closing with something unread takes the last answer back.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long connections have to take their last bytes when the bridge stops.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 /// The same when it stops in a hurry.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::ConnectError;
+use super::connect_error::ConnectError;
 use crate::telemetry::{Circuit, CircuitChanged, ConnectTried, Connected, OfBackend};
 
 #[derive(Debug)]

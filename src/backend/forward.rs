@@ -21,7 +21,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use super::connect::{Answered, ConnectError, Dialer, Link};
+use super::connect::{Answered, Dialer, Link};
+use super::connect_error::ConnectError;
 use super::exchange::{RequestError, unanswered};
 use super::upload::{Progress, Upload, UploadError};
 use super::{Backend, Exchange};

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::connect::{self, ConnectError, Link};
+use super::connect::{self, Link};
+use super::connect_error::ConnectError;
 use super::exchange::unanswered;
 use super::{Backend, Identity, RequestError, reason};
 use crate::deadline::timeout;

@@ -25,8 +25,8 @@ use super::text::plain;
 use super::wire::sse::parser::{Item, Parser};
 use envelope::Envelope;
 use event::{Data, Event};
-use row::{Cells, Row};
-use rows::{Rows, State};
+use row::{Cells, Row, State};
+use rows::Rows;
 use stages::Stages;
 
 pub use command::{Asked, asked, unknown};

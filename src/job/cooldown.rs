@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
 use super::concurrency::Place;
-use super::job::Job;
+use super::handle::Job;
 use super::registry::Registry;
 use crate::backend::{Backend, BackendId, Identity};
 use crate::config::BackendUrl;

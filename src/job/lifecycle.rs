@@ -10,7 +10,7 @@ use futures::future::pending;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
-use super::job::{Job, Started};
+use super::handle::{Job, Started};
 use super::record_writer::stored;
 use super::registry::Registry;
 use super::request::Request;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::job::Job;
+use super::handle::Job;
 use super::log::Logged;
 use crate::ledger::{Entry, Ledger, StoredFrame, Unavailable};
 use crate::telemetry;
@@ -110,7 +110,7 @@ mod tests {
     use crate::config::{Config, Flags};
     use crate::core::domain::kind::{Endpoint, Kind};
     use crate::core::text::redact::Redactor;
-    use crate::job::job::{Kept, NewJob};
+    use crate::job::handle::{Kept, NewJob};
     use crate::job::log::{Log, Memory};
     use crate::job::request::{Key, Request};
     use crate::ledger::{

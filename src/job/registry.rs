@@ -1,4 +1,4 @@
-//! The jobs of this process: a request starts one, or comes to the one that is there.
+//! The table of the jobs of this process.
 
 mod resume;
 
@@ -14,12 +14,10 @@ use uuid::Uuid;
 
 use super::clients::{ClientId, Clients};
 use super::concurrency::Places;
-use super::job::{Job, Kept, NewJob, Watching};
-use super::log::{FIRST, Log, Memory};
-use super::record_writer::stored;
+use super::handle::{Job, Watching};
+use super::log::Memory;
 use super::request::{Key, Request, fingerprint, hash};
 use super::secrets::Secrets;
-use super::{lifecycle, recordings};
 use crate::backend::{Backend, BackendId};
 use crate::config::{Config, Limits, WithoutLedger};
 use crate::core::compat::Shim;
@@ -27,21 +25,17 @@ use crate::core::compat::plugin::Inventory;
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
-use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
-use crate::ledger::{
-    Cleaned, Cleaning, Entry, Health, JobId, Ledger, Record, Retention, StoredFrame, Timestamp, Unavailable,
-    Who,
-};
+use crate::ledger::{Health, JobId, Ledger, Record, Retention, StoredFrame, Timestamp, Who};
 use crate::telemetry;
 
 /// The jobs of this process.
 #[derive(Debug)]
 pub struct Registry {
-    config: ArcSwap<Config>,
+    pub(super) config: ArcSwap<Config>,
     pub(super) ledger: Arc<dyn Ledger>,
-    salt: [u8; 32],
-    memory: Arc<Memory>,
+    pub(super) salt: [u8; 32],
+    pub(super) memory: Arc<Memory>,
     jobs: Mutex<Jobs>,
     pub(super) places: Places,
     pub(super) clients: Clients,
@@ -52,7 +46,7 @@ pub struct Registry {
     /// Told when a cool-down begins.
     pub(super) cooldowns: watch::Sender<()>,
     /// How many have not ended.
-    unfinished: watch::Sender<usize>,
+    pub(super) unfinished: watch::Sender<usize>,
     /// No job begins any more.
     pub(super) draining: watch::Sender<bool>,
     /// Nothing is kept for clients that come back any more.
@@ -61,11 +55,11 @@ pub struct Registry {
 }
 
 #[derive(Debug, Default)]
-struct Jobs {
+pub(super) struct Jobs {
     /// Those that have not ended.
-    by_key: HashMap<Key, Arc<Job>>,
+    pub(super) by_key: HashMap<Key, Arc<Job>>,
     /// Those, and the ones that have ended not long ago. Ids sort by time.
-    by_id: BTreeMap<JobId, Arc<Job>>,
+    pub(super) by_id: BTreeMap<JobId, Arc<Job>>,
     /// The latter, in the order in which they ended.
     ended: VecDeque<JobId>,
 }
@@ -77,8 +71,6 @@ impl Jobs {
     }
 }
 
-/// How much of an id that makes no sense is repeated, in characters.
-const ID_LENGTH: usize = 64;
 /// How many jobs that have ended are kept in memory at most.
 const REMEMBERED: usize = 256;
 
@@ -196,90 +188,6 @@ impl Registry {
         &self.ledger
     }
 
-    /// Brings a client to the job that it asks for. One that runs is never started again.
-    ///
-    /// # Errors
-    ///
-    /// See [`Denied`].
-    pub async fn enter(self: &Arc<Self>, request: Request, arrival: Arrival) -> Result<Entered, Denied> {
-        let key = Key::of(&request, &self.salt);
-        let last = arrival.last_event.filter(|last| !last.is_empty());
-        if let Some(last) = &last {
-            let resumed = self.resume(&key, &request, last).await;
-            let from = match &resumed {
-                None => telemetry::Origin::Unknown,
-                Some(Entered::Watching(_)) => telemetry::Origin::Memory,
-                Some(Entered::Replay { .. }) => telemetry::Origin::Ledger,
-                Some(Entered::Seen) => telemetry::Origin::Seen,
-            };
-            telemetry::Resumed { from, event: &plain(last, ID_LENGTH) }.emit();
-            if let Some(entered) = resumed {
-                return Ok(entered);
-            }
-        }
-        let mut watching = self.start_or_attach(key, request, arrival.fresh)?;
-        if let Some(last) = last {
-            let lost = format!(
-                "This stream starts at event {FIRST} of job {}: event {:?} is unknown here, has expired, or is of another job.",
-                watching.job.id,
-                plain(&last, ID_LENGTH),
-            );
-            let notice = watching.notice.take();
-            watching.notice = Some(notice.map_or_else(|| lost.clone(), |more| format!("{lost} {more}")));
-        }
-        Ok(Entered::Watching(watching))
-    }
-
-    /// Starts the job that is asked for, or finds the one that runs, and makes it go on to its end without
-    /// clients.
-    ///
-    /// # Errors
-    ///
-    /// See [`Denied`].
-    pub fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
-        let key = Key::of(&request, &self.salt);
-        let watching = self.start_or_attach(key, request, fresh)?;
-        // Before this client goes, which is now.
-        watching.job.stay();
-        Ok(Arc::clone(&watching.job))
-    }
-
-    fn start_or_attach(
-        self: &Arc<Self>,
-        key: Key,
-        request: Request,
-        fresh: bool,
-    ) -> Result<Watching, Denied> {
-        let redactor = self.secrets.of(&request);
-        let mut jobs = self.jobs();
-        // One that is being cancelled is not what anybody asks for.
-        if let Some(job) = jobs.by_key.get(&key).filter(|job| !job.is_stopping()) {
-            if fresh {
-                return Err(Denied::Running(job.id));
-            }
-            let mut watching = job.watch(FIRST, false);
-            watching.notice = job.kept.notice(Kept::wanted_by(&request));
-            return Ok(watching);
-        }
-        let config = self.config.load_full();
-        self.admits(&jobs, &config, &request)?;
-        let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
-        let kept = Kept::wanted_by(&request);
-        let record = self.record(&request, &redactor);
-        let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
-        telemetry::log::hide_in(&span, &redactor);
-        let (id, backend) = (key.clone(), request.backend.id().clone());
-        let job = Job::new(NewJob { key: id, backend, config, log, record, kept, redactor, span });
-        let watching = job.watch(FIRST, true);
-        jobs.by_key.insert(key, Arc::clone(&job));
-        jobs.by_id.insert(job.id, Arc::clone(&job));
-        let life = lifecycle::live(Arc::clone(self), job, request);
-        // With the jobs locked, so that no job begins behind the back of one who stops them all.
-        self.unfinished.send_modify(|count| *count += 1);
-        self.spawn(life);
-        Ok(watching)
-    }
-
     /// Runs `task`, which ends when the registry closes.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,7 +196,7 @@ impl Registry {
     }
 
     /// Whether one more job may begin.
-    fn admits(&self, jobs: &Jobs, config: &Config, request: &Request) -> Result<(), Denied> {
+    pub(super) fn admits(&self, jobs: &Jobs, config: &Config, request: &Request) -> Result<(), Denied> {
         if *self.draining.borrow() {
             return Err(Denied::Draining);
         }
@@ -373,7 +281,7 @@ impl Registry {
         credential.map(|key| fingerprint(&self.ledger.secret(), key))
     }
 
-    fn record(&self, request: &Request, redactor: &Redactor) -> Record {
+    pub(super) fn record(&self, request: &Request, redactor: &Redactor) -> Record {
         Record {
             vm: request.endpoint.vm.map(|vm| vm.0),
             query: redactor.query(&request.query),
@@ -481,54 +389,6 @@ impl Registry {
         jobs.ended.retain(|ended| *ended != id);
     }
 
-    /// Removes what is older than it is to be kept, recordings included, and says what.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`], if the ledger does not work.
-    pub async fn clean(&self, cleaning: Cleaning) -> Result<Cleaned, Unavailable> {
-        let data_dir = self.config.load().data_dir.clone();
-        if let Some(data_dir) = &data_dir {
-            recordings::narrow(data_dir.clone()).await;
-        }
-        let cleaned = self.ledger.clean(cleaning).await?;
-        if let Some(problem) = &cleaned.held {
-            telemetry::LedgerCleaningHeld { problem }.emit();
-            return Ok(cleaned);
-        }
-        let recordings = match data_dir {
-            Some(data_dir) => self.remove_recordings(&data_dir, &cleaned, cleaning).await,
-            None => 0,
-        };
-        let (jobs, logs, left) = (cleaned.jobs.len(), cleaned.logs.len(), cleaned.left);
-        telemetry::Cleaned { jobs, logs, recordings, left }.emit();
-        Ok(cleaned)
-    }
-
-    /// From now on, records the jobs that are in memory anew each time that the file of the ledger was lost.
-    pub fn restore_lost_records(self: &Arc<Self>) {
-        let registry = Arc::clone(self);
-        let (mut lost, mut closing) = (self.ledger.lost(), self.closing());
-        self.spawn(async move {
-            loop {
-                let is_lost = tokio::select! {
-                    biased;
-                    _ = closing.wait_for(|closing| *closing) => false,
-                    changed = lost.changed() => changed.is_ok(),
-                };
-                if !is_lost {
-                    return;
-                }
-                let frames = registry.config.load().jobs.log_frames;
-                for job in registry.known() {
-                    let frames = job.log.tail(0, frames).iter().map(stored).collect();
-                    // The ledger keeps it until it is written.
-                    drop(registry.ledger.put(Entry { record: job.record(), frames }));
-                }
-            }
-        });
-    }
-
     /// Begins no job any more; those that wait for their turn end.
     pub fn drain(&self) {
         let _no_job_begins = self.jobs();
@@ -559,7 +419,7 @@ impl Registry {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+    pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clients::ClientId;
 use super::connection::{self, Arrived, Connection};
-use super::job::{Job, Started, Stopping};
+use super::handle::{Job, Started, Stopping};
 use super::log::Logged;
 use super::record_writer::Chronicle;
 use super::recorder::Tape;

@@ -5,8 +5,36 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::ndjson::WrongLine;
 use super::{Direction, Event, FORMAT, Frame, Header, Headers, Key, Protocol};
+
+/// What can be wrong with a line of a recording.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongLine {
+    /// There is no first line.
+    #[error("a recording begins with a header line, and this file is empty")]
+    Empty,
+    /// Not JSON, or not the JSON of a header or a frame.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A format that a newer release of this program wrote.
+    #[error("this is a recording of format {0}, and only format 1 is known here")]
+    Format(u32),
+    /// A field that this kind of frame cannot do without.
+    #[error("a frame of this kind needs the field {0}")]
+    Missing(&'static str),
+    /// Bytes that are not base64.
+    #[error("the base64 of this frame cannot be decoded: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// A time that is negative or no number.
+    #[error("t_ms is {0}, and must be zero or more")]
+    Time(f64),
+    /// A response that goes out, and the like.
+    #[error("a frame of this kind cannot have this dir")]
+    Direction,
+    /// Something after `open`.
+    #[error("nothing can follow a frame of the kind open")]
+    AfterOpen,
+}
 
 /// The header's line. Fields that a newer recorder may add are passed over.
 #[derive(Serialize, Deserialize)]

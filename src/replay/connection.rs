@@ -15,24 +15,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::Options;
 use super::answer::{Answer, Head};
 use super::body::{Body, whole};
 use super::http::{detail, replay, respond};
-use super::keys::Keys;
-use super::library::Library;
 use super::line::{Dropped, Line, Stream};
 use super::log::{Entry, Log, Side};
 use super::session::Session;
+use super::shared::Shared;
 use crate::core::http::headers::text;
-
-/// What all connections of a server share.
-pub(super) struct Shared {
-    pub(super) library: Library,
-    pub(super) options: Options,
-    pub(super) keys: Keys,
-    pub(super) log: Log,
-}
 
 /// One connection, for as long as it speaks HTTP.
 struct Connection {

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::Options;
 use super::answer::{Answer, Head};
 use super::body::{Body, replayed, whole};
-use super::connection::Shared;
 use super::keys::{LOCK_OUT_SECONDS, Refusal};
 use super::line::{Dropped, Line};
 use super::misbehaviour::Count;
+use super::shared::Shared;
 use crate::recording::Recording;
 
 /// The header that carries the API key.

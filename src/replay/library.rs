@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 
+use super::exchange::Exchange;
 use super::socket::Socket;
 use crate::core::domain::release::Release;
 use crate::recording::{self, Key, Protocol, Recording};
@@ -65,17 +66,6 @@ pub struct Library {
     /// Those that were asked for first, then the usual ones by name. The first that fits is served.
     exchanges: Vec<Exchange>,
     sockets: BTreeMap<String, Socket>,
-}
-
-/// A recording with its name.
-#[derive(Clone, Debug)]
-pub(super) struct Exchange {
-    pub(super) name: String,
-    /// It was asked for by name.
-    pub(super) chosen: bool,
-    method: String,
-    pub(super) path: String,
-    pub(super) recording: Recording,
 }
 
 impl Library {

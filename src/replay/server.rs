@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
-use super::connection::{Shared, serve};
+use super::connection::serve;
 use super::keys::Keys;
+use super::shared::Shared;
 use super::{Library, Log, Options};
 
 /// How long to wait after the system refused to accept a connection, which mostly means that there

@@ -14,11 +14,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Speed;
-use super::connection::Shared;
 use super::conversation::key_in;
 use super::log::{Entry, Side};
 use super::misbehaviour::{Count, TEXT_GARBAGE, Trouble};
 use super::script::{Act, Script};
+use super::shared::Shared;
 use super::socket::Socket;
 
 /// How long backends that do not say why they refuse a key wait for one.

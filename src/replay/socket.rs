@@ -2,7 +2,7 @@
 
 use super::commands::Commands;
 use super::conversation::Conversation;
-use super::library::Exchange;
+use super::exchange::Exchange;
 use super::script::Script;
 use crate::core::domain::release::Release;
 use crate::recording::{Key, Protocol, Recording};

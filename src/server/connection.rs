@@ -21,8 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::LINGER;
 use super::h2_stall::{Activity, Overdue};
-use super::http1_guard::{CLOSE, LINGER, Screen, Signals};
+use super::http1_guard::{CLOSE, Screen, Signals};
 use super::listener::Door;
 use super::write_timeout::Patience;
 use crate::admin;

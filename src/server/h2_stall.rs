@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::http1_guard::LINGER;
+use super::LINGER;
 use crate::config::Limits;
 use crate::deadline::GRACE;
 use crate::respond::{Body, BoxError};

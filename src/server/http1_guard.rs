@@ -18,6 +18,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use percent_encoding::percent_decode_str;
 use tokio::time::{Sleep, sleep};
 
+use super::LINGER;
 use super::h2_stall::Activity;
 use crate::core::http::guard::Rejection;
 use crate::core::http::guard::{Bounds, Guard, KeepAlive};
@@ -28,12 +29,10 @@ use crate::proxy::request::{REJECTED, Stopped};
 use crate::proxy::router::is_sync_stream;
 use crate::telemetry;
 
+/// How much of what a client goes on to send that has its answer is taken before its connection is closed, in bytes.
+const LEFTOVERS: usize = 256 * 1024;
 /// How much is read at once, in bytes.
 const PIECE: usize = 8 * 1024;
-/// How much of what a client goes on to send that has its answer is taken before its connection is closed, in bytes,
-/// and for how long. One that is closed with something unread takes the answer back.
-const LEFTOVERS: usize = 256 * 1024;
-pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// What a screen tells others of its connection, and they tell it.
 #[derive(Debug, Default)]

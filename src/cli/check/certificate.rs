@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
-use super::report::Line;
+use super::report::{Line, Shown};
 use super::verdict::{Check, Verdict};
 use crate::tls::Certificate;
 
@@ -13,17 +11,6 @@ const SOON: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 60 * 60;
 /// The last second that has a date of four digits, which is all that RFC 3339 has room for.
 const LAST_SECOND: u64 = 253_402_300_799;
-
-/// A certificate, for programs.
-#[derive(Debug, Serialize)]
-pub(super) struct Shown {
-    subject: String,
-    issuer: String,
-    names: Vec<String>,
-    not_before: String,
-    not_after: String,
-    fingerprint: String,
-}
 
 impl From<&Certificate> for Shown {
     fn from(certificate: &Certificate) -> Self {

@@ -2,7 +2,6 @@
 
 use serde::{Serialize, Serializer};
 
-use super::certificate::Shown;
 use super::verdict::{Check, Verdict};
 use crate::config;
 use crate::core::compat::plugin::Forecast;
@@ -116,6 +115,17 @@ impl Report {
     pub(super) fn of_problems(problems: Vec<String>) -> Self {
         Self { verdict: Verdict::Misconfigured, problems, bridge: Vec::new(), backends: Vec::new() }
     }
+}
+
+/// A certificate, for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    pub(super) subject: String,
+    pub(super) issuer: String,
+    pub(super) names: Vec<String>,
+    pub(super) not_before: String,
+    pub(super) not_after: String,
+    pub(super) fingerprint: String,
 }
 
 #[cfg(test)]

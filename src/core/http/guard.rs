@@ -36,6 +36,7 @@ mod rejection;
 mod target;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trailers;
 
 use bytes::BytesMut;

@@ -4,8 +4,18 @@ use std::fmt::Write;
 
 use super::event::Data;
 use super::markup;
-use super::rows::State;
 use crate::core::domain::object::Object;
+
+/// What was said of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// That it is being worked on.
+    Begun,
+    /// That it failed, which need not be the last word.
+    Failed,
+    /// That it is done, which is.
+    Completed,
+}
 
 /// The cells that a page sets from the frame itself, besides `sync_status`.
 const fn columns(sort: Object) -> &'static [&'static str] {

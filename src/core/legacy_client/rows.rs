@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use super::row::Cells;
+use super::row::{Cells, State};
 
 /// How many objects are told apart, in less than 2 MiB. Nothing is said of those that come after them: nobody
 /// could tell the first word about one of them from the second, and no total may count an object twice.
@@ -13,17 +13,6 @@ pub(super) const TOLD_APART: usize = (1 << 16) / 8 * 7;
 /// that comes when there is no room has in its cells what its own frames say.
 pub(super) const REMEMBERED: usize = 4096;
 const REMEMBERED_BYTES: usize = 4 << 20;
-
-/// What was said of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// That it is being worked on.
-    Begun,
-    /// That it failed, which need not be the last word.
-    Failed,
-    /// That it is done, which is.
-    Completed,
-}
 
 /// Something that the page has not been told.
 #[derive(Debug, PartialEq, Eq)]

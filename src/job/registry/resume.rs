@@ -3,14 +3,14 @@
 use super::{Entered, Registry};
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
-use crate::job::job::Kept;
+use crate::job::handle::Kept;
 use crate::job::request::{Key, Request, fingerprint, scope};
 use crate::ledger::{End, JobId, Record, StoredFrame};
 
 impl Registry {
     /// What comes behind the event `last`, if it is one of a job that `request` is for. Whoever has another
     /// credential gets the same answer as for an event that never was.
-    pub(super) async fn resume(&self, key: &Key, request: &Request, last: &str) -> Option<Entered> {
+    pub(in crate::job) async fn resume(&self, key: &Key, request: &Request, last: &str) -> Option<Entered> {
         let (id, sequence) = last.rsplit_once('.')?;
         let (id, sequence): (JobId, u64) = (id.parse().ok()?, sequence.parse().ok()?);
         let Some(job) = self.find(id) else { return self.replay(request, id, sequence).await };

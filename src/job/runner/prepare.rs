@@ -19,7 +19,7 @@ use crate::core::run::plan::{Plan, Unsupported, plan};
 use crate::core::run::policy::Unsupported as WhenUnsupported;
 use crate::core::run::session::{Limits, Setup};
 use crate::job::clients::ClientId;
-use crate::job::job::{Job, Stopping};
+use crate::job::handle::{Job, Stopping};
 use crate::job::registry::Registry;
 use crate::job::request::Request;
 use crate::telemetry;

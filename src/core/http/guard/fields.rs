@@ -1,9 +1,9 @@
 //! What the headers of one request say together about its length, its host and its connection.
 
 use super::authority::Authority;
-use super::head::{is_token, trim};
 use super::rejection::{Reason, Rejection};
 use super::target::Absolute;
+use super::token::{is_token, trim};
 use crate::core::http::headers::elements;
 
 /// The longest body that hyper counts, in bytes.

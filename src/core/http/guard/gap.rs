@@ -1,8 +1,8 @@
 //! What stands between two requests, or before the first one.
 
-use super::head::is_token;
 use super::lines::bad_ending;
 use super::rejection::{Reason, Rejection};
+use super::token::is_token;
 
 /// Empty lines that may stand there. Some clients send one behind a body (RFC 9112, section 2.2).
 const EMPTY_LINES: usize = 4;

@@ -5,6 +5,7 @@ use super::fields::{Fields, Framing, Version};
 use super::lines::{Fault, bad_ending};
 use super::rejection::{Reason, Rejection};
 use super::target;
+use super::token::{is_token, trim};
 
 /// The longest that an [`http::HeaderName`] can be, in bytes. hyper does not survive a longer one.
 const NAME_BYTES: usize = 65_535;
@@ -113,45 +114,6 @@ pub(super) fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Rejection> {
         return Err(Rejection::new(Reason::HeaderValue, detail));
     }
     Ok((name, trim(value)))
-}
-
-/// Without the spaces and tabs around it (`OWS` in RFC 9110, section 5.6.3).
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
-}
-
-/// What names are made of (`tchar` in RFC 9110, section 5.6.2).
-pub(super) const fn is_token(byte: u8) -> bool {
-    const TOKEN: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0u8;
-        while byte < 0x80 {
-            table[byte as usize] = byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'!' | b'#'
-                        | b'$'
-                        | b'%'
-                        | b'&'
-                        | b'\''
-                        | b'*'
-                        | b'+'
-                        | b'-'
-                        | b'.'
-                        | b'^'
-                        | b'_'
-                        | b'`'
-                        | b'|'
-                        | b'~'
-                );
-            byte += 1;
-        }
-        table
-    };
-    TOKEN[byte as usize]
 }
 
 /// What no value may have: every control character but the tab.

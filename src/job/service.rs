@@ -1,0 +1,149 @@
+//! What is done with the table of jobs: a request starts a job or attaches to a running one, and old records are removed.
+
+use std::sync::Arc;
+
+use super::handle::{Job, Kept, NewJob, Watching};
+use super::log::{FIRST, Log};
+use super::record_writer::stored;
+use super::registry::{Arrival, Denied, Entered, Registry};
+use super::request::{Key, Request};
+use super::{lifecycle, recordings};
+use crate::core::text::plain;
+use crate::ledger::{Cleaned, Cleaning, Entry, Unavailable};
+use crate::telemetry;
+
+/// How much of an id that makes no sense is repeated, in characters.
+const ID_LENGTH: usize = 64;
+impl Registry {
+    /// Brings a client to the job that it asks for. One that runs is never started again.
+    ///
+    /// # Errors
+    ///
+    /// See [`Denied`].
+    pub async fn enter(self: &Arc<Self>, request: Request, arrival: Arrival) -> Result<Entered, Denied> {
+        let key = Key::of(&request, &self.salt);
+        let last = arrival.last_event.filter(|last| !last.is_empty());
+        if let Some(last) = &last {
+            let resumed = self.resume(&key, &request, last).await;
+            let from = match &resumed {
+                None => telemetry::Origin::Unknown,
+                Some(Entered::Watching(_)) => telemetry::Origin::Memory,
+                Some(Entered::Replay { .. }) => telemetry::Origin::Ledger,
+                Some(Entered::Seen) => telemetry::Origin::Seen,
+            };
+            telemetry::Resumed { from, event: &plain(last, ID_LENGTH) }.emit();
+            if let Some(entered) = resumed {
+                return Ok(entered);
+            }
+        }
+        let mut watching = self.start_or_attach(key, request, arrival.fresh)?;
+        if let Some(last) = last {
+            let lost = format!(
+                "This stream starts at event {FIRST} of job {}: event {:?} is unknown here, has expired, or is of another job.",
+                watching.job.id,
+                plain(&last, ID_LENGTH),
+            );
+            let notice = watching.notice.take();
+            watching.notice = Some(notice.map_or_else(|| lost.clone(), |more| format!("{lost} {more}")));
+        }
+        Ok(Entered::Watching(watching))
+    }
+
+    /// Starts the job that is asked for, or finds the one that runs, and makes it go on to its end without
+    /// clients.
+    ///
+    /// # Errors
+    ///
+    /// See [`Denied`].
+    pub fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
+        let key = Key::of(&request, &self.salt);
+        let watching = self.start_or_attach(key, request, fresh)?;
+        // Before this client goes, which is now.
+        watching.job.stay();
+        Ok(Arc::clone(&watching.job))
+    }
+
+    fn start_or_attach(
+        self: &Arc<Self>,
+        key: Key,
+        request: Request,
+        fresh: bool,
+    ) -> Result<Watching, Denied> {
+        let redactor = self.secrets.of(&request);
+        let mut jobs = self.jobs();
+        // One that is being cancelled is not what anybody asks for.
+        if let Some(job) = jobs.by_key.get(&key).filter(|job| !job.is_stopping()) {
+            if fresh {
+                return Err(Denied::Running(job.id));
+            }
+            let mut watching = job.watch(FIRST, false);
+            watching.notice = job.kept.notice(Kept::wanted_by(&request));
+            return Ok(watching);
+        }
+        let config = self.config.load_full();
+        self.admits(&jobs, &config, &request)?;
+        let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
+        let kept = Kept::wanted_by(&request);
+        let record = self.record(&request, &redactor);
+        let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
+        telemetry::log::hide_in(&span, &redactor);
+        let (id, backend) = (key.clone(), request.backend.id().clone());
+        let job = Job::new(NewJob { key: id, backend, config, log, record, kept, redactor, span });
+        let watching = job.watch(FIRST, true);
+        jobs.by_key.insert(key, Arc::clone(&job));
+        jobs.by_id.insert(job.id, Arc::clone(&job));
+        let life = lifecycle::live(Arc::clone(self), job, request);
+        // With the jobs locked, so that no job begins behind the back of one who stops them all.
+        self.unfinished.send_modify(|count| *count += 1);
+        self.spawn(life);
+        Ok(watching)
+    }
+
+    /// Removes what is older than it is to be kept, recordings included, and says what.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`], if the ledger does not work.
+    pub async fn clean(&self, cleaning: Cleaning) -> Result<Cleaned, Unavailable> {
+        let data_dir = self.config.load().data_dir.clone();
+        if let Some(data_dir) = &data_dir {
+            recordings::narrow(data_dir.clone()).await;
+        }
+        let cleaned = self.ledger.clean(cleaning).await?;
+        if let Some(problem) = &cleaned.held {
+            telemetry::LedgerCleaningHeld { problem }.emit();
+            return Ok(cleaned);
+        }
+        let recordings = match data_dir {
+            Some(data_dir) => self.remove_recordings(&data_dir, &cleaned, cleaning).await,
+            None => 0,
+        };
+        let (jobs, logs, left) = (cleaned.jobs.len(), cleaned.logs.len(), cleaned.left);
+        telemetry::Cleaned { jobs, logs, recordings, left }.emit();
+        Ok(cleaned)
+    }
+
+    /// From now on, records the jobs that are in memory anew each time that the file of the ledger was lost.
+    pub fn restore_lost_records(self: &Arc<Self>) {
+        let registry = Arc::clone(self);
+        let (mut lost, mut closing) = (self.ledger.lost(), self.closing());
+        self.spawn(async move {
+            loop {
+                let is_lost = tokio::select! {
+                    biased;
+                    _ = closing.wait_for(|closing| *closing) => false,
+                    changed = lost.changed() => changed.is_ok(),
+                };
+                if !is_lost {
+                    return;
+                }
+                let frames = registry.config.load().jobs.log_frames;
+                for job in registry.known() {
+                    let frames = job.log.tail(0, frames).iter().map(stored).collect();
+                    // The ledger keeps it until it is written.
+                    drop(registry.ledger.put(Entry { record: job.record(), frames }));
+                }
+            }
+        });
+    }
+}

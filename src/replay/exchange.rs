@@ -1,0 +1,14 @@
+//! One recorded exchange of HTTP or of a WebSocket.
+
+use crate::recording::Recording;
+
+/// A recording with its name.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    pub(super) name: String,
+    /// It was asked for by name.
+    pub(super) chosen: bool,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) recording: Recording,
+}
