@@ -52,7 +52,7 @@ use crate::config::Config;
 use crate::core::domain::kind::{Endpoint, Kind};
 use crate::ledger::{Cleaned, Cleaning, Timestamp};
 use crate::proxy::request::Peer;
-use crate::proxy::router;
+use crate::proxy::{errors, headers};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 use auth::{Demand, Denied, Visitor};
@@ -164,7 +164,7 @@ pub async fn answer(app: &Arc<App>, request: Request<Incoming>, peer: &Peer) -> 
     let began = Instant::now();
     let (request, body) = request.into_parts();
     let (method, path) = (request.method.clone(), request.uri.path().to_owned());
-    let response = match router::rejection(&app.state(), &request, peer) {
+    let response = match errors::rejection(&app.state(), &request, peer) {
         Some(rejected) => rejected,
         None => routed(app, request, body, peer).await,
     };
@@ -192,7 +192,7 @@ async fn routed(app: &Arc<App>, mut request: Parts, body: Incoming, peer: &Peer)
         );
     };
     // As HTTP/1 has it: whom it is asked by name for, above all.
-    router::as_http_1(&mut request);
+    headers::as_http_1(&mut request);
     let method = request.method.clone();
     if !resource.methods().split(", ").any(|known| known == method.as_str()) {
         return respond::only(resource.methods());

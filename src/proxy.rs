@@ -3,7 +3,9 @@
 mod coalesce;
 mod compat;
 pub(crate) mod credentials;
+pub(crate) mod errors;
 mod forwarded;
+pub(crate) mod headers;
 pub mod informational;
 mod netbox;
 mod passthrough;

@@ -9,10 +9,10 @@ use http::{Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use sha2::{Digest, Sha256};
 
-use super::passthrough::{inbound, outbound, without_body};
+use super::headers::decoded_path;
+use super::headers::{inbound, outbound, without_body};
 use super::quota::request_slot;
 use super::request::Visit;
-use super::router::decoded_path;
 use super::tunnel::OnFirstFrame;
 use crate::backend::{
     API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question, Trial, UNSEEN_KEY,

@@ -9,7 +9,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::ext::on_informational;
 
-use super::passthrough::inbound;
+use super::headers::inbound;
 
 /// How much may wait for a client that takes nothing, in bytes. What comes then is left out: an interim answer
 /// is a hint.

@@ -24,10 +24,12 @@ use serde_json::{Value, json};
 use super::Proxy;
 use super::compat::upstream;
 use super::compat::{note, shimmed};
-use super::passthrough;
+use super::errors;
+use super::errors::rejected;
+use super::headers;
 use super::quota::{Slots, StreamKey, holding, request_slot_among};
 use super::request::Peer;
-use super::router::{self, rejected};
+use super::router;
 use crate::backend::{Backend, ForwardError, UploadError};
 use crate::core::compat::netbox::{
     CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
@@ -149,7 +151,7 @@ impl Proxy {
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         router::exchange(parts, peer, Route::Netbox, |parts| async {
-            let response = match router::rejection(&self.app.state(), &parts, peer) {
+            let response = match errors::rejection(&self.app.state(), &parts, peer) {
                 Some(rejected) => rejected,
                 None => self.forward_to_netbox(parts, body, peer, listen).await,
             };
@@ -183,9 +185,9 @@ impl Proxy {
         };
         let most = backend.limits().body_bytes;
         if body.size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
-            return passthrough::upload_failed(peer.address, UploadError::TooLarge(most));
+            return errors::upload_failed(peer.address, UploadError::TooLarge(most));
         }
-        router::as_http_1(&mut parts);
+        headers::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let scheme = if peer.is_tls { "https" } else { "http" };
         let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
@@ -227,7 +229,7 @@ impl Exchange<'_> {
 
     /// The headers as NetBox is sent them.
     fn outbound(&self, Parts { headers, version, .. }: &mut Parts) {
-        passthrough::hop_by_hop(headers, *version);
+        headers::hop_by_hop(headers, *version);
         for name in FORWARDED {
             headers.remove(name);
         }
@@ -264,7 +266,7 @@ impl Exchange<'_> {
 
     async fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
         let mut response = response.map(respond::passed);
-        passthrough::inbound(response.headers_mut());
+        headers::inbound(response.headers_mut());
         let authority = self.upstream.url().authority();
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         if let Some(location) = location.and_then(|location| self.moved(location, &authority)) {
@@ -292,7 +294,7 @@ impl Exchange<'_> {
 
     fn unanswered(&self, error: &ForwardError) -> Response<Body> {
         if let ForwardError::Upload(error) = error {
-            return passthrough::upload_failed(self.peer.address, *error);
+            return errors::upload_failed(self.peer.address, *error);
         }
         let text = format!("NetBox could not be asked through the bridge: {error}");
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
@@ -390,7 +392,7 @@ impl Exchange<'_> {
     /// The body of a request as a whole.
     async fn read(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
         let patience = self.backend.limits().client_body;
-        let refused = |error| passthrough::upload_failed(self.peer.address, error);
+        let refused = |error| errors::upload_failed(self.peer.address, error);
         match timeout(patience, Limited::new(body, BODY).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -412,7 +414,7 @@ fn writes_to_netbox(path: &str) -> bool {
 fn question(parts: &Parts, path: &str) -> Parts {
     let mut question = parts.clone();
     question.method = Method::GET;
-    passthrough::without_body(&mut question.headers);
+    headers::without_body(&mut question.headers);
     question.headers.remove(CONTENT_TYPE);
     if let Ok(target) = path.parse::<PathAndQuery>() {
         question.uri = Uri::from(target);

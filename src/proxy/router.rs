@@ -1,27 +1,24 @@
 //! What every request of a client goes through before it is answered, and every answer before it is sent.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::{CONNECTION, COOKIE, HOST};
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use tracing::Instrument;
 
 use super::Proxy;
+use super::errors::{rejected, rejection};
 use super::forwarded::Forwarded;
-use super::request::{Peer, REJECTED, Stopped, Visit};
+use super::headers::{as_http_1, decoded_path};
+use super::request::{Peer, Stopped, Visit};
 use super::request_id::Trace;
 use super::{compat, credentials, passthrough, streams, tunnel, websocket};
-use crate::app::State;
 use crate::core::domain::kind::Endpoint;
 use crate::core::http::guard;
-use crate::core::http::guard::Rejection;
 use crate::core::http::headers::{is_websocket, list};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
@@ -157,12 +154,6 @@ pub fn is_sync_stream(uri: &Uri) -> bool {
     endpoint_at(&path).is_some() || compat::is_alias(&path)
 }
 
-/// The path by which a request is told from others. Backends look at it when it is decoded (ASGI decodes once, `%2F`
-/// included), and neither a sync nor a change of keys may go past the bridge.
-pub(super) fn decoded_path(uri: &Uri) -> Cow<'_, str> {
-    percent_decode_str(uri.path()).decode_utf8_lossy()
-}
-
 /// Whether the connection is to become a WebSocket, which only a GET can ask for (RFC 6455, section 4.1). An `Upgrade`
 /// that no `Connection` names is none (RFC 9110, section 7.8), and whoever stands in front does not expect one.
 fn wants_socket(request: &Parts) -> bool {
@@ -170,41 +161,4 @@ fn wants_socket(request: &Parts) -> bool {
     request.method == Method::GET
         && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
         && is_websocket(&request.headers)
-}
-
-/// Writes a request of HTTP/2 as backends know it.
-pub(crate) fn as_http_1(parts: &mut Parts) {
-    if !parts.headers.contains_key(HOST)
-        && let Some(authority) = parts.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        parts.headers.insert(HOST, host);
-    }
-    if parts.version == Version::HTTP_2 {
-        let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if crumbs.len() > 1
-            && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-        {
-            parts.headers.insert(COOKIE, cookie);
-        }
-    }
-}
-
-/// The answer to a request that is not one that may be answered.
-pub(crate) fn rejection(state: &State, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
-    let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
-    raw.map(|stopped| stopped.rejection)
-        .or_else(|| guard::check(request, &state.config.limits.bounds()).err())
-        .map(|rejection| rejected(&rejection, peer.address))
-}
-
-pub(crate) fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {
-    telemetry::Rejected { reason: rejection.reason, detail: &rejection.detail, client }.emit();
-    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = match status {
-        StatusCode::METHOD_NOT_ALLOWED => respond::only("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        status => respond::said(status, "This request is refused.", &rejection.detail),
-    };
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }

@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::coalesce::{self, Asked};
-use super::passthrough::{failed, inbound, outbound, without_body};
+use super::errors::failed;
+use super::headers::{inbound, outbound, without_body};
 use super::quota::stream_slot;
 use super::request::Visit;
 use crate::backend::{ForwardError, Tunnel};

@@ -12,8 +12,8 @@ use crate::core::domain::refusal::compressed;
 use crate::core::http::headers::content_encoding;
 use crate::proxy::Proxy;
 use crate::proxy::coalesce::PERSONAL;
-use crate::proxy::passthrough;
 use crate::proxy::request::Visit;
+use crate::proxy::{headers, passthrough};
 use crate::respond::{self, Body, BoxError};
 
 /// The longest answer that is read as a whole, in bytes: a list of some 50,000 guests.
@@ -49,7 +49,7 @@ pub(super) async fn ask(
     parts.method = question.method;
     parts.uri = Uri::from(target);
     readable(&mut parts);
-    passthrough::without_body(&mut parts.headers);
+    headers::without_body(&mut parts.headers);
     let body = match question.body {
         None => Bytes::new(),
         Some(body) => {
