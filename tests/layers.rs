@@ -1,6 +1,9 @@
 //! Which module may know which: dependencies point one way, and the core does no I/O.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "layers/imports.rs"]
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -145,6 +148,17 @@ fn dependencies_point_one_way() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn no_two_files_import_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let imports = imports::imports(&root);
+    assert!(imports.values().map(|targets| targets.len()).sum::<usize>() > 500, "the paths are resolved");
+    if let Some(circle) = imports::circle(imports) {
+        let files: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
+        panic!("each of these files imports the next, and the last one the first: {}", files.join(" → "));
     }
 }
 
