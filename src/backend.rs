@@ -33,6 +33,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, BackendUrl, Limits};
 use crate::core::domain::credential::ApiKey;
+use crate::core::remote::Remote;
 use crate::telemetry::{self, OfBackend};
 use crate::tls::TlsError;
 
@@ -98,8 +99,21 @@ impl Backend {
     ///
     /// What is wrong with the files that its certificate is checked by.
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
-        let metrics = OfBackend::new(&config.name);
-        let dialer = Arc::new(Dialer::new(&config, Arc::clone(&metrics))?);
+        Self::at(Remote::Backend, config)
+    }
+
+    /// NetBox, which is reached as `config` says, whose name is that of the backend that asks it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the files that its certificate is checked by.
+    pub fn netbox(config: config::Backend) -> Result<Self, TlsError> {
+        Self::at(Remote::Netbox, config)
+    }
+
+    fn at(remote: Remote, config: config::Backend) -> Result<Self, TlsError> {
+        let metrics = OfBackend::new(remote, &config.name);
+        let dialer = Arc::new(Dialer::new(remote, &config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
         let knowledge = Knowledge::new(Arc::clone(&metrics));
         Ok(Self {
@@ -140,6 +154,11 @@ impl Backend {
             Some(HeldBack::Client(client)) => Some(client),
         };
         telemetry::KeysHeldBack { backend: &self.metrics, client }.emit();
+    }
+
+    /// What it is to the bridge.
+    pub fn remote(&self) -> Remote {
+        self.dialer.remote()
     }
 
     /// How it is configured.

@@ -306,7 +306,7 @@ fn apply(setting: Setting, draft: &mut Draft) -> Result<Setting, Problem> {
     let Setting { key, origin, shown: value, .. } = setting;
     let allowed = key.allowed();
     Err(match refusal {
-        Refusal::Url(source) => Problem::BadUrl { origin, allowed, source },
+        Refusal::Url(source) => Problem::BadUrl { origin, key: key.name, allowed, source },
         Refusal::NotAllowed => Problem::BadValue { origin, key: key.name, allowed, value },
     })
 }

@@ -8,6 +8,7 @@ pub mod compat;
 pub mod domain;
 pub mod http;
 pub mod legacy_client;
+pub mod remote;
 pub mod run;
 pub mod text;
 pub mod upstream;

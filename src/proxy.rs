@@ -92,6 +92,7 @@ impl Proxy {
     /// Serves new requests by `state`, as [`App::replace`] does.
     pub fn replace(&self, state: State) {
         self.restarts.resume(&self.app.registry, &state.backends);
+        self.netbox.keep(&state.backends);
         self.app.replace(state);
     }
 

@@ -25,6 +25,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::app::Entrance;
 use crate::config::{self, Config, WithoutLedger};
+use crate::core::remote::Remote;
 use crate::job;
 use crate::ledger::{self, CLEANING_INTERVAL, Cleaning};
 use crate::proxy::Proxy;
@@ -297,13 +298,19 @@ impl Server {
     /// of one hang, the others are read.
     fn look(&mut self) {
         self.certificates.look();
-        for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.url().is_tls()) {
-            let (reading, backend) = (Arc::clone(backend), Arc::clone(backend));
+        let state = self.proxy.app.state();
+        let remotes = state.backends.iter().map(Arc::clone).chain(self.proxy.netboxes());
+        for backend in remotes.filter(|remote| remote.url().is_tls()) {
+            let reading = Arc::clone(&backend);
             self.chores.spawn(async move {
                 let mut reader = Reader::Idle;
                 reader.begin(move || reading.read_files_again());
                 if let Read::Overdue = reader.read().await {
-                    let owner = telemetry::FilesOf::Backend(&backend.config().name);
+                    let name = backend.config().name.as_str();
+                    let owner = match backend.remote() {
+                        Remote::Backend => telemetry::FilesOf::Backend(name),
+                        Remote::Netbox => telemetry::FilesOf::Netbox(name),
+                    };
                     telemetry::CertificatesOverdue { owner, limit: files::LIMIT }.emit();
                 }
             });

@@ -34,18 +34,6 @@ pub use plain::{looks_like_http, plain_on_tls};
 pub use problem::{Holds, TlsError};
 pub use trust::{Trust, client};
 
-/// The keys of the configuration that texts of this module name.
-mod keys {
-    /// The address of the backend.
-    pub(super) const URL: &str = "backend.url";
-    /// The file with the authority that signed the backend's certificate.
-    pub(super) const CA_FILE: &str = "backend.ca_file";
-    /// The one certificate that the backend may have.
-    pub(super) const FINGERPRINT: &str = "backend.pin";
-    /// What the bridge shows to the backend.
-    pub(super) const CLIENT_CERTIFICATE: &str = "backend.client_certificate";
-}
-
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 

@@ -654,11 +654,17 @@ fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
     assert_eq!(of("netbox_listen = \"127.0.0.1:8803\""), "");
     let plain = of("netbox_listen = \"127.0.0.1:443\"");
     assert!(plain.contains("127.0.0.1:443 and no netbox_certificate"), "{plain}");
+    let bad = of("netbox_listen = \"127.0.0.1:1\"\nnetbox_url = \"ftp://netbox\"");
+    assert!(bad.contains("backend.netbox_url must be a URL"), "{bad}");
     let alone = of("netbox_url = \"http://netbox\"");
     assert!(alone.contains("has netbox_url and no netbox_listen"), "{alone}");
     let many =
         format!("netbox_listen = \"127.0.0.1:1\"\nnetbox_ca_file = \"ca.pem\"\nnetbox_pin = \"{PIN}\"");
     assert!(of(&many).contains("more than one of netbox_ca_file and netbox_pin"), "{}", of(&many));
+    for key in ["ca_file = \"ca.pem\"".to_owned(), format!("pin = \"{PIN}\"")] {
+        let plain = format!("netbox_listen = \"127.0.0.1:1\"\nnetbox_url = \"http://nb\"\nnetbox_{key}");
+        assert!(of(&plain).contains("and its netbox_url is http: write https in it"), "{}", of(&plain));
+    }
     let half = "netbox_listen = \"127.0.0.1:1\"\nnetbox_client_key = \"k.pem\"";
     assert!(of(half).starts_with("backend.netbox_client_certificate is not set"), "{}", of(half));
     let half = "netbox_listen = \"127.0.0.1:1\"\nnetbox_certificate = \"c.pem\"";

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::app::Entrance;
 use crate::backend::Backend;
-use crate::config::Config;
+use crate::config::{BackendUrl, Config, NetboxListener};
 use crate::telemetry;
-use crate::tls::TlsError;
+use crate::tls::{self, TlsError, Trust};
 
 /// What requests are answered by.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What is wrong with the files that certificates of backends are checked by.
+    /// What is wrong with the files that certificates of backends and of NetBox are checked by.
     pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
         let known = |wanted: &crate::config::Backend| {
             let known = before?.backends.iter().find(|known| known.config() == wanted);
@@ -32,6 +32,9 @@ impl State {
         };
         let mut backends: Vec<Arc<Backend>> = Vec::new();
         for wanted in &config.backends {
+            if let Some(netbox) = &wanted.netbox {
+                check_files(netbox)?;
+            }
             if let Some(backend) = known(wanted) {
                 backends.push(backend);
                 continue;
@@ -84,6 +87,21 @@ impl State {
         let names: Vec<&str> = self.backends.iter().map(|backend| backend.config().name.as_str()).collect();
         names.join(", ")
     }
+}
+
+/// Reads the files by which the certificate of NetBox is checked, and the one that it is shown, whether it is known where
+/// NetBox is or not. It blocks.
+///
+/// # Errors
+///
+/// What is wrong with them.
+fn check_files(netbox: &NetboxListener) -> Result<(), TlsError> {
+    let is_tls = netbox.url.as_ref().is_some_and(BackendUrl::is_tls);
+    // What the plugin pushes says later whether those of the system are needed.
+    let default = if is_tls { Trust::System } else { Trust::Insecure };
+    let own = netbox.client_certificate.as_ref();
+    let own = own.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    tls::client(netbox.trust.as_ref().unwrap_or(&default), own).map(drop)
 }
 
 /// `host` without its port and in lower case; an IPv6 address without its brackets.

@@ -151,6 +151,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::core::remote::Remote;
 
     fn error() -> ConnectError {
         let url = "http://127.0.0.1:1".parse().unwrap();
@@ -159,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_after_failures_in_a_row_and_lets_one_attempt_through_after_a_while() {
-        let breaker = Breaker::new(2, Duration::from_secs(5), OfBackend::new("two"));
+        let breaker = Breaker::new(2, Duration::from_secs(5), OfBackend::new(Remote::Backend, "two"));
         breaker.attempt().unwrap().failed(&error());
         breaker.attempt().unwrap().succeeded();
         breaker.attempt().unwrap().failed(&error());
@@ -188,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_is_given_up_leaves_room_for_the_next() {
-        let breaker = Breaker::new(1, Duration::from_secs(5), OfBackend::new("one"));
+        let breaker = Breaker::new(1, Duration::from_secs(5), OfBackend::new(Remote::Backend, "one"));
         breaker.attempt().unwrap().failed(&error());
         advance(Duration::from_secs(5)).await;
         drop(breaker.attempt().unwrap());

@@ -23,6 +23,7 @@ use super::breaker::Breaker;
 use super::connect_error::ConnectError;
 use super::id::BackendId;
 use crate::config::{self, BackendUrl};
+use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
 use crate::telemetry::OfBackend;
@@ -68,6 +69,7 @@ impl Secure {
 /// Makes connections to one backend.
 #[derive(Debug)]
 pub(super) struct Dialer {
+    remote: Remote,
     id: BackendId,
     url: BackendUrl,
     connect: Duration,
@@ -78,9 +80,14 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(config: &config::Backend, metrics: Arc<OfBackend>) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        remote: Remote,
+        config: &config::Backend,
+        metrics: Arc<OfBackend>,
+    ) -> Result<Self, TlsError> {
         let limits = &config.limits;
         Ok(Self {
+            remote,
             tls: if config.url.is_tls() { Some(Secure::new(config)?) } else { None },
             id: BackendId::new(config),
             url: config.url.clone(),
@@ -116,6 +123,11 @@ impl Dialer {
         let read = client(config).map(|client| tls.config.store(client));
         *files = Files { contents: now, are_usable: read.is_ok() };
         Some(read)
+    }
+
+    /// What it connects to.
+    pub(super) fn remote(&self) -> Remote {
+        self.remote
     }
 
     /// The backend that it connects to.
@@ -192,7 +204,10 @@ impl Dialer {
         let connector = TlsConnector::from(config.load_full());
         match timeout(self.handshake, connector.connect(name.clone(), stream)).await {
             Ok(Ok(stream)) => Ok(Link::Tls(Box::new(stream))),
-            Ok(Err(error)) => Err(ConnectError::Tls { url: self.url.clone(), why: tls::explain(&error) }),
+            Ok(Err(error)) => {
+                let why = tls::explain(self.remote, &error);
+                Err(ConnectError::Tls { url: self.url.clone(), why })
+            }
             Err(_) => Err(self.timed_out(self.handshake, "limits.handshake")),
         }
     }
@@ -334,7 +349,7 @@ mod tests {
         let variables =
             settings.iter().map(|(key, value)| (format!("PROXBOX_BRIDGE_LIMITS_{key}"), (*value).to_owned()));
         let config = Config::parse(&flags, variables, |_| unreachable!()).unwrap();
-        Dialer::new(&config.backends[0], OfBackend::new("tested")).unwrap()
+        Dialer::new(Remote::Backend, &config.backends[0], OfBackend::new(Remote::Backend, "tested")).unwrap()
     }
 
     #[tokio::test]

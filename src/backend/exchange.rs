@@ -20,6 +20,7 @@ use super::{Backend, ConnectError, Identity};
 use crate::config::BackendUrl;
 use crate::core::domain::refusal::Answer;
 use crate::core::http::headers::content_encoding;
+use crate::core::remote::Remote;
 use crate::core::wire::sse::sniff;
 use crate::telemetry;
 use crate::tls::{self, Brought};
@@ -48,7 +49,7 @@ pub enum RequestError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke before an answer came.
-    #[error("the connection broke before the backend answered ({})", unanswered(.source, .url, Brought::Nothing))]
+    #[error("the connection broke before the backend answered ({})", unanswered(Remote::Backend, .source, .url, Brought::Nothing))]
     Broken {
         /// Where it was connected to.
         url: BackendUrl,
@@ -262,15 +263,14 @@ impl Body for Passed {
     }
 }
 
-/// The reason of an error before the first byte of an answer of the backend at `url`, on a connection that has
-/// `brought` this.
-pub(super) fn unanswered(error: &hyper::Error, url: &BackendUrl, brought: Brought) -> String {
-    if let Some(why) = tls::explain_unanswered(error, brought) {
+/// The reason of an error before the first byte of an answer of `remote` at `url`, on a connection that has `brought` this.
+pub(super) fn unanswered(remote: Remote, error: &hyper::Error, url: &BackendUrl, brought: Brought) -> String {
+    if let Some(why) = tls::explain_unanswered(remote, error, brought) {
         return why;
     }
     let why = reason(error);
     if !url.is_tls() && brought == Brought::Nothing && is_answer_to_plain_http(error) {
-        return format!("{why}; if it speaks TLS, write https:// in backend.url");
+        return format!("{why}; if it speaks TLS, write https:// in {}", remote.url_key());
     }
     why
 }
@@ -285,7 +285,7 @@ fn is_answer_to_plain_http(error: &hyper::Error) -> bool {
 /// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself. In TLS
 /// 1.3 this is where a backend says that it wants another certificate of the bridge.
 pub fn reason(error: &hyper::Error) -> String {
-    if let Some(why) = tls::explain_tls(error) {
+    if let Some(why) = tls::explain_tls(Remote::Backend, error) {
         return why;
     }
     let mut innermost: &dyn std::error::Error = error;

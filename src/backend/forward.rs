@@ -26,6 +26,7 @@ use super::connect_error::ConnectError;
 use super::exchange::{RequestError, unanswered};
 use super::upload::{Progress, Upload, UploadError};
 use super::{Backend, Exchange};
+use crate::core::remote::Remote;
 use crate::deadline::timeout_at;
 use crate::tls::Brought;
 
@@ -40,12 +41,17 @@ const IDLE: usize = 32;
 /// Why there is no answer to pass back.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// The backend could not be reached. Nothing was sent.
+    /// The remote could not be reached. Nothing was sent.
     #[error(transparent)]
     Unreachable(ConnectError),
     /// The connection broke before an answer came; the request may have done its work.
-    #[error("The connection broke before the backend answered ({0}).")]
-    Broken(String),
+    #[error("The connection broke before {remote} answered ({why}).")]
+    Broken {
+        /// What did not answer.
+        remote: Remote,
+        /// Why, and what to do.
+        why: String,
+    },
     /// The client's own body ended the request.
     #[error("The body of the request ended it: {0}.")]
     Upload(UploadError),
@@ -99,7 +105,9 @@ impl Backend {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let scheme = if self.url().is_tls() { "https" } else { "http" };
         let target = Uri::builder().scheme(scheme).authority(self.url().authority()).path_and_query(target);
-        parts.uri = target.build().map_err(|error| ForwardError::Broken(error.to_string()))?;
+        let remote = self.remote();
+        parts.uri =
+            target.build().map_err(|error| ForwardError::Broken { remote, why: error.to_string() })?;
         parts.version = Version::HTTP_11;
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
             // hyper leaves out such a body of GET and HEAD unless it is told not to.
@@ -178,7 +186,7 @@ impl Backend {
         };
         match hyper.source().and_then(|body| body.downcast_ref::<UploadError>()) {
             Some(upload) => ForwardError::Upload(*upload),
-            None => self.broken(unanswered(hyper, self.url(), brought(&error))),
+            None => self.broken(unanswered(self.remote(), hyper, self.url(), brought(&error))),
         }
     }
 
@@ -190,7 +198,7 @@ impl Backend {
 
     fn broken(&self, why: String) -> ForwardError {
         self.knowledge.forget();
-        ForwardError::Broken(why)
+        ForwardError::Broken { remote: self.remote(), why }
     }
 }
 

@@ -9,6 +9,7 @@ use super::connect::{self, Link};
 use super::connect_error::ConnectError;
 use super::exchange::unanswered;
 use super::{Backend, Identity, RequestError, reason};
+use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tls::{self, Brought, Certificate};
 
@@ -98,11 +99,11 @@ impl Backend {
     }
 
     fn silent(&self, error: &hyper::Error) -> Silence {
-        let broken = || Silence::Broken(unanswered(error, self.url(), Brought::Nothing));
-        tls::explain_unanswered(error, Brought::Nothing).map_or_else(broken, Silence::Tls)
+        let broken = || Silence::Broken(unanswered(self.remote(), error, self.url(), Brought::Nothing));
+        tls::explain_unanswered(self.remote(), error, Brought::Nothing).map_or_else(broken, Silence::Tls)
     }
 }
 
 fn broken(error: &hyper::Error) -> Silence {
-    tls::explain_tls(error).map_or_else(|| Silence::Broken(reason(error)), Silence::Tls)
+    tls::explain_tls(Remote::Backend, error).map_or_else(|| Silence::Broken(reason(error)), Silence::Tls)
 }

@@ -149,6 +149,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
+    use crate::core::remote::Remote;
 
     const KEEP: Duration = Duration::from_secs(1);
     const HERE: Question = [0; 32];
@@ -160,7 +161,7 @@ mod tests {
     }
 
     fn failed() -> Answered {
-        Err(ForwardError::Broken("down".to_owned()))
+        Err(ForwardError::Broken { remote: Remote::Backend, why: "down".to_owned() })
     }
 
     fn text(answered: Answered) -> Bytes {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::draft::Draft;
+use super::draft::{Draft, NetboxDraft};
 use super::problem::{Origin, Problem};
 
 /// What is wrong between the keys of `common` and of `backends`, whose blocks begin at `blocks`, as far as it
@@ -19,7 +19,11 @@ pub(super) fn problems(
     let checks = [nowhere_to_record, retention_too_short, half_tls, open_admin, short_token];
     found.extend(checks.into_iter().filter_map(|check| check(common, problems)));
     for backend in backends {
-        found.extend([trust(backend), no_tls(backend), half_client(backend)].into_iter().flatten());
+        found.extend(
+            [trust(backend), no_tls(backend), no_netbox_tls(backend), half_client(backend)]
+                .into_iter()
+                .flatten(),
+        );
         found.extend(netbox(backend, problems));
     }
     if !bad(problems, &["backend.hosts", "backend.listen", "backend.name"]) {
@@ -192,7 +196,20 @@ fn no_tls(draft: &Draft) -> Option<Problem> {
     ];
     let (key, _) = given.into_iter().find(|(_, given)| *given)?;
     let is_plain = draft.url.as_ref().is_some_and(|url| !url.is_tls());
-    is_plain.then(|| Problem::NoTls { name: name(draft), key })
+    is_plain.then(|| Problem::NoTls { name: name(draft), key, url: "url" })
+}
+
+/// Nor has a NetBox. What the plugin pushes is seen when it does.
+fn no_netbox_tls(draft: &Draft) -> Option<Problem> {
+    let NetboxDraft { url, ca_file, pin, client_certificate, .. } = &draft.netbox;
+    let given = [
+        ("netbox_ca_file", ca_file.is_some()),
+        ("netbox_pin", pin.is_some()),
+        ("netbox_client_certificate", client_certificate.is_some()),
+    ];
+    let (key, _) = given.into_iter().find(|(_, given)| *given)?;
+    let is_plain = url.as_ref().is_some_and(|url| !url.is_tls());
+    is_plain.then(|| Problem::NoTls { name: name(draft), key, url: "netbox_url" })
 }
 
 /// Every client must be for one backend, and every backend must be told from the others by its name.

@@ -41,6 +41,16 @@ impl NetboxListener {
         })
     }
 
+    /// The key of a certificate that only TLS has a use for, if one is set.
+    pub fn tls_key(&self) -> Option<&'static str> {
+        let of_trust = self.trust.as_ref().map(|trust| match trust {
+            Trust::Pinned(_) => "backend.netbox_pin",
+            _ => "backend.netbox_ca_file",
+        });
+        let own = || self.client_certificate.is_some().then_some("backend.netbox_client_certificate");
+        of_trust.or_else(own)
+    }
+
     /// Whether a connection from `address` is accepted.
     pub fn allows(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.allow.iter().any(|network| network.contains(&address))

@@ -114,11 +114,13 @@ pub enum Problem {
         /// What it was given, on one line.
         value: String,
     },
-    /// The address of the backend is not one.
-    #[error("{origin}: backend.url must be {allowed}: {source}")]
+    /// An address of a backend or of NetBox is not one.
+    #[error("{origin}: {key} must be {allowed}: {source}")]
     BadUrl {
         /// Where the URL stands.
         origin: Origin,
+        /// The key.
+        key: &'static str,
         /// What the key takes.
         allowed: String,
         /// Why it is not one.
@@ -211,13 +213,15 @@ pub enum Problem {
         /// The keys that exclude each other.
         keys: &'static str,
     },
-    /// A backend that is spoken to without TLS has a key that is about its certificate.
-    #[error("the backend {name} has {key}, and its url is http: write https in it, or take {key} away")]
+    /// A backend or a NetBox that is spoken to without TLS has a key that is about its certificate.
+    #[error("the backend {name} has {key}, and its {url} is http: write https in it, or take {key} away")]
     NoTls {
         /// The backend.
         name: String,
         /// The key.
         key: &'static str,
+        /// The key that says where it is.
+        url: &'static str,
     },
     /// A certificate is of no use without its key, nor a key without its certificate.
     #[error("{key} is not set: {with} goes together with it, or not at all")]
@@ -314,8 +318,7 @@ impl Problem {
     /// The key whose value is wrong; the name of a table where that is no table.
     pub(super) fn key(&self) -> Option<&'static str> {
         match self {
-            Self::BadValue { key, .. } => Some(key),
-            Self::BadUrl { .. } => Some("backend.url"),
+            Self::BadValue { key, .. } | Self::BadUrl { key, .. } => Some(key),
             _ => None,
         }
     }

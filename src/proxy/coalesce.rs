@@ -19,6 +19,7 @@ use crate::backend::{
 };
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::Refusal;
+use crate::core::remote::Remote;
 use crate::job::held_back;
 use crate::proxy::Proxy;
 use crate::proxy::credentials::{KEYS, REGISTER, key_of};
@@ -188,7 +189,7 @@ fn ask(
         match Limited::new(body, ANSWER).collect().await {
             Ok(body) => Ok(Some(Answer { head, body: body.to_bytes() })),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Ok(None),
-            Err(error) => Err(ForwardError::Broken(error.to_string())),
+            Err(error) => Err(ForwardError::Broken { remote: Remote::Backend, why: error.to_string() }),
         }
     }
 }

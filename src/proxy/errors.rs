@@ -42,7 +42,7 @@ pub(super) fn failed(visit: &Visit, path: &str, is_safe: bool, error: &ForwardEr
         ForwardError::Unreachable(_) => Refusal::unreachable(&why, retry_after),
         _ if is_safe => Refusal::no_answer(&why, retry_after),
         ForwardError::Overdue(_) => Refusal::overdue(&why),
-        ForwardError::Broken(_) => Refusal::broken(&why),
+        ForwardError::Broken { .. } => Refusal::broken(&why),
     };
     telemetry::Refused { path, refusal: &refusal }.emit();
     respond::refused(&refusal)

@@ -20,6 +20,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::Proxy;
 use super::compat::upstream;
@@ -30,17 +31,18 @@ use super::headers;
 use super::quota::{Slots, StreamKey, holding, request_slot_among};
 use super::request::Peer;
 use super::router;
-use crate::backend::{Backend, ForwardError, UploadError};
+use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
 use crate::core::compat::netbox::{
     CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
 };
 use crate::core::compat::{Action, Shim};
 use crate::core::http::guard::{Reason, Rejection};
+use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 
-pub(super) use target::{NetboxEndpoints, at_listener, token};
+pub(super) use target::{NetboxEndpoints, at_listener, check_pushed, token};
 
 /// What is kept for the NetBox listeners of all backends, by the URL of the backend.
 #[derive(Debug)]
@@ -100,16 +102,32 @@ impl NetboxSide {
     }
 
     /// The connections to the NetBox of `backend`.
-    fn upstream(&self, backend: &Backend) -> Result<Arc<Backend>, String> {
+    async fn upstream(&self, backend: &Backend) -> Result<Arc<Backend>, String> {
         let wanted = self.endpoints.target(backend.config())?;
-        let mut upstreams = locked(&self.upstreams);
         let key = backend.url().to_string();
-        if let Some(known) = upstreams.get(&key).filter(|known| *known.config() == wanted) {
+        if let Some(known) = locked(&self.upstreams).get(&key).filter(|known| *known.config() == wanted) {
             return Ok(Arc::clone(known));
         }
-        let upstream = Arc::new(Backend::new(wanted).map_err(|error| error.to_string())?);
-        upstreams.insert(key, Arc::clone(&upstream));
+        // It reads files.
+        let made = spawn_blocking(move || Backend::netbox(wanted)).await;
+        let made = made.map_err(|error| error.to_string())?;
+        let upstream = Arc::new(made.map_err(|error| format!("NetBox cannot be asked: {error}."))?);
+        locked(&self.upstreams).insert(key, Arc::clone(&upstream));
         Ok(upstream)
+    }
+
+    /// Every NetBox that is asked.
+    fn upstreams(&self) -> Vec<Arc<Backend>> {
+        locked(&self.upstreams).values().map(Arc::clone).collect()
+    }
+
+    /// Forgets the connections of all backends but `backends`, and of those that have no listener any more.
+    pub(super) fn keep(&self, backends: &[Arc<Backend>]) {
+        let has_listener = |url: &String| {
+            let known = backends.iter().find(|backend| backend.url().to_string() == *url);
+            known.is_some_and(|backend| backend.config().netbox.is_some())
+        };
+        locked(&self.upstreams).retain(|url, _| has_listener(url));
     }
 }
 
@@ -140,6 +158,11 @@ impl Proxy {
         let state = self.app.state();
         let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
         listeners.any(|netbox| netbox.listen == wanted && netbox.allows(address))
+    }
+
+    /// Every NetBox that a backend asks.
+    pub fn netboxes(&self) -> Vec<Arc<Backend>> {
+        self.netbox.upstreams()
     }
 
     /// Answers a request of the backend whose NetBox listener is at `listen`.
@@ -174,7 +197,7 @@ impl Proxy {
         let Some(backend) = state.backends.iter().find(is_it) else {
             return failed(StatusCode::SERVICE_UNAVAILABLE, "No backend has this NetBox listener any more.");
         };
-        let upstream = match self.netbox.upstream(backend) {
+        let upstream = match self.netbox.upstream(backend).await {
             Ok(upstream) => upstream,
             Err(reason) => return failed(StatusCode::SERVICE_UNAVAILABLE, &reason),
         };
@@ -276,7 +299,7 @@ impl Exchange<'_> {
         if !response.headers().get(CONTENT_TYPE).is_some_and(is_json) || response.body().is_end_stream() {
             return response;
         }
-        let (head, body) = match upstream::whole(response).await {
+        let (head, body) = match upstream::whole_of(Remote::Netbox, response).await {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
@@ -296,13 +319,37 @@ impl Exchange<'_> {
         if let ForwardError::Upload(error) = error {
             return errors::upload_failed(self.peer.address, *error);
         }
-        let text = format!("NetBox could not be asked through the bridge: {error}");
-        telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
-        let status = match error {
-            ForwardError::Overdue(_) => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::BAD_GATEWAY,
+        let url = self.upstream.url();
+        let (status, text) = match error {
+            // It says itself what to do.
+            ForwardError::Unreachable(error @ ConnectError::Tls { .. }) => {
+                (StatusCode::BAD_GATEWAY, format!("NetBox cannot be reached: {error}."))
+            }
+            ForwardError::Unreachable(error) => {
+                let source = self.source_of_url();
+                let text = format!(
+                    "NetBox cannot be reached: {error}. See whether NetBox runs and can be reached from the bridge; the \
+                     address is that of {source}."
+                );
+                (StatusCode::BAD_GATEWAY, text)
+            }
+            ForwardError::Overdue(_) => {
+                let text = format!("NetBox did not answer at {url}. {error} Its log says what it does.");
+                (StatusCode::GATEWAY_TIMEOUT, text)
+            }
+            _ => (
+                StatusCode::BAD_GATEWAY,
+                format!("NetBox did not answer at {url}. {error} Its log says why."),
+            ),
         };
+        telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
         failed(status, &text)
+    }
+
+    /// What says where NetBox is.
+    fn source_of_url(&self) -> &'static str {
+        let is_configured = self.backend.config().netbox.as_ref().is_some_and(|netbox| netbox.url.is_some());
+        if is_configured { "backend.netbox_url" } else { "the NetBox endpoint that the plugin has pushed" }
     }
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
@@ -311,7 +358,7 @@ impl Exchange<'_> {
         if response.status() != StatusCode::OK || self.backend.proxmox.enabled().is_empty() {
             return response;
         }
-        let (head, body) = match upstream::whole(response).await {
+        let (head, body) = match upstream::whole_of(Remote::Netbox, response).await {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
@@ -385,7 +432,7 @@ impl Exchange<'_> {
         if response.status() != StatusCode::OK {
             return None;
         }
-        let (_, body) = upstream::whole(response).await.ok()?;
+        let (_, body) = upstream::whole_of(Remote::Netbox, response).await.ok()?;
         serde_json::from_slice(&body).ok()
     }
 

@@ -24,6 +24,7 @@ use super::request::Visit;
 use crate::backend::{ForwardError, Tunnel};
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::is_websocket;
+use crate::core::remote::Remote;
 use crate::proxy::Proxy;
 use crate::proxy::credentials::key_of;
 use crate::respond::{self, Body};
@@ -137,7 +138,14 @@ pub(super) async fn answer(proxy: &Proxy, visit: &Visit, request: Request<Incomi
     headers.insert(UPGRADE, WEBSOCKET);
     let tunnel = match exchange.tunnel().await {
         Ok(tunnel) => tunnel,
-        Err(error) => return failed(visit, asked.path(), true, &ForwardError::Broken(error.to_string())),
+        Err(error) => {
+            return failed(
+                visit,
+                asked.path(),
+                true,
+                &ForwardError::Broken { remote: Remote::Backend, why: error.to_string() },
+            );
+        }
     };
     let first = has_key_in_frame.then(|| coalesce::judge_first_frame(visit, trial));
     let (linger, stopping) = (backend.limits().tunnel_close, proxy.tunnels.closing());

@@ -14,6 +14,7 @@ use super::{Server, StartError, bind, doors, supervisor, tell};
 use crate::app::Reload;
 use crate::app::State;
 use crate::config::{self, Config};
+use crate::proxy::Proxy;
 use crate::telemetry;
 use crate::tls::TlsError;
 
@@ -109,8 +110,9 @@ impl Source {
     }
 
     /// Reads the configuration, and the files that it names. It blocks.
-    fn prepare(&self, before: &State) -> Result<Prepared, ReloadError> {
+    fn prepare(&self, proxy: &Proxy) -> Result<Prepared, ReloadError> {
         let Self(read) = self;
+        let before = proxy.app.state();
         let config = read()?;
         if before.config.data_dir != config.data_dir {
             let shown = |path: &Option<PathBuf>| {
@@ -124,7 +126,11 @@ impl Source {
             return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
         }
         let certificates = Certificates::load(&config)?;
-        Ok(Prepared { certificates, state: State::new(config, Some(before))? })
+        let state = State::new(config, Some(&before))?;
+        for netbox in proxy.netboxes() {
+            netbox.read_files_again();
+        }
+        Ok(Prepared { certificates, state })
     }
 }
 
@@ -173,8 +179,8 @@ impl Server {
             // The files hang from the last time: another thread would hang with them.
             Some(_) if !self.reloading.reader.is_idle() => self.reloaded(Err(ReloadError::Overdue)),
             Some(source) => {
-                let before = self.proxy.app.state();
-                self.reloading.reader.begin(move || source.prepare(&before));
+                let proxy = Arc::clone(&self.proxy);
+                self.reloading.reader.begin(move || source.prepare(&proxy));
             }
         }
     }

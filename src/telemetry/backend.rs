@@ -8,6 +8,7 @@ use super::metrics::METRICS;
 use super::metrics::family::By;
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
+use crate::core::remote::Remote;
 use crate::core::upstream::dialect::Dialect;
 
 /// What came of an attempt to connect.
@@ -67,6 +68,7 @@ impl Circuit {
 /// the bridge stands in front of.
 #[derive(Debug)]
 pub struct OfBackend {
+    remote: Remote,
     name: String,
     series: Mutex<Option<Series>>,
 }
@@ -100,9 +102,9 @@ pub fn backends_are(backends: Vec<Arc<OfBackend>>) {
 }
 
 impl OfBackend {
-    /// The backend with this name. It is not counted yet.
-    pub fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), series: Mutex::default() })
+    /// The backend with this name, or the NetBox of the backend with this name. It is not counted yet.
+    pub fn new(remote: Remote, name: &str) -> Arc<Self> {
+        Arc::new(Self { remote, name: name.to_owned(), series: Mutex::default() })
     }
 
     /// A job on it completed, at this time in seconds since 1970.
@@ -184,7 +186,8 @@ impl ConnectTried<'_> {
             backend = backend.name,
             result = result.as_str(),
             error,
-            "Connection to the backend tried."
+            "Connection to {} tried.",
+            backend.remote
         );
     }
 }
@@ -236,16 +239,14 @@ impl CircuitChanged<'_> {
     pub fn emit(self) {
         let Self { backend, state, error, was_closed } = self;
         backend.counted(|series| series.is_in(state));
-        let name = &backend.name;
+        let (name, remote) = (&backend.name, backend.remote.capitalized());
         match state {
-            Circuit::Closed => tracing::info!(backend = name, "The backend can be reached again."),
-            Circuit::Open if was_closed => tracing::warn!(
-                backend = name,
-                error,
-                "The backend is taken for down (limits.breaker_failures)."
-            ),
-            Circuit::Open => tracing::debug!(backend = name, error, "The backend is still down."),
-            Circuit::HalfOpen => tracing::debug!(backend = name, "The backend is tried again."),
+            Circuit::Closed => tracing::info!(backend = name, "{remote} can be reached again."),
+            Circuit::Open if was_closed => {
+                tracing::warn!(backend = name, error, "{remote} is taken for down (limits.breaker_failures).")
+            }
+            Circuit::Open => tracing::debug!(backend = name, error, "{remote} is still down."),
+            Circuit::HalfOpen => tracing::debug!(backend = name, "{remote} is tried again."),
         }
     }
 }
@@ -317,17 +318,16 @@ impl BackendFilesRead<'_> {
     /// Writes the log line.
     pub fn emit(self) {
         let backend = self.backend.name.as_str();
+        let whose = match self.backend.remote {
+            Remote::Backend => "this backend",
+            Remote::Netbox => "NetBox, which this backend asks,",
+        };
         match self.error {
-            None => {
-                tracing::info!(
-                    backend,
-                    "The certificates for this backend have changed and were read again."
-                );
-            }
+            None => tracing::info!(backend, "The certificates for {whose} have changed and were read again."),
             Some(error) => tracing::error!(
                 backend,
                 error,
-                "The certificates for this backend have changed and cannot be used; those read before stay in use."
+                "The certificates for {whose} have changed and cannot be used; those read before stay in use."
             ),
         }
     }

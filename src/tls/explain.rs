@@ -1,4 +1,4 @@
-//! Failed handshakes with a backend, in words that say what to do.
+//! Failed handshakes with a backend or NetBox, in words that say what to do.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,21 +7,21 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-use super::keys::{CA_FILE, CLIENT_CERTIFICATE, FINGERPRINT, URL};
 use super::printable::printable;
 use super::verifier::{LEAST, PinMismatch, ShortKey};
+use crate::core::remote::Remote;
 
 /// How many names of a certificate are shown, and how much of each.
 const NAMES: usize = 8;
 const NAME: usize = 253;
 
-/// What happened in a handshake with a backend and what to do, in one sentence with the backend as *it*.
+/// What happened in a handshake with `remote` and what to do, in one sentence with the remote as *it*.
 ///
 /// In TLS 1.3 a client learns behind the handshake, from its first read, that its certificate was
 /// refused; that error is understood too.
-pub fn explain(error: &io::Error) -> String {
+pub fn explain(remote: Remote, error: &io::Error) -> String {
     if let Some(why) = of_tls(error) {
-        return of_rustls(why);
+        return of_rustls(remote, why);
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof
@@ -29,20 +29,21 @@ pub fn explain(error: &io::Error) -> String {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => format!(
             "it closed the connection during the TLS handshake: if it speaks plain HTTP, write http:// in \
-             {URL}; if it speaks TLS, its log says why"
+             {}; if it speaks TLS, its log says why",
+            remote.url_key()
         ),
         _ => printable(&error.to_string(), 512),
     }
 }
 
 /// The same for any error of a connection that stood, if TLS is what it comes from.
-pub fn explain_tls(error: &(dyn StdError + 'static)) -> Option<String> {
+pub fn explain_tls(remote: Remote, error: &(dyn StdError + 'static)) -> Option<String> {
     let cut = || {
         is_cut(error).then(|| {
             "it closed the connection without the end that TLS has (close_notify): something may be missing".to_owned()
         })
     };
-    of_tls(error).map(of_rustls).or_else(cut)
+    of_tls(error).map(|why| of_rustls(remote, why)).or_else(cut)
 }
 
 /// What a connection has brought before the request that is not answered.
@@ -55,13 +56,18 @@ pub enum Brought {
 }
 
 /// The same before the first byte of an answer came, on a connection that has `brought` this.
-pub fn explain_unanswered(error: &(dyn StdError + 'static), brought: Brought) -> Option<String> {
+pub fn explain_unanswered(
+    remote: Remote,
+    error: &(dyn StdError + 'static),
+    brought: Brought,
+) -> Option<String> {
     if !is_cut(error) {
-        return explain_tls(error);
+        return explain_tls(remote, error);
     }
     let refused = match brought {
         Brought::Nothing => {
-            format!(", or it refuses the client certificate or wants one ({CLIENT_CERTIFICATE})")
+            let key = remote.client_certificate_key();
+            format!(", or it refuses the client certificate or wants one ({key})")
         }
         Brought::Answers => String::new(),
     };
@@ -135,15 +141,16 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
     })
 }
 
-fn of_rustls(error: &Error) -> String {
+fn of_rustls(remote: Remote, error: &Error) -> String {
+    let url = remote.url_key();
     match error {
-        Error::InvalidCertificate(why) => of_certificate(why),
-        Error::AlertReceived(alert) => of_alert(*alert),
+        Error::InvalidCertificate(why) => of_certificate(remote, why),
+        Error::AlertReceived(alert) => of_alert(remote, *alert),
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => {
             format!(
-                "what it speaks is not TLS: if it is plain HTTP, write http:// instead of https:// in {URL}"
+                "what it speaks is not TLS: if it is plain HTTP, write http:// instead of https:// in {url}"
             )
         }
         Error::PeerIncompatible(why) => {
@@ -153,17 +160,18 @@ fn of_rustls(error: &Error) -> String {
     }
 }
 
-fn of_certificate(error: &CertificateError) -> String {
+fn of_certificate(remote: Remote, error: &CertificateError) -> String {
+    let (url, ca_file, pin) = (remote.url_key(), remote.ca_file_key(), remote.pin_key());
     match error {
         CertificateError::UnknownIssuer => format!(
             "its certificate was not issued by an authority that is trusted here: name the file of its CA in \
-             {CA_FILE}, or pin the certificate in {FINGERPRINT}"
+             {ca_file}, or pin the certificate in {pin}"
         ),
         CertificateError::Expired => {
-            format!("its certificate has expired: renew it, or pin it in {FINGERPRINT}")
+            format!("its certificate has expired: renew it, or pin it in {pin}")
         }
         CertificateError::ExpiredContext { not_after, .. } => {
-            format!("its certificate expired at {}: renew it, or pin it in {FINGERPRINT}", date(*not_after))
+            format!("its certificate expired at {}: renew it, or pin it in {pin}", date(*not_after))
         }
         CertificateError::NotValidYet => {
             "its certificate is not valid yet: check the clocks of both".to_owned()
@@ -172,23 +180,23 @@ fn of_certificate(error: &CertificateError) -> String {
             format!("its certificate is not valid before {}: check the clocks of both", date(*not_before))
         }
         CertificateError::NotValidForName => {
-            format!("its certificate is for another name: use that name in {URL}, or pin it in {FINGERPRINT}")
+            format!("its certificate is for another name: use that name in {url}, or pin it in {pin}")
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            of_names(&expected.to_str(), presented)
+            of_names(remote, &expected.to_str(), presented)
         }
         CertificateError::BadSignature => format!(
             "its certificate or its handshake is signed with a wrong key: if its CA was made anew, name the \
-             new one in {CA_FILE}; if not, somebody may stand in between"
+             new one in {ca_file}; if not, somebody may stand in between"
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => format!(
             "its certificate is not one for servers (extendedKeyUsage): replace it, or pin it in \
-             {FINGERPRINT}"
+             {pin}"
         ),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
             "its certificate is signed in a way that is not supported, such as SHA-1 or ECDSA with P-521: replace \
-             it, or pin it in {FINGERPRINT}"
+             it, or pin it in {pin}"
         ),
         CertificateError::BadEncoding => {
             "its certificate is damaged, or of X.509 version 1, which only a pin accepts, and only in TLS \
@@ -196,9 +204,9 @@ fn of_certificate(error: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
-            Some(mismatch) => mismatch.to_string(),
+            Some(mismatch) => mismatch.explain(pin),
             None if other.0.is::<ShortKey>() => other.0.to_string(),
-            None => of_webpki(&other.0.to_string()),
+            None => of_webpki(remote, &other.0.to_string()),
         },
         other => format!("its certificate cannot be used: {}", printable(&other.to_string(), 512)),
     }
@@ -206,23 +214,25 @@ fn of_certificate(error: &CertificateError) -> String {
 
 /// What webpki says that rustls has no word for. Its type is in none of our dependencies; its name is
 /// held by a test.
-fn of_webpki(error: &str) -> String {
+fn of_webpki(remote: Remote, error: &str) -> String {
+    let (ca_file, pin) = (remote.ca_file_key(), remote.pin_key());
     match error {
         "CaUsedAsEndEntity" => format!(
-            "its certificate is self-signed, as one of an authority: name the file with it in {CA_FILE}, or \
-             pin it in {FINGERPRINT}"
+            "its certificate is self-signed, as one of an authority: name the file with it in {ca_file}, or \
+             pin it in {pin}"
         ),
         other => format!("its certificate cannot be used: {}", printable(other, 512)),
     }
 }
 
-fn of_names(expected: &str, presented: &[String]) -> String {
+fn of_names(remote: Remote, expected: &str, presented: &[String]) -> String {
+    let (url, pin) = (remote.url_key(), remote.pin_key());
     let expected = printable(expected, NAME);
     let names: Vec<_> = presented.iter().filter_map(|name| host(name)).collect();
     if names.is_empty() {
         return format!(
             "its certificate is for no host at all, and so not for {expected}: make it again with a \
-             subjectAltName, or pin it in {FINGERPRINT}"
+             subjectAltName, or pin it in {pin}"
         );
     }
     let shown: Vec<_> = names.iter().take(NAMES).map(|name| printable(name, NAME)).collect();
@@ -231,8 +241,8 @@ fn of_names(expected: &str, presented: &[String]) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "its certificate is for {}{more}, not for {expected}: use a name that it has in {URL}, or pin it in \
-         {FINGERPRINT}",
+        "its certificate is for {}{more}, not for {expected}: use a name that it has in {url}, or pin it in \
+         {pin}",
         shown.join(", ")
     )
 }
@@ -244,11 +254,13 @@ fn host(shown: &str) -> Option<&str> {
     dns.or_else(|| shown.strip_prefix("IpAddress(").and_then(|name| name.strip_suffix(')')))
 }
 
-fn of_alert(alert: AlertDescription) -> String {
+fn of_alert(remote: Remote, alert: AlertDescription) -> String {
     use AlertDescription as Alert;
+
+    let (url, certificate) = (remote.url_key(), remote.client_certificate_key());
     match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            format!("it wants a client certificate: set {CLIENT_CERTIFICATE} and its key")
+            format!("it wants a client certificate: set {certificate} and its key")
         }
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -256,17 +268,17 @@ fn of_alert(alert: AlertDescription) -> String {
         | Alert::CertificateExpired
         | Alert::CertificateUnknown
         | Alert::UnknownCA
-        | Alert::AccessDenied => format!(
-            "it refused the client certificate ({alert:?}): set {CLIENT_CERTIFICATE} to one that it accepts"
-        ),
+        | Alert::AccessDenied => {
+            format!("it refused the client certificate ({alert:?}): set {certificate} to one that it accepts")
+        }
         Alert::HandshakeFailure | Alert::InsufficientSecurity => format!(
-            "it refused the TLS handshake: it may want a client certificate ({CLIENT_CERTIFICATE}), not support \
+            "it refused the TLS handshake: it may want a client certificate ({certificate}), not support \
              what TLS 1.2 and 1.3 need, or have a key that is not supported here, such as ECDSA with P-521"
         ),
         Alert::ProtocolVersion => "it speaks neither TLS 1.2 nor TLS 1.3: upgrade it".to_owned(),
         Alert::NoApplicationProtocol => "it does not speak HTTP/1.1 over TLS: switch that on".to_owned(),
         Alert::UnrecognisedName => {
-            format!("it does not know the name that it was asked by: use its own in {URL}")
+            format!("it does not know the name that it was asked by: use its own in {url}")
         }
         other => format!("it broke off the TLS handshake ({other:?}): its log says why"),
     }

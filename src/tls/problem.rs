@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::keys;
+use crate::core::remote::Remote;
 
 /// What a file is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +151,10 @@ pub enum TlsError {
     /// The system trusts nobody.
     #[error(
         "this system has no CA certificates{}: install the package ca-certificates, set SSL_CERT_FILE to a \
-         file with them, or name the CA of the backend in {}",
+         file with them, or name the CA of the backend in {}, that of NetBox in {}",
         why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default(),
-        keys::CA_FILE
+        Remote::Backend.ca_file_key(),
+        Remote::Netbox.ca_file_key()
     )]
     NoSystemRoots {
         /// What went wrong first when they were looked for.

@@ -17,18 +17,25 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 
 use super::certificate::{describe, parse, rsa_bits};
 use super::fingerprint::Fingerprint;
-use super::{keys, provider};
+use super::provider;
 
-/// The backend has another certificate than the one that is pinned.
+/// The other end has another certificate than the one that is pinned.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "its certificate has the fingerprint {shown}, and {} is {pinned}: if it was renewed, set the new one; if \
-     not, somebody stands in between",
-    keys::FINGERPRINT
-)]
+#[error("its certificate has the fingerprint {shown}, and the one that is pinned has {pinned}")]
 pub(super) struct PinMismatch {
     pinned: Fingerprint,
     shown: Fingerprint,
+}
+
+impl PinMismatch {
+    /// What happened and what to do, where the key `pin` of the configuration has the fingerprint.
+    pub(super) fn explain(&self, pin: &str) -> String {
+        let Self { pinned, shown } = self;
+        format!(
+            "its certificate has the fingerprint {shown}, and {pin} is {pinned}: if it was renewed, set the new one; if \
+             not, somebody stands in between"
+        )
+    }
 }
 
 /// The backend has an RSA key that is too short for any handshake.

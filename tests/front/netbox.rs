@@ -2,6 +2,8 @@
 
 #[path = "netbox/limits.rs"]
 mod limits;
+#[path = "netbox/upstream.rs"]
+mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -37,6 +37,11 @@ impl Authority {
         self.folder.path().join(name)
     }
 
+    /// Writes its own certificate to the file at `path`.
+    pub(super) fn write_ca(&self, path: &Path) {
+        std::fs::write(path, self.issuer.pem()).unwrap();
+    }
+
     /// Issues a certificate for `host` into the files NAME.pem and NAME-key.pem.
     pub(super) fn issue(&self, name: &str, host: &str) {
         let key = KeyPair::generate().unwrap();
@@ -354,7 +359,10 @@ fn acceptor(authority: &Authority, name: &str) -> TlsAcceptor {
 }
 
 /// A backend that speaks TLS, and answers every request alike.
-async fn secure_backend(authority: &Authority, name: &str) -> (std::net::SocketAddr, JoinHandle<()>) {
+pub(super) async fn secure_backend(
+    authority: &Authority,
+    name: &str,
+) -> (std::net::SocketAddr, JoinHandle<()>) {
     let acceptor = acceptor(authority, name);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -3,6 +3,7 @@
 use super::event::Failure;
 use super::kind::Kind;
 use super::outcome::Cause;
+use crate::core::remote::Remote;
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
 
@@ -51,16 +52,16 @@ pub struct Answer<'a> {
 impl Answer<'_> {
     /// What is wrong with its encoding, and what to do.
     pub fn compressed(&self) -> Option<String> {
-        self.content_encoding.map(compressed)
+        self.content_encoding.map(|encoding| compressed(Remote::Backend, encoding))
     }
 }
 
-/// What is wrong with an answer in this `Content-Encoding`, and what to do.
-pub fn compressed(encoding: &str) -> String {
+/// What is wrong with an answer of `remote` in this `Content-Encoding`, and what to do.
+pub fn compressed(remote: Remote, encoding: &str) -> String {
     let encoding = plain(encoding, NAMED);
     format!(
         "It is compressed (Content-Encoding: {encoding}), although the bridge asks for identity. Switch compression \
-         off in the backend, or in the proxy in front of it."
+         off in {remote}, or in the proxy in front of it."
     )
 }
 

@@ -93,6 +93,14 @@ pub(super) async fn answer(
                 Ok(read) => read,
                 Err(refused) => return refused,
             };
+            let config = visit.backend.config();
+            if config.netbox.is_some()
+                && let Err(why) = netbox::check_pushed(config, &pushed)
+            {
+                note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+                let body = json!({ "message": "The bridge cannot reach this NetBox.", "detail": why });
+                return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+            }
             let given = at_listener(proxy, visit, &pushed, replaces);
             let response = if replaces {
                 push(proxy, visit, &parts, id, given, release).await

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use crate::core::domain::refusal::compressed;
 use crate::core::http::headers::content_encoding;
+use crate::core::remote::Remote;
 use crate::proxy::Proxy;
 use crate::proxy::coalesce::PERSONAL;
 use crate::proxy::request::Visit;
@@ -94,16 +95,25 @@ pub(super) async fn read(mut body: Body, most: usize) -> Result<Bytes, BoxError>
 
 /// An answer that was read as a whole.
 pub(crate) async fn whole(response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
+    whole_of(Remote::Backend, response).await
+}
+
+/// An answer of `remote` that was read as a whole.
+pub(crate) async fn whole_of(
+    remote: Remote,
+    response: Response<Body>,
+) -> Result<(response::Parts, Bytes), Response<Body>> {
     let (head, body) = response.into_parts();
     let refused = |detail: &str| {
-        respond::said(StatusCode::BAD_GATEWAY, "The backend's answer could not be read.", detail)
+        let message = format!("The answer of {remote} could not be read.");
+        respond::said(StatusCode::BAD_GATEWAY, &message, detail)
     };
     if let Some(encoding) = content_encoding(&head.headers) {
-        return Err(refused(&compressed(encoding)));
+        return Err(refused(&compressed(remote, encoding)));
     }
     match read(body, ANSWER).await {
         Ok(body) => Ok((head, body)),
-        Err(error) => Err(refused(&format!("The backend's answer to this was not taken: {error}."))),
+        Err(error) => Err(refused(&format!("The answer of {remote} to this was not taken: {error}."))),
     }
 }
 

@@ -71,31 +71,7 @@ impl NetboxEndpoints {
     ///
     /// What is missing for that.
     pub(super) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
-        let Some(netbox) = &backend.netbox else {
-            return Err("This backend has no NetBox listener.".to_owned());
-        };
-        let pushed = locked(&self.pushed).get(&backend.url.to_string()).cloned();
-        let (url, verifies) = match (&netbox.url, pushed) {
-            (Some(url), _) => (url.clone(), true),
-            (None, Some(pushed)) => pushed.url()?,
-            (None, None) => {
-                let reason = "The bridge does not know yet where NetBox is: start a sync in NetBox, whose plugin tells \
-                              it, or set backend.netbox_url.";
-                return Err(reason.to_owned());
-            }
-        };
-        let own = if verifies { Trust::System } else { Trust::Insecure };
-        Ok(config::Backend {
-            name: format!("{}-netbox", backend.name),
-            trust: netbox.trust.clone().unwrap_or(own),
-            client_certificate: netbox.client_certificate.clone(),
-            url,
-            listen: None,
-            hosts: Vec::new(),
-            api_key: None,
-            netbox: None,
-            ..backend.clone()
-        })
+        target(backend, locked(&self.pushed).get(&backend.url.to_string()))
     }
 
     /// Keeps what the plugin pushes to `backend`.
@@ -168,6 +144,51 @@ impl NetboxEndpoints {
             telemetry::NetboxEndpointNotKept { error: &error }.emit();
         }
     }
+}
+
+/// How the NetBox of a backend is reached, to which the plugin has `pushed` this.
+fn target(backend: &config::Backend, pushed: Option<&PushedEndpoint>) -> Result<config::Backend, String> {
+    let Some(netbox) = &backend.netbox else {
+        return Err("This backend has no NetBox listener.".to_owned());
+    };
+    let (url, verifies) = match (&netbox.url, pushed) {
+        (Some(url), _) => (url.clone(), true),
+        (None, Some(pushed)) => pushed.url()?,
+        (None, None) => {
+            let reason = "The bridge does not know yet where NetBox is: start a sync in NetBox, whose plugin tells it, \
+                          or set backend.netbox_url.";
+            return Err(reason.to_owned());
+        }
+    };
+    if let Some(key) = netbox.tls_key().filter(|_| !url.is_tls()) {
+        return Err(format!(
+            "{key} is set, and the NetBox endpoint that the plugin has pushed is {url}, which has no certificate: give \
+             the endpoint in NetBox its port of https and verify_ssl, set backend.netbox_url to the https address, or \
+             take {key} away."
+        ));
+    }
+    let own = if verifies { Trust::System } else { Trust::Insecure };
+    Ok(config::Backend {
+        trust: netbox.trust.clone().unwrap_or(own),
+        client_certificate: netbox.client_certificate.clone(),
+        url,
+        listen: None,
+        hosts: Vec::new(),
+        api_key: None,
+        netbox: None,
+        ..backend.clone()
+    })
+}
+
+/// Whether the NetBox of `backend` can be asked where the plugin says that it is with `pushed`.
+///
+/// # Errors
+///
+/// Why not, and what to do.
+pub(crate) fn check_pushed(backend: &config::Backend, pushed: &Value) -> Result<(), String> {
+    let mut endpoint = PushedEndpoint::default();
+    endpoint.take(pushed, "");
+    target(backend, Some(&endpoint)).map(drop)
 }
 
 impl PushedEndpoint {

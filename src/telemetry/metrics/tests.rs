@@ -1,5 +1,6 @@
 use super::family::Label;
 use crate::core::domain::outcome::Outcome;
+use crate::core::remote::Remote;
 use crate::telemetry::backend::Connected;
 use crate::telemetry::metrics::*;
 
@@ -40,7 +41,7 @@ fn every_label_knows_its_place() {
 
 #[test]
 fn every_series_is_there_from_the_start_and_there_are_few() {
-    let backends = ["one", "two", "three"].map(OfBackend::new).to_vec();
+    let backends = ["one", "two", "three"].map(|name| OfBackend::new(Remote::Backend, name)).to_vec();
     super::super::backends_are(backends.clone());
     let text = exposed();
     for line in [
@@ -87,7 +88,7 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     three.succeeded(2.0);
     assert!(!exposed().contains("backend=\"three\""));
     one.succeeded(3.0);
-    super::super::backends_are(vec![OfBackend::new("one")]);
+    super::super::backends_are(vec![OfBackend::new(Remote::Backend, "one")]);
     one.succeeded(4.0);
     assert!(exposed().contains("last_success_timestamp_seconds{backend=\"one\"} 0"));
 }

@@ -245,7 +245,7 @@ fn certificate_and_key_may_stand_in_one_file() {
 #[test]
 fn a_system_without_authorities_is_an_error_that_says_how_to_name_some() {
     let way_out = "install the package ca-certificates, set SSL_CERT_FILE to a file with them, or name the \
-                   CA of the backend in backend.ca_file";
+                   CA of the backend in backend.ca_file, that of NetBox in backend.netbox_ca_file";
     let nothing = system(rustls_native_certs::CertificateResult::default()).unwrap_err();
     assert_eq!(nothing.to_string(), format!("this system has no CA certificates: {way_out}"));
     let failed = rustls_native_certs::load_certs_from_paths(Some("/nowhere/ca.pem".as_ref()), None);

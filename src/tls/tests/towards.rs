@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
 
 use super::support::*;
+use crate::core::remote::Remote;
 use crate::tls::trust::system;
 use crate::tls::{Fingerprint, TlsError, Trust, client, explain, plain_on_tls, provider, server};
 
@@ -50,7 +51,7 @@ impl Backend {
 async fn meet(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>, name: &str) -> Result<Stands, String> {
     let (near, far) = shake(server, client, name).await;
     assert_eq!(near.is_ok(), far.is_ok(), "{near:?} {far:?}");
-    near.map_err(|why| explain(&why))
+    near.map_err(|why| explain(Remote::Backend, &why))
 }
 
 fn pin(der: &CertificateDer<'_>) -> Trust {
@@ -284,13 +285,13 @@ async fn a_backend_that_wants_a_client_certificate_gets_the_one_that_is_named() 
 
     let (near, far) = shake(&server, &client(&backend.trust(), None).unwrap(), HOST).await;
     assert_eq!(
-        explain(&near.unwrap_err()),
+        explain(Remote::Backend, &near.unwrap_err()),
         "it wants a client certificate: set backend.client_certificate and its key"
     );
     far.unwrap_err();
     let (near, far) = shake(&server, &client(&backend.trust(), pair(&stranger)).unwrap(), HOST).await;
     assert_eq!(
-        explain(&near.unwrap_err()),
+        explain(Remote::Backend, &near.unwrap_err()),
         "it refused the client certificate (UnknownCA): set backend.client_certificate to one that it accepts"
     );
     far.unwrap_err();
@@ -313,7 +314,7 @@ async fn a_port_that_speaks_plain_http_is_told_from_one_that_fails() {
             far.write_all(&answer).await.unwrap();
         });
         assert_eq!(
-            explain(&why.await),
+            explain(Remote::Backend, &why.await),
             "what it speaks is not TLS: if it is plain HTTP, write http:// instead of https:// in backend.url"
         );
     }
@@ -321,7 +322,7 @@ async fn a_port_that_speaks_plain_http_is_told_from_one_that_fails() {
         let _hello = far.read(&mut [0; 4096]).await.unwrap();
     });
     assert_eq!(
-        explain(&why.await),
+        explain(Remote::Backend, &why.await),
         "it closed the connection during the TLS handshake: if it speaks plain HTTP, write http:// in \
          backend.url; if it speaks TLS, its log says why"
     );

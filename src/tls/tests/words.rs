@@ -8,10 +8,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::support::*;
+use crate::core::remote::Remote;
 use crate::tls::{Brought, Fingerprint, describe, explain, explain_client, explain_tls, explain_unanswered};
 
 fn said(error: impl Into<Error>) -> String {
-    explain(&io::Error::new(io::ErrorKind::InvalidData, error.into()))
+    explain(Remote::Backend, &io::Error::new(io::ErrorKind::InvalidData, error.into()))
 }
 
 #[test]
@@ -150,20 +151,20 @@ fn errors_are_found_however_deep_they_lie() {
     let inner = io::Error::new(io::ErrorKind::InvalidData, Error::from(CertificateError::UnknownIssuer));
     let outer = io::Error::other(io::Error::other(inner));
     assert!(
-        explain(&outer).starts_with("its certificate was not issued by an authority"),
+        explain(Remote::Backend, &outer).starts_with("its certificate was not issued by an authority"),
         "{}",
-        explain(&outer)
+        explain(Remote::Backend, &outer)
     );
 }
 
 #[test]
 fn what_has_nothing_to_do_with_tls_is_said_as_it_is() {
-    let reset = explain(&io::Error::from(io::ErrorKind::ConnectionReset));
+    let reset = explain(Remote::Backend, &io::Error::from(io::ErrorKind::ConnectionReset));
     assert!(
         reset.starts_with("it closed the connection during the TLS handshake: if it speaks plain"),
         "{reset}"
     );
-    assert_eq!(explain(&io::Error::from(io::ErrorKind::TimedOut)), "timed out");
+    assert_eq!(explain(Remote::Backend, &io::Error::from(io::ErrorKind::TimedOut)), "timed out");
     assert_eq!(
         said(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
         "it offers no TLS that is safe (NoCipherSuitesInCommon): let it speak TLS 1.2 or 1.3"
@@ -176,20 +177,23 @@ fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of
     let text = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest";
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, text);
     for error in [cut(), io::Error::other(cut())] {
-        let unanswered = explain_unanswered(&error, Brought::Nothing).unwrap();
+        let unanswered = explain_unanswered(Remote::Backend, &error, Brought::Nothing).unwrap();
         assert_eq!(
             unanswered,
             "it closed the connection before it answered: it has ended or was restarted, or it refuses the client \
              certificate or wants one (backend.client_certificate); its log says why"
         );
         assert_eq!(
-            explain_unanswered(&error, Brought::Answers).unwrap(),
+            explain_unanswered(Remote::Backend, &error, Brought::Answers).unwrap(),
             "it closed the connection before it answered: it has ended or was restarted; its log says why"
         );
-        let later = explain_tls(&error).unwrap();
+        let later = explain_tls(Remote::Backend, &error).unwrap();
         assert!(later.contains("without the end that TLS has"), "{later}");
         assert!(!unanswered.contains("docs.rs") && !later.contains("docs.rs"));
     }
     let other = io::Error::from(io::ErrorKind::UnexpectedEof);
-    assert_eq!((explain_unanswered(&other, Brought::Nothing), explain_tls(&other)), (None, None));
+    assert_eq!(
+        (explain_unanswered(Remote::Backend, &other, Brought::Nothing), explain_tls(Remote::Backend, &other)),
+        (None, None)
+    );
 }
