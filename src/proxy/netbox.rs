@@ -31,6 +31,7 @@ use super::headers;
 use super::quota::{Slots, StreamKey, holding, request_slot_among};
 use super::request::Peer;
 use super::router;
+use crate::app::State;
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
 use crate::core::compat::netbox::{
     CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
@@ -158,6 +159,18 @@ impl Proxy {
         let state = self.app.state();
         let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
         listeners.any(|netbox| netbox.listen == wanted && netbox.allows(address))
+    }
+
+    /// Done when the NetBox listener that is configured at `wanted` accepts no connections from `address`. One that is
+    /// not configured any more closes its connections by itself.
+    pub async fn netbox_listener_refuses(&self, wanted: SocketAddr, address: IpAddr) {
+        let refuses = |state: &Arc<State>| {
+            let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
+            listeners.find(|netbox| netbox.listen == wanted).is_some_and(|netbox| !netbox.allows(address))
+        };
+        if self.app.subscribe().wait_for(refuses).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Every NetBox that a backend asks.

@@ -136,6 +136,8 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     };
     let io = Screen::new(io, address, limits.bounds(), limits.client_head, signals);
     let watched = Arc::clone(&activity);
+    let stranger = turned_stranger(Arc::clone(&proxy), door, address);
+    let mut stranger = std::pin::pin!(stranger);
     let requests = AtomicU64::new(0);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let request_number = requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -195,6 +197,10 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             // Also when whoever could say it is gone.
             _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
             () = activity.last(), if closed.is_none() => {}
+            () = &mut stranger => {
+                telemetry::NetboxStranger { client: address }.emit();
+                return Ok(());
+            }
             overdue = activity.overdue(&limits, closed) => {
                 if overdue == Overdue::Answer {
                     stuck.note();
@@ -216,7 +222,20 @@ async fn answer(proxy: &Arc<Proxy>, door: Door, request: Request<Incoming>, peer
     match door {
         Door::Clients(_) => proxy.answer(request, peer).await,
         Door::Admin => admin::answer(&proxy.app, request, peer).await,
-        Door::Netbox(wanted) => proxy.answer_netbox(request, peer, wanted).await,
+        Door::Netbox(wanted) => tokio::select! {
+            biased;
+            // The connection ends with it.
+            () = turned_stranger(Arc::clone(proxy), door, peer.address) => std::future::pending().await,
+            response = proxy.answer_netbox(request, peer, wanted) => response,
+        },
+    }
+}
+
+/// Done when the configuration has changed so that `address` may not use a connection to `door` any more.
+async fn turned_stranger(proxy: Arc<Proxy>, door: Door, address: IpAddr) {
+    match door {
+        Door::Netbox(wanted) => proxy.netbox_listener_refuses(wanted, address).await,
+        Door::Clients(_) | Door::Admin => std::future::pending().await,
     }
 }
 
@@ -273,3 +292,6 @@ where
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
