@@ -651,7 +651,11 @@ fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
     assert_eq!(of("netbox_listen = \"192.0.2.1:8803\"\nnetbox_allow = [\"192.0.2.7\"]"), "");
     let any = of("netbox_listen = \"0.0.0.0:8803\"\nnetbox_allow = [\"192.0.2.7\"]");
     assert!(any.contains("no address that it can be given"), "{any}");
-    assert_eq!(of("netbox_listen = \"127.0.0.1:8803\""), "");
+    let link = of("netbox_listen = \"[fe80::1]:8803\"\nnetbox_allow = [\"fe80::/10\"]");
+    assert!(link.contains("no address that it can be given"), "{link}");
+    for loopback in ["127.0.0.1:8803", "[::1]:8803", "[::ffff:127.0.0.1]:8803"] {
+        assert_eq!(of(&format!("netbox_listen = \"{loopback}\"")), "");
+    }
     let plain = of("netbox_listen = \"127.0.0.1:443\"");
     assert!(plain.contains("127.0.0.1:443 and no netbox_certificate"), "{plain}");
     let bad = of("netbox_listen = \"127.0.0.1:1\"\nnetbox_url = \"ftp://netbox\"");

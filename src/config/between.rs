@@ -1,6 +1,6 @@
 //! What can be wrong between keys, each of which is right alone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::draft::{Draft, NetboxDraft};
@@ -139,6 +139,12 @@ fn trust(draft: &Draft) -> Option<Problem> {
     is_many.then(|| Problem::ManyTrusts { name: name(draft), keys: "ca_file, pin and insecure" })
 }
 
+/// Whether no URL leads to `address`: it is any, or there is one on every network.
+fn is_unreachable(address: IpAddr) -> bool {
+    let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    address.is_unspecified() || is_link_local
+}
+
 /// The port to which backends speak TLS, whatever they are told of the certificate there.
 const HTTPS: u16 = 443;
 
@@ -157,11 +163,11 @@ fn netbox(draft: &Draft, problems: &[Problem]) -> Vec<Problem> {
     ];
     let mut found = Vec::new();
     match netbox.listen {
-        Some(address) if address.ip().is_unspecified() => {
+        Some(address) if is_unreachable(address.ip().to_canonical()) => {
             found.push(Problem::AnyNetboxListener { name: name(draft), address });
         }
         Some(address)
-            if !address.ip().is_loopback()
+            if !address.ip().to_canonical().is_loopback()
                 && netbox.allow.is_empty()
                 && !bad(problems, &["backend.netbox_allow"]) =>
         {

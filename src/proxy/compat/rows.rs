@@ -101,7 +101,7 @@ pub(super) async fn answer(
                 let body = json!({ "message": "The bridge cannot reach this NetBox.", "detail": why });
                 return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
             }
-            let given = at_listener(proxy, visit, &pushed, replaces);
+            let given = at_listener(proxy, visit, &pushed, release);
             let response = if replaces {
                 push(proxy, visit, &parts, id, given, release).await
             } else {
@@ -121,13 +121,13 @@ pub(super) async fn answer(
     shown(proxy, visit, release, path, response).await
 }
 
-/// The NetBox endpoint that a backend is given for the one that is `pushed`: that of its NetBox listener, if it has
-/// one. A release that `sends_one_token` gets a v2 token in one text.
-fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &Value, sends_one_token: bool) -> Value {
+/// The NetBox endpoint that a backend of `release` is given for the one that is `pushed`: that of its NetBox listener, if
+/// it has one. A release that sends one token gets a v2 token in one text.
+fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &Value, release: Release) -> Value {
     let Some(listener) = &visit.backend.config().netbox else { return pushed.clone() };
-    let mut given =
-        netbox::at_listener(pushed, proxy.netbox.address(listener.listen), listener.tls.is_some());
-    if sends_one_token {
+    let address = proxy.netbox.address(listener.listen);
+    let mut given = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
+    if visit.state.config.shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
         given["token"] = json!(netbox::token(pushed));
         given["token_version"] = json!(V1);
     }

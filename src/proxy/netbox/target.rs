@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -19,6 +19,7 @@ use crate::config::{self, BackendUrl};
 use crate::core::compat::netbox::v2_token;
 use crate::core::compat::rows::{can_update_netbox, change_rows};
 use crate::core::domain::credential::hexadecimal;
+use crate::core::domain::release::Release;
 use crate::proxy::compat::file::{read, write};
 use crate::telemetry;
 use crate::tls::Trust;
@@ -98,8 +99,9 @@ impl NetboxEndpoints {
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         change_rows(rows, |row| {
             let is = |name: &str, value: Value| row.get(name) == Some(&value);
-            let is_at_listener =
-                is("ip_address", json!(address.ip().to_string())) && is("port", json!(address.port()));
+            let has_host = |host: String| is("ip_address", json!(host));
+            let is_at_listener = (has_host(plain_host(address)) || has_host(host_in_url(address)))
+                && is("port", json!(address.port()));
             if is_at_listener {
                 row.extend(pushed.row.clone());
             }
@@ -223,15 +225,31 @@ impl PushedEndpoint {
     }
 }
 
-/// What the backend is given in the place of `pushed`: the listener at `listen`. Releases take `verify_ssl` for whether to
-/// speak TLS, too, and 0.0.2 for that alone.
-pub(crate) fn at_listener(pushed: &Value, listen: SocketAddr, speaks_tls: bool) -> Value {
+/// What a backend of `release` is given in the place of `pushed`: the listener at `listen`. Releases take `verify_ssl` for
+/// whether to speak TLS, too, and 0.0.2 for that alone.
+pub(crate) fn at_listener(pushed: &Value, listen: SocketAddr, speaks_tls: bool, release: Release) -> Value {
     let mut row = pushed.clone();
-    row["ip_address"] = json!(listen.ip().to_string());
-    row["domain"] = json!(listen.ip().to_string());
+    // Releases write their URL with the domain as it is, 0.0.2 with the address.
+    let in_url = host_in_url(listen);
+    let address = if can_update_netbox(release) { plain_host(listen) } else { in_url.clone() };
+    row["ip_address"] = json!(address);
+    row["domain"] = json!(in_url);
     row["port"] = json!(listen.port());
     row["verify_ssl"] = json!(speaks_tls);
     row
+}
+
+/// The address of the listener at `listen`.
+fn plain_host(listen: SocketAddr) -> String {
+    listen.ip().to_canonical().to_string()
+}
+
+/// The same as it stands in a URL.
+fn host_in_url(listen: SocketAddr) -> String {
+    match listen.ip().to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
 }
 
 /// The token of a pushed row in one text, as [`v2_token`] has it.
@@ -303,12 +321,22 @@ mod tests {
     fn the_backend_is_given_the_listener_and_its_token() {
         let row = json!({ "name": "nb", "domain": "nb.example", "ip_address": "10.0.0.1", "port": 443, "verify_ssl": true,
                           "token_version": "v2", "token_key": "abc", "token": "def" });
-        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap(), false);
+        let new = Release::new(0, 0, 3);
+        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap(), false, new);
         assert_eq!(
             (&given["domain"], &given["port"], &given["verify_ssl"]),
             (&json!("127.0.0.1"), &json!(8801), &json!(false))
         );
         assert_eq!((&given["name"], &given["token"]), (&row["name"], &row["token"]));
+        for (listen, release, host, domain) in [
+            ("[::1]:8801", new, "::1", "[::1]"),
+            ("[::1]:8801", Release::new(0, 0, 2), "[::1]", "[::1]"),
+            ("[::ffff:192.0.2.1]:8801", new, "192.0.2.1", "192.0.2.1"),
+        ] {
+            let given = at_listener(&row, listen.parse().unwrap(), true, release);
+            assert_eq!((&given["ip_address"], &given["domain"]), (&json!(host), &json!(domain)));
+            assert_eq!(given["verify_ssl"], true);
+        }
         assert_eq!(token(&row), "nbt_abc.def");
         assert_eq!(token(&json!({ "token_version": "v1", "token": "def", "token_key": null })), "def");
     }
