@@ -233,7 +233,7 @@ impl Proxy {
         let writes = exchange.is_of_backend && writes_to_netbox(parts.uri.path());
         let response = exchange.answer(parts, body).await;
         if writes && response.status().is_success() {
-            self.restarts.netbox_session_bound(backend).await;
+            self.restarts.netbox_session_bound(&self.app.registry, backend).await;
         }
         holding(response, slot)
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -26,11 +27,18 @@ const EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Restarts {
     path: Option<PathBuf>,
-    urls: Mutex<BTreeSet<String>>,
-    /// Those of them that are looked at.
-    watched: Mutex<BTreeSet<String>>,
+    urls: Mutex<Urls>,
+    /// One of them waits no longer.
+    ended: Notify,
     /// One set is written after the other.
     writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Urls {
+    held: BTreeSet<String>,
+    /// Those that a task looks at: those that are held, and for a moment those that were.
+    watched: BTreeSet<String>,
 }
 
 impl Restarts {
@@ -41,19 +49,19 @@ impl Restarts {
     /// Why the file could not be read.
     pub(crate) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
         let path = data_dir.map(|folder| folder.join(FILE));
-        let urls = read(path.as_deref())?;
+        let urls = Urls { held: read(path.as_deref())?, watched: BTreeSet::new() };
         Ok(Self {
             path,
             urls: Mutex::new(urls),
-            watched: Mutex::default(),
+            ended: Notify::new(),
             writing: tokio::sync::Mutex::default(),
         })
     }
 
     /// Holds the syncs of those of `backends` that wait for a restart.
     pub(crate) fn resume(self: &Arc<Self>, registry: &Arc<Registry>, backends: &[Arc<Backend>]) {
-        let urls = locked(&self.urls).clone();
-        for url in urls {
+        let held = self.urls().held.clone();
+        for url in held {
             let Ok(parsed) = url.parse() else { continue };
             let id = BackendId::of_url(parsed);
             if let Some(backend) = backends.iter().find(|backend| backend.id().is_at(&id)) {
@@ -65,72 +73,111 @@ impl Restarts {
     /// Holds the syncs of `backend` until it has been seen down.
     pub(super) async fn hold(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
         let url = backend.url().to_string();
-        let is_new = locked(&self.urls).insert(url.clone());
+        let is_new = self.urls().held.insert(url.clone());
         if is_new {
             self.keep().await;
         }
         self.watch(registry, backend, url);
     }
 
-    /// `backend` has bound its NetBox session to the listener in front of NetBox: it writes to no other any more.
-    pub(crate) async fn netbox_session_bound(&self, backend: &Backend) {
+    /// `backend` has bound its NetBox session to the listener in front of NetBox: it writes to no other any more, and its
+    /// syncs run again.
+    pub(crate) async fn netbox_session_bound(&self, registry: &Registry, backend: &Backend) {
         let is_it =
             |url: &String| url.parse().is_ok_and(|parsed| backend.id().is_at(&BackendId::of_url(parsed)));
         let is_held = {
-            let mut urls = locked(&self.urls);
-            let before = urls.len();
-            // Whatever watches it sees that.
-            urls.retain(|url| !is_it(url));
-            urls.len() < before
+            let mut urls = self.urls();
+            let bound: Vec<String> = urls.held.iter().filter(|url| is_it(url)).cloned().collect();
+            for url in &bound {
+                urls.held.remove(url);
+                registry.release(url);
+            }
+            !bound.is_empty()
         };
         if is_held {
+            self.ended.notify_waiters();
             self.keep().await;
         }
     }
 
     fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>, url: String) {
-        if !locked(&self.watched).insert(url.clone()) {
-            return;
-        }
         let why = "Restart proxbox-api: NetBox has changed, and this release reads where it is when it starts. \
                    Until it was restarted it would write to the NetBox before. If it was, and a proxy between keeps the \
                    bridge from seeing that, set shims.netbox_endpoint = \"off\".";
-        registry.hold(url.clone(), backend.id().clone(), why.to_owned());
+        {
+            let mut urls = self.urls();
+            if !urls.held.contains(&url) {
+                return;
+            }
+            registry.hold(url.clone(), backend.id().clone(), why.to_owned());
+            if !urls.watched.insert(url.clone()) {
+                return;
+            }
+        }
         telemetry::RestartAwaited { backend: &url }.emit();
         let (restarts, registry, backend) = (Arc::clone(self), Arc::clone(registry), Arc::clone(backend));
         let mut closing = registry.closing();
         tokio::spawn(async move {
-            let seen_down = async {
-                // One that is slow, or whose name is not known for a moment, may be the same as before.
-                let is_held = || locked(&restarts.urls).contains(&url);
-                while is_held() && !backend.touch().await.is_err_and(|error| error.is_refusal()) {
-                    sleep(EVERY).await;
+            let restarted = async {
+                while !restarts.unwatch(&url) {
+                    restarts.seen_down(&registry, &backend, &url).await;
                 }
-                locked(&restarts.urls).remove(&url);
-                locked(&restarts.watched).remove(&url);
-                restarts.keep().await;
-                registry.release(&url);
                 telemetry::RestartSeen { backend: &url }.emit();
+                restarts.keep().await;
             };
             tokio::select! {
-                () = seen_down => {}
+                () = restarted => {}
                 _ = closing.wait_for(|closing| *closing) => {}
             }
         });
     }
 
+    /// Ends the watch over `url`, unless it waits for a restart still, or again. Says whether it has.
+    fn unwatch(&self, url: &str) -> bool {
+        let mut urls = self.urls();
+        let is_over = !urls.held.contains(url);
+        if is_over {
+            urls.watched.remove(url);
+        }
+        is_over
+    }
+
+    /// Waits until `backend` has been seen down, and lets its syncs run again then; or until it waits for no restart.
+    async fn seen_down(&self, registry: &Registry, backend: &Backend, url: &str) {
+        loop {
+            let ended = self.ended.notified();
+            if !self.urls().held.contains(url) {
+                return;
+            }
+            let next = async {
+                // One that is slow, or whose name is not known for a moment, may be the same as before.
+                if backend.touch().await.is_err_and(|error| error.is_refusal()) {
+                    let mut urls = self.urls();
+                    urls.held.remove(url);
+                    registry.release(url);
+                } else {
+                    sleep(EVERY).await;
+                }
+            };
+            tokio::select! {
+                () = ended => {}
+                () = next => {}
+            }
+        }
+    }
+
     async fn keep(&self) {
         let Some(path) = self.path.clone() else { return };
         let _turn = self.writing.lock().await;
-        let urls = locked(&self.urls).clone();
+        let held = self.urls().held.clone();
         let written =
-            spawn_blocking(move || write(&path, &urls)).await.unwrap_or_else(|error| Err(error.into()));
+            spawn_blocking(move || write(&path, &held)).await.unwrap_or_else(|error| Err(error.into()));
         if let Err(error) = written {
             telemetry::RestartNotKept { error: &error }.emit();
         }
     }
-}
 
-fn locked(urls: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
-    urls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn urls(&self) -> MutexGuard<'_, Urls> {
+        self.urls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
