@@ -294,9 +294,7 @@ impl Backend {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(key) = &identity.key {
-            let mut value = HeaderValue::from_str(key.expose())?;
-            value.set_sensitive(true);
-            headers.insert(API_KEY, value);
+            headers.insert(API_KEY, key.header()?);
         }
         for (name, value) in &identity.passed_on {
             headers.append(name, value.clone());

@@ -38,6 +38,7 @@ pub use table::{Key, keys};
 pub use url::{BackendUrl, NotABackend};
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use crate::core::domain::credential::ApiKey;
 use crate::tls::{ServerFiles, Trust};
@@ -314,7 +315,7 @@ fn apply(setting: Setting, draft: &mut Draft) -> Result<Setting, Problem> {
 /// Reads an API key from the file at `path`, which `key` was set to at `origin`.
 fn api_key(key: &'static str, origin: Origin, path: PathBuf, read: Read<'_>) -> Result<ApiKey, Problem> {
     let bytes = match read(&path) {
-        Ok(bytes) => bytes,
+        Ok(bytes) => Zeroizing::new(bytes),
         Err(source) => return Err(Problem::UnreadableApiKey { origin, key, path, source }),
     };
     // What is not UTF-8 is not ASCII either, and is refused as such.

@@ -10,6 +10,7 @@ pub mod http;
 pub mod legacy_client;
 pub mod remote;
 pub mod run;
+pub mod secret;
 pub mod text;
 pub mod upstream;
 pub mod wire;

@@ -81,7 +81,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
 ];
 
 /// What the core may use: nothing that waits, and nothing that looks at the world.
-const CORE: [&str; 14] = [
+const CORE: [&str; 16] = [
     "std",
     "core",
     "self",
@@ -94,8 +94,11 @@ const CORE: [&str; 14] = [
     "http",
     "memchr",
     "percent_encoding",
+    // Types of secrets, which are zeroed when they are dropped: values alone.
+    "secrecy",
     "serde",
     "serde_json",
+    "zeroize",
 ];
 const WORLD: [&str; 12] = [
     // Addresses are values, and are in `core::net`.

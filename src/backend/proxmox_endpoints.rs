@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Method, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use crate::core::compat::netbox::Secrets;
+use crate::core::secret::SecretJson;
 
 /// The endpoints, by their primary key in NetBox.
 #[derive(Debug, Default)]
@@ -39,24 +38,14 @@ struct Endpoint {
     token_value: Option<SecretString>,
 }
 
-/// What the plugin pushes.
-#[derive(Deserialize)]
-struct Pushed {
-    name: Option<String>,
-    password: Option<SecretString>,
-    token_value: Option<SecretString>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
 impl ProxmoxEndpoints {
-    /// Answers a request for the collection, or for the endpoint with `id`, in the backend's place.
-    pub fn answer(&self, method: &Method, id: &str, body: &[u8]) -> (StatusCode, Value) {
+    /// Answers a request for the collection, or for the endpoint with `id`, in the backend's place; `pushed` is its body.
+    pub fn answer(&self, method: &Method, id: &str, pushed: &SecretJson) -> (StatusCode, Value) {
         let mut endpoints = self.endpoints();
         if id.is_empty() {
             return match *method {
                 Method::GET => (StatusCode::OK, endpoints.values().map(Endpoint::shown).collect()),
-                Method::POST => create(&mut endpoints, body),
+                Method::POST => create(&mut endpoints, pushed),
                 _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
             };
         }
@@ -69,7 +58,7 @@ impl ProxmoxEndpoints {
                 (StatusCode::OK, json!({ "message": "Proxmox endpoint deleted." }))
             }
             Method::GET => (StatusCode::OK, endpoints.get(&id).map_or(Value::Null, Endpoint::shown)),
-            Method::PUT | Method::PATCH => update(&mut endpoints, id, body),
+            Method::PUT | Method::PATCH => update(&mut endpoints, id, pushed),
             _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         }
     }
@@ -84,12 +73,10 @@ impl ProxmoxEndpoints {
     pub fn secrets(&self, id: u64) -> Option<Secrets> {
         let endpoints = self.endpoints();
         let endpoint = endpoints.get(&id).filter(|endpoint| endpoint.is_enabled())?;
-        let exposed =
-            |secret: &Option<SecretString>| secret.as_ref().map(|text| text.expose_secret().to_owned());
         Some(Secrets {
-            password: exposed(&endpoint.password),
+            password: endpoint.password.clone(),
             token_name: endpoint.row.get("token_name").and_then(Value::as_str).map(str::to_owned),
-            token_value: exposed(&endpoint.token_value),
+            token_value: endpoint.token_value.clone(),
         })
     }
 
@@ -107,27 +94,26 @@ impl Endpoint {
         Value::Object(self.row.clone())
     }
 
-    /// Takes what is pushed; what is not mentioned stays.
-    fn take(&mut self, pushed: Pushed, mentioned: &Mentioned) {
-        let Pushed { name, password, token_value, mut rest } = pushed;
-        if let Some(name) = name {
-            self.row.insert("name".to_owned(), json!(name));
-        }
-        let shown = SHOWN.iter().filter_map(|name| rest.remove_entry(*name));
-        self.row.extend(shown);
-        if mentioned.contains_key("password") {
-            self.password = password;
-        }
-        if mentioned.contains_key("token_value") {
-            self.token_value = token_value;
+    /// Takes what is pushed; what is not mentioned stays. Secrets that are replaced are zeroed.
+    fn take(&mut self, pushed: &Map<String, Value>) {
+        let shown = ["name"].iter().chain(&SHOWN).filter(|name| pushed.get(**name).is_some());
+        self.row.extend(shown.map(|name| ((*name).to_owned(), pushed[*name].clone())));
+        let secrets = [("password", &mut self.password), ("token_value", &mut self.token_value)];
+        for (name, secret) in secrets {
+            if let Some(pushed) = pushed.get(name) {
+                *secret = pushed.as_str().map(SecretString::from);
+            }
         }
         self.row.insert("allow_packer_template_builds".to_owned(), json!(false));
     }
 }
 
-fn create(endpoints: &mut BTreeMap<u64, Endpoint>, body: &[u8]) -> (StatusCode, Value) {
-    let Some((pushed, mentioned)) = pushed(body) else { return no_object() };
-    let Some(id) = pushed.name.as_deref().and_then(primary_key) else {
+fn create(endpoints: &mut BTreeMap<u64, Endpoint>, pushed: &SecretJson) -> (StatusCode, Value) {
+    let pushed = match checked(pushed) {
+        Ok(pushed) => pushed,
+        Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
+    };
+    let Some(id) = pushed.get("name").and_then(Value::as_str).and_then(primary_key) else {
         let text = "The name must end in the primary key of the endpoint in NetBox, as in \"pve (nb:1)\": by that \
                     proxbox-api 0.0.2 finds it there.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
@@ -140,27 +126,34 @@ fn create(endpoints: &mut BTreeMap<u64, Endpoint>, body: &[u8]) -> (StatusCode, 
     }
     let mut endpoint = Endpoint { row: Map::new(), password: None, token_value: None };
     endpoint.row.insert("id".to_owned(), json!(id));
-    endpoint.take(pushed, &mentioned);
+    endpoint.take(pushed);
     let shown = endpoint.shown();
     endpoints.insert(id, endpoint);
     (StatusCode::OK, shown)
 }
 
-fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, body: &[u8]) -> (StatusCode, Value) {
-    let Some((pushed, mentioned)) = pushed(body) else { return no_object() };
+fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, pushed: &SecretJson) -> (StatusCode, Value) {
+    let pushed = match checked(pushed) {
+        Ok(pushed) => pushed,
+        Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
+    };
     let Some(endpoint) = endpoints.get_mut(&id) else {
         return detail(StatusCode::NOT_FOUND, "Proxmox endpoint not found");
     };
-    endpoint.take(pushed, &mentioned);
+    endpoint.take(pushed);
     (StatusCode::OK, endpoint.shown())
 }
 
-/// The names that a body mentions: one that is null is another than one that is left out.
-type Mentioned = BTreeMap<String, IgnoredAny>;
-
-/// What is pushed, and the names that it mentions.
-fn pushed(body: &[u8]) -> Option<(Pushed, Mentioned)> {
-    Some((serde_json::from_slice(body).ok()?, serde_json::from_slice(body).ok()?))
+/// The fields of what is pushed.
+///
+/// # Errors
+///
+/// What is wrong with it.
+fn checked(pushed: &SecretJson) -> Result<&Map<String, Value>, &'static str> {
+    let fields = pushed.as_object().ok_or("The body must be a JSON object.")?;
+    let is_text = |name: &&str| fields.get(*name).is_none_or(|value| value.is_string() || value.is_null());
+    let are_texts = ["name", "password", "token_value"].iter().all(is_text);
+    if are_texts { Ok(fields) } else { Err("name, password and token_value must be strings or null.") }
 }
 
 /// The primary key in a name such as `pve (nb:1)`.
@@ -169,17 +162,27 @@ fn primary_key(name: &str) -> Option<u64> {
     key.parse().ok()
 }
 
-fn no_object() -> (StatusCode, Value) {
-    detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.")
-}
-
 fn detail(status: StatusCode, detail: &str) -> (StatusCode, Value) {
     (status, json!({ "detail": detail }))
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
+
+    fn exposed(secrets: &Secrets) -> (Option<&str>, Option<&str>) {
+        let [password, token_value] = [&secrets.password, &secrets.token_value];
+        (
+            password.as_ref().map(|text| text.expose_secret()),
+            token_value.as_ref().map(|text| text.expose_secret()),
+        )
+    }
+
+    fn sent(text: &str) -> SecretJson {
+        SecretJson::parse(text.as_bytes()).unwrap_or_default()
+    }
 
     const ROW: &str = r#"{ "name": "pve (nb:7)", "ip_address": "10.0.0.5", "domain": "pve.example", "port": 8006,
         "username": "root@pam", "password": "p4ss", "token_name": "t", "token_value": "v4lue", "verify_ssl": false,
@@ -188,46 +191,40 @@ mod tests {
     #[test]
     fn what_is_pushed_is_shown_without_secrets_and_can_be_changed_and_deleted() {
         let kept = ProxmoxEndpoints::default();
-        let (status, row) = kept.answer(&Method::POST, "", ROW.as_bytes());
+        let (status, row) = kept.answer(&Method::POST, "", &sent(ROW));
         assert_eq!(status, StatusCode::OK);
         assert_eq!(
             (&row["id"], &row["name"], &row["domain"]),
             (&json!(7), &json!("pve (nb:7)"), &json!("pve.example"))
         );
-        assert_eq!(kept.answer(&Method::POST, "", ROW.as_bytes()).0, StatusCode::BAD_REQUEST, "it is there");
+        assert_eq!(kept.answer(&Method::POST, "", &sent(ROW)).0, StatusCode::BAD_REQUEST, "it is there");
         for (method, id) in [(&Method::GET, ""), (&Method::GET, "7")] {
-            let (_, shown) = kept.answer(method, id, b"");
+            let (_, shown) = kept.answer(method, id, &sent(""));
             assert!(!shown.to_string().contains("p4ss") && !shown.to_string().contains("v4lue"));
         }
         let secrets = kept.secrets(7).unwrap();
-        assert_eq!(secrets.password.as_deref(), Some("p4ss"));
-        assert_eq!(
-            (secrets.token_name.as_deref(), secrets.token_value.as_deref()),
-            (Some("t"), Some("v4lue"))
-        );
-        kept.answer(&Method::PUT, "7", br#"{ "password": null, "port": 8007 }"#);
+        assert_eq!(exposed(&secrets), (Some("p4ss"), Some("v4lue")));
+        assert_eq!(secrets.token_name.as_deref(), Some("t"));
+        kept.answer(&Method::PUT, "7", &sent(r#"{ "password": null, "port": 8007 }"#));
         let changed = kept.secrets(7).unwrap();
-        assert_eq!(
-            (changed.password, changed.token_value.as_deref()),
-            (None, Some("v4lue")),
-            "what is left out stays"
-        );
-        kept.answer(&Method::PUT, "7", br#"{ "enabled": false }"#);
+        assert_eq!(exposed(&changed), (None, Some("v4lue")), "what is left out stays");
+        kept.answer(&Method::PUT, "7", &sent(r#"{ "enabled": false }"#));
         assert!(kept.secrets(7).is_none() && kept.enabled().is_empty());
-        assert_eq!(kept.answer(&Method::DELETE, "7", b"").0, StatusCode::OK);
-        assert_eq!(kept.answer(&Method::GET, "7", b"").0, StatusCode::NOT_FOUND);
+        assert_eq!(kept.answer(&Method::DELETE, "7", &sent("")).0, StatusCode::OK);
+        assert_eq!(kept.answer(&Method::GET, "7", &sent("")).0, StatusCode::NOT_FOUND);
         assert!(!format!("{kept:?}").contains("v4lue"));
     }
 
     #[test]
     fn an_endpoint_is_known_by_its_primary_key_in_netbox() {
         let kept = ProxmoxEndpoints::default();
-        for body in [&br#"{ "name": "pve" }"#[..], br#"{ "name": "pve (nb:x)" }"#, b"[]", b""] {
-            assert_eq!(kept.answer(&Method::POST, "", body).0, StatusCode::UNPROCESSABLE_ENTITY);
+        let typed = r#"{ "name": "pve (nb:1)", "password": 1 }"#;
+        for body in [r#"{ "name": "pve" }"#, r#"{ "name": "pve (nb:x)" }"#, typed, "[]", ""] {
+            assert_eq!(kept.answer(&Method::POST, "", &sent(body)).0, StatusCode::UNPROCESSABLE_ENTITY);
         }
         for id in ["1", "x", "-1"] {
-            assert_eq!(kept.answer(&Method::GET, id, b"").0, StatusCode::NOT_FOUND);
+            assert_eq!(kept.answer(&Method::GET, id, &sent("")).0, StatusCode::NOT_FOUND);
         }
-        assert_eq!(kept.answer(&Method::DELETE, "", b"").0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(kept.answer(&Method::DELETE, "", &sent("")).0, StatusCode::METHOD_NOT_ALLOWED);
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::request::Request;
 use crate::config::Config;
-use crate::core::text::redact::{Redactor, in_query, is_sought};
+use crate::core::text::redact::{Redactor, in_query, is_among, is_sought};
 use crate::telemetry;
 
 /// How many secrets are kept that clients have pushed to backends, or that were configured before.
@@ -17,8 +19,8 @@ pub struct Secrets(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    configured: Vec<String>,
-    seen: VecDeque<String>,
+    configured: Vec<SecretString>,
+    seen: VecDeque<SecretString>,
     redactor: Redactor,
 }
 
@@ -26,14 +28,15 @@ impl Secrets {
     /// The secrets of `config`, and those of the configuration before, which backends may still repeat.
     pub(super) fn configure(&self, config: &Config) {
         let mut known = self.known();
-        let before = std::mem::replace(&mut known.configured, config.secrets().map(str::to_owned).collect());
+        let before =
+            std::mem::replace(&mut known.configured, config.secrets().map(SecretString::from).collect());
         known.see(before);
     }
 
     /// Notes secrets that a backend has been given.
-    pub fn remember(&self, secrets: Vec<String>) {
+    pub fn remember(&self, secrets: Vec<SecretString>) {
         let mut known = self.known();
-        let is_new = |secret: &String| is_sought(secret) && !known.redactor.secrets().contains(secret);
+        let is_new = |secret: &SecretString| is_sought(secret) && !is_among(known.redactor.secrets(), secret);
         if secrets.iter().any(is_new) {
             known.see(secrets);
         }
@@ -41,7 +44,7 @@ impl Secrets {
 
     /// What takes them out of a text, and the secrets of `request` too.
     pub(super) fn of(&self, request: &Request) -> Redactor {
-        let key = request.identity.key.as_ref().map(|key| key.expose().to_owned());
+        let key = request.identity.key.as_ref().map(|key| key.expose().into());
         let known = self.known().redactor.clone();
         known.with(key.into_iter().chain(in_query(&request.query)))
     }
@@ -52,13 +55,13 @@ impl Secrets {
 }
 
 impl Known {
-    fn see(&mut self, secrets: Vec<String>) {
+    fn see(&mut self, secrets: Vec<SecretString>) {
         for secret in secrets.into_iter().filter(|secret| is_sought(secret)) {
-            self.seen.retain(|known| *known != secret);
+            self.seen.retain(|known| known.expose_secret() != secret.expose_secret());
             self.seen.push_back(secret);
         }
         self.seen.drain(..self.seen.len().saturating_sub(SEEN));
-        self.redactor = Redactor::new(self.configured.iter().chain(&self.seen).map(String::as_str));
+        self.redactor = Redactor::new(self.configured.iter().chain(&self.seen).cloned());
         telemetry::log::hide(self.redactor.clone());
     }
 }
@@ -77,10 +80,10 @@ mod tests {
     fn as_many_pushed_secrets_are_hidden_as_are_kept_and_the_oldest_goes_first() {
         let secrets = Secrets::default();
         let secret = |number: usize| format!("pushed-secret-{number:04}");
-        secrets.remember((0..SEEN).map(secret).collect());
+        secrets.remember((0..SEEN).map(|number| secret(number).into()).collect());
         let shown = |number| secrets.known().redactor.text(&secret(number)).into_owned();
         assert!((0..SEEN).all(|number| shown(number) == "[hidden]"));
-        secrets.remember(vec![secret(SEEN)]);
+        secrets.remember(vec![secret(SEEN).into()]);
         assert_eq!(
             (shown(0), shown(1), shown(SEEN)),
             (secret(0), "[hidden]".to_owned(), "[hidden]".to_owned())

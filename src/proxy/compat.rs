@@ -21,8 +21,8 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -398,24 +398,24 @@ fn keys(key: &Key, parts: &Parts) -> Response<Body> {
 async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Response<Body> {
     #[derive(Deserialize)]
     struct Registration {
-        api_key: String,
+        api_key: SecretString,
         #[serde(default)]
         label: String,
     }
 
     let patience = visit.state.config.limits.client_body;
-    let read = timeout(patience, Limited::new(body, REGISTRATION).collect()).await;
-    let Some(body) = read.ok().and_then(Result::ok).map(|body| body.to_bytes()) else {
+    let read = timeout(patience, upstream::read(body, REGISTRATION)).await;
+    let Some(body) = read.ok().and_then(Result::ok) else {
         return detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.");
     };
     let Ok(Registration { api_key, label }) = serde_json::from_slice(&body) else {
         let text = "The body must be a JSON object with api_key, and with a label if you like.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
     };
-    if api_key.chars().count() < SHORTEST {
+    if api_key.expose_secret().chars().count() < SHORTEST {
         return detail(StatusCode::BAD_REQUEST, "API key must be at least 32 characters.");
     }
-    let Ok(api_key) = api_key.parse::<ApiKey>() else {
+    let Ok(api_key) = api_key.expose_secret().parse::<ApiKey>() else {
         return detail(StatusCode::BAD_REQUEST, "API key must be one line of visible ASCII characters.");
     };
     if key.registered.is_some() {
@@ -423,7 +423,7 @@ async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Re
     }
     match proxy.keyring.register(visit.backend.url(), &api_key, &label).await {
         Ok(true) => {
-            proxy.app.registry.secrets.remember(vec![api_key.expose().to_owned()]);
+            proxy.app.registry.secrets.remember(vec![api_key.expose().into()]);
             detail(StatusCode::CREATED, "API key registered.")
         }
         Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),

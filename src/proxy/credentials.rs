@@ -10,10 +10,13 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::backend::API_KEY;
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::headers::text;
+use crate::core::secret::{SecretJson, append};
 use crate::core::text::redact::{Redactor, in_json, in_query};
 
 /// The longest body that is looked at for secrets, in bytes.
@@ -40,21 +43,25 @@ pub(crate) fn redactor(request: &Parts) -> Redactor {
     let in_headers = in_headers(&request.headers);
     let in_query = in_query(request.uri.query().unwrap_or_default());
     // Whoever sends an address as a key would hide it from the log.
-    Redactor::new(in_headers.into_iter().chain(in_query).filter(|secret| !is_like_an_address(secret)))
+    Redactor::new(
+        in_headers.into_iter().chain(in_query).filter(|secret| !is_like_an_address(secret.expose_secret())),
+    )
 }
 
-fn in_headers(headers: &HeaderMap) -> Vec<String> {
-    let mut secrets: Vec<String> = headers.get_all(API_KEY).iter().map(text).collect();
+fn in_headers(headers: &HeaderMap) -> Vec<SecretString> {
+    let mut secrets: Vec<SecretString> =
+        headers.get_all(API_KEY).iter().map(|key| text(key).into()).collect();
     for value in [AUTHORIZATION, PROXY_AUTHORIZATION].iter().flat_map(|name| headers.get_all(name)) {
-        let value = text(value);
+        let value = Zeroizing::new(text(value));
         let (scheme, credential) = value.split_once(' ').unwrap_or(("", &value));
         let credential = credential.trim();
-        secrets.push(credential.to_owned());
+        secrets.push(credential.into());
         if scheme.eq_ignore_ascii_case("basic")
-            && let Ok(Ok(pair)) = STANDARD.decode(credential).map(String::from_utf8)
+            && let Ok(pair) = STANDARD.decode(credential).map(Zeroizing::new)
+            && let Ok(pair) = str::from_utf8(&pair)
             && let Some((_, password)) = pair.split_once(':')
         {
-            secrets.push(password.to_owned());
+            secrets.push(password.into());
         }
     }
     secrets
@@ -75,7 +82,7 @@ pub(super) struct Observed<B> {
 
 /// JSON that a client pushes to the backend, if it is not too long.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Seen(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
 impl<B> Observed<B> {
     /// The body of a request with `headers`. It is looked at if it is JSON.
@@ -90,14 +97,14 @@ impl Seen {
     fn note(&self, data: &[u8]) {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = (LOOKED_AT + 1).saturating_sub(bytes.len());
-        bytes.extend_from_slice(&data[..data.len().min(room)]);
+        append(&mut bytes, &data[..data.len().min(room)]);
     }
 
     /// The secrets in it.
-    pub(super) fn secrets(&self) -> Vec<String> {
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What is too long was cut, and is no JSON.
-        serde_json::from_slice(&bytes).map(|pushed| in_json(&pushed)).unwrap_or_default()
+        SecretJson::parse(&bytes).map(|pushed| in_json(&pushed)).unwrap_or_default()
     }
 }
 
@@ -142,7 +149,7 @@ mod tests {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let redactor = redactor(&parts);
         for secret in ["in-the-query", "in-a-header", "in-a-basic", "in-a-bearer"] {
-            assert!(redactor.secrets().iter().any(|known| known == secret), "{secret}");
+            assert!(redactor.secrets().iter().any(|known| known.expose_secret() == secret), "{secret}");
         }
     }
 

@@ -16,7 +16,7 @@ const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
 
 /// What the backend is sent of the headers of a request, which came in `version`.
 pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
-    if let Some(value) = key_of(headers).and_then(|key| HeaderValue::from_str(key.expose()).ok()) {
+    if let Some(value) = key_of(headers).and_then(|key| key.header().ok()) {
         // Plugins up to 0.0.10 send it in a form that no backend has ever read.
         if headers.insert(API_KEY, value).is_none() {
             headers.remove(AUTHORIZATION);

@@ -39,6 +39,7 @@ use crate::core::compat::netbox::{
 use crate::core::compat::{Action, Shim};
 use crate::core::http::guard::{Reason, Rejection};
 use crate::core::remote::Remote;
+use crate::core::secret::SecretJson;
 use crate::deadline::timeout;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
@@ -375,14 +376,14 @@ impl Exchange<'_> {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
-        let Ok(mut page) = serde_json::from_slice::<Value>(&body) else {
+        let Ok(mut page) = SecretJson::parse(&body) else {
             return upstream::answer(head, body);
         };
         if fill_in(&mut page, &|id| self.backend.proxmox.secrets(id)).is_none() {
             return upstream::answer(head, body);
         }
         note(Shim::ProxmoxCredentials, Action::Completed, PROXMOX_ENDPOINTS);
-        shimmed(upstream::answer(head, Bytes::from(page.to_string())), Shim::ProxmoxCredentials)
+        shimmed(upstream::answer(head, page.to_body()), Shim::ProxmoxCredentials)
     }
 
     /// The objects in which 0.0.3 records its syncs: NetBox's own if its plugin has them, or those in memory.

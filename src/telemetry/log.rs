@@ -96,7 +96,8 @@ pub fn hide_in(span: &Span, redactor: &Redactor) {
         let registry = dispatch.downcast_ref::<Registry>();
         let Some(span) = registry.and_then(|registry| registry.span(id)) else { return };
         let mut extensions = span.extensions_mut();
-        let known = extensions.get_mut::<Redactor>().map(|known| known.with(redactor.secrets()));
+        let known =
+            extensions.get_mut::<Redactor>().map(|known| known.with(redactor.secrets().iter().cloned()));
         extensions.replace(known.unwrap_or_else(|| redactor.clone()));
     });
 }

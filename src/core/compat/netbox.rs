@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use http::HeaderValue;
 use memchr::memmem;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::Shim;
 use crate::core::domain::release::Release;
+use crate::core::secret::{SecretJson, header, joined};
 
 /// One change that the bridge makes between a backend and NetBox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,14 +100,12 @@ pub fn as_bearer(sent: &HeaderValue) -> Option<HeaderValue> {
     if !scheme.eq_ignore_ascii_case("token") || !token.starts_with(V2) {
         return None;
     }
-    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    bearer.set_sensitive(true);
-    Some(bearer)
+    header(&["Bearer ", token]).ok()
 }
 
 /// The one text in which a v2 token is sent: `nbt_KEY.SECRET`.
-pub fn v2_token(key: &str, secret: &str) -> String {
-    if secret.starts_with(V2) { secret.to_owned() } else { format!("{V2}{key}.{secret}") }
+pub fn v2_token(key: &str, secret: &str) -> SecretString {
+    if secret.starts_with(V2) { secret.into() } else { joined(&[V2, key, ".", secret]) }
 }
 
 /// The members of an answer of NetBox that hold links to itself, which clients follow.
@@ -148,26 +148,27 @@ fn link_start(before: &[u8]) -> Option<usize> {
 }
 
 /// The secrets of one Proxmox endpoint.
+#[derive(Clone, Debug)]
 pub struct Secrets {
     /// The password.
-    pub password: Option<String>,
+    pub password: Option<SecretString>,
     /// The name of the API token, which is no secret.
     pub token_name: Option<String>,
     /// Its value.
-    pub token_value: Option<String>,
+    pub token_value: Option<SecretString>,
 }
 
 /// Fills the secrets into a list of Proxmox endpoints, a page of NetBox's; `secrets` has those of the endpoint with a
 /// primary key. Endpoints without secrets are left out. Returns how many are left, `None` if it is not such a page.
-pub fn fill_in(page: &mut Value, secrets: &dyn Fn(u64) -> Option<Secrets>) -> Option<usize> {
+pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<Secrets>) -> Option<usize> {
     let rows = page.get_mut("results")?.as_array_mut()?;
     let all = rows.len();
     rows.retain_mut(|row| {
         let Some(Secrets { password, token_name, token_value }) = row["id"].as_u64().and_then(secrets) else {
             return false;
         };
-        row["password"] = json!(password);
-        row["token_value"] = json!(token_value);
+        row["password"] = json!(password.as_ref().map(SecretString::expose_secret));
+        row["token_value"] = json!(token_value.as_ref().map(SecretString::expose_secret));
         if token_name.is_some() {
             row["token_name"] = json!(token_name);
         }
@@ -284,8 +285,9 @@ mod tests {
         for other in ["Token 0123456789abcdef", "Bearer nbt_abc.def", "Token", "nbt_abc.def"] {
             assert_eq!(sent(other), None, "{other}");
         }
-        assert_eq!(v2_token("abc", "def"), "nbt_abc.def");
-        assert_eq!(v2_token("abc", "nbt_abc.def"), "nbt_abc.def");
+        for secret in ["def", "nbt_abc.def"] {
+            assert_eq!(v2_token("abc", secret).expose_secret(), "nbt_abc.def");
+        }
     }
 
     #[test]
@@ -299,17 +301,17 @@ mod tests {
 
     #[test]
     fn only_endpoints_that_were_pushed_get_their_secrets() {
-        let mut page = json!({ "count": 2, "next": null, "results": [
+        let page = json!({ "count": 2, "next": null, "results": [
             { "id": 1, "name": "a", "token_name": "old" }, { "id": 2, "name": "b" },
         ] });
-        let known = |id| {
-            let [name, value] = ["t", "s"].map(|text| Some(text.to_owned()));
-            (id == 1).then_some(Secrets { password: None, token_name: name, token_value: value })
-        };
+        let mut page = SecretJson::from(page);
+        let (token_name, token_value) = (Some("t".to_owned()), Some("s".into()));
+        let secrets = Secrets { password: None, token_name, token_value };
+        let known = |id| (id == 1).then(|| secrets.clone());
         assert_eq!(fill_in(&mut page, &known), Some(1));
         let row = json!({ "id": 1, "name": "a", "token_name": "t", "password": null, "token_value": "s" });
-        assert_eq!(page, json!({ "count": 1, "next": null, "results": [row] }));
-        assert_eq!(fill_in(&mut json!({ "detail": "Invalid token" }), &known), None);
+        assert_eq!(*page, json!({ "count": 1, "next": null, "results": [row] }));
+        assert_eq!(fill_in(&mut json!({ "detail": "Invalid token" }).into(), &known), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::core::domain::release::Release;
+use crate::core::secret::SecretJson;
 
 /// What no answer may show.
 const SECRETS: [&str; 3] = ["token", "password", "token_value"];
@@ -39,7 +40,9 @@ pub fn shows_secrets(release: Release) -> bool {
 
 /// Takes tokens and passwords out of a row, or of each row of a list. Says whether there were any.
 pub fn redact(answer: &mut Value) -> bool {
-    let take = |row: &mut Map<String, Value>| SECRETS.iter().filter_map(|name| row.remove(*name)).count();
+    let take = |row: &mut Map<String, Value>| {
+        SECRETS.iter().filter_map(|name| row.remove(*name)).map(SecretJson::from).count()
+    };
     rows(answer).map(take).sum::<usize>() > 0
 }
 
@@ -76,11 +79,11 @@ pub fn is_same_address(row: &Value, pushed: &Value) -> bool {
 pub fn is_same(row: &Value, pushed: &Value) -> bool {
     NETBOX_ROW.iter().all(|name| {
         let default = if *name == "verify_ssl" { Value::Bool(true) } else { Value::Null };
-        let value = |of: &Value| match &of[*name] {
-            Value::Null => default.clone(),
-            value => value.clone(),
-        };
-        value(row) == value(pushed)
+        let [row, pushed] = [row, pushed].map(|row| match &row[*name] {
+            Value::Null => &default,
+            value => value,
+        });
+        row == pushed
     })
 }
 

@@ -3,19 +3,42 @@
 use std::fmt;
 use std::str::FromStr;
 
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::core::secret;
+
 /// The key with which a backend is asked.
 ///
 /// It is visible ASCII with spaces at most inside, so that it is always a valid header value. Neither
-/// `Debug` nor `Display` shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
+/// `Debug` nor `Display` shows it. It is zeroed when it is dropped.
+#[derive(Clone)]
+pub struct ApiKey(SecretString);
 
 impl ApiKey {
     /// The key itself, for the header that carries it and for nothing else.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
+    }
+
+    /// The header value that carries it, marked as sensitive.
+    ///
+    /// # Errors
+    ///
+    /// None, for a key that was parsed.
+    pub fn header(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        secret::header(&[self.expose()])
     }
 }
+
+impl PartialEq for ApiKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for ApiKey {}
 
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +81,7 @@ impl FromStr for ApiKey {
         if !printable || key.starts_with(' ') || key.ends_with(' ') {
             return Err(NotAKey::Unprintable);
         }
-        Ok(Self(key.to_owned()))
+        Ok(Self(key.into()))
     }
 }
 

@@ -3,8 +3,10 @@
 //! A [`Redactor`] knows the secrets of a run and the forms in which a backend may repeat them: as they are, in JSON
 //! (also in JSON inside of JSON), percent-encoded, in HTML, and in base64. A secret of fewer than [`SHORTEST`] bytes is
 //! not looked for: it stands in too much that is no secret. One of more than [`LONGEST`] is not either.
+//!
+//! The last clone that is dropped zeroes the secrets and their forms.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
@@ -14,7 +16,11 @@ use aho_corasick::{AhoCorasick, Match, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::core::secret::{SecretJson, joined, written};
 
 /// The shortest secret that is looked for, in bytes.
 pub const SHORTEST: usize = 8;
@@ -48,40 +54,68 @@ const DESCRIPTIONS: [&str; 5] = ["name", "version", "id", "type", "label"];
 /// Replaces secrets in text by [`HIDDEN`]. Cloning it is cheap. The default knows none.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    secrets: Arc<Vec<String>>,
+    secrets: Arc<Vec<SecretString>>,
     /// Every form of them.
-    forms: Arc<BTreeSet<Vec<u8>>>,
+    forms: Arc<BTreeSet<Form>>,
     /// Finds them; none if there are none.
     search: Option<AhoCorasick>,
 }
 
+/// A form of a secret.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Form(String);
+
+impl Drop for Form {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl AsRef<[u8]> for Form {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Borrow<[u8]> for Form {
+    fn borrow(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 impl Redactor {
     /// A redactor that knows `secrets`.
-    pub fn new(secrets: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn new(secrets: impl IntoIterator<Item = impl Into<SecretString>>) -> Self {
         Self::default().with(secrets)
     }
 
     /// The same redactor, which knows `secrets` too.
     #[must_use]
-    pub fn with(&self, secrets: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn with(&self, secrets: impl IntoIterator<Item = impl Into<SecretString>>) -> Self {
         let mut all = Vec::clone(&self.secrets);
         for secret in secrets.into_iter().map(Into::into) {
-            if is_sought(&secret) && !all.contains(&secret) {
+            if is_sought(&secret) && !is_among(&all, &secret) {
                 all.push(secret);
             }
         }
         if all.len() == self.secrets.len() {
             return self.clone();
         }
-        let forms: BTreeSet<Vec<u8>> =
-            all.iter().flat_map(|secret| forms(secret)).map(String::into_bytes).collect();
+        let forms: BTreeSet<Form> = all
+            .iter()
+            .flat_map(|secret| forms(secret.expose_secret()))
+            .map(|mut form| Form(std::mem::take(&mut form)))
+            .collect();
+        // A prefilter would keep a copy of every form that nothing zeroes.
+        let builder =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).prefilter(false).to_owned();
         // It fails only for more than 2 GiB of them.
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms).ok();
+        let search = builder.build(&forms).ok();
         Self { secrets: Arc::new(all), forms: Arc::new(forms), search }
     }
 
     /// The secrets that it knows.
-    pub fn secrets(&self) -> &[String] {
+    pub fn secrets(&self) -> &[SecretString] {
         &self.secrets
     }
 
@@ -193,7 +227,7 @@ impl Redactor {
         let begins = |at: &usize| {
             let end = &bytes[*at..];
             let mut behind = self.forms.range::<[u8], _>((Bound::Excluded(end), Bound::Unbounded));
-            behind.next().is_some_and(|form| form.starts_with(end))
+            behind.next().is_some_and(|form| form.as_ref().starts_with(end))
         };
         (from..bytes.len()).find(begins).unwrap_or(bytes.len())
     }
@@ -227,8 +261,13 @@ impl fmt::Debug for Redactor {
 }
 
 /// Whether `secret` is looked for: it is neither too short nor too long.
-pub fn is_sought(secret: &str) -> bool {
-    (SHORTEST..=LONGEST).contains(&secret.len())
+pub fn is_sought(secret: &SecretString) -> bool {
+    (SHORTEST..=LONGEST).contains(&secret.expose_secret().len())
+}
+
+/// Whether `secret` is one of `secrets`.
+pub fn is_among(secrets: &[SecretString], secret: &SecretString) -> bool {
+    secrets.iter().any(|known| known.expose_secret() == secret.expose_secret())
 }
 
 /// Whether a field or a parameter that is called `name` holds a secret.
@@ -239,19 +278,19 @@ pub fn is_secret(name: &str) -> bool {
 }
 
 /// The secrets that a query holds, by the names of its parameters, as they are written there and as they are meant.
-pub fn in_query(query: &str) -> Vec<String> {
+pub fn in_query(query: &str) -> Vec<SecretString> {
     let parts = query.split('&').filter_map(|part| part.split_once('='));
     let secrets = parts.filter(|(name, _)| is_secret(&decoded(name)));
-    secrets.flat_map(|(_, value)| [value.to_owned(), decoded(value)]).collect()
+    secrets.flat_map(|(_, value)| [value.into(), decoded(value).into()]).collect()
 }
 
 /// The secrets that JSON holds, by the names of its fields.
-pub fn in_json(value: &Value) -> Vec<String> {
+pub fn in_json(value: &Value) -> Vec<SecretString> {
     match value {
         Value::Array(items) => items.iter().flat_map(in_json).collect(),
         Value::Object(fields) => {
             let of = |(name, value): (&String, &Value)| match value {
-                Value::String(text) if is_secret(name) => vec![text.clone()],
+                Value::String(text) if is_secret(name) => vec![text.as_str().into()],
                 Value::String(_) => Vec::new(),
                 value => in_json(value),
             };
@@ -270,21 +309,24 @@ fn decoded(text: &str) -> String {
 }
 
 /// The forms in which `secret` may be repeated.
-fn forms(secret: &str) -> Vec<String> {
-    let mut all = vec![secret.to_owned(), html(secret)];
-    let percent = utf8_percent_encode(secret, UNRESERVED).to_string();
-    all.extend([percent.replace("%2F", "/"), percent.replace("%20", "+"), lowercase_hex(&percent), percent]);
+fn forms(secret: &str) -> Vec<Zeroizing<String>> {
+    let mut all = vec![Zeroizing::new(secret.to_owned()), html(secret)];
+    let percent = written(&utf8_percent_encode(secret, UNRESERVED));
+    all.extend([shortened(&percent, "%2F", "/"), shortened(&percent, "%20", "+"), lowercase_hex(&percent)]);
+    all.push(percent);
     // In three places of base64 the secret may begin, as the end of `user:secret` does.
     for before in 0..3 {
-        let text = [&b"   "[..before], secret.as_bytes()].concat();
+        let text = joined(&[&"   "[..before], secret]);
+        let text = text.expose_secret();
         // Without what depends on the bytes before and behind.
         let (from, to) = ((before * 8).div_ceil(6), text.len() * 8 / 6);
-        all.extend(
-            [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD].map(|engine| engine.encode(&text)[from..to].to_owned()),
-        );
+        for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+            let encoded = Zeroizing::new(engine.encode(text));
+            all.push(Zeroizing::new(encoded[from..to].to_owned()));
+        }
     }
     for ascii in [false, true] {
-        let mut nested = secret.to_owned();
+        let mut nested = Zeroizing::new(secret.to_owned());
         for _ in 0..NESTED {
             nested = escaped(&nested, ascii);
             all.push(nested.clone());
@@ -293,14 +335,20 @@ fn forms(secret: &str) -> Vec<String> {
     all
 }
 
+/// An empty text with room for `capacity` bytes.
+fn with_room(capacity: usize) -> Zeroizing<String> {
+    Zeroizing::new(String::with_capacity(capacity))
+}
+
 /// `text` as it stands in a string of JSON, all of it in ASCII or not.
-fn escaped(text: &str, ascii: bool) -> String {
-    let json = Value::from(text).to_string();
+fn escaped(text: &str, ascii: bool) -> Zeroizing<String> {
+    let json = written(&*SecretJson::from(Value::from(text)));
     let inside = &json[1..json.len() - 1];
     if !ascii {
-        return inside.to_owned();
+        return Zeroizing::new(inside.to_owned());
     }
-    let mut out = String::with_capacity(inside.len());
+    // `\u` and four digits for each unit of UTF-16, of which there are no more than bytes.
+    let mut out = with_room(inside.len() * 6);
     for c in inside.chars() {
         if c.is_ascii() {
             out.push(c);
@@ -312,21 +360,44 @@ fn escaped(text: &str, ascii: bool) -> String {
 }
 
 /// `text` as `html.escape` of Python writes it.
-fn html(text: &str) -> String {
-    let escapes = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#x27;")];
-    escapes.into_iter().fold(text.to_owned(), |text, (plain, entity)| text.replace(plain, entity))
+fn html(text: &str) -> Zeroizing<String> {
+    let mut out = with_room(text.len() * "&quot;".len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#x27;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `text` with `short` for `long`.
+fn shortened(text: &str, long: &str, short: &str) -> Zeroizing<String> {
+    let mut out = with_room(text.len());
+    for (number, part) in text.split(long).enumerate() {
+        if number > 0 {
+            out.push_str(short);
+        }
+        out.push_str(part);
+    }
+    out
 }
 
 /// Percent-encoded text with `%2f` for `%2F`.
-fn lowercase_hex(text: &str) -> String {
+fn lowercase_hex(text: &str) -> Zeroizing<String> {
     let mut digits = 0;
-    let lower = |c: char| {
+    let mut out = with_room(text.len());
+    for c in text.chars() {
         digits = if c == '%' { 3_u8 } else { digits };
         let is_part = digits > 0;
         digits = digits.saturating_sub(1);
-        if is_part { c.to_ascii_lowercase() } else { c }
-    };
-    text.chars().map(lower).collect()
+        out.push(if is_part { c.to_ascii_lowercase() } else { c });
+    }
+    out
 }
 
 /// Where a string of JSON ends of which `text` is the rest.
@@ -352,6 +423,10 @@ mod tests {
 
     const KEY: &str = "s3cret/key+\"with\\all&<of> it='7~";
 
+    fn exposed(secrets: &[SecretString]) -> Vec<&str> {
+        secrets.iter().map(ExposeSecret::expose_secret).collect()
+    }
+
     #[test]
     fn a_secret_is_found_in_every_form_that_a_backend_repeats_it_in() {
         let redactor = Redactor::new([KEY]);
@@ -364,7 +439,7 @@ mod tests {
             format!("Token {KEY}!"),
             json,
             twice,
-            html(KEY),
+            html(KEY).to_string(),
             percent.clone(),
             percent.to_lowercase().replace("%7e", "~"),
             percent.replace("%20", "+"),
@@ -433,7 +508,7 @@ mod tests {
             assert_eq!(redactor.query(query), hidden);
         }
         assert_eq!(redactor.target("/s3cret/key?a=1"), "/[hidden]?a=1");
-        assert_eq!(in_query("a=1&api_key=%73ecret+1"), ["%73ecret+1", "secret 1"]);
+        assert_eq!(exposed(&in_query("a=1&api_key=%73ecret+1")), ["%73ecret+1", "secret 1"]);
     }
 
     #[test]
@@ -442,7 +517,7 @@ mod tests {
             "name": "pve", "username": "root@pam", "password": "p4ss", "token_name": "proxbox", "token_value": "t0ken",
             "nested": [{ "api_key": "k3y" }], "token_version": 1,
         });
-        assert_eq!(in_json(&pushed), ["k3y", "p4ss", "t0ken"]);
+        assert_eq!(exposed(&in_json(&pushed)), ["k3y", "p4ss", "t0ken"]);
     }
 
     #[test]

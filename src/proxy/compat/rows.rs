@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use secrecy::ExposeSecret;
+use serde_json::json;
 
 use super::upstream::{self, Question, ask, readable};
 use super::{detail, note, said, shimmed};
@@ -15,6 +15,7 @@ use crate::core::compat::rows::{
 };
 use crate::core::compat::{Action, Shim, named};
 use crate::core::domain::release::Release;
+use crate::core::secret::{SecretJson, wipe};
 use crate::core::text::redact::in_json;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
@@ -63,9 +64,9 @@ pub(super) async fn answer(
             }
             return match read_bytes(visit, body).await {
                 Ok(body) => {
-                    let pushed = serde_json::from_slice(&body).map(|pushed| in_json(&pushed));
-                    proxy.app.registry.secrets.remember(pushed.unwrap_or_default());
-                    let (status, answer) = visit.backend.proxmox.answer(&parts.method, id, &body);
+                    let pushed = SecretJson::parse(&body).unwrap_or_default();
+                    proxy.app.registry.secrets.remember(in_json(&pushed));
+                    let (status, answer) = visit.backend.proxmox.answer(&parts.method, id, &pushed);
                     note(Shim::ProxmoxEndpoints, Action::Emulated, PROXMOX);
                     shimmed(said(status, &answer), Shim::ProxmoxEndpoints)
                 }
@@ -106,7 +107,7 @@ pub(super) async fn answer(
                 push(proxy, visit, &parts, id, given, release).await
             } else {
                 let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
-                let (method, body) = (parts.method.clone(), Some(Bytes::from(given.to_string())));
+                let (method, body) = (parts.method.clone(), Some(given.to_body()));
                 ask(proxy, visit, &parts, Question { method, target: &target, body }).await
             };
             // What the backend has refused changes nothing: it knows who may push.
@@ -123,12 +124,13 @@ pub(super) async fn answer(
 
 /// The NetBox endpoint that a backend of `release` is given for the one that is `pushed`: that of its NetBox listener, if
 /// it has one. A release that sends one token gets a v2 token in one text.
-fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &Value, release: Release) -> Value {
+fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &SecretJson, release: Release) -> SecretJson {
     let Some(listener) = &visit.backend.config().netbox else { return pushed.clone() };
     let address = proxy.netbox.address(listener.listen);
     let mut given = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
     if visit.state.config.shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
-        given["token"] = json!(netbox::token(pushed));
+        wipe(&mut given["token"]);
+        given["token"] = json!(netbox::token(pushed).expose_secret());
         given["token_version"] = json!(V1);
     }
     note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
@@ -138,15 +140,16 @@ fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &Value, release: Release) -
 /// What a client pushes.
 async fn read_bytes(visit: &Visit, body: Incoming) -> Result<Bytes, Response<Body>> {
     let patience = visit.state.config.limits.client_body;
-    let read = timeout(patience, Limited::new(body, ROW).collect()).await;
-    let read = read.ok().and_then(Result::ok).map(|body| body.to_bytes());
-    read.ok_or_else(|| detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."))
+    let read = timeout(patience, upstream::read(body, ROW)).await;
+    read.ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."))
 }
 
 /// The JSON that a client pushes, and as it came.
-async fn read(visit: &Visit, body: Incoming) -> Result<(Value, Bytes), Response<Body>> {
+async fn read(visit: &Visit, body: Incoming) -> Result<(SecretJson, Bytes), Response<Body>> {
     let body = read_bytes(visit, body).await?;
-    let value = serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object);
+    let value = SecretJson::parse(&body).ok().filter(|value| value.is_object());
     let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
     Ok((value.ok_or_else(no_object)?, body))
 }
@@ -186,7 +189,7 @@ async fn shown(
         Ok(whole) => whole,
         Err(broken) => return broken,
     };
-    let Ok(mut value) = serde_json::from_slice::<Value>(&body) else {
+    let Ok(mut value) = SecretJson::parse(&body) else {
         let text =
             "The backend's answer may hold tokens and passwords, and could not be read to take them out.";
         return detail(StatusCode::BAD_GATEWAY, text);
@@ -209,7 +212,7 @@ async fn shown(
         return upstream::answer(head, body);
     }
     let shim = if hidden { Shim::Secrets } else { Shim::NetboxEndpoint };
-    shimmed(upstream::answer(head, Bytes::from(value.to_string())), shim)
+    shimmed(upstream::answer(head, value.to_body()), shim)
 }
 
 /// 0.0.2 stores no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
@@ -245,7 +248,7 @@ async fn push(
     visit: &Visit,
     parts: &Parts,
     id: &str,
-    pushed: Value,
+    pushed: SecretJson,
     release: Release,
 ) -> Response<Body> {
     if has_new_token(&pushed) {
@@ -268,7 +271,7 @@ async fn push(
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
-        let row: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let row = SecretJson::parse(&body).unwrap_or_default();
         if is_same(&row, &pushed) {
             return upstream::answer(head, body);
         }
@@ -276,7 +279,7 @@ async fn push(
         is_bound = visit.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
         old = Some(format!("{NETBOX}/{id}"));
     }
-    let row = Bytes::from(netbox_row(&pushed).to_string());
+    let row = SecretJson::from(netbox_row(&pushed)).to_body();
     let question = Question { method: Method::POST, target: NETBOX, body: Some(row) };
     let stored = ask(proxy, visit, parts, question).await;
     if !stored.status().is_success() {

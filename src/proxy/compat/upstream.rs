@@ -1,16 +1,18 @@
 //! Asking the backend in a client's place, with the client's headers.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use zeroize::Zeroizing;
 
 use crate::core::domain::refusal::compressed;
 use crate::core::http::headers::content_encoding;
 use crate::core::remote::Remote;
+use crate::core::secret::append;
 use crate::proxy::Proxy;
 use crate::proxy::coalesce::PERSONAL;
 use crate::proxy::request::Visit;
@@ -80,17 +82,22 @@ pub(super) fn readable(parts: &mut Parts) {
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// The bytes of `body`, if they are no more than `most`.
-pub(super) async fn read(mut body: Body, most: usize) -> Result<Bytes, BoxError> {
-    let mut bytes = BytesMut::new();
+/// The bytes of `body`, if they are no more than `most`. They are zeroed when they are dropped: rows that are pushed,
+/// and those that old backends answer with, hold secrets.
+pub(super) async fn read<B>(mut body: B, most: usize) -> Result<Bytes, BoxError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    BoxError: From<B::Error>,
+{
+    let mut bytes = Zeroizing::new(Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         if bytes.len() + data.len() > most {
             return Err(format!("it has more than {most} bytes").into());
         }
-        bytes.extend_from_slice(&data);
+        append(&mut bytes, &data);
     }
-    Ok(bytes.freeze())
+    Ok(Bytes::from_owner(bytes))
 }
 
 /// An answer that was read as a whole.

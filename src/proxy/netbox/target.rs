@@ -20,6 +20,7 @@ use crate::core::compat::netbox::v2_token;
 use crate::core::compat::rows::{can_update_netbox, change_rows};
 use crate::core::domain::credential::hexadecimal;
 use crate::core::domain::release::Release;
+use crate::core::secret::{SecretJson, header};
 use crate::proxy::compat::file::{read, write};
 use crate::telemetry;
 use crate::tls::Trust;
@@ -83,10 +84,10 @@ impl NetboxEndpoints {
             let mut all = locked(&self.pushed);
             let known = all.entry(key.clone()).or_default();
             let before = known.clone();
-            known.take(pushed, &fingerprint(&text));
+            known.take(pushed, &fingerprint(text.expose_secret()));
             *known != before
         };
-        locked(&self.tokens).insert(key, text.into());
+        locked(&self.tokens).insert(key, text);
         if changed {
             self.keep().await;
         }
@@ -130,10 +131,7 @@ impl NetboxEndpoints {
             return None;
         }
         let tokens = locked(&self.tokens);
-        let mut value =
-            HeaderValue::from_str(&format!("Token {}", tokens.get(&key)?.expose_secret())).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        header(&["Token ", tokens.get(&key)?.expose_secret()]).ok()
     }
 
     async fn keep(&self) {
@@ -227,7 +225,12 @@ impl PushedEndpoint {
 
 /// What a backend of `release` is given in the place of `pushed`: the listener at `listen`. Releases take `verify_ssl` for
 /// whether to speak TLS, too, and 0.0.2 for that alone.
-pub(crate) fn at_listener(pushed: &Value, listen: SocketAddr, speaks_tls: bool, release: Release) -> Value {
+pub(crate) fn at_listener(
+    pushed: &SecretJson,
+    listen: SocketAddr,
+    speaks_tls: bool,
+    release: Release,
+) -> SecretJson {
     let mut row = pushed.clone();
     // Releases write their URL with the domain as it is, 0.0.2 with the address.
     let in_url = host_in_url(listen);
@@ -253,11 +256,11 @@ fn host_in_url(listen: SocketAddr) -> String {
 }
 
 /// The token of a pushed row in one text, as [`v2_token`] has it.
-pub(crate) fn token(pushed: &Value) -> String {
+pub(crate) fn token(pushed: &Value) -> SecretString {
     let secret = pushed["token"].as_str().unwrap_or_default();
     match pushed["token_key"].as_str().filter(|key| !key.is_empty()) {
         Some(key) if pushed["token_version"] == "v2" => v2_token(key, secret),
-        _ => secret.to_owned(),
+        _ => secret.into(),
     }
 }
 
@@ -321,6 +324,7 @@ mod tests {
     fn the_backend_is_given_the_listener_and_its_token() {
         let row = json!({ "name": "nb", "domain": "nb.example", "ip_address": "10.0.0.1", "port": 443, "verify_ssl": true,
                           "token_version": "v2", "token_key": "abc", "token": "def" });
+        let row = SecretJson::from(row);
         let new = Release::new(0, 0, 3);
         let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap(), false, new);
         assert_eq!(
@@ -337,7 +341,8 @@ mod tests {
             assert_eq!((&given["ip_address"], &given["domain"]), (&json!(host), &json!(domain)));
             assert_eq!(given["verify_ssl"], true);
         }
-        assert_eq!(token(&row), "nbt_abc.def");
-        assert_eq!(token(&json!({ "token_version": "v1", "token": "def", "token_key": null })), "def");
+        assert_eq!(token(&row).expose_secret(), "nbt_abc.def");
+        let v1 = json!({ "token_version": "v1", "token": "def", "token_key": null });
+        assert_eq!(token(&v1).expose_secret(), "def");
     }
 }

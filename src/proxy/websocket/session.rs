@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -134,7 +134,7 @@ impl Session {
             telemetry::log::hide_in(&Span::current(), &Redactor::new([key.expose()]));
             self.check(&key).await?;
             place = Some(self.place(&key)?);
-            if let Ok(value) = HeaderValue::from_str(key.expose()) {
+            if let Ok(value) = key.header() {
                 self.headers.insert(API_KEY, value);
             }
         }

@@ -1,0 +1,167 @@
+//! Secrets in memory: texts, JSON, bodies and headers that are zeroed when they are dropped.
+//!
+//! Texts are `SecretString` of `secrecy`, whose `Debug` hides them. Every buffer here is allocated in its final size,
+//! because one that grows leaves a copy behind. What the bridge cannot zero: the buffers of hyper, rustls, tungstenite
+//! and of the system, through which a secret comes and goes; what the parser of JSON unescapes; the headers of a
+//! client's request; and the transitions of a redactor's automaton, which hold no secret as a text.
+
+use std::fmt::{self, Display, Write};
+use std::ops::{Deref, DerefMut};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use secrecy::SecretString;
+use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
+
+/// JSON that holds secrets. Its texts are zeroed when it is dropped, and `Debug` hides it.
+#[derive(Clone, Default)]
+pub struct SecretJson(Value);
+
+impl SecretJson {
+    /// Parses `text`.
+    ///
+    /// # Errors
+    ///
+    /// Where `text` is no JSON.
+    pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text).map(Self)
+    }
+
+    /// The JSON as the body of a message.
+    pub fn to_body(&self) -> Bytes {
+        Bytes::from_owner(written(&self.0))
+    }
+}
+
+impl From<Value> for SecretJson {
+    fn from(value: Value) -> Self {
+        Self(value)
+    }
+}
+
+impl Deref for SecretJson {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl DerefMut for SecretJson {
+    fn deref_mut(&mut self) -> &mut Value {
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for SecretJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretJson")
+    }
+}
+
+impl Drop for SecretJson {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+/// Zeroes the texts in `value`.
+pub fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
+
+/// The text of `value`.
+pub fn written(value: &impl Display) -> Zeroizing<String> {
+    let mut length = Length(0);
+    // Neither writer fails.
+    let _ = write!(length, "{value}");
+    let mut text = Zeroizing::new(String::with_capacity(length.0));
+    let _ = write!(text, "{value}");
+    text
+}
+
+/// `parts` as one secret.
+pub fn joined(parts: &[&str]) -> SecretString {
+    parts.concat().into()
+}
+
+/// `parts` as the value of a header, which is marked as sensitive.
+///
+/// # Errors
+///
+/// A byte in `parts` that no header may have.
+pub fn header(parts: &[&str]) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(parts.concat())))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Appends `data` to `buffer`, and zeroes the buffer before if it was too small.
+pub fn append(buffer: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
+    let length = buffer.len() + data.len();
+    if buffer.capacity() < length {
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(data);
+}
+
+/// Counts the bytes that are written to it.
+struct Length(usize);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn debug_hides_json_with_secrets_and_headers_with_one() {
+        let row = SecretJson::from(json!({ "password": "p4ss" }));
+        assert_eq!(format!("{row:?}"), "SecretJson");
+        let value = header(&["Token ", "t0ken"]).unwrap();
+        assert_eq!((value.to_str().unwrap(), format!("{value:?}").as_str()), ("Token t0ken", "Sensitive"));
+        assert!(header(&["t0ken\n"]).is_err());
+    }
+
+    #[test]
+    fn a_body_and_a_text_are_written_in_one_allocation() {
+        let row = SecretJson::from(json!({ "password": "p4\"ss", "port": 8006 }));
+        assert_eq!(row.to_body(), r#"{"password":"p4\"ss","port":8006}"#);
+        let text = written(&*row);
+        assert_eq!(text.capacity(), text.len());
+        assert_eq!(joined(&["nbt_", "key", ".", "secret"]).expose_secret(), "nbt_key.secret");
+    }
+
+    #[test]
+    fn wiped_json_holds_no_text() {
+        let mut rows = json!([{ "token": "t0ken", "nested": ["s3cret", 1] }]);
+        wipe(&mut rows);
+        assert_eq!(rows, json!([{ "token": "", "nested": ["", 1] }]));
+    }
+
+    #[test]
+    fn what_is_appended_to_a_buffer_stands_behind_what_it_holds() {
+        let mut buffer = Zeroizing::default();
+        for part in ["one", " and a longer one", "!"] {
+            append(&mut buffer, part.as_bytes());
+        }
+        assert_eq!(buffer.as_slice(), b"one and a longer one!");
+    }
+}
