@@ -45,7 +45,7 @@ pub use exchange::{Exchange, Passed, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use id::BackendId;
 pub use probe::{Glimpse, Silence};
-pub use proxmox_endpoints::ProxmoxEndpoints;
+pub use proxmox_endpoints::{ProxmoxEndpoints, Unselectable};
 pub use response_cache::{Answer, Question, ResponseCache};
 pub use scope::Scoped;
 pub use shield::{Known, Lesson, Shield, UNSEEN_KEY};

@@ -8,10 +8,11 @@ use super::{Backend, Identity};
 const RESOURCES: &str = "/proxmox/cluster/resources";
 
 impl Backend {
-    /// The names of the virtual machines and containers of all clusters. Nothing where the backend does not list
-    /// them, or lists one without a name.
-    pub async fn guests(&self, identity: &Identity) -> Vec<String> {
-        let answer = self.stored(RESOURCES, identity).await.ok().flatten();
+    /// The names of the virtual machines and containers of the clusters that `query` selects. Nothing where the backend
+    /// does not list them, or lists one without a name.
+    pub async fn guests(&self, query: &str, identity: &Identity) -> Vec<String> {
+        let target = if query.is_empty() { RESOURCES.to_owned() } else { format!("{RESOURCES}?{query}") };
+        let answer = self.stored(&target, identity).await.ok().flatten();
         answer.and_then(|answer| names(&answer)).unwrap_or_default()
     }
 }

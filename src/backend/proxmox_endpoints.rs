@@ -1,4 +1,8 @@
 //! The Proxmox endpoints that the plugin pushes to a backend that cannot store them. They are in memory alone.
+//!
+//! An endpoint is forgotten, with its secrets, when the plugin deletes or disables it, when it pushes the same Proxmox
+//! under another primary key, and when NetBox does not list it any more. The plugin pushes those that are in use before
+//! each of its jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::core::compat::netbox::Secrets;
 use crate::core::secret::SecretJson;
 
-/// The endpoints, by their primary key in NetBox.
+/// The endpoints that are enabled, by their primary key in NetBox.
 #[derive(Debug, Default)]
 pub struct ProxmoxEndpoints(Mutex<BTreeMap<u64, Endpoint>>);
 
@@ -63,16 +67,20 @@ impl ProxmoxEndpoints {
         }
     }
 
-    /// The primary keys of those that are enabled.
-    pub fn enabled(&self) -> Vec<u64> {
-        let endpoints = self.endpoints();
-        endpoints.iter().filter(|(_, endpoint)| endpoint.is_enabled()).map(|(id, _)| *id).collect()
+    /// Their primary keys.
+    pub fn keys(&self) -> Vec<u64> {
+        self.endpoints().keys().copied().collect()
     }
 
-    /// The secrets of the endpoint with the primary key `id`, if it is enabled.
+    /// Forgets those with the primary `keys`.
+    pub fn forget(&self, keys: &[u64]) {
+        self.endpoints().retain(|id, _| !keys.contains(id));
+    }
+
+    /// The secrets of the endpoint with the primary key `id`.
     pub fn secrets(&self, id: u64) -> Option<Secrets> {
         let endpoints = self.endpoints();
-        let endpoint = endpoints.get(&id).filter(|endpoint| endpoint.is_enabled())?;
+        let endpoint = endpoints.get(&id)?;
         Some(Secrets {
             password: endpoint.password.clone(),
             token_name: endpoint.row.get("token_name").and_then(Value::as_str).map(str::to_owned),
@@ -80,14 +88,81 @@ impl ProxmoxEndpoints {
         })
     }
 
+    /// The parameter, name and value, by which 0.0.2 logs in to the endpoints with the primary `keys` and to no other.
+    /// `None` if these are all that there are of several: without a parameter it logs in to all.
+    ///
+    /// # Errors
+    ///
+    /// Why no parameter does that.
+    pub fn selector(&self, keys: &[u64]) -> Result<Option<(&'static str, String)>, Unselectable> {
+        let endpoints = self.endpoints();
+        if endpoints.is_empty() {
+            return Err(Unselectable::NothingPushed);
+        }
+        if let Some(missing) = keys.iter().find(|key| !endpoints.contains_key(key)) {
+            return Err(Unselectable::Unknown(*missing));
+        }
+        let [key] = keys else {
+            let is_every = endpoints.keys().all(|key| keys.contains(key));
+            return if is_every { Ok(None) } else { Err(Unselectable::Several) };
+        };
+        // It takes the first of its endpoints with that value.
+        let select = |name: &'static str, address: fn(&Endpoint) -> Option<&str>| {
+            let value = address(endpoints.get(key)?)?;
+            let is_unique = endpoints.iter().all(|(other, one)| other == key || address(one) != Some(value));
+            is_unique.then(|| (name, value.to_owned()))
+        };
+        let selected =
+            select("domain", Endpoint::domain).or_else(|| select("ip_address", Endpoint::ip_address));
+        selected.map(Some).ok_or(Unselectable::SameAddress)
+    }
+
     fn endpoints(&self) -> MutexGuard<'_, BTreeMap<u64, Endpoint>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Why 0.0.2 cannot be told to log in to some Proxmox endpoints and to no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unselectable {
+    /// The bridge knows no endpoint: the plugin has not pushed one since the bridge started.
+    NothingPushed,
+    /// It does not know the one with this primary key.
+    Unknown(u64),
+    /// They are more than one, and there are others.
+    Several,
+    /// Another one has the same domain and the same IP address.
+    SameAddress,
+}
+
 impl Endpoint {
+    fn new(id: u64) -> Self {
+        let row = Map::from_iter([("id".to_owned(), json!(id))]);
+        Self { row, password: None, token_value: None }
+    }
+
     fn is_enabled(&self) -> bool {
         self.row.get("enabled").and_then(Value::as_bool).unwrap_or(true)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    fn domain(&self) -> Option<&str> {
+        self.text("domain")
+    }
+
+    /// The IP address without the length of its prefix.
+    fn ip_address(&self) -> Option<&str> {
+        self.text("ip_address")?.split('/').next()
+    }
+
+    /// Whether both lead to the same Proxmox.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_domain = self.domain().is_some() && self.domain() == other.domain();
+        let is_same_address = self.ip_address().is_some() && self.ip_address() == other.ip_address();
+        (is_same_domain || is_same_address) && self.row.get("port") == other.row.get("port")
     }
 
     fn shown(&self) -> Value {
@@ -118,18 +193,10 @@ fn create(endpoints: &mut BTreeMap<u64, Endpoint>, pushed: &SecretJson) -> (Stat
                     proxbox-api 0.0.2 finds it there.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
     };
-    if endpoints.len() >= MOST {
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, "The bridge keeps no more Proxmox endpoints.");
-    }
     if endpoints.contains_key(&id) {
         return detail(StatusCode::BAD_REQUEST, "Proxmox endpoint name already exists");
     }
-    let mut endpoint = Endpoint { row: Map::new(), password: None, token_value: None };
-    endpoint.row.insert("id".to_owned(), json!(id));
-    endpoint.take(pushed);
-    let shown = endpoint.shown();
-    endpoints.insert(id, endpoint);
-    (StatusCode::OK, shown)
+    store(endpoints, id, Endpoint::new(id), pushed)
 }
 
 fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, pushed: &SecretJson) -> (StatusCode, Value) {
@@ -137,11 +204,31 @@ fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, pushed: &SecretJson)
         Ok(pushed) => pushed,
         Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
     };
-    let Some(endpoint) = endpoints.get_mut(&id) else {
-        return detail(StatusCode::NOT_FOUND, "Proxmox endpoint not found");
-    };
+    // Secrets do not go over to another endpoint of NetBox.
+    let key = pushed.get("name").and_then(Value::as_str).and_then(primary_key).unwrap_or(id);
+    let before = endpoints.remove(&id).filter(|_| key == id);
+    store(endpoints, key, before.unwrap_or_else(|| Endpoint::new(key)), pushed)
+}
+
+/// Stores what is `pushed` of `endpoint`, which has the primary key `id`, unless it is disabled.
+fn store(
+    endpoints: &mut BTreeMap<u64, Endpoint>,
+    id: u64,
+    mut endpoint: Endpoint,
+    pushed: &Map<String, Value>,
+) -> (StatusCode, Value) {
     endpoint.take(pushed);
-    (StatusCode::OK, endpoint.shown())
+    let shown = endpoint.shown();
+    if !endpoint.is_enabled() {
+        endpoints.remove(&id);
+        return (StatusCode::OK, shown);
+    }
+    endpoints.retain(|other, known| *other == id || !known.is_same(&endpoint));
+    if endpoints.len() >= MOST && !endpoints.contains_key(&id) {
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, "The bridge keeps no more Proxmox endpoints.");
+    }
+    endpoints.insert(id, endpoint);
+    (StatusCode::OK, shown)
 }
 
 /// The fields of what is pushed.
@@ -209,7 +296,9 @@ mod tests {
         let changed = kept.secrets(7).unwrap();
         assert_eq!(exposed(&changed), (None, Some("v4lue")), "what is left out stays");
         kept.answer(&Method::PUT, "7", &sent(r#"{ "enabled": false }"#));
-        assert!(kept.secrets(7).is_none() && kept.enabled().is_empty());
+        assert!(kept.secrets(7).is_none() && kept.keys().is_empty(), "it is forgotten with its secrets");
+        kept.answer(&Method::POST, "", &sent(r#"{ "name": "pve (nb:7)", "enabled": true }"#));
+        assert_eq!(exposed(&kept.secrets(7).unwrap()), (None, None), "none is left of those before");
         assert_eq!(kept.answer(&Method::DELETE, "7", &sent("")).0, StatusCode::OK);
         assert_eq!(kept.answer(&Method::GET, "7", &sent("")).0, StatusCode::NOT_FOUND);
         assert!(!format!("{kept:?}").contains("v4lue"));
@@ -226,5 +315,50 @@ mod tests {
             assert_eq!(kept.answer(&Method::GET, id, &sent("")).0, StatusCode::NOT_FOUND);
         }
         assert_eq!(kept.answer(&Method::DELETE, "", &sent("")).0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    fn endpoint(key: u64, domain: &str, ip_address: &str, port: u16) -> SecretJson {
+        let name = format!("pve (nb:{key})");
+        let row = json!({ "name": name, "domain": domain, "ip_address": ip_address, "port": port, "password": "p4ss" });
+        row.into()
+    }
+
+    #[test]
+    fn an_endpoint_that_is_pushed_under_another_primary_key_is_forgotten_under_the_one_before() {
+        let kept = ProxmoxEndpoints::default();
+        for (key, domain, ip_address, port) in
+            [(7, "pve.example", "10.0.0.5", 8006), (8, "", "10.0.0.6/24", 8006), (9, "", "10.0.0.6", 8007)]
+        {
+            let pushed = endpoint(key, domain, ip_address, port);
+            assert_eq!(kept.answer(&Method::POST, "", &pushed).0, StatusCode::OK);
+        }
+        kept.answer(&Method::POST, "", &endpoint(17, "pve.example", "10.0.0.7", 8006));
+        kept.answer(&Method::POST, "", &endpoint(18, "", "10.0.0.6", 8006));
+        assert_eq!(kept.keys(), [9, 17, 18], "another port is another Proxmox");
+        let renamed =
+            sent(r#"{ "name": "pve (nb:10)", "domain": "", "ip_address": "10.0.0.6", "port": 8007 }"#);
+        let (status, row) = kept.answer(&Method::PUT, "9", &renamed);
+        assert_eq!((status, &row["id"]), (StatusCode::OK, &json!(10)));
+        assert_eq!(kept.keys(), [10, 17, 18]);
+        assert_eq!(exposed(&kept.secrets(10).unwrap()), (None, None), "its secrets are those that it brings");
+        kept.forget(&[10, 18]);
+        assert_eq!(kept.keys(), [17]);
+    }
+
+    #[test]
+    fn an_endpoint_is_selected_by_an_address_that_no_other_has() {
+        let kept = ProxmoxEndpoints::default();
+        assert_eq!(kept.selector(&[7]), Err(Unselectable::NothingPushed));
+        kept.answer(&Method::POST, "", &endpoint(7, "pve.example", "10.0.0.5/24", 8006));
+        let by_domain = Ok(Some(("domain", "pve.example".to_owned())));
+        assert_eq!(kept.selector(&[7]), by_domain, "another one may be pushed while the job waits");
+        kept.answer(&Method::POST, "", &endpoint(8, "pve.example", "10.0.0.6/24", 8007));
+        kept.answer(&Method::POST, "", &endpoint(9, "", "10.0.0.9", 8006));
+        kept.answer(&Method::POST, "", &endpoint(10, "", "10.0.0.9/24", 8007));
+        assert_eq!(kept.selector(&[7]), Ok(Some(("ip_address", "10.0.0.5".to_owned()))));
+        assert_eq!(kept.selector(&[9]), Err(Unselectable::SameAddress));
+        assert_eq!(kept.selector(&[7, 8]), Err(Unselectable::Several));
+        assert_eq!(kept.selector(&[7, 11]), Err(Unselectable::Unknown(11)));
+        assert_eq!(kept.selector(&[7, 8, 9, 10]), Ok(None));
     }
 }

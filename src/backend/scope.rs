@@ -3,10 +3,11 @@
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Backend, Identity};
+use super::{Backend, Identity, Unselectable};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, Selector, backend_ids, cannot_select, endpoint_ids, has_others, list, prunes,
-    prunes_others, with_parameter, without_parameter, without_pruning,
+    ENDPOINT_IDS, Selector, backend_ids, endpoint_ids, has_others, list, no_endpoint_pushed, one_at_a_time,
+    prunes, prunes_others, same_address, unknown_endpoint, with_parameter, without_parameter,
+    without_pruning,
 };
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
@@ -50,13 +51,18 @@ impl Backend {
         }
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
         let Some(mut ids) = ids else { return Ok(Scoped::AsGiven) };
-        if selector == Selector::None {
-            // It logs in to those alone whose secrets it is given.
-            let enabled = self.proxmox.enabled();
-            if !enabled.is_empty() && enabled.iter().all(|id| ids.contains(id)) {
-                return Ok(Scoped::AsGiven);
-            }
-            return Err(Refusal::not_scoped(&cannot_select(release, &ids)));
+        if selector == Selector::Address {
+            let selected = self.proxmox.selector(&ids).map_err(|why| {
+                let is_between = self.config().netbox.is_some();
+                Refusal::not_scoped(&match why {
+                    Unselectable::NothingPushed => no_endpoint_pushed(release, &ids, is_between),
+                    Unselectable::Unknown(id) => unknown_endpoint(release, id),
+                    Unselectable::Several => one_at_a_time(release, &ids),
+                    Unselectable::SameAddress => same_address(release, &ids),
+                })
+            })?;
+            let Some((name, value)) = selected else { return Ok(Scoped::AsGiven) };
+            return Ok(Scoped::Changed(with_parameter(query, name, &value)));
         }
         let mut scoped = query.to_owned();
         let rows = match plugin_keys || may_harm {
@@ -81,7 +87,7 @@ impl Backend {
                 };
                 scoped = with_parameter(&scoped, "name", name);
             }
-            (_, ids) => return Err(Refusal::not_scoped(&cannot_select(release, ids))),
+            (_, ids) => return Err(Refusal::not_scoped(&one_at_a_time(release, ids))),
         }
         if may_harm && has_others(&rows, &ids) {
             if is_harmful {

@@ -34,7 +34,8 @@ use super::router;
 use crate::app::State;
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
 use crate::core::compat::netbox::{
-    CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, relink, widen,
+    CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, lists_all,
+    missing, relink, widen,
 };
 use crate::core::compat::{Action, Shim};
 use crate::core::http::guard::{Reason, Rejection};
@@ -368,8 +369,12 @@ impl Exchange<'_> {
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
     async fn proxmox_endpoints(&self, parts: Parts, body: Incoming) -> Response<Body> {
+        let proxmox = &self.backend.proxmox;
+        // What is pushed while NetBox answers may not be in its answer.
+        let pushed = proxmox.keys();
+        let lists_all = lists_all(parts.uri.query().unwrap_or_default());
         let response = self.forward(parts, body).await;
-        if response.status() != StatusCode::OK || self.backend.proxmox.enabled().is_empty() {
+        if response.status() != StatusCode::OK || pushed.is_empty() {
             return response;
         }
         let (head, body) = match upstream::whole_of(Remote::Netbox, response).await {
@@ -379,7 +384,10 @@ impl Exchange<'_> {
         let Ok(mut page) = SecretJson::parse(&body) else {
             return upstream::answer(head, body);
         };
-        if fill_in(&mut page, &|id| self.backend.proxmox.secrets(id)).is_none() {
+        if lists_all && let Some(gone) = missing(&page, pushed) {
+            proxmox.forget(&gone);
+        }
+        if fill_in(&mut page, &|id| proxmox.secrets(id)).is_none() {
             return upstream::answer(head, body);
         }
         note(Shim::ProxmoxCredentials, Action::Completed, PROXMOX_ENDPOINTS);

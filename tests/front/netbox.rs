@@ -191,6 +191,55 @@ async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_no
     assert!(!get(listener, ENDPOINTS, V1).await.text().contains("s3cret-value"), "it is disabled");
 }
 
+/// What the plugin pushes of the Proxmox endpoint that has the primary key `key` in NetBox.
+fn proxmox(key: u64, domain: &str, ip_address: &str) -> Value {
+    json!({
+        "name": format!("pve (nb:{key})"), "domain": domain, "ip_address": ip_address, "port": 8006,
+        "password": format!("s3cret-{key}"), "enabled": true,
+    })
+}
+
+#[tokio::test]
+async fn a_request_for_one_of_several_proxmox_endpoints_selects_it_by_its_address() {
+    let (_, backend, netbox, _, front, _) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let status = |ids: &str| format!("/proxmox/cluster/status?proxmox_endpoint_ids={ids}");
+    let early = front.get(&status("7"), &key()).await;
+    assert_eq!(early.status, 422, "{}", early.text());
+    assert!(early.detail().contains("NetBox has not pushed it since the bridge started"), "{}", early.text());
+    for row in [proxmox(7, "pve.example", "10.0.0.5/24"), proxmox(8, "", "10.0.0.6/24")] {
+        assert_eq!(push(&front, "POST", "/proxmox/endpoints", &row).await.status, 200);
+    }
+    for (ids, selected) in [("7", "&domain=pve.example"), ("8", "&ip_address=10.0.0.6"), ("7,8", "")] {
+        front.get(&status(ids), &key()).await;
+        assert_eq!(backend.last().target, format!("{}{selected}", status(ids)));
+    }
+    let before = backend.asked().len();
+    push(&front, "POST", "/proxmox/endpoints", &proxmox(9, "other.example", "10.0.0.7/24")).await;
+    for (ids, why) in [("7,8", "Start one sync for each"), ("10", "has not pushed the Proxmox endpoint 10")] {
+        let refused = front.get(&status(ids), &key()).await;
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        assert!(refused.detail().contains(why), "{}", refused.text());
+    }
+    assert_eq!(backend.asked().len(), before, "nothing reaches the backend without its endpoint");
+}
+
+#[tokio::test]
+async fn a_proxmox_endpoint_that_netbox_does_not_list_any_more_is_forgotten_with_its_secrets() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    for row in [proxmox(7, "pve.example", "10.0.0.5"), proxmox(9, "gone.example", "10.0.0.7")] {
+        assert_eq!(push(&front, "POST", "/proxmox/endpoints", &row).await.status, 200);
+    }
+    let kept = async || front.get("/proxmox/endpoints", &key()).await.json().as_array().unwrap().len();
+    let page = get(listener, &format!("{ENDPOINTS}?name=pve"), V1).await;
+    assert!(page.text().contains("s3cret-7") && !page.text().contains("s3cret-9"), "{}", page.text());
+    assert_eq!(kept().await, 2, "this list was to leave rows out");
+    get(listener, &format!("{ENDPOINTS}?limit=0"), V1).await;
+    assert_eq!(kept().await, 1);
+    assert_eq!(front.get("/proxmox/endpoints/9", &key()).await.status, 404);
+}
+
 #[tokio::test]
 async fn a_v2_token_reaches_netbox_as_bearer_and_a_replaced_one_as_the_one_in_force() {
     let (rows, _backend, netbox, _, front, listener) = between(&[]).await;

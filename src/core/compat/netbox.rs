@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::Shim;
+use super::scope::parameters;
 use crate::core::domain::release::Release;
 use crate::core::secret::{SecretJson, header, joined};
 
@@ -181,6 +182,21 @@ pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<Secrets>) 
     Some(left)
 }
 
+/// Whether a list of NetBox's that is asked for with `query` begins at its first row and leaves none out.
+pub fn lists_all(query: &str) -> bool {
+    parameters(query).all(|(name, value)| name == "limit" || (name == "offset" && value == "0"))
+}
+
+/// Those of `keys` that `page`, the first of a list of NetBox's, has no row of. `None` if there are more pages.
+pub fn missing(page: &Value, mut keys: Vec<u64>) -> Option<Vec<u64>> {
+    let rows = page.get("results")?.as_array()?;
+    if !page.get("next")?.is_null() {
+        return None;
+    }
+    keys.retain(|key| !rows.iter().any(|row| row["id"] == *key));
+    Some(keys)
+}
+
 /// The custom field that releases narrow.
 const LAST_UPDATED: &str = "proxmox_last_updated";
 /// The types of objects that 0.0.6 and 0.0.7 write it on.
@@ -312,6 +328,19 @@ mod tests {
         let row = json!({ "id": 1, "name": "a", "token_name": "t", "password": null, "token_value": "s" });
         assert_eq!(*page, json!({ "count": 1, "next": null, "results": [row] }));
         assert_eq!(fill_in(&mut json!({ "detail": "Invalid token" }).into(), &known), None);
+    }
+
+    #[test]
+    fn endpoints_are_missing_from_a_whole_list_alone() {
+        for (query, all) in
+            [("", true), ("limit=0", true), ("limit=50&offset=50", false), ("name=pve", false)]
+        {
+            assert_eq!(lists_all(query), all, "{query}");
+        }
+        let page = json!({ "next": null, "results": [{ "id": 1 }, { "id": 3 }] });
+        assert_eq!(missing(&page, vec![1, 2, 3]), Some(vec![2]));
+        assert_eq!(missing(&json!({ "next": "http://nb/?offset=50", "results": [] }), vec![1]), None);
+        assert_eq!(missing(&json!({ "detail": "Not found." }), vec![1]), None);
     }
 
     #[test]

@@ -305,11 +305,11 @@ impl Job<'_> {
                 let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
                 self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
             }
-            Selector::None if self.settings.has_netbox_listener => {
-                let why = "this release logs in to the endpoints alone that it is given; refused for one of several";
-                self.shimmed(scoped, Shim::Scope, Action::Translated, why.to_owned(), None);
+            Selector::Address if self.settings.has_netbox_listener => {
+                let why = "asked with the endpoint's domain or IP address, one endpoint at a time".to_owned();
+                self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
             }
-            Selector::None => {
+            Selector::Address => {
                 let why = "this release cannot be told which Proxmox endpoint is meant".to_owned();
                 self.shimmed(scoped, Shim::Scope, Action::Refused, why, None);
             }
@@ -449,7 +449,7 @@ fn conditions(release: Release, settings: &Settings) -> Vec<&'static str> {
              plugin: this release narrows it at its start. backend.netbox_listen keeps it wide.",
         );
     }
-    if prunes_others(Some(release)) && Selector::of(Some(release)) != Selector::None {
+    if prunes_others(Some(release)) && Selector::of(Some(release)) != Selector::Address {
         conditions.push(
             "With more than one Proxmox endpoint, backups and snapshots that Proxmox no longer has stay in NetBox: this \
              release would delete those of the other endpoints, too, and is not asked to.",

@@ -23,8 +23,9 @@ pub enum Selector {
     EndpointIds,
     /// By `name`, one endpoint at a time: 0.0.3.
     Name,
-    /// Not by an id: it stores no endpoints, and knows those that NetBox has by their address alone.
-    None,
+    /// By `domain` or `ip_address`, one endpoint at a time: before 0.0.3. It stores no endpoints, and reads those of
+    /// NetBox, which have no ids there.
+    Address,
 }
 
 const FIRST_WITH_NAME: Release = Release::new(0, 0, 3);
@@ -35,7 +36,7 @@ impl Selector {
     /// How `release` is told. One that is not known may need either parameter, and gets both.
     pub fn of(release: Option<Release>) -> Self {
         match release {
-            Some(release) if release < FIRST_WITH_NAME => Self::None,
+            Some(release) if release < FIRST_WITH_NAME => Self::Address,
             Some(release) if release < FIRST_WITH_IDS => Self::Name,
             Some(release) if release >= FIRST_WITH_ALIAS => Self::AsGiven,
             _ => Self::EndpointIds,
@@ -89,22 +90,51 @@ pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, NotIds> {
 #[error("proxmox_endpoint_ids takes ids with commas between them, and not {0:?}")]
 pub struct NotIds(String);
 
-/// Why a query cannot be put in the words of a release.
-pub fn cannot_select(release: Option<Release>, ids: &[u64]) -> String {
-    let release_name = named(release);
-    match Selector::of(release) {
-        Selector::None => format!(
-            "{release_name} cannot be told to synchronise one Proxmox endpoint by its id ({}) and would \
-             synchronise all of them. Use proxbox-api 0.0.4 or newer. If there is only one Proxmox endpoint, \
-             shims.scope = \"off\" lets the sync run.",
-            list(ids)
-        ),
-        _ => format!(
-            "{release_name} can be told to synchronise one Proxmox endpoint at a time, not several ({}). Start \
-             one sync for each of them.",
-            list(ids)
-        ),
+/// Why a sync for the Proxmox endpoints with `ids` is refused: `release` takes one at a time, or all.
+pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
+    format!(
+        "{} can be told to synchronise one Proxmox endpoint at a time, not several ({}). Start one sync for each of \
+         them.",
+        named(release),
+        list(ids)
+    )
+}
+
+/// Why it is refused where the bridge knows none of the endpoints that `release` reads from NetBox. `is_between` says
+/// whether the bridge stands between the backend and NetBox.
+pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64], is_between: bool) -> String {
+    let (name, ids) = (named(release), list(ids));
+    if is_between {
+        return format!(
+            "{name} cannot be told to synchronise the Proxmox endpoint {ids} by its id, and the bridge does not know its \
+             address: NetBox has not pushed it since the bridge started. Save the endpoint in NetBox, or start the \
+             sync there."
+        );
     }
+    format!(
+        "{name} cannot be told to synchronise one Proxmox endpoint by its id ({ids}) and would synchronise all of them. \
+         Set backend.netbox_listen, or use proxbox-api 0.0.4 or newer. If there is only one Proxmox endpoint, \
+         shims.scope = \"off\" lets the sync run."
+    )
+}
+
+/// Why it is refused where the bridge does not know the endpoint with `id` among those that `release` reads from NetBox.
+pub fn unknown_endpoint(release: Option<Release>, id: u64) -> String {
+    format!(
+        "NetBox has not pushed the Proxmox endpoint {id} to {} since the bridge started, or has disabled or deleted it. \
+         Save the endpoint in NetBox, or start the sync there.",
+        named(release)
+    )
+}
+
+/// Why it is refused where another endpoint has the address by which `release` would find the one with `ids`.
+pub fn same_address(release: Option<Release>, ids: &[u64]) -> String {
+    format!(
+        "{} is told by its domain or IP address which Proxmox endpoint to synchronise, and another endpoint has those of \
+         {}. Give each of them a domain of its own in NetBox, or use proxbox-api 0.0.4 or newer.",
+        named(release),
+        list(ids)
+    )
 }
 
 /// Ids as people read them.
@@ -209,7 +239,7 @@ mod tests {
     #[test]
     fn each_release_is_told_in_the_words_that_it_knows() {
         for (release, selector) in [
-            ("0.0.2.post3", Selector::None),
+            ("0.0.2.post3", Selector::Address),
             ("0.0.3", Selector::Name),
             ("0.0.4", Selector::EndpointIds),
             ("0.0.7.post1", Selector::EndpointIds),
@@ -219,6 +249,20 @@ mod tests {
             assert_eq!(Selector::of(release.parse().ok()), selector, "{release}");
         }
         assert_eq!(Selector::of(None), Selector::EndpointIds);
+    }
+
+    #[test]
+    fn a_sync_that_is_refused_says_what_to_do() {
+        let release = "0.0.2.post1".parse().ok();
+        for (why, what) in [
+            (one_at_a_time(release, &[1, 2]), "(1, 2). Start one sync for each"),
+            (no_endpoint_pushed(release, &[1], false), "Set backend.netbox_listen"),
+            (no_endpoint_pushed(release, &[1], true), "Save the endpoint in NetBox"),
+            (unknown_endpoint(release, 1), "Save the endpoint in NetBox"),
+            (same_address(release, &[1]), "Give each of them a domain of its own"),
+        ] {
+            assert!(why.contains("proxbox-api 0.0.2.post1") && why.contains(what), "{why}");
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ async fn choose(
     let has_machines = sockets.any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
     let guests = match known.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
         // It says nothing of those that it cannot read.
-        Some(_) => request.backend.guests(identity).await,
+        Some(_) => request.backend.guests(&query, identity).await,
         None => Vec::new(),
     };
     let setup = Setup {
