@@ -238,7 +238,7 @@ async fn routed(app: &Arc<App>, mut request: Parts, body: Incoming, peer: &Peer)
         Resource::Log => log_filter::filter(),
         Resource::Clean => clean(app).await,
         Resource::Reload => reload(app).await,
-        Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, peer.address),
+        Resource::Sync(endpoint) => sync::answer(app, endpoint, &request, peer.address).await,
     }
 }
 

@@ -182,6 +182,13 @@ impl Backend {
         let _ = self.dialer.addresses().await;
     }
 
+    /// Looks up where it is, unless that is known.
+    pub async fn locate(&self) {
+        if !self.id().has_address() {
+            self.resolve().await;
+        }
+    }
+
     /// The limits that are in force for it.
     pub fn limits(&self) -> &Limits {
         &self.config.limits

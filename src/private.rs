@@ -3,10 +3,14 @@
 //! Files have the mode 0600 and directories 0700, whatever the umask allows. What an earlier release made for more
 //! users is narrowed when it is written to again, or by [`narrow`].
 
+mod state_file;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+pub use state_file::{StateFile, Unreadable};
 
 /// The mode of files.
 const FILE: u32 = 0o600;

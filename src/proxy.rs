@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::app::{App, Reload, State};
 use crate::config::Config;
 use crate::ledger::Ledger;
+use crate::private::Unreadable;
 use crate::tls::TlsError;
 
 use compat::{Keyring, Restarts};
@@ -51,19 +52,9 @@ pub enum OpenError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The file of registered keys cannot be used.
-    #[error(
-        "cannot read registered-keys.json in data_dir ({0}): mend it, or take it away and register again"
-    )]
-    Keys(#[from] std::io::Error),
-    /// The file of backends that wait for a restart cannot be used.
-    #[error("cannot read awaiting-restart.json in data_dir ({0}): delete it once the backend was restarted")]
-    Restarts(#[source] std::io::Error),
-    /// The file of NetBox endpoints cannot be used.
-    #[error(
-        "cannot read netbox-endpoints.json in data_dir ({0}): delete it, and the plugin pushes them again"
-    )]
-    Netbox(#[source] std::io::Error),
+    /// A file in `data_dir` cannot be used.
+    #[error(transparent)]
+    State(#[from] Unreadable),
 }
 
 impl Proxy {
@@ -74,8 +65,8 @@ impl Proxy {
     /// [`OpenError`] names the file that cannot be used.
     pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
-        let restarts = Arc::new(Restarts::open(config.data_dir.as_deref()).map_err(OpenError::Restarts)?);
-        let netbox = NetboxSide::open(config.data_dir.as_deref()).map_err(OpenError::Netbox)?;
+        let restarts = Arc::new(Restarts::open(config.data_dir.as_deref())?);
+        let netbox = NetboxSide::open(config.data_dir.as_deref())?;
         let app = App::new(State::new(config, None)?, ledger, reload);
         restarts.resume(&app.registry, &app.state().backends);
         Ok(Self {

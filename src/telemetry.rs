@@ -33,7 +33,7 @@ pub use ledger::{
 };
 pub use metrics::{Reading, text as metrics_text};
 pub use process::{
-    Draining, KeyNotKept, LogFilterChanged, NetboxEndpointNotKept, OpenFilesLimited, Reloaded,
-    RestartAwaited, RestartNotKept, RestartSeen, Standing, Stopped, SupervisorDeaf,
+    Draining, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartSeen, Standing,
+    StateNotWritten, Stopped, SupervisorDeaf,
 };
 pub use stream::{Attached, Departure, Gap, Heartbeat, Origin, Resumed, Surface, WatcherCame, WatcherWent};

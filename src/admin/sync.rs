@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use http::Response;
 use http::request::Parts;
+use tracing::Instrument;
 
 use super::jobs;
 use crate::app::App;
@@ -15,7 +16,12 @@ use crate::telemetry;
 
 /// Starts the sync of `endpoint` that a client at `address` asks for, or finds the one that runs. It goes on
 /// to its end whether somebody watches it or not.
-pub(super) fn answer(app: &App, endpoint: Endpoint, request: &Parts, address: IpAddr) -> Response<Body> {
+pub(super) async fn answer(
+    app: &App,
+    endpoint: Endpoint,
+    request: &Parts,
+    address: IpAddr,
+) -> Response<Body> {
     let query = match Query::parse(request.uri.query().unwrap_or_default()) {
         Ok(query) => query,
         Err(bad) => return streams::unknown_parameter(&bad.to_string()),
@@ -47,7 +53,8 @@ pub(super) fn answer(app: &App, endpoint: Endpoint, request: &Parts, address: Ip
     let wanted = streams::wanted(backend, endpoint, query, &request.headers, address);
     let span = tracing::info_span!("request");
     telemetry::log::hide_in(&span, &credentials::redactor(request));
-    span.in_scope(|| match app.registry.queue(wanted, fresh) {
+    let queued = app.registry.queue(wanted, fresh).instrument(span.clone()).await;
+    span.in_scope(|| match queued {
         Ok(job) => jobs::accepted(&job),
         Err(denied) => {
             let (id, refusal) = streams::denied_answer(backend, &denied);

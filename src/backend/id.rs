@@ -81,14 +81,27 @@ impl BackendId {
         Ok(addresses)
     }
 
+    /// Whether any address of its host is known.
+    pub fn has_address(&self) -> bool {
+        !self.0.addresses.load().is_empty()
+    }
+
     /// Whether both stand for one backend: they have the same name, listener and host names, URL, or address.
     pub fn is_same(&self, other: &Self) -> bool {
-        let (one, two) = (&*self.0, &*other.0);
-        let has_name = match (&one.configured, &two.configured) {
+        Arc::ptr_eq(&self.0, &other.0) || self.has_name_of(other) || self.is_at(other)
+    }
+
+    /// Whether both are one backend of the configuration at one place, so that a job on the one is a job on the other.
+    /// A backend that has moved to another address is not.
+    pub fn is_identical(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || (self.has_name_of(other) && self.is_at(other))
+    }
+
+    fn has_name_of(&self, other: &Self) -> bool {
+        match (&self.0.configured, &other.0.configured) {
             (Some(one), Some(two)) => one.is(&two.name, two.listen, &two.hosts),
             _ => false,
-        };
-        Arc::ptr_eq(&self.0, &other.0) || has_name || self.is_at(other)
+        }
     }
 
     /// Whether both have the same URL or address, whatever they are called.
@@ -191,6 +204,13 @@ mod tests {
         assert!(before.is_same(&after), "the name");
         assert!(other.is_same(&other_after), "the host names");
         assert!(!before.is_same(&other) && !before.is_same(&other_after));
+        let [_, local] =
+            pair("name = \"a\"\nurl = \"http://10.0.0.1:1\"", "url = \"http://[::ffff:10.0.0.2]:1\"");
+        assert!(
+            local.is_identical(&other) && !local.is_identical(&other_after),
+            "the host names and the address"
+        );
+        assert!(!before.is_identical(&after), "it has moved");
         let alone = BackendId::of_url("http://10.0.0.1:1".parse().unwrap());
         assert!(alone.is_same(&before) && !alone.is_same(&after));
     }

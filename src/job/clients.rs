@@ -38,7 +38,7 @@ impl ClientId {
 
     /// The client that asks for `request`.
     pub(super) fn of(request: &Request, key: &Key) -> Self {
-        Self::new(key.backend().to_owned(), key.credential(), request.client())
+        Self::new(request.backend.url().to_string(), key.credential(), request.client())
     }
 }
 

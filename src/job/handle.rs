@@ -163,6 +163,11 @@ impl Job {
         })
     }
 
+    /// Whether a request with `key` on `backend` is for this job.
+    pub(super) fn is_for(&self, key: &Key, backend: &BackendId) -> bool {
+        self.key == *key && self.backend.is_identical(backend)
+    }
+
     /// What others are told of it. Its end only when that is recorded, or cannot be.
     pub fn told(&self) -> Record {
         let has_ended = self.ended.load(Ordering::Relaxed);

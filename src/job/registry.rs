@@ -57,7 +57,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     /// Those that have not ended.
-    pub(super) by_key: HashMap<Key, Arc<Job>>,
+    pub(super) unfinished: BTreeMap<JobId, Arc<Job>>,
     /// Those, and the ones that have ended not long ago. Ids sort by time.
     pub(super) by_id: BTreeMap<JobId, Arc<Job>>,
     /// The latter, in the order in which they ended.
@@ -67,7 +67,12 @@ pub(super) struct Jobs {
 impl Jobs {
     /// Those on `backend` that have not ended.
     fn on<'a>(&'a self, backend: &'a BackendId) -> impl Iterator<Item = &'a Arc<Job>> {
-        self.by_key.values().filter(|job| job.backend.is_same(backend))
+        self.unfinished.values().filter(|job| job.backend.is_same(backend))
+    }
+
+    /// The one that `request` with `key` is for. One that is being cancelled is not what anybody asks for.
+    pub(super) fn identical(&self, key: &Key, request: &Request) -> Option<&Arc<Job>> {
+        self.unfinished.values().find(|job| job.is_for(key, request.backend.id()) && !job.is_stopping())
     }
 }
 
@@ -250,16 +255,21 @@ impl Registry {
         self.holds().insert(url, (backend, why));
     }
 
-    /// Why no sync may run on `backend`, if that is so. It looks up where the backend is.
+    /// Why no sync may run on `backend`, if that is so. It looks up where the backend is, and those that are held.
     pub async fn look_up_held(&self, backend: &Backend) -> Option<String> {
-        if !self.holds().is_empty() {
+        let held: Vec<_> = self.holds().values().map(|(id, _)| id.clone()).collect();
+        if !held.is_empty() {
             backend.resolve().await;
+        }
+        for id in held.iter().filter(|id| !id.has_address()) {
+            // One that is not found cannot be told to be this one.
+            let _ = id.look_up().await;
         }
         self.held(backend)
     }
 
     /// Why no sync may run on `backend`, if that is so, as far as it is known where the backend is.
-    pub(super) fn held(&self, backend: &Backend) -> Option<String> {
+    fn held(&self, backend: &Backend) -> Option<String> {
         let is_on = self.config.load().shims.is_on(Shim::NetboxEndpoint);
         let holds = self.holds();
         let mut there = holds.values().filter(|(held, _)| is_on && held.is_at(backend.id()));
@@ -369,10 +379,7 @@ impl Registry {
             return;
         }
         let mut jobs = self.jobs();
-        // Another one may have taken the place of one that was cancelled.
-        if jobs.by_key.get(&job.key).is_some_and(|known| known.id == job.id) {
-            jobs.by_key.remove(&job.key);
-        }
+        jobs.unfinished.remove(&job.id);
         jobs.ended.push_back(job.id);
         if jobs.ended.len() > REMEMBERED
             && let Some(oldest) = jobs.ended.pop_front()

@@ -41,10 +41,10 @@ impl Request {
     }
 }
 
-/// Two requests with the same key are for one and the same job.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Two requests with the same key are for one and the same job, if they are for one backend
+/// ([`BackendId::is_identical`](crate::backend::BackendId::is_identical)).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    backend: String,
     endpoint: Endpoint,
     query: String,
     /// Hashed, so that no key is kept longer than the request that brought it.
@@ -55,16 +55,10 @@ impl Key {
     /// The key of `request`. `salt` is a secret of the process.
     pub fn of(request: &Request, salt: &[u8; 32]) -> Self {
         Self {
-            backend: request.backend.url().to_string(),
             endpoint: request.endpoint,
             query: scope(&request.query),
             credential: request.identity.key.as_ref().map(|key| hash(salt, key)),
         }
-    }
-
-    /// The backend.
-    pub fn backend(&self) -> &str {
-        &self.backend
     }
 
     /// What stands for the key of the client, if it has one.

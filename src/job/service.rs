@@ -21,6 +21,7 @@ impl Registry {
     ///
     /// See [`Denied`].
     pub async fn enter(self: &Arc<Self>, request: Request, arrival: Arrival) -> Result<Entered, Denied> {
+        request.backend.locate().await;
         let key = Key::of(&request, &self.salt);
         let last = arrival.last_event.filter(|last| !last.is_empty());
         if let Some(last) = &last {
@@ -55,7 +56,8 @@ impl Registry {
     /// # Errors
     ///
     /// See [`Denied`].
-    pub fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
+    pub async fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
+        request.backend.locate().await;
         let key = Key::of(&request, &self.salt);
         let watching = self.start_or_attach(key, request, fresh)?;
         // Before this client goes, which is now.
@@ -71,8 +73,7 @@ impl Registry {
     ) -> Result<Watching, Denied> {
         let redactor = self.secrets.of(&request);
         let mut jobs = self.jobs();
-        // One that is being cancelled is not what anybody asks for.
-        if let Some(job) = jobs.by_key.get(&key).filter(|job| !job.is_stopping()) {
+        if let Some(job) = jobs.identical(&key, &request) {
             if fresh {
                 return Err(Denied::Running(job.id));
             }
@@ -87,10 +88,10 @@ impl Registry {
         let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
         telemetry::log::hide_in(&span, &redactor);
-        let (id, backend) = (key.clone(), request.backend.id().clone());
-        let job = Job::new(NewJob { key: id, backend, config, log, record, kept, redactor, span });
+        let backend = request.backend.id().clone();
+        let job = Job::new(NewJob { key, backend, config, log, record, kept, redactor, span });
         let watching = job.watch(FIRST, true);
-        jobs.by_key.insert(key, Arc::clone(&job));
+        jobs.unfinished.insert(job.id, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
         let life = lifecycle::live(Arc::clone(self), job, request);
         // With the jobs locked, so that no job begins behind the back of one who stops them all.

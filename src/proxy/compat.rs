@@ -5,7 +5,6 @@
 //! say is in [`crate::core::compat`].
 
 mod config;
-pub(super) mod file;
 mod inventory;
 mod keyring;
 mod restart;
@@ -428,7 +427,7 @@ async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Re
         }
         Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),
         Err(error) => {
-            telemetry::KeyNotKept { error: &error }.emit();
+            telemetry::StateNotWritten { file: keyring::FILE, error: &error }.emit();
             detail(StatusCode::SERVICE_UNAVAILABLE, "The key could not be written; the log says why.")
         }
     }

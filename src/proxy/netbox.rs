@@ -6,7 +6,6 @@
 mod target;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +41,7 @@ use crate::core::http::guard::{Reason, Rejection};
 use crate::core::remote::Remote;
 use crate::core::secret::SecretJson;
 use crate::deadline::timeout;
+use crate::private::Unreadable;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 
@@ -84,7 +84,7 @@ impl NetboxSide {
     /// # Errors
     ///
     /// Why the file could not be read.
-    pub(super) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
         Ok(Self {
             endpoints: NetboxEndpoints::open(data_dir)?,
             addresses: Mutex::default(),

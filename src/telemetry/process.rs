@@ -168,45 +168,19 @@ impl RestartSeen<'_> {
     }
 }
 
-/// That a backend waits for a restart is kept until the bridge ends, and no longer.
+/// State that is to outlive the bridge is in memory alone, or was refused.
 #[derive(Debug)]
-pub struct RestartNotKept<'a> {
-    /// Why.
+pub struct StateNotWritten<'a> {
+    /// The file in `data_dir`.
+    pub file: &'a str,
+    /// Why it could not be written.
     pub error: &'a std::io::Error,
 }
 
-impl RestartNotKept<'_> {
+impl StateNotWritten<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::error!(error = %self.error, "awaiting-restart.json could not be written in data_dir.");
-    }
-}
-
-/// The NetBox endpoint that the plugin has pushed is kept until the bridge ends, and no longer.
-#[derive(Debug)]
-pub struct NetboxEndpointNotKept<'a> {
-    /// Why.
-    pub error: &'a std::io::Error,
-}
-
-impl NetboxEndpointNotKept<'_> {
-    /// Writes the log line.
-    pub fn emit(self) {
-        tracing::error!(error = %self.error, "netbox-endpoints.json could not be written in data_dir.");
-    }
-}
-
-/// A key that was registered is kept until the bridge ends, and no longer.
-#[derive(Debug)]
-pub struct KeyNotKept<'a> {
-    /// Why.
-    pub error: &'a std::io::Error,
-}
-
-impl KeyNotKept<'_> {
-    /// Writes the log line.
-    pub fn emit(self) {
-        tracing::error!(error = %self.error, "A key could not be written to data_dir.");
+        tracing::error!(file = self.file, error = %self.error, "A file in data_dir could not be written.");
     }
 }
 

@@ -934,6 +934,28 @@ async fn a_backend_that_waits_for_a_restart_does_so_under_another_url_too_and_an
     }
 }
 
+#[tokio::test]
+async fn a_backend_goes_on_waiting_for_its_restart_when_the_bridge_starts_again_with_another_url_for_it() {
+    let rows = Rows::default();
+    rows.0.lock().unwrap().push(Rows::row(1, 80));
+    let backend = Backend::start(move |request| rows.clone().answer(request)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = ("data_dir", folder.path().to_str().unwrap());
+    let front = Front::start(config(backend.address, &[data_dir])).await;
+    assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
+    front.stop().await;
+    let url = format!("http://localhost:{}", backend.address.port());
+    let front = Front::start(config(backend.address, &[data_dir, ("backend.url", &url)])).await;
+    for target in [DEVICES, "/full-update"] {
+        let held = front.get(target, &key()).await;
+        assert!(held.detail().starts_with("Restart proxbox-api"), "{target}: {}", held.text());
+    }
+    drop(backend);
+    while front.get(DEVICES, &key()).await.detail().starts_with("Restart proxbox-api") {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_cannot_be_disabled_is_deleted() {
     let (backend, front) = before("0.0.11.post2", &[]).await;

@@ -222,23 +222,32 @@ async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sync_under_a_new_url_waits_for_those_that_run_under_the_old_one() {
+async fn the_same_sync_under_a_new_url_is_the_one_that_runs_and_at_another_address_it_waits() {
     let mut puppet = Puppet::start().await;
     let mut other = Puppet::start().await;
     let before = file(puppet.address, "");
     let changing = Changing::start(before.clone()).await;
-    let _first = changing.front.open(DEVICES, &[]).await;
+    let first = changing.front.open(DEVICES, &[]).await;
     let playing = puppet.played().await;
     // The same backend under another name, and then another backend in its place.
     let (status, detail) = changing.reload(before.replace("http://127.0.0.1", "http://localhost")).await;
     assert_eq!(status, 200, "{detail}");
-    let _second = waiting(&changing.front, DEVICES).await;
+    let second = changing.front.open(DEVICES, &[]).await;
+    let _machines = waiting(&changing.front, MACHINES).await;
     let (status, detail) = changing.reload(file(other.address, "")).await;
     assert_eq!(status, 200, "{detail}");
     let _third = waiting(&changing.front, DEVICES).await;
     assert!(puppet.is_idle() && other.is_idle(), "two run at once");
     playing.complete().await;
-    puppet.played().await.complete().await;
+    let job = async |stream: Client| {
+        let answer = stream.answer().await;
+        assert!(answer.text().contains("\"ok\": true"), "{}", answer.text());
+        answer.header("x-proxbox-bridge-job").unwrap().to_owned()
+    };
+    assert_eq!(job(first).await, job(second).await);
+    let machines = puppet.played().await;
+    assert!(machines.target.starts_with(MACHINES), "{}", machines.target);
+    machines.complete().await;
     other.played().await.complete().await;
 }
 

@@ -1,6 +1,7 @@
 //! Clients that come back, and say what they have seen.
 
 use super::{Entered, Registry};
+use crate::backend::BackendId;
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
 use crate::job::handle::Kept;
@@ -14,7 +15,7 @@ impl Registry {
         let (id, sequence) = last.rsplit_once('.')?;
         let (id, sequence): (JobId, u64) = (id.parse().ok()?, sequence.parse().ok()?);
         let Some(job) = self.find(id) else { return self.replay(request, id, sequence).await };
-        if job.key != *key || job.log.last().is_none_or(|newest| sequence > newest) {
+        if !job.is_for(key, request.backend.id()) || job.log.last().is_none_or(|newest| sequence > newest) {
             return None;
         }
         if job.log.has_ended() && job.log.last() == Some(sequence) {
@@ -28,7 +29,7 @@ impl Registry {
     /// The rest of a job that only the ledger knows.
     async fn replay(&self, request: &Request, id: JobId, sequence: u64) -> Option<Entered> {
         let record = self.ledger.job(id).await.ok()??;
-        if !self.is_for(&record, request) || record.end.is_none() {
+        if !self.is_for(&record, request) || record.end.is_none() || !was_on(&record, request).await {
             return None;
         }
         let (missed, frames) = self.stored(&record, sequence).await?;
@@ -44,7 +45,6 @@ impl Registry {
         let redactor = self.secrets.of(request);
         let scope = |query: &str| scope(&redactor.query(query));
         self.made(record.who.fingerprint.as_deref(), request)
-            && record.backend == request.backend.url().to_string()
             && record.kind == request.endpoint.kind
             && record.vm == request.endpoint.vm.map(|vm| vm.0)
             && scope(&record.query) == scope(&request.query)
@@ -86,6 +86,17 @@ impl Registry {
         frames.extend(ending.into_iter().filter(|frame| frame.sequence > after));
         Some((missed, frames))
     }
+}
+
+/// Whether the job of `record` ran where the backend of `request` is.
+async fn was_on(record: &Record, request: &Request) -> bool {
+    let Ok(url) = record.backend.parse() else { return false };
+    let backend = BackendId::of_url(url);
+    if !backend.has_address() {
+        // One that is not found is known by its URL.
+        let _ = backend.look_up().await;
+    }
+    backend.is_at(request.backend.id())
 }
 
 /// The numbers of an end that was written after a crash begin behind this one. Readers may have seen frames

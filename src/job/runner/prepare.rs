@@ -72,7 +72,7 @@ async fn choose(
     let retry_after = limits.retry_after.as_secs();
     let (endpoint, identity) = (request.endpoint, &request.identity);
     // It may have come to that while the job waited.
-    if let Some(why) = registry.held(&request.backend) {
+    if let Some(why) = registry.look_up_held(&request.backend).await {
         return Err(Refusal::awaits_restart(&why, retry_after));
     }
     if let Some(client) = request.client() {

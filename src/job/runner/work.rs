@@ -49,7 +49,7 @@ impl Runner {
         let after = AfterDisconnect::new(self.release, leg.channel, kind);
         let durations = if after.needs_durations() {
             let (ledger, limit) = (Arc::clone(self.registry.ledger()), self.job.config.limits.ledger);
-            let completed = ledger.jobs(completed(leg, self.job.key.backend()));
+            let completed = ledger.jobs(completed(leg, self.request.backend.url().to_string()));
             // A ledger that does not work reports that itself, and knows of no run.
             let records = timeout(limit, completed).await.ok().and_then(Result::ok).unwrap_or_default();
             durations(&records, leg)
@@ -84,12 +84,12 @@ impl Runner {
 }
 
 /// The runs that tell how long `leg` takes on `backend`. Those of its stages tell that of a full update, too.
-fn completed(leg: &Leg, backend: &str) -> Filter {
+fn completed(leg: &Leg, backend: String) -> Filter {
     let kind = leg.endpoint.kind;
     Filter {
         kind: (kind != Kind::FullUpdate).then_some(kind),
         outcome: Some(Outcome::Completed),
-        backend: Some(backend.to_owned()),
+        backend: Some(backend),
         since: None,
         before: None,
         limit: RUNS,

@@ -4,35 +4,31 @@
 //! newer plugins must be able to register and to check before they begin a sync.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::file::{read, write};
 use crate::config::BackendUrl;
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 use crate::core::text::plain;
+use crate::private::{StateFile, Unreadable};
 
 /// The file in `data_dir`.
-const FILE: &str = "registered-keys.json";
+pub(super) const FILE: &str = "registered-keys.json";
+/// What to do about one that cannot be read.
+const REMEDY: &str = "mend it, or take it away and register again";
 /// The longest label that is kept, in characters.
 const LABEL: usize = 100;
 
 /// One key for each backend, by its URL.
 #[derive(Debug)]
-pub(crate) struct Keyring {
-    path: Option<PathBuf>,
-    keys: Mutex<BTreeMap<String, Registered>>,
-    /// One is written after the other, and none without those before it.
-    writing: tokio::sync::Mutex<()>,
-}
+pub(crate) struct Keyring(StateFile<BTreeMap<String, Registered>>);
 
 /// A key, without the key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,15 +47,13 @@ impl Keyring {
     /// # Errors
     ///
     /// Why the file could not be read.
-    pub(crate) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
-        let path = data_dir.map(|folder| folder.join(FILE));
-        let keys = read(path.as_deref())?;
-        Ok(Self { path, keys: Mutex::new(keys), writing: tokio::sync::Mutex::default() })
+    pub(crate) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
+        StateFile::open(data_dir, FILE, REMEDY).map(Self)
     }
 
     /// The key of the backend at `url`.
     pub(super) fn of(&self, url: &BackendUrl) -> Option<Registered> {
-        self.keys().get(&url.to_string()).cloned()
+        self.0.get().get(&url.to_string()).cloned()
     }
 
     /// Makes `key` the one of the backend at `url`, unless there is one.
@@ -69,27 +63,13 @@ impl Keyring {
     /// Why it could not be written; it is not registered then.
     pub(super) async fn register(&self, url: &BackendUrl, key: &ApiKey, label: &str) -> io::Result<bool> {
         let registered = Registered::new(key, label, now());
-        let _turn = self.writing.lock().await;
-        let all = {
-            let mut keys = self.keys();
-            if keys.contains_key(&url.to_string()) {
-                return Ok(false);
-            }
-            keys.insert(url.to_string(), registered);
-            keys.clone()
+        let register = |keys: &mut BTreeMap<String, Registered>| {
+            let entry = keys.entry(url.to_string());
+            let is_new = matches!(entry, Entry::Vacant(_));
+            entry.or_insert_with(|| registered.clone());
+            is_new
         };
-        let Some(path) = self.path.clone() else { return Ok(true) };
-        let written =
-            spawn_blocking(move || write(&path, &all)).await.unwrap_or_else(|error| Err(error.into()));
-        if let Err(error) = written {
-            self.keys().remove(&url.to_string());
-            return Err(error);
-        }
-        Ok(true)
-    }
-
-    fn keys(&self) -> MutexGuard<'_, BTreeMap<String, Registered>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.change_durably(register).await
     }
 }
 

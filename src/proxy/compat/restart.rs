@@ -1,44 +1,42 @@
 //! Backends that read where NetBox is when they start, and must be restarted before they may write again.
 //!
 //! 0.0.2 binds its connection to NetBox when it is imported: after a change it asks the new NetBox for
-//! credentials and goes on writing to the old one. No sync runs on it until it has been seen down.
+//! credentials and goes on writing to the old one. No sync runs on it until it has been seen down. Its URL may change
+//! meanwhile, also while the bridge does not run: what waits is the process at an address.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::file::{read, write};
 use crate::backend::{Backend, BackendId};
 use crate::job::Registry;
+use crate::private::{StateFile, Unreadable};
 use crate::telemetry;
 
 /// The file in `data_dir`.
 const FILE: &str = "awaiting-restart.json";
+/// What to do about one that cannot be read.
+const REMEDY: &str = "delete it once the backend was restarted";
 /// How often it is found out whether such a backend is down.
 const EVERY: Duration = Duration::from_millis(500);
+/// How often one is looked for that no backend of the configuration is.
+const MISSING_EVERY: Duration = Duration::from_secs(5);
 
 /// The backends that wait for a restart, by their URL.
 #[derive(Debug)]
 pub(crate) struct Restarts {
-    path: Option<PathBuf>,
-    urls: Mutex<Urls>,
+    urls: StateFile<BTreeSet<String>>,
+    /// Those of them that are looked at, and where they are.
+    watched: Mutex<BTreeMap<String, BackendId>>,
+    /// The backends of the configuration.
+    backends: ArcSwap<Vec<Arc<Backend>>>,
     /// One of them waits no longer.
     ended: Notify,
-    /// One set is written after the other.
-    writing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Urls {
-    held: BTreeSet<String>,
-    /// Those that a task looks at: those that are held, and for a moment those that were.
-    watched: BTreeSet<String>,
 }
 
 impl Restarts {
@@ -47,83 +45,70 @@ impl Restarts {
     /// # Errors
     ///
     /// Why the file could not be read.
-    pub(crate) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
-        let path = data_dir.map(|folder| folder.join(FILE));
-        let urls = Urls { held: read(path.as_deref())?, watched: BTreeSet::new() };
-        Ok(Self {
-            path,
-            urls: Mutex::new(urls),
-            ended: Notify::new(),
-            writing: tokio::sync::Mutex::default(),
-        })
+    pub(crate) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
+        let urls = StateFile::open(data_dir, FILE, REMEDY)?;
+        Ok(Self { urls, watched: Mutex::default(), backends: ArcSwap::default(), ended: Notify::new() })
     }
 
-    /// Holds the syncs of those of `backends` that wait for a restart.
+    /// Holds the syncs of those of `backends`, which are configured from now on, that wait for a restart.
     pub(crate) fn resume(self: &Arc<Self>, registry: &Arc<Registry>, backends: &[Arc<Backend>]) {
-        let held = self.urls().held.clone();
-        for url in held {
+        self.backends.store(Arc::new(backends.to_vec()));
+        let urls = self.urls.get().clone();
+        for url in urls {
             let Ok(parsed) = url.parse() else { continue };
-            let id = BackendId::of_url(parsed);
-            if let Some(backend) = backends.iter().find(|backend| backend.id().is_at(&id)) {
-                self.watch(registry, backend, url);
-            }
+            self.watch(registry, BackendId::of_url(parsed), url);
         }
     }
 
     /// Holds the syncs of `backend` until it has been seen down.
     pub(super) async fn hold(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
         let url = backend.url().to_string();
-        let is_new = self.urls().held.insert(url.clone());
-        if is_new {
-            self.keep().await;
-        }
-        self.watch(registry, backend, url);
+        self.change(|urls| urls.insert(url.clone())).await;
+        self.watch(registry, backend.id().clone(), url);
     }
 
     /// `backend` has bound its NetBox session to the listener in front of NetBox: it writes to no other any more, and its
     /// syncs run again.
     pub(crate) async fn netbox_session_bound(&self, registry: &Registry, backend: &Backend) {
-        let is_it =
-            |url: &String| url.parse().is_ok_and(|parsed| backend.id().is_at(&BackendId::of_url(parsed)));
-        let is_held = {
-            let mut urls = self.urls();
-            let bound: Vec<String> = urls.held.iter().filter(|url| is_it(url)).cloned().collect();
-            for url in &bound {
-                urls.held.remove(url);
+        let is_it = |(_, id): &(&String, &BackendId)| id.is_at(backend.id());
+        let bound: Vec<String> =
+            locked(&self.watched).iter().filter(is_it).map(|(url, _)| url.clone()).collect();
+        if bound.is_empty() {
+            return;
+        }
+        self.change(|urls| urls.retain(|url| !bound.contains(url))).await;
+        for url in &bound {
+            let _no_hold_between = locked(&self.watched);
+            if !self.urls.get().contains(url) {
                 registry.release(url);
             }
-            !bound.is_empty()
-        };
-        if is_held {
-            self.ended.notify_waiters();
-            self.keep().await;
         }
+        self.ended.notify_waiters();
     }
 
-    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>, url: String) {
+    fn watch(self: &Arc<Self>, registry: &Arc<Registry>, id: BackendId, url: String) {
         let why = "Restart proxbox-api: NetBox has changed, and this release reads where it is when it starts. \
                    Until it was restarted it would write to the NetBox before. If it was, and a proxy between keeps the \
                    bridge from seeing that, set shims.netbox_endpoint = \"off\".";
         {
-            let mut urls = self.urls();
-            if !urls.held.contains(&url) {
+            let mut watched = locked(&self.watched);
+            if !self.urls.get().contains(&url) {
                 return;
             }
-            registry.hold(url.clone(), backend.id().clone(), why.to_owned());
-            if !urls.watched.insert(url.clone()) {
+            registry.hold(url.clone(), id.clone(), why.to_owned());
+            if watched.insert(url.clone(), id.clone()).is_some() {
                 return;
             }
         }
         telemetry::RestartAwaited { backend: &url }.emit();
-        let (restarts, registry, backend) = (Arc::clone(self), Arc::clone(registry), Arc::clone(backend));
+        let (restarts, registry) = (Arc::clone(self), Arc::clone(registry));
         let mut closing = registry.closing();
         tokio::spawn(async move {
             let restarted = async {
-                while !restarts.unwatch(&url) {
-                    restarts.seen_down(&registry, &backend, &url).await;
+                while !restarts.unwatch(&registry, &url) {
+                    restarts.wait(&id, &url).await;
                 }
                 telemetry::RestartSeen { backend: &url }.emit();
-                restarts.keep().await;
             };
             tokio::select! {
                 () = restarted => {}
@@ -132,52 +117,65 @@ impl Restarts {
         });
     }
 
-    /// Ends the watch over `url`, unless it waits for a restart still, or again. Says whether it has.
-    fn unwatch(&self, url: &str) -> bool {
-        let mut urls = self.urls();
-        let is_over = !urls.held.contains(url);
+    /// Ends the watch over `url` and lets its syncs run, unless it waits for a restart still, or again. Returns whether it
+    /// has.
+    fn unwatch(&self, registry: &Registry, url: &str) -> bool {
+        let mut watched = locked(&self.watched);
+        let is_over = !self.urls.get().contains(url);
         if is_over {
-            urls.watched.remove(url);
+            watched.remove(url);
+            registry.release(url);
         }
         is_over
     }
 
-    /// Waits until `backend` has been seen down, and lets its syncs run again then; or until it waits for no restart.
-    async fn seen_down(&self, registry: &Registry, backend: &Backend, url: &str) {
-        loop {
-            let ended = self.ended.notified();
-            if !self.urls().held.contains(url) {
-                return;
+    /// Done when the backend at `id` has been seen down, or `url` waits for no restart any more; or sooner.
+    async fn wait(&self, id: &BackendId, url: &str) {
+        let ended = self.ended.notified();
+        if !self.urls.get().contains(url) {
+            return;
+        }
+        let seen_down = async {
+            match self.is_down(id).await {
+                Some(true) => return true,
+                Some(false) => sleep(EVERY).await,
+                None => sleep(MISSING_EVERY).await,
             }
-            let next = async {
-                // One that is slow, or whose name is not known for a moment, may be the same as before.
-                if backend.touch().await.is_err_and(|error| error.is_refusal()) {
-                    let mut urls = self.urls();
-                    urls.held.remove(url);
-                    registry.release(url);
-                } else {
-                    sleep(EVERY).await;
-                }
-            };
-            tokio::select! {
-                () = ended => {}
-                () = next => {}
-            }
+            false
+        };
+        let is_down = tokio::select! {
+            () = ended => false,
+            is_down = seen_down => is_down,
+        };
+        if is_down {
+            self.change(|urls| urls.remove(url)).await;
         }
     }
 
-    async fn keep(&self) {
-        let Some(path) = self.path.clone() else { return };
-        let _turn = self.writing.lock().await;
-        let held = self.urls().held.clone();
-        let written =
-            spawn_blocking(move || write(&path, &held)).await.unwrap_or_else(|error| Err(error.into()));
-        if let Err(error) = written {
-            telemetry::RestartNotKept { error: &error }.emit();
+    /// Whether the backend at `id` refuses connections: one that is slow may be the same as before. `None` if no backend
+    /// of the configuration is found there.
+    async fn is_down(&self, id: &BackendId) -> Option<bool> {
+        if !id.has_address() {
+            // A name that is not known now may be later.
+            let _ = id.look_up().await;
         }
+        let backends = self.backends.load_full();
+        let find = || backends.iter().find(|backend| backend.id().is_at(id));
+        if find().is_none() {
+            for backend in backends.iter() {
+                backend.locate().await;
+            }
+        }
+        Some(find()?.touch().await.is_err_and(|error| error.is_refusal()))
     }
 
-    fn urls(&self) -> MutexGuard<'_, Urls> {
-        self.urls.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn change<R>(&self, change: impl FnOnce(&mut BTreeSet<String>) -> R) {
+        if let (_, Err(error)) = self.urls.change(change).await {
+            telemetry::StateNotWritten { file: FILE, error: &error }.emit();
+        }
     }
+}
+
+fn locked(watched: &Mutex<BTreeMap<String, BackendId>>) -> MutexGuard<'_, BTreeMap<String, BackendId>> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
 }

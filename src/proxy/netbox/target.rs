@@ -1,9 +1,8 @@
 //! Where NetBox is: the endpoint that the plugin pushes, which the backend is not given.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 use http::HeaderValue;
@@ -11,7 +10,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tokio::task::spawn_blocking;
 
 use super::locked;
 use crate::backend::Backend;
@@ -21,12 +19,14 @@ use crate::core::compat::rows::{can_update_netbox, change_rows};
 use crate::core::domain::credential::hexadecimal;
 use crate::core::domain::release::Release;
 use crate::core::secret::{SecretJson, header};
-use crate::proxy::compat::file::{read, write};
+use crate::private::{StateFile, Unreadable};
 use crate::telemetry;
 use crate::tls::Trust;
 
 /// The file in `data_dir`.
 const FILE: &str = "netbox-endpoints.json";
+/// What to do about one that cannot be read.
+const REMEDY: &str = "delete it, and the plugin pushes them again";
 /// What is kept of an endpoint: what the plugin compares, and no token.
 const KEPT: [&str; 6] = ["name", "ip_address", "domain", "port", "verify_ssl", "token_version"];
 /// How many tokens that were replaced are remembered.
@@ -37,12 +37,9 @@ const HTTPS: u64 = 443;
 /// The NetBox endpoints that the plugin has pushed, by the URL of the backend.
 #[derive(Debug)]
 pub(crate) struct NetboxEndpoints {
-    path: Option<PathBuf>,
-    pushed: Mutex<BTreeMap<String, PushedEndpoint>>,
+    pushed: StateFile<BTreeMap<String, PushedEndpoint>>,
     /// The tokens in force. They are in memory alone.
     tokens: Mutex<HashMap<String, SecretString>>,
-    /// One state is written after the other.
-    writing: tokio::sync::Mutex<()>,
 }
 
 /// The NetBox endpoint that the plugin has pushed to one backend.
@@ -61,10 +58,9 @@ impl NetboxEndpoints {
     /// # Errors
     ///
     /// Why the file could not be read.
-    pub(super) fn open(data_dir: Option<&Path>) -> io::Result<Self> {
-        let path = data_dir.map(|folder| folder.join(FILE));
-        let pushed = Mutex::new(read(path.as_deref())?);
-        Ok(Self { path, pushed, tokens: Mutex::default(), writing: tokio::sync::Mutex::default() })
+    pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
+        let pushed = StateFile::open(data_dir, FILE, REMEDY)?;
+        Ok(Self { pushed, tokens: Mutex::default() })
     }
 
     /// How the NetBox of a backend is reached: as an upstream of the same limits.
@@ -73,30 +69,25 @@ impl NetboxEndpoints {
     ///
     /// What is missing for that.
     pub(super) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
-        target(backend, locked(&self.pushed).get(&backend.url.to_string()))
+        target(backend, self.pushed.get().get(&backend.url.to_string()))
     }
 
     /// Keeps what the plugin pushes to `backend`.
     pub(crate) async fn push(&self, backend: &Backend, pushed: &Value) {
         let key = backend.url().to_string();
         let text = token(pushed);
-        let changed = {
-            let mut all = locked(&self.pushed);
-            let known = all.entry(key.clone()).or_default();
-            let before = known.clone();
-            known.take(pushed, &fingerprint(text.expose_secret()));
-            *known != before
-        };
-        locked(&self.tokens).insert(key, text);
-        if changed {
-            self.keep().await;
+        let token = fingerprint(text.expose_secret());
+        locked(&self.tokens).insert(key.clone(), text);
+        let take = |all: &mut BTreeMap<_, PushedEndpoint>| all.entry(key).or_default().take(pushed, &token);
+        if let ((), Err(error)) = self.pushed.change(take).await {
+            telemetry::StateNotWritten { file: FILE, error: &error }.emit();
         }
     }
 
     /// Makes those `rows` of the backend that lead to its listener at `address` what the plugin is to see: the NetBox
     /// that it has pushed. Returns whether there are any.
     pub(crate) fn show(&self, backend: &Backend, address: SocketAddr, rows: &mut Value) -> bool {
-        let pushed = locked(&self.pushed);
+        let pushed = self.pushed.get();
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         change_rows(rows, |row| {
             let is = |name: &str, value: Value| row.get(name) == Some(&value);
@@ -113,7 +104,7 @@ impl NetboxEndpoints {
     /// Whether `sent` is the `Authorization` of `backend` itself: with the token that was pushed to it, or with one before
     /// that, which it may have read when it started.
     pub(super) fn is_of_backend(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
-        let pushed = locked(&self.pushed);
+        let pushed = self.pushed.get();
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         let sent = sent.and_then(hashed);
         sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
@@ -126,23 +117,12 @@ impl NetboxEndpoints {
             return None;
         }
         let key = backend.url().to_string();
-        let is_replaced = locked(&self.pushed).get(&key)?.replaced.contains(&hashed(sent)?);
+        let is_replaced = self.pushed.get().get(&key)?.replaced.contains(&hashed(sent)?);
         if !is_replaced {
             return None;
         }
         let tokens = locked(&self.tokens);
         header(&["Token ", tokens.get(&key)?.expose_secret()]).ok()
-    }
-
-    async fn keep(&self) {
-        let Some(path) = self.path.clone() else { return };
-        let _turn = self.writing.lock().await;
-        let pushed = locked(&self.pushed).clone();
-        let written =
-            spawn_blocking(move || write(&path, &pushed)).await.unwrap_or_else(|error| Err(error.into()));
-        if let Err(error) = written {
-            telemetry::NetboxEndpointNotKept { error: &error }.emit();
-        }
     }
 }
 
