@@ -56,7 +56,7 @@ impl Secrets {
 
 impl Known {
     fn see(&mut self, secrets: Vec<SecretString>) {
-        for secret in secrets.into_iter().filter(|secret| is_sought(secret)) {
+        for secret in secrets.into_iter().filter(is_sought) {
             self.seen.retain(|known| known.expose_secret() != secret.expose_secret());
             self.seen.push_back(secret);
         }
