@@ -685,6 +685,11 @@ fn proxies_are_trusted_by_address_or_network() {
         trusted("10.0.0.0/8, ::1").unwrap(),
         ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
     );
+    assert_eq!(
+        trusted("::ffff:192.0.2.7, ::ffff:10.0.0.0/104, ::/0").unwrap(),
+        ["192.0.2.7/32", "10.0.0.0/8", "::/0"].map(|network| network.parse().unwrap()),
+        "clients have no IPv4-mapped addresses"
+    );
     assert_eq!(trusted("").unwrap(), []);
     assert!(trusted("proxy.example").is_err() && trusted("10.0.0.0/33").is_err());
 }

@@ -5,12 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::draft::Draft;
 use super::url::{BackendUrl, NotABackend};
 use crate::core::run::policy::Policies;
 use crate::tls::Fingerprint;
+
+/// The length of the prefix of IPv4-mapped addresses, `::ffff:0:0/96`.
+const MAPPED: u8 = 96;
 
 type Field<T> = fn(&mut Draft) -> &mut T;
 
@@ -108,9 +111,13 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// A network, or the network of one address.
+/// A network, or the network of one address. IPv4-mapped addresses are those of IPv4, as the addresses of clients are.
 fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    let IpNet::V6(mapped) = network else { return Some(network) };
+    let prefix = mapped.prefix_len().checked_sub(MAPPED);
+    let canonical = prefix.zip(mapped.addr().to_ipv4_mapped());
+    canonical.map_or(Some(network), |(prefix, address)| Some(Ipv4Net::new(address, prefix).ok()?.into()))
 }
 
 /// The name of a host, in lower case and without a port, as it is compared with what clients send.
