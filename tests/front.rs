@@ -16,6 +16,16 @@ mod http2;
 mod limits;
 #[path = "front/netbox.rs"]
 mod netbox;
+#[path = "front/netbox_access.rs"]
+mod netbox_access;
+#[path = "front/netbox_backends.rs"]
+mod netbox_backends;
+#[path = "front/netbox_between.rs"]
+mod netbox_between;
+#[path = "front/netbox_faults.rs"]
+mod netbox_faults;
+#[path = "front/netbox_recorded.rs"]
+mod netbox_recorded;
 #[path = "front/passthrough.rs"]
 mod passthrough;
 #[path = "front/reload.rs"]

@@ -249,7 +249,7 @@ async fn version(proxy: &Proxy, visit: &Visit, parts: Parts, body: Incoming) -> 
     if response.status() != StatusCode::NOT_FOUND {
         return response;
     }
-    let (response, is_missing) = is_bare_404(response).await;
+    let (response, is_missing) = is_bare_404(visit, response).await;
     match release(proxy, visit, &parts).await {
         Ok(Some(release)) if is_missing => {
             let bridge = json!({
@@ -263,18 +263,23 @@ async fn version(proxy: &Proxy, visit: &Visit, parts: Parts, body: Incoming) -> 
 
 /// Whether `response`, a 404, is that of a backend which does not know the path. What it says of something that is not
 /// there is another.
-async fn is_bare_404(response: Response<Body>) -> (Response<Body>, bool) {
-    is_404_with(response, |body| *body == json!({ "detail": NOT_FOUND })).await
+async fn is_bare_404(visit: &Visit, response: Response<Body>) -> (Response<Body>, bool) {
+    is_404_with(visit, response, |body| *body == json!({ "detail": NOT_FOUND })).await
 }
 
 /// Whether it is that of a backend at all: what a proxy in front of it says is mostly no JSON.
-async fn is_json_404(response: Response<Body>) -> (Response<Body>, bool) {
-    is_404_with(response, Value::is_object).await
+async fn is_json_404(visit: &Visit, response: Response<Body>) -> (Response<Body>, bool) {
+    is_404_with(visit, response, Value::is_object).await
 }
 
-async fn is_404_with(response: Response<Body>, says: fn(&Value) -> bool) -> (Response<Body>, bool) {
+async fn is_404_with(
+    visit: &Visit,
+    response: Response<Body>,
+    says: fn(&Value) -> bool,
+) -> (Response<Body>, bool) {
     let (head, body) = response.into_parts();
-    let Ok(body) = upstream::read(body, SHORT).await else {
+    let limit = visit.backend.limits().response_head;
+    let Ok(Ok(body)) = timeout(limit, upstream::read(body, SHORT)).await else {
         let detail = "The backend's answer could not be read.";
         return (respond::said(head.status, "The backend does not know this path.", detail), false);
     };
@@ -340,7 +345,7 @@ async fn asked_for_health(
     match response.as_ref().map(Response::status) {
         Some(StatusCode::NOT_FOUND) => {
             let Some(response) = response else { return Ok(None) };
-            let (response, is_missing) = is_json_404(response).await;
+            let (response, is_missing) = is_json_404(visit, response).await;
             if !is_missing {
                 return Ok(Some(response));
             }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -314,7 +314,7 @@ impl Exchange<'_> {
         if !response.headers().get(CONTENT_TYPE).is_some_and(is_json) || response.body().is_end_stream() {
             return response;
         }
-        let (head, body) = match upstream::whole_of(Remote::Netbox, response).await {
+        let (head, body) = match self.whole(response).await {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
@@ -322,6 +322,20 @@ impl Exchange<'_> {
             Some(relinked) => upstream::answer(head, Bytes::from(relinked)),
             None => upstream::answer(head, body),
         }
+    }
+
+    /// NetBox's answer as a whole.
+    async fn whole(&self, response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
+        let limit = self.upstream.limits().response_head;
+        upstream::whole_of(Remote::Netbox, response, limit)
+            .await
+            .map_err(|(status, why)| self.unread(status, &why))
+    }
+
+    /// The answer to a request that NetBox did not answer, or not to the end.
+    fn unread(&self, status: StatusCode, why: &str) -> Response<Body> {
+        telemetry::NetboxUnreachable { backend: self.backend.url(), error: why }.emit();
+        failed(status, why)
     }
 
     fn moved(&self, location: &str, authority: &str) -> Option<HeaderValue> {
@@ -357,8 +371,7 @@ impl Exchange<'_> {
                 format!("NetBox did not answer at {url}. {error} Its log says why."),
             ),
         };
-        telemetry::NetboxUnreachable { backend: self.backend.url(), error: &text }.emit();
-        failed(status, &text)
+        self.unread(status, &text)
     }
 
     /// What says where NetBox is.
@@ -377,7 +390,7 @@ impl Exchange<'_> {
         if response.status() != StatusCode::OK || pushed.is_empty() {
             return response;
         }
-        let (head, body) = match upstream::whole_of(Remote::Netbox, response).await {
+        let (head, body) = match self.whole(response).await {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
@@ -454,7 +467,7 @@ impl Exchange<'_> {
         if response.status() != StatusCode::OK {
             return None;
         }
-        let (_, body) = upstream::whole_of(Remote::Netbox, response).await.ok()?;
+        let (_, body) = self.whole(response).await.ok()?;
         serde_json::from_slice(&body).ok()
     }
 

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod drive;
 pub mod fuzz;
 pub mod hostile;
+pub mod netbox;
 pub mod plugin;
 pub mod run;
 pub mod stream;

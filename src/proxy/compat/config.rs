@@ -72,6 +72,6 @@ async fn of_proxmox(proxy: &Proxy, visit: &Visit, parts: &Parts, guest: &str) ->
 async fn read(proxy: &Proxy, visit: &Visit, parts: &Parts, target: &str) -> Option<Bytes> {
     let response = ask(proxy, visit, parts, Question::get(target)).await;
     let is_success = response.status().is_success();
-    let (_, body) = upstream::whole(response).await.ok()?;
+    let (_, body) = upstream::whole(visit, response).await.ok()?;
     is_success.then_some(body)
 }

@@ -31,7 +31,7 @@ pub(super) async fn answer(
     let is_on = visit.state.config.shims.is_on(Shim::Inventory);
     let response = upstream::passed(proxy, visit, &parts, body).await;
     let (response, is_missing) = match response.status() {
-        StatusCode::NOT_FOUND if is_on => is_bare_404(response).await,
+        StatusCode::NOT_FOUND if is_on => is_bare_404(visit, response).await,
         _ => (response, false),
     };
     // Whoever is refused begins no job.

@@ -185,7 +185,7 @@ async fn shown(
     if !changes(visit, release, path) || !response.status().is_success() {
         return response;
     }
-    let (head, body) = match upstream::whole(response).await {
+    let (head, body) = match upstream::whole(visit, response).await {
         Ok(whole) => whole,
         Err(broken) => return broken,
     };
@@ -267,7 +267,7 @@ async fn push(
         if !response.status().is_success() {
             return response;
         }
-        let (head, body) = match upstream::whole(response).await {
+        let (head, body) = match upstream::whole(visit, response).await {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };

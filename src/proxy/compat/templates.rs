@@ -51,7 +51,7 @@ pub(super) async fn answer(
     }
     let key = key_of(&parts.headers);
     proxy.app.registry.begins_job(&visit.backend, key.as_ref(), visit.forwarded.client);
-    let (head, body) = match upstream::whole(response).await {
+    let (head, body) = match upstream::whole(visit, response).await {
         Ok(whole) => whole,
         Err(broken) => return Some(broken),
     };
@@ -99,7 +99,7 @@ async fn completed(
         let target = target(&format!("/proxmox/nodes/{}/qemu", segment(&node)), query);
         let response = asked_now(ask(proxy, visit, parts, Question::get(&target)).await)?;
         if response.status().is_success()
-            && let Ok((_, body)) = upstream::whole(response).await
+            && let Ok((_, body)) = upstream::whole(visit, response).await
         {
             templates.extend(templates_of_node(&body).map_err(Incomplete::Untrue)?);
         }

@@ -1,5 +1,7 @@
 //! Asking the backend in a client's place, with the client's headers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
@@ -13,6 +15,7 @@ use crate::core::domain::refusal::compressed;
 use crate::core::http::headers::content_encoding;
 use crate::core::remote::Remote;
 use crate::core::secret::append;
+use crate::deadline::timeout;
 use crate::proxy::Proxy;
 use crate::proxy::coalesce::PERSONAL;
 use crate::proxy::request::Visit;
@@ -20,7 +23,7 @@ use crate::proxy::{headers, passthrough};
 use crate::respond::{self, Body, BoxError};
 
 /// The longest answer that is read as a whole, in bytes: a list of some 50,000 guests.
-const ANSWER: usize = 32 * 1024 * 1024;
+pub(crate) const ANSWER: usize = 32 * 1024 * 1024;
 
 /// What the bridge asks the backend for.
 pub(super) struct Question<'a> {
@@ -100,27 +103,38 @@ where
     Ok(Bytes::from_owner(bytes))
 }
 
-/// An answer that was read as a whole.
-pub(crate) async fn whole(response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
-    whole_of(Remote::Backend, response).await
+/// The whole answer of the backend that `visit` is for, or the one that the client gets because it could not be read.
+pub(crate) async fn whole(
+    visit: &Visit,
+    response: Response<Body>,
+) -> Result<(response::Parts, Bytes), Response<Body>> {
+    let limit = visit.backend.limits().response_head;
+    whole_of(Remote::Backend, response, limit)
+        .await
+        .map_err(|(status, why)| respond::said(status, "The answer of the backend could not be read.", &why))
 }
 
-/// An answer of `remote` that was read as a whole.
+/// The whole answer of `remote`, which may take as long as the head of one, `limit`. The error says with which status,
+/// and why, a request is answered whose answer could not be read.
 pub(crate) async fn whole_of(
     remote: Remote,
     response: Response<Body>,
-) -> Result<(response::Parts, Bytes), Response<Body>> {
+    limit: Duration,
+) -> Result<(response::Parts, Bytes), (StatusCode, String)> {
     let (head, body) = response.into_parts();
-    let refused = |detail: &str| {
-        let message = format!("The answer of {remote} could not be read.");
-        respond::said(StatusCode::BAD_GATEWAY, &message, detail)
-    };
     if let Some(encoding) = content_encoding(&head.headers) {
-        return Err(refused(&compressed(remote, encoding)));
+        return Err((StatusCode::BAD_GATEWAY, compressed(remote, encoding)));
     }
-    match read(body, ANSWER).await {
-        Ok(body) => Ok((head, body)),
-        Err(error) => Err(refused(&format!("The answer of {remote} to this was not taken: {error}."))),
+    match timeout(limit, read(body, ANSWER)).await {
+        Ok(Ok(body)) => Ok((head, body)),
+        Ok(Err(error)) => {
+            Err((StatusCode::BAD_GATEWAY, format!("The answer of {remote} to this was not taken: {error}.")))
+        }
+        Err(_) => {
+            let limit = humantime::format_duration(limit);
+            let why = format!("The answer of {remote} did not end within {limit} (limits.response_head).");
+            Err((StatusCode::GATEWAY_TIMEOUT, why))
+        }
     }
 }
 
