@@ -22,8 +22,13 @@ mod process;
 mod scripted;
 #[path = "operator/secrets.rs"]
 mod secrets;
+#[path = "operator/secrets_netbox.rs"]
+mod secrets_netbox;
 #[path = "operator/stalls.rs"]
 mod stalls;
+#[path = "support/netbox.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod support_netbox;
 
 use std::net::SocketAddr;
 use std::path::Path;

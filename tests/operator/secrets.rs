@@ -15,7 +15,7 @@ use crate::bridge::{Answer, Client};
 use crate::scripted::{Backend, Body, answer};
 use crate::{DEVICES, Operated, TOKEN, until};
 
-const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";
+pub(super) const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";
 const IN_QUERY: &str = "query-key-0123456789";
 const CONFIGURED: &str = "configured-key-0123456789abcdef";
 const PUSHED: &str = "pushed-password-0123456789";
@@ -33,8 +33,8 @@ fn forms(secret: &str) -> [String; 5] {
     ]
 }
 
-/// What cannot be in anything that is stored or logged.
-fn traces() -> Vec<String> {
+/// What of `secrets` cannot be in anything that is stored or logged.
+fn traces(secrets: &[&str]) -> Vec<String> {
     let of = |secret: &str| {
         let [plain, _, percent, base64, _] = forms(secret);
         // What is left of it behind `me:`, without what depends on the bytes around it.
@@ -42,7 +42,7 @@ fn traces() -> Vec<String> {
         [plain, percent, base64, secret.replace('"', "\\\"")]
     };
     // And what is left where one was cut.
-    SECRETS.iter().flat_map(|secret| of(secret)).chain(["client-key".to_owned()]).collect()
+    secrets.iter().flat_map(|secret| of(secret)).chain(["client-key".to_owned()]).collect()
 }
 
 /// A backend that repeats everything that it has heard.
@@ -71,11 +71,16 @@ async fn echo() -> Backend {
 }
 
 fn stream() -> Response<Body> {
+    repeating(&SECRETS)
+}
+
+/// A stream that repeats `secrets` wherever it can, and the key of the client.
+pub(super) fn repeating(secrets: &[&str]) -> Response<Body> {
     let mut text = String::new();
     let mut say = |name: &str, data: serde_json::Value| {
         text.push_str(&format!("event: {name}\ndata: {data}\n\n"));
     };
-    for (number, form) in SECRETS.into_iter().flat_map(forms).enumerate() {
+    for (number, form) in secrets.iter().flat_map(|secret| forms(secret)).enumerate() {
         let message = format!("No {form}!");
         say(
             "step",
@@ -99,12 +104,12 @@ fn stream() -> Response<Body> {
     response.body(BodyExt::boxed(body)).unwrap()
 }
 
-async fn ask(bridge: &Operated, target: &str) -> Answer {
+pub(super) async fn ask(bridge: &Operated, target: &str) -> Answer {
     let headers = [("X-Proxbox-API-Key", CLIENT), ("X-Proxbox-Actor", CLIENT)];
     Client::send(bridge.process.address, "GET", target, &headers).await.answer().await
 }
 
-fn files(folder: &Path) -> Vec<(String, String)> {
+pub(super) fn files(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -119,7 +124,11 @@ fn files(folder: &Path) -> Vec<(String, String)> {
 }
 
 fn hides(place: &str, text: &str) {
-    for trace in traces() {
+    hides_all(&SECRETS, place, text);
+}
+
+pub(super) fn hides_all(secrets: &[&str], place: &str, text: &str) {
+    for trace in traces(secrets) {
         let at = text.find(&trace);
         let near = at.map(|at| {
             String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(200)..(at + 100).min(text.len())])
