@@ -35,6 +35,7 @@ mod events;
 mod health;
 pub(crate) mod jobs;
 mod log_filter;
+mod netbox_listener;
 mod page;
 pub(crate) mod sync;
 
@@ -52,7 +53,7 @@ use crate::config::Config;
 use crate::core::domain::kind::{Endpoint, Kind};
 use crate::ledger::{Cleaned, Cleaning, Timestamp};
 use crate::proxy::request::Peer;
-use crate::proxy::{errors, headers};
+use crate::proxy::{Proxy, errors, headers};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 use auth::{Demand, Denied, Visitor};
@@ -160,13 +161,13 @@ pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
 }
 
 /// Answers a request to the admin listener.
-pub async fn answer(app: &Arc<App>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+pub async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     let began = Instant::now();
     let (request, body) = request.into_parts();
     let (method, path) = (request.method.clone(), request.uri.path().to_owned());
-    let response = match errors::rejection(&app.state(), &request, peer) {
+    let response = match errors::rejection(&proxy.app.state(), &request, peer) {
         Some(rejected) => rejected,
-        None => routed(app, request, body, peer).await,
+        None => routed(proxy, request, body, peer).await,
     };
     telemetry::Answered {
         route: Route::Admin,
@@ -180,7 +181,8 @@ pub async fn answer(app: &Arc<App>, request: Request<Incoming>, peer: &Peer) -> 
     response
 }
 
-async fn routed(app: &Arc<App>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
+async fn routed(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
+    let app = &proxy.app;
     let path = request.uri.path().to_owned();
     let Some((resource, id)) = Resource::at(&path) else {
         return respond::said(
@@ -226,7 +228,7 @@ async fn routed(app: &Arc<App>, mut request: Parts, body: Incoming, peer: &Peer)
         Resource::Readyz => health::ready(app, query, visitor.may_read()).await,
         Resource::Metrics => metrics(app),
         Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
-        Resource::Backends => backends::list(app).await,
+        Resource::Backends => backends::list(proxy).await,
         Resource::Feed => events::answer(app, visitor, request.version, peer),
         Resource::Jobs => jobs::list(app, query).await,
         Resource::Job if method == Method::DELETE => jobs::cancel(app, id).await,

@@ -99,7 +99,11 @@ impl Backend {
     ///
     /// What is wrong with the files that its certificate is checked by.
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
-        Self::at(Remote::Backend, config)
+        let has_listener = config.netbox.is_some();
+        Self::at(config, |name| match has_listener {
+            true => OfBackend::with_netbox_listener(name),
+            false => OfBackend::new(Remote::Backend, name),
+        })
     }
 
     /// NetBox, which is reached as `config` says, whose name is that of the backend that asks it.
@@ -108,12 +112,12 @@ impl Backend {
     ///
     /// What is wrong with the files that its certificate is checked by.
     pub fn netbox(config: config::Backend) -> Result<Self, TlsError> {
-        Self::at(Remote::Netbox, config)
+        Self::at(config, |name| OfBackend::new(Remote::Netbox, name))
     }
 
-    fn at(remote: Remote, config: config::Backend) -> Result<Self, TlsError> {
-        let metrics = OfBackend::new(remote, &config.name);
-        let dialer = Arc::new(Dialer::new(remote, &config, Arc::clone(&metrics))?);
+    fn at(config: config::Backend, metrics: impl FnOnce(&str) -> Arc<OfBackend>) -> Result<Self, TlsError> {
+        let metrics = metrics(&config.name);
+        let dialer = Arc::new(Dialer::new(metrics.remote(), &config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
         let knowledge = Knowledge::new(Arc::clone(&metrics));
         Ok(Self {
@@ -129,10 +133,12 @@ impl Backend {
     }
 
     /// Counts wrong and accepted keys together with `other`, which is the same backend, and has the Proxmox endpoints
-    /// that were pushed to it.
+    /// that were pushed to it. These are dropped with their secrets if it has no NetBox listener any more.
     pub fn share_keys(&mut self, other: &Self) {
         self.shield.backoff = Arc::clone(&other.shield.backoff);
-        self.proxmox = Arc::clone(&other.proxmox);
+        if self.config.netbox.is_some() {
+            self.proxmox = Arc::clone(&other.proxmox);
+        }
     }
 
     /// Learns from its answer to `client` with `key`, whose request began in `generation` of [`Shield::generation`].

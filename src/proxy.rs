@@ -43,7 +43,7 @@ pub struct Proxy {
     tunnels: Tunnels,
     keyring: Keyring,
     restarts: Arc<Restarts>,
-    netbox: NetboxSide,
+    pub(crate) netbox: NetboxSide,
 }
 
 /// Why the proxy cannot start.
@@ -69,6 +69,7 @@ impl Proxy {
         let netbox = NetboxSide::open(config.data_dir.as_deref())?;
         let app = App::new(State::new(config, None)?, ledger, reload);
         restarts.resume(&app.registry, &app.state().backends);
+        netbox.retain(&app.state().backends);
         Ok(Self {
             app: Arc::new(app),
             streams: Slots::default(),
@@ -83,7 +84,7 @@ impl Proxy {
     /// Serves new requests by `state`, as [`App::replace`] does.
     pub fn replace(&self, state: State) {
         self.restarts.resume(&self.app.registry, &state.backends);
-        self.netbox.keep(&state.backends);
+        self.netbox.retain(&state.backends);
         self.app.replace(state);
     }
 

@@ -317,10 +317,14 @@ impl Server {
         }
     }
 
-    /// Begins to tell the metrics what the ledger knows.
+    /// Begins to tell the metrics what the ledger knows, and takes out of `data_dir` what the configuration has no use
+    /// for any more.
     fn recall(&mut self) {
         let proxy = Arc::clone(&self.proxy);
-        self.chores.spawn(async move { proxy.app.restore_last_success().await });
+        self.chores.spawn(async move {
+            proxy.keep_netbox_endpoints().await;
+            proxy.app.restore_last_success().await;
+        });
     }
 
     /// What a supervisor is told of it.

@@ -7,6 +7,7 @@ mod job;
 mod ledger;
 pub mod log;
 mod metrics;
+mod netbox;
 mod process;
 mod stream;
 mod throttle;
@@ -32,6 +33,7 @@ pub use ledger::{
     LedgerShed,
 };
 pub use metrics::{Reading, text as metrics_text};
+pub use netbox::{NetboxRequest, RuleApplied};
 pub use process::{
     Draining, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartSeen, Standing,
     StateNotWritten, Stopped, SupervisorDeaf,

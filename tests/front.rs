@@ -26,6 +26,8 @@ mod netbox_between;
 mod netbox_faults;
 #[path = "front/netbox_recorded.rs"]
 mod netbox_recorded;
+#[path = "front/netbox_rules.rs"]
+mod netbox_rules;
 #[path = "front/passthrough.rs"]
 mod passthrough;
 #[path = "front/reload.rs"]

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::app::App;
+use super::netbox_listener::NetboxListenerObject;
 use crate::backend::{Backend, Identity};
 use crate::config::Shims;
 use crate::core::compat::plugin::{Forecast, forecast};
@@ -12,6 +12,7 @@ use crate::core::domain::kind::{Endpoint, Kind};
 use crate::core::run::capabilities::Capabilities;
 use crate::core::run::plan::plan;
 use crate::job::{CoolingDown, Load};
+use crate::proxy::Proxy;
 use crate::respond::{self, Body};
 
 #[derive(Serialize)]
@@ -41,6 +42,8 @@ struct BackendObject {
     kinds: Vec<KindObject>,
     /// What jobs of the NetBox plugin come to.
     plugin_job: Option<Forecast>,
+    /// The listener on which the bridge stands between it and NetBox.
+    netbox_listener: Option<NetboxListenerObject>,
 }
 
 /// A job that has ended, and that the backend may still be at work on.
@@ -63,14 +66,15 @@ struct KindObject {
 }
 
 /// The backends, in the order of the configuration.
-pub(super) async fn list(app: &App) -> Response<Body> {
-    let state = app.state();
+pub(super) async fn list(proxy: &Proxy) -> Response<Body> {
+    let state = proxy.app.state();
     let results =
-        join_all(state.backends.iter().map(|backend| described(app, &state.config.shims, backend))).await;
+        join_all(state.backends.iter().map(|backend| described(proxy, &state.config.shims, backend))).await;
     respond::object(StatusCode::OK, &List { results })
 }
 
-async fn described(app: &App, shims: &Shims, backend: &Backend) -> BackendObject {
+async fn described(proxy: &Proxy, shims: &Shims, backend: &Backend) -> BackendObject {
+    let app = &proxy.app;
     let load = app.registry.load(backend);
     let (kinds, problem) = kinds(backend, load).await;
     let config = backend.config();
@@ -91,6 +95,7 @@ async fn described(app: &App, shims: &Shims, backend: &Backend) -> BackendObject
         concurrency: config.concurrency,
         queue: config.queue,
         plugin_job: forecast(&known, &shims.settings(config)),
+        netbox_listener: NetboxListenerObject::of(proxy, backend).await,
         kinds,
     }
 }

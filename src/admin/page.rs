@@ -31,7 +31,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Every file of the page.
-pub(super) const PARTS: [Part; 34] = [
+pub(super) const PARTS: [Part; 35] = [
     Part { path: "/page/base.css", content_type: CSS, text: include_str!("page/base.css") },
     Part { path: "/page/controls.css", content_type: CSS, text: include_str!("page/controls.css") },
     Part { path: "/page/frame.css", content_type: CSS, text: include_str!("page/frame.css") },
@@ -53,6 +53,7 @@ pub(super) const PARTS: [Part; 34] = [
     Part { path: "/page/header.js", content_type: JAVASCRIPT, text: include_str!("page/header.js") },
     Part { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("page/history.js") },
     Part { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("page/job.js") },
+    Part { path: "/page/listener.js", content_type: JAVASCRIPT, text: include_str!("page/listener.js") },
     Part { path: "/page/live.js", content_type: JAVASCRIPT, text: include_str!("page/live.js") },
     Part { path: "/page/numbers.js", content_type: JAVASCRIPT, text: include_str!("page/numbers.js") },
     Part { path: "/page/raw.js", content_type: JAVASCRIPT, text: include_str!("page/raw.js") },

@@ -77,6 +77,18 @@ impl ProxmoxEndpoints {
         self.endpoints().retain(|id, _| !keys.contains(id));
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.endpoints().len()
+    }
+
+    /// The names of those that have nothing to log in to Proxmox with.
+    pub fn without_secrets(&self) -> Vec<String> {
+        let endpoints = self.endpoints();
+        let lacking = endpoints.values().filter(|endpoint| !endpoint.has_secret());
+        lacking.map(|endpoint| endpoint.row["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// The secrets of the endpoint with the primary key `id`.
     pub fn secrets(&self, id: u64) -> Option<Secrets> {
         let endpoints = self.endpoints();
@@ -143,6 +155,10 @@ impl Endpoint {
 
     fn is_enabled(&self) -> bool {
         self.row.get("enabled").and_then(Value::as_bool).unwrap_or(true)
+    }
+
+    fn has_secret(&self) -> bool {
+        self.password.is_some() || self.token_value.is_some()
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -302,6 +318,19 @@ mod tests {
         assert_eq!(kept.answer(&Method::DELETE, "7", &sent("")).0, StatusCode::OK);
         assert_eq!(kept.answer(&Method::GET, "7", &sent("")).0, StatusCode::NOT_FOUND);
         assert!(!format!("{kept:?}").contains("v4lue"));
+    }
+
+    #[test]
+    fn endpoints_without_secrets_are_named() {
+        let kept = ProxmoxEndpoints::default();
+        for body in [
+            r#"{ "name": "token (nb:1)", "token_value": "v4lue" }"#,
+            r#"{ "name": "password (nb:2)", "password": "p4ss" }"#,
+            r#"{ "name": "bare (nb:3)", "password": null, "token_value": null }"#,
+        ] {
+            assert_eq!(kept.answer(&Method::POST, "", &sent(body)).0, StatusCode::OK, "{body}");
+        }
+        assert_eq!((kept.count(), kept.without_secrets()), (3, vec!["bare (nb:3)".to_owned()]));
     }
 
     #[test]

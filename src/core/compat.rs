@@ -47,6 +47,10 @@ pub enum Shim {
     Secrets,
     /// The form of the tokens that old releases send to NetBox.
     NetboxToken,
+    /// The links in NetBox's answers.
+    NetboxLinks,
+    /// The token that 0.0.2 goes on sending to NetBox after it was replaced.
+    CurrentToken,
     /// The Proxmox credentials that 0.0.2 reads in NetBox.
     ProxmoxCredentials,
     /// The objects in which 0.0.3 records its syncs in NetBox.
@@ -74,6 +78,8 @@ words!(Shim or UnknownShim {
     ProxmoxEndpoints => "proxmox_endpoints",
     Secrets => "secrets",
     NetboxToken => "netbox_token",
+    NetboxLinks => "netbox_links",
+    CurrentToken => "current_token",
     ProxmoxCredentials => "proxmox_credentials",
     SyncProcesses => "sync_processes",
     LastUpdated => "last_updated",
@@ -111,7 +117,12 @@ impl Shim {
             Self::Health | Self::Auth | Self::Version | Self::Inventory | Self::SyncProcesses => {
                 &[Action::Emulated]
             }
-            Self::Aliases | Self::VmIds | Self::NetboxToken | Self::LastUpdated => &[Action::Translated],
+            Self::Aliases
+            | Self::VmIds
+            | Self::NetboxToken
+            | Self::NetboxLinks
+            | Self::CurrentToken
+            | Self::LastUpdated => &[Action::Translated],
             Self::Templates => &[Action::Completed, Action::Translated, Action::Refused],
             Self::Scope | Self::NetboxEndpoint => &[Action::Translated, Action::Refused],
             Self::ProxmoxEndpoints => &[Action::Emulated, Action::Translated, Action::Refused],

@@ -3,9 +3,10 @@
 //! Every request is forwarded, and NetBox authorises it. What is changed on the way is in
 //! [`crate::core::compat::netbox`].
 
+mod activity;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +23,8 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::Proxy;
+use super::compat::shimmed;
 use super::compat::upstream;
-use super::compat::{note, shimmed};
 use super::errors;
 use super::errors::rejected;
 use super::headers;
@@ -45,13 +46,15 @@ use crate::private::Unreadable;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 
+use activity::Activities;
+pub(super) use activity::Activity;
 pub(super) use target::{NetboxEndpoints, at_listener, check_pushed, token};
 
 /// What is kept for the NetBox listeners of all backends, by the URL of the backend.
 #[derive(Debug)]
-pub(super) struct NetboxSide {
+pub(crate) struct NetboxSide {
     /// The NetBox endpoints that the plugin has pushed.
-    pub(super) endpoints: NetboxEndpoints,
+    pub(crate) endpoints: NetboxEndpoints,
     /// Where the listeners are, by their addresses in the configuration: port 0 is any port.
     addresses: Mutex<HashMap<SocketAddr, SocketAddr>>,
     processes: Mutex<HashMap<String, SyncProcesses>>,
@@ -59,6 +62,7 @@ pub(super) struct NetboxSide {
     upstreams: Mutex<HashMap<String, Arc<Backend>>>,
     /// The requests that are on their way to NetBox.
     requests: Slots<StreamKey>,
+    activities: Activities,
 }
 
 /// The largest body of a request that is read as a whole, in bytes.
@@ -91,7 +95,13 @@ impl NetboxSide {
             processes: Mutex::default(),
             upstreams: Mutex::default(),
             requests: Slots::default(),
+            activities: Activities::default(),
         })
+    }
+
+    /// What `backend` has sent to NetBox since the bridge started.
+    pub(crate) fn activity(&self, backend: &Backend) -> Activity {
+        self.activities.of(&backend.url().to_string())
     }
 
     /// The listener that is configured at `wanted` is open at `address`.
@@ -100,8 +110,24 @@ impl NetboxSide {
     }
 
     /// Where the listener that is configured at `wanted` is.
-    pub(super) fn address(&self, wanted: SocketAddr) -> SocketAddr {
+    pub(crate) fn address(&self, wanted: SocketAddr) -> SocketAddr {
         locked(&self.addresses).get(&wanted).copied().unwrap_or(wanted)
+    }
+
+    /// Drops what is known for backends that have no NetBox listener any more: the plugin pushes it again to those that
+    /// get one.
+    pub(super) fn retain(&self, backends: &[Arc<Backend>]) {
+        let urls = with_listener(backends);
+        self.endpoints.retain(&urls);
+        self.activities.retain(&urls);
+        locked(&self.processes).retain(|url, _| urls.contains(url));
+        locked(&self.upstreams).retain(|url, _| urls.contains(url));
+    }
+
+    /// Why the NetBox of `backend` could not be reached when that was last tried, if so.
+    pub(crate) fn trouble(&self, backend: &Backend) -> Option<String> {
+        let upstream = locked(&self.upstreams).get(&backend.url().to_string()).cloned()?;
+        upstream.trouble().map(|error| error.to_string())
     }
 
     /// The connections to the NetBox of `backend`.
@@ -123,15 +149,12 @@ impl NetboxSide {
     fn upstreams(&self) -> Vec<Arc<Backend>> {
         locked(&self.upstreams).values().map(Arc::clone).collect()
     }
+}
 
-    /// Forgets the connections of all backends but `backends`, and of those that have no listener any more.
-    pub(super) fn keep(&self, backends: &[Arc<Backend>]) {
-        let has_listener = |url: &String| {
-            let known = backends.iter().find(|backend| backend.url().to_string() == *url);
-            known.is_some_and(|backend| backend.config().netbox.is_some())
-        };
-        locked(&self.upstreams).retain(|url, _| has_listener(url));
-    }
+/// The URLs of those of `backends` that have a NetBox listener.
+fn with_listener(backends: &[Arc<Backend>]) -> HashSet<String> {
+    let with_listener = backends.iter().filter(|backend| backend.config().netbox.is_some());
+    with_listener.map(|backend| backend.url().to_string()).collect()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,7 +171,11 @@ struct Exchange<'a> {
     origin: String,
     /// Whether the token is the backend's own.
     is_of_backend: bool,
+    /// The rules that have changed the request or its answer, each once.
+    applied: Mutex<Vec<(Shim, Action)>>,
 }
+
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 impl Proxy {
     /// The NetBox listener that is configured at `wanted` is open at `address`.
@@ -178,6 +205,11 @@ impl Proxy {
     /// Every NetBox that a backend asks.
     pub fn netboxes(&self) -> Vec<Arc<Backend>> {
         self.netbox.upstreams()
+    }
+
+    /// Takes out of `data_dir` what was pushed to backends that have no NetBox listener any more.
+    pub async fn keep_netbox_endpoints(&self) {
+        self.netbox.endpoints.keep(&with_listener(&self.app.state().backends)).await;
     }
 
     /// Answers a request of the backend whose NetBox listener is at `listen`.
@@ -229,11 +261,20 @@ impl Proxy {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let scheme = if peer.is_tls { "https" } else { "http" };
         let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
+        // Backends send one with each request; `check` and probes do not.
+        let has_token = parts.headers.contains_key(AUTHORIZATION);
         let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
-        let exchange = Exchange { proxy: self, backend, peer, upstream, origin, is_of_backend };
+        let applied = Mutex::default();
+        let exchange = Exchange { proxy: self, backend, peer, upstream, origin, is_of_backend, applied };
         exchange.outbound(&mut parts);
-        let writes = exchange.is_of_backend && writes_to_netbox(parts.uri.path());
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let writes = exchange.is_of_backend && writes_to_netbox(&path);
         let response = exchange.answer(parts, body).await;
+        if has_token {
+            let rules = self.netbox.activities.count(&backend.url().to_string(), &locked(&exchange.applied));
+            let (method, metrics) = (method.as_str(), &backend.metrics);
+            telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
+        }
         if writes && response.status().is_success() {
             self.restarts.netbox_session_bound(&self.app.registry, backend).await;
         }
@@ -274,18 +315,29 @@ impl Exchange<'_> {
         if let Ok(host) = HeaderValue::from_str(&self.upstream.url().authority()) {
             headers.insert(HOST, host);
         }
-        // The links in the answer are read.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let sent = headers.get(AUTHORIZATION);
+        if self.applies(Shim::NetboxLinks) {
+            // The links in the answer are read.
+            headers.insert(ACCEPT_ENCODING, IDENTITY);
+        }
+        let sent = headers.get(AUTHORIZATION).filter(|_| self.applies(Shim::CurrentToken));
         let replaced = sent.and_then(|sent| self.proxy.netbox.endpoints.current_token(self.backend, sent));
         if let Some(current) = replaced {
+            self.note(Shim::CurrentToken, Action::Translated);
             headers.insert(AUTHORIZATION, current);
         }
         if self.applies(Shim::NetboxToken)
             && let Some(bearer) = headers.get(AUTHORIZATION).and_then(as_bearer)
         {
-            note(Shim::NetboxToken, Action::Translated, "Authorization");
+            self.note(Shim::NetboxToken, Action::Translated);
             headers.insert(AUTHORIZATION, bearer);
+        }
+    }
+
+    /// The rule of `shim` has changed the request, or its answer.
+    fn note(&self, shim: Shim, action: Action) {
+        let mut applied = locked(&self.applied);
+        if !applied.contains(&(shim, action)) {
+            applied.push((shim, action));
         }
     }
 
@@ -305,10 +357,14 @@ impl Exchange<'_> {
     async fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
         let mut response = response.map(respond::passed);
         headers::inbound(response.headers_mut());
+        if !self.applies(Shim::NetboxLinks) {
+            return response;
+        }
         let authority = self.upstream.url().authority();
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         if let Some(location) = location.and_then(|location| self.moved(location, &authority)) {
             response.headers_mut().insert(LOCATION, location);
+            response = self.relinked(response);
         }
         let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
         if !response.headers().get(CONTENT_TYPE).is_some_and(is_json) || response.body().is_end_stream() {
@@ -319,7 +375,7 @@ impl Exchange<'_> {
             Err(broken) => return broken,
         };
         match relink(&body, &authority, &self.origin) {
-            Some(relinked) => upstream::answer(head, Bytes::from(relinked)),
+            Some(relinked) => self.relinked(upstream::answer(head, Bytes::from(relinked))),
             None => upstream::answer(head, body),
         }
     }
@@ -336,6 +392,12 @@ impl Exchange<'_> {
     fn unread(&self, status: StatusCode, why: &str) -> Response<Body> {
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: why }.emit();
         failed(status, why)
+    }
+
+    /// `response`, in which links lead to the listener.
+    fn relinked(&self, response: Response<Body>) -> Response<Body> {
+        self.note(Shim::NetboxLinks, Action::Translated);
+        shimmed(response, Shim::NetboxLinks)
     }
 
     fn moved(&self, location: &str, authority: &str) -> Option<HeaderValue> {
@@ -381,13 +443,17 @@ impl Exchange<'_> {
     }
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
-    async fn proxmox_endpoints(&self, parts: Parts, body: Incoming) -> Response<Body> {
+    async fn proxmox_endpoints(&self, mut parts: Parts, body: Incoming) -> Response<Body> {
         let proxmox = &self.backend.proxmox;
         // What is pushed while NetBox answers may not be in its answer.
         let pushed = proxmox.keys();
+        if pushed.is_empty() {
+            return self.forward(parts, body).await;
+        }
         let lists_all = lists_all(parts.uri.query().unwrap_or_default());
+        parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let response = self.forward(parts, body).await;
-        if response.status() != StatusCode::OK || pushed.is_empty() {
+        if response.status() != StatusCode::OK {
             return response;
         }
         let (head, body) = match self.whole(response).await {
@@ -403,7 +469,7 @@ impl Exchange<'_> {
         if fill_in(&mut page, &|id| proxmox.secrets(id)).is_none() {
             return upstream::answer(head, body);
         }
-        note(Shim::ProxmoxCredentials, Action::Completed, PROXMOX_ENDPOINTS);
+        self.note(Shim::ProxmoxCredentials, Action::Completed);
         shimmed(upstream::answer(head, page.to_body()), Shim::ProxmoxCredentials)
     }
 
@@ -434,7 +500,7 @@ impl Exchange<'_> {
             _ => (StatusCode::NOT_FOUND, None),
         };
         let Some(answer) = answer else { return response };
-        note(Shim::SyncProcesses, Action::Emulated, SYNC_PROCESSES);
+        self.note(Shim::SyncProcesses, Action::Emulated);
         shimmed(respond::json(status, Bytes::from(answer.to_string())), Shim::SyncProcesses)
     }
 
@@ -455,7 +521,7 @@ impl Exchange<'_> {
         if !widen(&mut written, held.as_ref()) {
             return self.forward(parts, Full::new(body)).await;
         }
-        note(Shim::LastUpdated, Action::Translated, CUSTOM_FIELDS);
+        self.note(Shim::LastUpdated, Action::Translated);
         parts.headers.remove(CONTENT_LENGTH);
         let response = self.forward(parts, Full::new(Bytes::from(written.to_string()))).await;
         shimmed(response, Shim::LastUpdated)
@@ -463,11 +529,14 @@ impl Exchange<'_> {
 
     /// The object of `parts` as NetBox has it.
     async fn held(&self, parts: &Parts) -> Option<Value> {
-        let response = self.forward(question(parts, parts.uri.path()), Full::new(Bytes::new())).await;
+        let mut question = question(parts, parts.uri.path());
+        question.headers.insert(ACCEPT_ENCODING, IDENTITY);
+        let question = Request::from_parts(question, Full::new(Bytes::new()));
+        let response = self.upstream.forward(question).await.ok()?;
         if response.status() != StatusCode::OK {
             return None;
         }
-        let (_, body) = self.whole(response).await.ok()?;
+        let (_, body) = self.whole(response.map(respond::passed)).await.ok()?;
         serde_json::from_slice(&body).ok()
     }
 

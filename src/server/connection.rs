@@ -221,7 +221,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
 async fn answer(proxy: &Arc<Proxy>, door: Door, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     match door {
         Door::Clients(_) => proxy.answer(request, peer).await,
-        Door::Admin => admin::answer(&proxy.app, request, peer).await,
+        Door::Admin => admin::answer(proxy, request, peer).await,
         Door::Netbox(wanted) => tokio::select! {
             biased;
             // The connection ends with it.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::{Gauge, IntCounter, IntGauge};
 
-use super::metrics::METRICS;
-use super::metrics::family::By;
+use super::metrics::family::{By, Label};
+use super::metrics::{METRICS, NetboxRule};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
@@ -70,6 +70,8 @@ impl Circuit {
 pub struct OfBackend {
     remote: Remote,
     name: String,
+    /// Whether it has a NetBox listener, whose requests are counted.
+    has_netbox_listener: bool,
     series: Mutex<Option<Series>>,
 }
 
@@ -79,6 +81,7 @@ struct Series {
     connects: By<Connected, IntCounter>,
     circuit: By<Circuit, IntGauge>,
     last_success: Gauge,
+    netbox: Option<By<NetboxRule, IntCounter>>,
     /// The version and the dialect that are told.
     info: [String; 2],
 }
@@ -104,7 +107,36 @@ pub fn backends_are(backends: Vec<Arc<OfBackend>>) {
 impl OfBackend {
     /// The backend with this name, or the NetBox of the backend with this name. It is not counted yet.
     pub fn new(remote: Remote, name: &str) -> Arc<Self> {
-        Arc::new(Self { remote, name: name.to_owned(), series: Mutex::default() })
+        Arc::new(Self { remote, name: name.to_owned(), has_netbox_listener: false, series: Mutex::default() })
+    }
+
+    /// The backend with this name, which has a NetBox listener. It is not counted yet.
+    pub fn with_netbox_listener(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            remote: Remote::Backend,
+            name: name.to_owned(),
+            has_netbox_listener: true,
+            series: Mutex::default(),
+        })
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is a backend, or the NetBox of one.
+    pub fn remote(&self) -> Remote {
+        self.remote
+    }
+
+    /// A request to NetBox was changed by `rule`, or by none.
+    pub(super) fn netbox_request(&self, rule: NetboxRule) {
+        self.counted(|series| {
+            if let Some(requests) = &series.netbox {
+                requests.of(rule).inc();
+            }
+        });
     }
 
     /// A job on it completed, at this time in seconds since 1970.
@@ -123,6 +155,11 @@ impl OfBackend {
                 metrics.circuit.with_label_values(&[name.as_str(), state.as_str()])
             }),
             last_success: metrics.last_success.with_label_values(&[name]),
+            netbox: self.has_netbox_listener.then(|| {
+                By::each(|rule: NetboxRule| {
+                    metrics.netbox_requests.with_label_values(&[name.as_str(), rule.word()])
+                })
+            }),
             info: [UNKNOWN, UNKNOWN].map(str::to_owned),
         };
         metrics.info.with_label_values(&[name.as_str(), UNKNOWN, UNKNOWN]).set(1);
@@ -141,6 +178,9 @@ impl OfBackend {
         }
         for state in Circuit::ALL {
             let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
+        }
+        for rule in NetboxRule::all() {
+            let _ = metrics.netbox_requests.remove_label_values(&[name, rule.word()]);
         }
         let _ = metrics.info.remove_label_values(&[name, &version, &dialect]);
     }

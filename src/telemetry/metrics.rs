@@ -22,7 +22,7 @@ use crate::core::http::guard::Reason;
 use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
 use family::{By, Maker};
-pub(super) use labels::{Driven, Ending, Objects, Shimming, Success};
+pub(super) use labels::{Driven, Ending, NetboxRule, Objects, Shimming, Success};
 
 /// The metrics of this process.
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -93,6 +93,7 @@ pub(super) struct Backends {
     pub(super) connects: IntCounterVec,
     pub(super) circuit: IntGaugeVec,
     pub(super) last_success: GaugeVec,
+    pub(super) netbox_requests: IntCounterVec,
 }
 
 /// Where jobs are recorded, and what is kept of them in memory.
@@ -281,6 +282,11 @@ impl Backends {
                 "backend_last_success_timestamp_seconds",
                 "When a job on the backend last completed, as the ledger has it; 0 if none has.",
                 &["backend"],
+            ),
+            netbox_requests: make.counter_vector(
+                "netbox_requests_total",
+                "Requests of the backend to NetBox through backend.netbox_listen, by the rule that changed them.",
+                &["backend", "rule"],
             ),
         }
     }

@@ -24,22 +24,22 @@ use super::bridge::{Answer, Client, Front, KEY, config};
 use super::compat::{Rows, push};
 use super::tls::Authority;
 
-const STATUS: &str = "/api/status/";
-const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
-const PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
-const FIELDS: &str = "/api/extras/custom-fields/";
+pub(super) const STATUS: &str = "/api/status/";
+pub(super) const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
+pub(super) const PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
+pub(super) const FIELDS: &str = "/api/extras/custom-fields/";
 const DEVICES: &str = "/dcim/devices/create/stream";
-const V1: &str = "Token 0123456789abcdef";
+pub(super) const V1: &str = "Token 0123456789abcdef";
 
 /// A NetBox that authorises every request.
 #[derive(Clone, Default)]
-struct NetBox {
+pub(super) struct NetBox {
     /// The bodies that were written to it.
     written: Arc<Mutex<Vec<Value>>>,
 }
 
 impl NetBox {
-    async fn start(self) -> Backend {
+    pub(super) async fn start(self) -> Backend {
         Backend::start(move |request| self.clone().answer(request)).await
     }
 
@@ -79,7 +79,9 @@ impl NetBox {
 }
 
 /// A bridge between a backend of 0.0.2 and NetBox, and the address of its NetBox listener.
-async fn between(settings: &[(&str, &str)]) -> (Rows, Backend, Backend, NetBox, Front, SocketAddr) {
+pub(super) async fn between(
+    settings: &[(&str, &str)],
+) -> (Rows, Backend, Backend, NetBox, Front, SocketAddr) {
     let rows = Rows::default();
     let serving = rows.clone();
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
@@ -93,7 +95,7 @@ async fn between(settings: &[(&str, &str)]) -> (Rows, Backend, Backend, NetBox, 
 }
 
 /// What the plugin pushes of the NetBox at `address`.
-fn pushed(address: SocketAddr) -> Value {
+pub(super) fn pushed(address: SocketAddr) -> Value {
     json!({
         "name": "netbox", "ip_address": address.ip().to_string(), "domain": "", "port": address.port(),
         "verify_ssl": false, "token_version": "v1", "token": "0123456789abcdef", "token_key": null,
@@ -110,11 +112,11 @@ async fn ask(listener: SocketAddr, method: &str, target: &str, token: &str, body
     Client::raw(listener, request.as_bytes()).await.answer().await
 }
 
-async fn get(listener: SocketAddr, target: &str, token: &str) -> Answer {
+pub(super) async fn get(listener: SocketAddr, target: &str, token: &str) -> Answer {
     ask(listener, "GET", target, token, &Value::Null).await
 }
 
-fn key() -> [(&'static str, &'static str); 1] {
+pub(super) fn key() -> [(&'static str, &'static str); 1] {
     [("X-Proxbox-API-Key", KEY)]
 }
 

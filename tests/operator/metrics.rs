@@ -233,6 +233,32 @@ async fn what_a_release_lacks_is_counted_by_gap() {
 }
 
 #[tokio::test]
+async fn requests_of_a_backend_to_netbox_are_counted_by_rule_and_the_first_of_each_is_logged() {
+    let (netbox, silent) =
+        (Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn(), "127.0.0.1:1");
+    let url = format!("http://{}", netbox.local_addr());
+    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
+    let mut bridge = Operated::start(silent.parse().unwrap(), &settings);
+    let listener = bridge.process.listening();
+    for token in ["Token nbt_key.s3cret", "Token nbt_key.s3cret", "Token 0123456789abcdef"] {
+        let headers = [("Authorization", token)];
+        Client::send(listener, "GET", "/api/status/", &headers).await.answer().await;
+    }
+    Client::send(listener, "GET", "/api/status/", &[]).await.answer().await;
+    for (rule, wanted) in [("netbox_token", 2.0), ("none", 1.0), ("netbox_links", 0.0), ("last_updated", 0.0)]
+    {
+        let series = format!("netbox_requests_total{{backend=\"{silent}\",rule=\"{rule}\"}}");
+        assert_eq!(bridge.value(&series).await, wanted, "{series}");
+    }
+    assert_eq!(bridge.value("shims_total{action=\"translated\",shim=\"netbox_token\"}").await, 2.0);
+    let line = bridge.process.read_to("First request to NetBox changed by this rule.");
+    let fields = &line["fields"];
+    let words = ["backend", "rule", "action", "method", "path"].map(|name| fields[name].as_str().unwrap());
+    assert_eq!(words, [silent, "netbox_token", "translated", "GET", "/api/status/"]);
+    assert!(!bridge.process.lines.contains("s3cret"));
+}
+
+#[tokio::test]
 async fn what_is_refused_is_counted_by_why() {
     let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
     let bridge = Operated::start(backend.local_addr(), &[]);

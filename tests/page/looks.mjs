@@ -60,12 +60,13 @@ export function testLooks() {
     await fits(page, "the form");
   });
 
-  scenario("a phone of 320 pixels shows how jobs of NetBox end", async (stack) => {
+  scenario("a phone of 320 pixels shows how jobs of NetBox end, and the NetBox listener", async (stack) => {
     const backend = stack.use(await replay("0.0.2.post1"));
-    const bridge = await operated(stack, backend.url);
+    const bridge = await operated(stack, backend.url, { "backend.netbox_listen": "127.0.0.1:0" });
     const page = await open(stack, bridge.admin, { viewport: { width: 320, height: 640 }, isMobile: true });
     await page.getByText("How jobs of NetBox end").click();
     await page.getByText("GET /proxmox/firewall/summary").waitFor();
+    await page.getByText("does not know yet where NetBox is").waitFor();
     await fits(page, "the job of NetBox");
   });
 

@@ -92,7 +92,8 @@ export async function replay(version, ...more) {
 // has ended.
 export async function serve(backend, settings = {}) {
   const own = { listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", admin_open_reads: "on", "limits.cooldown": "0s" };
-  const program = await new Program(["serve"], { ...own, "backend.url": backend, ...settings }).listens(2);
+  const listeners = "backend.netbox_listen" in settings ? 3 : 2;
+  const program = await new Program(["serve"], { ...own, "backend.url": backend, ...settings }).listens(listeners);
   const admin = program.addresses.admin_listen.replace("0.0.0.0", "127.0.0.1");
   return Object.assign(program, { admin: `http://${admin}` });
 }

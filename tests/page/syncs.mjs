@@ -66,6 +66,33 @@ export function testSyncs() {
     assert.deepEqual(page.complaints, []);
   });
 
+  scenario("a NetBox listener says where NetBox is, who has used it, and what is missing", async (stack) => {
+    const backend = stack.use(await replay("0.0.2.post1"));
+    const settings = { "backend.netbox_listen": "127.0.0.1:0" };
+    const bridge = await operated(stack, backend.url, settings);
+    const page = await open(stack, bridge.admin);
+    const listener = page.locator(".backends .listener");
+    await listener.getByText("does not know yet where NetBox is").waitFor();
+    await listener.getByText("none since the bridge started").waitFor();
+    await listener.getByText("Requests that no rule changed").waitFor();
+
+    // What answers here is no NetBox, and a request to it is one all the same.
+    const netbox = stack.use(await Puppet.start());
+    const other = await operated(stack, backend.url, { ...settings, "backend.netbox_url": netbox.url });
+    const answered = await fetch(`http://${other.addresses["backend.netbox_listen"]}/api/status/`, {
+      headers: { authorization: "Token nbt_key.s3cret-value" },
+    });
+    assert.equal(answered.status, 200);
+    const later = await open(stack, other.admin);
+    const used = later.locator(".backends .listener");
+    await used.getByText("NetBox listener").click();
+    await used.getByText(`${netbox.url} (backend.netbox_url)`).waitFor();
+    await used.getByText("just now").waitFor();
+    await used.locator("li", { hasText: "Changed by netbox_token" }).getByText("1").waitFor();
+    assert.ok(!(await later.content()).includes("s3cret-value"));
+    assert.deepEqual([...page.complaints, ...later.complaints], []);
+  });
+
   scenario("a page that comes later sees the timeline from its beginning, and every entry once", async (stack) => {
     const { puppet, bridge } = await puppetAndBridge(stack);
     const page = await open(stack, bridge.admin);

@@ -7,6 +7,7 @@ import { drawFacts } from "./facts.js";
 import { offerChoices } from "./filters.js";
 import { drawReasons } from "./header.js";
 import { drawHistory, forgetRows } from "./history.js";
+import { drawListener, newListener } from "./listener.js";
 import { count } from "./numbers.js";
 import { drawRunning } from "./running.js";
 import { told } from "./state.js";
@@ -73,8 +74,9 @@ function newBackend() {
   details.open = matchMedia("(min-width: 48rem)").matches;
   const verdicts = element("ul", { class: "kinds" });
   const job = element("details", {}, element("summary", {}, "How jobs of NetBox end"), verdicts);
-  const node = element("li", { class: "card" }, head, url, problem, text, facts, details, job);
-  return { node, head, url, text, problem, facts, kinds, job, verdicts };
+  const listener = newListener();
+  const node = element("li", { class: "card" }, head, url, problem, text, facts, details, job, listener.node);
+  return { node, head, url, text, problem, facts, kinds, job, verdicts, listener };
 }
 
 function drawBackend(parts, backend) {
@@ -100,6 +102,7 @@ function drawBackend(parts, backend) {
   ]);
   parts.job.hidden = backend.plugin_job === null;
   parts.verdicts.replaceChildren(...linesOf(backend.plugin_job));
+  drawListener(parts.listener, backend.netbox_listener);
   parts.kinds.replaceChildren(...backend.kinds.filter(({ known }) => known).map(kindOf), ...unknownOf(backend.kinds));
 }
 

@@ -103,6 +103,19 @@ pub(super) static KEYS: &[Key] = &[
          backend.netbox_listen.",
     ),
     key(
+        "shims.netbox_links",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::NetboxLinks)),
+        "Whether the links to NetBox's API in its answers lead to backend.netbox_listen, so that backends do not \
+         follow them past the bridge.",
+    ),
+    key(
+        "shims.current_token",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::CurrentToken)),
+        "Whether a token that 0.0.2 has read when it started is replaced by the one that the plugin has pushed last.",
+    ),
+    key(
         "shims.proxmox_credentials",
         Some("on"),
         Slot::Switch(|draft| draft.shims.switch(Shim::ProxmoxCredentials)),

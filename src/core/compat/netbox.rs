@@ -36,13 +36,28 @@ pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
 pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
 
 /// Every rule, in the order of the releases.
-pub static RULES: [Rule; 4] = [
+pub static RULES: [Rule; 6] = [
     Rule {
         shim: Shim::NetboxToken,
         releases: None,
         request: "every request",
         change: "Authorization: Token nbt_KEY.SECRET becomes Bearer nbt_KEY.SECRET",
         reason: "NetBox accepts v2 tokens as Bearer alone, and releases before 0.0.3 send every token as Token.",
+    },
+    Rule {
+        shim: Shim::NetboxLinks,
+        releases: None,
+        request: "every request",
+        change: "Accept-Encoding becomes identity; the links to NetBox's API in the answer (url, next and previous of \
+                 JSON, and Location) lead to the listener",
+        reason: "Backends follow these links, and would go on without the bridge.",
+    },
+    Rule {
+        shim: Shim::CurrentToken,
+        releases: Some((FIRST, WITH_CREDENTIALS)),
+        request: "every request",
+        change: "a token that the plugin has pushed before becomes the one that it has pushed last",
+        reason: "These releases read their token when they start, and go on sending it after it was replaced.",
     },
     Rule {
         shim: Shim::ProxmoxCredentials,
@@ -81,6 +96,14 @@ impl Rule {
     pub fn is_for(&self, release: Option<Release>) -> bool {
         let (Some((first, last)), Some(release)) = (self.releases, release) else { return true };
         release >= first && release.is_up_to(last)
+    }
+
+    /// Whether jobs on `release` fail, or do less, without it: today's NetBox does not serve this release. The other
+    /// rules are for what comes with the listener itself.
+    pub fn is_needed_by(&self, release: Option<Release>) -> bool {
+        let is_about_netbox =
+            ![Shim::NetboxToken, Shim::NetboxLinks, Shim::CurrentToken].contains(&self.shim);
+        is_about_netbox && release.is_some() && self.is_for(release)
     }
 }
 
@@ -386,6 +409,19 @@ mod tests {
         assert!(is_for(Shim::SyncProcesses, "0.0.3") && !is_for(Shim::SyncProcesses, "0.0.4"));
         assert!(is_for(Shim::LastUpdated, "0.0.7.post1") && !is_for(Shim::LastUpdated, "0.0.8"));
         assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
+        assert!(is_for(Shim::CurrentToken, "0.0.2") && !is_for(Shim::CurrentToken, "0.0.3"));
         assert_eq!(Rule::of(Shim::Health), None);
+    }
+
+    #[test]
+    fn a_release_needs_the_rules_without_which_its_jobs_fail() {
+        let needed = |release: &str| {
+            let needed = RULES.iter().filter(|rule| rule.is_needed_by(release.parse().ok()));
+            needed.map(|rule| rule.shim).collect::<Vec<_>>()
+        };
+        assert_eq!(needed("0.0.2.post1"), [Shim::ProxmoxCredentials]);
+        assert_eq!(needed("0.0.3"), [Shim::SyncProcesses]);
+        assert_eq!(needed("0.0.6.post4"), [Shim::LastUpdated]);
+        assert_eq!((needed("0.0.4"), needed("0.0.30"), needed("")), (vec![], vec![], vec![]));
     }
 }

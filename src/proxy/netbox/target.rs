@@ -1,6 +1,6 @@
 //! Where NetBox is: the endpoint that the plugin pushes, which the backend is not given.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Mutex;
@@ -63,12 +63,22 @@ impl NetboxEndpoints {
         Ok(Self { pushed, tokens: Mutex::default() })
     }
 
+    /// Drops the tokens that were pushed to other backends than those at `urls`.
+    pub(super) fn retain(&self, urls: &HashSet<String>) {
+        locked(&self.tokens).retain(|url, _| urls.contains(url));
+    }
+
+    /// Drops the endpoints that were pushed to other backends than those at `urls`, in the file too.
+    pub(super) async fn keep(&self, urls: &HashSet<String>) {
+        self.change(|pushed| pushed.retain(|url, _| urls.contains(url))).await;
+    }
+
     /// How the NetBox of a backend is reached: as an upstream of the same limits.
     ///
     /// # Errors
     ///
     /// What is missing for that.
-    pub(super) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
+    pub(crate) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
         target(backend, self.pushed.get().get(&backend.url.to_string()))
     }
 
@@ -79,9 +89,7 @@ impl NetboxEndpoints {
         let token = fingerprint(text.expose_secret());
         locked(&self.tokens).insert(key.clone(), text);
         let take = |all: &mut BTreeMap<_, PushedEndpoint>| all.entry(key).or_default().take(pushed, &token);
-        if let ((), Err(error)) = self.pushed.change(take).await {
-            telemetry::StateNotWritten { file: FILE, error: &error }.emit();
-        }
+        self.change(take).await;
     }
 
     /// Makes those `rows` of the backend that lead to its listener at `address` what the plugin is to see: the NetBox
@@ -108,6 +116,12 @@ impl NetboxEndpoints {
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         let sent = sent.and_then(hashed);
         sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut BTreeMap<String, PushedEndpoint>)) {
+        if let ((), Err(error)) = self.pushed.change(change).await {
+            telemetry::StateNotWritten { file: FILE, error: &error }.emit();
+        }
     }
 
     /// `Authorization` with the token in force, where `backend` has `sent` one before it. Only releases that read their

@@ -1,6 +1,7 @@
 //! The closed sets that labels come from.
 
 use super::family::{Label, labels};
+use crate::core::compat::netbox::RULES;
 use crate::core::compat::{Action, Shim};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::Kind;
@@ -125,6 +126,26 @@ impl Label for Shimming {
 
     fn word(self) -> &'static str {
         self.shim.as_str()
+    }
+}
+
+/// The rule by which a request of a backend to NetBox, or its answer, was changed; `None` if it was not.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::telemetry) struct NetboxRule(pub(in crate::telemetry) Option<Shim>);
+
+impl Label for NetboxRule {
+    const NAME: &'static str = "rule";
+
+    fn all() -> Vec<Self> {
+        std::iter::once(None).chain(RULES.iter().map(|rule| Some(rule.shim))).map(Self).collect()
+    }
+
+    fn index(self) -> usize {
+        self.0.map_or(0, |shim| RULES.iter().position(|rule| rule.shim == shim).map_or(0, |place| 1 + place))
+    }
+
+    fn word(self) -> &'static str {
+        self.0.map_or(NONE, Shim::as_str)
     }
 }
 

@@ -35,13 +35,15 @@ fn every_label_knows_its_place() {
     check::<Objects>();
     check::<Success>();
     check::<Shimming>();
+    check::<NetboxRule>();
     check::<Connected>();
     check::<crate::telemetry::backend::Circuit>();
 }
 
 #[test]
 fn every_series_is_there_from_the_start_and_there_are_few() {
-    let backends = ["one", "two", "three"].map(|name| OfBackend::new(Remote::Backend, name)).to_vec();
+    let mut backends = ["one", "two", "three"].map(|name| OfBackend::new(Remote::Backend, name)).to_vec();
+    backends.push(OfBackend::with_netbox_listener("old"));
     super::super::backends_are(backends.clone());
     let text = exposed();
     for line in [
@@ -70,6 +72,8 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
         "proxbox_bridge_backend_info{backend=\"one\",dialect=\"unknown\",version=\"unknown\"} 1",
         "proxbox_bridge_backend_connects_total{backend=\"one\",result=\"tls\"} ",
         "proxbox_bridge_backend_circuit_state{backend=\"one\",state=\"closed\"} 1",
+        "proxbox_bridge_netbox_requests_total{backend=\"old\",rule=\"none\"} 0",
+        "proxbox_bridge_netbox_requests_total{backend=\"old\",rule=\"last_updated\"} 0",
         "proxbox_bridge_ledger_commit_seconds_count ",
         "proxbox_bridge_reloads_total{result=\"failure\"} ",
         "proxbox_bridge_draining ",
@@ -80,13 +84,15 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     let mine = |line: &&str| !line.contains("backend=\"") || line.contains("=\"one\"");
     let count = series(&text).filter(mine).count();
     assert!(count < 600, "{count} series with one backend, and each further one has 10");
+    let of = |backend: &str| series(&text).filter(|line| line.contains(backend)).count();
+    assert_eq!(of("=\"old\"") - of("=\"one\""), 7, "those of its NetBox listener, which others do not have");
 
     // One that is gone leaves nothing behind, and one that takes its name begins anew.
     let [one, two, three] = [&backends[0], &backends[1], &backends[2]].map(Arc::clone);
     three.succeeded(1.0);
     super::super::backends_are(vec![Arc::clone(&one), two]);
     three.succeeded(2.0);
-    assert!(!exposed().contains("backend=\"three\""));
+    assert!(!exposed().contains("backend=\"three\"") && !exposed().contains("backend=\"old\""));
     one.succeeded(3.0);
     super::super::backends_are(vec![OfBackend::new(Remote::Backend, "one")]);
     one.succeeded(4.0);

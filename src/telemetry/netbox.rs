@@ -1,0 +1,57 @@
+//! What happens between backends and NetBox, on the NetBox listeners.
+
+use super::backend::OfBackend;
+use super::metrics::{METRICS, NetboxRule, Shimming};
+use crate::core::compat::{Action, Shim};
+
+/// A rule that changed a request of a backend to NetBox, or its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleApplied {
+    /// The rule.
+    pub shim: Shim,
+    /// What it did.
+    pub action: Action,
+    /// Whether this is the first request of the backend that it has changed since the bridge started.
+    pub is_first: bool,
+}
+
+/// A request of a backend to NetBox was answered.
+#[derive(Debug)]
+pub struct NetboxRequest<'a> {
+    /// The backend.
+    pub backend: &'a OfBackend,
+    /// Its method.
+    pub method: &'a str,
+    /// Its path.
+    pub path: &'a str,
+    /// The rules that changed it, each once.
+    pub rules: &'a [RuleApplied],
+}
+
+impl NetboxRequest<'_> {
+    /// Writes a log line for each rule and moves the metrics. The first request that a rule changes is logged at info,
+    /// those after it at debug.
+    pub fn emit(self) {
+        let Self { backend, method, path, rules } = self;
+        if rules.is_empty() {
+            backend.netbox_request(NetboxRule(None));
+        }
+        for RuleApplied { shim, action, is_first } in rules.iter().copied() {
+            METRICS.front.shims.of(Shimming { shim, action }).inc();
+            backend.netbox_request(NetboxRule(Some(shim)));
+            let (backend, rule, action) = (backend.name(), shim.as_str(), action.as_str());
+            if is_first {
+                tracing::info!(
+                    backend,
+                    rule,
+                    action,
+                    method,
+                    path,
+                    "First request to NetBox changed by this rule."
+                );
+            } else {
+                tracing::debug!(backend, rule, action, method, path, "Request to NetBox changed.");
+            }
+        }
+    }
+}
