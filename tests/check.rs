@@ -6,6 +6,8 @@ mod bridge;
 mod configuration;
 #[path = "check/keys.rs"]
 mod keys;
+#[path = "check/netbox.rs"]
+mod netbox;
 #[path = "check/run.rs"]
 mod run;
 #[path = "front/backend.rs"]
@@ -122,7 +124,14 @@ async fn nothing_is_started_and_no_socket_is_opened() {
         let requests = log.requests();
         assert!(!requests.is_empty());
         for (method, target) in requests {
-            let public = ["/", "/health", "/version", "/auth/bootstrap-status", "/execution-policy"];
+            let public = [
+                "/",
+                "/health",
+                "/version",
+                "/auth/bootstrap-status",
+                "/execution-policy",
+                "/netbox/endpoint",
+            ];
             let harmless = method == "GET" && public.contains(&target.as_str());
             assert!(harmless || method == "HEAD", "{version}: {method} {target}");
         }

@@ -6,6 +6,7 @@
 //! | `examine` | one backend, from its name to what it can do |
 //! | `reach` | its name, its addresses, its certificate |
 //! | `ask` | what it says of itself, and what follows for syncs |
+//! | `netbox` | how it reaches NetBox |
 //! | `certificate`, `said` | what may be shown of certificates and answers |
 //! | `report`, `word`, `text` | what was found, for programs and for people |
 
@@ -13,6 +14,7 @@ mod backend;
 mod bridge;
 mod certificate;
 mod connect;
+mod netbox;
 mod probe;
 mod redact;
 mod render;

@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
+use super::netbox::netbox;
 use super::redact::Said;
 use super::report::{BackendReport, KindLine, Line};
 use super::verdict::{Check, Verdict};
 use crate::backend::{Backend, Glimpse, Identity, KEY_STATUS, Silence};
 use crate::config::Config;
-use crate::core::compat::netbox::{RULES, Rule};
 use crate::core::compat::plugin::forecast;
 use crate::core::domain::channel::{Channel, Choice};
 use crate::core::domain::credential::ApiKey;
@@ -21,8 +21,6 @@ use crate::core::run::plan::plan;
 
 /// The first release that believes the `X-Forwarded-For` of nobody but the proxies that it is told to trust.
 const FIRST_WITH_TRUSTED_PROXIES: Release = Release::new(0, 0, 10);
-/// Where a backend keeps where NetBox is.
-const NETBOX_ENDPOINT: &str = "/netbox/endpoint";
 /// Where the key is from.
 const CONFIGURED: &str = "backend.api_key_file";
 const GIVEN: &str = "--key-file";
@@ -75,7 +73,7 @@ pub(super) async fn ask(
             report.checks.push(key_line(wants_key, key.is_some(), origin));
             report.checks.extend(clients(&known));
             report.checks.push(socket(&known));
-            report.checks.extend(netbox(backend, &identity, &known).await);
+            report.checks.extend(netbox(config, backend, &identity, known.release).await);
             report.checks.extend(nothing_works(&kinds, backend.config().channel));
             report.kinds = kinds;
             report.plugin_job = forecast(&known, &config.shims.settings(backend.config()));
@@ -228,38 +226,6 @@ fn socket(known: &Capabilities) -> Line {
             Line::new(Check::Ws, Verdict::Note, "a dialect that the bridge cannot drive")
         }
     }
-}
-
-/// How it reaches NetBox: through `backend.netbox_listen`, if that is set, or past it.
-async fn netbox(backend: &Backend, identity: &Identity, known: &Capabilities) -> Option<Line> {
-    let Some(listener) = &backend.config().netbox else {
-        let needs =
-            |rule: &&Rule| known.release.is_some() && rule.releases.is_some() && rule.is_for(known.release);
-        let rule = RULES.iter().find(needs)?;
-        let line = Line::new(Check::Netbox, Verdict::Note, rule.reason);
-        return Some(line.advising("Set backend.netbox_listen: see deploy/netbox-listener.md."));
-    };
-    let listen = listener.listen;
-    let rows = match backend.stored(NETBOX_ENDPOINT, identity).await {
-        Ok(rows) => rows.unwrap_or_default(),
-        Err(refusal) => {
-            let found = format!("{NETBOX_ENDPOINT} cannot be read: {}", refusal.text());
-            return Some(Line::new(Check::Netbox, Verdict::Warning, found));
-        }
-    };
-    let row = rows.get(0);
-    let is_there =
-        row.is_some_and(|row| row["ip_address"] == listen.ip().to_string() && row["port"] == listen.port());
-    if is_there {
-        return Some(Line::ok(Check::Netbox, format!("reached through backend.netbox_listen ({listen})")));
-    }
-    let found = match row {
-        Some(_) => format!("reached past backend.netbox_listen ({listen})"),
-        None => "the backend has no NetBox endpoint yet".to_owned(),
-    };
-    let advice = "Save the NetBox endpoint of the plugin in NetBox, or start a sync there: it is pushed through the \
-                  bridge then. Restart proxbox-api 0.0.2 once after that.";
-    Some(Line::new(Check::Netbox, Verdict::Warning, found).advising(advice))
 }
 
 /// The plan of every kind, as jobs would make it, and all that was learned for it.

@@ -54,8 +54,20 @@ pub(super) enum Check {
     Ws,
     /// Which streams it has.
     Streams,
-    /// How it reaches NetBox.
+    /// Whether it reaches NetBox through the NetBox listener.
     Netbox,
+    /// The form of its token for NetBox.
+    NetboxToken,
+    /// What the bridge changes between it and NetBox.
+    NetboxRules,
+    /// Whether NetBox answers at `backend.netbox_url`.
+    NetboxUrl,
+    /// Whether NetBox answers through the NetBox listener.
+    NetboxListener,
+    /// Whether it uses the NetBox listener.
+    NetboxUse,
+    /// The Proxmox endpoints that were pushed to it, if it cannot store them.
+    ProxmoxEndpoints,
 }
 
 words!(Verdict or UnknownWord(&Verdict::WORDS) {
@@ -80,4 +92,10 @@ words!(Check or UnknownWord(&Check::WORDS) {
     Ws => "/ws",
     Streams => "streams",
     Netbox => "netbox",
+    NetboxToken => "token",
+    NetboxRules => "rules",
+    NetboxUrl => "netbox_url",
+    NetboxListener => "listener",
+    NetboxUse => "requests",
+    ProxmoxEndpoints => "proxmox",
 });

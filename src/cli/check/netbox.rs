@@ -1,0 +1,303 @@
+//! How a backend reaches NetBox: whether its release needs the NetBox listener, whether it uses it, what the bridge
+//! changes there, and what is missing for it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::redact::Said;
+use super::report::Line;
+use super::verdict::{Check, Verdict};
+use crate::backend::{Backend, Glimpse, Identity, Silence};
+use crate::config::{self, Config, NetboxListener, Shims};
+use crate::core::compat::netbox::{RULES, Rule};
+use crate::core::compat::rows::{can_update_netbox, stores_proxmox};
+use crate::core::compat::{Shim, named};
+use crate::core::domain::release::Release;
+use crate::tls::Trust;
+
+/// Where a backend keeps where NetBox is.
+const NETBOX_ENDPOINT: &str = "/netbox/endpoint";
+/// What NetBox is asked for to find out whether it answers. No token is sent.
+const STATUS: &str = "/api/status/";
+/// The beginning of a v2 token.
+const V2: &str = "nbt_";
+const PUSH: &str = "Save the NetBox endpoint of the plugin in NetBox, or start a sync there: it is pushed through the \
+                    bridge then.";
+
+/// Checks the way from a backend of `release` to NetBox.
+pub(super) async fn netbox(
+    config: &Config,
+    backend: &Backend,
+    identity: &Identity,
+    release: Option<Release>,
+) -> Vec<Line> {
+    let Some(listener) = &backend.config().netbox else {
+        return without_listener(backend, identity, release).await;
+    };
+    let mut lines = Vec::new();
+    match backend.stored(NETBOX_ENDPOINT, identity).await {
+        Ok(rows) => {
+            let row = rows.as_ref().and_then(|rows| rows.get(0));
+            lines.push(way(row, listener.listen, release));
+            let is_on = config.shims.is_on(Shim::NetboxToken);
+            lines.extend(row.filter(|_| !is_on).and_then(|row| token(row, release)));
+        }
+        Err(refusal) => {
+            let found = format!("{NETBOX_ENDPOINT} cannot be read: {}", refusal.text());
+            lines.push(Line::new(Check::Netbox, Verdict::Warning, found));
+        }
+    }
+    lines.extend(rules(&config.shims, release));
+    lines.extend(configured(backend.config(), listener).await);
+    if let Some((line, is_there)) = through(backend.config(), listener.listen).await {
+        lines.push(line);
+        if is_there {
+            lines.extend(running(config, backend.config(), release).await);
+        }
+    }
+    lines
+}
+
+/// Of a backend that reaches NetBox without the bridge.
+async fn without_listener(backend: &Backend, identity: &Identity, release: Option<Release>) -> Vec<Line> {
+    let needed = RULES.iter().filter(|rule| rule.is_needed_by(release));
+    let reasons: Vec<&str> = needed.map(|rule| rule.reason).collect();
+    if reasons.is_empty() {
+        return Vec::new();
+    }
+    let found = format!("{} needs backend.netbox_listen. {}", named(release), reasons.join(" "));
+    let advice = "Set backend.netbox_listen: deploy/netbox-listener.md has the steps.";
+    let mut lines = vec![Line::new(Check::Netbox, Verdict::Note, found).advising(advice)];
+    if release.is_some_and(|release| !can_update_netbox(release)) {
+        // A row that cannot be read changes nothing of the advice.
+        let rows = backend.stored(NETBOX_ENDPOINT, identity).await.ok().flatten();
+        lines.extend(rows.as_ref().and_then(|rows| rows.get(0)).and_then(|row| token(row, release)));
+    }
+    lines
+}
+
+/// Whether the backend's own `row` of NetBox leads to the listener.
+fn way(row: Option<&Value>, listen: SocketAddr, release: Option<Release>) -> Line {
+    let leads_there =
+        |row: &Value| row["ip_address"] == listen.ip().to_string() && row["port"] == listen.port();
+    let found = match row {
+        Some(row) if leads_there(row) => {
+            return Line::ok(Check::Netbox, format!("reached through backend.netbox_listen ({listen})"));
+        }
+        Some(_) => format!("reached past backend.netbox_listen ({listen})"),
+        None => "the backend has no NetBox endpoint yet".to_owned(),
+    };
+    let restart =
+        if release.is_none_or(can_update_netbox) { "" } else { " Restart proxbox-api once after that." };
+    Line::new(Check::Netbox, Verdict::Warning, found).advising(format!("{PUSH}{restart}"))
+}
+
+/// Whether the token in `row` is of a form that `release` cannot send so that NetBox accepts it.
+fn token(row: &Value, release: Option<Release>) -> Option<Line> {
+    let is_v2 = row["token"].as_str().is_some_and(|token| token.starts_with(V2));
+    let cannot = release.is_some_and(|release| !can_update_netbox(release));
+    (is_v2 && cannot).then(|| {
+        let found = format!("a v2 token, which {} sends as Token: NetBox accepts it as Bearer alone", named(release));
+        let advice = "Set backend.netbox_listen with shims.netbox_token = \"on\", or give the NetBox endpoint of the \
+                      plugin a v1 token.";
+        Line::new(Check::NetboxToken, Verdict::Warning, found).advising(advice)
+    })
+}
+
+/// What the bridge changes between a backend of `release` and NetBox.
+fn rules(shims: &Shims, release: Option<Release>) -> Vec<Line> {
+    let (on, off): (Vec<&Rule>, Vec<&Rule>) =
+        RULES.iter().filter(|rule| rule.is_for(release)).partition(|rule| shims.is_on(rule.shim));
+    let names: Vec<&str> = on.iter().map(|rule| rule.shim.as_str()).collect();
+    let found =
+        if names.is_empty() { "none: every request passes as it comes".to_owned() } else { names.join(", ") };
+    let line = match release {
+        Some(release) if !RULES.iter().any(|rule| rule.is_needed_by(Some(release))) => {
+            Line::new(Check::NetboxRules, Verdict::Note, found)
+                .advising(format!("proxbox-api {release} does not need backend.netbox_listen."))
+        }
+        _ => Line::ok(Check::NetboxRules, found),
+    };
+    let missing = off.into_iter().filter(|rule| rule.is_needed_by(release)).map(|rule| {
+        let found = format!("shims.{} is off. {}", rule.shim, rule.reason);
+        let advice = format!("Set shims.{} = \"on\".", rule.shim);
+        Line::new(Check::NetboxRules, Verdict::Warning, found).advising(advice)
+    });
+    std::iter::once(line).chain(missing).collect()
+}
+
+/// Whether NetBox answers at `backend.netbox_url`, if that is set.
+async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Option<Line> {
+    let wanted = config::Backend {
+        trust: listener.trust.clone().unwrap_or(Trust::System),
+        client_certificate: listener.client_certificate.clone(),
+        ..other(backend, listener.url.clone()?)
+    };
+    let url = wanted.url.clone();
+    let netbox = match Backend::new(wanted) {
+        Ok(netbox) => netbox,
+        Err(error) => {
+            return Some(Line::new(Check::NetboxUrl, Verdict::Misconfigured, error.to_string()));
+        }
+    };
+    let advice = "Mend backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.";
+    Some(match netbox.glimpse(STATUS, &Identity::default()).await {
+        Ok(answer) if is_netbox(answer.status) => {
+            Line::ok(Check::NetboxUrl, format!("NetBox answers at {url}"))
+        }
+        Ok(answer) => {
+            let found = format!("{url}{STATUS} answers {}: that is no NetBox", answer.status);
+            Line::new(Check::NetboxUrl, Verdict::Failed, found).advising(advice)
+        }
+        Err(why) => {
+            let found = format!("NetBox cannot be reached at {url}: {why}");
+            Line::new(Check::NetboxUrl, Verdict::Failed, found).advising(advice)
+        }
+    })
+}
+
+/// Whether NetBox answers through the listener, and whether a bridge that runs has it open. `None` if the listener has
+/// port 0, whose address the configuration does not tell.
+async fn through(backend: &config::Backend, listen: SocketAddr) -> Option<(Line, bool)> {
+    if listen.port() == 0 {
+        return None;
+    }
+    let bridge = Backend::new(other(backend, format!("http://{listen}").parse().ok()?)).ok()?;
+    let line = |verdict, found: String| Line::new(Check::NetboxListener, verdict, found);
+    let Glimpse { status, body, .. } = match bridge.glimpse(STATUS, &Identity::default()).await {
+        Ok(answer) => answer,
+        Err(Silence::Connect(error)) => {
+            let advice = "Start the bridge with this configuration, or reload it.";
+            return Some((
+                line(Verdict::Warning, format!("nothing listens: {error}")).advising(advice),
+                false,
+            ));
+        }
+        Err(Silence::Broken(_)) if !listen.ip().is_loopback() => {
+            let found = format!("{listen} closes connections from this machine");
+            let advice = "That is right if backend.netbox_allow has the backend's addresses alone.";
+            return Some((line(Verdict::Note, found).advising(advice), true));
+        }
+        Err(why) => return Some((line(Verdict::Failed, format!("{listen}: {why}")), true)),
+    };
+    let told = Said::new(None).body(&body);
+    Some((
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => line(Verdict::Warning, told).advising(PUSH),
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => line(Verdict::Failed, told).advising(
+                "Mend the NetBox endpoint of the plugin, or backend.netbox_url, or the network between the bridge and \
+                 NetBox.",
+            ),
+            status if is_netbox(status) => Line::ok(Check::NetboxListener, format!("NetBox answers through {listen}")),
+            status => line(Verdict::Failed, format!("{listen}{STATUS} answers {status}: that is no NetBox"))
+                .advising("Mend the NetBox endpoint of the plugin, or backend.netbox_url."),
+        },
+        true,
+    ))
+}
+
+/// Whether NetBox may answer [`STATUS`] with `status` where no token is sent.
+fn is_netbox(status: StatusCode) -> bool {
+    status.is_success() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
+}
+
+/// What the bridge that runs knows of the listener, if it may be read.
+async fn running(config: &Config, backend: &config::Backend, release: Option<Release>) -> Vec<Line> {
+    let lacks_store = release.is_some_and(|release| !stores_proxmox(release));
+    let listener = match seen(config, backend).await {
+        Ok(Some(listener)) => listener,
+        Ok(None) => return Vec::new(),
+        Err(why) if lacks_store => {
+            let found = format!("which Proxmox endpoints the plugin has pushed is not known: {why}");
+            let advice = "The live page says it. Set admin_token_file for this command to read it.";
+            return vec![Line::new(Check::ProxmoxEndpoints, Verdict::Skipped, found).advising(advice)];
+        }
+        Err(_) => return Vec::new(),
+    };
+    let mut lines = Vec::new();
+    let last = listener["last_request"].as_str();
+    lines.push(match last {
+        Some(last) => Line::ok(Check::NetboxUse, format!("the backend last sent a request at {last}")),
+        None => Line::new(
+            Check::NetboxUse,
+            Verdict::Note,
+            "the backend has sent no request since the bridge started",
+        ),
+    });
+    if let Some(held) = listener["held"].as_str() {
+        lines.push(Line::new(Check::NetboxUse, Verdict::Warning, "syncs get 503 for now").advising(held));
+    }
+    let pushed = &listener["proxmox_endpoints"];
+    let names = pushed["without_secrets"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let names: Vec<&str> = names.collect();
+    if !lacks_store {
+        return lines;
+    }
+    lines.push(match pushed["count"].as_u64().unwrap_or_default() {
+        0 => Line::new(
+            Check::ProxmoxEndpoints,
+            Verdict::Warning,
+            "the plugin has pushed none since the bridge started",
+        )
+        .advising(
+            "Start a sync in NetBox: the plugin pushes them before each one. They are in memory alone.",
+        ),
+        count if names.is_empty() => {
+            Line::ok(Check::ProxmoxEndpoints, format!("{count}, with their secrets"))
+        }
+        count => {
+            let found = format!("{count}, without password or API token: {}", names.join(", "));
+            let advice =
+                "Give these Proxmox endpoints a password or an API token in NetBox, or disable them.";
+            Line::new(Check::ProxmoxEndpoints, Verdict::Warning, found).advising(advice)
+        }
+    });
+    lines
+}
+
+/// What `GET /backends` of the running bridge has of the listener of `backend`.
+async fn seen(config: &Config, backend: &config::Backend) -> Result<Option<Value>, String> {
+    let address = reachable(config.admin_listen);
+    if config.admin_token.is_none() && !config.admin_open_reads {
+        return Err("there is no admin_token_file".to_owned());
+    }
+    let url = format!("http://{address}").parse().map_err(|_| format!("{address} is no address to ask"))?;
+    let bridge = Backend::new(other(backend, url)).map_err(|error| error.to_string())?;
+    let mut passed_on = HeaderMap::new();
+    let token = config.admin_token.as_ref().map(|token| format!("Bearer {}", token.expose()));
+    if let Some(mut token) = token.and_then(|token| HeaderValue::from_str(&token).ok()) {
+        token.set_sensitive(true);
+        passed_on.insert(AUTHORIZATION, token);
+    }
+    let identity = Identity { key: None, passed_on };
+    let backends = bridge.stored("/backends", &identity).await.map_err(|refusal| refusal.text())?;
+    let backends = backends.unwrap_or_default();
+    let mut named = backends["results"].as_array().into_iter().flatten();
+    let named = named.find(|known| known["name"] == backend.name);
+    Ok(named.map(|known| known["netbox_listener"].clone()).filter(Value::is_object))
+}
+
+/// Where an address is reached that stands for every address of this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Another server with the limits of `backend`.
+fn other(backend: &config::Backend, url: config::BackendUrl) -> config::Backend {
+    config::Backend {
+        url,
+        trust: Trust::System,
+        client_certificate: None,
+        api_key: None,
+        netbox: None,
+        ..backend.clone()
+    }
+}

@@ -1,0 +1,206 @@
+//! The way from a backend to NetBox: what its release needs, what is there, and what is missing.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::bridge::{Client, Front, KEY, config};
+use crate::replay;
+use crate::run::{Run, file};
+use crate::scripted::{Backend, answer};
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+/// A backend of 0.0.2, which stores the row of NetBox that it is given in `rows`.
+async fn old(rows: &Arc<Mutex<Vec<Value>>>) -> Backend {
+    let rows = Arc::clone(rows);
+    Backend::start(move |request: Request<Incoming>| {
+        let rows = Arc::clone(&rows);
+        async move {
+            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            match (method.as_str(), path.as_str()) {
+                ("GET", "/") => {
+                    answer(200, &JSON, r#"{"message":"Proxbox Backend made in FastAPI framework"}"#)
+                }
+                ("GET", "/netbox/endpoint") => answer(200, &JSON, &json!(*rows.lock().unwrap()).to_string()),
+                ("POST", "/netbox/endpoint") => {
+                    rows.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                    answer(200, &JSON, "{}")
+                }
+                _ => answer(404, &JSON, r#"{"detail":"Not Found"}"#),
+            }
+        }
+    })
+    .await
+}
+
+async fn netbox() -> Backend {
+    Backend::start(|_| async {
+        answer(403, &JSON, r#"{"detail":"Authentication credentials were not provided."}"#)
+    })
+    .await
+}
+
+async fn push(front: &Front, path: &str, row: Value) {
+    let body = row.to_string();
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Length: {length}");
+    let answer = Client::raw(front.address, format!("{head}\r\n\r\n{body}").as_bytes()).await.answer().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// An address where nothing listens.
+async fn nowhere() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
+    let rows = Arc::default();
+    let (backend, netbox) = (old(&rows).await, netbox().await);
+    let front = Front::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let (listen, admin) = (listener.to_string(), front.admin.to_string());
+    let unread = [("backend.netbox_listen", listen.as_str()), ("admin_listen", admin.as_str())];
+    let settings = [&unread[..], &[("admin_open_reads", "on")]].concat();
+
+    let run = Run::of(&backend.address, &[], &settings).await;
+    run.says(
+        0,
+        &[
+            "  WARNING  netbox       the backend has no NetBox endpoint yet\n",
+            "→ Save the NetBox endpoint of the plugin in NetBox, or start a sync there: ",
+            "Restart proxbox-api once after that.\n",
+            "  ok       rules        netbox_token, netbox_links, current_token, proxmox_credentials\n",
+            "  WARNING  listener     The bridge does not know yet where NetBox is",
+            "  note     requests     the backend has sent no request since the bridge started\n",
+            "  WARNING  proxmox      the plugin has pushed none since the bridge started\n",
+        ],
+    );
+
+    let at = json!({
+        "name": "netbox", "ip_address": "127.0.0.1", "domain": "", "port": netbox.address.port(), "verify_ssl": false,
+        "token_version": "v1", "token": "0123456789abcdef", "token_key": null,
+    });
+    push(&front, "/netbox/endpoint", at).await;
+    push(&front, "/proxmox/endpoints", json!({ "name": "pve (nb:7)", "token_value": "s3cret-value" })).await;
+    push(&front, "/proxmox/endpoints", json!({ "name": "bare (nb:9)" })).await;
+    let run = Run::of(&backend.address, &[], &settings).await;
+    run.says(
+        0,
+        &[
+            &format!("  ok       netbox       reached through backend.netbox_listen ({listener})\n"),
+            &format!("  ok       listener     NetBox answers through {listener}\n"),
+            "  note     requests     the backend has sent no request since the bridge started\n",
+            "  WARNING  requests     syncs get 503 for now\n",
+            "→ Restart proxbox-api: ",
+            "  WARNING  proxmox      2, without password or API token: bare (nb:9)\n",
+        ],
+    );
+    assert!(!run.text.contains("s3cret-value") && !run.text.contains("0123456789abcdef"), "{}", run.text);
+    Run::of(&backend.address, &["--json"], &settings).await.json();
+
+    let authorization = [("Authorization", "Token 0123456789abcdef")];
+    Client::send(listener, "GET", "/api/dcim/sites/", &authorization).await.answer().await;
+    let run = Run::of(&backend.address, &[], &settings).await;
+    run.says(0, &["  ok       requests     the backend last sent a request at 2"]);
+    let run = Run::of(&backend.address, &[], &unread).await;
+    run.says(
+        0,
+        &["  skipped  proxmox      which Proxmox endpoints the plugin has pushed is not known: there is no admin_token_file\n"],
+    );
+
+    drop(netbox);
+    // Connections that were open are gone with it, or are found to be.
+    let run = loop {
+        let run = Run::of(&backend.address, &[], &settings).await;
+        if run.code == 1 {
+            break run;
+        }
+    };
+    run.says(
+        1,
+        &[
+            "  FAILED   listener     NetBox could not be asked through the bridge: ",
+            "→ Mend the NetBox endpoint of the plugin, or backend.netbox_url, or the network between the bridge and NetBox.\n",
+        ],
+    );
+    front.stop().await;
+    let run = Run::of(&backend.address, &[], &settings).await;
+    run.says(
+        0,
+        &[
+            "  WARNING  listener     nothing listens: ",
+            "→ Start the bridge with this configuration, or reload it.\n",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
+    let rows = Arc::new(Mutex::new(vec![json!({
+        "id": 1, "name": "netbox", "ip_address": "10.0.0.5", "port": 443, "token": "nbt_key.s3cret",
+    })]));
+    let backend = old(&rows).await;
+    let listen = nowhere().await.to_string();
+    let off = [
+        ("backend.netbox_listen", listen.as_str()),
+        ("shims.netbox_token", "off"),
+        ("shims.proxmox_credentials", "off"),
+    ];
+    let run = Run::of(&backend.address, &[], &off).await;
+    run.says(
+        0,
+        &[
+            &format!("  WARNING  netbox       reached past backend.netbox_listen ({listen})\n"),
+            "  WARNING  token        a v2 token, which proxbox-api 0.0.2 sends as Token: NetBox accepts it as Bearer alone\n",
+            "→ Set backend.netbox_listen with shims.netbox_token = \"on\", or give the NetBox endpoint of the plugin a v1 token.\n",
+            "  ok       rules        netbox_links, current_token\n",
+            "  WARNING  rules        shims.proxmox_credentials is off. ",
+            "→ Set shims.proxmox_credentials = \"on\".\n",
+        ],
+    );
+    assert!(!run.text.contains("s3cret"), "{}", run.text);
+    let run = Run::of(&backend.address, &[], &[]).await;
+    run.says(
+        0,
+        &[
+            "  note     netbox       proxbox-api 0.0.2 needs backend.netbox_listen. ",
+            "→ Set backend.netbox_listen: deploy/netbox-listener.md has the steps.\n",
+            "  WARNING  token        a v2 token, ",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there() {
+    let key = file(KEY);
+    let backend = replay("0.0.11.post2").await;
+    let args = ["--key-file", key.path().to_str().unwrap()];
+    let (listen, url) = (nowhere().await.to_string(), format!("http://{}", nowhere().await));
+    let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
+    let run = Run::of(&backend.local_addr(), &args, &settings).await;
+    run.says(
+        1,
+        &[
+            "  note     rules        netbox_token, netbox_links\n",
+            "→ proxbox-api 0.0.11.post2 does not need backend.netbox_listen.\n",
+            &format!("  FAILED   netbox_url   NetBox cannot be reached at {url}: "),
+            "→ Mend backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.\n",
+        ],
+    );
+    let netbox = netbox().await;
+    let url = format!("http://{}", netbox.address);
+    let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
+    let run = Run::of(&backend.local_addr(), &args, &settings).await;
+    run.says(0, &[&format!("  ok       netbox_url   NetBox answers at {url}\n")]);
+    assert_eq!(netbox.last().header("authorization"), None);
+    assert_eq!(netbox.last().header("x-proxbox-api-key"), None);
+}
