@@ -55,7 +55,7 @@ pub enum Shim {
     ProxmoxCredentials,
     /// The objects in which 0.0.3 records its syncs in NetBox.
     SyncProcesses,
-    /// The custom field that 0.0.6 and 0.0.7 narrow in NetBox.
+    /// The custom field that 0.0.5 to 0.0.7 narrow in NetBox.
     LastUpdated,
 }
 

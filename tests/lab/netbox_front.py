@@ -6,7 +6,7 @@ Everything passes but two things:
 
 - 0.0.2 asks the plugin for the endpoints of Proxmox, and needs their secrets, too. The plugin of its day gave
   them out, that of today does not: they are added from FILE, a JSON object of secrets by the endpoint's name.
-- 0.0.6 and 0.0.7 make the custom field proxmox_last_updated for some of the types of objects on which they
+- 0.0.5 to 0.0.7 make the custom field proxmox_last_updated for some of the types of objects on which they
   write it, and NetBox refuses the others: the field is made for all of them.
 """
 

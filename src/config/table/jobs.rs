@@ -132,7 +132,7 @@ pub(super) static KEYS: &[Key] = &[
         "shims.last_updated",
         Some("on"),
         Slot::Switch(|draft| draft.shims.switch(Shim::LastUpdated)),
-        "Whether the custom field proxmox_last_updated keeps its types when 0.0.6 or 0.0.7 narrows it.",
+        "Whether the custom field proxmox_last_updated keeps its types when 0.0.5, 0.0.6 or 0.0.7 narrows it.",
     ),
     key(
         "jobs.on_disconnect",

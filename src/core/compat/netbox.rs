@@ -33,7 +33,7 @@ const WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
 /// The one release that records every sync in a table that today's plugin does not have.
 pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
 /// The releases whose custom field `proxmox_last_updated` is narrower than the plugin's.
-pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 6), Release::new(0, 0, 7));
+pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 7));
 
 /// Every rule, in the order of the releases.
 pub static RULES: [Rule; 6] = [
@@ -222,7 +222,7 @@ pub fn missing(page: &Value, mut keys: Vec<u64>) -> Option<Vec<u64>> {
 
 /// The custom field that releases narrow.
 const LAST_UPDATED: &str = "proxmox_last_updated";
-/// The types of objects that 0.0.6 and 0.0.7 write it on.
+/// The types of objects that 0.0.5 to 0.0.7 write it on.
 const WRITTEN: [&str; 14] = [
     "dcim.device",
     "dcim.devicerole",
@@ -407,7 +407,11 @@ mod tests {
             is_for(Shim::ProxmoxCredentials, "0.0.2.post1") && !is_for(Shim::ProxmoxCredentials, "0.0.3")
         );
         assert!(is_for(Shim::SyncProcesses, "0.0.3") && !is_for(Shim::SyncProcesses, "0.0.4"));
-        assert!(is_for(Shim::LastUpdated, "0.0.7.post1") && !is_for(Shim::LastUpdated, "0.0.8"));
+        for (release, is_narrow) in
+            [("0.0.4", false), ("0.0.5", true), ("0.0.7.post1", true), ("0.0.8", false)]
+        {
+            assert_eq!(is_for(Shim::LastUpdated, release), is_narrow, "{release}");
+        }
         assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
         assert!(is_for(Shim::CurrentToken, "0.0.2") && !is_for(Shim::CurrentToken, "0.0.3"));
         assert_eq!(Rule::of(Shim::Health), None);
