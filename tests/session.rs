@@ -9,6 +9,8 @@ mod composed;
 mod ends;
 #[path = "session/events.rs"]
 mod events;
+#[path = "session/first.rs"]
+mod first;
 #[path = "session/greeting.rs"]
 mod greeting;
 #[path = "session/limits.rs"]

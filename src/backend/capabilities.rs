@@ -19,7 +19,7 @@ use crate::core::domain::kind::{Endpoint, Kind};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::http::headers::list;
-use crate::core::run::capabilities::{Capabilities, FIRST_WITH_VERSION, Socket, TELLING};
+use crate::core::run::capabilities::{Capabilities, FIRST_WITH_VERSION, SETTINGS, Socket, TELLING};
 use crate::core::run::plan::needed_streams;
 use crate::deadline::timeout;
 use crate::telemetry::{Learned, OfBackend};
@@ -354,6 +354,11 @@ impl Backend {
         self.knowledge.recall(self.limits().capabilities).capabilities
     }
 
+    /// The release that was learned last, however long ago.
+    pub fn last_release(&self) -> Option<Release> {
+        self.knowledge.last_release()
+    }
+
     /// The same, if it is enough to plan a run of `endpoint`.
     pub fn known_for(&self, endpoint: Endpoint) -> Option<Capabilities> {
         let known = self.knowledge.recall(self.limits().capabilities);
@@ -454,6 +459,10 @@ impl Backend {
                 for kind in TELLING {
                     self.learn_stream(known, Endpoint::of(kind), identity).await?;
                 }
+                let has_stream = |kind| known.capabilities.stream(Endpoint::of(kind)) == Some(true);
+                if !TELLING.into_iter().any(has_stream) {
+                    known.capabilities.has_settings = Some(self.has(SETTINGS, identity).await?);
+                }
                 let betrayed = known.capabilities.betrayed_release();
                 known.capabilities.release = betrayed.filter(|release| *release < FIRST_WITH_VERSION);
                 Ok(())
@@ -476,19 +485,24 @@ impl Backend {
         if known.capabilities.stream(endpoint).is_some() {
             return Ok(());
         }
-        let exchange = self.ask(Method::HEAD, &endpoint.stream_path(), identity).await?;
-        let there = match exchange.status {
-            StatusCode::NOT_FOUND => false,
-            StatusCode::METHOD_NOT_ALLOWED => allows_get(&exchange),
-            StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
-                let status = exchange.status.as_u16();
-                return Err(Trouble::Refused(Refusal::key_refused(status, exchange.retry_after())));
-            }
-            // Something is there. What it is, the run itself will say.
-            _ => true,
-        };
+        let there = self.has(&endpoint.stream_path(), identity).await?;
         known.capabilities.learn_stream(endpoint, there);
         Ok(())
+    }
+
+    /// Whether the backend answers a GET of `path`, without sending one.
+    async fn has(&self, path: &str, identity: &Identity) -> Result<bool, Trouble> {
+        let exchange = self.ask(Method::HEAD, path, identity).await?;
+        match exchange.status {
+            StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::METHOD_NOT_ALLOWED => Ok(allows_get(&exchange)),
+            StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
+                let status = exchange.status.as_u16();
+                Err(Trouble::Refused(Refusal::key_refused(status, exchange.retry_after())))
+            }
+            // Something is there. What it is, the run itself will say.
+            _ => Ok(true),
+        }
     }
 
     async fn learn_policy(&self, known: &mut Known, identity: &Identity) -> Result<(), Trouble> {

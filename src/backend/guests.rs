@@ -6,6 +6,8 @@ use super::{Backend, Identity};
 
 /// Where every release lists what its clusters have.
 const RESOURCES: &str = "/proxmox/cluster/resources";
+/// Where 0.0.2 forgets what it has found in NetBox.
+const CLEAR_CACHE: &str = "/clear-cache";
 
 impl Backend {
     /// The names of the virtual machines and containers of the clusters that `query` selects. Nothing where the backend
@@ -14,6 +16,12 @@ impl Backend {
         let target = if query.is_empty() { RESOURCES.to_owned() } else { format!("{RESOURCES}?{query}") };
         let answer = self.stored(&target, identity).await.ok().flatten();
         answer.and_then(|answer| names(&answer)).unwrap_or_default()
+    }
+
+    /// Has 0.0.2 look up in NetBox again what it has found there: it takes what was deleted since then to be there.
+    pub async fn clear_cache(&self, identity: &Identity) {
+        // Where it fails, the sync that follows says why.
+        let _ = self.stored(CLEAR_CACHE, identity).await;
     }
 }
 

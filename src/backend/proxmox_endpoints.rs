@@ -206,7 +206,7 @@ fn create(endpoints: &mut BTreeMap<u64, Endpoint>, pushed: &SecretJson) -> (Stat
     };
     let Some(id) = pushed.get("name").and_then(Value::as_str).and_then(primary_key) else {
         let text = "The name must end in the primary key of the endpoint in NetBox, as in \"pve (nb:1)\": by that \
-                    proxbox-api 0.0.2 finds it there.";
+                    proxbox-api 0.0.1 and 0.0.2 find it there.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
     };
     if endpoints.contains_key(&id) {

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::{Backend, Identity, Unselectable};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, Selector, backend_ids, endpoint_ids, has_others, list, no_endpoint_pushed, one_at_a_time,
-    prunes, prunes_others, same_address, unknown_endpoint, with_parameter, without_parameter,
-    without_pruning,
+    ENDPOINT_IDS, Selector, backend_ids, endpoint_ids, has_others, is_first, list, no_endpoint_pushed,
+    one_at_a_time, prunes, prunes_others, same_address, unknown_endpoint, with_parameter, without_parameter,
+    without_pruning, without_source,
 };
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
@@ -61,8 +61,14 @@ impl Backend {
                     Unselectable::SameAddress => same_address(release, &ids),
                 })
             })?;
-            let Some((name, value)) = selected else { return Ok(Scoped::AsGiven) };
-            return Ok(Scoped::Changed(with_parameter(query, name, &value)));
+            return Ok(match selected {
+                // 0.0.1 has one endpoint alone.
+                _ if is_first(release) => {
+                    without_source(query, release).map_or(Scoped::AsGiven, Scoped::Changed)
+                }
+                Some((name, value)) => Scoped::Changed(with_parameter(query, name, &value)),
+                None => Scoped::AsGiven,
+            });
         }
         let mut scoped = query.to_owned();
         let rows = match plugin_keys || may_harm {

@@ -44,9 +44,13 @@ pub fn tables(release: Option<Release>) -> String {
         }
     }
     text.push_str("\n| channel | releases | completed | unconfirmed |\n|---|---|---|---|\n");
-    let sockets =
-        [("0.0.2", Dialect::V0_0_2), ("0.0.3", Dialect::V0_0_3), ("0.0.4 and later", Dialect::V0_0_4)];
-    let wanted = release.and_then(Dialect::of).map(Counting::explain_socket);
+    let sockets = [
+        ("0.0.1", Dialect::V0_0_1),
+        ("0.0.2", Dialect::V0_0_2),
+        ("0.0.3", Dialect::V0_0_3),
+        ("0.0.4 and later", Dialect::V0_0_4),
+    ];
+    let wanted = release.map(Dialect::of).map(Counting::explain_socket);
     for (releases, dialect) in sockets {
         let explained = Counting::explain_socket(dialect);
         if wanted.is_none_or(|wanted| wanted == explained) {

@@ -2,7 +2,7 @@
 
 use super::backend::Backend;
 use crate::core::compat::Shim;
-use crate::core::compat::plugin::Settings;
+use crate::core::compat::plugin::{ListenerAddress, Settings};
 use crate::core::domain::credential::ApiKey;
 
 /// The table `[shims]`. Each of them acts only where the backend lacks what it stands for.
@@ -26,7 +26,10 @@ impl Shims {
             on: self.on,
             unsupported: backend.unsupported,
             channel: backend.channel,
-            has_netbox_listener: backend.netbox.is_some(),
+            netbox_listener: backend.netbox.as_ref().map(|netbox| ListenerAddress {
+                port: netbox.listen.port(),
+                speaks_tls: netbox.tls.is_some(),
+            }),
         }
     }
 

@@ -53,6 +53,10 @@ pub enum Shim {
     CurrentToken,
     /// The Proxmox credentials that 0.0.2 reads in NetBox.
     ProxmoxCredentials,
+    /// The custom fields that 0.0.1 fails to create in NetBox.
+    CustomFields,
+    /// The objects in NetBox's answers that 0.0.1 and 0.0.2 read as texts.
+    NestedObjects,
     /// The objects in which 0.0.3 records its syncs in NetBox.
     SyncProcesses,
     /// The custom field that 0.0.5 to 0.0.7 narrow in NetBox.
@@ -81,6 +85,8 @@ words!(Shim or UnknownShim {
     NetboxLinks => "netbox_links",
     CurrentToken => "current_token",
     ProxmoxCredentials => "proxmox_credentials",
+    CustomFields => "custom_fields",
+    NestedObjects => "nested_objects",
     SyncProcesses => "sync_processes",
     LastUpdated => "last_updated",
 });
@@ -114,14 +120,18 @@ impl Shim {
     /// What this shim can do.
     pub const fn actions(self) -> &'static [Action] {
         match self {
-            Self::Health | Self::Auth | Self::Version | Self::Inventory | Self::SyncProcesses => {
-                &[Action::Emulated]
-            }
+            Self::Health
+            | Self::Auth
+            | Self::Version
+            | Self::Inventory
+            | Self::CustomFields
+            | Self::SyncProcesses => &[Action::Emulated],
             Self::Aliases
             | Self::VmIds
             | Self::NetboxToken
             | Self::NetboxLinks
             | Self::CurrentToken
+            | Self::NestedObjects
             | Self::LastUpdated => &[Action::Translated],
             Self::Templates => &[Action::Completed, Action::Translated, Action::Refused],
             Self::Scope | Self::NetboxEndpoint => &[Action::Translated, Action::Refused],
@@ -152,6 +162,17 @@ pub fn with_vm_ids(query: &str, endpoint: Endpoint, release: Option<Release>) ->
     (concerns && !is_given).then(|| scope::with_part(query, ALL_VMS))
 }
 
+/// What readers are told of a release that does not see what was deleted in NetBox.
+pub fn overlooks_deleted(release: Option<Release>) -> Option<String> {
+    let is_first = release.is_some_and(|release| release.is_up_to(Release::new(0, 0, 1)));
+    is_first.then(|| {
+        format!(
+            "Notice: {} takes what it has found in NetBox since its start to be there. Restart it if some of that was deleted.",
+            named(release)
+        )
+    })
+}
+
 /// How a release is named to people: `proxbox-api 0.0.6.post4`, or "This backend" where it is not known.
 pub fn named(release: Option<Release>) -> String {
     release.map_or_else(|| "This backend".to_owned(), |release| format!("proxbox-api {release}"))
@@ -160,6 +181,13 @@ pub fn named(release: Option<Release>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readers_are_told_that_0_0_1_overlooks_what_was_deleted() {
+        let told = |release: &str| overlooks_deleted(release.parse().ok());
+        assert!(told("0.0.1").unwrap().contains("Restart it"));
+        assert_eq!((told("0.0.2"), told("")), (None, None));
+    }
 
     #[test]
     fn the_vm_stream_of_two_releases_is_given_an_empty_list_of_ids() {

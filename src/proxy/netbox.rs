@@ -34,8 +34,8 @@ use super::router;
 use crate::app::State;
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
 use crate::core::compat::netbox::{
-    CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, lists_all,
-    missing, relink, widen,
+    CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, SyncProcesses, as_bearer, fill_in, flatten,
+    lists_all, may_nest, missing, relink, wanted_field, widen,
 };
 use crate::core::compat::{Action, Shim};
 use crate::core::http::guard::{Reason, Rejection};
@@ -69,9 +69,9 @@ pub(crate) struct NetboxSide {
 const BODY: usize = 256 * 1024;
 /// What NetBox is asked for to find out whether a token is accepted.
 const STATUS: &str = "/api/status/";
-/// What 0.0.2 asks for with a session of its own for each question; everything else with the one that it has bound when
-/// it started, which is the one that writes.
-const BESIDE: [&str; 4] = [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/"];
+/// What 0.0.1 and 0.0.2 ask for with a session of its own for each question; everything else with the one that they have
+/// bound when they started, which is the one that writes.
+const BESIDE: [&str; 5] = [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/", "/api/extras/tags/"];
 /// Headers by which NetBox would build its links, or find out whom a request is from.
 const FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("forwarded"),
@@ -298,12 +298,21 @@ impl Exchange<'_> {
         if self.applies(Shim::LastUpdated) && writes && path.starts_with(CUSTOM_FIELDS) {
             return self.custom_field(parts, body).await;
         }
+        if self.applies(Shim::CustomFields)
+            && parts.method == Method::GET
+            && let Some(field) = wanted_field(&path, parts.uri.query().unwrap_or_default())
+        {
+            return self.created_field(&parts, &field).await;
+        }
+        if may_nest(&path) && self.applies(Shim::NestedObjects) {
+            return self.flattened(parts, body).await;
+        }
         self.forward(parts, body).await
     }
 
     fn applies(&self, shim: Shim) -> bool {
         let is_on = self.proxy.app.state().config.shims.is_on(shim);
-        is_on && Rule::of(shim).is_some_and(|rule| rule.is_for(self.backend.known().release))
+        is_on && Rule::of(shim).is_some_and(|rule| rule.is_for(self.backend.last_release()))
     }
 
     /// The headers as NetBox is sent them.
@@ -525,6 +534,54 @@ impl Exchange<'_> {
         parts.headers.remove(CONTENT_LENGTH);
         let response = self.forward(parts, Full::new(Bytes::from(written.to_string()))).await;
         shimmed(response, Shim::LastUpdated)
+    }
+
+    /// NetBox's answer with texts in place of the objects that old releases read as texts.
+    async fn flattened(&self, mut parts: Parts, body: Incoming) -> Response<Body> {
+        let path = parts.uri.path().to_owned();
+        parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
+        let response = self.forward(parts, body).await;
+        if !response.status().is_success() {
+            return response;
+        }
+        let (head, body) = match self.whole(response).await {
+            Ok(whole) => whole,
+            Err(broken) => return broken,
+        };
+        let mut answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if !flatten(&path, &mut answer) {
+            return upstream::answer(head, body);
+        }
+        self.note(Shim::NestedObjects, Action::Translated);
+        shimmed(upstream::answer(head, Bytes::from(answer.to_string())), Shim::NestedObjects)
+    }
+
+    /// NetBox's answer to `parts`, which looks for the custom field `field`: it is created if NetBox does not have it.
+    async fn created_field(&self, parts: &Parts, field: &Value) -> Response<Body> {
+        let target = parts.uri.path_and_query().map_or(CUSTOM_FIELDS, PathAndQuery::as_str);
+        let look = || {
+            let mut question = question(parts, target);
+            question.headers.insert(ACCEPT_ENCODING, IDENTITY);
+            self.forward(question, Full::new(Bytes::new()))
+        };
+        let (head, body) = match self.whole(look().await).await {
+            Ok(whole) => whole,
+            Err(broken) => return broken,
+        };
+        let page: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if head.status != StatusCode::OK || page["count"] != 0 {
+            return upstream::answer(head, body);
+        }
+        let mut create = question(parts, CUSTOM_FIELDS);
+        create.method = Method::POST;
+        create.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let created = self.forward(create, Full::new(Bytes::from(field.to_string()))).await;
+        // Somebody else may have created it in between, which NetBox answers with 400.
+        if !created.status().is_success() && created.status() != StatusCode::BAD_REQUEST {
+            return created;
+        }
+        self.note(Shim::CustomFields, Action::Emulated);
+        shimmed(look().await, Shim::CustomFields)
     }
 
     /// The object of `parts` as NetBox has it.

@@ -28,6 +28,8 @@ pub(super) const STATUS: &str = "/api/status/";
 pub(super) const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
 pub(super) const PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
 pub(super) const FIELDS: &str = "/api/extras/custom-fields/";
+const INTERFACES: &str = "/api/virtualization/interfaces/";
+const SETTINGS: &str = "/proxbox/settings/netbox";
 const DEVICES: &str = "/dcim/devices/create/stream";
 pub(super) const V1: &str = "Token 0123456789abcdef";
 
@@ -57,6 +59,7 @@ impl NetBox {
         if ![V1, "Bearer nbt_key.secret"].contains(&header("authorization").as_str()) {
             return answer(403, &json, r#"{"detail":"Invalid v1 token"}"#);
         }
+        let query = request.uri().query().unwrap_or_default().to_owned();
         let url = |path: &str| format!("http://{host}{path}");
         let field = |types: &Value| json!({ "id": 4, "url": url("/api/extras/custom-fields/4/"), "name": "proxmox_last_updated", "object_types": types });
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -67,6 +70,16 @@ impl NetBox {
                 { "id": 8, "url": url("/api/plugins/proxbox/endpoints/proxmox/8/"), "name": "other" },
             ] }),
             (&Method::GET, "/api/extras/custom-fields/4/") => field(&json!(["dcim.site", "dcim.rack"])),
+            (_, path) if path.starts_with(INTERFACES) => json!({
+                "id": 3, "url": url(path), "primary_mac_address": { "id": 1, "display": "BC:24:11:00:00:01" },
+            }),
+            (&Method::GET, FIELDS) => {
+                let written = self.written.lock().unwrap();
+                let has =
+                    |field: &&Value| query == format!("name={}&limit=0", field["name"].as_str().unwrap());
+                let results: Vec<Value> = written.iter().filter(has).cloned().collect();
+                json!({ "count": results.len(), "next": null, "results": results })
+            }
             (&Method::PATCH | &Method::POST, _) => {
                 let written: Value = serde_json::from_slice(&body).unwrap();
                 self.written.lock().unwrap().push(written.clone());
@@ -325,6 +338,87 @@ async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_n
     assert_eq!(get(listener, PROCESSES, "Token wrong").await.status, 403);
     assert_eq!(get(listener, PROCESSES, V1).await.json()["count"], 1);
     assert_eq!(get(listener, "/api/dcim/sites/1/", V1).await.status, 200);
+}
+
+#[tokio::test]
+async fn release_0_0_2_reads_mac_addresses_as_texts_and_others_as_netbox_answers_them() {
+    for (switch, is_text) in [("on", true), ("off", false)] {
+        let (_, _backend, netbox, _, front, listener) = between(&[("shims.nested_objects", switch)]).await;
+        push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+        let object = json!({ "id": 1, "display": "BC:24:11:00:00:01" });
+        let expected = if is_text { json!("BC:24:11:00:00:01") } else { object };
+        for (method, body) in [("GET", Value::Null), ("POST", json!({ "name": "net0" }))] {
+            let answered = ask(listener, method, INTERFACES, V1, &body).await;
+            assert_eq!(answered.json()["primary_mac_address"], expected, "{method}, {switch}");
+            assert_eq!(answered.json()["url"], format!("http://{listener}{INTERFACES}"));
+        }
+        assert_eq!(get(listener, INTERFACES, "Token wrong").await.status, 403);
+    }
+}
+
+/// A backend of 0.0.1, and a bridge between it and NetBox.
+async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, Front, SocketAddr) {
+    let rows = Rows::default();
+    let backend = Backend::start(move |request| {
+        let rows = rows.clone();
+        async move {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            match (&method, path.as_str()) {
+                (&Method::HEAD, SETTINGS) => answer(405, &[("allow", "GET")], ""),
+                (_, SETTINGS) => answer(200, &[], r#"{"domain":"nb","http_port":8000,"token":"s3cret"}"#),
+                (_, path) if path.starts_with("/proxmox/") => answer(200, &[], "[]"),
+                _ => rows.answer(request).await,
+            }
+        }
+    })
+    .await;
+    let netbox = NetBox::default();
+    let server = netbox.clone().start().await;
+    let url = format!("http://{}", server.address);
+    let listen = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
+    let front = Front::start(config(backend.address, &[&listen, settings].concat())).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    (backend, server, netbox, front, listener)
+}
+
+#[tokio::test]
+async fn a_custom_field_that_0_0_1_looks_for_is_created_with_its_token() {
+    let (_backend, _server, netbox, front, listener) = first(&[]).await;
+    let field = format!("{FIELDS}?name=proxmox_vm_id&limit=0");
+    assert_eq!(get(listener, &field, V1).await.json()["count"], 0, "the release is not known yet");
+    assert_eq!(front.get("/version", &key()).await.json()["version"], "0.0.1");
+    assert_eq!(get(listener, &field, "Token wrong").await.status, 403);
+    assert!(netbox.written.lock().unwrap().is_empty());
+    for _ in 0..2 {
+        let found = get(listener, &field, V1).await.json();
+        assert_eq!((&found["count"], &found["results"][0]["type"]), (&json!(1), &json!("integer")));
+    }
+    assert_eq!(netbox.written.lock().unwrap().len(), 1, "it is created once");
+    let other = get(listener, &format!("{FIELDS}?name=other&limit=0"), V1).await;
+    assert_eq!(other.json()["count"], 0);
+}
+
+#[tokio::test]
+async fn release_0_0_1_is_given_no_listener_that_it_cannot_reach_and_no_sync_whose_end_it_cannot_tell() {
+    let (_backend, server, _, front, _) = first(&[]).await;
+    let refused = push(&front, "POST", "/netbox/endpoint", &pushed(server.address)).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.detail().contains("port 8000 alone"), "{}", refused.text());
+    assert_eq!(front.get("/netbox/endpoint", &key()).await.json(), json!([]));
+    let refused = front.get(DEVICES, &key()).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(refused.detail().contains("0.0.2.post1 or newer"), "{}", refused.text());
+}
+
+#[tokio::test]
+async fn release_0_0_1_is_asked_for_the_endpoints_of_netbox_and_shows_no_token_anywhere() {
+    let (backend, _server, _, front, _) = first(&[]).await;
+    push(&front, "POST", "/proxmox/endpoints", &json!({ "name": "pve (nb:7)", "token_value": "x" })).await;
+    let read = front.get("/proxmox/cluster/status?source=database&proxmox_endpoint_ids=7", &key()).await;
+    assert_eq!(read.status, 200, "{}", read.text());
+    assert_eq!(backend.last().target, "/proxmox/cluster/status?proxmox_endpoint_ids=7");
+    let settings = front.get(SETTINGS, &key()).await;
+    assert_eq!(settings.json(), json!({ "domain": "nb", "http_port": 8000 }));
 }
 
 #[tokio::test]

@@ -79,9 +79,9 @@ impl Sync {
 
     fn drive(&self) -> Drive {
         let dialect = Dialect::of(self.release);
-        let credential = dialect.is_some_and(Dialect::wants_key).then(|| KEY.parse().expect("a key"));
+        let credential = dialect.wants_key().then(|| KEY.parse().expect("a key"));
         let known = setup(self.kind, self.channel);
-        Drive::start(Setup { release: Some(self.release), dialect, credential, ..known })
+        Drive::start(Setup { release: Some(self.release), dialect: Some(dialect), credential, ..known })
     }
 
     /// What comes of it. A stream that the recorder left is one that broke.

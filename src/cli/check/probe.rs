@@ -258,7 +258,8 @@ fn nothing_works(kinds: &[KindLine], choice: Choice) -> Option<Line> {
         Choice::Only(channel) => format!("nothing can be synchronised over the channel {channel}"),
     };
     let line = Line::new(Check::Streams, Verdict::Failed, found).advising(match choice {
-        Choice::Auto => "Upgrade the backend: 0.0.2 is the oldest release that can be driven.",
+        Choice::Auto => "Upgrade the backend: 0.0.1 is the oldest release that can be driven, and 0.0.2.post1 the oldest that can be driven \
+                          with more than one Proxmox endpoint.",
         Choice::Only(_) => "Set backend.channel to auto.",
     });
     kinds.iter().all(|kind| kind.channels.is_empty()).then_some(line)

@@ -123,6 +123,18 @@ pub(super) static KEYS: &[Key] = &[
          plugin has pushed.",
     ),
     key(
+        "shims.custom_fields",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::CustomFields)),
+        "Whether the custom fields of virtual machines that 0.0.1 fails to create are created for it in NetBox.",
+    ),
+    key(
+        "shims.nested_objects",
+        Some("on"),
+        Slot::Switch(|draft| draft.shims.switch(Shim::NestedObjects)),
+        "Whether 0.0.1 and 0.0.2 get MAC addresses, VLANs and the like from NetBox as texts, in place of objects.",
+    ),
+    key(
         "shims.sync_processes",
         Some("on"),
         Slot::Switch(|draft| draft.shims.switch(Shim::SyncProcesses)),

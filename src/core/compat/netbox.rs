@@ -1,6 +1,9 @@
 //! The requests of old backends to NetBox: what today's NetBox refuses, or answers in another form than they read, and
 //! what the bridge changes on the way.
 
+mod fields;
+mod nested;
+
 use std::collections::BTreeSet;
 
 use http::HeaderValue;
@@ -9,9 +12,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::Shim;
+use super::plugin::ListenerAddress;
 use super::scope::parameters;
 use crate::core::domain::release::Release;
 use crate::core::secret::{SecretJson, header, joined};
+
+pub use fields::wanted as wanted_field;
+pub use nested::{flatten, may_nest};
 
 /// One change that the bridge makes between a backend and NetBox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +35,9 @@ pub struct Rule {
     pub reason: &'static str,
 }
 
-const FIRST: Release = Release::new(0, 0, 1);
+/// The oldest release, and the one port on which it reaches NetBox without TLS.
+pub(super) const FIRST: Release = Release::new(0, 0, 1);
+const PLAIN_PORT: u16 = 8000;
 const WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
 /// The one release that records every sync in a table that today's plugin does not have.
 pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
@@ -36,7 +45,7 @@ pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
 pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 7));
 
 /// Every rule, in the order of the releases.
-pub static RULES: [Rule; 6] = [
+pub static RULES: [Rule; 8] = [
     Rule {
         shim: Shim::NetboxToken,
         releases: None,
@@ -69,6 +78,24 @@ pub static RULES: [Rule; 6] = [
                  give secrets out.",
     },
     Rule {
+        shim: Shim::CustomFields,
+        releases: Some((FIRST, FIRST)),
+        request: "GET /api/extras/custom-fields/?name=NAME",
+        change: "a custom field of virtual machines that NetBox does not have is created, as the release defines it and \
+                 with its token",
+        reason: "This release fails before it sends the request that creates the field, and opens /ws only when NetBox \
+                 has it.",
+    },
+    Rule {
+        shim: Shim::NestedObjects,
+        releases: Some((FIRST, WITH_CREDENTIALS)),
+        request: "interfaces and IP addresses of virtual machines, devices, virtual machines and clusters",
+        change: "MAC addresses, VLANs, VRFs and the like are answered as the texts by which NetBox displays them, in place \
+                 of objects",
+        reason: "These releases read texts there. NetBox 4.2 and later answer with objects, and the sync of a virtual \
+                 machine fails at its first interface with a MAC address and at its first IP address.",
+    },
+    Rule {
         shim: Shim::SyncProcesses,
         releases: Some((WITH_SYNC_PROCESSES, WITH_SYNC_PROCESSES)),
         request: "/api/plugins/proxbox/sync-processes/",
@@ -92,9 +119,12 @@ impl Rule {
     }
 
     /// Whether it is for `release`. A backend sends requests to NetBox while it starts, before its release can be
-    /// known: then every rule is for it.
+    /// known: then every rule is for it that does no harm to another release.
     pub fn is_for(&self, release: Option<Release>) -> bool {
-        let (Some((first, last)), Some(release)) = (self.releases, release) else { return true };
+        let Some((first, last)) = self.releases else { return true };
+        let Some(release) = release else {
+            return !matches!(self.shim, Shim::CustomFields | Shim::NestedObjects);
+        };
         release >= first && release.is_up_to(last)
     }
 
@@ -105,6 +135,16 @@ impl Rule {
             ![Shim::NetboxToken, Shim::NetboxLinks, Shim::CurrentToken].contains(&self.shim);
         is_about_netbox && release.is_some() && self.is_for(release)
     }
+}
+
+/// Why `release` cannot reach the NetBox `listener`, if it cannot.
+pub fn cannot_reach(release: Release, listener: ListenerAddress) -> Option<String> {
+    (release.is_up_to(FIRST) && (listener.port == PLAIN_PORT) == listener.speaks_tls).then(|| {
+        format!(
+            "proxbox-api {release} reaches NetBox without TLS on port {PLAIN_PORT} alone. Set backend.netbox_listen to that \
+             port, as in \"127.0.0.1:{PLAIN_PORT}\", or use proxbox-api 0.0.2.post1 or newer."
+        )
+    })
 }
 
 /// Where these releases read Proxmox endpoints.
@@ -412,8 +452,11 @@ mod tests {
         {
             assert_eq!(is_for(Shim::LastUpdated, release), is_narrow, "{release}");
         }
+        assert!(is_for(Shim::NestedObjects, "0.0.2.post3") && !is_for(Shim::NestedObjects, "0.0.3"));
+        assert!(is_for(Shim::CustomFields, "0.0.1") && !is_for(Shim::CustomFields, "0.0.2"));
         assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
         assert!(is_for(Shim::CurrentToken, "0.0.2") && !is_for(Shim::CurrentToken, "0.0.3"));
+        assert!(!is_for(Shim::NestedObjects, "") && !is_for(Shim::CustomFields, ""));
         assert_eq!(Rule::of(Shim::Health), None);
     }
 
@@ -423,9 +466,23 @@ mod tests {
             let needed = RULES.iter().filter(|rule| rule.is_needed_by(release.parse().ok()));
             needed.map(|rule| rule.shim).collect::<Vec<_>>()
         };
-        assert_eq!(needed("0.0.2.post1"), [Shim::ProxmoxCredentials]);
+        assert_eq!(needed("0.0.1"), [Shim::ProxmoxCredentials, Shim::CustomFields, Shim::NestedObjects]);
+        assert_eq!(needed("0.0.2.post1"), [Shim::ProxmoxCredentials, Shim::NestedObjects]);
         assert_eq!(needed("0.0.3"), [Shim::SyncProcesses]);
         assert_eq!(needed("0.0.6.post4"), [Shim::LastUpdated]);
         assert_eq!((needed("0.0.4"), needed("0.0.30"), needed("")), (vec![], vec![], vec![]));
+    }
+
+    #[test]
+    fn only_0_0_1_needs_a_port_of_its_own() {
+        let cannot_reach = |patch, port, speaks_tls| {
+            cannot_reach(Release::new(0, 0, patch), ListenerAddress { port, speaks_tls })
+        };
+        let reason = cannot_reach(1, 8803, false).unwrap();
+        assert!(reason.contains("port 8000 alone") && reason.contains("0.0.2.post1 or newer"), "{reason}");
+        assert!(cannot_reach(1, 8000, true).is_some());
+        for (patch, port, speaks_tls) in [(1, 8000, false), (1, 8803, true), (2, 8803, false)] {
+            assert_eq!(cannot_reach(patch, port, speaks_tls), None);
+        }
     }
 }

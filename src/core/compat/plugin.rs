@@ -6,7 +6,7 @@ mod tests;
 
 use serde::{Serialize, Serializer};
 
-use super::netbox::{NARROW_FIELD, WITH_SYNC_PROCESSES};
+use super::netbox::{FIRST, NARROW_FIELD, WITH_SYNC_PROCESSES, cannot_reach};
 use super::scope::{Selector, harms_others, prunes_others};
 use super::{Action, Shim, named, needs_vm_ids, resources, rows};
 use crate::core::domain::channel::{Channel, Choice};
@@ -149,13 +149,26 @@ pub struct Settings {
     pub unsupported: Unsupported,
     /// How the backend is driven.
     pub channel: Choice,
-    /// Whether the bridge stands between the backend and NetBox, too (`backend.netbox_listen`).
-    pub has_netbox_listener: bool,
+    /// The listener in front of NetBox that the backend has (`backend.netbox_listen`).
+    pub netbox_listener: Option<ListenerAddress>,
+}
+
+/// What a backend has to know of a listener to reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    /// Its port.
+    pub port: u16,
+    /// Whether it speaks TLS.
+    pub speaks_tls: bool,
 }
 
 impl Settings {
     const fn is_on(&self, shim: Shim) -> bool {
         self.on[shim as usize]
+    }
+
+    const fn has_netbox_listener(&self) -> bool {
+        self.netbox_listener.is_some()
     }
 }
 
@@ -275,12 +288,13 @@ impl Job<'_> {
                 Some(otherwise),
             );
         }
+        self.fatal.extend(self.settings.netbox_listener.and_then(|listener| cannot_reach(release, listener)));
         if rows::stores_proxmox(release) {
             self.answered("GET, PUT /proxmox/endpoints");
         } else {
             let request = "GET, PUT /proxmox/endpoints";
             let is_on = self.settings.is_on(Shim::ProxmoxCredentials);
-            if self.settings.has_netbox_listener && is_on {
+            if self.settings.has_netbox_listener() && is_on {
                 let why = "kept in memory, and filled in where this release reads them in NetBox".to_owned();
                 let otherwise = "The backend stores no Proxmox endpoints";
                 self.shimmed(request, Shim::ProxmoxEndpoints, Action::Emulated, why, Some(otherwise));
@@ -305,7 +319,7 @@ impl Job<'_> {
                 let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
                 self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
             }
-            Selector::Address if self.settings.has_netbox_listener => {
+            Selector::Address if self.settings.has_netbox_listener() => {
                 let why = "asked with the endpoint's domain or IP address, one endpoint at a time".to_owned();
                 self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
             }
@@ -379,7 +393,7 @@ fn stage(kind: Kind, known: &Capabilities, settings: &Settings) -> Stage {
     };
     if let Ok(plan) = plan(endpoint, known, settings.channel) {
         let channel = plan.legs.first().map_or(Channel::Native, |leg| leg.channel);
-        let are_kept = settings.has_netbox_listener && settings.is_on(Shim::SyncProcesses);
+        let are_kept = settings.has_netbox_listener() && settings.is_on(Shim::SyncProcesses);
         if known.release == Some(WITH_SYNC_PROCESSES) && !are_kept {
             let because = format!(
                 "proxbox-api {WITH_SYNC_PROCESSES} records every sync in NetBox under sync-processes, which \
@@ -442,7 +456,12 @@ fn stage(kind: Kind, known: &Capabilities, settings: &Settings) -> Stage {
 /// What must be so in NetBox for jobs on `release` to end well.
 fn conditions(release: Release, settings: &Settings) -> Vec<&'static str> {
     let mut conditions = Vec::new();
-    let stays_wide = settings.has_netbox_listener && settings.is_on(Shim::LastUpdated);
+    if release.is_up_to(FIRST) {
+        conditions.push(
+            "One Proxmox endpoint alone is enabled in NetBox: with several, the end of a sync cannot be told.",
+        );
+    }
+    let stays_wide = settings.has_netbox_listener() && settings.is_on(Shim::LastUpdated);
     if release >= NARROW_FIELD.0 && release.is_up_to(NARROW_FIELD.1) && !stays_wide {
         conditions.push(
             "NetBox's custom field proxmox_last_updated must stay assigned to all object types of the newest \

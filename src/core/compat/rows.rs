@@ -43,7 +43,9 @@ pub fn redact(answer: &mut Value) -> bool {
     let take = |row: &mut Map<String, Value>| {
         SECRETS.iter().filter_map(|name| row.remove(*name)).map(SecretJson::from).count()
     };
-    rows(answer).map(take).sum::<usize>() > 0
+    // 0.0.1 shows the row of NetBox as the `config` of a larger answer, too.
+    let inner = answer.get_mut("config").map(|config| rows(config).map(take).sum::<usize>());
+    rows(answer).map(take).sum::<usize>() + inner.unwrap_or_default() > 0
 }
 
 /// Applies `change` to a row, or to each row of a list; says whether it changed one.
@@ -109,6 +111,9 @@ mod tests {
         assert!(redact(&mut many));
         assert_eq!(many, json!([{ "id": 1, "token_name": "n" }, { "id": 2 }]));
         assert!(!redact(&mut many));
+        let mut nested = json!({ "config": { "domain": "nb", "token": "s" }, "status": {} });
+        assert!(redact(&mut nested));
+        assert_eq!(nested, json!({ "config": { "domain": "nb" }, "status": {} }));
         assert!(!redact(&mut json!("text")));
     }
 

@@ -137,6 +137,34 @@ pub fn same_address(release: Option<Release>, ids: &[u64]) -> String {
     )
 }
 
+/// `query` without `source`, where `release` fails for the plugin's: 0.0.1 has its Proxmox endpoints from NetBox, and
+/// knows no other source.
+pub fn without_source(query: &str, release: Option<Release>) -> Option<String> {
+    let has_source = parameters(query).any(|(name, value)| name == "source" && value != "netbox");
+    (has_source && is_first(release)).then(|| without_parameter(query, "source"))
+}
+
+/// Whether it is the first release, which synchronises with one Proxmox endpoint alone.
+pub fn is_first(release: Option<Release>) -> bool {
+    release.is_some_and(|release| release.is_up_to(Release::new(0, 0, 1)))
+}
+
+/// Why a sync of `release` is not begun with `enabled` Proxmox endpoints, if it is not: the frames of 0.0.1 tell the end
+/// of a sync of one endpoint alone.
+pub fn cannot_tell_end(release: Option<Release>, enabled: usize) -> Option<String> {
+    (is_first(release) && enabled != 1).then(|| {
+        let enabled = match enabled {
+            0 => "The NetBox plugin has pushed none: start the sync in NetBox, with backend.netbox_listen set".to_owned(),
+            enabled => format!("{enabled} are enabled: leave one of them enabled in NetBox"),
+        };
+        format!(
+            "{} tells the end of a sync with one Proxmox endpoint alone. {enabled}, or use proxbox-api 0.0.2.post1 or \
+             newer.",
+            named(release)
+        )
+    })
+}
+
 /// Ids as people read them.
 pub fn list(ids: &[u64]) -> String {
     ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
@@ -235,6 +263,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_end_of_a_sync_of_0_0_1_is_told_with_one_endpoint_alone() {
+        let why = |release: &str, enabled| cannot_tell_end(release.parse().ok(), enabled);
+        assert!(why("0.0.1", 2).unwrap().contains("2 are enabled"));
+        assert!(why("0.0.1", 0).unwrap().contains("0.0.2.post1 or newer"));
+        assert_eq!((why("0.0.1", 1), why("0.0.2", 2), why("", 2)), (None, None, None));
+    }
+
+    #[test]
+    fn only_0_0_1_is_not_asked_for_another_source_than_netbox() {
+        let query = "type=vm&source=database&proxmox_endpoint_ids=1";
+        let changed = without_source(query, "0.0.1".parse().ok());
+        assert_eq!(changed.as_deref(), Some("type=vm&proxmox_endpoint_ids=1"));
+        assert_eq!(without_source(query, "0.0.2.post1".parse().ok()), None);
+        assert_eq!(without_source("source=netbox", "0.0.1".parse().ok()), None);
+    }
 
     #[test]
     fn each_release_is_told_in_the_words_that_it_knows() {

@@ -193,6 +193,10 @@ impl Counting {
     /// What the rows of `/ws` tell, which has no numbers.
     pub const fn explain_socket(dialect: Dialect) -> Explained {
         let (completed, unconfirmed) = match dialect {
+            Dialect::V0_0_1 => (
+                "virtual machines that a row confirms",
+                "devices, which no row confirms; the first virtual machine that fails ends the run",
+            ),
             Dialect::V0_0_2 => (
                 "virtual machines that a row confirms",
                 "devices, which no row confirms, and virtual machines that the backend lists and never tells of; one that \

@@ -222,6 +222,12 @@ impl Refusal {
         Self::ours(422, Cause::Unsupported, message, detail)
     }
 
+    /// The backend would not tell how the sync ended.
+    pub fn cannot_tell_end(detail: &str) -> Self {
+        let message = "The backend does not tell how a sync with these Proxmox endpoints ends.";
+        Self::ours(422, Cause::Unsupported, message, detail)
+    }
+
     /// The backend would do to the objects of other Proxmox endpoints what it should do to those of the ones that are
     /// meant.
     pub fn harms_others(detail: &str) -> Self {

@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub correlates: bool,
     /// Whether its `/ws` can be opened.
     pub socket: Socket,
+    /// Whether it has `/proxbox/settings/netbox`, which 0.0.1 alone has.
+    pub has_settings: Option<bool>,
     /// The streams that were asked for, and whether they are there.
     pub streams: Vec<(Endpoint, bool)>,
 }
@@ -31,6 +33,9 @@ pub struct Capabilities {
 pub const FIRST_WITH_VERSION: Release = Release::new(0, 0, 6);
 /// The first release that wants a key.
 pub const FIRST_WITH_KEY: Release = Release::new(0, 0, 7);
+
+/// What 0.0.1 alone has.
+pub const SETTINGS: &str = "/proxbox/settings/netbox";
 
 /// The streams that tell the releases without `/version` apart.
 pub const TELLING: [Kind; 3] = [Kind::Devices, Kind::VirtualDisks, Kind::Storage];
@@ -59,7 +64,7 @@ impl Capabilities {
 
     /// The dialect of its `/ws`, if it is known.
     pub fn dialect(&self) -> Option<Dialect> {
-        if self.correlates { Some(Dialect::V0_0_27) } else { self.release.and_then(Dialect::of) }
+        if self.correlates { Some(Dialect::V0_0_27) } else { self.release.map(Dialect::of) }
     }
 
     /// Whether it wants a key, if that is known.
@@ -67,11 +72,12 @@ impl Capabilities {
         self.release.map(|release| release >= FIRST_WITH_KEY)
     }
 
-    /// The release of a backend that has no `/version`, by the streams that it has. 0.0.1 looks like 0.0.2
-    /// until it is given a command.
+    /// The release of a backend that has no `/version`, by the streams that it has, and where it has none by its
+    /// settings.
     pub fn betrayed_release(&self) -> Option<Release> {
         let has = |kind| self.stream(Endpoint::of(kind));
         match (has(Kind::Devices)?, has(Kind::VirtualDisks)?, has(Kind::Storage)?) {
+            (false, false, false) if self.has_settings == Some(true) => Some(Release::new(0, 0, 1)),
             (false, false, false) => Some(Release::new(0, 0, 2)),
             (true, false, false) => Some(Release::new(0, 0, 3)),
             (true, true, false) => Some(Release::new(0, 0, 4)),

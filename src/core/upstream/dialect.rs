@@ -1,9 +1,11 @@
 //! The legacy `/ws` socket, as each release speaks it.
 //!
-//! Every release from 0.0.2 on greets, then takes one command after the other, strictly in turn. What
-//! differs is whether it wants a key first, whether it correlates its frames with a `run_id`, and what
-//! comes after the end of a command. No release says "done" for every command, but a command that
-//! nobody knows is answered only when the one before it has returned: see [`BARRIER`].
+//! Every release greets, then takes one command after the other, strictly in turn. What differs is whether it wants a
+//! key first, whether it correlates its frames with a `run_id`, and what comes after the end of a command. No release
+//! says "done" for every command, but a command that nobody knows is answered only when the one before it has returned:
+//! see [`BARRIER`]. 0.0.1 answers it by closing the socket, which is also how it reports a failure, and has no end
+//! markers: there the first frame of a command is what tells that the one before it has returned without a failure.
+//! "Sync Nodes" is sent behind every other command for that. It writes nothing to NetBox that is there already.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,6 +30,8 @@ pub const BARRIER: &str = "proxbox-bridge-barrier";
 /// A form of `/ws`, named after the first release that speaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
+    /// 0.0.1: no end markers; the socket is closed at a failure and at a command that it does not know.
+    V0_0_1,
     /// 0.0.2: frames of a command may come after its end.
     V0_0_2,
     /// 0.0.3: two end markers for each stage.
@@ -43,23 +47,23 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a release, if its `/ws` can be driven: 0.0.1 destroys the socket at the end of a
-    /// command and names no end.
-    pub fn of(release: Release) -> Option<Self> {
-        Some(match release {
-            r if r < Release::new(0, 0, 2) => return None,
+    /// The dialect of a release.
+    pub fn of(release: Release) -> Self {
+        match release {
+            r if r < Release::new(0, 0, 2) => Self::V0_0_1,
             r if r < Release::new(0, 0, 3) => Self::V0_0_2,
             r if r < Release::new(0, 0, 4) => Self::V0_0_3,
             r if r < Release::new(0, 0, 7) => Self::V0_0_4,
             r if r < Release::new(0, 0, 23).post(1) => Self::V0_0_7,
             r if r < Release::new(0, 0, 27).post(3) => Self::V0_0_23,
             _ => Self::V0_0_27,
-        })
+        }
     }
 
     /// The word for it in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::V0_0_1 => "0.0.1",
             Self::V0_0_2 => "0.0.2",
             Self::V0_0_3 => "0.0.3",
             Self::V0_0_4 => "0.0.4",
@@ -87,7 +91,12 @@ impl Dialect {
 
     /// Whether each virtual machine that was synced is confirmed before its stage ends, unless one has failed.
     pub const fn confirms_each(self) -> bool {
-        matches!(self, Self::V0_0_2)
+        matches!(self, Self::V0_0_1 | Self::V0_0_2)
+    }
+
+    /// Whether the backend marks the end of a stage.
+    pub const fn marks_ends(self) -> bool {
+        !matches!(self, Self::V0_0_1)
     }
 
     /// Whether a full update ends with "Invalid command", although it ran.
@@ -105,15 +114,23 @@ impl Dialect {
         frame.starts_with("{\"api_key\":")
     }
 
-    /// The two frames that run `command` and tell when it has returned.
-    pub fn command_frames(self, command: Command, run_id: &str) -> [String; 2] {
-        if self.correlates() {
-            let envelope =
-                |command: &str| serde_json::json!({ "command": command, "run_id": run_id }).to_string();
-            [envelope(command.text()), envelope(BARRIER)]
-        } else {
-            [command.text().to_owned(), BARRIER.to_owned()]
-        }
+    /// The frames that run `command` and tell when it has returned.
+    pub fn command_frames(self, command: Command, run_id: &str) -> Vec<String> {
+        let commands = match command {
+            _ if self.marks_ends() => vec![command],
+            // Its own full update does not tell whether virtual machines failed.
+            Command::FullUpdate => vec![Command::SyncNodes, Command::SyncVirtualMachines, Command::SyncNodes],
+            command => vec![command, Command::SyncNodes],
+        };
+        let texts = commands.into_iter().map(Command::text).chain([BARRIER]);
+        let frame = |text: &str| {
+            if self.correlates() {
+                serde_json::json!({ "command": text, "run_id": run_id }).to_string()
+            } else {
+                text.to_owned()
+            }
+        };
+        texts.map(frame).collect()
     }
 
     /// What to make of the answer that a command is invalid, where `echoed` is the command that the
@@ -276,16 +293,17 @@ mod tests {
     #[test]
     fn every_release_has_its_dialect() {
         for (release, dialect) in [
-            ("0.0.1", None),
-            ("0.0.2.post3", Some(Dialect::V0_0_2)),
-            ("0.0.3", Some(Dialect::V0_0_3)),
-            ("0.0.6.post4", Some(Dialect::V0_0_4)),
-            ("0.0.7", Some(Dialect::V0_0_7)),
-            ("0.0.23", Some(Dialect::V0_0_7)),
-            ("0.0.23.post1", Some(Dialect::V0_0_23)),
-            ("0.0.27.post2", Some(Dialect::V0_0_23)),
-            ("0.0.27.post3", Some(Dialect::V0_0_27)),
-            ("0.1.0", Some(Dialect::V0_0_27)),
+            ("0.0.1", Dialect::V0_0_1),
+            ("0.0.2", Dialect::V0_0_2),
+            ("0.0.2.post3", Dialect::V0_0_2),
+            ("0.0.3", Dialect::V0_0_3),
+            ("0.0.6.post4", Dialect::V0_0_4),
+            ("0.0.7", Dialect::V0_0_7),
+            ("0.0.23", Dialect::V0_0_7),
+            ("0.0.23.post1", Dialect::V0_0_23),
+            ("0.0.27.post2", Dialect::V0_0_23),
+            ("0.0.27.post3", Dialect::V0_0_27),
+            ("0.1.0", Dialect::V0_0_27),
         ] {
             assert_eq!(Dialect::of(release.parse().unwrap()), dialect, "{release}");
         }

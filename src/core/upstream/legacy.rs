@@ -13,6 +13,9 @@ use crate::core::run::tally::{Form, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
 
+/// What 0.0.1 has in place of `completed`, in HTML.
+const SYNCED: &str = "title='Synced VM'";
+
 /// The longest word for a stage or a sort of object that is kept, in characters.
 pub const WORD: usize = 120;
 
@@ -131,8 +134,8 @@ impl<'a> Data<'a> {
                 ObjectState::failed(sentence(self.disks.or_empty()))
             }
             Some(true) => self.completed(word),
-            // The third frame that 0.0.2 sends for a virtual machine has no `completed`.
-            None if status == "completed" => self.completed(word),
+            // The third frame that 0.0.1 and 0.0.2 send for a virtual machine has no `completed`.
+            None if status == "completed" || status.contains(SYNCED) => self.completed(word),
             _ => ObjectState::Processing,
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::backend::{Known, Scoped, Trial};
 use crate::config::Shims;
 use crate::core::compat::plugin::{Inventory, cannot_read};
-use crate::core::compat::scope::{harms_others, prunes, prunes_nothing};
-use crate::core::compat::{Action, Shim, options};
+use crate::core::compat::scope::{cannot_tell_end, harms_others, prunes, prunes_nothing};
+use crate::core::compat::{Action, Shim, options, overlooks_deleted};
 use crate::core::domain::channel::{Channel, Choice};
 use crate::core::domain::counting::Counting;
 use crate::core::domain::kind::{Kind, PluginStage};
@@ -18,6 +18,7 @@ use crate::core::run::normalizer::Options;
 use crate::core::run::plan::{Plan, Unsupported, plan};
 use crate::core::run::policy::Unsupported as WhenUnsupported;
 use crate::core::run::session::{Limits, Setup};
+use crate::core::upstream::dialect::Dialect;
 use crate::job::clients::ClientId;
 use crate::job::handle::{Job, Stopping};
 use crate::job::registry::Registry;
@@ -106,6 +107,11 @@ async fn choose(
         }
         release => release,
     };
+    let has_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
+    let endless = cannot_tell_end(known.release, request.backend.proxmox.count());
+    if let Some(why) = endless.filter(|_| has_socket) {
+        return Err(Refusal::cannot_tell_end(&why));
+    }
     let harm = plan.legs.iter().find_map(|leg| harms_others(leg.endpoint.kind, release));
     let query = match (scoped(request, release, harm.is_some(), shims).await?, harm) {
         (Scoped::AsGiven, _) => request.query.clone(),
@@ -124,6 +130,9 @@ async fn choose(
         Some(_) => request.backend.guests(&query, identity).await,
         None => Vec::new(),
     };
+    if has_socket && known.dialect() == Some(Dialect::V0_0_2) {
+        request.backend.clear_cache(identity).await;
+    }
     let setup = Setup {
         endpoint,
         plan,
@@ -182,7 +191,8 @@ fn notices(
     missing: &[Inventory],
 ) -> Result<Vec<String>, Refusal> {
     let Request { query, endpoint, .. } = request;
-    let mut notices: Vec<String> = cannot_read(missing, release).into_iter().collect();
+    let mut notices: Vec<String> =
+        cannot_read(missing, release).into_iter().chain(overlooks_deleted(release)).collect();
     let shim = Shim::Options;
     if !shims.is_on(shim) {
         return Ok(notices);

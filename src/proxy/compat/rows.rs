@@ -9,12 +9,15 @@ use serde_json::json;
 
 use super::upstream::{self, Question, ask, readable};
 use super::{detail, note, said, shimmed};
+use crate::core::compat::netbox::cannot_reach;
+use crate::core::compat::plugin::ListenerAddress;
 use crate::core::compat::rows::{
     V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
     netbox_row, redact, shows_secrets, stores_proxmox,
 };
 use crate::core::compat::{Action, Shim, named};
 use crate::core::domain::release::Release;
+use crate::core::run::capabilities::SETTINGS;
 use crate::core::secret::{SecretJson, wipe};
 use crate::core::text::redact::in_json;
 use crate::deadline::timeout;
@@ -28,9 +31,12 @@ const PROXMOX: &str = "/proxmox/endpoints";
 /// The largest row that is read, in bytes.
 const ROW: usize = 64 * 1024;
 
+/// Where 0.0.1 shows the row of NetBox, beside [`NETBOX`].
+const ELSEWHERE: [&str; 3] = [SETTINGS, "/netbox", "/netbox/"];
+
 /// Whether the request is about rows.
 pub(super) fn concerns(path: &str) -> bool {
-    id_of(path, NETBOX).is_some() || id_of(path, PROXMOX).is_some()
+    id_of(path, NETBOX).is_some() || id_of(path, PROXMOX).is_some() || ELSEWHERE.contains(&path)
 }
 
 /// What stands behind `collection` in `path`: nothing for all of its rows, or the id of one.
@@ -86,8 +92,9 @@ pub(super) async fn answer(
             let response = ask(proxy, visit, &parts, question).await;
             return shown(proxy, visit, release, path, response).await;
         }
-    } else if parts.method == Method::PUT || parts.method == Method::POST {
-        let id = id_of(path, NETBOX).unwrap_or_default();
+    } else if (parts.method == Method::PUT || parts.method == Method::POST)
+        && let Some(id) = id_of(path, NETBOX)
+    {
         let replaces = shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release);
         if replaces || visit.backend.config().netbox.is_some() {
             let (pushed, _) = match read(visit, body).await {
@@ -95,12 +102,17 @@ pub(super) async fn answer(
                 Err(refused) => return refused,
             };
             let config = visit.backend.config();
-            if config.netbox.is_some()
-                && let Err(why) = netbox::check_pushed(config, &pushed)
-            {
-                note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
-                let body = json!({ "message": "The bridge cannot reach this NetBox.", "detail": why });
-                return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+            if let Some(listener) = &config.netbox {
+                let port = proxy.netbox.address(listener.listen).port();
+                let listener = ListenerAddress { port, speaks_tls: listener.tls.is_some() };
+                if let Some(why) = cannot_reach(release, listener) {
+                    return no_listener(&why);
+                }
+                if let Err(why) = netbox::check_pushed(config, &pushed) {
+                    note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+                    let body = json!({ "message": "The bridge cannot reach this NetBox.", "detail": why });
+                    return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+                }
             }
             let given = at_listener(proxy, visit, &pushed, release);
             let response = if replaces {
@@ -215,7 +227,7 @@ async fn shown(
     shimmed(upstream::answer(head, value.to_body()), shim)
 }
 
-/// 0.0.2 stores no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
+/// 0.0.1 and 0.0.2 store no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
 fn no_endpoints(release: Release) -> Response<Body> {
     note(Shim::ProxmoxEndpoints, Action::Refused, PROXMOX);
     let text = format!(
@@ -225,6 +237,13 @@ fn no_endpoints(release: Release) -> Response<Body> {
     );
     let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });
     shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::ProxmoxEndpoints)
+}
+
+/// The backend cannot reach the listener in front of NetBox, for the reason `why`.
+fn no_listener(why: &str) -> Response<Body> {
+    note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+    let body = json!({ "message": "This backend cannot reach backend.netbox_listen.", "detail": why });
+    shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint)
 }
 
 /// A Proxmox endpoint is disabled in NetBox, and the backend cannot disable it: without its row, it is not

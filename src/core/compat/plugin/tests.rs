@@ -9,7 +9,7 @@ const SHIPPED: Settings = Settings {
     on: [true; Shim::ALL.len()],
     unsupported: Unsupported::Auto,
     channel: Choice::Auto,
-    has_netbox_listener: false,
+    netbox_listener: None,
 };
 
 const OF_0_0_6: [Kind; 10] = [
@@ -45,6 +45,21 @@ fn jobs_end_as_they_did_in_netbox() {
     let told = |release: &str| Capabilities { release: release.parse().ok(), ..Capabilities::default() };
     assert_eq!(forecast(&told("0.0.6"), &SHIPPED), None, "it may lack any stream");
     assert_eq!(endings(&told("0.0.19"), &SHIPPED), [Completed; 3]);
+}
+
+#[test]
+fn a_netbox_listener_lets_jobs_of_0_0_1_run_on_the_port_that_it_reaches() {
+    let [completed, errored] = [Ending::CompletedWithWarnings, Ending::Errored];
+    let known = Capabilities::with_streams("0.0.1", &[]);
+    for (port, ending) in [(None, errored), (Some(8803), errored), (Some(8000), completed)] {
+        let listener = |port| ListenerAddress { port, speaks_tls: false };
+        let settings = Settings { netbox_listener: port.map(listener), ..SHIPPED };
+        assert_eq!(endings(&known, &settings)[2], ending, "{port:?}");
+    }
+    let settings =
+        Settings { netbox_listener: Some(ListenerAddress { port: 8803, speaks_tls: false }), ..SHIPPED };
+    let because = forecast(&known, &settings).unwrap().verdicts[0].because.join(" ");
+    assert!(because.contains("port 8000 alone"), "{because}");
 }
 
 #[test]

@@ -55,7 +55,8 @@ fn what_a_client_asks_is_known_by_its_words() {
 #[test]
 fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
     for dialect in [Dialect::V0_0_7, Dialect::V0_0_27] {
-        let [command, barrier] = dialect.command_frames(Command::FullUpdate, RUN_ID);
+        let frames = dialect.command_frames(Command::FullUpdate, RUN_ID);
+        let [command, barrier] = <[String; 2]>::try_from(frames).unwrap();
         let run_id = dialect.correlates().then(|| RUN_ID.to_owned());
         assert_eq!(asked(&command), Asked::Run { command: Command::FullUpdate, run_id: run_id.clone() });
         let Asked::Unknown { text, run_id: echoed } = asked(&barrier) else { panic!("{barrier}") };

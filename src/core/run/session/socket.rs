@@ -23,6 +23,8 @@ pub(super) struct Socket {
     stage: Stage,
     /// The stages that the backend has ended.
     ended: Vec<Kind>,
+    /// The devices of the running command, where the backend marks no ends.
+    devices: Vec<String>,
     /// Something was said of a virtual machine behind the end of its stage.
     has_stragglers: bool,
     /// What it said in place of a greeting.
@@ -52,6 +54,7 @@ impl Socket {
             opened: now,
             stage: Stage::Waiting { keyed: false },
             ended: Vec::new(),
+            devices: Vec::new(),
             has_stragglers: false,
             said: String::new(),
             unconfirmed: None,
@@ -61,6 +64,25 @@ impl Socket {
     /// Whether the backend has taken the command.
     pub(super) fn is_ready(&self) -> bool {
         !matches!(self.stage, Stage::Waiting { .. })
+    }
+
+    /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
+    /// of the next command tells that the one before it has returned.
+    fn ended_before(&mut self, object: Object, name: &str) -> Vec<Kind> {
+        let Some(running) = self.missing() else { return Vec::new() };
+        let is_next = match (running, object) {
+            (Kind::Devices, Object::Device) if self.devices.iter().any(|device| device == name) => {
+                // "Sync Nodes" again: between the two, a sync of virtual machines has found none.
+                return self.kinds.clone();
+            }
+            (Kind::Devices, Object::Device) => {
+                self.devices.push(name.to_owned());
+                false
+            }
+            (Kind::Devices, object) => object == Object::VirtualMachine,
+            (_, object) => object == Object::Device,
+        };
+        if is_next { vec![running] } else { Vec::new() }
     }
 
     /// The first of its stages that has not ended.
@@ -164,7 +186,12 @@ impl Session {
             },
             Heard::StageEnd(kind) => self.stage_ended(kind, out),
             Heard::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
+            // What comes behind the end belongs to the command that tells of it.
+            Heard::Fact(_) if stage == Stage::Returned && !dialect.marks_ends() => {}
             Heard::Fact(fact) => {
+                if !dialect.marks_ends() && self.tells_of_end(&fact, now, out) {
+                    return;
+                }
                 if let (Fact::Object { object: (Object::VirtualMachine, _), .. }, Some(socket)) =
                     (&fact, self.socket())
                 {
@@ -195,6 +222,21 @@ impl Session {
         };
         self.normalizer.stage_finished(kind, &mut out.frames);
         self.normalizer.take(Fact::StageStarted(fact::Stage::Known(next)), &mut out.frames);
+    }
+
+    /// Ends the stages that `fact` tells to have ended, where the backend marks no ends. Returns whether it is of the
+    /// command behind the last one.
+    fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut Output) -> bool {
+        let Fact::Object { object: (object, _), name, .. } = fact else { return false };
+        let ended = self.socket().map(|socket| socket.ended_before(*object, name)).unwrap_or_default();
+        for kind in ended {
+            self.stage_ended(kind, out);
+        }
+        let Some(socket) = self.socket().filter(|socket| socket.missing().is_none()) else { return false };
+        socket.stage = Stage::Returned;
+        // It closes the socket when it comes to the barrier.
+        self.settle_for_late_events(now);
+        true
     }
 
     /// The command has returned: the barrier behind it was answered.
