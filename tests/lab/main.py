@@ -134,7 +134,9 @@ class Lab:
         stack.enter_context(self.netbox)
         place.netbox_port = self.netbox.port
         if place.release.front and not self.has_netbox_listener(place.release):
-            front = services.Front(self.netbox, self.endpoints, place.logs / "front.log")
+            front = services.Front(
+                self.netbox, self.endpoints, place.logs / "front.log", port=place.release.netbox_port
+            )
             place.netbox_port = stack.enter_context(front).port
         home = self.run / f"backend-{version}"
         backend = services.Backend(place.release, self.made, home, place.logs / "backend.log")
@@ -159,8 +161,8 @@ class Lab:
             if self.options.record:
                 recorders["backend"] = front = self.recorder(front, "backend", place.logs, stack)
             home, log = self.run / f"bridge-{version}", place.logs / "bridge.log"
-            listener = self.has_netbox_listener(place.release)
-            bridge = services.Bridge(self.bridge, front.url, home, log, has_netbox_listener=listener)
+            listen = place.release.netbox_port if self.has_netbox_listener(place.release) else None
+            bridge = services.Bridge(self.bridge, front.url, home, log, netbox_listen=listen)
             front = stack.enter_context(bridge)
             if self.options.record:
                 recorders["plugin"] = front = self.recorder(front, "plugin", place.logs, stack)

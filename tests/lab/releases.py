@@ -16,6 +16,7 @@ class Release:
                 netbox_front.py where there is no bridge
     rows        it stores what the plugin pushes about Proxmox
     fields      it makes its custom fields not when it starts, but when it is asked to
+    netbox_port the one port on which it reaches NetBox without TLS; 0 is any
     """
 
     version: str
@@ -27,6 +28,7 @@ class Release:
     front: bool = False
     rows: bool = True
     fields: bool = False
+    netbox_port: int = 0
 
 
 # Of the newest things: NetBox and its plugin are pinned, what they need is of this day.
@@ -35,6 +37,7 @@ TODAY = "2026-11-29"
 RELEASES = {
     release.version: release
     for release in (
+        Release("0.0.1", "2025-06-15", keys=False, front=True, rows=False, netbox_port=8000),
         Release("0.0.2.post1", "2025-06-15", keys=False, front=True, rows=False),
         Release("0.0.3", "2026-03-31", packages=("requests", "playwright"), borrows=True, keys=False, front=True),
         Release("0.0.4", "2026-04-01", packages=("requests", "playwright"), borrows=True, keys=False),

@@ -285,8 +285,8 @@ class Proxmox(Service):
 class Front(Service):
     """netbox_front.py."""
 
-    def __init__(self, netbox, secrets, log):
-        self.port = free_port()
+    def __init__(self, netbox, secrets, log, *, port):
+        self.port = port or free_port()
         command = [
             sys.executable,
             "-B",
@@ -383,9 +383,10 @@ def install(release, made):
 
 
 class Bridge(Service):
-    """The bridge before `backend`. More of its configuration is in the environment, as PROXBOX_BRIDGE_…."""
+    """The bridge before `backend`, with a NetBox listener on the port `netbox_listen`, unless that is None; 0 is any
+    port. More of its configuration is in the environment, as PROXBOX_BRIDGE_…."""
 
-    def __init__(self, binary, backend, home, log, *, has_netbox_listener):
+    def __init__(self, binary, backend, home, log, *, netbox_listen):
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         self.port, admin = free_port(), free_port()
@@ -400,8 +401,9 @@ class Bridge(Service):
             f"127.0.0.1:{admin}",
         ]
         environment = {"PROXBOX_BRIDGE_JOBS_RECORDING": "on", "PROXBOX_BRIDGE_ADMIN_OPEN_READS": "on"}
-        if has_netbox_listener:
-            environment["PROXBOX_BRIDGE_BACKEND_NETBOX_LISTEN"] = f"127.0.0.1:{free_port()}"
+        if netbox_listen is not None:
+            port = netbox_listen or free_port()
+            environment["PROXBOX_BRIDGE_BACKEND_NETBOX_LISTEN"] = f"127.0.0.1:{port}"
         super().__init__([binary, "serve", *flags, "--data-dir", home], log, env=environment)
         self.answers(f"{self.admin}/livez")
 
