@@ -120,6 +120,8 @@ async fn an_old_page_in_front_of_an_old_backend_gets_its_rows_and_the_job_is_one
     assert_eq!(jobs.as_array().unwrap().len(), 2);
     assert_eq!((&jobs[1]["kind"], &jobs[1]["outcome"]), (&json!("full-update"), &json!("completed")));
     assert_eq!(jobs[1]["channels"], json!(["websocket"]));
+    let cleared = pair.log().requests().iter().filter(|(_, target)| target == "/clear-cache").count();
+    assert_eq!(cleared, 2, "0.0.2 looks in NetBox again for each sync");
 }
 
 #[tokio::test(start_paused = true)]

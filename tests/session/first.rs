@@ -27,7 +27,7 @@ fn greeted(kind: Kind) -> Drive {
 fn machine(drive: &mut Drive, name: &str) {
     drive.text(&frame("virtual_machine", name, false));
     let mut data = json!({
-        "completed": true, "increment_count": "yes", "sync_status": SYNCED, "rowid": name, "netbox_id": 7,
+        "completed": true, "increment_count": "yes", "sync_status": SYNCED, "rowid": name, "netbox_id": name.bytes().map(u64::from).sum::<u64>(),
         "name": format!("<a href='http://netbox/7/'>{name}</a>"), "vm_interfaces": [],
     });
     drive.text(&json!({ "object": "virtual_machine", "type": "create", "data": data }).to_string());
