@@ -52,7 +52,12 @@ impl Backend {
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
         let Some(mut ids) = ids else { return Ok(Scoped::AsGiven) };
         if selector == Selector::Address {
-            let selected = self.proxmox.selector(&ids).map_err(|why| {
+            let selected = match self.proxmox.selector(&ids) {
+                // It has one endpoint alone, and needs not be told which.
+                Err(Unselectable::SameAddress) if is_first(release) => Ok(None),
+                selected => selected,
+            };
+            let selected = selected.map_err(|why| {
                 let is_between = self.config().netbox.is_some();
                 Refusal::not_scoped(&match why {
                     Unselectable::NothingPushed => no_endpoint_pushed(release, &ids, is_between),
@@ -62,7 +67,6 @@ impl Backend {
                 })
             })?;
             return Ok(match selected {
-                // 0.0.1 has one endpoint alone.
                 _ if is_first(release) => {
                     without_source(query, release).map_or(Scoped::AsGiven, Scoped::Changed)
                 }

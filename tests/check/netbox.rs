@@ -78,7 +78,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
             "  WARNING  netbox       the backend has no NetBox endpoint yet\n",
             "→ Save the NetBox endpoint of the plugin in NetBox, or start a sync there: ",
             "Restart proxbox-api once after that.\n",
-            "  ok       rules        netbox_token, netbox_links, current_token, proxmox_credentials\n",
+            "  ok       rules        netbox_token, netbox_links, current_token, proxmox_credentials, nested_objects\n",
             "  WARNING  listener     The bridge does not know yet where NetBox is",
             "  note     requests     the backend has sent no request since the bridge started\n",
             "  WARNING  proxmox      the plugin has pushed none since the bridge started\n",
@@ -128,7 +128,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     run.says(
         1,
         &[
-            "  FAILED   listener     NetBox could not be asked through the bridge: ",
+            "  FAILED   listener     NetBox cannot be reached: ",
             "→ Mend the NetBox endpoint of the plugin, or backend.netbox_url, or the network between the bridge and NetBox.\n",
         ],
     );
@@ -162,7 +162,7 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
             &format!("  WARNING  netbox       reached past backend.netbox_listen ({listen})\n"),
             "  WARNING  token        a v2 token, which proxbox-api 0.0.2 sends as Token: NetBox accepts it as Bearer alone\n",
             "→ Set backend.netbox_listen with shims.netbox_token = \"on\", or give the NetBox endpoint of the plugin a v1 token.\n",
-            "  ok       rules        netbox_links, current_token\n",
+            "  ok       rules        netbox_links, current_token, nested_objects\n",
             "  WARNING  rules        shims.proxmox_credentials is off. ",
             "→ Set shims.proxmox_credentials = \"on\".\n",
         ],

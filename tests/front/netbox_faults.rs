@@ -108,15 +108,23 @@ async fn a_backend_is_told_why_netbox_did_not_answer_and_waits_no_longer_than_th
     let compressed = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
                       Content-Length: 2\r\n\r\n{}";
     let faults = [
-        (Fault::closing(""), 502, "NetBox could not be asked through the bridge: "),
-        (Fault::closing("SSH-2.0-OpenSSH_9.7\r\n"), 502, "NetBox could not be asked through the bridge: "),
+        (Fault::closing(""), 502, "NetBox did not answer at http://127.0.0.1:"),
+        (Fault::closing("SSH-2.0-OpenSSH_9.7\r\n"), 502, "NetBox did not answer at http://127.0.0.1:"),
         (Fault::staying(""), 504, "(limits.response_head)"),
-        (Fault::closing(cut(100, "{\"results\":[{\"id\":7")), 502, "NetBox's answer could not be read: "),
-        (Fault::closing(chunk), 502, "NetBox's answer could not be read: "),
-        (Fault::staying(cut(100, "{\"results\":[{\"id\":7")), 504, "it did not end within 300ms"),
-        (Fault::staying(chunk), 504, "it did not end within 300ms (limits.response_head)"),
+        (
+            Fault::closing(cut(100, "{\"results\":[{\"id\":7")),
+            502,
+            "The answer of NetBox to this was not taken: ",
+        ),
+        (Fault::closing(chunk), 502, "The answer of NetBox to this was not taken: "),
+        (
+            Fault::staying(cut(100, "{\"results\":[{\"id\":7")),
+            504,
+            "The answer of NetBox did not end within 300ms",
+        ),
+        (Fault::staying(chunk), 504, "The answer of NetBox did not end within 300ms (limits.response_head)"),
         (Fault::staying(large), 502, "it has more than 33554432 bytes"),
-        (Fault::closing(compressed), 502, "it is compressed (gzip)"),
+        (Fault::closing(compressed), 502, "It is compressed (Content-Encoding: gzip)"),
     ];
     // One request of each rule, and one of none.
     let requests = [
