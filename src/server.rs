@@ -2,6 +2,7 @@
 
 mod certificate;
 mod connection;
+mod door;
 mod files;
 mod h2_stall;
 mod http1_guard;
@@ -33,8 +34,9 @@ use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 use certificate::Certificates;
+use door::Door;
 use files::{Read, Reader};
-use listener::{Door, Listeners};
+use listener::Listeners;
 
 pub use crate::proxy::OpenError;
 pub use inherited::{InheritError, Inherited};

@@ -13,14 +13,14 @@ mod stream;
 mod throttle;
 
 pub use backend::{
-    BackendFilesRead, Circuit, CircuitChanged, ConnectTried, Connected, KeysHeldBack, Learned, OfBackend,
-    ReportUnreadable, StreamRecognized, backends_are,
+    BackendFilesRead, CircuitChanged, ConnectTried, KeysHeldBack, Learned, OfBackend, ReportUnreadable,
+    StreamRecognized, backends_are,
 };
 pub use front::{
     AcceptFailed, Answered, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue,
-    ConnectionClosed, ConnectionOpened, ConnectionStuck, FilesOf, HandshakeFailed, Listener, Listening,
-    NetboxStranger, NetboxUnreachable, OverLimit, Rejected, Route, Shimmed, TunnelClosed, TunnelOpened,
-    Validity, write_held_back_lines,
+    ConnectionClosed, ConnectionOpened, ConnectionStuck, FilesOf, HandshakeFailed, Listening, NetboxStranger,
+    NetboxUnreachable, OverLimit, Rejected, Shimmed, TunnelClosed, TunnelOpened, Validity,
+    write_held_back_lines,
 };
 pub use job::{
     Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,
@@ -32,10 +32,12 @@ pub use ledger::{
     LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerLost, LedgerOpened, LedgerRowDamaged,
     LedgerShed,
 };
-pub use metrics::{Reading, text as metrics_text};
+pub use metrics::{
+    Circuit, Connected, Departure, Listener, Origin, Reading, Route, Surface, text as metrics_text,
+};
 pub use netbox::{NetboxRequest, RuleApplied};
 pub use process::{
     Draining, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartSeen, Standing,
     StateNotWritten, Stopped, SupervisorDeaf,
 };
-pub use stream::{Attached, Departure, Gap, Heartbeat, Origin, Resumed, Surface, WatcherCame, WatcherWent};
+pub use stream::{Attached, Gap, Heartbeat, Resumed, WatcherCame, WatcherWent};

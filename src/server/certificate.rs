@@ -8,8 +8,8 @@ use arc_swap::ArcSwapOption;
 use futures::future::select_all;
 use rustls::ServerConfig;
 
+use super::door::{Door, NETBOX_CERTIFICATE};
 use super::files::{self, Read, Reader};
-use super::listener::{Door, NETBOX_CERTIFICATE};
 use crate::config::Config;
 use crate::telemetry::{self, Validity};
 use crate::tls::{self, Contents, ServerFiles, TlsError};

@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
+use super::door::Door;
 use super::h2_stall::{Activity, Overdue};
 use super::http1_guard::{CLOSE, Screen, Signals};
-use super::listener::Door;
 use super::write_timeout::Patience;
 use crate::admin;
 use crate::app::Entrance;

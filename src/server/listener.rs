@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::certificate::Current;
 use super::connection::{self, Connection};
-use crate::app::Entrance;
+use super::door::Door;
 use crate::config::Limits;
 use crate::core::http::address::limited_as;
 use crate::core::http::limit::Limit;
@@ -24,49 +24,6 @@ use crate::telemetry;
 /// How many connections beyond a limit are answered at once, on each sort of listener; more are closed without an
 /// answer. An answer takes a socket and a task for as long as its client needs to read it.
 const REFUSALS: usize = 64;
-
-/// The key that names the certificate of a NetBox listener.
-pub(super) const NETBOX_CERTIFICATE: &str = "backend.netbox_certificate";
-
-/// What an address is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// Clients of backends.
-    Clients(Entrance),
-    /// Operators.
-    Admin,
-    /// A backend, in front of NetBox; the address is the configured one.
-    Netbox(SocketAddr),
-}
-
-impl Door {
-    /// Who is served there.
-    pub(super) const fn listener(self) -> telemetry::Listener {
-        match self {
-            Self::Clients(_) => telemetry::Listener::Clients,
-            Self::Admin => telemetry::Listener::Admin,
-            Self::Netbox(_) => telemetry::Listener::Netbox,
-        }
-    }
-
-    /// The key that says where it is.
-    pub(super) const fn key(self) -> &'static str {
-        match self {
-            Self::Clients(Entrance::Common) => "listen",
-            Self::Clients(Entrance::Own(_)) => "backend.listen",
-            Self::Admin => "admin_listen",
-            Self::Netbox(_) => "backend.netbox_listen",
-        }
-    }
-
-    /// The key that names the certificate which is shown there.
-    pub(super) const fn certificate_key(self) -> &'static str {
-        match self {
-            Self::Netbox(_) => NETBOX_CERTIFICATE,
-            Self::Clients(_) | Self::Admin => telemetry::CERTIFICATE,
-        }
-    }
-}
 
 /// Every door that is open.
 #[derive(Debug)]

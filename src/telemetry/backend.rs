@@ -5,64 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::metrics::family::{By, Label};
-use super::metrics::{METRICS, NetboxRule};
+use super::metrics::{Circuit, Connected, METRICS, NetboxRule};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
 use crate::core::upstream::dialect::Dialect;
-
-/// What came of an attempt to connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connected {
-    /// It stands.
-    Connected,
-    /// It was refused, reset or not routed, or the name is unknown.
-    Failed,
-    /// Nobody answered in time.
-    TimedOut,
-    /// There was no agreement about TLS.
-    Tls,
-}
-
-impl Connected {
-    /// Everything that may come of it.
-    pub(super) const ALL: [Self; 4] = [Self::Connected, Self::Failed, Self::TimedOut, Self::Tls];
-
-    /// The word for it in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Tls => "tls",
-        }
-    }
-}
-
-/// Whether connections to a backend are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Circuit {
-    /// They are.
-    Closed,
-    /// They are not: it is taken for down.
-    Open,
-    /// One is, and the others wait for what comes of it.
-    HalfOpen,
-}
-
-impl Circuit {
-    /// Every state.
-    pub(super) const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
-
-    /// The word for it in metrics and in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-}
 
 /// What is counted of one backend, and its name for the log. It is counted while the backend is one of those that
 /// the bridge stands in front of.
@@ -86,12 +33,15 @@ struct Series {
     info: [String; 2],
 }
 
+/// The backends whose series there are.
+static COUNTED: Mutex<Vec<Arc<OfBackend>>> = Mutex::new(Vec::new());
+
 /// What is said of a backend before anything is known of it.
 const UNKNOWN: &str = "unknown";
 
 /// From now on the bridge stands in front of these backends alone.
 pub fn backends_are(backends: Vec<Arc<OfBackend>>) {
-    let mut known = METRICS.backends.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_in =
         |list: &[Arc<OfBackend>], one: &Arc<OfBackend>| list.iter().any(|other| Arc::ptr_eq(other, one));
     // One that has taken the name of another begins anew.

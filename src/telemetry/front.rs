@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::metrics::family::{By, Label};
-use super::metrics::{METRICS, Shimming};
+use super::metrics::{Listener, METRICS, Route, Shimming, Status};
 use super::throttle::Throttle;
 use crate::core::compat::{Action, Shim};
 use crate::core::http::guard::Reason;
@@ -38,113 +38,6 @@ impl Listening {
                 tls = is_tls,
                 "Listening without TLS on an address that others reach: keys can be read on their way."
             );
-        }
-    }
-}
-
-/// Who is served on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// Clients of backends.
-    Clients,
-    /// Operators.
-    Admin,
-    /// Backends, in front of NetBox.
-    Netbox,
-}
-
-impl Listener {
-    pub(super) const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Netbox];
-
-    /// The word for it in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clients => "clients",
-            Self::Admin => "admin",
-            Self::Netbox => "netbox",
-        }
-    }
-}
-
-/// Which part of the bridge a request was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// A sync stream.
-    Stream,
-    /// The bridge's own `/ws`.
-    Socket,
-    /// A WebSocket of the backend.
-    Tunnel,
-    /// The backend.
-    Passthrough,
-    /// What an old backend lacks.
-    Shim,
-    /// The admin listener.
-    Admin,
-    /// NetBox, for a backend.
-    Netbox,
-    /// None: it was refused before that was known.
-    Nowhere,
-}
-
-impl Route {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Stream,
-        Self::Socket,
-        Self::Tunnel,
-        Self::Passthrough,
-        Self::Shim,
-        Self::Admin,
-        Self::Netbox,
-        Self::Nowhere,
-    ];
-
-    /// The word for it in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::Socket => "socket",
-            Self::Tunnel => "tunnel",
-            Self::Passthrough => "passthrough",
-            Self::Shim => "shim",
-            Self::Admin => "admin",
-            Self::Netbox => "netbox",
-            Self::Nowhere => "none",
-        }
-    }
-}
-
-/// The class of a status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
-    Informational,
-    Success,
-    Redirection,
-    ClientError,
-    ServerError,
-}
-
-impl Status {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Informational, Self::Success, Self::Redirection, Self::ClientError, Self::ServerError];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Informational => "1xx",
-            Self::Success => "2xx",
-            Self::Redirection => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-        }
-    }
-
-    fn of(status: StatusCode) -> Self {
-        match status.as_u16() {
-            ..200 => Self::Informational,
-            200..300 => Self::Success,
-            300..400 => Self::Redirection,
-            400..500 => Self::ClientError,
-            500.. => Self::ServerError,
         }
     }
 }

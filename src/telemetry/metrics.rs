@@ -6,23 +6,21 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
-use super::backend::OfBackend;
-use super::front::{Listener, Route, Status};
-use super::stream::{Departure, Origin, Surface};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::core::http::guard::Reason;
 use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
 use family::{By, Maker};
-pub(super) use labels::{Driven, Ending, NetboxRule, Objects, Shimming, Success};
+pub use labels::{Circuit, Connected, Departure, Listener, Origin, Route, Surface};
+pub(super) use labels::{Driven, Ending, NetboxRule, Objects, Shimming, Status, Success};
 
 /// The metrics of this process.
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -87,7 +85,6 @@ pub(super) struct Front {
 
 /// What is known of each backend. Their names are a closed set until the configuration changes.
 pub(super) struct Backends {
-    pub(super) known: Mutex<Vec<Arc<OfBackend>>>,
     pub(super) up: IntGaugeVec,
     pub(super) info: IntGaugeVec,
     pub(super) connects: IntCounterVec,
@@ -257,7 +254,6 @@ impl Front {
 impl Backends {
     fn new(make: &Maker<'_>) -> Self {
         Self {
-            known: Mutex::default(),
             up: make.gauge_vector(
                 "backend_up",
                 "Whether the backend could be reached when that was last tried (1) or not (0).",

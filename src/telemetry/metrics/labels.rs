@@ -1,5 +1,7 @@
 //! The closed sets that labels come from.
 
+use http::StatusCode;
+
 use super::family::{Label, labels};
 use crate::core::compat::netbox::RULES;
 use crate::core::compat::{Action, Shim};
@@ -9,9 +11,6 @@ use crate::core::domain::outcome::{Cause, Outcome};
 use crate::core::http::guard::Reason;
 use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
-use crate::telemetry::backend::{Circuit, Connected};
-use crate::telemetry::front::{Listener, Route, Status};
-use crate::telemetry::stream::{Departure, Origin, Surface};
 
 labels! {
     Cause as "cause",
@@ -28,6 +27,239 @@ labels! {
     Status as "status",
     Success as "result",
     Surface as "surface",
+}
+
+/// Who is served on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Listener {
+    /// Clients of backends.
+    Clients,
+    /// Operators.
+    Admin,
+    /// Backends, in front of NetBox.
+    Netbox,
+}
+
+impl Listener {
+    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Netbox];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Admin => "admin",
+            Self::Netbox => "netbox",
+        }
+    }
+}
+
+/// Which part of the bridge a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A sync stream.
+    Stream,
+    /// The bridge's own `/ws`.
+    Socket,
+    /// A WebSocket of the backend.
+    Tunnel,
+    /// The backend.
+    Passthrough,
+    /// What an old backend lacks.
+    Shim,
+    /// The admin listener.
+    Admin,
+    /// NetBox, for a backend.
+    Netbox,
+    /// None: it was refused before that was known.
+    Nowhere,
+}
+
+impl Route {
+    pub(in crate::telemetry) const ALL: [Self; 8] = [
+        Self::Stream,
+        Self::Socket,
+        Self::Tunnel,
+        Self::Passthrough,
+        Self::Shim,
+        Self::Admin,
+        Self::Netbox,
+        Self::Nowhere,
+    ];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Socket => "socket",
+            Self::Tunnel => "tunnel",
+            Self::Passthrough => "passthrough",
+            Self::Shim => "shim",
+            Self::Admin => "admin",
+            Self::Netbox => "netbox",
+            Self::Nowhere => "none",
+        }
+    }
+}
+
+/// The class of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::telemetry) enum Status {
+    Informational,
+    Success,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+impl Status {
+    pub(in crate::telemetry) const ALL: [Self; 5] =
+        [Self::Informational, Self::Success, Self::Redirection, Self::ClientError, Self::ServerError];
+
+    pub(in crate::telemetry) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+
+    pub(in crate::telemetry) fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+}
+
+/// Where a client watches a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// A sync stream.
+    Stream,
+    /// The bridge's own `/ws`.
+    Socket,
+    /// The jobs API.
+    Admin,
+}
+
+impl Surface {
+    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Stream, Self::Socket, Self::Admin];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Socket => "socket",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// How a watcher was gone before the end of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It took nothing within `limits.client_write` and was dropped.
+    Stalled,
+    /// It left.
+    Left,
+}
+
+impl Departure {
+    pub(in crate::telemetry) const ALL: [Self; 2] = [Self::Stalled, Self::Left];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// Where the rest of a stream comes from for a client that has seen its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The log of the job, in memory.
+    Memory,
+    /// The ledger.
+    Ledger,
+    /// There is no rest: it has seen the end.
+    Seen,
+    /// The event is not known, and it is given another stream from its beginning.
+    Unknown,
+}
+
+impl Origin {
+    pub(in crate::telemetry) const ALL: [Self; 4] = [Self::Memory, Self::Ledger, Self::Seen, Self::Unknown];
+
+    /// The word for it in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Ledger => "ledger",
+            Self::Seen => "seen",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What came of an attempt to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connected {
+    /// It stands.
+    Connected,
+    /// It was refused, reset or not routed, or the name is unknown.
+    Failed,
+    /// Nobody answered in time.
+    TimedOut,
+    /// There was no agreement about TLS.
+    Tls,
+}
+
+impl Connected {
+    /// Everything that may come of it.
+    pub(in crate::telemetry) const ALL: [Self; 4] =
+        [Self::Connected, Self::Failed, Self::TimedOut, Self::Tls];
+
+    /// The word for it in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// Whether connections to a backend are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    /// They are.
+    Closed,
+    /// They are not: it is taken for down.
+    Open,
+    /// One is, and the others wait for what comes of it.
+    HalfOpen,
+}
+
+impl Circuit {
+    /// Every state.
+    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The word for it in metrics and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
 }
 
 impl Label for Kind {

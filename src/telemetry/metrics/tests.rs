@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use super::family::Label;
 use crate::core::domain::outcome::Outcome;
 use crate::core::remote::Remote;
-use crate::telemetry::backend::Connected;
+use crate::telemetry::backend::OfBackend;
 use crate::telemetry::metrics::*;
 
 fn exposed() -> String {
@@ -37,7 +39,7 @@ fn every_label_knows_its_place() {
     check::<Shimming>();
     check::<NetboxRule>();
     check::<Connected>();
-    check::<crate::telemetry::backend::Circuit>();
+    check::<Circuit>();
 }
 
 #[test]
