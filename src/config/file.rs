@@ -5,17 +5,18 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::nearest::nearest;
+use super::env::{Found, Setting};
+use super::key::Key;
 use super::problem::{Origin, Problem};
-use super::sources::{Found, Setting};
-use super::table::{Key, keys};
+use super::schema::keys;
+use super::suggest::suggest;
 
-/// What a file holds.
+/// The content of a configuration file.
 #[derive(Debug, Default)]
 pub(super) struct File {
-    /// Its settings, in the order of its lines.
+    /// The settings, in the order of the lines.
     pub(super) found: Found,
-    /// Where the blocks `[backend]` or `[[backend]]` begin.
+    /// Where each `[backend]` or `[[backend]]` begins.
     pub(super) blocks: Vec<Origin>,
 }
 
@@ -38,17 +39,17 @@ pub(super) fn read(path: &Path, text: &str) -> File {
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
-    /// What was found, with where it begins in the text: TOML tables do not keep their order.
+    /// Settings with their positions in the text: the parser does not keep the order of keys.
     found: Vec<(usize, Result<Setting, Problem>)>,
     blocks: Vec<Origin>,
 }
 
-/// Where keys stand.
+/// The table that is read.
 #[derive(Clone, Copy)]
 struct Place {
-    /// The table, empty for the top level.
+    /// Its name, empty for the top level.
     table: &'static str,
-    /// The block that it is a part of, if it is one of a backend.
+    /// The index of the backend that it is part of, if it is.
     block: Option<usize>,
 }
 
@@ -71,16 +72,17 @@ impl Reader<'_> {
         let origin = self.origin(position);
         let name = name.get_ref().as_ref();
         let Place { table, block } = place;
-        if let Some(key) = keys().find(|key| key.place() == (table, name)) {
-            if block.is_some() && !key.is_of_backend() {
-                return Some(Err(Problem::NotOfBackend { origin, key: key.name }));
+        if let Some(key) = keys().find(|key| key.path() == (table, name)) {
+            if block.is_some() && !key.is_per_backend() {
+                let key = key.name;
+                let message =
+                    format!("{key} applies to the whole bridge, not to one backend: set it in its own table");
+                return Some(Err(Problem::Misplaced { origin, message }));
             }
             let shown = self.shown(value);
             return Some(match text_of(value.get_ref(), key) {
                 Some(text) => Ok(Setting { key, origin, text, shown, block }),
-                None => {
-                    Err(Problem::BadValue { origin, key: key.name, allowed: key.allowed(), value: shown })
-                }
+                None => Err(Problem::not_allowed(origin, key.name, &key.allowed(), &shown)),
             });
         }
         let is_inner = |inner: &str| match table {
@@ -88,7 +90,7 @@ impl Reader<'_> {
             BACKEND => inner == LIMITS && name == LIMITS,
             _ => false,
         };
-        let Some(inner) = keys().map(|key| key.place().0).find(|inner| is_inner(inner)) else {
+        let Some(inner) = keys().map(|key| key.path().0).find(|inner| is_inner(inner)) else {
             return Some(Err(Problem::UnknownKey {
                 origin,
                 key: name.to_owned(),
@@ -110,11 +112,11 @@ impl Reader<'_> {
             }
             return None;
         }
-        let (allowed, value) = (format!("a table, written [{inner}]"), self.shown(value));
-        Some(Err(Problem::BadValue { origin, key: inner, allowed, value }))
+        let allowed = format!("a table, written [{inner}]");
+        Some(Err(Problem::not_allowed(origin, inner, &allowed, &self.shown(value))))
     }
 
-    /// Notes that a block begins at `origin`, and gives its number.
+    /// Adds a backend that begins at `origin`, and returns its index.
     fn block(&mut self, origin: Origin) -> usize {
         self.blocks.push(origin);
         self.blocks.len() - 1
@@ -125,7 +127,7 @@ impl Reader<'_> {
         Origin::File { path: self.path.to_owned(), line }
     }
 
-    /// The value on one line, as it is written in the file where that is one line.
+    /// The value on one line, as the file has it where that is one line.
     fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
         match value.get_ref() {
             DeValue::String(text) => format!("{text:?}"),
@@ -136,15 +138,15 @@ impl Reader<'_> {
     }
 }
 
-/// What an unknown key may have been meant to be: a name of its table, or one that stands elsewhere. A key
-/// of the top level that is written below the first table is a common slip.
+/// What an unknown key may stand for: a name of its table, or one of another table. A top-level key below the first
+/// table is a common slip.
 fn hint(table: &str, name: &str) -> Option<String> {
-    let inner = keys().map(|key| key.place().0).filter(|inner| table.is_empty() && !inner.is_empty());
-    let names = keys().map(|key| key.place()).filter(|place| place.0 == table).map(|place| place.1);
-    if let Some(near) = nearest(name, names.chain(inner)) {
+    let inner = keys().map(|key| key.path().0).filter(|inner| table.is_empty() && !inner.is_empty());
+    let names = keys().map(|key| key.path()).filter(|path| path.0 == table).map(|path| path.1);
+    if let Some(near) = suggest(name, names.chain(inner)) {
         return Some(format!("`{near}`"));
     }
-    let (table, name) = keys().map(|key| key.place()).find(|place| place.1 == name)?;
+    let (table, name) = keys().map(|key| key.path()).find(|path| path.1 == name)?;
     Some(if table.is_empty() {
         format!("`{name}` above the first table")
     } else {
@@ -152,20 +154,20 @@ fn hint(table: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The table of a backend, and the one of limits, which may stand in it.
+/// The table of a backend, and the table of limits, which it may contain.
 const BACKEND: &str = "backend";
 const LIMITS: &str = "limits";
 
-/// The tables of an array that holds nothing else, with where they begin.
+/// The tables of an array of tables, with their positions.
 fn tables<'a>(array: &'a DeArray<'_>) -> Option<Vec<(usize, &'a DeTable<'a>)>> {
     array.iter().map(|value| Some((value.span().start, value.get_ref().as_table()?))).collect()
 }
 
-/// The text of a value as a variable would hold it; nothing that a key takes is of another type.
+/// The value as a variable would set it; `None` for a type that no key has.
 fn text_of(value: &DeValue<'_>, key: &Key) -> Option<String> {
     match value {
         DeValue::Boolean(switch) => Some(switch.to_string()),
-        DeValue::Array(list) if key.is_list() => {
+        DeValue::Array(list) if key.is_list => {
             let texts: Option<Vec<&str>> = list.iter().map(|item| item.get_ref().as_str()).collect();
             texts.map(|texts| texts.join(","))
         }

@@ -2,26 +2,26 @@
 
 /// The flags of every command that needs a configuration.
 ///
-/// Values stay raw here, so that a bad one is reported in the same words whatever its source.
+/// Values stay text here, so that the message for a bad one is the same whatever its source.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
     /// Configuration file, in TOML [env: PROXBOX_BRIDGE_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
-    /// Address on which clients are served [default: 127.0.0.1:8800].
+    /// Address that serves clients [default: 127.0.0.1:8800].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
     /// Address of the admin listener [default: 127.0.0.1:8801].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
-    /// File with the token of operators, which everything on the admin listener needs but its health.
+    /// File with the token for operators, required for everything on the admin listener but its health.
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<String>,
-    /// Where the backend is: `http://HOST[:PORT]`.
+    /// URL of the backend: `http://HOST[:PORT]`.
     #[arg(long, value_name = "URL")]
     pub backend: Option<String>,
-    /// Directory of the ledger, the durable record of jobs, made if it is missing; without it the record is
-    /// kept in memory and lost when the bridge ends.
+    /// Directory of the ledger, the durable record of jobs, created if it is missing; without it the record is kept in
+    /// memory and lost when the bridge ends.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// How the backend is driven: auto, native, websocket or json [default: auto].
@@ -29,33 +29,20 @@ pub struct Flags {
     pub channel: Option<String>,
 }
 
-struct Row {
-    key: &'static str,
-    flag: &'static str,
-    value: fn(&Flags) -> Option<&str>,
-}
-
-static TABLE: [Row; 6] = [
-    Row { key: "listen", flag: "--listen", value: |flags| flags.listen.as_deref() },
-    Row { key: "admin_listen", flag: "--admin-listen", value: |flags| flags.admin_listen.as_deref() },
-    Row {
-        key: "admin_token_file",
-        flag: "--admin-token-file",
-        value: |flags| flags.admin_token_file.as_deref(),
-    },
-    Row { key: "data_dir", flag: "--data-dir", value: |flags| flags.data_dir.as_deref() },
-    Row { key: "backend.url", flag: "--backend", value: |flags| flags.backend.as_deref() },
-    Row { key: "backend.channel", flag: "--channel", value: |flags| flags.channel.as_deref() },
-];
-
-/// The flag that sets the key of this name.
-pub(super) fn of(key: &str) -> Option<&'static str> {
-    TABLE.iter().find(|row| row.key == key).map(|row| row.flag)
-}
-
-/// The value that the flags give to the key of this name.
-pub(super) fn value<'a>(flags: &'a Flags, key: &str) -> Option<&'a str> {
-    TABLE.iter().find(|row| row.key == key).and_then(|row| (row.value)(flags))
+impl Flags {
+    /// The value of `flag`, one that a key names.
+    pub(super) fn value(&self, flag: &str) -> Option<&str> {
+        let value = match flag {
+            "--listen" => &self.listen,
+            "--admin-listen" => &self.admin_listen,
+            "--admin-token-file" => &self.admin_token_file,
+            "--backend" => &self.backend,
+            "--data-dir" => &self.data_dir,
+            "--channel" => &self.channel,
+            _ => &None,
+        };
+        value.as_deref()
+    }
 }
 
 #[cfg(test)]
@@ -72,21 +59,22 @@ mod tests {
     }
 
     #[test]
-    fn every_row_names_a_key_and_a_flag_that_fills_it() {
-        for row in &TABLE {
-            assert!(keys().any(|key| key.name == row.key), "{}", row.key);
-            let command = Command::try_parse_from(["bridge", row.flag, "here"]).ok().unwrap();
-            assert_eq!((row.value)(&command.flags), Some("here"), "{}", row.flag);
+    fn every_flag_but_the_one_for_the_file_sets_a_key() {
+        let of_keys: Vec<&str> = keys().filter_map(|key| key.flag).collect();
+        for flag in &of_keys {
+            let command = Command::try_parse_from(["bridge", flag, "here"]).ok().unwrap();
+            assert_eq!(command.flags.value(flag), Some("here"), "{flag}");
         }
+        let all = Command::command().get_arguments().filter_map(|flag| flag.get_long()).count();
+        assert_eq!(of_keys.len() + 1, all);
     }
 
     #[test]
-    fn help_tells_the_defaults_of_the_table() {
+    fn help_states_the_defaults() {
         let help = Command::command().render_long_help().to_string();
-        for row in &TABLE {
-            let key = keys().find(|key| key.name == row.key).unwrap();
-            let Some(default) = key.default else { continue };
-            assert!(help.contains(&format!("[default: {default}]")), "{}", row.flag);
+        for key in keys().filter(|key| key.flag.is_some()) {
+            let Some(default) = key.default() else { continue };
+            assert!(help.contains(&format!("[default: {default}]")), "{}", key.name);
         }
     }
 }

@@ -1,45 +1,35 @@
-//! What becomes of jobs that nobody watches or that cannot be recorded, and what is kept of them.
+//! Jobs without clients, jobs that cannot be recorded, and what is kept of a job.
 
-use super::draft::Draft;
+use super::key::keys;
+use super::value::{count, value};
 use crate::core::run::policy::UnknownWord;
 use crate::core::text::words::words;
 
-/// The table `[jobs]`.
-///
-/// Bounds and defaults stand in the table of keys ([`super::keys`]); `Jobs::default()` is those defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jobs {
-    /// What becomes of a job whose last client has gone.
-    pub on_disconnect: OnDisconnect,
-    /// What becomes of new jobs while the record of jobs cannot be written. Nothing said is to go on with them, if the
-    /// record could be written before.
-    pub without_ledger: Option<WithoutLedger>,
-    /// Whether the raw frames of the backend are kept in `data_dir/recordings`, for
-    /// `/jobs/{id}/recording`. There is a data directory if they are.
-    pub recording: bool,
-    /// How many of the last frames of a job the record keeps.
-    pub log_frames: usize,
-}
-
-impl Jobs {
-    /// What the defaults are written over.
-    pub(super) const BLANK: Self =
-        Self { on_disconnect: OnDisconnect::Grace, without_ledger: None, recording: false, log_frames: 0 };
-}
-
-impl Default for Jobs {
-    fn default() -> Self {
-        Draft::default().jobs
+keys! {
+    /// The table `[jobs]`.
+    pub struct Jobs in "jobs." {
+        /// What happens to a job when its last client disconnects: `grace` lets it continue for `limits.detach_grace`
+        /// and then cancels it, `continue` lets it finish, `cancel` cancels it at once.
+        on_disconnect: OnDisconnect = OnDisconnect::Grace;
+        /// What happens to new jobs while the ledger cannot be written: `continue` runs them without a record until it
+        /// can be, `refuse` answers 503. If this is not set, they run too, but the bridge does not start with a
+        /// `data_dir` that has never worked.
+        without_ledger: Option<WithoutLedger> = None;
+        /// Whether the raw frames of the backend are stored in `data_dir/recordings`, for `/jobs/{id}/recording` and
+        /// for `replay`. Requires a `data_dir`.
+        recording: bool = false;
+        /// Frames that the record of a job keeps; the last ones.
+        log_frames: usize = 1000, within count(1, 100_000), needs restart;
     }
 }
 
-/// What becomes of a job whose last client has gone.
+/// What happens to a job when its last client disconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnDisconnect {
-    /// It goes on for `limits.detach_grace` and is then cancelled.
+    /// It continues for `limits.detach_grace` and is then cancelled.
     #[default]
     Grace,
-    /// It goes on to its end.
+    /// It continues to its end.
     Continue,
     /// It is cancelled at once.
     Cancel,
@@ -50,14 +40,16 @@ words!(OnDisconnect or UnknownWord(&OnDisconnect::WORDS) {
     Continue => "continue",
     Cancel => "cancel",
 });
+value!(OnDisconnect);
 
-/// What becomes of new jobs while the record of jobs cannot be written.
+/// What happens to new jobs while the ledger cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WithoutLedger {
-    /// They run without a record until it can be, also if it never could be.
+    /// They run without a record until it can be written, even if it never could be.
     Continue,
     /// They are refused with status 503.
     Refuse,
 }
 
 words!(WithoutLedger or UnknownWord(&WithoutLedger::WORDS) { Continue => "continue", Refuse => "refuse" });
+value!(WithoutLedger);

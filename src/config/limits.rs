@@ -1,212 +1,174 @@
-//! Every limit of the bridge: none is implied.
+//! The limits: every timeout and every bound of the bridge.
 
 use std::time::Duration;
 
-use super::draft::Draft;
+use super::key::keys;
+use super::value::{Durations, bytes, count, days, hours, mins, secs};
 use crate::core::http::guard::Bounds;
 
-/// The table `[limits]`.
-///
-/// Bounds and defaults stand in the table of keys ([`super::keys`]); `Limits::default()` is those
-/// defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How long a TCP connection to the backend may take to come about.
-    pub connect: Duration,
-    /// How long the backend may take to say what it can do before a run, all questions together.
-    pub probe: Duration,
-    /// How long the backend may take from a request to the head of its response, or to its greeting on
-    /// `/ws`.
-    pub response_head: Duration,
-    /// How long a client's status line waits for the backend to accept the work.
-    pub accept_wait: Duration,
-    /// How long the backend may send no event; comments and pings are none, and a stage of 73 virtual
-    /// machines takes 10 minutes without one.
-    pub idle: Duration,
-    /// How long one job may take from its start to its end.
-    pub total: Duration,
-    /// The longest silence on a client's stream before a comment is sent; readers give up after 60 s.
-    pub heartbeat: Duration,
-    /// How long the backend must be quiet before its late frames, or its late end, are no longer waited
-    /// for.
-    pub settle: Duration,
-    /// How long they are waited for in all: behind a final event, or behind the last object that was confirmed; at
-    /// least `settle`.
-    pub settle_total: Duration,
-    /// How long what was learned about the backend is kept.
-    pub capabilities: Duration,
-    /// After how many whole seconds clients are told to try again when the backend is unreachable.
-    pub retry_after: Duration,
-    /// How long a client may take to send the head of its request; over HTTP/2, of its first.
-    pub client_head: Duration,
-    /// How long a client may take nothing of what is sent to it before it is dropped.
-    pub client_write: Duration,
-    /// How long a client may take to send the next piece of the body of its request.
-    pub client_body: Duration,
-    /// How many bytes a second of the body of its request a client must send on average, beyond the first
-    /// `limits.client_body`; no minimum if this is zero.
-    pub client_body_rate: usize,
-    /// How long the connection of a client is kept that asks for nothing.
-    pub client_idle: Duration,
-    /// How long a TLS handshake may take, with clients and with the backend.
-    pub handshake: Duration,
-    /// After how many whole seconds without traffic the kernel sends TCP keep-alive probes to a client or the
-    /// backend; never if this is zero.
-    pub tcp_keepalive: Duration,
-    /// How long a client or the backend may acknowledge nothing of what is sent, or keep its TCP window closed,
-    /// before the kernel closes the connection (`TCP_USER_TIMEOUT`); as the system has it if this is zero.
-    pub tcp_user_timeout: Duration,
-    /// How many connections clients may have at once, all together.
-    pub connections: usize,
-    /// How many of them may come from one address; trusted proxies are not counted.
-    pub connections_per_address: usize,
-    /// How many bits of an IPv6 address name the network that limits by address count as one address.
-    pub ipv6_prefix: usize,
-    /// How many requests may be passed on at once, all together.
-    pub requests: usize,
-    /// How many of them may be of one client address.
-    pub requests_per_address: usize,
-    /// How many streams and tunnels may be open at once, all together.
-    pub streams: usize,
-    /// How many of them one client address may have.
-    pub streams_per_address: usize,
-    /// How many of them may be opened with one API key.
-    pub streams_per_key: usize,
-    /// How many headers a request may have.
-    pub header_count: usize,
-    /// The size of the largest head of a request, in bytes.
-    pub head_bytes: usize,
-    /// The size of the largest path and query, in bytes.
-    pub target_bytes: usize,
-    /// The size of the largest body of a request that is passed on, in bytes.
-    pub body_bytes: usize,
-    /// The size of the largest message that is taken from a client of `/ws`, in bytes.
-    pub socket_bytes: usize,
-    /// How long a connection to the backend is kept for the next request; backends close theirs after 5 s.
-    pub pool_idle: Duration,
-    /// How long one side of a tunnel may go on when the other has closed.
-    pub tunnel_close: Duration,
-    /// How long the backend's answer to `GET /`, `/version` or `/health` serves everybody who asks the same.
-    pub coalesce: Duration,
-    /// How long a key that the backend has refused is refused without asking it again.
-    pub refused_key: Duration,
-    /// How many wrong keys a client may try within five minutes.
-    pub wrong_keys: usize,
-    /// After how many failed connections in a row the backend is taken for down.
-    pub breaker_failures: usize,
-    /// How long a backend that is down is left alone before one request tries it again.
-    pub breaker_open: Duration,
-    /// After how long without a connection the bridge makes one, to know whether the backend is there; none
-    /// if this is zero.
-    pub check: Duration,
-    /// The size of the largest event that is taken from the backend, in bytes.
-    pub event_bytes: usize,
-    /// How long a job without clients goes on before it is cancelled; between two tries the plugin waits
-    /// 16 s, or up to 60 s where `Retry-After` asks for it.
-    pub detach_grace: Duration,
-    /// The shortest cool-down: how long the place of a run stays taken when the backend may still be at work
-    /// on it; 5 s where the release cancels the run.
-    pub cooldown_least: Duration,
-    /// The longest cool-down, however long such runs take; none if this is zero.
-    pub cooldown: Duration,
-    /// How long running jobs may go on after the bridge was asked to stop.
-    pub drain: Duration,
-    /// How long the last frame of a job waits for its record to be on disk.
-    pub ledger: Duration,
-    /// How long the log of a job that has ended is kept in memory for clients that come back.
-    pub replay: Duration,
-    /// How long the ledger keeps the last frames of a job after its end.
-    pub log_retention: Duration,
-    /// How long the ledger keeps the record of a job after its end; not shorter than `limits.log_retention`.
-    pub retention: Duration,
-    /// How far the clock may be from the time that the ledger expects, before nothing is removed for its age.
-    pub clock_jump: Duration,
-    /// How long nothing is removed for its age after the clock has jumped.
-    pub clock_hold: Duration,
-    /// How many of the recorded jobs one cleaning of the ledger removes at most, in percent.
-    pub clean_share: usize,
-    /// The memory for the log of one job, in bytes. The oldest events go first, the first and the last 64 failures last,
-    /// the first event and the end never.
-    pub job_log_bytes: usize,
-    /// The memory for the logs of all jobs together, in bytes; a job takes from others only what is above their fair
-    /// share. What is on its way to their readers comes out of it, up to half; beyond that only `streams` bounds it.
-    pub all_logs_bytes: usize,
-    /// The size of the largest recording of one job, in bytes; what comes after is left out.
-    pub recording_bytes: usize,
+/// Far beyond any use, and far below where adding it to a clock could overflow.
+const WEEK: Duration = days(7);
+/// A time in which something has to happen.
+const POSITIVE: Durations = Durations { least: Duration::from_millis(1), most: WEEK, is_whole: false };
+/// A time that can be zero.
+const ANY: Durations = Durations { least: Duration::ZERO, ..POSITIVE };
+/// Clients give up after 60 s of silence, and the contract asks for a sign of life every 15 s.
+const HEARTBEAT: Durations = Durations { least: secs(1), most: secs(15), is_whole: false };
+/// A backend closes its idle connections after 5 s, and no request may meet that.
+const POOL_IDLE: Durations =
+    Durations { least: Duration::ZERO, most: Duration::from_millis(4500), is_whole: false };
+/// `Retry-After` is in whole seconds.
+const RETRY_AFTER: Durations = Durations { least: secs(1), most: secs(60), is_whole: true };
+/// The kernel counts in whole seconds, up to 32,767.
+const KEEPALIVE: Durations = Durations { least: Duration::ZERO, most: hours(1), is_whole: true };
+/// How long something stays on disk, which may be years.
+const RETENTION: Durations = Durations { least: mins(1), most: days(3650), is_whole: false };
+/// 16 GiB, or the largest size where that is less.
+const HUGE: usize = match 1_usize.checked_shl(34) {
+    Some(bytes) => bytes,
+    None => usize::MAX,
+};
+
+keys! {
+    /// The table `[limits]`.
+    pub struct Limits in "limits." {
+        /// Time to establish a TCP connection to the backend.
+        connect: Duration = secs(10), within POSITIVE, per backend;
+        /// Time for all requests together that learn before a run what the backend can do. A backend that runs a sync
+        /// may block for seconds.
+        probe: Duration = secs(10), within POSITIVE, per backend;
+        /// Time from a request until the backend sends the response head, or its greeting on `/ws`.
+        response_head: Duration = mins(10), within POSITIVE, per backend;
+        /// Time that the response head of a stream waits for the backend to accept the work; `0s` does not wait.
+        accept_wait: Duration = secs(10), within ANY, per backend;
+        /// Time without an event from the backend before the run fails. Comments and pings do not count as events. A
+        /// stage of 73 virtual machines sends none for 10 minutes.
+        idle: Duration = mins(30), within POSITIVE, per backend;
+        /// Time from the start of a job to its end.
+        total: Duration = hours(6), within POSITIVE, per backend;
+        /// Silence on a client's stream before the bridge sends a comment. Clients give up after 60 s.
+        heartbeat: Duration = secs(15), within HEARTBEAT;
+        /// Silence of the backend that ends the wait for late frames, or for a late end.
+        settle: Duration = secs(3), within ANY, per backend;
+        /// Total time of that wait, after a final event or after the last object that was confirmed; at least
+        /// `limits.settle`.
+        settle_total: Duration = secs(30), within ANY, per backend;
+        /// Time for which the bridge remembers what a backend can do; `0s` probes before every run.
+        capabilities: Duration = mins(5), within ANY, per backend;
+        /// `Retry-After` of the 503 that is sent while the backend is unreachable.
+        retry_after: Duration = secs(30), within RETRY_AFTER, per backend;
+        /// Time for a client to send a request head; over HTTP/2, the first one.
+        client_head: Duration = secs(15), within POSITIVE;
+        /// Time for which a client may read nothing of what is sent to it before its connection is closed.
+        client_write: Duration = mins(1), within POSITIVE;
+        /// Time for a client to send the next part of a request body.
+        client_body: Duration = secs(30), within POSITIVE;
+        /// Lowest average rate of a request body, in bytes per second, after the first `limits.client_body`; 0: none.
+        client_body_rate: usize = 500, within bytes(0, 1 << 20);
+        /// Time for which a client's idle connection is kept.
+        client_idle: Duration = secs(75), within POSITIVE;
+        /// Time for a TLS handshake, with clients and with the backend.
+        handshake: Duration = secs(10), within POSITIVE;
+        /// Time without traffic before the kernel sends TCP keep-alive probes to a client or the backend; `0s`: never.
+        tcp_keepalive: Duration = secs(30), within KEEPALIVE, per backend;
+        /// Time for which a client or the backend may acknowledge nothing, or keep its TCP window closed, before the
+        /// kernel closes the connection (`TCP_USER_TIMEOUT`); `0s`: the default of the system.
+        tcp_user_timeout: Duration = mins(2), within ANY, per backend;
+        /// Concurrent connections of all clients. A connection that became a tunnel or a WebSocket counts as such
+        /// instead.
+        connections: usize = 1024, within count(1, 1_000_000);
+        /// Concurrent connections from one address. Trusted proxies do not count.
+        connections_per_address: usize = 256, within count(1, 1_000_000);
+        /// Length of the IPv6 prefix that the limits by address count as one address. The machines of a LAN mostly
+        /// share a /64 network: 128 counts each one separately.
+        ipv6_prefix: usize = 64, within count(32, 128);
+        /// Concurrent requests that are forwarded, of all clients. Further ones get 503.
+        requests: usize = 512, within count(1, 1_000_000);
+        /// Concurrent requests that are forwarded for one client address. Further ones get 429.
+        requests_per_address: usize = 128, within count(1, 1_000_000);
+        /// Open streams and tunnels of all clients. Further ones get 503.
+        streams: usize = 512, within count(1, 1_000_000);
+        /// Open streams and tunnels of one client address. Further ones get 429.
+        streams_per_address: usize = 64, within count(1, 1_000_000);
+        /// Open streams and tunnels with one API key. Further ones get 429.
+        streams_per_key: usize = 64, within count(1, 1_000_000);
+        /// Header fields of a request. More get 431.
+        header_count: usize = 100, within count(10, 1000);
+        /// Size of a request head, in bytes. A larger one gets 431.
+        head_bytes: usize = 64 << 10, within bytes(8 << 10, 1 << 20);
+        /// Size of path and query, in bytes. A larger one gets 414.
+        target_bytes: usize = 16 << 10, within bytes(1 << 10, 64 << 10);
+        /// Size of a request body that is forwarded, in bytes. A larger one gets 413.
+        body_bytes: usize = 64 << 20, within bytes(1 << 10, HUGE), per backend;
+        /// Size of a message from a client of `/ws`, in bytes.
+        socket_bytes: usize = 64 << 10, within bytes(1 << 10, 1 << 20);
+        /// Time for which an idle connection to the backend is kept. Backends close theirs after 5 s.
+        pool_idle: Duration = secs(4), within POOL_IDLE, per backend;
+        /// Time for which one side of a tunnel stays open after the other has closed.
+        tunnel_close: Duration = secs(10), within ANY, per backend;
+        /// Time for which one answer of the backend to `GET /`, `/version` or `/health` serves all identical requests;
+        /// `0s` forwards each.
+        coalesce: Duration = secs(1), within ANY, per backend;
+        /// Time for which a key that the backend has rejected is rejected without asking the backend; `0s` asks every
+        /// time. Five wrong keys lock all clients out of a backend.
+        refused_key: Duration = mins(5), within ANY, per backend;
+        /// Wrong keys that one client address may send in 5 minutes. After that, an unknown key gets 429, and keys that
+        /// the backend has accepted still work. A backend that sees all clients as one locks them all out after five.
+        wrong_keys: usize = 3, within count(1, 3), per backend;
+        /// Consecutive connection failures after which requests get 503 at once.
+        breaker_failures: usize = 3, within count(1, 1000), per backend;
+        /// Time until one request tries such a backend again.
+        breaker_open: Duration = secs(5), within POSITIVE, per backend;
+        /// Time without a connection before the bridge opens one to learn whether the backend is up; `0s`: never.
+        check: Duration = secs(15), within ANY, per backend;
+        /// Size of an event from the backend, in bytes.
+        event_bytes: usize = 32 << 20, within bytes(64 << 10, 1 << 30), per backend;
+        /// Time for which a job without clients continues before it is cancelled. The plugin waits 16 s between two
+        /// attempts, or up to 60 s where `Retry-After` asks for it.
+        detach_grace: Duration = mins(1), within ANY;
+        /// Shortest cool-down: the time for which a run that ended still counts for `backend.concurrency`, because the
+        /// backend may still work on it; 5 s where the release cancels the run.
+        cooldown_least: Duration = secs(30), within ANY, per backend;
+        /// Longest cool-down, however long such runs take; `0s`: none.
+        cooldown: Duration = mins(15), within ANY, per backend;
+        /// Time for which running jobs continue after the bridge has received a signal to stop.
+        drain: Duration = secs(30), within ANY;
+        /// Time that the last frame of a job waits until its record is on disk.
+        ledger: Duration = secs(5), within POSITIVE;
+        /// Time for which the log of a finished job stays in memory, for clients that reconnect.
+        replay: Duration = mins(5), within ANY;
+        /// Time for which the ledger keeps the last frames of a finished job.
+        log_retention: Duration = days(7), within RETENTION;
+        /// Time for which the ledger keeps the record of a finished job; at least `limits.log_retention`.
+        retention: Duration = days(90), within RETENTION;
+        /// Difference between the clock and the time that the ledger expects that counts as a jump: nothing is deleted
+        /// by age then. A bridge that was stopped for longer is one such case.
+        clock_jump: Duration = days(1), within RETENTION;
+        /// Time for which nothing is deleted by age after a jump of the clock; three times as long while
+        /// `systemd-timesyncd` has not synchronised it. `POST /clean` ends it.
+        clock_hold: Duration = hours(6), within POSITIVE;
+        /// Share of the recorded jobs, in percent, that the hourly cleaning of the ledger deletes at most, and of those
+        /// with frames; at least one job, and at least twice as many as expire under a steady load. `POST /clean`
+        /// deletes everything that has expired.
+        clean_share: usize = 10, within count(1, 100);
+        /// Memory for the log of one job, in bytes. The oldest events are evicted first, the first and the last 64
+        /// failures last, the first event and the end never.
+        job_log_bytes: usize = 16 << 20, within bytes(64 << 10, 1 << 30);
+        /// Memory for the logs of all jobs, in bytes. A job evicts from others only what exceeds their fair share. What
+        /// is being sent to clients counts for up to half of it; beyond that, only `limits.streams` bounds it.
+        all_logs_bytes: usize = 64 << 20, within bytes(64 << 10, HUGE);
+        /// Size of the recording of one job, in bytes. What comes after is not recorded.
+        recording_bytes: usize = 64 << 20, within bytes(64 << 10, HUGE);
+    }
 }
 
 impl Limits {
-    /// How large a request may be before its body.
+    /// The bounds of a request head.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             head_bytes: self.head_bytes,
             header_count: self.header_count,
             target_bytes: self.target_bytes,
         }
-    }
-
-    /// What the defaults are written over.
-    pub(super) const BLANK: Self = Self {
-        connect: Duration::ZERO,
-        probe: Duration::ZERO,
-        response_head: Duration::ZERO,
-        accept_wait: Duration::ZERO,
-        idle: Duration::ZERO,
-        total: Duration::ZERO,
-        heartbeat: Duration::ZERO,
-        settle: Duration::ZERO,
-        settle_total: Duration::ZERO,
-        capabilities: Duration::ZERO,
-        retry_after: Duration::ZERO,
-        client_head: Duration::ZERO,
-        client_write: Duration::ZERO,
-        client_body: Duration::ZERO,
-        client_body_rate: 0,
-        client_idle: Duration::ZERO,
-        handshake: Duration::ZERO,
-        tcp_keepalive: Duration::ZERO,
-        tcp_user_timeout: Duration::ZERO,
-        connections: 0,
-        connections_per_address: 0,
-        ipv6_prefix: 0,
-        requests: 0,
-        requests_per_address: 0,
-        streams: 0,
-        streams_per_address: 0,
-        streams_per_key: 0,
-        header_count: 0,
-        head_bytes: 0,
-        target_bytes: 0,
-        body_bytes: 0,
-        socket_bytes: 0,
-        pool_idle: Duration::ZERO,
-        tunnel_close: Duration::ZERO,
-        coalesce: Duration::ZERO,
-        refused_key: Duration::ZERO,
-        wrong_keys: 0,
-        breaker_failures: 0,
-        breaker_open: Duration::ZERO,
-        check: Duration::ZERO,
-        event_bytes: 0,
-        detach_grace: Duration::ZERO,
-        cooldown_least: Duration::ZERO,
-        cooldown: Duration::ZERO,
-        drain: Duration::ZERO,
-        ledger: Duration::ZERO,
-        replay: Duration::ZERO,
-        log_retention: Duration::ZERO,
-        retention: Duration::ZERO,
-        clock_jump: Duration::ZERO,
-        clock_hold: Duration::ZERO,
-        clean_share: 0,
-        job_log_bytes: 0,
-        all_logs_bytes: 0,
-        recording_bytes: 0,
-    };
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Draft::default().limits
     }
 }

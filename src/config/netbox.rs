@@ -5,43 +5,55 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::draft::NetboxDraft;
+use super::key::keys;
 use super::url::BackendUrl;
-use crate::tls::{ServerFiles, Trust};
+use crate::tls::{Fingerprint, ServerFiles, Trust};
 
-/// The keys `backend.netbox_…`: where a backend reaches NetBox through the bridge, and how the bridge reaches it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetboxListener {
-    /// The address that the backend is given in the place of NetBox's.
-    pub listen: SocketAddr,
-    /// The files with which the backend is served over TLS there, if it is.
-    pub tls: Option<ServerFiles>,
-    /// The addresses that may connect beside loopback addresses.
-    pub allow: Vec<IpNet>,
-    /// Where NetBox is, if it is not to be the address that the plugin pushes.
-    pub url: Option<BackendUrl>,
-    /// Which certificates of NetBox are accepted; `None` accepts what the pushed row says: those of the system's
-    /// authorities, or any if its `verify_ssl` is false.
-    pub trust: Option<Trust>,
-    /// The files with the certificate that NetBox is shown, and with its key.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
+keys! {
+    struct NetboxKeys in "backend.netbox_" {
+        /// Address on which the bridge stands in front of NetBox, for this backend alone. The backend is given it
+        /// instead of NetBox's address. See [`netbox-listener.md`](netbox-listener.md).
+        listen: Option<SocketAddr> = None;
+        /// File with the certificate of that listener, and its intermediates, as PEM: the backend is served over TLS
+        /// there, and is told to verify it. The certificate must be for the IP address of `backend.netbox_listen`. It is
+        /// read again when it changes.
+        certificate: Option<PathBuf> = None;
+        /// File with the private key of that certificate, as PEM.
+        key: Option<PathBuf> = None;
+        /// Addresses of the backend. They may connect to `backend.netbox_listen`, as may loopback addresses.
+        pub allow: Vec<IpNet> = Vec::new();
+        /// URL of NetBox; by default, the one that the plugin pushes to `/netbox/endpoint`.
+        pub url: Option<BackendUrl> = None;
+        /// File with the CA certificates that NetBox's certificate is verified against, as PEM, instead of those of the
+        /// system.
+        ca_file: Option<PathBuf> = None;
+        /// SHA-256 of the one certificate that is accepted from NetBox, whoever issued it.
+        pin: Option<Fingerprint> = None;
+        /// File with the certificate that the bridge presents to NetBox, and its intermediates, as PEM.
+        client_certificate: Option<PathBuf> = None;
+        /// File with the private key of that certificate, as PEM.
+        client_key: Option<PathBuf> = None;
+    }
+
+    /// The keys `backend.netbox_*`: where a backend reaches NetBox through the bridge, and how the bridge reaches it.
+    pub struct NetboxListener from keys: pub(super) fn new(listen: SocketAddr, keys: NetboxKeys) {
+        /// The address that the backend is given instead of NetBox's.
+        listen: SocketAddr = listen;
+        /// The files for TLS with the backend, if it is used.
+        tls: Option<ServerFiles> = keys
+            .certificate
+            .zip(keys.key)
+            .map(|(certificate, key)| ServerFiles { certificate, key, client_ca: None });
+        /// Which certificates are accepted from NetBox; `None` follows `verify_ssl` of the endpoint that the plugin
+        /// pushes: those of the system's authorities, or any if it is false.
+        trust: Option<Trust> = keys.ca_file.map(Trust::Authority).or(keys.pin.map(Trust::Pinned));
+        /// The files with the certificate that NetBox is presented, and with the private key.
+        client_certificate: Option<(PathBuf, PathBuf)> = keys.client_certificate.zip(keys.client_key);
+    }
 }
 
 impl NetboxListener {
-    /// The listener of `draft`, if it has one.
-    pub(super) fn new(draft: NetboxDraft) -> Option<Self> {
-        let tls = draft.certificate.zip(draft.key);
-        Some(Self {
-            listen: draft.listen?,
-            tls: tls.map(|(certificate, key)| ServerFiles { certificate, key, client_ca: None }),
-            allow: draft.allow,
-            url: draft.url,
-            trust: draft.ca_file.map(Trust::Authority).or(draft.pin.map(Trust::Pinned)),
-            client_certificate: draft.client_certificate.zip(draft.client_key),
-        })
-    }
-
-    /// The key of a certificate that only TLS has a use for, if one is set.
+    /// The key about certificates that is of use only with TLS to NetBox, if one is set.
     pub fn tls_key(&self) -> Option<&'static str> {
         let of_trust = self.trust.as_ref().map(|trust| match trust {
             Trust::Pinned(_) => "backend.netbox_pin",

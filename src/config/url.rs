@@ -1,10 +1,10 @@
-//! The address of the backend.
+//! URLs of backends, and of NetBox.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Where the backend is: `http://HOST[:PORT]` or `https://HOST[:PORT]`, and nothing else.
+/// A URL of the form `http://HOST[:PORT]` or `https://HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackendUrl {
     is_tls: bool,
@@ -13,7 +13,7 @@ pub struct BackendUrl {
 }
 
 impl BackendUrl {
-    /// Whether it is spoken to over TLS.
+    /// Whether the scheme is `https`.
     pub fn is_tls(&self) -> bool {
         self.is_tls
     }
@@ -23,17 +23,17 @@ impl BackendUrl {
         &self.host
     }
 
-    /// The port, 1 to 65535; that of its scheme when the URL names none.
+    /// The port, 1 to 65535; by default, that of the scheme.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the port is that of its scheme.
+    /// Whether the port is that of the scheme.
     pub fn has_default_port(&self) -> bool {
         self.port == default_port(self.is_tls)
     }
 
-    /// Host and port as a `Host` header wants them: IPv6 in brackets, the port of its scheme left out.
+    /// Host and port as in a `Host` header: IPv6 in brackets, without the port of the scheme.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.has_default_port() { host } else { format!("{host}:{}", self.port) }
@@ -46,50 +46,50 @@ impl fmt::Display for BackendUrl {
     }
 }
 
-/// Why a text is not the address of a backend. It never repeats the text, which may hold a password.
+/// Why a text is not a [`BackendUrl`]. It does not repeat the text, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotABackend {
+pub enum InvalidBackendUrl {
     /// There is no `://`.
-    #[error("it names no scheme")]
+    #[error("it has no scheme")]
     NoScheme,
-    /// Another scheme than `http` and `https`.
+    /// The scheme is neither `http` nor `https`.
     #[error("its scheme is neither http nor https")]
     Scheme,
     /// There is an `@`.
-    #[error("it holds a user name or password: use backend.api_key_file for the key")]
+    #[error("it contains a user name or password: use backend.api_key_file for the key")]
     Userinfo,
-    /// A path, a query or a fragment.
-    #[error("it goes on after the port: the paths are the bridge's to choose")]
+    /// There is a path, a query or a fragment.
+    #[error("it has a path, a query or a fragment: end it after the port")]
     Path,
-    /// No host, or one that cannot be.
+    /// The host is missing or invalid.
     #[error("its host is neither a name nor an address (IPv6 is written in brackets)")]
     Host,
-    /// A port that cannot be.
+    /// The port is invalid.
     #[error("its port is not a number from 1 to 65535")]
     Port,
 }
 
 impl FromStr for BackendUrl {
-    type Err = NotABackend;
+    type Err = InvalidBackendUrl;
 
-    fn from_str(text: &str) -> Result<Self, NotABackend> {
-        let (scheme, rest) = text.split_once("://").ok_or(NotABackend::NoScheme)?;
+    fn from_str(text: &str) -> Result<Self, InvalidBackendUrl> {
+        let (scheme, rest) = text.split_once("://").ok_or(InvalidBackendUrl::NoScheme)?;
         if rest.contains('@') {
-            return Err(NotABackend::Userinfo);
+            return Err(InvalidBackendUrl::Userinfo);
         }
         let is_tls = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
-            _ => return Err(NotABackend::Scheme),
+            _ => return Err(InvalidBackendUrl::Scheme),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '\\']) {
-            return Err(NotABackend::Path);
+            return Err(InvalidBackendUrl::Path);
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
-                let (address, port) = rest.split_once(']').ok_or(NotABackend::Host)?;
-                (address.parse::<Ipv6Addr>().map_err(|_| NotABackend::Host)?.to_string(), port)
+                let (address, port) = rest.split_once(']').ok_or(InvalidBackendUrl::Host)?;
+                (address.parse::<Ipv6Addr>().map_err(|_| InvalidBackendUrl::Host)?.to_string(), port)
             }
             None => {
                 let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
@@ -104,29 +104,29 @@ const fn default_port(is_tls: bool) -> u16 {
     if is_tls { 443 } else { 80 }
 }
 
-fn host_name(name: &str) -> Result<String, NotABackend> {
+fn host_name(name: &str) -> Result<String, InvalidBackendUrl> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     if name.trim_end_matches('.').is_empty() || !name.bytes().all(plain) {
-        return Err(NotABackend::Host);
+        return Err(InvalidBackendUrl::Host);
     }
-    // A name that ends in a number is an address or a slip: `http://8800`, `http://10.0.0.256`.
+    // A name that ends in a number is an address or a typing error: `http://8800`, `http://10.0.0.256`.
     let last = name.rsplit('.').next().unwrap_or(name);
     if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<Ipv4Addr>().is_err()
     {
-        return Err(NotABackend::Host);
+        return Err(InvalidBackendUrl::Host);
     }
     Ok(name.to_ascii_lowercase())
 }
 
-fn port_number(text: &str, default: u16) -> Result<u16, NotABackend> {
+fn port_number(text: &str, default: u16) -> Result<u16, InvalidBackendUrl> {
     let Some(digits) = text.strip_prefix(':') else {
-        return if text.is_empty() { Ok(default) } else { Err(NotABackend::Port) };
+        return if text.is_empty() { Ok(default) } else { Err(InvalidBackendUrl::Port) };
     };
-    // `u16::from_str` takes a leading plus sign.
+    // `u16::from_str` accepts a leading plus sign.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(NotABackend::Port);
+        return Err(InvalidBackendUrl::Port);
     }
-    digits.parse().ok().filter(|&port| port != 0).ok_or(NotABackend::Port)
+    digits.parse().ok().filter(|&port| port != 0).ok_or(InvalidBackendUrl::Port)
 }
 
 #[cfg(test)]
@@ -152,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_backend_is_refused_with_its_reason() {
-        use NotABackend::*;
+    fn an_invalid_url_is_refused_with_its_reason() {
+        use InvalidBackendUrl::*;
         for (text, why) in [
             ("", NoScheme),
             ("backend:8800", NoScheme),

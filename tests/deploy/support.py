@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import socket
 import subprocess
 import threading
@@ -23,6 +24,12 @@ BRIDGE = pathlib.Path(os.environ["PROXBOX_BRIDGE_BINARY"])
 contained = unittest.skipUnless(os.environ.get("CONTAINERS"), "`tests/deploy/run --containers` runs it")
 # How long anything may take on a machine that does other things too, in seconds.
 PATIENCE = 60
+
+
+def defaults():
+    """The default of every configuration key that has one, as a text."""
+    rows = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", (DEPLOY / "configuration.md").read_text(), re.MULTILINE)
+    return dict(rows)
 
 
 class Process:

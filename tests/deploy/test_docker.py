@@ -21,7 +21,7 @@ import tomllib
 import unittest
 
 import yaml
-from support import BRIDGE, DEPLOY, PATIENCE, RECORDINGS, ROOT, contained, until
+from support import BRIDGE, DEPLOY, PATIENCE, RECORDINGS, ROOT, contained, defaults, until
 
 DOCKER = DEPLOY / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
@@ -65,7 +65,7 @@ def seconds(duration):
     return int(re.fullmatch(r"(\d+)s", duration)[1])
 
 
-DRAIN = seconds(tomllib.loads((DEPLOY / "proxbox-bridge.toml").read_text())["limits"]["drain"])
+DRAIN = seconds(defaults()["limits.drain"])
 
 
 class Lint(unittest.TestCase):

@@ -29,7 +29,6 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 import unittest
 import urllib.parse
 
@@ -792,16 +791,16 @@ class Behind:
     def test_it_is_more_patient_than_the_bridge(self):
         text = "\n".join((support.DEPLOY / name).read_text() for name in self.front.files)
         text = re.sub(r"^\s*#.*", "", text, flags=re.MULTILINE)
-        limits = tomllib.loads((support.DEPLOY / "proxbox-bridge.toml").read_text())["limits"]
+        limits = support.defaults()
         for key, limit in self.front.longer.items():
             if limit is None:
                 self.assertNotIn(key, text)
             else:
                 # For Traefik, 0 is no limit.
-                self.assertGreater(seconds(text, key) or math.inf, seconds_of(limits[limit]), key)
+                self.assertGreater(seconds(text, key) or math.inf, seconds_of(limits[f"limits.{limit}"]), key)
         # And closes its connections to the bridge before the bridge does.
         for key in self.front.shorter:
-            self.assertLess(seconds(text, key), seconds_of(limits["client_idle"]), key)
+            self.assertLess(seconds(text, key), seconds_of(limits["limits.client_idle"]), key)
 
     # WebSockets
 
@@ -992,8 +991,8 @@ def seconds(text, key):
 
 
 def seconds_of(duration):
-    amount, unit = re.fullmatch(r"(\d+)([smh])", duration).groups()
-    return int(amount) * {"s": 1, "m": 60, "h": 3600}[unit]
+    parts = [re.fullmatch(r"(\d+)([smh])", part).groups() for part in duration.split()]
+    return sum(int(amount) * {"s": 1, "m": 60, "h": 3600}[unit] for amount, unit in parts)
 
 
 async def conversation(url, **options):

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use proxbox_bridge::config::{Config, Flags};
+use proxbox_bridge::config::{Config, Flags, keys};
 use tokio::time::Instant;
 
 use super::backend::{Backend, answer};
@@ -81,6 +81,8 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
     let changing = Changing::start(file(backend.address, "")).await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let restarts: Vec<&str> = keys().filter(|key| key.needs_restart).map(|key| key.name).collect();
+    assert_eq!(restarts, ["data_dir", "jobs.log_frames"], "each is refused below");
     for (bad, why) in [
         ("[backend]\nurl = \"ftp://x\"".to_owned(), "bridge.toml:2: backend.url must be a URL".to_owned()),
         ("listen = 1".to_owned(), "bridge.toml:1: listen must be".to_owned()),

@@ -1,5 +1,6 @@
 //! What a run is worth when some of its objects failed.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::core::domain::kind::Kind;
@@ -70,6 +71,13 @@ impl FromStr for Policies {
             policies.own.push((kind, policy.trim().parse()?));
         }
         Ok(policies)
+    }
+}
+
+impl fmt::Display for Policies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.others.fmt(f)?;
+        self.own.iter().try_for_each(|(kind, policy)| write!(f, ", {kind}={policy}"))
     }
 }
 

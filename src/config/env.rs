@@ -1,11 +1,12 @@
 //! Settings from the environment and from flags.
 
-use super::flags::{self, Flags};
-use super::nearest::nearest;
+use super::flags::Flags;
+use super::key::{Key, PREFIX};
 use super::problem::{Origin, Problem};
-use super::table::{Key, PREFIX, keys};
+use super::schema::keys;
+use super::suggest::suggest;
 
-/// One value for one key.
+/// A value for a key.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) key: &'static Key,
@@ -13,19 +14,19 @@ pub(super) struct Setting {
     pub(super) text: String,
     /// The value as a message shows it.
     pub(super) shown: String,
-    /// The block of the file that it stands in, if it is one of a backend.
+    /// The index of the `[backend]` or `[[backend]]` that it is for, if it is for one.
     pub(super) block: Option<usize>,
 }
 
-/// What one source says, in its order.
+/// The settings of one source, in its order.
 pub(super) type Found = Vec<Result<Setting, Problem>>;
 
-/// The variable that names the file.
+/// The variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "PROXBOX_BRIDGE_CONFIG";
-/// The variable of the log filter, which is read before there is a configuration.
+/// The variable of the log filter, which is read before the configuration.
 pub const LOG_VARIABLE: &str = "PROXBOX_BRIDGE_LOG";
 
-/// Reads the settings of the variables of the bridge, in the order of their names.
+/// Reads the settings in the variables of the bridge, in the order of their names.
 pub(super) fn environment(variables: &[(String, String)]) -> Found {
     let mut ours: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort();
@@ -46,15 +47,15 @@ pub(super) fn environment(variables: &[(String, String)]) -> Found {
 fn hint(name: &str) -> Option<String> {
     let ours = [CONFIG_VARIABLE.to_owned(), LOG_VARIABLE.to_owned()];
     let known: Vec<String> = keys().map(Key::variable).chain(ours).collect();
-    // The common beginning would make everything near.
+    // The common prefix would make every name near.
     let ends = known.iter().filter_map(|name| name.strip_prefix(PREFIX));
-    let near = nearest(name.strip_prefix(PREFIX)?, ends)?;
+    let near = suggest(name.strip_prefix(PREFIX)?, ends)?;
     Some(format!("`{PREFIX}{near}`"))
 }
 
-/// Whether Kubernetes made the variable. It gives every container variables for each service of its
-/// namespace (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>),
-/// so a service called `proxbox-bridge` or `proxbox-bridge-admin` makes some that begin like ours.
+/// Whether Kubernetes set the variable. It sets variables in every container for each service of its namespace
+/// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>). Those of a service with
+/// the name `proxbox-bridge` or `proxbox-bridge-admin` have the prefix of the bridge.
 fn is_service_link(name: &str, value: &str) -> bool {
     let is_url = value.contains("://");
     name.ends_with("_SERVICE_HOST")
@@ -63,7 +64,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.rsplit_once("_PORT_").is_some_and(|(_, end)| is_port_of_service(end))
 }
 
-/// Whether `end` is the rest of such a name behind `_PORT_`: `8800_TCP`, `8800_TCP_ADDR`.
+/// Whether `end` is what follows `_PORT_` in such a name: `8800_TCP`, `8800_TCP_ADDR`.
 fn is_port_of_service(end: &str) -> bool {
     let mut parts = end.split('_');
     let number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
@@ -74,7 +75,7 @@ fn is_port_of_service(end: &str) -> bool {
 
 /// Reads the settings of the flags.
 pub(super) fn flags(flags: &Flags) -> Found {
-    let given = keys().filter_map(|key| Some((key, key.flag()?, flags::value(flags, key.name)?)));
+    let given = keys().filter_map(|key| key.flag.and_then(|flag| Some((key, flag, flags.value(flag)?))));
     given.map(|(key, flag, value)| Ok(setting(key, Origin::Flag(flag), value))).collect()
 }
 
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_kubernetes_makes_are_told_from_ours() {
+    fn variables_of_kubernetes_services_are_recognised() {
         for (name, value) in [
             ("PROXBOX_BRIDGE_SERVICE_HOST", "10.43.0.7"),
             ("PROXBOX_BRIDGE_SERVICE_PORT", "8800"),

@@ -1,0 +1,179 @@
+//! Puts a configuration together from its sources.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::env::{self, CONFIG_VARIABLE, Setting};
+use super::file::{self, File};
+use super::flags::Flags;
+use super::problem::{Origin, Problem};
+use super::schema::Values;
+use super::value::ValueError;
+use crate::core::domain::credential::ApiKey;
+
+/// Reads a file.
+pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// What the sources set, each value checked by itself.
+pub(super) struct Builder {
+    /// The values of the whole bridge.
+    pub(super) common: Values,
+    /// The settings of each backend; there is at least one.
+    backends: Vec<Vec<Setting>>,
+    /// Where each backend begins in the file.
+    pub(super) blocks: Vec<Origin>,
+    /// What set each key of the whole bridge.
+    origins: HashMap<&'static str, Origin>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Builder {
+    /// Reads all sources: a flag takes precedence over a variable, and a variable over the file.
+    pub(super) fn new(
+        flags: &Flags,
+        env: impl IntoIterator<Item = (String, String)>,
+        read: Read<'_>,
+    ) -> Self {
+        let env: Vec<(String, String)> = env.into_iter().collect();
+        let File { mut found, blocks } = read_file(flags, &env, read);
+        let others = env::environment(&env).into_iter().chain(env::flags(flags));
+        found.extend(others.map(|found| found.and_then(|setting| assign(setting, &blocks))));
+
+        let mut backends = Vec::new();
+        backends.resize_with(blocks.len().max(1), Vec::new);
+        let (common, origins, problems) = (Values::default(), HashMap::new(), Vec::new());
+        let mut builder = Self { common, backends, blocks, origins, problems };
+        for found in found {
+            if let Err(problem) = found.and_then(|setting| builder.add(setting)) {
+                builder.problems.push(problem);
+            }
+        }
+        builder
+    }
+
+    fn add(&mut self, setting: Setting) -> Result<(), Problem> {
+        match setting.block {
+            // All values are checked in the order of the sources. Those of a backend are set over the common ones.
+            Some(block) => {
+                apply(&setting, &mut Values::default())?;
+                self.backends[block].push(setting);
+            }
+            None => {
+                apply(&setting, &mut self.common)?;
+                self.origins.insert(setting.key.name, setting.origin);
+            }
+        }
+        Ok(())
+    }
+
+    /// The values for each backend, with the API key of its file.
+    pub(super) fn backends(&mut self, read: Read<'_>) -> Vec<(Values, Option<ApiKey>)> {
+        let backends = std::mem::take(&mut self.backends);
+        let built = backends.into_iter().map(|settings| {
+            let mut values = self.common.clone();
+            let mut origin = None;
+            for setting in settings {
+                let applied = apply(&setting, &mut values);
+                debug_assert!(applied.is_ok(), "{} was checked", setting.key.name);
+                if setting.key.name == BACKEND_KEY {
+                    origin = Some(setting.origin);
+                }
+            }
+            let file = origin.zip(values.backend.api_key_file.as_deref());
+            let api_key = key_in_file(BACKEND_KEY, file, read, &mut self.problems);
+            (values, api_key)
+        });
+        built.collect()
+    }
+
+    /// The token of `admin_token_file`.
+    pub(super) fn admin_token(&mut self, read: Read<'_>) -> Option<ApiKey> {
+        let file = self.origins.remove(ADMIN_TOKEN).zip(self.common.bridge.admin_token_file.as_deref());
+        let token = key_in_file(ADMIN_TOKEN, file, read, &mut self.problems)?;
+        if token.expose().len() < SHORTEST_TOKEN {
+            self.problems.push(Problem::Conflict(format!(
+                "{ADMIN_TOKEN}: the token has fewer than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes one"
+            )));
+        }
+        Some(token)
+    }
+
+    /// The key of `shims.api_key_file`.
+    pub(super) fn shim_key(&mut self, read: Read<'_>) -> Option<ApiKey> {
+        let file = self.origins.remove(SHIM_KEY).zip(self.common.shims.api_key_file.as_deref());
+        key_in_file(SHIM_KEY, file, read, &mut self.problems)
+    }
+}
+
+/// The shortest token for operators, in characters. A shorter one can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+// The keys that name a file with a secret.
+const BACKEND_KEY: &str = "backend.api_key_file";
+const SHIM_KEY: &str = "shims.api_key_file";
+const ADMIN_TOKEN: &str = "admin_token_file";
+
+/// Reads the API key in `file`, which `key` was set to.
+fn key_in_file(
+    key: &'static str,
+    file: Option<(Origin, &Path)>,
+    read: Read<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<ApiKey> {
+    let (origin, path) = file?;
+    let parsed = match read(path) {
+        // What is not UTF-8 is not ASCII either, and is refused as such.
+        Ok(bytes) => {
+            let bytes = Zeroizing::new(bytes);
+            String::from_utf8_lossy(&bytes).parse().map_err(|error| format!("no key in {path:?}: {error}"))
+        }
+        Err(error) => Err(format!("cannot read {path:?}: {error}")),
+    };
+    parsed.map_err(|reason| problems.push(Problem::BadKeyFile { origin, key, reason })).ok()
+}
+
+/// Assigns a setting of a variable or a flag to the backend that it is for.
+fn assign(setting: Setting, blocks: &[Origin]) -> Result<Setting, Problem> {
+    if setting.key.path().0 != "backend" {
+        return Ok(setting);
+    }
+    if blocks.len() > 1 {
+        let message =
+            format!("there are several [[backend]] blocks: set {} in one of them", setting.key.name);
+        return Err(Problem::Misplaced { origin: setting.origin, message });
+    }
+    Ok(Setting { block: Some(0), ..setting })
+}
+
+fn read_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> File {
+    let variable = || env.iter().find(|(name, _)| name == CONFIG_VARIABLE);
+    let (origin, path) = match (&flags.config, variable()) {
+        (Some(path), _) => (Origin::Flag("--config"), PathBuf::from(path)),
+        (None, Some((name, path))) => (Origin::Variable(name.clone()), PathBuf::from(path)),
+        (None, None) => return File::default(),
+    };
+    let text = read(&path).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    });
+    match text {
+        Ok(text) => file::read(&path, &text),
+        Err(source) => {
+            File { found: vec![Err(Problem::Unreadable { origin, path, source })], blocks: Vec::new() }
+        }
+    }
+}
+
+fn apply(setting: &Setting, values: &mut Values) -> Result<(), Problem> {
+    let Setting { key, origin, text, shown, .. } = setting;
+    values.set(key, text).map_err(|error| match error {
+        ValueError::NotAllowed => Problem::not_allowed(origin.clone(), key.name, &key.allowed(), shown),
+        ValueError::Url(error) => Problem::BadValue {
+            origin: origin.clone(),
+            key: key.name,
+            reason: format!("{}: {error}", key.allowed()),
+        },
+    })
+}

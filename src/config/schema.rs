@@ -1,0 +1,60 @@
+//! All keys, and their values while the configuration is put together.
+
+use super::backend::BackendKeys;
+use super::jobs::Jobs;
+use super::key::{Key, Table};
+use super::limits::Limits;
+use super::netbox::NetboxKeys;
+use super::shims::ShimKeys;
+use super::value::ValueError;
+use super::{BridgeKeys, TlsKeys};
+
+/// Every key, in the order of the documentation.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    [
+        BridgeKeys::KEYS,
+        TlsKeys::KEYS,
+        BackendKeys::KEYS,
+        NetboxKeys::KEYS,
+        ShimKeys::KEYS,
+        Jobs::KEYS,
+        Limits::KEYS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The value of every key; the default ones at first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Values {
+    pub(super) bridge: BridgeKeys,
+    pub(super) tls: TlsKeys,
+    pub(super) backend: BackendKeys,
+    pub(super) netbox: NetboxKeys,
+    pub(super) shims: ShimKeys,
+    pub(super) jobs: Jobs,
+    pub(super) limits: Limits,
+}
+
+impl Values {
+    /// Sets `key`. A refused text changes nothing.
+    pub(super) fn set(&mut self, key: &Key, text: &str) -> Result<(), ValueError> {
+        let Self { bridge, tls, backend, netbox, shims, jobs, limits } = self;
+        let tables: [&mut dyn Table; 7] = [bridge, tls, backend, netbox, shims, jobs, limits];
+        tables.into_iter().find_map(|table| table.set(key.name, text)).unwrap_or(Err(ValueError::NotAllowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_allowed() {
+        for key in keys() {
+            let mut values = Values::default();
+            let default = key.default().into_iter().find(|default| values.set(key, default).is_err());
+            assert_eq!(default, None, "{}", key.name);
+        }
+    }
+}
