@@ -1,10 +1,10 @@
 //! The configuration: file, environment and flags, validated as one [`Config`].
 //!
 //! A flag takes precedence over a variable, a variable over the file, and the file over the default. Each key is one
-//! entry in a table of this module and its children, with default, range and description; [`keys()`] lists them all, and
-//! `deploy/configuration.md` is generated from them. Names that are not listed are refused in the file and among the
-//! variables that begin with `PROXBOX_BRIDGE_`, except those that Kubernetes sets for a service of that name. All errors
-//! are reported at once, each with file and line.
+//! entry in a table of this module and its children, with default, range and description; [`keys()`] lists them all,
+//! and `deploy/configuration.md` is generated from them. Names that are not listed are refused in the file and among the
+//! variables that begin with `PROXBOX_BRIDGE_`, except those that Kubernetes sets for a service of that name. All
+//! errors are reported at once, each with file and line.
 
 mod backend;
 mod builder;
@@ -51,8 +51,8 @@ keys! {
     struct BridgeKeys in "" {
         /// Address that serves clients.
         pub listen: SocketAddr = loopback(8800), flag "--listen";
-        /// Address of the admin listener, with the live page, the jobs API, `/metrics`, `/livez` and `/readyz`. One that
-        /// is not a loopback address requires `admin_token_file`.
+        /// Address of the admin listener, with the live page, the jobs API, `/metrics`, `/livez` and `/readyz`. One
+        /// that is not a loopback address requires `admin_token_file`.
         pub admin_listen: SocketAddr = loopback(8801), flag "--admin-listen";
         /// File with the token for operators, on one line, 16 characters or more; `openssl rand -hex 32` makes one.
         /// Everything on the admin listener requires it, except `/livez` and `/readyz`.

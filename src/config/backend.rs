@@ -53,9 +53,9 @@ keys! {
         /// File with the API key that is sent to the backend on sync streams instead of the client's key, on one line.
         /// Everyone who reaches the bridge can then start a sync.
         api_key_file: Option<PathBuf> = None;
-        /// Syncs that run on the backend at once. On a real backend, two at once made most objects of both fail.
+        /// Most syncs that run on the backend at once. On a real backend, two at once made most objects of both fail.
         pub concurrency: usize = 1, within count(1, 64);
-        /// Syncs that wait for their turn. Further ones get 503.
+        /// Most syncs that wait for their turn. Further ones get 503.
         pub queue: usize = 16, within count(0, 1000);
     }
 

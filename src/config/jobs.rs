@@ -18,7 +18,7 @@ keys! {
         /// Whether the raw frames of the backend are stored in `data_dir/recordings`, for `/jobs/{id}/recording` and
         /// for `replay`. Requires a `data_dir`.
         recording: bool = false;
-        /// Frames that the record of a job keeps; the last ones.
+        /// Number of frames, the last ones, that the record of a job keeps.
         log_frames: usize = 1000, within count(1, 100_000), needs restart;
     }
 }

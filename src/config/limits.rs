@@ -46,7 +46,7 @@ keys! {
         idle: Duration = mins(30), within POSITIVE, per backend;
         /// Time from the start of a job to its end.
         total: Duration = hours(6), within POSITIVE, per backend;
-        /// Silence on a client's stream before the bridge sends a comment. Clients give up after 60 s.
+        /// Longest silence on a client's stream before the bridge sends a comment. Clients give up after 60 s.
         heartbeat: Duration = secs(15), within HEARTBEAT;
         /// Silence of the backend that ends the wait for late frames, or for a late end.
         settle: Duration = secs(3), within ANY, per backend;
@@ -74,33 +74,33 @@ keys! {
         /// Time for which a client or the backend may acknowledge nothing, or keep its TCP window closed, before the
         /// kernel closes the connection (`TCP_USER_TIMEOUT`); `0s`: the default of the system.
         tcp_user_timeout: Duration = mins(2), within ANY, per backend;
-        /// Concurrent connections of all clients. A connection that became a tunnel or a WebSocket counts as such
+        /// Most concurrent connections of all clients. A connection that became a tunnel or a WebSocket counts as such
         /// instead.
         connections: usize = 1024, within count(1, 1_000_000);
-        /// Concurrent connections from one address. Trusted proxies do not count.
+        /// Most concurrent connections from one address. Trusted proxies do not count.
         connections_per_address: usize = 256, within count(1, 1_000_000);
         /// Length of the IPv6 prefix that the limits by address count as one address. The machines of a LAN mostly
         /// share a /64 network: 128 counts each one separately.
         ipv6_prefix: usize = 64, within count(32, 128);
-        /// Concurrent requests that are forwarded, of all clients. Further ones get 503.
+        /// Most concurrent requests that are forwarded, of all clients. Further ones get 503.
         requests: usize = 512, within count(1, 1_000_000);
-        /// Concurrent requests that are forwarded for one client address. Further ones get 429.
+        /// Most concurrent requests that are forwarded for one client address. Further ones get 429.
         requests_per_address: usize = 128, within count(1, 1_000_000);
-        /// Open streams and tunnels of all clients. Further ones get 503.
+        /// Most open streams and tunnels of all clients. Further ones get 503.
         streams: usize = 512, within count(1, 1_000_000);
-        /// Open streams and tunnels of one client address. Further ones get 429.
+        /// Most open streams and tunnels of one client address. Further ones get 429.
         streams_per_address: usize = 64, within count(1, 1_000_000);
-        /// Open streams and tunnels with one API key. Further ones get 429.
+        /// Most open streams and tunnels with one API key. Further ones get 429.
         streams_per_key: usize = 64, within count(1, 1_000_000);
-        /// Header fields of a request. More get 431.
+        /// Most header fields of a request. More get 431.
         header_count: usize = 100, within count(10, 1000);
-        /// Size of a request head, in bytes. A larger one gets 431.
+        /// Largest request head, in bytes. A larger one gets 431.
         head_bytes: usize = 64 << 10, within bytes(8 << 10, 1 << 20);
-        /// Size of path and query, in bytes. A larger one gets 414.
+        /// Largest path and query, in bytes. A larger one gets 414.
         target_bytes: usize = 16 << 10, within bytes(1 << 10, 64 << 10);
-        /// Size of a request body that is forwarded, in bytes. A larger one gets 413.
+        /// Largest request body that is forwarded, in bytes. A larger one gets 413.
         body_bytes: usize = 64 << 20, within bytes(1 << 10, HUGE), per backend;
-        /// Size of a message from a client of `/ws`, in bytes.
+        /// Largest message from a client of `/ws`, in bytes.
         socket_bytes: usize = 64 << 10, within bytes(1 << 10, 1 << 20);
         /// Time for which an idle connection to the backend is kept. Backends close theirs after 5 s.
         pool_idle: Duration = secs(4), within POOL_IDLE, per backend;
@@ -112,8 +112,8 @@ keys! {
         /// Time for which a key that the backend has rejected is rejected without asking the backend; `0s` asks every
         /// time. Five wrong keys lock all clients out of a backend.
         refused_key: Duration = mins(5), within ANY, per backend;
-        /// Wrong keys that one client address may send in 5 minutes. After that, an unknown key gets 429, and keys that
-        /// the backend has accepted still work. A backend that sees all clients as one locks them all out after five.
+        /// Most wrong keys that one client address may send in 5 minutes. After that, an unknown key gets 429, and keys
+        /// that the backend has accepted still work. A backend that sees all clients as one locks them all out after five.
         wrong_keys: usize = 3, within count(1, 3), per backend;
         /// Consecutive connection failures after which requests get 503 at once.
         breaker_failures: usize = 3, within count(1, 1000), per backend;
@@ -121,7 +121,7 @@ keys! {
         breaker_open: Duration = secs(5), within POSITIVE, per backend;
         /// Time without a connection before the bridge opens one to learn whether the backend is up; `0s`: never.
         check: Duration = secs(15), within ANY, per backend;
-        /// Size of an event from the backend, in bytes.
+        /// Largest event from the backend, in bytes.
         event_bytes: usize = 32 << 20, within bytes(64 << 10, 1 << 30), per backend;
         /// Time for which a job without clients continues before it is cancelled. The plugin waits 16 s between two
         /// attempts, or up to 60 s where `Retry-After` asks for it.
@@ -147,8 +147,8 @@ keys! {
         /// Time for which nothing is deleted by age after a jump of the clock; three times as long while
         /// `systemd-timesyncd` has not synchronised it. `POST /clean` ends it.
         clock_hold: Duration = hours(6), within POSITIVE;
-        /// Share of the recorded jobs, in percent, that the hourly cleaning of the ledger deletes at most, and of those
-        /// with frames; at least one job, and at least twice as many as expire under a steady load. `POST /clean`
+        /// Largest share of the recorded jobs, in percent, that the hourly cleaning of the ledger deletes, and of
+        /// those with frames; at least one job, and at least twice as many as expire under a steady load. `POST /clean`
         /// deletes everything that has expired.
         clean_share: usize = 10, within count(1, 100);
         /// Memory for the log of one job, in bytes. The oldest events are evicted first, the first and the last 64
@@ -157,7 +157,7 @@ keys! {
         /// Memory for the logs of all jobs, in bytes. A job evicts from others only what exceeds their fair share. What
         /// is being sent to clients counts for up to half of it; beyond that, only `limits.streams` bounds it.
         all_logs_bytes: usize = 64 << 20, within bytes(64 << 10, HUGE);
-        /// Size of the recording of one job, in bytes. What comes after is not recorded.
+        /// Largest recording of one job, in bytes. What comes after is not recorded.
         recording_bytes: usize = 64 << 20, within bytes(64 << 10, HUGE);
     }
 }
