@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::backend::Backend;
 use super::key::{Table, keys};
 use crate::core::compat::Shim;
-use crate::core::compat::plugin::{ListenerAddress, Settings};
+use crate::core::compat::netbox::ListenerAddress;
+use crate::core::compat::plugin::Settings;
 use crate::core::domain::credential::ApiKey;
 
 keys! {

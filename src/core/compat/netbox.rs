@@ -12,7 +12,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::Shim;
-use super::plugin::ListenerAddress;
 use super::scope::parameters;
 use crate::core::domain::release::Release;
 use crate::core::secret::{SecretJson, header, joined};
@@ -135,6 +134,15 @@ impl Rule {
             ![Shim::NetboxToken, Shim::NetboxLinks, Shim::CurrentToken].contains(&self.shim);
         is_about_netbox && release.is_some() && self.is_for(release)
     }
+}
+
+/// What a backend has to know of a listener to reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    /// Its port.
+    pub port: u16,
+    /// Whether it speaks TLS.
+    pub speaks_tls: bool,
 }
 
 /// Why `release` cannot reach the NetBox `listener`, if it cannot.

@@ -6,7 +6,7 @@ mod tests;
 
 use serde::{Serialize, Serializer};
 
-use super::netbox::{FIRST, NARROW_FIELD, WITH_SYNC_PROCESSES, cannot_reach};
+use super::netbox::{FIRST, ListenerAddress, NARROW_FIELD, WITH_SYNC_PROCESSES, cannot_reach};
 use super::scope::{Selector, harms_others, prunes_others};
 use super::{Action, Shim, named, needs_vm_ids, resources, rows};
 use crate::core::domain::channel::{Channel, Choice};
@@ -151,15 +151,6 @@ pub struct Settings {
     pub channel: Choice,
     /// The listener in front of NetBox that the backend has (`backend.netbox_listen`).
     pub netbox_listener: Option<ListenerAddress>,
-}
-
-/// What a backend has to know of a listener to reach it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerAddress {
-    /// Its port.
-    pub port: u16,
-    /// Whether it speaks TLS.
-    pub speaks_tls: bool,
 }
 
 impl Settings {

@@ -9,8 +9,7 @@ use serde_json::json;
 
 use super::upstream::{self, Question, ask, readable};
 use super::{detail, note, said, shimmed};
-use crate::core::compat::netbox::cannot_reach;
-use crate::core::compat::plugin::ListenerAddress;
+use crate::core::compat::netbox::{ListenerAddress, cannot_reach};
 use crate::core::compat::rows::{
     V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
     netbox_row, redact, shows_secrets, stores_proxmox,
