@@ -50,14 +50,14 @@ use hyper::body::Incoming;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::core::domain::kind::{Endpoint, Kind};
-use crate::ledger::{Cleaned, Cleaning, Timestamp};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
+use crate::ledger::{Cleaning, CleaningResult, Timestamp};
 use crate::proxy::request::Peer;
 use crate::proxy::{Proxy, errors, headers};
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
-use auth::{Demand, Denied, Visitor};
-use page::Part;
+use auth::{AuthError, Caller, RequiredAccess};
+use page::Asset;
 
 /// What every path of this listener is described in, as OpenAPI 3.1.
 const DOCUMENT: &str = include_str!("admin/openapi.json");
@@ -66,7 +66,7 @@ const DOCUMENT: &str = include_str!("admin/openapi.json");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     Page,
-    Part(&'static Part),
+    Asset(&'static Asset),
     Session,
     Livez,
     Readyz,
@@ -82,7 +82,7 @@ enum Resource {
     Log,
     Clean,
     Reload,
-    Sync(Endpoint),
+    Sync(SyncEndpoint),
 }
 
 /// The part of a path that is the id of a job.
@@ -109,10 +109,10 @@ const ROUTES: [(&str, Resource); 16] = [
 
 impl Resource {
     /// What is at `path`, with the id that stands in it.
-    fn at(path: &str) -> Option<(Self, &str)> {
+    fn from_path(path: &str) -> Option<(Self, &str)> {
         let route = ROUTES.iter().find_map(|(route, resource)| Some((*resource, matched(route, path)?)));
-        let part = || Some((Self::Part(Part::at(path)?), ""));
-        route.or_else(part).or_else(|| Some((Self::Sync(Endpoint::queued_at(path)?), "")))
+        let part = || Some((Self::Asset(Asset::from_path(path)?), ""));
+        route.or_else(part).or_else(|| Some((Self::Sync(SyncEndpoint::from_queue_path(path)?), "")))
     }
 
     /// The methods that it knows, as `Allow` has them.
@@ -129,15 +129,15 @@ impl Resource {
     }
 
     /// What it asks of whoever wants it.
-    fn demand(self, method: &Method, config: &Config) -> Demand {
+    fn required_access(self, method: &Method, config: &Config) -> RequiredAccess {
         match self {
             // How whoever has the token says so, and what that page looks like.
-            Self::Session => Demand::Nothing,
-            Self::Part(part) if part.is_style() => Demand::Nothing,
-            Self::Livez | Self::Readyz => Demand::Nothing,
-            Self::Metrics if config.admin_open_metrics => Demand::Nothing,
-            _ if method.is_safe() => Demand::Reading,
-            _ => Demand::Acting,
+            Self::Session => RequiredAccess::None,
+            Self::Asset(part) if part.is_style() => RequiredAccess::None,
+            Self::Livez | Self::Readyz => RequiredAccess::None,
+            Self::Metrics if config.admin_open_metrics => RequiredAccess::None,
+            _ if method.is_safe() => RequiredAccess::Read,
+            _ => RequiredAccess::Write,
         }
     }
 }
@@ -153,9 +153,9 @@ fn matched<'a>(route: &str, path: &'a str) -> Option<&'a str> {
 pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
     let queued = Kind::all().filter_map(|kind| {
         let path = kind.row().plugin_path?;
-        Some((format!("/{path}"), Resource::Sync(Endpoint::of(kind)).methods()))
+        Some((format!("/{path}"), Resource::Sync(SyncEndpoint::for_kind(kind)).methods()))
     });
-    let parts = page::PARTS.iter().map(|part| (part.path.to_owned(), Resource::Part(part).methods()));
+    let parts = page::ASSETS.iter().map(|part| (part.path.to_owned(), Resource::Asset(part).methods()));
     let routes = ROUTES.iter().map(|(path, resource)| ((*path).to_owned(), resource.methods()));
     routes.chain(parts).chain(queued)
 }
@@ -167,9 +167,9 @@ pub async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, peer: &Peer)
     let (method, path) = (request.method.clone(), request.uri.path().to_owned());
     let response = match errors::rejection(&proxy.app.state(), &request, peer) {
         Some(rejected) => rejected,
-        None => routed(proxy, request, body, peer).await,
+        None => route(proxy, request, body, peer).await,
     };
-    telemetry::Answered {
+    telemetry::RequestAnswered {
         route: Route::Admin,
         method: method.as_str(),
         path: &path,
@@ -181,11 +181,11 @@ pub async fn answer(proxy: &Arc<Proxy>, request: Request<Incoming>, peer: &Peer)
     response
 }
 
-async fn routed(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
+async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Peer) -> Response<Body> {
     let app = &proxy.app;
     let path = request.uri.path().to_owned();
-    let Some((resource, id)) = Resource::at(&path) else {
-        return respond::said(
+    let Some((resource, id)) = Resource::from_path(&path) else {
+        return respond::message(
             StatusCode::NOT_FOUND,
             "Not found.",
             "The admin listener has /, /livez, /readyz, /metrics, /backends, /events, /jobs, /jobs/{id}, \
@@ -196,11 +196,11 @@ async fn routed(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &P
     // As HTTP/1 has it: whom it is asked by name for, above all.
     headers::as_http_1(&mut request);
     let method = request.method.clone();
-    if !resource.methods().split(", ").any(|known| known == method.as_str()) {
-        return respond::only(resource.methods());
+    if !resource.methods().split(", ").any(|allowed| allowed == method.as_str()) {
+        return respond::method_not_allowed(resource.methods());
     }
-    if csrf::is_foreign(&method, &request.headers) {
-        return respond::said(
+    if csrf::is_cross_site(&method, &request.headers) {
+        return respond::message(
             StatusCode::FORBIDDEN,
             "Refused for a page of another site.",
             "Sec-Fetch-Site or Origin says that a page of another site asks for this. Ask from a page of \
@@ -208,35 +208,37 @@ async fn routed(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &P
         );
     }
     let config = Arc::clone(&app.state().config);
-    let visitor = Visitor::of(&config, peer.on_loopback, &request.headers);
-    match visitor.may(resource.demand(&method, &config), &config) {
+    let caller = Caller::from_request(&config, peer.on_loopback, &request.headers);
+    match caller.authorize(resource.required_access(&method, &config), &config) {
         Ok(()) => {}
-        Err(Denied::Nobody) => return page::nobody(),
-        Err(Denied::NoToken) if resource == Resource::Page => return page::sign_in_first(),
-        Err(Denied::NoToken) => return token_wanted(),
+        Err(AuthError::NotConfigured) => return page::not_configured(),
+        Err(AuthError::NoToken) if resource == Resource::Page => return page::sign_in_first(),
+        Err(AuthError::NoToken) => return unauthorized(),
     }
     // It is the token of operators, and no key of a backend.
     request.headers.remove(AUTHORIZATION);
     let query = request.uri.query().unwrap_or_default();
     match resource {
         Resource::Page => page::page(),
-        Resource::Part(part) => part.answer(),
-        Resource::Session if method == Method::POST => page::begin(&config, &request.headers, body).await,
-        Resource::Session if method == Method::DELETE => page::end(&config),
+        Resource::Asset(part) => part.response(),
+        Resource::Session if method == Method::POST => {
+            page::start_session(&config, &request.headers, body).await
+        }
+        Resource::Session if method == Method::DELETE => page::end_session(&config),
         Resource::Session => page::sign_in(),
         Resource::Livez => health::live(),
-        Resource::Readyz => health::ready(app, query, visitor.may_read()).await,
+        Resource::Readyz => health::ready(app, query, caller.may_read()).await,
         Resource::Metrics => metrics(app),
         Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
         Resource::Backends => backends::list(proxy).await,
-        Resource::Feed => events::answer(app, visitor, request.version, peer),
+        Resource::Feed => events::answer(app, caller, request.version, peer),
         Resource::Jobs => jobs::list(app, query).await,
         Resource::Job if method == Method::DELETE => jobs::cancel(app, id).await,
-        Resource::Job => jobs::one(app, id).await,
+        Resource::Job => jobs::get(app, id).await,
         Resource::Events => jobs::events(app, id, &request, peer).await,
         Resource::Recording => jobs::recording(app, id).await,
         Resource::Cooldown => jobs::end_cooldown(app, id).await,
-        Resource::Log if method == Method::PUT => log_filter::change(query),
+        Resource::Log if method == Method::PUT => log_filter::set_filter(query),
         Resource::Log => log_filter::filter(),
         Resource::Clean => clean(app).await,
         Resource::Reload => reload(app).await,
@@ -244,8 +246,8 @@ async fn routed(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &P
     }
 }
 
-fn token_wanted() -> Response<Body> {
-    let mut response = respond::said(
+fn unauthorized() -> Response<Body> {
+    let mut response = respond::message(
         StatusCode::UNAUTHORIZED,
         "This needs the token of operators.",
         "Send it as `Authorization: Bearer …`, or sign in at /session. It stands in the file that \
@@ -257,7 +259,7 @@ fn token_wanted() -> Response<Body> {
 
 fn metrics(app: &App) -> Response<Body> {
     let text = telemetry::metrics_text(&app.registry.reading(Timestamp::now()));
-    let mut response = Response::new(respond::whole(text.into()));
+    let mut response = Response::new(respond::full(text.into()));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
@@ -265,12 +267,12 @@ fn metrics(app: &App) -> Response<Body> {
 
 /// Removes all that is older than it is to be kept, by the clock as it is now.
 async fn clean(app: &App) -> Response<Body> {
-    match app.registry.clean(Cleaning::Ordered).await {
-        Ok(Cleaned { jobs, logs, left, .. }) => {
+    match app.registry.clean(Cleaning::Requested).await {
+        Ok(CleaningResult { jobs, logs, left, .. }) => {
             let counts = format!("Jobs: {}; logs of jobs: {}; still due: {left}.", jobs.len(), logs.len());
-            respond::said(StatusCode::OK, "Old records and logs were removed.", &counts)
+            respond::message(StatusCode::OK, "Old records and logs were removed.", &counts)
         }
-        Err(unavailable) => respond::said(
+        Err(unavailable) => respond::message(
             StatusCode::SERVICE_UNAVAILABLE,
             "Not all old records and logs were removed.",
             &unavailable.to_string(),
@@ -283,9 +285,13 @@ async fn reload(app: &App) -> Response<Body> {
     match app.reload.reload().await {
         Ok(()) => {
             let names = app.state().names();
-            respond::said(StatusCode::OK, "The configuration was read again.", &format!("Backends: {names}."))
+            respond::message(
+                StatusCode::OK,
+                "The configuration was read again.",
+                &format!("Backends: {names}."),
+            )
         }
-        Err(why) => respond::said(
+        Err(why) => respond::message(
             StatusCode::UNPROCESSABLE_ENTITY,
             "The configuration was not read again; the one before is in force.",
             &why,

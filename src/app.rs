@@ -12,17 +12,17 @@ use uuid::Uuid;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
 use crate::job::Registry;
-use crate::ledger::{Filter, Ledger, Timestamp};
+use crate::ledger::{JobFilter, Ledger, Timestamp};
 use crate::telemetry;
 
-pub use listeners::{Entrance, Listeners};
-pub use state::State;
+pub use listeners::{ClientListener, Listeners};
+pub use state::AppState;
 pub(crate) use state::host_name;
 
 /// The state that the proxy and the admin listener share.
 #[derive(Debug)]
 pub struct App {
-    state: Sender<Arc<State>>,
+    state: Sender<Arc<AppState>>,
     /// The jobs.
     pub registry: Arc<Registry>,
     /// Reads the configuration again.
@@ -50,9 +50,9 @@ pub trait Reload: std::fmt::Debug + Send + Sync {
 
 impl App {
     /// Serves by `state`, and records its jobs in `ledger`.
-    pub fn new(state: State, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Self {
+    pub fn new(state: AppState, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Self {
         let registry = Registry::new(Arc::clone(&state.config), ledger);
-        state.count();
+        state.publish_metrics();
         Self {
             state: Sender::new(Arc::new(state)),
             registry,
@@ -63,19 +63,19 @@ impl App {
     }
 
     /// The state that new requests are served by.
-    pub fn state(&self) -> Arc<State> {
+    pub fn state(&self) -> Arc<AppState> {
         Arc::clone(&self.state.borrow())
     }
 
     /// Every state from now on.
-    pub fn subscribe(&self) -> Receiver<Arc<State>> {
+    pub fn subscribe(&self) -> Receiver<Arc<AppState>> {
         self.state.subscribe()
     }
 
     /// Serves new requests by `state`. Open streams and tunnels keep the state that they began with.
-    pub fn replace(&self, state: State) {
+    pub fn replace(&self, state: AppState) {
         self.registry.configure(Arc::clone(&state.config));
-        state.count();
+        state.publish_metrics();
         self.state.send_replace(Arc::new(state));
     }
 
@@ -83,7 +83,7 @@ impl App {
     pub async fn restore_last_success(&self) {
         let state = self.state();
         let ledger = self.registry.ledger();
-        let completed = |kind, backend| Filter {
+        let completed = |kind, backend| JobFilter {
             kind,
             backend,
             outcome: Some(Outcome::Completed),

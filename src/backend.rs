@@ -34,25 +34,25 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{self, BackendUrl, Limits};
 use crate::core::domain::credential::ApiKey;
 use crate::core::remote::Remote;
-use crate::telemetry::{self, OfBackend};
+use crate::telemetry::{self, BackendMetrics};
 use crate::tls::TlsError;
 
-pub use auth_backoff::Trial;
-pub use capabilities::{KEY_STATUS, Knowledge};
+pub use auth_backoff::KeyAttempt;
+pub use capabilities::{CapabilitiesCache, KEY_STATUS};
 pub use connect::Link;
 pub use connect_error::ConnectError;
-pub use exchange::{Exchange, Passed, RequestError, reason};
+pub use exchange::{BackendResponse, ForwardedBody, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
 pub use id::BackendId;
-pub use probe::{Glimpse, Silence};
+pub use probe::{ProbeError, ProbeResponse};
 pub use proxmox_endpoints::{ProxmoxEndpoints, Unselectable};
-pub use response_cache::{Answer, Question, ResponseCache};
-pub use scope::Scoped;
-pub use shield::{Known, Lesson, Shield, UNSEEN_KEY};
-pub use socket::{OpenError, Opened, open};
+pub use response_cache::{CacheKey, CachedResponse, ResponseCache};
+pub use scope::ScopedQuery;
+pub use shield::{AuthFailure, BackoffReason, RequestGate, UNSEEN_KEY};
+pub use socket::{BackendSocket, SocketOpenError, open};
 pub use upload::UploadError;
 
-use auth_backoff::{Allowance, HeldBack, KeyHash, Turn};
+use auth_backoff::{Admission, AttemptLimit, KeyHash, Throttled};
 use connect::Dialer;
 use forward::Pool;
 
@@ -72,24 +72,24 @@ pub struct Backend {
     dialer: Arc<Dialer>,
     pool: Pool,
     /// What it can do, as far as it is known.
-    pub knowledge: Knowledge,
+    pub capabilities_cache: CapabilitiesCache,
     /// What it need not be asked.
-    pub shield: Shield,
+    pub gate: RequestGate,
     /// The Proxmox endpoints that were pushed to it, if it cannot store them.
     pub proxmox: Arc<ProxmoxEndpoints>,
     /// What is counted of it.
-    pub metrics: Arc<OfBackend>,
+    pub metrics: Arc<BackendMetrics>,
     /// Whether it can be reached is found out by one at a time.
     checking: Semaphore,
 }
 
 /// What a request carries besides its path.
 #[derive(Clone, Debug, Default)]
-pub struct Identity {
+pub struct RequestIdentity {
     /// The key.
     pub key: Option<ApiKey>,
     /// Headers of the client that the backend's own records want.
-    pub passed_on: HeaderMap,
+    pub forwarded_headers: HeaderMap,
 }
 
 impl Backend {
@@ -101,8 +101,8 @@ impl Backend {
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
         let has_listener = config.netbox.is_some();
         Self::at(config, |name| match has_listener {
-            true => OfBackend::with_netbox_listener(name),
-            false => OfBackend::new(Remote::Backend, name),
+            true => BackendMetrics::with_netbox_listener(name),
+            false => BackendMetrics::new(Remote::Backend, name),
         })
     }
 
@@ -112,20 +112,23 @@ impl Backend {
     ///
     /// What is wrong with the files that its certificate is checked by.
     pub fn netbox(config: config::Backend) -> Result<Self, TlsError> {
-        Self::at(config, |name| OfBackend::new(Remote::Netbox, name))
+        Self::at(config, |name| BackendMetrics::new(Remote::Netbox, name))
     }
 
-    fn at(config: config::Backend, metrics: impl FnOnce(&str) -> Arc<OfBackend>) -> Result<Self, TlsError> {
+    fn at(
+        config: config::Backend,
+        metrics: impl FnOnce(&str) -> Arc<BackendMetrics>,
+    ) -> Result<Self, TlsError> {
         let metrics = metrics(&config.name);
         let dialer = Arc::new(Dialer::new(metrics.remote(), &config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
-        let knowledge = Knowledge::new(Arc::clone(&metrics));
+        let knowledge = CapabilitiesCache::new(Arc::clone(&metrics));
         Ok(Self {
             config,
             dialer,
             pool,
-            knowledge,
-            shield: Shield::default(),
+            capabilities_cache: knowledge,
+            gate: RequestGate::default(),
             proxmox: Arc::default(),
             metrics,
             checking: Semaphore::new(1),
@@ -135,31 +138,37 @@ impl Backend {
     /// Counts wrong and accepted keys together with `other`, which is the same backend, and has the Proxmox endpoints
     /// that were pushed to it. These are dropped with their secrets if it has no NetBox listener any more.
     pub fn share_keys(&mut self, other: &Self) {
-        self.shield.backoff = Arc::clone(&other.shield.backoff);
+        self.gate.backoff = Arc::clone(&other.gate.backoff);
         if self.config.netbox.is_some() {
             self.proxmox = Arc::clone(&other.proxmox);
         }
     }
 
-    /// Learns from its answer to `client` with `key`, whose request began in `generation` of [`Shield::generation`].
-    pub fn learn_refusal(&self, lesson: Lesson<'_>, client: Option<IpAddr>, key: KeyHash, generation: u64) {
-        let held_back = self.shield.learn(lesson, client, key, generation, self.limits());
-        self.report(held_back);
+    /// Learns from its answer to `client` with `key`, whose request began in `generation` of [`RequestGate::generation`].
+    pub fn note_auth_failure(
+        &self,
+        failure: AuthFailure<'_>,
+        client: Option<IpAddr>,
+        key: KeyHash,
+        generation: u64,
+    ) {
+        let held_back = self.gate.note_failure(failure, client, key, generation, self.limits());
+        self.emit_throttled(held_back);
     }
 
     /// It has refused a key of `client` that the bridge has not seen, with the words `text`.
-    pub fn refuse_unseen(&self, client: IpAddr, text: &str) {
-        let allowed = Allowance::new(self.limits());
-        self.report(self.shield.backoff.refuse(client, UNSEEN_KEY, text, allowed));
+    pub fn note_unseen_key_refusal(&self, client: IpAddr, text: &str) {
+        let allowed = AttemptLimit::new(self.limits());
+        self.emit_throttled(self.gate.backoff.refuse(client, UNSEEN_KEY, text, allowed));
     }
 
-    fn report(&self, held_back: Option<HeldBack>) {
+    fn emit_throttled(&self, held_back: Option<Throttled>) {
         let client = match held_back {
             None => return,
-            Some(HeldBack::All) => None,
-            Some(HeldBack::Client(client)) => Some(client),
+            Some(Throttled::All) => None,
+            Some(Throttled::Client(client)) => Some(client),
         };
-        telemetry::KeysHeldBack { backend: &self.metrics, client }.emit();
+        telemetry::KeysThrottled { backend: &self.metrics, client }.emit();
     }
 
     /// What it is to the bridge.
@@ -207,8 +216,8 @@ impl Backend {
 
     /// Uses the files of its TLS again if they hold something else, for connections from now on. It reads them, and
     /// blocks.
-    pub fn read_files_again(&self) {
-        if let Some(read) = self.dialer.read_files_again(&self.config) {
+    pub fn reload_files(&self) {
+        if let Some(read) = self.dialer.reload_files(&self.config) {
             let error = read.err().map(|error| error.to_string());
             telemetry::BackendFilesRead { backend: &self.metrics, error }.emit();
         }
@@ -219,15 +228,15 @@ impl Backend {
     /// # Errors
     ///
     /// Why it cannot be reached.
-    pub async fn touch(&self) -> Result<(), ConnectError> {
+    pub async fn connect_once(&self) -> Result<(), ConnectError> {
         self.dialer.connect().await.map(drop)
     }
 
     /// Whether nobody has connected to it for so long that the bridge is to (`limits.check`).
-    pub fn is_due(&self) -> bool {
+    pub fn is_check_due(&self) -> bool {
         let limit = self.limits().check;
-        let is_long = self.last_tried().is_none_or(|last| last >= limit);
-        let may_try = self.checking.available_permits() > 0 && self.dialer.breaker.lets_through();
+        let is_long = self.last_attempt().is_none_or(|last| last >= limit);
+        let may_try = self.checking.available_permits() > 0 && self.dialer.breaker.allows_attempt();
         !limit.is_zero() && is_long && may_try
     }
 
@@ -235,7 +244,7 @@ impl Backend {
     pub async fn check(&self) {
         let Ok(_turn) = self.checking.try_acquire() else { return };
         // Whatever comes of it is told by the connection.
-        let _ = self.touch().await;
+        let _ = self.connect_once().await;
     }
 
     /// Whether it can be reached, as it was found out not long ago, or is now. However many ask, it is one
@@ -244,15 +253,15 @@ impl Backend {
     /// # Errors
     ///
     /// Why it cannot be reached.
-    pub async fn reached(&self) -> Result<(), ConnectError> {
-        if self.last_tried().is_none_or(|last| last >= RECENT) {
+    pub async fn check_reachable(&self) -> Result<(), ConnectError> {
+        if self.last_attempt().is_none_or(|last| last >= RECENT) {
             // Nobody closes it.
             let _turn = self.checking.acquire().await;
-            if self.last_tried().is_none_or(|last| last >= RECENT) {
-                return self.touch().await;
+            if self.last_attempt().is_none_or(|last| last >= RECENT) {
+                return self.connect_once().await;
             }
         }
-        self.trouble().map_or(Ok(()), Err)
+        self.last_error().map_or(Ok(()), Err)
     }
 
     /// Lets a request of `client` with `key` go on when the key may be tried, and gives what stands for it until it is
@@ -261,24 +270,26 @@ impl Backend {
     /// # Errors
     ///
     /// Why the backend is not asked.
-    pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<Trial>, Known> {
+    pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<KeyAttempt>, BackoffReason> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.probe;
         loop {
-            if let Some(known) = self.shield.knows(Some(client), key) {
-                return Err(known);
+            if let Some(reason) = self.gate.backoff_for(Some(client), key) {
+                return Err(reason);
             }
-            let changed = self.shield.backoff.changed();
-            match self.shield.backoff.turn(client, key, Allowance::new(limits)) {
-                Turn::Accepted => return Ok(None),
-                Turn::Trial(trial) => return Ok(Some(trial)),
-                _ if self.known().wants_key() == Some(false) => return Ok(None),
-                Turn::Refused { again } => return Err(Known::WrongKeys { again }),
-                Turn::Busy => {}
+            let changed = self.gate.backoff.changed();
+            match self.gate.backoff.admit(client, key, AttemptLimit::new(limits)) {
+                Admission::Accepted => return Ok(None),
+                Admission::Attempt(key_attempt) => return Ok(Some(key_attempt)),
+                _ if self.cached_capabilities().wants_key() == Some(false) => return Ok(None),
+                Admission::Refused { retry_after: again } => {
+                    return Err(BackoffReason::WrongKeys { retry_after: again });
+                }
+                Admission::Busy => {}
             }
             // Wrong keys are answered at once, also while the request behind a right one takes its time.
             if timeout_at(deadline, changed).await.is_err() {
-                return Err(Known::Unanswered { after: limits.probe });
+                return Err(BackoffReason::Unanswered { after: limits.probe });
             }
         }
     }
@@ -289,17 +300,22 @@ impl Backend {
     }
 
     /// Why it could not be reached when that was last tried, if it could not.
-    pub fn trouble(&self) -> Option<ConnectError> {
-        self.dialer.breaker.trouble()
+    pub fn last_error(&self) -> Option<ConnectError> {
+        self.dialer.breaker.last_error()
     }
 
     /// How long it is since it was last found out whether it can be reached; nothing if it never was.
-    pub fn last_tried(&self) -> Option<Duration> {
-        self.dialer.breaker.last_tried()
+    pub fn last_attempt(&self) -> Option<Duration> {
+        self.dialer.breaker.last_attempt()
     }
 
     /// A request for `target` (path and query) as this bridge makes it.
-    fn request(&self, method: Method, target: &str, identity: &Identity) -> Result<Request<()>, http::Error> {
+    fn request(
+        &self,
+        method: Method,
+        target: &str,
+        identity: &RequestIdentity,
+    ) -> Result<Request<()>, http::Error> {
         let mut request = Request::builder().method(method).uri(target).body(())?;
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_str(&self.config.url.authority())?);
@@ -309,7 +325,7 @@ impl Backend {
         if let Some(key) = &identity.key {
             headers.insert(API_KEY, key.header()?);
         }
-        for (name, value) in &identity.passed_on {
+        for (name, value) in &identity.forwarded_headers {
             headers.append(name, value.clone());
         }
         Ok(request)

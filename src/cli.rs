@@ -89,8 +89,8 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// The exit code for an error of [`Cli::run`].
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let is_configuration = error.is::<config::Error>()
-        || error.downcast_ref().is_some_and(check::Failed::is_configuration)
+    let is_configuration = error.is::<config::ConfigError>()
+        || error.downcast_ref().is_some_and(check::CheckError::is_configuration)
         || error.is::<InheritError>()
         || error.downcast_ref().is_some_and(|error| {
             matches!(
@@ -99,8 +99,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
                     | StartError::Open(OpenError::Tls(_))
                     | StartError::OpenAdmin(_)
                     | StartError::DataDir(_)
-                    | StartError::Ledger(ledger::OpenError::Newer { .. })
-                    | StartError::Unwanted(_)
+                    | StartError::Ledger(ledger::LedgerOpenError::Newer { .. })
+                    | StartError::UnusedSocket(_)
             )
         });
     if is_configuration { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }

@@ -33,12 +33,12 @@ pub use backend::Backend;
 pub use env::{CONFIG_VARIABLE, LOG_VARIABLE};
 pub use flags::Flags;
 pub use jobs::{Jobs, OnDisconnect, WithoutLedger};
-pub use key::Key;
+pub use key::ConfigKey;
 pub use limits::Limits;
 pub use netbox::NetboxListener;
-pub use problem::{Error, Origin, Problem};
+pub use problem::{ConfigError, ConfigProblem, ValueOrigin};
 pub use schema::keys;
-pub use shims::Shims;
+pub use shims::ShimsConfig;
 pub use url::{BackendUrl, InvalidBackendUrl};
 
 use crate::core::domain::credential::ApiKey;
@@ -82,7 +82,7 @@ keys! {
         /// The backends, at least one.
         backends: Vec<Backend> = backends;
         /// What the bridge does where a backend lacks something.
-        shims: Shims = Shims::new(&values.shims, shim_key);
+        shims: ShimsConfig = ShimsConfig::new(&values.shims, shim_key);
         /// Jobs without clients, jobs that cannot be recorded, and what is kept of a job.
         jobs: Jobs = values.jobs;
         /// The limits.
@@ -121,7 +121,7 @@ impl Config {
     ///
     /// # Errors
     /// All problems, at once.
-    pub fn load(flags: &Flags, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
+    pub fn load(flags: &Flags, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         Self::parse(flags, env, |path| std::fs::read(path))
     }
 
@@ -133,7 +133,7 @@ impl Config {
         flags: &Flags,
         env: impl IntoIterator<Item = (String, String)>,
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ConfigError> {
         let mut builder = Builder::new(flags, env, &read);
         let shim_key = builder.shim_key(&read);
         let admin_token = builder.admin_token(&read);
@@ -141,7 +141,7 @@ impl Config {
         let Builder { common, blocks, mut problems, .. } = builder;
         problems.extend(validate::validate(&common, &backends, &blocks, &problems));
         if !problems.is_empty() {
-            return Err(Error::Invalid(problems));
+            return Err(ConfigError::Invalid(problems));
         }
         let backends = backends.into_iter().zip(keys).filter_map(|(values, key)| {
             let Values { backend, netbox, limits, .. } = values;
@@ -158,9 +158,9 @@ impl Config {
     pub fn admin_listen(
         flags: &Flags,
         env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<SocketAddr, Error> {
+    ) -> Result<SocketAddr, ConfigError> {
         let Builder { common, problems, .. } = Builder::new(flags, env, &|path| std::fs::read(path));
-        if problems.is_empty() { Ok(common.bridge.admin_listen) } else { Err(Error::Invalid(problems)) }
+        if problems.is_empty() { Ok(common.bridge.admin_listen) } else { Err(ConfigError::Invalid(problems)) }
     }
 
     /// The keys and tokens, which must not be stored or logged.

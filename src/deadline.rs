@@ -18,13 +18,13 @@ pub const GRACE: Duration = Duration::from_millis(250);
 
 /// A limit that can be set anew.
 #[derive(Debug)]
-pub struct Timer {
+pub struct DeadlineTimer {
     sleep: Pin<Box<Sleep>>,
     due: Instant,
     in_grace: bool,
 }
 
-impl Timer {
+impl DeadlineTimer {
     /// A timer that is due at `due`.
     pub fn new(due: Instant) -> Self {
         Self { sleep: Box::pin(time::sleep_until(due)), due, in_grace: false }
@@ -44,7 +44,7 @@ impl Timer {
         }
     }
 
-    /// Makes it due after `limit`, as [`Timer::after`] does.
+    /// Makes it due after `limit`, as [`DeadlineTimer::after`] does.
     pub fn restart(&mut self, limit: Duration) {
         self.set(Instant::now() + limit);
         self.in_grace = limit.is_zero();
@@ -61,7 +61,7 @@ impl Timer {
         self.sleep.as_mut().poll(cx)
     }
 
-    /// Done when [`Timer::poll_expired`] is ready. Dropping the future loses nothing.
+    /// Done when [`DeadlineTimer::poll_expired`] is ready. Dropping the future loses nothing.
     pub async fn expired(&mut self) {
         poll_fn(|cx| self.poll_expired(cx)).await;
     }
@@ -69,7 +69,7 @@ impl Timer {
 
 /// Done after `limit`, when what has come meanwhile has had the time to be read.
 pub async fn sleep(limit: Duration) {
-    Timer::after(limit).expired().await;
+    DeadlineTimer::after(limit).expired().await;
 }
 
 /// What `future` gives within `limit`.
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_is_overdue_after_a_pause_leaves_time_for_what_has_come() {
-        let mut timer = Timer::after(LIMIT);
+        let mut timer = DeadlineTimer::after(LIMIT);
         time::advance(PAUSE).await;
         assert!(timer.expired().now_or_never().is_none());
         time::advance(GRACE).await;
@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_of_zero_has_no_moment_more() {
-        let mut timer = Timer::after(Duration::ZERO);
+        let mut timer = DeadlineTimer::after(Duration::ZERO);
         time::advance(GRACE / 2).await;
         assert!(timer.expired().now_or_never().is_some());
         timer.restart(LIMIT);
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_is_set_to_the_same_time_again_is_over_all_the_same() {
         let due = Instant::now() + LIMIT;
-        let mut timer = Timer::new(due);
+        let mut timer = DeadlineTimer::new(due);
         time::advance(LIMIT).await;
         assert!(timer.expired().now_or_never().is_none());
         timer.set(due);

@@ -20,10 +20,10 @@ mod secrets;
 mod service;
 
 pub use cooldown::CoolingDown;
-pub use handle::{Job, Kept, Started, Watching};
-pub use log::{Batch, Cursor, FIRST, Log, Logged, Memory};
+pub use handle::{EventSelection, Job, StartResult, Watcher};
+pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory, LoggedFrame};
 pub use recordings::recordings;
-pub use registry::{Arrival, Denied, Entered, Load, Registry, retention};
-pub use request::{Key, Request};
-pub use runner::held_back;
-pub use secrets::Secrets;
+pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, retention};
+pub use request::{JobKey, SyncRequest};
+pub use runner::backoff_refusal;
+pub use secrets::SecretStore;

@@ -13,8 +13,10 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use clock::{Clock, SystemClock};
-pub use record::{Cooldown, End, Entry, JobId, NotAJobId, Progress, Record, StoredFrame, Timestamp, Who};
-pub use sqlite::{OpenError, Sqlite, has_ledger, inspect};
+pub use record::{
+    Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, Record, Requester, StoredFrame, Timestamp,
+};
+pub use sqlite::{LedgerOpenError, Sqlite, has_ledger, inspect};
 
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
@@ -28,37 +30,41 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`], at once if the ledger is known to be unavailable.
-    fn put(&self, entry: Entry) -> BoxFuture<'static, Result<(), Unavailable>>;
+    /// [`LedgerUnavailable`], at once if the ledger is known to be unavailable.
+    fn put(&self, entry: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>>;
 
     /// The record of one job.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`].
-    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>>;
+    /// [`LedgerUnavailable`].
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>>;
 
     /// The records that `filter` lets through, newest first, at most `filter.limit` of them.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`].
-    fn jobs(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>>;
+    /// [`LedgerUnavailable`].
+    fn jobs(&self, filter: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>>;
 
     /// What is left of the frames of a job behind the one with the number `after`, in their order.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`].
-    fn frames(&self, id: JobId, after: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>>;
+    /// [`LedgerUnavailable`].
+    fn frames(
+        &self,
+        id: JobId,
+        after: u64,
+    ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>>;
 
     /// The records of jobs whose backends may be at work on them after `now`, although they have ended: the longest
     /// cool-down first.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`].
-    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>>;
+    /// [`LedgerUnavailable`].
+    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>>;
 
     /// Which of `jobs` have recordings that are not to be kept any more: those whose frames were removed for their age
     /// and, of those that the ledger does not know, [`Retention::share`] of `jobs` in a usual cleaning. Of the latter
@@ -67,12 +73,12 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`].
+    /// [`LedgerUnavailable`].
     fn without_log(
         &self,
         jobs: Vec<JobId>,
         cleaning: Cleaning,
-    ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>>;
+    ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>>;
 
     /// Removes what is older than it is to be kept, unless that is held back.
     ///
@@ -81,18 +87,18 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`].
-    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>>;
+    /// [`LedgerUnavailable`].
+    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>>;
 
     /// From now on records are removed by `retention`.
-    fn keep_for(&self, retention: Retention);
+    fn set_retention(&self, retention: Retention);
 
     /// Why nothing is removed for its age at present, if that is so.
     fn cleaning_held(&self) -> Option<String>;
 
     /// When its file was found to be deleted or replaced under the running bridge, the last time that it was.
     /// What was in it is gone: whoever still has records puts them again.
-    fn lost(&self) -> watch::Receiver<Option<Lost>>;
+    fn lost(&self) -> watch::Receiver<Option<LedgerLoss>>;
 
     /// Whether it works, now and from now on.
     fn health(&self) -> watch::Receiver<Health>;
@@ -110,7 +116,7 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
 /// Which jobs are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter {
+pub struct JobFilter {
     /// Of this kind.
     pub kind: Option<Kind>,
     /// With this outcome.
@@ -127,7 +133,7 @@ pub struct Filter {
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cleaned {
+pub struct CleaningResult {
     /// Jobs of which nothing is left.
     pub jobs: Vec<JobId>,
     /// Jobs that lost their frames, and whose recordings are to be removed too.
@@ -146,10 +152,10 @@ pub const CLEANING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cleaning {
     /// A share of the jobs, and nothing while the clock is not believed.
-    Usual,
+    Scheduled,
     /// All that is due. An operator says that the wall clock is right, and that the time by which it jumped has
     /// passed.
-    Ordered,
+    Requested,
 }
 
 /// For how long records are kept.
@@ -170,7 +176,7 @@ pub struct Retention {
 
 /// The file of a ledger that was deleted or replaced while it was open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct LedgerLoss {
     /// When that was noticed.
     pub at: Timestamp,
     /// What was noticed.
@@ -189,11 +195,11 @@ pub enum Health {
 /// The ledger does not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record of jobs is unavailable: {0}")]
-pub struct Unavailable(pub String);
+pub struct LedgerUnavailable(pub String);
 
 /// Where a ledger is kept, and for how long what is in it.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct LedgerOptions {
     /// Its directory; without one it is kept in memory, and lost at the end.
     pub directory: Option<PathBuf>,
     /// For how long what is in it is kept.

@@ -13,11 +13,11 @@ use std::path::Path;
 pub use state_file::{StateFile, Unreadable};
 
 /// The mode of files.
-const FILE: u32 = 0o600;
+const FILE_MODE: u32 = 0o600;
 /// The mode of directories.
-const DIRECTORY: u32 = 0o700;
+const DIRECTORY_MODE: u32 = 0o700;
 /// What others may do.
-const OTHERS: u32 = 0o077;
+const OTHERS_MASK: u32 = 0o077;
 
 /// Makes the directory at `path` and those above it that are missing. One that is there stays as it is.
 ///
@@ -25,7 +25,7 @@ const OTHERS: u32 = 0o077;
 ///
 /// What the system says.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY).create(path)
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
 }
 
 /// Opens the file at `path` to read and write it, and makes it if it is missing.
@@ -45,7 +45,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// What the system says.
 pub fn create(path: &Path) -> io::Result<()> {
     if fs::exists(path)? {
-        return narrow(path);
+        return restrict_permissions(path);
     }
     open(path).map(|_| ())
 }
@@ -78,25 +78,25 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// What the system says, unless it belongs to another user.
-pub fn narrow(path: &Path) -> io::Result<()> {
+pub fn restrict_permissions(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
-    if found.mode() & OTHERS == 0 || found.is_symlink() {
+    if found.mode() & OTHERS_MASK == 0 || found.is_symlink() {
         return Ok(());
     }
-    let own = Permissions::from_mode(found.mode() & !OTHERS);
-    unless_it_is_of_another(fs::set_permissions(path, own))
+    let own = Permissions::from_mode(found.mode() & !OTHERS_MASK);
+    ignore_foreign_owner(fs::set_permissions(path, own))
 }
 
 fn opened(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let file = options.mode(FILE).open(path)?;
+    let file = options.mode(FILE_MODE).open(path)?;
     let mode = file.metadata()?.mode();
-    if mode & OTHERS != 0 {
-        unless_it_is_of_another(file.set_permissions(Permissions::from_mode(mode & !OTHERS)))?;
+    if mode & OTHERS_MASK != 0 {
+        ignore_foreign_owner(file.set_permissions(Permissions::from_mode(mode & !OTHERS_MASK)))?;
     }
     Ok(file)
 }
 
-fn unless_it_is_of_another(done: io::Result<()>) -> io::Result<()> {
+fn ignore_foreign_owner(done: io::Result<()>) -> io::Result<()> {
     done.or_else(|error| if error.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(error) })
 }
 
@@ -113,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("a/b");
         create_dir_all(&directory).unwrap();
-        assert_eq!((mode(&folder.path().join("a")), mode(&directory)), (DIRECTORY, DIRECTORY));
+        assert_eq!((mode(&folder.path().join("a")), mode(&directory)), (DIRECTORY_MODE, DIRECTORY_MODE));
         let names = ["opened", "created", "appended", "replaced"];
         let [opened, created, appended, replaced] = names.map(|name| directory.join(name));
         for is_there in [false, true] {
@@ -122,7 +122,7 @@ mod tests {
             append(&appended).unwrap().write_all(b"x").unwrap();
             replace(&replaced, b"whole").unwrap();
             for file in [&opened, &created, &appended, &replaced] {
-                assert_eq!(mode(file), FILE, "{} {is_there}", file.display());
+                assert_eq!(mode(file), FILE_MODE, "{} {is_there}", file.display());
                 fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
             }
         }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(fs::read(&replaced).unwrap(), b"whole");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 4);
         fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
-        narrow(&directory).unwrap();
-        assert_eq!(mode(&directory), DIRECTORY);
+        restrict_permissions(&directory).unwrap();
+        assert_eq!(mode(&directory), DIRECTORY_MODE);
     }
 }

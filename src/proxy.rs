@@ -20,15 +20,15 @@ mod websocket;
 
 use std::sync::Arc;
 
-use crate::app::{App, Reload, State};
+use crate::app::{App, AppState, Reload};
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::private::Unreadable;
 use crate::tls::TlsError;
 
-use compat::{Keyring, Restarts};
-use netbox::NetboxSide;
-use quota::{Slots, StreamKey};
+use compat::{Keyring, PendingRestarts};
+use netbox::NetboxProxy;
+use quota::{Quota, QuotaKey};
 use tunnel::Tunnels;
 
 /// The proxy: what it needs to answer requests for a backend.
@@ -37,13 +37,13 @@ pub struct Proxy {
     /// The state that it shares with the admin listener.
     pub app: Arc<App>,
     /// The streams and tunnels that each client and each key has open.
-    streams: Slots<StreamKey>,
+    streams: Quota<QuotaKey>,
     /// The requests that each client has in flight to a backend.
-    requests: Slots<StreamKey>,
+    requests: Quota<QuotaKey>,
     tunnels: Tunnels,
     keyring: Keyring,
-    restarts: Arc<Restarts>,
-    pub(crate) netbox: NetboxSide,
+    restarts: Arc<PendingRestarts>,
+    pub(crate) netbox: NetboxProxy,
 }
 
 /// Why the proxy cannot start.
@@ -65,15 +65,15 @@ impl Proxy {
     /// [`OpenError`] names the file that cannot be used.
     pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
-        let restarts = Arc::new(Restarts::open(config.data_dir.as_deref())?);
-        let netbox = NetboxSide::open(config.data_dir.as_deref())?;
-        let app = App::new(State::new(config, None)?, ledger, reload);
+        let restarts = Arc::new(PendingRestarts::open(config.data_dir.as_deref())?);
+        let netbox = NetboxProxy::open(config.data_dir.as_deref())?;
+        let app = App::new(AppState::new(config, None)?, ledger, reload);
         restarts.resume(&app.registry, &app.state().backends);
         netbox.retain(&app.state().backends);
         Ok(Self {
             app: Arc::new(app),
-            streams: Slots::default(),
-            requests: Slots::default(),
+            streams: Quota::default(),
+            requests: Quota::default(),
             tunnels: Tunnels::default(),
             keyring,
             restarts,
@@ -82,7 +82,7 @@ impl Proxy {
     }
 
     /// Serves new requests by `state`, as [`App::replace`] does.
-    pub fn replace(&self, state: State) {
+    pub fn replace(&self, state: AppState) {
         self.restarts.resume(&self.app.registry, &state.backends);
         self.netbox.retain(&state.backends);
         self.app.replace(state);

@@ -1,6 +1,6 @@
 //! One recorded exchange between a client and a backend: the format, its types, its reader and writer.
 //!
-//! A recording is NDJSON. The first line is the [`Header`], every further line a [`Frame`]: when it
+//! A recording is NDJSON. The first line is the [`RecordingHeader`], every further line a [`RecordedFrame`]: when it
 //! came, which way it went, and what it was. Bytes that are valid UTF-8 are written as `"text"`, all
 //! others as `"base64"`, so that a recording can be read and edited by a person.
 //!
@@ -23,8 +23,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use line::WrongLine;
-pub use ndjson::{Error, ParseError};
+pub use line::LineError;
+pub use ndjson::{ParseError, RecordingError};
 
 /// The version of the format that this crate reads and writes.
 pub const FORMAT: u32 = 1;
@@ -33,20 +33,20 @@ pub const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
     /// What the recording is of.
-    pub header: Header,
+    pub header: RecordingHeader,
     /// What went over the wire, in the order in which it went.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<RecordedFrame>,
 }
 
 /// What a recording is of: its first line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct RecordingHeader {
     /// The release of the backend, as its package calls it: `0.0.11.post2`.
     pub backend: String,
     /// Whether it is a plain exchange or a WebSocket.
     pub protocol: Protocol,
     /// What the client sent as its API key.
-    pub key: Key,
+    pub key: RecordedKey,
     /// A word from whoever recorded it.
     pub note: Option<String>,
 }
@@ -64,7 +64,7 @@ pub enum Protocol {
 /// What the client sent as its API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Key {
+pub enum RecordedKey {
     /// The right one.
     Sent,
     /// None at all.
@@ -75,16 +75,16 @@ pub enum Key {
 
 /// Something that happened during a recording.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Frame {
+pub struct RecordedFrame {
     /// Milliseconds since the recording began; finite and not negative.
     pub t_ms: f64,
     /// Which way it went.
     pub direction: Direction,
     /// What it was.
-    pub event: Event,
+    pub event: RecordedEvent,
 }
 
-impl Frame {
+impl RecordedFrame {
     /// When this happened, counted from the beginning of the recording.
     pub fn at(&self) -> Duration {
         Duration::try_from_secs_f64(self.t_ms / 1000.0).unwrap_or_default()
@@ -108,7 +108,7 @@ pub type Headers = Vec<(String, String)>;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum RecordedEvent {
     /// A request, or the request that opens a WebSocket.
     Request {
         /// `GET` and the like.
@@ -153,7 +153,7 @@ pub enum Event {
     Returned,
 }
 
-impl Event {
+impl RecordedEvent {
     /// A `GET` without headers.
     pub fn get(target: &str) -> Self {
         Self::Request { method: "GET".to_owned(), target: target.to_owned(), headers: Headers::new() }
@@ -165,7 +165,7 @@ impl Event {
     }
 
     /// Whether this can go in `direction`: requests go out, responses come in, remarks go nowhere.
-    fn goes(&self, direction: Direction) -> bool {
+    fn is_valid_for(&self, direction: Direction) -> bool {
         match self {
             Self::Request { .. } => direction == Direction::Out,
             Self::Response { .. } | Self::Body(_) | Self::End | Self::Cut => direction == Direction::In,
@@ -179,20 +179,20 @@ impl Event {
 
 impl Recording {
     /// A recording without frames.
-    pub fn new(backend: &str, protocol: Protocol, key: Key) -> Self {
-        let header = Header { backend: backend.to_owned(), protocol, key, note: None };
+    pub fn new(backend: &str, protocol: Protocol, key: RecordedKey) -> Self {
+        let header = RecordingHeader { backend: backend.to_owned(), protocol, key, note: None };
         Self { header, frames: Vec::new() }
     }
 
     /// Appends what happened `t_ms` milliseconds after the recording began.
-    pub fn push(&mut self, t_ms: f64, direction: Direction, event: Event) {
-        debug_assert!(event.goes(direction), "{event:?} cannot go {direction:?}");
-        self.frames.push(Frame { t_ms, direction, event });
+    pub fn push(&mut self, t_ms: f64, direction: Direction, event: RecordedEvent) {
+        debug_assert!(event.is_valid_for(direction), "{event:?} cannot go {direction:?}");
+        self.frames.push(RecordedFrame { t_ms, direction, event });
     }
 
     /// This recording and one more frame, see [`Recording::push`].
     #[must_use]
-    pub fn with(mut self, t_ms: f64, direction: Direction, event: Event) -> Self {
+    pub fn with(mut self, t_ms: f64, direction: Direction, event: RecordedEvent) -> Self {
         self.push(t_ms, direction, event);
         self
     }
@@ -200,7 +200,7 @@ impl Recording {
     /// Method and target of the request, which is the first frame of every complete recording.
     pub fn request(&self) -> Option<(&str, &str)> {
         self.frames.iter().find_map(|frame| match &frame.event {
-            Event::Request { method, target, .. } => Some((method.as_str(), target.as_str())),
+            RecordedEvent::Request { method, target, .. } => Some((method.as_str(), target.as_str())),
             _ => None,
         })
     }
@@ -208,7 +208,7 @@ impl Recording {
     /// The status of the response, if there was one.
     pub fn status(&self) -> Option<u16> {
         self.frames.iter().find_map(|frame| match frame.event {
-            Event::Response { status, .. } => Some(status),
+            RecordedEvent::Response { status, .. } => Some(status),
             _ => None,
         })
     }

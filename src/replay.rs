@@ -1,9 +1,9 @@
 //! A fake backend that serves recorded streams as the backend that they were recorded from did.
 //!
-//! A [`Library`] holds the recordings of one release, a [`Server`] serves them over HTTP and
-//! WebSocket, and its [`Log`] tells what clients did. Tests run it in their own process, people run
+//! A [`Library`] holds the recordings of one release, a [`ReplayServer`] serves them over HTTP and
+//! WebSocket, and its [`ServerLog`] tells what clients did. Tests run it in their own process, people run
 //! `proxbox-bridge replay DIR`. On top of what was recorded it can misbehave on purpose, see
-//! [`Options`].
+//! [`ReplayOptions`].
 //!
 //! What is known of a release but was not recorded (its answer to an unknown command, to a request
 //! without a key) is filled in; everything else comes out of the recordings byte by byte.
@@ -28,19 +28,19 @@ mod shared;
 mod socket;
 mod speed;
 
-pub use library::{Error, Library};
-pub use log::{Entry, Log, Side};
-pub use server::{Handle, Server};
+pub use library::{Library, LibraryError};
+pub use log::{ServerEvent, ServerLog, Side};
+pub use server::{ReplayHandle, ReplayServer};
 pub use speed::{NotASpeed, Speed};
 
-/// How a [`Server`] replays.
+/// How a [`ReplayServer`] replays.
 ///
 /// The three numbers count *frames* of one exchange: an SSE event or comment with the blank line that
 /// ends it, a WebSocket text frame, or the whole body of any other response. Whichever number is
 /// reached first acts first; an exchange with fewer frames is not touched, nor is what a backend is asked
 /// about itself (`/`, `/version`, `/health`, `/execution-policy`).
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ReplayOptions {
     /// How fast time passes.
     pub speed: Speed,
     /// The one right API key; without it any key is right. Backends older than 0.0.7 ask for none.

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::app::Entrance;
+use crate::app::ClientListener;
 use crate::config::{self, Config, WithoutLedger};
 use crate::core::remote::Remote;
 use crate::job;
@@ -34,20 +34,20 @@ use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 use certificate::Certificates;
-use door::Door;
-use files::{Read, Reader};
+use door::ListenerRole;
+use files::{FileReader, ReadResult};
 use listener::Listeners;
 
 pub use crate::proxy::OpenError;
-pub use inherited::{InheritError, Inherited};
+pub use inherited::{InheritError, InheritedListeners};
 pub use reload::{ReloadError, Reloader};
 
 /// How long a connection that is closed is still read from. Closing with something unread takes the last answer back.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long connections have to take their last bytes when the bridge stops.
-const LAST_BYTES: Duration = Duration::from_secs(10);
+const STOP_LINGER: Duration = Duration::from_secs(10);
 /// The same when it stops in a hurry.
-const LAST_BYTES_IN_A_HURRY: Duration = Duration::from_secs(1);
+const STOP_LINGER_HURRIED: Duration = Duration::from_secs(1);
 /// How often it is looked whether a backend is to be checked, and log lines that were held back are written.
 const CHECKING: Duration = Duration::from_secs(1);
 /// How often the files of certificates are looked at.
@@ -60,11 +60,11 @@ pub struct Server {
     proxy: Arc<Proxy>,
     certificates: Certificates,
     reloader: Reloader,
-    reloads: mpsc::Receiver<reload::Wanted>,
-    source: Option<reload::Source>,
-    reloading: reload::Reloading,
+    reloads: mpsc::Receiver<reload::ReloadReply>,
+    source: Option<reload::ConfigSource>,
+    reloading: reload::PendingReload,
     /// What is done beside serving, and given up when that is over.
-    chores: JoinSet<()>,
+    background: JoinSet<()>,
 }
 
 /// Why the bridge cannot serve.
@@ -91,10 +91,10 @@ pub enum StartError {
         "the bridge was started with a socket called {0}, and every backend has a listen of its own: take the \
          socket away, or one of these"
     )]
-    Unwanted(&'static str),
+    UnusedSocket(&'static str),
     /// The ledger is of another bridge.
     #[error(transparent)]
-    Ledger(#[from] ledger::OpenError),
+    Ledger(#[from] ledger::LedgerOpenError),
     /// There is no ledger in `data_dir`, and there cannot be one.
     #[error(
         "data_dir cannot be used, and no ledger was found there ({0}): let it be a directory that the user of the \
@@ -116,7 +116,7 @@ impl Server {
     ///
     /// [`StartError`] names what cannot be had, and what to do about it.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        Self::bind_with(config, Inherited::default()).await
+        Self::bind_with(config, InheritedListeners::default()).await
     }
 
     /// [`Server::bind`], with listeners that are there already.
@@ -124,20 +124,20 @@ impl Server {
     /// # Errors
     ///
     /// [`StartError`] names what cannot be had, and what to do about it.
-    pub async fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
+    pub async fn bind_with(config: Config, mut inherited: InheritedListeners) -> Result<Self, StartError> {
         let mut certificates = Certificates::load(&config)?;
         let mut bound = Vec::new();
-        for (door, address) in doors(&config) {
-            let listener = match inherited.of(door.key()) {
-                Some(listener) => taken_over(door, address, listener, &config)?,
+        for (door, address) in listener_roles(&config) {
+            let listener = match inherited.take_for(door.key()) {
+                Some(listener) => adopt_listener(door, address, listener, &config)?,
                 None => bind(door, address).await?,
             };
             bound.push((door, address, listener));
         }
-        if let Some(name) = inherited.rest() {
-            return Err(StartError::Unwanted(name));
+        if let Some(name) = inherited.unused_key() {
+            return Err(StartError::UnusedSocket(name));
         }
-        let ledger = ledger::Sqlite::open(ledger::Options {
+        let ledger = ledger::Sqlite::open(ledger::LedgerOptions {
             directory: config.data_dir.clone(),
             retention: job::retention(&config.limits),
             log_frames: config.jobs.log_frames,
@@ -159,9 +159,9 @@ impl Server {
             listeners.open(door, address, listener, certificates.of(door));
         }
         certificates.log_validity(SystemTime::now());
-        telemetry::Reloaded::in_force_now();
-        tell(&proxy.app.state().config);
-        listeners.tell();
+        telemetry::ConfigReloaded::in_force_now();
+        log_startup(&proxy.app.state().config);
+        listeners.log_addresses();
         Ok(Self {
             listeners,
             proxy,
@@ -169,15 +169,18 @@ impl Server {
             reloader,
             reloads,
             source: None,
-            reloading: reload::Reloading::default(),
-            chores: JoinSet::new(),
+            reloading: reload::PendingReload::default(),
+            background: JoinSet::new(),
         })
     }
 
     /// Makes it `read` its configuration again when it is asked to, on another thread.
     #[must_use]
-    pub fn reloading(self, read: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static) -> Self {
-        Self { source: Some(reload::Source::new(read)), ..self }
+    pub fn reloading(
+        self,
+        read: impl Fn() -> Result<Config, config::ConfigError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { source: Some(reload::ConfigSource::new(read)), ..self }
     }
 
     /// What asks it to read its configuration again.
@@ -191,7 +194,7 @@ impl Server {
     ///
     /// What the system says of a socket that has none.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listeners.address(|door| matches!(door, Door::Clients(_)))
+        self.listeners.address(|door| matches!(door, ListenerRole::Clients(_)))
     }
 
     /// The address of the admin listener.
@@ -200,7 +203,7 @@ impl Server {
     ///
     /// What the system says of a socket that has none.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
-        self.listeners.address(|door| *door == Door::Admin)
+        self.listeners.address(|door| *door == ListenerRole::Admin)
     }
 
     /// Every address that is listened on, with the key that says so.
@@ -222,7 +225,7 @@ impl Server {
         let registry = Arc::clone(&self.proxy.app.registry);
         registry.drain();
         let limits = self.proxy.app.state().config.limits.clone();
-        telemetry::Draining { limit: limits.drain }.emit();
+        telemetry::DrainStarted { limit: limits.drain }.emit();
         supervisor::stopping("Waiting for the jobs that run.");
         let mut hurry = std::pin::pin!(hurry.fuse());
         let drained = async {
@@ -240,18 +243,18 @@ impl Server {
         drop((reloads, reloading));
         let patience = async {
             tokio::select! {
-                () = sleep(LAST_BYTES) => {}
+                () = sleep(STOP_LINGER) => {}
                 // Also if it was said before.
-                () = async { if !hurry.is_terminated() { hurry.await } } => sleep(LAST_BYTES_IN_A_HURRY).await,
+                () = async { if !hurry.is_terminated() { hurry.await } } => sleep(STOP_LINGER_HURRIED).await,
             }
         };
         tokio::select! {
             () = listeners.close() => {}
-            () = patience => telemetry::Stopped::WithoutClients.emit(),
+            () = patience => telemetry::BridgeStopped::WithoutClients.emit(),
         }
         // A disk that hangs must not keep the process.
         if timeout(limits.ledger, registry.ledger().close()).await.is_err() {
-            telemetry::Stopped::WithoutLedger.emit();
+            telemetry::BridgeStopped::WithoutLedger.emit();
         }
     }
 
@@ -268,7 +271,7 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut until => return,
-                wanted = self.reloads.recv(), if self.reloading.takes_another() => {
+                wanted = self.reloads.recv(), if self.reloading.is_free() => {
                     if let Some(wanted) = wanted {
                         self.begin_reload(wanted);
                     }
@@ -276,44 +279,44 @@ impl Server {
                 prepared = self.reloading.prepared() => self.end_reload(prepared).await,
                 _ = cleaning.tick() => {
                     let proxy = Arc::clone(&self.proxy);
-                    self.chores.spawn(async move {
+                    self.background.spawn(async move {
                         // Of one that does not work, the ledger itself tells.
-                        let _ = proxy.app.registry.clean(Cleaning::Usual).await;
+                        let _ = proxy.app.registry.clean(Cleaning::Scheduled).await;
                     });
                 }
-                _ = looking.tick() => self.look(),
+                _ = looking.tick() => self.start_certificate_check(),
                 () = self.certificates.looked() => {}
                 _ = checking.tick() => {
-                    telemetry::write_held_back_lines();
-                    for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.is_due()) {
+                    telemetry::flush_throttled_lines();
+                    for backend in self.proxy.app.state().backends.iter().filter(|backend| backend.is_check_due()) {
                         let backend = Arc::clone(backend);
-                        self.chores.spawn(async move { backend.check().await });
+                        self.background.spawn(async move { backend.check().await });
                     }
                 }
-                () = self.listeners.tidy() => {}
-                Some(_) = self.chores.join_next() => {}
+                () = self.listeners.reap() => {}
+                Some(_) = self.background.join_next() => {}
             }
         }
     }
 
     /// Begins to look whether the files of certificates have changed, on a thread for each owner of files: where those
     /// of one hang, the others are read.
-    fn look(&mut self) {
+    fn start_certificate_check(&mut self) {
         self.certificates.look();
         let state = self.proxy.app.state();
         let remotes = state.backends.iter().map(Arc::clone).chain(self.proxy.netboxes());
         for backend in remotes.filter(|remote| remote.url().is_tls()) {
             let reading = Arc::clone(&backend);
-            self.chores.spawn(async move {
-                let mut reader = Reader::Idle;
-                reader.begin(move || reading.read_files_again());
-                if let Read::Overdue = reader.read().await {
+            self.background.spawn(async move {
+                let mut reader = FileReader::Idle;
+                reader.begin(move || reading.reload_files());
+                if let ReadResult::TimedOut = reader.read().await {
                     let name = backend.config().name.as_str();
                     let owner = match backend.remote() {
                         Remote::Backend => telemetry::FilesOf::Backend(name),
                         Remote::Netbox => telemetry::FilesOf::Netbox(name),
                     };
-                    telemetry::CertificatesOverdue { owner, limit: files::LIMIT }.emit();
+                    telemetry::CertificatesOverdue { owner, limit: files::READ_TIMEOUT }.emit();
                 }
             });
         }
@@ -323,7 +326,7 @@ impl Server {
     /// for any more.
     fn recall(&mut self) {
         let proxy = Arc::clone(&self.proxy);
-        self.chores.spawn(async move {
+        self.background.spawn(async move {
             proxy.keep_netbox_endpoints().await;
             proxy.app.restore_last_success().await;
         });
@@ -339,43 +342,45 @@ impl Server {
 }
 
 /// The listener that the process was started with, in the place of one at `address`.
-fn taken_over(
-    door: Door,
+fn adopt_listener(
+    door: ListenerRole,
     address: SocketAddr,
     listener: std::net::TcpListener,
     config: &Config,
 ) -> Result<TcpListener, StartError> {
     let failed = |source| StartError::Bind { address, key: door.key(), source };
     let real = listener.local_addr().map_err(failed)?;
-    if door == Door::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none() {
+    if door == ListenerRole::Admin && !real.ip().to_canonical().is_loopback() && config.admin_token.is_none()
+    {
         return Err(StartError::OpenAdmin(real));
     }
     TcpListener::from_std(listener).map_err(failed)
 }
 
 /// Says what the bridge stands in front of, and what is not safe about it.
-fn tell(config: &Config) {
+fn log_startup(config: &Config) {
     for backend in &config.backends {
         let config::Backend { name, url, channel, trust, .. } = backend;
         let is_insecure = *trust == Trust::Insecure;
-        telemetry::Standing { backend: name, url, channel: *channel, is_insecure }.emit();
+        telemetry::BackendConfigured { backend: name, url, channel: *channel, is_insecure }.emit();
     }
 }
 
 /// The addresses that `config` has clients and operators come to.
-fn doors(config: &Config) -> Vec<(Door, SocketAddr)> {
+fn listener_roles(config: &Config) -> Vec<(ListenerRole, SocketAddr)> {
     let own = config.backends.iter().filter_map(|backend| backend.listen);
-    let mut doors: Vec<_> = own.map(|own| (Door::Clients(Entrance::Own(own)), own)).collect();
+    let mut doors: Vec<_> =
+        own.map(|own| (ListenerRole::Clients(ClientListener::Dedicated(own)), own)).collect();
     if config.backends.iter().any(|backend| backend.listen.is_none()) {
-        doors.insert(0, (Door::Clients(Entrance::Common), config.listen));
+        doors.insert(0, (ListenerRole::Clients(ClientListener::Shared), config.listen));
     }
-    doors.push((Door::Admin, config.admin_listen));
+    doors.push((ListenerRole::Admin, config.admin_listen));
     let netbox = config.backends.iter().filter_map(|backend| Some(backend.netbox.as_ref()?.listen));
-    doors.extend(netbox.map(|address| (Door::Netbox(address), address)));
+    doors.extend(netbox.map(|address| (ListenerRole::Netbox(address), address)));
     doors
 }
 
-async fn bind(door: Door, address: SocketAddr) -> Result<TcpListener, StartError> {
+async fn bind(door: ListenerRole, address: SocketAddr) -> Result<TcpListener, StartError> {
     let key = door.key();
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, key, source })
 }

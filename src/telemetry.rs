@@ -13,31 +13,32 @@ mod stream;
 mod throttle;
 
 pub use backend::{
-    BackendFilesRead, CircuitChanged, ConnectTried, KeysHeldBack, Learned, OfBackend, ReportUnreadable,
-    StreamRecognized, backends_are,
+    BackendFilesRead, BackendMetrics, CapabilitiesLearned, CircuitChanged, ConnectAttempted, KeysThrottled,
+    ReportUnreadable, StreamRecognized, set_backends,
 };
 pub use front::{
-    AcceptFailed, Answered, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue,
-    ConnectionClosed, ConnectionOpened, ConnectionStuck, FilesOf, HandshakeFailed, Listening, NetboxStranger,
-    NetboxUnreachable, OverLimit, Rejected, Shimmed, TunnelClosed, TunnelOpened, Validity,
-    write_held_back_lines,
+    AcceptFailed, CERTIFICATE, CertificateRead, CertificateShown, CertificatesOverdue, ConnectionClosed,
+    ConnectionOpened, ConnectionStalled, FilesOf, HandshakeFailed, ListenerOpened, NetboxStranger,
+    NetboxUnreachable, OverLimit, RequestAnswered, RequestRejected, RequestShimmed, TunnelClosed,
+    TunnelOpened, Validity, flush_throttled_lines,
 };
 pub use job::{
-    Cleaned, CooldownBegan, CooldownOver, Deserted, FramesReceived, FramesWritten, JobBroke, JobEnded,
-    JobPlaced, JobQueued, JobStarted, JobWaits, RecordOverdue, RecordingFailed, Refused, job_span,
-    last_success,
+    CooldownEnded, CooldownStarted, FramesReceived, FramesWritten, JobAbandoned, JobCrashed, JobEnded,
+    JobQueued, JobStarted, JobWaitEnded, JobWaiting, LedgerCleaned, RecordOverdue, RecordingFailed,
+    RequestRefused, job_span, last_success,
 };
 pub use ledger::{
-    ClockBelieved, LedgerCleaningHeld, LedgerClockBelieved, LedgerClockJumped, LedgerClosed,
-    LedgerCommitFailed, LedgerCommitted, LedgerHealth, LedgerLost, LedgerOpened, LedgerRowDamaged,
+    ClockTrustReason, LedgerCleaningHeld, LedgerClockJumped, LedgerClockTrusted, LedgerClosed,
+    LedgerCommitFailed, LedgerCommitted, LedgerHealthChanged, LedgerLost, LedgerOpened, LedgerRowDamaged,
     LedgerShed,
 };
 pub use metrics::{
-    Circuit, Connected, Departure, Listener, Origin, Reading, Route, Surface, text as metrics_text,
+    Circuit, ConnectResult, GaugeReadings, Listener, ResumeSource, Route, Surface, WatcherDeparture,
+    text as metrics_text,
 };
 pub use netbox::{NetboxRequest, RuleApplied};
 pub use process::{
-    Draining, LogFilterChanged, OpenFilesLimited, Reloaded, RestartAwaited, RestartSeen, Standing,
-    StateNotWritten, Stopped, SupervisorDeaf,
+    BackendConfigured, BridgeStopped, ConfigReloaded, DrainStarted, LogFilterChanged, OpenFilesLimited,
+    RestartAwaited, RestartSeen, StateNotWritten, SupervisorUnreachable,
 };
-pub use stream::{Attached, Gap, Heartbeat, Resumed, WatcherCame, WatcherWent};
+pub use stream::{FramesMissed, HeartbeatSent, JobAttached, StreamResumed, WatcherClosed, WatcherOpened};

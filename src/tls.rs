@@ -26,12 +26,12 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Certificate, describe};
-pub use contents::Contents;
-pub use explain::{Brought, explain, explain_client, explain_tls, explain_unanswered};
-pub use fingerprint::{Fingerprint, NotAFingerprint};
-pub use front::{ServerFiles, certificate_of, server};
+pub use contents::FileHashes;
+pub use explain::{ConnectionUse, explain, explain_client, explain_tls, explain_unanswered};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use front::{ServerFiles, read_certificate, server};
 pub use plain::{looks_like_http, plain_on_tls};
-pub use problem::{Holds, TlsError};
+pub use problem::{FileRole, TlsError};
 pub use trust::{Trust, client};
 
 const HTTP_2: &[u8] = b"h2";

@@ -22,7 +22,7 @@ use std::fs;
 use std::path::Path;
 
 use bridge::{KEY, fast};
-use proxbox_bridge::replay::{Handle, Library, Options, Server};
+use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer};
 use run::{Run, file};
 use tempfile::TempDir;
 
@@ -31,17 +31,17 @@ const VERSIONS: [&str; 5] =
     ["0.0.2.post1", "0.0.3", "0.0.11.post2", "0.0.30.post2", "0.0.30.post2-default-mode"];
 
 /// A replayed backend, with the one right key.
-async fn replay(version: &str) -> Handle {
+async fn replay(version: &str) -> ReplayHandle {
     serve(bridge::recordings(version, &[])).await
 }
 
-async fn serve(library: Library) -> Handle {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
-    Server::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
+async fn serve(library: Library) -> ReplayHandle {
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
+    ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
 }
 
 /// 0.0.30 as it is shipped, with the answer that says so: it was not recorded.
-async fn default_mode() -> Handle {
+async fn default_mode() -> ReplayHandle {
     let folder = TempDir::new().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings/0.0.30.post2-default-mode");
     for part in ["meta", "sse", "ws"] {
@@ -62,7 +62,7 @@ async fn default_mode() -> Handle {
     serve(Library::load(folder.path(), &[]).unwrap()).await
 }
 
-fn golden(name: &str, backend: &Handle, run: &Run) {
+fn golden(name: &str, backend: &ReplayHandle, run: &Run) {
     // Every run has another port.
     let text = run.text.replace(&backend.local_addr().to_string(), "127.0.0.1:8000");
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -77,7 +77,7 @@ async fn an_operator_reads_what_a_backend_of_each_age_can_do() {
         let backend = if version.ends_with("mode") { default_mode().await } else { replay(version).await };
         let needs_key = version != "0.0.2.post1";
         let with_key = ["--key-file", key.path().to_str().unwrap()];
-        let run = Run::of(&backend.local_addr(), if needs_key { &with_key } else { &[] }, &[]).await;
+        let run = Run::against(&backend.local_addr(), if needs_key { &with_key } else { &[] }, &[]).await;
         assert_eq!(run.code, 0, "{}", run.text);
         golden(&format!("check_{version}"), &backend, &run);
     }
@@ -88,7 +88,8 @@ async fn a_program_reads_the_same() {
     let key = file(KEY);
     let backend = default_mode().await;
     let run =
-        Run::of(&backend.local_addr(), &["--json", "--key-file", key.path().to_str().unwrap()], &[]).await;
+        Run::against(&backend.local_addr(), &["--json", "--key-file", key.path().to_str().unwrap()], &[])
+            .await;
     let found = run.json();
     assert_eq!(found["verdict"], "ok");
     assert_eq!(run.line("/ws")["verdict"], "note");
@@ -119,7 +120,7 @@ async fn nothing_is_started_and_no_socket_is_opened() {
     for version in VERSIONS {
         let backend = replay(version).await;
         let args = ["--key-file", key.path().to_str().unwrap()];
-        assert_eq!(Run::of(&backend.local_addr(), &args, &[]).await.code, 0);
+        assert_eq!(Run::against(&backend.local_addr(), &args, &[]).await.code, 0);
         let log = backend.log();
         let requests = log.requests();
         assert!(!requests.is_empty());
@@ -146,7 +147,7 @@ async fn nothing_is_asked_twice() {
         let backend = replay(version).await;
         let args = ["--key-file", key.path().to_str().unwrap()];
         let settings = [("limits.capabilities", "0s")];
-        assert_eq!(Run::of(&backend.local_addr(), &args, &settings).await.code, 0);
+        assert_eq!(Run::against(&backend.local_addr(), &args, &settings).await.code, 0);
         let mut requests = backend.log().requests();
         let all = requests.len();
         requests.sort();
@@ -160,7 +161,7 @@ async fn a_channel_that_is_no_use_is_told() {
     let key = file(KEY);
     let backend = default_mode().await;
     let args = ["--channel", "websocket", "--key-file", key.path().to_str().unwrap()];
-    let run = Run::of(&backend.local_addr(), &args, &[]).await;
+    let run = Run::against(&backend.local_addr(), &args, &[]).await;
     run.says(
         1,
         &[
@@ -170,7 +171,7 @@ async fn a_channel_that_is_no_use_is_told() {
         ],
     );
     let args = ["--channel", "json", "--key-file", key.path().to_str().unwrap()];
-    let run = Run::of(&backend.local_addr(), &args, &[("backend.unsupported", "skip")]).await;
+    let run = Run::against(&backend.local_addr(), &args, &[("backend.unsupported", "skip")]).await;
     run.says(
         0,
         &[
@@ -183,7 +184,7 @@ async fn a_channel_that_is_no_use_is_told() {
 #[tokio::test]
 async fn a_shim_that_is_switched_off_is_off() {
     let backend = replay("0.0.2.post1").await;
-    let run = Run::of(&backend.local_addr(), &[], &[("shims.health", "off")]).await;
+    let run = Run::against(&backend.local_addr(), &[], &[("shims.health", "off")]).await;
     run.says(
         0,
         &[

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxbox_bridge::config::{
-    Config, Error, Flags, Jobs, Key, Limits, OnDisconnect, Problem, environment, keys,
+    Config, ConfigError, ConfigKey, ConfigProblem, Flags, Jobs, Limits, OnDisconnect, environment, keys,
 };
 use proxbox_bridge::core::compat::Shim;
-use proxbox_bridge::core::domain::channel::{Channel, Choice};
-use proxbox_bridge::core::run::policy::{EndpointIds, ObjectFailures, Unsupported};
+use proxbox_bridge::core::domain::channel::{Channel, ChannelChoice};
+use proxbox_bridge::core::run::policy::{EndpointIds, ObjectFailures, UnsupportedPolicy};
 use proxbox_bridge::tls::Trust;
 
 const SECRET: &str = "s3cret";
@@ -45,7 +45,7 @@ impl Setup {
         self
     }
 
-    fn load(self) -> Result<Config, Error> {
+    fn load(self) -> Result<Config, ConfigError> {
         let Self { file, env, flags } = self;
         Config::parse(&flags, env, |path| match path.to_str() {
             Some("bridge.toml") => Ok(file.clone().unwrap_or_default().into_bytes()),
@@ -85,8 +85,8 @@ fn the_defaults_are_the_documented_ones() {
     );
     assert_eq!(config.data_dir, None);
     assert_eq!(config.backends[0].url.to_string(), "http://backend");
-    assert_eq!(config.backends[0].channel, Choice::Auto);
-    assert_eq!(config.backends[0].unsupported, Unsupported::Auto);
+    assert_eq!(config.backends[0].channel, ChannelChoice::Auto);
+    assert_eq!(config.backends[0].unsupported, UnsupportedPolicy::Auto);
     assert_eq!(config.backends[0].endpoint_ids, EndpointIds::Backend);
     assert!(Shim::ALL.into_iter().all(|shim| config.shims.is_on(shim)));
     assert_eq!(config.backends[0].object_failures, ObjectFailures::All.into());
@@ -144,7 +144,7 @@ fn keys_that_make_a_value_together_reach_it() {
     assert_eq!(backend.hosts, ["lab.example", "::1"]);
     assert_eq!(backend.trust, Trust::Pinned(PIN.parse().unwrap()));
     assert_eq!(backend.client_certificate, Some(("b-cert.pem".into(), "b-key.pem".into())));
-    assert_eq!(backend.channel, Choice::Only(Channel::Websocket));
+    assert_eq!(backend.channel, ChannelChoice::Only(Channel::Websocket));
     assert_eq!(backend.object_failures.to_string(), "never, snapshots=any");
     assert_eq!(backend.api_key.as_ref().unwrap().expose(), SECRET);
     let netbox = backend.netbox.as_ref().unwrap();
@@ -173,7 +173,7 @@ const COMPANIONS: [(&str, &str); 11] = [
 ];
 
 /// Values other than the default, from what `key` allows.
-fn examples(key: &Key) -> Vec<String> {
+fn examples(key: &ConfigKey) -> Vec<String> {
     let allowed = key.allowed();
     let of_type = |start: &str, example: &str| allowed.starts_with(start).then(|| vec![example.to_owned()]);
     let examples = of_type("an IP address", "127.0.0.9:9999")
@@ -253,7 +253,7 @@ fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
     let env = || file().env("LISTEN", "127.0.0.1:2").env("BACKEND_URL", "http://variable");
     let config = env().load().unwrap();
     assert_eq!((config.listen.port(), config.backends[0].url.host()), (2, "variable"));
-    assert_eq!(config.backends[0].channel, Choice::Only(Channel::Json));
+    assert_eq!(config.backends[0].channel, ChannelChoice::Only(Channel::Json));
 
     let flags = env().flags(|flags| {
         flags.listen = Some("127.0.0.1:3".into());
@@ -265,7 +265,7 @@ fn a_flag_counts_more_than_a_variable_and_a_variable_more_than_the_file() {
     let config = flags.load().unwrap();
     assert_eq!((config.listen.port(), config.backends[0].url.host()), (3, "flag"));
     assert_eq!(config.admin_listen.port(), 4);
-    assert_eq!(config.backends[0].channel, Choice::Only(Channel::Native));
+    assert_eq!(config.backends[0].channel, ChannelChoice::Only(Channel::Native));
     assert_eq!(config.data_dir, Some("here".into()));
 }
 
@@ -425,9 +425,9 @@ fn recordings_need_a_directory() {
     assert!(minimal().env("JOBS_RECORDING", "off").load().is_ok());
 
     let error = setup().env("DATA_DIR", "").load().unwrap_err();
-    assert!(matches!(error.problems(), [Problem::BadValue { key: "data_dir", .. }]), "{error}");
+    assert!(matches!(error.problems(), [ConfigProblem::BadValue { key: "data_dir", .. }]), "{error}");
     let error = setup().flags(|flags| flags.config = Some("missing.toml".into())).load().unwrap_err();
-    assert!(matches!(error.problems(), [Problem::Unreadable { .. }]), "it may name one: {error}");
+    assert!(matches!(error.problems(), [ConfigProblem::Unreadable { .. }]), "it may name one: {error}");
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn the_record_of_a_job_outlives_its_frames() {
         "limits.retention (59m) must not be shorter than limits.log_retention (1h)"
     );
     let error = setup("2days", "4000days").unwrap_err();
-    assert!(matches!(error.problems(), [Problem::BadValue { .. }]), "{error}");
+    assert!(matches!(error.problems(), [ConfigProblem::BadValue { .. }]), "{error}");
 }
 
 #[test]
@@ -569,7 +569,7 @@ fn every_backend_has_its_own_settings_and_those_that_are_common() {
     let config = Setup::file(TWO).env("LIMITS_IDLE", "3h").env("LIMITS_TOTAL", "9h").load().unwrap();
     let [lab, other] = config.backends.as_slice() else { panic!("{config:?}") };
     assert_eq!((lab.name.as_str(), other.name.as_str()), ("lab", "10.0.0.2:8800"));
-    assert_eq!((lab.channel, other.channel), (Choice::Only(Channel::Json), Choice::Auto));
+    assert_eq!((lab.channel, other.channel), (ChannelChoice::Only(Channel::Json), ChannelChoice::Auto));
     assert_eq!((lab.limits.idle, other.limits.idle), (seconds(2 * 3600), seconds(3 * 3600)));
     assert_eq!((lab.limits.total, config.limits.idle), (seconds(9 * 3600), seconds(3 * 3600)));
     assert_eq!((&lab.trust, &other.trust), (&Trust::System, &Trust::Insecure));

@@ -6,10 +6,10 @@ mod support;
 
 use std::time::Duration;
 
-use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
+use bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
 use proxbox_bridge::core::domain::kind::Kind;
-use proxbox_bridge::recording::{Direction, Event, Key, Protocol, Recording};
-use proxbox_bridge::replay::{Library, Options};
+use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
+use proxbox_bridge::replay::{Library, ReplayOptions};
 use support::plugin::{self, JobPage};
 use support::stream;
 use tokio::net::TcpListener;
@@ -32,14 +32,14 @@ fn telling(body: &str) -> Library {
 
 fn exchange(target: &str, status: u16, content_type: &str, body: &str) -> Recording {
     let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-    Recording::new("0.0.30.post2", Protocol::Http, Key::Sent)
-        .with(0.0, Direction::Out, Event::get(target))
-        .with(1.0, Direction::In, Event::Response { status, headers })
-        .with(2.0, Direction::In, Event::Body(body.to_owned().into()))
-        .with(3.0, Direction::In, Event::End)
+    Recording::new("0.0.30.post2", Protocol::Http, RecordedKey::Sent)
+        .with(0.0, Direction::Out, RecordedEvent::get(target))
+        .with(1.0, Direction::In, RecordedEvent::Response { status, headers })
+        .with(2.0, Direction::In, RecordedEvent::Body(body.to_owned().into()))
+        .with(3.0, Direction::In, RecordedEvent::End)
 }
 
-async fn told(body: &str) -> Answer {
+async fn response_to(body: &str) -> Answer {
     let pair = Pair::start(telling(body), fast(), &[]).await;
     pair.front.get(DEVICES, &[("X-Proxbox-API-Key", KEY)]).await
 }
@@ -76,14 +76,14 @@ async fn r03_json_is_ascii() {
     assert!(answer.body.is_ascii());
     assert!(answer.text().contains(r"caf\u00e9-m\u00fcnchen"), "{}", answer.text());
     let hostile = "event: step\ndata: {\"step\": \"device\", \"status\": \"progress\", \"rowid\": \"a\u{85}b\u{2028}c\u{1f600}\"}\n\n";
-    let answer = told(&format!("{hostile}{COMPLETE}")).await;
+    let answer = response_to(&format!("{hostile}{COMPLETE}")).await;
     assert!(answer.text().contains(r"a b c\ud83d\ude00"), "{}", answer.text());
     stream::read(&answer.body, false);
 }
 
 #[tokio::test(start_paused = true)]
 async fn r04_lines_end_with_a_line_feed_alone() {
-    let answer = told(&COMPLETE.replace('\n', "\r\n")).await;
+    let answer = response_to(&COMPLETE.replace('\n', "\r\n")).await;
     assert!(!answer.body.contains(&b'\r'));
     stream::read(&answer.body, false);
 }
@@ -108,14 +108,14 @@ async fn r05_a_stream_is_chunked_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn r06_there_is_one_end_and_then_the_body_ends() {
     let other = COMPLETE.replace("completed.", "completed again.");
-    let answer = told(&format!("{COMPLETE}{other}")).await;
+    let answer = response_to(&format!("{COMPLETE}{other}")).await;
     // `answer` has read the last chunk; `read` has found exactly one `complete`.
     stream::read(&answer.body, false);
 
     // A backend that says its last word and does not hang up.
     let mut recording = exchange(DEVICES, 200, "text/event-stream", COMPLETE);
     recording.frames.pop();
-    recording.push(3.0, Direction::Ctl, Event::Open);
+    recording.push(3.0, Direction::Ctl, RecordedEvent::Open);
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
     let pair = Pair::start(library, fast(), &[]).await;
@@ -137,7 +137,7 @@ async fn r07_the_end_has_the_shape_that_readers_take() {
         ("[]", false),
         ("nonsense", false),
     ] {
-        let answer = told(&format!("event: complete\ndata: {complete}\n\n")).await;
+        let answer = response_to(&format!("event: complete\ndata: {complete}\n\n")).await;
         let events = stream::read(&answer.body, false);
         assert_eq!(events.last().unwrap().data["ok"], ok, "{complete}");
         let page = plugin::read("text/event-stream; charset=utf-8", &answer.body);
@@ -155,7 +155,7 @@ async fn r08_a_failure_is_an_error_and_then_an_end_that_is_not_ok() {
         "event: complete\ndata: {\"ok\": false, \"message\": \"E\", \"errors\": [{\"detail\": \"D\"}]}\n\n"
             .to_owned(),
     ] {
-        let answer = told(&body).await;
+        let answer = response_to(&body).await;
         let events = stream::read(&answer.body, false);
         let [.., error, complete] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!((error.name.as_str(), complete.name.as_str()), ("error", "complete"));
@@ -173,7 +173,7 @@ async fn r09_the_failure_of_one_object_is_a_step_of_a_run_that_goes_on() {
     let detail = "event: error_detail\ndata: {\"phase\": \"devices\", \"item\": \"pve2\", \"message\": \"no rack\"}\n\n";
     let synced =
         "event: step\ndata: {\"step\": \"device\", \"status\": \"completed\", \"rowid\": \"pve3\"}\n\n";
-    let answer = told(&format!("{failed}{detail}{synced}{COMPLETE}")).await;
+    let answer = response_to(&format!("{failed}{detail}{synced}{COMPLETE}")).await;
     let events = stream::read(&answer.body, false);
     let failures: Vec<(&str, &str)> = events
         .iter()
@@ -190,7 +190,7 @@ async fn r10_a_backend_that_goes_away_leaves_a_failure() {
         let whole = Pair::start(recordings(version, &[]), fast(), &[]).await;
         let frames = stream::read(&whole.front.get(target, &key()).await.body, false).len() as u64;
         for after in [1, 3, frames / 2] {
-            let options = Options { cut_after: Some(after), ..fast() };
+            let options = ReplayOptions { cut_after: Some(after), ..fast() };
             let pair = Pair::start(recordings(version, &[]), options, &[]).await;
             let answer = pair.front.get(target, &key()).await;
             let events = stream::read(&answer.body, false);
@@ -205,7 +205,7 @@ fn key() -> [(&'static str, &'static str); 1] {
 
 #[tokio::test(start_paused = true)]
 async fn r11_a_silent_backend_is_covered_by_keepalives_until_a_limit_ends_it() {
-    let options = Options { stall_after: Some(3), ..fast() };
+    let options = ReplayOptions { stall_after: Some(3), ..fast() };
     let settings = [("limits.idle", "100s")];
     let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
     let began = tokio::time::Instant::now();
@@ -220,7 +220,7 @@ async fn r11_a_silent_backend_is_covered_by_keepalives_until_a_limit_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn r12_a_redirect_of_the_backend_is_no_redirect_of_ours() {
     let mut redirect = exchange(DEVICES, 307, "text/plain", "");
-    if let Event::Response { headers, .. } = &mut redirect.frames[1].event {
+    if let RecordedEvent::Response { headers, .. } = &mut redirect.frames[1].event {
         headers.push(("location".to_owned(), format!("http://elsewhere{DEVICES}/")));
     }
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
@@ -245,7 +245,7 @@ async fn r13_a_step_fits_into_the_log_line_of_netbox() {
     let step = format!(
         "event: step\ndata: {{\"step\": \"device\", \"status\": \"failed\", \"rowid\": \"{long}\", \"message\": \"{long}\"}}\n\n"
     );
-    stream::read(&told(&format!("{step}{COMPLETE}")).await.body, false);
+    stream::read(&response_to(&format!("{step}{COMPLETE}")).await.body, false);
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,7 +314,7 @@ async fn r14_holds_for_a_request_that_would_leave_http_1_and_nothing_behind_it_i
 #[tokio::test(start_paused = true)]
 async fn r15_a_failure_before_the_stream_is_a_real_answer() {
     // The backend's own status and body, unchanged.
-    let wrong = Options { api_key: Some("another-key".to_owned()), ..fast() };
+    let wrong = ReplayOptions { api_key: Some("another-key".to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), wrong.clone(), &[]).await;
     let answer = pair.front.get(DEVICES, &key()).await;
     assert_eq!(
@@ -325,7 +325,7 @@ async fn r15_a_failure_before_the_stream_is_a_real_answer() {
 
     // A key that is refused on /ws: the same answer, from a close code. The first client's key is right,
     // so that the bridge knows the backend when the second one comes.
-    let right = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let right = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     for version in ["0.0.11.post2", NEW] {
         let pair =
             Pair::start(recordings(version, &[]), right.clone(), &[("backend.channel", "websocket")]).await;
@@ -347,7 +347,7 @@ async fn r16_a_backend_that_is_down_is_503_with_a_time_to_come_back() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = nobody.local_addr().unwrap();
     drop(nobody);
-    let front = Front::start(config(address, &[("limits.retry_after", "7s")])).await;
+    let front = TestBridge::start(config(address, &[("limits.retry_after", "7s")])).await;
     for target in Kind::all().map(|kind| kind.row().stream_path).chain(["/health", "/version", "/"]) {
         let answer = front.get(target, &key()).await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("7")), "{target}");
@@ -364,7 +364,7 @@ async fn the_status_line_waits_for_the_backend_but_not_for_ever() {
     }
     let version = exchange("/version", 200, "application/json", r#"{"version":"0.0.30.post2"}"#);
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
-    let pair = Pair::start(library, Options::default(), &[]).await;
+    let pair = Pair::start(library, ReplayOptions::default(), &[]).await;
     let began = tokio::time::Instant::now();
     let mut client = pair.front.open(DEVICES, &key()).await;
     let (status, _) = client.head().await;

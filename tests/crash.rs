@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxbox_bridge::ledger::{Filter, Ledger, Options, Record, Retention, Sqlite, SystemClock};
+use proxbox_bridge::ledger::{JobFilter, Ledger, LedgerOptions, Record, Retention, Sqlite, SystemClock};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
@@ -32,7 +32,7 @@ async fn ledger(data: &Path) -> Arc<Sqlite> {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     let retention = Retention { jobs: year, logs: year, clock_jump: year, clock_hold: year, share: 10 };
     let clock = Arc::new(SystemClock);
-    let options = Options { directory: Some(data.to_owned()), retention, log_frames: 1000, clock };
+    let options = LedgerOptions { directory: Some(data.to_owned()), retention, log_frames: 1000, clock };
     Sqlite::open(options).await.unwrap()
 }
 
@@ -40,7 +40,7 @@ async fn ledger(data: &Path) -> Arc<Sqlite> {
 async fn records(data: &Path) -> Vec<Record> {
     let ledger = ledger(data).await;
     let everything =
-        Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10_000 };
+        JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10_000 };
     let records = ledger.jobs(everything).await.unwrap();
     ledger.close().await;
     records

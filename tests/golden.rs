@@ -7,7 +7,7 @@ mod support;
 
 use std::fmt::Write;
 
-use bridge::{Answer, Front, KEY, Pair, config, fast, recordings};
+use bridge::{Answer, KEY, Pair, TestBridge, config, fast, recordings};
 use proxbox_bridge::core::domain::kind::Kind;
 use support::plugin::{self, JobPage};
 use support::stream;
@@ -90,7 +90,7 @@ async fn documented(version: &str, channel: &str, ends: [End; 7]) {
 async fn a_bridge_before_a_bridge_says_the_same() {
     for version in ["0.0.2.post1", "0.0.11.post2", "0.0.30.post2"] {
         let pair = Pair::start(recordings(version, &[]), fast(), &[]).await;
-        let outer = Front::start(config(pair.front.address, &[])).await;
+        let outer = TestBridge::start(config(pair.front.address, &[])).await;
         for kind in documented_kinds() {
             let mut ends = Vec::new();
             for front in [&pair.front, &outer] {

@@ -11,17 +11,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bridge::puppet::Puppet;
-use bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
+use bridge::puppet::ManualBackend;
+use bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
 use futures::future::join_all;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::{
-    End, Entry, Filter, JobId, Ledger, Options as LedgerOptions, Record, Retention, Sqlite, StoredFrame,
+    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, Record, Retention, Sqlite, StoredFrame,
     SystemClock, Timestamp,
 };
-use proxbox_bridge::recording::{Event as Recorded, Recording};
-use proxbox_bridge::replay::{Library, Options, Speed};
+use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
+use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
 use support::stream::{self, Event};
 use tokio::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn open(front: &Front, target: &str, headers: &[(&str, &str)]) -> Self {
+    async fn open(front: &TestBridge, target: &str, headers: &[(&str, &str)]) -> Self {
         let mut client = front.open(target, headers).await;
         let (status, headers) = client.head().await;
         assert_eq!(status, 200);
@@ -87,7 +87,8 @@ async fn ledger(directory: &Path) -> Arc<Sqlite> {
 /// What stands in it, the newest first.
 async fn recorded(directory: &Path) -> Vec<Record> {
     let ledger = ledger(directory).await;
-    let filter = Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 };
+    let filter =
+        JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 };
     let records = ledger.jobs(filter).await.unwrap();
     ledger.close().await;
     records
@@ -98,13 +99,13 @@ fn end(record: &Record) -> (Outcome, Option<Cause>) {
     (end.outcome, end.cause)
 }
 
-async fn front(puppet: &Puppet, settings: &[(&str, &str)]) -> Front {
-    Front::start(config(puppet.address, settings)).await
+async fn front(puppet: &ManualBackend, settings: &[(&str, &str)]) -> TestBridge {
+    TestBridge::start(config(puppet.address, settings)).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let mut first = Reader::open(&front, &format!("{DEVICES}?a=1&run_id=x&bridge.ids=0"), &[]).await;
     let mut played = puppet.played().await;
@@ -123,7 +124,7 @@ async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_one_client_wants_kept_another_one_does_not_see() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     for (first, second) in [("bridge.payload=1", "bridge.ids=0"), ("bridge.ids=0", "bridge.payload=1")] {
         let first = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
@@ -141,7 +142,7 @@ async fn what_one_client_wants_kept_another_one_does_not_see() {
 
 #[tokio::test(start_paused = true)]
 async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let first = Reader::open(&front, DEVICES, &[]).await;
     let played = puppet.played().await;
@@ -170,7 +171,7 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_run_at_once_as_may() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("backend.concurrency", "2")]).await;
     let first = Reader::open(&front, DEVICES, &[]).await;
     let second = Reader::open(&front, STORAGE, &[]).await;
@@ -184,7 +185,7 @@ async fn as_many_run_at_once_as_may() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let fresh = format!("{DEVICES}?bridge.fresh=1");
@@ -200,7 +201,7 @@ async fn whoever_wants_a_job_of_their_own_is_told_of_the_one_that_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_says_when_to_come_again() {
-    let puppet = Puppet::start().await;
+    let puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("backend.queue", "1")]).await;
     let _running = Reader::open(&front, DEVICES, &[]).await;
     let _waiting = Reader::open(&front, STORAGE, &[]).await;
@@ -213,7 +214,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let mut reader = Reader::open(&front, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
     let mut played = puppet.played().await;
@@ -234,7 +235,7 @@ async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_browser_says_what_it_has_seen_in_its_query() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.clone();
@@ -251,7 +252,7 @@ async fn a_browser_says_what_it_has_seen_in_its_query() {
 
 #[tokio::test(start_paused = true)]
 async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_start() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let first = Reader::open(&front, STORAGE, &[]).await;
     puppet.played().await.complete().await;
@@ -270,7 +271,8 @@ async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_s
 
 #[tokio::test(start_paused = true)]
 async fn another_credential_gets_nothing_of_a_job() {
-    let options = Options { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..Options::default() };
+    let options =
+        ReplayOptions { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..ReplayOptions::default() };
     let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &[]).await;
     let mine = [("X-Proxbox-API-Key", KEY)];
     let mut reader = Reader::open(&pair.front, DEVICES, &mine).await;
@@ -292,7 +294,7 @@ async fn another_credential_gets_nothing_of_a_job() {
 async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
     for (policy, seconds) in [("grace", 60), ("cancel", 0)] {
         let folder = tempfile::tempdir().unwrap();
-        let mut puppet = Puppet::start().await;
+        let mut puppet = ManualBackend::start().await;
         let settings = [("jobs.on_disconnect", policy), ("data_dir", folder.path().to_str().unwrap())];
         let front = front(&puppet, &settings).await;
         let mut reader = Reader::open(&front, DEVICES, &[]).await;
@@ -313,7 +315,7 @@ async fn a_job_that_nobody_watches_is_cancelled_after_the_grace() {
 #[tokio::test(start_paused = true)]
 async fn a_job_goes_on_without_watchers_if_it_is_to() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "continue"), ("data_dir", folder.path().to_str().unwrap())];
     let front = front(&puppet, &settings).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
@@ -333,7 +335,7 @@ async fn a_job_goes_on_without_watchers_if_it_is_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("limits.job_log_bytes", "65536"), ("limits.streams_per_address", "200")];
     let front = front(&puppet, &settings).await;
     let stalled = front.open(DEVICES, &[]).await;
@@ -371,7 +373,7 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("jobs.on_disconnect", "cancel"), ("limits.client_write", "40s")];
     let front = front(&puppet, &settings).await;
     let _stalled = front.open(DEVICES, &[]).await;
@@ -388,7 +390,7 @@ async fn a_reader_that_takes_nothing_is_dropped_after_the_write_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_failure() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
     let mut reader = Reader::open(&front, DEVICES, &[]).await;
     let mut played = puppet.played().await;
@@ -412,7 +414,7 @@ async fn whoever_comes_late_to_a_long_job_is_told_what_is_gone_and_sees_every_fa
 
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_failures_are_gone() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("limits.job_log_bytes", "65536")]).await;
     let mut reader = Reader::open(&front, DEVICES, &[]).await;
     let mut played = puppet.played().await;
@@ -432,7 +434,7 @@ async fn whoever_comes_late_to_a_job_that_fails_without_end_is_told_how_many_fai
 #[tokio::test(start_paused = true)]
 async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap())];
     let before = front(&puppet, &settings).await;
     let reader = Reader::open(&before, &format!("{DEVICES}?bridge.ids=1"), &[]).await;
@@ -455,7 +457,7 @@ async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_not_have_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap())];
     let before = front(&puppet, &settings).await;
     let target = format!("{DEVICES}?api_key={KEY}&a=1");
@@ -473,14 +475,14 @@ async fn a_job_whose_query_holds_a_secret_is_resumed_from_the_ledger_which_does_
     assert!(puppet.is_idle(), "a second run");
 }
 
-async fn ready(front: &Front) -> Answer {
+async fn ready(front: &TestBridge) -> Answer {
     Client::send(front.admin, "GET", "/readyz", &[]).await.answer().await
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_good_order() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.concurrency", "2")];
     let mut front = front(&puppet, &settings).await;
     let ends = Reader::open(&front, DEVICES, &[]).await;
@@ -518,7 +520,7 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
 
 #[tokio::test(start_paused = true)]
 async fn a_second_request_to_stop_does_not_wait() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let mut front = front(&puppet, &[("limits.drain", "1h")]).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let _played = puppet.played().await;
@@ -537,7 +539,7 @@ async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
     for (policy, status) in [("continue", 200), ("refuse", 503)] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
-        let mut puppet = Puppet::start().await;
+        let mut puppet = ManualBackend::start().await;
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", policy)];
         let front = front(&puppet, &settings).await;
         let readiness = ready(&front).await;
@@ -559,7 +561,7 @@ async fn without_a_ledger_jobs_go_on_or_are_refused_and_readiness_says_why() {
 async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = Pair::start(recordings("0.0.11.post2", &[]), options, &settings).await;
     let headers = [("X-Proxbox-API-Key", "wrong"), ("X-Proxbox-Actor", "ada")];
     assert_eq!(pair.front.get(DEVICES, &headers).await.status, 401);
@@ -571,8 +573,11 @@ async fn what_was_refused_before_it_began_is_recorded_with_the_backends_detail()
     assert_eq!(end(bad), (Outcome::Errored, Some(Cause::KeyRefused)));
     let failure = bad.end.as_ref().unwrap().failure.as_ref().unwrap();
     assert!(failure.detail.contains("API key"), "{failure:?}");
-    assert_eq!((bad.who.actor.as_deref(), bad.who.address.as_deref()), (Some("ada"), Some("127.0.0.1")));
-    assert_ne!(bad.who.fingerprint, good.who.fingerprint);
+    assert_eq!(
+        (bad.requester.actor.as_deref(), bad.requester.address.as_deref()),
+        (Some("ada"), Some("127.0.0.1"))
+    );
+    assert_ne!(bad.requester.fingerprint, good.requester.fingerprint);
     assert_eq!(end(good), (Outcome::Completed, None));
     assert_eq!(
         (good.channels.as_slice(), good.progress.counts.total().completed),
@@ -624,7 +629,7 @@ async fn a_recording_is_bounded_and_says_where_it_stops() {
         ("jobs.recording", "on"),
         ("limits.recording_bytes", "65536"),
     ];
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &settings).await;
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.parse().unwrap();
@@ -645,11 +650,11 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let folder = tempfile::tempdir().unwrap();
     let recordings = folder.path().join("recordings");
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let now = Timestamp::now();
     let ended = |id| {
         let (outcome, cause) = (Outcome::Completed, None);
-        let end = End { finished: now, outcome, cause, failure: None, failed_objects: Vec::new() };
+        let end = JobEnd { finished: now, outcome, cause, failure: None, failed_objects: Vec::new() };
         Record { id, end: Some(end), ..Record::new(String::new(), Kind::Devices, now) }
     };
     let [unknown, without_log, cut_off, with_log] = [(); 4].map(|()| JobId::new());
@@ -657,7 +662,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     let frames = vec![StoredFrame { sequence: 1, at: now, bytes }];
     let ledger = ledger(folder.path()).await;
     for job in [without_log, cut_off, with_log] {
-        ledger.put(Entry { record: ended(job), frames: frames.clone() }).await.unwrap();
+        ledger.put(JobUpdate { record: ended(job), frames: frames.clone() }).await.unwrap();
     }
     ledger.close().await;
     let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
@@ -695,7 +700,7 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
 #[tokio::test(start_paused = true)]
 async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
     for actor in [&b"caf\xe9"[..], "café".as_bytes()] {
         let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: {}\r\nX-Proxbox-Actor: ", front.address);
@@ -705,14 +710,14 @@ async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
         assert_eq!(client.answer().await.status, 200);
     }
     front.stop().await;
-    let actors = recorded(folder.path()).await.into_iter().map(|record| record.who.actor);
+    let actors = recorded(folder.path()).await.into_iter().map(|record| record.requester.actor);
     assert_eq!(actors.collect::<Vec<_>>(), [Some("café".to_owned()), Some("café".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let now = Timestamp::now();
     let backend = format!("http://{}", puppet.address);
     let record = Record { started: Some(now), ..Record::new(backend, Kind::Devices, now) };
@@ -721,7 +726,7 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let frame = |sequence| StoredFrame { sequence, at: Timestamp::now(), bytes: step.into() };
     let ledger = ledger(folder.path()).await;
     let (broken, finished) = (JobId::new(), Timestamp::now());
-    let end = End {
+    let end = JobEnd {
         finished,
         outcome: Outcome::Interrupted,
         cause: Some(Cause::Crashed),
@@ -731,8 +736,8 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let bytes = "event: complete\ndata: {\"ok\": false, \"message\": \"It failed.\"}\n\n".into();
     let whole = vec![frame(1), StoredFrame { sequence: 2, at: finished, bytes }];
     let other = Record { id: broken, end: Some(end), ..record.clone() };
-    ledger.put(Entry { record: other, frames: whole }).await.unwrap();
-    ledger.put(Entry { record, frames: (1..=5).map(frame).collect() }).await.unwrap();
+    ledger.put(JobUpdate { record: other, frames: whole }).await.unwrap();
+    ledger.put(JobUpdate { record, frames: (1..=5).map(frame).collect() }).await.unwrap();
     ledger.close().await;
     let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
     let from = |number: u64| format!("{DEVICES}?bridge.last_event_id={id}.{number}");
@@ -753,10 +758,10 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
 #[tokio::test(start_paused = true)]
 async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_client_and_so_are_older_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
     let key = [("X-Proxbox-API-Key", "a-key-of-a-client")];
-    let ended = async |front: &Front, puppet: &mut Puppet| {
+    let ended = async |front: &TestBridge, puppet: &mut ManualBackend| {
         let reader = Reader::open(front, DEVICES, &key).await;
         let job = reader.job.clone();
         puppet.played().await.complete().await;
@@ -784,7 +789,7 @@ async fn a_job_that_began_before_the_ledger_was_open_is_resumed_by_its_own_clien
     played.complete().await;
     reader.rest().await;
     let newer = ended(&late, &mut puppet).await;
-    let resumed = async |front: &Front| {
+    let resumed = async |front: &TestBridge| {
         for job in [&older, &early, &newer] {
             let target = format!("{DEVICES}?bridge.last_event_id={job}.1");
             let answer = front.get(&target, &key).await;
@@ -806,7 +811,7 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
         ("5m", "bridge.ids=1", Some("This job was there already, and keeps no payloads.")),
         ("5m", "bridge.payload=1", None),
     ] {
-        let mut puppet = Puppet::start().await;
+        let mut puppet = ManualBackend::start().await;
         let front = front(&puppet, &[("limits.replay", replay)]).await;
         let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
         let job = reader.job.clone();
@@ -838,7 +843,7 @@ async fn a_client_that_wants_payloads_of_a_job_that_keeps_none_is_told_when_it_r
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_when_it_resumes() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("limits.replay", "0s")]).await;
     for (first, is_told) in [("bridge.ids=1", true), ("bridge.events=all", false)] {
         let reader = Reader::open(&front, &format!("{DEVICES}?{first}"), &[]).await;
@@ -861,7 +866,7 @@ async fn a_client_that_wants_all_events_of_a_job_whose_record_has_none_is_told_w
 #[tokio::test(start_paused = true)]
 async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_deleted() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let data = folder.path().join("data");
     let front = front(&puppet, &[("data_dir", data.to_str().unwrap())]).await;
     let reader = Reader::open(&front, STORAGE, &[]).await;
@@ -903,7 +908,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
 #[tokio::test(start_paused = true)]
 async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_new_that_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.without_ledger", "refuse")];
     let front = front(&puppet, &settings).await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
@@ -917,7 +922,7 @@ async fn nothing_runs_without_a_record_where_that_is_forbidden_also_when_it_is_n
 
 #[tokio::test(start_paused = true)]
 async fn nobody_comes_to_a_job_that_is_being_cancelled() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[("jobs.on_disconnect", "cancel")]).await;
     for _ in 0..10 {
         let reader = Reader::open(&front, DEVICES, &[]).await;
@@ -934,7 +939,7 @@ async fn nobody_comes_to_a_job_that_is_being_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_hears_something_while_all_that_comes_is_for_others() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let front = front(&puppet, &[]).await;
     let all = Reader::open(&front, &format!("{DEVICES}?bridge.events=all"), &[]).await;
     let mut ours = Reader::open(&front, DEVICES, &[]).await;

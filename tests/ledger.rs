@@ -21,13 +21,13 @@ use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, FailedObject, Outcome};
 use proxbox_bridge::core::run::tally::{Count, Counts};
 use proxbox_bridge::ledger::{
-    Cooldown, End, Entry, Filter, Health, JobId, Ledger, OpenError, Options, Progress, Record, Retention,
-    Sqlite, StoredFrame, SystemClock, Timestamp, Who,
+    Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
+    LedgerOptions, Record, Requester, Retention, Sqlite, StoredFrame, SystemClock, Timestamp,
 };
 use tempfile::TempDir;
 
-fn options(directory: &Path) -> Options {
-    Options {
+fn options(directory: &Path) -> LedgerOptions {
+    LedgerOptions {
         directory: Some(directory.to_owned()),
         retention: Retention {
             jobs: 90 * DAY,
@@ -55,7 +55,7 @@ async fn open(directory: &Path) -> Arc<Sqlite> {
 }
 
 async fn in_memory() -> Arc<Sqlite> {
-    Sqlite::open(Options { directory: None, ..options(Path::new("")) }).await.unwrap()
+    Sqlite::open(LedgerOptions { directory: None, ..options(Path::new("")) }).await.unwrap()
 }
 
 /// Every `Option` of it is `None`.
@@ -71,13 +71,13 @@ fn full() -> Record {
         channels: vec!["native".to_owned(), "websocket".to_owned()],
         dialect: Some("typed".to_owned()),
         query: "a=b&c".to_owned(),
-        who: Who {
+        requester: Requester {
             fingerprint: Some("f00".to_owned()),
             address: Some("::1".to_owned()),
             actor: Some("Zoë".to_owned()),
         },
         started: Some(Timestamp(1_100)),
-        progress: Progress {
+        progress: JobProgress {
             updated: Some(Timestamp(1_500)),
             first_frame: Some(Duration::from_millis(42)),
             counts: Counts(vec![(Object::VirtualMachine, count), (Object::Other, Count::default())]),
@@ -94,8 +94,8 @@ fn full() -> Record {
     }
 }
 
-fn end(finished: u64) -> End {
-    End {
+fn end(finished: u64) -> JobEnd {
+    JobEnd {
         finished: Timestamp(finished),
         outcome: Outcome::Errored,
         cause: Some(Cause::ObjectsFailed),
@@ -118,14 +118,14 @@ fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
 }
 
 async fn put(ledger: &Sqlite, record: &Record, frames: Vec<StoredFrame>) {
-    ledger.put(Entry { record: record.clone(), frames }).await.unwrap();
+    ledger.put(JobUpdate { record: record.clone(), frames }).await.unwrap();
 }
 
-fn everything() -> Filter {
-    Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 }
+fn everything() -> JobFilter {
+    JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 100 }
 }
 
-async fn ids(ledger: &Sqlite, filter: Filter) -> Vec<JobId> {
+async fn ids(ledger: &Sqlite, filter: JobFilter) -> Vec<JobId> {
     ledger.jobs(filter).await.unwrap().into_iter().map(|record| record.id).collect()
 }
 
@@ -198,7 +198,7 @@ async fn a_directory_belongs_to_one_bridge_at_a_time() {
     let job = bare();
     put(&first, &job, vec![]).await;
     let error = Sqlite::open(options(folder.path())).await.unwrap_err();
-    assert_eq!(error, OpenError::Held { directory: folder.path().to_owned() });
+    assert_eq!(error, LedgerOpenError::Held { directory: folder.path().to_owned() });
     let text = error.to_string();
     assert!(text.contains(folder.path().to_str().unwrap()) && text.contains("data_dir"), "{text}");
     assert_eq!(first.job(job.id).await.unwrap().unwrap().end, None);
@@ -214,7 +214,7 @@ async fn a_ledger_of_a_newer_bridge_is_left_alone() {
     rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&file).unwrap();
     let error = Sqlite::open(options(folder.path())).await.unwrap_err();
-    assert!(matches!(&error, OpenError::Newer { found: 99, .. }));
+    assert!(matches!(&error, LedgerOpenError::Newer { found: 99, .. }));
     let text = error.to_string();
     assert!(text.contains(file.to_str().unwrap()) && text.contains("newer") && text.contains("data_dir"));
     assert_eq!(fs::read(&file).unwrap(), before);
@@ -229,7 +229,7 @@ async fn a_file_that_is_no_database_makes_it_unavailable_until_it_is_gone() {
     let problem = unavailable(&ledger).await;
     assert!(problem.contains(file.to_str().unwrap()) && problem.contains("not a database"), "{problem}");
     let job = full();
-    let refused = ledger.put(Entry { record: job.clone(), frames: frames(1..=1) }).await.unwrap_err();
+    let refused = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=1) }).await.unwrap_err();
     assert_eq!(refused.0, problem);
     assert_eq!(ledger.job(job.id).await.unwrap_err().0, problem);
     let secret = ledger.secret();
@@ -266,7 +266,7 @@ async fn a_file_that_is_locked_from_the_start_is_opened_when_it_is_free() {
     let problem = unavailable(&ledger).await;
     assert!(problem.contains("ledger.sqlite3") && problem.contains("locked"), "{problem}");
     let job = bare();
-    ledger.put(Entry { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job), "it is of this process, and goes on");
@@ -281,7 +281,7 @@ async fn a_file_that_is_locked_later_on_loses_nothing() {
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let (first, second) = (full(), full());
     let waiting =
-        [&first, &second].map(|record| ledger.put(Entry { record: record.clone(), frames: vec![] }));
+        [&first, &second].map(|record| ledger.put(JobUpdate { record: record.clone(), frames: vec![] }));
     for put in waiting {
         assert!(put.await.unwrap_err().0.contains("locked"));
     }
@@ -375,7 +375,7 @@ async fn a_ledger_that_opens_late_tells_the_jobs_of_this_bridge_from_those_of_th
     let ledger = Sqlite::open(options(folder.path())).await.unwrap();
     unavailable(&ledger).await;
     let ours = bare();
-    ledger.put(Entry { record: ours.clone(), frames: vec![] }).await.unwrap_err();
+    ledger.put(JobUpdate { record: ours.clone(), frames: vec![] }).await.unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
     available(&ledger).await;
     let outcome = ledger.job(left.id).await.unwrap().unwrap().end.map(|end| end.outcome);
@@ -428,8 +428,10 @@ async fn pages_follow_each_other_under_every_filter() {
         record.queued = Timestamp(number);
         records.push(record);
     }
-    let puts: Vec<_> =
-        records.iter().map(|record| ledger.put(Entry { record: record.clone(), frames: vec![] })).collect();
+    let puts: Vec<_> = records
+        .iter()
+        .map(|record| ledger.put(JobUpdate { record: record.clone(), frames: vec![] }))
+        .collect();
     for put in puts {
         put.await.unwrap();
     }
@@ -438,17 +440,17 @@ async fn pages_follow_each_other_under_every_filter() {
         records.iter().filter(|record| keep(record)).map(|record| record.id).collect()
     };
     let outcome = |record: &Record| record.end.as_ref().map(|end| end.outcome);
-    let cases: [(Filter, Vec<JobId>); 6] = [
+    let cases: [(JobFilter, Vec<JobId>); 6] = [
         (everything(), wanted(&|_| true)),
-        (Filter { kind: Some(Kind::Devices), ..everything() }, wanted(&|r| r.kind == Kind::Devices)),
+        (JobFilter { kind: Some(Kind::Devices), ..everything() }, wanted(&|r| r.kind == Kind::Devices)),
         (
-            Filter { outcome: Some(Outcome::Errored), ..everything() },
+            JobFilter { outcome: Some(Outcome::Errored), ..everything() },
             wanted(&|r| outcome(r) == Some(Outcome::Errored)),
         ),
-        (Filter { outcome: Some(Outcome::Completed), ..everything() }, vec![]),
-        (Filter { since: Some(Timestamp(10)), ..everything() }, wanted(&|r| r.queued >= Timestamp(10))),
+        (JobFilter { outcome: Some(Outcome::Completed), ..everything() }, vec![]),
+        (JobFilter { since: Some(Timestamp(10)), ..everything() }, wanted(&|r| r.queued >= Timestamp(10))),
         (
-            Filter {
+            JobFilter {
                 kind: Some(Kind::Storage),
                 backend: Some("other".to_owned()),
                 since: Some(Timestamp(5)),
@@ -460,7 +462,7 @@ async fn pages_follow_each_other_under_every_filter() {
     for (filter, wanted) in cases {
         let (mut found, mut before) = (Vec::new(), None);
         loop {
-            let page = ids(&ledger, Filter { before, limit: 3, ..filter.clone() }).await;
+            let page = ids(&ledger, JobFilter { before, limit: 3, ..filter.clone() }).await;
             assert!(page.len() <= 3);
             let Some(last) = page.last() else { break };
             before = Some(*last);
@@ -490,12 +492,12 @@ async fn closing_writes_what_is_left_and_can_be_done_twice() {
     let folder = folder();
     let ledger = open(folder.path()).await;
     let job = full();
-    let put = ledger.put(Entry { record: job.clone(), frames: vec![] });
+    let put = ledger.put(JobUpdate { record: job.clone(), frames: vec![] });
     futures::future::join(ledger.close(), ledger.close()).await;
     ledger.close().await;
     put.await.unwrap();
     assert!(!folder.path().join("ledger.sqlite3-wal").exists(), "everything is in the one file");
-    let late = ledger.put(Entry { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    let late = ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.unwrap_err();
     assert!(late.0.contains("closed"), "{late}");
     assert!(ledger.job(job.id).await.is_err());
     let ledger = open(folder.path()).await;
@@ -510,7 +512,7 @@ async fn closing_tries_once_more_to_write_what_could_not_be_written() {
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let job = full();
-    ledger.put(Entry { record: job.clone(), frames: vec![] }).await.unwrap_err();
+    ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.unwrap_err();
     drop(other);
     ledger.close().await;
     let ledger = open(folder.path()).await;
@@ -528,7 +530,7 @@ fn counts() -> impl Strategy<Value = Counts> {
     proptest::collection::vec((proptest::sample::select(Object::ALL.to_vec()), count), 0..4).prop_map(Counts)
 }
 
-fn ends() -> impl Strategy<Value = End> {
+fn ends() -> impl Strategy<Value = JobEnd> {
     let failure =
         ("\\PC*", "\\PC*", "\\PC*").prop_map(|(step, error, detail)| Failure { step, error, detail });
     let failed = ("\\PC*", ".*").prop_map(|(object, error)| FailedObject { object, error });
@@ -539,7 +541,7 @@ fn ends() -> impl Strategy<Value = End> {
         proptest::option::of(failure),
         proptest::collection::vec(failed, 0..3),
     )
-        .prop_map(|(finished, outcome, cause, failure, failed_objects)| End {
+        .prop_map(|(finished, outcome, cause, failure, failed_objects)| JobEnd {
             finished: Timestamp(finished),
             outcome,
             cause,
@@ -576,10 +578,10 @@ fn records() -> impl Strategy<Value = Record> {
             channels,
             dialect,
             query,
-            who: Who { fingerprint, address, actor },
+            requester: Requester { fingerprint, address, actor },
             queued: Timestamp(queued),
             started: started.map(Timestamp),
-            progress: Progress {
+            progress: JobProgress {
                 updated: updated.map(Timestamp),
                 first_frame: first.map(Duration::from_millis),
                 counts,

@@ -43,12 +43,12 @@ const OLD: &str = "0.0.2.post1";
 const TOKEN: &str = "operators-0123456789abcdef";
 
 /// A bridge as a process of its own, with metrics of its own, that has a token.
-struct Operated {
+struct RunningBridge {
     process: Process,
     _data: tempfile::TempDir,
 }
 
-impl Operated {
+impl RunningBridge {
     fn start(backend: SocketAddr, settings: &[(&str, &str)]) -> Self {
         Self::on(tempfile::tempdir().unwrap(), backend, settings)
     }

@@ -12,11 +12,11 @@ use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::Cause;
-use proxbox_bridge::core::domain::refusal::Answer;
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::domain::refusal::ErrorResponse;
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::run::tally::Count;
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
-use proxbox_bridge::recording::{Event as Recorded, Recording};
+use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use serde_json::json;
 use support::backend::{self, sse};
 use support::drive::{Drive, setup};
@@ -115,21 +115,23 @@ fn moves() -> impl Strategy<Value = Move> {
 
 fn make(drive: &mut Drive, made: &Move) {
     match made {
-        Move::Opened => drive.event(Event::Opened),
-        Move::Answered(status, body) => drive.event(Event::Answered(Answer {
+        Move::Opened => drive.event(SessionEvent::Opened),
+        Move::Answered(status, body) => drive.event(SessionEvent::Answered(ErrorResponse {
             status: *status,
             retry_after: Some("7"),
             body,
-            ..Answer::default()
+            ..ErrorResponse::default()
         })),
-        Move::Unreachable => drive.event(Event::Unreachable("nobody is there")),
-        Move::Bytes(bytes) => drive.event(Event::Bytes(bytes)),
-        Move::Text(text) => drive.event(Event::Text(text)),
-        Move::Cleanly => drive.event(Event::Closed(Closed::Cleanly)),
-        Move::Broken => drive.event(Event::Closed(Closed::Broken("reset"))),
-        Move::Close(code, reason) => drive.event(Event::Closed(Closed::Frame { code: *code, reason })),
+        Move::Unreachable => drive.event(SessionEvent::Unreachable("nobody is there")),
+        Move::Bytes(bytes) => drive.event(SessionEvent::Bytes(bytes)),
+        Move::Text(text) => drive.event(SessionEvent::Text(text)),
+        Move::Cleanly => drive.event(SessionEvent::Closed(CloseReason::Cleanly)),
+        Move::Broken => drive.event(SessionEvent::Closed(CloseReason::Broken("reset"))),
+        Move::Close(code, reason) => {
+            drive.event(SessionEvent::Closed(CloseReason::Frame { code: *code, reason }))
+        }
         Move::Wait(seconds) => drive.wait(Duration::from_secs(*seconds)),
-        Move::Stopped(cause) => drive.event(Event::Stopped(*cause)),
+        Move::Stopped(cause) => drive.event(SessionEvent::Stopped(*cause)),
     };
 }
 
@@ -184,11 +186,11 @@ fn any_cut_of_any_recording_gives_the_same_frames() {
 /// The frames that come of a stream in these pieces.
 fn native(pieces: &[&[u8]]) -> Vec<String> {
     let mut drive = Drive::start(setup(Kind::FullUpdate, Channel::Native));
-    drive.event(Event::Opened);
+    drive.event(SessionEvent::Opened);
     for piece in pieces {
-        drive.event(Event::Bytes(piece));
+        drive.event(SessionEvent::Bytes(piece));
     }
-    drive.event(Event::Closed(Closed::Cleanly));
+    drive.event(SessionEvent::Closed(CloseReason::Cleanly));
     drive.frames
 }
 

@@ -39,7 +39,7 @@ fn every_documented_endpoint_stands_in_its_table() {
 #[test]
 fn every_metric_stands_in_its_table() {
     let readme = read("deploy/prometheus/README.md");
-    let reading = proxbox_bridge::telemetry::Reading::default();
+    let reading = proxbox_bridge::telemetry::GaugeReadings::default();
     let text = String::from_utf8(proxbox_bridge::telemetry::metrics_text(&reading)).unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();

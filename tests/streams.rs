@@ -4,10 +4,10 @@
 mod bridge;
 mod support;
 
-use bridge::{Client, Front, KEY, Pair, Place, config, fast, recordings};
+use bridge::{Client, KEY, Pair, Place, TestBridge, config, fast, recordings};
 use futures::{SinkExt, StreamExt};
 use proxbox_bridge::core::upstream::dialect::BARRIER;
-use proxbox_bridge::replay::{Entry, Options, Server as Replay, Side};
+use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay, ServerEvent, Side};
 use support::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -25,8 +25,8 @@ fn key() -> [(&'static str, &'static str); 1] {
     [("X-Proxbox-API-Key", KEY)]
 }
 
-fn header<'a>(entry: &'a Entry, wanted: &str) -> Option<&'a str> {
-    let Entry::Request { headers, .. } = entry else { return None };
+fn header<'a>(entry: &'a ServerEvent, wanted: &str) -> Option<&'a str> {
+    let ServerEvent::Request { headers, .. } = entry else { return None };
     headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
 }
 
@@ -61,12 +61,12 @@ async fn a_key_goes_out_in_the_form_that_the_backend_wants_whatever_form_it_came
         [("Authorization", concat!("Token ", "lab-key-0123456789abcdef0123456789abcdef"))],
     ] {
         for channel in ["native", "websocket"] {
-            let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+            let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
             let settings = [("backend.channel", channel)];
             let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
             assert_eq!(pair.front.get(DEVICES, &headers).await.status, 200, "{channel}");
             let seen = pair.log().entries();
-            let requests = seen.iter().filter(|entry| matches!(entry, Entry::Request { .. }));
+            let requests = seen.iter().filter(|entry| matches!(entry, ServerEvent::Request { .. }));
             for request in requests {
                 assert_eq!(header(request, "x-proxbox-api-key"), Some(KEY));
                 assert_eq!(header(request, "authorization"), None);
@@ -90,7 +90,7 @@ async fn a_key_from_a_file_takes_the_place_of_the_clients() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{KEY}\n")).unwrap();
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let settings = [("backend.api_key_file", file.to_str().unwrap())];
     let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
     for headers in [vec![], vec![("Authorization", "Bearer something-else-entirely")]] {
@@ -133,11 +133,11 @@ async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place(
         (OLD, "0.0.11.post2", "websocket"),
         (OLD, NEW, "websocket"),
     ] {
-        let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+        let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
         let first = Replay::bind("127.0.0.1:0", recordings(before, &[]), fast()).await.unwrap().spawn();
         let second = Replay::bind("127.0.0.1:0", recordings(after, &[]), options).await.unwrap().spawn();
-        let place = Place::of(first.local_addr()).await;
-        let front = Front::start(config(place.address, &[("backend.channel", channel)])).await;
+        let place = Place::new(first.local_addr()).await;
+        let front = TestBridge::start(config(place.address, &[("backend.channel", channel)])).await;
         assert_eq!(front.get(DEVICES, &key()).await.status, 200, "{before}");
         place.give_to(second.local_addr());
         let answer = front.get(DEVICES, &key()).await;
@@ -163,7 +163,7 @@ async fn a_client_without_a_key_costs_a_keyed_backend_no_attempt_once_it_is_know
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_refused_when_the_bridge_asks_is_named_as_that() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
     assert_eq!(pair.front.get(DEVICES, &key()).await.status, 200);
     let answer = pair.front.get(DISKS, &[("X-Proxbox-API-Key", "another-key")]).await;
@@ -219,7 +219,7 @@ async fn only_get_starts_a_sync() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_ends_its_run() {
-    let options = Options { stall_after: Some(5), ..fast() };
+    let options = ReplayOptions { stall_after: Some(5), ..fast() };
     for (version, target) in [(NEW, DEVICES), (OLD, "/ws")] {
         let pair = Pair::start(recordings(version, &[]), options.clone(), &[]).await;
         let mut client = pair.front.open(DEVICES, &key()).await;
@@ -229,7 +229,7 @@ async fn a_client_that_goes_away_ends_its_run() {
             .log()
             .wait_for(|entries| {
                 let run = entries.iter().find_map(|entry| match entry {
-                    Entry::Request { connection, method, target: asked, .. }
+                    ServerEvent::Request { connection, method, target: asked, .. }
                         if method == "GET" && asked == target =>
                     {
                         Some(*connection)
@@ -237,7 +237,7 @@ async fn a_client_that_goes_away_ends_its_run() {
                     _ => None,
                 });
                 entries.iter().any(|entry| {
-                    matches!(entry, Entry::Closed { connection, by: Side::Client } if Some(*connection) == run)
+                    matches!(entry, ServerEvent::Closed { connection, by: Side::Client } if Some(*connection) == run)
                 })
             })
             .await;
@@ -247,7 +247,7 @@ async fn a_client_that_goes_away_ends_its_run() {
 
 #[tokio::test(start_paused = true)]
 async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
-    let options = Options { stall_after: Some(5), ..fast() };
+    let options = ReplayOptions { stall_after: Some(5), ..fast() };
     let Pair { backend, mut front } = Pair::start(recordings(NEW, &[]), options, &[]).await;
     let mut client = front.open(DEVICES, &key()).await;
     assert_eq!(client.head().await.0, 200);
@@ -271,7 +271,7 @@ async fn garbage_in_the_middle_costs_only_itself() {
     for (version, target) in [(NEW, MACHINES), (OLD, MACHINES), (OLD, "/full-update/stream")] {
         let clean = Pair::start(recordings(version, &[]), fast(), &[]).await;
         let clean = stream::read(&clean.front.get(target, &key()).await.body, false);
-        let options = Options { garbage_after: Some(6), ..fast() };
+        let options = ReplayOptions { garbage_after: Some(6), ..fast() };
         let pair = Pair::start(recordings(version, &[]), options, &[]).await;
         let spoilt = stream::read(&pair.front.get(target, &key()).await.body, false);
         assert_eq!(spoilt.last().unwrap().data["result"], clean.last().unwrap().data["result"], "{version}");
@@ -314,7 +314,7 @@ async fn everything_else_passes_through() {
 
 #[tokio::test(start_paused = true)]
 async fn what_passes_through_has_its_key_in_the_form_that_backends_read() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
     let bearer = format!("Bearer {KEY}");
     assert_eq!(pair.front.get("/version", &[("Authorization", &bearer)]).await.status, 200);
@@ -332,7 +332,7 @@ async fn what_passes_through_has_its_key_in_the_form_that_backends_read() {
 async fn a_backend_that_takes_the_connection_and_says_nothing_is_503() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = [("backend.concurrency", "2")];
-    let front = Front::start(config(listener.local_addr().unwrap(), &settings)).await;
+    let front = TestBridge::start(config(listener.local_addr().unwrap(), &settings)).await;
     let held = async {
         let mut held = Vec::new();
         loop {
@@ -372,7 +372,7 @@ async fn the_admin_listener_says_that_the_process_lives_and_what_it_did() {
 async fn pings_of_the_backend_are_answered_while_nobody_reads_us() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let backend = listener.local_addr().unwrap();
-    let front = Front::start(config(backend, &[("backend.channel", "websocket")])).await;
+    let front = TestBridge::start(config(backend, &[("backend.channel", "websocket")])).await;
     // A client that never reads.
     let _client = front.open(DEVICES, &[]).await;
     let mut connections = JoinSet::new();

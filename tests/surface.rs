@@ -36,19 +36,19 @@ use calls::calls;
 use http1::Http1;
 use http2::Http2;
 use listing::{Listing, OLD, YOUNG};
-use own::Own;
+use own::BridgePaths;
 use scripted::Scripted;
 use walk::{Protocol, Walk};
 
 /// Walks `paths` of a recorded backend.
 async fn walk_recorded(recorded: &str, version: &str) {
     let pair = Pair::start(recordings(recorded, &[]), fast(), &[]).await;
-    let listing = Listing::of(&[version]);
+    let listing = Listing::for_versions(&[version]);
     let mut walk = Walk {
         direct: Http1::new(pair.backend.local_addr()),
         through: Protocol::Http1(Http1::new(pair.front.address)),
         scripted: None,
-        own: Own::of(&listing, OLD.contains(&version)),
+        own: BridgePaths::new(&listing, OLD.contains(&version)),
     };
     walk.all(&calls(&listing, true)).await;
 }
@@ -56,11 +56,11 @@ async fn walk_recorded(recorded: &str, version: &str) {
 /// Walks everything that backends of these versions have in front of one that answers in every possible way.
 async fn walk_scripted(versions: &[&str], is_http2: bool) {
     let is_old = versions == OLD;
-    let listing = Listing::of(versions);
+    let listing = Listing::for_versions(versions);
     let scripted = Scripted::start(is_old).await;
     // Each question is a new one.
     let config = bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
-    let front = bridge::Front::start(config).await;
+    let front = bridge::TestBridge::start(config).await;
     let mut walk = Walk {
         direct: Http1::new(scripted.address()),
         through: match is_http2 {
@@ -68,7 +68,7 @@ async fn walk_scripted(versions: &[&str], is_http2: bool) {
             true => Protocol::Http2(Http2::new(front.address)),
         },
         scripted: Some(scripted),
-        own: Own::of(&listing, is_old),
+        own: BridgePaths::new(&listing, is_old),
     };
     walk.all(&calls(&listing, false)).await;
 }

@@ -10,7 +10,7 @@ use proxbox_bridge::backend::ProxmoxEndpoints;
 use proxbox_bridge::core::compat::netbox::fill_in;
 use proxbox_bridge::core::domain::credential::ApiKey;
 use proxbox_bridge::core::secret::SecretJson;
-use proxbox_bridge::core::text::redact::{Redactor, in_json};
+use proxbox_bridge::core::text::redact::{Redactor, secrets_in_json};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -68,8 +68,8 @@ fn nothing_is_left_of_a_secret_that_was_pushed_and_replaced() {
     assert_eq!(secret.copies(), 0);
     let endpoints = ProxmoxEndpoints::default();
     let pushed = SecretJson::parse(&secret.within(ROW)).unwrap();
-    let redactor = Redactor::new(in_json(&pushed));
-    assert_eq!(endpoints.answer(&Method::POST, "", &pushed).0, 200);
+    let redactor = Redactor::new(secrets_in_json(&pushed));
+    assert_eq!(endpoints.handle(&Method::POST, "", &pushed).0, 200);
     let mut page = SecretJson::from(json!({ "count": 1, "next": null, "results": [{ "id": 7 }] }));
     assert_eq!(fill_in(&mut page, &|id| endpoints.secrets(id)), Some(1));
     let body = page.to_body();
@@ -78,7 +78,7 @@ fn nothing_is_left_of_a_secret_that_was_pushed_and_replaced() {
     drop((pushed, redactor, page, body));
     assert!(secret.copies() >= 1, "in the store");
     let replaced = SecretJson::parse(&other.within(ROW)).unwrap();
-    assert_eq!(endpoints.answer(&Method::PUT, "7", &replaced).0, 200);
+    assert_eq!(endpoints.handle(&Method::PUT, "7", &replaced).0, 200);
     assert_eq!(secret.copies(), 0);
 }
 

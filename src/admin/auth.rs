@@ -21,18 +21,18 @@ use crate::core::domain::credential::{ApiKey, hexadecimal};
 
 /// What a resource asks of whoever wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Demand {
+pub(super) enum RequiredAccess {
     /// Nothing.
-    Nothing,
+    None,
     /// The token, or to be on this machine where reading is free there.
-    Reading,
+    Read,
     /// The token.
-    Acting,
+    Write,
 }
 
 /// Who somebody is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Visitor {
+pub(super) struct Caller {
     /// Whether it reads without a token: it comes from this machine, and that is enough (`admin_open_reads`).
     pub(super) is_local: bool,
     /// Whether it has the token.
@@ -41,24 +41,24 @@ pub(super) struct Visitor {
 
 /// Why somebody may not do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
+pub(super) enum AuthError {
     /// There is no token, or a wrong one.
     NoToken,
     /// Nobody may: no token is configured.
-    Nobody,
+    NotConfigured,
 }
 
 /// How long a session lasts.
 pub(super) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
-impl Visitor {
+impl Caller {
     /// Who sent `headers`, to a listener on a loopback address or not.
-    pub(super) fn of(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
+    pub(super) fn from_request(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
         let token = config.admin_token.as_ref();
         Self {
             is_local: config.admin_open_reads
                 && on_loopback
-                && names_this_machine(headers)
+                && has_loopback_host(headers)
                 && !is_forwarded(headers),
             is_operator: token
                 .is_some_and(|token| has_token(token, headers) || has_session(config, token, headers)),
@@ -71,23 +71,23 @@ impl Visitor {
     }
 
     /// Whether it may have what makes this `demand`.
-    pub(super) fn may(self, demand: Demand, config: &Config) -> Result<(), Denied> {
+    pub(super) fn authorize(self, demand: RequiredAccess, config: &Config) -> Result<(), AuthError> {
         let is_allowed = match demand {
-            Demand::Nothing => true,
-            Demand::Reading => self.may_read(),
-            Demand::Acting => self.is_operator,
+            RequiredAccess::None => true,
+            RequiredAccess::Read => self.may_read(),
+            RequiredAccess::Write => self.is_operator,
         };
         match (is_allowed, &config.admin_token) {
             (true, _) => Ok(()),
-            (false, Some(_)) => Err(Denied::NoToken),
-            (false, None) => Err(Denied::Nobody),
+            (false, Some(_)) => Err(AuthError::NoToken),
+            (false, None) => Err(AuthError::NotConfigured),
         }
     }
 }
 
 /// Whether the host that is asked for is a loopback address or `localhost`, and not a name that others may give to
 /// this machine.
-fn names_this_machine(headers: &HeaderMap) -> bool {
+fn has_loopback_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
     let name = host_name(host);
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
@@ -101,16 +101,17 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 }
 
 fn has_token(token: &ApiKey, headers: &HeaderMap) -> bool {
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.split_once(' '));
-    given
-        .is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && is_token(token, given.trim()))
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = header.and_then(|value| value.split_once(' '));
+    header.is_some_and(|(scheme, header)| {
+        scheme.eq_ignore_ascii_case("bearer") && is_token(token, header.trim())
+    })
 }
 
 /// Whether `given` is the token. How long that takes says nothing about it.
-pub(super) fn is_token(token: &ApiKey, given: &str) -> bool {
-    let [right, given] = [token.expose(), given].map(|text| Sha256::digest(text.as_bytes()));
-    right.as_slice().ct_eq(given.as_slice()).into()
+pub(super) fn is_token(token: &ApiKey, presented: &str) -> bool {
+    let [right, presented] = [token.expose(), presented].map(|text| Sha256::digest(text.as_bytes()));
+    right.as_slice().ct_eq(presented.as_slice()).into()
 }
 
 fn has_session(config: &Config, token: &ApiKey, headers: &HeaderMap) -> bool {
@@ -184,12 +185,15 @@ mod tests {
         let local = headers(&[(HOST, "127.0.0.1:8801")]);
         let with_token = headers(&[(HOST, "127.0.0.1:8801"), (AUTHORIZATION, &format!("Bearer {TOKEN}"))]);
         for (config, headers, expected) in [
-            (closed(Some(TOKEN)), &local, Err(Denied::NoToken)),
+            (closed(Some(TOKEN)), &local, Err(AuthError::NoToken)),
             (closed(Some(TOKEN)), &with_token, Ok(())),
-            (closed(None), &local, Err(Denied::Nobody)),
+            (closed(None), &local, Err(AuthError::NotConfigured)),
             (self::config(None), &local, Ok(())),
         ] {
-            assert_eq!(Visitor::of(&config, true, headers).may(Demand::Reading, &config), expected);
+            assert_eq!(
+                Caller::from_request(&config, true, headers).authorize(RequiredAccess::Read, &config),
+                expected
+            );
         }
     }
 
@@ -197,23 +201,27 @@ mod tests {
     fn reading_that_was_opened_is_free_on_this_machine_under_its_own_name() {
         let config = config(Some(TOKEN));
         let reads = |on_loopback, host: &str| {
-            Visitor::of(&config, on_loopback, &headers(&[(HOST, host)])).may(Demand::Reading, &config)
+            Caller::from_request(&config, on_loopback, &headers(&[(HOST, host)]))
+                .authorize(RequiredAccess::Read, &config)
         };
         for host in ["127.0.0.1:8801", "localhost:8801", "LOCALHOST", "[::1]:8801", "127.0.0.1", "localhost."]
         {
             assert_eq!(reads(true, host), Ok(()), "{host}");
-            assert_eq!(reads(false, host), Err(Denied::NoToken), "{host}");
+            assert_eq!(reads(false, host), Err(AuthError::NoToken), "{host}");
         }
         for host in ["evil.example:8801", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", ""]
         {
-            assert_eq!(reads(true, host), Err(Denied::NoToken), "{host}");
+            assert_eq!(reads(true, host), Err(AuthError::NoToken), "{host}");
         }
-        let nameless = Visitor::of(&config, true, &HeaderMap::new());
+        let nameless = Caller::from_request(&config, true, &HeaderMap::new());
         assert!(!nameless.may_read());
         for name in ["x-forwarded-for", "forwarded", "via"] {
             let name = http::HeaderName::from_static(name);
             let passed_on = headers(&[(HOST, "127.0.0.1"), (name, "192.0.2.1")]);
-            assert!(!Visitor::of(&config, true, &passed_on).may_read(), "a proxy may let anybody in");
+            assert!(
+                !Caller::from_request(&config, true, &passed_on).may_read(),
+                "a proxy may let anybody in"
+            );
         }
     }
 
@@ -222,17 +230,17 @@ mod tests {
         let config = config(Some(TOKEN));
         let acts = |value: &str| {
             let headers = headers(&[(HOST, "localhost"), (AUTHORIZATION, value)]);
-            Visitor::of(&config, true, &headers).may(Demand::Acting, &config)
+            Caller::from_request(&config, true, &headers).authorize(RequiredAccess::Write, &config)
         };
         assert_eq!(acts(&format!("Bearer {TOKEN}")), Ok(()));
         assert_eq!(acts(&format!("bearer  {TOKEN}")), Ok(()));
         for wrong in ["Bearer 0123456789abcdeF", "Bearer ", "Bearer", TOKEN, "Basic 0123456789abcdef"] {
-            assert_eq!(acts(wrong), Err(Denied::NoToken), "{wrong}");
+            assert_eq!(acts(wrong), Err(AuthError::NoToken), "{wrong}");
         }
         let config = self::config(None);
-        let nobody = Visitor::of(&config, true, &headers(&[(AUTHORIZATION, "Bearer ")]));
-        assert_eq!(nobody.may(Demand::Acting, &config), Err(Denied::Nobody));
-        assert_eq!(nobody.may(Demand::Nothing, &config), Ok(()));
+        let nobody = Caller::from_request(&config, true, &headers(&[(AUTHORIZATION, "Bearer ")]));
+        assert_eq!(nobody.authorize(RequiredAccess::Write, &config), Err(AuthError::NotConfigured));
+        assert_eq!(nobody.authorize(RequiredAccess::None, &config), Ok(()));
     }
 
     #[test]
@@ -253,6 +261,6 @@ mod tests {
         }
         let config = config(Some(TOKEN));
         let cookies = format!("theme=dark; {}={cookie}", cookie_name(&config));
-        assert!(Visitor::of(&config, false, &headers(&[(COOKIE, &cookies)])).is_operator);
+        assert!(Caller::from_request(&config, false, &headers(&[(COOKIE, &cookies)])).is_operator);
     }
 }

@@ -5,18 +5,18 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::netbox_listener::NetboxListenerObject;
-use crate::backend::{Backend, Identity};
-use crate::config::Shims;
+use crate::backend::{Backend, RequestIdentity};
+use crate::config::ShimsConfig;
 use crate::core::compat::plugin::{Forecast, forecast};
-use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::run::capabilities::Capabilities;
 use crate::core::run::plan::plan;
-use crate::job::{CoolingDown, Load};
+use crate::job::{BackendLoad, CoolingDown};
 use crate::proxy::Proxy;
 use crate::respond::{self, Body};
 
 #[derive(Serialize)]
-struct List {
+struct BackendList {
     results: Vec<BackendObject>,
 }
 
@@ -69,32 +69,33 @@ struct KindObject {
 pub(super) async fn list(proxy: &Proxy) -> Response<Body> {
     let state = proxy.app.state();
     let results =
-        join_all(state.backends.iter().map(|backend| described(proxy, &state.config.shims, backend))).await;
-    respond::object(StatusCode::OK, &List { results })
+        join_all(state.backends.iter().map(|backend| backend_object(proxy, &state.config.shims, backend)))
+            .await;
+    respond::object(StatusCode::OK, &BackendList { results })
 }
 
-async fn described(proxy: &Proxy, shims: &Shims, backend: &Backend) -> BackendObject {
+async fn backend_object(proxy: &Proxy, shims: &ShimsConfig, backend: &Backend) -> BackendObject {
     let app = &proxy.app;
     let load = app.registry.load(backend);
     let (kinds, problem) = kinds(backend, load).await;
     let config = backend.config();
-    let trouble = backend.trouble().map(|error| error.to_string());
-    let known = backend.known();
+    let last_error = backend.last_error().map(|error| error.to_string());
+    let capabilities = backend.cached_capabilities();
     BackendObject {
         name: config.name.clone(),
         url: config.url.to_string(),
-        up: backend.last_tried().map(|_| trouble.is_none()),
-        problem: trouble.or(problem),
+        up: backend.last_attempt().map(|_| last_error.is_none()),
+        problem: last_error.or(problem),
         circuit: backend.circuit().as_str(),
-        version: known.release.map(|release| release.to_string()),
-        dialect: known.dialect().map(crate::core::upstream::dialect::Dialect::as_str),
+        version: capabilities.release.map(|release| release.to_string()),
+        dialect: capabilities.dialect().map(crate::core::upstream::dialect::Dialect::as_str),
         channel: config.channel.as_str(),
         running: load.running,
         waiting: load.waiting,
         cooling_down: app.registry.cooling_down(backend).into_iter().map(CoolingDownObject::new).collect(),
         concurrency: config.concurrency,
         queue: config.queue,
-        plugin_job: forecast(&known, &shims.settings(config)),
+        plugin_job: forecast(&capabilities, &shims.settings(config)),
         netbox_listener: NetboxListenerObject::of(proxy, backend).await,
         kinds,
     }
@@ -103,22 +104,24 @@ async fn described(proxy: &Proxy, shims: &Shims, backend: &Backend) -> BackendOb
 /// What each kind will use, and why that is not known, if so. A backend that is at work on a sync may answer
 /// nothing until it is done, and one that wants a key is not asked without one: then only what is known
 /// already counts.
-async fn kinds(backend: &Backend, load: Load) -> (Vec<KindObject>, Option<String>) {
+async fn kinds(backend: &Backend, load: BackendLoad) -> (Vec<KindObject>, Option<String>) {
     let choice = backend.config().channel;
-    let identity = Identity { key: backend.config().api_key.clone(), ..Identity::default() };
+    let identity = RequestIdentity { key: backend.config().api_key.clone(), ..RequestIdentity::default() };
     let mut problem = None;
     let mut kinds = Vec::new();
     for kind in Kind::all() {
-        let endpoint = Endpoint::of(kind);
-        let mut known = backend.known_for(endpoint);
-        if known.is_none() && problem.is_none() && load.running + load.cooling_down == 0 {
+        let endpoint = SyncEndpoint::for_kind(kind);
+        let mut capabilities = backend.cached_capabilities_for(endpoint);
+        if capabilities.is_none() && problem.is_none() && load.running + load.cooling_down == 0 {
             match backend.capabilities(endpoint, choice, &identity, 1).await {
-                Ok(learned) if learned.release.is_some() || identity.key.is_some() => known = Some(learned),
+                Ok(learned) if learned.release.is_some() || identity.key.is_some() => {
+                    capabilities = Some(learned)
+                }
                 Ok(_) => problem = Some(NO_KEY.to_owned()),
                 Err(refusal) => problem = Some(refusal.text()),
             }
         }
-        kinds.push(KindObject::of(endpoint, known.as_ref(), backend));
+        kinds.push(KindObject::new(endpoint, capabilities.as_ref(), backend));
     }
     (kinds, problem)
 }
@@ -133,15 +136,16 @@ impl CoolingDownObject {
 }
 
 impl KindObject {
-    fn of(endpoint: Endpoint, known: Option<&Capabilities>, backend: &Backend) -> Self {
+    fn new(endpoint: SyncEndpoint, capabilities: Option<&Capabilities>, backend: &Backend) -> Self {
         let row = endpoint.kind.row();
-        let planned = known.and_then(|known| plan(endpoint, known, backend.config().channel).ok());
+        let planned =
+            capabilities.and_then(|capabilities| plan(endpoint, capabilities, backend.config().channel).ok());
         let channel = planned.as_ref().and_then(|plan| plan.legs.first()).map(|leg| leg.channel.as_str());
         let without = planned.map(|plan| plan.skipped).unwrap_or_default();
         Self {
             kind: row.name,
             queue_path: row.plugin_path.map(|path| format!("/{path}")),
-            known: known.is_some(),
+            known: capabilities.is_some(),
             channel,
             without: without.into_iter().map(Kind::as_str).collect(),
         }

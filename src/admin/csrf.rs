@@ -12,16 +12,16 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Whether a browser says that a page of another site made this request. A link to the live page may be anywhere.
-pub(super) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
+pub(super) fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let is_said = text(&FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
-    let is_seen = text(&ORIGIN).is_some_and(|origin| !is_of(origin, text(&HOST).unwrap_or_default()));
+    let is_seen = text(&ORIGIN).is_some_and(|origin| !is_same_host(origin, text(&HOST).unwrap_or_default()));
     let is_link = method.is_safe() && text(&FETCH_MODE).is_some_and(|mode| mode == "navigate");
     (is_said || is_seen) && !is_link
 }
 
 /// Whether `origin` is the site of `host`. `null`, which pages without a site send, is of none.
-fn is_of(origin: &str, host: &str) -> bool {
+fn is_same_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     let plain = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
@@ -41,7 +41,7 @@ mod tests {
             ("http://[::1]:8801", "[::1]:8801"),
         ];
         for (origin, host) in ours {
-            assert!(is_of(origin, host), "{origin} {host}");
+            assert!(is_same_host(origin, host), "{origin} {host}");
         }
         let others = [
             ("null", "127.0.0.1:8801"),
@@ -53,7 +53,7 @@ mod tests {
             ("", ""),
         ];
         for (origin, host) in others {
-            assert!(!is_of(origin, host), "{origin} {host}");
+            assert!(!is_same_host(origin, host), "{origin} {host}");
         }
     }
 }

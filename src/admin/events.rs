@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::auth::Visitor;
+use super::auth::Caller;
 use super::health::Readiness;
 use crate::admin::jobs;
 use crate::app::App;
@@ -26,9 +26,9 @@ use crate::proxy::streams;
 use crate::respond::{self, Body, BoxError};
 
 /// How often what has changed is sent, at most.
-const PACE: Duration = Duration::from_millis(500);
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// After how long a reader has to come again, and to say again who it is.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(60 * 60);
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
 /// How long a browser waits before it comes again, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n\n";
@@ -50,9 +50,9 @@ struct BridgeObject<'a> {
 }
 
 /// One reader, and what it has been told.
-struct Feed {
+struct AdminEvents {
     app: Arc<App>,
-    visitor: Visitor,
+    caller: Caller,
     /// The token that was right when it came, and whether reading was free.
     access: (Option<ApiKey>, bool),
     ticks: Interval,
@@ -63,11 +63,11 @@ struct Feed {
     closing: watch::Receiver<bool>,
     /// The connection is to end.
     leaving: watch::Receiver<bool>,
-    told: Told,
+    sent: SentState,
 }
 
 #[derive(Default)]
-struct Told {
+struct SentState {
     bridge: Vec<u8>,
     /// The jobs that it has been told of, and not yet of their end.
     open: BTreeMap<JobId, (Arc<Job>, Vec<u8>)>,
@@ -76,23 +76,23 @@ struct Told {
 }
 
 /// The stream of everything that changes, for `visitor`.
-pub(super) fn answer(app: &Arc<App>, visitor: Visitor, version: Version, peer: &Peer) -> Response<Body> {
+pub(super) fn answer(app: &Arc<App>, caller: Caller, version: Version, peer: &Peer) -> Response<Body> {
     if let Some(refused) = streams::without_chunks(version) {
         return refused;
     }
-    let mut ticks = interval(PACE);
+    let mut ticks = interval(MIN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let ended = app.registry.known().iter().filter(|job| job.log.has_ended()).map(|job| job.id).collect();
+    let ended = app.registry.all().iter().filter(|job| job.log.has_ended()).map(|job| job.id).collect();
     let now = Instant::now();
-    let feed = Feed {
-        visitor,
-        access: access(&app.state().config),
+    let feed = AdminEvents {
+        caller,
+        access: auth_settings(&app.state().config),
         ticks,
         began: now,
         last: now,
         closing: app.registry.closing(),
         leaving: peer.closing.clone(),
-        told: Told { ended, ..Told::default() },
+        sent: SentState { ended, ..SentState::default() },
         app: Arc::clone(app),
     };
     let first = stream::once(async { Bytes::from_static(RETRY) });
@@ -102,18 +102,18 @@ pub(super) fn answer(app: &Arc<App>, visitor: Visitor, version: Version, peer: &
 }
 
 /// What decides who may read.
-fn access(config: &Config) -> (Option<ApiKey>, bool) {
+fn auth_settings(config: &Config) -> (Option<ApiKey>, bool) {
     (config.admin_token.clone(), config.admin_open_reads)
 }
 
-impl Feed {
+impl AdminEvents {
     /// What has changed, or a comment if nothing has for long. Nothing when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.ticks.tick().await;
             let config = Arc::clone(&self.app.state().config);
             let mut out = self.changes();
-            if out.is_empty() && self.is_over(&access(&config)) {
+            if out.is_empty() && self.is_over(&auth_settings(&config)) {
                 return None;
             }
             if out.is_empty() && self.last.elapsed() >= config.limits.heartbeat {
@@ -129,45 +129,45 @@ impl Feed {
     /// Whether the reader has to go: it may have to come again. It is told of the end of every job first, when
     /// the bridge ends it.
     fn is_over(&self, access: &(Option<ApiKey>, bool)) -> bool {
-        let is_closed = *self.closing.borrow() && self.told.open.is_empty();
+        let is_closed = *self.closing.borrow() && self.sent.open.is_empty();
         // The other side of it is there as long as the connection is.
         let leaves = *self.leaving.borrow() && !*self.closing.borrow() && !self.app.registry.is_draining();
-        is_closed || leaves || self.access != *access || self.began.elapsed() >= LONGEST
+        is_closed || leaves || self.access != *access || self.began.elapsed() >= MAX_DURATION
     }
 
     fn changes(&mut self) -> BytesMut {
         let mut out = BytesMut::new();
-        self.tell_bridge(&mut out);
-        let known = self.app.registry.known();
-        let told = &mut self.told;
+        self.push_bridge(&mut out);
+        let jobs = self.app.registry.all();
+        let sent = &mut self.sent;
         // Those that are not in memory any more need not be remembered either.
-        let before = std::mem::take(&mut told.ended);
-        for job in known {
+        let before = std::mem::take(&mut sent.ended);
+        for job in jobs {
             if before.contains(&job.id) {
-                told.ended.insert(job.id);
+                sent.ended.insert(job.id);
             } else {
-                told.open.entry(job.id).or_insert_with(|| (job, Vec::new()));
+                sent.open.entry(job.id).or_insert_with(|| (job, Vec::new()));
             }
         }
         // In the order in which they began.
-        told.open.retain(|id, (job, before)| {
+        sent.open.retain(|id, (job, before)| {
             // Asked before the record is looked at, so that an end that is told is the whole of it.
             let has_ended = job.log.has_ended();
-            let object = jobs::object(&job.told());
+            let object = jobs::object(&job.public_record());
             if *before != object {
                 event("job", &object, &mut out);
                 *before = object;
             }
             if has_ended {
-                told.ended.insert(*id);
+                sent.ended.insert(*id);
             }
             !has_ended
         });
         out
     }
 
-    fn tell_bridge(&mut self, out: &mut BytesMut) {
-        let Readiness { ready, draining, reasons, .. } = Readiness::of(&self.app);
+    fn push_bridge(&mut self, out: &mut BytesMut) {
+        let Readiness { ready, draining, reasons, .. } = Readiness::new(&self.app);
         let object = BridgeObject {
             version: env!("CARGO_PKG_VERSION"),
             instance: &self.app.instance.id,
@@ -175,13 +175,13 @@ impl Feed {
             ready,
             draining,
             reasons,
-            can_act: self.visitor.is_operator,
+            can_act: self.caller.is_operator,
             has_token: self.access.0.is_some(),
         };
         let object = serde_json::to_vec(&object).unwrap_or_default();
-        if object != self.told.bridge {
+        if object != self.sent.bridge {
             event("bridge", &object, out);
-            self.told.bridge = object;
+            self.sent.bridge = object;
         }
     }
 }

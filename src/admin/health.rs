@@ -21,38 +21,38 @@ pub(super) struct Readiness {
     pub(super) ready: bool,
     /// Whether it is stopping.
     pub(super) draining: bool,
-    ledger: Part,
-    listeners: Part,
+    ledger: ComponentHealth,
+    listeners: ComponentHealth,
     /// The backends, if they were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    backends: Option<Vec<Reached>>,
+    backends: Option<Vec<BackendHealth>>,
     /// Everything that is wrong, also where jobs begin all the same.
     pub(super) reasons: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Part {
+struct ComponentHealth {
     available: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Reached {
+struct BackendHealth {
     name: String,
     #[serde(flatten)]
-    part: Part,
+    part: ComponentHealth,
 }
 
-impl Part {
-    fn of(reason: Option<String>) -> Self {
+impl ComponentHealth {
+    fn from_reason(reason: Option<String>) -> Self {
         Self { available: reason.is_none(), reason }
     }
 }
 
 impl Readiness {
     /// What can be said without asking anybody.
-    pub(super) fn of(app: &App) -> Self {
+    pub(super) fn new(app: &App) -> Self {
         let ledger = match &*app.registry.ledger().health().borrow() {
             Health::Available => None,
             Health::Unavailable(why) => Some(why.clone()),
@@ -75,8 +75,8 @@ impl Readiness {
         Self {
             ready,
             draining,
-            ledger: Part::of(ledger),
-            listeners: Part::of(listeners),
+            ledger: ComponentHealth::from_reason(ledger),
+            listeners: ComponentHealth::from_reason(listeners),
             backends: None,
             reasons: reasons.into_iter().flatten().collect(),
         }
@@ -84,10 +84,10 @@ impl Readiness {
 
     /// The same, and whether the backends can be reached.
     async fn with_backends(app: &App, may_read: bool) -> Self {
-        let mut readiness = Self::of(app);
+        let mut readiness = Self::new(app);
         let state = app.state();
-        let reached = join_all(state.backends.iter().map(|backend| reach(backend, may_read))).await;
-        for Reached { name, part } in &reached {
+        let reached = join_all(state.backends.iter().map(|backend| check_backend(backend, may_read))).await;
+        for BackendHealth { name, part } in &reached {
             if let Some(reason) = &part.reason {
                 readiness.ready = false;
                 readiness.reasons.push(format!("the backend {name} cannot be reached: {reason}"));
@@ -99,17 +99,17 @@ impl Readiness {
 }
 
 /// How long a backend may take to be reached, for somebody who wants to know soon.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether `backend` can be reached, and why not, for whoever may know that.
-async fn reach(backend: &Backend, may_read: bool) -> Reached {
-    let reason = match timeout(PATIENCE, backend.reached()).await {
+async fn check_backend(backend: &Backend, may_read: bool) -> BackendHealth {
+    let reason = match timeout(PROBE_TIMEOUT, backend.check_reachable()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) if may_read => Some(error.to_string()),
         Ok(Err(_)) => Some("the bridge says why to whoever has its token".to_owned()),
-        Err(_) => Some(format!("it did not answer within {}", humantime::format_duration(PATIENCE))),
+        Err(_) => Some(format!("it did not answer within {}", humantime::format_duration(PROBE_TIMEOUT))),
     };
-    Reached { name: backend.config().name.clone(), part: Part::of(reason) }
+    BackendHealth { name: backend.config().name.clone(), part: ComponentHealth::from_reason(reason) }
 }
 
 /// The process can answer.
@@ -121,10 +121,10 @@ pub(super) fn live() -> Response<Body> {
 /// Whether it can do its work; with `backend` in the query, whether its backends can be reached, too.
 pub(super) async fn ready(app: &App, query: &str, may_read: bool) -> Response<Body> {
     let readiness = match query {
-        "" => Readiness::of(app),
+        "" => Readiness::new(app),
         "backend" | "backend=" => Readiness::with_backends(app, may_read).await,
         _ => {
-            return respond::said(
+            return respond::message(
                 StatusCode::BAD_REQUEST,
                 "Unknown parameter.",
                 "/readyz knows ?backend, which asks whether the backends can be reached, too.",

@@ -20,28 +20,28 @@ use crate::app::App;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
-use crate::ledger::{JobId, Record, StoredFrame, Timestamp, Unavailable};
-use crate::proxy::streams::{of_job, unknown_parameter};
+use crate::ledger::{JobId, LedgerUnavailable, Record, StoredFrame, Timestamp};
+use crate::proxy::streams::{unknown_parameter, with_job_header};
 use crate::respond::{self, Body};
 use json::JobObject;
-use query::Page;
+use query::JobQuery;
 
 pub(super) use events::answer as events;
 pub(super) use recording::answer as recording;
 
 /// Why there is no job to tell of.
-enum Missing {
+enum JobLookupError {
     /// The path holds no id.
     NotAnId,
     /// Nobody knows it, or it is forgotten.
     Unknown(JobId),
     /// It is not in memory, and the ledger cannot be asked.
-    Unavailable(Unavailable),
+    Unavailable(LedgerUnavailable),
 }
 
 /// The answer to `GET /jobs`.
 #[derive(Serialize)]
-struct List<'a> {
+struct JobList<'a> {
     next: Option<String>,
     results: Vec<JobObject<'a>>,
     /// Why there may be more than these.
@@ -51,7 +51,7 @@ struct List<'a> {
 
 /// The jobs that `query` lets through, newest first.
 pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
-    let page = match Page::parse(query, Timestamp::now()) {
+    let page = match JobQuery::parse(query, Timestamp::now()) {
         Ok(page) => page,
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
@@ -60,60 +60,60 @@ pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
         Ok(records) => (records, None),
         Err(unavailable) => (Vec::new(), Some(format!("Only the jobs in memory are listed: {unavailable}."))),
     };
-    let known: Vec<Record> = app.registry.known().iter().map(|job| job.told()).collect();
-    let newer: HashSet<JobId> = known.iter().map(|record| record.id).collect();
+    let in_memory: Vec<Record> = app.registry.all().iter().map(|job| job.public_record()).collect();
+    let newer: HashSet<JobId> = in_memory.iter().map(|record| record.id).collect();
     records.retain(|record| !newer.contains(&record.id));
-    records.extend(known.into_iter().filter(|record| page.lets_through(record)));
+    records.extend(in_memory.into_iter().filter(|record| page.matches(record)));
     records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
     let next = page.next(&records);
     records.truncate(page.size);
-    let results = records.iter().map(JobObject::of).collect();
-    respond::object(StatusCode::OK, &List { next, results, warning })
+    let results = records.iter().map(JobObject::new).collect();
+    respond::object(StatusCode::OK, &JobList { next, results, warning })
 }
 
 /// One job, with its log.
-pub(super) async fn one(app: &App, id: &str) -> Response<Body> {
-    match described(app, id).await {
-        Ok((record, entries)) => respond::object(StatusCode::OK, &JobObject::of(&record).with_log(entries)),
+pub(super) async fn get(app: &App, id: &str) -> Response<Body> {
+    match record_with_log(app, id).await {
+        Ok((record, entries)) => respond::object(StatusCode::OK, &JobObject::new(&record).with_log(entries)),
         Err(missing) => missing.answer(app),
     }
 }
 
-async fn described(app: &App, id: &str) -> Result<(Record, Vec<log::Entry>), Missing> {
-    let id = parsed(id)?;
+async fn record_with_log(app: &App, id: &str) -> Result<(Record, Vec<log::LogEntry>), JobLookupError> {
+    let id = parse_id(id)?;
     if let Some(job) = app.registry.find(id) {
         // As much as the ledger keeps, so that there is nothing less to see later.
         let frames = job.log.tail(0, app.state().config.jobs.log_frames);
-        return Ok((job.told(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
+        return Ok((job.public_record(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
     }
-    let record = recorded(app, id).await?;
+    let record = find_record(app, id).await?;
     let frames = frames(app, &record).await?;
     Ok((record, log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))))
 }
 
 /// What the ledger has of the log of a job, with the end that a crash has kept from it.
-async fn frames(app: &App, record: &Record) -> Result<Vec<StoredFrame>, Missing> {
+async fn frames(app: &App, record: &Record) -> Result<Vec<StoredFrame>, JobLookupError> {
     if record.end.is_some()
         && let Some((_, frames)) = app.registry.stored(record, 0).await
     {
         return Ok(frames);
     }
-    app.registry.ledger().frames(record.id, 0).await.map_err(Missing::Unavailable)
+    app.registry.ledger().frames(record.id, 0).await.map_err(JobLookupError::Unavailable)
 }
 
 /// Ends a job.
 pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
-    let id = match parsed(id) {
+    let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
     let record = match app.registry.find(id) {
-        Some(job) if job.told().end.is_none() && !job.log.has_ended() => {
+        Some(job) if job.public_record().end.is_none() && !job.log.has_ended() => {
             job.stop(Cause::CancelRequested);
             return accepted(&job);
         }
-        Some(job) => job.told(),
-        None => match recorded(app, id).await {
+        Some(job) => job.public_record(),
+        None => match find_record(app, id).await {
             Ok(record) => record,
             Err(missing) => return missing.answer(app),
         },
@@ -122,52 +122,55 @@ pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
         || "It is not run by this bridge any more.".to_owned(),
         |end| format!("It ended at {}: {}.", end.finished, end.outcome.as_str()),
     );
-    of_job(respond::said(StatusCode::CONFLICT, "This job has ended.", &how), id)
+    with_job_header(respond::message(StatusCode::CONFLICT, "This job has ended.", &how), id)
 }
 
 /// Frees the place that a job takes on its backend after its end.
 pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
-    let id = match parsed(id) {
+    let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
     if app.registry.end_cooldown(id) {
         let detail = "The next sync may begin, also if the backend is still at work on this job.";
-        return of_job(respond::said(StatusCode::OK, "The place on the backend is free.", detail), id);
+        return with_job_header(
+            respond::message(StatusCode::OK, "The place on the backend is free.", detail),
+            id,
+        );
     }
     if app.registry.find(id).is_none()
-        && let Err(missing) = recorded(app, id).await
+        && let Err(missing) = find_record(app, id).await
     {
         return missing.answer(app);
     }
     let detail = "It runs or waits, it took no place after its end, or its cool-down is over.";
-    of_job(respond::said(StatusCode::CONFLICT, "This job is not cooling down.", detail), id)
+    with_job_header(respond::message(StatusCode::CONFLICT, "This job is not cooling down.", detail), id)
 }
 
 /// The answer to a client that asked for something that will be done.
 pub(super) fn accepted(job: &Arc<Job>) -> Response<Body> {
-    let record = job.told();
-    let object = JobObject::of(&record);
+    let record = job.public_record();
+    let object = JobObject::new(&record);
     let mut response = respond::object(StatusCode::ACCEPTED, &object);
     if let Ok(url) = HeaderValue::from_str(&object.url) {
         response.headers_mut().insert(LOCATION, url);
     }
-    of_job(response, job.id)
+    with_job_header(response, job.id)
 }
 
-fn parsed(id: &str) -> Result<JobId, Missing> {
-    id.parse().map_err(|_| Missing::NotAnId)
+fn parse_id(id: &str) -> Result<JobId, JobLookupError> {
+    id.parse().map_err(|_| JobLookupError::NotAnId)
 }
 
-async fn recorded(app: &App, id: JobId) -> Result<Record, Missing> {
-    let record = app.registry.ledger().job(id).await.map_err(Missing::Unavailable)?;
-    record.ok_or(Missing::Unknown(id))
+async fn find_record(app: &App, id: JobId) -> Result<Record, JobLookupError> {
+    let record = app.registry.ledger().job(id).await.map_err(JobLookupError::Unavailable)?;
+    record.ok_or(JobLookupError::Unknown(id))
 }
 
-impl Missing {
+impl JobLookupError {
     fn answer(self, app: &App) -> Response<Body> {
         match self {
-            Self::NotAnId => respond::said(
+            Self::NotAnId => respond::message(
                 StatusCode::BAD_REQUEST,
                 "Not the id of a job.",
                 "The id of a job is a UUID; /jobs lists them.",
@@ -175,11 +178,11 @@ impl Missing {
             Self::Unknown(id) => {
                 let kept = humantime::format_duration(app.state().config.limits.retention);
                 let detail = format!("There is no job {id}. Records are kept for {kept} (limits.retention).");
-                respond::said(StatusCode::NOT_FOUND, "Unknown job.", &detail)
+                respond::message(StatusCode::NOT_FOUND, "Unknown job.", &detail)
             }
             Self::Unavailable(why) => {
                 let retry_after = app.state().config.limits.retry_after.as_secs();
-                respond::refused(&Refusal::no_record(&why.to_string(), retry_after))
+                respond::refusal(&Refusal::no_record(&why.to_string(), retry_after))
             }
         }
     }
@@ -188,5 +191,5 @@ impl Missing {
 /// A job as JSON, without its log.
 pub(super) fn object(record: &Record) -> Vec<u8> {
     // Only what cannot happen to our own types fails.
-    serde_json::to_vec(&JobObject::of(record)).unwrap_or_default()
+    serde_json::to_vec(&JobObject::new(record)).unwrap_or_default()
 }

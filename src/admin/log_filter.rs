@@ -10,35 +10,37 @@ use crate::telemetry::log::{self, FilterError};
 pub(super) fn filter() -> Response<Body> {
     match log::filter() {
         Some(filter) => respond::json(StatusCode::OK, json!({ "filter": filter }).to_string().into()),
-        None => not_ours(),
+        None => filter_unavailable(),
     }
 }
 
 /// Filters the log as `query` says.
-pub(super) fn change(query: &str) -> Response<Body> {
+pub(super) fn set_filter(query: &str) -> Response<Body> {
     let mut filter = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "filter" || filter.replace(value).is_some() {
-            return wanted("It knows one parameter.");
+            return bad_filter("It knows one parameter.");
         }
     }
-    let Some(filter) = filter.filter(|filter| !filter.is_empty()) else { return wanted("There is none.") };
+    let Some(filter) = filter.filter(|filter| !filter.is_empty()) else {
+        return bad_filter("There is none.");
+    };
     match log::set(&filter) {
         Ok(before) => {
             let body = json!({ "filter": filter, "before": before });
             respond::json(StatusCode::OK, body.to_string().into())
         }
-        Err(error @ FilterError::Bad(_)) => wanted(&format!("{error}.")),
-        Err(FilterError::NotOurs) => not_ours(),
+        Err(error @ FilterError::Bad(_)) => bad_filter(&format!("{error}.")),
+        Err(FilterError::NoHandle) => filter_unavailable(),
     }
 }
 
-fn wanted(why: &str) -> Response<Body> {
+fn bad_filter(why: &str) -> Response<Body> {
     let detail = format!("{why} PUT /log?filter=info, debug, proxbox_bridge=trace and the like.");
-    respond::said(StatusCode::BAD_REQUEST, "Not a filter of the log.", &detail)
+    respond::message(StatusCode::BAD_REQUEST, "Not a filter of the log.", &detail)
 }
 
-fn not_ours() -> Response<Body> {
-    let detail = FilterError::NotOurs.to_string();
-    respond::said(StatusCode::CONFLICT, "The log cannot be filtered.", &detail)
+fn filter_unavailable() -> Response<Body> {
+    let detail = FilterError::NoHandle.to_string();
+    respond::message(StatusCode::CONFLICT, "The log cannot be filtered.", &detail)
 }

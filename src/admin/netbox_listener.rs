@@ -58,7 +58,8 @@ impl NetboxListenerObject {
         let activity = proxy.netbox.activity(backend);
         let rules = RULES.iter().map(|rule| (Some(rule.shim), activity.changed.get(&rule.shim).copied()));
         let all = std::iter::once((None, Some(activity.unchanged))).chain(rules);
-        let lacks_store = backend.known().release.is_some_and(|release| !stores_proxmox(release));
+        let lacks_store =
+            backend.cached_capabilities().release.is_some_and(|release| !stores_proxmox(release));
         Some(Self {
             address: proxy.netbox.address(listener.listen).to_string(),
             problem: match &target {
@@ -67,7 +68,7 @@ impl NetboxListenerObject {
             },
             netbox: target.ok().map(|target| NetboxObject { url: target.url.to_string(), source }),
             last_request: activity.last.map(|last| last.to_string()),
-            held: proxy.app.registry.look_up_held(backend).await,
+            held: proxy.app.registry.resolve_blocked(backend).await,
             proxmox_endpoints: lacks_store.then(|| ProxmoxEndpointsObject {
                 count: backend.proxmox.count(),
                 without_secrets: backend.proxmox.without_secrets(),

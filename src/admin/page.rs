@@ -19,7 +19,7 @@ const SIGN_IN: &str = include_str!("page/sign-in.html");
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct Asset {
     /// Where it is.
     pub(super) path: &'static str,
     content_type: &'static str,
@@ -31,42 +31,42 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Every file of the page.
-pub(super) const PARTS: [Part; 35] = [
-    Part { path: "/page/base.css", content_type: CSS, text: include_str!("page/base.css") },
-    Part { path: "/page/controls.css", content_type: CSS, text: include_str!("page/controls.css") },
-    Part { path: "/page/frame.css", content_type: CSS, text: include_str!("page/frame.css") },
-    Part { path: "/page/progress.css", content_type: CSS, text: include_str!("page/progress.css") },
-    Part { path: "/page/overview.css", content_type: CSS, text: include_str!("page/overview.css") },
-    Part { path: "/page/job.css", content_type: CSS, text: include_str!("page/job.css") },
-    Part { path: "/page/dialogs.css", content_type: CSS, text: include_str!("page/dialogs.css") },
-    Part { path: "/page/narrow.css", content_type: CSS, text: include_str!("page/narrow.css") },
-    Part { path: "/page/main.js", content_type: JAVASCRIPT, text: include_str!("page/main.js") },
-    Part { path: "/page/api.js", content_type: JAVASCRIPT, text: include_str!("page/api.js") },
-    Part { path: "/page/backends.js", content_type: JAVASCRIPT, text: include_str!("page/backends.js") },
-    Part { path: "/page/bars.js", content_type: JAVASCRIPT, text: include_str!("page/bars.js") },
-    Part { path: "/page/cancel.js", content_type: JAVASCRIPT, text: include_str!("page/cancel.js") },
-    Part { path: "/page/clock.js", content_type: JAVASCRIPT, text: include_str!("page/clock.js") },
-    Part { path: "/page/connection.js", content_type: JAVASCRIPT, text: include_str!("page/connection.js") },
-    Part { path: "/page/elements.js", content_type: JAVASCRIPT, text: include_str!("page/elements.js") },
-    Part { path: "/page/facts.js", content_type: JAVASCRIPT, text: include_str!("page/facts.js") },
-    Part { path: "/page/filters.js", content_type: JAVASCRIPT, text: include_str!("page/filters.js") },
-    Part { path: "/page/header.js", content_type: JAVASCRIPT, text: include_str!("page/header.js") },
-    Part { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("page/history.js") },
-    Part { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("page/job.js") },
-    Part { path: "/page/listener.js", content_type: JAVASCRIPT, text: include_str!("page/listener.js") },
-    Part { path: "/page/live.js", content_type: JAVASCRIPT, text: include_str!("page/live.js") },
-    Part { path: "/page/numbers.js", content_type: JAVASCRIPT, text: include_str!("page/numbers.js") },
-    Part { path: "/page/raw.js", content_type: JAVASCRIPT, text: include_str!("page/raw.js") },
-    Part { path: "/page/route.js", content_type: JAVASCRIPT, text: include_str!("page/route.js") },
-    Part { path: "/page/running.js", content_type: JAVASCRIPT, text: include_str!("page/running.js") },
-    Part { path: "/page/signs.js", content_type: JAVASCRIPT, text: include_str!("page/signs.js") },
-    Part { path: "/page/start.js", content_type: JAVASCRIPT, text: include_str!("page/start.js") },
-    Part { path: "/page/state.js", content_type: JAVASCRIPT, text: include_str!("page/state.js") },
-    Part { path: "/page/tail.js", content_type: JAVASCRIPT, text: include_str!("page/tail.js") },
-    Part { path: "/page/timeline.js", content_type: JAVASCRIPT, text: include_str!("page/timeline.js") },
-    Part { path: "/page/title.js", content_type: JAVASCRIPT, text: include_str!("page/title.js") },
-    Part { path: "/page/verdict.js", content_type: JAVASCRIPT, text: include_str!("page/verdict.js") },
-    Part { path: "/page/words.js", content_type: JAVASCRIPT, text: include_str!("page/words.js") },
+pub(super) const ASSETS: [Asset; 35] = [
+    Asset { path: "/page/base.css", content_type: CSS, text: include_str!("page/base.css") },
+    Asset { path: "/page/controls.css", content_type: CSS, text: include_str!("page/controls.css") },
+    Asset { path: "/page/frame.css", content_type: CSS, text: include_str!("page/frame.css") },
+    Asset { path: "/page/progress.css", content_type: CSS, text: include_str!("page/progress.css") },
+    Asset { path: "/page/overview.css", content_type: CSS, text: include_str!("page/overview.css") },
+    Asset { path: "/page/job.css", content_type: CSS, text: include_str!("page/job.css") },
+    Asset { path: "/page/dialogs.css", content_type: CSS, text: include_str!("page/dialogs.css") },
+    Asset { path: "/page/narrow.css", content_type: CSS, text: include_str!("page/narrow.css") },
+    Asset { path: "/page/main.js", content_type: JAVASCRIPT, text: include_str!("page/main.js") },
+    Asset { path: "/page/api.js", content_type: JAVASCRIPT, text: include_str!("page/api.js") },
+    Asset { path: "/page/backends.js", content_type: JAVASCRIPT, text: include_str!("page/backends.js") },
+    Asset { path: "/page/bars.js", content_type: JAVASCRIPT, text: include_str!("page/bars.js") },
+    Asset { path: "/page/cancel.js", content_type: JAVASCRIPT, text: include_str!("page/cancel.js") },
+    Asset { path: "/page/clock.js", content_type: JAVASCRIPT, text: include_str!("page/clock.js") },
+    Asset { path: "/page/connection.js", content_type: JAVASCRIPT, text: include_str!("page/connection.js") },
+    Asset { path: "/page/elements.js", content_type: JAVASCRIPT, text: include_str!("page/elements.js") },
+    Asset { path: "/page/facts.js", content_type: JAVASCRIPT, text: include_str!("page/facts.js") },
+    Asset { path: "/page/filters.js", content_type: JAVASCRIPT, text: include_str!("page/filters.js") },
+    Asset { path: "/page/header.js", content_type: JAVASCRIPT, text: include_str!("page/header.js") },
+    Asset { path: "/page/history.js", content_type: JAVASCRIPT, text: include_str!("page/history.js") },
+    Asset { path: "/page/job.js", content_type: JAVASCRIPT, text: include_str!("page/job.js") },
+    Asset { path: "/page/listener.js", content_type: JAVASCRIPT, text: include_str!("page/listener.js") },
+    Asset { path: "/page/live.js", content_type: JAVASCRIPT, text: include_str!("page/live.js") },
+    Asset { path: "/page/numbers.js", content_type: JAVASCRIPT, text: include_str!("page/numbers.js") },
+    Asset { path: "/page/raw.js", content_type: JAVASCRIPT, text: include_str!("page/raw.js") },
+    Asset { path: "/page/route.js", content_type: JAVASCRIPT, text: include_str!("page/route.js") },
+    Asset { path: "/page/running.js", content_type: JAVASCRIPT, text: include_str!("page/running.js") },
+    Asset { path: "/page/signs.js", content_type: JAVASCRIPT, text: include_str!("page/signs.js") },
+    Asset { path: "/page/start.js", content_type: JAVASCRIPT, text: include_str!("page/start.js") },
+    Asset { path: "/page/state.js", content_type: JAVASCRIPT, text: include_str!("page/state.js") },
+    Asset { path: "/page/tail.js", content_type: JAVASCRIPT, text: include_str!("page/tail.js") },
+    Asset { path: "/page/timeline.js", content_type: JAVASCRIPT, text: include_str!("page/timeline.js") },
+    Asset { path: "/page/title.js", content_type: JAVASCRIPT, text: include_str!("page/title.js") },
+    Asset { path: "/page/verdict.js", content_type: JAVASCRIPT, text: include_str!("page/verdict.js") },
+    Asset { path: "/page/words.js", content_type: JAVASCRIPT, text: include_str!("page/words.js") },
 ];
 
 /// Nothing but our own files, which are shown nowhere else.
@@ -80,10 +80,10 @@ const FORM: usize = 4096;
 /// The field of the form.
 const TOKEN: &str = "token";
 
-impl Part {
+impl Asset {
     /// The one at `path`.
-    pub(super) fn at(path: &str) -> Option<&'static Self> {
-        PARTS.iter().find(|part| part.path == path)
+    pub(super) fn from_path(path: &str) -> Option<&'static Self> {
+        ASSETS.iter().find(|part| part.path == path)
     }
 
     /// Whether it is needed where operators sign in.
@@ -92,19 +92,19 @@ impl Part {
     }
 
     /// The file.
-    pub(super) fn answer(&self) -> Response<Body> {
-        file(self.content_type, self.text)
+    pub(super) fn response(&self) -> Response<Body> {
+        asset_response(self.content_type, self.text)
     }
 }
 
 /// The live page.
 pub(super) fn page() -> Response<Body> {
-    file(HTML, PAGE)
+    asset_response(HTML, PAGE)
 }
 
 /// The page where operators sign in.
 pub(super) fn sign_in() -> Response<Body> {
-    file(HTML, SIGN_IN)
+    asset_response(HTML, SIGN_IN)
 }
 
 /// The same, in the place of what somebody may not see.
@@ -117,21 +117,21 @@ pub(super) fn sign_in_first() -> Response<Body> {
 
 /// The same, for whoever has sent another token: it says so.
 fn wrong_token() -> Response<Body> {
-    let mut response = file(HTML, SIGN_IN.replacen(" hidden>", ">", 1));
+    let mut response = asset_response(HTML, SIGN_IN.replacen(" hidden>", ">", 1));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response
 }
 
 /// Begins a session for whoever has sent the token.
-pub(super) async fn begin(config: &Config, headers: &HeaderMap, body: Incoming) -> Response<Body> {
-    let Some(token) = &config.admin_token else { return nobody() };
+pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: Incoming) -> Response<Body> {
+    let Some(token) = &config.admin_token else { return not_configured() };
     let form = timeout(config.limits.client_body, Limited::new(body, FORM).collect()).await;
     let form = match form {
         Ok(Ok(form)) => form.to_bytes(),
         _ => Bytes::new(),
     };
-    let given = form_urlencoded::parse(&form).find(|(name, _)| name == TOKEN).map(|(_, value)| value);
-    if !given.is_some_and(|given| auth::is_token(token, given.trim())) {
+    let presented = form_urlencoded::parse(&form).find(|(name, _)| name == TOKEN).map(|(_, value)| value);
+    if !presented.is_some_and(|presented| auth::is_token(token, presented.trim())) {
         return wrong_token();
     }
     let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
@@ -142,13 +142,13 @@ pub(super) async fn begin(config: &Config, headers: &HeaderMap, body: Incoming) 
 }
 
 /// Takes the cookie of a session away. Whoever has a copy of it keeps that until it ends.
-pub(super) fn end(config: &Config) -> Response<Body> {
+pub(super) fn end_session(config: &Config) -> Response<Body> {
     with_cookie(config, "", 0, false)
 }
 
 /// The answer where nobody may do what was asked for.
-pub(super) fn nobody() -> Response<Body> {
-    respond::said(
+pub(super) fn not_configured() -> Response<Body> {
+    respond::message(
         StatusCode::FORBIDDEN,
         "No token is configured.",
         "Everything here but /livez and /readyz needs one: set admin_token_file (or --admin-token-file) to a file \
@@ -161,15 +161,15 @@ pub(super) fn nobody() -> Response<Body> {
 fn with_cookie(config: &Config, value: &str, seconds: u64, is_secure: bool) -> Response<Body> {
     let (name, secure) = (auth::cookie_name(config), if is_secure { "; Secure" } else { "" });
     let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
-    let mut response = respond::nothing();
+    let mut response = respond::no_content();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     response
 }
 
-fn file(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(respond::whole(text.into()));
+fn asset_response(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(respond::full(text.into()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);

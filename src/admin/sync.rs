@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::jobs;
 use crate::app::App;
-use crate::core::domain::kind::Endpoint;
+use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::query::Query;
 use crate::proxy::{credentials, streams};
 use crate::respond::Body;
@@ -18,7 +18,7 @@ use crate::telemetry;
 /// to its end whether somebody watches it or not.
 pub(super) async fn answer(
     app: &App,
-    endpoint: Endpoint,
+    endpoint: SyncEndpoint,
     request: &Parts,
     address: IpAddr,
 ) -> Response<Body> {
@@ -26,20 +26,20 @@ pub(super) async fn answer(
         Ok(query) => query,
         Err(bad) => return streams::unknown_parameter(&bad.to_string()),
     };
-    if query.bridge.last_event_id.is_some() {
+    if query.parameters.last_event_id.is_some() {
         return streams::unknown_parameter(
             "bridge.last_event_id belongs to a stream: the answer to POST is the job itself, and its stream \
              is at /jobs/{id}/events.",
         );
     }
     let state = app.state();
-    let backend = match (query.bridge.backend.as_deref(), state.backends.as_slice()) {
+    let backend = match (query.parameters.backend.as_deref(), state.backends.as_slice()) {
         (None, [only]) => only,
         (None, _) => {
             let names = state.names();
             return streams::unknown_parameter(&format!("Say which backend with bridge.backend: {names}."));
         }
-        (Some(name), _) => match state.named(name) {
+        (Some(name), _) => match state.find_backend(name) {
             Some(backend) => backend,
             None => {
                 let names = state.names();
@@ -49,15 +49,15 @@ pub(super) async fn answer(
             }
         },
     };
-    let fresh = query.bridge.fresh;
-    let wanted = streams::wanted(backend, endpoint, query, &request.headers, address);
+    let fresh = query.parameters.fresh;
+    let sync_request = streams::job_request(backend, endpoint, query, &request.headers, address);
     let span = tracing::info_span!("request");
-    telemetry::log::hide_in(&span, &credentials::redactor(request));
-    let queued = app.registry.queue(wanted, fresh).instrument(span.clone()).await;
+    telemetry::log::redact_span(&span, &credentials::redactor(request));
+    let queued = app.registry.queue(sync_request, fresh).instrument(span.clone()).await;
     span.in_scope(|| match queued {
         Ok(job) => jobs::accepted(&job),
-        Err(denied) => {
-            let (id, refusal) = streams::denied_answer(backend, &denied);
+        Err(error) => {
+            let (id, refusal) = streams::refusal_for(backend, &error);
             streams::refused(request.uri.path(), backend, endpoint, id, &refusal)
         }
     })

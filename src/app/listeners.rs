@@ -9,22 +9,22 @@ use tokio::time::Instant;
 
 /// The address that a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entrance {
+pub enum ClientListener {
     /// The one of all backends that have none of their own (`listen`).
-    Common,
+    Shared,
     /// The one of a single backend (`backend.listen`), as it is configured.
-    Own(SocketAddr),
+    Dedicated(SocketAddr),
 }
 
 /// The addresses that are listened on, with what went wrong there last, and when.
 #[derive(Debug, Default)]
-pub struct Listeners(Mutex<Known>);
+pub struct Listeners(Mutex<ListenerErrors>);
 
-type Known = BTreeMap<(&'static str, SocketAddr), Option<(String, Instant)>>;
+type ListenerErrors = BTreeMap<(&'static str, SocketAddr), Option<(String, Instant)>>;
 
 /// How long what went wrong counts. What is wrong still goes wrong again before that; and when it is over, nobody
 /// may come whose connection would tell.
-const COUNTS: Duration = Duration::from_secs(1);
+const ERROR_TTL: Duration = Duration::from_secs(1);
 
 impl Listeners {
     /// The listener of `key` is open at `address`.
@@ -48,14 +48,14 @@ impl Listeners {
     pub fn problem(&self) -> Option<String> {
         let listeners = self.locked();
         let problem = listeners.iter().find_map(|((key, address), problem)| {
-            let (reason, _) = problem.as_ref().filter(|(_, at)| at.elapsed() < COUNTS)?;
+            let (reason, _) = problem.as_ref().filter(|(_, at)| at.elapsed() < ERROR_TTL)?;
             Some(format!("{key} ({address}) accepts no connections: {reason}"))
         });
         let none = || listeners.is_empty().then(|| "nothing is listened on".to_owned());
         problem.or_else(none)
     }
 
-    fn locked(&self) -> MutexGuard<'_, Known> {
+    fn locked(&self) -> MutexGuard<'_, ListenerErrors> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,13 +73,13 @@ mod tests {
         listeners.open("listen", address);
         assert_eq!(listeners.problem(), None);
         listeners.fail("listen", address, "too many open files".to_owned());
-        advance(COUNTS / 2).await;
+        advance(ERROR_TTL / 2).await;
         let problem = listeners.problem().unwrap();
         assert_eq!(problem, "listen (127.0.0.1:8800) accepts no connections: too many open files");
         listeners.fail("listen", address, "too many open files".to_owned());
-        advance(COUNTS / 2).await;
+        advance(ERROR_TTL / 2).await;
         assert!(listeners.problem().is_some(), "it goes wrong still");
-        advance(COUNTS / 2).await;
+        advance(ERROR_TTL / 2).await;
         assert_eq!(listeners.problem(), None);
     }
 }

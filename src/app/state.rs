@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::app::Entrance;
+use crate::app::ClientListener;
 use crate::backend::Backend;
 use crate::config::{BackendUrl, Config, NetboxListener};
 use crate::telemetry;
@@ -10,14 +10,14 @@ use crate::tls::{self, TlsError, Trust};
 
 /// What requests are answered by.
 #[derive(Debug)]
-pub struct State {
+pub struct AppState {
     /// The configuration.
     pub config: Arc<Config>,
     /// The backends, in its order.
     pub backends: Vec<Arc<Backend>>,
 }
 
-impl State {
+impl AppState {
     /// What `config` makes of `before`: a backend whose configuration is the same, and what its files hold, is the
     /// same, with all that is known of it. Of one whose configuration has changed, the keys that it has refused and
     /// accepted stay known. It reads files, and blocks.
@@ -26,20 +26,20 @@ impl State {
     ///
     /// What is wrong with the files that certificates of backends and of NetBox are checked by.
     pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
-        let known = |wanted: &crate::config::Backend| {
-            let known = before?.backends.iter().find(|known| known.config() == wanted);
-            known.filter(|known| known.has_current_files()).cloned()
+        let previous = |backend_config: &crate::config::Backend| {
+            let previous = before?.backends.iter().find(|previous| previous.config() == backend_config);
+            previous.filter(|previous| previous.has_current_files()).cloned()
         };
         let mut backends: Vec<Arc<Backend>> = Vec::new();
-        for wanted in &config.backends {
-            if let Some(netbox) = &wanted.netbox {
+        for backend_config in &config.backends {
+            if let Some(netbox) = &backend_config.netbox {
                 check_files(netbox)?;
             }
-            if let Some(backend) = known(wanted) {
+            if let Some(backend) = previous(backend_config) {
                 backends.push(backend);
                 continue;
             }
-            let mut backend = Backend::new(wanted.clone())?;
+            let mut backend = Backend::new(backend_config.clone())?;
             let others = before.into_iter().flat_map(|before| &before.backends).chain(&backends);
             if let Some(same) = others.into_iter().find(|other| other.id().is_same(backend.id())) {
                 backend.share_keys(same);
@@ -50,16 +50,16 @@ impl State {
     }
 
     /// The backend that a request is for which came in at `entrance` and names `host`, which may have a port.
-    pub(crate) fn backend(&self, entrance: Entrance, host: Option<&str>) -> Option<&Arc<Backend>> {
+    pub(crate) fn backend(&self, entrance: ClientListener, host: Option<&str>) -> Option<&Arc<Backend>> {
         let name = host.map(host_name);
         self.backends
             .iter()
             .find(|backend| {
                 let config = backend.config();
                 match entrance {
-                    Entrance::Own(address) => config.listen == Some(address),
-                    Entrance::Common if config.listen.is_some() => false,
-                    Entrance::Common => {
+                    ClientListener::Dedicated(address) => config.listen == Some(address),
+                    ClientListener::Shared if config.listen.is_some() => false,
+                    ClientListener::Shared => {
                         name.as_deref().is_some_and(|name| config.hosts.iter().any(|host| host == name))
                     }
                 }
@@ -67,18 +67,18 @@ impl State {
             .or_else(|| {
                 self.backends.iter().find(|backend| {
                     let config = backend.config();
-                    entrance == Entrance::Common && config.listen.is_none() && config.hosts.is_empty()
+                    entrance == ClientListener::Shared && config.listen.is_none() && config.hosts.is_empty()
                 })
             })
     }
 
     /// Its backends are those that are counted from now on.
-    pub(crate) fn count(&self) {
-        telemetry::backends_are(self.backends.iter().map(|backend| Arc::clone(&backend.metrics)).collect());
+    pub(crate) fn publish_metrics(&self) {
+        telemetry::set_backends(self.backends.iter().map(|backend| Arc::clone(&backend.metrics)).collect());
     }
 
     /// The backend of this name.
-    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Backend>> {
+    pub(crate) fn find_backend(&self, name: &str) -> Option<&Arc<Backend>> {
         self.backends.iter().find(|backend| backend.config().name == name)
     }
 
@@ -118,9 +118,9 @@ mod tests {
     use super::*;
     use crate::config::{Config, Flags};
 
-    fn state(file: &str) -> State {
+    fn state(file: &str) -> AppState {
         let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
-        State::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap(), None).unwrap()
+        AppState::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap(), None).unwrap()
     }
 
     const THREE: &str = r#"
@@ -140,13 +140,13 @@ mod tests {
     #[test]
     fn a_request_is_for_the_backend_that_its_entrance_or_its_host_names() {
         let state = state(THREE);
-        let own = Entrance::Own("127.0.0.1:8803".parse().unwrap());
+        let own = ClientListener::Dedicated("127.0.0.1:8803".parse().unwrap());
         for (entrance, host, name) in [
-            (Entrance::Common, Some("lab.example"), "lab"),
-            (Entrance::Common, Some("LAB.example.:8800"), "lab"),
-            (Entrance::Common, Some("[::1]:8800"), "lab"),
-            (Entrance::Common, Some("other.example"), "rest"),
-            (Entrance::Common, None, "rest"),
+            (ClientListener::Shared, Some("lab.example"), "lab"),
+            (ClientListener::Shared, Some("LAB.example.:8800"), "lab"),
+            (ClientListener::Shared, Some("[::1]:8800"), "lab"),
+            (ClientListener::Shared, Some("other.example"), "rest"),
+            (ClientListener::Shared, None, "rest"),
             (own, Some("lab.example"), "own"),
         ] {
             let backend = state.backend(entrance, host).unwrap();
@@ -161,7 +161,7 @@ mod tests {
             let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
             Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap()
         };
-        let after = State::new(config(THREE.replace("10.0.0.2", "10.0.0.9")), Some(&before)).unwrap();
+        let after = AppState::new(config(THREE.replace("10.0.0.2", "10.0.0.9")), Some(&before)).unwrap();
         let same = |index: usize| Arc::ptr_eq(&before.backends[index], &after.backends[index]);
         assert_eq!([same(0), same(1), same(2)], [true, false, true]);
     }
@@ -170,11 +170,11 @@ mod tests {
     async fn a_key_that_a_backend_has_accepted_stays_accepted_when_a_limit_changes() {
         let before = state(THREE);
         let key = Some([1; 32]);
-        before.backends[1].shield.accept(key);
+        before.backends[1].gate.accept(key);
         let flags = Flags { config: Some("bridge.toml".to_owned()), ..Flags::default() };
         let text = format!("[limits]\nprobe = \"7s\"\n{THREE}");
         let config = Config::parse(&flags, [], |_| Ok(text.clone().into_bytes())).unwrap();
-        let after = State::new(config, Some(&before)).unwrap();
+        let after = AppState::new(config, Some(&before)).unwrap();
         assert!(!Arc::ptr_eq(&before.backends[1], &after.backends[1]));
         let client = [192, 0, 2, 1].into();
         assert!(matches!(after.backends[1].admit(client, key).await, Ok(None)));

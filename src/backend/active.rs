@@ -1,6 +1,6 @@
 //! What a backend reports of the syncs that run on it.
 
-use super::{Backend, Identity};
+use super::{Backend, RequestIdentity};
 use crate::core::domain::outcome::Cause;
 use crate::telemetry;
 
@@ -10,8 +10,8 @@ const ACTIVE: &str = "/sync/active";
 impl Backend {
     /// Whether it may report that a full update runs now: an answer that cannot be read may, and a backend that does
     /// not answer, or refuses to, reports none.
-    pub async fn reports_full_update(&self, identity: &Identity) -> bool {
-        match self.stored(ACTIVE, identity).await {
+    pub async fn reports_full_update(&self, identity: &RequestIdentity) -> bool {
+        match self.stored_endpoints(ACTIVE, identity).await {
             Ok(answer) => answer.is_some_and(|answer| answer["active"] == true),
             Err(refusal) if refusal.cause == Cause::BackendLost => {
                 telemetry::ReportUnreadable { path: ACTIVE, refusal: &refusal }.emit();

@@ -21,7 +21,7 @@ use crate::core::http::address::limited_as;
 const LOCKED_OUT_AFTER: usize = 5;
 const LOCKED_OUT_FOR: Duration = Duration::from_secs(300);
 /// How many keys and failures are remembered at most.
-const REMEMBERED: usize = 4096;
+const MAX_REMEMBERED: usize = 4096;
 /// What follows the number of further wrong keys that a backend takes.
 const REMAINING: &str = " attempts remaining";
 
@@ -31,12 +31,12 @@ pub(super) type KeyHash = Option<[u8; 32]>;
 /// The keys that clients of one backend have tried.
 #[derive(Debug, Default)]
 pub(super) struct AuthBackoff {
-    tried: Mutex<Tried>,
+    attempts: Mutex<AttemptHistory>,
     changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Tried {
+struct AttemptHistory {
     accepted: HashSet<KeyHash>,
     /// When a key was refused, and whose, the oldest in front.
     failures: VecDeque<(Instant, IpAddr)>,
@@ -46,28 +46,28 @@ struct Tried {
     /// How many failures the backend has counted for the last address that failed, and when that was.
     counted: Option<(Instant, usize)>,
     /// Whether it counts the failures of all clients together, if that is known.
-    counts_together: Option<bool>,
+    shares_counter: Option<bool>,
 }
 
 /// Whether a request may go on.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum Admission {
     /// The backend has accepted its key before.
     Accepted,
     /// Its key may be wrong. That is known when this is dropped.
-    Trial(Trial),
+    Attempt(KeyAttempt),
     /// Other keys have to be answered first.
     Busy,
     /// Too many keys were wrong.
     Refused {
         /// When the next one may be tried.
-        again: Duration,
+        retry_after: Duration,
     },
 }
 
 /// Who tries no more keys that may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeldBack {
+pub(super) enum Throttled {
     /// One client.
     Client(IpAddr),
     /// All of them, because the backend counts them together.
@@ -76,14 +76,14 @@ pub(super) enum HeldBack {
 
 /// How many wrong keys one client may try, and what one client is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Allowance {
-    keys: usize,
+pub(super) struct AttemptLimit {
+    wrong_keys: usize,
     ipv6_prefix: usize,
 }
 
-impl Allowance {
+impl AttemptLimit {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { keys: limits.wrong_keys, ipv6_prefix: limits.ipv6_prefix }
+        Self { wrong_keys: limits.wrong_keys, ipv6_prefix: limits.ipv6_prefix }
     }
 
     /// Whether both addresses are of one client.
@@ -94,7 +94,7 @@ impl Allowance {
 
 /// A request whose key may be wrong, until the backend has answered it.
 #[derive(Debug)]
-pub struct Trial {
+pub struct KeyAttempt {
     backoff: Arc<AuthBackoff>,
     id: u64,
 }
@@ -102,24 +102,24 @@ pub struct Trial {
 impl AuthBackoff {
     /// Asks for `client` whether a request with `key` may go on. A client may try as many wrong keys within
     /// five minutes as `allowed` says.
-    pub(super) fn turn(self: &Arc<Self>, client: IpAddr, key: KeyHash, allowed: Allowance) -> Turn {
-        let mut tried = self.tried();
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, key: KeyHash, allowed: AttemptLimit) -> Admission {
+        let mut tried = self.attempts();
         if tried.accepted.contains(&key) {
-            return Turn::Accepted;
+            return Admission::Accepted;
         }
         let now = Instant::now();
-        if let Some(again) = tried.refused_for(now, client, allowed) {
-            return Turn::Refused { again };
+        if let Some(again) = tried.retry_after(now, client, allowed) {
+            return Admission::Refused { retry_after: again };
         }
         let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
         let own = tried.in_flight.values().filter(|other| allowed.is_same(**other, client)).count();
-        if failed + own >= allowed.keys || tried.in_flight.len() >= tried.spare(now) {
-            return Turn::Busy;
+        if failed + own >= allowed.wrong_keys || tried.in_flight.len() >= tried.remaining(now) {
+            return Admission::Busy;
         }
         let id = tried.next;
         tried.next += 1;
         tried.in_flight.insert(id, client);
-        Turn::Trial(Trial { backoff: Arc::clone(self), id })
+        Admission::Attempt(KeyAttempt { backoff: Arc::clone(self), id })
     }
 
     /// Done when a key was answered after this call.
@@ -129,8 +129,8 @@ impl AuthBackoff {
 
     /// The backend has accepted `key`.
     pub(super) fn accept(&self, key: KeyHash) {
-        let mut tried = self.tried();
-        if tried.accepted.len() >= REMEMBERED {
+        let mut tried = self.attempts();
+        if tried.accepted.len() >= MAX_REMEMBERED {
             tried.accepted.clear();
         }
         if tried.accepted.insert(key) {
@@ -145,47 +145,47 @@ impl AuthBackoff {
         client: IpAddr,
         key: KeyHash,
         text: &str,
-        allowed: Allowance,
-    ) -> Option<HeldBack> {
-        let mut tried = self.tried();
+        allowed: AttemptLimit,
+    ) -> Option<Throttled> {
+        let mut tried = self.attempts();
         if text.is_empty() && tried.accepted.contains(&key) {
             // It may be about what was asked for.
             return None;
         }
         tried.accepted.remove(&key);
         let now = Instant::now();
-        let spare = tried.spare(now);
-        tried.fail(now, client, remaining(text));
-        if spare > 0 && tried.spare(now) == 0 {
-            return Some(HeldBack::All);
+        let spare = tried.remaining(now);
+        tried.record_failure(now, client, remaining(text));
+        if spare > 0 && tried.remaining(now) == 0 {
+            return Some(Throttled::All);
         }
         let failed = tried.failures.iter().filter(|(_, other)| allowed.is_same(*other, client)).count();
-        (failed == allowed.keys).then_some(HeldBack::Client(client))
+        (failed == allowed.wrong_keys).then_some(Throttled::Client(client))
     }
 
-    fn tried(&self) -> MutexGuard<'_, Tried> {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attempts(&self) -> MutexGuard<'_, AttemptHistory> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Tried {
+impl AttemptHistory {
     /// For how long no key of `client` is tried that may be wrong, if that is so.
-    fn refused_for(&mut self, now: Instant, client: IpAddr, allowed: Allowance) -> Option<Duration> {
-        self.forget_old(now);
+    fn retry_after(&mut self, now: Instant, client: IpAddr, allowed: AttemptLimit) -> Option<Duration> {
+        self.expire(now);
         let own = self.failures.iter().filter(|(_, other)| allowed.is_same(*other, client));
         let times: Vec<Instant> = own.map(|(at, _)| *at).collect();
-        let last = times.len().checked_sub(allowed.keys).and_then(|index| times.get(index)).copied();
-        let together = self.counted.filter(|_| self.spare(now) == 0).map(|(at, _)| at);
+        let last = times.len().checked_sub(allowed.wrong_keys).and_then(|index| times.get(index)).copied();
+        let together = self.counted.filter(|_| self.remaining(now) == 0).map(|(at, _)| at);
         let since = last.max(together)?;
         let again = (since + LOCKED_OUT_FOR).saturating_duration_since(now);
         (!again.is_zero()).then_some(again)
     }
 
     /// How many keys may be tried at once, so that one more wrong one is left if all of them are wrong.
-    fn spare(&self, now: Instant) -> usize {
+    fn remaining(&self, now: Instant) -> usize {
         let spare = (LOCKED_OUT_AFTER - 1).saturating_sub(self.counted(now));
         // What it has counted is of one client then. One key after the other shows whether that is still so.
-        if self.counts_together == Some(false) { spare.max(1) } else { spare }
+        if self.shares_counter == Some(false) { spare.max(1) } else { spare }
     }
 
     fn counted(&self, now: Instant) -> usize {
@@ -193,9 +193,9 @@ impl Tried {
         recent.map_or(0, |(_, counted)| counted)
     }
 
-    fn fail(&mut self, now: Instant, client: IpAddr, remaining: Option<usize>) {
-        self.forget_old(now);
-        if self.failures.len() >= REMEMBERED {
+    fn record_failure(&mut self, now: Instant, client: IpAddr, remaining: Option<usize>) {
+        self.expire(now);
+        if self.failures.len() >= MAX_REMEMBERED {
             self.failures.pop_front();
         }
         self.failures.push_back((now, client));
@@ -208,28 +208,28 @@ impl Tried {
         // Answers to requests that were under way together may come in another order.
         let is_last = self.in_flight.len() <= 1;
         if counted > own {
-            self.counts_together = Some(true);
+            self.shares_counter = Some(true);
         } else if is_last && counted < self.failures.len() {
-            self.counts_together = Some(false);
+            self.shares_counter = Some(false);
         }
         self.counted = Some((now, if is_last { counted } else { counted.max(before) }));
     }
 
-    fn forget_old(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant) {
         while self.failures.front().is_some_and(|(at, _)| now.duration_since(*at) >= LOCKED_OUT_FOR) {
             self.failures.pop_front();
         }
     }
 }
 
-impl Drop for Trial {
+impl Drop for KeyAttempt {
     fn drop(&mut self) {
-        self.backoff.tried().in_flight.remove(&self.id);
+        self.backoff.attempts().in_flight.remove(&self.id);
         self.backoff.changed.notify_waiters();
     }
 }
 
-/// How many wrong keys the backend still takes, if `text` says so: `Invalid API key. 3 attempts remaining.`
+/// How many wrong keys the backend still takes, if `text` says so: `InvalidCommand API key. 3 attempts remaining.`
 fn remaining(text: &str) -> Option<usize> {
     let (before, _) = text.split_once(REMAINING)?;
     before.rsplit(' ').next()?.parse().ok()
@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    const MOST: Allowance = Allowance { keys: 3, ipv6_prefix: 64 };
+    const MOST: AttemptLimit = AttemptLimit { wrong_keys: 3, ipv6_prefix: 64 };
 
     fn client(number: u8) -> IpAddr {
         [192, 0, 2, number].into()
@@ -252,19 +252,19 @@ mod tests {
     }
 
     /// A client tries a key, which is wrong; the backend says how many it still takes, or nothing.
-    fn wrong(backoff: &Arc<AuthBackoff>, client: IpAddr, remaining: Option<usize>) -> bool {
-        let trial = backoff.turn(client, key(0), MOST);
+    fn fail_with_wrong_key(backoff: &Arc<AuthBackoff>, client: IpAddr, remaining: Option<usize>) -> bool {
+        let key_attempt = backoff.admit(client, key(0), MOST);
         let text =
             remaining.map_or_else(String::new, |left| format!("Invalid API key. {left} attempts remaining."));
-        let may_try = matches!(trial, Turn::Trial(_));
+        let may_try = matches!(key_attempt, Admission::Attempt(_));
         if may_try {
             backoff.refuse(client, key(0), &text, MOST);
         }
         may_try
     }
 
-    fn may_try(backoff: &Arc<AuthBackoff>, client: IpAddr) -> bool {
-        matches!(backoff.turn(client, key(9), MOST), Turn::Trial(_))
+    fn is_admitted(backoff: &Arc<AuthBackoff>, client: IpAddr) -> bool {
+        matches!(backoff.admit(client, key(9), MOST), Admission::Attempt(_))
     }
 
     #[tokio::test(start_paused = true)]
@@ -272,14 +272,16 @@ mod tests {
         let backoff = Arc::new(AuthBackoff::default());
         backoff.accept(key(1));
         for left in [4, 3, 2] {
-            assert!(wrong(&backoff, client(1), Some(left)));
+            assert!(fail_with_wrong_key(&backoff, client(1), Some(left)));
         }
-        let Turn::Refused { again } = backoff.turn(client(1), key(9), MOST) else { panic!("a fourth key") };
+        let Admission::Refused { retry_after: again } = backoff.admit(client(1), key(9), MOST) else {
+            panic!("a fourth key")
+        };
         assert_eq!(again, LOCKED_OUT_FOR);
-        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
-        assert!(may_try(&backoff, client(2)));
+        assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Accepted));
+        assert!(is_admitted(&backoff, client(2)));
         advance(LOCKED_OUT_FOR).await;
-        assert!(may_try(&backoff, client(1)));
+        assert!(is_admitted(&backoff, client(1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,11 +289,11 @@ mod tests {
         for reports in [true, false] {
             let backoff = Arc::new(AuthBackoff::default());
             let left = |number: usize| reports.then_some(LOCKED_OUT_AFTER.saturating_sub(number));
-            let tried =
-                (1..=8_u8).filter(|number| wrong(&backoff, client(*number), left(usize::from(*number))));
+            let tried = (1..=8_u8)
+                .filter(|number| fail_with_wrong_key(&backoff, client(*number), left(usize::from(*number))));
             assert_eq!(tried.count(), LOCKED_OUT_AFTER - 1, "it says how many it takes: {reports}");
             backoff.accept(key(1));
-            assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
+            assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Accepted));
         }
     }
 
@@ -300,7 +302,7 @@ mod tests {
         let backoff = Arc::new(AuthBackoff::default());
         let refuse = |number| backoff.refuse(client(number), key(number), "Invalid API key.", MOST);
         let held_back = [1, 1, 1, 2, 3, 4].map(refuse);
-        let (one, all) = (Some(HeldBack::Client(client(1))), Some(HeldBack::All));
+        let (one, all) = (Some(Throttled::Client(client(1))), Some(Throttled::All));
         assert_eq!(held_back, [None, None, one, all, None, None]);
     }
 
@@ -308,16 +310,16 @@ mod tests {
     async fn clients_that_the_backend_counts_apart_do_not_hold_each_other_back() {
         let backoff = Arc::new(AuthBackoff::default());
         for number in 1..=20 {
-            assert!(wrong(&backoff, client(number), Some(4)), "{number}");
+            assert!(fail_with_wrong_key(&backoff, client(number), Some(4)), "{number}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn answers_in_another_order_let_no_more_keys_through() {
         let backoff = Arc::new(AuthBackoff::default());
-        let trials: Vec<Turn> =
-            (1..=4).map(|number| backoff.turn(client(number), key(number), MOST)).collect();
-        assert!(trials.iter().all(|turn| matches!(turn, Turn::Trial(_))));
+        let trials: Vec<Admission> =
+            (1..=4).map(|number| backoff.admit(client(number), key(number), MOST)).collect();
+        assert!(trials.iter().all(|turn| matches!(turn, Admission::Attempt(_))));
         for (number, left) in [(4, 1), (2, 3), (1, 4), (3, 2)] {
             backoff.refuse(
                 client(number),
@@ -327,35 +329,36 @@ mod tests {
             );
         }
         drop(trials);
-        assert!(!may_try(&backoff, client(5)));
+        assert!(!is_admitted(&backoff, client(5)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_without_words_counts_unless_the_key_was_accepted_before() {
         let backoff = Arc::new(AuthBackoff::default());
         backoff.accept(key(1));
-        for _ in 0..MOST.keys {
+        for _ in 0..MOST.wrong_keys {
             backoff.refuse(client(1), key(1), "", MOST);
         }
-        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Accepted));
-        assert!(may_try(&backoff, client(1)));
-        for _ in 0..MOST.keys {
+        assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Accepted));
+        assert!(is_admitted(&backoff, client(1)));
+        for _ in 0..MOST.wrong_keys {
             backoff.refuse(client(1), key(2), "", MOST);
         }
-        assert!(!may_try(&backoff, client(1)));
+        assert!(!is_admitted(&backoff, client(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn keys_that_are_on_their_way_count_as_wrong_until_they_are_answered() {
         let backoff = Arc::new(AuthBackoff::default());
-        let mut trials: Vec<Turn> = (0..MOST.keys).map(|_| backoff.turn(client(1), key(1), MOST)).collect();
-        assert!(trials.iter().all(|turn| matches!(turn, Turn::Trial(_))));
-        assert!(matches!(backoff.turn(client(1), key(1), MOST), Turn::Busy));
-        assert!(matches!(backoff.turn(client(1), key(2), MOST), Turn::Busy));
+        let mut trials: Vec<Admission> =
+            (0..MOST.wrong_keys).map(|_| backoff.admit(client(1), key(1), MOST)).collect();
+        assert!(trials.iter().all(|turn| matches!(turn, Admission::Attempt(_))));
+        assert!(matches!(backoff.admit(client(1), key(1), MOST), Admission::Busy));
+        assert!(matches!(backoff.admit(client(1), key(2), MOST), Admission::Busy));
         let changed = backoff.changed();
         trials.pop();
         changed.await;
-        assert!(may_try(&backoff, client(1)));
+        assert!(is_admitted(&backoff, client(1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,10 +366,10 @@ mod tests {
         let backoff = Arc::new(AuthBackoff::default());
         for number in 1..=3 {
             let address = format!("2001:db8::{number}").parse().unwrap();
-            assert!(wrong(&backoff, address, Some(4)));
+            assert!(fail_with_wrong_key(&backoff, address, Some(4)));
         }
-        assert!(!may_try(&backoff, "2001:db8::9".parse().unwrap()));
-        assert!(may_try(&backoff, "2001:db8:0:1::9".parse().unwrap()));
+        assert!(!is_admitted(&backoff, "2001:db8::9".parse().unwrap()));
+        assert!(is_admitted(&backoff, "2001:db8:0:1::9".parse().unwrap()));
     }
 
     #[test]

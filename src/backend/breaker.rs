@@ -9,15 +9,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connect_error::ConnectError;
-use crate::telemetry::{Circuit, CircuitChanged, ConnectTried, Connected, OfBackend};
+use crate::telemetry::{BackendMetrics, Circuit, CircuitChanged, ConnectAttempted, ConnectResult};
 
 #[derive(Debug)]
 pub(super) struct Breaker {
     /// So many failures in a row open it.
     threshold: usize,
     /// For how long it stays open before one attempt.
-    pause: Duration,
-    metrics: Arc<OfBackend>,
+    open_for: Duration,
+    metrics: Arc<BackendMetrics>,
     inner: Mutex<Inner>,
 }
 
@@ -40,29 +40,29 @@ pub(super) struct Attempt<'a> {
     breaker: &'a Breaker,
     is_probe: bool,
     /// It is known what came of it.
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Breaker {
-    pub(super) fn new(threshold: usize, pause: Duration, metrics: Arc<OfBackend>) -> Self {
-        Self { threshold, pause, metrics, inner: Mutex::default() }
+    pub(super) fn new(threshold: usize, pause: Duration, metrics: Arc<BackendMetrics>) -> Self {
+        Self { threshold, open_for: pause, metrics, inner: Mutex::default() }
     }
 
     /// Begins an attempt, if one is to be made.
     pub(super) fn attempt(&self) -> Result<Attempt<'_>, ConnectError> {
         let mut inner = self.inner();
         let (Some(opened), Some(last)) = (inner.opened, &inner.last) else {
-            return Ok(Attempt { breaker: self, is_probe: false, is_told: false });
+            return Ok(Attempt { breaker: self, is_probe: false, is_reported: false });
         };
-        let left = self.pause.saturating_sub(opened.elapsed());
+        let left = self.open_for.saturating_sub(opened.elapsed());
         if !left.is_zero() || inner.probing {
             // In whole seconds, as clients are told.
             let again = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
             return Err(ConnectError::Down { last: Box::new(last.clone()), again });
         }
         inner.probing = true;
-        self.tell(Circuit::HalfOpen, false, None);
-        Ok(Attempt { breaker: self, is_probe: true, is_told: false })
+        self.emit_change(Circuit::HalfOpen, false, None);
+        Ok(Attempt { breaker: self, is_probe: true, is_reported: false })
     }
 
     /// Whether connections are tried.
@@ -76,22 +76,22 @@ impl Breaker {
     }
 
     /// Whether an attempt would be made.
-    pub(super) fn lets_through(&self) -> bool {
+    pub(super) fn allows_attempt(&self) -> bool {
         let inner = self.inner();
-        inner.opened.is_none_or(|opened| opened.elapsed() >= self.pause && !inner.probing)
+        inner.opened.is_none_or(|opened| opened.elapsed() >= self.open_for && !inner.probing)
     }
 
     /// Why the last attempt failed, if it did.
-    pub(super) fn trouble(&self) -> Option<ConnectError> {
+    pub(super) fn last_error(&self) -> Option<ConnectError> {
         self.inner().last.clone()
     }
 
     /// How long ago an attempt was made; nothing if none was.
-    pub(super) fn last_tried(&self) -> Option<Duration> {
+    pub(super) fn last_attempt(&self) -> Option<Duration> {
         Some(self.inner().tried?.elapsed())
     }
 
-    fn tell(&self, state: Circuit, was_closed: bool, error: Option<&ConnectError>) {
+    fn emit_change(&self, state: Circuit, was_closed: bool, error: Option<&ConnectError>) {
         let error = error.map(|error| error as &(dyn std::error::Error + 'static));
         CircuitChanged { backend: &self.metrics, state, error, was_closed }.emit();
     }
@@ -103,20 +103,20 @@ impl Breaker {
 
 impl Attempt<'_> {
     pub(super) fn succeeded(mut self) {
-        self.is_told = true;
+        self.is_reported = true;
         let breaker = self.breaker;
-        ConnectTried { backend: &breaker.metrics, result: Connected::Connected, error: None }.emit();
+        ConnectAttempted { backend: &breaker.metrics, result: ConnectResult::Connected, error: None }.emit();
         let now = Inner { tried: Some(Instant::now()), ..Inner::default() };
         let before = std::mem::replace(&mut *breaker.inner(), now);
         if before.opened.is_some() {
-            breaker.tell(Circuit::Closed, false, None);
+            breaker.emit_change(Circuit::Closed, false, None);
         }
     }
 
     pub(super) fn failed(mut self, error: &ConnectError) {
-        self.is_told = true;
+        self.is_reported = true;
         let breaker = self.breaker;
-        ConnectTried { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
+        ConnectAttempted { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
         let mut inner = breaker.inner();
         // Somebody else may have got through meanwhile.
         let was_probe = self.is_probe && std::mem::take(&mut inner.probing);
@@ -126,7 +126,7 @@ impl Attempt<'_> {
         // One that was on its way before says nothing that the probe will not say better.
         if was_probe || (inner.failures >= breaker.threshold && !inner.probing) {
             let was_closed = inner.opened.replace(Instant::now()).is_none();
-            breaker.tell(Circuit::Open, was_closed, Some(error));
+            breaker.emit_change(Circuit::Open, was_closed, Some(error));
         }
     }
 }
@@ -138,10 +138,10 @@ impl Drop for Attempt<'_> {
         }
         let mut inner = self.breaker.inner();
         // One that was given up has told nothing yet, and is the one that is on its way.
-        let was_given_up = !self.is_told && std::mem::take(&mut inner.probing) && inner.opened.is_some();
+        let was_given_up = !self.is_reported && std::mem::take(&mut inner.probing) && inner.opened.is_some();
         if was_given_up {
             let last = inner.last.clone();
-            self.breaker.tell(Circuit::Open, false, last.as_ref());
+            self.breaker.emit_change(Circuit::Open, false, last.as_ref());
         }
     }
 }
@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_after_failures_in_a_row_and_lets_one_attempt_through_after_a_while() {
-        let breaker = Breaker::new(2, Duration::from_secs(5), OfBackend::new(Remote::Backend, "two"));
+        let breaker = Breaker::new(2, Duration::from_secs(5), BackendMetrics::new(Remote::Backend, "two"));
         breaker.attempt().unwrap().failed(&error());
         breaker.attempt().unwrap().succeeded();
         breaker.attempt().unwrap().failed(&error());
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_is_given_up_leaves_room_for_the_next() {
-        let breaker = Breaker::new(1, Duration::from_secs(5), OfBackend::new(Remote::Backend, "one"));
+        let breaker = Breaker::new(1, Duration::from_secs(5), BackendMetrics::new(Remote::Backend, "one"));
         breaker.attempt().unwrap().failed(&error());
         advance(Duration::from_secs(5)).await;
         drop(breaker.attempt().unwrap());

@@ -12,165 +12,168 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::exchange::{Exchange, RequestError, reason};
-use super::{Backend, Identity};
-use crate::core::domain::channel::{Channel, Choice};
-use crate::core::domain::kind::{Endpoint, Kind};
+use super::exchange::{BackendResponse, RequestError, reason};
+use super::{Backend, RequestIdentity};
+use crate::core::domain::channel::{Channel, ChannelChoice};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::http::headers::list;
-use crate::core::run::capabilities::{Capabilities, FIRST_WITH_VERSION, SETTINGS, Socket, TELLING};
+use crate::core::run::capabilities::{
+    Capabilities, FIRST_WITH_VERSION, RELEASE_HINTS, SETTINGS, SocketSupport,
+};
 use crate::core::run::plan::needed_streams;
 use crate::deadline::timeout;
-use crate::telemetry::{Learned, OfBackend};
+use crate::telemetry::{BackendMetrics, CapabilitiesLearned};
 
 /// The first release whose `/ws` an execution policy may refuse.
 const FIRST_WITH_POLICY: Release = Release::new(0, 0, 23).post(1);
 /// Answered without a key by every release that wants one, and by no other.
 pub const KEY_STATUS: &str = "/auth/bootstrap-status";
 /// The largest answer to a question that is read, in bytes.
-const ANSWER: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What is known of a backend, and since when.
 #[derive(Debug)]
-pub struct Knowledge {
-    metrics: Arc<OfBackend>,
-    memory: Mutex<Memory>,
+pub struct CapabilitiesCache {
+    metrics: Arc<BackendMetrics>,
+    inner: Mutex<CacheInner>,
     /// One question after the other: a second client waits for the answers that the first is getting.
-    asking: tokio::sync::Mutex<()>,
+    probing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Memory {
+struct CacheInner {
     /// How often everything was forgotten.
     generation: u64,
-    known: Option<Known>,
+    cached: Option<CachedCapabilities>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct CachedCapabilities {
     /// The generation that it is of. What was asked before a backend was forgotten says nothing of the next one.
     generation: u64,
     since: Instant,
-    version_asked: bool,
-    policy_asked: bool,
+    version_probed: bool,
+    policy_probed: bool,
     /// Paths that were asked for without a key, and whether they are missing.
     missing: Vec<(&'static str, bool)>,
     capabilities: Capabilities,
 }
 
-impl Default for Known {
+impl Default for CachedCapabilities {
     fn default() -> Self {
         Self {
             generation: 0,
             since: Instant::now(),
-            version_asked: false,
-            policy_asked: false,
+            version_probed: false,
+            policy_probed: false,
             missing: Vec::new(),
             capabilities: Capabilities::default(),
         }
     }
 }
 
-impl Known {
+impl CachedCapabilities {
     /// Whether a run of `endpoint` can be planned without another question.
-    fn is_enough(&self, endpoint: Endpoint, choice: Choice) -> bool {
-        self.version_asked
+    fn is_sufficient(&self, endpoint: SyncEndpoint, choice: ChannelChoice) -> bool {
+        self.version_probed
             && needed_streams(endpoint, &self.capabilities, choice).is_empty()
             && !self.needs_policy(endpoint, choice)
     }
 
     fn note_missing(&mut self, path: &'static str, missing: bool) {
-        self.missing.retain(|(asked, _)| *asked != path);
+        self.missing.retain(|(request, _)| *request != path);
         self.missing.push((path, missing));
     }
 
     /// Whether the execution policy matters for a run of `endpoint` and is not known.
-    fn needs_policy(&self, endpoint: Endpoint, choice: Choice) -> bool {
-        let native = self.capabilities.stream(endpoint) == Some(true) && choice == Choice::Auto;
-        let may_use_socket = !native && matches!(choice, Choice::Auto | Choice::Only(Channel::Websocket));
+    fn needs_policy(&self, endpoint: SyncEndpoint, choice: ChannelChoice) -> bool {
+        let native = self.capabilities.stream(endpoint) == Some(true) && choice == ChannelChoice::Auto;
+        let may_use_socket =
+            !native && matches!(choice, ChannelChoice::Auto | ChannelChoice::Only(Channel::Websocket));
         let has_policy = self.capabilities.release.is_none_or(|release| release >= FIRST_WITH_POLICY);
-        may_use_socket && has_policy && !self.policy_asked
+        may_use_socket && has_policy && !self.policy_probed
     }
 }
 
-impl Memory {
+impl CacheInner {
     /// What is known, if it is not older than that.
-    fn fresh(&self, for_how_long: Duration) -> Known {
-        let known = self.known.clone().filter(|known| known.since.elapsed() < for_how_long);
-        Known { generation: self.generation, ..known.unwrap_or_default() }
+    fn unexpired(&self, ttl: Duration) -> CachedCapabilities {
+        let cached = self.cached.clone().filter(|cached| cached.since.elapsed() < ttl);
+        CachedCapabilities { generation: self.generation, ..cached.unwrap_or_default() }
     }
 }
 
-impl Knowledge {
-    pub(super) fn new(metrics: Arc<OfBackend>) -> Self {
-        Self { metrics, memory: Mutex::default(), asking: tokio::sync::Mutex::default() }
+impl CapabilitiesCache {
+    pub(super) fn new(metrics: Arc<BackendMetrics>) -> Self {
+        Self { metrics, inner: Mutex::default(), probing: tokio::sync::Mutex::default() }
     }
 
     /// Forgets everything, because it proved wrong or may have changed. What is being asked is not kept.
-    pub fn forget(&self) {
-        let mut memory = self.memory();
+    pub fn invalidate(&self) {
+        let mut memory = self.inner();
         memory.generation += 1;
-        memory.known = None;
+        memory.cached = None;
     }
 
-    /// What [`Backend::learn_missing`] must be given that was read before the question was asked.
+    /// What [`Backend::note_missing_path`] must be given that was read before the question was asked.
     pub fn generation(&self) -> u64 {
-        self.memory().generation
+        self.inner().generation
     }
 
-    fn recall(&self, for_how_long: Duration) -> Known {
-        self.memory().fresh(for_how_long)
+    fn get(&self, ttl: Duration) -> CachedCapabilities {
+        self.inner().unexpired(ttl)
     }
 
     /// Whether nothing was forgotten since `known` was recalled.
-    fn is_current(&self, known: &Known) -> bool {
-        self.generation() == known.generation
+    fn is_current(&self, cached: &CachedCapabilities) -> bool {
+        self.generation() == cached.generation
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, CacheInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The release that was learned last, however long ago. It is forgotten when the backend cannot be reached, after
     /// which it may be another one.
     fn last_release(&self) -> Option<Release> {
-        self.memory().known.as_ref().and_then(|known| known.capabilities.release)
+        self.inner().cached.as_ref().and_then(|cached| cached.capabilities.release)
     }
 
     /// Keeps what was learned, unless everything was forgotten meanwhile.
-    fn keep(&self, mut known: Known) {
-        let mut memory = self.memory();
-        if memory.generation != known.generation {
+    fn store(&self, mut cached: CachedCapabilities) {
+        let mut memory = self.inner();
+        if memory.generation != cached.generation {
             return;
         }
         // Learned beside it.
-        if let Some(now) = memory.known.take().filter(|now| now.since >= known.since) {
-            let is_new = |path: &str| !known.missing.iter().any(|(asked, _)| *asked == path);
+        if let Some(now) = memory.cached.take().filter(|now| now.since >= cached.since) {
+            let is_new = |path: &str| !cached.missing.iter().any(|(request, _)| *request == path);
             let new: Vec<_> = now.missing.into_iter().filter(|(path, _)| is_new(path)).collect();
-            known.missing.extend(new);
+            cached.missing.extend(new);
         }
-        if known.version_asked {
-            let Capabilities { release, .. } = known.capabilities;
-            let dialect = known.capabilities.dialect();
-            Learned { backend: &self.metrics, release, dialect }.emit();
+        if cached.version_probed {
+            let Capabilities { release, .. } = cached.capabilities;
+            let dialect = cached.capabilities.dialect();
+            CapabilitiesLearned { backend: &self.metrics, release, dialect }.emit();
         }
-        memory.known = Some(known);
+        memory.cached = Some(cached);
     }
 
     /// Keeps whether `path` is missing, which was asked in `generation`. It waits for no other question.
-    fn keep_missing(&self, (path, missing): (&'static str, bool), generation: u64, for_how_long: Duration) {
-        let mut memory = self.memory();
+    fn store_missing(&self, (path, missing): (&'static str, bool), generation: u64, ttl: Duration) {
+        let mut memory = self.inner();
         if memory.generation == generation {
-            let mut known = memory.fresh(for_how_long);
-            known.note_missing(path, missing);
-            memory.known = Some(known);
+            let mut cached = memory.unexpired(ttl);
+            cached.note_missing(path, missing);
+            memory.cached = Some(cached);
         }
     }
 }
 
 /// Why something could not be learned.
-enum Trouble {
+enum CapabilityError {
     /// The backend cannot be reached, or does not answer.
     Unreachable(String),
     /// It refused.
@@ -185,9 +188,9 @@ impl Backend {
     /// The answer that the client should get instead: the backend is unreachable, or refused the key.
     pub async fn capabilities(
         &self,
-        endpoint: Endpoint,
-        choice: Choice,
-        identity: &Identity,
+        endpoint: SyncEndpoint,
+        choice: ChannelChoice,
+        identity: &RequestIdentity,
         retry_after: u64,
     ) -> Result<Capabilities, Refusal> {
         let learned = self.capabilities_and_key(endpoint, choice, identity, retry_after).await;
@@ -201,54 +204,54 @@ impl Backend {
     /// The same.
     pub async fn capabilities_and_key(
         &self,
-        endpoint: Endpoint,
-        choice: Choice,
-        identity: &Identity,
+        endpoint: SyncEndpoint,
+        choice: ChannelChoice,
+        identity: &RequestIdentity,
         retry_after: u64,
     ) -> Result<(Capabilities, bool), Refusal> {
         let limit = self.limits().probe;
         // A backend that keeps one client waiting for its answers would keep all of them: the time to wait
         // for one's turn is part of the limit.
-        let learned = timeout(limit, self.learned(endpoint, choice, identity)).await;
-        match learned.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
+        let learned = timeout(limit, self.probe_capabilities(endpoint, choice, identity)).await;
+        match learned.unwrap_or_else(|_| Err(CapabilityError::Unreachable(self.timeout_message()))) {
             Ok(learned) => Ok(learned),
-            Err(Trouble::Refused(refusal)) => Err(refusal),
-            Err(Trouble::Unreachable(why)) => {
-                self.knowledge.forget();
+            Err(CapabilityError::Refused(refusal)) => Err(refusal),
+            Err(CapabilityError::Unreachable(why)) => {
+                self.capabilities_cache.invalidate();
                 Err(Refusal::unreachable(&why, retry_after))
             }
         }
     }
 
-    async fn learned(
+    async fn probe_capabilities(
         &self,
-        endpoint: Endpoint,
-        choice: Choice,
-        identity: &Identity,
-    ) -> Result<(Capabilities, bool), Trouble> {
+        endpoint: SyncEndpoint,
+        choice: ChannelChoice,
+        identity: &RequestIdentity,
+    ) -> Result<(Capabilities, bool), CapabilityError> {
         let keep_for = self.limits().capabilities;
-        let known = self.knowledge.recall(keep_for);
-        if known.is_enough(endpoint, choice) {
-            return Ok((known.capabilities, false));
+        let cached = self.capabilities_cache.get(keep_for);
+        if cached.is_sufficient(endpoint, choice) {
+            return Ok((cached.capabilities, false));
         }
-        let _turn = self.knowledge.asking.lock().await;
+        let _turn = self.capabilities_cache.probing.lock().await;
         let mut may_repeat = true;
         loop {
-            let mut known = self.knowledge.recall(keep_for);
-            let was_asked = known.version_asked;
-            self.learn(&mut known, endpoint, choice, identity).await?;
+            let mut cached = self.capabilities_cache.get(keep_for);
+            let was_asked = cached.version_probed;
+            self.probe_missing_capabilities(&mut cached, endpoint, choice, identity).await?;
             // Some of the answers may be those of the backend before. Once more is enough: a run that was planned for
             // another backend is planned anew.
-            if !self.knowledge.is_current(&known) && std::mem::take(&mut may_repeat) {
+            if !self.capabilities_cache.is_current(&cached) && std::mem::take(&mut may_repeat) {
                 continue;
             }
-            let capabilities = known.capabilities.clone();
+            let capabilities = cached.capabilities.clone();
             let is_accepted = !was_asked
-                && known.version_asked
+                && cached.version_probed
                 && identity.key.is_some()
                 && capabilities.wants_key() == Some(true);
-            if known.version_asked {
-                self.knowledge.keep(known);
+            if cached.version_probed {
+                self.capabilities_cache.store(cached);
             }
             return Ok((capabilities, is_accepted));
         }
@@ -256,21 +259,21 @@ impl Backend {
 
     /// Everything that the backend can do, for a client that must be told what it has instead; nothing if
     /// it cannot be asked without a key or takes too long.
-    pub async fn all_capabilities(&self, identity: &Identity) -> Option<Capabilities> {
-        let asked = async {
-            let _turn = self.knowledge.asking.lock().await;
-            let mut known = self.knowledge.recall(self.limits().capabilities);
-            if identity.key.is_none() && known.capabilities.wants_key() != Some(false) {
+    pub async fn all_capabilities(&self, identity: &RequestIdentity) -> Option<Capabilities> {
+        let request = async {
+            let _turn = self.capabilities_cache.probing.lock().await;
+            let mut cached = self.capabilities_cache.get(self.limits().capabilities);
+            if identity.key.is_none() && cached.capabilities.wants_key() != Some(false) {
                 return None;
             }
-            for kind in Kind::all().map(Endpoint::of) {
-                self.learn_stream(&mut known, kind, identity).await.ok()?;
+            for kind in Kind::all().map(SyncEndpoint::for_kind) {
+                self.probe_stream(&mut cached, kind, identity).await.ok()?;
             }
-            let capabilities = known.capabilities.clone();
-            self.knowledge.keep(known);
+            let capabilities = cached.capabilities.clone();
+            self.capabilities_cache.store(cached);
             Some(capabilities)
         };
-        timeout(self.limits().probe, asked).await.ok()?
+        timeout(self.limits().probe, request).await.ok()?
     }
 
     /// The backend's release, if that can be known: without a key it is asked for where none is wanted.
@@ -278,43 +281,45 @@ impl Backend {
     /// # Errors
     ///
     /// The answer that the client should get instead: the backend is unreachable, or refused the key.
-    pub async fn release(&self, identity: &Identity) -> Result<Option<Release>, Refusal> {
+    pub async fn release(&self, identity: &RequestIdentity) -> Result<Option<Release>, Refusal> {
         let keep_for = self.limits().capabilities;
         let retry_after = self.limits().retry_after.as_secs();
-        let known = self.knowledge.recall(keep_for);
-        if known.capabilities.release.is_some() {
-            return Ok(known.capabilities.release);
+        let cached = self.capabilities_cache.get(keep_for);
+        if cached.capabilities.release.is_some() {
+            return Ok(cached.capabilities.release);
         }
         // Backends that sync may answer nothing until they are done.
-        let last = || self.knowledge.last_release().map(Some);
+        let last = || self.capabilities_cache.last_release().map(Some);
         if identity.key.is_none() {
             match self.lacks(KEY_STATUS).await {
                 Ok(true) => {}
-                Ok(false) => return Ok(known.capabilities.release),
+                Ok(false) => return Ok(cached.capabilities.release),
                 Err(why) => return last().ok_or_else(|| Refusal::unreachable(&why, retry_after)),
             }
         }
         let learned = timeout(self.limits().probe, async {
-            let _turn = self.knowledge.asking.lock().await;
+            let _turn = self.capabilities_cache.probing.lock().await;
             let mut may_repeat = true;
             loop {
-                let mut known = self.knowledge.recall(keep_for);
+                let mut cached = self.capabilities_cache.get(keep_for);
                 // One that could not say it may have been on its way up.
-                if known.capabilities.release.is_none() {
-                    self.learn_version(&mut known, identity).await?;
-                    if !self.knowledge.is_current(&known) && std::mem::take(&mut may_repeat) {
+                if cached.capabilities.release.is_none() {
+                    self.probe_version(&mut cached, identity).await?;
+                    if !self.capabilities_cache.is_current(&cached) && std::mem::take(&mut may_repeat) {
                         continue;
                     }
-                    known.version_asked = true;
-                    self.knowledge.keep(known.clone());
+                    cached.version_probed = true;
+                    self.capabilities_cache.store(cached.clone());
                 }
-                return Ok(known.capabilities.release);
+                return Ok(cached.capabilities.release);
             }
         });
-        match learned.await.unwrap_or_else(|_| Err(Trouble::Unreachable(self.overdue()))) {
+        match learned.await.unwrap_or_else(|_| Err(CapabilityError::Unreachable(self.timeout_message()))) {
             Ok(release) => Ok(release),
-            Err(Trouble::Refused(refusal)) => Err(refusal),
-            Err(Trouble::Unreachable(why)) => last().ok_or_else(|| Refusal::unreachable(&why, retry_after)),
+            Err(CapabilityError::Refused(refusal)) => Err(refusal),
+            Err(CapabilityError::Unreachable(why)) => {
+                last().ok_or_else(|| Refusal::unreachable(&why, retry_after))
+            }
         }
     }
 
@@ -324,113 +329,119 @@ impl Backend {
     ///
     /// Why it could not be asked.
     pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
-        let known = self.knowledge.recall(self.limits().capabilities);
-        if let Some((_, missing)) = known.missing.iter().find(|(asked, _)| *asked == path) {
+        let cached = self.capabilities_cache.get(self.limits().capabilities);
+        if let Some((_, missing)) = cached.missing.iter().find(|(request, _)| *request == path) {
             return Ok(*missing);
         }
-        let generation = self.knowledge.generation();
-        let asked = async {
-            let answered = async {
-                let mut exchange = self.ask(Method::GET, path, &Identity::default()).await?;
-                let missing = self.is_nowhere(&mut exchange).await?;
+        let generation = self.capabilities_cache.generation();
+        let request = async {
+            let response = async {
+                let mut exchange = self.query(Method::GET, path, &RequestIdentity::default()).await?;
+                let missing = self.is_not_found(&mut exchange).await?;
                 Ok((exchange.status, missing))
             };
-            let (status, missing) = match answered.await {
+            let (status, missing) = match response.await {
                 Ok(answer) => answer,
-                Err(Trouble::Unreachable(why)) => return Err(why),
-                Err(Trouble::Refused(refusal)) => return Err(format!("{self}{path}: {}", refusal.text())),
+                Err(CapabilityError::Unreachable(why)) => return Err(why),
+                Err(CapabilityError::Refused(refusal)) => {
+                    return Err(format!("{self}{path}: {}", refusal.text()));
+                }
             };
             if !missing && !status.is_success() {
                 return Err(format!("{self}{path}: it answered {status}"));
             }
-            self.learn_missing(path, missing, generation);
+            self.note_missing_path(path, missing, generation);
             Ok(missing)
         };
-        timeout(self.limits().probe, asked).await.unwrap_or_else(|_| Err(self.overdue()))
+        timeout(self.limits().probe, request).await.unwrap_or_else(|_| Err(self.timeout_message()))
     }
 
     /// What is known of the backend, without asking it.
-    pub fn known(&self) -> Capabilities {
-        self.knowledge.recall(self.limits().capabilities).capabilities
+    pub fn cached_capabilities(&self) -> Capabilities {
+        self.capabilities_cache.get(self.limits().capabilities).capabilities
     }
 
     /// The release that was learned last, however long ago.
     pub fn last_release(&self) -> Option<Release> {
-        self.knowledge.last_release()
+        self.capabilities_cache.last_release()
     }
 
     /// The same, if it is enough to plan a run of `endpoint`.
-    pub fn known_for(&self, endpoint: Endpoint) -> Option<Capabilities> {
-        let known = self.knowledge.recall(self.limits().capabilities);
-        known.is_enough(endpoint, self.config().channel).then_some(known.capabilities)
+    pub fn cached_capabilities_for(&self, endpoint: SyncEndpoint) -> Option<Capabilities> {
+        let cached = self.capabilities_cache.get(self.limits().capabilities);
+        cached.is_sufficient(endpoint, self.config().channel).then_some(cached.capabilities)
     }
 
     /// Whether the backend is known to lack `path`.
-    pub fn is_known_to_lack(&self, path: &str) -> bool {
-        let known = self.knowledge.recall(self.limits().capabilities);
-        known.missing.iter().any(|(asked, missing)| *asked == path && *missing)
+    pub fn is_known_missing(&self, path: &str) -> bool {
+        let cached = self.capabilities_cache.get(self.limits().capabilities);
+        cached.missing.iter().any(|(request, missing)| *request == path && *missing)
     }
 
     /// Notes whether the backend lacks `path`, which it was asked in this generation of what is known of it.
-    pub fn learn_missing(&self, path: &'static str, missing: bool, generation: u64) {
-        self.knowledge.keep_missing((path, missing), generation, self.limits().capabilities);
+    pub fn note_missing_path(&self, path: &'static str, missing: bool, generation: u64) {
+        self.capabilities_cache.store_missing((path, missing), generation, self.limits().capabilities);
     }
 
-    async fn learn(
+    async fn probe_missing_capabilities(
         &self,
-        known: &mut Known,
-        endpoint: Endpoint,
-        choice: Choice,
-        identity: &Identity,
-    ) -> Result<(), Trouble> {
-        if identity.key.is_none() && !known.version_asked && !known.missing.contains(&(KEY_STATUS, true)) {
+        cached: &mut CachedCapabilities,
+        endpoint: SyncEndpoint,
+        choice: ChannelChoice,
+        identity: &RequestIdentity,
+    ) -> Result<(), CapabilityError> {
+        if identity.key.is_none() && !cached.version_probed && !cached.missing.contains(&(KEY_STATUS, true)) {
             // Nothing but this may be asked without a key, as far as it is not known that there is none.
-            let mut health = self.ask(Method::GET, "/health", &Identity::default()).await?;
-            let has_health = !self.is_nowhere(&mut health).await?;
-            if has_health && choice != Choice::Only(Channel::Json) {
+            let mut health = self.query(Method::GET, "/health", &RequestIdentity::default()).await?;
+            let has_health = !self.is_not_found(&mut health).await?;
+            if has_health && choice != ChannelChoice::Only(Channel::Json) {
                 // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
-                known.capabilities.learn_stream(endpoint, true);
+                cached.capabilities.set_stream(endpoint, true);
                 return Ok(());
             }
             if has_health {
                 // Which plain endpoints work depends on the release, which is told to those with a key.
-                let mut status = self.ask(Method::GET, KEY_STATUS, &Identity::default()).await?;
-                let takes_none = self.is_nowhere(&mut status).await?;
-                known.note_missing(KEY_STATUS, takes_none);
+                let mut status = self.query(Method::GET, KEY_STATUS, &RequestIdentity::default()).await?;
+                let takes_none = self.is_not_found(&mut status).await?;
+                cached.note_missing(KEY_STATUS, takes_none);
                 if !takes_none {
-                    return Err(Trouble::Refused(Refusal::key_missing()));
+                    return Err(CapabilityError::Refused(Refusal::key_missing()));
                 }
             }
         }
-        if identity.key.is_none() && known.capabilities.wants_key() == Some(true) {
-            return Err(Trouble::Refused(Refusal::key_missing()));
+        if identity.key.is_none() && cached.capabilities.wants_key() == Some(true) {
+            return Err(CapabilityError::Refused(Refusal::key_missing()));
         }
-        if identity.key.is_none() && known.version_asked && known.capabilities.release.is_none() {
+        if identity.key.is_none() && cached.version_probed && cached.capabilities.release.is_none() {
             // It may want a key. If it does, its answer to the run says so best, at the price of one attempt.
-            known.capabilities.learn_stream(endpoint, true);
+            cached.capabilities.set_stream(endpoint, true);
             return Ok(());
         }
-        if !known.version_asked {
-            self.learn_version(known, identity).await?;
-            known.version_asked = true;
+        if !cached.version_probed {
+            self.probe_version(cached, identity).await?;
+            cached.version_probed = true;
         }
         loop {
-            let needed = needed_streams(endpoint, &known.capabilities, choice);
+            let needed = needed_streams(endpoint, &cached.capabilities, choice);
             if needed.is_empty() {
                 break;
             }
             for endpoint in needed {
-                self.learn_stream(known, endpoint, identity).await?;
+                self.probe_stream(cached, endpoint, identity).await?;
             }
         }
-        if known.needs_policy(endpoint, choice) {
-            self.learn_policy(known, identity).await?;
-            known.policy_asked = true;
+        if cached.needs_policy(endpoint, choice) {
+            self.probe_policy(cached, identity).await?;
+            cached.policy_probed = true;
         }
         Ok(())
     }
 
-    async fn learn_version(&self, known: &mut Known, identity: &Identity) -> Result<(), Trouble> {
+    async fn probe_version(
+        &self,
+        cached: &mut CachedCapabilities,
+        identity: &RequestIdentity,
+    ) -> Result<(), CapabilityError> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Version {
@@ -443,120 +454,130 @@ impl Backend {
             ws_run_id: u64,
         }
 
-        let mut exchange = self.ask(Method::GET, "/version", identity).await?;
+        let mut exchange = self.query(Method::GET, "/version", identity).await?;
         match exchange.status {
             StatusCode::OK => {
-                let body = self.answer(&mut exchange).await?;
+                let body = self.read_body(&mut exchange).await?;
                 let version: Version = serde_json::from_slice(&body).unwrap_or_default();
-                known.capabilities.release = version.version.parse().ok();
-                known.capabilities.correlates = version.capabilities.ws_run_id == 1;
+                cached.capabilities.release = version.version.parse().ok();
+                cached.capabilities.correlates = version.capabilities.ws_run_id == 1;
                 Ok(())
             }
             StatusCode::NOT_FOUND => {
-                if !self.is_nowhere(&mut exchange).await? {
+                if !self.is_not_found(&mut exchange).await? {
                     return Ok(());
                 }
-                for kind in TELLING {
-                    self.learn_stream(known, Endpoint::of(kind), identity).await?;
+                for kind in RELEASE_HINTS {
+                    self.probe_stream(cached, SyncEndpoint::for_kind(kind), identity).await?;
                 }
-                let has_stream = |kind| known.capabilities.stream(Endpoint::of(kind)) == Some(true);
-                if !TELLING.into_iter().any(has_stream) {
-                    known.capabilities.has_settings = Some(self.has(SETTINGS, identity).await?);
+                let has_stream =
+                    |kind| cached.capabilities.stream(SyncEndpoint::for_kind(kind)) == Some(true);
+                if !RELEASE_HINTS.into_iter().any(has_stream) {
+                    cached.capabilities.has_settings = Some(self.has(SETTINGS, identity).await?);
                 }
-                let betrayed = known.capabilities.betrayed_release();
-                known.capabilities.release = betrayed.filter(|release| *release < FIRST_WITH_VERSION);
+                let betrayed = cached.capabilities.inferred_release();
+                cached.capabilities.release = betrayed.filter(|release| *release < FIRST_WITH_VERSION);
                 Ok(())
             }
             status if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE => {
-                let body = self.answer(&mut exchange).await?;
-                Err(Trouble::Refused(Refusal::of_answer(exchange.answer(&body))))
+                let body = self.read_body(&mut exchange).await?;
+                Err(CapabilityError::Refused(Refusal::from_response(exchange.error_response(&body))))
             }
             // It does not know its version, and may still know how to sync.
             _ => Ok(()),
         }
     }
 
-    async fn learn_stream(
+    async fn probe_stream(
         &self,
-        known: &mut Known,
-        endpoint: Endpoint,
-        identity: &Identity,
-    ) -> Result<(), Trouble> {
-        if known.capabilities.stream(endpoint).is_some() {
+        cached: &mut CachedCapabilities,
+        endpoint: SyncEndpoint,
+        identity: &RequestIdentity,
+    ) -> Result<(), CapabilityError> {
+        if cached.capabilities.stream(endpoint).is_some() {
             return Ok(());
         }
         let there = self.has(&endpoint.stream_path(), identity).await?;
-        known.capabilities.learn_stream(endpoint, there);
+        cached.capabilities.set_stream(endpoint, there);
         Ok(())
     }
 
     /// Whether the backend answers a GET of `path`, without sending one.
-    async fn has(&self, path: &str, identity: &Identity) -> Result<bool, Trouble> {
-        let exchange = self.ask(Method::HEAD, path, identity).await?;
+    async fn has(&self, path: &str, identity: &RequestIdentity) -> Result<bool, CapabilityError> {
+        let exchange = self.query(Method::HEAD, path, identity).await?;
         match exchange.status {
             StatusCode::NOT_FOUND => Ok(false),
             StatusCode::METHOD_NOT_ALLOWED => Ok(allows_get(&exchange)),
             StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS => {
                 let status = exchange.status.as_u16();
-                Err(Trouble::Refused(Refusal::key_refused(status, exchange.retry_after())))
+                Err(CapabilityError::Refused(Refusal::key_refused(status, exchange.retry_after())))
             }
             // Something is there. What it is, the run itself will say.
             _ => Ok(true),
         }
     }
 
-    async fn learn_policy(&self, known: &mut Known, identity: &Identity) -> Result<(), Trouble> {
+    async fn probe_policy(
+        &self,
+        cached: &mut CachedCapabilities,
+        identity: &RequestIdentity,
+    ) -> Result<(), CapabilityError> {
         #[derive(Deserialize)]
         struct Policy {
             mode: String,
         }
 
-        let mut exchange = self.ask(Method::GET, "/execution-policy", identity).await?;
+        let mut exchange = self.query(Method::GET, "/execution-policy", identity).await?;
         if exchange.status == StatusCode::OK {
-            let body = self.answer(&mut exchange).await?;
+            let body = self.read_body(&mut exchange).await?;
             if serde_json::from_slice::<Policy>(&body).is_ok_and(|policy| policy.mode == "rpc_only") {
-                known.capabilities.socket = Socket::Denied;
+                cached.capabilities.socket = SocketSupport::Denied;
             }
         }
         Ok(())
     }
 
-    async fn ask(&self, method: Method, path: &str, identity: &Identity) -> Result<Exchange, Trouble> {
+    async fn query(
+        &self,
+        method: Method,
+        path: &str,
+        identity: &RequestIdentity,
+    ) -> Result<BackendResponse, CapabilityError> {
         match self.send(method, path, identity).await {
             Ok(exchange) => Ok(exchange),
-            Err(RequestError::Connect(error)) => Err(Trouble::Unreachable(error.to_string())),
-            Err(error) => Err(Trouble::Unreachable(format!("{self}{path}: {error}"))),
+            Err(RequestError::Connect(error)) => Err(CapabilityError::Unreachable(error.to_string())),
+            Err(error) => Err(CapabilityError::Unreachable(format!("{self}{path}: {error}"))),
         }
     }
 
     /// The body of an answer, unless it is compressed: nothing of it may be taken for what the backend does not say.
-    async fn answer(&self, exchange: &mut Exchange) -> Result<bytes::Bytes, Trouble> {
+    async fn read_body(&self, exchange: &mut BackendResponse) -> Result<bytes::Bytes, CapabilityError> {
         if exchange.content_encoding().is_some() {
-            return Err(Trouble::Refused(Refusal::of_answer(exchange.answer(b""))));
+            return Err(CapabilityError::Refused(Refusal::from_response(exchange.error_response(b""))));
         }
-        let body = exchange.body(ANSWER).await;
+        let body = exchange.body(MAX_BODY_BYTES).await;
         body.map_err(|error| {
-            Trouble::Unreachable(format!("{self}: the connection broke ({})", reason(&error)))
+            CapabilityError::Unreachable(format!("{self}: the connection broke ({})", reason(&error)))
         })
     }
 
     /// Whether the backend says that it does not know a path, which it does in JSON. What a proxy in front of it says
     /// in HTML says nothing of the backend.
-    async fn is_nowhere(&self, exchange: &mut Exchange) -> Result<bool, Trouble> {
+    async fn is_not_found(&self, exchange: &mut BackendResponse) -> Result<bool, CapabilityError> {
         if exchange.status != StatusCode::NOT_FOUND {
             return Ok(false);
         }
-        let body = self.answer(exchange).await?;
+        let body = self.read_body(exchange).await?;
         Ok(serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_ok())
     }
 
-    fn overdue(&self) -> String {
+    fn timeout_message(&self) -> String {
         let limit = humantime::format_duration(self.limits().probe);
         format!("{self} did not say within {limit} what it can do (limits.probe)")
     }
 }
 
-fn allows_get(exchange: &Exchange) -> bool {
+fn allows_get(exchange: &BackendResponse) -> bool {
     let is_get = |method: &[u8]| method.eq_ignore_ascii_case(b"GET");
     !exchange.headers.contains_key(ALLOW) || list(&exchange.headers, &ALLOW).any(is_get)
 }

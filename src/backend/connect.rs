@@ -26,8 +26,8 @@ use crate::config::{self, BackendUrl};
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tcp::TcpOptions;
-use crate::telemetry::OfBackend;
-use crate::tls::{self, Brought, Certificate, Contents, TlsError, Trust};
+use crate::telemetry::BackendMetrics;
+use crate::tls::{self, Certificate, ConnectionUse, FileHashes, TlsError, Trust};
 
 /// A connection to the backend.
 #[derive(Debug)]
@@ -40,28 +40,28 @@ pub enum Link {
 
 /// How TLS is spoken to it, and by what name.
 #[derive(Debug)]
-struct Secure {
+struct TlsSettings {
     config: ArcSwap<ClientConfig>,
     /// The files that it is made from. Whoever reads them again holds it.
-    files: Mutex<Files>,
+    files: Mutex<TlsFiles>,
     /// None is possible for a name that no certificate can have.
     name: Option<ServerName<'static>>,
 }
 
 /// The files as they were read last.
 #[derive(Debug)]
-struct Files {
-    contents: Contents,
+struct TlsFiles {
+    contents: FileHashes,
     /// False where those read before stay in use.
     are_usable: bool,
 }
 
-impl Secure {
+impl TlsSettings {
     fn new(config: &config::Backend) -> Result<Self, TlsError> {
         // Before the files are used: a change in between is seen the next time.
-        let contents = contents(config);
-        let tls = client(config)?;
-        let files = Mutex::new(Files { contents, are_usable: true });
+        let contents = file_hashes(config);
+        let tls = client_config(config)?;
+        let files = Mutex::new(TlsFiles { contents, are_usable: true });
         Ok(Self { config: ArcSwap::new(tls), files, name: name(&config.url) })
     }
 }
@@ -75,7 +75,7 @@ pub(super) struct Dialer {
     connect: Duration,
     handshake: Duration,
     tcp: TcpOptions,
-    tls: Option<Secure>,
+    tls: Option<TlsSettings>,
     pub(super) breaker: Breaker,
 }
 
@@ -83,12 +83,12 @@ impl Dialer {
     pub(super) fn new(
         remote: Remote,
         config: &config::Backend,
-        metrics: Arc<OfBackend>,
+        metrics: Arc<BackendMetrics>,
     ) -> Result<Self, TlsError> {
         let limits = &config.limits;
         Ok(Self {
             remote,
-            tls: if config.url.is_tls() { Some(Secure::new(config)?) } else { None },
+            tls: if config.url.is_tls() { Some(TlsSettings::new(config)?) } else { None },
             id: BackendId::new(config),
             url: config.url.clone(),
             connect: limits.connect,
@@ -101,7 +101,7 @@ impl Dialer {
     /// Whether what the files of `config` hold is in use. It reads them, and blocks.
     pub(super) fn has_current_files(&self, config: &config::Backend) -> bool {
         self.tls.as_ref().is_none_or(|tls| {
-            let now = contents(config);
+            let now = file_hashes(config);
             let files = tls.files.lock().unwrap_or_else(PoisonError::into_inner);
             files.are_usable && files.contents == now
         })
@@ -109,19 +109,19 @@ impl Dialer {
 
     /// Uses the files of `config` again if they hold something else; nothing if they do not, or if another thread
     /// reads them. What cannot be used changes nothing, and is an error once. It reads them, and blocks.
-    pub(super) fn read_files_again(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
+    pub(super) fn reload_files(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
         let tls = self.tls.as_ref()?;
         let mut files = match tls.files.try_lock() {
             Ok(files) => files,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        let now = contents(config);
+        let now = file_hashes(config);
         if now == files.contents {
             return None;
         }
-        let read = client(config).map(|client| tls.config.store(client));
-        *files = Files { contents: now, are_usable: read.is_ok() };
+        let read = client_config(config).map(|client| tls.config.store(client));
+        *files = TlsFiles { contents: now, are_usable: read.is_ok() };
         Some(read)
     }
 
@@ -148,13 +148,13 @@ impl Dialer {
 
     async fn dial(&self) -> Result<Link, ConnectError> {
         let deadline = Instant::now() + self.connect;
-        let stream = self.first(&self.addresses().await?, deadline).await?;
-        self.secure(stream).await
+        let stream = self.connect_any(&self.addresses().await?, deadline).await?;
+        self.tls_handshake(stream).await
     }
 
     /// The addresses that its name stands for, at least one, in the order in which they are tried.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let looked_up = timeout(self.connect, self.id.look_up()).await;
+        let looked_up = timeout(self.connect, self.id.resolve()).await;
         let found = looked_up.map_err(|_| self.timed_out(self.connect, "limits.connect"))?;
         let addresses = found.map_err(|source| self.failed(source))?;
         if addresses.is_empty() {
@@ -165,7 +165,11 @@ impl Dialer {
 
     /// A connection to the first of `addresses` that takes one. What time there is, they share: one that is
     /// silent must leave some to the next, and none gets more than its share.
-    async fn first(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ConnectError> {
+    async fn connect_any(
+        &self,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+    ) -> Result<TcpStream, ConnectError> {
         let mut last = self.timed_out(self.connect, "limits.connect");
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             let time = deadline.saturating_duration_since(Instant::now());
@@ -195,8 +199,8 @@ impl Dialer {
     }
 
     /// `stream`, over TLS if the backend wants it.
-    pub(super) async fn secure(&self, stream: TcpStream) -> Result<Link, ConnectError> {
-        let Some(Secure { config, name, .. }) = &self.tls else { return Ok(Link::Plain(stream)) };
+    pub(super) async fn tls_handshake(&self, stream: TcpStream) -> Result<Link, ConnectError> {
+        let Some(TlsSettings { config, name, .. }) = &self.tls else { return Ok(Link::Plain(stream)) };
         let Some(name) = name else {
             let why = "its host is not a name that a certificate can have".to_owned();
             return Err(ConnectError::Tls { url: self.url.clone(), why });
@@ -214,7 +218,7 @@ impl Dialer {
 
     /// The certificate that is shown at the other end of `stream`, be it trusted or not. Nothing is said
     /// there but what a handshake needs, and the own certificate is not shown.
-    pub(super) async fn shown(&self, stream: TcpStream) -> Option<Certificate> {
+    pub(super) async fn peer_certificate(&self, stream: TcpStream) -> Option<Certificate> {
         let name = self.tls.as_ref()?.name.clone()?;
         let connector = TlsConnector::from(tls::client(&Trust::Insecure, None).ok()?);
         let stream = timeout(self.handshake, connector.connect(name, stream)).await.ok()?.ok()?;
@@ -230,16 +234,16 @@ impl Dialer {
     }
 }
 
-fn client(config: &config::Backend) -> Result<Arc<ClientConfig>, TlsError> {
-    tls::client(&config.trust, own(config))
+fn client_config(config: &config::Backend) -> Result<Arc<ClientConfig>, TlsError> {
+    tls::client(&config.trust, client_identity(config))
 }
 
-fn contents(config: &config::Backend) -> Contents {
-    Contents::of_client(&config.trust, own(config))
+fn file_hashes(config: &config::Backend) -> FileHashes {
+    FileHashes::for_client(&config.trust, client_identity(config))
 }
 
 /// The files of the certificate that the backend is shown, and of its key.
-fn own(config: &config::Backend) -> Option<(&Path, &Path)> {
+fn client_identity(config: &config::Backend) -> Option<(&Path, &Path)> {
     let own = config.client_certificate.as_ref();
     own.map(|(certificate, key)| (certificate.as_path(), key.as_path()))
 }
@@ -256,22 +260,22 @@ fn name(url: &BackendUrl) -> Option<ServerName<'static>> {
 
 /// Whether a connection from the pool has brought an answer before; every connection has one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answered(Arc<AtomicBool>);
+pub(super) struct HasResponded(Arc<AtomicBool>);
 
-impl Answered {
+impl HasResponded {
     /// It has.
     pub(super) fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn brought(&self) -> Brought {
-        if self.0.load(Ordering::Relaxed) { Brought::Answers } else { Brought::Nothing }
+    pub(super) fn connection_use(&self) -> ConnectionUse {
+        if self.0.load(Ordering::Relaxed) { ConnectionUse::Reused } else { ConnectionUse::Fresh }
     }
 }
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        Connected::new().extra(Answered::default())
+        Connected::new().extra(HasResponded::default())
     }
 }
 
@@ -349,7 +353,8 @@ mod tests {
         let variables =
             settings.iter().map(|(key, value)| (format!("PROXBOX_BRIDGE_LIMITS_{key}"), (*value).to_owned()));
         let config = Config::parse(&flags, variables, |_| unreachable!()).unwrap();
-        Dialer::new(Remote::Backend, &config.backends[0], OfBackend::new(Remote::Backend, "tested")).unwrap()
+        Dialer::new(Remote::Backend, &config.backends[0], BackendMetrics::new(Remote::Backend, "tested"))
+            .unwrap()
     }
 
     #[tokio::test]
@@ -374,10 +379,10 @@ mod tests {
         dialer.connect = Duration::from_millis(200);
         let mut addresses = vec![silent, good.local_addr().unwrap()];
         let deadline = Instant::now() + dialer.connect;
-        let stream = dialer.first(&addresses, deadline).await.unwrap();
+        let stream = dialer.connect_any(&addresses, deadline).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
         addresses.pop();
-        let error = dialer.first(&addresses, Instant::now() + dialer.connect).await.unwrap_err();
+        let error = dialer.connect_any(&addresses, Instant::now() + dialer.connect).await.unwrap_err();
         assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     }
 }

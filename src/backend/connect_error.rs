@@ -57,11 +57,11 @@ impl ConnectError {
     }
 
     /// What came of an attempt that ended with it. One that was not made has the reason of the one before.
-    pub(super) fn result(&self) -> telemetry::Connected {
+    pub(super) fn result(&self) -> telemetry::ConnectResult {
         match self {
-            Self::Failed { .. } => telemetry::Connected::Failed,
-            Self::TimedOut { .. } => telemetry::Connected::TimedOut,
-            Self::Tls { .. } => telemetry::Connected::Tls,
+            Self::Failed { .. } => telemetry::ConnectResult::Failed,
+            Self::TimedOut { .. } => telemetry::ConnectResult::TimedOut,
+            Self::Tls { .. } => telemetry::ConnectResult::Tls,
             Self::Down { last, .. } => last.result(),
         }
     }

@@ -16,26 +16,26 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::{Backend, ConnectError, Identity};
+use super::{Backend, ConnectError, RequestIdentity};
 use crate::config::BackendUrl;
-use crate::core::domain::refusal::Answer;
+use crate::core::domain::refusal::ErrorResponse;
 use crate::core::http::headers::content_encoding;
 use crate::core::remote::Remote;
 use crate::core::wire::sse::sniff;
 use crate::telemetry;
-use crate::tls::{self, Brought};
+use crate::tls::{self, ConnectionUse};
 
 /// The response head of a backend, and the connection that its body comes from. Dropping it closes
 /// the connection.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct BackendResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
     body: Incoming,
     /// What was read of the body to see what it is.
-    ahead: Option<Bytes>,
+    peeked: Option<Bytes>,
     /// Where hyper keeps the way to an upgraded connection.
     extensions: Extensions,
     /// The task that moves bytes; it ends with the exchange.
@@ -49,7 +49,7 @@ pub enum RequestError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke before an answer came.
-    #[error("the connection broke before the backend answered ({})", unanswered(Remote::Backend, .source, .url, Brought::Nothing))]
+    #[error("the connection broke before the backend answered ({})", describe_failure(Remote::Backend, .source, .url, ConnectionUse::Fresh))]
     Broken {
         /// Where it was connected to.
         url: BackendUrl,
@@ -71,11 +71,11 @@ impl Backend {
         &self,
         method: Method,
         target: &str,
-        identity: &Identity,
-    ) -> Result<Exchange, RequestError> {
+        identity: &RequestIdentity,
+    ) -> Result<BackendResponse, RequestError> {
         let request = self.request(method, target, identity)?.map(|()| Empty::<Bytes>::new());
         let (response, connection) = self.dispatch(request).await?;
-        Ok(Exchange::new(response, connection))
+        Ok(BackendResponse::new(response, connection))
     }
 
     /// Sends `request` on a new connection and waits for the response head. The task moves the bytes of
@@ -109,14 +109,14 @@ impl Backend {
     }
 }
 
-impl Exchange {
+impl BackendResponse {
     pub(super) fn new(response: Response<Incoming>, connection: JoinSet<()>) -> Self {
         let (head, body) = response.into_parts();
         Self {
             status: head.status,
             headers: head.headers,
             body,
-            ahead: None,
+            peeked: None,
             extensions: head.extensions,
             connection,
         }
@@ -140,15 +140,15 @@ impl Exchange {
         }
         let mut start = BytesMut::new();
         let is_stream = loop {
-            if let Some(known) = sniff::is_event_stream(&start, self.content_type()) {
-                break known;
+            if let Some(is_stream) = sniff::is_event_stream(&start, self.content_type()) {
+                break is_stream;
             }
-            match self.next().await {
+            match self.next_chunk().await {
                 Some(piece) => start.extend_from_slice(&piece?),
                 None => break false,
             }
         };
-        self.ahead = Some(start.freeze());
+        self.peeked = Some(start.freeze());
         if is_stream {
             telemetry::StreamRecognized { content_type: self.content_type() }.emit();
         }
@@ -166,8 +166,8 @@ impl Exchange {
     }
 
     /// The whole answer, for those who say what it means; `body` is the one that was read.
-    pub fn answer<'a>(&'a self, body: &'a [u8]) -> Answer<'a> {
-        Answer {
+    pub fn error_response<'a>(&'a self, body: &'a [u8]) -> ErrorResponse<'a> {
+        ErrorResponse {
             status: self.status.as_u16(),
             retry_after: self.retry_after(),
             body,
@@ -177,8 +177,8 @@ impl Exchange {
     }
 
     /// The answer, to be passed on.
-    pub fn into_response(self) -> Response<Passed> {
-        let mut response = Response::new(Passed { body: self.body, _connection: self.connection });
+    pub fn into_response(self) -> Response<ForwardedBody> {
+        let mut response = Response::new(ForwardedBody { body: self.body, _connection: self.connection });
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
@@ -189,8 +189,8 @@ impl Exchange {
     /// # Errors
     ///
     /// If the body ends in any other way.
-    pub async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
-        if let Some(ahead) = self.ahead.take().filter(|ahead| !ahead.is_empty()) {
+    pub async fn next_chunk(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        if let Some(ahead) = self.peeked.take().filter(|ahead| !ahead.is_empty()) {
             return Some(Ok(ahead));
         }
         loop {
@@ -212,7 +212,7 @@ impl Exchange {
     /// If the body does not come to a clean end before the limit.
     pub async fn body(&mut self, limit: usize) -> Result<Bytes, hyper::Error> {
         let mut whole = BytesMut::new();
-        while let Some(piece) = self.next().await {
+        while let Some(piece) = self.next_chunk().await {
             let piece = piece?;
             let room = limit - whole.len();
             whole.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -238,12 +238,12 @@ impl Exchange {
 
 /// The body of an answer that is passed on, and the connection that it comes from.
 #[derive(Debug)]
-pub struct Passed {
+pub struct ForwardedBody {
     body: Incoming,
     _connection: JoinSet<()>,
 }
 
-impl Body for Passed {
+impl Body for ForwardedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -264,12 +264,17 @@ impl Body for Passed {
 }
 
 /// The reason of an error before the first byte of an answer of `remote` at `url`, on a connection that has `brought` this.
-pub(super) fn unanswered(remote: Remote, error: &hyper::Error, url: &BackendUrl, brought: Brought) -> String {
-    if let Some(why) = tls::explain_unanswered(remote, error, brought) {
+pub(super) fn describe_failure(
+    remote: Remote,
+    error: &hyper::Error,
+    url: &BackendUrl,
+    connection_use: ConnectionUse,
+) -> String {
+    if let Some(why) = tls::explain_unanswered(remote, error, connection_use) {
         return why;
     }
     let why = reason(error);
-    if !url.is_tls() && brought == Brought::Nothing && is_answer_to_plain_http(error) {
+    if !url.is_tls() && connection_use == ConnectionUse::Fresh && is_answer_to_plain_http(error) {
         return format!("{why}; if it speaks TLS, write https:// in {}", remote.url_key());
     }
     why

@@ -21,17 +21,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use super::connect::{Answered, Dialer, Link};
+use super::connect::{Dialer, HasResponded, Link};
 use super::connect_error::ConnectError;
-use super::exchange::{RequestError, unanswered};
-use super::upload::{Progress, Upload, UploadError};
-use super::{Backend, Exchange};
+use super::exchange::{RequestError, describe_failure};
+use super::upload::{Upload, UploadError, UploadProgress};
+use super::{Backend, BackendResponse};
 use crate::core::remote::Remote;
 use crate::deadline::timeout_at;
-use crate::tls::Brought;
+use crate::tls::ConnectionUse;
 
 /// The body of a request that is passed on.
-type Outgoing = UnsyncBoxBody<Bytes, UploadError>;
+type RequestBody = UnsyncBoxBody<Bytes, UploadError>;
 
 /// How much of an answer is read before the client takes it, in bytes; the head of an answer must fit.
 const BUFFER: usize = 64 * 1024;
@@ -57,7 +57,7 @@ pub enum ForwardError {
     Upload(UploadError),
     /// No answer began in time.
     #[error("It did not begin to answer within {0} (limits.response_head).")]
-    Overdue(humantime::FormattedDuration),
+    TimedOut(humantime::FormattedDuration),
 }
 
 /// A connection that the backend has switched to another protocol.
@@ -71,7 +71,7 @@ pub struct Tunnel {
 
 /// Connections that are kept for the next request.
 #[derive(Debug)]
-pub(super) struct Pool(Client<Connector, Outgoing>);
+pub(super) struct Pool(Client<Connector, RequestBody>);
 
 impl Pool {
     pub(super) fn new(dialer: Arc<Dialer>, idle: Duration) -> Self {
@@ -113,13 +113,13 @@ impl Backend {
             // hyper leaves out such a body of GET and HEAD unless it is told not to.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let (progress, limits) = (Progress::default(), self.limits());
+        let (progress, limits) = (UploadProgress::default(), self.limits());
         let body = Upload::new(body, limits, progress.clone());
         let mut request = Request::from_parts(parts, body.boxed_unsync());
         let connection = capture_connection(&mut request);
-        let answered = async {
+        let response = async {
             let mut response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
-            response.extensions_mut().remove::<Answered>().inspect(Answered::note);
+            response.extensions_mut().remove::<HasResponded>().inspect(HasResponded::note);
             if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
                 // Behind the answer to an exception that nobody caught, uvicorn closes the connection without having
                 // said that it will. The next request would be lost on it, and is never sent twice.
@@ -130,7 +130,7 @@ impl Backend {
             }
             Ok(response)
         };
-        let mut response = self.headed(answered, &progress).await?;
+        let mut response = self.await_response_head(response, &progress).await?;
         // What version the backend speaks is between it and the bridge.
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
@@ -142,36 +142,36 @@ impl Backend {
     /// # Errors
     ///
     /// See [`ForwardError`].
-    pub async fn upgrade(&self, mut request: Request<()>) -> Result<Exchange, ForwardError> {
+    pub async fn upgrade(&self, mut request: Request<()>) -> Result<BackendResponse, ForwardError> {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         *request.version_mut() = Version::HTTP_11;
         let request = request.map(|()| Empty::<Bytes>::new());
-        let answered = async {
+        let response = async {
             let (response, connection) = self.dispatch(request).await.map_err(|error| match error {
                 RequestError::Connect(error) => self.unreachable(error),
                 error => self.broken(error.to_string()),
             })?;
-            Ok(Exchange::new(response, connection))
+            Ok(BackendResponse::new(response, connection))
         };
-        self.headed(answered, &Progress::default()).await
+        self.await_response_head(response, &UploadProgress::default()).await
     }
 
     /// Waits for `answered` as long as the backend may take for the head of its answer. It has that time
     /// anew with every piece of the request that it takes.
-    async fn headed<T>(
+    async fn await_response_head<T>(
         &self,
-        answered: impl Future<Output = Result<T, ForwardError>>,
-        progress: &Progress,
+        response: impl Future<Output = Result<T, ForwardError>>,
+        progress: &UploadProgress,
     ) -> Result<T, ForwardError> {
         let limit = self.limits().response_head;
-        let mut answered = std::pin::pin!(answered);
+        let mut response = std::pin::pin!(response);
         loop {
             let deadline = progress.last() + limit;
-            match timeout_at(deadline, &mut answered).await {
-                Ok(answered) => return answered,
+            match timeout_at(deadline, &mut response).await {
+                Ok(response) => return response,
                 Err(_) if progress.last() + limit > deadline => {}
-                Err(_) => return Err(ForwardError::Overdue(humantime::format_duration(limit))),
+                Err(_) => return Err(ForwardError::TimedOut(humantime::format_duration(limit))),
             }
         }
     }
@@ -186,23 +186,23 @@ impl Backend {
         };
         match hyper.source().and_then(|body| body.downcast_ref::<UploadError>()) {
             Some(upload) => ForwardError::Upload(*upload),
-            None => self.broken(unanswered(self.remote(), hyper, self.url(), brought(&error))),
+            None => self.broken(describe_failure(self.remote(), hyper, self.url(), connection_use(&error))),
         }
     }
 
     /// Whoever comes back may be another one.
     fn unreachable(&self, error: ConnectError) -> ForwardError {
-        self.knowledge.forget();
+        self.capabilities_cache.invalidate();
         ForwardError::Unreachable(error)
     }
 
     fn broken(&self, why: String) -> ForwardError {
-        self.knowledge.forget();
+        self.capabilities_cache.invalidate();
         ForwardError::Broken { remote: self.remote(), why }
     }
 }
 
-impl Exchange {
+impl BackendResponse {
     /// The connection itself, once the backend has switched protocols.
     ///
     /// # Errors
@@ -215,10 +215,10 @@ impl Exchange {
 }
 
 /// What the connection of a request that failed has brought before.
-fn brought(error: &legacy::Error) -> Brought {
+fn connection_use(error: &legacy::Error) -> ConnectionUse {
     let mut extras = Extensions::new();
     error.connect_info().inspect(|connected| connected.get_extras(&mut extras));
-    extras.get().map_or(Brought::Nothing, Answered::brought)
+    extras.get().map_or(ConnectionUse::Fresh, HasResponded::connection_use)
 }
 
 /// What the pool makes its connections with.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Backend, Identity};
+use super::{Backend, RequestIdentity};
 
 /// Where every release lists what its clusters have.
 const RESOURCES: &str = "/proxmox/cluster/resources";
@@ -12,16 +12,16 @@ const CLEAR_CACHE: &str = "/clear-cache";
 impl Backend {
     /// The names of the virtual machines and containers of the clusters that `query` selects. Nothing where the backend
     /// does not list them, or lists one without a name.
-    pub async fn guests(&self, query: &str, identity: &Identity) -> Vec<String> {
+    pub async fn guests(&self, query: &str, identity: &RequestIdentity) -> Vec<String> {
         let target = if query.is_empty() { RESOURCES.to_owned() } else { format!("{RESOURCES}?{query}") };
-        let answer = self.stored(&target, identity).await.ok().flatten();
+        let answer = self.stored_endpoints(&target, identity).await.ok().flatten();
         answer.and_then(|answer| names(&answer)).unwrap_or_default()
     }
 
     /// Has 0.0.2 look up in NetBox again what it has found there: it takes what was deleted since then to be there.
-    pub async fn clear_cache(&self, identity: &Identity) {
+    pub async fn clear_cache(&self, identity: &RequestIdentity) {
         // Where it fails, the sync that follows says why.
-        let _ = self.stored(CLEAR_CACHE, identity).await;
+        let _ = self.stored_endpoints(CLEAR_CACHE, identity).await;
     }
 }
 

@@ -46,15 +46,15 @@ impl BackendId {
     pub fn new(config: &config::Backend) -> Self {
         let config::Backend { name, listen, hosts, .. } = config;
         let configured = Configured { name: name.clone(), listen: *listen, hosts: hosts.clone() };
-        Self::at(config.url.clone(), Some(configured))
+        Self::with_config(config.url.clone(), Some(configured))
     }
 
     /// The backend at `url`, whatever it is called.
-    pub fn of_url(url: BackendUrl) -> Self {
-        Self::at(url, None)
+    pub fn from_url(url: BackendUrl) -> Self {
+        Self::with_config(url, None)
     }
 
-    fn at(url: BackendUrl, configured: Option<Configured>) -> Self {
+    fn with_config(url: BackendUrl, configured: Option<Configured>) -> Self {
         let literal: Option<IpAddr> = url.host().parse().ok();
         let addresses = literal.map(|address| comparable(SocketAddr::new(address, url.port())));
         let addresses = ArcSwap::from_pointee(addresses.into_iter().collect());
@@ -66,7 +66,7 @@ impl BackendId {
     /// # Errors
     ///
     /// What the system says of a name that it does not know.
-    pub async fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let url = &self.0.url;
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for address in lookup_host((url.host(), url.port())).await? {
@@ -172,8 +172,8 @@ mod tests {
             ("http://127.0.0.1", "http://localhost", true),
         ] {
             let [one_id, other_id] = urls(one, other);
-            one_id.look_up().await.unwrap();
-            other_id.look_up().await.unwrap();
+            one_id.resolve().await.unwrap();
+            other_id.resolve().await.unwrap();
             assert_eq!(one_id.is_same(&other_id), is_same, "{one} {other}");
             assert_eq!(other_id.is_same(&one_id), is_same, "{other} {one}");
         }
@@ -211,7 +211,7 @@ mod tests {
             "the host names and the address"
         );
         assert!(!before.is_identical(&after), "it has moved");
-        let alone = BackendId::of_url("http://10.0.0.1:1".parse().unwrap());
+        let alone = BackendId::from_url("http://10.0.0.1:1".parse().unwrap());
         assert!(alone.is_same(&before) && !alone.is_same(&after));
     }
 }

@@ -7,18 +7,18 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::connect::{self, Link};
 use super::connect_error::ConnectError;
-use super::exchange::unanswered;
-use super::{Backend, Identity, RequestError, reason};
+use super::exchange::describe_failure;
+use super::{Backend, RequestError, RequestIdentity, reason};
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
-use crate::tls::{self, Brought, Certificate};
+use crate::tls::{self, Certificate, ConnectionUse};
 
 /// How much of an answer is read, in bytes.
-const ANSWER: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The beginning of an answer.
 #[derive(Debug)]
-pub struct Glimpse {
+pub struct ProbeResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
@@ -31,7 +31,7 @@ pub struct Glimpse {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Silence {
+pub enum ProbeError {
     /// There is no connection.
     #[error(transparent)]
     Connect(ConnectError),
@@ -43,7 +43,7 @@ pub enum Silence {
     Tls(String),
     /// It took too long.
     #[error("no answer within {} (limits.probe)", humantime::format_duration(*.0))]
-    Overdue(std::time::Duration),
+    TimedOut(std::time::Duration),
 }
 
 impl Backend {
@@ -61,17 +61,17 @@ impl Backend {
     /// # Errors
     ///
     /// Why there is no connection.
-    pub async fn greet(&self, address: SocketAddr) -> Result<Option<Certificate>, ConnectError> {
+    pub async fn handshake(&self, address: SocketAddr) -> Result<Option<Certificate>, ConnectError> {
         let stream = self.dialer.connect_to(address).await?;
-        Ok(match self.dialer.secure(stream).await? {
+        Ok(match self.dialer.tls_handshake(stream).await? {
             Link::Plain(_) => None,
             Link::Tls(stream) => connect::certificate(&stream),
         })
     }
 
     /// The certificate that is shown at `address`, whether it is trusted or not. Nothing is sent there.
-    pub async fn shown(&self, address: SocketAddr) -> Option<Certificate> {
-        self.dialer.shown(self.dialer.connect_to(address).await.ok()?).await
+    pub async fn peer_certificate(&self, address: SocketAddr) -> Option<Certificate> {
+        self.dialer.peer_certificate(self.dialer.connect_to(address).await.ok()?).await
     }
 
     /// What the backend answers to `GET path`.
@@ -79,31 +79,34 @@ impl Backend {
     /// # Errors
     ///
     /// Why there is no answer within `limits.probe`.
-    pub async fn glimpse(&self, path: &str, identity: &Identity) -> Result<Glimpse, Silence> {
-        let asked = async {
+    pub async fn probe(&self, path: &str, identity: &RequestIdentity) -> Result<ProbeResponse, ProbeError> {
+        let request = async {
             let mut exchange = match self.send(Method::GET, path, identity).await {
                 Ok(exchange) => exchange,
-                Err(RequestError::Connect(error)) => return Err(Silence::Connect(error)),
-                Err(RequestError::Broken { source, .. }) => return Err(self.silent(&source)),
-                Err(RequestError::Request(error)) => return Err(Silence::Broken(error.to_string())),
+                Err(RequestError::Connect(error)) => return Err(ProbeError::Connect(error)),
+                Err(RequestError::Broken { source, .. }) => return Err(self.probe_error(&source)),
+                Err(RequestError::Request(error)) => return Err(ProbeError::Broken(error.to_string())),
             };
-            let compressed = exchange.answer(b"").compressed();
+            let compressed = exchange.error_response(b"").compressed();
             let body = match &compressed {
                 Some(_) => Bytes::new(),
-                None => exchange.body(ANSWER).await.map_err(|error| broken(&error))?,
+                None => exchange.body(MAX_BODY_BYTES).await.map_err(|error| broken(&error))?,
             };
-            Ok(Glimpse { status: exchange.status, headers: exchange.headers, body, compressed })
+            Ok(ProbeResponse { status: exchange.status, headers: exchange.headers, body, compressed })
         };
         let limit = self.limits().probe;
-        timeout(limit, asked).await.unwrap_or(Err(Silence::Overdue(limit)))
+        timeout(limit, request).await.unwrap_or(Err(ProbeError::TimedOut(limit)))
     }
 
-    fn silent(&self, error: &hyper::Error) -> Silence {
-        let broken = || Silence::Broken(unanswered(self.remote(), error, self.url(), Brought::Nothing));
-        tls::explain_unanswered(self.remote(), error, Brought::Nothing).map_or_else(broken, Silence::Tls)
+    fn probe_error(&self, error: &hyper::Error) -> ProbeError {
+        let broken =
+            || ProbeError::Broken(describe_failure(self.remote(), error, self.url(), ConnectionUse::Fresh));
+        tls::explain_unanswered(self.remote(), error, ConnectionUse::Fresh)
+            .map_or_else(broken, ProbeError::Tls)
     }
 }
 
-fn broken(error: &hyper::Error) -> Silence {
-    tls::explain_tls(Remote::Backend, error).map_or_else(|| Silence::Broken(reason(error)), Silence::Tls)
+fn broken(error: &hyper::Error) -> ProbeError {
+    tls::explain_tls(Remote::Backend, error)
+        .map_or_else(|| ProbeError::Broken(reason(error)), ProbeError::Tls)
 }

@@ -11,17 +11,17 @@ use http::{Method, StatusCode};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use crate::core::compat::netbox::Secrets;
+use crate::core::compat::netbox::EndpointSecrets;
 use crate::core::secret::SecretJson;
 
 /// The endpoints that are enabled, by their primary key in NetBox.
 #[derive(Debug, Default)]
-pub struct ProxmoxEndpoints(Mutex<BTreeMap<u64, Endpoint>>);
+pub struct ProxmoxEndpoints(Mutex<BTreeMap<u64, StoredEndpoint>>);
 
 /// How many are kept of one backend.
-const MOST: usize = 256;
+const MAX_ENDPOINTS: usize = 256;
 /// What is shown of an endpoint beside its id and its name. Nothing of it is secret.
-const SHOWN: [&str; 11] = [
+const PUBLIC_FIELDS: [&str; 11] = [
     "ip_address",
     "domain",
     "port",
@@ -36,7 +36,7 @@ const SHOWN: [&str; 11] = [
 ];
 
 #[derive(Debug)]
-struct Endpoint {
+struct StoredEndpoint {
     row: Map<String, Value>,
     password: Option<SecretString>,
     token_value: Option<SecretString>,
@@ -44,11 +44,13 @@ struct Endpoint {
 
 impl ProxmoxEndpoints {
     /// Answers a request for the collection, or for the endpoint with `id`, in the backend's place; `pushed` is its body.
-    pub fn answer(&self, method: &Method, id: &str, pushed: &SecretJson) -> (StatusCode, Value) {
+    pub fn handle(&self, method: &Method, id: &str, pushed: &SecretJson) -> (StatusCode, Value) {
         let mut endpoints = self.endpoints();
         if id.is_empty() {
             return match *method {
-                Method::GET => (StatusCode::OK, endpoints.values().map(Endpoint::shown).collect()),
+                Method::GET => {
+                    (StatusCode::OK, endpoints.values().map(StoredEndpoint::to_public_json).collect())
+                }
                 Method::POST => create(&mut endpoints, pushed),
                 _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
             };
@@ -61,7 +63,9 @@ impl ProxmoxEndpoints {
                 endpoints.remove(&id);
                 (StatusCode::OK, json!({ "message": "Proxmox endpoint deleted." }))
             }
-            Method::GET => (StatusCode::OK, endpoints.get(&id).map_or(Value::Null, Endpoint::shown)),
+            Method::GET => {
+                (StatusCode::OK, endpoints.get(&id).map_or(Value::Null, StoredEndpoint::to_public_json))
+            }
             Method::PUT | Method::PATCH => update(&mut endpoints, id, pushed),
             _ => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
         }
@@ -90,10 +94,10 @@ impl ProxmoxEndpoints {
     }
 
     /// The secrets of the endpoint with the primary key `id`.
-    pub fn secrets(&self, id: u64) -> Option<Secrets> {
+    pub fn secrets(&self, id: u64) -> Option<EndpointSecrets> {
         let endpoints = self.endpoints();
         let endpoint = endpoints.get(&id)?;
-        Some(Secrets {
+        Some(EndpointSecrets {
             password: endpoint.password.clone(),
             token_name: endpoint.row.get("token_name").and_then(Value::as_str).map(str::to_owned),
             token_value: endpoint.token_value.clone(),
@@ -119,17 +123,17 @@ impl ProxmoxEndpoints {
             return if is_every { Ok(None) } else { Err(Unselectable::Several) };
         };
         // It takes the first of its endpoints with that value.
-        let select = |name: &'static str, address: fn(&Endpoint) -> Option<&str>| {
+        let select = |name: &'static str, address: fn(&StoredEndpoint) -> Option<&str>| {
             let value = address(endpoints.get(key)?)?;
             let is_unique = endpoints.iter().all(|(other, one)| other == key || address(one) != Some(value));
             is_unique.then(|| (name, value.to_owned()))
         };
-        let selected =
-            select("domain", Endpoint::domain).or_else(|| select("ip_address", Endpoint::ip_address));
+        let selected = select("domain", StoredEndpoint::domain)
+            .or_else(|| select("ip_address", StoredEndpoint::ip_address));
         selected.map(Some).ok_or(Unselectable::SameAddress)
     }
 
-    fn endpoints(&self) -> MutexGuard<'_, BTreeMap<u64, Endpoint>> {
+    fn endpoints(&self) -> MutexGuard<'_, BTreeMap<u64, StoredEndpoint>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -147,7 +151,7 @@ pub enum Unselectable {
     SameAddress,
 }
 
-impl Endpoint {
+impl StoredEndpoint {
     fn new(id: u64) -> Self {
         let row = Map::from_iter([("id".to_owned(), json!(id))]);
         Self { row, password: None, token_value: None }
@@ -181,13 +185,13 @@ impl Endpoint {
         (is_same_domain || is_same_address) && self.row.get("port") == other.row.get("port")
     }
 
-    fn shown(&self) -> Value {
+    fn to_public_json(&self) -> Value {
         Value::Object(self.row.clone())
     }
 
     /// Takes what is pushed; what is not mentioned stays. Secrets that are replaced are zeroed.
-    fn take(&mut self, pushed: &Map<String, Value>) {
-        let shown = ["name"].iter().chain(&SHOWN).filter(|name| pushed.get(**name).is_some());
+    fn apply(&mut self, pushed: &Map<String, Value>) {
+        let shown = ["name"].iter().chain(&PUBLIC_FIELDS).filter(|name| pushed.get(**name).is_some());
         self.row.extend(shown.map(|name| ((*name).to_owned(), pushed[*name].clone())));
         let secrets = [("password", &mut self.password), ("token_value", &mut self.token_value)];
         for (name, secret) in secrets {
@@ -199,7 +203,7 @@ impl Endpoint {
     }
 }
 
-fn create(endpoints: &mut BTreeMap<u64, Endpoint>, pushed: &SecretJson) -> (StatusCode, Value) {
+fn create(endpoints: &mut BTreeMap<u64, StoredEndpoint>, pushed: &SecretJson) -> (StatusCode, Value) {
     let pushed = match checked(pushed) {
         Ok(pushed) => pushed,
         Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
@@ -212,10 +216,14 @@ fn create(endpoints: &mut BTreeMap<u64, Endpoint>, pushed: &SecretJson) -> (Stat
     if endpoints.contains_key(&id) {
         return detail(StatusCode::BAD_REQUEST, "Proxmox endpoint name already exists");
     }
-    store(endpoints, id, Endpoint::new(id), pushed)
+    store(endpoints, id, StoredEndpoint::new(id), pushed)
 }
 
-fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, pushed: &SecretJson) -> (StatusCode, Value) {
+fn update(
+    endpoints: &mut BTreeMap<u64, StoredEndpoint>,
+    id: u64,
+    pushed: &SecretJson,
+) -> (StatusCode, Value) {
     let pushed = match checked(pushed) {
         Ok(pushed) => pushed,
         Err(why) => return detail(StatusCode::UNPROCESSABLE_ENTITY, why),
@@ -223,24 +231,24 @@ fn update(endpoints: &mut BTreeMap<u64, Endpoint>, id: u64, pushed: &SecretJson)
     // Secrets do not go over to another endpoint of NetBox.
     let key = pushed.get("name").and_then(Value::as_str).and_then(primary_key).unwrap_or(id);
     let before = endpoints.remove(&id).filter(|_| key == id);
-    store(endpoints, key, before.unwrap_or_else(|| Endpoint::new(key)), pushed)
+    store(endpoints, key, before.unwrap_or_else(|| StoredEndpoint::new(key)), pushed)
 }
 
 /// Stores what is `pushed` of `endpoint`, which has the primary key `id`, unless it is disabled.
 fn store(
-    endpoints: &mut BTreeMap<u64, Endpoint>,
+    endpoints: &mut BTreeMap<u64, StoredEndpoint>,
     id: u64,
-    mut endpoint: Endpoint,
+    mut endpoint: StoredEndpoint,
     pushed: &Map<String, Value>,
 ) -> (StatusCode, Value) {
-    endpoint.take(pushed);
-    let shown = endpoint.shown();
+    endpoint.apply(pushed);
+    let shown = endpoint.to_public_json();
     if !endpoint.is_enabled() {
         endpoints.remove(&id);
         return (StatusCode::OK, shown);
     }
     endpoints.retain(|other, known| *other == id || !known.is_same(&endpoint));
-    if endpoints.len() >= MOST && !endpoints.contains_key(&id) {
+    if endpoints.len() >= MAX_ENDPOINTS && !endpoints.contains_key(&id) {
         return detail(StatusCode::UNPROCESSABLE_ENTITY, "The bridge keeps no more Proxmox endpoints.");
     }
     endpoints.insert(id, endpoint);
@@ -275,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    fn exposed(secrets: &Secrets) -> (Option<&str>, Option<&str>) {
+    fn exposed(secrets: &EndpointSecrets) -> (Option<&str>, Option<&str>) {
         let [password, token_value] = [&secrets.password, &secrets.token_value];
         (
             password.as_ref().map(|text| text.expose_secret()),
@@ -294,29 +302,29 @@ mod tests {
     #[test]
     fn what_is_pushed_is_shown_without_secrets_and_can_be_changed_and_deleted() {
         let kept = ProxmoxEndpoints::default();
-        let (status, row) = kept.answer(&Method::POST, "", &sent(ROW));
+        let (status, row) = kept.handle(&Method::POST, "", &sent(ROW));
         assert_eq!(status, StatusCode::OK);
         assert_eq!(
             (&row["id"], &row["name"], &row["domain"]),
             (&json!(7), &json!("pve (nb:7)"), &json!("pve.example"))
         );
-        assert_eq!(kept.answer(&Method::POST, "", &sent(ROW)).0, StatusCode::BAD_REQUEST, "it is there");
+        assert_eq!(kept.handle(&Method::POST, "", &sent(ROW)).0, StatusCode::BAD_REQUEST, "it is there");
         for (method, id) in [(&Method::GET, ""), (&Method::GET, "7")] {
-            let (_, shown) = kept.answer(method, id, &sent(""));
+            let (_, shown) = kept.handle(method, id, &sent(""));
             assert!(!shown.to_string().contains("p4ss") && !shown.to_string().contains("v4lue"));
         }
         let secrets = kept.secrets(7).unwrap();
         assert_eq!(exposed(&secrets), (Some("p4ss"), Some("v4lue")));
         assert_eq!(secrets.token_name.as_deref(), Some("t"));
-        kept.answer(&Method::PUT, "7", &sent(r#"{ "password": null, "port": 8007 }"#));
+        kept.handle(&Method::PUT, "7", &sent(r#"{ "password": null, "port": 8007 }"#));
         let changed = kept.secrets(7).unwrap();
         assert_eq!(exposed(&changed), (None, Some("v4lue")), "what is left out stays");
-        kept.answer(&Method::PUT, "7", &sent(r#"{ "enabled": false }"#));
+        kept.handle(&Method::PUT, "7", &sent(r#"{ "enabled": false }"#));
         assert!(kept.secrets(7).is_none() && kept.keys().is_empty(), "it is forgotten with its secrets");
-        kept.answer(&Method::POST, "", &sent(r#"{ "name": "pve (nb:7)", "enabled": true }"#));
+        kept.handle(&Method::POST, "", &sent(r#"{ "name": "pve (nb:7)", "enabled": true }"#));
         assert_eq!(exposed(&kept.secrets(7).unwrap()), (None, None), "none is left of those before");
-        assert_eq!(kept.answer(&Method::DELETE, "7", &sent("")).0, StatusCode::OK);
-        assert_eq!(kept.answer(&Method::GET, "7", &sent("")).0, StatusCode::NOT_FOUND);
+        assert_eq!(kept.handle(&Method::DELETE, "7", &sent("")).0, StatusCode::OK);
+        assert_eq!(kept.handle(&Method::GET, "7", &sent("")).0, StatusCode::NOT_FOUND);
         assert!(!format!("{kept:?}").contains("v4lue"));
     }
 
@@ -328,7 +336,7 @@ mod tests {
             r#"{ "name": "password (nb:2)", "password": "p4ss" }"#,
             r#"{ "name": "bare (nb:3)", "password": null, "token_value": null }"#,
         ] {
-            assert_eq!(kept.answer(&Method::POST, "", &sent(body)).0, StatusCode::OK, "{body}");
+            assert_eq!(kept.handle(&Method::POST, "", &sent(body)).0, StatusCode::OK, "{body}");
         }
         assert_eq!((kept.count(), kept.without_secrets()), (3, vec!["bare (nb:3)".to_owned()]));
     }
@@ -338,12 +346,12 @@ mod tests {
         let kept = ProxmoxEndpoints::default();
         let typed = r#"{ "name": "pve (nb:1)", "password": 1 }"#;
         for body in [r#"{ "name": "pve" }"#, r#"{ "name": "pve (nb:x)" }"#, typed, "[]", ""] {
-            assert_eq!(kept.answer(&Method::POST, "", &sent(body)).0, StatusCode::UNPROCESSABLE_ENTITY);
+            assert_eq!(kept.handle(&Method::POST, "", &sent(body)).0, StatusCode::UNPROCESSABLE_ENTITY);
         }
         for id in ["1", "x", "-1"] {
-            assert_eq!(kept.answer(&Method::GET, id, &sent("")).0, StatusCode::NOT_FOUND);
+            assert_eq!(kept.handle(&Method::GET, id, &sent("")).0, StatusCode::NOT_FOUND);
         }
-        assert_eq!(kept.answer(&Method::DELETE, "", &sent("")).0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(kept.handle(&Method::DELETE, "", &sent("")).0, StatusCode::METHOD_NOT_ALLOWED);
     }
 
     fn endpoint(key: u64, domain: &str, ip_address: &str, port: u16) -> SecretJson {
@@ -359,14 +367,14 @@ mod tests {
             [(7, "pve.example", "10.0.0.5", 8006), (8, "", "10.0.0.6/24", 8006), (9, "", "10.0.0.6", 8007)]
         {
             let pushed = endpoint(key, domain, ip_address, port);
-            assert_eq!(kept.answer(&Method::POST, "", &pushed).0, StatusCode::OK);
+            assert_eq!(kept.handle(&Method::POST, "", &pushed).0, StatusCode::OK);
         }
-        kept.answer(&Method::POST, "", &endpoint(17, "pve.example", "10.0.0.7", 8006));
-        kept.answer(&Method::POST, "", &endpoint(18, "", "10.0.0.6", 8006));
+        kept.handle(&Method::POST, "", &endpoint(17, "pve.example", "10.0.0.7", 8006));
+        kept.handle(&Method::POST, "", &endpoint(18, "", "10.0.0.6", 8006));
         assert_eq!(kept.keys(), [9, 17, 18], "another port is another Proxmox");
         let renamed =
             sent(r#"{ "name": "pve (nb:10)", "domain": "", "ip_address": "10.0.0.6", "port": 8007 }"#);
-        let (status, row) = kept.answer(&Method::PUT, "9", &renamed);
+        let (status, row) = kept.handle(&Method::PUT, "9", &renamed);
         assert_eq!((status, &row["id"]), (StatusCode::OK, &json!(10)));
         assert_eq!(kept.keys(), [10, 17, 18]);
         assert_eq!(exposed(&kept.secrets(10).unwrap()), (None, None), "its secrets are those that it brings");
@@ -378,12 +386,12 @@ mod tests {
     fn an_endpoint_is_selected_by_an_address_that_no_other_has() {
         let kept = ProxmoxEndpoints::default();
         assert_eq!(kept.selector(&[7]), Err(Unselectable::NothingPushed));
-        kept.answer(&Method::POST, "", &endpoint(7, "pve.example", "10.0.0.5/24", 8006));
+        kept.handle(&Method::POST, "", &endpoint(7, "pve.example", "10.0.0.5/24", 8006));
         let by_domain = Ok(Some(("domain", "pve.example".to_owned())));
         assert_eq!(kept.selector(&[7]), by_domain, "another one may be pushed while the job waits");
-        kept.answer(&Method::POST, "", &endpoint(8, "pve.example", "10.0.0.6/24", 8007));
-        kept.answer(&Method::POST, "", &endpoint(9, "", "10.0.0.9", 8006));
-        kept.answer(&Method::POST, "", &endpoint(10, "", "10.0.0.9/24", 8007));
+        kept.handle(&Method::POST, "", &endpoint(8, "pve.example", "10.0.0.6/24", 8007));
+        kept.handle(&Method::POST, "", &endpoint(9, "", "10.0.0.9", 8006));
+        kept.handle(&Method::POST, "", &endpoint(10, "", "10.0.0.9/24", 8007));
         assert_eq!(kept.selector(&[7]), Ok(Some(("ip_address", "10.0.0.5".to_owned()))));
         assert_eq!(kept.selector(&[9]), Err(Unselectable::SameAddress));
         assert_eq!(kept.selector(&[7, 8]), Err(Unselectable::Several));

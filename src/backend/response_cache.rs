@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::forward::ForwardError;
 
 /// How many answers are kept, or waited for, at most.
-const MOST: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 
 /// An answer that serves everybody who asks the same.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct CachedResponse {
     /// Status and headers.
     pub head: response::Parts,
     /// The whole body.
@@ -25,41 +25,41 @@ pub struct Answer {
 }
 
 /// A hash of what is asked, where an answer may serve several, and of whatever the answer may depend on.
-pub type Question = [u8; 32];
+pub type CacheKey = [u8; 32];
 
 /// An answer, or `None` for one that cannot serve several.
-type Answered = Result<Option<Answer>, ForwardError>;
+type CacheResult = Result<Option<CachedResponse>, ForwardError>;
 
 /// A request on its way, which ends with the last of those who wait for it.
-type Asking = BoxFuture<'static, Answered>;
+type PendingFetch = BoxFuture<'static, CacheResult>;
 
 /// The newest answer of a backend to each question.
 #[derive(Debug, Default)]
-pub struct ResponseCache(Mutex<HashMap<Question, Entry>>);
+pub struct ResponseCache(Mutex<HashMap<CacheKey, CacheEntry>>);
 
 #[derive(Debug)]
-enum Entry {
+enum CacheEntry {
     /// It is waited for.
-    Asked(WeakShared<Asking>),
+    Pending(WeakShared<PendingFetch>),
     /// It came then.
-    Answered(Instant, Option<Answer>),
+    Ready(Instant, Option<CachedResponse>),
 }
 
-impl Entry {
+impl CacheEntry {
     /// Whether it is of use to somebody who asks now.
-    fn is_fresh(&self, keep: Duration) -> bool {
+    fn is_fresh(&self, ttl: Duration) -> bool {
         match self {
-            Self::Asked(asking) => asking.upgrade().is_some(),
-            Self::Answered(at, _) => at.elapsed() < keep,
+            Self::Pending(pending) => pending.upgrade().is_some(),
+            Self::Ready(at, _) => at.elapsed() < ttl,
         }
     }
 }
 
 impl ResponseCache {
     /// The answer to `question` that came within `keep`.
-    pub fn kept(&self, question: &Question, keep: Duration) -> Option<Option<Answer>> {
-        match self.entries().get(question) {
-            Some(Entry::Answered(at, answer)) if at.elapsed() < keep => Some(answer.clone()),
+    pub fn get(&self, key: &CacheKey, ttl: Duration) -> Option<Option<CachedResponse>> {
+        match self.entries().get(key) {
+            Some(CacheEntry::Ready(at, answer)) if at.elapsed() < ttl => Some(answer.clone()),
             _ => None,
         }
     }
@@ -70,27 +70,27 @@ impl ResponseCache {
     /// # Errors
     ///
     /// Those of `ask`, for all who waited. They are not kept.
-    pub async fn answer(
+    pub async fn get_or_fetch(
         &self,
-        question: Question,
-        keep: Duration,
-        ask: impl Future<Output = Answered> + Send + 'static,
-    ) -> Answered {
-        if keep.is_zero() {
-            return ask.await;
+        key: CacheKey,
+        ttl: Duration,
+        fetch: impl Future<Output = CacheResult> + Send + 'static,
+    ) -> CacheResult {
+        if ttl.is_zero() {
+            return fetch.await;
         }
-        let asking = {
+        let pending = {
             let mut entries = self.entries();
-            match entries.get(&question) {
-                Some(Entry::Answered(at, answer)) if at.elapsed() < keep => return Ok(answer.clone()),
-                Some(Entry::Asked(asking)) => asking.upgrade(),
+            match entries.get(&key) {
+                Some(CacheEntry::Ready(at, answer)) if at.elapsed() < ttl => return Ok(answer.clone()),
+                Some(CacheEntry::Pending(pending)) => pending.upgrade(),
                 _ => None,
             }
-            .unwrap_or_else(|| begin(&mut entries, question, keep, ask))
+            .unwrap_or_else(|| start_fetch(&mut entries, key, ttl, fetch))
         };
-        let answered = asking.clone().await;
-        self.end(&question, &asking, &answered);
-        answered
+        let result = pending.clone().await;
+        self.complete(&key, &pending, &result);
+        result
     }
 
     /// Forgets all answers. Those that are waited for serve nobody who asks from now on.
@@ -99,44 +99,46 @@ impl ResponseCache {
     }
 
     /// Keeps what `asking` gave, if it still is the newest request.
-    fn end(&self, question: &Question, asking: &Shared<Asking>, answered: &Answered) {
+    fn complete(&self, key: &CacheKey, pending: &Shared<PendingFetch>, result: &CacheResult) {
         let mut entries = self.entries();
-        let is_newest = match entries.get(question) {
-            Some(Entry::Asked(newest)) => newest.upgrade().is_some_and(|newest| newest.ptr_eq(asking)),
+        let is_newest = match entries.get(key) {
+            Some(CacheEntry::Pending(newest)) => {
+                newest.upgrade().is_some_and(|newest| newest.ptr_eq(pending))
+            }
             _ => false,
         };
-        match answered {
+        match result {
             Ok(answer) if is_newest => {
-                entries.insert(*question, Entry::Answered(Instant::now(), answer.clone()));
+                entries.insert(*key, CacheEntry::Ready(Instant::now(), answer.clone()));
             }
             Err(_) if is_newest => {
-                entries.remove(question);
+                entries.remove(key);
             }
             _ => {}
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Question, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<CacheKey, CacheEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn begin(
-    entries: &mut HashMap<Question, Entry>,
-    question: Question,
-    keep: Duration,
-    ask: impl Future<Output = Answered> + Send + 'static,
-) -> Shared<Asking> {
-    let asking = ask.boxed().shared();
-    entries.retain(|_, entry| entry.is_fresh(keep));
-    if entries.len() >= MOST {
+fn start_fetch(
+    entries: &mut HashMap<CacheKey, CacheEntry>,
+    key: CacheKey,
+    ttl: Duration,
+    fetch: impl Future<Output = CacheResult> + Send + 'static,
+) -> Shared<PendingFetch> {
+    let pending = fetch.boxed().shared();
+    entries.retain(|_, entry| entry.is_fresh(ttl));
+    if entries.len() >= MAX_ENTRIES {
         // Asking once more does no harm.
         entries.clear();
     }
-    if let Some(weak) = asking.downgrade() {
-        entries.insert(question, Entry::Asked(weak));
+    if let Some(weak) = pending.downgrade() {
+        entries.insert(key, CacheEntry::Pending(weak));
     }
-    asking
+    pending
 }
 
 #[cfg(test)]
@@ -152,48 +154,48 @@ mod tests {
     use crate::core::remote::Remote;
 
     const KEEP: Duration = Duration::from_secs(1);
-    const HERE: Question = [0; 32];
-    const ELSEWHERE: Question = [1; 32];
+    const HERE: CacheKey = [0; 32];
+    const ELSEWHERE: CacheKey = [1; 32];
 
-    fn said(text: &'static str) -> Answered {
+    fn response(text: &'static str) -> CacheResult {
         let (head, ()) = http::Response::new(()).into_parts();
-        Ok(Some(Answer { head, body: Bytes::from_static(text.as_bytes()) }))
+        Ok(Some(CachedResponse { head, body: Bytes::from_static(text.as_bytes()) }))
     }
 
-    fn failed() -> Answered {
+    fn failed() -> CacheResult {
         Err(ForwardError::Broken { remote: Remote::Backend, why: "down".to_owned() })
     }
 
-    fn text(answered: Answered) -> Bytes {
-        answered.unwrap().unwrap().body
+    fn text(result: CacheResult) -> Bytes {
+        result.unwrap().unwrap().body
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_answer_serves_all_who_ask_within_a_second_and_no_longer() {
         let cache = ResponseCache::default();
         let asked = Arc::new(AtomicUsize::new(0));
-        let ask = |question, keep| {
+        let fetch = |key, ttl| {
             let asked = Arc::clone(&asked);
-            cache.answer(question, keep, async move {
+            cache.get_or_fetch(key, ttl, async move {
                 asked.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(100)).await;
-                said("here")
+                response("here")
             })
         };
-        let (first, second) = tokio::join!(ask(HERE, KEEP), ask(HERE, KEEP));
+        let (first, second) = tokio::join!(fetch(HERE, KEEP), fetch(HERE, KEEP));
         assert_eq!((text(first), text(second)), ("here".into(), "here".into()));
-        ask(HERE, KEEP).await.unwrap();
-        assert!(cache.kept(&HERE, KEEP).is_some());
+        fetch(HERE, KEEP).await.unwrap();
+        assert!(cache.get(&HERE, KEEP).is_some());
         assert_eq!(asked.load(Ordering::Relaxed), 1);
-        ask(ELSEWHERE, KEEP).await.unwrap();
+        fetch(ELSEWHERE, KEEP).await.unwrap();
         advance(KEEP).await;
-        assert!(cache.kept(&HERE, KEEP).is_none());
-        ask(HERE, KEEP).await.unwrap();
+        assert!(cache.get(&HERE, KEEP).is_none());
+        fetch(HERE, KEEP).await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), 3);
         cache.clear();
-        ask(HERE, KEEP).await.unwrap();
+        fetch(HERE, KEEP).await.unwrap();
         for _ in 0..2 {
-            ask(HERE, Duration::ZERO).await.unwrap();
+            fetch(HERE, Duration::ZERO).await.unwrap();
         }
         assert_eq!(asked.load(Ordering::Relaxed), 6);
     }
@@ -203,35 +205,35 @@ mod tests {
         let cache = ResponseCache::default();
         let (release, released) = watch::channel(false);
         let asked = Arc::new(AtomicUsize::new(0));
-        let ask = || {
+        let fetch = || {
             let (asked, mut released) = (Arc::clone(&asked), released.clone());
-            Box::pin(cache.answer(HERE, KEEP, async move {
+            Box::pin(cache.get_or_fetch(HERE, KEEP, async move {
                 asked.fetch_add(1, Ordering::Relaxed);
                 let _ = released.wait_for(|released| *released).await;
-                said("at last")
+                response("at last")
             }))
         };
         let mut waiting = Vec::new();
         for _ in 0..100 {
-            let mut asking = ask();
-            assert!(poll!(&mut asking).is_pending());
-            waiting.push(asking);
+            let mut pending = fetch();
+            assert!(poll!(&mut pending).is_pending());
+            waiting.push(pending);
             advance(Duration::from_secs(5)).await;
         }
         // The first may leave, and the request is the same.
         drop(waiting.remove(0));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         release.send_replace(true);
-        for asking in waiting {
-            assert_eq!(text(asking.await), "at last");
+        for pending in waiting {
+            assert_eq!(text(pending.await), "at last");
         }
         assert_eq!(asked.load(Ordering::Relaxed), 1);
 
         // With the last of them the request ends, and the next one asks anew.
         release.send_replace(false);
         advance(KEEP).await;
-        assert!(poll!(ask()).is_pending());
-        assert!(poll!(ask()).is_pending());
+        assert!(poll!(fetch()).is_pending());
+        assert!(poll!(fetch()).is_pending());
         assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 
@@ -239,39 +241,39 @@ mod tests {
     async fn a_failure_is_for_those_who_waited_and_for_nobody_else() {
         let cache = ResponseCache::default();
         let fail = || {
-            cache.answer(HERE, KEEP, async {
+            cache.get_or_fetch(HERE, KEEP, async {
                 sleep(KEEP).await;
                 failed()
             })
         };
         let (first, second) = tokio::join!(fail(), fail());
         assert!(first.is_err() && second.is_err());
-        assert_eq!(text(cache.answer(HERE, KEEP, async { said("up") }).await), "up");
+        assert_eq!(text(cache.get_or_fetch(HERE, KEEP, async { response("up") }).await), "up");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_to_what_was_asked_before_all_were_forgotten_is_not_kept() {
         let cache = ResponseCache::default();
-        let old = cache.answer(HERE, KEEP, async {
+        let old = cache.get_or_fetch(HERE, KEEP, async {
             sleep(KEEP).await;
-            said("old")
+            response("old")
         });
         let new = async {
             cache.clear();
-            cache.answer(HERE, KEEP, async { said("new") }).await
+            cache.get_or_fetch(HERE, KEEP, async { response("new") }).await
         };
         let (old, new) = tokio::join!(old, new);
         assert_eq!((text(old), text(new)), ("old".into(), "new".into()));
-        assert!(cache.kept(&HERE, 2 * KEEP).is_some_and(|answer| answer.unwrap().body == "new"));
+        assert!(cache.get(&HERE, 2 * KEEP).is_some_and(|answer| answer.unwrap().body == "new"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_is_kept_than_there_is_room_for() {
         let cache = ResponseCache::default();
-        for number in 0..=MOST {
-            let mut question = HERE;
-            question[..8].copy_from_slice(&number.to_be_bytes());
-            cache.answer(question, KEEP, async { said("here") }).await.unwrap();
+        for number in 0..=MAX_ENTRIES {
+            let mut key = HERE;
+            key[..8].copy_from_slice(&number.to_be_bytes());
+            cache.get_or_fetch(key, KEEP, async { response("here") }).await.unwrap();
         }
         assert_eq!(cache.entries().len(), 1);
     }

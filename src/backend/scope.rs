@@ -3,11 +3,11 @@
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Backend, Identity, Unselectable};
+use super::{Backend, RequestIdentity, Unselectable};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, Selector, backend_ids, endpoint_ids, has_others, is_first, list, no_endpoint_pushed,
-    one_at_a_time, prunes, prunes_others, same_address, unknown_endpoint, with_parameter, without_parameter,
-    without_pruning, without_source,
+    ENDPOINT_IDS, EndpointSelector, backend_ids, endpoint_ids, has_others, is_first, list,
+    no_endpoint_pushed, one_at_a_time, prunes, prunes_others, same_address, unknown_endpoint, with_parameter,
+    without_parameter, without_pruning, without_source,
 };
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
@@ -19,11 +19,11 @@ const ENDPOINTS: &str = "/proxmox/endpoints";
 
 /// What becomes of the query of a request for some Proxmox endpoints.
 #[derive(Debug)]
-pub enum Scoped {
+pub enum ScopedQuery {
     /// It stays as it is.
-    AsGiven,
+    Unchanged,
     /// This is sent in its place.
-    Changed(String),
+    Rewritten(String),
     /// None would do: the request would change objects of other endpoints.
     Harmful,
 }
@@ -36,22 +36,22 @@ impl Backend {
     /// # Errors
     ///
     /// The answer to a client whose request would reach other Proxmox endpoints than it is for.
-    pub async fn scoped(
+    pub async fn scope_query(
         &self,
         query: &str,
         release: Option<Release>,
-        identity: &Identity,
+        identity: &RequestIdentity,
         is_harmful: bool,
-    ) -> Result<Scoped, Refusal> {
+    ) -> Result<ScopedQuery, Refusal> {
         let may_harm = is_harmful || prunes_others(release) && prunes(query);
         let plugin_keys = self.config().endpoint_ids == EndpointIds::Plugin;
-        let selector = Selector::of(release);
-        if !plugin_keys && selector == Selector::AsGiven && !may_harm {
-            return Ok(Scoped::AsGiven);
+        let selector = EndpointSelector::for_release(release);
+        if !plugin_keys && selector == EndpointSelector::Unchanged && !may_harm {
+            return Ok(ScopedQuery::Unchanged);
         }
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
-        let Some(mut ids) = ids else { return Ok(Scoped::AsGiven) };
-        if selector == Selector::Address {
+        let Some(mut ids) = ids else { return Ok(ScopedQuery::Unchanged) };
+        if selector == EndpointSelector::Address {
             let selected = match self.proxmox.selector(&ids) {
                 // It has one endpoint alone, and needs not be told which.
                 Err(Unselectable::SameAddress) if is_first(release) => Ok(None),
@@ -68,26 +68,32 @@ impl Backend {
             })?;
             return Ok(match selected {
                 _ if is_first(release) => {
-                    without_source(query, release).map_or(Scoped::AsGiven, Scoped::Changed)
+                    without_source(query, release).map_or(ScopedQuery::Unchanged, ScopedQuery::Rewritten)
                 }
-                Some((name, value)) => Scoped::Changed(with_parameter(query, name, &value)),
-                None => Scoped::AsGiven,
+                Some((name, value)) => ScopedQuery::Rewritten(with_parameter(query, name, &value)),
+                None => ScopedQuery::Unchanged,
             });
         }
         let mut scoped = query.to_owned();
         let rows = match plugin_keys || may_harm {
-            true => self.stored(ENDPOINTS, identity).await?.unwrap_or_default(),
+            true => self.stored_endpoints(ENDPOINTS, identity).await?.unwrap_or_default(),
             false => Value::Null,
         };
         if plugin_keys {
             ids = backend_ids(&rows, &ids).map_err(|why| Refusal::not_scoped(&why))?;
-            scoped = with_parameter(&without_parameter(&scoped, ENDPOINT_IDS), ENDPOINT_IDS, &joined(&ids));
+            scoped = with_parameter(
+                &without_parameter(&scoped, ENDPOINT_IDS),
+                ENDPOINT_IDS,
+                &comma_separated(&ids),
+            );
         }
         match (selector, ids.as_slice()) {
-            (Selector::AsGiven, _) => {}
-            (Selector::EndpointIds, ids) => scoped = with_parameter(&scoped, "endpoint_ids", &joined(ids)),
+            (EndpointSelector::Unchanged, _) => {}
+            (EndpointSelector::EndpointIds, ids) => {
+                scoped = with_parameter(&scoped, "endpoint_ids", &comma_separated(ids))
+            }
             (_, [id]) => {
-                let row = self.stored(&format!("{ENDPOINTS}/{id}"), identity).await?;
+                let row = self.stored_endpoints(&format!("{ENDPOINTS}/{id}"), identity).await?;
                 let Some(name) = row.as_ref().and_then(|row| row["name"].as_str()) else {
                     let why = format!(
                         "The backend has no Proxmox endpoint with the id {id}; its {ENDPOINTS} lists those that it \
@@ -101,11 +107,11 @@ impl Backend {
         }
         if may_harm && has_others(&rows, &ids) {
             if is_harmful {
-                return Ok(Scoped::Harmful);
+                return Ok(ScopedQuery::Harmful);
             }
             scoped = without_pruning(&scoped);
         }
-        Ok(if scoped == query { Scoped::AsGiven } else { Scoped::Changed(scoped) })
+        Ok(if scoped == query { ScopedQuery::Unchanged } else { ScopedQuery::Rewritten(scoped) })
     }
 
     /// What the backend stores at `path`; nothing where it stores nothing.
@@ -113,34 +119,38 @@ impl Backend {
     /// # Errors
     ///
     /// Its own refusal, that its answer cannot be read, or that it cannot be reached.
-    pub async fn stored(&self, path: &str, identity: &Identity) -> Result<Option<Value>, Refusal> {
+    pub async fn stored_endpoints(
+        &self,
+        path: &str,
+        identity: &RequestIdentity,
+    ) -> Result<Option<Value>, Refusal> {
         let retry_after = self.limits().retry_after.as_secs();
         let limit = self.limits().probe;
         let unreachable = |why: &str| Refusal::unreachable(why, retry_after);
-        let asked = async {
+        let request = async {
             let sent = self.send(Method::GET, path, identity).await;
             let mut exchange = sent.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
             let read = exchange.body(self.limits().event_bytes).await;
             let body = read.map_err(|error| unreachable(&format!("{self}{path}: {error}")))?;
             // Nothing is repeated of what was stored: it may hold passwords.
-            let unreadable = || Refusal::of_answer(exchange.answer(b""));
+            let unreadable = || Refusal::from_response(exchange.error_response(b""));
             match exchange.status {
                 StatusCode::NOT_FOUND => Ok(None),
                 status if status.is_success() && exchange.content_encoding().is_none() => {
                     serde_json::from_slice(&body).map(Some).map_err(|_| unreadable())
                 }
                 status if status.is_success() => Err(unreadable()),
-                _ => Err(Refusal::of_answer(exchange.answer(&body))),
+                _ => Err(Refusal::from_response(exchange.error_response(&body))),
             }
         };
         let overdue = || {
             let limit = humantime::format_duration(limit);
             unreachable(&format!("{self}{path} did not answer within {limit} (limits.probe)"))
         };
-        timeout(limit, asked).await.unwrap_or_else(|_| Err(overdue()))
+        timeout(limit, request).await.unwrap_or_else(|_| Err(overdue()))
     }
 }
 
-fn joined(ids: &[u64]) -> String {
+fn comma_separated(ids: &[u64]) -> String {
     list(ids).replace(' ', "")
 }

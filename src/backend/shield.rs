@@ -12,25 +12,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::auth_backoff::{Allowance, AuthBackoff, HeldBack, KeyHash};
+use super::auth_backoff::{AttemptLimit, AuthBackoff, KeyHash, Throttled};
 use super::response_cache::ResponseCache;
 use crate::config::Limits;
 
 /// How many of each sort are remembered at most.
-const REMEMBERED: usize = 4096;
+const MAX_REMEMBERED: usize = 4096;
 /// For how long at most a backend is obeyed that wants no more requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// What backends say of a key that is wrong, or missing. That there is none yet is no failed attempt.
-const REFUSALS: [&str; 2] = ["Invalid API key", "API key required"];
+const AUTH_FAILURE_TEXTS: [&str; 2] = ["Invalid API key", "API key required"];
 /// What they say to a client that is to ask for nothing for a while. Others are about one path.
-const WAITS: [&str; 2] = ["Too many failed authentication attempts", "Rate limit exceeded"];
+const RATE_LIMIT_TEXTS: [&str; 2] = ["Too many failed authentication attempts", "Rate limit exceeded"];
 
 /// Stands for a key that the bridge does not see.
 pub const UNSEEN_KEY: KeyHash = Some([0; 32]);
 
 /// An answer of a backend, as far as it says what is not to be asked again.
 #[derive(Clone, Copy, Debug)]
-pub struct Lesson<'a> {
+pub struct AuthFailure<'a> {
     /// Its status.
     pub status: u16,
     /// Its `Retry-After`.
@@ -41,16 +41,16 @@ pub struct Lesson<'a> {
 
 /// Why a backend is not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum BackoffReason {
     /// It has refused this key, or refuses whoever has none.
     Refused {
         /// When it is asked again.
-        again: Duration,
+        retry_after: Duration,
     },
     /// It has asked this client to wait.
     Limited {
         /// How long still.
-        again: Duration,
+        retry_after: Duration,
     },
     /// It has not answered the requests of clients whose keys may be wrong.
     Unanswered {
@@ -60,15 +60,15 @@ pub enum Known {
     /// Too many keys were wrong that this client, or all of them, have tried.
     WrongKeys {
         /// When the next one may be tried.
-        again: Duration,
+        retry_after: Duration,
     },
 }
 
 /// What one backend need not be asked.
 #[derive(Debug, Default)]
-pub struct Shield {
+pub struct RequestGate {
     /// The answers that serve everybody who asks the same.
-    pub answers: ResponseCache,
+    pub responses: ResponseCache,
     refused: Mutex<HashMap<KeyHash, Instant>>,
     limited: Mutex<HashMap<IpAddr, Instant>>,
     pub(super) backoff: Arc<AuthBackoff>,
@@ -76,19 +76,19 @@ pub struct Shield {
     generation: AtomicU64,
 }
 
-impl Shield {
+impl RequestGate {
     /// Why the backend is not asked by `client` with `key`, if it is not.
-    pub fn knows(&self, client: Option<IpAddr>, key: KeyHash) -> Option<Known> {
+    pub fn backoff_for(&self, client: Option<IpAddr>, key: KeyHash) -> Option<BackoffReason> {
         let now = Instant::now();
         let until = locked(&self.refused).get(&key).copied();
         if let Some(again) =
             until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero())
         {
-            return Some(Known::Refused { again });
+            return Some(BackoffReason::Refused { retry_after: again });
         }
         let until = client.and_then(|client| locked(&self.limited).get(&client).copied());
         let again = until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero());
-        again.map(|again| Known::Limited { again })
+        again.map(|again| BackoffReason::Limited { retry_after: again })
     }
 
     /// What `learn` must be told of when a request began.
@@ -103,28 +103,29 @@ impl Shield {
 
     /// Learns from the backend's answer to `client` with `key`, whose request began in `generation`: a key
     /// that it has refused is refused for a while. Says who is held back from now on, if that is new.
-    pub(super) fn learn(
+    pub(super) fn note_failure(
         &self,
-        lesson: Lesson<'_>,
+        failure: AuthFailure<'_>,
         client: Option<IpAddr>,
         key: KeyHash,
         generation: u64,
         limits: &Limits,
-    ) -> Option<HeldBack> {
-        let is_about_key = lesson.status == 401
-            && (lesson.text.is_empty() || REFUSALS.iter().any(|words| lesson.text.contains(words)));
+    ) -> Option<Throttled> {
+        let is_about_key = failure.status == 401
+            && (failure.text.is_empty()
+                || AUTH_FAILURE_TEXTS.iter().any(|texts| failure.text.contains(texts)));
         let held_back = client
             .filter(|_| is_about_key)
-            .and_then(|client| self.backoff.refuse(client, key, lesson.text, Allowance::new(limits)));
-        let says = |words: &[&str]| words.iter().any(|words| lesson.text.contains(words));
-        match (lesson.status, client) {
+            .and_then(|client| self.backoff.refuse(client, key, failure.text, AttemptLimit::new(limits)));
+        let mentions = |texts: &[&str]| texts.iter().any(|texts| failure.text.contains(texts));
+        match (failure.status, client) {
             // What was wrong when it was asked may be right by now.
-            (401, _) if says(&REFUSALS) && generation == self.generation() => {
-                remember(&self.refused, key, limits.refused_key);
+            (401, _) if mentions(&AUTH_FAILURE_TEXTS) && generation == self.generation() => {
+                insert_expiring(&self.refused, key, limits.refused_key);
             }
-            (429, Some(client)) if says(&WAITS) => {
-                let wait = lesson.retry_after.and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
-                remember(&self.limited, client, wait.unwrap_or_default().min(LONGEST_WAIT));
+            (429, Some(client)) if mentions(&RATE_LIMIT_TEXTS) => {
+                let wait = failure.retry_after.and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
+                insert_expiring(&self.limited, client, wait.unwrap_or_default().min(LONGEST_WAIT));
             }
             _ => {}
         }
@@ -135,27 +136,27 @@ impl Shield {
     pub fn keys_changed(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         locked(&self.refused).clear();
-        self.answers.clear();
+        self.responses.clear();
     }
 }
 
-fn remember<K: Eq + Hash>(known: &Mutex<HashMap<K, Instant>>, key: K, keep: Duration) {
-    if keep.is_zero() {
+fn insert_expiring<K: Eq + Hash>(entries: &Mutex<HashMap<K, Instant>>, key: K, ttl: Duration) {
+    if ttl.is_zero() {
         return;
     }
-    let mut known = locked(known);
+    let mut entries = locked(entries);
     let now = Instant::now();
-    make_room(&mut known, |until| *until > now);
-    known.insert(key, now + keep);
+    evict(&mut entries, |until| *until > now);
+    entries.insert(key, now + ttl);
 }
 
 /// Forgets what is over; or everything, if that is not enough: asking once more does no harm.
-fn make_room<K: Eq + Hash, V>(known: &mut HashMap<K, V>, is_fresh: impl Fn(&V) -> bool) {
-    if known.len() >= REMEMBERED / 4 {
-        known.retain(|_, value| is_fresh(value));
+fn evict<K: Eq + Hash, V>(entries: &mut HashMap<K, V>, is_fresh: impl Fn(&V) -> bool) {
+    if entries.len() >= MAX_REMEMBERED / 4 {
+        entries.retain(|_, value| is_fresh(value));
     }
-    if known.len() >= REMEMBERED {
-        known.clear();
+    if entries.len() >= MAX_REMEMBERED {
+        entries.clear();
     }
 }
 
@@ -177,66 +178,73 @@ mod tests {
         Limits { refused_key, ..config.limits }
     }
 
-    fn refuse(shield: &Shield, key: Option<[u8; 32]>, keep: Duration) {
-        let lesson =
-            Lesson { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
-        shield.learn(lesson, None, key, shield.generation(), &limits(keep));
+    fn refuse(shield: &RequestGate, key: Option<[u8; 32]>, keep: Duration) {
+        let failure =
+            AuthFailure { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
+        shield.note_failure(failure, None, key, shield.generation(), &limits(keep));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_refused_for_a_while_or_until_keys_change() {
-        let shield = Shield::default();
+        let shield = RequestGate::default();
         let keep = Duration::from_secs(300);
         refuse(&shield, Some([1; 32]), keep);
-        assert_eq!(shield.knows(None, Some([1; 32])), Some(Known::Refused { again: keep }));
-        assert_eq!(shield.knows(None, Some([2; 32])), None);
-        assert_eq!(shield.knows(None, None), None);
+        assert_eq!(
+            shield.backoff_for(None, Some([1; 32])),
+            Some(BackoffReason::Refused { retry_after: keep })
+        );
+        assert_eq!(shield.backoff_for(None, Some([2; 32])), None);
+        assert_eq!(shield.backoff_for(None, None), None);
         advance(keep).await;
-        assert_eq!(shield.knows(None, Some([1; 32])), None);
+        assert_eq!(shield.backoff_for(None, Some([1; 32])), None);
         refuse(&shield, None, keep);
         shield.keys_changed();
-        assert_eq!(shield.knows(None, None), None);
+        assert_eq!(shield.backoff_for(None, None), None);
         refuse(&shield, None, Duration::ZERO);
-        assert_eq!(shield.knows(None, None), None, "it is to be asked every time");
+        assert_eq!(shield.backoff_for(None, None), None, "it is to be asked every time");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_must_wait_is_held_back_alone() {
-        let shield = Shield::default();
+        let shield = RequestGate::default();
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
         let limited = |client, wait, text| {
-            let lesson = Lesson { status: 429, retry_after: Some(wait), text };
-            shield.learn(lesson, Some(client), None, shield.generation(), &limits(KEEP));
+            let failure = AuthFailure { status: 429, retry_after: Some(wait), text };
+            shield.note_failure(failure, Some(client), None, shield.generation(), &limits(KEEP));
         };
         limited(other, "60", "Too many renderings at once.");
         limited(one, "60", "Rate limit exceeded. Please try again later.");
         advance(Duration::from_secs(20)).await;
         let again = Duration::from_secs(40);
-        assert_eq!(shield.knows(Some(one), None), Some(Known::Limited { again }));
-        assert_eq!(shield.knows(Some(other), None), None, "that was about one path");
+        assert_eq!(shield.backoff_for(Some(one), None), Some(BackoffReason::Limited { retry_after: again }));
+        assert_eq!(shield.backoff_for(Some(other), None), None, "that was about one path");
         limited(other, "18446744073709551615", "Rate limit exceeded.");
-        assert_eq!(shield.knows(Some(other), None), Some(Known::Limited { again: LONGEST_WAIT }));
+        assert_eq!(
+            shield.backoff_for(Some(other), None),
+            Some(BackoffReason::Limited { retry_after: LONGEST_WAIT })
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_from_before_the_keys_changed_and_one_that_there_is_none_yet_are_forgotten() {
-        let shield = Shield::default();
+        let shield = RequestGate::default();
         let before = shield.generation();
         shield.keys_changed();
-        let lesson = Lesson { status: 401, retry_after: None, text: "Invalid API key." };
-        shield.learn(lesson, None, Some([1; 32]), before, &limits(KEEP));
-        let lesson = Lesson { status: 401, retry_after: None, text: "No API key configured. Register one." };
-        shield.learn(lesson, None, Some([1; 32]), shield.generation(), &limits(KEEP));
-        assert_eq!(shield.knows(None, Some([1; 32])), None);
+        let lesson = AuthFailure { status: 401, retry_after: None, text: "Invalid API key." };
+        shield.note_failure(lesson, None, Some([1; 32]), before, &limits(KEEP));
+        let lesson =
+            AuthFailure { status: 401, retry_after: None, text: "No API key configured. Register one." };
+        shield.note_failure(lesson, None, Some([1; 32]), shield.generation(), &limits(KEEP));
+        assert_eq!(shield.backoff_for(None, Some([1; 32])), None);
     }
 
     #[test]
     fn no_more_is_remembered_than_there_is_room_for() {
-        let mut known: HashMap<usize, bool> = (0..REMEMBERED).map(|key| (key, true)).collect();
-        make_room(&mut known, |fresh| *fresh);
+        let mut known: HashMap<usize, bool> = (0..MAX_REMEMBERED).map(|key| (key, true)).collect();
+        evict(&mut known, |fresh| *fresh);
         assert!(known.is_empty());
-        let mut known: HashMap<usize, bool> = (0..REMEMBERED).map(|key| (key, key == 7)).collect();
-        make_room(&mut known, |fresh| *fresh);
+        let mut known: HashMap<usize, bool> = (0..MAX_REMEMBERED).map(|key| (key, key == 7)).collect();
+        evict(&mut known, |fresh| *fresh);
         assert_eq!(known.len(), 1);
     }
 }

@@ -13,14 +13,14 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::exchange::RequestError;
-use super::{Backend, Exchange, Identity};
+use super::{Backend, BackendResponse, RequestIdentity};
 
 /// tungstenite reads 128 KiB at a time by default, and keeps a buffer of that size for every socket.
 const READ_BUFFER: usize = 8 * 1024;
 
 /// An open socket. Dropping it closes the connection.
 #[derive(Debug)]
-pub struct Opened {
+pub struct BackendSocket {
     /// Its frames.
     pub frames: WebSocketStream<TokioIo<Upgraded>>,
     _connection: JoinSet<()>,
@@ -28,13 +28,13 @@ pub struct Opened {
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SocketOpenError {
     /// No answer came.
     #[error(transparent)]
     Request(#[from] RequestError),
     /// The backend answered with something else.
     #[error("the backend answered with status {}", .0.status)]
-    Answered(Box<Exchange>),
+    Refused(Box<BackendResponse>),
     /// The backend switched protocols, but not to what it was asked for.
     #[error("the backend's handshake is not that of a WebSocket ({0})")]
     Handshake(&'static str),
@@ -47,8 +47,12 @@ pub enum OpenError {
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
-pub async fn open(backend: &Backend, target: &str, identity: &Identity) -> Result<Opened, OpenError> {
+/// See [`SocketOpenError`].
+pub async fn open(
+    backend: &Backend,
+    target: &str,
+    identity: &RequestIdentity,
+) -> Result<BackendSocket, SocketOpenError> {
     let key = generate_key();
     let mut identity = identity.clone();
     for (name, value) in [
@@ -57,18 +61,20 @@ pub async fn open(backend: &Backend, target: &str, identity: &Identity) -> Resul
         (header::SEC_WEBSOCKET_VERSION, "13"),
         (header::SEC_WEBSOCKET_KEY, key.as_str()),
     ] {
-        identity.passed_on.insert(
+        identity.forwarded_headers.insert(
             name,
             HeaderValue::from_str(value).map_err(http::Error::from).map_err(RequestError::from)?,
         );
     }
     let exchange = backend.send(Method::GET, target, &identity).await?;
     if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(OpenError::Answered(Box::new(exchange)));
+        return Err(SocketOpenError::Refused(Box::new(exchange)));
     }
     let expected = derive_accept_key(key.as_bytes());
     if exchange.headers.get(header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value != expected.as_str()) {
-        return Err(OpenError::Handshake("its Sec-WebSocket-Accept is not the one that belongs to our key"));
+        return Err(SocketOpenError::Handshake(
+            "its Sec-WebSocket-Accept is not the one that belongs to our key",
+        ));
     }
     let (upgraded, connection) = exchange.upgraded().await?;
     let limit = backend.limits().event_bytes;
@@ -77,5 +83,5 @@ pub async fn open(backend: &Backend, target: &str, identity: &Identity) -> Resul
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let frames = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-    Ok(Opened { frames, _connection: connection })
+    Ok(BackendSocket { frames, _connection: connection })
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::Limits;
 use crate::core::http::guard::is_trailer;
-use crate::deadline::Timer;
+use crate::deadline::DeadlineTimer;
 
 /// Why the body of a client came to no good end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum UploadError {
     Slow(Duration),
     /// The client sends fewer bytes a second than it must.
     #[error("it came with fewer than {0} bytes a second (limits.client_body_rate)")]
-    Dripping(usize),
+    BelowRate(usize),
     /// It is longer than bodies may be.
     #[error("it has more than {0} bytes (limits.body_bytes)")]
     TooLarge(usize),
@@ -32,15 +32,15 @@ pub enum UploadError {
 
 /// When the backend last took a piece of a request.
 #[derive(Clone, Debug)]
-pub(super) struct Progress(Arc<Mutex<Instant>>);
+pub(super) struct UploadProgress(Arc<Mutex<Instant>>);
 
-impl Default for Progress {
+impl Default for UploadProgress {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 }
 
-impl Progress {
+impl UploadProgress {
     pub(super) fn last(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,16 +60,16 @@ pub(super) struct Upload<B> {
     /// How long the client was waited for.
     waited: Duration,
     /// The wait for the next piece, if there is one.
-    waiting: Option<Waiting>,
-    progress: Progress,
+    waiting: Option<BodyWait>,
+    progress: UploadProgress,
 }
 
 /// A wait for a client.
 #[derive(Debug)]
-struct Waiting {
+struct BodyWait {
     since: Instant,
-    patience: Duration,
-    timer: Timer,
+    timeout: Duration,
+    timer: DeadlineTimer,
 }
 
 /// How long and how slow the body of a request may be.
@@ -78,7 +78,7 @@ struct UploadLimits {
     /// How many bytes it may have in all.
     bytes: usize,
     /// How long the next piece may take.
-    piece: Duration,
+    chunk: Duration,
     /// How many bytes a second must come on average, beyond the time of one piece; no minimum if this is zero.
     rate: usize,
 }
@@ -88,31 +88,31 @@ impl UploadLimits {
     /// what it is if it takes longer.
     ///
     /// Time in which the backend takes nothing is not the client's, and does not count.
-    fn patience(self, seen: usize, waited: Duration) -> (Duration, UploadError) {
-        let piece = (self.piece, UploadError::Slow(self.piece));
+    fn timeout(self, seen: usize, waited: Duration) -> (Duration, UploadError) {
+        let piece = (self.chunk, UploadError::Slow(self.chunk));
         let Some(seconds) = seen.checked_div(self.rate) else { return piece };
-        let most = self.piece.saturating_add(Duration::from_secs(seconds as u64)).saturating_sub(waited);
-        if most < self.piece { (most, UploadError::Dripping(self.rate)) } else { piece }
+        let most = self.chunk.saturating_add(Duration::from_secs(seconds as u64)).saturating_sub(waited);
+        if most < self.chunk { (most, UploadError::BelowRate(self.rate)) } else { piece }
     }
 }
 
 impl<B> Upload<B> {
-    pub(super) fn new(body: B, limits: &Limits, progress: Progress) -> Self {
+    pub(super) fn new(body: B, limits: &Limits, progress: UploadProgress) -> Self {
         let limits = UploadLimits {
             bytes: limits.body_bytes,
-            piece: limits.client_body,
+            chunk: limits.client_body,
             rate: limits.client_body_rate,
         };
         Self { body, limits, seen: 0, waited: Duration::ZERO, waiting: None, progress }
     }
 
     /// Why the client is not waited for any longer, if that is so.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
-        let (patience, error) = self.limits.patience(self.seen, self.waited);
-        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
+        let (timeout, error) = self.limits.timeout(self.seen, self.waited);
+        let waiting = self.waiting.get_or_insert_with(|| BodyWait {
             since: Instant::now(),
-            patience,
-            timer: Timer::after(patience),
+            timeout,
+            timer: DeadlineTimer::after(timeout),
         });
         ready!(waiting.timer.poll_expired(cx));
         Poll::Ready(error)
@@ -129,9 +129,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = &mut *self;
         let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
-            return Poll::Ready(Some(Err(ready!(this.poll_overdue(cx)))));
+            return Poll::Ready(Some(Err(ready!(this.poll_timeout(cx)))));
         };
-        if let Some(Waiting { since, patience, .. }) = this.waiting.take() {
+        if let Some(BodyWait { since, timeout: patience, .. }) = this.waiting.take() {
             // A pause of the process is not the client's.
             this.waited += since.elapsed().min(patience);
         }
@@ -177,7 +177,7 @@ mod tests {
 
     fn upload(limits: Limits) -> (Sender, Upload<StreamBody<Frames>>) {
         let (sender, frames) = futures::channel::mpsc::unbounded();
-        (sender, Upload::new(StreamBody::new(frames), &limits, Progress::default()))
+        (sender, Upload::new(StreamBody::new(frames), &limits, UploadProgress::default()))
     }
 
     /// Sends `bytes` each time after `gap` until `upload` ends; gives how many pieces were taken, and why no more.
@@ -186,14 +186,14 @@ mod tests {
         gap: Duration,
         (sender, mut upload): (Sender, Upload<StreamBody<Frames>>),
     ) -> (usize, UploadError) {
-        for taken in 0.. {
+        for frame in 0.. {
             let sender = sender.clone();
             tokio::spawn(async move {
                 sleep(gap).await;
                 let _ = sender.unbounded_send(Ok(Frame::data(Bytes::from(vec![b'x'; bytes]))));
             });
             if let Err(error) = upload.frame().await.unwrap() {
-                return (taken, error);
+                return (frame, error);
             }
         }
         unreachable!()
@@ -220,7 +220,7 @@ mod tests {
         let began = Instant::now();
         let gap = Duration::from_secs(29);
         let (taken, error) = drip(1, gap, upload(Limits::default())).await;
-        assert_eq!((taken, error), (1, UploadError::Dripping(500)));
+        assert_eq!((taken, error), (1, UploadError::BelowRate(500)));
         assert_eq!(began.elapsed().as_secs(), 30);
         // As fast as it must be, it may be as long as it may be.
         let limits = Limits { body_bytes: 10 * 14_500, ..Limits::default() };
@@ -232,7 +232,7 @@ mod tests {
         let began = Instant::now();
         let limits = Limits { body_bytes: 1000, ..Limits::default() };
         let (_, error) = drip(1, Duration::from_millis(200), upload(limits)).await;
-        assert_eq!(error, UploadError::Dripping(500));
+        assert_eq!(error, UploadError::BelowRate(500));
         assert_eq!(began.elapsed().as_secs(), 30);
     }
 

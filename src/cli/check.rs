@@ -29,9 +29,9 @@ use futures::future::join_all;
 use super::print;
 use crate::config::{self, Config, Flags, environment};
 use crate::core::domain::credential::ApiKey;
-use backend::examine;
-use report::Report;
-use verdict::Verdict;
+use backend::check_backend;
+use report::CheckReport;
+use verdict::CheckVerdict;
 
 /// Read the configuration, say what the bridge will do, and ask its backends whether it can.
 ///
@@ -61,10 +61,10 @@ pub struct Args {
 
 /// What was found is not good.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum CheckError {
     /// Something is wrong, and was told.
     #[error("something is wrong: see what is marked FAILED")]
-    Found,
+    ChecksFailed,
     /// A file that the configuration names cannot be used, and that was told.
     #[error("the configuration cannot be used: see what is marked FAILED")]
     Configuration,
@@ -73,7 +73,7 @@ pub enum Failed {
     Arguments(String),
 }
 
-impl Failed {
+impl CheckError {
     /// Whether it is the configuration that has to be changed.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::Configuration | Self::Arguments(_))
@@ -91,27 +91,31 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(error) => {
             let problems = error.problems().iter().map(ToString::to_string);
-            return Err(unusable(json, problems.collect(), error.into())?);
+            return Err(report_config_errors(json, problems.collect(), error.into())?);
         }
     };
-    let (backends, key) = match chosen(&config, only.as_deref(), key_file.as_deref()) {
+    let (backends, key) = match select_backends(&config, only.as_deref(), key_file.as_deref()) {
         Ok(chosen) => chosen,
         Err(problem) => {
-            return Err(unusable(json, vec![problem.clone()], Failed::Arguments(problem).into())?);
+            return Err(report_config_errors(
+                json,
+                vec![problem.clone()],
+                CheckError::Arguments(problem).into(),
+            )?);
         }
     };
-    let examined = backends.into_iter().map(|backend| examine(&config, backend, key.as_ref()));
-    let report = Report::new(bridge::look(&config), join_all(examined).await);
+    let examined = backends.into_iter().map(|backend| check_backend(&config, backend, key.as_ref()));
+    let report = CheckReport::new(bridge::check_bridge(&config), join_all(examined).await);
     print(&if json { serde_json::to_string_pretty(&report)? } else { report.to_string() })?;
     match report.verdict {
-        Verdict::Misconfigured => Err(Failed::Configuration.into()),
-        Verdict::Failed => Err(Failed::Found.into()),
+        CheckVerdict::Misconfigured => Err(CheckError::Configuration.into()),
+        CheckVerdict::Failed => Err(CheckError::ChecksFailed.into()),
         _ => Ok(()),
     }
 }
 
 /// The backends to look at, and the key for one that has none of its own.
-fn chosen<'a>(
+fn select_backends<'a>(
     config: &'a Config,
     only: Option<&str>,
     key_file: Option<&Path>,
@@ -143,9 +147,13 @@ fn names<'a>(backends: impl Iterator<Item = &'a config::Backend>) -> String {
 }
 
 /// Tells programs of `problems` for which nothing can be checked; gives `error` back.
-fn unusable(json: bool, problems: Vec<String>, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
+fn report_config_errors(
+    json: bool,
+    problems: Vec<String>,
+    error: anyhow::Error,
+) -> anyhow::Result<anyhow::Error> {
     if json {
-        print(&serde_json::to_string_pretty(&Report::of_problems(problems))?)?;
+        print(&serde_json::to_string_pretty(&CheckReport::from_problems(problems))?)?;
     }
     Ok(error)
 }

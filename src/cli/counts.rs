@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::core::domain::counting::{COUNTS_OBJECTS, Counting, Explained};
+use crate::core::domain::counting::{COUNTS_OBJECTS, CountExplanation, CountSource};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
@@ -30,16 +30,17 @@ pub fn tables(release: Option<Release>) -> String {
     let older = ("before 0.0.7, and unknown", None);
     let newer = ("0.0.7 and later", Some(COUNTS_OBJECTS));
     for kind in Kind::all().filter(|kind| kind.row().counted) {
-        let [then, now] = [older, newer].map(|(_, release)| Counting::of(kind, release));
+        let [then, now] = [older, newer].map(|(_, release)| CountSource::for_kind(kind, release));
         if then == now {
             row(&mut text, kind.as_str(), "all", now.explain());
             continue;
         }
         for (releases, first) in [older, newer] {
-            let is_wanted =
-                release.is_none_or(|wanted| Counting::of(kind, first) == Counting::of(kind, Some(wanted)));
+            let is_wanted = release.is_none_or(|release| {
+                CountSource::for_kind(kind, first) == CountSource::for_kind(kind, Some(release))
+            });
             if is_wanted {
-                row(&mut text, kind.as_str(), releases, Counting::of(kind, first).explain());
+                row(&mut text, kind.as_str(), releases, CountSource::for_kind(kind, first).explain());
             }
         }
     }
@@ -50,18 +51,18 @@ pub fn tables(release: Option<Release>) -> String {
         ("0.0.3", Dialect::V0_0_3),
         ("0.0.4 and later", Dialect::V0_0_4),
     ];
-    let wanted = release.map(Dialect::of).map(Counting::explain_socket);
+    let release = release.map(Dialect::for_release).map(CountSource::explain_socket);
     for (releases, dialect) in sockets {
-        let explained = Counting::explain_socket(dialect);
-        if wanted.is_none_or(|wanted| wanted == explained) {
+        let explained = CountSource::explain_socket(dialect);
+        if release.is_none_or(|release| release == explained) {
             row(&mut text, "websocket", releases, explained);
         }
     }
     text
 }
 
-fn row(text: &mut String, what: &str, releases: &str, explained: Explained) {
-    let Explained { completed, unconfirmed } = explained;
+fn row(text: &mut String, what: &str, releases: &str, explained: CountExplanation) {
+    let CountExplanation { completed, unconfirmed } = explained;
     // Writing to a string does not fail.
     let _ = writeln!(text, "| {what} | {releases} | {completed} | {unconfirmed} |");
 }

@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// The largest answer that is read, in bytes.
-const ANSWER: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Prints what the bridge says.
 ///
@@ -37,11 +37,11 @@ const ANSWER: usize = 64 * 1024;
 /// A bad configuration, a bridge that does not answer, one that is not ready.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { flags, backends, timeout: limit } = args;
-    let address = from_here(Config::admin_listen(&flags, environment())?);
+    let address = connectable_address(Config::admin_listen(&flags, environment())?);
     let path = if backends { "/readyz?backend" } else { "/readyz" };
-    let asked = timeout(limit, ask(address, path)).await;
+    let response = timeout(limit, fetch(address, path)).await;
     let limit = humantime::format_duration(limit);
-    let (status, body) = asked
+    let (status, body) = response
         .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
         .with_context(|| format!("no bridge answers at http://{address}{path} (admin_listen)"))?;
     super::print(&String::from_utf8_lossy(&body))?;
@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The address at which this machine reaches a listener on `address`.
-fn from_here(address: SocketAddr) -> SocketAddr {
+fn connectable_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -61,24 +61,24 @@ fn from_here(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
-    let asked = async {
+    let request = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER).collect().await;
+        let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok((status, body.to_bytes()))
     };
-    let mut asked = std::pin::pin!(asked);
+    let mut request = std::pin::pin!(request);
     tokio::select! {
-        answer = &mut asked => answer,
+        answer = &mut request => answer,
         ended = connection => {
             ended?;
             // What it has sent is still there.
-            asked.await
+            request.await
         }
     }
 }
@@ -95,7 +95,7 @@ mod tests {
             ("127.0.0.1:8801", "127.0.0.1:8801"),
             ("10.0.0.7:1", "10.0.0.7:1"),
         ] {
-            assert_eq!(from_here(address.parse().unwrap()), here.parse().unwrap());
+            assert_eq!(connectable_address(address.parse().unwrap()), here.parse().unwrap());
         }
     }
 }

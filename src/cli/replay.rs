@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tracing::info;
 
-use crate::replay::{Library, Options, Server, Speed};
+use crate::replay::{Library, ReplayOptions, ReplayServer, Speed};
 
 /// Serve recorded streams as the backend that they were recorded from did.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     for line in library.served() {
         info!("{line}");
     }
-    let options = Options {
+    let options = ReplayOptions {
         speed: args.speed,
         api_key: args.api_key,
         cut_after: args.cut_after,
@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         garbage_after: args.garbage_after,
     };
     let termination = super::termination(1).context("cannot listen for signals")?;
-    let server = Server::bind(args.listen, library, options)
+    let server = ReplayServer::bind(args.listen, library, options)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     info!(address = %server.local_addr(), backend = version, speed = %args.speed, "Listening.");

@@ -5,7 +5,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Flags, environment};
-use crate::server::{Inherited, Server};
+use crate::server::{InheritedListeners, Server};
 use crate::telemetry;
 
 /// Stands in front of a ProxBox backend of any age, and answers its sync streams as readers want them.
@@ -32,7 +32,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         telemetry::OpenFilesLimited { error: &error }.emit();
     }
     let names = std::env::var("LISTEN_FDNAMES").ok();
-    let inherited = Inherited::take(names.as_deref())?;
+    let inherited = InheritedListeners::take(names.as_deref())?;
     let server =
         Server::bind_with(config, inherited).await?.reloading(move || Config::load(&flags, environment()));
     let reloader = server.reloader();
@@ -46,6 +46,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         () = server.run(shutdown, hurry) => {}
         () = reloading => {}
     }
-    telemetry::Stopped::Whole.emit();
+    telemetry::BridgeStopped::Whole.emit();
     Ok(())
 }

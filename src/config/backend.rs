@@ -8,9 +8,9 @@ use super::limits::Limits;
 use super::netbox::{NetboxKeys, NetboxListener};
 use super::url::BackendUrl;
 use super::value::count;
-use crate::core::domain::channel::Choice;
+use crate::core::domain::channel::ChannelChoice;
 use crate::core::domain::credential::ApiKey;
-use crate::core::run::policy::{EndpointIds, Policies, Unsupported};
+use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
 use crate::tls::{Fingerprint, Trust};
 
 keys! {
@@ -38,18 +38,18 @@ keys! {
         insecure: bool = false;
         /// How the backend is driven: `native` (its event stream), `websocket` (`/ws`), `json` (the plain endpoint), or
         /// `auto`, which chooses for each kind of sync by what the backend can do.
-        pub channel: Choice = Choice::Auto, flag "--channel";
+        pub channel: ChannelChoice = ChannelChoice::Auto, flag "--channel";
         /// What happens to a sync that the backend cannot run: `refuse` answers 404, `skip` a stream that ends well and
         /// says that nothing was done. `auto` skips a stage that follows others in one job of the plugin, which would
         /// stop there, and refuses everything else.
-        pub unsupported: Unsupported = Unsupported::Auto;
+        pub unsupported: UnsupportedPolicy = UnsupportedPolicy::Auto;
         /// Whose ids clients send as `proxmox_endpoint_ids`: `backend` for those of the backend's database, as plugins
         /// since 0.0.20 send them, `plugin` for the primary keys of NetBox, as plugins 0.0.11 to 0.0.19 do.
         pub endpoint_ids: EndpointIds = EndpointIds::Backend;
         /// When failed objects fail the run: `all` when objects failed and none completed, of a kind that the plugin
         /// queues; `any` when one failed; `never` repeats the verdict of the backend. Single kinds can differ:
         /// `all, backup-routines=any`. See [`counts.md`](counts.md).
-        pub object_failures: Policies = Policies::default();
+        pub object_failures: FailurePolicies = FailurePolicies::default();
         /// File with the API key that is sent to the backend on sync streams instead of the client's key, on one line.
         /// Everyone who reaches the bridge can then start a sync.
         api_key_file: Option<PathBuf> = None;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::env::{self, CONFIG_VARIABLE, Setting};
-use super::file::{self, File};
+use super::file::{self, ConfigFile};
 use super::flags::Flags;
-use super::problem::{Origin, Problem};
+use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
 use super::value::ValueError;
 use crate::core::domain::credential::ApiKey;
@@ -24,10 +24,10 @@ pub(super) struct Builder {
     /// The settings of each backend; there is at least one.
     backends: Vec<Vec<Setting>>,
     /// Where each backend begins in the file.
-    pub(super) blocks: Vec<Origin>,
+    pub(super) blocks: Vec<ValueOrigin>,
     /// What set each key of the whole bridge.
-    origins: HashMap<&'static str, Origin>,
-    pub(super) problems: Vec<Problem>,
+    origins: HashMap<&'static str, ValueOrigin>,
+    pub(super) problems: Vec<ConfigProblem>,
 }
 
 impl Builder {
@@ -38,7 +38,7 @@ impl Builder {
         read: Read<'_>,
     ) -> Self {
         let env: Vec<(String, String)> = env.into_iter().collect();
-        let File { mut found, blocks } = read_file(flags, &env, read);
+        let ConfigFile { settings: mut found, blocks } = read_file(flags, &env, read);
         let others = env::environment(&env).into_iter().chain(env::flags(flags));
         found.extend(others.map(|found| found.and_then(|setting| assign(setting, &blocks))));
 
@@ -54,7 +54,7 @@ impl Builder {
         builder
     }
 
-    fn add(&mut self, setting: Setting) -> Result<(), Problem> {
+    fn add(&mut self, setting: Setting) -> Result<(), ConfigProblem> {
         match setting.block {
             // All values are checked in the order of the sources. Those of a backend are set over the common ones.
             Some(block) => {
@@ -94,7 +94,7 @@ impl Builder {
         let file = self.origins.remove(ADMIN_TOKEN).zip(self.common.bridge.admin_token_file.as_deref());
         let token = key_in_file(ADMIN_TOKEN, file, read, &mut self.problems)?;
         if token.expose().len() < SHORTEST_TOKEN {
-            self.problems.push(Problem::Conflict(format!(
+            self.problems.push(ConfigProblem::Conflict(format!(
                 "{ADMIN_TOKEN}: the token has fewer than {SHORTEST_TOKEN} characters; `openssl rand -hex 32` makes one"
             )));
         }
@@ -119,9 +119,9 @@ const ADMIN_TOKEN: &str = "admin_token_file";
 /// Reads the API key in `file`, which `key` was set to.
 fn key_in_file(
     key: &'static str,
-    file: Option<(Origin, &Path)>,
+    file: Option<(ValueOrigin, &Path)>,
     read: Read<'_>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigProblem>,
 ) -> Option<ApiKey> {
     let (origin, path) = file?;
     let parsed = match read(path) {
@@ -132,45 +132,46 @@ fn key_in_file(
         }
         Err(error) => Err(format!("cannot read {path:?}: {error}")),
     };
-    parsed.map_err(|reason| problems.push(Problem::BadKeyFile { origin, key, reason })).ok()
+    parsed.map_err(|reason| problems.push(ConfigProblem::BadKeyFile { origin, key, reason })).ok()
 }
 
 /// Assigns a setting of a variable or a flag to the backend that it is for.
-fn assign(setting: Setting, blocks: &[Origin]) -> Result<Setting, Problem> {
+fn assign(setting: Setting, blocks: &[ValueOrigin]) -> Result<Setting, ConfigProblem> {
     if setting.key.path().0 != "backend" {
         return Ok(setting);
     }
     if blocks.len() > 1 {
         let message =
             format!("there are several [[backend]] blocks: set {} in one of them", setting.key.name);
-        return Err(Problem::Misplaced { origin: setting.origin, message });
+        return Err(ConfigProblem::Misplaced { origin: setting.origin, message });
     }
     Ok(Setting { block: Some(0), ..setting })
 }
 
-fn read_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> File {
+fn read_file(flags: &Flags, env: &[(String, String)], read: Read<'_>) -> ConfigFile {
     let variable = || env.iter().find(|(name, _)| name == CONFIG_VARIABLE);
     let (origin, path) = match (&flags.config, variable()) {
-        (Some(path), _) => (Origin::Flag("--config"), PathBuf::from(path)),
-        (None, Some((name, path))) => (Origin::Variable(name.clone()), PathBuf::from(path)),
-        (None, None) => return File::default(),
+        (Some(path), _) => (ValueOrigin::Flag("--config"), PathBuf::from(path)),
+        (None, Some((name, path))) => (ValueOrigin::Variable(name.clone()), PathBuf::from(path)),
+        (None, None) => return ConfigFile::default(),
     };
     let text = read(&path).and_then(|bytes| {
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     });
     match text {
         Ok(text) => file::read(&path, &text),
-        Err(source) => {
-            File { found: vec![Err(Problem::Unreadable { origin, path, source })], blocks: Vec::new() }
-        }
+        Err(source) => ConfigFile {
+            settings: vec![Err(ConfigProblem::Unreadable { origin, path, source })],
+            blocks: Vec::new(),
+        },
     }
 }
 
-fn apply(setting: &Setting, values: &mut Values) -> Result<(), Problem> {
+fn apply(setting: &Setting, values: &mut Values) -> Result<(), ConfigProblem> {
     let Setting { key, origin, text, shown, .. } = setting;
     values.set(key, text).map_err(|error| match error {
-        ValueError::NotAllowed => Problem::not_allowed(origin.clone(), key.name, &key.allowed(), shown),
-        ValueError::Url(error) => Problem::BadValue {
+        ValueError::NotAllowed => ConfigProblem::not_allowed(origin.clone(), key.name, &key.allowed(), shown),
+        ValueError::Url(error) => ConfigProblem::BadValue {
             origin: origin.clone(),
             key: key.name,
             reason: format!("{}: {error}", key.allowed()),

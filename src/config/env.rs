@@ -1,16 +1,16 @@
 //! Settings from the environment and from flags.
 
 use super::flags::Flags;
-use super::key::{Key, PREFIX};
-use super::problem::{Origin, Problem};
+use super::key::{ConfigKey, PREFIX};
+use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::keys;
 use super::suggest::suggest;
 
 /// A value for a key.
 #[derive(Debug)]
 pub(super) struct Setting {
-    pub(super) key: &'static Key,
-    pub(super) origin: Origin,
+    pub(super) key: &'static ConfigKey,
+    pub(super) origin: ValueOrigin,
     pub(super) text: String,
     /// The value as a message shows it.
     pub(super) shown: String,
@@ -19,7 +19,7 @@ pub(super) struct Setting {
 }
 
 /// The settings of one source, in its order.
-pub(super) type Found = Vec<Result<Setting, Problem>>;
+pub(super) type SourceSettings = Vec<Result<Setting, ConfigProblem>>;
 
 /// The variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "PROXBOX_BRIDGE_CONFIG";
@@ -27,18 +27,18 @@ pub const CONFIG_VARIABLE: &str = "PROXBOX_BRIDGE_CONFIG";
 pub const LOG_VARIABLE: &str = "PROXBOX_BRIDGE_LOG";
 
 /// Reads the settings in the variables of the bridge, in the order of their names.
-pub(super) fn environment(variables: &[(String, String)]) -> Found {
+pub(super) fn environment(variables: &[(String, String)]) -> SourceSettings {
     let mut ours: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort();
-    let mut found = Found::new();
+    let mut found = SourceSettings::new();
     for (name, value) in ours {
         if name == CONFIG_VARIABLE || name == LOG_VARIABLE {
             continue;
         }
         match keys().find(|key| key.variable() == *name) {
-            Some(key) => found.push(Ok(setting(key, Origin::Variable(name.clone()), value))),
+            Some(key) => found.push(Ok(setting(key, ValueOrigin::Variable(name.clone()), value))),
             None if is_service_link(name, value) => {}
-            None => found.push(Err(Problem::UnknownVariable { name: name.clone(), hint: hint(name) })),
+            None => found.push(Err(ConfigProblem::UnknownVariable { name: name.clone(), hint: hint(name) })),
         }
     }
     found
@@ -46,9 +46,9 @@ pub(super) fn environment(variables: &[(String, String)]) -> Found {
 
 fn hint(name: &str) -> Option<String> {
     let ours = [CONFIG_VARIABLE.to_owned(), LOG_VARIABLE.to_owned()];
-    let known: Vec<String> = keys().map(Key::variable).chain(ours).collect();
+    let variables: Vec<String> = keys().map(ConfigKey::variable).chain(ours).collect();
     // The common prefix would make every name near.
-    let ends = known.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    let ends = variables.iter().filter_map(|name| name.strip_prefix(PREFIX));
     let near = suggest(name.strip_prefix(PREFIX)?, ends)?;
     Some(format!("`{PREFIX}{near}`"))
 }
@@ -74,12 +74,12 @@ fn is_port_of_service(end: &str) -> bool {
 }
 
 /// Reads the settings of the flags.
-pub(super) fn flags(flags: &Flags) -> Found {
-    let given = keys().filter_map(|key| key.flag.and_then(|flag| Some((key, flag, flags.value(flag)?))));
-    given.map(|(key, flag, value)| Ok(setting(key, Origin::Flag(flag), value))).collect()
+pub(super) fn flags(flags: &Flags) -> SourceSettings {
+    let present = keys().filter_map(|key| key.flag.and_then(|flag| Some((key, flag, flags.value(flag)?))));
+    present.map(|(key, flag, value)| Ok(setting(key, ValueOrigin::Flag(flag), value))).collect()
 }
 
-fn setting(key: &'static Key, origin: Origin, value: &str) -> Setting {
+fn setting(key: &'static ConfigKey, origin: ValueOrigin, value: &str) -> Setting {
     Setting { key, origin, text: value.to_owned(), shown: format!("{value:?}"), block: None }
 }
 

@@ -5,84 +5,87 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::env::{Found, Setting};
-use super::key::Key;
-use super::problem::{Origin, Problem};
+use super::env::{Setting, SourceSettings};
+use super::key::ConfigKey;
+use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::keys;
 use super::suggest::suggest;
 
 /// The content of a configuration file.
 #[derive(Debug, Default)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     /// The settings, in the order of the lines.
-    pub(super) found: Found,
+    pub(super) settings: SourceSettings,
     /// Where each `[backend]` or `[[backend]]` begins.
-    pub(super) blocks: Vec<Origin>,
+    pub(super) blocks: Vec<ValueOrigin>,
 }
 
 /// Reads the file at `path`, whose text is `text`.
-pub(super) fn read(path: &Path, text: &str) -> File {
-    let mut reader = Reader { path, text, found: Vec::new(), blocks: Vec::new() };
+pub(super) fn read(path: &Path, text: &str) -> ConfigFile {
+    let mut reader = TomlReader { path, text, settings: Vec::new(), blocks: Vec::new() };
     match DeTable::parse(text) {
-        Ok(top) => reader.table(Place { table: "", block: None }, top.get_ref()),
+        Ok(top) => reader.table(TablePath { table: "", block: None }, top.get_ref()),
         Err(error) => {
             let origin = reader.origin(error.span().unwrap_or_default().start);
             let message = error.message().lines().collect::<Vec<_>>().join(" ");
-            return File { found: vec![Err(Problem::Syntax { origin, message })], blocks: Vec::new() };
+            return ConfigFile {
+                settings: vec![Err(ConfigProblem::Syntax { origin, message })],
+                blocks: Vec::new(),
+            };
         }
     }
-    reader.found.sort_by_key(|&(position, _)| position);
-    let found = reader.found.into_iter().map(|(_, found)| found).collect();
-    File { found, blocks: reader.blocks }
+    reader.settings.sort_by_key(|&(position, _)| position);
+    let found = reader.settings.into_iter().map(|(_, found)| found).collect();
+    ConfigFile { settings: found, blocks: reader.blocks }
 }
 
-struct Reader<'a> {
+struct TomlReader<'a> {
     path: &'a Path,
     text: &'a str,
     /// Settings with their positions in the text: the parser does not keep the order of keys.
-    found: Vec<(usize, Result<Setting, Problem>)>,
-    blocks: Vec<Origin>,
+    settings: Vec<(usize, Result<Setting, ConfigProblem>)>,
+    blocks: Vec<ValueOrigin>,
 }
 
 /// The table that is read.
 #[derive(Clone, Copy)]
-struct Place {
+struct TablePath {
     /// Its name, empty for the top level.
     table: &'static str,
     /// The index of the backend that it is part of, if it is.
     block: Option<usize>,
 }
 
-impl Reader<'_> {
-    fn table(&mut self, place: Place, entries: &DeTable<'_>) {
+impl TomlReader<'_> {
+    fn table(&mut self, place: TablePath, entries: &DeTable<'_>) {
         for (name, value) in entries {
             if let Some(found) = self.entry(place, name, value) {
-                self.found.push((name.span().start, found));
+                self.settings.push((name.span().start, found));
             }
         }
     }
 
     fn entry(
         &mut self,
-        place: Place,
+        place: TablePath,
         name: &Spanned<DeString<'_>>,
         value: &Spanned<DeValue<'_>>,
-    ) -> Option<Result<Setting, Problem>> {
+    ) -> Option<Result<Setting, ConfigProblem>> {
         let position = name.span().start;
         let origin = self.origin(position);
         let name = name.get_ref().as_ref();
-        let Place { table, block } = place;
+        let TablePath { table, block } = place;
         if let Some(key) = keys().find(|key| key.path() == (table, name)) {
             if block.is_some() && !key.is_per_backend() {
                 let key = key.name;
                 let message =
                     format!("{key} applies to the whole bridge, not to one backend: set it in its own table");
-                return Some(Err(Problem::Misplaced { origin, message }));
+                return Some(Err(ConfigProblem::Misplaced { origin, message }));
             }
-            let shown = self.shown(value);
+            let shown = self.redacted_value(value);
             return Some(match text_of(value.get_ref(), key) {
                 Some(text) => Ok(Setting { key, origin, text, shown, block }),
-                None => Err(Problem::not_allowed(origin, key.name, &key.allowed(), &shown)),
+                None => Err(ConfigProblem::not_allowed(origin, key.name, &key.allowed(), &shown)),
             });
         }
         let is_inner = |inner: &str| match table {
@@ -91,7 +94,7 @@ impl Reader<'_> {
             _ => false,
         };
         let Some(inner) = keys().map(|key| key.path().0).find(|inner| is_inner(inner)) else {
-            return Some(Err(Problem::UnknownKey {
+            return Some(Err(ConfigProblem::UnknownKey {
                 origin,
                 key: name.to_owned(),
                 table,
@@ -100,7 +103,7 @@ impl Reader<'_> {
         };
         if let Some(entries) = value.get_ref().as_table() {
             let block = if inner == BACKEND { Some(self.block(origin)) } else { block };
-            self.table(Place { table: inner, block }, entries);
+            self.table(TablePath { table: inner, block }, entries);
             return None;
         }
         if inner == BACKEND
@@ -108,27 +111,27 @@ impl Reader<'_> {
         {
             for (at, entries) in blocks {
                 let block = Some(self.block(self.origin(at)));
-                self.table(Place { table: inner, block }, entries);
+                self.table(TablePath { table: inner, block }, entries);
             }
             return None;
         }
         let allowed = format!("a table, written [{inner}]");
-        Some(Err(Problem::not_allowed(origin, inner, &allowed, &self.shown(value))))
+        Some(Err(ConfigProblem::not_allowed(origin, inner, &allowed, &self.redacted_value(value))))
     }
 
     /// Adds a backend that begins at `origin`, and returns its index.
-    fn block(&mut self, origin: Origin) -> usize {
+    fn block(&mut self, origin: ValueOrigin) -> usize {
         self.blocks.push(origin);
         self.blocks.len() - 1
     }
 
-    fn origin(&self, position: usize) -> Origin {
+    fn origin(&self, position: usize) -> ValueOrigin {
         let line = 1 + self.text.bytes().take(position).filter(|&byte| byte == b'\n').count();
-        Origin::File { path: self.path.to_owned(), line }
+        ValueOrigin::File { path: self.path.to_owned(), line }
     }
 
     /// The value on one line, as the file has it where that is one line.
-    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+    fn redacted_value(&self, value: &Spanned<DeValue<'_>>) -> String {
         match value.get_ref() {
             DeValue::String(text) => format!("{text:?}"),
             DeValue::Array(_) => "an array".to_owned(),
@@ -164,7 +167,7 @@ fn tables<'a>(array: &'a DeArray<'_>) -> Option<Vec<(usize, &'a DeTable<'a>)>> {
 }
 
 /// The value as a variable would set it; `None` for a type that no key has.
-fn text_of(value: &DeValue<'_>, key: &Key) -> Option<String> {
+fn text_of(value: &DeValue<'_>, key: &ConfigKey) -> Option<String> {
     match value {
         DeValue::Boolean(switch) => Some(switch.to_string()),
         DeValue::Array(list) if key.is_list => {

@@ -2,7 +2,7 @@
 
 use super::key::keys;
 use super::value::{count, value};
-use crate::core::run::policy::UnknownWord;
+use crate::core::run::policy::UnknownVariant;
 use crate::core::text::words::words;
 
 keys! {
@@ -35,7 +35,7 @@ pub enum OnDisconnect {
     Cancel,
 }
 
-words!(OnDisconnect or UnknownWord(&OnDisconnect::WORDS) {
+words!(OnDisconnect or UnknownVariant(&OnDisconnect::WORDS) {
     Grace => "grace",
     Continue => "continue",
     Cancel => "cancel",
@@ -51,5 +51,5 @@ pub enum WithoutLedger {
     Refuse,
 }
 
-words!(WithoutLedger or UnknownWord(&WithoutLedger::WORDS) { Continue => "continue", Refuse => "refuse" });
+words!(WithoutLedger or UnknownVariant(&WithoutLedger::WORDS) { Continue => "continue", Refuse => "refuse" });
 value!(WithoutLedger);

@@ -4,7 +4,7 @@ use super::value::ValueError;
 
 /// A configuration key.
 #[derive(Debug)]
-pub struct Key {
+pub struct ConfigKey {
     /// The name with its table: `limits.idle`.
     pub name: &'static str,
     /// The description, as Markdown in one paragraph.
@@ -24,7 +24,7 @@ pub struct Key {
 /// What the name of every environment variable of the bridge begins with.
 pub(super) const PREFIX: &str = "PROXBOX_BRIDGE_";
 
-impl Key {
+impl ConfigKey {
     /// The default as a variable would set it; `None` if there is none.
     pub fn default(&self) -> Option<String> {
         (self.default)()
@@ -104,8 +104,8 @@ macro_rules! keys {
 
         impl $Keys {
             /// The keys of this table.
-            pub(super) const KEYS: &[$crate::config::Key] = &[$(
-                $crate::config::Key {
+            pub(super) const KEYS: &[$crate::config::ConfigKey] = &[$(
+                $crate::config::ConfigKey {
                     name: concat!($prefix, stringify!($field)),
                     doc: concat!($($doc),+).trim_ascii(),
                     flag: keys!(@option $($flag)?),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::key::keys;
 use super::value::{Durations, bytes, count, days, hours, mins, secs};
-use crate::core::http::guard::Bounds;
+use crate::core::http::guard::HeadLimits;
 
 /// Far beyond any use, and far below where adding it to a clock could overflow.
 const WEEK: Duration = days(7);
@@ -164,8 +164,8 @@ keys! {
 
 impl Limits {
     /// The bounds of a request head.
-    pub fn bounds(&self) -> Bounds {
-        Bounds {
+    pub fn bounds(&self) -> HeadLimits {
+        HeadLimits {
             head_bytes: self.head_bytes,
             header_count: self.header_count,
             target_bytes: self.target_bytes,

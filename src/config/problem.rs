@@ -7,28 +7,28 @@ use std::path::PathBuf;
 /// Why there is no configuration. The text is one line per problem. A process that cannot continue exits with 78
 /// (`EX_CONFIG`).
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ConfigError {
     /// All problems, at least one: those in the file first, in the order of its lines, then those in variables, in
     /// flags, and between keys.
     #[error("{}", lines(.0))]
-    Invalid(Vec<Problem>),
+    Invalid(Vec<ConfigProblem>),
 }
 
-impl Error {
+impl ConfigError {
     /// All problems, in the order in which they are shown.
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[ConfigProblem] {
         let Self::Invalid(problems) = self;
         problems
     }
 }
 
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+fn lines(problems: &[ConfigProblem]) -> String {
+    problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Where a value is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// In the file.
     File {
         /// The file, as it was named.
@@ -42,7 +42,7 @@ pub enum Origin {
     Flag(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
@@ -57,12 +57,12 @@ impl fmt::Display for Origin {
 /// Values of unknown keys and URLs are not repeated: they may contain a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum ConfigProblem {
     /// The file could not be read, or is not UTF-8.
     #[error("{origin}: cannot read {path:?}: {source}")]
     Unreadable {
         /// What names the file.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The file.
         path: PathBuf,
         /// The error.
@@ -72,7 +72,7 @@ pub enum Problem {
     #[error("{origin}: not valid TOML: {message}")]
     Syntax {
         /// The line of the error.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The message of the parser, on one line.
         message: String,
     },
@@ -80,7 +80,7 @@ pub enum Problem {
     #[error("{origin}: unknown key `{}` {}{}", key.escape_debug(), in_table(table), did_you_mean(hint.as_deref()))]
     UnknownKey {
         /// Where it is.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The key.
         key: String,
         /// Its table, empty for the top level.
@@ -100,7 +100,7 @@ pub enum Problem {
     #[error("{origin}: {key} must be {reason}")]
     BadValue {
         /// Where the value is set.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The key, or the name of a table.
         key: &'static str,
         /// What is allowed, and what the value is instead.
@@ -110,7 +110,7 @@ pub enum Problem {
     #[error("{origin}: {key}: {reason}")]
     BadKeyFile {
         /// What names the file.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The configuration key.
         key: &'static str,
         /// Why not.
@@ -120,7 +120,7 @@ pub enum Problem {
     #[error("{origin}: {message}")]
     Misplaced {
         /// Where it is.
-        origin: Origin,
+        origin: ValueOrigin,
         /// What is wrong, and what to do.
         message: String,
     },
@@ -129,9 +129,9 @@ pub enum Problem {
     Conflict(String),
 }
 
-impl Problem {
+impl ConfigProblem {
     /// `value`, as it is shown, is not among what is `allowed` for `key`.
-    pub(super) fn not_allowed(origin: Origin, key: &'static str, allowed: &str, value: &str) -> Self {
+    pub(super) fn not_allowed(origin: ValueOrigin, key: &'static str, allowed: &str, value: &str) -> Self {
         Self::BadValue { origin, key, reason: format!("{allowed}, not {value}") }
     }
 

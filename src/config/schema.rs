@@ -2,7 +2,7 @@
 
 use super::backend::BackendKeys;
 use super::jobs::Jobs;
-use super::key::{Key, Table};
+use super::key::{ConfigKey, Table};
 use super::limits::Limits;
 use super::netbox::NetboxKeys;
 use super::shims::ShimKeys;
@@ -10,7 +10,7 @@ use super::value::ValueError;
 use super::{BridgeKeys, TlsKeys};
 
 /// Every key, in the order of the documentation.
-pub fn keys() -> impl Iterator<Item = &'static Key> {
+pub fn keys() -> impl Iterator<Item = &'static ConfigKey> {
     [
         BridgeKeys::KEYS,
         TlsKeys::KEYS,
@@ -38,7 +38,7 @@ pub(super) struct Values {
 
 impl Values {
     /// Sets `key`. A refused text changes nothing.
-    pub(super) fn set(&mut self, key: &Key, text: &str) -> Result<(), ValueError> {
+    pub(super) fn set(&mut self, key: &ConfigKey, text: &str) -> Result<(), ValueError> {
         let Self { bridge, tls, backend, netbox, shims, jobs, limits } = self;
         let tables: [&mut dyn Table; 7] = [bridge, tls, backend, netbox, shims, jobs, limits];
         tables.into_iter().find_map(|table| table.set(key.name, text)).unwrap_or(Err(ValueError::NotAllowed))

@@ -6,7 +6,7 @@ use super::backend::Backend;
 use super::key::{Table, keys};
 use crate::core::compat::Shim;
 use crate::core::compat::netbox::ListenerAddress;
-use crate::core::compat::plugin::Settings;
+use crate::core::compat::plugin::ForecastSettings;
 use crate::core::domain::credential::ApiKey;
 
 keys! {
@@ -71,13 +71,13 @@ keys! {
 
 /// The table `[shims]`. Each of them acts only where the backend lacks what it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shims {
+pub struct ShimsConfig {
     on: [bool; Shim::ALL.len()],
     /// The key of `shims.api_key_file`.
     pub api_key: Option<ApiKey>,
 }
 
-impl Shims {
+impl ShimsConfig {
     pub(super) fn new(keys: &ShimKeys, api_key: Option<ApiKey>) -> Self {
         let is_on = |shim: Shim| keys.get(&format!("shims.{shim}")).is_some_and(|text| text == "on");
         Self { on: Shim::ALL.map(is_on), api_key }
@@ -89,8 +89,8 @@ impl Shims {
     }
 
     /// The settings, here and for `backend`, that matter to a job of the plugin.
-    pub fn settings(&self, backend: &Backend) -> Settings {
-        Settings {
+    pub fn settings(&self, backend: &Backend) -> ForecastSettings {
+        ForecastSettings {
             on: self.on,
             unsupported: backend.unsupported,
             channel: backend.channel,
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn every_shim_has_a_switch() {
         let keys = ShimKeys::default();
-        let on = |name: &str, keys: &ShimKeys| Shims::new(keys, None).is_on(name.parse().unwrap());
+        let on = |name: &str, keys: &ShimKeys| ShimsConfig::new(keys, None).is_on(name.parse().unwrap());
         for shim in Shim::ALL {
             let mut off = keys.clone();
             assert!(on(shim.as_str(), &keys), "{shim}");

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::problem::{Origin, Problem};
+use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
 use super::url::BackendUrl;
 use super::value::written;
@@ -14,9 +14,9 @@ use super::value::written;
 pub(super) fn validate(
     common: &Values,
     backends: &[Values],
-    blocks: &[Origin],
-    known: &[Problem],
-) -> Vec<Problem> {
+    blocks: &[ValueOrigin],
+    known: &[ConfigProblem],
+) -> Vec<ConfigProblem> {
     let mut validator = Validator { common, known, found: Vec::new() };
     validator.urls(backends, blocks);
     validator.addresses(backends);
@@ -33,39 +33,40 @@ pub(super) fn validate(
 
 struct Validator<'a> {
     common: &'a Values,
-    known: &'a [Problem],
-    found: Vec<Problem>,
+    known: &'a [ConfigProblem],
+    found: Vec<ConfigProblem>,
 }
 
 impl Validator<'_> {
     fn conflict(&mut self, message: String) {
-        self.found.push(Problem::Conflict(message));
+        self.found.push(ConfigProblem::Conflict(message));
     }
 
     /// Whether the value of one of `keys` was refused.
     fn refused(&self, keys: &[&str]) -> bool {
-        self.known.iter().filter_map(Problem::refused_key).any(|key| keys.contains(&key))
+        self.known.iter().filter_map(ConfigProblem::refused_key).any(|key| keys.contains(&key))
     }
 
     /// Whether one of `keys` may be set in a file that could not be read, or was refused.
     fn may_be_set(&self, keys: &[&str]) -> bool {
-        let is_unread =
-            |problem: &Problem| matches!(problem, Problem::Unreadable { .. } | Problem::Syntax { .. });
+        let is_unread = |problem: &ConfigProblem| {
+            matches!(problem, ConfigProblem::Unreadable { .. } | ConfigProblem::Syntax { .. })
+        };
         self.known.iter().any(is_unread) || self.refused(keys)
     }
 
     /// Every backend has a URL.
-    fn urls(&mut self, backends: &[Values], blocks: &[Origin]) {
+    fn urls(&mut self, backends: &[Values], blocks: &[ValueOrigin]) {
         if self.may_be_set(&["backend.url", "backend"]) {
             return;
         }
         for (index, _) in backends.iter().enumerate().filter(|(_, values)| values.backend.url.is_none()) {
             let problem = match blocks.get(index) {
-                Some(origin) if blocks.len() > 1 => Problem::Misplaced {
+                Some(origin) if blocks.len() > 1 => ConfigProblem::Misplaced {
                     origin: origin.clone(),
                     message: "this backend has no url: write url = \"http://HOST[:PORT]\" below [[backend]]".to_owned(),
                 },
-                _ => Problem::Conflict(
+                _ => ConfigProblem::Conflict(
                     "backend.url is not set: give --backend http://HOST[:PORT], set PROXBOX_BRIDGE_BACKEND_URL, or \
                      write url in the table [backend] of the configuration file"
                         .to_owned(),

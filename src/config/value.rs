@@ -8,8 +8,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::url::{BackendUrl, InvalidBackendUrl};
-use crate::core::domain::channel::Choice;
-use crate::core::run::policy::{EndpointIds, Policies, Unsupported};
+use crate::core::domain::channel::ChannelChoice;
+use crate::core::run::policy::{EndpointIds, FailurePolicies, UnsupportedPolicy};
 use crate::tls::Fingerprint;
 
 /// A type that a key can have.
@@ -90,8 +90,8 @@ macro_rules! value {
 
 pub(super) use value;
 
-value!(Choice);
-value!(Unsupported);
+value!(ChannelChoice);
+value!(UnsupportedPolicy);
 value!(EndpointIds);
 value!(
     SocketAddr,
@@ -134,9 +134,9 @@ value!(
     "a path"
 );
 value!(
-    Policies,
+    FailurePolicies,
     |text| text.parse().ok(),
-    Policies::to_string,
+    FailurePolicies::to_string,
     "all, any or never, with another word for single kinds behind it, as in \"all, backup-routines=any\""
 );
 value!(

@@ -13,7 +13,7 @@ pub mod scope;
 
 use std::borrow::Cow;
 
-use super::domain::kind::{Endpoint, Kind};
+use super::domain::kind::{Kind, SyncEndpoint};
 use super::domain::release::Release;
 use super::text::words::words;
 
@@ -93,7 +93,7 @@ words!(Shim or UnknownShim {
 
 /// How a request that a backend cannot answer as it came was dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
+pub enum ShimAction {
     /// The bridge answered in the backend's place.
     Emulated,
     /// The backend's answer was completed, or freed of what it must not show.
@@ -106,10 +106,10 @@ pub enum Action {
 
 /// A text that is not the word for an action.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", Action::WORDS.join(", "))]
-pub struct UnknownAction;
+#[error("not one of: {}", ShimAction::WORDS.join(", "))]
+pub struct UnknownShimAction;
 
-words!(Action or UnknownAction {
+words!(ShimAction or UnknownShimAction {
     Emulated => "emulated",
     Completed => "completed",
     Translated => "translated",
@@ -118,26 +118,26 @@ words!(Action or UnknownAction {
 
 impl Shim {
     /// What this shim can do.
-    pub const fn actions(self) -> &'static [Action] {
+    pub const fn actions(self) -> &'static [ShimAction] {
         match self {
             Self::Health
             | Self::Auth
             | Self::Version
             | Self::Inventory
             | Self::CustomFields
-            | Self::SyncProcesses => &[Action::Emulated],
+            | Self::SyncProcesses => &[ShimAction::Emulated],
             Self::Aliases
             | Self::VmIds
             | Self::NetboxToken
             | Self::NetboxLinks
             | Self::CurrentToken
             | Self::NestedObjects
-            | Self::LastUpdated => &[Action::Translated],
-            Self::Templates => &[Action::Completed, Action::Translated, Action::Refused],
-            Self::Scope | Self::NetboxEndpoint => &[Action::Translated, Action::Refused],
-            Self::ProxmoxEndpoints => &[Action::Emulated, Action::Translated, Action::Refused],
-            Self::Options => &[Action::Completed, Action::Refused],
-            Self::Secrets | Self::ProxmoxCredentials => &[Action::Completed],
+            | Self::LastUpdated => &[ShimAction::Translated],
+            Self::Templates => &[ShimAction::Completed, ShimAction::Translated, ShimAction::Refused],
+            Self::Scope | Self::NetboxEndpoint => &[ShimAction::Translated, ShimAction::Refused],
+            Self::ProxmoxEndpoints => &[ShimAction::Emulated, ShimAction::Translated, ShimAction::Refused],
+            Self::Options => &[ShimAction::Completed, ShimAction::Refused],
+            Self::Secrets | Self::ProxmoxCredentials => &[ShimAction::Completed],
         }
     }
 }
@@ -154,11 +154,11 @@ pub fn needs_vm_ids(release: Option<Release>) -> bool {
 }
 
 /// The query for the native stream of `endpoint`, with `netbox_vm_ids` where `release` fails without it.
-pub fn with_vm_ids(query: &str, endpoint: Endpoint, release: Option<Release>) -> Option<String> {
-    let concerns = endpoint == Endpoint::of(Kind::VirtualMachines) && needs_vm_ids(release);
+pub fn with_vm_ids(query: &str, endpoint: SyncEndpoint, release: Option<Release>) -> Option<String> {
+    let concerns = endpoint == SyncEndpoint::for_kind(Kind::VirtualMachines) && needs_vm_ids(release);
     // An empty one is none to them.
-    let given = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "netbox_vm_ids" && !value.is_empty();
-    let is_given = scope::parameters(query).any(given);
+    let has_ids = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "netbox_vm_ids" && !value.is_empty();
+    let is_given = scope::parameters(query).any(has_ids);
     (concerns && !is_given).then(|| scope::with_part(query, ALL_VMS))
 }
 
@@ -168,13 +168,13 @@ pub fn overlooks_deleted(release: Option<Release>) -> Option<String> {
     is_first.then(|| {
         format!(
             "Notice: {} takes what it has found in NetBox since its start to be there. Restart it if some of that was deleted.",
-            named(release)
+            release_name(release)
         )
     })
 }
 
 /// How a release is named to people: `proxbox-api 0.0.6.post4`, or "This backend" where it is not known.
-pub fn named(release: Option<Release>) -> String {
+pub fn release_name(release: Option<Release>) -> String {
     release.map_or_else(|| "This backend".to_owned(), |release| format!("proxbox-api {release}"))
 }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_vm_stream_of_two_releases_is_given_an_empty_list_of_ids() {
-        let vms = Endpoint::of(Kind::VirtualMachines);
+        let vms = SyncEndpoint::for_kind(Kind::VirtualMachines);
         let asked = |query, release: &str| with_vm_ids(query, vms, release.parse().ok());
         assert_eq!(asked("a=b", "0.0.5").as_deref(), Some("a=b&netbox_vm_ids=,"));
         assert_eq!(asked("", "0.0.6.post4").as_deref(), Some("netbox_vm_ids=,"));
@@ -200,6 +200,6 @@ mod tests {
         assert_eq!(asked("", "0.0.4"), None);
         assert_eq!(asked("", "0.0.7"), None);
         assert_eq!(with_vm_ids("", vms, None), None);
-        assert_eq!(with_vm_ids("", Endpoint::of(Kind::Devices), "0.0.6".parse().ok()), None);
+        assert_eq!(with_vm_ids("", SyncEndpoint::for_kind(Kind::Devices), "0.0.6".parse().ok()), None);
     }
 }

@@ -22,24 +22,24 @@ use super::domain::kind::{Command, Kind};
 use super::domain::object::Object;
 use super::text::detail::{self, SENTENCE};
 use super::text::plain;
-use super::wire::sse::parser::{Item, Parser};
-use envelope::Envelope;
-use event::{Data, Event};
-use row::{Cells, Row, State};
-use rows::Rows;
-use stages::Stages;
+use super::wire::sse::parser::{SseItem, SseParser};
+use envelope::ClientEnvelope;
+use event::{LegacyFields, LogEvent};
+use row::{Cells, State, TableRow};
+use rows::RowTracker;
+use stages::StageTracker;
 
-pub use command::{Asked, asked, unknown};
+pub use command::{ClientCommand, parse_command, unknown_command_frames};
 
 /// What every backend says when its `/ws` is ready for a command.
 pub const GREETING: [&str; 2] = ["Connected!", "Connected 2!"];
 
 /// The largest event of a log that is read, in bytes of data: more than the encoder ever writes.
-const EVENT: usize = 128 * 1024;
+const MAX_EVENT_BYTES: usize = 128 * 1024;
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum CommandEnding {
     /// Well.
     Done,
     /// Not well.
@@ -51,31 +51,31 @@ pub enum Ending {
 
 /// One command of one page, from its first frame to its last.
 #[derive(Debug)]
-pub struct Page {
+pub struct LegacyClient {
     command: Command,
-    envelope: Envelope,
-    rows: Rows,
-    stages: Stages,
+    envelope: ClientEnvelope,
+    rows: RowTracker,
+    stages: StageTracker,
     /// The stage that the log blames for the failure, and the failure.
-    blamed: Option<(Option<Kind>, String)>,
-    ending: Option<Ending>,
+    failed_stage: Option<(Option<Kind>, String)>,
+    ending: Option<CommandEnding>,
 }
 
-impl Page {
+impl LegacyClient {
     /// A page that asked for `command`, and that finds its frames by `run_id` if it gave one.
     pub fn new(command: Command, run_id: Option<String>) -> Self {
         Self {
             command,
-            envelope: Envelope::new(run_id.as_deref()),
-            rows: Rows::default(),
-            stages: Stages::new(command),
-            blamed: None,
+            envelope: ClientEnvelope::new(run_id.as_deref()),
+            rows: RowTracker::default(),
+            stages: StageTracker::new(command),
+            failed_stage: None,
             ending: None,
         }
     }
 
     /// What is said before the log begins: releases from 0.0.7 on repeat this one command and no other.
-    pub fn begin(&self) -> Vec<String> {
+    pub fn greeting(&self) -> Vec<String> {
         match self.command {
             Command::SyncNodes => vec![self.envelope.message(self.command.text())],
             Command::SyncVirtualMachines | Command::FullUpdate => Vec::new(),
@@ -84,15 +84,15 @@ impl Page {
 
     /// Takes the next frame of the log and adds to `out` what the page is sent for it. What is no frame of
     /// a log, and what comes after its `complete`, adds nothing.
-    pub fn frame(&mut self, frame: &[u8], out: &mut Vec<String>) {
-        Parser::new(EVENT).feed(frame, |item| match item {
-            Item::Event { name, data } => self.event(name, data, out),
-            Item::Oversized { name, head, .. } => self.event(name, head, out),
+    pub fn push_frame(&mut self, frame: &[u8], out: &mut Vec<String>) {
+        SseParser::new(MAX_EVENT_BYTES).feed(frame, |item| match item {
+            SseItem::Event { name, data } => self.event(name, data, out),
+            SseItem::Oversized { name, head, .. } => self.event(name, head, out),
         });
     }
 
     /// How the command ended, once the log has ended.
-    pub fn ending(&self) -> Option<Ending> {
+    pub fn ending(&self) -> Option<CommandEnding> {
         self.ending.clone()
     }
 
@@ -100,15 +100,15 @@ impl Page {
         if self.ending.is_some() {
             return;
         }
-        let event = Event::read(data);
+        let event = LogEvent::parse(data);
         match (name, event) {
-            (b"step", Some(event)) => match event.rowid.said() {
+            (b"step", Some(event)) => match event.rowid.as_str() {
                 Some(rowid) => self.object(&event, rowid, out),
                 None => self.stage(&event, out),
             },
             (b"error", Some(event)) => {
-                let text = event.detail.said().or(event.error.said()).unwrap_or_default().to_owned();
-                self.blamed = Some((Kind::of_stage(event.step.or_empty()), text));
+                let text = event.detail.as_str().or(event.error.as_str()).unwrap_or_default().to_owned();
+                self.failed_stage = Some((Kind::from_stage(event.step.or_empty()), text));
             }
             // One that cannot be read is an end too, and none that anybody may call a good one.
             (b"complete", event) => self.complete(&event.unwrap_or_default(), out),
@@ -116,8 +116,8 @@ impl Page {
         }
     }
 
-    fn stage(&mut self, event: &Event<'_>, out: &mut Vec<String>) {
-        let Some(kind) = Kind::of_stage(event.step.or_empty()) else { return };
+    fn stage(&mut self, event: &LogEvent<'_>, out: &mut Vec<String>) {
+        let Some(kind) = Kind::from_stage(event.step.or_empty()) else { return };
         match event.status.or_empty() {
             "completed" => self.end(kind, out),
             "started" | "failed" => self.stages.begin(kind),
@@ -128,80 +128,82 @@ impl Page {
     fn end(&mut self, kind: Kind, out: &mut Vec<String>) {
         if self.stages.end(kind) {
             let object = kind.row().object;
-            out.push(self.envelope.seal(format!("{{\"object\":\"{object}\",\"end\":true")));
+            out.push(self.envelope.close_object(format!("{{\"object\":\"{object}\",\"end\":true")));
         }
     }
 
-    fn object(&mut self, event: &Event<'_>, rowid: &str, out: &mut Vec<String>) {
-        let Some(word) = event.step.said() else { return };
-        if let Some(kind) = Kind::of_stage(word) {
+    fn object(&mut self, event: &LogEvent<'_>, rowid: &str, out: &mut Vec<String>) {
+        let Some(object_name) = event.step.as_str() else { return };
+        if let Some(kind) = Kind::from_stage(object_name) {
             self.stages.begin(kind);
         }
-        let data = Data::of(event.payload);
-        let sort = Object::named(word).unwrap_or(Object::Other);
+        let data = LegacyFields::from_payload(event.payload);
+        let sort = Object::from_name(object_name).unwrap_or(Object::Other);
         if !sort.has_rows() && event.status.or_empty() != "failed" {
             // No object, but where objects were looked for: pages have no row for it.
             return;
         }
         let owner = if sort.is_scoped() { data.owner() } else { None };
-        let (object, rowid) = (markup::text(word, markup::LONGEST), markup::text(rowid, markup::LONGEST));
+        let (object, rowid) =
+            (markup::text(object_name, markup::MAX_TEXT), markup::text(rowid, markup::MAX_TEXT));
         let state = match event.status.or_empty() {
             "completed" => State::Completed,
             "failed" => State::Failed,
             _ => State::Begun,
         };
         let key = (object.as_str(), owner.as_ref().map(|(_, name)| name.as_str()), rowid.as_str());
-        let Some(news) = self.rows.take(key, state, Cells::read(sort, &data)) else { return };
+        let Some(news) = self.rows.update(key, state, Cells::from_fields(sort, &data)) else { return };
         let remark = match state {
             State::Begun => None,
             State::Completed => data.text("warning"),
             State::Failed => Some(event.reason()),
         };
-        let row = Row { object: &object, sort, owner, rowid: &rowid, cells: &news.cells, remark };
+        let row =
+            TableRow { object: &object, object_type: sort, owner, rowid: &rowid, cells: &news.cells, remark };
         if news.first {
-            out.push(self.envelope.seal(row.frame(State::Begun)));
+            out.push(self.envelope.close_object(row.frame(State::Begun)));
         }
         if state != State::Begun {
-            out.push(self.envelope.seal(row.frame(state)));
+            out.push(self.envelope.close_object(row.frame(state)));
         }
     }
 
-    fn complete(&mut self, event: &Event<'_>, out: &mut Vec<String>) {
+    fn complete(&mut self, event: &LogEvent<'_>, out: &mut Vec<String>) {
         let ending = if event.ok.0 == Some(true) {
             let verdicts = self.stages.verdicts(true);
             for kind in self.stages.unfinished() {
                 self.end(kind, out);
             }
             self.full_update_end("completed", &verdicts, out);
-            Ending::Done
+            CommandEnding::Done
         } else {
             let reason = self.reason(event);
             self.failed(&reason, out);
-            Ending::Failed { reason }
+            CommandEnding::Failed { reason }
         };
         self.ending = Some(ending);
     }
 
-    fn reason(&self, complete: &Event<'_>) -> String {
-        let blamed = self.blamed.as_ref().map(|(_, text)| text.clone());
-        let message = complete.message.said().map(str::to_owned);
-        let said = [detail::readable(complete.errors), blamed, message].into_iter().flatten();
-        let mut lines = said.map(|text| plain(&text, SENTENCE).into_owned());
+    fn reason(&self, complete: &LogEvent<'_>) -> String {
+        let blamed = self.failed_stage.as_ref().map(|(_, text)| text.clone());
+        let message = complete.message.as_str().map(str::to_owned);
+        let parts = [detail::text_of_field(complete.errors), blamed, message].into_iter().flatten();
+        let mut lines = parts.map(|text| plain(&text, SENTENCE).into_owned());
         lines
             .find(|line| !line.is_empty())
             .unwrap_or_else(|| "The sync failed, and its log does not say why.".to_owned())
     }
 
     fn failed(&self, reason: &str, out: &mut Vec<String>) {
-        let reason = markup::text(reason, markup::LONGEST);
+        let reason = markup::text(reason, markup::MAX_TEXT);
         if !self.envelope.is_correlated() {
             out.push(format!("Error: {reason}"));
             return;
         }
-        let blamed = self.blamed.as_ref().and_then(|(kind, _)| *kind);
+        let blamed = self.failed_stage.as_ref().and_then(|(kind, _)| *kind);
         let part = blamed.filter(|kind| *kind != Kind::FullUpdate);
         let phase = part.or_else(|| self.stages.unfinished().first().copied()).unwrap_or(Kind::FullUpdate);
-        out.push(self.envelope.seal(format!(
+        out.push(self.envelope.close_object(format!(
             "{{\"event\":\"error_detail\",\"phase\":\"{}\",\"category\":\"internal\",\"message\":{}",
             phase.row().step,
             markup::json(&reason)
@@ -220,6 +222,6 @@ impl Page {
         if self.envelope.is_correlated() {
             frame += &format!(",\"stages\":{{{verdicts}}}");
         }
-        out.push(self.envelope.seal(frame));
+        out.push(self.envelope.close_object(frame));
     }
 }

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 /// What of a text is looked at, in bytes. A page of error text is tens of kilobytes; what a person
 /// reads of it is its beginning.
-const LOOKED_AT: usize = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;
 
 /// `text` as one line of at most `limit` characters: markup becomes the text inside it, control
 /// characters and runs of white space become one space, and what is cut off is shown as `...`.
 pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
-    let head = head(text, LOOKED_AT);
+    let head = head(text, MAX_READ);
     if head.len() == text.len() && text.len() <= limit && is_plain(text) {
         return Cow::Borrowed(text);
     }
@@ -120,11 +120,11 @@ fn decode_entities(text: &str) -> String {
 
 fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+    for part in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|part| !part.is_empty()) {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.push_str(word);
+        out.push_str(part);
     }
     out
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::request::{Key, Request};
+use super::request::{JobKey, SyncRequest};
 use crate::core::compat::plugin::{Inventory, STAGES, continues_job};
 use crate::core::domain::kind::Kind;
 
 /// How many clients are remembered at most.
-const CLIENTS: usize = 1024;
+const MAX_CLIENTS: usize = 1024;
 /// How long one is remembered that asks for nothing.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// The longest time between two stages of one job. The plugin takes a second or two, and 24 to try
@@ -37,7 +37,7 @@ impl ClientId {
     }
 
     /// The client that asks for `request`.
-    pub(super) fn of(request: &Request, key: &Key) -> Self {
+    pub(super) fn from_request(request: &SyncRequest, key: &JobKey) -> Self {
         Self::new(request.backend.url().to_string(), key.credential(), request.client())
     }
 }
@@ -50,7 +50,7 @@ struct Client {
     /// What it was given an empty list for, because its backend cannot read it.
     missing: Vec<Inventory>,
     /// What it was told since its job began.
-    told: Vec<String>,
+    notified: Vec<String>,
 }
 
 impl Clients {
@@ -58,12 +58,12 @@ impl Clients {
     pub(super) fn begins_job(&self, id: ClientId) {
         self.with(id, |client| {
             client.stages.clear();
-            client.told.clear();
+            client.notified.clear();
         });
     }
 
     /// Whether the client was given an empty list in the place of `inventory`.
-    pub(super) fn informs(&self, id: ClientId, inventory: Inventory, is_missing: bool) {
+    pub(super) fn note_inventory(&self, id: ClientId, inventory: Inventory, is_missing: bool) {
         self.with(id, |client| {
             client.missing.retain(|known| *known != inventory);
             if is_missing {
@@ -73,11 +73,11 @@ impl Clients {
     }
 
     /// The client runs the stage `kind`. Says whether that is a later stage of one job.
-    pub(super) fn runs(&self, id: ClientId, kind: Kind) -> bool {
+    pub(super) fn note_stage(&self, id: ClientId, kind: Kind) -> bool {
         self.with(id, |client| {
             if client.seen.elapsed() > BETWEEN_STAGES {
                 client.stages.clear();
-                client.told.clear();
+                client.notified.clear();
             }
             let is_part = continues_job(&client.stages, kind);
             if !is_part {
@@ -101,27 +101,28 @@ impl Clients {
     }
 
     /// Those of `notices` that the client was not told since its job began.
-    pub(super) fn untold(&self, id: ClientId, mut notices: Vec<String>) -> Vec<String> {
-        self.with(id, |client| notices.retain(|notice| !client.told.contains(notice)));
+    pub(super) fn new_notices(&self, id: ClientId, mut notices: Vec<String>) -> Vec<String> {
+        self.with(id, |client| notices.retain(|notice| !client.notified.contains(notice)));
         notices
     }
 
     /// The client is told `notices`.
-    pub(super) fn told(&self, id: ClientId, notices: Vec<String>) {
-        self.with(id, |client| client.told.extend(notices));
+    pub(super) fn mark_notified(&self, id: ClientId, notices: Vec<String>) {
+        self.with(id, |client| client.notified.extend(notices));
     }
 
     fn with<T>(&self, id: ClientId, what: impl FnOnce(&mut Client) -> T) -> T {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if !clients.contains_key(&id) && clients.len() >= CLIENTS {
+        if !clients.contains_key(&id) && clients.len() >= MAX_CLIENTS {
             clients.retain(|_, client| client.seen.elapsed() < REMEMBERED);
             let oldest = clients.iter().min_by_key(|(_, client)| client.seen).map(|(id, _)| id.clone());
-            if let Some(oldest) = oldest.filter(|_| clients.len() >= CLIENTS) {
+            if let Some(oldest) = oldest.filter(|_| clients.len() >= MAX_CLIENTS) {
                 clients.remove(&oldest);
             }
         }
-        let forgotten = || Client { seen: now, stages: Vec::new(), missing: Vec::new(), told: Vec::new() };
+        let forgotten =
+            || Client { seen: now, stages: Vec::new(), missing: Vec::new(), notified: Vec::new() };
         let client = clients.entry(id).or_insert_with(forgotten);
         if client.seen.elapsed() >= REMEMBERED {
             *client = forgotten();
@@ -146,19 +147,19 @@ mod tests {
     async fn a_stage_is_part_of_a_job_that_the_same_client_has_begun_just_before() {
         let clients = Clients::default();
         clients.begins_job(netbox());
-        assert!(!clients.runs(netbox(), Kind::Devices));
+        assert!(!clients.note_stage(netbox(), Kind::Devices));
         clients.ended(netbox());
         advance(Duration::from_secs(2)).await;
-        assert!(clients.runs(netbox(), Kind::Storage));
-        assert!(clients.runs(netbox(), Kind::Storage), "it is tried again");
+        assert!(clients.note_stage(netbox(), Kind::Storage));
+        assert!(clients.note_stage(netbox(), Kind::Storage), "it is tried again");
         let other = ClientId::new("http://backend".to_owned(), Some([2; 32]), None);
-        assert!(!clients.runs(other, Kind::VirtualDisks));
-        assert!(clients.runs(netbox(), Kind::VirtualDisks));
+        assert!(!clients.note_stage(other, Kind::VirtualDisks));
+        assert!(clients.note_stage(netbox(), Kind::VirtualDisks));
         clients.begins_job(netbox());
-        assert!(!clients.runs(netbox(), Kind::Storage), "it is a job of its own");
-        clients.runs(netbox(), Kind::Devices);
+        assert!(!clients.note_stage(netbox(), Kind::Storage), "it is a job of its own");
+        clients.note_stage(netbox(), Kind::Devices);
         advance(BETWEEN_STAGES + Duration::from_secs(1)).await;
-        assert!(!clients.runs(netbox(), Kind::Storage), "too long after");
+        assert!(!clients.note_stage(netbox(), Kind::Storage), "too long after");
     }
 
     #[tokio::test(start_paused = true)]
@@ -166,26 +167,26 @@ mod tests {
         let clients = Clients::default();
         let notice = || vec!["no firewalls".to_owned()];
         clients.begins_job(netbox());
-        assert_eq!(clients.untold(netbox(), notice()), notice());
-        assert_eq!(clients.untold(netbox(), notice()), notice(), "the run before was refused");
-        clients.told(netbox(), notice());
-        assert!(clients.untold(netbox(), notice()).is_empty());
+        assert_eq!(clients.new_notices(netbox(), notice()), notice());
+        assert_eq!(clients.new_notices(netbox(), notice()), notice(), "the run before was refused");
+        clients.mark_notified(netbox(), notice());
+        assert!(clients.new_notices(netbox(), notice()).is_empty());
         clients.begins_job(netbox());
-        assert_eq!(clients.untold(netbox(), notice()), notice());
-        clients.told(netbox(), notice());
+        assert_eq!(clients.new_notices(netbox(), notice()), notice());
+        clients.mark_notified(netbox(), notice());
         advance(BETWEEN_STAGES + Duration::from_secs(1)).await;
-        clients.runs(netbox(), Kind::FullUpdate);
-        assert_eq!(clients.untold(netbox(), notice()), notice(), "one that reads nothing first");
+        clients.note_stage(netbox(), Kind::FullUpdate);
+        assert_eq!(clients.new_notices(netbox(), notice()), notice(), "one that reads nothing first");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_backend_cannot_read_is_known_until_it_can() {
         let clients = Clients::default();
         for inventory in [Inventory::Firewalls, Inventory::CpuModels] {
-            clients.informs(netbox(), inventory, true);
+            clients.note_inventory(netbox(), inventory, true);
         }
         assert_eq!(clients.missing(netbox()), [Inventory::Firewalls, Inventory::CpuModels]);
-        clients.informs(netbox(), Inventory::Firewalls, false);
+        clients.note_inventory(netbox(), Inventory::Firewalls, false);
         assert_eq!(clients.missing(netbox()), [Inventory::CpuModels]);
         advance(REMEMBERED).await;
         assert_eq!(clients.missing(netbox()), []);
@@ -199,12 +200,12 @@ mod tests {
             key[0] = other;
             ClientId::new(String::new(), Some(key), None)
         };
-        clients.informs(client(9, 9), Inventory::Firewalls, true);
+        clients.note_inventory(client(9, 9), Inventory::Firewalls, true);
         for (number, other) in (0..8).flat_map(|number| (0..=255).map(move |other| (number, other))) {
             advance(Duration::from_millis(1)).await;
-            clients.informs(client(number, other), Inventory::Firewalls, true);
+            clients.note_inventory(client(number, other), Inventory::Firewalls, true);
         }
-        assert_eq!(clients.0.lock().unwrap().len(), CLIENTS);
+        assert_eq!(clients.0.lock().unwrap().len(), MAX_CLIENTS);
         assert_eq!(clients.missing(client(7, 255)), [Inventory::Firewalls]);
         assert_eq!(clients.missing(client(9, 9)), [], "the oldest has gone");
     }

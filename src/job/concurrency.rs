@@ -15,50 +15,50 @@ use crate::ledger::JobId;
 
 /// The places of all backends. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Places(Arc<Mutex<Inner>>);
+pub(super) struct ConcurrencyLimit(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     config: Arc<Config>,
     /// Those that are taken, by their ticket.
-    taken: BTreeMap<u64, Claim>,
+    held: BTreeMap<u64, PermitRequest>,
     /// Those that are waited for. Tickets are numbered in the order in which they were drawn.
-    waiting: BTreeMap<u64, Claim>,
+    waiting: BTreeMap<u64, PermitRequest>,
     next: u64,
-    cooling_down: HashMap<JobId, Cooling>,
+    cooling_down: HashMap<JobId, CooldownHold>,
 }
 
 /// A place on a backend that is taken, or waited for.
 #[derive(Debug)]
-struct Claim {
+struct PermitRequest {
     backend: BackendId,
     /// How many there were when it was asked for. It counts when the backend is not configured any more.
     concurrency: usize,
-    is_given: watch::Sender<bool>,
+    is_granted: watch::Sender<bool>,
 }
 
 /// A cool-down that takes a place.
 #[derive(Debug)]
-struct Cooling {
+struct CooldownHold {
     backend: BackendId,
     until: watch::Sender<Instant>,
 }
 
 /// A place that was asked for, whether it is given or still waited for. Dropping it frees it.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Places,
+pub(super) struct Permit {
+    limit: ConcurrencyLimit,
     ticket: u64,
     backend: BackendId,
-    is_given: watch::Receiver<bool>,
+    is_granted: watch::Receiver<bool>,
 }
 
-impl Places {
+impl ConcurrencyLimit {
     /// The places that `config` gives its backends.
     pub(super) fn new(config: Arc<Config>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             config,
-            taken: BTreeMap::new(),
+            held: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next: 0,
             cooling_down: HashMap::new(),
@@ -70,34 +70,34 @@ impl Places {
     pub(super) fn configure(&self, config: Arc<Config>) {
         let mut inner = self.inner();
         inner.config = config;
-        inner.give();
+        inner.grant();
     }
 
     /// Asks for a place on `backend`, which is given as soon as there is one.
-    pub(super) fn ask(&self, backend: &Backend) -> Place {
-        self.draw(backend, |inner, ticket, claim| {
+    pub(super) fn request(&self, backend: &Backend) -> Permit {
+        self.enqueue(backend, |inner, ticket, claim| {
             inner.waiting.insert(ticket, claim);
-            inner.give();
+            inner.grant();
         })
     }
 
     /// Takes a place on `backend`, also where that is one more than there are: what runs there runs.
-    pub(super) fn take(&self, backend: &Backend) -> Place {
-        self.draw(backend, |inner, ticket, claim| {
-            claim.is_given.send_replace(true);
-            inner.taken.insert(ticket, claim);
+    pub(super) fn acquire_now(&self, backend: &Backend) -> Permit {
+        self.enqueue(backend, |inner, ticket, claim| {
+            claim.is_granted.send_replace(true);
+            inner.held.insert(ticket, claim);
         })
     }
 
-    fn draw(&self, backend: &Backend, enter: impl FnOnce(&mut Inner, u64, Claim)) -> Place {
+    fn enqueue(&self, backend: &Backend, enter: impl FnOnce(&mut Inner, u64, PermitRequest)) -> Permit {
         let (sender, is_given) = watch::channel(false);
         let concurrency = backend.config().concurrency;
-        let claim = Claim { backend: backend.id().clone(), concurrency, is_given: sender };
+        let claim = PermitRequest { backend: backend.id().clone(), concurrency, is_granted: sender };
         let mut inner = self.inner();
         let ticket = inner.next;
         inner.next += 1;
         enter(&mut inner, ticket, claim);
-        Place { places: self.clone(), ticket, backend: backend.id().clone(), is_given }
+        Permit { limit: self.clone(), ticket, backend: backend.id().clone(), is_granted: is_given }
     }
 
     /// Notes that the cool-down of `job` takes a place on `backend` until then. What comes back knows when that
@@ -109,14 +109,14 @@ impl Places {
         until: Instant,
     ) -> watch::Receiver<Instant> {
         let (until, receiver) = watch::channel(until);
-        self.inner().cooling_down.insert(job, Cooling { backend, until });
+        self.inner().cooling_down.insert(job, CooldownHold { backend, until });
         receiver
     }
 
     /// Makes the cool-down of `job` last until then, if it is not over.
-    pub(super) fn lengthen(&self, job: JobId, until: Instant) {
-        if let Some(known) = self.inner().cooling_down.get(&job) {
-            known.until.send_replace(until);
+    pub(super) fn extend(&self, job: JobId, until: Instant) {
+        if let Some(hold) = self.inner().cooling_down.get(&job) {
+            hold.until.send_replace(until);
         }
     }
 
@@ -141,7 +141,7 @@ impl Places {
 
 impl Inner {
     /// Gives every place that is free to the first that waits for it.
-    fn give(&mut self) {
+    fn grant(&mut self) {
         // Nobody overtakes one that waits for the same backend.
         let mut full: Vec<BackendId> = Vec::new();
         let tickets: Vec<u64> = self.waiting.keys().copied().collect();
@@ -155,52 +155,52 @@ impl Inner {
                 continue;
             }
             if let Some(claim) = self.waiting.remove(&ticket) {
-                claim.is_given.send_replace(true);
-                self.taken.insert(ticket, claim);
+                claim.is_granted.send_replace(true);
+                self.held.insert(ticket, claim);
             }
         }
     }
 
     /// Whether one more may run on the backend of `claim`. Where several configurations lead to one backend, the
     /// smallest number counts.
-    fn has_room(&self, claim: &Claim) -> bool {
-        let others = self.taken.values().filter(|taken| taken.backend.is_same(&claim.backend));
-        let (count, most) = others.fold((0, self.concurrency(claim)), |(count, most), taken| {
-            (count + 1, self.concurrency(taken).min(most))
+    fn has_room(&self, claim: &PermitRequest) -> bool {
+        let others = self.held.values().filter(|held| held.backend.is_same(&claim.backend));
+        let (count, most) = others.fold((0, self.concurrency(claim)), |(count, most), held| {
+            (count + 1, self.concurrency(held).min(most))
         });
         count < most
     }
 
-    fn concurrency(&self, claim: &Claim) -> usize {
+    fn concurrency(&self, claim: &PermitRequest) -> usize {
         let configured = claim.backend.configured_in(&self.config.backends);
         configured.map_or(claim.concurrency, |backend| backend.concurrency)
     }
 }
 
-impl Place {
+impl Permit {
     /// The backend that it is on.
     pub(super) fn backend(&self) -> &BackendId {
         &self.backend
     }
 
     /// Whether it was given.
-    pub(super) fn is_given(&self) -> bool {
-        *self.is_given.borrow()
+    pub(super) fn is_granted(&self) -> bool {
+        *self.is_granted.borrow()
     }
 
     /// Done when it was given. Dropping the future loses nothing.
-    pub(super) async fn given(&mut self) {
+    pub(super) async fn granted(&mut self) {
         // The sender is there as long as this place is.
-        let _ = self.is_given.wait_for(|is_given| *is_given).await;
+        let _ = self.is_granted.wait_for(|is_given| *is_given).await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut inner = self.places.inner();
+        let mut inner = self.limit.inner();
         inner.waiting.remove(&self.ticket);
-        inner.taken.remove(&self.ticket);
-        inner.give();
+        inner.held.remove(&self.ticket);
+        inner.grant();
     }
 }
 
@@ -225,68 +225,68 @@ mod tests {
         Backend::new(config.backends[index].clone()).unwrap()
     }
 
-    fn given(places: &[Place]) -> Vec<bool> {
-        places.iter().map(Place::is_given).collect()
+    fn granted(places: &[Permit]) -> Vec<bool> {
+        places.iter().map(Permit::is_granted).collect()
     }
 
     #[test]
     fn a_lower_number_counts_for_those_that_wait_and_a_higher_one_gives_them_places_at_once() {
         let four = config(&[("a", "http://127.0.0.1:1", 4)]);
         let (one, backend) = (config(&[("a", "http://127.0.0.1:1", 1)]), backend(&four, 0));
-        let places = Places::new(Arc::clone(&four));
-        let mut running: Vec<Place> = (0..4).map(|_| places.ask(&backend)).collect();
-        let waiting: Vec<Place> = (0..3).map(|_| places.ask(&backend)).collect();
-        assert_eq!((given(&running), given(&waiting)), (vec![true; 4], vec![false; 3]));
+        let places = ConcurrencyLimit::new(Arc::clone(&four));
+        let mut running: Vec<Permit> = (0..4).map(|_| places.request(&backend)).collect();
+        let waiting: Vec<Permit> = (0..3).map(|_| places.request(&backend)).collect();
+        assert_eq!((granted(&running), granted(&waiting)), (vec![true; 4], vec![false; 3]));
         places.configure(one);
         for left in (1..4).rev() {
             running.truncate(left);
-            assert_eq!(given(&waiting), [false; 3], "{left} still run");
+            assert_eq!(granted(&waiting), [false; 3], "{left} still run");
         }
         drop(running);
-        assert_eq!(given(&waiting), [true, false, false], "in the order in which they came");
+        assert_eq!(granted(&waiting), [true, false, false], "in the order in which they came");
         places.configure(four);
-        assert_eq!(given(&waiting), [true; 3], "nobody else has come");
+        assert_eq!(granted(&waiting), [true; 3], "nobody else has come");
     }
 
     #[test]
     fn a_place_that_nobody_waits_for_any_more_is_given_to_the_next() {
         let config = config(&[("a", "http://127.0.0.1:1", 1)]);
-        let (places, backend) = (Places::new(Arc::clone(&config)), backend(&config, 0));
-        let running = places.ask(&backend);
-        let (gone, next) = (places.ask(&backend), places.ask(&backend));
+        let (places, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
+        let running = places.request(&backend);
+        let (gone, next) = (places.request(&backend), places.request(&backend));
         drop(gone);
-        assert!(!next.is_given());
+        assert!(!next.is_granted());
         drop(running);
-        assert!(next.is_given());
+        assert!(next.is_granted());
     }
 
     #[test]
     fn a_place_that_a_cool_down_takes_counts_even_where_there_are_fewer_by_now() {
         let config = config(&[("a", "http://127.0.0.1:1", 1)]);
-        let (places, backend) = (Places::new(Arc::clone(&config)), backend(&config, 0));
-        let (one, other) = (places.take(&backend), places.take(&backend));
-        let waiting = places.ask(&backend);
+        let (places, backend) = (ConcurrencyLimit::new(Arc::clone(&config)), backend(&config, 0));
+        let (one, other) = (places.acquire_now(&backend), places.acquire_now(&backend));
+        let waiting = places.request(&backend);
         drop(one);
-        assert!(!waiting.is_given());
+        assert!(!waiting.is_granted());
         drop(other);
-        assert!(waiting.is_given());
+        assert!(waiting.is_granted());
     }
 
     #[test]
     fn a_backend_under_a_new_url_or_two_names_has_one_set_of_places_and_others_have_their_own() {
         let before = config(&[("a", "http://127.0.0.1:1", 1), ("b", "http://127.0.0.1:2", 2)]);
         let after = config(&[("a", "http://127.0.0.1:3", 1), ("b", "http://[::1]:3", 2)]);
-        let places = Places::new(Arc::clone(&before));
-        let old = places.ask(&backend(&before, 0));
-        let beside = places.ask(&backend(&before, 1));
+        let places = ConcurrencyLimit::new(Arc::clone(&before));
+        let old = places.request(&backend(&before, 0));
+        let beside = places.request(&backend(&before, 1));
         places.configure(Arc::clone(&after));
-        let moved = places.ask(&backend(&after, 0));
-        assert_eq!((old.is_given(), beside.is_given(), moved.is_given()), (true, true, false));
+        let moved = places.request(&backend(&after, 0));
+        assert_eq!((old.is_granted(), beside.is_granted(), moved.is_granted()), (true, true, false));
         drop((old, beside));
-        assert!(moved.is_given());
-        let twin = places.ask(&backend(&after, 1));
-        assert!(!twin.is_given(), "it is the same backend, which runs one");
+        assert!(moved.is_granted());
+        let twin = places.request(&backend(&after, 1));
+        assert!(!twin.is_granted(), "it is the same backend, which runs one");
         drop(moved);
-        assert!(twin.is_given());
+        assert!(twin.is_granted());
     }
 }

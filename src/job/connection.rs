@@ -9,18 +9,20 @@ use http::Method;
 use http::header::VIA;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
 
-use crate::backend::{self, Backend, Exchange, Identity, OpenError, RequestError, reason};
+use crate::backend::{
+    self, Backend, BackendResponse, RequestError, RequestIdentity, SocketOpenError, reason,
+};
 use crate::core::domain::channel::Channel;
 use crate::core::http::headers::VIA_HTTP_1;
 use crate::core::run::plan::Leg;
 
 /// What a connection does next.
 #[derive(Debug)]
-pub(super) enum Arrived {
-    /// The stream begins, or the socket is open. A stream has the `Content-Type` that the backend gave it.
+pub(super) enum ConnectionEvent {
+    /// The stream begins, or the socket is open. A stream has the `PayloadPart-Type` that the backend gave it.
     Opened { content_type: Option<String> },
     /// An answer that is neither, and its body.
-    Answered(Box<Exchange>, Bytes),
+    Answered(Box<BackendResponse>, Bytes),
     /// Nobody is there; nothing was sent.
     Unreachable(String),
     /// A piece of the stream.
@@ -36,22 +38,22 @@ pub(super) enum Arrived {
 }
 
 /// The connection of a leg.
-pub(super) enum Connection {
+pub(super) enum LegConnection {
     /// None: between two legs, or after the last.
     None,
     /// On its way.
-    Opening(BoxFuture<'static, Opening>),
+    Opening(BoxFuture<'static, OpenResult>),
     /// A stream.
-    Stream(Box<Exchange>),
+    Stream(Box<BackendResponse>),
     /// A socket.
-    Socket(Box<backend::Opened>),
+    Socket(Box<backend::BackendSocket>),
 }
 
 /// What opening came to.
-pub(super) enum Opening {
-    Stream(Box<Exchange>),
-    Socket(Box<backend::Opened>),
-    Failed(Arrived),
+pub(super) enum OpenResult {
+    Stream(Box<BackendResponse>),
+    Socket(Box<backend::BackendSocket>),
+    Failed(ConnectionEvent),
 }
 
 /// The code that stands for a socket that was closed without one (RFC 6455, section 7.1.5).
@@ -63,9 +65,9 @@ pub(super) fn target(leg: &Leg, query: &str) -> String {
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
-impl Connection {
+impl LegConnection {
     /// Begins to open the connection for `leg`, at `target`.
-    pub(super) fn open(backend: Arc<Backend>, leg: &Leg, target: String, identity: Identity) -> Self {
+    pub(super) fn open(backend: Arc<Backend>, leg: &Leg, target: String, identity: RequestIdentity) -> Self {
         Self::Opening(match leg.channel {
             Channel::Native => async move { stream(&backend, &target, &identity).await }.boxed(),
             Channel::Json => async move { answer(&backend, &target, &identity).await }.boxed(),
@@ -74,51 +76,53 @@ impl Connection {
     }
 
     /// Waits for what comes next. Dropping the future loses nothing.
-    pub(super) async fn next(&mut self) -> Arrived {
+    pub(super) async fn next(&mut self) -> ConnectionEvent {
         match self {
             Self::None => std::future::pending().await,
             Self::Opening(opening) => match opening.await {
-                Opening::Stream(exchange) => {
+                OpenResult::Stream(exchange) => {
                     let content_type = exchange.content_type().map(str::to_owned);
                     *self = Self::Stream(exchange);
-                    Arrived::Opened { content_type }
+                    ConnectionEvent::Opened { content_type }
                 }
-                Opening::Socket(socket) => {
+                OpenResult::Socket(socket) => {
                     *self = Self::Socket(socket);
-                    Arrived::Opened { content_type: None }
+                    ConnectionEvent::Opened { content_type: None }
                 }
-                Opening::Failed(arrived) => {
+                OpenResult::Failed(arrived) => {
                     *self = Self::None;
                     arrived
                 }
             },
-            Self::Stream(exchange) => match exchange.next().await {
-                Some(Ok(bytes)) => Arrived::Bytes(bytes),
-                Some(Err(error)) => self.over(Arrived::Broken(reason(&error))),
-                None => self.over(Arrived::Cleanly),
+            Self::Stream(exchange) => match exchange.next_chunk().await {
+                Some(Ok(bytes)) => ConnectionEvent::Bytes(bytes),
+                Some(Err(error)) => self.close(ConnectionEvent::Broken(reason(&error))),
+                None => self.close(ConnectionEvent::Cleanly),
             },
             Self::Socket(socket) => loop {
                 // Pings are answered by the library whenever it is read, and it is read always.
                 match socket.frames.next().await {
-                    Some(Ok(Message::Text(text))) => return Arrived::Text(text),
+                    Some(Ok(Message::Text(text))) => return ConnectionEvent::Text(text),
                     Some(Ok(Message::Close(frame))) => {
                         let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
                             (frame.code.into(), frame.reason.to_string())
                         });
-                        return self.over(Arrived::Close { code, reason });
+                        return self.close(ConnectionEvent::Close { code, reason });
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(SocketError::ConnectionClosed)) | None => return self.over(Arrived::Cleanly),
+                    Some(Err(SocketError::ConnectionClosed)) | None => {
+                        return self.close(ConnectionEvent::Cleanly);
+                    }
                     Some(Err(error)) => {
                         let reason = error.to_string();
-                        return self.over(Arrived::Broken(reason));
+                        return self.close(ConnectionEvent::Broken(reason));
                     }
                 }
             },
         }
     }
 
-    fn over(&mut self, arrived: Arrived) -> Arrived {
+    fn close(&mut self, arrived: ConnectionEvent) -> ConnectionEvent {
         *self = Self::None;
         arrived
     }
@@ -133,50 +137,52 @@ impl Connection {
     }
 }
 
-async fn stream(backend: &Backend, target: &str, identity: &Identity) -> Opening {
+async fn stream(backend: &Backend, target: &str, identity: &RequestIdentity) -> OpenResult {
     let mut identity = identity.clone();
     // A bridge behind this one then tells all that it knows of each object.
-    identity.passed_on.insert(VIA, VIA_HTTP_1);
+    identity.forwarded_headers.insert(VIA, VIA_HTTP_1);
     let mut exchange = match backend.send(Method::GET, target, &identity).await {
         Ok(exchange) => exchange,
-        Err(error) => return Opening::Failed(failed(error)),
+        Err(error) => return OpenResult::Failed(failed(error)),
     };
     match exchange.is_event_stream().await {
-        Ok(true) => Opening::Stream(Box::new(exchange)),
-        Ok(false) => Opening::Failed(whole(backend, exchange).await),
-        Err(error) => Opening::Failed(Arrived::Broken(reason(&error))),
+        Ok(true) => OpenResult::Stream(Box::new(exchange)),
+        Ok(false) => OpenResult::Failed(read_response(backend, exchange).await),
+        Err(error) => OpenResult::Failed(ConnectionEvent::Broken(reason(&error))),
     }
 }
 
-async fn answer(backend: &Backend, target: &str, identity: &Identity) -> Opening {
-    Opening::Failed(match backend.send(Method::GET, target, identity).await {
-        Ok(exchange) => whole(backend, exchange).await,
+async fn answer(backend: &Backend, target: &str, identity: &RequestIdentity) -> OpenResult {
+    OpenResult::Failed(match backend.send(Method::GET, target, identity).await {
+        Ok(exchange) => read_response(backend, exchange).await,
         Err(error) => failed(error),
     })
 }
 
-async fn socket(backend: &Backend, target: &str, identity: &Identity) -> Opening {
+async fn socket(backend: &Backend, target: &str, identity: &RequestIdentity) -> OpenResult {
     match backend::open(backend, target, identity).await {
-        Ok(opened) => Opening::Socket(Box::new(opened)),
-        Err(OpenError::Answered(exchange)) => Opening::Failed(whole(backend, *exchange).await),
-        Err(OpenError::Request(error)) => Opening::Failed(failed(error)),
-        Err(error) => Opening::Failed(Arrived::Broken(error.to_string())),
+        Ok(opened) => OpenResult::Socket(Box::new(opened)),
+        Err(SocketOpenError::Refused(exchange)) => {
+            OpenResult::Failed(read_response(backend, *exchange).await)
+        }
+        Err(SocketOpenError::Request(error)) => OpenResult::Failed(failed(error)),
+        Err(error) => OpenResult::Failed(ConnectionEvent::Broken(error.to_string())),
     }
 }
 
-async fn whole(backend: &Backend, mut exchange: Exchange) -> Arrived {
+async fn read_response(backend: &Backend, mut exchange: BackendResponse) -> ConnectionEvent {
     // One that is compressed may be a stream, which has no end to wait for, and nothing of it can be read.
     let is_readable = exchange.content_encoding().is_none();
     let body = if is_readable { exchange.body(backend.limits().event_bytes).await } else { Ok(Bytes::new()) };
     match body {
-        Ok(body) => Arrived::Answered(Box::new(exchange), body),
-        Err(error) => Arrived::Broken(reason(&error)),
+        Ok(body) => ConnectionEvent::Answered(Box::new(exchange), body),
+        Err(error) => ConnectionEvent::Broken(reason(&error)),
     }
 }
 
-fn failed(error: RequestError) -> Arrived {
+fn failed(error: RequestError) -> ConnectionEvent {
     match error {
-        RequestError::Connect(error) => Arrived::Unreachable(error.to_string()),
-        error => Arrived::Broken(error.to_string()),
+        RequestError::Connect(error) => ConnectionEvent::Unreachable(error.to_string()),
+        error => ConnectionEvent::Broken(error.to_string()),
     }
 }

@@ -8,17 +8,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
-use super::concurrency::Place;
+use super::concurrency::Permit;
 use super::handle::Job;
 use super::registry::Registry;
-use crate::backend::{Backend, BackendId, Identity};
+use crate::backend::{Backend, BackendId, RequestIdentity};
 use crate::config::BackendUrl;
-use crate::core::domain::kind::{Endpoint, VmId};
-use crate::ledger::{Cooldown, Entry, Health, JobId, Record, Timestamp, Unavailable};
+use crate::core::domain::kind::{SyncEndpoint, VmId};
+use crate::ledger::{Cooldown, Health, JobId, JobUpdate, LedgerUnavailable, Record, Timestamp};
 use crate::telemetry;
 
 /// The least time between two questions to a backend whether it is at work.
-const PAUSE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A job whose cool-down takes a place on its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +31,24 @@ pub struct CoolingDown {
 
 /// A backend that reports whether full updates run.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(super) struct ActivityReporter {
     /// The backend.
     pub(super) backend: Arc<Backend>,
     /// What the full update was run with.
-    pub(super) identity: Identity,
+    pub(super) identity: RequestIdentity,
 }
 
 impl Registry {
     /// Frees the place of `job`, which has ended, after `rest`, or at once. Before that, `reporter`, if there
     /// is one, is asked whether the backend is still at work.
-    pub(super) fn leave_place(
+    pub(super) fn release_permit(
         self: &Arc<Self>,
         job: &Job,
         rest: Option<Duration>,
-        reporter: Option<Reporter>,
+        reporter: Option<ActivityReporter>,
     ) {
-        let (Some(place), Some(rest)) = (job.leave_place(), rest) else { return };
-        self.hold_place(place, rest, job.span.clone(), job.record(), reporter);
+        let (Some(place), Some(rest)) = (job.release_permit(), rest) else { return };
+        self.hold_permit(place, rest, job.span.clone(), job.record(), reporter);
     }
 
     /// Takes a place for every job that one of `backends` may be at work on since an earlier process.
@@ -82,18 +82,18 @@ impl Registry {
     }
 
     /// Takes the places that the ledger knows of. Jobs that have taken them meanwhile go on.
-    async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), Unavailable> {
+    async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), LedgerUnavailable> {
         let now = Timestamp::now();
         for record in self.ledger().cooling_down(now).await? {
-            let Some(backend) = recorded(backends, &record.backend).await else { continue };
+            let Some(backend) = backend_of_record(backends, &record.backend).await else { continue };
             let until = record.cooldown.unwrap_or_default().until;
             let rest = until.since(now).min(backend.limits().cooldown);
             if rest.is_zero() {
                 continue;
             }
-            let endpoint = Endpoint { kind: record.kind, vm: record.vm.map(VmId) };
+            let endpoint = SyncEndpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let span = telemetry::job_span(record.id, &backend.config().name, endpoint);
-            self.hold_place(self.places.take(backend), rest, span, record, None);
+            self.hold_permit(self.concurrency.acquire_now(backend), rest, span, record, None);
         }
         Ok(())
     }
@@ -101,42 +101,42 @@ impl Registry {
     /// The places on `backend` that a cool-down takes, the one that is free first in front.
     pub fn cooling_down(&self, backend: &Backend) -> Vec<CoolingDown> {
         let (now, time) = (Instant::now(), Timestamp::now());
-        let held = self.places.cooling_down(backend.id());
+        let held = self.concurrency.cooling_down(backend.id());
         let until = |until: Instant| time.after(until.saturating_duration_since(now));
         held.into_iter().map(|(job, ends)| CoolingDown { job, until: until(ends) }).collect()
     }
 
     /// Holds `place` for `rest`, in the name of the job of `record`.
-    fn hold_place(
+    fn hold_permit(
         self: &Arc<Self>,
-        place: Place,
+        permit: Permit,
         rest: Duration,
         span: Span,
         record: Record,
-        reporter: Option<Reporter>,
+        reporter: Option<ActivityReporter>,
     ) {
         let until = Instant::now() + rest;
-        let until = self.places.cool_down(record.id, place.backend().clone(), until);
-        let place = HeldPlace { registry: Arc::clone(self), record, until, place };
-        span.in_scope(|| telemetry::CooldownBegan { rest }.emit());
+        let until = self.concurrency.cool_down(record.id, permit.backend().clone(), until);
+        let permit = CooldownPermit { registry: Arc::clone(self), record, until, permit };
+        span.in_scope(|| telemetry::CooldownStarted { rest }.emit());
         self.cooldowns.send_replace(());
-        self.spawn(place.cool_down(reporter).instrument(span));
+        self.spawn(permit.cool_down(reporter).instrument(span));
     }
 }
 
 /// A place that a cool-down takes. Dropping it frees the place.
-struct HeldPlace {
+struct CooldownPermit {
     registry: Arc<Registry>,
     /// The record of the job.
     record: Record,
     /// When the cool-down is over.
     until: watch::Receiver<Instant>,
-    place: Place,
+    permit: Permit,
 }
 
 /// Why a place is not waited for any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
+enum CooldownEnd {
     /// The cool-down is over.
     Elapsed,
     /// An operator ended it.
@@ -145,35 +145,36 @@ enum Over {
     Stopping,
 }
 
-impl HeldPlace {
+impl CooldownPermit {
     /// Waits for the end of the cool-down, and frees the place.
-    async fn cool_down(mut self, reporter: Option<Reporter>) {
+    async fn cool_down(mut self, reporter: Option<ActivityReporter>) {
         let began = Instant::now();
         let mut closing = self.registry.closing();
         let mut until = self.until.clone();
         let over = tokio::select! {
             biased;
-            _ = closing.wait_for(|closing| *closing) => Over::Stopping,
-            () = freed(&mut until) => Over::Freed,
-            () = self.elapsed(began, reporter) => Over::Elapsed,
+            _ = closing.wait_for(|closing| *closing) => CooldownEnd::Stopping,
+            () = freed(&mut until) => CooldownEnd::Freed,
+            () = self.elapsed(began, reporter) => CooldownEnd::Elapsed,
         };
-        if over == Over::Freed {
+        if over == CooldownEnd::Freed {
             self.record(None);
         }
         drop(self);
-        if over != Over::Stopping {
-            telemetry::CooldownOver { duration: began.elapsed(), by_request: over == Over::Freed }.emit();
+        if over != CooldownEnd::Stopping {
+            telemetry::CooldownEnded { duration: began.elapsed(), by_request: over == CooldownEnd::Freed }
+                .emit();
         }
     }
 
     /// Done when the time is over and the backend reports no full update.
-    async fn elapsed(&mut self, began: Instant, reporter: Option<Reporter>) {
+    async fn elapsed(&mut self, began: Instant, reporter: Option<ActivityReporter>) {
         self.sleep().await;
         let Some(reporter) = reporter else { return };
         let limits = reporter.backend.limits();
         let last = began + limits.cooldown;
         while self.is_reported(&reporter, last).await {
-            self.lengthen(limits.cooldown_least.max(PAUSE), last);
+            self.lengthen(limits.cooldown_least.max(POLL_INTERVAL), last);
             self.sleep().await;
         }
     }
@@ -184,9 +185,9 @@ impl HeldPlace {
     }
 
     /// Whether the backend reports a full update before `last`. One that this bridge runs beside is none.
-    async fn is_reported(&self, reporter: &Reporter, last: Instant) -> bool {
+    async fn is_reported(&self, reporter: &ActivityReporter, last: Instant) -> bool {
         Instant::now() < last
-            && !self.registry.drives_full_update(self.place.backend())
+            && !self.registry.drives_full_update(self.permit.backend())
             && reporter.backend.reports_full_update(&reporter.identity).await
     }
 
@@ -195,7 +196,7 @@ impl HeldPlace {
         let now = Instant::now();
         let until = (now + time).min(last);
         let job = self.record.id;
-        self.registry.places.lengthen(job, until);
+        self.registry.concurrency.extend(job, until);
         let until = Timestamp::now().after(until.saturating_duration_since(now));
         self.record(Some(Cooldown { least: Duration::ZERO, until }));
     }
@@ -203,22 +204,22 @@ impl HeldPlace {
     /// Records for how long the place is taken.
     fn record(&mut self, cooldown: Option<Cooldown>) {
         self.record.cooldown = cooldown;
-        let entry = Entry { record: self.record.clone(), frames: Vec::new() };
+        let entry = JobUpdate { record: self.record.clone(), frames: Vec::new() };
         // The ledger writes it whether or not somebody waits for that.
         drop(self.registry.ledger().put(entry));
     }
 }
 
 /// The one of `backends` that the ledger knows by `url`, which it may have had under another name of its host.
-async fn recorded<'a>(backends: &'a [Arc<Backend>], url: &str) -> Option<&'a Arc<Backend>> {
+async fn backend_of_record<'a>(backends: &'a [Arc<Backend>], url: &str) -> Option<&'a Arc<Backend>> {
     let same = backends.iter().find(|backend| backend.url().to_string() == url);
     if same.is_some() {
         return same;
     }
-    let id = BackendId::of_url(url.parse::<BackendUrl>().ok()?);
+    let id = BackendId::from_url(url.parse::<BackendUrl>().ok()?);
     let longest = backends.iter().map(|backend| backend.limits().connect).max()?;
     // A name that nobody knows any more is no address of a backend.
-    timeout(longest, id.look_up()).await.ok()?.ok()?;
+    timeout(longest, id.resolve()).await.ok()?.ok()?;
     join_all(backends.iter().map(|backend| backend.resolve())).await;
     backends.iter().find(|backend| backend.id().is_same(&id))
 }
@@ -228,8 +229,8 @@ async fn freed(until: &mut watch::Receiver<Instant>) {
     while until.changed().await.is_ok() {}
 }
 
-impl Drop for HeldPlace {
+impl Drop for CooldownPermit {
     fn drop(&mut self) {
-        self.registry.places.end_cooldown(self.record.id);
+        self.registry.concurrency.end_cooldown(self.record.id);
     }
 }

@@ -10,10 +10,10 @@ use futures::future::pending;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
-use super::handle::{Job, Started};
+use super::handle::{Job, StartResult};
 use super::record_writer::stored;
 use super::registry::Registry;
-use super::request::Request;
+use super::request::SyncRequest;
 use super::runner::Runner;
 use crate::config::OnDisconnect;
 use crate::core::domain::event::Failure;
@@ -22,14 +22,14 @@ use crate::core::domain::refusal::Refusal;
 use crate::core::run::normalizer::Normalizer;
 use crate::core::wire::sse::encoder::FrameName;
 use crate::deadline;
-use crate::ledger::{Cooldown, End, Entry, Timestamp};
+use crate::ledger::{Cooldown, JobEnd, JobUpdate, Timestamp};
 use crate::telemetry;
 
 /// The whole life of `job`, which runs in one of the places of its backend.
-pub(super) fn live(
+pub(super) fn run_job(
     registry: Arc<Registry>,
     job: Arc<Job>,
-    request: Request,
+    request: SyncRequest,
 ) -> impl Future<Output = ()> + Send {
     let span = job.span.clone();
     let longest = request.backend.limits().cooldown;
@@ -38,10 +38,10 @@ pub(super) fn live(
         let run = AssertUnwindSafe(runner.run()).catch_unwind();
         let ended = tokio::select! {
             ended = run => ended,
-            never = attended(&job) => match never {},
+            never = cancel_when_abandoned(&job) => match never {},
         };
         if ended.is_err() {
-            broke(&registry, &job, longest).await;
+            record_crash(&registry, &job, longest).await;
         }
         // The registry alone decides how long it is kept.
         let (id, replay) = (job.id, job.config.limits.replay);
@@ -58,18 +58,18 @@ pub(super) fn live(
 }
 
 /// Cancels a job that nobody watches any more. A client that comes back in time saves it.
-async fn attended(job: &Job) -> Infallible {
+async fn cancel_when_abandoned(job: &Job) -> Infallible {
     loop {
-        job.deserted().await;
+        job.abandoned().await;
         let grace = match job.config.jobs.on_disconnect {
             OnDisconnect::Grace => job.config.limits.detach_grace,
             OnDisconnect::Cancel => Duration::ZERO,
             OnDisconnect::Continue => return pending().await,
         };
-        telemetry::Deserted { grace }.emit();
+        telemetry::JobAbandoned { grace }.emit();
         tokio::select! {
             biased;
-            () = job.visited() => {}
+            () = job.attached() => {}
             // A client that came back while the process was stopped waits to be accepted.
             () = deadline::sleep(grace) => {
                 job.stop(Cause::ClientGone);
@@ -80,18 +80,18 @@ async fn attended(job: &Job) -> Infallible {
 }
 
 /// What is left to do for a job whose own code failed. Its cool-down is `longest` at most.
-async fn broke(registry: &Arc<Registry>, job: &Job, longest: Duration) {
+async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duration) {
     let kind = job.key.endpoint().kind;
     let now = Timestamp::now();
     let (was_running, failure, rest) = {
-        let mut record = job.recorded();
+        let mut record = job.record_lock();
         let was_running = record.started.is_some();
         let failure = Failure {
             step: kind.row().step.to_owned(),
-            error: BROKE.to_owned(),
-            detail: format!("{BROKE} This is a bug; its log says where."),
+            error: CRASHED.to_owned(),
+            detail: format!("{CRASHED} This is a bug; its log says where."),
         };
-        let end = record.end.get_or_insert(End {
+        let end = record.end.get_or_insert(JobEnd {
             finished: now,
             outcome: Cause::Crashed.outcome(),
             cause: Some(Cause::Crashed),
@@ -100,25 +100,26 @@ async fn broke(registry: &Arc<Registry>, job: &Job, longest: Duration) {
         });
         let failure = end.failure.clone();
         // Whatever failed has closed the connection.
-        let rest = record.cooldown.map(|cooldown| cooldown.ends(now).since(now).min(longest));
+        let rest = record.cooldown.map(|cooldown| cooldown.ends(now).since(now).min(max_cooldown));
         let rest = rest.filter(|rest| !rest.is_zero());
         record.cooldown = rest.map(|rest| Cooldown { least: Duration::ZERO, until: now.after(rest) });
         (was_running, failure, rest)
     };
-    registry.leave_place(job, rest, None);
+    registry.release_permit(job, rest, None);
     let last = job.log.tail(0, 1).pop();
     let is_whole = last.is_some_and(|last| last.name == FrameName::Complete);
-    let ending = if is_whole { Vec::new() } else { Normalizer::interrupted(kind, failure) };
-    let ending = job.log.number(ending, Timestamp::now());
+    let ending = if is_whole { Vec::new() } else { Normalizer::interrupted_frames(kind, failure) };
+    let ending = job.log.assign_sequence(ending, Timestamp::now());
     let frames = ending.iter().map(stored).collect();
-    let put = registry.ledger.put(Entry { record: job.record(), frames });
+    let put = registry.ledger.put(JobUpdate { record: job.record(), frames });
     // The ledger keeps what it cannot write now, and tells about it.
     let _ = timeout(job.config.limits.ledger, put).await;
-    registry.ended(job);
-    job.begin(Started::Refused(Refusal::bad_backend(BROKE)));
+    registry.mark_ended(job);
+    job.set_started(StartResult::Refused(Refusal::bad_backend(CRASHED)));
     job.log.append(ending);
     job.log.end();
-    telemetry::JobBroke { kind, was_running, is_counted: !job.count(), has_terminal: is_whole }.emit();
+    telemetry::JobCrashed { kind, was_running, is_counted: !job.mark_counted(), has_terminal: is_whole }
+        .emit();
 }
 
-const BROKE: &str = "The bridge failed in the middle of this job.";
+const CRASHED: &str = "The bridge failed in the middle of this job.";

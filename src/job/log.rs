@@ -18,16 +18,16 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use cursor::{Batch, Cursor};
-pub use memory::Memory;
+pub use memory::LogMemory;
 
-use crate::core::domain::event::Status;
+use crate::core::domain::event::StepStatus;
 use crate::core::wire::sse::encoder::{Frame, FrameName};
 use crate::core::wire::traffic::FrameType;
 use crate::ledger::Timestamp;
 
 /// One frame of a log.
 #[derive(Clone, Debug)]
-pub struct Logged {
+pub struct LoggedFrame {
     /// Its number; the first one has 1.
     pub sequence: u64,
     /// When it was written.
@@ -40,7 +40,7 @@ pub struct Logged {
     pub with_payload: Option<Bytes>,
 }
 
-impl Logged {
+impl LoggedFrame {
     /// Whether it is the first frame, or one that ends the stream. A log never drops these.
     fn is_permanent(&self) -> bool {
         self.sequence == FIRST || matches!(self.name, FrameName::Error | FrameName::Complete)
@@ -48,7 +48,7 @@ impl Logged {
 
     /// Whether it is a step of something that failed inside a run that goes on.
     fn is_failure(&self) -> bool {
-        self.name == FrameName::Step(Status::Failed)
+        self.name == FrameName::Step(StepStatus::Failed)
     }
 
     /// The memory that it takes.
@@ -57,8 +57,8 @@ impl Logged {
     }
 }
 
-impl From<&Logged> for FrameType {
-    fn from(frame: &Logged) -> Self {
+impl From<&LoggedFrame> for FrameType {
+    fn from(frame: &LoggedFrame) -> Self {
         frame.name.into()
     }
 }
@@ -69,29 +69,29 @@ pub const FIRST: u64 = 1;
 /// allocator rounds up to.
 const ALLOCATION: usize = 64;
 /// How many of the first failures, and as many of the last ones, are kept longer than the other frames.
-const FAILURES: usize = 64;
+const MAX_FAILURES: usize = 64;
 
 /// An append-only, bounded log of encoded frames.
 #[derive(Debug)]
-pub struct Log {
-    frames: Mutex<Frames>,
-    state: watch::Sender<State>,
+pub struct JobLog {
+    frames: Mutex<LogFrames>,
+    state: watch::Sender<LogState>,
     /// What `frames` takes, for whoever looks for a log to shorten.
     size: AtomicUsize,
     limit: usize,
-    memory: Arc<Memory>,
+    memory: Arc<LogMemory>,
     /// The places of the cursors.
     cursors: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 /// What is left of a log. Each part is in the order of its numbers.
 #[derive(Debug)]
-struct Frames {
-    progress: VecDeque<Logged>,
+struct LogFrames {
+    progress: VecDeque<LoggedFrame>,
     /// The failures behind the first [`FAILURES`]. The last [`FAILURES`] of them go when all others are gone.
-    failures: VecDeque<Logged>,
+    failures: VecDeque<LoggedFrame>,
     /// The first frame, the first failures, and the end.
-    kept: Vec<Logged>,
+    permanent: Vec<LoggedFrame>,
     /// The number of the next frame.
     next: u64,
     /// No frame with this number or a higher one is gone.
@@ -99,22 +99,22 @@ struct Frames {
     /// How many failures were appended.
     failed: u64,
     /// How many of them are gone.
-    failures_gone: u64,
+    failures_evicted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct State {
+struct LogState {
     /// The number of the next frame.
     next: u64,
     ended: bool,
 }
 
-impl Log {
+impl JobLog {
     /// An empty log that takes at most `limit` bytes of those that `memory` has for all logs.
-    pub fn new(limit: usize, memory: Arc<Memory>) -> Arc<Self> {
+    pub fn new(limit: usize, memory: Arc<LogMemory>) -> Arc<Self> {
         let log = Arc::new(Self {
-            frames: Mutex::new(Frames::new()),
-            state: watch::Sender::new(State { next: FIRST, ended: false }),
+            frames: Mutex::new(LogFrames::new()),
+            state: watch::Sender::new(LogState { next: FIRST, ended: false }),
             size: AtomicUsize::new(0),
             limit,
             memory: Arc::clone(&memory),
@@ -125,11 +125,11 @@ impl Log {
     }
 
     /// Gives frames the numbers under which they are to be appended. There is one who appends.
-    pub fn number(&self, frames: Vec<Frame>, at: Timestamp) -> Vec<Logged> {
+    pub fn assign_sequence(&self, frames: Vec<Frame>, at: Timestamp) -> Vec<LoggedFrame> {
         let next = self.frames().next;
         let frames = (next..).zip(frames);
         frames
-            .map(|(sequence, Frame { name, bytes, with_payload })| Logged {
+            .map(|(sequence, Frame { name, bytes, with_payload })| LoggedFrame {
                 sequence,
                 at,
                 name,
@@ -139,8 +139,8 @@ impl Log {
             .collect()
     }
 
-    /// Appends frames that [`Log::number`] has numbered.
-    pub fn append(&self, new: Vec<Logged>) {
+    /// Appends frames that [`JobLog::assign_sequence`] has numbered.
+    pub fn append(&self, new: Vec<LoggedFrame>) {
         if new.is_empty() {
             return;
         }
@@ -155,7 +155,7 @@ impl Log {
                 frames.push(frame);
             }
             let excess = self.size().saturating_sub(self.limit);
-            self.forget(&mut frames, excess);
+            self.evict(&mut frames, excess);
             frames.next
         };
         self.memory.make_room();
@@ -178,9 +178,9 @@ impl Log {
     }
 
     /// The last frames behind the one with the number `after`, at most `limit` of them.
-    pub fn tail(&self, after: u64, limit: usize) -> Vec<Logged> {
+    pub fn tail(&self, after: u64, limit: usize) -> Vec<LoggedFrame> {
         let frames = self.frames();
-        let mut tail: Vec<Logged> =
+        let mut tail: Vec<LoggedFrame> =
             frames.backwards().take_while(|frame| frame.sequence > after).take(limit).cloned().collect();
         tail.reverse();
         tail
@@ -212,7 +212,7 @@ impl Log {
         self.size.load(Ordering::Relaxed)
     }
 
-    fn frames(&self) -> MutexGuard<'_, Frames> {
+    fn frames(&self) -> MutexGuard<'_, LogFrames> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -222,7 +222,7 @@ impl Log {
     }
 
     /// Drops frames until `excess` bytes are free, or only permanent frames are left. Returns what it freed.
-    fn forget(&self, frames: &mut Frames, excess: usize) -> usize {
+    fn evict(&self, frames: &mut LogFrames, excess: usize) -> usize {
         let mut freed = 0;
         while freed < excess {
             let Some(dropped) = frames.pop() else { break };
@@ -233,36 +233,36 @@ impl Log {
         freed
     }
 
-    fn shorten(&self, excess: usize) -> usize {
-        self.forget(&mut self.frames(), excess)
+    fn evict_oldest(&self, excess: usize) -> usize {
+        self.evict(&mut self.frames(), excess)
     }
 }
 
-impl Drop for Log {
+impl Drop for JobLog {
     fn drop(&mut self) {
         self.memory.shrink(self.size());
     }
 }
 
-impl Frames {
+impl LogFrames {
     const fn new() -> Self {
         Self {
             progress: VecDeque::new(),
             failures: VecDeque::new(),
-            kept: Vec::new(),
+            permanent: Vec::new(),
             next: FIRST,
             frontier: FIRST,
             failed: 0,
-            failures_gone: 0,
+            failures_evicted: 0,
         }
     }
 
-    fn push(&mut self, frame: Logged) {
+    fn push(&mut self, frame: LoggedFrame) {
         self.next = frame.sequence + 1;
         let is_failure = frame.is_failure();
         self.failed += u64::from(is_failure);
-        if frame.is_permanent() || is_failure && self.failed <= FAILURES as u64 {
-            self.kept.push(frame);
+        if frame.is_permanent() || is_failure && self.failed <= MAX_FAILURES as u64 {
+            self.permanent.push(frame);
         } else if is_failure {
             self.failures.push_back(frame);
         } else {
@@ -272,10 +272,10 @@ impl Frames {
 
     /// Takes the frame that is worth least: the oldest of the progress and of the failures in the middle; when there
     /// is none, the failure next to the middle.
-    fn pop(&mut self) -> Option<Logged> {
+    fn pop(&mut self) -> Option<LoggedFrame> {
         let progress = self.progress.front().map(|frame| frame.sequence);
         let failure = self.failures.front().map(|frame| frame.sequence);
-        let failure = failure.filter(|_| self.failures.len() > FAILURES);
+        let failure = failure.filter(|_| self.failures.len() > MAX_FAILURES);
         let frame = match (progress, failure) {
             (None, None) => self.pop_protected(),
             (Some(progress), Some(failure)) if failure < progress => self.failures.pop_front(),
@@ -283,39 +283,40 @@ impl Frames {
             (None, Some(_)) => self.failures.pop_front(),
         }?;
         self.frontier = self.frontier.max(frame.sequence + 1);
-        self.failures_gone += u64::from(frame.is_failure());
+        self.failures_evicted += u64::from(frame.is_failure());
         Some(frame)
     }
 
     /// Takes the last of the first failures, or the first of the last ones, so that as many of both are left.
-    fn pop_protected(&mut self) -> Option<Logged> {
-        let first = self.kept.iter().filter(|frame| !frame.is_permanent()).count();
+    fn pop_protected(&mut self) -> Option<LoggedFrame> {
+        let first = self.permanent.iter().filter(|frame| !frame.is_permanent()).count();
         if first < self.failures.len() {
             return self.failures.pop_front();
         }
-        let last = self.kept.iter().rposition(|frame| !frame.is_permanent())?;
-        Some(self.kept.remove(last))
+        let last = self.permanent.iter().rposition(|frame| !frame.is_permanent())?;
+        Some(self.permanent.remove(last))
     }
 
     /// What is left from the number `from` on, in order.
-    fn forwards(&self, from: u64) -> impl Iterator<Item = &Logged> {
+    fn forwards(&self, from: u64) -> impl Iterator<Item = &LoggedFrame> {
         let progress = self.progress.partition_point(|frame| frame.sequence < from);
         let failures = self.failures.partition_point(|frame| frame.sequence < from);
-        let kept = self.kept.partition_point(|frame| frame.sequence < from);
-        let precedes = |a: &Logged, b: &Logged| a.sequence < b.sequence;
-        let all_failures = merge(self.failures.range(failures..), self.kept[kept..].iter(), precedes);
+        let permanent = self.permanent.partition_point(|frame| frame.sequence < from);
+        let precedes = |a: &LoggedFrame, b: &LoggedFrame| a.sequence < b.sequence;
+        let all_failures =
+            merge(self.failures.range(failures..), self.permanent[permanent..].iter(), precedes);
         merge(self.progress.range(progress..), all_failures, precedes)
     }
 
     /// What is left, the last first.
-    fn backwards(&self) -> impl Iterator<Item = &Logged> {
-        let precedes = |a: &Logged, b: &Logged| a.sequence > b.sequence;
-        let all_failures = merge(self.failures.iter().rev(), self.kept.iter().rev(), precedes);
+    fn backwards(&self) -> impl Iterator<Item = &LoggedFrame> {
+        let precedes = |a: &LoggedFrame, b: &LoggedFrame| a.sequence > b.sequence;
+        let all_failures = merge(self.failures.iter().rev(), self.permanent.iter().rev(), precedes);
         merge(self.progress.iter().rev(), all_failures, precedes)
     }
 
     /// How many frames between the numbers `from` and `to` are gone, `to` not included.
-    fn gone(&self, from: u64, to: u64) -> u64 {
+    fn evicted(&self, from: u64, to: u64) -> u64 {
         let to = to.min(self.frontier);
         let left = self.before(to) - self.before(from.min(to));
         to.saturating_sub(from) - left as u64
@@ -325,16 +326,16 @@ impl Frames {
     fn before(&self, sequence: u64) -> usize {
         self.progress.partition_point(|frame| frame.sequence < sequence)
             + self.failures.partition_point(|frame| frame.sequence < sequence)
-            + self.kept.partition_point(|frame| frame.sequence < sequence)
+            + self.permanent.partition_point(|frame| frame.sequence < sequence)
     }
 }
 
 /// Two ordered sequences as one.
 fn merge<'a>(
-    one: impl Iterator<Item = &'a Logged>,
-    other: impl Iterator<Item = &'a Logged>,
-    precedes: fn(&Logged, &Logged) -> bool,
-) -> impl Iterator<Item = &'a Logged> {
+    one: impl Iterator<Item = &'a LoggedFrame>,
+    other: impl Iterator<Item = &'a LoggedFrame>,
+    precedes: fn(&LoggedFrame, &LoggedFrame) -> bool,
+) -> impl Iterator<Item = &'a LoggedFrame> {
     let (mut one, mut other) = (one.peekable(), other.peekable());
     std::iter::from_fn(move || match (one.peek(), other.peek()) {
         (Some(a), Some(b)) if precedes(a, b) => one.next(),

@@ -7,15 +7,15 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::handle::Job;
-use super::log::Logged;
-use crate::ledger::{Entry, Ledger, StoredFrame, Unavailable};
+use super::log::LoggedFrame;
+use crate::ledger::{JobUpdate, Ledger, LedgerUnavailable, StoredFrame};
 use crate::telemetry;
 
 /// How often the progress of a job is written at most.
-const PACE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The hand that writes the record of one job.
-pub(super) struct Chronicle {
+pub(super) struct RecordWriter {
     ledger: Arc<dyn Ledger>,
     job: Arc<Job>,
     /// How long to wait for what must be on disk.
@@ -27,17 +27,17 @@ pub(super) struct Chronicle {
     last: Instant,
     /// There is something to write.
     due: bool,
-    writing: Option<BoxFuture<'static, Result<(), Unavailable>>>,
+    writing: Option<BoxFuture<'static, Result<(), LedgerUnavailable>>>,
 }
 
-impl Chronicle {
+impl RecordWriter {
     pub(super) fn new(ledger: Arc<dyn Ledger>, job: Arc<Job>, limit: Duration, frames: usize) -> Self {
         let last = Instant::now();
         Self { ledger, job, limit, frames, written: 0, last, due: false, writing: None }
     }
 
     /// Notes that there is something new, to be written when it is time.
-    pub(super) fn note(&mut self) {
+    pub(super) fn mark_dirty(&mut self) {
         self.due = true;
     }
 
@@ -51,10 +51,10 @@ impl Chronicle {
         if !self.due {
             std::future::pending::<()>().await;
         }
-        sleep_until(self.last + PACE).await;
+        sleep_until(self.last + MIN_INTERVAL).await;
     }
 
-    /// Begins to write the record as it is now; whoever waits for [`Chronicle::due`] moves it on.
+    /// Begins to write the record as it is now; whoever waits for [`RecordWriter::due`] moves it on.
     pub(super) fn write(&mut self) {
         let entry = self.entry(&[]);
         self.writing = Some(self.ledger.put(entry));
@@ -68,7 +68,7 @@ impl Chronicle {
     /// # Errors
     ///
     /// Why it is not. The ledger keeps it, and writes it as soon as it can.
-    pub(super) async fn keep(&mut self, coming: &[Logged]) -> Result<(), Unavailable> {
+    pub(super) async fn persist(&mut self, coming: &[LoggedFrame]) -> Result<(), LedgerUnavailable> {
         // Of two that are being written, the newer one counts.
         self.writing = None;
         let entry = self.entry(coming);
@@ -78,22 +78,22 @@ impl Chronicle {
         timeout(self.limit, put).await.unwrap_or_else(|_| {
             telemetry::RecordOverdue { limit: self.limit }.emit();
             let limit = humantime::format_duration(self.limit);
-            Err(Unavailable(format!("it was not written within {limit} (limits.ledger)")))
+            Err(LedgerUnavailable(format!("it was not written within {limit} (limits.ledger)")))
         })
     }
 
-    fn entry(&mut self, coming: &[Logged]) -> Entry {
+    fn entry(&mut self, coming: &[LoggedFrame]) -> JobUpdate {
         let coming = &coming[coming.len().saturating_sub(self.frames)..];
         let mut frames: Vec<StoredFrame> =
             self.job.log.tail(self.written, self.frames - coming.len()).iter().map(stored).collect();
         frames.extend(coming.iter().map(stored));
         self.written = frames.last().map_or(self.written, |frame| frame.sequence);
-        Entry { record: self.job.record(), frames }
+        JobUpdate { record: self.job.record(), frames }
     }
 }
 
 /// `frame`, as the ledger keeps it.
-pub(super) fn stored(frame: &Logged) -> StoredFrame {
+pub(super) fn stored(frame: &LoggedFrame) -> StoredFrame {
     StoredFrame { sequence: frame.sequence, at: frame.at, bytes: frame.bytes.clone() }
 }
 
@@ -106,15 +106,16 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::backend::{Backend, Identity};
+    use crate::backend::{Backend, RequestIdentity};
     use crate::config::{Config, Flags};
-    use crate::core::domain::kind::{Endpoint, Kind};
+    use crate::core::domain::kind::{Kind, SyncEndpoint};
     use crate::core::text::redact::Redactor;
-    use crate::job::handle::{Kept, NewJob};
-    use crate::job::log::{Log, Memory};
-    use crate::job::request::{Key, Request};
+    use crate::job::handle::{EventSelection, NewJob};
+    use crate::job::log::{JobLog, LogMemory};
+    use crate::job::request::{JobKey, SyncRequest};
     use crate::ledger::{
-        Cleaned, Cleaning, Filter, Health, JobId, Lost, Record, Retention, Timestamp, Unavailable,
+        Cleaning, CleaningResult, Health, JobFilter, JobId, LedgerLoss, LedgerUnavailable, Record, Retention,
+        Timestamp,
     };
 
     /// A ledger that remembers when it was written to, and may never be done with it.
@@ -125,24 +126,28 @@ mod tests {
     }
 
     impl Ledger for Witness {
-        fn put(&self, _: Entry) -> BoxFuture<'static, Result<(), Unavailable>> {
+        fn put(&self, _: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>> {
             self.written.lock().unwrap().push(Instant::now());
             if self.hangs { pending().boxed() } else { ready(Ok(())).boxed() }
         }
 
-        fn job(&self, _: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>> {
+        fn job(&self, _: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>> {
             ready(Ok(None)).boxed()
         }
 
-        fn jobs(&self, _: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+        fn jobs(&self, _: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
             ready(Ok(Vec::new())).boxed()
         }
 
-        fn frames(&self, _: JobId, _: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>> {
+        fn frames(
+            &self,
+            _: JobId,
+            _: u64,
+        ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>> {
             ready(Ok(Vec::new())).boxed()
         }
 
-        fn cooling_down(&self, _: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+        fn cooling_down(&self, _: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
             ready(Ok(Vec::new())).boxed()
         }
 
@@ -150,21 +155,21 @@ mod tests {
             &self,
             _: Vec<JobId>,
             _: Cleaning,
-        ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>> {
+        ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>> {
             ready(Ok(Vec::new())).boxed()
         }
 
-        fn clean(&self, _: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
-            ready(Ok(Cleaned::default())).boxed()
+        fn clean(&self, _: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>> {
+            ready(Ok(CleaningResult::default())).boxed()
         }
 
-        fn keep_for(&self, _: Retention) {}
+        fn set_retention(&self, _: Retention) {}
 
         fn cleaning_held(&self) -> Option<String> {
             None
         }
 
-        fn lost(&self) -> watch::Receiver<Option<Lost>> {
+        fn lost(&self) -> watch::Receiver<Option<LedgerLoss>> {
             watch::channel(None).1
         }
 
@@ -188,48 +193,48 @@ mod tests {
     fn job() -> Arc<Job> {
         let flags = Flags { backend: Some("http://127.0.0.1:1".to_owned()), ..Flags::default() };
         let config = Arc::new(Config::load(&flags, []).unwrap());
-        let request = Request {
+        let request = SyncRequest {
             backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
-            endpoint: Endpoint::of(Kind::Devices),
+            endpoint: SyncEndpoint::for_kind(Kind::Devices),
             query: String::new(),
             all_events: false,
             payloads: false,
             over_socket: false,
             to_stream: false,
-            identity: Identity::default(),
+            identity: RequestIdentity::default(),
             address: None,
             actor: None,
         };
         let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
-        let kept = Kept { all_events: false, payloads: false };
-        let log = Log::new(1 << 20, Memory::new(1 << 20));
-        let (key, backend) = (Key::of(&request, &[0; 32]), request.backend.id().clone());
+        let kept = EventSelection { all_events: false, payloads: false };
+        let log = JobLog::new(1 << 20, LogMemory::new(1 << 20));
+        let (key, backend) = (JobKey::new(&request, &[0; 32]), request.backend.id().clone());
         let (redactor, span) = (Redactor::default(), tracing::Span::none());
-        Job::new(NewJob { key, backend, config, log, record, kept, redactor, span })
+        Job::new(NewJob { key, backend, config, log, record, selection: kept, redactor, span })
     }
 
     #[tokio::test(start_paused = true)]
     async fn progress_is_written_once_a_second_at_most_however_much_there_is() {
         let ledger = Arc::new(Witness { written: Mutex::default(), hangs: false });
-        let mut chronicle = Chronicle::new(ledger.clone(), job(), Duration::from_secs(5), 10);
+        let mut writer = RecordWriter::new(ledger.clone(), job(), Duration::from_secs(5), 10);
         for _ in 0..3 {
-            chronicle.note();
-            chronicle.note();
-            chronicle.due().await;
-            chronicle.write();
+            writer.mark_dirty();
+            writer.mark_dirty();
+            writer.due().await;
+            writer.write();
         }
-        assert!(chronicle.due().now_or_never().is_none(), "there is nothing new");
+        assert!(writer.due().now_or_never().is_none(), "there is nothing new");
         let written = ledger.written.lock().unwrap();
-        assert!(written.windows(2).all(|pair| pair[1] - pair[0] == PACE), "{written:?}");
+        assert!(written.windows(2).all(|pair| pair[1] - pair[0] == MIN_INTERVAL), "{written:?}");
         assert_eq!(written.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_holds_a_job_up_for_no_longer_than_the_limit() {
         let ledger = Arc::new(Witness { written: Mutex::default(), hangs: true });
-        let mut chronicle = Chronicle::new(ledger, job(), Duration::from_secs(5), 10);
+        let mut writer = RecordWriter::new(ledger, job(), Duration::from_secs(5), 10);
         let began = Instant::now();
-        assert!(chronicle.keep(&[]).await.is_err());
+        assert!(writer.persist(&[]).await.is_err());
         assert_eq!(began.elapsed(), Duration::from_secs(5));
     }
 }

@@ -7,29 +7,29 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::connection::Arrived;
-use super::recordings::{file, folder};
+use super::connection::ConnectionEvent;
+use super::recordings::{directory, file};
 use crate::core::domain::channel::Channel;
 use crate::core::run::plan::Leg;
 use crate::core::text::redact::Redactor;
 use crate::core::upstream::dialect::Dialect;
 use crate::ledger::JobId;
 use crate::private;
-use crate::recording::{Direction, Event, Frame, Header, Key, Protocol};
+use crate::recording::{Direction, Protocol, RecordedEvent, RecordedFrame, RecordedKey, RecordingHeader};
 use crate::telemetry;
 
 /// The recordings of one job: one file for each of its legs.
-pub(super) struct Tape {
+pub(super) struct Recorder {
     folder: PathBuf,
     job: JobId,
     /// How many bytes may still be written.
-    room: usize,
+    remaining: usize,
     leg: usize,
     began: Instant,
     /// What may not be written.
     redactor: Redactor,
     /// The end of what has come, while it may be the beginning of a secret.
-    held: Vec<u8>,
+    unwritten: Vec<u8>,
     /// What is to be written, by leg.
     lines: Vec<(usize, String)>,
     /// Whether the recording of the leg has come to an end.
@@ -38,22 +38,22 @@ pub(super) struct Tape {
 }
 
 /// A recording that could hold less than this, in bytes, is not begun.
-const LEAST: usize = 4096;
+const MIN_BYTES: usize = 4096;
 /// What stands in the place of a key.
 const KEY: &str = "{\"api_key\":\"<api-key>\"}";
 
-impl Tape {
+impl Recorder {
     /// A tape for `job`, of at most `room` bytes, under the data directory `folder`, without the secrets that
     /// `redactor` knows.
     pub(super) fn new(data_dir: &Path, job: JobId, room: usize, redactor: Redactor) -> Self {
         Self {
-            folder: folder(data_dir),
+            folder: directory(data_dir),
             job,
-            room,
+            remaining: room,
             leg: 0,
             began: Instant::now(),
             redactor,
-            held: Vec::new(),
+            unwritten: Vec::new(),
             lines: Vec::new(),
             ended: true,
             writing: None,
@@ -65,32 +65,32 @@ impl Tape {
         self.close();
         self.leg += 1;
         self.began = Instant::now();
-        self.ended = self.room < LEAST;
+        self.ended = self.remaining < MIN_BYTES;
         if self.ended {
             return;
         }
         self.lines.push((self.leg, String::new()));
-        let header = Header {
+        let header = RecordingHeader {
             backend: release.unwrap_or("unknown").to_owned(),
             protocol: if leg.channel == Channel::Websocket { Protocol::Websocket } else { Protocol::Http },
-            key: if has_key { Key::Sent } else { Key::None },
+            key: if has_key { RecordedKey::Sent } else { RecordedKey::None },
             note: Some(format!("leg {} of job {}", self.leg, self.job)),
         };
         self.push(&header.to_line());
-        self.frame(Direction::Out, Event::get(&self.redactor.target(target)));
+        self.frame(Direction::Out, RecordedEvent::get(&self.redactor.target(target)));
     }
 
     /// Something came from the backend.
-    pub(super) fn arrived(&mut self, arrived: &Arrived, leg: Option<Channel>) {
+    pub(super) fn record_event(&mut self, event: &ConnectionEvent, leg: Option<Channel>) {
         let is_socket = leg == Some(Channel::Websocket);
-        match arrived {
-            Arrived::Opened { .. } if is_socket => self.frame(Direction::In, response(101, [])),
-            Arrived::Opened { content_type } => {
+        match event {
+            ConnectionEvent::Opened { .. } if is_socket => self.frame(Direction::In, response(101, [])),
+            ConnectionEvent::Opened { content_type } => {
                 let headers = [("content-type", content_type.clone())];
                 self.frame(Direction::In, response(200, headers));
             }
-            Arrived::Answered(exchange, body) => {
-                let answer = exchange.answer(body);
+            ConnectionEvent::Answered(exchange, body) => {
+                let answer = exchange.error_response(body);
                 let headers = [
                     ("content-type", answer.content_type),
                     ("content-encoding", answer.content_encoding),
@@ -100,39 +100,43 @@ impl Tape {
                 let headers = headers.map(|(name, value)| (name, value.map(hidden)));
                 self.frame(Direction::In, response(answer.status, headers));
                 self.body(body);
-                self.last(Direction::In, Event::End);
+                self.end_with(Direction::In, RecordedEvent::End);
             }
-            Arrived::Bytes(bytes) => self.body(bytes),
-            Arrived::Text(text) => self.frame(Direction::In, Event::text(self.redactor.text(text))),
-            Arrived::Cleanly if is_socket => self.last(Direction::In, Event::Cut),
-            Arrived::Cleanly => self.last(Direction::In, Event::End),
-            Arrived::Broken(_) | Arrived::Unreachable(_) => self.last(Direction::In, Event::Cut),
-            Arrived::Close { code, reason } => {
+            ConnectionEvent::Bytes(bytes) => self.body(bytes),
+            ConnectionEvent::Text(text) => {
+                self.frame(Direction::In, RecordedEvent::text(self.redactor.text(text)))
+            }
+            ConnectionEvent::Cleanly if is_socket => self.end_with(Direction::In, RecordedEvent::Cut),
+            ConnectionEvent::Cleanly => self.end_with(Direction::In, RecordedEvent::End),
+            ConnectionEvent::Broken(_) | ConnectionEvent::Unreachable(_) => {
+                self.end_with(Direction::In, RecordedEvent::Cut)
+            }
+            ConnectionEvent::Close { code, reason } => {
                 let reason = self.redactor.text(reason).into_owned();
-                self.last(Direction::In, Event::Close { code: Some(*code), reason });
+                self.end_with(Direction::In, RecordedEvent::Close { code: Some(*code), reason });
             }
         }
     }
 
     /// Text frames go to the backend.
-    pub(super) fn sent(&mut self, texts: &[String]) {
+    pub(super) fn record_sent(&mut self, texts: &[String]) {
         for text in texts {
             let text = if Dialect::is_key_frame(text) { KEY } else { text };
-            self.frame(Direction::Out, Event::text(self.redactor.text(text)));
+            self.frame(Direction::Out, RecordedEvent::text(self.redactor.text(text)));
         }
     }
 
     fn body(&mut self, bytes: &[u8]) {
-        let known = self.redactor.piece(&mut self.held, bytes);
-        if !known.is_empty() {
-            self.frame(Direction::In, Event::Body(known.into()));
+        let redacted = self.redactor.chunk(&mut self.unwritten, bytes);
+        if !redacted.is_empty() {
+            self.frame(Direction::In, RecordedEvent::Body(redacted.into()));
         }
     }
 
     /// We hang up.
     pub(super) fn close(&mut self) {
         if !self.ended {
-            self.last(Direction::Ctl, Event::Open);
+            self.end_with(Direction::Ctl, RecordedEvent::Open);
         }
     }
 
@@ -142,7 +146,7 @@ impl Tape {
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;
         }
-        self.written().await;
+        self.flushed().await;
         if self.lines.iter().all(|(_, lines)| lines.is_empty()) {
             return;
         }
@@ -162,13 +166,13 @@ impl Tape {
     }
 
     /// Waits until it has written. One that cannot be written ends here, and says so once.
-    async fn written(&mut self) {
+    async fn flushed(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         self.writing = None;
         if let Err(error) = written {
             telemetry::RecordingFailed { error: &error }.emit();
-            self.room = 0;
+            self.remaining = 0;
             self.ended = true;
             self.lines.clear();
         }
@@ -178,44 +182,46 @@ impl Tape {
     pub(super) async fn end(&mut self, limit: Duration) {
         self.close();
         let written = async {
-            self.written().await;
+            self.flushed().await;
             self.write().await;
-            self.written().await;
+            self.flushed().await;
         };
         // Nobody waits for a disk that hangs.
         let _ = timeout(limit, written).await;
     }
 
-    fn frame(&mut self, direction: Direction, event: Event) {
+    fn frame(&mut self, direction: Direction, event: RecordedEvent) {
         if self.ended {
             return;
         }
         let t_ms = self.began.elapsed().as_secs_f64() * 1000.0;
         let t_ms = (t_ms * 10.0).round() / 10.0;
-        self.push(&Frame { t_ms, direction, event }.to_line());
-        if self.room == 0 {
+        self.push(&RecordedFrame { t_ms, direction, event }.to_line());
+        if self.remaining == 0 {
             // What comes after is left out, and the recording says so.
             self.ended = true;
-            self.append(&Frame { t_ms, direction: Direction::Ctl, event: Event::Open }.to_line());
+            self.append(
+                &RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open }.to_line(),
+            );
         }
     }
 
-    fn last(&mut self, direction: Direction, event: Event) {
-        let rest = Redactor::rest(&mut self.held);
+    fn end_with(&mut self, direction: Direction, event: RecordedEvent) {
+        let rest = Redactor::rest(&mut self.unwritten);
         if !rest.is_empty() {
-            self.frame(Direction::In, Event::Body(rest.into()));
+            self.frame(Direction::In, RecordedEvent::Body(rest.into()));
         }
         self.frame(direction, event);
         self.ended = true;
     }
 
     fn push(&mut self, line: &str) {
-        match self.room.checked_sub(line.len()) {
+        match self.remaining.checked_sub(line.len()) {
             Some(room) => {
-                self.room = room;
+                self.remaining = room;
                 self.append(line);
             }
-            None => self.room = 0,
+            None => self.remaining = 0,
         }
     }
 
@@ -227,7 +233,7 @@ impl Tape {
 }
 
 /// The head of an answer, with the headers that it has.
-fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -> Event {
+fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -> RecordedEvent {
     let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Event::Response { status, headers: headers.collect() }
+    RecordedEvent::Response { status, headers: headers.collect() }
 }

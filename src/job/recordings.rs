@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use tokio::task::spawn_blocking;
 
 use super::registry::Registry;
-use crate::ledger::{Cleaned, Cleaning, JobId};
+use crate::ledger::{Cleaning, CleaningResult, JobId};
 use crate::private;
 
 /// Their directory.
-pub(super) fn folder(data_dir: &Path) -> PathBuf {
+pub(super) fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("recordings")
 }
 
@@ -22,18 +22,18 @@ pub(super) fn file(folder: &Path, job: JobId, leg: usize) -> PathBuf {
 
 /// The files that hold the recordings of `job` under `data_dir`, in the order of its legs.
 pub fn recordings(data_dir: &Path, job: JobId) -> impl Iterator<Item = PathBuf> {
-    let folder = folder(data_dir);
+    let folder = directory(data_dir);
     (1..).map(move |leg| file(&folder, job, leg)).take_while(|file| file.is_file())
 }
 
 /// Keeps others from reading recordings that an earlier release made for them to read.
-pub(super) async fn narrow(data_dir: PathBuf) {
+pub(super) async fn restrict_permissions(data_dir: PathBuf) {
     let narrow = move || {
-        let folder = folder(&data_dir);
+        let folder = directory(&data_dir);
         // Of those that are not there nothing can be read, and what cannot be narrowed belongs to another user.
-        let _ = private::narrow(&folder);
+        let _ = private::restrict_permissions(&folder);
         for file in files(&folder) {
-            let _ = private::narrow(&file);
+            let _ = private::restrict_permissions(&file);
         }
     };
     let _ = spawn_blocking(narrow).await;
@@ -45,10 +45,10 @@ impl Registry {
     pub(super) async fn remove_recordings(
         &self,
         data_dir: &Path,
-        cleaned: &Cleaned,
+        cleaned: &CleaningResult,
         cleaning: Cleaning,
     ) -> usize {
-        let folder = folder(data_dir);
+        let folder = directory(data_dir);
         // Nothing in it can panic.
         let found = spawn_blocking(move || by_job(&folder)).await.unwrap_or_default();
         let mut gone: HashSet<JobId> = cleaned.logs.iter().chain(&cleaned.jobs).copied().collect();

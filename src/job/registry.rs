@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::clients::{ClientId, Clients};
-use super::concurrency::Places;
-use super::handle::{Job, Watching};
-use super::log::Memory;
-use super::request::{Key, Request, fingerprint, hash};
-use super::secrets::Secrets;
+use super::concurrency::ConcurrencyLimit;
+use super::handle::{Job, Watcher};
+use super::log::LogMemory;
+use super::request::{JobKey, SyncRequest, fingerprint, hash};
+use super::secrets::SecretStore;
 use crate::backend::{Backend, BackendId};
 use crate::config::{Config, Limits, WithoutLedger};
 use crate::core::compat::Shim;
@@ -26,7 +26,7 @@ use crate::core::domain::credential::ApiKey;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::core::text::redact::Redactor;
-use crate::ledger::{Health, JobId, Ledger, Record, Retention, StoredFrame, Timestamp, Who};
+use crate::ledger::{Health, JobId, Ledger, Record, Requester, Retention, StoredFrame, Timestamp};
 use crate::telemetry;
 
 /// The jobs of this process.
@@ -35,14 +35,14 @@ pub struct Registry {
     pub(super) config: ArcSwap<Config>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) salt: [u8; 32],
-    pub(super) memory: Arc<Memory>,
-    jobs: Mutex<Jobs>,
-    pub(super) places: Places,
+    pub(super) memory: Arc<LogMemory>,
+    jobs: Mutex<JobTable>,
+    pub(super) concurrency: ConcurrencyLimit,
     pub(super) clients: Clients,
     /// What is neither stored nor logged.
-    pub secrets: Secrets,
+    pub secrets: SecretStore,
     /// Backends that must be restarted before a sync may run there, by the URL that they had then, and why.
-    held: Mutex<HashMap<String, (BackendId, String)>>,
+    blocked: Mutex<HashMap<String, (BackendId, String)>>,
     /// Told when a cool-down begins.
     pub(super) cooldowns: watch::Sender<()>,
     /// How many have not ended.
@@ -55,7 +55,7 @@ pub struct Registry {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Jobs {
+pub(super) struct JobTable {
     /// Those that have not ended.
     pub(super) unfinished: BTreeMap<JobId, Arc<Job>>,
     /// Those, and the ones that have ended not long ago. Ids sort by time.
@@ -64,24 +64,24 @@ pub(super) struct Jobs {
     ended: VecDeque<JobId>,
 }
 
-impl Jobs {
+impl JobTable {
     /// Those on `backend` that have not ended.
     fn on<'a>(&'a self, backend: &'a BackendId) -> impl Iterator<Item = &'a Arc<Job>> {
         self.unfinished.values().filter(|job| job.backend.is_same(backend))
     }
 
     /// The one that `request` with `key` is for. One that is being cancelled is not what anybody asks for.
-    pub(super) fn identical(&self, key: &Key, request: &Request) -> Option<&Arc<Job>> {
+    pub(super) fn identical(&self, key: &JobKey, request: &SyncRequest) -> Option<&Arc<Job>> {
         self.unfinished.values().find(|job| job.is_for(key, request.backend.id()) && !job.is_stopping())
     }
 }
 
 /// How many jobs that have ended are kept in memory at most.
-const REMEMBERED: usize = 256;
+const MAX_ENDED: usize = 256;
 
 /// How a client comes.
 #[derive(Clone, Debug, Default)]
-pub struct Arrival {
+pub struct AttachOptions {
     /// It wants a job of its own.
     pub fresh: bool,
     /// The id of the last event that it has seen.
@@ -90,9 +90,9 @@ pub struct Arrival {
 
 /// What a client came to.
 #[derive(Debug)]
-pub enum Entered {
+pub enum Attached {
     /// A job that waits, runs, or has ended not long ago.
-    Watching(Watching),
+    Watching(Watcher),
     /// What is left of a job that has ended: its frames, and how many before them are gone.
     Replay {
         /// The job.
@@ -110,7 +110,7 @@ pub enum Entered {
 
 /// How much there is to do on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
+pub struct BackendLoad {
     /// Jobs that have a place to run in.
     pub running: usize,
     /// Jobs that wait for one.
@@ -121,7 +121,7 @@ pub struct Load {
 
 /// What a job waits for.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct QueuePosition {
     /// The kinds that run on its backend.
     pub(super) running: Vec<Kind>,
     /// How many jobs wait before it.
@@ -132,7 +132,7 @@ pub(super) struct Ahead {
 
 /// Why a client came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum AdmitError {
     /// The client wants a job of its own, and there is one.
     #[error("job {0} runs already")]
     Running(JobId),
@@ -159,18 +159,18 @@ impl Registry {
         let mut salt = [0; 32];
         salt[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         salt[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        let secrets = Secrets::default();
+        let secrets = SecretStore::default();
         secrets.configure(&config);
         Arc::new(Self {
-            memory: Memory::new(config.limits.all_logs_bytes),
+            memory: LogMemory::new(config.limits.all_logs_bytes),
             ledger,
             salt,
-            places: Places::new(Arc::clone(&config)),
+            concurrency: ConcurrencyLimit::new(Arc::clone(&config)),
             config: ArcSwap::new(config),
             jobs: Mutex::default(),
             clients: Clients::default(),
             secrets,
-            held: Mutex::default(),
+            blocked: Mutex::default(),
             cooldowns: watch::Sender::new(()),
             unfinished: watch::Sender::new(0),
             draining: watch::Sender::new(false),
@@ -183,9 +183,9 @@ impl Registry {
     pub fn configure(&self, config: Arc<Config>) {
         self.memory.resize(config.limits.all_logs_bytes);
         self.secrets.configure(&config);
-        self.ledger.keep_for(retention(&config.limits));
+        self.ledger.set_retention(retention(&config.limits));
         self.config.store(Arc::clone(&config));
-        self.places.configure(config);
+        self.concurrency.configure(config);
     }
 
     /// The ledger of these jobs.
@@ -201,24 +201,29 @@ impl Registry {
     }
 
     /// Whether one more job may begin.
-    pub(super) fn admits(&self, jobs: &Jobs, config: &Config, request: &Request) -> Result<(), Denied> {
+    pub(super) fn admit(
+        &self,
+        jobs: &JobTable,
+        config: &Config,
+        request: &SyncRequest,
+    ) -> Result<(), AdmitError> {
         if *self.draining.borrow() {
-            return Err(Denied::Draining);
+            return Err(AdmitError::Draining);
         }
         if config.jobs.without_ledger == Some(WithoutLedger::Refuse)
             && let Health::Unavailable(why) = &*self.ledger.health().borrow()
         {
-            return Err(Denied::LedgerUnavailable(why.clone()));
+            return Err(AdmitError::LedgerUnavailable(why.clone()));
         }
-        if let Some(why) = self.held(&request.backend) {
-            return Err(Denied::AwaitsRestart(why));
+        if let Some(why) = self.blocked(&request.backend) {
+            return Err(AdmitError::AwaitsRestart(why));
         }
-        let Load { running, waiting, cooling_down } = self.load_of(jobs, request.backend.id());
+        let BackendLoad { running, waiting, cooling_down } = self.load_in(jobs, request.backend.id());
         let config = request.backend.config();
         // There may be fewer places by now than are taken.
         let free = config.concurrency.saturating_sub(running + cooling_down);
         if waiting >= free + config.queue {
-            return Err(Denied::QueueFull { waiting: waiting.saturating_sub(free) });
+            return Err(AdmitError::QueueFull { waiting: waiting.saturating_sub(free) });
         }
         Ok(())
     }
@@ -234,14 +239,14 @@ impl Registry {
     }
 
     /// Whether that client was given an empty list in the place of `inventory`, which the backend cannot read.
-    pub fn informs(
+    pub fn note_inventory(
         &self,
         backend: &Backend,
         key: Option<&ApiKey>,
         address: IpAddr,
         missing: (Inventory, bool),
     ) {
-        self.clients.informs(self.client(backend, key, address), missing.0, missing.1);
+        self.clients.note_inventory(self.client(backend, key, address), missing.0, missing.1);
     }
 
     fn client(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) -> ClientId {
@@ -251,51 +256,51 @@ impl Registry {
     }
 
     /// No sync runs where `backend` is until `url` is released, because of `why`.
-    pub fn hold(&self, url: String, backend: BackendId, why: String) {
-        self.holds().insert(url, (backend, why));
+    pub fn block(&self, url: String, backend: BackendId, why: String) {
+        self.blocked_map().insert(url, (backend, why));
     }
 
     /// Why no sync may run on `backend`, if that is so. It looks up where the backend is, and those that are held.
-    pub async fn look_up_held(&self, backend: &Backend) -> Option<String> {
-        let held: Vec<_> = self.holds().values().map(|(id, _)| id.clone()).collect();
+    pub async fn resolve_blocked(&self, backend: &Backend) -> Option<String> {
+        let held: Vec<_> = self.blocked_map().values().map(|(id, _)| id.clone()).collect();
         if !held.is_empty() {
             backend.resolve().await;
         }
         for id in held.iter().filter(|id| !id.has_address()) {
             // One that is not found cannot be told to be this one.
-            let _ = id.look_up().await;
+            let _ = id.resolve().await;
         }
-        self.held(backend)
+        self.blocked(backend)
     }
 
     /// Why no sync may run on `backend`, if that is so, as far as it is known where the backend is.
-    fn held(&self, backend: &Backend) -> Option<String> {
+    fn blocked(&self, backend: &Backend) -> Option<String> {
         let is_on = self.config.load().shims.is_on(Shim::NetboxEndpoint);
-        let holds = self.holds();
+        let holds = self.blocked_map();
         let mut there = holds.values().filter(|(held, _)| is_on && held.is_at(backend.id()));
         there.next().map(|(_, why)| why.clone())
     }
 
     /// Syncs run again where a backend was held under `url`.
-    pub fn release(&self, url: &str) {
-        self.holds().remove(url);
+    pub fn unblock(&self, url: &str) {
+        self.blocked_map().remove(url);
     }
 
-    fn holds(&self) -> MutexGuard<'_, HashMap<String, (BackendId, String)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn blocked_map(&self) -> MutexGuard<'_, HashMap<String, (BackendId, String)>> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the ledger knows a client's credential by.
-    fn fingerprint(&self, request: &Request) -> Option<String> {
+    fn fingerprint(&self, request: &SyncRequest) -> Option<String> {
         let credential = request.identity.key.as_ref();
         credential.map(|key| fingerprint(&self.ledger.secret(), key))
     }
 
-    pub(super) fn record(&self, request: &Request, redactor: &Redactor) -> Record {
+    pub(super) fn record(&self, request: &SyncRequest, redactor: &Redactor) -> Record {
         Record {
             vm: request.endpoint.vm.map(|vm| vm.0),
             query: redactor.query(&request.query),
-            who: Who {
+            requester: Requester {
                 fingerprint: self.fingerprint(request),
                 address: request.address.clone(),
                 actor: request.actor.as_ref().map(|actor| redactor.text(actor).into_owned()),
@@ -310,21 +315,21 @@ impl Registry {
     }
 
     /// All of these, the newest first.
-    pub fn known(&self) -> Vec<Arc<Job>> {
+    pub fn all(&self) -> Vec<Arc<Job>> {
         self.jobs().by_id.values().rev().cloned().collect()
     }
 
     /// How much there is to do on `backend`.
-    pub fn load(&self, backend: &Backend) -> Load {
-        self.load_of(&self.jobs(), backend.id())
+    pub fn load(&self, backend: &Backend) -> BackendLoad {
+        self.load_in(&self.jobs(), backend.id())
     }
 
-    fn load_of(&self, jobs: &Jobs, backend: &BackendId) -> Load {
-        let cooling_down = self.places.cooling_down(backend).len();
-        let mut load = Load { running: 0, waiting: 0, cooling_down };
+    fn load_in(&self, jobs: &JobTable, backend: &BackendId) -> BackendLoad {
+        let cooling_down = self.concurrency.cooling_down(backend).len();
+        let mut load = BackendLoad { running: 0, waiting: 0, cooling_down };
         for job in jobs.on(backend) {
-            load.running += usize::from(job.has_place());
-            load.waiting += usize::from(job.awaits_place());
+            load.running += usize::from(job.has_permit());
+            load.waiting += usize::from(job.awaits_permit());
         }
         load
     }
@@ -335,10 +340,10 @@ impl Registry {
     }
 
     /// What those who ask for metrics are told of the jobs in memory, at the time `now`.
-    pub fn reading(&self, now: Timestamp) -> telemetry::Reading {
-        let jobs = self.known();
+    pub fn reading(&self, now: Timestamp) -> telemetry::GaugeReadings {
+        let jobs = self.all();
         let silent = jobs.iter().filter_map(|job| job.silent_since()).map(|since| now.since(since)).max();
-        telemetry::Reading {
+        telemetry::GaugeReadings {
             frame_age: silent.unwrap_or_default().as_secs_f64(),
             lag: jobs.iter().map(|job| job.log.lag()).max().unwrap_or_default(),
             log_bytes: self.memory.used(),
@@ -347,41 +352,41 @@ impl Registry {
     }
 
     /// Watches a job from behind the event with the number `after`, as one more client.
-    pub fn watch(&self, id: JobId, after: u64) -> Option<Watching> {
+    pub fn watch(&self, id: JobId, after: u64) -> Option<Watcher> {
         Some(self.find(id)?.watch(after + 1, false))
     }
 
     /// What `job` waits for.
-    pub(super) fn ahead_of(&self, job: &Job) -> Ahead {
+    pub(super) fn queue_position(&self, job: &Job) -> QueuePosition {
         let jobs = self.jobs();
         let others: Vec<_> = jobs.on(&job.backend).filter(|other| other.id != job.id).collect();
-        let running = others.iter().filter(|other| other.has_place());
+        let running = others.iter().filter(|other| other.has_permit());
         let running = running.map(|other| other.key.endpoint().kind).collect();
-        let waiting = others.iter().filter(|other| other.id < job.id && other.awaits_place()).count();
-        let cooling_down = self.places.cooling_down(&job.backend).first().copied();
-        Ahead { running, waiting, cooling_down }
+        let waiting = others.iter().filter(|other| other.id < job.id && other.awaits_permit()).count();
+        let cooling_down = self.concurrency.cooling_down(&job.backend).first().copied();
+        QueuePosition { running, waiting, cooling_down }
     }
 
     /// Ends the cool-down of a job, and says whether there was one.
     pub fn end_cooldown(&self, id: JobId) -> bool {
-        self.places.end_cooldown(id)
+        self.concurrency.end_cooldown(id)
     }
 
     /// Whether a job runs a full update on `backend`.
     pub(super) fn drives_full_update(&self, backend: &BackendId) -> bool {
         let jobs = self.jobs();
-        jobs.on(backend).any(|job| job.has_place() && job.key.endpoint().kind == Kind::FullUpdate)
+        jobs.on(backend).any(|job| job.has_permit() && job.key.endpoint().kind == Kind::FullUpdate)
     }
 
     /// A job has ended: the next request for the same starts a new one.
-    pub(super) fn ended(&self, job: &Job) {
-        if !job.end() {
+    pub(super) fn mark_ended(&self, job: &Job) {
+        if !job.mark_ended() {
             return;
         }
         let mut jobs = self.jobs();
         jobs.unfinished.remove(&job.id);
         jobs.ended.push_back(job.id);
-        if jobs.ended.len() > REMEMBERED
+        if jobs.ended.len() > MAX_ENDED
             && let Some(oldest) = jobs.ended.pop_front()
         {
             jobs.by_id.remove(&oldest);
@@ -426,7 +431,7 @@ impl Registry {
         while tasks.join_next().await.is_some() {}
     }
 
-    pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {
+    pub(super) fn jobs(&self) -> MutexGuard<'_, JobTable> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

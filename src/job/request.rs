@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::backend::{Backend, Identity};
+use crate::backend::{Backend, RequestIdentity};
 use crate::core::domain::credential::{ApiKey, hexadecimal};
-use crate::core::domain::kind::Endpoint;
+use crate::core::domain::kind::SyncEndpoint;
 
 /// A sync that a client asks for.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct SyncRequest {
     /// The backend.
     pub backend: Arc<Backend>,
     /// What is to be synchronised.
-    pub endpoint: Endpoint,
+    pub endpoint: SyncEndpoint,
     /// The client's query without the bridge's own parameters, byte for byte.
     pub query: String,
     /// Pass the backend's own event types on.
@@ -27,14 +27,14 @@ pub struct Request {
     /// The client came to a stream endpoint, as the stages of the NetBox plugin do.
     pub to_stream: bool,
     /// The key and the headers that go to the backend.
-    pub identity: Identity,
+    pub identity: RequestIdentity,
     /// The address that the client has.
     pub address: Option<String>,
     /// Who the client says it is.
     pub actor: Option<String>,
 }
 
-impl Request {
+impl SyncRequest {
     /// The address of the client, if it is one.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.address.as_ref().and_then(|address| address.parse().ok())
@@ -44,16 +44,16 @@ impl Request {
 /// Two requests with the same key are for one and the same job, if they are for one backend
 /// ([`BackendId::is_identical`](crate::backend::BackendId::is_identical)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    endpoint: Endpoint,
+pub struct JobKey {
+    endpoint: SyncEndpoint,
     query: String,
     /// Hashed, so that no key is kept longer than the request that brought it.
     credential: Option<[u8; 32]>,
 }
 
-impl Key {
+impl JobKey {
     /// The key of `request`. `salt` is a secret of the process.
-    pub fn of(request: &Request, salt: &[u8; 32]) -> Self {
+    pub fn new(request: &SyncRequest, salt: &[u8; 32]) -> Self {
         Self {
             endpoint: request.endpoint,
             query: scope(&request.query),
@@ -67,7 +67,7 @@ impl Key {
     }
 
     /// What is synchronised.
-    pub fn endpoint(&self) -> Endpoint {
+    pub fn endpoint(&self) -> SyncEndpoint {
         self.endpoint
     }
 }

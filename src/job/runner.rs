@@ -4,7 +4,7 @@ mod prepare;
 mod queue;
 mod work;
 
-pub use prepare::held_back;
+pub use prepare::backoff_refusal;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,42 +12,44 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clients::ClientId;
-use super::connection::{self, Arrived, Connection};
-use super::handle::{Job, Started, Stopping};
-use super::log::Logged;
-use super::record_writer::Chronicle;
-use super::recorder::Tape;
-use super::registry::{Denied, Registry};
-use super::request::Request;
-use crate::backend::{Lesson, Trial};
+use super::connection::{self, ConnectionEvent, LegConnection};
+use super::handle::{Job, StartResult, StopSignal};
+use super::log::LoggedFrame;
+use super::record_writer::RecordWriter;
+use super::recorder::Recorder;
+use super::registry::{AdmitError, Registry};
+use super::request::SyncRequest;
+use crate::backend::{AuthFailure, KeyAttempt};
 use crate::config::WithoutLedger;
-use crate::core::compat::{Action, Shim, with_vm_ids};
+use crate::core::compat::{Shim, ShimAction, with_vm_ids};
 use crate::core::domain::channel::Channel;
-use crate::core::domain::outcome::{Cause, Report};
+use crate::core::domain::outcome::{Cause, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::run::normalizer::Normalizer;
 use crate::core::run::plan::Leg;
-use crate::core::run::session::Waiting;
-use crate::core::run::session::{Closed, Event, NOTICE_GAP, Output, Session, Setup};
+use crate::core::run::session::PendingRun;
+use crate::core::run::session::{
+    CloseReason, NOTICE_GAP, Session, SessionEvent, SessionOutput, SessionSetup,
+};
 use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::sse::encoder::Frame;
-use crate::core::wire::traffic::Traffic;
-use crate::deadline::{Timer, timeout};
-use crate::ledger::{Cooldown, End, Timestamp};
+use crate::core::wire::traffic::FrameCounts;
+use crate::deadline::{DeadlineTimer, timeout};
+use crate::ledger::{Cooldown, JobEnd, Timestamp};
 use crate::telemetry;
-use prepare::Approach;
-use work::Work;
+use prepare::Preparation;
+use work::LegWork;
 
 /// One job at work.
 pub(super) struct Runner {
     registry: Arc<Registry>,
     job: Arc<Job>,
-    stopping: Stopping,
-    request: Request,
-    chronicle: Chronicle,
+    stopping: StopSignal,
+    request: SyncRequest,
+    record_writer: RecordWriter,
     /// Where the backend's own words are kept, if they are.
-    tape: Option<Tape>,
+    recorder: Option<Recorder>,
     /// The backend's release, if it is known.
     release: Option<Release>,
     /// What the backend is asked, in the words of that release.
@@ -55,126 +57,126 @@ pub(super) struct Runner {
     /// What readers are told when the backend has accepted the work.
     notices: Vec<String>,
     /// Its key may be wrong, until the backend has answered it.
-    trial: Option<Trial>,
-    connection: Connection,
+    key_attempt: Option<KeyAttempt>,
+    connection: LegConnection,
     channel: Option<Channel>,
     /// What the backend may be at work on.
-    work: Option<Work>,
+    work: Option<LegWork>,
     /// What has come from the backend, as far as it was counted.
-    counted: Traffic,
+    counted_frames: FrameCounts,
     /// How often keys of the backend had changed when it was last asked for.
     generation: u64,
     /// When it began to drive the backend; before that, when it was queued.
     began: Instant,
     /// The session's deadline.
-    deadline: Timer,
+    deadline: DeadlineTimer,
     clock: (Timestamp, Instant),
 }
 
 /// What came of one attempt.
-enum Attempt {
+enum AttemptResult {
     /// The job has ended.
     Done,
     /// The backend is not the one that it was, and nothing has begun.
-    Again,
+    Retry,
 }
 
 impl Runner {
-    pub(super) fn new(registry: Arc<Registry>, job: Arc<Job>, request: Request) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, job: Arc<Job>, request: SyncRequest) -> Self {
         let config = &job.config;
         let ledger = Arc::clone(&registry.ledger);
-        let chronicle =
-            Chronicle::new(ledger, Arc::clone(&job), config.limits.ledger, config.jobs.log_frames);
+        let record_writer =
+            RecordWriter::new(ledger, Arc::clone(&job), config.limits.ledger, config.jobs.log_frames);
         let now = Instant::now();
-        let clock = (job.recorded().queued, now);
-        let connection = Connection::None;
+        let clock = (job.record_lock().queued, now);
+        let connection = LegConnection::None;
         let recording = config.jobs.recording.then_some(config.data_dir.as_deref()).flatten();
         let room = config.limits.recording_bytes;
-        let tape = recording.map(|folder| Tape::new(folder, job.id, room, job.redactor.clone()));
+        let recorder = recording.map(|folder| Recorder::new(folder, job.id, room, job.redactor.clone()));
         Self {
             registry,
             stopping: job.stopping(),
             job,
             request,
-            chronicle,
-            tape,
+            record_writer,
+            recorder,
             release: None,
             query: String::new(),
             notices: Vec::new(),
-            trial: None,
+            key_attempt: None,
             connection,
             channel: None,
             work: None,
-            counted: Traffic::default(),
+            counted_frames: FrameCounts::default(),
             generation: 0,
             began: now,
-            deadline: Timer::new(now),
+            deadline: DeadlineTimer::new(now),
             clock,
         }
     }
 
     pub(super) async fn run(mut self) {
-        let recorded = self.chronicle.keep(&[]).await;
-        let query = self.job.recorded().query.clone();
+        let recorded = self.record_writer.persist(&[]).await;
+        let query = self.job.record_lock().query.clone();
         telemetry::JobQueued { query: &query }.emit();
-        let mut waiting = self.waiting();
-        let mut out = Output::default();
+        let mut waiting = self.pending_run();
+        let mut out = SessionOutput::default();
         if let (Err(why), Some(WithoutLedger::Refuse)) = (recorded, self.job.config.jobs.without_ledger) {
             // Nobody knew it when the job was let in.
-            let denied = Denied::LedgerUnavailable(why.0).to_string();
-            waiting.refuse(Refusal::no_record(&denied, self.retry_after()), &mut out);
-            self.follow(&mut out).await;
+            let reason = AdmitError::LedgerUnavailable(why.0).to_string();
+            waiting.refuse(Refusal::no_record(&reason, self.retry_after()), &mut out);
+            self.apply(&mut out).await;
             return;
         }
-        if let Err(cause) = self.turn(&mut waiting).await {
+        if let Err(cause) = self.acquire_permit(&mut waiting).await {
             waiting.stop(cause, self.retry_after(), &mut out);
-            self.follow(&mut out).await;
+            self.apply(&mut out).await;
             return;
         }
-        if let Attempt::Again = self.attempt(waiting, true).await {
+        if let AttemptResult::Retry = self.attempt(waiting, true).await {
             // What was known of the backend was wrong, and has been forgotten. A socket that was denied is no way.
             self.request.over_socket = false;
-            self.attempt(self.waiting(), false).await;
+            self.attempt(self.pending_run(), false).await;
         }
     }
 
-    fn waiting(&self) -> Waiting {
-        Waiting::new(self.request.endpoint.kind, prepare::options(&self.job, &self.request))
+    fn pending_run(&self) -> PendingRun {
+        PendingRun::new(self.request.endpoint.kind, prepare::options(&self.job, &self.request))
     }
 
-    async fn attempt(&mut self, waiting: Waiting, may_repeat: bool) -> Attempt {
-        let mut out = Output::default();
-        self.generation = self.request.backend.shield.generation();
-        let Self { registry, job, stopping, request, trial, .. } = self;
-        match prepare::approach(registry, job, stopping, request, trial).await {
-            Approach::Drive { setup, release, query } => {
+    async fn attempt(&mut self, waiting: PendingRun, may_repeat: bool) -> AttemptResult {
+        let mut out = SessionOutput::default();
+        self.generation = self.request.backend.gate.generation();
+        let Self { registry, job, stopping, request, key_attempt, .. } = self;
+        match prepare::prepare(registry, job, stopping, request, key_attempt).await {
+            Preparation::Drive { setup, release, query } => {
                 self.release = release;
                 self.query = query;
-                let may_repeat = may_repeat && !waiting.has_told();
+                let may_repeat = may_repeat && !waiting.has_begun();
                 return self.drive(waiting, *setup, may_repeat).await;
             }
-            Approach::Refuse(refusal) => waiting.refuse(refusal, &mut out),
-            Approach::Skip { why } => {
+            Preparation::Refuse(refusal) => waiting.refuse(refusal, &mut out),
+            Preparation::Skip { why } => {
                 let mut waiting = waiting;
                 waiting.start(&mut out);
-                self.follow(&mut out).await;
+                self.apply(&mut out).await;
                 tokio::select! {
                     biased;
                     cause = self.stopping.cause() => waiting.stop(cause, self.retry_after(), &mut out),
                     () = sleep(NOTICE_GAP) => waiting.skip(why, &mut out),
                 }
             }
-            Approach::Stop(cause) => waiting.stop(cause, self.retry_after(), &mut out),
+            Preparation::Stop(cause) => waiting.stop(cause, self.retry_after(), &mut out),
         }
-        self.follow(&mut out).await;
-        Attempt::Done
+        self.apply(&mut out).await;
+        AttemptResult::Done
     }
 
-    async fn drive(&mut self, waiting: Waiting, setup: Setup, may_repeat: bool) -> Attempt {
+    async fn drive(&mut self, waiting: PendingRun, setup: SessionSetup, may_repeat: bool) -> AttemptResult {
         self.start(&setup);
-        self.counted = Traffic::default();
+        self.counted_frames = FrameCounts::default();
         self.notices.clone_from(&setup.notices);
-        let mut out = Output::default();
+        let mut out = SessionOutput::default();
         let mut session = waiting.drive(setup, &mut out);
         loop {
             // A path that is not there and a handshake that was refused have started nothing. (A single
@@ -183,110 +185,112 @@ impl Runner {
                 && self.request.endpoint.vm.is_none()
                 && out.refused.as_ref().is_some_and(|refusal| matches!(refusal.status, 403..=405))
             {
-                self.connection = Connection::None;
-                self.trial = None;
-                return Attempt::Again;
+                self.connection = LegConnection::None;
+                self.key_attempt = None;
+                return AttemptResult::Retry;
             }
             if out.accepted {
                 // From now on they will be told, whatever happens.
-                let client = ClientId::of(&self.request, &self.job.key);
-                self.registry.clients.told(client, std::mem::take(&mut self.notices));
+                let client = ClientId::from_request(&self.request, &self.job.key);
+                self.registry.clients.mark_notified(client, std::mem::take(&mut self.notices));
             }
             if out.end.is_some() {
                 self.progress(&session);
             }
-            if let Some(broken) = self.follow(&mut out).await {
-                session.handle(self.now(), Event::Closed(Closed::Broken(&broken)), &mut out);
+            if let Some(broken) = self.apply(&mut out).await {
+                session.handle(self.now(), SessionEvent::Closed(CloseReason::Broken(&broken)), &mut out);
                 continue;
             }
-            let Some(due) = session.deadline() else { return Attempt::Done };
+            let Some(due) = session.deadline() else { return AttemptResult::Done };
             let arrived = self.wait(self.began + due, &session).await;
             let event = match &arrived {
-                Next::Write => {
+                NextEvent::Write => {
                     self.progress(&session);
-                    self.chronicle.write();
-                    if let Some(tape) = &mut self.tape {
-                        tape.write().await;
+                    self.record_writer.write();
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.write().await;
                     }
                     continue;
                 }
-                Next::Tick => Event::Tick,
-                Next::Stop(cause) => Event::Stopped(*cause),
-                Next::Arrived(arrived) => {
-                    if let Some(tape) = &mut self.tape {
-                        tape.arrived(arrived, self.channel);
+                NextEvent::Tick => SessionEvent::Tick,
+                NextEvent::Stop(cause) => SessionEvent::Stopped(*cause),
+                NextEvent::Arrived(arrived) => {
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.record_event(arrived, self.channel);
                     }
                     self.event(arrived)
                 }
             };
             session.handle(self.now(), event, &mut out);
             self.count(&session);
-            self.chronicle.note();
+            self.record_writer.mark_dirty();
         }
     }
 
-    fn event<'a>(&mut self, arrived: &'a Arrived) -> Event<'a> {
+    fn event<'a>(&mut self, arrived: &'a ConnectionEvent) -> SessionEvent<'a> {
         match arrived {
-            Arrived::Opened { .. } => {
+            ConnectionEvent::Opened { .. } => {
                 // A socket is opened before its key is looked at.
                 if self.channel != Some(Channel::Websocket) {
                     self.accept_key();
                 }
-                Event::Opened
+                SessionEvent::Opened
             }
-            Arrived::Answered(exchange, body) => {
-                let answer = exchange.answer(body);
+            ConnectionEvent::Answered(exchange, body) => {
+                let answer = exchange.error_response(body);
                 if (200..300).contains(&answer.status) {
                     self.accept_key();
                 }
                 self.work = self.work.filter(|work| work.may_precede(answer.status));
                 // A backend that turned out to be another one.
                 if matches!(answer.status, 403..=405) {
-                    self.request.backend.knowledge.forget();
+                    self.request.backend.capabilities_cache.invalidate();
                 }
-                Event::Answered(answer)
+                SessionEvent::Answered(answer)
             }
-            Arrived::Unreachable(why) => {
+            ConnectionEvent::Unreachable(why) => {
                 self.work = None;
-                self.request.backend.knowledge.forget();
-                Event::Unreachable(why)
+                self.request.backend.capabilities_cache.invalidate();
+                SessionEvent::Unreachable(why)
             }
-            Arrived::Bytes(bytes) => Event::Bytes(bytes),
-            Arrived::Text(text) => Event::Text(text.as_str()),
-            Arrived::Cleanly => Event::Closed(Closed::Cleanly),
-            Arrived::Broken(why) => Event::Closed(Closed::Broken(why)),
-            Arrived::Close { code, reason } => Event::Closed(Closed::Frame { code: *code, reason }),
+            ConnectionEvent::Bytes(bytes) => SessionEvent::Bytes(bytes),
+            ConnectionEvent::Text(text) => SessionEvent::Text(text.as_str()),
+            ConnectionEvent::Cleanly => SessionEvent::Closed(CloseReason::Cleanly),
+            ConnectionEvent::Broken(why) => SessionEvent::Closed(CloseReason::Broken(why)),
+            ConnectionEvent::Close { code, reason } => {
+                SessionEvent::Closed(CloseReason::Frame { code: *code, reason })
+            }
         }
     }
 
-    async fn wait(&mut self, due: Instant, session: &Session) -> Next {
-        let is_telling = session.is_telling();
+    async fn wait(&mut self, due: Instant, session: &Session) -> NextEvent {
+        let is_telling = session.has_notices();
         if !is_telling {
             self.deadline.set(due);
         }
         tokio::select! {
             biased;
-            cause = self.stopping.cause() => Next::Stop(cause),
+            cause = self.stopping.cause() => NextEvent::Stop(cause),
             // Before the connection: a backend that never stops talking must not outrun its limits.
-            () = self.deadline.expired(), if !is_telling => Next::Tick,
-            () = sleep_until(due), if is_telling => Next::Tick,
-            () = self.chronicle.due() => Next::Write,
-            arrived = self.connection.next(), if !is_telling => Next::Arrived(arrived),
+            () = self.deadline.expired(), if !is_telling => NextEvent::Tick,
+            () = sleep_until(due), if is_telling => NextEvent::Tick,
+            () = self.record_writer.due() => NextEvent::Write,
+            arrived = self.connection.next(), if !is_telling => NextEvent::Arrived(arrived),
         }
     }
 
     /// Notes that the job begins to drive its backend.
-    fn start(&mut self, setup: &Setup) {
+    fn start(&mut self, setup: &SessionSetup) {
         let mut channels: Vec<String> = Vec::new();
         for leg in &setup.plan.legs {
             let channel = leg.channel.as_str();
-            if !channels.iter().any(|known| known == channel) {
+            if !channels.iter().any(|other| other == channel) {
                 channels.push(channel.to_owned());
             }
         }
         self.began = Instant::now();
         {
-            let mut record = self.job.recorded();
+            let mut record = self.job.record_lock();
             if record.started.is_none() {
                 record.started = Some(self.time());
                 let kind = setup.endpoint.kind;
@@ -295,16 +299,16 @@ impl Runner {
             record.channels = channels;
             record.dialect = setup.dialect.map(|dialect| dialect.as_str().to_owned());
         }
-        self.chronicle.write();
+        self.record_writer.write();
     }
 
     /// Counts what has come since that was done last.
     fn count(&mut self, session: &Session) {
         let frames = session.received().frames;
-        let new = frames.since(&self.counted);
+        let new = frames.since(&self.counted_frames);
         if new.total() > 0 {
-            self.counted = frames;
-            self.job.hear(self.time());
+            self.counted_frames = frames;
+            self.job.note_frame(self.time());
             self.accept_key();
             telemetry::FramesReceived { channel: self.channel, frames: new }.emit();
         }
@@ -314,7 +318,7 @@ impl Runner {
     fn progress(&self, session: &Session) {
         let received = session.received();
         let updated = self.time();
-        let mut record = self.job.recorded();
+        let mut record = self.job.record_lock();
         let progress = &mut record.progress;
         progress.updated = Some(updated);
         progress.first_frame = received.first;
@@ -324,43 +328,52 @@ impl Runner {
     }
 
     /// Does what the session says. Gives the reason if a socket could not be written to.
-    async fn follow(&mut self, out: &mut Output) -> Option<String> {
-        let Output { doubtful, accepted, refusal, refused, mut frames, close, open, send, end } =
-            std::mem::take(out);
+    async fn apply(&mut self, out: &mut SessionOutput) -> Option<String> {
+        let SessionOutput {
+            invalidate_capabilities: doubtful,
+            accepted,
+            refusal,
+            refused,
+            mut frames,
+            close,
+            open,
+            send,
+            end,
+        } = std::mem::take(out);
         if doubtful {
-            self.request.backend.knowledge.forget();
+            self.request.backend.capabilities_cache.invalidate();
         }
         if let Some(refusal) = &refusal {
             if matches!(refusal.cause, Cause::BackendLost | Cause::Unreachable) {
-                self.request.backend.knowledge.forget();
+                self.request.backend.capabilities_cache.invalidate();
             }
-            self.heed(refusal);
-            self.trial = None;
+            self.note_auth_failure(refusal);
+            self.key_attempt = None;
         }
         if let Some(refusal) = &refused {
             // Nobody is given these instead of a status, but whoever reads the log later is.
-            frames = Normalizer::refused(self.request.endpoint.kind, refusal, &self.job.redactor);
+            frames = Normalizer::refusal_frames(self.request.endpoint.kind, refusal, &self.job.redactor);
         }
         if close || end.is_some() {
-            self.connection = Connection::None;
-            if let Some(tape) = &mut self.tape {
-                tape.close();
+            self.connection = LegConnection::None;
+            if let Some(recorder) = &mut self.recorder {
+                recorder.close();
             }
         }
         let logged = self.number(frames);
         if let Some(mut report) = end {
             report.redact(&self.job.redactor);
             let ended = self.end(&report, refused.is_none());
-            if let Some(tape) = &mut self.tape {
-                tape.end(self.job.config.limits.ledger).await;
+            if let Some(recorder) = &mut self.recorder {
+                recorder.end(self.job.config.limits.ledger).await;
             }
             // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
             // What cannot be recorded is told all the same: the ledger says loudly that it does not work.
-            let _ = self.chronicle.keep(&logged).await;
-            if self.job.count() {
+            let _ = self.record_writer.persist(&logged).await;
+            if self.job.mark_counted() {
                 ended.emit();
             }
-            self.registry.ended(&self.job);
+            self.registry.mark_ended(&self.job);
             self.begin(accepted, refused);
             self.job.log.append(logged);
             self.job.log.end();
@@ -370,20 +383,20 @@ impl Runner {
         self.job.log.append(logged);
         if let Some(leg) = open {
             self.expect_work(&leg).await;
-            let Request { backend, identity, .. } = &self.request;
+            let SyncRequest { backend, identity, .. } = &self.request;
             let target = self.target(&leg);
-            if let Some(tape) = &mut self.tape {
+            if let Some(recorder) = &mut self.recorder {
                 let release = self.release.map(|release| release.to_string());
-                tape.open(&leg, release.as_deref(), &target, identity.key.is_some());
+                recorder.open(&leg, release.as_deref(), &target, identity.key.is_some());
             }
             self.channel = Some(leg.channel);
-            self.connection = Connection::open(Arc::clone(backend), &leg, target, identity.clone());
+            self.connection = LegConnection::open(Arc::clone(backend), &leg, target, identity.clone());
         }
         if send.is_empty() {
             return None;
         }
-        if let Some(tape) = &mut self.tape {
-            tape.sent(&send);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record_sent(&send);
         }
         if let Some(work) = &mut self.work {
             work.has_begun |= send.iter().any(|frame| !Dialect::is_key_frame(frame));
@@ -402,40 +415,40 @@ impl Runner {
         let Some(query) = is_on.then(with_ids).flatten() else {
             return connection::target(leg, &self.query);
         };
-        telemetry::Shimmed { shim, action: Action::Translated, path: &leg.path() }.emit();
+        telemetry::RequestShimmed { shim, action: ShimAction::Translated, path: &leg.path() }.emit();
         connection::target(leg, &query)
     }
 
     /// The backend works for the key, which is right.
     fn accept_key(&mut self) {
-        if self.trial.take().is_some() {
-            self.request.backend.shield.accept(self.job.key.credential());
+        if self.key_attempt.take().is_some() {
+            self.request.backend.gate.accept(self.job.key.credential());
         }
     }
 
     /// Remembers what the backend does not want to be asked again.
-    fn heed(&self, refusal: &Refusal) {
-        let Request { backend, .. } = &self.request;
+    fn note_auth_failure(&self, refusal: &Refusal) {
+        let SyncRequest { backend, .. } = &self.request;
         let (client, key) = (self.request.client(), self.job.key.credential());
         // Not what the bridge says itself, because it knows it already, or because there is no key to ask with.
-        if backend.shield.knows(client, key).is_some() || (key.is_none() && !refusal.is_theirs()) {
+        if backend.gate.backoff_for(client, key).is_some() || (key.is_none() && !refusal.is_from_backend()) {
             return;
         }
         let text = refusal.text();
         let retry_after = refusal.retry_after.as_deref();
-        let lesson = Lesson { status: refusal.status, retry_after, text: &text };
-        backend.learn_refusal(lesson, client, key, self.generation);
+        let failure = AuthFailure { status: refusal.status, retry_after, text: &text };
+        backend.note_auth_failure(failure, client, key, self.generation);
     }
 
     /// Numbers frames for the log, and counts them.
-    fn number(&self, frames: Vec<Frame>) -> Vec<Logged> {
+    fn number(&self, frames: Vec<Frame>) -> Vec<LoggedFrame> {
         // Much of what a backend says is nothing to readers.
         if frames.is_empty() {
             return Vec::new();
         }
-        let logged = self.job.log.number(frames, self.time());
+        let logged = self.job.log.assign_sequence(frames, self.time());
         telemetry::FramesWritten { channel: self.channel, frames: &logged }.emit();
-        let mut record = self.job.recorded();
+        let mut record = self.job.record_lock();
         record.progress.frames_out += logged.len() as u64;
         record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
         logged
@@ -443,20 +456,20 @@ impl Runner {
 
     fn begin(&self, accepted: bool, refused: Option<Refusal>) {
         match refused {
-            Some(refusal) => self.job.begin(Started::Refused(refusal)),
-            None if accepted => self.job.begin(Started::Accepted),
+            Some(refusal) => self.job.set_started(StartResult::Refused(refusal)),
+            None if accepted => self.job.set_started(StartResult::Accepted),
             None => {}
         }
     }
 
     /// The job is over, and its place is free, at once or after a cool-down. What is given back is to be told
     /// when it is recorded.
-    fn end<'a>(&mut self, report: &'a Report, has_stream: bool) -> telemetry::JobEnded<'a> {
-        self.registry.clients.ended(ClientId::of(&self.request, &self.job.key));
+    fn end<'a>(&mut self, report: &'a RunReport, has_stream: bool) -> telemetry::JobEnded<'a> {
+        self.registry.clients.ended(ClientId::from_request(&self.request, &self.job.key));
         let finished = self.time();
-        let rest = self.rest(report.cause);
+        let rest = self.remaining_work(report.cause);
         let reporter = self.reporter();
-        let mut record = self.job.recorded();
+        let mut record = self.job.record_lock();
         let ended = telemetry::JobEnded {
             kind: self.request.endpoint.kind,
             backend: Arc::clone(&self.request.backend.metrics),
@@ -467,13 +480,13 @@ impl Runner {
             duration: finished.since(record.started.unwrap_or(record.queued)),
             has_started: record.started.is_some(),
         };
-        let Report { outcome, cause, failure, counts, failed_objects, .. } = report.clone();
+        let RunReport { outcome, cause, failure, counts, failed_objects, .. } = report.clone();
         record.progress.updated = Some(finished);
         record.progress.counts = counts;
         record.cooldown = rest.map(|rest| Cooldown { least: Duration::ZERO, until: finished.after(rest) });
-        record.end = Some(End { finished, outcome, cause, failure, failed_objects });
+        record.end = Some(JobEnd { finished, outcome, cause, failure, failed_objects });
         drop(record);
-        self.registry.leave_place(&self.job, rest, reporter);
+        self.registry.release_permit(&self.job, rest, reporter);
         ended
     }
 
@@ -493,7 +506,7 @@ impl Runner {
 }
 
 /// What comes next for a session.
-enum Next {
+enum NextEvent {
     /// Its deadline has come.
     Tick,
     /// It is to end.
@@ -501,5 +514,5 @@ enum Next {
     /// How far it is must be written down.
     Write,
     /// Its connection has something.
-    Arrived(Arrived),
+    Arrived(ConnectionEvent),
 }

@@ -2,52 +2,56 @@
 
 use std::sync::Arc;
 
-use super::handle::{Job, Kept, NewJob, Watching};
-use super::log::{FIRST, Log};
+use super::handle::{EventSelection, Job, NewJob, Watcher};
+use super::log::{FIRST, JobLog};
 use super::record_writer::stored;
-use super::registry::{Arrival, Denied, Entered, Registry};
-use super::request::{Key, Request};
+use super::registry::{AdmitError, AttachOptions, Attached, Registry};
+use super::request::{JobKey, SyncRequest};
 use super::{lifecycle, recordings};
 use crate::core::text::plain;
-use crate::ledger::{Cleaned, Cleaning, Entry, Unavailable};
+use crate::ledger::{Cleaning, CleaningResult, JobUpdate, LedgerUnavailable};
 use crate::telemetry;
 
 /// How much of an id that makes no sense is repeated, in characters.
-const ID_LENGTH: usize = 64;
+const MAX_ID: usize = 64;
 impl Registry {
     /// Brings a client to the job that it asks for. One that runs is never started again.
     ///
     /// # Errors
     ///
-    /// See [`Denied`].
-    pub async fn enter(self: &Arc<Self>, request: Request, arrival: Arrival) -> Result<Entered, Denied> {
+    /// See [`AdmitError`].
+    pub async fn attach(
+        self: &Arc<Self>,
+        request: SyncRequest,
+        options: AttachOptions,
+    ) -> Result<Attached, AdmitError> {
         request.backend.locate().await;
-        let key = Key::of(&request, &self.salt);
-        let last = arrival.last_event.filter(|last| !last.is_empty());
+        let key = JobKey::new(&request, &self.salt);
+        let last = options.last_event.filter(|last| !last.is_empty());
         if let Some(last) = &last {
             let resumed = self.resume(&key, &request, last).await;
             let from = match &resumed {
-                None => telemetry::Origin::Unknown,
-                Some(Entered::Watching(_)) => telemetry::Origin::Memory,
-                Some(Entered::Replay { .. }) => telemetry::Origin::Ledger,
-                Some(Entered::Seen) => telemetry::Origin::Seen,
+                None => telemetry::ResumeSource::Unknown,
+                Some(Attached::Watching(_)) => telemetry::ResumeSource::Memory,
+                Some(Attached::Replay { .. }) => telemetry::ResumeSource::Ledger,
+                Some(Attached::Seen) => telemetry::ResumeSource::Seen,
             };
-            telemetry::Resumed { from, event: &plain(last, ID_LENGTH) }.emit();
+            telemetry::StreamResumed { from, event: &plain(last, MAX_ID) }.emit();
             if let Some(entered) = resumed {
                 return Ok(entered);
             }
         }
-        let mut watching = self.start_or_attach(key, request, arrival.fresh)?;
+        let mut watching = self.start_or_attach(key, request, options.fresh)?;
         if let Some(last) = last {
             let lost = format!(
                 "This stream starts at event {FIRST} of job {}: event {:?} is unknown here, has expired, or is of another job.",
                 watching.job.id,
-                plain(&last, ID_LENGTH),
+                plain(&last, MAX_ID),
             );
             let notice = watching.notice.take();
             watching.notice = Some(notice.map_or_else(|| lost.clone(), |more| format!("{lost} {more}")));
         }
-        Ok(Entered::Watching(watching))
+        Ok(Attached::Watching(watching))
     }
 
     /// Starts the job that is asked for, or finds the one that runs, and makes it go on to its end without
@@ -55,45 +59,45 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// See [`Denied`].
-    pub async fn queue(self: &Arc<Self>, request: Request, fresh: bool) -> Result<Arc<Job>, Denied> {
+    /// See [`AdmitError`].
+    pub async fn queue(self: &Arc<Self>, request: SyncRequest, fresh: bool) -> Result<Arc<Job>, AdmitError> {
         request.backend.locate().await;
-        let key = Key::of(&request, &self.salt);
+        let key = JobKey::new(&request, &self.salt);
         let watching = self.start_or_attach(key, request, fresh)?;
         // Before this client goes, which is now.
-        watching.job.stay();
+        watching.job.keep_running();
         Ok(Arc::clone(&watching.job))
     }
 
     fn start_or_attach(
         self: &Arc<Self>,
-        key: Key,
-        request: Request,
+        key: JobKey,
+        request: SyncRequest,
         fresh: bool,
-    ) -> Result<Watching, Denied> {
-        let redactor = self.secrets.of(&request);
+    ) -> Result<Watcher, AdmitError> {
+        let redactor = self.secrets.redactor_for(&request);
         let mut jobs = self.jobs();
         if let Some(job) = jobs.identical(&key, &request) {
             if fresh {
-                return Err(Denied::Running(job.id));
+                return Err(AdmitError::Running(job.id));
             }
             let mut watching = job.watch(FIRST, false);
-            watching.notice = job.kept.notice(Kept::wanted_by(&request));
+            watching.notice = job.selection.notice(EventSelection::for_request(&request));
             return Ok(watching);
         }
         let config = self.config.load_full();
-        self.admits(&jobs, &config, &request)?;
-        let log = Log::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
-        let kept = Kept::wanted_by(&request);
+        self.admit(&jobs, &config, &request)?;
+        let log = JobLog::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
+        let selection = EventSelection::for_request(&request);
         let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
-        telemetry::log::hide_in(&span, &redactor);
+        telemetry::log::redact_span(&span, &redactor);
         let backend = request.backend.id().clone();
-        let job = Job::new(NewJob { key, backend, config, log, record, kept, redactor, span });
+        let job = Job::new(NewJob { key, backend, config, log, record, selection, redactor, span });
         let watching = job.watch(FIRST, true);
         jobs.unfinished.insert(job.id, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
-        let life = lifecycle::live(Arc::clone(self), job, request);
+        let life = lifecycle::run_job(Arc::clone(self), job, request);
         // With the jobs locked, so that no job begins behind the back of one who stops them all.
         self.unfinished.send_modify(|count| *count += 1);
         self.spawn(life);
@@ -104,11 +108,11 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`], if the ledger does not work.
-    pub async fn clean(&self, cleaning: Cleaning) -> Result<Cleaned, Unavailable> {
+    /// [`LedgerUnavailable`], if the ledger does not work.
+    pub async fn clean(&self, cleaning: Cleaning) -> Result<CleaningResult, LedgerUnavailable> {
         let data_dir = self.config.load().data_dir.clone();
         if let Some(data_dir) = &data_dir {
-            recordings::narrow(data_dir.clone()).await;
+            recordings::restrict_permissions(data_dir.clone()).await;
         }
         let cleaned = self.ledger.clean(cleaning).await?;
         if let Some(problem) = &cleaned.held {
@@ -120,7 +124,7 @@ impl Registry {
             None => 0,
         };
         let (jobs, logs, left) = (cleaned.jobs.len(), cleaned.logs.len(), cleaned.left);
-        telemetry::Cleaned { jobs, logs, recordings, left }.emit();
+        telemetry::LedgerCleaned { jobs, logs, recordings, left }.emit();
         Ok(cleaned)
     }
 
@@ -139,10 +143,10 @@ impl Registry {
                     return;
                 }
                 let frames = registry.config.load().jobs.log_frames;
-                for job in registry.known() {
+                for job in registry.all() {
                     let frames = job.log.tail(0, frames).iter().map(stored).collect();
                     // The ledger keeps it until it is written.
-                    drop(registry.ledger.put(Entry { record: job.record(), frames }));
+                    drop(registry.ledger.put(JobUpdate { record: job.record(), frames }));
                 }
             }
         });

@@ -33,13 +33,13 @@ impl fmt::Display for JobId {
 /// A text that is not the name of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of a job: a UUID is wanted")]
-pub struct NotAJobId;
+pub struct InvalidJobId;
 
 impl FromStr for JobId {
-    type Err = NotAJobId;
+    type Err = InvalidJobId;
 
-    fn from_str(text: &str) -> Result<Self, NotAJobId> {
-        text.parse().map(Self).map_err(|_| NotAJobId)
+    fn from_str(text: &str) -> Result<Self, InvalidJobId> {
+        text.parse().map(Self).map_err(|_| InvalidJobId)
     }
 }
 
@@ -78,24 +78,24 @@ impl Timestamp {
 }
 
 /// The last millisecond of the year 9999, the last year that RFC 3339 has.
-const LAST: u64 = 253_402_300_799_999;
+const MAX_MILLIS: u64 = 253_402_300_799_999;
 
 /// RFC 3339, in UTC: `2026-11-24T15:16:46.123Z`. A later year than 9999 is shown as the end of that year.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = UNIX_EPOCH + Duration::from_millis(self.0.min(LAST));
+        let at = UNIX_EPOCH + Duration::from_millis(self.0.min(MAX_MILLIS));
         humantime::format_rfc3339_millis(at).fmt(f)
     }
 }
 
 /// Who asked for a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Who {
+pub struct Requester {
     /// A short fingerprint of the credential; it means nothing outside this ledger.
     pub fingerprint: Option<String>,
     /// The address that the request came from.
     pub address: Option<String>,
-    /// What the client said in `X-Proxbox-Actor`.
+    /// What the client said in `X-Proxbox-LedgerWriter`.
     pub actor: Option<String>,
 }
 
@@ -117,17 +117,17 @@ pub struct Record {
     /// The query that the backend gets.
     pub query: String,
     /// Who asked for it.
-    pub who: Who,
+    pub requester: Requester,
     /// When it was asked for.
     pub queued: Timestamp,
     /// When it began to drive the backend.
     pub started: Option<Timestamp>,
     /// How far it has come.
-    pub progress: Progress,
+    pub progress: JobProgress,
     /// For how long its backend may be at work on it. None if nothing was begun there, or its end is known.
     pub cooldown: Option<Cooldown>,
     /// How it ended.
-    pub end: Option<End>,
+    pub end: Option<JobEnd>,
 }
 
 impl Record {
@@ -141,10 +141,10 @@ impl Record {
             channels: Vec::new(),
             dialect: None,
             query: String::new(),
-            who: Who::default(),
+            requester: Requester::default(),
             queued,
             started: None,
-            progress: Progress::default(),
+            progress: JobProgress::default(),
             cooldown: None,
             end: None,
         }
@@ -170,7 +170,7 @@ impl Cooldown {
 
 /// How far a job has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct JobProgress {
     /// When this was so.
     pub updated: Option<Timestamp>,
     /// From the start to the backend's first event.
@@ -193,7 +193,7 @@ pub struct Progress {
 
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct JobEnd {
     /// When.
     pub finished: Timestamp,
     /// How.
@@ -219,7 +219,7 @@ pub struct StoredFrame {
 
 /// What is written about a job at one time.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct JobUpdate {
     /// The whole record as it is now.
     pub record: Record,
     /// The frames that are new since the last time.

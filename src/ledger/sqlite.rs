@@ -40,21 +40,21 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Cleaned, Cleaning, Entry, Filter, Health, JobId, Ledger, Lost, Options, Record, Retention, StoredFrame,
-    Timestamp, Unavailable,
+    Cleaning, CleaningResult, Health, JobFilter, JobId, JobUpdate, Ledger, LedgerLoss, LedgerOptions,
+    LedgerUnavailable, Record, Retention, StoredFrame, Timestamp,
 };
 pub use inspect::{has_ledger, inspect};
 
-use actor::{Actor, Request};
-use damage::Damage;
+use actor::{LedgerWriter, WriterRequest};
+use damage::DamagedRows;
 use pending::Pending;
-use record_clock::Aging;
-use rows::Unreadable;
-use store::{Secrets, Store, Trouble};
+use record_clock::RecordClock;
+use rows::RowError;
+use store::{FingerprintSecrets, Store, StoreError};
 
 /// Why a ledger is not opened. Waiting does not help: somebody has to do something about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum LedgerOpenError {
     /// Another process has it open, and would be told that its jobs have ended.
     #[error("another bridge is using {}: stop it, or set another data_dir", .directory.display())]
     Held {
@@ -79,20 +79,20 @@ pub enum OpenError {
 
 /// A ledger in one file of SQLite, or in memory.
 pub struct Sqlite {
-    requests: Requests,
+    requests: WriterHandle,
     never_worked: Option<String>,
     health: watch::Receiver<Health>,
-    lost: watch::Receiver<Option<Lost>>,
-    secrets: Secrets,
-    aging: Aging,
-    damage: Damage,
+    lost: watch::Receiver<Option<LedgerLoss>>,
+    secrets: FingerprintSecrets,
+    aging: RecordClock,
+    damage: DamagedRows,
     in_memory: bool,
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// `retention` as it is configured; what is in memory alone is kept for less, and all that is due goes
 /// at once.
-fn kept_for(retention: Retention, in_memory: bool) -> Retention {
+fn effective_retention(retention: Retention, in_memory: bool) -> Retention {
     if !in_memory {
         return retention;
     }
@@ -108,28 +108,29 @@ impl Sqlite {
     ///
     /// # Errors
     ///
-    /// [`OpenError`], if another bridge uses it, or a newer one wrote it.
-    pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { directory, retention, mut log_frames, clock } = options;
+    /// [`LedgerOpenError`], if another bridge uses it, or a newer one wrote it.
+    pub async fn open(options: LedgerOptions) -> Result<Arc<Self>, LedgerOpenError> {
+        let LedgerOptions { directory, retention, mut log_frames, clock } = options;
         let in_memory = directory.is_none();
         if in_memory {
             log_frames = log_frames.min(FRAMES_IN_MEMORY);
         }
-        let aging = Aging::new(clock, kept_for(retention, in_memory));
+        let aging = RecordClock::new(clock, effective_retention(retention, in_memory));
         let (loses, lost) = watch::channel(None);
         let wanted = directory.clone();
         let store = Store::new(directory, log_frames, random(), aging.clone(), loses);
-        let place = store.place();
+        let place = store.location();
         let store = Arc::new(Mutex::new(store));
         let opening = store.clone();
-        let opened = spawn_blocking(move || actor::with(&opening, |store| store.open().map(|_| ()))).await;
+        let opened =
+            spawn_blocking(move || actor::with_store(&opening, |store| store.open().map(|_| ()))).await;
         let health = match opened {
             Ok(Ok(())) => Health::Available,
-            Ok(Err(Trouble::Lasting(error))) => return Err(error),
-            Ok(Err(Trouble::Passing(problem))) => Health::Unavailable(problem),
+            Ok(Err(StoreError::Permanent(error))) => return Err(error),
+            Ok(Err(StoreError::Transient(problem))) => Health::Unavailable(problem),
             Err(error) => Health::Unavailable(format!("{place}: something panicked: {error}")),
         };
-        let secrets = actor::with(&store, |store| store.secrets.clone());
+        let secrets = actor::with_store(&store, |store| store.secrets.clone());
         let never_worked = match &health {
             Health::Unavailable(problem) if wanted.is_some_and(|directory| !has_ledger(&directory)) => {
                 Some(problem.clone())
@@ -139,10 +140,10 @@ impl Sqlite {
         actor::publish(&health);
         let (requests, queue) = mpsc::unbounded_channel();
         let (publisher, health) = watch::channel(health);
-        let actor = Actor::new(store, Pending::new(log_frames), queue, publisher);
+        let actor = LedgerWriter::new(store, Pending::new(log_frames), queue, publisher);
         let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(actor.run()))));
-        let requests = Requests { requests, place };
-        let damage = Damage::default();
+        let requests = WriterHandle { sender: requests, place };
+        let damage = DamagedRows::default();
         Ok(Arc::new(Self { requests, health, lost, secrets, aging, damage, in_memory, never_worked, task }))
     }
 }
@@ -161,68 +162,72 @@ impl fmt::Debug for Sqlite {
 }
 
 impl Ledger for Sqlite {
-    fn put(&self, entry: Entry) -> BoxFuture<'static, Result<(), Unavailable>> {
+    fn put(&self, entry: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Put(Box::new(entry), answer), answered)
+        self.requests.send(WriterRequest::Put(Box::new(entry), answer), answered)
     }
 
-    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, Unavailable>> {
-        self.requests.ask(move |connection| queries::job(connection, id))
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>> {
+        self.requests.query(move |connection| queries::job(connection, id))
     }
 
-    fn jobs(&self, filter: Filter) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+    fn jobs(&self, filter: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
         let damage = self.damage.clone();
-        self.requests.ask(move |connection| queries::jobs(connection, &filter, &damage))
+        self.requests.query(move |connection| queries::jobs(connection, &filter, &damage))
     }
 
-    fn frames(&self, id: JobId, after: u64) -> BoxFuture<'static, Result<Vec<StoredFrame>, Unavailable>> {
+    fn frames(
+        &self,
+        id: JobId,
+        after: u64,
+    ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>> {
         let damage = self.damage.clone();
-        self.requests.ask(move |connection| queries::frames(connection, (id, after), &damage))
+        self.requests.query(move |connection| queries::frames(connection, (id, after), &damage))
     }
 
-    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, Unavailable>> {
+    fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>> {
         let damage = self.damage.clone();
-        self.requests.ask(move |connection| queries::cooling_down(connection, now, &damage))
+        self.requests.query(move |connection| queries::cooling_down(connection, now, &damage))
     }
 
     fn without_log(
         &self,
         jobs: Vec<JobId>,
         cleaning: Cleaning,
-    ) -> BoxFuture<'static, Result<Vec<JobId>, Unavailable>> {
+    ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>> {
         let (aging, lost) = (self.aging.clone(), self.lost.clone());
-        self.requests.ask(move |connection| {
+        self.requests.query(move |connection| {
             let most = match cleaning {
                 _ if lost.borrow().is_some() => 0,
-                Cleaning::Usual => retention::share_of(jobs.len(), aging.retention().share),
-                Cleaning::Ordered => jobs.len(),
+                Cleaning::Scheduled => retention::share_of(jobs.len(), aging.retention().share),
+                Cleaning::Requested => jobs.len(),
             };
             Ok(retention::without_log(connection, &aging, &jobs, most)?)
         })
     }
 
-    fn keep_for(&self, retention: Retention) {
-        self.aging.keep_for(kept_for(retention, self.in_memory));
+    fn set_retention(&self, retention: Retention) {
+        self.aging.set_retention(effective_retention(retention, self.in_memory));
     }
 
-    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<Cleaned, Unavailable>> {
+    fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>> {
         let (requests, aging) = (self.requests.clone(), self.aging.clone());
         async move {
-            let mut all = Cleaned::default();
+            let mut all = CleaningResult::default();
             let plan =
-                requests.ask(move |connection| Ok(retention::plan(connection, &aging, cleaning)?)).await?;
+                requests.query(move |connection| Ok(retention::plan(connection, &aging, cleaning)?)).await?;
             let plan = match plan {
                 Ok(plan) => plan,
-                Err(held) => return Ok(Cleaned { held: Some(held), ..all }),
+                Err(held) => return Ok(CleaningResult { held: Some(held), ..all }),
             };
             let mut rest = Some(plan);
             while let Some(plan) = rest {
-                let step = requests.ask(move |connection| Ok(retention::step(connection, plan)?)).await?;
+                let step = requests.query(move |connection| Ok(retention::step(connection, plan)?)).await?;
                 all.jobs.extend(step.cleaned.jobs);
                 all.logs.extend(step.cleaned.logs);
                 rest = step.rest;
             }
-            all.left = requests.ask(move |connection| Ok(retention::left(connection, plan)?)).await?;
+            all.left = requests.query(move |connection| Ok(retention::remaining(connection, plan)?)).await?;
             Ok(all)
         }
         .boxed()
@@ -232,7 +237,7 @@ impl Ledger for Sqlite {
         self.aging.held()
     }
 
-    fn lost(&self) -> watch::Receiver<Option<Lost>> {
+    fn lost(&self) -> watch::Receiver<Option<LedgerLoss>> {
         self.lost.clone()
     }
 
@@ -250,7 +255,7 @@ impl Ledger for Sqlite {
 
     fn close(&self) -> BoxFuture<'static, ()> {
         // This fails if it is closed already. Whoever closes it twice waits for the first time.
-        let _ = self.requests.requests.send(Request::Close);
+        let _ = self.requests.sender.send(WriterRequest::Close);
         let task = self.task.clone();
         async move {
             let mut task = task.lock().await;
@@ -264,7 +269,7 @@ impl Ledger for Sqlite {
 }
 
 /// How long a question waits for its answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is kept in memory alone is kept for less: frames, and all else.
 const LOGS_IN_MEMORY: Duration = Duration::from_secs(60 * 60);
 const JOBS_IN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -273,45 +278,45 @@ const FRAMES_IN_MEMORY: usize = 200;
 
 /// The way to the writer.
 #[derive(Clone)]
-struct Requests {
-    requests: mpsc::UnboundedSender<Request>,
+struct WriterHandle {
+    sender: mpsc::UnboundedSender<WriterRequest>,
     /// The name of the file, for messages.
     place: String,
 }
 
-impl Requests {
+impl WriterHandle {
     /// Does something with the connection, after everything that was put before.
-    fn ask<T: Send + 'static>(
+    fn query<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Connection) -> Result<T, Unreadable> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, Unavailable>> {
-        let (answer, answered) = oneshot::channel();
+        query: impl FnOnce(&mut Connection) -> Result<T, RowError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, LedgerUnavailable>> {
+        let (answer, reply) = oneshot::channel();
         let place = self.place.clone();
-        let question = move |connection: Result<&mut Connection, Unavailable>| {
-            let found = connection.and_then(|connection| {
-                question(connection).map_err(|error| Unavailable(format!("{place}: {error}")))
+        let query = move |connection: Result<&mut Connection, LedgerUnavailable>| {
+            let result = connection.and_then(|connection| {
+                query(connection).map_err(|error| LedgerUnavailable(format!("{place}: {error}")))
             });
             // Whoever asked may be gone.
-            drop(answer.send(found));
+            drop(answer.send(result));
         };
-        let answered = self.send(Request::Ask(Box::new(question)), answered);
+        let reply = self.send(WriterRequest::Query(Box::new(query)), reply);
         let place = self.place.clone();
-        let overdue = move |_| Err(Unavailable(format!("{place} has not answered in time")));
-        async move { timeout(ANSWER, answered).await.unwrap_or_else(overdue) }.boxed()
+        let overdue = move |_| Err(LedgerUnavailable(format!("{place} has not answered in time")));
+        async move { timeout(QUERY_TIMEOUT, reply).await.unwrap_or_else(overdue) }.boxed()
     }
 
     /// Sends at once, so that what is asked is done in the order of the calls, and also if nobody waits
     /// for the answer.
     fn send<T: Send + 'static>(
         &self,
-        request: Request,
-        answered: oneshot::Receiver<Result<T, Unavailable>>,
-    ) -> BoxFuture<'static, Result<T, Unavailable>> {
-        let sent = self.requests.send(request);
+        request: WriterRequest,
+        reply: oneshot::Receiver<Result<T, LedgerUnavailable>>,
+    ) -> BoxFuture<'static, Result<T, LedgerUnavailable>> {
+        let sent = self.sender.send(request);
         let place = self.place.clone();
         async move {
-            sent.map_err(|_| Unavailable(format!("{place} is closed")))?;
-            answered.await.map_err(|_| Unavailable(format!("{place} ended before it answered")))?
+            sent.map_err(|_| LedgerUnavailable(format!("{place} is closed")))?;
+            reply.await.map_err(|_| LedgerUnavailable(format!("{place} ended before it answered")))?
         }
         .boxed()
     }

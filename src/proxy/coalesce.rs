@@ -11,35 +11,35 @@ use sha2::{Digest, Sha256};
 
 use super::headers::decoded_path;
 use super::headers::{inbound, outbound, without_body};
-use super::quota::request_slot;
-use super::request::Visit;
+use super::quota::acquire_request;
+use super::request::RequestContext;
 use super::tunnel::OnFirstFrame;
 use crate::backend::{
-    API_KEY, Answer, Backend, ForwardError, KEY_STATUS, Lesson, Question, Trial, UNSEEN_KEY,
+    API_KEY, AuthFailure, Backend, CacheKey, CachedResponse, ForwardError, KEY_STATUS, KeyAttempt, UNSEEN_KEY,
 };
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::Refusal;
 use crate::core::remote::Remote;
-use crate::job::held_back;
+use crate::job::backoff_refusal;
 use crate::proxy::Proxy;
-use crate::proxy::credentials::{KEYS, REGISTER, key_of};
+use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
 
 /// Cheap questions that everybody asks all the time.
-const CHEAP: [&str; 3] = ["/", "/version", "/health"];
+const SHARED_PATHS: [&str; 3] = ["/", "/version", "/health"];
 /// The longest answer to one of them that serves several, in bytes.
-const ANSWER: usize = 256 * 1024;
+const MAX_SHARED_BYTES: usize = 256 * 1024;
 /// What backends answer without a key, so that a bad one is no failed attempt.
-const OPEN: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, KEY_STATUS];
-const OPEN_BELOW: &str = "/static/";
+const PUBLIC_PATHS: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, KEY_STATUS];
+const PUBLIC_PREFIX: &str = "/static/";
 /// The WebSockets of backends that take a key in the first frame.
-const KEY_IN_FRAME: [&str; 2] = ["/", "/ws/virtual-machines"];
+const KEY_IN_FRAME_PATHS: [&str; 2] = ["/", "/ws/virtual-machines"];
 /// The longest refusal that is read, in bytes.
-const REFUSAL: u64 = 64 * 1024;
+const MAX_REFUSAL_BYTES: u64 = 64 * 1024;
 
 /// What makes an answer one for a single client.
-pub(super) const PERSONAL: [HeaderName; 7] = [
+pub(super) const PERSONAL_HEADERS: [HeaderName; 7] = [
     header::COOKIE,
     header::RANGE,
     header::IF_MATCH,
@@ -49,7 +49,7 @@ pub(super) const PERSONAL: [HeaderName; 7] = [
     header::IF_RANGE,
 ];
 /// What else an answer may depend on.
-const ASKER: [HeaderName; 7] = [
+const KEY_HEADERS: [HeaderName; 7] = [
     API_KEY,
     header::AUTHORIZATION,
     header::HOST,
@@ -60,10 +60,10 @@ const ASKER: [HeaderName; 7] = [
 ];
 
 /// Whether an answer to this question may serve several.
-pub(super) fn is_cheap(parts: &Parts) -> bool {
+pub(super) fn is_shareable(parts: &Parts) -> bool {
     parts.method == Method::GET
-        && CHEAP.contains(&&*decoded_path(&parts.uri))
-        && !PERSONAL.iter().any(|name| parts.headers.contains_key(name))
+        && SHARED_PATHS.contains(&&*decoded_path(&parts.uri))
+        && !PERSONAL_HEADERS.iter().any(|name| parts.headers.contains_key(name))
 }
 
 /// Whether an answer with these headers is for whoever asked alone.
@@ -81,26 +81,26 @@ fn is_personal(headers: &HeaderMap) -> bool {
 /// The answer to a request for which the backend is not asked.
 pub(super) async fn admit(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
-) -> Result<Option<Trial>, Box<Response<Body>>> {
-    if is_open(&decoded_path(&parts.uri)) {
+) -> Result<Option<KeyAttempt>, Box<Response<Body>>> {
+    if is_public(&decoded_path(&parts.uri)) {
         return Ok(None);
     }
-    let key = key_of(&parts.headers);
+    let key = request_key(&parts.headers);
     let hash = key.as_ref().map(|key| proxy.app.registry.key_hash(key));
-    let admitted = visit.backend.admit(visit.forwarded.client, hash).await;
-    admitted.map_err(|known| refused(parts, held_back(key.is_some(), &known)))
+    let admitted = context.backend.admit(context.forwarded.client, hash).await;
+    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(key.is_some(), &reason)))
 }
 
-fn refused(parts: &Parts, refusal: Refusal) -> Box<Response<Body>> {
-    telemetry::Refused { path: parts.uri.path(), refusal: &refusal }.emit();
-    Box::new(respond::refused(&refusal))
+fn refusal_response(parts: &Parts, refusal: Refusal) -> Box<Response<Body>> {
+    telemetry::RequestRefused { path: parts.uri.path(), refusal: &refusal }.emit();
+    Box::new(respond::refusal(&refusal))
 }
 
 /// Whether a WebSocket at `uri` has its key in the first frame of the client, where the bridge does not see it.
 pub(super) fn has_key_in_frame(uri: &Uri) -> bool {
-    KEY_IN_FRAME.contains(&&*decoded_path(uri))
+    KEY_IN_FRAME_PATHS.contains(&&*decoded_path(uri))
 }
 
 /// The same as [`admit`] for a WebSocket that has its key in the first frame.
@@ -108,73 +108,76 @@ pub(super) fn has_key_in_frame(uri: &Uri) -> bool {
 /// # Errors
 ///
 /// The answer to a request for which the backend is not asked.
-pub(super) async fn admit_unseen(visit: &Visit, parts: &Parts) -> Result<Option<Trial>, Box<Response<Body>>> {
-    let admitted = visit.backend.admit(visit.forwarded.client, UNSEEN_KEY).await;
-    admitted.map_err(|known| refused(parts, held_back(true, &known)))
+pub(super) async fn admit_unseen(
+    context: &RequestContext,
+    parts: &Parts,
+) -> Result<Option<KeyAttempt>, Box<Response<Body>>> {
+    let admitted = context.backend.admit(context.forwarded.client, UNSEEN_KEY).await;
+    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(true, &reason)))
 }
 
 /// Learns from the first frame of the backend on such a WebSocket whether the key was wrong. The trial lasts until then.
-pub(super) fn judge_first_frame(visit: &Visit, trial: Option<Trial>) -> OnFirstFrame {
-    let (backend, client) = (Arc::clone(&visit.backend), visit.forwarded.client);
+pub(super) fn check_first_frame(context: &RequestContext, key_attempt: Option<KeyAttempt>) -> OnFirstFrame {
+    let (backend, client) = (Arc::clone(&context.backend), context.forwarded.client);
     Box::new(move |close| {
-        let refusal = close.map(|(code, reason)| Refusal::of_close(code, &reason));
+        let refusal = close.map(|(code, reason)| Refusal::from_close(code, &reason));
         if let Some(refusal) = refusal.filter(|refusal| refusal.status == 401) {
-            backend.refuse_unseen(client, &refusal.text());
+            backend.note_unseen_key_refusal(client, &refusal.text());
         }
-        drop(trial);
+        drop(key_attempt);
     })
 }
 
 /// The backend's answer to a cheap question, which may be one that somebody else has got. While it is waited for, it
 /// counts as a request. `None` is an answer that cannot serve several: the client must ask for itself.
-pub(super) async fn shared(
+pub(super) async fn coalesced(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, ForwardError> {
-    let backend = &visit.backend;
-    let (generation, keep) = (backend.shield.generation(), backend.limits().coalesce);
-    let question = question(parts);
-    let answer = match backend.shield.answers.kept(&question, keep) {
-        Some(kept) => kept,
+    let backend = &context.backend;
+    let (generation, keep) = (backend.gate.generation(), backend.limits().coalesce);
+    let entry_key = cache_key(parts);
+    let answer = match backend.gate.responses.get(&entry_key, keep) {
+        Some(cached) => cached,
         None => {
-            let _slot = match request_slot(proxy, visit) {
+            let _slot = match acquire_request(proxy, context) {
                 Ok(slot) => slot,
-                Err(limit) => return Ok(Some(respond::over(limit))),
+                Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
             };
-            let ask = ask(Arc::clone(backend), parts);
-            backend.shield.answers.answer(question, keep, ask).await?
+            let fetch = fetch(Arc::clone(backend), parts);
+            backend.gate.responses.get_or_fetch(entry_key, keep, fetch).await?
         }
     };
-    let key = key_of(&parts.headers);
-    Ok(answer.map(|Answer { head, body }| {
-        if !is_open(&decoded_path(&parts.uri)) {
-            learn(proxy, visit, key.as_ref(), generation, (head.status, &head.headers, &body));
+    let key = request_key(&parts.headers);
+    Ok(answer.map(|CachedResponse { head, body }| {
+        if !is_public(&decoded_path(&parts.uri)) {
+            note_answer(proxy, context, key.as_ref(), generation, (head.status, &head.headers, &body));
         }
         let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
-        Response::from_parts(head, if has_length { respond::whole(body) } else { respond::unmeasured(body) })
+        Response::from_parts(head, if has_length { respond::full(body) } else { respond::chunked(body) })
     }))
 }
 
 /// What is asked, and whatever an answer may depend on.
-fn question(parts: &Parts) -> Question {
-    let mut question = Sha256::new();
-    question.update(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
-    for name in ASKER {
-        question.update(b"\n\n");
+fn cache_key(parts: &Parts) -> CacheKey {
+    let mut hash = Sha256::new();
+    hash.update(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
+    for name in KEY_HEADERS {
+        hash.update(b"\n\n");
         for value in parts.headers.get_all(name) {
-            question.update(value.as_bytes());
-            question.update(b"\n");
+            hash.update(value.as_bytes());
+            hash.update(b"\n");
         }
     }
-    question.finalize().into()
+    hash.finalize().into()
 }
 
 /// Asks `backend` for what `parts` ask for. `None` is an answer that cannot serve several.
-fn ask(
+fn fetch(
     backend: Arc<Backend>,
     parts: &Parts,
-) -> impl Future<Output = Result<Option<Answer>, ForwardError>> + Send + use<> {
+) -> impl Future<Output = Result<Option<CachedResponse>, ForwardError>> + Send + use<> {
     let mut request = http::Request::new(Empty::new());
     *request.uri_mut() = parts.uri.clone();
     *request.headers_mut() = parts.headers.clone();
@@ -186,8 +189,8 @@ fn ask(
             return Ok(None);
         }
         inbound(&mut head.headers);
-        match Limited::new(body, ANSWER).collect().await {
-            Ok(body) => Ok(Some(Answer { head, body: body.to_bytes() })),
+        match Limited::new(body, MAX_SHARED_BYTES).collect().await {
+            Ok(body) => Ok(Some(CachedResponse { head, body: body.to_bytes() })),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Ok(None),
             Err(error) => Err(ForwardError::Broken { remote: Remote::Backend, why: error.to_string() }),
         }
@@ -196,21 +199,21 @@ fn ask(
 
 /// A request that is passed on, as far as its answer may say what is not to be asked again.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestInfo {
     key: Option<ApiKey>,
     method: Method,
     path: String,
     generation: u64,
 }
 
-impl Asked {
+impl RequestInfo {
     /// The request that is about to be passed on.
-    pub(super) fn of(visit: &Visit, request: &Parts) -> Self {
+    pub(super) fn new(context: &RequestContext, request: &Parts) -> Self {
         Self {
-            key: key_of(&request.headers),
+            key: request_key(&request.headers),
             method: request.method.clone(),
             path: decoded_path(&request.uri).into_owned(),
-            generation: visit.backend.shield.generation(),
+            generation: context.backend.gate.generation(),
         }
     }
 
@@ -220,7 +223,12 @@ impl Asked {
     }
 
     /// Heeds what the backend's answer says of the next request.
-    pub(super) async fn heed<B>(self, proxy: &Proxy, visit: &Visit, response: Response<B>) -> Response<Body>
+    pub(super) async fn learn_from<B>(
+        self,
+        proxy: &Proxy,
+        context: &RequestContext,
+        response: Response<B>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -228,57 +236,57 @@ impl Asked {
         let Self { key, method, path, generation } = self;
         let status = response.status();
         if status.is_success() && !method.is_safe() && (path == REGISTER || path.starts_with(KEYS)) {
-            visit.backend.shield.keys_changed();
+            context.backend.gate.keys_changed();
         }
-        if status.is_success() && !is_open(&path) {
-            visit.backend.shield.accept(key.as_ref().map(|key| proxy.app.registry.key_hash(key)));
+        if status.is_success() && !is_public(&path) {
+            context.backend.gate.accept(key.as_ref().map(|key| proxy.app.registry.key_hash(key)));
         }
         let is_lesson = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
-        let is_short = response.body().size_hint().upper().is_some_and(|size| size <= REFUSAL);
-        if !is_lesson || !is_short || is_open(&path) {
-            return response.map(respond::passed);
+        let is_short = response.body().size_hint().upper().is_some_and(|size| size <= MAX_REFUSAL_BYTES);
+        if !is_lesson || !is_short || is_public(&path) {
+            return response.map(respond::forwarded);
         }
         let (head, body) = response.into_parts();
         let Ok(body) = body.collect().await else {
             let detail = "Its reason could not be read.";
-            return respond::said(status, "The backend refused the request.", detail);
+            return respond::message(status, "The backend refused the request.", detail);
         };
         let body = body.to_bytes();
-        learn(proxy, visit, key.as_ref(), generation, (status, &head.headers, &body));
-        Response::from_parts(head, respond::whole(body))
+        note_answer(proxy, context, key.as_ref(), generation, (status, &head.headers, &body));
+        Response::from_parts(head, respond::full(body))
     }
 }
 
 /// Learns from an answer of the backend to `key`, whose request began in `generation`.
-pub(super) fn learn(
+pub(super) fn note_answer(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     key: Option<&ApiKey>,
     generation: u64,
     (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
 ) {
     let hash = key.map(|key| proxy.app.registry.key_hash(key));
-    lesson(visit, hash, generation, (status, headers, body));
+    note_auth_failure(context, hash, generation, (status, headers, body));
 }
 
 /// The same, where a hash stands for the key. A key with which the backend has done something is right.
-pub(super) fn lesson(
-    visit: &Visit,
+pub(super) fn note_auth_failure(
+    context: &RequestContext,
     hash: Option<[u8; 32]>,
     generation: u64,
     (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
 ) {
-    let shield = &visit.backend.shield;
+    let shield = &context.backend.gate;
     if status.is_success() {
         shield.accept(hash);
         return;
     }
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let text = String::from_utf8_lossy(body);
-    let lesson = Lesson { status: status.as_u16(), retry_after, text: &text };
-    visit.backend.learn_refusal(lesson, Some(visit.forwarded.client), hash, generation);
+    let failure = AuthFailure { status: status.as_u16(), retry_after, text: &text };
+    context.backend.note_auth_failure(failure, Some(context.forwarded.client), hash, generation);
 }
 
-fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || path.starts_with(OPEN_BELOW)
+fn is_public(path: &str) -> bool {
+    PUBLIC_PATHS.contains(&path) || path.starts_with(PUBLIC_PREFIX)
 }

@@ -26,25 +26,25 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::coalesce;
-use super::quota::request_slot;
-use super::request::Visit;
-use crate::backend::{Identity, KEY_STATUS, Lesson, Scoped};
+use super::quota::acquire_request;
+use super::request::RequestContext;
+use crate::backend::{AuthFailure, KEY_STATUS, RequestIdentity, ScopedQuery};
 use crate::core::compat::scope::{ENDPOINT_IDS, harms_others, parameters};
-use crate::core::compat::{Action, Shim, options};
+use crate::core::compat::{Shim, ShimAction, options};
 use crate::core::domain::credential::ApiKey;
-use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
-use crate::proxy::credentials::{KEYS, REGISTER, key_of};
+use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body};
 use crate::telemetry;
-use keyring::Registered;
+use keyring::RegisteredKey;
 
 pub(super) use keyring::Keyring;
-pub(super) use restart::Restarts;
+pub(super) use restart::PendingRestarts;
 
 const HEALTH: &str = "/health";
 const VERSION: &str = "/version";
@@ -53,11 +53,11 @@ const SHIM: HeaderName = HeaderName::from_static("x-proxbox-bridge-shim");
 /// What a backend says of a path that it does not know.
 const NOT_FOUND: &str = "Not Found";
 /// The longest answer that is looked at for these words, in bytes.
-const SHORT: usize = 64 * 1024;
+const MAX_404_BYTES: usize = 64 * 1024;
 /// The largest registration of a key that is read, in bytes.
-const REGISTRATION: usize = 16 * 1024;
+const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
 /// The shortest key that backends register, in characters.
-const SHORTEST: usize = 32;
+const MIN_KEY: usize = 32;
 
 /// The paths that plugin 0.0.10 asks for and no backend has, and what they stand for.
 const ALIASES: [(&str, Kind); 2] =
@@ -69,11 +69,11 @@ pub(super) fn is_alias(path: &str) -> bool {
 }
 
 /// The stream that `path` stands for without being its path.
-pub(super) fn alias(visit: &Visit, path: &str) -> Option<Endpoint> {
+pub(super) fn alias_endpoint(context: &RequestContext, path: &str) -> Option<SyncEndpoint> {
     let (_, kind) = ALIASES.iter().find(|(alias, _)| *alias == path)?;
-    visit.state.config.shims.is_on(Shim::Aliases).then(|| {
-        note(Shim::Aliases, Action::Translated, path);
-        Endpoint::of(*kind)
+    context.state.config.shims.is_on(Shim::Aliases).then(|| {
+        count_shim(Shim::Aliases, ShimAction::Translated, path);
+        SyncEndpoint::for_kind(*kind)
     })
 }
 
@@ -84,75 +84,79 @@ pub(super) fn alias(visit: &Visit, path: &str) -> Option<Endpoint> {
 /// The request, if the backend is to answer it.
 pub(super) async fn answer(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: Parts,
     path: &str,
     body: Incoming,
 ) -> Result<Response<Body>, (Parts, Incoming)> {
-    let shims = &visit.state.config.shims;
+    let shims = &context.state.config.shims;
     let is_get = parts.method == Method::GET;
     // A body is for the backend to read, and whether it knows another method for it to say.
     if shims.is_on(Shim::Health) && path == HEALTH && is_get && body.is_end_stream() {
-        return match health(proxy, visit, &parts).await {
+        return match health(proxy, context, &parts).await {
             Some(response) => Ok(response),
             None => Err((parts, body)),
         };
     }
-    if let Some(held) = awaits_restart(proxy, visit, path).await {
+    if let Some(held) = restart_refusal(proxy, context, path).await {
         return Ok(held);
     }
     if shims.is_on(Shim::Version) && path == VERSION && is_get && body.is_end_stream() {
-        return Ok(version(proxy, visit, parts, body).await);
+        return Ok(version(proxy, context, parts, body).await);
     }
-    if let Some(inventory) = inventory::concerns(&parts.method, path) {
-        return Ok(inventory::answer(proxy, visit, parts, body, inventory).await);
+    if let Some(inventory) = inventory::match_path(&parts.method, path) {
+        return Ok(inventory::answer(proxy, context, parts, body, inventory).await);
     }
-    if templates::concerns(&parts.method, path, parts.uri.query().unwrap_or_default()) {
-        let answered = match release(proxy, visit, &parts).await {
-            Ok(release) => templates::answer(proxy, visit, &parts, release).await,
+    if templates::matches(&parts.method, path, parts.uri.query().unwrap_or_default()) {
+        let response = match release(proxy, context, &parts).await {
+            Ok(release) => templates::answer(proxy, context, &parts, release).await,
             Err(refused) => Some(*refused),
         };
-        return answered.ok_or((parts, body));
+        return response.ok_or((parts, body));
     }
-    if let Some(guest) = config::concerns(&parts.method, path) {
-        return match release(proxy, visit, &parts).await {
-            Ok(Some(release)) => Ok(config::answer(proxy, visit, &parts, body, guest, release).await),
+    if let Some(guest) = config::match_path(&parts.method, path) {
+        return match release(proxy, context, &parts).await {
+            Ok(Some(release)) => Ok(config::answer(proxy, context, &parts, body, guest, release).await),
             Ok(None) => Err((parts, body)),
             Err(refused) => Ok(*refused),
         };
     }
-    if rows::concerns(path) {
-        return match release(proxy, visit, &parts).await {
-            Ok(Some(release)) => Ok(rows::answer(proxy, visit, parts, path, body, release).await),
+    if rows::matches(path) {
+        return match release(proxy, context, &parts).await {
+            Ok(Some(release)) => Ok(rows::answer(proxy, context, parts, path, body, release).await),
             Ok(None) => Err((parts, body)),
             Err(refused) => Ok(*refused),
         };
     }
-    let lacks = || async { visit.backend.lacks(KEY_STATUS).await == Ok(true) };
+    let lacks = || async { context.backend.lacks(KEY_STATUS).await == Ok(true) };
     if !shims.is_on(Shim::Auth) || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
-    note(Shim::Auth, Action::Emulated, path);
-    let key = Key::of(proxy, visit);
+    count_shim(Shim::Auth, ShimAction::Emulated, path);
+    let key = RegisteredKeyStatus::new(proxy, context);
     Ok(match (path, &parts.method) {
         (KEY_STATUS, &Method::GET) => status(&key),
         (KEYS, &Method::GET) => keys(&key, &parts),
-        (REGISTER, &Method::POST) => register(proxy, visit, &key, body).await,
+        (REGISTER, &Method::POST) => register(proxy, context, &key, body).await,
         (REGISTER, _) => not_allowed("POST"),
         _ => not_allowed("GET"),
     })
 }
 
 /// What a backend may be asked that waits for a restart: nothing there writes to NetBox.
-const HARMLESS: [&str; 4] = ["/netbox/", "/proxmox/", "/auth/", "/docs"];
+const ALLOWED_BEFORE_RESTART: [&str; 4] = ["/netbox/", "/proxmox/", "/auth/", "/docs"];
 
 /// The answer to a request that may write to NetBox, while the backend would write to another one than it is to.
-pub(super) async fn awaits_restart(proxy: &Proxy, visit: &Visit, path: &str) -> Option<Response<Body>> {
-    let why = proxy.app.registry.look_up_held(&visit.backend).await?;
+pub(super) async fn restart_refusal(
+    proxy: &Proxy,
+    context: &RequestContext,
+    path: &str,
+) -> Option<Response<Body>> {
+    let why = proxy.app.registry.resolve_blocked(&context.backend).await?;
     let is_harmless = ["/", VERSION, "/openapi.json"].contains(&path)
-        || HARMLESS.iter().any(|harmless| path.starts_with(harmless));
-    let retry_after = visit.backend.limits().retry_after.as_secs();
-    (!is_harmless).then(|| *refused(path, &Refusal::awaits_restart(&why, retry_after)))
+        || ALLOWED_BEFORE_RESTART.iter().any(|harmless| path.starts_with(harmless));
+    let retry_after = context.backend.limits().retry_after.as_secs();
+    (!is_harmless).then(|| *refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
 }
 
 /// Puts the Proxmox endpoints that a request for `path` names in the words of the backend's release.
@@ -162,11 +166,11 @@ pub(super) async fn awaits_restart(proxy: &Proxy, visit: &Visit, path: &str) -> 
 /// The answer to a request that would reach others too, or write to another branch of NetBox.
 pub(super) async fn scope(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &mut Parts,
     path: &str,
 ) -> Result<(), Box<Response<Body>>> {
-    let shims = &visit.state.config.shims;
+    let shims = &context.state.config.shims;
     let query = parts.uri.query().unwrap_or_default();
     let names = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == ENDPOINT_IDS && !value.is_empty();
     let is_scoped = shims.is_on(Shim::Scope) && parameters(query).any(names);
@@ -174,38 +178,38 @@ pub(super) async fn scope(
     if !is_scoped && !has_branch {
         return Ok(());
     }
-    let release = release(proxy, visit, parts).await?;
+    let release = release(proxy, context, parts).await?;
     if has_branch && let Some(why) = options::loses_branch_at(path, query, release) {
-        note(Shim::Options, Action::Refused, path);
-        return Err(refused(path, &Refusal::loses_branch(&why)));
+        count_shim(Shim::Options, ShimAction::Refused, path);
+        return Err(refusal_response(path, &Refusal::loses_branch(&why)));
     }
     if !is_scoped {
         return Ok(());
     }
-    let kind = Kind::all().find(|kind| Endpoint::of(*kind).json_path() == path);
+    let kind = Kind::all().find(|kind| SyncEndpoint::for_kind(*kind).json_path() == path);
     let harm = kind.and_then(|kind| harms_others(kind, release));
-    let scoped = visit.backend.scoped(query, release, &identity(visit, parts), harm.is_some()).await;
+    let scoped = context.backend.scope_query(query, release, &identity(context, parts), harm.is_some()).await;
     let scoped = match scoped {
-        Ok(Scoped::AsGiven) => return Ok(()),
-        Ok(Scoped::Changed(scoped)) => scoped,
-        Ok(Scoped::Harmful) => {
-            note(Shim::Scope, Action::Refused, path);
-            return Err(refused(path, &Refusal::harms_others(&harm.unwrap_or_default())));
+        Ok(ScopedQuery::Unchanged) => return Ok(()),
+        Ok(ScopedQuery::Rewritten(scoped)) => scoped,
+        Ok(ScopedQuery::Harmful) => {
+            count_shim(Shim::Scope, ShimAction::Refused, path);
+            return Err(refusal_response(path, &Refusal::harms_others(&harm.unwrap_or_default())));
         }
         Err(refusal) => {
             if refusal.cause == Cause::Unsupported {
-                note(Shim::Scope, Action::Refused, path);
+                count_shim(Shim::Scope, ShimAction::Refused, path);
             }
-            return Err(refused(path, &refusal));
+            return Err(refusal_response(path, &refusal));
         }
     };
     let Ok(target) = format!("{}?{scoped}", parts.uri.path()).parse::<PathAndQuery>() else {
-        return Err(refused(
+        return Err(refusal_response(
             path,
             &Refusal::not_scoped("The request is too long to name the endpoints in it."),
         ));
     };
-    note(Shim::Scope, Action::Translated, path);
+    count_shim(Shim::Scope, ShimAction::Translated, path);
     parts.uri = Uri::from(target);
     Ok(())
 }
@@ -214,43 +218,43 @@ pub(super) async fn scope(
 /// again for that.
 async fn release(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
 ) -> Result<Option<Release>, Box<Response<Body>>> {
-    let _trial = coalesce::admit(proxy, visit, parts).await?;
-    let identity = identity(visit, parts);
-    let generation = visit.backend.shield.generation();
-    let release = visit.backend.release(&identity).await;
+    let _trial = coalesce::admit(proxy, context, parts).await?;
+    let identity = identity(context, parts);
+    let generation = context.backend.gate.generation();
+    let release = context.backend.release(&identity).await;
     release.map_err(|refusal| {
         let hash = identity.key.as_ref().map(|key| proxy.app.registry.key_hash(key));
         let (text, retry_after) = (refusal.text(), refusal.retry_after.as_deref());
-        let lesson = Lesson { status: refusal.status, retry_after, text: &text };
-        let (backend, client) = (&visit.backend, visit.forwarded.client);
-        backend.learn_refusal(lesson, Some(client), hash, generation);
-        refused(parts.uri.path(), &refusal)
+        let failure = AuthFailure { status: refusal.status, retry_after, text: &text };
+        let (backend, client) = (&context.backend, context.forwarded.client);
+        backend.note_auth_failure(failure, Some(client), hash, generation);
+        refusal_response(parts.uri.path(), &refusal)
     })
 }
 
-fn identity(visit: &Visit, parts: &Parts) -> Identity {
-    let key = key_of(&parts.headers).or_else(|| visit.backend.config().api_key.clone());
+fn identity(context: &RequestContext, parts: &Parts) -> RequestIdentity {
+    let key = request_key(&parts.headers).or_else(|| context.backend.config().api_key.clone());
     let mut passed_on = HeaderMap::new();
-    visit.forwarded.tell(&mut passed_on);
-    Identity { key, passed_on }
+    context.forwarded.apply(&mut passed_on);
+    RequestIdentity { key, forwarded_headers: passed_on }
 }
 
-fn refused(path: &str, refusal: &Refusal) -> Box<Response<Body>> {
-    telemetry::Refused { path, refusal }.emit();
-    Box::new(respond::refused(refusal))
+fn refusal_response(path: &str, refusal: &Refusal) -> Box<Response<Body>> {
+    telemetry::RequestRefused { path, refusal }.emit();
+    Box::new(respond::refusal(refusal))
 }
 
 /// The backend's version, or the one that its streams tell where it has no `/version`.
-async fn version(proxy: &Proxy, visit: &Visit, parts: Parts, body: Incoming) -> Response<Body> {
-    let response = upstream::passed(proxy, visit, &parts, body).await;
+async fn version(proxy: &Proxy, context: &RequestContext, parts: Parts, body: Incoming) -> Response<Body> {
+    let response = upstream::forward(proxy, context, &parts, body).await;
     if response.status() != StatusCode::NOT_FOUND {
         return response;
     }
-    let (response, is_missing) = is_bare_404(visit, response).await;
-    match release(proxy, visit, &parts).await {
+    let (response, is_missing) = is_bare_404(context, response).await;
+    match release(proxy, context, &parts).await {
         Ok(Some(release)) if is_missing => {
             let bridge = json!({
                 "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION"), "detected_by": "streams",
@@ -263,93 +267,93 @@ async fn version(proxy: &Proxy, visit: &Visit, parts: Parts, body: Incoming) -> 
 
 /// Whether `response`, a 404, is that of a backend which does not know the path. What it says of something that is not
 /// there is another.
-async fn is_bare_404(visit: &Visit, response: Response<Body>) -> (Response<Body>, bool) {
-    is_404_with(visit, response, |body| *body == json!({ "detail": NOT_FOUND })).await
+async fn is_bare_404(context: &RequestContext, response: Response<Body>) -> (Response<Body>, bool) {
+    is_404_with(context, response, |body| *body == json!({ "detail": NOT_FOUND })).await
 }
 
 /// Whether it is that of a backend at all: what a proxy in front of it says is mostly no JSON.
-async fn is_json_404(visit: &Visit, response: Response<Body>) -> (Response<Body>, bool) {
-    is_404_with(visit, response, Value::is_object).await
+async fn is_json_404(context: &RequestContext, response: Response<Body>) -> (Response<Body>, bool) {
+    is_404_with(context, response, Value::is_object).await
 }
 
 async fn is_404_with(
-    visit: &Visit,
+    context: &RequestContext,
     response: Response<Body>,
-    says: fn(&Value) -> bool,
+    matches: fn(&Value) -> bool,
 ) -> (Response<Body>, bool) {
     let (head, body) = response.into_parts();
-    let limit = visit.backend.limits().response_head;
-    let Ok(Ok(body)) = timeout(limit, upstream::read(body, SHORT)).await else {
+    let limit = context.backend.limits().response_head;
+    let Ok(Ok(body)) = timeout(limit, upstream::read(body, MAX_404_BYTES)).await else {
         let detail = "The backend's answer could not be read.";
-        return (respond::said(head.status, "The backend does not know this path.", detail), false);
+        return (respond::message(head.status, "The backend does not know this path.", detail), false);
     };
-    let is_it = serde_json::from_slice::<Value>(&body).is_ok_and(|body| says(&body));
-    (Response::from_parts(head, respond::whole(body)), is_it)
+    let is_it = serde_json::from_slice::<Value>(&body).is_ok_and(|body| matches(&body));
+    (Response::from_parts(head, respond::full(body)), is_it)
 }
 
 /// An answer that the bridge makes up in the backend's place.
 fn emulated(shim: Shim, path: &str, body: &Value) -> Response<Body> {
-    note(shim, Action::Emulated, path);
-    shimmed(said(StatusCode::OK, body), shim)
+    count_shim(shim, ShimAction::Emulated, path);
+    with_shim_header(json_response(StatusCode::OK, body), shim)
 }
 
 /// `response`, which says that `shim` had a part in it.
-pub(super) fn shimmed(mut response: Response<Body>, shim: Shim) -> Response<Body> {
+pub(super) fn with_shim_header(mut response: Response<Body>, shim: Shim) -> Response<Body> {
     response.headers_mut().insert(SHIM, HeaderValue::from_static(shim.as_str()));
     response
 }
 
-pub(super) fn note(shim: Shim, action: Action, path: &str) {
-    telemetry::Shimmed { shim, action, path }.emit();
+pub(super) fn count_shim(shim: Shim, action: ShimAction, path: &str) {
+    telemetry::RequestShimmed { shim, action, path }.emit();
 }
 
 /// Whether the backend is there. `None` is for the backend to say.
-async fn health(proxy: &Proxy, visit: &Visit, parts: &Parts) -> Option<Response<Body>> {
-    let limit = visit.backend.limits().probe;
-    let why = match timeout(limit, asked_for_health(proxy, visit, parts)).await {
+async fn health(proxy: &Proxy, context: &RequestContext, parts: &Parts) -> Option<Response<Body>> {
+    let limit = context.backend.limits().probe;
+    let why = match timeout(limit, probe_health(proxy, context, parts)).await {
         Ok(Ok(response)) => return response,
         Ok(Err(why)) => why,
         Err(_) => {
             let limit = humantime::format_duration(limit);
-            format!("{} did not answer within {limit} (limits.probe).", visit.backend)
+            format!("{} did not answer within {limit} (limits.probe).", context.backend)
         }
     };
     let message = "The ProxBox backend cannot be reached.";
     let body = json!({
         "status": "unready", "init_ok": false, "reason": why, "message": message, "detail": why,
     });
-    let mut response = said(StatusCode::SERVICE_UNAVAILABLE, &body);
-    let retry_after = HeaderValue::from(visit.backend.limits().retry_after.as_secs());
+    let mut response = json_response(StatusCode::SERVICE_UNAVAILABLE, &body);
+    let retry_after = HeaderValue::from(context.backend.limits().retry_after.as_secs());
     response.headers_mut().insert(RETRY_AFTER, retry_after);
     Some(response)
 }
 
 /// What the backend, or the bridge in its place, says of its health; the reason, if it is not there.
-async fn asked_for_health(
+async fn probe_health(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
 ) -> Result<Option<Response<Body>>, String> {
-    let backend = &visit.backend;
+    let backend = &context.backend;
     let ready = || Ok(Some(emulated(Shim::Health, HEALTH, &json!({ "status": "ready", "init_ok": true }))));
-    if backend.is_known_to_lack(HEALTH) {
-        let _slot = match request_slot(proxy, visit) {
+    if backend.is_known_missing(HEALTH) {
+        let _slot = match acquire_request(proxy, context) {
             Ok(slot) => slot,
-            Err(limit) => return Ok(Some(respond::over(limit))),
+            Err(limit) => return Ok(Some(respond::limit_exceeded(limit))),
         };
-        backend.reached().await.map_err(|error| error.to_string())?;
+        backend.check_reachable().await.map_err(|error| error.to_string())?;
         return ready();
     }
-    let generation = backend.knowledge.generation();
-    let response = coalesce::shared(proxy, visit, parts).await.map_err(|error| error.to_string())?;
+    let generation = backend.capabilities_cache.generation();
+    let response = coalesce::coalesced(proxy, context, parts).await.map_err(|error| error.to_string())?;
     match response.as_ref().map(Response::status) {
         Some(StatusCode::NOT_FOUND) => {
             let Some(response) = response else { return Ok(None) };
-            let (response, is_missing) = is_json_404(visit, response).await;
+            let (response, is_missing) = is_json_404(context, response).await;
             if !is_missing {
                 return Ok(Some(response));
             }
-            backend.learn_missing(HEALTH, true, generation);
+            backend.note_missing_path(HEALTH, true, generation);
             ready()
         }
         // Of a proxy in front of it, whose word is final for plugins.
@@ -361,45 +365,53 @@ async fn asked_for_health(
 }
 
 /// The one key that is right, and what is told of it.
-struct Key {
-    registered: Option<Registered>,
+struct RegisteredKeyStatus {
+    registered: Option<RegisteredKey>,
 }
 
-impl Key {
-    fn of(proxy: &Proxy, visit: &Visit) -> Self {
-        let configured = visit.state.config.shims.api_key.as_ref();
+impl RegisteredKeyStatus {
+    fn new(proxy: &Proxy, context: &RequestContext) -> Self {
+        let configured = context.state.config.shims.api_key.as_ref();
         let registered = match configured {
-            Some(key) => Some(Registered::configured(key)),
-            None => proxy.keyring.of(visit.backend.url()),
+            Some(key) => Some(RegisteredKey::from_config(key)),
+            None => proxy.keyring.get(context.backend.url()),
         };
         Self { registered }
     }
 }
 
-fn status(key: &Key) -> Response<Body> {
+fn status(key: &RegisteredKeyStatus) -> Response<Body> {
     let has_one = key.registered.is_some();
-    said(StatusCode::OK, &json!({ "needs_bootstrap": !has_one, "has_db_keys": has_one }))
+    json_response(StatusCode::OK, &json!({ "needs_bootstrap": !has_one, "has_db_keys": has_one }))
 }
 
-fn keys(key: &Key, parts: &Parts) -> Response<Body> {
+fn keys(key: &RegisteredKeyStatus, parts: &Parts) -> Response<Body> {
     let unauthorized = |detail: &str| {
-        said(StatusCode::UNAUTHORIZED, &json!({ "message": "The API key is refused.", "detail": detail }))
+        json_response(
+            StatusCode::UNAUTHORIZED,
+            &json!({ "message": "The API key is refused.", "detail": detail }),
+        )
     };
     let Some(registered) = &key.registered else {
         return unauthorized("No API key configured. Register a key via POST /auth/register-key.");
     };
-    match key_of(&parts.headers) {
+    match request_key(&parts.headers) {
         None => unauthorized("API key required."),
-        Some(key) if registered.is(&key) => {
-            let Registered { label, created_at, .. } = registered;
+        Some(key) if registered.matches(&key) => {
+            let RegisteredKey { label, created_at, .. } = registered;
             let only = json!({ "id": 1, "label": label, "is_active": true, "created_at": created_at });
-            said(StatusCode::OK, &json!({ "keys": [only] }))
+            json_response(StatusCode::OK, &json!({ "keys": [only] }))
         }
         Some(_) => unauthorized("Invalid API key."),
     }
 }
 
-async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Response<Body> {
+async fn register(
+    proxy: &Proxy,
+    context: &RequestContext,
+    key: &RegisteredKeyStatus,
+    body: Incoming,
+) -> Response<Body> {
     #[derive(Deserialize)]
     struct Registration {
         api_key: SecretString,
@@ -407,8 +419,8 @@ async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Re
         label: String,
     }
 
-    let patience = visit.state.config.limits.client_body;
-    let read = timeout(patience, upstream::read(body, REGISTRATION)).await;
+    let body_timeout = context.state.config.limits.client_body;
+    let read = timeout(body_timeout, upstream::read(body, MAX_REGISTRATION_BYTES)).await;
     let Some(body) = read.ok().and_then(Result::ok) else {
         return detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.");
     };
@@ -416,7 +428,7 @@ async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Re
         let text = "The body must be a JSON object with api_key, and with a label if you like.";
         return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
     };
-    if api_key.expose_secret().chars().count() < SHORTEST {
+    if api_key.expose_secret().chars().count() < MIN_KEY {
         return detail(StatusCode::BAD_REQUEST, "API key must be at least 32 characters.");
     }
     let Ok(api_key) = api_key.expose_secret().parse::<ApiKey>() else {
@@ -425,7 +437,7 @@ async fn register(proxy: &Proxy, visit: &Visit, key: &Key, body: Incoming) -> Re
     if key.registered.is_some() {
         return detail(StatusCode::CONFLICT, "An API key is already configured.");
     }
-    match proxy.keyring.register(visit.backend.url(), &api_key, &label).await {
+    match proxy.keyring.register(context.backend.url(), &api_key, &label).await {
         Ok(true) => {
             proxy.app.registry.secrets.remember(vec![api_key.expose().into()]);
             detail(StatusCode::CREATED, "API key registered.")
@@ -445,9 +457,9 @@ fn not_allowed(methods: &'static str) -> Response<Body> {
 }
 
 fn detail(status: StatusCode, detail: &str) -> Response<Body> {
-    said(status, &json!({ "detail": detail }))
+    json_response(status, &json!({ "detail": detail }))
 }
 
-fn said(status: StatusCode, body: &Value) -> Response<Body> {
+fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     respond::json(status, Bytes::from(body.to_string()))
 }

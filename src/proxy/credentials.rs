@@ -17,10 +17,10 @@ use crate::backend::API_KEY;
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::headers::text;
 use crate::core::secret::{SecretJson, append};
-use crate::core::text::redact::{Redactor, in_json, in_query};
+use crate::core::text::redact::{Redactor, secrets_in_json, secrets_in_query};
 
 /// The longest body that is looked at for secrets, in bytes.
-const LOOKED_AT: usize = 64 * 1024;
+const MAX_READ: usize = 64 * 1024;
 
 /// Where keys are registered, which makes them right if they were wrong.
 pub(super) const REGISTER: &str = "/auth/register-key";
@@ -28,20 +28,20 @@ pub(super) const REGISTER: &str = "/auth/register-key";
 pub(super) const KEYS: &str = "/auth/keys";
 
 /// The key that a client sent, in one of the forms that plugins have used.
-pub(super) fn key_of(headers: &HeaderMap) -> Option<ApiKey> {
-    let named = || headers.get(API_KEY)?.to_str().ok()?.parse().ok();
+pub(super) fn request_key(headers: &HeaderMap) -> Option<ApiKey> {
+    let from_header = || headers.get(API_KEY)?.to_str().ok()?.parse().ok();
     let bearer = || {
         let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-        let is_known = ["bearer", "token"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        let is_known = ["bearer", "token"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
         if is_known { key.trim().parse().ok() } else { None }
     };
-    named().or_else(bearer)
+    from_header().or_else(bearer)
 }
 
 /// What takes the secrets in the head of `request` out of a text.
 pub(crate) fn redactor(request: &Parts) -> Redactor {
     let in_headers = in_headers(&request.headers);
-    let in_query = in_query(request.uri.query().unwrap_or_default());
+    let in_query = secrets_in_query(request.uri.query().unwrap_or_default());
     // Whoever sends an address as a key would hide it from the log.
     Redactor::new(
         in_headers.into_iter().chain(in_query).filter(|secret| !is_like_an_address(secret.expose_secret())),
@@ -75,28 +75,28 @@ fn is_like_an_address(secret: &str) -> bool {
 
 /// A body on its way to the backend, and what of it is looked at.
 #[derive(Debug)]
-pub(super) struct Observed<B> {
+pub(super) struct ObservedBody<B> {
     body: B,
-    seen: Option<Seen>,
+    seen: Option<BodyCapture>,
 }
 
 /// JSON that a client pushes to the backend, if it is not too long.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Arc<Mutex<Zeroizing<Vec<u8>>>>);
+pub(super) struct BodyCapture(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
-impl<B> Observed<B> {
+impl<B> ObservedBody<B> {
     /// The body of a request with `headers`. It is looked at if it is JSON.
-    pub(super) fn new(body: B, headers: &HeaderMap) -> (Self, Option<Seen>) {
+    pub(super) fn new(body: B, headers: &HeaderMap) -> (Self, Option<BodyCapture>) {
         let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| text(value).contains("json"));
-        let seen = is_json.then(Seen::default);
+        let seen = is_json.then(BodyCapture::default);
         (Self { body, seen: seen.clone() }, seen)
     }
 }
 
-impl Seen {
+impl BodyCapture {
     fn note(&self, data: &[u8]) {
         let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = (LOOKED_AT + 1).saturating_sub(bytes.len());
+        let room = (MAX_READ + 1).saturating_sub(bytes.len());
         append(&mut bytes, &data[..data.len().min(room)]);
     }
 
@@ -104,11 +104,11 @@ impl Seen {
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What is too long was cut, and is no JSON.
-        SecretJson::parse(&bytes).map(|pushed| in_json(&pushed)).unwrap_or_default()
+        SecretJson::parse(&bytes).map(|pushed| secrets_in_json(&pushed)).unwrap_or_default()
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

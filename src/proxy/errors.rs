@@ -6,55 +6,62 @@ use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
-use super::request::{Peer, REJECTED, Visit};
-use crate::app::State;
+use super::request::{Peer, REJECTED, RequestContext};
+use crate::app::AppState;
 use crate::backend::{ForwardError, UploadError};
 use crate::core::domain::refusal::Refusal;
-use crate::core::http::guard::{self, Reason, Rejection};
+use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::respond::{self, Body};
 use crate::telemetry;
 
 /// The answer to a request that is not one that may be answered.
-pub(crate) fn rejection(state: &State, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
+pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
     let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
     raw.map(|stopped| stopped.rejection)
         .or_else(|| guard::check(request, &state.config.limits.bounds()).err())
-        .map(|rejection| rejected(&rejection, peer.address))
+        .map(|rejection| rejection_response(&rejection, peer.address))
 }
 
-pub(crate) fn rejected(rejection: &Rejection, client: IpAddr) -> Response<Body> {
-    telemetry::Rejected { reason: rejection.reason, detail: &rejection.detail, client }.emit();
+pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Response<Body> {
+    telemetry::RequestRejected { reason: rejection.reason, detail: &rejection.detail, client }.emit();
     let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = match status {
-        StatusCode::METHOD_NOT_ALLOWED => respond::only("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        status => respond::said(status, "This request is refused.", &rejection.detail),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            respond::method_not_allowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        }
+        status => respond::message(status, "This request is refused.", &rejection.detail),
     };
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 /// The answer to a client whose request for `path` was not answered by its backend.
-pub(super) fn failed(visit: &Visit, path: &str, is_safe: bool, error: &ForwardError) -> Response<Body> {
-    let retry_after = visit.backend.limits().retry_after.as_secs();
+pub(super) fn error_response(
+    context: &RequestContext,
+    path: &str,
+    is_safe: bool,
+    error: &ForwardError,
+) -> Response<Body> {
+    let retry_after = context.backend.limits().retry_after.as_secs();
     let why = error.to_string();
     let refusal = match error {
-        ForwardError::Upload(error) => return upload_failed(visit.forwarded.client, *error),
+        ForwardError::Upload(error) => return upload_error_response(context.forwarded.client, *error),
         ForwardError::Unreachable(_) => Refusal::unreachable(&why, retry_after),
         _ if is_safe => Refusal::no_answer(&why, retry_after),
-        ForwardError::Overdue(_) => Refusal::overdue(&why),
+        ForwardError::TimedOut(_) => Refusal::timed_out(&why),
         ForwardError::Broken { .. } => Refusal::broken(&why),
     };
-    telemetry::Refused { path, refusal: &refusal }.emit();
-    respond::refused(&refusal)
+    telemetry::RequestRefused { path, refusal: &refusal }.emit();
+    respond::refusal(&refusal)
 }
 
 /// The answer to `client` whose body was not taken.
-pub(super) fn upload_failed(client: IpAddr, error: UploadError) -> Response<Body> {
+pub(super) fn upload_error_response(client: IpAddr, error: UploadError) -> Response<Body> {
     let reason = match error {
-        UploadError::Slow(_) | UploadError::Dripping(_) => Reason::SlowBody,
-        UploadError::TooLarge(_) => Reason::BodyTooLarge,
-        UploadError::Aborted => Reason::BodyBroken,
+        UploadError::Slow(_) | UploadError::BelowRate(_) => RejectReason::SlowBody,
+        UploadError::TooLarge(_) => RejectReason::BodyTooLarge,
+        UploadError::Aborted => RejectReason::BodyBroken,
     };
     let rejection = Rejection::body(reason, format!("The body of the request was not taken: {error}."));
-    rejected(&rejection, client)
+    rejection_response(&rejection, client)
 }

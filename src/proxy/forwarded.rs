@@ -19,7 +19,7 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What others than trusted proxies have no business to say, and the bridge does not say itself.
-const CLAIMS: [HeaderName; 5] = [
+const FORWARDING_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-forwarded-server"),
@@ -41,7 +41,7 @@ pub(crate) struct Forwarded {
 
 impl Forwarded {
     /// Where a request with `headers` for `host` comes from, whose connection is from `peer`.
-    pub(crate) fn of(
+    pub(crate) fn from_request(
         peer: IpAddr,
         is_tls: bool,
         host: Option<&str>,
@@ -58,22 +58,22 @@ impl Forwarded {
         // What one that is not trusted says is not believed any more.
         let client = chain.iter().find(|address| !is_trusted_address(address)).or(chain.last());
         let client = client.copied().unwrap_or(peer);
-        let kept = |name| nearest(headers, &name).filter(|_| is_trusted);
+        let trusted_header = |name| closest(headers, &name).filter(|_| is_trusted);
         let own = HeaderValue::from_static(if is_tls { "https" } else { "http" });
         Self {
             client,
             is_trusted,
             chain: joined(chain.into_iter().map(|address| address.to_string())),
             forwarded: if is_trusted { forwarded(headers) } else { None },
-            proto: kept(PROTO).unwrap_or(own),
-            host: kept(HOST).or_else(|| HeaderValue::from_str(host?).ok()),
+            proto: trusted_header(PROTO).unwrap_or(own),
+            host: trusted_header(HOST).or_else(|| HeaderValue::from_str(host?).ok()),
         }
     }
 
     /// Tells the backend, in `headers`.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        let claims = CLAIMS.map(|claim| {
-            let value = nearest(headers, &claim).filter(|_| self.is_trusted);
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        let claims = FORWARDING_HEADERS.map(|claim| {
+            let value = closest(headers, &claim).filter(|_| self.is_trusted);
             (claim, value)
         });
         let own = [
@@ -92,7 +92,7 @@ impl Forwarded {
 }
 
 /// The last element of a header, which the nearest proxy has written; nothing if it cannot be read.
-fn nearest(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+fn closest(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let last = list(headers, name).next_back().filter(|element| is_text(element))?;
     HeaderValue::from_bytes(last).ok()
 }
@@ -131,26 +131,27 @@ fn address(hop: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn told(peer: &str, claimed: &[(&'static str, &'static str)]) -> (String, HeaderMap) {
+    fn forwarded_headers(peer: &str, claimed: &[(&'static str, &'static str)]) -> (String, HeaderMap) {
         let claimed: Vec<(&str, &[u8])> =
             claimed.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        told_bytes(peer, &claimed)
+        forwarded_header_bytes(peer, &claimed)
     }
 
-    fn told_bytes(peer: &str, claimed: &[(&'static str, &[u8])]) -> (String, HeaderMap) {
+    fn forwarded_header_bytes(peer: &str, claimed: &[(&'static str, &[u8])]) -> (String, HeaderMap) {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         let mut headers = HeaderMap::new();
         for (name, value) in claimed {
             headers.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let forwarded = Forwarded::of(peer.parse().unwrap(), false, Some("bridge:8800"), &headers, &trusted);
-        forwarded.tell(&mut headers);
+        let forwarded =
+            Forwarded::from_request(peer.parse().unwrap(), false, Some("bridge:8800"), &headers, &trusted);
+        forwarded.apply(&mut headers);
         (forwarded.client.to_string(), headers)
     }
 
     #[test]
     fn what_a_stranger_claims_is_replaced() {
-        let (client, headers) = told(
+        let (client, headers) = forwarded_headers(
             "192.0.2.1",
             &[
                 ("x-forwarded-for", "10.0.0.1"),
@@ -178,11 +179,12 @@ mod tests {
             ("10.0.0.1", "198.51.100.7, unknown, 10.1.1.1", "10.1.1.1", "10.1.1.1, 10.0.0.1"),
             ("::1", "10.2.2.2", "10.2.2.2", "10.2.2.2, ::1"),
         ] {
-            let (told_client, headers) = told(peer, &[("x-forwarded-for", chain)]);
+            let (told_client, headers) = forwarded_headers(peer, &[("x-forwarded-for", chain)]);
             assert_eq!(told_client, client, "{chain}");
             assert_eq!(headers["x-forwarded-for"], forwarded, "{chain}");
         }
-        let (client, headers) = told("10.0.0.1", &[("x-forwarded-proto", "https"), ("x-real-ip", "1.2.3.4")]);
+        let (client, headers) =
+            forwarded_headers("10.0.0.1", &[("x-forwarded-proto", "https"), ("x-real-ip", "1.2.3.4")]);
         assert_eq!(
             (client.as_str(), &headers["x-forwarded-for"]),
             ("10.0.0.1", &HeaderValue::from_static("10.0.0.1"))
@@ -206,7 +208,7 @@ mod tests {
             (&[b"198.51.100.7, \xff, 10.9.9.9"], "10.9.9.9", "10.9.9.9, 10.0.0.1"),
         ] {
             let claimed: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
-            let (told_client, headers) = told_bytes("10.0.0.1", &claimed);
+            let (told_client, headers) = forwarded_header_bytes("10.0.0.1", &claimed);
             let shown = lines.concat().escape_ascii().to_string();
             assert_eq!(told_client, client, "{shown}");
             assert_eq!(headers.get_all("x-forwarded-for").iter().collect::<Vec<_>>(), [forwarded], "{shown}");
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn of_what_trusted_proxies_say_otherwise_only_what_can_be_read_goes_on() {
-        let (_, headers) = told_bytes(
+        let (_, headers) = forwarded_header_bytes(
             "10.0.0.1",
             &[
                 ("forwarded", b"for=1.1.1.1, for=\"caf\xe9\", for=198.51.100.7;proto=https"),
@@ -236,7 +238,7 @@ mod tests {
             (headers.get("x-real-ip"), &headers["x-forwarded-port"]),
             (None, &HeaderValue::from_static("443"))
         );
-        let (_, headers) = told_bytes(
+        let (_, headers) = forwarded_header_bytes(
             "10.0.0.1",
             &[
                 ("x-forwarded-proto", b"ftp"),
@@ -259,9 +261,9 @@ mod tests {
                 "{name}: the nearest proxy's"
             );
         }
-        let (_, headers) = told("10.0.0.1", &[("forwarded", "for=\"open, for=198.51.100.7")]);
+        let (_, headers) = forwarded_headers("10.0.0.1", &[("forwarded", "for=\"open, for=198.51.100.7")]);
         assert_eq!(headers["forwarded"], "for=198.51.100.7");
-        let (_, headers) = told_bytes("10.0.0.1", &[("forwarded", b"\xff")]);
+        let (_, headers) = forwarded_header_bytes("10.0.0.1", &[("forwarded", b"\xff")]);
         assert_eq!(headers.get("forwarded"), None);
     }
 }

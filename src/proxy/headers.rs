@@ -7,16 +7,16 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, Version};
 use percent_encoding::percent_decode_str;
 
-use super::credentials::key_of;
+use super::credentials::request_key;
 use crate::backend::API_KEY;
-use crate::core::http::headers::{VIA_HTTP_1, strip_hop_by_hop, takes_trailers};
+use crate::core::http::headers::{VIA_HTTP_1, accepts_trailers, strip_hop_by_hop};
 
 const VIA_HTTP_1_0: HeaderValue = HeaderValue::from_static("1.0 proxbox-bridge");
 const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
 
 /// What the backend is sent of the headers of a request, which came in `version`.
 pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
-    if let Some(value) = key_of(headers).and_then(|key| key.header().ok()) {
+    if let Some(value) = request_key(headers).and_then(|key| key.header().ok()) {
         // Plugins up to 0.0.10 send it in a form that no backend has ever read.
         if headers.insert(API_KEY, value).is_none() {
             headers.remove(AUTHORIZATION);
@@ -28,7 +28,7 @@ pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
 /// Replaces what `headers`, which came in `version`, say of the connection to the client by what is true of the next one.
 pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version) {
     // Of all that `TE` may say, this alone is true of the bridge too.
-    let takes_trailers = takes_trailers(headers, version);
+    let takes_trailers = accepts_trailers(headers, version);
     strip_hop_by_hop(headers);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

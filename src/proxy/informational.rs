@@ -13,14 +13,14 @@ use super::headers::inbound;
 
 /// How much may wait for a client that takes nothing, in bytes. What comes then is left out: an interim answer
 /// is a hint.
-const MOST: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// The interim answers to the request that an HTTP/1.1 connection is at.
 #[derive(Clone, Debug, Default)]
-pub struct Interim(Arc<Mutex<Waiting>>);
+pub struct InformationalResponses(Arc<Mutex<PendingInformational>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingInformational {
     /// Which request of the connection is being answered, from 1.
     request: Option<u64>,
     /// What is to be written before its final answer.
@@ -29,7 +29,7 @@ struct Waiting {
     writer: Option<Waker>,
 }
 
-impl Interim {
+impl InformationalResponses {
     /// `request` is being answered now. What was not written for the one before it never will be.
     pub fn begin(&self, request: u64) {
         let mut waiting = self.waiting();
@@ -78,7 +78,7 @@ impl Interim {
         inbound(&mut headers);
         headers.remove(CONTENT_LENGTH);
         let mut waiting = self.waiting();
-        if waiting.request != Some(request) || waiting.answers.len() > MOST {
+        if waiting.request != Some(request) || waiting.answers.len() > MAX_BYTES {
             return;
         }
         let answers = &mut waiting.answers;
@@ -99,7 +99,7 @@ impl Interim {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, PendingInformational> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,17 +110,17 @@ mod tests {
 
     use super::*;
 
-    fn hint(interim: &Interim, request: u64) {
+    fn hint(interim: &InformationalResponses, request: u64) {
         interim.put(request, StatusCode::EARLY_HINTS, HeaderMap::new());
     }
 
-    fn written(interim: &Interim) -> String {
+    fn written(interim: &InformationalResponses) -> String {
         let mut unsent = BytesMut::new();
         interim.take(&mut unsent);
         String::from_utf8(unsent.to_vec()).unwrap()
     }
 
-    fn written_in_time(interim: &Interim) -> usize {
+    fn written_in_time(interim: &InformationalResponses) -> usize {
         let mut unsent = BytesMut::new();
         let waker = noop_waker();
         interim.take_in_time(&Context::from_waker(&waker), &mut unsent);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_interim_answer_is_written_before_the_final_one_or_never() {
-        let interim = Interim::default();
+        let interim = InformationalResponses::default();
         hint(&interim, 1);
         assert_eq!(written(&interim), "", "nobody asked");
 
@@ -159,11 +159,11 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_client_that_takes_nothing_is_bounded() {
-        let interim = Interim::default();
+        let interim = InformationalResponses::default();
         interim.begin(1);
         for _ in 0..10_000 {
             hint(&interim, 1);
         }
-        assert!(written(&interim).len() < 2 * MOST);
+        assert!(written(&interim).len() < 2 * MAX_BYTES);
     }
 }

@@ -24,10 +24,10 @@ use tokio::task::spawn_blocking;
 use super::Proxy;
 use super::errors;
 use super::headers;
-use super::quota::{Slots, StreamKey, holding, request_slot_among};
+use super::quota::{Quota, QuotaKey, hold_until_sent, request_slot_among};
 use super::request::Peer;
 use super::router;
-use crate::app::State;
+use crate::app::AppState;
 use crate::backend::{Backend, UploadError};
 use crate::core::compat::netbox::SyncProcesses;
 use crate::private::Unreadable;
@@ -36,12 +36,12 @@ use crate::telemetry::{self, Route};
 
 use activity::Activities;
 pub(super) use activity::Activity;
-use exchange::Exchange;
+use exchange::NetboxRequest;
 pub(super) use target::{NetboxEndpoints, at_listener, check_pushed, token};
 
 /// What is kept for the NetBox listeners of all backends, by the URL of the backend.
 #[derive(Debug)]
-pub(crate) struct NetboxSide {
+pub(crate) struct NetboxProxy {
     /// The NetBox endpoints that the plugin has pushed.
     pub(crate) endpoints: NetboxEndpoints,
     /// Where the listeners are, by their addresses in the configuration: port 0 is any port.
@@ -50,7 +50,7 @@ pub(crate) struct NetboxSide {
     /// The connections to NetBox.
     upstreams: Mutex<HashMap<String, Arc<Backend>>>,
     /// The requests that are on their way to NetBox.
-    requests: Slots<StreamKey>,
+    requests: Quota<QuotaKey>,
     activities: Activities,
 }
 
@@ -58,9 +58,10 @@ pub(crate) struct NetboxSide {
 const STATUS: &str = "/api/status/";
 /// What 0.0.1 and 0.0.2 ask for with a session of its own for each question; everything else with the one that they have
 /// bound when they started, which is the one that writes.
-const BESIDE: [&str; 5] = [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/", "/api/extras/tags/"];
+const UNCOUNTED_PATHS: [&str; 5] =
+    [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/", "/api/extras/tags/"];
 
-impl NetboxSide {
+impl NetboxProxy {
     /// What is kept in `data_dir`; without it, nothing.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ impl NetboxSide {
             addresses: Mutex::default(),
             processes: Mutex::default(),
             upstreams: Mutex::default(),
-            requests: Slots::default(),
+            requests: Quota::default(),
             activities: Activities::default(),
         })
     }
@@ -83,13 +84,13 @@ impl NetboxSide {
     }
 
     /// The listener that is configured at `wanted` is open at `address`.
-    pub(super) fn opened(&self, wanted: SocketAddr, address: SocketAddr) {
-        locked(&self.addresses).insert(wanted, address);
+    pub(super) fn set_address(&self, configured: SocketAddr, address: SocketAddr) {
+        locked(&self.addresses).insert(configured, address);
     }
 
     /// Where the listener that is configured at `wanted` is.
-    pub(crate) fn address(&self, wanted: SocketAddr) -> SocketAddr {
-        locked(&self.addresses).get(&wanted).copied().unwrap_or(wanted)
+    pub(crate) fn address(&self, configured: SocketAddr) -> SocketAddr {
+        locked(&self.addresses).get(&configured).copied().unwrap_or(configured)
     }
 
     /// Drops what is known for backends that have no NetBox listener any more: the plugin pushes it again to those that
@@ -105,18 +106,20 @@ impl NetboxSide {
     /// Why the NetBox of `backend` could not be reached when that was last tried, if so.
     pub(crate) fn trouble(&self, backend: &Backend) -> Option<String> {
         let upstream = locked(&self.upstreams).get(&backend.url().to_string()).cloned()?;
-        upstream.trouble().map(|error| error.to_string())
+        upstream.last_error().map(|error| error.to_string())
     }
 
     /// The connections to the NetBox of `backend`.
     async fn upstream(&self, backend: &Backend) -> Result<Arc<Backend>, String> {
-        let wanted = self.endpoints.target(backend.config())?;
+        let config = self.endpoints.target(backend.config())?;
         let key = backend.url().to_string();
-        if let Some(known) = locked(&self.upstreams).get(&key).filter(|known| *known.config() == wanted) {
-            return Ok(Arc::clone(known));
+        if let Some(upstream) =
+            locked(&self.upstreams).get(&key).filter(|upstream| *upstream.config() == config)
+        {
+            return Ok(Arc::clone(upstream));
         }
         // It reads files.
-        let made = spawn_blocking(move || Backend::netbox(wanted)).await;
+        let made = spawn_blocking(move || Backend::netbox(config)).await;
         let made = made.map_err(|error| error.to_string())?;
         let upstream = Arc::new(made.map_err(|error| format!("NetBox cannot be asked: {error}."))?);
         locked(&self.upstreams).insert(key, Arc::clone(&upstream));
@@ -142,7 +145,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Proxy {
     /// The NetBox listener that is configured at `wanted` is open at `address`.
     pub fn netbox_listener_opened(&self, wanted: SocketAddr, address: SocketAddr) {
-        self.netbox.opened(wanted, address);
+        self.netbox.set_address(wanted, address);
     }
 
     /// Whether the NetBox listener that is configured at `wanted` accepts connections from `address`.
@@ -155,7 +158,7 @@ impl Proxy {
     /// Done when the NetBox listener that is configured at `wanted` accepts no connections from `address`. One that is
     /// not configured any more closes its connections by itself.
     pub async fn netbox_listener_refuses(&self, wanted: SocketAddr, address: IpAddr) {
-        let refuses = |state: &Arc<State>| {
+        let refuses = |state: &Arc<AppState>| {
             let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
             listeners.find(|netbox| netbox.listen == wanted).is_some_and(|netbox| !netbox.allows(address))
         };
@@ -171,7 +174,7 @@ impl Proxy {
 
     /// Takes out of `data_dir` what was pushed to backends that have no NetBox listener any more.
     pub async fn keep_netbox_endpoints(&self) {
-        self.netbox.endpoints.keep(&with_listener(&self.app.state().backends)).await;
+        self.netbox.endpoints.save(&with_listener(&self.app.state().backends)).await;
     }
 
     /// Answers a request of the backend whose NetBox listener is at `listen`.
@@ -204,20 +207,23 @@ impl Proxy {
             backend.config().netbox.as_ref().is_some_and(|netbox| netbox.listen == listen)
         };
         let Some(backend) = state.backends.iter().find(is_it) else {
-            return failed(StatusCode::SERVICE_UNAVAILABLE, "No backend has this NetBox listener any more.");
+            return error_response(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "No backend has this NetBox listener any more.",
+            );
         };
         let upstream = match self.netbox.upstream(backend).await {
             Ok(upstream) => upstream,
-            Err(reason) => return failed(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            Err(reason) => return error_response(StatusCode::SERVICE_UNAVAILABLE, &reason),
         };
         let limits = &state.config.limits;
         let slot = match request_slot_among(&self.netbox.requests, limits, peer.address) {
             Ok(slot) => slot,
-            Err(limit) => return respond::over(limit),
+            Err(limit) => return respond::limit_exceeded(limit),
         };
         let most = backend.limits().body_bytes;
         if body.size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
-            return errors::upload_failed(peer.address, UploadError::TooLarge(most));
+            return errors::upload_error_response(peer.address, UploadError::TooLarge(most));
         }
         headers::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
@@ -227,7 +233,7 @@ impl Proxy {
         let has_token = parts.headers.contains_key(AUTHORIZATION);
         let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
         let applied = Mutex::default();
-        let exchange = Exchange { proxy: self, backend, peer, upstream, origin, is_of_backend, applied };
+        let exchange = NetboxRequest { proxy: self, backend, peer, upstream, origin, is_of_backend, applied };
         exchange.outbound(&mut parts);
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         let writes = exchange.is_of_backend && writes_to_netbox(&path);
@@ -240,16 +246,16 @@ impl Proxy {
         if writes && response.status().is_success() {
             self.restarts.netbox_session_bound(&self.app.registry, backend).await;
         }
-        holding(response, slot)
+        hold_until_sent(response, slot)
     }
 }
 
 /// Whether a request for `path` is one of the session that writes to NetBox.
 fn writes_to_netbox(path: &str) -> bool {
-    path.starts_with("/api/") && !BESIDE.iter().any(|beside| path.starts_with(beside))
+    path.starts_with("/api/") && !UNCOUNTED_PATHS.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// A failure of the bridge's own, in the form of NetBox's.
-fn failed(status: StatusCode, detail: &str) -> Response<Body> {
+fn error_response(status: StatusCode, detail: &str) -> Response<Body> {
     respond::json(status, Bytes::from(json!({ "detail": detail }).to_string()))
 }

@@ -9,7 +9,7 @@ use http::Response;
 use http_body_util::BodyExt;
 
 use super::Proxy;
-use super::request::Visit;
+use super::request::RequestContext;
 use crate::config::Limits;
 use crate::core::domain::credential::ApiKey;
 use crate::core::http::address::limited_as;
@@ -19,31 +19,34 @@ use crate::telemetry;
 
 /// Counts of what is held, by who holds it.
 #[derive(Clone, Debug)]
-pub struct Slots<K>(Arc<Mutex<HashMap<K, usize>>>);
+pub struct Quota<K>(Arc<Mutex<HashMap<K, usize>>>);
 
 /// What is held. Dropping it gives it back.
 #[derive(Debug)]
-pub struct Slot<K: Eq + Hash> {
+pub struct ValueType<K: Eq + Hash> {
     counts: Arc<Mutex<HashMap<K, usize>>>,
     keys: Vec<K>,
 }
 
-impl<K> Default for Slots<K> {
+impl<K> Default for Quota<K> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K: Clone + Eq + Hash> Slots<K> {
+impl<K: Clone + Eq + Hash> Quota<K> {
     /// Takes one for every key of `wanted`, each of which may have so many; all of them, or none.
     ///
     /// # Errors
     ///
     /// The first limit that does not let it.
-    pub fn take(&self, wanted: impl IntoIterator<Item = (K, usize, Limit)>) -> Result<Slot<K>, Limit> {
+    pub fn acquire(
+        &self,
+        quotas: impl IntoIterator<Item = (K, usize, Limit)>,
+    ) -> Result<ValueType<K>, Limit> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys = Vec::new();
-        for (key, most, limit) in wanted {
+        for (key, most, limit) in quotas {
             if counts.get(&key).is_some_and(|count| *count >= most) {
                 return Err(limit);
             }
@@ -52,11 +55,11 @@ impl<K: Clone + Eq + Hash> Slots<K> {
         for key in &keys {
             *counts.entry(key.clone()).or_default() += 1;
         }
-        Ok(Slot { counts: Arc::clone(&self.0), keys })
+        Ok(ValueType { counts: Arc::clone(&self.0), keys })
     }
 }
 
-impl<K: Eq + Hash> Drop for Slot<K> {
+impl<K: Eq + Hash> Drop for ValueType<K> {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &self.keys {
@@ -72,7 +75,7 @@ impl<K: Eq + Hash> Drop for Slot<K> {
 
 /// Whose streams are counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum StreamKey {
+pub(super) enum QuotaKey {
     All,
     /// An address, as limits count it.
     Address(IpAddr),
@@ -80,42 +83,42 @@ pub(super) enum StreamKey {
 }
 
 /// A place for one more stream or tunnel of `visit`, opened with `key`.
-pub(super) fn stream_slot(
+pub(super) fn acquire_stream(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     key: Option<&ApiKey>,
-) -> Result<Slot<StreamKey>, Limit> {
-    let limits = &visit.state.config.limits;
-    let client = visit.forwarded.client;
-    let key = key.map(|key| StreamKey::Key(proxy.app.registry.key_hash(key)));
-    let wanted = [
-        (StreamKey::All, limits.streams, Limit::Streams),
+) -> Result<ValueType<QuotaKey>, Limit> {
+    let limits = &context.state.config.limits;
+    let client = context.forwarded.client;
+    let key = key.map(|key| QuotaKey::Key(proxy.app.registry.key_hash(key)));
+    let quotas = [
+        (QuotaKey::All, limits.streams, Limit::Streams),
         (
-            StreamKey::Address(limited_as(client, limits.ipv6_prefix)),
+            QuotaKey::Address(limited_as(client, limits.ipv6_prefix)),
             limits.streams_per_address,
             Limit::StreamsPerAddress,
         ),
     ];
     let of_key = key.map(|key| (key, limits.streams_per_key, Limit::StreamsPerKey));
-    let taken = proxy.streams.take(wanted.into_iter().chain(of_key));
-    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+    let acquired = proxy.streams.acquire(quotas.into_iter().chain(of_key));
+    acquired.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 
 /// A place for one more request of `visit` on its way to the backend.
-pub(super) fn request_slot(proxy: &Proxy, visit: &Visit) -> Result<Slot<StreamKey>, Limit> {
-    request_slot_among(&proxy.requests, &visit.state.config.limits, visit.forwarded.client)
+pub(super) fn acquire_request(proxy: &Proxy, context: &RequestContext) -> Result<ValueType<QuotaKey>, Limit> {
+    request_slot_among(&proxy.requests, &context.state.config.limits, context.forwarded.client)
 }
 
 /// A place for one more request of `client` among `requests`, as `limits` allow.
 pub(super) fn request_slot_among(
-    requests: &Slots<StreamKey>,
+    requests: &Quota<QuotaKey>,
     limits: &Limits,
     client: IpAddr,
-) -> Result<Slot<StreamKey>, Limit> {
-    let taken = requests.take([
-        (StreamKey::All, limits.requests, Limit::Requests),
+) -> Result<ValueType<QuotaKey>, Limit> {
+    let taken = requests.acquire([
+        (QuotaKey::All, limits.requests, Limit::Requests),
         (
-            StreamKey::Address(limited_as(client, limits.ipv6_prefix)),
+            QuotaKey::Address(limited_as(client, limits.ipv6_prefix)),
             limits.requests_per_address,
             Limit::RequestsPerAddress,
         ),
@@ -124,7 +127,7 @@ pub(super) fn request_slot_among(
 }
 
 /// `response`, whose place is held until its body is gone.
-pub(super) fn holding(response: Response<Body>, slot: Slot<StreamKey>) -> Response<Body> {
+pub(super) fn hold_until_sent(response: Response<Body>, slot: ValueType<QuotaKey>) -> Response<Body> {
     response.map(|body| {
         let held = body.map_frame(move |frame| {
             let _held = &slot;
@@ -135,14 +138,14 @@ pub(super) fn holding(response: Response<Body>, slot: Slot<StreamKey>) -> Respon
 }
 
 /// A place for one more stream of `visit`, where only its key is known late; `hash` stands for it.
-pub(super) fn key_slot(
-    streams: &Slots<StreamKey>,
-    visit: &Visit,
+pub(super) fn acquire_key(
+    streams: &Quota<QuotaKey>,
+    context: &RequestContext,
     hash: [u8; 32],
-) -> Result<Slot<StreamKey>, Limit> {
-    let (limits, client) = (&visit.state.config.limits, visit.forwarded.client);
-    let taken = streams.take([(StreamKey::Key(hash), limits.streams_per_key, Limit::StreamsPerKey)]);
-    taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
+) -> Result<ValueType<QuotaKey>, Limit> {
+    let (limits, client) = (&context.state.config.limits, context.forwarded.client);
+    let acquired = streams.acquire([(QuotaKey::Key(hash), limits.streams_per_key, Limit::StreamsPerKey)]);
+    acquired.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 
 #[cfg(test)]
@@ -151,14 +154,14 @@ mod tests {
 
     #[test]
     fn a_slot_is_taken_wholly_or_not_at_all_and_given_back() {
-        let slots = Slots::default();
+        let slots = Quota::default();
         let wanted = |name: &'static str| [("all", 2, Limit::Streams), (name, 1, Limit::StreamsPerKey)];
-        let first = slots.take(wanted("anna")).unwrap();
-        assert_eq!(slots.take(wanted("anna")).unwrap_err(), Limit::StreamsPerKey);
-        let second = slots.take(wanted("bert")).unwrap();
-        assert_eq!(slots.take(wanted("cleo")).unwrap_err(), Limit::Streams);
+        let first = slots.acquire(wanted("anna")).unwrap();
+        assert_eq!(slots.acquire(wanted("anna")).unwrap_err(), Limit::StreamsPerKey);
+        let second = slots.acquire(wanted("bert")).unwrap();
+        assert_eq!(slots.acquire(wanted("cleo")).unwrap_err(), Limit::Streams);
         drop(first);
-        let third = slots.take(wanted("anna")).unwrap();
+        let third = slots.acquire(wanted("anna")).unwrap();
         drop((second, third));
         assert!(slots.0.lock().unwrap().is_empty(), "nobody is remembered for nothing");
     }

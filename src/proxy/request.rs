@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::forwarded::Forwarded;
-use super::informational::Interim;
-use crate::app::{Entrance, State};
+use super::informational::InformationalResponses;
+use crate::app::{AppState, ClientListener};
 use crate::backend::Backend;
 use crate::core::http::guard::Rejection;
 
@@ -18,7 +18,7 @@ pub struct Peer {
     /// Its address.
     pub address: IpAddr,
     /// Where it came in.
-    pub entrance: Entrance,
+    pub listener: ClientListener,
     /// Whether it speaks TLS.
     pub is_tls: bool,
     /// Whether it came to a loopback address.
@@ -26,33 +26,33 @@ pub struct Peer {
     /// Which of its requests this is, from 1.
     pub request: u64,
     /// Why nothing more is taken from it, if that is so.
-    pub stopped: Arc<Mutex<Option<Stopped>>>,
+    pub stopped: Arc<Mutex<Option<StoppedConnection>>>,
     /// What it is told before it is answered.
-    pub interim: Interim,
+    pub informational: InformationalResponses,
     /// Whether it was found to take nothing of what it is sent.
-    pub stuck: Stuck,
+    pub stall: StallFlag,
     /// Whether its connection is to come to an end.
     pub closing: watch::Receiver<bool>,
 }
 
 /// Whether a client was found to take nothing of what it is sent. Once it was, it is gone.
 #[derive(Clone, Debug, Default)]
-pub struct Stuck(Arc<AtomicBool>);
+pub struct StallFlag(Arc<AtomicBool>);
 
-impl Stuck {
+impl StallFlag {
     /// It was.
-    pub fn note(&self) {
+    pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_noted(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// A connection of which nothing more is taken.
 #[derive(Clone, Debug)]
-pub struct Stopped {
+pub struct StoppedConnection {
     /// Why.
     pub rejection: Rejection,
     /// Which request of the connection it was in the body of, from 1, if it was not one of its own.
@@ -60,7 +60,7 @@ pub struct Stopped {
 }
 
 impl Peer {
-    pub(super) fn stopped(&self) -> Option<Stopped> {
+    pub(super) fn stopped(&self) -> Option<StoppedConnection> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -70,10 +70,10 @@ pub const REJECTED: &str = "X-REJECTED";
 
 /// A request that is for a backend, and where it comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Visit {
-    pub(crate) state: Arc<State>,
+pub(crate) struct RequestContext {
+    pub(crate) state: Arc<AppState>,
     pub(crate) backend: Arc<Backend>,
     pub(crate) forwarded: Forwarded,
-    pub(crate) interim: Interim,
-    pub(crate) stuck: Stuck,
+    pub(crate) informational: InformationalResponses,
+    pub(crate) stall: StallFlag,
 }

@@ -11,22 +11,22 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The longest name of a request that is taken from a client, in bytes.
-const LONGEST: usize = 128;
+const MAX_ID: usize = 128;
 
 /// The names of one request.
 #[derive(Clone, Debug)]
-pub(super) struct Trace {
+pub(super) struct RequestTrace {
     /// The id of the request: the client's, if it has a good one.
     pub(super) request: String,
     /// The id of the trace, 32 hexadecimal digits.
     pub(super) trace: String,
 }
 
-impl Trace {
+impl RequestTrace {
     /// The names of a request with `headers`, which bear them from now on.
-    pub(super) fn of(headers: &mut HeaderMap) -> Self {
-        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_plain(id));
-        let request = given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
+    pub(super) fn from_headers(headers: &mut HeaderMap) -> Self {
+        let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_plain(id));
+        let request = request_id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
         let parent = headers.get(TRACEPARENT).and_then(|parent| parent.to_str().ok());
         let parent = match parent.filter(|parent| is_parent(parent)) {
             Some(parent) => parent.to_owned(),
@@ -46,7 +46,7 @@ impl Trace {
     }
 
     /// Names the request in the headers of its answer, unless it is one that NetBox names: its changelog has that id.
-    pub(super) fn tell(&self, route: Route, headers: &mut HeaderMap) {
+    pub(super) fn apply(&self, route: Route, headers: &mut HeaderMap) {
         if route == Route::Netbox && headers.contains_key(REQUEST_ID) {
             return;
         }
@@ -59,7 +59,7 @@ impl Trace {
 /// Whether a name can stand in a log line as it is.
 fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
-    (1..=LONGEST).contains(&id.len()) && id.bytes().all(plain)
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(plain)
 }
 
 /// Whether `parent` is one that must be passed on: of this version, or of a later one that goes on behind it.
@@ -91,13 +91,13 @@ mod tests {
         headers.insert(REQUEST_ID, HeaderValue::from_static("job-7/try:2"));
         headers.insert(TRACEPARENT, HeaderValue::from_static(PARENT));
         headers.insert(TRACESTATE, HeaderValue::from_static("a=b"));
-        let trace = Trace::of(&mut headers);
+        let trace = RequestTrace::from_headers(&mut headers);
         assert_eq!((trace.request.as_str(), trace.trace.as_str()), ("job-7/try:2", &PARENT[3..35]));
         assert_eq!((headers[TRACEPARENT].to_str().unwrap(), headers.len()), (PARENT, 3));
 
         headers.insert(REQUEST_ID, HeaderValue::from_static("two words"));
         headers.insert(TRACEPARENT, HeaderValue::from_static("00-0-0-01"));
-        let trace = Trace::of(&mut headers);
+        let trace = RequestTrace::from_headers(&mut headers);
         assert_eq!(headers[REQUEST_ID], trace.request.as_str());
         assert!(is_plain(&trace.request) && is_parent(headers[TRACEPARENT].to_str().unwrap()));
         assert!(!headers.contains_key(TRACESTATE), "it belongs to the parent that is gone");

@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 use tracing::Instrument;
 
 use super::Proxy;
-use super::errors::{rejected, rejection};
+use super::errors::{rejection, rejection_response};
 use super::forwarded::Forwarded;
 use super::headers::{as_http_1, decoded_path};
-use super::request::{Peer, Stopped, Visit};
-use super::request_id::Trace;
+use super::request::{Peer, RequestContext, StoppedConnection};
+use super::request_id::RequestTrace;
 use super::{compat, credentials, passthrough, streams, tunnel, websocket};
-use crate::core::domain::kind::Endpoint;
+use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::guard;
 use crate::core::http::headers::{is_websocket, list};
 use crate::respond::{self, Body};
@@ -29,7 +29,7 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         exchange(parts, peer, Route::Nowhere, |mut parts| async {
             match self.visit(&mut parts, peer) {
-                Ok(visit) => self.serve(visit, parts, body).await,
+                Ok(context) => self.serve(context, parts, body).await,
                 Err(rejected) => (Route::Nowhere, *rejected),
             }
         })
@@ -37,68 +37,82 @@ impl Proxy {
     }
 
     /// Checks a request, and finds out whom it is for and where it is from.
-    fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<Visit, Box<Response<Body>>> {
+    fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<RequestContext, Box<Response<Body>>> {
         if let Some(rejected) = rejection(&self.app.state(), parts, peer) {
             return Err(Box::new(rejected));
         }
         as_http_1(parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let state = self.app.state();
-        let Some(backend) = state.backend(peer.entrance, host.as_deref()).cloned() else {
-            return Err(Box::new(respond::said(
+        let Some(backend) = state.backend(peer.listener, host.as_deref()).cloned() else {
+            return Err(Box::new(respond::message(
                 StatusCode::MISDIRECTED_REQUEST,
                 "No backend has this name.",
                 "Use one of the names in backend.hosts, or add this one to the backend that is meant.",
             )));
         };
         let trusted = &state.config.trusted_proxies;
-        let forwarded = Forwarded::of(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
-        forwarded.tell(&mut parts.headers);
+        let forwarded =
+            Forwarded::from_request(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
+        forwarded.apply(&mut parts.headers);
         // HTTP/1.0 may leave it out, and what goes on is HTTP/1.1.
         if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
             && !parts.headers.contains_key(HOST)
         {
             parts.headers.insert(HOST, host);
         }
-        Ok(Visit { state, backend, forwarded, interim: peer.interim.clone(), stuck: peer.stuck.clone() })
+        Ok(RequestContext {
+            state,
+            backend,
+            forwarded,
+            informational: peer.informational.clone(),
+            stall: peer.stall.clone(),
+        })
     }
 
-    async fn serve(&self, visit: Visit, mut parts: Parts, body: Incoming) -> (Route, Response<Body>) {
+    async fn serve(
+        &self,
+        context: RequestContext,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> (Route, Response<Body>) {
         let path = decoded_path(&parts.uri).into_owned();
-        let aliased = || compat::alias(&visit, &path);
+        let aliased = || compat::alias_endpoint(&context, &path);
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
             let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
-                Err(rejection) => rejected(&rejection, visit.forwarded.client),
-                Ok(()) => streams::answer(self, &visit, endpoint, &parts).await,
+                Err(rejection) => rejection_response(&rejection, context.forwarded.client),
+                Ok(()) => streams::answer(self, &context, endpoint, &parts).await,
             };
             return (Route::Stream, response);
         }
-        if wants_socket(&parts) {
+        if wants_websocket(&parts) {
             // Nobody could tell such a body from the first words on the socket.
             let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
             if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
-                return (route, rejected(&rejection, visit.forwarded.client));
+                return (route, rejection_response(&rejection, context.forwarded.client));
             }
             let response = match route {
-                Route::Socket => websocket::answer(self, visit, parts).await,
+                Route::Socket => websocket::answer(self, context, parts).await,
                 // A tunnel may be one that begins a sync.
-                _ => match compat::awaits_restart(self, &visit, &path).await {
+                _ => match compat::restart_refusal(self, &context, &path).await {
                     Some(held) => held,
-                    None => match compat::scope(self, &visit, &mut parts, &path).await {
-                        Ok(()) => tunnel::answer(self, &visit, Request::from_parts(parts, body)).await,
+                    None => match compat::scope(self, &context, &mut parts, &path).await {
+                        Ok(()) => tunnel::answer(self, &context, Request::from_parts(parts, body)).await,
                         Err(refused) => *refused,
                     },
                 },
             };
             return (route, response);
         }
-        if let Err(refused) = compat::scope(self, &visit, &mut parts, &path).await {
+        if let Err(refused) = compat::scope(self, &context, &mut parts, &path).await {
             return (Route::Shim, *refused);
         }
         // Boxed: they are large, and rarely what a request is for.
-        match compat::answer(self, &visit, parts, &path, body).boxed().await {
+        match compat::answer(self, &context, parts, &path, body).boxed().await {
             Ok(response) => (Route::Shim, response),
-            Err((parts, body)) => (Route::Passthrough, passthrough::answer(self, &visit, parts, body).await),
+            Err((parts, body)) => {
+                (Route::Passthrough, passthrough::answer(self, &context, parts, body).await)
+            }
         }
     }
 }
@@ -115,19 +129,19 @@ where
     F: Future<Output = (Route, Response<Body>)>,
 {
     let began = Instant::now();
-    let trace = Trace::of(&mut parts.headers);
+    let trace = RequestTrace::from_headers(&mut parts.headers);
     let span = tracing::info_span!("request", request = trace.request, trace = trace.trace);
-    telemetry::log::hide_in(&span, &credentials::redactor(&parts));
+    telemetry::log::redact_span(&span, &credentials::redactor(&parts));
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     async {
         let (mut route, mut response) = serve(parts).await;
-        if let Some(Stopped { rejection, in_body: Some(request) }) = peer.stopped()
+        if let Some(StoppedConnection { rejection, in_body: Some(request) }) = peer.stopped()
             && request == peer.request
         {
-            (route, response) = (refused, rejected(&rejection, peer.address));
+            (route, response) = (refused, rejection_response(&rejection, peer.address));
         }
-        trace.tell(route, response.headers_mut());
-        telemetry::Answered {
+        trace.apply(route, response.headers_mut());
+        telemetry::RequestAnswered {
             route,
             method: method.as_str(),
             path: &path,
@@ -144,8 +158,8 @@ where
 
 /// The stream at `path`. Backends redirect a path with a slash at its end to the one without, and a stream is
 /// never redirected (R12).
-fn endpoint_at(path: &str) -> Option<Endpoint> {
-    Endpoint::at(path).or_else(|| Endpoint::at(path.strip_suffix('/')?))
+fn endpoint_at(path: &str) -> Option<SyncEndpoint> {
+    SyncEndpoint::from_path(path).or_else(|| SyncEndpoint::from_path(path.strip_suffix('/')?))
 }
 
 /// Whether a sync answers a GET of `uri` with a stream, which no `Upgrade` changes.
@@ -156,7 +170,7 @@ pub fn is_sync_stream(uri: &Uri) -> bool {
 
 /// Whether the connection is to become a WebSocket, which only a GET can ask for (RFC 6455, section 4.1). An `Upgrade`
 /// that no `Connection` names is none (RFC 9110, section 7.8), and whoever stands in front does not expect one.
-fn wants_socket(request: &Parts) -> bool {
+fn wants_websocket(request: &Parts) -> bool {
     let mut options = list(&request.headers, &CONNECTION);
     request.method == Method::GET
         && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))

@@ -8,21 +8,21 @@ use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
-use super::quota::{Slot, StreamKey, holding, stream_slot};
-use super::request::Visit;
+use super::quota::{QuotaKey, ValueType, acquire_stream, hold_until_sent};
+use super::request::RequestContext;
 use super::request_id::{REQUEST_ID, TRACEPARENT};
-use super::subscriber::{self, Attendance, View};
-use crate::backend::{Backend, Identity};
-use crate::core::domain::kind::{Endpoint, Kind};
+use super::subscriber::{self, SubscriberOptions, WatcherGuard};
+use crate::backend::{Backend, RequestIdentity};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::{came_through_bridge, text};
-use crate::core::http::query::{Parameters, Query};
+use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::run::normalizer::Normalizer;
 use crate::core::text::redact::Redactor;
-use crate::job::{self, Arrival, Denied, Entered, Watching};
+use crate::job::{self, AdmitError, AttachOptions, Attached, Watcher};
 use crate::ledger::JobId;
 use crate::proxy::Proxy;
-use crate::proxy::credentials::key_of;
+use crate::proxy::credentials::request_key;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Surface};
 
@@ -38,13 +38,13 @@ const JOB: HeaderName = HeaderName::from_static("x-proxbox-bridge-job");
 /// Answers a request for the stream of `endpoint`.
 pub(crate) async fn answer(
     proxy: &Proxy,
-    visit: &Visit,
-    endpoint: Endpoint,
+    context: &RequestContext,
+    endpoint: SyncEndpoint,
     request: &Parts,
 ) -> Response<Body> {
     // HEAD must never start a sync; it is how capabilities are learned.
     if request.method != Method::GET {
-        return respond::only("GET");
+        return respond::method_not_allowed("GET");
     }
     if let Some(refused) = without_chunks(request.version) {
         return refused;
@@ -53,46 +53,47 @@ pub(crate) async fn answer(
         Ok(query) => query,
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
-    if query.bridge.backend.is_some() {
+    if query.parameters.backend.is_some() {
         return unknown_parameter(
             "bridge.backend belongs to the admin listener: a stream is of the backend that its host or its \
              port stands for.",
         );
     }
-    let slot = match stream_slot(proxy, visit, key_of(&request.headers).as_ref()) {
+    let slot = match acquire_stream(proxy, context, request_key(&request.headers).as_ref()) {
         Ok(slot) => slot,
-        Err(limit) => return respond::over(limit),
+        Err(limit) => return respond::limit_exceeded(limit),
     };
-    let last_event = last_event(&request.headers, &query.bridge);
-    let view = View {
-        ids: query.bridge.ids || last_event.is_some(),
-        all_events: query.bridge.all_events,
-        payloads: wants_payloads(&query.bridge, &request.headers),
+    let last_event = last_event(&request.headers, &query.parameters);
+    let view = SubscriberOptions {
+        ids: query.parameters.ids || last_event.is_some(),
+        all_events: query.parameters.all_events,
+        payloads: wants_payloads(&query.parameters, &request.headers),
     };
-    let arrival = Arrival { fresh: query.bridge.fresh, last_event };
-    let wanted = wanted(&visit.backend, endpoint, query, &request.headers, visit.forwarded.client);
-    let wanted = job::Request { to_stream: true, ..wanted };
-    let (id, refusal) = match proxy.app.registry.enter(wanted, arrival).await {
-        Ok(Entered::Watching(watching)) => match begun(watching, visit, view, slot).await {
+    let options = AttachOptions { fresh: query.parameters.fresh, last_event };
+    let sync_request =
+        job_request(&context.backend, endpoint, query, &request.headers, context.forwarded.client);
+    let sync_request = job::SyncRequest { to_stream: true, ..sync_request };
+    let (id, refusal) = match proxy.app.registry.attach(sync_request, options).await {
+        Ok(Attached::Watching(watching)) => match respond(watching, context, view, slot).await {
             Ok(response) => return response,
             Err((id, refusal)) => (Some(id), refusal),
         },
-        Ok(Entered::Replay { id, missed, frames, notice }) => {
-            let span = telemetry::job_span(id, &visit.backend.config().name, endpoint);
+        Ok(Attached::Replay { id, missed, frames, notice }) => {
+            let span = telemetry::job_span(id, &context.backend.config().name, endpoint);
             let body = subscriber::stored(endpoint.kind, id, notice.as_deref(), missed, frames, view, &span);
-            return of_job(respond::stream(body), id);
+            return with_job_header(respond::stream(body), id);
         }
-        Ok(Entered::Seen) => return respond::nothing(),
-        Err(denied) => denied_answer(&visit.backend, &denied),
+        Ok(Attached::Seen) => return respond::no_content(),
+        Err(error) => refusal_for(&context.backend, &error),
     };
-    refused(request.uri.path(), &visit.backend, endpoint, id, &refusal)
+    refused(request.uri.path(), &context.backend, endpoint, id, &refusal)
 }
 
 /// The answer to a client that cannot be given a stream, if `version` is of one.
 pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
     // HTTP/1.0 has no chunks, and a body that ends with its connection is held back by readers (R5).
     (version < Version::HTTP_11).then(|| {
-        respond::said(
+        respond::message(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "Streams need HTTP/1.1.",
             "A proxy in front of the bridge speaks HTTP/1.0 to it. In nginx: proxy_http_version 1.1.",
@@ -102,23 +103,23 @@ pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
 
 /// The answer to a query that is not understood.
 pub(crate) fn unknown_parameter(detail: &str) -> Response<Body> {
-    respond::said(StatusCode::BAD_REQUEST, "Unknown parameter.", detail)
+    respond::message(StatusCode::BAD_REQUEST, "Unknown parameter.", detail)
 }
 
 /// The answer to a client at `path` that got no stream, because of the job `id` if there is one.
 pub(crate) fn refused(
     path: &str,
     backend: &Backend,
-    endpoint: Endpoint,
+    endpoint: SyncEndpoint,
     id: Option<JobId>,
     refusal: &Refusal,
 ) -> Response<Body> {
-    let response = respond::refused(refusal);
-    let refused = telemetry::Refused { path, refusal };
+    let response = respond::refusal(refusal);
+    let refused = telemetry::RequestRefused { path, refusal };
     match id {
         Some(id) => {
             telemetry::job_span(id, &backend.config().name, endpoint).in_scope(|| refused.emit());
-            of_job(response, id)
+            with_job_header(response, id)
         }
         None => {
             refused.emit();
@@ -127,78 +128,81 @@ pub(crate) fn refused(
     }
 }
 
-async fn begun(
-    watching: Watching,
-    visit: &Visit,
-    view: View,
-    slot: Slot<StreamKey>,
+async fn respond(
+    watching: Watcher,
+    context: &RequestContext,
+    view: SubscriberOptions,
+    slot: ValueType<QuotaKey>,
 ) -> Result<Response<Body>, (JobId, Refusal)> {
     let id = watching.job.id;
-    watching.begun().await.map_err(|refusal| (id, refusal))?;
-    let heartbeat = visit.state.config.limits.heartbeat;
-    let attendance = Attendance::new(&watching.job, Surface::Stream, visit.stuck.clone());
-    let body = subscriber::live(watching, attendance, view, heartbeat);
-    Ok(of_job(holding(respond::stream(body), slot), id))
+    watching.started().await.map_err(|refusal| (id, refusal))?;
+    let heartbeat = context.state.config.limits.heartbeat;
+    let watcher = WatcherGuard::new(&watching.job, Surface::Stream, context.stall.clone());
+    let body = subscriber::live(watching, watcher, view, heartbeat);
+    Ok(with_job_header(hold_until_sent(respond::stream(body), slot), id))
 }
 
 /// Whether the client is given all that is known of each object: another bridge counts by it.
-fn wants_payloads(parameters: &Parameters, headers: &HeaderMap) -> bool {
+fn wants_payloads(parameters: &BridgeParameters, headers: &HeaderMap) -> bool {
     parameters.payloads || came_through_bridge(headers)
 }
 
 /// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.
-pub(crate) fn last_event(headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
+pub(crate) fn last_event(headers: &HeaderMap, parameters: &BridgeParameters) -> Option<String> {
     let header = || headers.get(LAST_EVENT_ID).map(text);
     header().or_else(|| parameters.last_event_id.clone())
 }
 
 /// The sync that a client asks for with `headers`, from `address`.
-pub(crate) fn wanted(
+pub(crate) fn job_request(
     backend: &Arc<Backend>,
-    endpoint: Endpoint,
+    endpoint: SyncEndpoint,
     query: Query,
     headers: &HeaderMap,
     address: IpAddr,
-) -> job::Request {
-    let key = backend.config().api_key.clone().or_else(|| key_of(headers));
+) -> job::SyncRequest {
+    let key = backend.config().api_key.clone().or_else(|| request_key(headers));
     let names = [ACTOR, FORWARDED_FOR, REQUEST_ID, TRACEPARENT];
     let passed_on = names
         .into_iter()
         .filter_map(|name| headers.get(&name).map(|value| (name.clone(), value.clone())))
         .collect();
-    job::Request {
+    job::SyncRequest {
         backend: Arc::clone(backend),
         endpoint,
-        query: query.backend,
-        all_events: query.bridge.all_events,
-        payloads: wants_payloads(&query.bridge, headers),
+        query: query.backend_query,
+        all_events: query.parameters.all_events,
+        payloads: wants_payloads(&query.parameters, headers),
         over_socket: false,
         to_stream: false,
-        identity: Identity { key, passed_on },
+        identity: RequestIdentity { key, forwarded_headers: passed_on },
         address: Some(address.to_string()),
         actor: headers.get(ACTOR).map(text),
     }
 }
 
 /// The answer to a client that came to nothing, and the job that it is about.
-pub(crate) fn denied_answer(backend: &Backend, denied: &Denied) -> (Option<JobId>, Refusal) {
+pub(crate) fn refusal_for(backend: &Backend, error: &AdmitError) -> (Option<JobId>, Refusal) {
     let retry_after = backend.limits().retry_after.as_secs();
-    match denied {
-        Denied::Running(id) => (Some(*id), Refusal::running(&id.to_string())),
-        Denied::QueueFull { .. } => (None, Refusal::queue_full(&denied.to_string(), retry_after)),
-        Denied::Draining => (None, Refusal::stopping(retry_after)),
-        Denied::AwaitsRestart(why) => (None, Refusal::awaits_restart(why, retry_after)),
-        Denied::LedgerUnavailable(_) => (None, Refusal::no_record(&denied.to_string(), retry_after)),
+    match error {
+        AdmitError::Running(id) => (Some(*id), Refusal::already_running(&id.to_string())),
+        AdmitError::QueueFull { .. } => (None, Refusal::queue_full(&error.to_string(), retry_after)),
+        AdmitError::Draining => (None, Refusal::stopping(retry_after)),
+        AdmitError::AwaitsRestart(why) => (None, Refusal::awaits_restart(why, retry_after)),
+        AdmitError::LedgerUnavailable(_) => (None, Refusal::no_record(&error.to_string(), retry_after)),
     }
 }
 
 /// What the log of a job says of `refusal`, for the client that it is the answer to.
 pub(crate) fn refusal_frames(kind: Kind, refusal: &Refusal) -> Vec<Bytes> {
-    Normalizer::refused(kind, refusal, &Redactor::default()).into_iter().map(|frame| frame.bytes).collect()
+    Normalizer::refusal_frames(kind, refusal, &Redactor::default())
+        .into_iter()
+        .map(|frame| frame.bytes)
+        .collect()
 }
 
 /// `response`, with the name of the job that it is of.
-pub(crate) fn of_job(mut response: Response<Body>, id: JobId) -> Response<Body> {
+pub(crate) fn with_job_header(mut response: Response<Body>, id: JobId) -> Response<Body> {
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(JOB, id);
     }

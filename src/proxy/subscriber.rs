@@ -10,18 +10,18 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
-use super::request::Stuck;
-use crate::core::domain::event::{Status, Step};
+use super::request::StallFlag;
+use crate::core::domain::event::{Step, StepStatus};
 use crate::core::domain::kind::Kind;
-use crate::core::wire::sse::encoder::{FrameName, STEP_LIMIT, aside, is_extra};
-use crate::job::{Batch, FIRST, Job, Kept, Logged, Watching};
+use crate::core::wire::sse::encoder::{FrameName, STEP_LIMIT, is_extra, standalone_step};
+use crate::job::{Batch, EventSelection, FIRST, Job, LoggedFrame, Watcher};
 use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
-use crate::telemetry::{self, Departure, Surface};
+use crate::telemetry::{self, Surface, WatcherDeparture};
 
 /// What a client wants to see of a job.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct View {
+pub(crate) struct SubscriberOptions {
     /// An `id:` for every frame (R1).
     pub(crate) ids: bool,
     /// Events of the backend's own types.
@@ -36,65 +36,70 @@ const ID_LINE: usize = "id: 00000000-0000-0000-0000-000000000000.184467440737095
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
 /// A client at the log of a job, for as long as it reads it.
-pub(crate) struct Attendance {
+pub(crate) struct WatcherGuard {
     job: Arc<Job>,
     surface: Surface,
-    stuck: Stuck,
+    stuck: StallFlag,
     has_seen_end: bool,
 }
 
-impl Attendance {
-    pub(crate) fn new(job: &Arc<Job>, surface: Surface, stuck: Stuck) -> Self {
-        job.in_span(|| telemetry::WatcherCame { surface }.emit());
+impl WatcherGuard {
+    pub(crate) fn new(job: &Arc<Job>, surface: Surface, stuck: StallFlag) -> Self {
+        job.in_span(|| telemetry::WatcherOpened { surface }.emit());
         Self { job: Arc::clone(job), surface, stuck, has_seen_end: false }
     }
 
     /// Notes what it is given.
-    pub(crate) fn give(&mut self, batch: &Batch) {
+    pub(crate) fn record_batch(&mut self, batch: &Batch) {
         self.has_seen_end |= batch.frames.last().is_some_and(|last| last.name == FrameName::Complete);
         if batch.missed > 0 {
-            self.job.in_span(|| telemetry::Gap { missed: batch.missed }.emit());
+            self.job.in_span(|| telemetry::FramesMissed { missed: batch.missed }.emit());
         }
     }
 
-    fn wait(&self) {
-        self.job.in_span(|| telemetry::Heartbeat.emit());
+    fn mark_heartbeat(&self) {
+        self.job.in_span(|| telemetry::HeartbeatSent.emit());
     }
 }
 
-impl Drop for Attendance {
+impl Drop for WatcherGuard {
     fn drop(&mut self) {
-        let early = if self.stuck.is_noted() { Departure::Stalled } else { Departure::Left };
+        let early = if self.stuck.is_set() { WatcherDeparture::Stalled } else { WatcherDeparture::Left };
         let departure = (!self.has_seen_end).then_some(early);
-        self.job.in_span(|| telemetry::WatcherWent { surface: self.surface, departure }.emit());
+        self.job.in_span(|| telemetry::WatcherClosed { surface: self.surface, departure }.emit());
     }
 }
 
 /// What `watching` has seen, and what it will see, with a comment after `heartbeat` of silence.
-pub(crate) fn live(watching: Watching, attendance: Attendance, view: View, heartbeat: Duration) -> Body {
+pub(crate) fn live(
+    watching: Watcher,
+    guard: WatcherGuard,
+    view: SubscriberOptions,
+    heartbeat: Duration,
+) -> Body {
     let kind = watching.job.key.endpoint().kind;
-    let first = watching.notice.as_deref().map(|notice| told_first(kind, notice));
-    let state = (watching, attendance, first);
-    let frames = stream::unfold(state, move |(mut watching, mut attendance, first)| async move {
+    let first = watching.notice.as_deref().map(|notice| notice_frame(kind, notice));
+    let state = (watching, guard, first);
+    let frames = stream::unfold(state, move |(mut watching, mut guard, first)| async move {
         if let Some(first) = first {
-            return Some((Ok(Frame::data(first)), (watching, attendance, None)));
+            return Some((Ok(Frame::data(first)), (watching, guard, None)));
         }
         // However much comes that this client does not see (R11).
         let silence = Instant::now() + heartbeat;
         loop {
             let bytes = match timeout_at(silence, watching.cursor.next()).await {
                 Ok(Some(batch)) => {
-                    attendance.give(&batch);
+                    guard.record_batch(&batch);
                     watching.cursor.hold(view.write(&watching, &batch))
                 }
                 Ok(None) => return None,
                 Err(_) => {
-                    attendance.wait();
+                    guard.mark_heartbeat();
                     KEEPALIVE
                 }
             };
             if !bytes.is_empty() {
-                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, attendance, None)));
+                return Some((Ok::<_, BoxError>(Frame::data(bytes)), (watching, guard, None)));
             }
         }
     });
@@ -109,15 +114,15 @@ pub(crate) fn stored(
     notice: Option<&str>,
     missed: u64,
     frames: Vec<StoredFrame>,
-    view: View,
+    view: SubscriberOptions,
     span: &Span,
 ) -> Body {
-    let mut first: Vec<Bytes> = notice.map(|notice| told_first(kind, notice)).into_iter().collect();
+    let mut first: Vec<Bytes> = notice.map(|notice| notice_frame(kind, notice)).into_iter().collect();
     if missed > 0 {
-        span.in_scope(|| telemetry::Gap { missed }.emit());
+        span.in_scope(|| telemetry::FramesMissed { missed }.emit());
         // A stream begins with `started`, and this may be its beginning.
-        let status = if first.is_empty() { Status::Started } else { Status::Progress };
-        first.push(gap(kind, status, missed, None));
+        let status = if first.is_empty() { StepStatus::Started } else { StepStatus::Progress };
+        first.push(gap_frame(kind, status, missed, None));
     }
     let seen = frames.into_iter().filter(move |frame| view.all_events || !is_extra(&frame.bytes));
     // One frame is written at a time: a reader that stalls must not hold all of them twice.
@@ -126,7 +131,7 @@ pub(crate) fn stored(
             return bytes;
         }
         let mut whole = BytesMut::with_capacity(ID_LINE + bytes.len());
-        view.put(&mut whole, id, sequence, &bytes);
+        view.write_frame(&mut whole, id, sequence, &bytes);
         whole.freeze()
     });
     let frames =
@@ -134,20 +139,23 @@ pub(crate) fn stored(
     StreamBody::new(frames).boxed_unsync()
 }
 
-impl View {
+impl SubscriberOptions {
     /// The payloads of it, which a job may not have kept.
-    pub(crate) fn payloads(self) -> Kept {
-        Kept { all_events: false, payloads: self.payloads }
+    pub(crate) fn selection(self) -> EventSelection {
+        EventSelection { all_events: false, payloads: self.payloads }
     }
 
     /// Whole frames in one piece.
-    fn write(&self, watching: &Watching, batch: &Batch) -> Bytes {
+    fn write(&self, watching: &Watcher, batch: &Batch) -> Bytes {
         let job = &watching.job;
         if let ([only], 0, false) = (batch.frames.as_slice(), batch.missed, self.ids) {
-            return self.see(only).cloned().unwrap_or_default();
+            return self.bytes_for(only).cloned().unwrap_or_default();
         }
-        let length =
-            batch.frames.iter().filter_map(|frame| Some(ID_LINE + self.see(frame)?.len())).sum::<usize>();
+        let length = batch
+            .frames
+            .iter()
+            .filter_map(|frame| Some(ID_LINE + self.bytes_for(frame)?.len()))
+            .sum::<usize>();
         let gap_length = if batch.missed > 0 { STEP_LIMIT } else { 0 };
         let mut whole = BytesMut::with_capacity(length + gap_length);
         let mut missed = batch.missed;
@@ -155,17 +163,22 @@ impl View {
             // A stream begins with its first frame, whatever is gone behind that.
             if missed > 0 && frame.sequence > FIRST {
                 let kind = job.key.endpoint().kind;
-                whole.extend_from_slice(&gap(kind, Status::Progress, missed, Some(batch.failures_gone)));
+                whole.extend_from_slice(&gap_frame(
+                    kind,
+                    StepStatus::Progress,
+                    missed,
+                    Some(batch.failures_evicted),
+                ));
                 missed = 0;
             }
-            if let Some(bytes) = self.see(frame) {
-                self.put(&mut whole, job.id, frame.sequence, bytes);
+            if let Some(bytes) = self.bytes_for(frame) {
+                self.write_frame(&mut whole, job.id, frame.sequence, bytes);
             }
         }
         whole.freeze()
     }
 
-    fn see<'a>(&self, frame: &'a Logged) -> Option<&'a Bytes> {
+    fn bytes_for<'a>(&self, frame: &'a LoggedFrame) -> Option<&'a Bytes> {
         match (&frame.with_payload, frame.name) {
             (_, FrameName::Extra) if !self.all_events => None,
             (Some(longer), _) if self.payloads => Some(longer),
@@ -174,7 +187,7 @@ impl View {
     }
 
     /// Writes a frame, with its id as its first line, if the client wants ids (R1).
-    fn put(&self, out: &mut BytesMut, job: JobId, sequence: u64, frame: &[u8]) {
+    fn write_frame(&self, out: &mut BytesMut, job: JobId, sequence: u64, frame: &[u8]) {
         if self.ids {
             out.extend_from_slice(format!("id: {job}.{sequence}\n").as_bytes());
         }
@@ -182,13 +195,13 @@ impl View {
     }
 }
 
-fn told_first(kind: Kind, notice: &str) -> Bytes {
-    aside(&Step::stage(kind.row().step, Status::Started, notice))
+fn notice_frame(kind: Kind, notice: &str) -> Bytes {
+    standalone_step(&Step::stage(kind.row().step, StepStatus::Started, notice))
 }
 
 /// The step that stands in the place of `missed` frames that are gone. The log of the job has dropped `failures` of its
 /// failures in all, if that is known.
-fn gap(kind: Kind, status: Status, missed: u64, failures: Option<u64>) -> Bytes {
+fn gap_frame(kind: Kind, status: StepStatus, missed: u64, failures: Option<u64>) -> Bytes {
     let events =
         if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };
     let mut message = format!("{events} no longer kept and could not be sent.");
@@ -199,7 +212,7 @@ fn gap(kind: Kind, status: Status, missed: u64, failures: Option<u64>) -> Bytes 
         }
         None => message.push_str(" Failures may be among them."),
     }
-    aside(&Step::stage(kind.row().step, status, message))
+    standalone_step(&Step::stage(kind.row().step, status, message))
 }
 
 #[cfg(test)]
@@ -208,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_gap_in_what_the_ledger_kept_does_not_hide_that_failures_may_be_gone() {
-        let view = View { ids: false, all_events: false, payloads: false };
+        let view = SubscriberOptions { ids: false, all_events: false, payloads: false };
         let id = "019a0000-0000-7000-8000-000000000000".parse().unwrap();
         let body = stored(Kind::Devices, id, None, 3, Vec::new(), view, &Span::none());
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();

@@ -16,17 +16,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::coalesce::{self, Asked};
-use super::errors::failed;
+use super::coalesce::{self, RequestInfo};
+use super::errors::error_response;
 use super::headers::{inbound, outbound, without_body};
-use super::quota::stream_slot;
-use super::request::Visit;
+use super::quota::acquire_stream;
+use super::request::RequestContext;
 use crate::backend::{ForwardError, Tunnel};
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::is_websocket;
 use crate::core::remote::Remote;
 use crate::proxy::Proxy;
-use crate::proxy::credentials::key_of;
+use crate::proxy::credentials::request_key;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
@@ -36,7 +36,7 @@ pub(super) const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 /// The reason in the close frame of every WebSocket when the bridge stops.
 pub(super) const STOPPING: &str = "The bridge is stopping.";
 /// How long sockets have to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The tunnels and sockets that are open.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Tunnels {
         let mut tunnels = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         while tunnels.try_join_next().is_some() {}
         tunnels.spawn(async move {
-            let _counted = Counted::new();
+            let _counted = TunnelGauge::new();
             tunnel.await;
         });
     }
@@ -64,73 +64,77 @@ impl Tunnels {
     pub(super) async fn close(&self) {
         self.closing.send_replace(true);
         let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        let _ = timeout(GOODBYE, async { while open.join_next().await.is_some() {} }).await;
+        let _ = timeout(CLOSE_TIMEOUT, async { while open.join_next().await.is_some() {} }).await;
         open.shutdown().await;
     }
 }
 
 /// One tunnel or socket, as it is counted.
-struct Counted;
+struct TunnelGauge;
 
-impl Counted {
+impl TunnelGauge {
     fn new() -> Self {
         telemetry::TunnelOpened.emit();
         Self
     }
 }
 
-impl Drop for Counted {
+impl Drop for TunnelGauge {
     fn drop(&mut self) {
         telemetry::TunnelClosed.emit();
     }
 }
 
 /// Passes on a request for a WebSocket, and whatever is said on it.
-pub(super) async fn answer(proxy: &Proxy, visit: &Visit, request: Request<Incoming>) -> Response<Body> {
-    let key = key_of(request.headers());
-    let slot = match stream_slot(proxy, visit, key.as_ref()) {
+pub(super) async fn answer(
+    proxy: &Proxy,
+    context: &RequestContext,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let key = request_key(request.headers());
+    let slot = match acquire_stream(proxy, context, key.as_ref()) {
         Ok(slot) => slot,
-        Err(limit) => return respond::over(limit),
+        Err(limit) => return respond::limit_exceeded(limit),
     };
     let (mut parts, _) = request.into_parts();
     let has_key_in_frame = coalesce::has_key_in_frame(&parts.uri);
     let admitted = match has_key_in_frame {
-        true => coalesce::admit_unseen(visit, &parts).await,
-        false => coalesce::admit(proxy, visit, &parts).await,
+        true => coalesce::admit_unseen(context, &parts).await,
+        false => coalesce::admit(proxy, context, &parts).await,
     };
-    let trial = match admitted {
-        Ok(trial) => trial,
+    let key_attempt = match admitted {
+        Ok(key_attempt) => key_attempt,
         Err(held_back) => return *held_back,
     };
-    let asked = Asked::of(visit, &parts);
+    let info = RequestInfo::new(context, &parts);
     outbound(&mut parts.headers, parts.version);
     without_body(&mut parts.headers);
     parts.headers.remove(TE);
     parts.headers.insert(CONNECTION, BY_UPGRADE);
     parts.headers.insert(UPGRADE, WEBSOCKET);
     let Some(client) = parts.extensions.remove::<OnUpgrade>() else {
-        return respond::said(
+        return respond::message(
             StatusCode::BAD_REQUEST,
             "This connection cannot become a WebSocket.",
             "Ask for it with GET over HTTP/1.1.",
         );
     };
-    let backend = &visit.backend;
+    let backend = &context.backend;
     let mut request = Request::from_parts(parts, ());
-    visit.interim.pass(&mut request);
+    context.informational.pass(&mut request);
     let exchange = match backend.upgrade(request).await {
         Ok(exchange) => exchange,
-        Err(error) => return failed(visit, asked.path(), true, &error),
+        Err(error) => return error_response(context, info.path(), true, &error),
     };
     if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
         let mut response = exchange.into_response();
         inbound(response.headers_mut());
-        return asked.heed(proxy, visit, response).await;
+        return info.learn_from(proxy, context, response).await;
     }
     if !is_websocket(&exchange.headers) {
         let refusal = Refusal::other_protocol(exchange.headers.get(UPGRADE).map(HeaderValue::as_bytes));
-        telemetry::Refused { path: asked.path(), refusal: &refusal }.emit();
-        return respond::refused(&refusal);
+        telemetry::RequestRefused { path: info.path(), refusal: &refusal }.emit();
+        return respond::refusal(&refusal);
     }
     let mut headers = exchange.headers.clone();
     inbound(&mut headers);
@@ -139,15 +143,15 @@ pub(super) async fn answer(proxy: &Proxy, visit: &Visit, request: Request<Incomi
     let tunnel = match exchange.tunnel().await {
         Ok(tunnel) => tunnel,
         Err(error) => {
-            return failed(
-                visit,
-                asked.path(),
+            return error_response(
+                context,
+                info.path(),
                 true,
                 &ForwardError::Broken { remote: Remote::Backend, why: error.to_string() },
             );
         }
     };
-    let first = has_key_in_frame.then(|| coalesce::judge_first_frame(visit, trial));
+    let first = has_key_in_frame.then(|| coalesce::check_first_frame(context, key_attempt));
     let (linger, stopping) = (backend.limits().tunnel_close, proxy.tunnels.closing());
     proxy.tunnels.open(async move {
         let Tunnel { upgraded, connection } = tunnel;

@@ -16,15 +16,15 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::Instrument;
 
 use super::Proxy;
-use super::quota::stream_slot;
-use super::request::Visit;
+use super::quota::acquire_stream;
+use super::request::RequestContext;
 use super::streams::unknown_parameter;
 use super::tunnel::{BY_UPGRADE, WEBSOCKET};
 use crate::backend::KEY_STATUS;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::query::Query;
 use crate::respond::{self, Body};
-use session::Session;
+use session::LegacySocketSession;
 
 /// Where it is.
 pub(super) const PATH: &str = "/ws";
@@ -34,39 +34,39 @@ const VERSION: &str = "13";
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Answers a request for `/ws`.
-pub(super) async fn answer(proxy: &Proxy, visit: Visit, mut parts: Parts) -> Response<Body> {
+pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Parts) -> Response<Body> {
     let client = parts.extensions.remove::<OnUpgrade>();
     let (Some(client), Some(accept)) = (client, accept(&parts)) else {
         let detail = "It needs GET over HTTP/1.1, a Sec-WebSocket-Key, and Sec-WebSocket-Version 13.";
         let mut response =
-            respond::said(StatusCode::UPGRADE_REQUIRED, "This is no opening of a WebSocket.", detail);
+            respond::message(StatusCode::UPGRADE_REQUIRED, "This is no opening of a WebSocket.", detail);
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
         return response;
     };
     let query = match Query::parse(parts.uri.query().unwrap_or_default()) {
-        Ok(query) if query.bridge == Default::default() => query.backend,
+        Ok(query) if query.parameters == Default::default() => query.backend_query,
         Ok(_) => return unknown_parameter("Parameters of the bridge belong to streams: /ws takes none."),
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
-    let slot = match stream_slot(proxy, &visit, None) {
+    let slot = match acquire_stream(proxy, &context, None) {
         Ok(slot) => slot,
-        Err(limit) => return respond::over(limit),
+        Err(limit) => return respond::limit_exceeded(limit),
     };
     // Whether there is a backend at all is said now, as backends say whether there is a Proxmox.
-    let wants_key = match visit.backend.lacks(KEY_STATUS).await {
-        Ok(missing) => !missing && visit.backend.config().api_key.is_none(),
+    let wants_key = match context.backend.lacks(KEY_STATUS).await {
+        Ok(missing) => !missing && context.backend.config().api_key.is_none(),
         Err(why) => {
-            let retry_after = visit.backend.limits().retry_after.as_secs();
-            return respond::refused(&Refusal::unreachable(&why, retry_after));
+            let retry_after = context.backend.limits().retry_after.as_secs();
+            return respond::refusal(&Refusal::unreachable(&why, retry_after));
         }
     };
-    let limit = visit.state.config.limits.socket_bytes;
-    let session = Session {
+    let limit = context.state.config.limits.socket_bytes;
+    let session = LegacySocketSession {
         registry: proxy.app.registry.clone(),
         streams: proxy.streams.clone(),
         states: proxy.app.subscribe(),
         closing: proxy.tunnels.closing(),
-        visit,
+        visit: context,
         query,
         headers: parts.headers,
         wants_key,

@@ -5,11 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Direction, Event, FORMAT, Frame, Header, Headers, Key, Protocol};
+use super::{
+    Direction, FORMAT, Headers, Protocol, RecordedEvent, RecordedFrame, RecordedKey, RecordingHeader,
+};
 
 /// What can be wrong with a line of a recording.
 #[derive(Debug, thiserror::Error)]
-pub enum WrongLine {
+pub enum LineError {
     /// There is no first line.
     #[error("a recording begins with a header line, and this file is empty")]
     Empty,
@@ -42,29 +44,29 @@ pub(super) struct HeaderLine {
     recording: u32,
     backend: String,
     protocol: Protocol,
-    key: Key,
+    key: RecordedKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
 impl HeaderLine {
-    pub(super) fn of(header: &Header) -> Self {
-        let Header { backend, protocol, key, note } = header.clone();
+    pub(super) fn from_header(header: &RecordingHeader) -> Self {
+        let RecordingHeader { backend, protocol, key, note } = header.clone();
         Self { recording: FORMAT, backend, protocol, key, note }
     }
 
-    pub(super) fn into_header(self) -> Result<Header, WrongLine> {
+    pub(super) fn into_header(self) -> Result<RecordingHeader, LineError> {
         if self.recording != FORMAT {
-            return Err(WrongLine::Format(self.recording));
+            return Err(LineError::Format(self.recording));
         }
-        Ok(Header { backend: self.backend, protocol: self.protocol, key: self.key, note: self.note })
+        Ok(RecordingHeader { backend: self.backend, protocol: self.protocol, key: self.key, note: self.note })
     }
 }
 
 /// The kinds of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum FrameKind {
     Request,
     Response,
     Body,
@@ -84,7 +86,7 @@ enum Kind {
 pub(super) struct FrameLine {
     t_ms: f64,
     dir: Direction,
-    kind: Kind,
+    kind: FrameKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     method: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,11 +106,11 @@ pub(super) struct FrameLine {
 }
 
 impl FrameLine {
-    pub(super) fn of(frame: &Frame) -> Self {
+    pub(super) fn from_frame(frame: &RecordedFrame) -> Self {
         let mut line = Self {
             t_ms: frame.t_ms,
             dir: frame.direction,
-            kind: Kind::End,
+            kind: FrameKind::End,
             method: None,
             target: None,
             status: None,
@@ -119,81 +121,83 @@ impl FrameLine {
             base64: None,
         };
         line.kind = match frame.event.clone() {
-            Event::Request { method, target, headers } => {
+            RecordedEvent::Request { method, target, headers } => {
                 (line.method, line.target, line.headers) = (Some(method), Some(target), Some(headers));
-                Kind::Request
+                FrameKind::Request
             }
-            Event::Response { status, headers } => {
+            RecordedEvent::Response { status, headers } => {
                 (line.status, line.headers) = (Some(status), Some(headers));
-                Kind::Response
+                FrameKind::Response
             }
-            Event::Body(bytes) => {
+            RecordedEvent::Body(bytes) => {
                 match std::str::from_utf8(&bytes) {
                     Ok(text) => line.text = Some(text.to_owned()),
                     Err(_) => line.base64 = Some(STANDARD.encode(&bytes)),
                 }
-                Kind::Body
+                FrameKind::Body
             }
-            Event::Text(text) => {
+            RecordedEvent::Text(text) => {
                 line.text = Some(text);
-                Kind::Text
+                FrameKind::Text
             }
-            Event::Binary(bytes) => line.bytes(&bytes, Kind::Binary),
-            Event::Ping(bytes) => line.bytes(&bytes, Kind::Ping),
-            Event::Pong(bytes) => line.bytes(&bytes, Kind::Pong),
-            Event::Close { code, reason } => {
+            RecordedEvent::Binary(bytes) => line.bytes(&bytes, FrameKind::Binary),
+            RecordedEvent::Ping(bytes) => line.bytes(&bytes, FrameKind::Ping),
+            RecordedEvent::Pong(bytes) => line.bytes(&bytes, FrameKind::Pong),
+            RecordedEvent::Close { code, reason } => {
                 (line.code, line.reason) = (code, Some(reason));
-                Kind::Close
+                FrameKind::Close
             }
-            Event::End => Kind::End,
-            Event::Cut => Kind::Cut,
-            Event::Open => Kind::Open,
-            Event::Returned => Kind::Returned,
+            RecordedEvent::End => FrameKind::End,
+            RecordedEvent::Cut => FrameKind::Cut,
+            RecordedEvent::Open => FrameKind::Open,
+            RecordedEvent::Returned => FrameKind::Returned,
         };
         line
     }
 
-    fn bytes(&mut self, bytes: &Bytes, kind: Kind) -> Kind {
+    fn bytes(&mut self, bytes: &Bytes, kind: FrameKind) -> FrameKind {
         self.base64 = Some(STANDARD.encode(bytes));
         kind
     }
 
-    pub(super) fn into_frame(mut self) -> Result<Frame, WrongLine> {
+    pub(super) fn into_frame(mut self) -> Result<RecordedFrame, LineError> {
         if !self.t_ms.is_finite() || self.t_ms < 0.0 {
-            return Err(WrongLine::Time(self.t_ms));
+            return Err(LineError::Time(self.t_ms));
         }
         let event = match self.kind {
-            Kind::Request => Event::Request {
-                method: self.method.take().ok_or(WrongLine::Missing("method"))?,
-                target: self.target.take().ok_or(WrongLine::Missing("target"))?,
+            FrameKind::Request => RecordedEvent::Request {
+                method: self.method.take().ok_or(LineError::Missing("method"))?,
+                target: self.target.take().ok_or(LineError::Missing("target"))?,
                 headers: self.headers.take().unwrap_or_default(),
             },
-            Kind::Response => Event::Response {
-                status: self.status.ok_or(WrongLine::Missing("status"))?,
+            FrameKind::Response => RecordedEvent::Response {
+                status: self.status.ok_or(LineError::Missing("status"))?,
                 headers: self.headers.take().unwrap_or_default(),
             },
-            Kind::Body => Event::Body(self.payload("text or base64")?),
-            Kind::Text => Event::Text(self.text.take().ok_or(WrongLine::Missing("text"))?),
-            Kind::Binary => Event::Binary(self.payload("base64")?),
-            Kind::Ping => Event::Ping(self.payload("base64")?),
-            Kind::Pong => Event::Pong(self.payload("base64")?),
-            Kind::Close => Event::Close { code: self.code, reason: self.reason.take().unwrap_or_default() },
-            Kind::End => Event::End,
-            Kind::Cut => Event::Cut,
-            Kind::Open => Event::Open,
-            Kind::Returned => Event::Returned,
+            FrameKind::Body => RecordedEvent::Body(self.payload("text or base64")?),
+            FrameKind::Text => RecordedEvent::Text(self.text.take().ok_or(LineError::Missing("text"))?),
+            FrameKind::Binary => RecordedEvent::Binary(self.payload("base64")?),
+            FrameKind::Ping => RecordedEvent::Ping(self.payload("base64")?),
+            FrameKind::Pong => RecordedEvent::Pong(self.payload("base64")?),
+            FrameKind::Close => {
+                RecordedEvent::Close { code: self.code, reason: self.reason.take().unwrap_or_default() }
+            }
+            FrameKind::End => RecordedEvent::End,
+            FrameKind::Cut => RecordedEvent::Cut,
+            FrameKind::Open => RecordedEvent::Open,
+            FrameKind::Returned => RecordedEvent::Returned,
         };
-        if !event.goes(self.dir) {
-            return Err(WrongLine::Direction);
+        if !event.is_valid_for(self.dir) {
+            return Err(LineError::Direction);
         }
-        Ok(Frame { t_ms: self.t_ms, direction: self.dir, event })
+        Ok(RecordedFrame { t_ms: self.t_ms, direction: self.dir, event })
     }
 
-    fn payload(&mut self, wanted: &'static str) -> Result<Bytes, WrongLine> {
+    fn payload(&mut self, field: &'static str) -> Result<Bytes, LineError> {
         match (self.text.take(), self.base64.take()) {
             (Some(text), None) => Ok(text.into()),
             (None, Some(base64)) => Ok(STANDARD.decode(base64)?.into()),
-            _ => Err(WrongLine::Missing(wanted)),
+            _ => Err(LineError::Missing(field)),
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::line::{FrameLine, HeaderLine, WrongLine};
-use super::{Event, Frame, Header, Recording};
+use super::line::{FrameLine, HeaderLine, LineError};
+use super::{RecordedEvent, RecordedFrame, Recording, RecordingHeader};
 
 /// Why a file could not be read as a recording.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum RecordingError {
     /// The file could not be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -35,7 +35,7 @@ pub struct ParseError {
     pub line: usize,
     /// What is wrong with it.
     #[source]
-    pub wrong: WrongLine,
+    pub wrong: LineError,
 }
 
 impl Recording {
@@ -45,20 +45,20 @@ impl Recording {
     /// Names the first line that is wrong.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let (index, first) = lines.next().ok_or(ParseError { line: 1, wrong: WrongLine::Empty })?;
+        let (index, first) = lines.next().ok_or(ParseError { line: 1, wrong: LineError::Empty })?;
         let header = serde_json::from_str::<HeaderLine>(first)
-            .map_err(WrongLine::from)
+            .map_err(LineError::from)
             .and_then(HeaderLine::into_header)
             .map_err(|wrong| ParseError { line: index + 1, wrong })?;
 
         let mut recording = Self { header, frames: Vec::new() };
         for (index, line) in lines {
             let here = |wrong| ParseError { line: index + 1, wrong };
-            if recording.frames.last().is_some_and(|frame| frame.event == Event::Open) {
-                return Err(here(WrongLine::AfterOpen));
+            if recording.frames.last().is_some_and(|frame| frame.event == RecordedEvent::Open) {
+                return Err(here(LineError::AfterOpen));
             }
             let frame = serde_json::from_str::<FrameLine>(line)
-                .map_err(WrongLine::from)
+                .map_err(LineError::from)
                 .and_then(FrameLine::into_frame)
                 .map_err(here)?;
             recording.frames.push(frame);
@@ -70,11 +70,11 @@ impl Recording {
     ///
     /// # Errors
     /// Names the file, and the line if it is there but wrong.
-    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
         let path = path.as_ref();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RecordingError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|source| RecordingError::Parse { path: path.to_owned(), source })
     }
 
     /// The recording as NDJSON, ready to be written to a file.
@@ -87,17 +87,17 @@ impl Recording {
     }
 }
 
-impl Header {
+impl RecordingHeader {
     /// The first line of a recording, its end included.
     pub fn to_line(&self) -> String {
-        line(&HeaderLine::of(self))
+        line(&HeaderLine::from_header(self))
     }
 }
 
-impl Frame {
+impl RecordedFrame {
     /// A further line of a recording, its end included.
     pub fn to_line(&self) -> String {
-        line(&FrameLine::of(self))
+        line(&FrameLine::from_frame(self))
     }
 }
 
@@ -112,31 +112,31 @@ fn line(line: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::{Direction, Key, Protocol};
+    use crate::recording::{Direction, Protocol, RecordedKey};
 
     const HEAD: &str = r#"{"recording":1,"backend":"0.0.11.post2","protocol":"http","key":"sent"}"#;
 
     fn everything() -> Recording {
-        let mut recording = Recording::new("0.0.11.post2", Protocol::Websocket, Key::Sent)
-            .with(0.0, Direction::Out, Event::get("/ws?type=qemu"))
+        let mut recording = Recording::new("0.0.11.post2", Protocol::Websocket, RecordedKey::Sent)
+            .with(0.0, Direction::Out, RecordedEvent::get("/ws?type=qemu"))
             .with(
                 1.25,
                 Direction::In,
-                Event::Response { status: 101, headers: vec![("server".into(), "uvicorn".into())] },
+                RecordedEvent::Response { status: 101, headers: vec![("server".into(), "uvicorn".into())] },
             )
-            .with(2.0, Direction::In, Event::Body("café\u{2028}\n".into()))
-            .with(2.0, Direction::In, Event::Body(vec![0xff, 0x00, 0xc3].into()))
-            .with(2.0, Direction::In, Event::End)
-            .with(3.0, Direction::Out, Event::text("Sync Nodes"))
-            .with(3.5, Direction::In, Event::text(""))
-            .with(3.5, Direction::Out, Event::Binary(vec![1, 2, 3].into()))
-            .with(3.5, Direction::In, Event::Ping(vec![0xd2, 0x3c].into()))
-            .with(3.5, Direction::Out, Event::Pong(vec![0xd2, 0x3c].into()))
-            .with(4.0, Direction::In, Event::Close { code: Some(1000), reason: String::new() })
-            .with(4.0, Direction::In, Event::Close { code: None, reason: String::new() })
-            .with(4.0, Direction::In, Event::Cut)
-            .with(4.5, Direction::Ctl, Event::Returned)
-            .with(5.0, Direction::Ctl, Event::Open);
+            .with(2.0, Direction::In, RecordedEvent::Body("café\u{2028}\n".into()))
+            .with(2.0, Direction::In, RecordedEvent::Body(vec![0xff, 0x00, 0xc3].into()))
+            .with(2.0, Direction::In, RecordedEvent::End)
+            .with(3.0, Direction::Out, RecordedEvent::text("Sync Nodes"))
+            .with(3.5, Direction::In, RecordedEvent::text(""))
+            .with(3.5, Direction::Out, RecordedEvent::Binary(vec![1, 2, 3].into()))
+            .with(3.5, Direction::In, RecordedEvent::Ping(vec![0xd2, 0x3c].into()))
+            .with(3.5, Direction::Out, RecordedEvent::Pong(vec![0xd2, 0x3c].into()))
+            .with(4.0, Direction::In, RecordedEvent::Close { code: Some(1000), reason: String::new() })
+            .with(4.0, Direction::In, RecordedEvent::Close { code: None, reason: String::new() })
+            .with(4.0, Direction::In, RecordedEvent::Cut)
+            .with(4.5, Direction::Ctl, RecordedEvent::Returned)
+            .with(5.0, Direction::Ctl, RecordedEvent::Open);
         recording.header.note = Some("a note".to_owned());
         recording
     }

@@ -6,18 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::recording::{Event, Headers, Recording};
+use crate::recording::{Headers, RecordedEvent, Recording};
 
 /// What was recorded as the answer to a request. All times count from the request.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) head: Option<Head>,
-    pub(super) parts: VecDeque<(Duration, Part)>,
+pub(super) struct RecordedResponse {
+    pub(super) head: Option<ResponseHead>,
+    pub(super) parts: VecDeque<(Duration, BodyPart)>,
 }
 
 /// The head of a response.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) after: Duration,
     pub(super) status: StatusCode,
     /// Without those that say how the body is framed: that is done anew.
@@ -28,24 +28,26 @@ pub(super) struct Head {
 
 /// Something that happened to the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum BodyPart {
     Data(Bytes),
     End,
     Cut,
 }
 
-impl Answer {
-    pub(super) fn of(recording: &Recording) -> Self {
+impl RecordedResponse {
+    pub(super) fn from_recording(recording: &Recording) -> Self {
         let mut start = Duration::ZERO;
         let mut answer = Self { head: None, parts: VecDeque::new() };
         for frame in &recording.frames {
             let after = frame.at().saturating_sub(start);
             match &frame.event {
-                Event::Request { .. } => start = frame.at(),
-                Event::Response { status, headers } => answer.head = Head::of(after, *status, headers),
-                Event::Body(bytes) => answer.parts.push_back((after, Part::Data(bytes.clone()))),
-                Event::End => answer.parts.push_back((after, Part::End)),
-                Event::Cut => answer.parts.push_back((after, Part::Cut)),
+                RecordedEvent::Request { .. } => start = frame.at(),
+                RecordedEvent::Response { status, headers } => {
+                    answer.head = ResponseHead::new(after, *status, headers)
+                }
+                RecordedEvent::Body(bytes) => answer.parts.push_back((after, BodyPart::Data(bytes.clone()))),
+                RecordedEvent::End => answer.parts.push_back((after, BodyPart::End)),
+                RecordedEvent::Cut => answer.parts.push_back((after, BodyPart::Cut)),
                 // An open end is a list of parts without one.
                 _ => {}
             }
@@ -56,7 +58,7 @@ impl Answer {
     /// Whether the connection was dropped before there was a response.
     pub(super) fn dropped_at(&self) -> Option<Duration> {
         match (&self.head, self.parts.front()) {
-            (None, Some((after, Part::Cut))) => Some(*after),
+            (None, Some((after, BodyPart::Cut))) => Some(*after),
             _ => None,
         }
     }
@@ -72,18 +74,18 @@ impl Answer {
         let mut length: u64 = 0;
         for (_, part) in &self.parts {
             match part {
-                Part::Data(bytes) => length += bytes.len() as u64,
-                Part::End => return Some(length.into()),
-                Part::Cut => break,
+                BodyPart::Data(bytes) => length += bytes.len() as u64,
+                BodyPart::End => return Some(length.into()),
+                BodyPart::Cut => break,
             }
         }
         self.head.as_ref()?.declared_length.clone()
     }
 }
 
-impl Head {
+impl ResponseHead {
     /// `None` if the status is none that HTTP knows of.
-    fn of(after: Duration, status: u16, recorded: &Headers) -> Option<Self> {
+    fn new(after: Duration, status: u16, recorded: &Headers) -> Option<Self> {
         let status = StatusCode::from_u16(status).ok()?;
         let mut head = Self { after, status, headers: HeaderMap::new(), declared_length: None };
         for (name, value) in recorded {

@@ -10,13 +10,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::time::Instant;
 
-use super::answer::{Answer, Part};
-use super::line::{Dropped, Line};
-use super::misbehaviour::{Count, JSON_GARBAGE, SSE_GARBAGE, Trouble, end_of_event};
+use super::answer::{BodyPart, RecordedResponse};
+use super::line::{ConnectionDropped, ConnectionHandle};
+use super::misbehaviour::{Fault, FaultCounter, JSON_GARBAGE, SSE_GARBAGE, end_of_event};
 use super::speed::Speed;
 
 /// The body of any response here.
-pub(super) type Body = UnsyncBoxBody<Bytes, Dropped>;
+pub(super) type Body = UnsyncBoxBody<Bytes, ConnectionDropped>;
 
 /// A body that is there at once.
 pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
@@ -24,9 +24,15 @@ pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// The body of a recorded answer to a request that came at `start`.
-pub(super) fn replayed(answer: Answer, start: Instant, speed: Speed, count: Count, line: Line) -> Body {
+pub(super) fn replayed(
+    answer: RecordedResponse,
+    start: Instant,
+    speed: Speed,
+    count: FaultCounter,
+    line: ConnectionHandle,
+) -> Body {
     let is_sse = answer.is_sse();
-    let player = Player {
+    let player = BodyPlayer {
         start,
         speed,
         is_sse,
@@ -44,31 +50,31 @@ pub(super) fn replayed(answer: Answer, start: Instant, speed: Speed, count: Coun
     StreamBody::new(frames).boxed_unsync()
 }
 
-struct Player {
+struct BodyPlayer {
     start: Instant,
     speed: Speed,
     is_sse: bool,
     /// The end of a body that is no stream of events was reached.
     counted: bool,
-    parts: VecDeque<(Duration, Part)>,
+    parts: VecDeque<(Duration, BodyPart)>,
     /// What is left of the part that is being sent.
     unsent: Bytes,
     /// The last byte of an event that is not complete.
     last: Option<u8>,
-    count: Count,
-    line: Line,
+    count: FaultCounter,
+    line: ConnectionHandle,
 }
 
-impl Player {
-    async fn next(&mut self) -> Option<Result<Bytes, Dropped>> {
+impl BodyPlayer {
+    async fn next(&mut self) -> Option<Result<Bytes, ConnectionDropped>> {
         loop {
             match self.count.due() {
-                Some(Trouble::Garbage) => {
+                Some(Fault::Garbage) => {
                     let garbage = if self.is_sse { SSE_GARBAGE } else { JSON_GARBAGE };
                     return Some(Ok(Bytes::from_static(garbage)));
                 }
-                Some(Trouble::Cut) => return Some(Err(self.line.cut().await)),
-                Some(Trouble::Stall) => return std::future::pending().await,
+                Some(Fault::Cut) => return Some(Err(self.line.cut().await)),
+                Some(Fault::Stall) => return std::future::pending().await,
                 None => {}
             }
             if !self.unsent.is_empty() {
@@ -80,15 +86,15 @@ impl Player {
             };
             self.speed.wait(self.start, after).await;
             match part {
-                Part::Data(bytes) => self.unsent = bytes,
-                Part::Cut => return Some(Err(self.line.cut().await)),
-                Part::End if !self.is_sse && !self.counted => {
+                BodyPart::Data(bytes) => self.unsent = bytes,
+                BodyPart::Cut => return Some(Err(self.line.cut().await)),
+                BodyPart::End if !self.is_sse && !self.counted => {
                     // The whole body was one frame, and what is due after it comes before its end.
                     self.count.frame();
                     self.counted = true;
-                    self.parts.push_front((after, Part::End));
+                    self.parts.push_front((after, BodyPart::End));
                 }
-                Part::End => return None,
+                BodyPart::End => return None,
             }
         }
     }

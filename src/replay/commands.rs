@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::conversation::{Conversation, Segment};
-use super::envelope::Envelope;
-use super::script::{Act, Script};
+use super::envelope::CommandEnvelope;
+use super::script::{Script, ScriptAction};
 use crate::core::domain::release::Release;
 
 const VALID_COMMANDS: &str = "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync'";
@@ -17,7 +17,7 @@ pub(super) struct Commands {
     release: Option<Release>,
     /// Of recordings that were asked for by name. They go before all others.
     chosen: Vec<Segment>,
-    usual: Vec<Segment>,
+    defaults: Vec<Segment>,
 }
 
 impl Commands {
@@ -27,23 +27,23 @@ impl Commands {
         conversations: impl IntoIterator<Item = (bool, &'a Conversation)>,
         greeting: &Script,
     ) -> Self {
-        let mut commands = Self { release, chosen: Vec::new(), usual: Vec::new() };
+        let mut commands = Self { release, chosen: Vec::new(), defaults: Vec::new() };
         for (chosen, conversation) in conversations {
-            let into = if chosen { &mut commands.chosen } else { &mut commands.usual };
+            let into = if chosen { &mut commands.chosen } else { &mut commands.defaults };
             into.extend(conversation.segments.iter().cloned().map(|mut segment| {
                 without_greeting(&mut segment.script, conversation, greeting);
                 segment
             }));
         }
         commands.chosen.sort_by_key(Segment::flaws);
-        commands.usual.sort_by_key(Segment::flaws);
+        commands.defaults.sort_by_key(Segment::flaws);
         commands
     }
 
     /// Every command with the recording that answers it.
     pub(super) fn served(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut seen = Vec::new();
-        self.chosen.iter().chain(&self.usual).filter_map(move |segment| {
+        self.chosen.iter().chain(&self.defaults).filter_map(move |segment| {
             let command = segment.command.as_str();
             (!seen.contains(&command)).then(|| {
                 seen.push(command);
@@ -54,9 +54,12 @@ impl Commands {
 
     /// What the backend does when it takes `text` from its queue.
     pub(super) fn answer(&self, text: &str) -> Script {
-        let knows_envelopes =
-            self.chosen.iter().chain(&self.usual).any(|segment| Envelope::parse(&segment.command).is_some());
-        match Envelope::parse(text) {
+        let knows_envelopes = self
+            .chosen
+            .iter()
+            .chain(&self.defaults)
+            .any(|segment| CommandEnvelope::parse(&segment.command).is_some());
+        match CommandEnvelope::parse(text) {
             Some(envelope) if knows_envelopes => self.answer_envelope(&envelope),
             _ => self.answer_text(text),
         }
@@ -64,19 +67,19 @@ impl Commands {
 
     fn answer_text(&self, text: &str) -> Script {
         let text = if self.trims() { text.trim() } else { text };
-        let recorded = self.bare(&self.chosen, text).or_else(|| self.bare(&self.usual, text));
+        let recorded = self.bare(&self.chosen, text).or_else(|| self.bare(&self.defaults, text));
         if let Some(segment) = recorded {
             return renamed(segment, text);
         }
         self.unknown(text)
     }
 
-    fn answer_envelope(&self, envelope: &Envelope) -> Script {
-        for segments in [&self.chosen, &self.usual] {
+    fn answer_envelope(&self, envelope: &CommandEnvelope) -> Script {
+        for segments in [&self.chosen, &self.defaults] {
             let enveloped = segments.iter().find_map(|segment| {
-                let recorded = Envelope::parse(&segment.command)?;
+                let recorded = CommandEnvelope::parse(&segment.command)?;
                 let same = self.same_command(&recorded.command, &envelope.command);
-                same.then(|| envelope.address(&recorded, segment.script.clone()))
+                same.then(|| envelope.readdress(&recorded, segment.script.clone()))
             });
             let wrapped = || {
                 self.bare(segments, &envelope.command)
@@ -102,9 +105,9 @@ impl Commands {
         let rejection = |segment: &&Segment| {
             is_rejection(segment)
                 && !segment.command.trim().is_empty()
-                && Envelope::parse(&segment.command).is_none()
+                && CommandEnvelope::parse(&segment.command).is_none()
         };
-        match self.chosen.iter().chain(&self.usual).find(rejection) {
+        match self.chosen.iter().chain(&self.defaults).find(rejection) {
             Some(segment) => renamed(segment, text).returning(),
             None => self.unknown_unrecorded(text),
         }
@@ -115,7 +118,7 @@ impl Commands {
         let silent_on_input = self.release.is_some_and(|it| it >= Release::new(0, 0, 23).post(1));
         if up_to(Release::new(0, 0, 1)) {
             let mut script = Script::default();
-            script.push(Duration::ZERO, Act::Close { code: Some(1000), reason: String::new() });
+            script.push(Duration::ZERO, ScriptAction::Close { code: Some(1000), reason: String::new() });
             return script;
         }
         let echo = up_to(Release::new(0, 0, 6)).then(|| format!("Received message: {text}"));
@@ -123,16 +126,16 @@ impl Commands {
             true => "Invalid sync command".to_owned(),
             false => format!("Invalid command: {text}"),
         };
-        Script::of_texts(echo.into_iter().chain([invalid, VALID_COMMANDS.to_owned()]))
+        Script::from_texts(echo.into_iter().chain([invalid, VALID_COMMANDS.to_owned()]))
     }
 
-    fn unknown_envelope(&self, envelope: &Envelope) -> Script {
-        let recorded = self.chosen.iter().chain(&self.usual).find_map(|segment| {
-            let recorded = Envelope::parse(&segment.command)?;
-            is_rejection(segment).then(|| envelope.address(&recorded, segment.script.clone()))
+    fn unknown_envelope(&self, envelope: &CommandEnvelope) -> Script {
+        let recorded = self.chosen.iter().chain(&self.defaults).find_map(|segment| {
+            let recorded = CommandEnvelope::parse(&segment.command)?;
+            is_rejection(segment).then(|| envelope.readdress(&recorded, segment.script.clone()))
         });
         let unrecorded = || {
-            Script::of_texts(["Invalid sync command", VALID_COMMANDS].map(|text| envelope.wrap_text(text)))
+            Script::from_texts(["Invalid sync command", VALID_COMMANDS].map(|text| envelope.wrap_text(text)))
         };
         recorded.map_or_else(unrecorded, Script::returning)
     }
@@ -174,7 +177,7 @@ fn is_rejection(segment: &Segment) -> bool {
 fn without_greeting(script: &mut Script, conversation: &Conversation, greeting: &Script) {
     if conversation.greeting.texts().next().is_none() {
         script.steps.retain(|step| match &step.act {
-            Act::Text(text) => !greeting.texts().any(|greeted| greeted == text),
+            ScriptAction::Text(text) => !greeting.texts().any(|greeted| greeted == text),
             _ => true,
         });
     }

@@ -15,45 +15,45 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::answer::{Answer, Head};
+use super::answer::{RecordedResponse, ResponseHead};
 use super::body::{Body, whole};
 use super::http::{detail, replay, respond};
-use super::line::{Dropped, Line, Stream};
-use super::log::{Entry, Log, Side};
-use super::session::Session;
+use super::line::{ConnectionDropped, ConnectionHandle, CountedStream};
+use super::log::{ServerEvent, ServerLog, Side};
+use super::session::ReplaySession;
 use super::shared::Shared;
 use crate::core::http::headers::text;
 
 /// One connection, for as long as it speaks HTTP.
-struct Connection {
+struct ReplayConnection {
     number: u64,
     shared: Arc<Shared>,
-    line: Line,
+    line: ConnectionHandle,
     /// What the connection is about to become: a WebSocket on a path.
     upgrade: Mutex<Option<(OnUpgrade, String)>>,
 }
 
 /// Notes the end of a connection, however it comes.
-struct Goodbye<'a> {
-    log: &'a Log,
+struct CloseLogger<'a> {
+    log: &'a ServerLog,
     connection: u64,
     by: Side,
 }
 
-impl Drop for Goodbye<'_> {
+impl Drop for CloseLogger<'_> {
     fn drop(&mut self) {
-        self.log.note(Entry::Closed { connection: self.connection, by: self.by });
+        self.log.note(ServerEvent::Closed { connection: self.connection, by: self.by });
     }
 }
 
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, number: u64) {
-    shared.log.note(Entry::Opened { connection: number });
+    shared.log.note(ServerEvent::Opened { connection: number });
     // If this future is dropped before it is done, the server ended the connection.
-    let mut goodbye = Goodbye { log: &shared.log, connection: number, by: Side::Server };
-    let (stream, line) = Stream::new(stream);
+    let mut goodbye = CloseLogger { log: &shared.log, connection: number, by: Side::Server };
+    let (stream, line) = CountedStream::new(stream);
     let upgrade = Mutex::new(None);
-    let connection = Arc::new(Connection { number, shared: Arc::clone(&shared), line, upgrade });
+    let connection = Arc::new(ReplayConnection { number, shared: Arc::clone(&shared), line, upgrade });
 
     let service = service_fn(|request| Arc::clone(&connection).respond(request));
     // An error is a client that left or a connection that was dropped on purpose; `line` knows which.
@@ -61,21 +61,24 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, number: u64) {
 
     let upgrade = connection.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
     goodbye.by = match upgrade {
-        Some((upgrade, path)) => connection.converse(upgrade, &path).await,
+        Some((upgrade, path)) => connection.run_websocket(upgrade, &path).await,
         None if connection.line.is_ending() => Side::Server,
         None => Side::Client,
     };
 }
 
-impl Connection {
-    async fn respond(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Body>, Dropped> {
-        self.shared.log.note(Entry::Request {
+impl ReplayConnection {
+    async fn respond(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ConnectionDropped> {
+        self.shared.log.note(ServerEvent::Request {
             connection: self.number,
             method: request.method().to_string(),
             target: request.uri().to_string(),
             headers: plain(request.headers()),
         });
-        let response = if asks_for_websocket(request.headers()) {
+        let response = if is_websocket_request(request.headers()) {
             self.shake_hands(&mut request).await
         } else {
             // As backends do, which keep the connection: one with something unread would be closed.
@@ -89,7 +92,10 @@ impl Connection {
     }
 
     /// Answers the request that opens a WebSocket.
-    async fn shake_hands(&self, request: &mut Request<Incoming>) -> Result<Response<Body>, Dropped> {
+    async fn shake_hands(
+        &self,
+        request: &mut Request<Incoming>,
+    ) -> Result<Response<Body>, ConnectionDropped> {
         let path = request.uri().path().to_owned();
         let response = match self.shared.library.socket(&path) {
             Some(socket) if socket.handshake.status() == Some(101) => {
@@ -97,8 +103,10 @@ impl Connection {
                     return Ok(detail(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"));
                 };
                 let accept = derive_accept_key(key.as_bytes());
-                let answer = Answer::of(&socket.handshake);
-                let Some(Head { after, headers, .. }) = answer.head else { return Err(Dropped) };
+                let answer = RecordedResponse::from_recording(&socket.handshake);
+                let Some(ResponseHead { after, headers, .. }) = answer.head else {
+                    return Err(ConnectionDropped);
+                };
                 self.shared.options.speed.wait(Instant::now(), after).await;
                 let upgrade = hyper::upgrade::on(request);
                 *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, path));
@@ -122,13 +130,13 @@ impl Connection {
     }
 
     /// Holds the conversation on a WebSocket. Returns who ended it.
-    async fn converse(&self, upgrade: OnUpgrade, path: &str) -> Side {
+    async fn run_websocket(&self, upgrade: OnUpgrade, path: &str) -> Side {
         let (Ok(upgraded), Some(socket)) = (upgrade.await, self.shared.library.socket(path)) else {
             return Side::Client;
         };
         let io = TokioIo::new(upgraded);
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
-        Session::new(&self.shared, self.number, socket, stream).run().await
+        ReplaySession::new(&self.shared, self.number, socket, stream).run().await
     }
 }
 
@@ -146,7 +154,7 @@ fn accepted(recorded: HeaderMap, accept: &str) -> Response<Body> {
     response
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
+fn is_websocket_request(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(header::UPGRADE).map(HeaderValue::as_bytes);
     upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
 }

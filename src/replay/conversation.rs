@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::script::{Act, Script};
-use crate::recording::{Direction, Event, Frame, Key, Recording};
+use super::script::{Script, ScriptAction};
+use crate::recording::{Direction, RecordedEvent, RecordedFrame, RecordedKey, Recording};
 
 /// A command and what the backend did about it.
 #[derive(Clone, Debug)]
@@ -32,16 +32,16 @@ impl Segment {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conversation {
     /// The client sent a key first.
-    pub(super) showed_key: bool,
+    pub(super) sent_key: bool,
     /// What came before the first command, after the key or the handshake.
     pub(super) greeting: Script,
     pub(super) segments: Vec<Segment>,
 }
 
 impl Conversation {
-    pub(super) fn of(name: &str, recording: &Recording) -> Self {
-        let is_marked = recording.frames.iter().any(|frame| frame.event == Event::Returned);
-        let mut listener = Listener {
+    pub(super) fn from_recording(name: &str, recording: &Recording) -> Self {
+        let is_marked = recording.frames.iter().any(|frame| frame.event == RecordedEvent::Returned);
+        let mut listener = ConversationReader {
             name,
             is_marked,
             start: Duration::ZERO,
@@ -52,24 +52,24 @@ impl Conversation {
             // What follows these answers them, and this server answers them by itself.
             if matches!(
                 (&frame.event, frame.direction),
-                (Event::Binary(_) | Event::Close { .. }, Direction::Out)
+                (RecordedEvent::Binary(_) | RecordedEvent::Close { .. }, Direction::Out)
             ) {
                 break;
             }
-            listener.hear(frame);
+            listener.read_frame(frame);
         }
         listener.conversation
     }
 
     /// Whether the client was turned away for its key.
-    pub(super) fn turned_away(&self, recording: &Recording) -> bool {
-        let closes = |act: &Act| matches!(act, Act::Close { code: Some(4001), .. });
-        recording.header.key == Key::Wrong || self.greeting.steps.iter().any(|step| closes(&step.act))
+    pub(super) fn was_refused(&self, recording: &Recording) -> bool {
+        let closes = |act: &ScriptAction| matches!(act, ScriptAction::Close { code: Some(4001), .. });
+        recording.header.key == RecordedKey::Wrong || self.greeting.steps.iter().any(|step| closes(&step.act))
     }
 }
 
 /// Goes through a recording frame by frame.
-struct Listener<'a> {
+struct ConversationReader<'a> {
     name: &'a str,
     /// The recording says where commands returned.
     is_marked: bool,
@@ -80,20 +80,22 @@ struct Listener<'a> {
     conversation: Conversation,
 }
 
-impl Listener<'_> {
-    fn hear(&mut self, frame: &Frame) {
+impl ConversationReader<'_> {
+    fn read_frame(&mut self, frame: &RecordedFrame) {
         match (&frame.event, frame.direction) {
-            (Event::Response { .. }, _) => self.start = frame.at(),
-            (Event::Text(text), Direction::Out) => self.hear_client(text, frame.at()),
-            (Event::Text(text), _) => self.push(frame, Act::Text(text.clone())),
-            (Event::Binary(bytes), _) => self.push(frame, Act::Binary(bytes.clone())),
-            (Event::Ping(bytes), Direction::In) => self.push(frame, Act::Ping(bytes.clone())),
-            (Event::Close { code, reason }, _) => {
-                self.push(frame, Act::Close { code: *code, reason: reason.clone() });
+            (RecordedEvent::Response { .. }, _) => self.start = frame.at(),
+            (RecordedEvent::Text(text), Direction::Out) => self.read_client_text(text, frame.at()),
+            (RecordedEvent::Text(text), _) => self.push(frame, ScriptAction::Text(text.clone())),
+            (RecordedEvent::Binary(bytes), _) => self.push(frame, ScriptAction::Binary(bytes.clone())),
+            (RecordedEvent::Ping(bytes), Direction::In) => {
+                self.push(frame, ScriptAction::Ping(bytes.clone()))
             }
-            (Event::Cut, _) => self.push(frame, Act::Cut),
-            (Event::Returned, _) => {
-                self.push(frame, Act::Returned);
+            (RecordedEvent::Close { code, reason }, _) => {
+                self.push(frame, ScriptAction::Close { code: *code, reason: reason.clone() });
+            }
+            (RecordedEvent::Cut, _) => self.push(frame, ScriptAction::Cut),
+            (RecordedEvent::Returned, _) => {
+                self.push(frame, ScriptAction::Returned);
                 if let Some(command) = self.waiting.pop_front() {
                     self.begin(command, frame.at());
                 }
@@ -102,10 +104,10 @@ impl Listener<'_> {
         }
     }
 
-    fn hear_client(&mut self, text: &str, at: Duration) {
+    fn read_client_text(&mut self, text: &str, at: Duration) {
         let runs = self.conversation.segments.last().is_some_and(|last| !last.script.has_end());
         if self.conversation.segments.is_empty() && key_in(text).is_some() {
-            self.conversation.showed_key = true;
+            self.conversation.sent_key = true;
             self.conversation.greeting = Script::default();
             self.start = at;
         } else if runs && self.is_marked {
@@ -125,7 +127,7 @@ impl Listener<'_> {
         self.start = at;
     }
 
-    fn push(&mut self, frame: &Frame, act: Act) {
+    fn push(&mut self, frame: &RecordedFrame, act: ScriptAction) {
         let Conversation { greeting, segments, .. } = &mut self.conversation;
         let script = segments.last_mut().map_or(greeting, |segment| &mut segment.script);
         script.push(frame.at().saturating_sub(self.start), act);
@@ -146,57 +148,69 @@ mod tests {
     use super::*;
     use crate::recording::{Headers, Protocol};
 
-    fn recording(frames: &[(Direction, Event)]) -> Recording {
-        let mut recording = Recording::new("0.0.2", Protocol::Websocket, Key::None)
-            .with(0.0, Direction::Out, Event::get("/ws"))
-            .with(1.0, Direction::In, Event::Response { status: 101, headers: Headers::new() });
+    fn recording(frames: &[(Direction, RecordedEvent)]) -> Recording {
+        let mut recording = Recording::new("0.0.2", Protocol::Websocket, RecordedKey::None)
+            .with(0.0, Direction::Out, RecordedEvent::get("/ws"))
+            .with(1.0, Direction::In, RecordedEvent::Response { status: 101, headers: Headers::new() });
         for (index, (direction, event)) in frames.iter().enumerate() {
             recording.push(10.0 * (index + 1) as f64, *direction, event.clone());
         }
         recording
     }
 
-    fn say(text: &str) -> (Direction, Event) {
-        (Direction::Out, Event::text(text))
+    fn from_server(text: &str) -> (Direction, RecordedEvent) {
+        (Direction::Out, RecordedEvent::text(text))
     }
 
-    fn hear(text: &str) -> (Direction, Event) {
-        (Direction::In, Event::text(text))
+    fn from_client(text: &str) -> (Direction, RecordedEvent) {
+        (Direction::In, RecordedEvent::text(text))
     }
 
-    const RETURNED: (Direction, Event) = (Direction::Ctl, Event::Returned);
+    const RETURNED: (Direction, RecordedEvent) = (Direction::Ctl, RecordedEvent::Returned);
 
     fn segments(recording: &Recording) -> Vec<(String, Vec<String>)> {
         let texts = |script: &Script| script.texts().map(str::to_owned).collect();
-        let conversation = Conversation::of("x", recording);
+        let conversation = Conversation::from_recording("x", recording);
         conversation.segments.iter().map(|it| (it.command.clone(), texts(&it.script))).collect()
     }
 
     #[test]
     fn a_command_that_was_sent_too_early_begins_when_the_one_before_returns() {
-        let frames = [say("1"), hear("a"), say("2"), hear("b"), RETURNED, hear("c"), RETURNED];
+        let frames = [
+            from_server("1"),
+            from_client("a"),
+            from_server("2"),
+            from_client("b"),
+            RETURNED,
+            from_client("c"),
+            RETURNED,
+        ];
         let expected = [("1", vec!["a", "b"]), ("2", vec!["c"])];
         let recording = recording(&frames);
         let expected =
             expected.map(|(it, texts)| (it.to_owned(), texts.into_iter().map(str::to_owned).collect()));
         assert_eq!(segments(&recording), expected);
-        let second = &Conversation::of("x", &recording).segments[1];
+        let second = &Conversation::from_recording("x", &recording).segments[1];
         assert_eq!(second.script.steps[0].after, Duration::from_millis(10));
     }
 
     #[test]
     fn without_marks_a_command_ends_where_the_next_one_was_sent() {
-        let conversation = Conversation::of("x", &recording(&[say("1"), hear("a"), say("2"), hear("b")]));
+        let conversation = Conversation::from_recording(
+            "x",
+            &recording(&[from_server("1"), from_client("a"), from_server("2"), from_client("b")]),
+        );
         let flaws: Vec<_> = conversation.segments.iter().map(Segment::flaws).collect();
         assert_eq!(flaws, [2, 1], "the first may have been interrupted, the second is not the first");
     }
 
     #[test]
     fn what_answers_a_binary_frame_or_a_close_frame_belongs_to_no_command() {
-        let close = Event::Close { code: Some(1000), reason: String::new() };
-        for event in [Event::Binary("x".into()), close.clone()] {
-            let frames = [say("1"), hear("a"), (Direction::Out, event), (Direction::In, close.clone())];
-            let conversation = Conversation::of("x", &recording(&frames));
+        let close = RecordedEvent::Close { code: Some(1000), reason: String::new() };
+        for event in [RecordedEvent::Binary("x".into()), close.clone()] {
+            let frames =
+                [from_server("1"), from_client("a"), (Direction::Out, event), (Direction::In, close.clone())];
+            let conversation = Conversation::from_recording("x", &recording(&frames));
             assert_eq!(conversation.segments[0].script.steps.len(), 1);
         }
     }

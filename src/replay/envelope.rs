@@ -2,16 +2,16 @@
 
 use serde::Deserialize;
 
-use super::script::{Act, Script, Step};
+use super::script::{Script, ScriptAction, ScriptStep};
 
 /// A command in its envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Envelope {
+pub(super) struct CommandEnvelope {
     pub(super) command: String,
     pub(super) run_id: String,
 }
 
-impl Envelope {
+impl CommandEnvelope {
     /// Reads an envelope. One whose `run_id` is not `[A-Za-z0-9_-]{8,64}` is none: backends take it
     /// for an unknown command.
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -22,7 +22,7 @@ impl Envelope {
     }
 
     /// The answer to `recorded`, made into the answer to this envelope.
-    pub(super) fn address(&self, recorded: &Self, script: Script) -> Script {
+    pub(super) fn readdress(&self, recorded: &Self, script: Script) -> Script {
         let (old, new) = (format!("\"{}\"", recorded.run_id), format!("\"{}\"", self.run_id));
         script.map_texts(|text| text.replace(&old, &new))
     }
@@ -35,24 +35,30 @@ impl Envelope {
         let is_full = self.command.starts_with("Full Update");
         let mut ended: Vec<&'static str> = Vec::new();
         let mut steps = Vec::new();
-        for Step { after, act } in script.steps {
+        for ScriptStep { after, act } in script.steps {
             match act {
-                Act::Text(text) => {
+                ScriptAction::Text(text) => {
                     ended.extend(stage_ended(&text));
-                    steps.push(Step { after, act: Act::Text(self.wrap_text(&text)) });
+                    steps.push(ScriptStep { after, act: ScriptAction::Text(self.wrap_text(&text)) });
                 }
-                Act::Returned if is_full => {
-                    steps.push(Step { after, act: Act::Text(self.aggregate(&ended, "skipped")) });
-                    steps.push(Step { after, act: Act::Returned });
+                ScriptAction::Returned if is_full => {
+                    steps.push(ScriptStep {
+                        after,
+                        act: ScriptAction::Text(self.aggregate(&ended, "skipped")),
+                    });
+                    steps.push(ScriptStep { after, act: ScriptAction::Returned });
                 }
-                Act::Close { .. } => {
-                    steps.push(Step { after, act: Act::Text(self.failure(&ended)) });
+                ScriptAction::Close { .. } => {
+                    steps.push(ScriptStep { after, act: ScriptAction::Text(self.failure(&ended)) });
                     if is_full {
-                        steps.push(Step { after, act: Act::Text(self.aggregate(&ended, "failed")) });
+                        steps.push(ScriptStep {
+                            after,
+                            act: ScriptAction::Text(self.aggregate(&ended, "failed")),
+                        });
                     }
-                    steps.push(Step { after, act: Act::Returned });
+                    steps.push(ScriptStep { after, act: ScriptAction::Returned });
                 }
-                other => steps.push(Step { after, act: other }),
+                other => steps.push(ScriptStep { after, act: other }),
             }
         }
         Script { steps }
@@ -115,20 +121,20 @@ fn stage_ended(text: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn envelope(command: &str) -> Envelope {
-        Envelope { command: command.to_owned(), run_id: "run-00000001".to_owned() }
+    fn envelope(command: &str) -> CommandEnvelope {
+        CommandEnvelope { command: command.to_owned(), run_id: "run-00000001".to_owned() }
     }
 
     #[test]
     fn an_envelope_needs_a_run_id_of_eight_plain_characters() {
-        assert!(Envelope::parse(r#"{"command":"Sync Nodes","run_id":"run-00000001"}"#).is_some());
+        assert!(CommandEnvelope::parse(r#"{"command":"Sync Nodes","run_id":"run-00000001"}"#).is_some());
         for text in [
             "Sync Nodes",
             r#"{"command":"Sync Nodes"}"#,
             r#"{"command":"Sync Nodes","run_id":"x"}"#,
             r#"{"command":"Sync Nodes","run_id":"not plain!"}"#,
         ] {
-            assert_eq!(Envelope::parse(text), None, "{text}");
+            assert_eq!(CommandEnvelope::parse(text), None, "{text}");
         }
     }
 
@@ -145,8 +151,8 @@ mod tests {
     #[test]
     fn a_failed_full_update_says_so_and_keeps_the_socket() {
         let mut script = Script::default();
-        script.push(Default::default(), Act::Text(r#"{"object":"device","end":true}"#.to_owned()));
-        script.push(Default::default(), Act::Close { code: Some(1000), reason: String::new() });
+        script.push(Default::default(), ScriptAction::Text(r#"{"object":"device","end":true}"#.to_owned()));
+        script.push(Default::default(), ScriptAction::Close { code: Some(1000), reason: String::new() });
         let wrapped = envelope("Full Update Sync").wrap(script);
         let texts: Vec<_> = wrapped.texts().collect();
         assert_eq!(
@@ -156,6 +162,6 @@ mod tests {
                 r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"failed"},"run_id":"run-00000001"}"#,
             ]
         );
-        assert_eq!(wrapped.steps.last().unwrap().act, Act::Returned);
+        assert_eq!(wrapped.steps.last().unwrap().act, ScriptAction::Returned);
     }
 }

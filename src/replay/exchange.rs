@@ -4,7 +4,7 @@ use crate::recording::Recording;
 
 /// A recording with its name.
 #[derive(Clone, Debug)]
-pub(super) struct Exchange {
+pub(super) struct RecordedExchange {
     pub(super) name: String,
     /// It was asked for by name.
     pub(super) chosen: bool,

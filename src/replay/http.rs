@@ -4,12 +4,12 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Options;
-use super::answer::{Answer, Head};
+use super::ReplayOptions;
+use super::answer::{RecordedResponse, ResponseHead};
 use super::body::{Body, replayed, whole};
-use super::keys::{LOCK_OUT_SECONDS, Refusal};
-use super::line::{Dropped, Line};
-use super::misbehaviour::Count;
+use super::keys::{KeyRefusal, LOCK_OUT_SECONDS};
+use super::line::{ConnectionDropped, ConnectionHandle};
+use super::misbehaviour::FaultCounter;
 use super::shared::Shared;
 use crate::recording::Recording;
 
@@ -30,7 +30,7 @@ const EXEMPT: [&str; 8] = [
 
 /// What a client asks before it begins. A backend that misbehaved here would never get to do it where it
 /// matters.
-const ABOUT_ITSELF: [&str; 4] = ["/", "/execution-policy", "/health", "/version"];
+const SELF_DESCRIBING: [&str; 4] = ["/", "/execution-policy", "/health", "/version"];
 
 /// Answers a request: first its key is looked at, then whether there is such a thing.
 ///
@@ -38,9 +38,9 @@ const ABOUT_ITSELF: [&str; 4] = ["/", "/execution-policy", "/health", "/version"
 /// The connection is to be dropped without an answer, as it was when the recording was made.
 pub(super) async fn respond(
     shared: &Shared,
-    line: &Line,
+    line: &ConnectionHandle,
     request: &Request<Incoming>,
-) -> Result<Response<Body>, Dropped> {
+) -> Result<Response<Body>, ConnectionDropped> {
     let library = &shared.library;
     let (method, path) = (request.method(), request.uri().path());
     let key = request.headers().get(KEY_HEADER).and_then(|value| value.to_str().ok());
@@ -73,23 +73,27 @@ pub(super) async fn respond(
 /// The connection was dropped without an answer when the recording was made.
 pub(super) async fn replay(
     shared: &Shared,
-    line: &Line,
+    line: &ConnectionHandle,
     recording: &Recording,
-) -> Result<Response<Body>, Dropped> {
+) -> Result<Response<Body>, ConnectionDropped> {
     let (start, speed) = (Instant::now(), shared.options.speed);
-    let answer = Answer::of(recording);
+    let answer = RecordedResponse::from_recording(recording);
     if let Some(after) = answer.dropped_at() {
         speed.wait(start, after).await;
-        return Err(Dropped);
+        return Err(ConnectionDropped);
     }
-    let Some(Head { after, status, headers, .. }) = answer.head.clone() else {
+    let Some(ResponseHead { after, status, headers, .. }) = answer.head.clone() else {
         // The recorder gave up before the backend said anything.
         return std::future::pending().await;
     };
     speed.wait(start, after).await;
 
-    let about_itself = recording.request().is_some_and(|(_, target)| ABOUT_ITSELF.contains(&target));
-    let count = if about_itself { Count::new(&Options::default()) } else { Count::new(&shared.options) };
+    let about_itself = recording.request().is_some_and(|(_, target)| SELF_DESCRIBING.contains(&target));
+    let count = if about_itself {
+        FaultCounter::new(&ReplayOptions::default())
+    } else {
+        FaultCounter::new(&shared.options)
+    };
     // With a declared length a client would believe that it has the whole body before trouble comes.
     let length = answer.length().filter(|_| !answer.is_sse() && !count.is_armed());
     let mut response = Response::new(replayed(answer, start, speed, count, line.clone()));
@@ -110,7 +114,7 @@ pub(super) fn detail(status: StatusCode, detail: &str) -> Response<Body> {
     response
 }
 
-fn refused(refusal: &Refusal) -> Response<Body> {
+fn refused(refusal: &KeyRefusal) -> Response<Body> {
     if !refusal.locked_out {
         return detail(StatusCode::UNAUTHORIZED, &refusal.detail);
     }

@@ -19,7 +19,7 @@ const TOO_MANY: &str = "Too many failed authentication attempts. Please try agai
 
 /// Why a client is turned away.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct KeyRefusal {
     /// The sentence that the client is told.
     pub(super) detail: String,
     /// Whether it is the lock-out that speaks: 429 and not 401.
@@ -27,8 +27,8 @@ pub(super) struct Refusal {
 }
 
 /// The keys of one server and the failures of its clients.
-pub(super) struct Keys {
-    right: Option<String>,
+pub(super) struct KeyCheck {
+    expected: Option<String>,
     failures: Mutex<Failures>,
 }
 
@@ -38,20 +38,20 @@ struct Failures {
     locked_since: Option<Instant>,
 }
 
-impl Keys {
+impl KeyCheck {
     /// Any non-empty key is right if `right` is `None`.
     pub(super) fn new(right: Option<String>) -> Self {
-        Self { right, failures: Mutex::default() }
+        Self { expected: right, failures: Mutex::default() }
     }
 
     /// Judges what a client presented as its key.
-    pub(super) fn check(&self, presented: Option<&str>) -> Result<(), Refusal> {
+    pub(super) fn check(&self, presented: Option<&str>) -> Result<(), KeyRefusal> {
         let mut failures = self.failures();
         if failures.locked_out() {
-            return Err(Refusal { detail: TOO_MANY.to_owned(), locked_out: true });
+            return Err(KeyRefusal { detail: TOO_MANY.to_owned(), locked_out: true });
         }
         let presented = presented.filter(|key| !key.is_empty());
-        let complaint = match (presented, &self.right) {
+        let complaint = match (presented, &self.expected) {
             (None, _) => "API key required.",
             (Some(key), Some(right)) if key != right => "Invalid API key.",
             (Some(_), _) => {
@@ -67,7 +67,7 @@ impl Keys {
             }
             remaining => format!("{complaint} {remaining} attempts remaining."),
         };
-        Err(Refusal { detail, locked_out: false })
+        Err(KeyRefusal { detail, locked_out: false })
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
@@ -90,18 +90,18 @@ impl Failures {
 mod tests {
     use super::*;
 
-    fn told(keys: &Keys, key: Option<&str>) -> String {
+    fn refusal_text(keys: &KeyCheck, key: Option<&str>) -> String {
         keys.check(key).unwrap_err().detail
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_sixth_attempt_meets_a_locked_door_for_five_minutes() {
-        let keys = Keys::new(Some("right".to_owned()));
-        assert_eq!(told(&keys, None), "API key required. 4 attempts remaining.");
-        assert_eq!(told(&keys, Some("")), "API key required. 3 attempts remaining.");
-        assert_eq!(told(&keys, Some("wrong")), "Invalid API key. 2 attempts remaining.");
-        assert_eq!(told(&keys, Some("wrong")), "Invalid API key. 1 attempts remaining.");
-        assert_eq!(told(&keys, Some("wrong")), "Invalid API key.");
+        let keys = KeyCheck::new(Some("right".to_owned()));
+        assert_eq!(refusal_text(&keys, None), "API key required. 4 attempts remaining.");
+        assert_eq!(refusal_text(&keys, Some("")), "API key required. 3 attempts remaining.");
+        assert_eq!(refusal_text(&keys, Some("wrong")), "Invalid API key. 2 attempts remaining.");
+        assert_eq!(refusal_text(&keys, Some("wrong")), "Invalid API key. 1 attempts remaining.");
+        assert_eq!(refusal_text(&keys, Some("wrong")), "Invalid API key.");
         assert!(keys.check(Some("right")).unwrap_err().locked_out);
 
         tokio::time::advance(Duration::from_secs(LOCK_OUT_SECONDS)).await;
@@ -110,9 +110,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_right_key_clears_the_count() {
-        let keys = Keys::new(None);
+        let keys = KeyCheck::new(None);
         for _ in 0..20 {
-            assert_eq!(told(&keys, None), "API key required. 4 attempts remaining.");
+            assert_eq!(refusal_text(&keys, None), "API key required. 4 attempts remaining.");
             assert_eq!(keys.check(Some("any")), Ok(()));
         }
     }

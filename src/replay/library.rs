@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use http::Method;
 
-use super::exchange::Exchange;
-use super::socket::Socket;
+use super::exchange::RecordedExchange;
+use super::socket::ReplaySocket;
 use crate::core::domain::release::Release;
-use crate::recording::{self, Key, Protocol, Recording};
+use crate::recording::{self, Protocol, RecordedKey, Recording};
 
 /// Folders whose recordings are served without being asked for.
-const USUAL_FOLDERS: [&str; 5] = ["", "json", "meta", "sse", "ws"];
+const DEFAULT_FOLDERS: [&str; 5] = ["", "json", "meta", "sse", "ws"];
 
 /// Why there is nothing to serve.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum LibraryError {
     /// The folder, or a file in it, could not be read.
     #[error("cannot read {}; name the folder of one version, such as fixtures/recordings/0.0.11.post2", path.display())]
     Read {
@@ -27,7 +27,7 @@ pub enum Error {
     },
     /// A file in it is no recording.
     #[error(transparent)]
-    Recording(#[from] recording::Error),
+    Recording(#[from] recording::RecordingError),
     /// The folder holds no recordings where they should be.
     #[error(
         "no recordings in {}; name the folder of one version, with files NAME.ndjson in its folders ws, sse, json or meta",
@@ -64,8 +64,8 @@ pub struct Library {
     version: String,
     release: Option<Release>,
     /// Those that were asked for first, then the usual ones by name. The first that fits is served.
-    exchanges: Vec<Exchange>,
-    sockets: BTreeMap<String, Socket>,
+    exchanges: Vec<RecordedExchange>,
+    sockets: BTreeMap<String, ReplaySocket>,
 }
 
 impl Library {
@@ -77,11 +77,11 @@ impl Library {
     /// # Errors
     /// The folder is missing or holds no recordings, a file in it is none, or a name in `uses` is not
     /// there.
-    pub fn load(dir: impl AsRef<Path>, uses: &[String]) -> Result<Self, Error> {
+    pub fn load(dir: impl AsRef<Path>, uses: &[String]) -> Result<Self, LibraryError> {
         let dir = dir.as_ref();
         let names = names(dir)?;
         let is_usual =
-            |name: &str| USUAL_FOLDERS.contains(&name.rsplit_once('/').map_or("", |(folder, _)| folder));
+            |name: &str| DEFAULT_FOLDERS.contains(&name.rsplit_once('/').map_or("", |(folder, _)| folder));
         let read = |name: &str| Recording::read(dir.join(format!("{name}.ndjson")));
 
         let mut recordings = Vec::new();
@@ -89,7 +89,7 @@ impl Library {
             let name = name.trim_end_matches(".ndjson");
             if !names.iter().any(|known| known == name) {
                 let known: Vec<_> = names.iter().filter(|name| !is_usual(name)).map(String::as_str).collect();
-                return Err(Error::Unknown { name: name.to_owned(), known: known.join(", ") });
+                return Err(LibraryError::Unknown { name: name.to_owned(), known: known.join(", ") });
             }
             recordings.push((name.to_owned(), true, read(name)?));
         }
@@ -99,39 +99,42 @@ impl Library {
             }
         }
         let Some((_, _, first)) = recordings.first() else {
-            return Err(Error::Nothing { path: dir.to_owned() });
+            return Err(LibraryError::Nothing { path: dir.to_owned() });
         };
         let version = first.header.backend.clone();
         if let Some((_, _, stray)) = recordings.iter().find(|(_, _, it)| it.header.backend != version) {
-            return Err(Error::Backends { one: version, other: stray.header.backend.clone() });
+            return Err(LibraryError::Backends { one: version, other: stray.header.backend.clone() });
         }
-        Self::of(&version, recordings)
+        Self::build(&version, recordings)
     }
 
     /// A library of recordings at hand, all of which are served. The earlier goes before the later.
     ///
     /// # Errors
     /// A recording has no request.
-    pub fn from_recordings(version: &str, recordings: Vec<Recording>) -> Result<Self, Error> {
+    pub fn from_recordings(version: &str, recordings: Vec<Recording>) -> Result<Self, LibraryError> {
         let named = recordings.into_iter().enumerate();
-        Self::of(version, named.map(|(index, recording)| (format!("#{index}"), false, recording)).collect())
+        Self::build(
+            version,
+            named.map(|(index, recording)| (format!("#{index}"), false, recording)).collect(),
+        )
     }
 
-    fn of(version: &str, recordings: Vec<(String, bool, Recording)>) -> Result<Self, Error> {
+    fn build(version: &str, recordings: Vec<(String, bool, Recording)>) -> Result<Self, LibraryError> {
         let mut exchanges = Vec::new();
         for (name, chosen, recording) in recordings {
             let Some((method, target)) = recording.request() else {
-                return Err(Error::NoRequest(name));
+                return Err(LibraryError::NoRequest(name));
             };
             let path = target.split_once('?').map_or(target, |(path, _)| path).to_owned();
-            exchanges.push(Exchange { name, chosen, method: method.to_owned(), path, recording });
+            exchanges.push(RecordedExchange { name, chosen, method: method.to_owned(), path, recording });
         }
         let release = version.parse().ok();
         let mut sockets = BTreeMap::new();
         for exchange in exchanges.iter().filter(|it| it.recording.header.protocol == Protocol::Websocket) {
             sockets
                 .entry(exchange.path.clone())
-                .or_insert_with(|| Socket::of(&exchange.path, release, &exchanges));
+                .or_insert_with(|| ReplaySocket::new(&exchange.path, release, &exchanges));
         }
         Ok(Self { version: version.to_owned(), release, exchanges, sockets })
     }
@@ -165,8 +168,9 @@ impl Library {
     /// Whether the backend wants a key: from 0.0.7 on, or when it turned a request without one away.
     pub(super) fn demands_keys(&self) -> bool {
         let young = self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 6)));
-        let refused =
-            |it: &Exchange| it.recording.header.key == Key::None && it.recording.status() == Some(401);
+        let refused = |it: &RecordedExchange| {
+            it.recording.header.key == RecordedKey::None && it.recording.status() == Some(401)
+        };
         young || self.plain().any(refused)
     }
 
@@ -177,17 +181,18 @@ impl Library {
 
     /// The recording that answers a request which shows a key or does not.
     pub(super) fn exchange(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
-        let here = |it: &&Exchange| it.method == method.as_str() && it.path == path;
-        let fits = |it: &&Exchange| match (it.recording.header.key, shows_key) {
-            (Key::None, false) | (Key::Sent, true) => true,
-            (Key::Wrong, _) => it.chosen && shows_key,
+        let here = |it: &&RecordedExchange| it.method == method.as_str() && it.path == path;
+        let fits = |it: &&RecordedExchange| match (it.recording.header.key, shows_key) {
+            (RecordedKey::None, false) | (RecordedKey::Sent, true) => true,
+            (RecordedKey::Wrong, _) => it.chosen && shows_key,
             _ => false,
         };
         // What was recorded without a key does for a request that shows one, and the reverse, unless
         // it was the key that the answer was about.
-        let serves =
-            |it: &&Exchange| it.recording.header.key != Key::Wrong && it.recording.status() != Some(401);
-        let find = |wanted: &dyn Fn(&&Exchange) -> bool, chosen: bool| {
+        let serves = |it: &&RecordedExchange| {
+            it.recording.header.key != RecordedKey::Wrong && it.recording.status() != Some(401)
+        };
+        let find = |wanted: &dyn Fn(&&RecordedExchange) -> bool, chosen: bool| {
             self.plain().find(|it| it.chosen == chosen && here(it) && wanted(it))
         };
         let found = find(&fits, true)
@@ -199,12 +204,12 @@ impl Library {
 
     /// What was recorded for a request without a key, to say that it needs one.
     pub(super) fn refusal(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
-        let wanted = if shows_key { Key::Wrong } else { Key::None };
+        let wanted = if shows_key { RecordedKey::Wrong } else { RecordedKey::None };
         let found = self.plain().find(|it| {
             it.method == method.as_str()
                 && it.path == path
                 && it.recording.header.key == wanted
-                && (it.chosen || wanted == Key::None)
+                && (it.chosen || wanted == RecordedKey::None)
         })?;
         Some(&found.recording)
     }
@@ -215,17 +220,17 @@ impl Library {
     }
 
     /// What happens on the WebSocket of a path.
-    pub(super) fn socket(&self, path: &str) -> Option<&Socket> {
+    pub(super) fn socket(&self, path: &str) -> Option<&ReplaySocket> {
         self.sockets.get(path)
     }
 
-    fn plain(&self) -> impl Iterator<Item = &Exchange> {
+    fn plain(&self) -> impl Iterator<Item = &RecordedExchange> {
         self.exchanges.iter().filter(|it| it.recording.header.protocol == Protocol::Http)
     }
 }
 
 /// The names of all recordings in a folder and the folders in it, sorted.
-fn names(dir: &Path) -> Result<Vec<String>, Error> {
+fn names(dir: &Path) -> Result<Vec<String>, LibraryError> {
     let mut names = Vec::new();
     for path in entries(dir)? {
         if path.is_dir() {
@@ -241,10 +246,10 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, LibraryError> {
     std::fs::read_dir(dir)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .map_err(|source| Error::Read { path: dir.to_owned(), source })
+        .map_err(|source| LibraryError::Read { path: dir.to_owned(), source })
 }
 
 fn name(path: &Path) -> Option<String> {

@@ -14,30 +14,30 @@ use tokio::sync::watch;
 /// Tells hyper to drop the connection as it is.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped on purpose")]
-pub(super) struct Dropped;
+pub(super) struct ConnectionDropped;
 
 /// A TCP connection that counts its flushes.
-pub(super) struct Stream {
+pub(super) struct CountedStream {
     io: TokioIo<TcpStream>,
     flushes: watch::Sender<u64>,
 }
 
 /// What the exchanges on a connection know of it.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(super) struct ConnectionHandle {
     flushes: watch::Receiver<u64>,
     ending: Arc<AtomicBool>,
 }
 
-impl Stream {
-    pub(super) fn new(stream: TcpStream) -> (Self, Line) {
+impl CountedStream {
+    pub(super) fn new(stream: TcpStream) -> (Self, ConnectionHandle) {
         let (flushes, receiver) = watch::channel(0);
-        let line = Line { flushes: receiver, ending: Arc::default() };
-        (Self { io: TokioIo::new(stream), flushes }, line)
+        let connection = ConnectionHandle { flushes: receiver, ending: Arc::default() };
+        (Self { io: TokioIo::new(stream), flushes }, connection)
     }
 }
 
-impl Line {
+impl ConnectionHandle {
     /// Notes that it is this side that ends the connection.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
@@ -51,16 +51,16 @@ impl Line {
     /// Waits until everything that was given to hyper has left this process, and then lets the
     /// connection be dropped. Without the wait hyper would throw its buffer away. It flushes whenever
     /// a body has nothing to give it, so there is a flush to come.
-    pub(super) async fn cut(&mut self) -> Dropped {
+    pub(super) async fn cut(&mut self) -> ConnectionDropped {
         self.flushes.mark_unchanged();
         // If the connection is gone there is nothing left to wait for.
         let _ = self.flushes.changed().await;
         self.end();
-        Dropped
+        ConnectionDropped
     }
 }
 
-impl Read for Stream {
+impl Read for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -70,7 +70,7 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl Write for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }

@@ -9,7 +9,7 @@ use tracing::info;
 ///
 /// Connections are numbered from 0 in the order in which they were accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum ServerEvent {
     /// A connection was accepted.
     Opened {
         /// Its number.
@@ -55,40 +55,40 @@ pub enum Side {
 ///
 /// It only grows: a server that runs for days remembers every request of these days.
 #[derive(Clone, Debug)]
-pub struct Log {
-    entries: Arc<watch::Sender<Vec<Entry>>>,
+pub struct ServerLog {
+    entries: Arc<watch::Sender<Vec<ServerEvent>>>,
 }
 
-impl Log {
+impl ServerLog {
     pub(super) fn new() -> Self {
         Self { entries: Arc::new(watch::Sender::new(Vec::new())) }
     }
 
     /// Remembers an entry and writes it to the program's own log, there without keys.
-    pub(super) fn note(&self, entry: Entry) {
+    pub(super) fn note(&self, entry: ServerEvent) {
         match &entry {
-            Entry::Opened { connection } => info!(connection, "Connection opened."),
-            Entry::Request { connection, method, target, .. } => {
+            ServerEvent::Opened { connection } => info!(connection, "Connection opened."),
+            ServerEvent::Request { connection, method, target, .. } => {
                 info!(connection, method, target, "Request received.");
             }
-            Entry::Text { connection, text } if text.contains("api_key") => {
+            ServerEvent::Text { connection, text } if text.contains("api_key") => {
                 info!(connection, "Key received.");
             }
-            Entry::Text { connection, text } => info!(connection, text, "Text received."),
-            Entry::Closed { connection, by } => info!(connection, ?by, "Connection closed."),
+            ServerEvent::Text { connection, text } => info!(connection, text, "Text received."),
+            ServerEvent::Closed { connection, by } => info!(connection, ?by, "Connection closed."),
         }
         self.entries.send_modify(|entries| entries.push(entry));
     }
 
     /// Everything so far.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<ServerEvent> {
         self.entries.borrow().clone()
     }
 
     /// Method and target of every request so far.
     pub fn requests(&self) -> Vec<(String, String)> {
-        let of = |entry: &Entry| match entry {
-            Entry::Request { method, target, .. } => Some((method.clone(), target.clone())),
+        let of = |entry: &ServerEvent| match entry {
+            ServerEvent::Request { method, target, .. } => Some((method.clone(), target.clone())),
             _ => None,
         };
         self.entries.borrow().iter().filter_map(of).collect()
@@ -96,8 +96,8 @@ impl Log {
 
     /// Every WebSocket text so far, the one with the key included.
     pub fn texts(&self) -> Vec<String> {
-        let of = |entry: &Entry| match entry {
-            Entry::Text { text, .. } => Some(text.clone()),
+        let of = |entry: &ServerEvent| match entry {
+            ServerEvent::Text { text, .. } => Some(text.clone()),
             _ => None,
         };
         self.entries.borrow().iter().filter_map(of).collect()
@@ -110,9 +110,9 @@ impl Log {
 
     /// Waits until the entries are as wanted and returns them. It looks first, so nothing is missed,
     /// and it waits for ever: a test puts a limit around it.
-    pub async fn wait_for(&self, mut wanted: impl FnMut(&[Entry]) -> bool) -> Vec<Entry> {
+    pub async fn wait_for(&self, mut predicate: impl FnMut(&[ServerEvent]) -> bool) -> Vec<ServerEvent> {
         let mut entries = self.entries.subscribe();
-        match entries.wait_for(|entries| wanted(entries)).await {
+        match entries.wait_for(|entries| predicate(entries)).await {
             Ok(entries) => entries.clone(),
             // `self` holds the sender, so the channel cannot be closed while this waits.
             Err(_) => self.entries(),
@@ -125,8 +125,8 @@ impl Log {
     }
 }
 
-fn open(entries: &[Entry]) -> usize {
-    let count = |wanted: fn(&Entry) -> bool| entries.iter().filter(|entry| wanted(entry)).count();
-    let opened = count(|entry| matches!(entry, Entry::Opened { .. }));
-    opened - count(|entry| matches!(entry, Entry::Closed { .. }))
+fn open(entries: &[ServerEvent]) -> usize {
+    let count = |wanted: fn(&ServerEvent) -> bool| entries.iter().filter(|entry| wanted(entry)).count();
+    let opened = count(|entry| matches!(entry, ServerEvent::Opened { .. }));
+    opened - count(|entry| matches!(entry, ServerEvent::Closed { .. }))
 }

@@ -2,11 +2,11 @@
 
 use memchr::memmem;
 
-use super::Options;
+use super::ReplayOptions;
 
 /// What to do at a point between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum Fault {
     /// Drop the connection.
     Cut,
     /// Be silent from here on.
@@ -17,16 +17,16 @@ pub(super) enum Trouble {
 
 /// The frames of one exchange so far, and the trouble that waits at certain counts.
 #[derive(Clone, Debug)]
-pub(super) struct Count {
+pub(super) struct FaultCounter {
     frames: u64,
     cut_after: Option<u64>,
     stall_after: Option<u64>,
     garbage_after: Option<u64>,
 }
 
-impl Count {
-    pub(super) fn new(options: &Options) -> Self {
-        let Options { cut_after, stall_after, garbage_after, .. } = *options;
+impl FaultCounter {
+    pub(super) fn new(options: &ReplayOptions) -> Self {
+        let ReplayOptions { cut_after, stall_after, garbage_after, .. } = *options;
         Self { frames: 0, cut_after, stall_after, garbage_after }
     }
 
@@ -41,15 +41,15 @@ impl Count {
     }
 
     /// What is due now. Garbage comes once, and before the ending that is due at the same count.
-    pub(super) fn due(&mut self) -> Option<Trouble> {
+    pub(super) fn due(&mut self) -> Option<Fault> {
         if self.garbage_after == Some(self.frames) {
             self.garbage_after = None;
-            return Some(Trouble::Garbage);
+            return Some(Fault::Garbage);
         }
         if self.cut_after == Some(self.frames) {
-            return Some(Trouble::Cut);
+            return Some(Fault::Cut);
         }
-        (self.stall_after == Some(self.frames)).then_some(Trouble::Stall)
+        (self.stall_after == Some(self.frames)).then_some(Fault::Stall)
     }
 }
 
@@ -79,14 +79,15 @@ mod tests {
 
     #[test]
     fn each_trouble_comes_at_its_count() {
-        let options = Options { cut_after: Some(2), garbage_after: Some(1), ..Options::default() };
-        let mut count = Count::new(&options);
+        let options =
+            ReplayOptions { cut_after: Some(2), garbage_after: Some(1), ..ReplayOptions::default() };
+        let mut count = FaultCounter::new(&options);
         assert_eq!(count.due(), None);
         count.frame();
-        assert_eq!(count.due(), Some(Trouble::Garbage));
+        assert_eq!(count.due(), Some(Fault::Garbage));
         assert_eq!(count.due(), None);
         count.frame();
-        assert_eq!(count.due(), Some(Trouble::Cut));
+        assert_eq!(count.due(), Some(Fault::Cut));
     }
 
     #[test]

@@ -7,19 +7,19 @@ use bytes::Bytes;
 /// Things to do, each at its time after the moment that the script answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Script {
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<ScriptStep>,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Step {
+pub(super) struct ScriptStep {
     pub(super) after: Duration,
-    pub(super) act: Act,
+    pub(super) act: ScriptAction,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Act {
+pub(super) enum ScriptAction {
     Text(String),
     Binary(Bytes),
     Ping(Bytes),
@@ -33,20 +33,20 @@ pub(super) enum Act {
 }
 
 impl Script {
-    pub(super) fn push(&mut self, after: Duration, act: Act) {
-        self.steps.push(Step { after, act });
+    pub(super) fn push(&mut self, after: Duration, act: ScriptAction) {
+        self.steps.push(ScriptStep { after, act });
     }
 
     /// A script that says these texts at once and is done.
-    pub(super) fn of_texts(texts: impl IntoIterator<Item = String>) -> Self {
-        let acts = texts.into_iter().map(Act::Text).chain([Act::Returned]);
-        Self { steps: acts.map(|act| Step { after: Duration::ZERO, act }).collect() }
+    pub(super) fn from_texts(texts: impl IntoIterator<Item = String>) -> Self {
+        let acts = texts.into_iter().map(ScriptAction::Text).chain([ScriptAction::Returned]);
+        Self { steps: acts.map(|act| ScriptStep { after: Duration::ZERO, act }).collect() }
     }
 
     /// The texts in it.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| match &step.act {
-            Act::Text(text) => Some(text.as_str()),
+            ScriptAction::Text(text) => Some(text.as_str()),
             _ => None,
         })
     }
@@ -54,7 +54,7 @@ impl Script {
     /// The same script with other texts.
     pub(super) fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
         for step in &mut self.steps {
-            if let Act::Text(text) = &mut step.act {
+            if let ScriptAction::Text(text) = &mut step.act {
                 *text = change(text);
             }
         }
@@ -65,7 +65,7 @@ impl Script {
     pub(super) fn returning(mut self) -> Self {
         if !self.has_end() {
             let after = self.steps.last().map_or(Duration::ZERO, |step| step.after);
-            self.push(after, Act::Returned);
+            self.push(after, ScriptAction::Returned);
         }
         self
     }
@@ -73,16 +73,18 @@ impl Script {
     /// A greeting: the command loop begins once its last text is out. Pings may follow later.
     pub(super) fn returning_after_texts(mut self) -> Self {
         if !self.has_end() {
-            let is_text = |step: &Step| matches!(step.act, Act::Text(_));
+            let is_text = |step: &ScriptStep| matches!(step.act, ScriptAction::Text(_));
             let at = self.steps.iter().rposition(is_text).map_or(0, |last| last + 1);
             let after = self.steps[..at].last().map_or(Duration::ZERO, |step| step.after);
-            self.steps.insert(at, Step { after, act: Act::Returned });
+            self.steps.insert(at, ScriptStep { after, act: ScriptAction::Returned });
         }
         self
     }
 
     /// Whether the command loop or the connection ends in it.
     pub(super) fn has_end(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.act, Act::Returned | Act::Close { .. } | Act::Cut))
+        self.steps.iter().any(|step| {
+            matches!(step.act, ScriptAction::Returned | ScriptAction::Close { .. } | ScriptAction::Cut)
+        })
     }
 }

@@ -12,31 +12,35 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
 use super::connection::serve;
-use super::keys::Keys;
+use super::keys::KeyCheck;
 use super::shared::Shared;
-use super::{Library, Log, Options};
+use super::{Library, ReplayOptions, ServerLog};
 
 /// How long to wait after the system refused to accept a connection, which mostly means that there
 /// are too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A fake backend that has its port and does not serve yet.
-pub struct Server {
+pub struct ReplayServer {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-impl Server {
+impl ReplayServer {
     /// Takes a port. Port 0 takes any that is free.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn bind(address: impl ToSocketAddrs, library: Library, options: Options) -> io::Result<Self> {
+    pub async fn bind(
+        address: impl ToSocketAddrs,
+        library: Library,
+        options: ReplayOptions,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let keys = Keys::new(options.api_key.clone());
-        let shared = Arc::new(Shared { library, options, keys, log: Log::new() });
+        let keys = KeyCheck::new(options.api_key.clone());
+        let shared = Arc::new(Shared { library, options, keys, log: ServerLog::new() });
         Ok(Self { listener, address, shared })
     }
 
@@ -46,7 +50,7 @@ impl Server {
     }
 
     /// What it has seen. The log outlives the server.
-    pub fn log(&self) -> Log {
+    pub fn log(&self) -> ServerLog {
         self.shared.log.clone()
     }
 
@@ -78,33 +82,33 @@ impl Server {
     }
 
     /// Serves in a task of its own, until the handle is stopped or dropped.
-    pub fn spawn(self) -> Handle {
+    pub fn spawn(self) -> ReplayHandle {
         let (address, log) = (self.local_addr(), self.log());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(self.run(async {
             // A dropped sender stops the server too.
             let _ = stopped.await;
         }));
-        Handle { address, log, stop: Some(stop), task }
+        ReplayHandle { address, log, stop: Some(stop), task }
     }
 }
 
 /// A server that runs. Dropping it ends the server, and every connection with it.
-pub struct Handle {
+pub struct ReplayHandle {
     address: SocketAddr,
-    log: Log,
+    log: ServerLog,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
-impl Handle {
+impl ReplayHandle {
     /// Where the server listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
     /// What the server has seen.
-    pub fn log(&self) -> Log {
+    pub fn log(&self) -> ServerLog {
         self.log.clone()
     }
 
@@ -119,7 +123,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for ReplayHandle {
     fn drop(&mut self) {
         // The connections are owned by the task and are aborted with it.
         self.task.abort();

@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Speed;
 use super::conversation::key_in;
-use super::log::{Entry, Side};
-use super::misbehaviour::{Count, TEXT_GARBAGE, Trouble};
-use super::script::{Act, Script};
+use super::log::{ServerEvent, Side};
+use super::misbehaviour::{Fault, FaultCounter, TEXT_GARBAGE};
+use super::script::{Script, ScriptAction};
 use super::shared::Shared;
-use super::socket::Socket;
+use super::socket::ReplaySocket;
 
 /// How long backends that do not say why they refuse a key wait for one.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,12 +34,12 @@ type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 type Flow = ControlFlow<Side>;
 
 /// A conversation on a WebSocket.
-pub(super) struct Session<'a> {
+pub(super) struct ReplaySession<'a> {
     shared: &'a Shared,
     number: u64,
-    socket: &'a Socket,
+    socket: &'a ReplaySocket,
     stream: WebSocket,
-    count: Count,
+    count: FaultCounter,
     /// Nothing is sent any more.
     stalled: bool,
     /// When a client that has shown no key yet is thrown out; `None` within for never.
@@ -47,27 +47,27 @@ pub(super) struct Session<'a> {
     /// The last command has returned, and the next one can begin.
     free: bool,
     /// What came while a command ran.
-    queue: VecDeque<Received>,
+    queue: VecDeque<ReceivedFrame>,
     /// What is yet to be done, by its time and then by the order in which it was planned. Frames
     /// that a command sends after it has returned stay here while the next one runs.
-    plan: BTreeMap<(Instant, u64), Act>,
+    plan: BTreeMap<(Instant, u64), ScriptAction>,
     planned: u64,
 }
 
 /// A frame that waits for the command loop.
-enum Received {
+enum ReceivedFrame {
     Text(String),
     Binary,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(shared: &'a Shared, number: u64, socket: &'a Socket, stream: WebSocket) -> Self {
+impl<'a> ReplaySession<'a> {
+    pub(super) fn new(shared: &'a Shared, number: u64, socket: &'a ReplaySocket, stream: WebSocket) -> Self {
         Self {
             shared,
             number,
             socket,
             stream,
-            count: Count::new(&shared.options),
+            count: FaultCounter::new(&shared.options),
             stalled: false,
             awaits_key: None,
             free: false,
@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
 
     /// Talks until either side ends the connection, and returns which.
     pub(super) async fn run(mut self) -> Side {
-        if self.socket.asks_for_key {
+        if self.socket.requires_key {
             self.awaits_key = Some(self.key_deadline());
         } else {
             self.follow(self.socket.greeting.clone());
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
 
     /// Does the next thing that there is to do.
     async fn step(&mut self) -> Flow {
-        self.trouble().await?;
+        self.inject_fault().await?;
         if self.free
             && let Some(received) = self.queue.pop_front()
         {
@@ -117,9 +117,9 @@ impl<'a> Session<'a> {
         let received = match message {
             Some(Ok(Message::Text(text))) => {
                 self.note(text.as_str());
-                Received::Text(text.as_str().to_owned())
+                ReceivedFrame::Text(text.as_str().to_owned())
             }
-            Some(Ok(Message::Binary(_))) => Received::Binary,
+            Some(Ok(Message::Binary(_))) => ReceivedFrame::Binary,
             // Pings and close frames are answered by the library when it reads on.
             Some(Ok(_)) => return Flow::Continue(()),
             Some(Err(_)) | None => return Flow::Break(Side::Client),
@@ -132,10 +132,10 @@ impl<'a> Session<'a> {
     }
 
     /// Looks at the first frame, which is to hold the key.
-    async fn check(&mut self, received: &Received) -> Flow {
+    async fn check(&mut self, received: &ReceivedFrame) -> Flow {
         let key = match received {
-            Received::Text(text) => key_in(text),
-            Received::Binary => None,
+            ReceivedFrame::Text(text) => key_in(text),
+            ReceivedFrame::Binary => None,
         };
         match self.shared.keys.check(key.as_deref()) {
             Ok(()) => {
@@ -150,10 +150,10 @@ impl<'a> Session<'a> {
     }
 
     /// Begins with what is first in the queue.
-    async fn begin(&mut self, received: Received) -> Flow {
+    async fn begin(&mut self, received: ReceivedFrame) -> Flow {
         match received {
-            Received::Binary => self.close(Some(1000), "").await,
-            Received::Text(text) => {
+            ReceivedFrame::Binary => self.close(Some(1000), "").await,
+            ReceivedFrame::Text(text) => {
                 self.free = false;
                 self.follow(self.socket.commands.answer(&text));
                 Flow::Continue(())
@@ -175,16 +175,16 @@ impl<'a> Session<'a> {
     async fn act(&mut self) -> Flow {
         let Some((_, act)) = self.plan.pop_first() else { return Flow::Continue(()) };
         match act {
-            Act::Text(text) => {
+            ScriptAction::Text(text) => {
                 self.send(Message::text(text)).await?;
                 self.count.frame();
                 Flow::Continue(())
             }
-            Act::Binary(bytes) => self.send(Message::Binary(bytes)).await,
-            Act::Ping(bytes) => self.send(Message::Ping(bytes)).await,
-            Act::Close { code, reason } => self.close(code, &reason).await,
-            Act::Cut => Flow::Break(Side::Server),
-            Act::Returned => {
+            ScriptAction::Binary(bytes) => self.send(Message::Binary(bytes)).await,
+            ScriptAction::Ping(bytes) => self.send(Message::Ping(bytes)).await,
+            ScriptAction::Close { code, reason } => self.close(code, &reason).await,
+            ScriptAction::Cut => Flow::Break(Side::Server),
+            ScriptAction::Returned => {
                 self.free = true;
                 Flow::Continue(())
             }
@@ -192,12 +192,12 @@ impl<'a> Session<'a> {
     }
 
     /// Makes the trouble that is due.
-    async fn trouble(&mut self) -> Flow {
+    async fn inject_fault(&mut self) -> Flow {
         while !self.stalled {
             match self.count.due() {
-                Some(Trouble::Cut) => return Flow::Break(Side::Server),
-                Some(Trouble::Stall) => self.stalled = true,
-                Some(Trouble::Garbage) => {
+                Some(Fault::Cut) => return Flow::Break(Side::Server),
+                Some(Fault::Stall) => self.stalled = true,
+                Some(Fault::Garbage) => {
                     for text in TEXT_GARBAGE {
                         self.send(Message::text(text)).await?;
                     }
@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
     }
 
     fn note(&self, text: &str) {
-        self.shared.log.note(Entry::Text { connection: self.number, text: text.to_owned() });
+        self.shared.log.note(ServerEvent::Text { connection: self.number, text: text.to_owned() });
     }
 
     /// From 0.0.23.post1 on a key has to come within ten seconds. Without waiting there is no deadline.

@@ -1,14 +1,14 @@
 //! What all connections of a server share.
 
-use super::Options;
-use super::keys::Keys;
+use super::ReplayOptions;
+use super::keys::KeyCheck;
 use super::library::Library;
-use super::log::Log;
+use super::log::ServerLog;
 
 /// What all connections of a server share.
 pub(super) struct Shared {
     pub(super) library: Library,
-    pub(super) options: Options,
-    pub(super) keys: Keys,
-    pub(super) log: Log,
+    pub(super) options: ReplayOptions,
+    pub(super) keys: KeyCheck,
+    pub(super) log: ServerLog,
 }

@@ -2,35 +2,35 @@
 
 use super::commands::Commands;
 use super::conversation::Conversation;
-use super::exchange::Exchange;
+use super::exchange::RecordedExchange;
 use super::script::Script;
 use crate::core::domain::release::Release;
-use crate::recording::{Key, Protocol, Recording};
+use crate::recording::{Protocol, RecordedKey, Recording};
 
 /// What happens on the WebSocket of one path.
 #[derive(Clone, Debug)]
-pub(super) struct Socket {
+pub(super) struct ReplaySocket {
     /// The recording whose handshake is served.
     pub(super) handshake: Recording,
-    pub(super) asks_for_key: bool,
+    pub(super) requires_key: bool,
     pub(super) greeting: Script,
     pub(super) commands: Commands,
 }
 
-impl Socket {
+impl ReplaySocket {
     /// Puts together what the recordings of this path show. The first that fits is taken.
-    pub(super) fn of(path: &str, release: Option<Release>, exchanges: &[Exchange]) -> Self {
-        let here: Vec<(&Exchange, Conversation)> = exchanges
+    pub(super) fn new(path: &str, release: Option<Release>, exchanges: &[RecordedExchange]) -> Self {
+        let here: Vec<(&RecordedExchange, Conversation)> = exchanges
             .iter()
             .filter(|it| it.recording.header.protocol == Protocol::Websocket && it.path == path)
-            .map(|it| (it, Conversation::of(&it.name, &it.recording)))
+            .map(|it| (it, Conversation::from_recording(&it.name, &it.recording)))
             .collect();
-        let asks_for_key = here.iter().any(|(_, conversation)| conversation.showed_key);
+        let asks_for_key = here.iter().any(|(_, conversation)| conversation.sent_key);
         // Recordings of clients without a key, or with a wrong one, say nothing about commands.
-        let accepted = |(it, conversation): &&(&Exchange, Conversation)| {
+        let accepted = |(it, conversation): &&(&RecordedExchange, Conversation)| {
             it.recording.status() == Some(101)
-                && conversation.showed_key == asks_for_key
-                && (it.chosen || !conversation.turned_away(&it.recording))
+                && conversation.sent_key == asks_for_key
+                && (it.chosen || !conversation.was_refused(&it.recording))
         };
         let handshake = here
             .iter()
@@ -39,10 +39,10 @@ impl Socket {
             .or(here.first())
             .map_or_else(
                 // There is an exchange with this path, or nobody would ask for its socket.
-                || Recording::new("", Protocol::Websocket, Key::None),
+                || Recording::new("", Protocol::Websocket, RecordedKey::None),
                 |(it, _)| it.recording.clone(),
             );
-        let greets = |(it, conversation): &&(&Exchange, Conversation)| {
+        let greets = |(it, conversation): &&(&RecordedExchange, Conversation)| {
             let greeting = &conversation.greeting;
             greeting.texts().next().is_some() || it.chosen && !greeting.steps.is_empty()
         };
@@ -56,6 +56,6 @@ impl Socket {
         if path == "/ws" {
             greeting = greeting.returning_after_texts();
         }
-        Self { handshake, asks_for_key, greeting, commands }
+        Self { handshake, requires_key: asks_for_key, greeting, commands }
     }
 }

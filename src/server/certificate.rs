@@ -8,34 +8,34 @@ use arc_swap::ArcSwapOption;
 use futures::future::select_all;
 use rustls::ServerConfig;
 
-use super::door::{Door, NETBOX_CERTIFICATE};
-use super::files::{self, Read, Reader};
+use super::door::{ListenerRole, NETBOX_CERTIFICATE};
+use super::files::{self, FileReader, ReadResult};
 use crate::config::Config;
 use crate::telemetry::{self, Validity};
-use crate::tls::{self, Contents, ServerFiles, TlsError};
+use crate::tls::{self, FileHashes, ServerFiles, TlsError};
 
 /// What TLS connections to a listener begin with, or nothing where it is served without TLS.
-pub(super) type Current = Arc<ArcSwapOption<ServerConfig>>;
+pub(super) type CurrentConfig = Arc<ArcSwapOption<ServerConfig>>;
 
 /// The certificates of all listeners that may have one.
 #[derive(Debug)]
-pub(super) struct Certificates(Vec<Certificate>);
+pub(super) struct Certificates(Vec<ServerCertificate>);
 
 /// The certificate of a listener, and the files that it is from.
 #[derive(Debug)]
-struct Certificate {
+struct ServerCertificate {
     owner: Owner,
     files: Option<ServerFiles>,
     /// What they held when they were read last.
-    contents: Contents,
+    contents: FileHashes,
     /// What connections begin with.
-    current: Current,
+    current: CurrentConfig,
     /// When the certificate is valid.
-    period: Option<Period>,
+    period: Option<ValidityPeriod>,
     /// What was logged of its validity last.
     logged: Option<Validity>,
     /// Looks whether its files have changed.
-    reader: Reader<Option<Reread>>,
+    reader: FileReader<Option<CertificateReload>>,
 }
 
 /// The listeners that show a certificate.
@@ -59,17 +59,17 @@ impl Owner {
 
 /// The first and the last moment at which a certificate is valid.
 #[derive(Clone, Copy, Debug)]
-struct Period {
+struct ValidityPeriod {
     not_before: SystemTime,
     not_after: SystemTime,
 }
 
 /// What files held that had changed.
 #[derive(Debug)]
-struct Reread {
-    before: Contents,
-    now: Contents,
-    read: Result<(Arc<ServerConfig>, Option<Period>), TlsError>,
+struct CertificateReload {
+    before: FileHashes,
+    now: FileHashes,
+    read: Result<(Arc<ServerConfig>, Option<ValidityPeriod>), TlsError>,
 }
 
 impl Certificates {
@@ -78,15 +78,15 @@ impl Certificates {
         let netbox = config.backends.iter().filter_map(|backend| backend.netbox.as_ref());
         let netbox = netbox.map(|netbox| (Owner::Netbox(netbox.listen), netbox.tls.as_ref()));
         let owners = [(Owner::Clients, config.tls.as_ref())].into_iter().chain(netbox);
-        owners.map(|(owner, files)| Certificate::load(owner, files)).collect::<Result<_, _>>().map(Self)
+        owners.map(|(owner, files)| ServerCertificate::load(owner, files)).collect::<Result<_, _>>().map(Self)
     }
 
     /// What TLS connections to `door` begin with.
-    pub(super) fn of(&self, door: Door) -> Current {
+    pub(super) fn of(&self, door: ListenerRole) -> CurrentConfig {
         let owner = match door {
-            Door::Clients(_) => Some(Owner::Clients),
-            Door::Netbox(address) => Some(Owner::Netbox(address)),
-            Door::Admin => None,
+            ListenerRole::Clients(_) => Some(Owner::Clients),
+            ListenerRole::Netbox(address) => Some(Owner::Netbox(address)),
+            ListenerRole::Admin => None,
         };
         let found = self.0.iter().find(|certificate| Some(certificate.owner) == owner);
         found.map(|certificate| Arc::clone(&certificate.current)).unwrap_or_default()
@@ -100,7 +100,7 @@ impl Certificates {
                 before.current.store(newer.current.load_full());
                 newer.current = Arc::clone(&before.current);
                 // What a thread reads that is on its way is not that of now, and is left out.
-                newer.reader = std::mem::replace(&mut before.reader, Reader::Idle);
+                newer.reader = std::mem::replace(&mut before.reader, FileReader::Idle);
             }
         }
         self.log_validity(SystemTime::now());
@@ -118,7 +118,7 @@ impl Certificates {
     pub(super) fn look(&mut self) {
         self.log_validity(SystemTime::now());
         for certificate in self.0.iter_mut().filter(|certificate| certificate.reader.is_idle()) {
-            let rereading = certificate.rereading();
+            let rereading = certificate.reload_task();
             certificate.reader.begin(rereading);
         }
     }
@@ -130,23 +130,23 @@ impl Certificates {
         let (read, at, _) = select_all(reads).await;
         let Some(certificate) = self.0.get_mut(at) else { return };
         match read {
-            Read::Done(None) => {}
-            Read::Done(Some(reread)) => {
-                certificate.take(reread);
+            ReadResult::Done(None) => {}
+            ReadResult::Done(Some(reread)) => {
+                certificate.apply_reload(reread);
                 certificate.log_validity(SystemTime::now());
             }
-            Read::Overdue => {
+            ReadResult::TimedOut => {
                 let owner = telemetry::FilesOf::Listener(certificate.owner.key());
-                telemetry::CertificatesOverdue { owner, limit: files::LIMIT }.emit();
+                telemetry::CertificatesOverdue { owner, limit: files::READ_TIMEOUT }.emit();
             }
         }
     }
 }
 
-impl Certificate {
+impl ServerCertificate {
     fn load(owner: Owner, files: Option<&ServerFiles>) -> Result<Self, TlsError> {
         // Before the files are used: a change in between is seen the next time.
-        let contents = files.map(Contents::of_server).unwrap_or_default();
+        let contents = files.map(FileHashes::for_server).unwrap_or_default();
         let (config, period) = match files.map(read).transpose()? {
             Some((config, period)) => (Some(config), period),
             None => (None, None),
@@ -159,7 +159,7 @@ impl Certificate {
             current,
             period,
             logged: None,
-            reader: Reader::Idle,
+            reader: FileReader::Idle,
         })
     }
 
@@ -178,21 +178,21 @@ impl Certificate {
     }
 
     /// What reads its files again if they have changed. That blocks, and is for another thread.
-    fn rereading(&self) -> impl FnOnce() -> Option<Reread> + Send + use<> {
+    fn reload_task(&self) -> impl FnOnce() -> Option<CertificateReload> + Send + use<> {
         let (files, before) = (self.files.clone(), self.contents.clone());
         move || {
             let files = files?;
-            let now = Contents::of_server(&files);
+            let now = FileHashes::for_server(&files);
             if now == before {
                 return None;
             }
             let read = read(&files);
-            Some(Reread { before, now, read })
+            Some(CertificateReload { before, now, read })
         }
     }
 
     /// Uses what was read from now on. What cannot be used is logged once, and changes nothing.
-    fn take(&mut self, Reread { before, now, read }: Reread) {
+    fn apply_reload(&mut self, CertificateReload { before, now, read }: CertificateReload) {
         if self.contents != before {
             // The configuration was read again meanwhile, and these files with it.
             return;
@@ -211,9 +211,10 @@ impl Certificate {
     }
 }
 
-fn read(files: &ServerFiles) -> Result<(Arc<ServerConfig>, Option<Period>), TlsError> {
+fn read(files: &ServerFiles) -> Result<(Arc<ServerConfig>, Option<ValidityPeriod>), TlsError> {
     let config = tls::server(files)?;
-    let shown = tls::certificate_of(files).ok();
-    let period = shown.map(|shown| Period { not_before: shown.not_before, not_after: shown.not_after });
+    let shown = tls::read_certificate(files).ok();
+    let period =
+        shown.map(|shown| ValidityPeriod { not_before: shown.not_before, not_after: shown.not_after });
     Ok((config, period))
 }

@@ -22,18 +22,18 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
-use super::door::Door;
-use super::h2_stall::{Activity, Overdue};
-use super::http1_guard::{CLOSE, Screen, Signals};
-use super::write_timeout::Patience;
+use super::door::ListenerRole;
+use super::h2_stall::{ConnectionActivity, ConnectionTimeout};
+use super::http1_guard::{CLOSE, GuardSignals, Http1Guard};
+use super::write_timeout::WriteTimeout;
 use crate::admin;
-use crate::app::Entrance;
+use crate::app::ClientListener;
 use crate::config::Limits;
 use crate::core::http::guard;
 use crate::deadline;
 use crate::proxy::Proxy;
-use crate::proxy::informational::Interim;
-use crate::proxy::request::{Peer, Stuck};
+use crate::proxy::informational::InformationalResponses;
+use crate::proxy::request::{Peer, StallFlag};
 use crate::proxy::router::is_sync_stream;
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
@@ -50,9 +50,9 @@ const TLS_BUFFER: usize = 16 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// What is known of a connection before anything was said on it.
-pub(super) struct Connection {
+pub(super) struct ConnectionContext {
     pub(super) address: IpAddr,
-    pub(super) door: Door,
+    pub(super) role: ListenerRole,
     pub(super) on_loopback: bool,
     pub(super) proxy: Arc<Proxy>,
     pub(super) limits: Limits,
@@ -65,16 +65,16 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Serves `stream`, over TLS if there is a certificate, until it ends.
-pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, connection: Connection) {
-    let mut counted = Counted::new(&connection);
+pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, connection: ConnectionContext) {
+    let mut counted = ConnectionGauge::new(&connection);
     let is_tls = tls.is_some();
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(stream),
-        Some(config) => match secured(stream, config, &connection).await {
+        Some(config) => match tls_accept(stream, config, &connection).await {
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(error) => {
-                let certificate = connection.door.certificate_key();
+                let certificate = connection.role.certificate_key();
                 let error = tls::explain_client(&error, connection.limits.handshake, certificate);
                 telemetry::HandshakeFailed { client: connection.address, error: &error }.emit();
                 return;
@@ -87,21 +87,21 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
 }
 
 /// One connection, as it is counted.
-struct Counted {
+struct ConnectionGauge {
     listener: telemetry::Listener,
     client: IpAddr,
     error: Option<BoxError>,
 }
 
-impl Counted {
-    fn new(connection: &Connection) -> Self {
-        let (listener, client) = (connection.door.listener(), connection.address);
+impl ConnectionGauge {
+    fn new(connection: &ConnectionContext) -> Self {
+        let (listener, client) = (connection.role.listener(), connection.address);
         telemetry::ConnectionOpened { listener, client }.emit();
         Self { listener, client, error: None }
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGauge {
     fn drop(&mut self) {
         let Self { listener, client, error } = self;
         let error = error.as_deref().map(|error| error as &(dyn std::error::Error + 'static));
@@ -109,32 +109,36 @@ impl Drop for Counted {
     }
 }
 
-async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -> Result<(), BoxError> {
-    let Connection { address, door, on_loopback, proxy, limits, mut closing } = connection;
+async fn served(
+    stream: Box<dyn Stream>,
+    is_tls: bool,
+    connection: ConnectionContext,
+) -> Result<(), BoxError> {
+    let ConnectionContext { address, role: door, on_loopback, proxy, limits, mut closing } = connection;
     let entrance = match door {
-        Door::Clients(entrance) => entrance,
-        Door::Admin | Door::Netbox(_) => Entrance::Common,
+        ListenerRole::Clients(entrance) => entrance,
+        ListenerRole::Admin | ListenerRole::Netbox(_) => ClientListener::Shared,
     };
     let peer = Peer {
         address,
-        entrance,
+        listener: entrance,
         is_tls,
         on_loopback,
         request: 0,
         stopped: Arc::default(),
-        interim: Interim::default(),
-        stuck: Stuck::default(),
+        informational: InformationalResponses::default(),
+        stall: StallFlag::default(),
         closing: closing.clone(),
     };
-    let stuck = peer.stuck.clone();
-    let io = Patience::new(TokioIo::new(stream), limits.client_write, stuck.clone());
-    let activity = Arc::new(Activity::default());
-    let signals = Signals {
+    let stuck = peer.stall.clone();
+    let io = WriteTimeout::new(TokioIo::new(stream), limits.client_write, stuck.clone());
+    let activity = Arc::new(ConnectionActivity::default());
+    let signals = GuardSignals {
         stopped: Arc::clone(&peer.stopped),
-        interim: peer.interim.clone(),
+        interim: peer.informational.clone(),
         activity: Arc::clone(&activity),
     };
-    let io = Screen::new(io, address, limits.bounds(), limits.client_head, signals);
+    let io = Http1Guard::new(io, address, limits.bounds(), limits.client_head, signals);
     let watched = Arc::clone(&activity);
     let stranger = turned_stranger(Arc::clone(&proxy), door, address);
     let mut stranger = std::pin::pin!(stranger);
@@ -158,13 +162,13 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             }
             let is_head = request.method() == Method::HEAD;
             if request.version() == http::Version::HTTP_11 {
-                peer.interim.begin(request_number);
+                peer.informational.begin(request_number);
             }
             let mut response = answer(&proxy, door, request, &peer).await;
-            peer.interim.end();
+            peer.informational.end();
             if is_head && is_http_2 {
                 // hyper does it over HTTP/1 only, and a body here is an error of the protocol.
-                response = respond::bodiless(response);
+                response = respond::without_body(response);
             }
             if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -172,7 +176,7 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             Ok::<_, Infallible>(response.map(|body| exchange.watch(body, is_http_2)))
         }
     });
-    let streams = Streams::default();
+    let streams = StreamExecutor::default();
     let mut builder = auto::Builder::new(streams.clone());
     // The time for a head is counted by the screen. This is the time between two requests.
     builder
@@ -196,15 +200,15 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
             ended = &mut served => return ended,
             // Also when whoever could say it is gone.
             _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
-            () = activity.last(), if closed.is_none() => {}
+            () = activity.drained(), if closed.is_none() => {}
             () = &mut stranger => {
                 telemetry::NetboxStranger { client: address }.emit();
                 return Ok(());
             }
-            overdue = activity.overdue(&limits, closed) => {
-                if overdue == Overdue::Answer {
-                    stuck.note();
-                    telemetry::ConnectionStuck { client: address }.emit();
+            overdue = activity.timed_out(&limits, closed) => {
+                if overdue == ConnectionTimeout::Write {
+                    stuck.set();
+                    telemetry::ConnectionStalled { client: address }.emit();
                     return Ok(());
                 }
                 // One that is to end has not for ever for its last frames either.
@@ -218,11 +222,16 @@ async fn served(stream: Box<dyn Stream>, is_tls: bool, connection: Connection) -
     }
 }
 
-async fn answer(proxy: &Arc<Proxy>, door: Door, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+async fn answer(
+    proxy: &Arc<Proxy>,
+    door: ListenerRole,
+    request: Request<Incoming>,
+    peer: &Peer,
+) -> Response<Body> {
     match door {
-        Door::Clients(_) => proxy.answer(request, peer).await,
-        Door::Admin => admin::answer(proxy, request, peer).await,
-        Door::Netbox(wanted) => tokio::select! {
+        ListenerRole::Clients(_) => proxy.answer(request, peer).await,
+        ListenerRole::Admin => admin::answer(proxy, request, peer).await,
+        ListenerRole::Netbox(wanted) => tokio::select! {
             biased;
             // The connection ends with it.
             () = turned_stranger(Arc::clone(proxy), door, peer.address) => std::future::pending().await,
@@ -232,16 +241,16 @@ async fn answer(proxy: &Arc<Proxy>, door: Door, request: Request<Incoming>, peer
 }
 
 /// Done when the configuration has changed so that `address` may not use a connection to `door` any more.
-async fn turned_stranger(proxy: Arc<Proxy>, door: Door, address: IpAddr) {
+async fn turned_stranger(proxy: Arc<Proxy>, door: ListenerRole, address: IpAddr) {
     match door {
-        Door::Netbox(wanted) => proxy.netbox_listener_refuses(wanted, address).await,
-        Door::Clients(_) | Door::Admin => std::future::pending().await,
+        ListenerRole::Netbox(wanted) => proxy.netbox_listener_refuses(wanted, address).await,
+        ListenerRole::Clients(_) | ListenerRole::Admin => std::future::pending().await,
     }
 }
 
 /// Sends the last `answer`, and waits a moment for the client to have read it: closing with something unread
 /// would take it back.
-pub(super) async fn farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
+pub(super) async fn send_and_close(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
     let mut unread = [0; 4096];
@@ -252,10 +261,10 @@ pub(super) async fn farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Resul
 
 /// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so, or has hung up or reset the
 /// connection before its first byte, as health checks of load balancers do.
-async fn secured(
+async fn tls_accept(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
-    connection: &Connection,
+    connection: &ConnectionContext,
 ) -> io::Result<Option<Box<dyn Stream>>> {
     let shaken = deadline::timeout(connection.limits.handshake, async {
         let mut first = [0; 8];
@@ -265,7 +274,7 @@ async fn secured(
             seen => seen?,
         };
         if tls::looks_like_http(&first[..seen]) {
-            farewell(&mut stream, &tls::plain_on_tls()).await?;
+            send_and_close(&mut stream, &tls::plain_on_tls()).await?;
             return Ok(None);
         }
         let mut accepted = TlsAcceptor::from(config).accept(stream).await?;
@@ -277,9 +286,9 @@ async fn secured(
 
 /// The streams of an HTTP/2 connection, which end with it.
 #[derive(Clone, Debug, Default)]
-struct Streams(Arc<Mutex<JoinSet<()>>>);
+struct StreamExecutor(Arc<Mutex<JoinSet<()>>>);
 
-impl<F> Executor<F> for Streams
+impl<F> Executor<F> for StreamExecutor
 where
     F: Future + Send + 'static,
     F::Output: Send,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::app::Entrance;
+use crate::app::ClientListener;
 use crate::telemetry;
 
 /// The key that names the certificate of a NetBox listener.
@@ -10,16 +10,16 @@ pub(super) const NETBOX_CERTIFICATE: &str = "backend.netbox_certificate";
 
 /// What an address is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum ListenerRole {
     /// Clients of backends.
-    Clients(Entrance),
+    Clients(ClientListener),
     /// Operators.
     Admin,
     /// A backend, in front of NetBox; the address is the configured one.
     Netbox(SocketAddr),
 }
 
-impl Door {
+impl ListenerRole {
     /// Who is served there.
     pub(super) const fn listener(self) -> telemetry::Listener {
         match self {
@@ -32,8 +32,8 @@ impl Door {
     /// The key that says where it is.
     pub(super) const fn key(self) -> &'static str {
         match self {
-            Self::Clients(Entrance::Common) => "listen",
-            Self::Clients(Entrance::Own(_)) => "backend.listen",
+            Self::Clients(ClientListener::Shared) => "listen",
+            Self::Clients(ClientListener::Dedicated(_)) => "backend.listen",
             Self::Admin => "admin_listen",
             Self::Netbox(_) => "backend.netbox_listen",
         }

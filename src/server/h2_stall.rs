@@ -22,7 +22,7 @@ use crate::respond::{Body, BoxError};
 
 /// What goes on on a connection.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct ConnectionActivity {
     inner: Mutex<Inner>,
     /// Something has ended.
     ended: Notify,
@@ -42,19 +42,20 @@ struct Inner {
 
 /// What a connection is over its time with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overdue {
+pub(super) enum ConnectionTimeout {
     /// Its client takes nothing of an answer.
-    Answer,
+    Write,
     /// Its client asks for nothing.
-    Request,
+    Idle,
 }
 
 impl Inner {
     /// When the connection is over its time, as far as it is known by now, and with what.
-    fn due(&self, limits: &Limits, closing: Option<Instant>) -> Option<(Instant, Overdue)> {
+    fn due(&self, limits: &Limits, closing: Option<Instant>) -> Option<(Instant, ConnectionTimeout)> {
         let waits = self.open.values().flatten().min().map(|since| *since + limits.client_write);
-        let idle = || self.open.is_empty().then(|| (self.idle_until(limits, closing), Overdue::Request));
-        waits.map(|at| (at, Overdue::Answer)).or_else(idle)
+        let idle =
+            || self.open.is_empty().then(|| (self.idle_until(limits, closing), ConnectionTimeout::Idle));
+        waits.map(|at| (at, ConnectionTimeout::Write)).or_else(idle)
     }
 
     /// How long the connection is kept while nothing is open on it.
@@ -73,12 +74,12 @@ impl Inner {
 
 /// One request and its answer.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    activity: Arc<Activity>,
+pub(super) struct ActiveRequest {
+    activity: Arc<ConnectionActivity>,
     id: u64,
 }
 
-impl Default for Activity {
+impl Default for ConnectionActivity {
     fn default() -> Self {
         let inner =
             Inner { next: 0, open: BTreeMap::new(), idle: Instant::now(), is_last: false, is_http_2: false };
@@ -86,14 +87,14 @@ impl Default for Activity {
     }
 }
 
-impl Activity {
+impl ConnectionActivity {
     /// A request has come.
-    pub(super) fn begin(self: &Arc<Self>) -> Exchange {
+    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         let mut inner = self.inner();
         let id = inner.next;
         inner.next += 1;
         inner.open.insert(id, None);
-        Exchange { activity: Arc::clone(self), id }
+        ActiveRequest { activity: Arc::clone(self), id }
     }
 
     /// The connection is to end when nothing is open on it any more.
@@ -102,7 +103,7 @@ impl Activity {
     }
 
     /// Done when nothing is open on a connection that is to end then.
-    pub(super) async fn last(&self) {
+    pub(super) async fn drained(&self) {
         loop {
             let ended = self.ended.notified();
             {
@@ -116,12 +117,12 @@ impl Activity {
     }
 
     /// The client speaks HTTP/2.
-    pub(super) fn speaks_http_2(&self) {
+    pub(super) fn set_http2(&self) {
         self.inner().is_http_2 = true;
     }
 
     /// Done when a limit on the time of the connection has passed, which has been closing since `closing`.
-    pub(super) async fn overdue(&self, limits: &Limits, closing: Option<Instant>) -> Overdue {
+    pub(super) async fn timed_out(&self, limits: &Limits, closing: Option<Instant>) -> ConnectionTimeout {
         // A client may begin to take nothing, or to speak HTTP/2, at any time.
         let most = limits.client_write.min(limits.client_head);
         // What was found to be overdue once. What the client has sent meanwhile is read before it counts.
@@ -146,10 +147,10 @@ impl Activity {
     }
 }
 
-impl Exchange {
+impl ActiveRequest {
     /// `body`, watched until it is gone; `is_timed` where nothing else tells that its client takes nothing.
     pub(super) fn watch(self, body: Body, is_timed: bool) -> Body {
-        Watched { body, exchange: self, is_timed }.boxed_unsync()
+        WatchedBody { body, exchange: self, is_timed }.boxed_unsync()
     }
 
     fn wait(&self, since: Option<Instant>) {
@@ -157,7 +158,7 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut inner = self.activity.inner();
         inner.open.remove(&self.id);
@@ -168,13 +169,13 @@ impl Drop for Exchange {
     }
 }
 
-struct Watched {
+struct WatchedBody {
     body: Body,
-    exchange: Exchange,
+    exchange: ActiveRequest,
     is_timed: bool,
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for WatchedBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -19,49 +19,49 @@ use percent_encoding::percent_decode_str;
 use tokio::time::{Sleep, sleep};
 
 use super::LINGER;
-use super::h2_stall::Activity;
+use super::h2_stall::ConnectionActivity;
 use crate::core::http::guard::Rejection;
-use crate::core::http::guard::{Bounds, Guard, KeepAlive};
+use crate::core::http::guard::{Guard, HeadLimits, KeepAlive};
 use crate::core::http::headers::elements;
-use crate::deadline::Timer;
-use crate::proxy::informational::Interim;
-use crate::proxy::request::{REJECTED, Stopped};
+use crate::deadline::DeadlineTimer;
+use crate::proxy::informational::InformationalResponses;
+use crate::proxy::request::{REJECTED, StoppedConnection};
 use crate::proxy::router::is_sync_stream;
 use crate::telemetry;
 
 /// How much of what a client goes on to send that has its answer is taken before its connection is closed, in bytes.
-const LEFTOVERS: usize = 256 * 1024;
+const MAX_DISCARDED: usize = 256 * 1024;
 /// How much is read at once, in bytes.
-const PIECE: usize = 8 * 1024;
+const CHUNK_BYTES: usize = 8 * 1024;
 
 /// What a screen tells others of its connection, and they tell it.
 #[derive(Debug, Default)]
-pub(super) struct Signals {
+pub(super) struct GuardSignals {
     /// Why nothing is let through any more, for whoever answers.
-    pub(super) stopped: Arc<Mutex<Option<Stopped>>>,
-    pub(super) interim: Interim,
-    pub(super) activity: Arc<Activity>,
+    pub(super) stopped: Arc<Mutex<Option<StoppedConnection>>>,
+    pub(super) interim: InformationalResponses,
+    pub(super) activity: Arc<ConnectionActivity>,
 }
 
 /// A connection behind a guard.
 #[derive(Debug)]
-pub(super) struct Screen<T> {
+pub(super) struct Http1Guard<T> {
     io: T,
     client: IpAddr,
     guard: Guard,
     /// What was let through and is not read yet.
-    passed: BytesMut,
-    signals: Signals,
+    accepted: BytesMut,
+    signals: GuardSignals,
     /// What of the interim answers is not written yet.
-    unsent: BytesMut,
+    pending_write: BytesMut,
     /// hyper has nothing to write, or had nothing before what it is about to write.
     is_flushed: bool,
     is_rejected: bool,
     /// The reader must be told that what it reads has no end.
     is_broken: bool,
     /// How long a head may take, from its first byte; the first of all from the beginning.
-    patience: Duration,
-    timer: Timer,
+    head_timeout: Duration,
+    timer: DeadlineTimer,
     is_timed: bool,
     /// Something has come.
     has_begun: bool,
@@ -69,30 +69,36 @@ pub(super) struct Screen<T> {
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Screen<T> {
-    pub(super) fn new(io: T, client: IpAddr, bounds: Bounds, patience: Duration, signals: Signals) -> Self {
+impl<T> Http1Guard<T> {
+    pub(super) fn new(
+        io: T,
+        client: IpAddr,
+        bounds: HeadLimits,
+        patience: Duration,
+        signals: GuardSignals,
+    ) -> Self {
         Self {
             io,
             client,
             guard: Guard::new(bounds),
-            passed: BytesMut::new(),
+            accepted: BytesMut::new(),
             signals,
-            unsent: BytesMut::new(),
+            pending_write: BytesMut::new(),
             is_flushed: true,
             is_rejected: false,
             is_broken: false,
-            patience,
-            timer: Timer::after(patience),
+            head_timeout: patience,
+            timer: DeadlineTimer::after(patience),
             is_timed: true,
             has_begun: false,
-            leftovers: LEFTOVERS,
+            leftovers: MAX_DISCARDED,
             linger: None,
         }
     }
 
     fn reject(&mut self, rejection: Rejection) {
         let in_body = self.guard.is_in_body();
-        let stopped = Stopped { rejection, in_body: in_body.then(|| self.guard.heads()) };
+        let stopped = StoppedConnection { rejection, in_body: in_body.then(|| self.guard.heads()) };
         *self.signals.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
         self.is_rejected = true;
         if in_body {
@@ -101,7 +107,7 @@ impl<T> Screen<T> {
             return;
         }
         let stand_in = format!("{REJECTED} / HTTP/1.1\r\nhost: rejected\r\nconnection: close\r\n\r\n");
-        self.passed.extend_from_slice(stand_in.as_bytes());
+        self.accepted.extend_from_slice(stand_in.as_bytes());
     }
 
     /// Starts and stops the timer of a head, and says whether it has run out.
@@ -112,16 +118,16 @@ impl<T> Screen<T> {
         }
         if !self.is_timed {
             self.is_timed = true;
-            self.timer.restart(self.patience);
+            self.timer.restart(self.head_timeout);
         }
         self.timer.poll_expired(cx).is_ready()
     }
 }
 
-impl<T: Read + Unpin> Screen<T> {
+impl<T: Read + Unpin> Http1Guard<T> {
     /// Reads and throws away.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut piece = [0; PIECE];
+        let mut piece = [0; CHUNK_BYTES];
         while self.leftovers > 0 {
             let mut buffer = ReadBuf::new(&mut piece);
             match ready!(Pin::new(&mut self.io).poll_read(cx, buffer.unfilled())) {
@@ -136,14 +142,14 @@ impl<T: Read + Unpin> Screen<T> {
     }
 }
 
-impl<T: Write + Unpin> Screen<T> {
+impl<T: Write + Unpin> Http1Guard<T> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.unsent))?;
+        while !self.pending_write.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.pending_write))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unsent.advance(written);
+            self.pending_write.advance(written);
         }
         Poll::Ready(Ok(()))
     }
@@ -152,7 +158,7 @@ impl<T: Write + Unpin> Screen<T> {
     fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_flushed {
             self.is_flushed = false;
-            self.signals.interim.take(&mut self.unsent);
+            self.signals.interim.take(&mut self.pending_write);
         }
         self.poll_send(cx)
     }
@@ -197,7 +203,7 @@ fn keep_open(head: &mut [u8]) -> KeepAlive {
     keep_alive
 }
 
-impl<T: Read + Unpin> Read for Screen<T> {
+impl<T: Read + Unpin> Read for Http1Guard<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -205,10 +211,10 @@ impl<T: Read + Unpin> Read for Screen<T> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            if !this.passed.is_empty() {
-                let taken = this.passed.len().min(buf.remaining());
-                buf.put_slice(&this.passed[..taken]);
-                this.passed.advance(taken);
+            if !this.accepted.is_empty() {
+                let taken = this.accepted.len().min(buf.remaining());
+                buf.put_slice(&this.accepted[..taken]);
+                this.accepted.advance(taken);
                 return Poll::Ready(Ok(()));
             }
             if this.is_broken {
@@ -223,7 +229,7 @@ impl<T: Read + Unpin> Read for Screen<T> {
             if this.guard.is_opaque() {
                 return Pin::new(&mut this.io).poll_read(cx, buf);
             }
-            let mut piece = [0; PIECE];
+            let mut piece = [0; CHUNK_BYTES];
             let mut read = ReadBuf::new(&mut piece);
             if let Poll::Ready(read_now) = Pin::new(&mut this.io).poll_read(cx, read.unfilled()) {
                 read_now?;
@@ -239,16 +245,16 @@ impl<T: Read + Unpin> Read for Screen<T> {
                     }
                     continue;
                 }
-                let taken = this.guard.take_heads(read.filled(), &mut this.passed, &mut keep_open);
+                let taken = this.guard.feed_with(read.filled(), &mut this.accepted, &mut keep_open);
                 if let Err(rejection) = taken {
                     this.reject(rejection);
                 }
                 for _ in 0..this.guard.take_fragments() {
                     let Rejection { reason, detail, .. } = Rejection::fragment();
-                    telemetry::Rejected { reason, detail: &detail, client: this.client }.emit();
+                    telemetry::RequestRejected { reason, detail: &detail, client: this.client }.emit();
                 }
                 if this.guard.is_http2() {
-                    this.signals.activity.speaks_http_2();
+                    this.signals.activity.set_http2();
                 }
                 continue;
             }
@@ -264,7 +270,7 @@ impl<T: Read + Unpin> Read for Screen<T> {
     }
 }
 
-impl<T: Read + Write + Unpin> Write for Screen<T> {
+impl<T: Read + Write + Unpin> Write for Http1Guard<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_send_before(cx))?;
         Pin::new(&mut self.io).poll_write(cx, buf)
@@ -275,8 +281,8 @@ impl<T: Read + Write + Unpin> Write for Screen<T> {
         this.is_flushed = true;
         loop {
             ready!(this.poll_send(cx))?;
-            this.signals.interim.take_in_time(cx, &mut this.unsent);
-            if this.unsent.is_empty() {
+            this.signals.interim.take_in_time(cx, &mut this.pending_write);
+            if this.pending_write.is_empty() {
                 break;
             }
         }
@@ -325,11 +331,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn interim_answers_keep_their_turn_while_the_client_takes_nothing() {
         let (ours, mut theirs) = duplex(8);
-        let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
-        let interim = Interim::default();
-        let signals = Signals { interim: interim.clone(), ..Signals::default() };
+        let bounds = HeadLimits { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        let interim = InformationalResponses::default();
+        let signals = GuardSignals { interim: interim.clone(), ..GuardSignals::default() };
         let client = Ipv4Addr::LOCALHOST.into();
-        let mut screen = Screen::new(TokioIo::new(ours), client, bounds, LINGER, signals);
+        let mut screen = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, signals);
         let cx = &mut Context::from_waker(Waker::noop());
         let hint = |request, status| interim.put(request, status, HeaderMap::new());
 
@@ -362,11 +368,12 @@ mod tests {
     async fn a_client_that_goes_on_to_send_behind_its_last_request_is_cut_off_and_one_that_leaves_is_noticed()
     {
         let head = b"GET /full-update/stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        let bounds = Bounds { head_bytes: 1024, header_count: 10, target_bytes: 100 };
-        for (sent, expected) in [(LEFTOVERS - 1, None), (LEFTOVERS, Some(io::ErrorKind::InvalidData))] {
-            let (ours, mut theirs) = duplex(PIECE);
+        let bounds = HeadLimits { head_bytes: 1024, header_count: 10, target_bytes: 100 };
+        for (sent, expected) in [(MAX_DISCARDED - 1, None), (MAX_DISCARDED, Some(io::ErrorKind::InvalidData))]
+        {
+            let (ours, mut theirs) = duplex(CHUNK_BYTES);
             let client = Ipv4Addr::LOCALHOST.into();
-            let screen = Screen::new(TokioIo::new(ours), client, bounds, LINGER, Signals::default());
+            let screen = Http1Guard::new(TokioIo::new(ours), client, bounds, LINGER, GuardSignals::default());
             let mut screen = TokioIo::new(screen);
             theirs.write_all(head).await.unwrap();
             let mut taken = vec![0; head.len()];

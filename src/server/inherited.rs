@@ -7,7 +7,7 @@ use listenfd::ListenFd;
 
 /// The listeners that the process was started with.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct InheritedListeners {
     listen: Option<TcpListener>,
     admin: Option<TcpListener>,
 }
@@ -26,7 +26,7 @@ pub enum InheritError {
     Name(String),
 }
 
-impl Inherited {
+impl InheritedListeners {
     /// Takes them over. `names` are theirs, with colons between them, as `LISTEN_FDNAMES` has them; without
     /// names, the first is for clients and the second for operators.
     ///
@@ -57,13 +57,13 @@ impl Inherited {
     }
 
     /// The name of one that nobody has taken.
-    pub(super) fn rest(&self) -> Option<&'static str> {
+    pub(super) fn unused_key(&self) -> Option<&'static str> {
         let rest = [("listen", &self.listen), ("admin", &self.admin)];
         rest.into_iter().find(|(_, socket)| socket.is_some()).map(|(name, _)| name)
     }
 
     /// The one for `key`, if there is one.
-    pub(super) fn of(&mut self, key: &str) -> Option<TcpListener> {
+    pub(super) fn take_for(&mut self, key: &str) -> Option<TcpListener> {
         match key {
             "listen" => self.listen.take(),
             "admin_listen" => self.admin.take(),

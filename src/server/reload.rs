@@ -9,10 +9,10 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::certificate::Certificates;
-use super::files::{self, Read, Reader};
-use super::{Server, StartError, bind, doors, supervisor, tell};
+use super::files::{self, FileReader, ReadResult};
+use super::{Server, StartError, bind, listener_roles, log_startup, supervisor};
+use crate::app::AppState;
 use crate::app::Reload;
-use crate::app::State;
 use crate::config::{self, Config};
 use crate::proxy::Proxy;
 use crate::telemetry;
@@ -20,36 +20,36 @@ use crate::tls::TlsError;
 
 /// Where a configuration is read from again.
 #[derive(Clone)]
-pub(super) struct Source(Arc<dyn Fn() -> Result<Config, config::Error> + Send + Sync>);
+pub(super) struct ConfigSource(Arc<dyn Fn() -> Result<Config, config::ConfigError> + Send + Sync>);
 
 /// A configuration that was read, with the files that it names.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct PreparedReload {
     certificates: Certificates,
-    state: State,
+    state: AppState,
 }
 
 /// A reload that is on its way, if there is one.
 #[derive(Debug)]
-pub(super) struct Reloading {
-    reader: Reader<Result<Prepared, ReloadError>>,
+pub(super) struct PendingReload {
+    reader: FileReader<Result<PreparedReload, ReloadError>>,
     /// Where the answer goes.
-    wanted: Option<Wanted>,
+    reply: Option<ReloadReply>,
 }
 
 /// Where the answer to somebody goes who wants a reload.
-pub(super) type Wanted = oneshot::Sender<Result<(), ReloadError>>;
+pub(super) type ReloadReply = oneshot::Sender<Result<(), ReloadError>>;
 
 /// Asks the bridge to read its configuration again.
 #[derive(Clone, Debug)]
-pub struct Reloader(mpsc::Sender<Wanted>);
+pub struct Reloader(mpsc::Sender<ReloadReply>);
 
 /// Why the configuration that was in force is in force still.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The new one is wrong.
     #[error(transparent)]
-    Config(#[from] config::Error),
+    Config(#[from] config::ConfigError),
     /// A certificate or a key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -74,7 +74,7 @@ pub enum ReloadError {
     #[error(
         "a file of the configuration, or one that it names, could not be read within {}: see whether the disk that \
          they are on answers",
-        humantime::format_duration(files::LIMIT)
+        humantime::format_duration(files::READ_TIMEOUT)
     )]
     Overdue,
     /// There is nothing to read it from, or the bridge is stopping.
@@ -88,8 +88,8 @@ fn why(error: &StartError) -> String {
 }
 
 impl Reloader {
-    pub(super) fn new(wanted: mpsc::Sender<Wanted>) -> Self {
-        Self(wanted)
+    pub(super) fn new(sender: mpsc::Sender<ReloadReply>) -> Self {
+        Self(sender)
     }
 
     /// Makes the bridge read its configuration again, and waits until it has.
@@ -104,13 +104,15 @@ impl Reloader {
     }
 }
 
-impl Source {
-    pub(super) fn new(read: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static) -> Self {
+impl ConfigSource {
+    pub(super) fn new(
+        read: impl Fn() -> Result<Config, config::ConfigError> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(read))
     }
 
     /// Reads the configuration, and the files that it names. It blocks.
-    fn prepare(&self, proxy: &Proxy) -> Result<Prepared, ReloadError> {
+    fn prepare(&self, proxy: &Proxy) -> Result<PreparedReload, ReloadError> {
         let Self(read) = self;
         let before = proxy.app.state();
         let config = read()?;
@@ -126,36 +128,36 @@ impl Source {
             return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
         }
         let certificates = Certificates::load(&config)?;
-        let state = State::new(config, Some(&before))?;
+        let state = AppState::new(config, Some(&before))?;
         for netbox in proxy.netboxes() {
-            netbox.read_files_again();
+            netbox.reload_files();
         }
-        Ok(Prepared { certificates, state })
+        Ok(PreparedReload { certificates, state })
     }
 }
 
-impl Default for Reloading {
+impl Default for PendingReload {
     fn default() -> Self {
-        Self { reader: Reader::Idle, wanted: None }
+        Self { reader: FileReader::Idle, reply: None }
     }
 }
 
-impl Reloading {
+impl PendingReload {
     /// Whether another reload may begin, or be refused at once because files hang.
-    pub(super) fn takes_another(&self) -> bool {
+    pub(super) fn is_free(&self) -> bool {
         !self.reader.is_reading()
     }
 
     /// What was read; waits for ever if no reload is on its way.
-    pub(super) async fn prepared(&mut self) -> Result<Prepared, ReloadError> {
+    pub(super) async fn prepared(&mut self) -> Result<PreparedReload, ReloadError> {
         match self.reader.read().await {
-            Read::Done(prepared) => prepared,
-            Read::Overdue => Err(ReloadError::Overdue),
+            ReadResult::Done(prepared) => prepared,
+            ReadResult::TimedOut => Err(ReloadError::Overdue),
         }
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Source")
     }
@@ -169,11 +171,11 @@ impl Reload for Reloader {
 
 impl Server {
     /// Begins to read the configuration again, on another thread.
-    pub(super) fn begin_reload(&mut self, wanted: Wanted) {
+    pub(super) fn begin_reload(&mut self, reply: ReloadReply) {
         if !self.proxy.app.registry.is_draining() {
             supervisor::reloading();
         }
-        self.reloading.wanted = Some(wanted);
+        self.reloading.reply = Some(reply);
         match self.source.clone() {
             None => self.reloaded(Err(ReloadError::Unavailable)),
             // The files hang from the last time: another thread would hang with them.
@@ -187,7 +189,7 @@ impl Server {
 
     /// Ends the reload with what was read. Everything of it is in force then, for whatever begins from now on; or
     /// nothing.
-    pub(super) async fn end_reload(&mut self, prepared: Result<Prepared, ReloadError>) {
+    pub(super) async fn end_reload(&mut self, prepared: Result<PreparedReload, ReloadError>) {
         let reloaded = match prepared {
             Ok(prepared) => self.take_over(prepared).await,
             Err(error) => Err(error),
@@ -196,20 +198,20 @@ impl Server {
     }
 
     fn reloaded(&mut self, reloaded: Result<(), ReloadError>) {
-        telemetry::Reloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
+        telemetry::ConfigReloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
         // Whoever was told that the bridge is stopping need not be told more.
         if !self.proxy.app.registry.is_draining() {
             supervisor::ready(&self.status());
         }
-        if let Some(wanted) = self.reloading.wanted.take() {
+        if let Some(wanted) = self.reloading.reply.take() {
             // Nobody may wait for it any more.
             let _ = wanted.send(reloaded);
         }
     }
 
-    async fn take_over(&mut self, prepared: Prepared) -> Result<(), ReloadError> {
-        let Prepared { certificates, state } = prepared;
-        let wanted = doors(&state.config);
+    async fn take_over(&mut self, prepared: PreparedReload) -> Result<(), ReloadError> {
+        let PreparedReload { certificates, state } = prepared;
+        let wanted = listener_roles(&state.config);
         let mut bound = Vec::new();
         for (door, address) in &wanted {
             if !self.listeners.has(*door, *address) {
@@ -219,12 +221,12 @@ impl Server {
         // From here on nothing can fail.
         self.proxy.replace(state);
         self.certificates.replace(certificates);
-        self.listeners.keep(&wanted);
+        self.listeners.retain(&wanted);
         for (door, address, listener) in bound {
             self.listeners.open(door, address, listener, self.certificates.of(door));
         }
-        tell(&self.proxy.app.state().config);
-        self.listeners.tell();
+        log_startup(&self.proxy.app.state().config);
+        self.listeners.log_addresses();
         self.recall();
         Ok(())
     }

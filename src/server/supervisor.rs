@@ -12,7 +12,7 @@ use crate::telemetry;
 
 /// The bridge serves, with the configuration that is in force.
 pub(super) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// It reads its configuration again. [`ready`] ends that, whatever came of it.
@@ -20,12 +20,12 @@ pub(super) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
     // Newer supervisors want to know when that was.
     states.extend(NotifyState::monotonic_usec_now().ok());
-    tell(&states);
+    notify(&states);
 }
 
 /// It comes to its end.
 pub(super) fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
 /// Does `work`, and gives a sign of life twice in the time after which the supervisor would miss it.
@@ -37,13 +37,13 @@ pub(super) async fn watched<T>(work: impl Future<Output = T>) -> T {
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = ticks.tick() => tell(&[NotifyState::Watchdog]),
+            _ = ticks.tick() => notify(&[NotifyState::Watchdog]),
         }
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        telemetry::SupervisorDeaf { error: &error }.emit();
+        telemetry::SupervisorUnreachable { error: &error }.emit();
     }
 }

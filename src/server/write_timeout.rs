@@ -7,28 +7,32 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::deadline::Timer;
-use crate::proxy::request::Stuck;
+use crate::deadline::DeadlineTimer;
+use crate::proxy::request::StallFlag;
 
 /// Fails a write that makes no progress within a limit. A reader that takes nothing must not hold a
 /// connection, and what is kept for it, for as long as it likes.
 #[derive(Debug)]
-pub(super) struct Patience<T> {
+pub(super) struct WriteTimeout<T> {
     io: T,
     limit: Duration,
     /// Runs while a write waits; `waiting` says whether it does.
-    timer: Timer,
+    timer: DeadlineTimer,
     waiting: bool,
-    stuck: Stuck,
+    stall: StallFlag,
 }
 
-impl<T> Patience<T> {
+impl<T> WriteTimeout<T> {
     /// `io`, which notes in `stuck` that a limit of time for writing was too much.
-    pub(super) fn new(io: T, limit: Duration, stuck: Stuck) -> Self {
-        Self { io, limit, timer: Timer::after(limit), waiting: false, stuck }
+    pub(super) fn new(io: T, limit: Duration, stall: StallFlag) -> Self {
+        Self { io, limit, timer: DeadlineTimer::after(limit), waiting: false, stall }
     }
 
-    fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn check_progress<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         if written.is_ready() {
             self.waiting = false;
             self.note_timeout(&written);
@@ -40,7 +44,7 @@ impl<T> Patience<T> {
         }
         match self.timer.poll_expired(cx) {
             Poll::Ready(()) => {
-                self.stuck.note();
+                self.stall.set();
                 let why = "the client took nothing within limits.client_write";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
             }
@@ -52,12 +56,12 @@ impl<T> Patience<T> {
     /// `limits.tcp_user_timeout`.
     fn note_timeout<R>(&self, result: &Poll<io::Result<R>>) {
         if matches!(result, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
-            self.stuck.note();
+            self.stall.set();
         }
     }
 }
 
-impl<T: Read + Unpin> Read for Patience<T> {
+impl<T: Read + Unpin> Read for WriteTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,20 +73,20 @@ impl<T: Read + Unpin> Read for Patience<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for Patience<T> {
+impl<T: Write + Unpin> Write for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.watch(cx, written)
+        self.check_progress(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.check_progress(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.check_progress(cx, shut)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -95,7 +99,7 @@ impl<T: Write + Unpin> Write for Patience<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.watch(cx, written)
+        self.check_progress(cx, written)
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
     async fn a_reader_that_takes_nothing_is_dropped_after_the_limit_and_not_before() {
         let (ours, _theirs) = tokio::io::duplex(4);
         let limit = Duration::from_secs(60);
-        let mut io = Patience::new(TokioIo::new(ours), limit, Stuck::default());
+        let mut io = WriteTimeout::new(TokioIo::new(ours), limit, StallFlag::default());
         let began = Instant::now();
         let mut written = 0;
         let error = loop {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::{Gauge, IntCounter, IntGauge};
 
-use super::metrics::family::{By, Label};
-use super::metrics::{Circuit, Connected, METRICS, NetboxRule};
+use super::metrics::family::{Label, PerLabel};
+use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRule};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
@@ -14,7 +14,7 @@ use crate::core::upstream::dialect::Dialect;
 /// What is counted of one backend, and its name for the log. It is counted while the backend is one of those that
 /// the bridge stands in front of.
 #[derive(Debug)]
-pub struct OfBackend {
+pub struct BackendMetrics {
     remote: Remote,
     name: String,
     /// Whether it has a NetBox listener, whose requests are counted.
@@ -25,25 +25,26 @@ pub struct OfBackend {
 #[derive(Debug)]
 struct Series {
     up: IntGauge,
-    connects: By<Connected, IntCounter>,
-    circuit: By<Circuit, IntGauge>,
+    connects: PerLabel<ConnectResult, IntCounter>,
+    circuit: PerLabel<Circuit, IntGauge>,
     last_success: Gauge,
-    netbox: Option<By<NetboxRule, IntCounter>>,
+    netbox: Option<PerLabel<NetboxRule, IntCounter>>,
     /// The version and the dialect that are told.
     info: [String; 2],
 }
 
 /// The backends whose series there are.
-static COUNTED: Mutex<Vec<Arc<OfBackend>>> = Mutex::new(Vec::new());
+static COUNTED: Mutex<Vec<Arc<BackendMetrics>>> = Mutex::new(Vec::new());
 
 /// What is said of a backend before anything is known of it.
 const UNKNOWN: &str = "unknown";
 
 /// From now on the bridge stands in front of these backends alone.
-pub fn backends_are(backends: Vec<Arc<OfBackend>>) {
+pub fn set_backends(backends: Vec<Arc<BackendMetrics>>) {
     let mut known = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_in =
-        |list: &[Arc<OfBackend>], one: &Arc<OfBackend>| list.iter().any(|other| Arc::ptr_eq(other, one));
+    let is_in = |list: &[Arc<BackendMetrics>], one: &Arc<BackendMetrics>| {
+        list.iter().any(|other| Arc::ptr_eq(other, one))
+    };
     // One that has taken the name of another begins anew.
     for gone in known.iter().filter(|one| !is_in(&backends, one)) {
         gone.end();
@@ -54,7 +55,7 @@ pub fn backends_are(backends: Vec<Arc<OfBackend>>) {
     *known = backends;
 }
 
-impl OfBackend {
+impl BackendMetrics {
     /// The backend with this name, or the NetBox of the backend with this name. It is not counted yet.
     pub fn new(remote: Remote, name: &str) -> Arc<Self> {
         Arc::new(Self { remote, name: name.to_owned(), has_netbox_listener: false, series: Mutex::default() })
@@ -82,32 +83,32 @@ impl OfBackend {
 
     /// A request to NetBox was changed by `rule`, or by none.
     pub(super) fn netbox_request(&self, rule: NetboxRule) {
-        self.counted(|series| {
+        self.with_series(|series| {
             if let Some(requests) = &series.netbox {
-                requests.of(rule).inc();
+                requests.get(rule).inc();
             }
         });
     }
 
     /// A job on it completed, at this time in seconds since 1970.
     pub fn succeeded(&self, at: f64) {
-        self.counted(|series| series.last_success.set(series.last_success.get().max(at)));
+        self.with_series(|series| series.last_success.set(series.last_success.get().max(at)));
     }
 
     fn begin(&self) {
         let (metrics, name) = (&METRICS.backends, &self.name);
         let series = Series {
             up: metrics.up.with_label_values(&[name]),
-            connects: By::each(|result: Connected| {
+            connects: PerLabel::new(|result: ConnectResult| {
                 metrics.connects.with_label_values(&[name.as_str(), result.as_str()])
             }),
-            circuit: By::each(|state: Circuit| {
+            circuit: PerLabel::new(|state: Circuit| {
                 metrics.circuit.with_label_values(&[name.as_str(), state.as_str()])
             }),
             last_success: metrics.last_success.with_label_values(&[name]),
             netbox: self.has_netbox_listener.then(|| {
-                By::each(|rule: NetboxRule| {
-                    metrics.netbox_requests.with_label_values(&[name.as_str(), rule.word()])
+                PerLabel::new(|rule: NetboxRule| {
+                    metrics.netbox_requests.with_label_values(&[name.as_str(), rule.value()])
                 })
             }),
             info: [UNKNOWN, UNKNOWN].map(str::to_owned),
@@ -123,20 +124,20 @@ impl OfBackend {
         // What is not there cannot be removed, and need not be.
         let _ = metrics.up.remove_label_values(&[name]);
         let _ = metrics.last_success.remove_label_values(&[name]);
-        for result in Connected::ALL {
+        for result in ConnectResult::ALL {
             let _ = metrics.connects.remove_label_values(&[name, result.as_str()]);
         }
         for state in Circuit::ALL {
             let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
         }
         for rule in NetboxRule::all() {
-            let _ = metrics.netbox_requests.remove_label_values(&[name, rule.word()]);
+            let _ = metrics.netbox_requests.remove_label_values(&[name, rule.value()]);
         }
         let _ = metrics.info.remove_label_values(&[name, &version, &dialect]);
     }
 
     /// Does `work` with its series, if it is counted.
-    fn counted<T>(&self, work: impl FnOnce(&mut Series) -> T) -> Option<T> {
+    fn with_series<T>(&self, work: impl FnOnce(&mut Series) -> T) -> Option<T> {
         self.series().as_mut().map(work)
     }
 
@@ -148,29 +149,29 @@ impl OfBackend {
 impl Series {
     fn is_in(&self, state: Circuit) {
         for other in Circuit::ALL {
-            self.circuit.of(other).set(i64::from(other == state));
+            self.circuit.get(other).set(i64::from(other == state));
         }
     }
 }
 
 /// A connection to a backend was tried.
 #[derive(Debug)]
-pub struct ConnectTried<'a> {
+pub struct ConnectAttempted<'a> {
     /// The backend.
-    pub backend: &'a OfBackend,
+    pub backend: &'a BackendMetrics,
     /// What came of it.
-    pub result: Connected,
+    pub result: ConnectResult,
     /// Why it did not come about, if so.
     pub error: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
-impl ConnectTried<'_> {
+impl ConnectAttempted<'_> {
     /// Writes the log line and moves the metrics. What an operator sees is the line of the circuit.
     pub fn emit(self) {
         let Self { backend, result, error } = self;
-        backend.counted(|series| {
-            series.connects.of(result).inc();
-            series.up.set(i64::from(result == Connected::Connected));
+        backend.with_series(|series| {
+            series.connects.get(result).inc();
+            series.up.set(i64::from(result == ConnectResult::Connected));
         });
         tracing::debug!(
             backend = backend.name,
@@ -184,14 +185,14 @@ impl ConnectTried<'_> {
 
 /// As many wrong keys were tried as may be, and further ones are held back.
 #[derive(Debug)]
-pub struct KeysHeldBack<'a> {
+pub struct KeysThrottled<'a> {
     /// The backend.
-    pub backend: &'a OfBackend,
+    pub backend: &'a BackendMetrics,
     /// The client that has tried them; none if they were those of all clients together.
     pub client: Option<std::net::IpAddr>,
 }
 
-impl KeysHeldBack<'_> {
+impl KeysThrottled<'_> {
     /// Writes the log line.
     pub fn emit(self) {
         let backend = self.backend.name.as_str();
@@ -215,7 +216,7 @@ impl KeysHeldBack<'_> {
 #[derive(Debug)]
 pub struct CircuitChanged<'a> {
     /// The backend.
-    pub backend: &'a OfBackend,
+    pub backend: &'a BackendMetrics,
     /// The state.
     pub state: Circuit,
     /// Why it could not be reached last, if so.
@@ -228,7 +229,7 @@ impl CircuitChanged<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         let Self { backend, state, error, was_closed } = self;
-        backend.counted(|series| series.is_in(state));
+        backend.with_series(|series| series.is_in(state));
         let (name, remote) = (&backend.name, backend.remote.capitalized());
         match state {
             Circuit::Closed => tracing::info!(backend = name, "{remote} can be reached again."),
@@ -243,16 +244,16 @@ impl CircuitChanged<'_> {
 
 /// Something is known of a backend.
 #[derive(Debug)]
-pub struct Learned<'a> {
+pub struct CapabilitiesLearned<'a> {
     /// The backend.
-    pub backend: &'a OfBackend,
+    pub backend: &'a BackendMetrics,
     /// Its release, if it is known.
     pub release: Option<Release>,
     /// The dialect of its `/ws`, if it is known.
     pub dialect: Option<Dialect>,
 }
 
-impl Learned<'_> {
+impl CapabilitiesLearned<'_> {
     /// Writes the log line and moves the metrics, if it is something new.
     pub fn emit(self) {
         let Self { backend, release, dialect } = self;
@@ -261,7 +262,7 @@ impl Learned<'_> {
             dialect.map_or(UNKNOWN, Dialect::as_str).to_owned(),
         ];
         let name = backend.name.as_str();
-        let is_new = backend.counted(|series| {
+        let is_new = backend.with_series(|series| {
             let is_new = series.info != now;
             if is_new {
                 let [version, dialect] = std::mem::replace(&mut series.info, now.clone());
@@ -280,7 +281,7 @@ impl Learned<'_> {
 /// A stream of the backend that is not announced as one was read all the same.
 #[derive(Debug)]
 pub struct StreamRecognized<'a> {
-    /// Its `Content-Type`, if it has one.
+    /// Its `PayloadPart-Type`, if it has one.
     pub content_type: Option<&'a str>,
 }
 
@@ -299,7 +300,7 @@ impl StreamRecognized<'_> {
 #[derive(Debug)]
 pub struct BackendFilesRead<'a> {
     /// The backend.
-    pub backend: &'a OfBackend,
+    pub backend: &'a BackendMetrics,
     /// Why what was read before stays in use, if that is so.
     pub error: Option<String>,
 }

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use super::metrics::family::{By, Label};
-use super::metrics::{Listener, METRICS, Route, Shimming, Status};
+use super::metrics::family::{Label, PerLabel};
+use super::metrics::{Listener, METRICS, Route, ShimLabel, Status};
 use super::throttle::Throttle;
-use crate::core::compat::{Action, Shim};
-use crate::core::http::guard::Reason;
+use crate::core::compat::{Shim, ShimAction};
+use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
 
 /// An address is listened on.
 #[derive(Debug)]
-pub struct Listening {
+pub struct ListenerOpened {
     /// The key that says so.
     pub key: &'static str,
     /// The address.
@@ -25,7 +25,7 @@ pub struct Listening {
     pub is_tls: bool,
 }
 
-impl Listening {
+impl ListenerOpened {
     /// Writes the log line.
     pub fn emit(self) {
         let Self { key, address, is_tls } = self;
@@ -44,7 +44,7 @@ impl Listening {
 
 /// A request was answered.
 #[derive(Debug)]
-pub struct Answered<'a> {
+pub struct RequestAnswered<'a> {
     /// What it was for.
     pub route: Route,
     /// Its method.
@@ -59,12 +59,12 @@ pub struct Answered<'a> {
     pub duration: Duration,
 }
 
-impl Answered<'_> {
+impl RequestAnswered<'_> {
     /// Writes the log line and moves the metrics. Probes and scrapes come every few seconds, and are not for
     /// everybody's eyes.
     pub fn emit(self) {
         let Self { route, method, path, status, client, duration } = self;
-        METRICS.front.requests.of(route).of(Status::of(status)).inc();
+        METRICS.front.requests.get(route).get(Status::from_code(status)).inc();
         let (route_word, status, duration_seconds) =
             (route.as_str(), status.as_u16(), duration.as_secs_f64());
         let is_quiet = route == Route::Admin && matches!(method, "GET" | "HEAD");
@@ -78,20 +78,20 @@ impl Answered<'_> {
 
 /// A backend fell short of what was asked, and the bridge closed the gap or said why it cannot.
 #[derive(Debug)]
-pub struct Shimmed<'a> {
+pub struct RequestShimmed<'a> {
     /// Which gap.
     pub shim: Shim,
     /// How.
-    pub action: Action,
+    pub action: ShimAction,
     /// The path that was asked for.
     pub path: &'a str,
 }
 
-impl Shimmed<'_> {
+impl RequestShimmed<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         let Self { shim, action, path } = self;
-        METRICS.front.shims.of(Shimming { shim, action }).inc();
+        METRICS.front.shims.get(ShimLabel { shim, action }).inc();
         tracing::debug!(shim = shim.as_str(), action = action.as_str(), path, "Shim applied.");
     }
 }
@@ -108,8 +108,8 @@ pub struct ConnectionOpened {
 impl ConnectionOpened {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.front.accepted.of(self.listener).inc();
-        METRICS.front.connections.of(self.listener).inc();
+        METRICS.front.accepted.get(self.listener).inc();
+        METRICS.front.connections.get(self.listener).inc();
         tracing::trace!(listener = self.listener.as_str(), client = %self.client, "Connection opened.");
     }
 }
@@ -128,19 +128,19 @@ pub struct ConnectionClosed<'a> {
 impl ConnectionClosed<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.front.connections.of(self.listener).dec();
+        METRICS.front.connections.get(self.listener).dec();
         tracing::debug!(client = %self.client, error = self.error, "A client's connection ended.");
     }
 }
 
 /// A client takes nothing of what it is sent.
 #[derive(Debug)]
-pub struct ConnectionStuck {
+pub struct ConnectionStalled {
     /// Who it is.
     pub client: IpAddr,
 }
 
-impl ConnectionStuck {
+impl ConnectionStalled {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::debug!(client = %self.client, "A client took nothing within limits.client_write.");
@@ -214,19 +214,19 @@ impl TunnelClosed {
 
 /// A request was refused for what it is.
 #[derive(Debug)]
-pub struct Rejected<'a> {
+pub struct RequestRejected<'a> {
     /// Why, in one word.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// Why, in a sentence.
     pub detail: &'a str,
     /// Where it came from.
     pub client: IpAddr,
 }
 
-impl Rejected<'_> {
+impl RequestRejected<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.front.rejections.of(self.reason).inc();
+        METRICS.front.rejections.get(self.reason).inc();
         tracing::warn!(
             reason = self.reason.as_str(),
             detail = self.detail,
@@ -246,15 +246,15 @@ pub struct OverLimit {
 }
 
 /// For each limit, the newest client that ran into it.
-static OVER_LIMIT: LazyLock<By<Limit, Throttle<IpAddr>>> =
-    LazyLock::new(|| By::each(|_| Throttle::default()));
+static OVER_LIMIT: LazyLock<PerLabel<Limit, Throttle<IpAddr>>> =
+    LazyLock::new(|| PerLabel::new(|_| Throttle::default()));
 
 impl OverLimit {
     /// Moves the metrics, and writes a log line for each limit once a second at most.
     pub fn emit(self) {
         let Self { limit, client } = self;
-        METRICS.front.over_limit.of(limit).inc();
-        if let Some(line) = OVER_LIMIT.of(limit).add(Instant::now(), client) {
+        METRICS.front.over_limit.get(limit).inc();
+        if let Some(line) = OVER_LIMIT.get(limit).add(Instant::now(), client) {
             over_limit(limit, line);
         }
     }
@@ -318,19 +318,19 @@ fn netbox_strangers((count, client): (u64, IpAddr)) {
 }
 
 /// Writes the log lines that were held back for a second, so that the last events of a burst are in the log, too.
-pub fn write_held_back_lines() {
+pub fn flush_throttled_lines() {
     for limit in Limit::all() {
-        if let Some(line) = OVER_LIMIT.of(limit).rest(Instant::now()) {
+        if let Some(line) = OVER_LIMIT.get(limit).flush(Instant::now()) {
             over_limit(limit, line);
         }
     }
-    if let Some(line) = HANDSHAKES.rest(Instant::now()) {
+    if let Some(line) = HANDSHAKES.flush(Instant::now()) {
         handshakes_failed(line);
     }
-    if let Some(line) = NETBOX_UNREACHABLE.rest(Instant::now()) {
+    if let Some(line) = NETBOX_UNREACHABLE.flush(Instant::now()) {
         netbox_unreachable(line);
     }
-    if let Some(line) = NETBOX_STRANGERS.rest(Instant::now()) {
+    if let Some(line) = NETBOX_STRANGERS.flush(Instant::now()) {
         netbox_strangers(line);
     }
 }

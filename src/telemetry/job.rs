@@ -4,19 +4,19 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::OfBackend;
+use super::backend::BackendMetrics;
 use super::log;
-use super::metrics::{Driven, Ending, METRICS, Objects};
+use super::metrics::{ChannelLabel, METRICS, ObjectResult, OutcomeLabel};
 use crate::core::domain::channel::Channel;
-use crate::core::domain::kind::{Endpoint, Kind};
-use crate::core::domain::outcome::{Cause, Outcome, Report, Source};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
+use crate::core::domain::outcome::{Cause, ErrorSource, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::upstream::dialect::Dialect;
-use crate::core::wire::traffic::{FrameType, Traffic};
+use crate::core::wire::traffic::{FrameCounts, FrameType};
 
 /// The span of a job, with what every line of it says.
 // It is nobody's child: the request that it began with is over long before.
-pub fn job_span(id: impl Display, backend: &str, endpoint: Endpoint) -> tracing::Span {
+pub fn job_span(id: impl Display, backend: &str, endpoint: SyncEndpoint) -> tracing::Span {
     let span = tracing::info_span!(
         parent: None,
         "job",
@@ -26,7 +26,7 @@ pub fn job_span(id: impl Display, backend: &str, endpoint: Endpoint) -> tracing:
         vm = endpoint.vm.map(|vm| vm.0),
     );
     // Its secrets are those of the job too.
-    log::hide_in(&span, &log::hidden_here());
+    log::redact_span(&span, &log::current_redactor());
     span
 }
 
@@ -46,13 +46,13 @@ impl JobQueued<'_> {
 
 /// A job waits for its turn.
 #[derive(Debug)]
-pub struct JobWaits<'a> {
+pub struct JobWaiting<'a> {
     /// What it waits for.
     pub reason: &'a str,
 }
 
-impl JobWaits<'_> {
-    /// Writes the log line and moves the metrics. [`JobPlaced`] ends it.
+impl JobWaiting<'_> {
+    /// Writes the log line and moves the metrics. [`JobWaitEnded`] ends it.
     pub fn emit(self) {
         METRICS.jobs.waiting.inc();
         tracing::info!(reason = self.reason, "Job waits for its turn.");
@@ -61,19 +61,19 @@ impl JobWaits<'_> {
 
 /// A job waits no more.
 #[derive(Debug)]
-pub struct JobPlaced {
+pub struct JobWaitEnded {
     /// How long it has waited.
     pub waited: Duration,
     /// Whether it had to.
     pub had_to_wait: bool,
     /// Whether it has got its turn, and did not end before that.
-    pub has_place: bool,
+    pub has_permit: bool,
 }
 
-impl JobPlaced {
+impl JobWaitEnded {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        let Self { waited, had_to_wait, has_place } = self;
+        let Self { waited, had_to_wait, has_permit: has_place } = self;
         if had_to_wait {
             METRICS.jobs.waiting.dec();
         }
@@ -86,12 +86,12 @@ impl JobPlaced {
 
 /// The place of a job that has ended stays taken.
 #[derive(Debug)]
-pub struct CooldownBegan {
+pub struct CooldownStarted {
     /// For how long.
     pub rest: Duration,
 }
 
-impl CooldownBegan {
+impl CooldownStarted {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::info!(
@@ -103,14 +103,14 @@ impl CooldownBegan {
 
 /// The place of a job that has ended is free again.
 #[derive(Debug)]
-pub struct CooldownOver {
+pub struct CooldownEnded {
     /// How long it was taken after the end of the job.
     pub duration: Duration,
     /// Whether an operator ended the cool-down.
     pub by_request: bool,
 }
 
-impl CooldownOver {
+impl CooldownEnded {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::info!(
@@ -123,12 +123,12 @@ impl CooldownOver {
 
 /// The last client of a job is gone.
 #[derive(Debug)]
-pub struct Deserted {
+pub struct JobAbandoned {
     /// How long the job goes on without one.
     pub grace: Duration,
 }
 
-impl Deserted {
+impl JobAbandoned {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::info!(grace_seconds = self.grace.as_secs_f64(), "Nobody watches the job any more.");
@@ -149,7 +149,7 @@ pub struct JobStarted<'a> {
 impl JobStarted<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.jobs.running.of(self.kind).inc();
+        METRICS.jobs.running.get(self.kind).inc();
         tracing::info!(
             channels = self.channels.join(","),
             dialect = self.dialect.map(Dialect::as_str),
@@ -164,17 +164,17 @@ pub struct FramesReceived {
     /// How it is driven.
     pub channel: Option<Channel>,
     /// What came since this was told last.
-    pub frames: Traffic,
+    pub frames: FrameCounts,
 }
 
 impl FramesReceived {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        let received = METRICS.frames.received.of(Driven(self.channel));
+        let received = METRICS.frames.received.get(ChannelLabel(self.channel));
         for frame in FrameType::ALL {
-            let count = self.frames.of(frame);
+            let count = self.frames.get(frame);
             if count > 0 {
-                received.of(frame).inc_by(count);
+                received.get(frame).inc_by(count);
             }
         }
         tracing::trace!(frames = self.frames.total(), "Frames received.");
@@ -196,9 +196,9 @@ where
 {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        let written = METRICS.frames.written.of(Driven(self.channel));
+        let written = METRICS.frames.written.get(ChannelLabel(self.channel));
         for frame in self.frames {
-            written.of(frame.into()).inc();
+            written.get(frame.into()).inc();
         }
         tracing::trace!(frames = self.frames.len(), "Frames written.");
     }
@@ -210,11 +210,11 @@ pub struct JobEnded<'a> {
     /// What it synchronised.
     pub kind: Kind,
     /// On which backend.
-    pub backend: Arc<OfBackend>,
+    pub backend: Arc<BackendMetrics>,
     /// How it drove it, if it came to that.
     pub channel: Option<Channel>,
     /// What is left of it.
-    pub report: &'a Report,
+    pub report: &'a RunReport,
     /// How long it took.
     pub duration: Duration,
     /// When it ended, in seconds since 1970.
@@ -228,17 +228,18 @@ pub struct JobEnded<'a> {
 impl JobEnded<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        let Report { outcome, cause, failure, counts, failed_objects: _, dropped, unreadable } = self.report;
+        let RunReport { outcome, cause, failure, counts, failed_objects: _, dropped, unreadable } =
+            self.report;
         let total = counts.total();
         self.count();
         METRICS.frames.dropped.inc_by(*dropped);
         METRICS.frames.unreadable.inc_by(*unreadable);
         for (objects, count) in [
-            (Objects::Completed, total.completed),
-            (Objects::Failed, total.failed),
-            (Objects::Unconfirmed, total.unconfirmed),
+            (ObjectResult::Completed, total.completed),
+            (ObjectResult::Failed, total.failed),
+            (ObjectResult::Unconfirmed, total.unconfirmed),
         ] {
-            METRICS.jobs.objects.of(objects).inc_by(count);
+            METRICS.jobs.objects.get(objects).inc_by(count);
         }
         let line = (outcome.as_str(), self.duration.as_secs_f64());
         match (cause, failure) {
@@ -272,10 +273,10 @@ impl JobEnded<'_> {
 
     fn count(&self) {
         let cause = self.report.cause;
-        METRICS.jobs.ended.of(self.kind).of(Ending(cause)).inc();
+        METRICS.jobs.ended.get(self.kind).get(OutcomeLabel(cause)).inc();
         if self.has_started {
-            METRICS.jobs.running.of(self.kind).dec();
-            METRICS.jobs.duration.of(self.kind).observe(self.duration.as_secs_f64());
+            METRICS.jobs.running.get(self.kind).dec();
+            METRICS.jobs.duration.get(self.kind).observe(self.duration.as_secs_f64());
         }
         match cause {
             None => {
@@ -284,7 +285,7 @@ impl JobEnded<'_> {
             }
             // The backend has said how it ended.
             Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
-            Some(_) if self.has_stream => METRICS.frames.terminals.of(Driven(self.channel)).inc(),
+            Some(_) if self.has_stream => METRICS.frames.terminals.get(ChannelLabel(self.channel)).inc(),
             Some(_) => {}
         }
     }
@@ -292,13 +293,13 @@ impl JobEnded<'_> {
 
 /// A job of this kind completed, at this time in seconds since 1970.
 pub fn last_success(kind: Kind, at: f64) {
-    let last = METRICS.jobs.last_success.of(kind);
+    let last = METRICS.jobs.last_success.get(kind);
     last.set(last.get().max(at));
 }
 
 /// The code of a job failed.
 #[derive(Debug)]
-pub struct JobBroke {
+pub struct JobCrashed {
     /// What it synchronised.
     pub kind: Kind,
     /// Whether it drove its backend.
@@ -309,21 +310,21 @@ pub struct JobBroke {
     pub has_terminal: bool,
 }
 
-impl JobBroke {
+impl JobCrashed {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         if self.was_running && !self.is_counted {
-            METRICS.jobs.running.of(self.kind).dec();
+            METRICS.jobs.running.get(self.kind).dec();
         }
         if !self.is_counted {
-            METRICS.jobs.ended.of(self.kind).of(Ending(Some(Cause::Crashed))).inc();
+            METRICS.jobs.ended.get(self.kind).get(OutcomeLabel(Some(Cause::Crashed))).inc();
         }
         if !self.has_terminal {
-            METRICS.frames.terminals.of(Driven(None)).inc();
+            METRICS.frames.terminals.get(ChannelLabel(None)).inc();
         }
         tracing::error!(
             outcome = Outcome::Interrupted.as_str(),
-            source = Source::Bridge.as_str(),
+            source = ErrorSource::Bridge.as_str(),
             "The bridge failed in the middle of a job. This is a bug; please report it with the lines before."
         );
     }
@@ -363,7 +364,7 @@ impl RecordingFailed<'_> {
 
 /// What was older than it is to be kept is gone.
 #[derive(Debug)]
-pub struct Cleaned {
+pub struct LedgerCleaned {
     /// How many jobs.
     pub jobs: usize,
     /// How many logs of jobs.
@@ -374,7 +375,7 @@ pub struct Cleaned {
     pub left: u64,
 }
 
-impl Cleaned {
+impl LedgerCleaned {
     /// Writes the log line.
     pub fn emit(self) {
         let Self { jobs, logs, recordings, left } = self;
@@ -395,17 +396,17 @@ impl Cleaned {
 
 /// A request was refused in the place of the backend, or because of it.
 #[derive(Debug)]
-pub struct Refused<'a> {
+pub struct RequestRefused<'a> {
     /// The path that was asked for.
     pub path: &'a str,
     /// The answer.
     pub refusal: &'a Refusal,
 }
 
-impl Refused<'_> {
+impl RequestRefused<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.front.refusals.of(self.refusal.cause).inc();
+        METRICS.front.refusals.get(self.refusal.cause).inc();
         tracing::warn!(
             path = self.path,
             status = self.refusal.status,

@@ -29,12 +29,12 @@ impl LedgerOpened<'_> {
 
 /// Whether the ledger works has changed.
 #[derive(Debug)]
-pub struct LedgerHealth<'a> {
+pub struct LedgerHealthChanged<'a> {
     /// Why it does not, if it does not.
     pub problem: Option<&'a str>,
 }
 
-impl LedgerHealth<'_> {
+impl LedgerHealthChanged<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.ledger.available.set(i64::from(self.problem.is_none()));
@@ -112,7 +112,7 @@ impl LedgerCleaningHeld<'_> {
 
 /// Why the wall clock is believed after a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockBelieved {
+pub enum ClockTrustReason {
     /// It went back to where it was expected.
     WentBack,
     /// It stayed for `limits.clock_hold`.
@@ -123,21 +123,21 @@ pub enum ClockBelieved {
 
 /// The wall clock is believed again.
 #[derive(Debug)]
-pub struct LedgerClockBelieved {
+pub struct LedgerClockTrusted {
     /// Why.
-    pub why: ClockBelieved,
+    pub why: ClockTrustReason,
 }
 
-impl LedgerClockBelieved {
+impl LedgerClockTrusted {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.ledger.cleaning_held.set(0);
         let why = match self.why {
-            ClockBelieved::WentBack => "the clock is where it was expected",
-            ClockBelieved::Stayed => {
+            ClockTrustReason::WentBack => "the clock is where it was expected",
+            ClockTrustReason::Stayed => {
                 "the clock has not jumped again for limits.clock_hold; records have not aged by the jump"
             }
-            ClockBelieved::Ordered => "an operator ordered a cleaning; records have aged by the jump",
+            ClockTrustReason::Ordered => "an operator ordered a cleaning; records have aged by the jump",
         };
         tracing::info!(why, "Cleaning of the ledger is not held back any more.");
     }

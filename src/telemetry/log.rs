@@ -24,7 +24,7 @@ use crate::core::text::redact::Redactor;
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// What no line may hold.
-static HIDDEN: ArcSwapOption<Redactor> = ArcSwapOption::const_empty();
+static REDACTOR: ArcSwapOption<Redactor> = ArcSwapOption::const_empty();
 
 /// Why the log is not filtered as it was to be.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum FilterError {
     Bad(#[from] ParseError),
     /// The log of this process is not the bridge's.
     #[error("the log of this process was not started by the bridge")]
-    NotOurs,
+    NoHandle,
 }
 
 /// Starts the log.
@@ -53,12 +53,12 @@ pub fn start(filter: &str) -> Result<(), FilterError> {
     let log = fmt::layer().with_writer(std::io::stderr);
     let log = if std::io::stderr().is_terminal() {
         let format = fmt::format().with_ansi(true);
-        log.event_format(Redacting { format, lines: Lines::Text }).boxed()
+        log.event_format(RedactingFormat { format, lines: LineFormat::Text }).boxed()
     } else {
-        log.json().map_event_format(|format| Redacting { format, lines: Lines::Json }).boxed()
+        log.json().map_event_format(|format| RedactingFormat { format, lines: LineFormat::Json }).boxed()
     };
     let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
-    started.map_err(|_: TryInitError| FilterError::NotOurs)?;
+    started.map_err(|_: TryInitError| FilterError::NoHandle)?;
     // Nobody has started it before.
     let _ = FILTER.set(handle);
     Ok(())
@@ -74,21 +74,21 @@ pub fn filter() -> Option<String> {
 /// # Errors
 ///
 /// [`FilterError`]; nothing has changed then.
-pub fn set(wanted: &str) -> Result<String, FilterError> {
-    let before = filter().ok_or(FilterError::NotOurs)?;
-    let handle = FILTER.get().ok_or(FilterError::NotOurs)?;
-    handle.reload(parsed(wanted)?).map_err(|_| FilterError::NotOurs)?;
-    LogFilterChanged { before: &before, filter: wanted }.emit();
+pub fn set(directives: &str) -> Result<String, FilterError> {
+    let before = filter().ok_or(FilterError::NoHandle)?;
+    let handle = FILTER.get().ok_or(FilterError::NoHandle)?;
+    handle.reload(parsed(directives)?).map_err(|_| FilterError::NoHandle)?;
+    LogFilterChanged { before: &before, filter: directives }.emit();
     Ok(before)
 }
 
 /// From now on no line holds the secrets that `redactor` knows.
-pub fn hide(redactor: Redactor) {
-    HIDDEN.store(Some(Arc::new(redactor)));
+pub fn set_redactor(redactor: Redactor) {
+    REDACTOR.store(Some(Arc::new(redactor)));
 }
 
 /// From now on no line in `span` holds the secrets that `redactor` knows.
-pub fn hide_in(span: &Span, redactor: &Redactor) {
+pub fn redact_span(span: &Span, redactor: &Redactor) {
     if redactor.secrets().is_empty() {
         return;
     }
@@ -103,7 +103,7 @@ pub fn hide_in(span: &Span, redactor: &Redactor) {
 }
 
 /// The secrets that no line in the current span holds.
-pub(super) fn hidden_here() -> Redactor {
+pub(super) fn current_redactor() -> Redactor {
     let known = |(id, dispatch): (&tracing::Id, &tracing::Dispatch)| {
         let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
         span.extensions().get::<Redactor>().cloned()
@@ -112,19 +112,19 @@ pub(super) fn hidden_here() -> Redactor {
 }
 
 /// Writes lines as `format` does, without secrets.
-struct Redacting<F> {
+struct RedactingFormat<F> {
     format: F,
-    lines: Lines,
+    lines: LineFormat,
 }
 
 /// What lines look like.
 #[derive(Clone, Copy)]
-enum Lines {
+enum LineFormat {
     Text,
     Json,
 }
 
-impl<S, N, F> FormatEvent<S, N> for Redacting<F>
+impl<S, N, F> FormatEvent<S, N> for RedactingFormat<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -140,14 +140,14 @@ where
         self.format.format_event(context, Writer::new(&mut line), event)?;
         let mut hide = |redactor: &Redactor| {
             let hidden = match self.lines {
-                Lines::Text => redactor.text(&line),
-                Lines::Json => redactor.json(&line),
+                LineFormat::Text => redactor.text(&line),
+                LineFormat::Json => redactor.json(&line),
             };
             if let Cow::Owned(hidden) = hidden {
                 line = hidden;
             }
         };
-        if let Some(known) = &*HIDDEN.load() {
+        if let Some(known) = &*REDACTOR.load() {
             hide(known);
         }
         for span in context.event_scope().into_iter().flatten() {

@@ -15,76 +15,78 @@ use prometheus::{
 
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
-use crate::core::http::guard::Reason;
+use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
-use family::{By, Maker};
-pub use labels::{Circuit, Connected, Departure, Listener, Origin, Route, Surface};
-pub(super) use labels::{Driven, Ending, NetboxRule, Objects, Shimming, Status, Success};
+use family::{MetricFactory, PerLabel};
+pub(super) use labels::{
+    ChannelLabel, NetboxRule, ObjectResult, OutcomeLabel, ReloadResult, ShimLabel, Status,
+};
+pub use labels::{Circuit, ConnectResult, Listener, ResumeSource, Route, Surface, WatcherDeparture};
 
 /// The metrics of this process.
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 pub(super) struct Metrics {
     registry: Registry,
-    pub(super) jobs: Jobs,
-    pub(super) frames: Frames,
-    pub(super) streams: Streams,
-    pub(super) front: Front,
-    pub(super) backends: Backends,
-    pub(super) ledger: Ledger,
-    pub(super) process: Process,
+    pub(super) jobs: JobMetrics,
+    pub(super) frames: FrameMetrics,
+    pub(super) streams: StreamMetrics,
+    pub(super) front: FrontMetrics,
+    pub(super) backends: BackendFamilies,
+    pub(super) ledger: LedgerMetrics,
+    pub(super) process: ProcessMetrics,
 }
 
 /// What runs, and what became of it.
-pub(super) struct Jobs {
-    pub(super) running: By<Kind, IntGauge>,
+pub(super) struct JobMetrics {
+    pub(super) running: PerLabel<Kind, IntGauge>,
     pub(super) waiting: IntGauge,
     pub(super) wait: Histogram,
-    pub(super) ended: By<Kind, By<Ending, IntCounter>>,
-    pub(super) duration: By<Kind, Histogram>,
-    pub(super) last_success: By<Kind, Gauge>,
+    pub(super) ended: PerLabel<Kind, PerLabel<OutcomeLabel, IntCounter>>,
+    pub(super) duration: PerLabel<Kind, Histogram>,
+    pub(super) last_success: PerLabel<Kind, Gauge>,
     pub(super) frame_age: Gauge,
-    pub(super) objects: By<Objects, IntCounter>,
+    pub(super) objects: PerLabel<ObjectResult, IntCounter>,
 }
 
 /// What backends say, and what readers are given.
-pub(super) struct Frames {
-    pub(super) received: By<Driven, By<FrameType, IntCounter>>,
-    pub(super) written: By<Driven, By<FrameType, IntCounter>>,
+pub(super) struct FrameMetrics {
+    pub(super) received: PerLabel<ChannelLabel, PerLabel<FrameType, IntCounter>>,
+    pub(super) written: PerLabel<ChannelLabel, PerLabel<FrameType, IntCounter>>,
     pub(super) dropped: IntCounter,
     pub(super) unreadable: IntCounter,
-    pub(super) terminals: By<Driven, IntCounter>,
+    pub(super) terminals: PerLabel<ChannelLabel, IntCounter>,
 }
 
 /// Who reads it.
-pub(super) struct Streams {
+pub(super) struct StreamMetrics {
     pub(super) heartbeats: IntCounter,
     pub(super) attaches: IntCounter,
-    pub(super) resumes: By<Origin, IntCounter>,
+    pub(super) resumes: PerLabel<ResumeSource, IntCounter>,
     pub(super) gaps: IntCounter,
     pub(super) gap_frames: IntCounter,
-    pub(super) watchers: By<Surface, IntGauge>,
+    pub(super) watchers: PerLabel<Surface, IntGauge>,
     pub(super) lag: IntGauge,
-    pub(super) departures: By<Departure, IntCounter>,
+    pub(super) departures: PerLabel<WatcherDeparture, IntCounter>,
 }
 
 /// Where clients come in.
-pub(super) struct Front {
-    pub(super) requests: By<Route, By<Status, IntCounter>>,
-    pub(super) refusals: By<Cause, IntCounter>,
-    pub(super) shims: By<Shimming, IntCounter>,
-    pub(super) rejections: By<Reason, IntCounter>,
-    pub(super) over_limit: By<Limit, IntCounter>,
-    pub(super) connections: By<Listener, IntGauge>,
-    pub(super) accepted: By<Listener, IntCounter>,
+pub(super) struct FrontMetrics {
+    pub(super) requests: PerLabel<Route, PerLabel<Status, IntCounter>>,
+    pub(super) refusals: PerLabel<Cause, IntCounter>,
+    pub(super) shims: PerLabel<ShimLabel, IntCounter>,
+    pub(super) rejections: PerLabel<RejectReason, IntCounter>,
+    pub(super) over_limit: PerLabel<Limit, IntCounter>,
+    pub(super) connections: PerLabel<Listener, IntGauge>,
+    pub(super) accepted: PerLabel<Listener, IntCounter>,
     pub(super) handshake_failures: IntCounter,
     pub(super) tunnels: IntGauge,
     pub(super) certificate_expiry: Gauge,
 }
 
 /// What is known of each backend. Their names are a closed set until the configuration changes.
-pub(super) struct Backends {
+pub(super) struct BackendFamilies {
     pub(super) up: IntGaugeVec,
     pub(super) info: IntGaugeVec,
     pub(super) connects: IntCounterVec,
@@ -94,7 +96,7 @@ pub(super) struct Backends {
 }
 
 /// Where jobs are recorded, and what is kept of them in memory.
-pub(super) struct Ledger {
+pub(super) struct LedgerMetrics {
     pub(super) available: IntGauge,
     pub(super) commit: Histogram,
     pub(super) commit_failures: IntCounter,
@@ -108,8 +110,8 @@ pub(super) struct Ledger {
 }
 
 /// The bridge as a process.
-pub(super) struct Process {
-    pub(super) reloads: By<Success, IntCounter>,
+pub(super) struct ProcessMetrics {
+    pub(super) reloads: PerLabel<ReloadResult, IntCounter>,
     pub(super) reloaded: Gauge,
     pub(super) draining: IntGauge,
 }
@@ -117,15 +119,15 @@ pub(super) struct Process {
 impl Metrics {
     fn new() -> Self {
         let registry = Registry::new();
-        let make = Maker(&registry);
+        let make = MetricFactory(&registry);
         let metrics = Self {
-            jobs: Jobs::new(&make),
-            frames: Frames::new(&make),
-            streams: Streams::new(&make),
-            front: Front::new(&make),
-            backends: Backends::new(&make),
-            ledger: Ledger::new(&make),
-            process: Process::new(&make),
+            jobs: JobMetrics::new(&make),
+            frames: FrameMetrics::new(&make),
+            streams: StreamMetrics::new(&make),
+            front: FrontMetrics::new(&make),
+            backends: BackendFamilies::new(&make),
+            ledger: LedgerMetrics::new(&make),
+            process: ProcessMetrics::new(&make),
             registry,
         };
         #[cfg(target_os = "linux")]
@@ -138,8 +140,8 @@ impl Metrics {
     }
 }
 
-impl Jobs {
-    fn new(make: &Maker<'_>) -> Self {
+impl JobMetrics {
+    fn new(make: &MetricFactory<'_>) -> Self {
         let ended = make.counter_vector(
             "jobs_total",
             "Jobs that have ended, by outcome, by why, and by whose doing it is.",
@@ -153,9 +155,9 @@ impl Jobs {
                 "How long jobs that got their turn have waited for it.",
                 &[1.0, 10.0, 60.0, 300.0, 1800.0],
             ),
-            ended: By::each(|kind: Kind| {
-                By::each(|ending: Ending| {
-                    let [outcome, cause, source] = ending.words();
+            ended: PerLabel::new(|kind: Kind| {
+                PerLabel::new(|ending: OutcomeLabel| {
+                    let [outcome, cause, source] = ending.values();
                     ended.with_label_values(&[kind.as_str(), outcome, cause, source])
                 })
             }),
@@ -177,8 +179,8 @@ impl Jobs {
     }
 }
 
-impl Frames {
-    fn new(make: &Maker<'_>) -> Self {
+impl FrameMetrics {
+    fn new(make: &MetricFactory<'_>) -> Self {
         Self {
             received: make.counters_by_two("backend_frames_total", "Frames that backends sent."),
             written: make.counters_by_two("frames_total", "Frames that were written for readers."),
@@ -196,8 +198,8 @@ impl Frames {
     }
 }
 
-impl Streams {
-    fn new(make: &Maker<'_>) -> Self {
+impl StreamMetrics {
+    fn new(make: &MetricFactory<'_>) -> Self {
         Self {
             heartbeats: make.counter(
                 "heartbeats_total",
@@ -218,8 +220,8 @@ impl Streams {
     }
 }
 
-impl Front {
-    fn new(make: &Maker<'_>) -> Self {
+impl FrontMetrics {
+    fn new(make: &MetricFactory<'_>) -> Self {
         Self {
             requests: make.counters_by_two("http_requests_total", "Requests that were answered."),
             refusals: make.counters(
@@ -233,7 +235,7 @@ impl Front {
                      bridge did.",
                     &["shim", "action"],
                 );
-                By::each(|shimming: Shimming| shims.with_label_values(&shimming.words()))
+                PerLabel::new(|shimming: ShimLabel| shims.with_label_values(&shimming.values()))
             },
             rejections: make.counters("rejections_total", "Requests that were rejected for what they were."),
             over_limit: make
@@ -251,8 +253,8 @@ impl Front {
     }
 }
 
-impl Backends {
-    fn new(make: &Maker<'_>) -> Self {
+impl BackendFamilies {
+    fn new(make: &MetricFactory<'_>) -> Self {
         Self {
             up: make.gauge_vector(
                 "backend_up",
@@ -288,8 +290,8 @@ impl Backends {
     }
 }
 
-impl Ledger {
-    fn new(make: &Maker<'_>) -> Self {
+impl LedgerMetrics {
+    fn new(make: &MetricFactory<'_>) -> Self {
         Self {
             available: make
                 .gauge("ledger_available", "Whether the record of jobs can be written (1) or not (0)."),
@@ -332,8 +334,8 @@ impl Ledger {
     }
 }
 
-impl Process {
-    fn new(make: &Maker<'_>) -> Self {
+impl ProcessMetrics {
+    fn new(make: &MetricFactory<'_>) -> Self {
         let build = make.gauge_vector("build_info", "1, with the version of the bridge.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
@@ -352,7 +354,7 @@ impl Process {
 
 /// What is read when it is asked for, because nothing happens when it changes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Reading {
+pub struct GaugeReadings {
     /// The longest time that the backend of a running job has said nothing for, in seconds.
     pub frame_age: f64,
     /// How many events the slowest watcher is behind.
@@ -364,8 +366,8 @@ pub struct Reading {
 }
 
 /// Everything, and `reading`, in the text format of Prometheus (version 0.0.4).
-pub fn text(reading: &Reading) -> Vec<u8> {
-    let Reading { frame_age, lag, log_bytes, log_bytes_limit } = *reading;
+pub fn text(reading: &GaugeReadings) -> Vec<u8> {
+    let GaugeReadings { frame_age, lag, log_bytes, log_bytes_limit } = *reading;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     METRICS.jobs.frame_age.set(frame_age);
     METRICS.streams.lag.set(whole(lag));

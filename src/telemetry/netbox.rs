@@ -1,8 +1,8 @@
 //! What happens between backends and NetBox, on the NetBox listeners.
 
-use super::backend::OfBackend;
-use super::metrics::{METRICS, NetboxRule, Shimming};
-use crate::core::compat::{Action, Shim};
+use super::backend::BackendMetrics;
+use super::metrics::{METRICS, NetboxRule, ShimLabel};
+use crate::core::compat::{Shim, ShimAction};
 
 /// A rule that changed a request of a backend to NetBox, or its answer.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,7 @@ pub struct RuleApplied {
     /// The rule.
     pub shim: Shim,
     /// What it did.
-    pub action: Action,
+    pub action: ShimAction,
     /// Whether this is the first request of the backend that it has changed since the bridge started.
     pub is_first: bool,
 }
@@ -19,7 +19,7 @@ pub struct RuleApplied {
 #[derive(Debug)]
 pub struct NetboxRequest<'a> {
     /// The backend.
-    pub backend: &'a OfBackend,
+    pub backend: &'a BackendMetrics,
     /// Its method.
     pub method: &'a str,
     /// Its path.
@@ -37,7 +37,7 @@ impl NetboxRequest<'_> {
             backend.netbox_request(NetboxRule(None));
         }
         for RuleApplied { shim, action, is_first } in rules.iter().copied() {
-            METRICS.front.shims.of(Shimming { shim, action }).inc();
+            METRICS.front.shims.get(ShimLabel { shim, action }).inc();
             backend.netbox_request(NetboxRule(Some(shim)));
             let (backend, rule, action) = (backend.name(), shim.as_str(), action.as_str());
             if is_first {

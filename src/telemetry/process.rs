@@ -3,21 +3,21 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::metrics::{METRICS, Success};
-use crate::core::domain::channel::Choice;
+use super::metrics::{METRICS, ReloadResult};
+use crate::core::domain::channel::ChannelChoice;
 
 /// The configuration was read.
 #[derive(Debug)]
-pub struct Reloaded {
+pub struct ConfigReloaded {
     /// Why nothing has changed, if that is so.
     pub error: Option<String>,
 }
 
-impl Reloaded {
+impl ConfigReloaded {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        let success = if self.error.is_some() { Success::Failure } else { Success::Success };
-        METRICS.process.reloads.of(success).inc();
+        let success = if self.error.is_some() { ReloadResult::Failure } else { ReloadResult::Success };
+        METRICS.process.reloads.get(success).inc();
         match self.error {
             None => {
                 Self::in_force_now();
@@ -57,12 +57,12 @@ impl LogFilterChanged<'_> {
 
 /// The bridge is stopping.
 #[derive(Debug)]
-pub struct Draining {
+pub struct DrainStarted {
     /// How long the jobs that run may go on.
     pub limit: Duration,
 }
 
-impl Draining {
+impl DrainStarted {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.process.draining.set(1);
@@ -72,7 +72,7 @@ impl Draining {
 
 /// How the bridge has stopped.
 #[derive(Debug)]
-pub enum Stopped {
+pub enum BridgeStopped {
     /// Whole.
     Whole,
     /// Clients had not taken their last bytes.
@@ -81,7 +81,7 @@ pub enum Stopped {
     WithoutLedger,
 }
 
-impl Stopped {
+impl BridgeStopped {
     /// Writes the log line.
     pub fn emit(self) {
         match self {
@@ -96,18 +96,18 @@ impl Stopped {
 
 /// The bridge stands in front of a backend.
 #[derive(Debug)]
-pub struct Standing<'a, U> {
+pub struct BackendConfigured<'a, U> {
     /// What it is called.
     pub backend: &'a str,
     /// Where it is.
     pub url: U,
     /// How it is driven.
-    pub channel: Choice,
+    pub channel: ChannelChoice,
     /// Whether its certificate is taken whatever it is.
     pub is_insecure: bool,
 }
 
-impl<U: Display> Standing<'_, U> {
+impl<U: Display> BackendConfigured<'_, U> {
     /// Writes the log lines.
     pub fn emit(self) {
         let Self { backend, url, channel, is_insecure } = self;
@@ -186,12 +186,12 @@ impl StateNotWritten<'_> {
 
 /// A supervisor is there, and could not be told something.
 #[derive(Debug)]
-pub struct SupervisorDeaf<'a> {
+pub struct SupervisorUnreachable<'a> {
     /// Why.
     pub error: &'a std::io::Error,
 }
 
-impl SupervisorDeaf<'_> {
+impl SupervisorUnreachable<'_> {
     /// Writes the log line.
     pub fn emit(self) {
         tracing::debug!(error = %self.error, "The supervisor could not be told.");

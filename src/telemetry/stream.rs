@@ -1,12 +1,12 @@
 //! What happens to those who watch jobs.
 
-use super::metrics::{Departure, METRICS, Origin, Surface};
+use super::metrics::{METRICS, ResumeSource, Surface, WatcherDeparture};
 
 /// A client came to a job that was there already.
 #[derive(Debug)]
-pub struct Attached;
+pub struct JobAttached;
 
-impl Attached {
+impl JobAttached {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.streams.attaches.inc();
@@ -16,54 +16,54 @@ impl Attached {
 
 /// A client said which event it had seen last.
 #[derive(Debug)]
-pub struct Resumed<'a> {
+pub struct StreamResumed<'a> {
     /// Where the rest comes from.
-    pub from: Origin,
+    pub from: ResumeSource,
     /// What it said.
     pub event: &'a str,
 }
 
-impl Resumed<'_> {
+impl StreamResumed<'_> {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.streams.resumes.of(self.from).inc();
+        METRICS.streams.resumes.get(self.from).inc();
         tracing::info!(from = self.from.as_str(), event = self.event, "Client goes on behind an event.");
     }
 }
 
 /// A client begins to read the log of a job.
 #[derive(Debug)]
-pub struct WatcherCame {
+pub struct WatcherOpened {
     /// Where.
     pub surface: Surface,
 }
 
-impl WatcherCame {
+impl WatcherOpened {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
-        METRICS.streams.watchers.of(self.surface).inc();
+        METRICS.streams.watchers.get(self.surface).inc();
         tracing::debug!(surface = self.surface.as_str(), "Watcher came.");
     }
 }
 
 /// A client reads it no more.
 #[derive(Debug)]
-pub struct WatcherWent {
+pub struct WatcherClosed {
     /// Where it was.
     pub surface: Surface,
     /// How it went, if that was before the end.
-    pub departure: Option<Departure>,
+    pub departure: Option<WatcherDeparture>,
 }
 
-impl WatcherWent {
+impl WatcherClosed {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         let surface = self.surface.as_str();
-        METRICS.streams.watchers.of(self.surface).dec();
+        METRICS.streams.watchers.get(self.surface).dec();
         match self.departure {
             None => tracing::debug!(surface, "Watcher has seen the end."),
             Some(departure) => {
-                METRICS.streams.departures.of(departure).inc();
+                METRICS.streams.departures.get(departure).inc();
                 tracing::info!(surface, reason = departure.as_str(), "Watcher is gone before the end.");
             }
         }
@@ -72,9 +72,9 @@ impl WatcherWent {
 
 /// A comment was sent, because nothing else was there to send.
 #[derive(Debug)]
-pub struct Heartbeat;
+pub struct HeartbeatSent;
 
-impl Heartbeat {
+impl HeartbeatSent {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.streams.heartbeats.inc();
@@ -84,12 +84,12 @@ impl Heartbeat {
 
 /// A reader was told of events that are gone.
 #[derive(Debug)]
-pub struct Gap {
+pub struct FramesMissed {
     /// How many.
     pub missed: u64,
 }
 
-impl Gap {
+impl FramesMissed {
     /// Writes the log line and moves the metrics.
     pub fn emit(self) {
         METRICS.streams.gaps.inc();

@@ -15,12 +15,12 @@ struct Window<T> {
     /// When the last line was written.
     last: Option<Instant>,
     /// How many events no line stands for yet, and the newest of them.
-    held_back: Option<(u64, T)>,
+    suppressed: Option<(u64, T)>,
 }
 
 impl<T> Default for Throttle<T> {
     fn default() -> Self {
-        Self(Mutex::new(Window { last: None, held_back: None }))
+        Self(Mutex::new(Window { last: None, suppressed: None }))
     }
 }
 
@@ -29,13 +29,13 @@ impl<T> Throttle<T> {
     /// is the newest.
     pub(super) fn add(&self, now: Instant, event: T) -> Option<(u64, T)> {
         let mut window = self.window();
-        let count = window.held_back.take().map_or(0, |(count, _)| count) + 1;
-        window.held_back = Some((count, event));
+        let count = window.suppressed.take().map_or(0, |(count, _)| count) + 1;
+        window.suppressed = Some((count, event));
         window.line(now)
     }
 
     /// The line for what was held back, if it may be written by `now`.
-    pub(super) fn rest(&self, now: Instant) -> Option<(u64, T)> {
+    pub(super) fn flush(&self, now: Instant) -> Option<(u64, T)> {
         self.window().line(now)
     }
 
@@ -49,7 +49,7 @@ impl<T> Window<T> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
             return None;
         }
-        let line = self.held_back.take()?;
+        let line = self.suppressed.take()?;
         self.last = Some(now);
         Some(line)
     }
@@ -68,11 +68,11 @@ mod tests {
         for millis in 1..=500 {
             assert_eq!(throttle.add(at(millis), "more"), None);
         }
-        assert_eq!(throttle.rest(at(999)), None);
+        assert_eq!(throttle.flush(at(999)), None);
         assert_eq!(throttle.add(at(1000), "last"), Some((501, "last")));
         assert_eq!(throttle.add(at(1001), "late"), None);
-        assert_eq!(throttle.rest(at(2000)), Some((1, "late")));
-        assert_eq!(throttle.rest(at(9000)), None, "there is nothing to say");
+        assert_eq!(throttle.flush(at(2000)), Some((1, "late")));
+        assert_eq!(throttle.flush(at(9000)), None, "there is nothing to say");
         assert_eq!(throttle.add(at(9001), "again"), Some((1, "again")));
     }
 }

@@ -13,7 +13,7 @@ use super::fingerprint::Fingerprint;
 use super::printable::printable;
 
 /// How much of a text in a certificate is shown, in characters. A host name has at most 253.
-const SHOWN: usize = 512;
+const MAX_CHARS: usize = 512;
 
 /// What a certificate says of itself. Nothing of it is verified; its texts may be printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,12 @@ pub fn describe(der: &CertificateDer<'_>) -> Option<Certificate> {
         _ => Vec::new(),
     };
     Some(Certificate {
-        subject: printable(&parsed.subject().to_string(), SHOWN),
-        issuer: printable(&parsed.issuer().to_string(), SHOWN),
+        subject: printable(&parsed.subject().to_string(), MAX_CHARS),
+        issuer: printable(&parsed.issuer().to_string(), MAX_CHARS),
         names,
         not_before: moment(parsed.validity().not_before)?,
         not_after: moment(parsed.validity().not_after)?,
-        fingerprint: Fingerprint::of(der),
+        fingerprint: Fingerprint::from_certificate(der),
     })
 }
 
@@ -71,7 +71,7 @@ pub(super) fn rsa_bits(der: &CertificateDer<'_>) -> Option<usize> {
 
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(name) => Some(printable(name, SHOWN)),
+        GeneralName::DNSName(name) => Some(printable(name, MAX_CHARS)),
         GeneralName::IPAddress(bytes) => {
             let v4 = <[u8; 4]>::try_from(*bytes).map(|bytes| Ipv4Addr::from(bytes).to_string());
             v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(|bytes| Ipv6Addr::from(bytes).to_string())).ok()

@@ -11,38 +11,38 @@ use super::trust::Trust;
 /// A hash of what each of several files holds, or why it cannot be read. Times of files are not looked at: package
 /// managers, `cp -p` and `tar` set them to whatever they like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents(Vec<Result<[u8; 32], io::ErrorKind>>);
+pub struct FileHashes(Vec<Result<[u8; 32], io::ErrorKind>>);
 
-impl Contents {
+impl FileHashes {
     /// Of the files of a listener.
-    pub fn of_server(files: &ServerFiles) -> Self {
+    pub fn for_server(files: &ServerFiles) -> Self {
         let ServerFiles { certificate, key, client_ca } = files;
-        Self::of_files([certificate, key].into_iter().chain(client_ca).map(|path| path.as_path()))
+        Self::from_files([certificate, key].into_iter().chain(client_ca).map(|path| path.as_path()))
     }
 
     /// Of what connections to a backend are made with: its authorities, and the certificate that it is shown, with its
     /// key.
-    pub fn of_client(trust: &Trust, client_certificate: Option<(&Path, &Path)>) -> Self {
+    pub fn for_client(trust: &Trust, client_certificate: Option<(&Path, &Path)>) -> Self {
         let authorities = match trust {
             Trust::Authority(path) => Some(path.as_path()),
             Trust::System | Trust::Pinned(_) | Trust::Insecure => None,
         };
         let own = client_certificate.into_iter().flat_map(|(certificate, key)| [certificate, key]);
-        let mut contents = Self::of_files(authorities.into_iter().chain(own));
+        let mut contents = Self::from_files(authorities.into_iter().chain(own));
         if *trust == Trust::System {
-            contents.0.push(Ok(of_system()));
+            contents.0.push(Ok(hash_system_roots()));
         }
         contents
     }
 
-    fn of_files<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+    fn from_files<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
         let hash = |path| std::fs::read(path).map(|text| Sha256::digest(text).into());
         Self(paths.map(|path| hash(path).map_err(|error| error.kind())).collect())
     }
 }
 
 /// A hash of the authorities of the system.
-fn of_system() -> [u8; 32] {
+fn hash_system_roots() -> [u8; 32] {
     let mut hash = Sha256::new();
     for authority in rustls_native_certs::load_native_certs().certs {
         hash.update(&authority);
@@ -59,7 +59,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [ca, certificate, key] = ["ca", "certificate", "key"].map(|name| folder.path().join(name));
         let trust = Trust::Authority(ca.clone());
-        let contents = || Contents::of_client(&trust, Some((&certificate, &key)));
+        let contents = || FileHashes::for_client(&trust, Some((&certificate, &key)));
         let mut known = vec![contents()];
         for path in [&ca, &certificate, &key] {
             for text in ["one", "two"] {

@@ -8,20 +8,20 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::printable::printable;
-use super::verifier::{LEAST, PinMismatch, ShortKey};
+use super::verifier::{MIN_RSA_BITS, PinMismatch, ShortKey};
 use crate::core::remote::Remote;
 
 /// How many names of a certificate are shown, and how much of each.
-const NAMES: usize = 8;
-const NAME: usize = 253;
+const MAX_NAMES: usize = 8;
+const MAX_NAME: usize = 253;
 
 /// What happened in a handshake with `remote` and what to do, in one sentence with the remote as *it*.
 ///
 /// In TLS 1.3 a client learns behind the handshake, from its first read, that its certificate was
 /// refused; that error is understood too.
 pub fn explain(remote: Remote, error: &io::Error) -> String {
-    if let Some(why) = of_tls(error) {
-        return of_rustls(remote, why);
+    if let Some(why) = tls_error_in(error) {
+        return explain_rustls(remote, why);
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof
@@ -43,33 +43,33 @@ pub fn explain_tls(remote: Remote, error: &(dyn StdError + 'static)) -> Option<S
             "it closed the connection without the end that TLS has (close_notify): something may be missing".to_owned()
         })
     };
-    of_tls(error).map(|why| of_rustls(remote, why)).or_else(cut)
+    tls_error_in(error).map(|why| explain_rustls(remote, why)).or_else(cut)
 }
 
 /// What a connection has brought before the request that is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Brought {
+pub enum ConnectionUse {
     /// No answer yet.
-    Nothing,
+    Fresh,
     /// An answer to a request before it.
-    Answers,
+    Reused,
 }
 
 /// The same before the first byte of an answer came, on a connection that has `brought` this.
 pub fn explain_unanswered(
     remote: Remote,
     error: &(dyn StdError + 'static),
-    brought: Brought,
+    connection_use: ConnectionUse,
 ) -> Option<String> {
     if !is_cut(error) {
         return explain_tls(remote, error);
     }
-    let refused = match brought {
-        Brought::Nothing => {
+    let refused = match connection_use {
+        ConnectionUse::Fresh => {
             let key = remote.client_certificate_key();
             format!(", or it refuses the client certificate or wants one ({key})")
         }
-        Brought::Answers => String::new(),
+        ConnectionUse::Reused => String::new(),
     };
     Some(format!(
         "it closed the connection before it answered: it has ended or was restarted{refused}; its log says why"
@@ -88,7 +88,7 @@ fn is_cut(error: &(dyn StdError + 'static)) -> bool {
 /// key `certificate` of the configuration names. A handshake may take `limit`.
 pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> String {
     use AlertDescription as Alert;
-    match (of_tls(error), error.kind()) {
+    match (tls_error_in(error), error.kind()) {
         (
             Some(Error::AlertReceived(
                 alert @ (Alert::UnknownCA
@@ -106,8 +106,8 @@ pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> 
             "it showed no certificate, and tls.client_ca wants one".to_owned()
         }
         (Some(Error::InvalidCertificate(CertificateError::BadSignature)), _) => format!(
-            "its certificate or its handshake is signed with a wrong key, or with an RSA key of less than {LEAST} \
-             bits, which is too short: make a key of {LEAST} bits or more for it, and a new certificate"
+            "its certificate or its handshake is signed with a wrong key, or with an RSA key of less than {MIN_RSA_BITS} \
+             bits, which is too short: make a key of {MIN_RSA_BITS} bits or more for it, and a new certificate"
         ),
         (Some(Error::InvalidCertificate(why)), _) => format!(
             "its certificate is refused ({}): tls.client_ca names the authorities",
@@ -125,7 +125,7 @@ pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> 
 }
 
 /// What rustls said, however deep it lies.
-fn of_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+fn tls_error_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     causes(error).find_map(|error| error.downcast_ref())
 }
 
@@ -141,11 +141,11 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
     })
 }
 
-fn of_rustls(remote: Remote, error: &Error) -> String {
+fn explain_rustls(remote: Remote, error: &Error) -> String {
     let url = remote.url_key();
     match error {
-        Error::InvalidCertificate(why) => of_certificate(remote, why),
-        Error::AlertReceived(alert) => of_alert(remote, *alert),
+        Error::InvalidCertificate(why) => explain_certificate(remote, why),
+        Error::AlertReceived(alert) => explain_alert(remote, *alert),
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => {
@@ -160,7 +160,7 @@ fn of_rustls(remote: Remote, error: &Error) -> String {
     }
 }
 
-fn of_certificate(remote: Remote, error: &CertificateError) -> String {
+fn explain_certificate(remote: Remote, error: &CertificateError) -> String {
     let (url, ca_file, pin) = (remote.url_key(), remote.ca_file_key(), remote.pin_key());
     match error {
         CertificateError::UnknownIssuer => format!(
@@ -183,7 +183,7 @@ fn of_certificate(remote: Remote, error: &CertificateError) -> String {
             format!("its certificate is for another name: use that name in {url}, or pin it in {pin}")
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            of_names(remote, &expected.to_str(), presented)
+            explain_names(remote, &expected.to_str(), presented)
         }
         CertificateError::BadSignature => format!(
             "its certificate or its handshake is signed with a wrong key: if its CA was made anew, name the \
@@ -206,7 +206,7 @@ fn of_certificate(remote: Remote, error: &CertificateError) -> String {
         CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
             Some(mismatch) => mismatch.explain(pin),
             None if other.0.is::<ShortKey>() => other.0.to_string(),
-            None => of_webpki(remote, &other.0.to_string()),
+            None => explain_webpki(remote, &other.0.to_string()),
         },
         other => format!("its certificate cannot be used: {}", printable(&other.to_string(), 512)),
     }
@@ -214,7 +214,7 @@ fn of_certificate(remote: Remote, error: &CertificateError) -> String {
 
 /// What webpki says that rustls has no word for. Its type is in none of our dependencies; its name is
 /// held by a test.
-fn of_webpki(remote: Remote, error: &str) -> String {
+fn explain_webpki(remote: Remote, error: &str) -> String {
     let (ca_file, pin) = (remote.ca_file_key(), remote.pin_key());
     match error {
         "CaUsedAsEndEntity" => format!(
@@ -225,9 +225,9 @@ fn of_webpki(remote: Remote, error: &str) -> String {
     }
 }
 
-fn of_names(remote: Remote, expected: &str, presented: &[String]) -> String {
+fn explain_names(remote: Remote, expected: &str, presented: &[String]) -> String {
     let (url, pin) = (remote.url_key(), remote.pin_key());
-    let expected = printable(expected, NAME);
+    let expected = printable(expected, MAX_NAME);
     let names: Vec<_> = presented.iter().filter_map(|name| host(name)).collect();
     if names.is_empty() {
         return format!(
@@ -235,8 +235,8 @@ fn of_names(remote: Remote, expected: &str, presented: &[String]) -> String {
              subjectAltName, or pin it in {pin}"
         );
     }
-    let shown: Vec<_> = names.iter().take(NAMES).map(|name| printable(name, NAME)).collect();
-    let more = match names.len().saturating_sub(NAMES) {
+    let shown: Vec<_> = names.iter().take(MAX_NAMES).map(|name| printable(name, MAX_NAME)).collect();
+    let more = match names.len().saturating_sub(MAX_NAMES) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -254,7 +254,7 @@ fn host(shown: &str) -> Option<&str> {
     dns.or_else(|| shown.strip_prefix("IpAddress(").and_then(|name| name.strip_suffix(')')))
 }
 
-fn of_alert(remote: Remote, alert: AlertDescription) -> String {
+fn explain_alert(remote: Remote, alert: AlertDescription) -> String {
     use AlertDescription as Alert;
 
     let (url, certificate) = (remote.url_key(), remote.client_certificate_key());

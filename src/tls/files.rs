@@ -10,7 +10,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use x509_parser::x509::X509Version;
 
 use super::certificate::parse;
-use super::problem::{Holds, TlsError};
+use super::problem::{FileRole, TlsError};
 use super::provider;
 
 /// A certificate with those of its issuers, and the key that belongs to it.
@@ -40,7 +40,7 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKe
 
 /// The certificates of a file that are shown to the other side: at least one, and every one is X.509.
 pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain = certificates(Holds::Certificate, path)?;
+    let chain = certificates(FileRole::Certificate, path)?;
     for (at, der) in chain.iter().enumerate() {
         match parse(der) {
             Some(parsed) if at == 0 && parsed.version() != X509Version::V3 => {
@@ -55,7 +55,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
 
 /// The authorities of a file: the certificates as they are, and what rustls makes of them.
 pub(super) fn authorities(path: &Path) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), TlsError> {
-    let found = certificates(Holds::Authorities, path)?;
+    let found = certificates(FileRole::Authorities, path)?;
     let mut roots = RootCertStore::empty();
     for (at, der) in found.iter().enumerate() {
         let added = roots.add(der.clone());
@@ -64,7 +64,7 @@ pub(super) fn authorities(path: &Path) -> Result<(Vec<CertificateDer<'static>>, 
     Ok((found, roots))
 }
 
-fn certificates(holds: Holds, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(holds: FileRole, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(holds, path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
@@ -75,18 +75,18 @@ fn certificates(holds: Holds, path: &Path) -> Result<Vec<CertificateDer<'static>
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = read(Holds::Key, path)?;
+    let text = read(FileRole::Key, path)?;
     // One form has a label of its own, the older one a line in a section that otherwise looks like any.
     if contains(&text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, "Proc-Type: 4,ENCRYPTED") {
         return Err(TlsError::EncryptedKey { path: path.to_owned() });
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|why| match why {
-        pem::Error::NoItemsFound => missing(Holds::Key, path, &text),
+        pem::Error::NoItemsFound => missing(FileRole::Key, path, &text),
         why => broken(path, &why),
     })
 }
 
-fn read(holds: Holds, path: &Path) -> Result<Vec<u8>, TlsError> {
+fn read(holds: FileRole, path: &Path) -> Result<Vec<u8>, TlsError> {
     let text = std::fs::read(path);
     let text = text.map_err(|source| TlsError::Unreadable { holds, path: path.to_owned(), source })?;
     if text.trim_ascii().is_empty() {
@@ -103,20 +103,20 @@ fn without_byte_order_marks(text: Vec<u8>) -> Vec<u8> {
     if memchr::memmem::find(&text, b"-----BEGIN ").is_none() {
         return text;
     }
-    let mut kept = Vec::with_capacity(text.len());
+    let mut text_without_marks = Vec::with_capacity(text.len());
     let mut from = 0;
     for at in memchr::memmem::find_iter(&text, MARK) {
-        kept.extend_from_slice(&text[from..at]);
+        text_without_marks.extend_from_slice(&text[from..at]);
         from = at + MARK.len();
     }
-    kept.extend_from_slice(&text[from..]);
-    kept
+    text_without_marks.extend_from_slice(&text[from..]);
+    text_without_marks
 }
 
-fn missing(holds: Holds, path: &Path, text: &[u8]) -> TlsError {
+fn missing(holds: FileRole, path: &Path, text: &[u8]) -> TlsError {
     let hint = match holds {
         // What a SEQUENCE begins with, which both are.
-        Holds::Key if text.starts_with(b"\x30") => {
+        FileRole::Key if text.starts_with(b"\x30") => {
             "it seems to be DER; turn it into PEM with \"openssl pkey -inform der -in OLD -out NEW\""
         }
         _ if text.starts_with(b"\x30") => {
@@ -125,15 +125,15 @@ fn missing(holds: Holds, path: &Path, text: &[u8]) -> TlsError {
         _ if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") => {
             "it is text in UTF-16, as Windows writes it; save it as UTF-8 or ASCII"
         }
-        Holds::Key if contains(text, "BEGIN OPENSSH PRIVATE KEY") => "what it holds is a key of SSH",
-        Holds::Key if contains(text, "BEGIN CERTIFICATE-----") => {
+        FileRole::Key if contains(text, "BEGIN OPENSSH PRIVATE KEY") => "what it holds is a key of SSH",
+        FileRole::Key if contains(text, "BEGIN CERTIFICATE-----") => {
             "it holds a certificate; the two files may be swapped"
         }
         _ if contains(text, "PRIVATE KEY-----") => "it holds a private key; the two files may be swapped",
         _ if contains(text, "CERTIFICATE REQUEST-----") => {
             "it holds a request for one; what the CA made of it is wanted"
         }
-        _ => holds.wanted(),
+        _ => holds.expected(),
     };
     TlsError::Missing { holds, path: path.to_owned(), hint }
 }
@@ -159,6 +159,6 @@ fn broken(path: &Path, why: &pem::Error) -> TlsError {
     TlsError::Broken { path: path.to_owned(), why }
 }
 
-fn contains(text: &[u8], words: &str) -> bool {
-    memchr::memmem::find(text, words.as_bytes()).is_some()
+fn contains(text: &[u8], pattern: &str) -> bool {
+    memchr::memmem::find(text, pattern.as_bytes()).is_some()
 }

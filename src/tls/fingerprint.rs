@@ -15,7 +15,7 @@ pub struct Fingerprint([u8; LENGTH]);
 
 impl Fingerprint {
     /// The fingerprint of this certificate.
-    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate).into())
     }
 }
@@ -38,7 +38,7 @@ impl fmt::Debug for Fingerprint {
 
 /// Why a text is not a fingerprint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAFingerprint {
+pub enum InvalidFingerprint {
     /// It is not hexadecimal.
     #[error(
         "a fingerprint is 64 hexadecimal digits, with a colon between each two of them or with none at all; \
@@ -56,20 +56,20 @@ pub enum NotAFingerprint {
 }
 
 impl FromStr for Fingerprint {
-    type Err = NotAFingerprint;
+    type Err = InvalidFingerprint;
 
     /// Reads hexadecimal digits in either case: all with colons between the bytes, or all without.
-    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+    fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
         let bytes = if text.contains(':') {
             text.split(':').map(|pair| byte(pair.as_bytes())).collect::<Option<Vec<_>>>()
         } else {
             text.as_bytes().chunks(2).map(byte).collect()
         };
-        let bytes = bytes.ok_or(NotAFingerprint::NotHex)?;
+        let bytes = bytes.ok_or(InvalidFingerprint::NotHex)?;
         match bytes.len() {
-            0 => Err(NotAFingerprint::NotHex),
-            SHA1_LENGTH => Err(NotAFingerprint::Sha1),
-            length => bytes.try_into().map(Self).map_err(|_| NotAFingerprint::Length(2 * length)),
+            0 => Err(InvalidFingerprint::NotHex),
+            SHA1_LENGTH => Err(InvalidFingerprint::Sha1),
+            length => bytes.try_into().map(Self).map_err(|_| InvalidFingerprint::Length(2 * length)),
         }
     }
 }
@@ -96,7 +96,7 @@ mod tests {
         let plain = EMPTY.replace(':', "");
         for text in [EMPTY, &plain, &EMPTY.to_lowercase(), &plain.to_lowercase()] {
             let read: Fingerprint = text.parse().unwrap();
-            assert_eq!(read, Fingerprint::of(&CertificateDer::from(Vec::new())));
+            assert_eq!(read, Fingerprint::from_certificate(&CertificateDer::from(Vec::new())));
             assert_eq!(read.to_string(), EMPTY);
             assert_eq!(format!("{read:?}"), EMPTY);
         }
@@ -108,18 +108,18 @@ mod tests {
         let moved = format!("E:3{}", &EMPTY[2..]);
         let mixed = EMPTY.replacen(':', "", 1);
         for (text, why) in [
-            ("", NotAFingerprint::NotHex),
-            (":", NotAFingerprint::NotHex),
-            ("abc", NotAFingerprint::NotHex),
-            ("+1+1", NotAFingerprint::NotHex),
-            ("éé", NotAFingerprint::NotHex),
-            ("SHA256:abcd", NotAFingerprint::NotHex),
-            (&moved, NotAFingerprint::NotHex),
-            (&mixed, NotAFingerprint::NotHex),
-            (&EMPTY[..EMPTY.len() - 1], NotAFingerprint::NotHex),
-            (sha1, NotAFingerprint::Sha1),
-            (&EMPTY[3..], NotAFingerprint::Length(62)),
-            (&format!("{EMPTY}:00"), NotAFingerprint::Length(66)),
+            ("", InvalidFingerprint::NotHex),
+            (":", InvalidFingerprint::NotHex),
+            ("abc", InvalidFingerprint::NotHex),
+            ("+1+1", InvalidFingerprint::NotHex),
+            ("éé", InvalidFingerprint::NotHex),
+            ("SHA256:abcd", InvalidFingerprint::NotHex),
+            (&moved, InvalidFingerprint::NotHex),
+            (&mixed, InvalidFingerprint::NotHex),
+            (&EMPTY[..EMPTY.len() - 1], InvalidFingerprint::NotHex),
+            (sha1, InvalidFingerprint::Sha1),
+            (&EMPTY[3..], InvalidFingerprint::Length(62)),
+            (&format!("{EMPTY}:00"), InvalidFingerprint::Length(66)),
         ] {
             assert_eq!(text.parse::<Fingerprint>(), Err(why), "{text:?}");
         }

@@ -52,7 +52,7 @@ pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
 ///
 /// # Errors
 /// The file holds no certificate that can be used.
-pub fn certificate_of(files: &ServerFiles) -> Result<Certificate, TlsError> {
+pub fn read_certificate(files: &ServerFiles) -> Result<Certificate, TlsError> {
     let chain = files::chain(&files.certificate)?;
     let own = chain.first().and_then(describe);
     own.ok_or_else(|| TlsError::BadCertificate { path: files.certificate.clone(), position: 1 })

@@ -8,7 +8,7 @@ use crate::core::remote::Remote;
 
 /// What a file is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
+pub enum FileRole {
     /// A certificate that is shown to the other side, and those of its issuers.
     Certificate,
     /// Its private key.
@@ -17,9 +17,9 @@ pub enum Holds {
     Authorities,
 }
 
-impl Holds {
+impl FileRole {
     /// What belongs into the file.
-    pub(super) fn wanted(self) -> &'static str {
+    pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Certificate => "it must hold the certificate in PEM, and behind it those of its issuers",
             Self::Key => "it must hold the private key of the certificate in PEM",
@@ -28,7 +28,7 @@ impl Holds {
     }
 }
 
-impl fmt::Display for Holds {
+impl fmt::Display for FileRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Certificate => "certificate",
@@ -45,20 +45,20 @@ impl fmt::Display for Holds {
 #[non_exhaustive]
 pub enum TlsError {
     /// A file could not be read.
-    #[error("cannot read the {holds} {path:?}: {source}{}", way_out(source))]
+    #[error("cannot read the {holds} {path:?}: {source}{}", advice(source))]
     Unreadable {
         /// What it should hold.
-        holds: Holds,
+        holds: FileRole,
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// There is nothing in a file, or white space.
-    #[error("{path:?} is empty: {}", holds.wanted())]
+    #[error("{path:?} is empty: {}", holds.expected())]
     Empty {
         /// What it should hold.
-        holds: Holds,
+        holds: FileRole,
         /// The file.
         path: PathBuf,
     },
@@ -66,7 +66,7 @@ pub enum TlsError {
     #[error("there is no {holds} in {path:?}: {hint}")]
     Missing {
         /// What it should hold.
-        holds: Holds,
+        holds: FileRole,
         /// The file.
         path: PathBuf,
         /// What to do, ready to be shown.
@@ -165,7 +165,7 @@ pub enum TlsError {
     Setup(#[source] rustls::Error),
 }
 
-fn way_out(error: &io::Error) -> &'static str {
+fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "; check the path",
         io::ErrorKind::PermissionDenied => "; let the user read it that the bridge runs as",

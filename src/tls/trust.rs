@@ -11,7 +11,7 @@ use rustls_native_certs::CertificateResult;
 use super::fingerprint::Fingerprint;
 use super::printable::printable;
 use super::problem::TlsError;
-use super::verifier::{Listed, Unchained};
+use super::verifier::{ListedVerifier, UnchainedVerifier};
 use super::{HTTP_1, files, provider};
 
 /// What makes a backend's certificate a good one. Whatever it is, the backend must prove that it has
@@ -57,18 +57,18 @@ fn verifier(trust: &Trust) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     Ok(match trust {
         Trust::System => {
             let roots = system(rustls_native_certs::load_native_certs())?;
-            Arc::new(Listed::new(Vec::new(), chained(roots)?))
+            Arc::new(ListedVerifier::new(Vec::new(), chain_verifier(roots)?))
         }
         Trust::Authority(path) => {
             let (listed, roots) = files::authorities(path)?;
-            Arc::new(Listed::new(listed, chained(roots)?))
+            Arc::new(ListedVerifier::new(listed, chain_verifier(roots)?))
         }
-        Trust::Pinned(pin) => Arc::new(Unchained::pinned(*pin)),
-        Trust::Insecure => Arc::new(Unchained::any()),
+        Trust::Pinned(pin) => Arc::new(UnchainedVerifier::pinned(*pin)),
+        Trust::Insecure => Arc::new(UnchainedVerifier::any()),
     })
 }
 
-fn chained(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+fn chain_verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
     built.map_err(|why| TlsError::Setup(rustls::Error::General(why.to_string())))
 }

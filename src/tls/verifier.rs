@@ -42,7 +42,7 @@ impl PinMismatch {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its certificate, or one above it, has an RSA key of {bits} bits, which is too short, whatever is trusted: make a \
-     key of {LEAST} bits or more, and a new certificate for it; if you did not make this one, somebody may stand in \
+     key of {MIN_RSA_BITS} bits or more, and a new certificate for it; if you did not make this one, somebody may stand in \
      between"
 )]
 pub(super) struct ShortKey {
@@ -50,7 +50,7 @@ pub(super) struct ShortKey {
 }
 
 /// The length of the shortest RSA key whose signatures are verified, in bits.
-pub(super) const LEAST: usize = 2048;
+pub(super) const MIN_RSA_BITS: usize = 2048;
 
 /// `error`, or what it comes from where a signature was not even looked at: one of `signers` has a key that is too
 /// short.
@@ -58,7 +58,7 @@ fn with_short_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a Certif
     if error != Error::InvalidCertificate(CertificateError::BadSignature) {
         return error;
     }
-    match signers.into_iter().filter_map(rsa_bits).find(|bits| *bits < LEAST) {
+    match signers.into_iter().filter_map(rsa_bits).find(|bits| *bits < MIN_RSA_BITS) {
         Some(bits) => CertificateError::Other(OtherError(Arc::new(ShortKey { bits }))).into(),
         None => error,
     }
@@ -66,12 +66,12 @@ fn with_short_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a Certif
 
 /// Accepts one certificate, or every one, whatever it says and whoever signed it.
 #[derive(Debug)]
-pub(super) struct Unchained {
+pub(super) struct UnchainedVerifier {
     pin: Option<Fingerprint>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Unchained {
+impl UnchainedVerifier {
     /// Accepts the one with this fingerprint.
     pub(super) fn pinned(pin: Fingerprint) -> Self {
         Self { pin: Some(pin), ..Self::any() }
@@ -83,7 +83,7 @@ impl Unchained {
     }
 }
 
-impl ServerCertVerifier for Unchained {
+impl ServerCertVerifier for UnchainedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -92,7 +92,7 @@ impl ServerCertVerifier for Unchained {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let shown = Fingerprint::of(end_entity);
+        let shown = Fingerprint::from_certificate(end_entity);
         match self.pin {
             Some(pinned) if pinned != shown => {
                 Err(CertificateError::Other(OtherError(Arc::new(PinMismatch { pinned, shown }))).into())
@@ -135,19 +135,19 @@ impl ServerCertVerifier for Unchained {
 /// The second is what a file with a self-signed certificate means. Most of these say that they are an
 /// authority (`openssl req -x509` makes them so), and such a one is no server's to webpki.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct ListedVerifier {
     listed: Vec<CertificateDer<'static>>,
     chained: Arc<WebPkiServerVerifier>,
 }
 
-impl Listed {
+impl ListedVerifier {
     /// Accepts those in `listed`, and what `chained` accepts.
     pub(super) fn new(listed: Vec<CertificateDer<'static>>, chained: Arc<WebPkiServerVerifier>) -> Self {
         Self { listed, chained }
     }
 }
 
-impl ServerCertVerifier for Listed {
+impl ServerCertVerifier for ListedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -164,7 +164,7 @@ impl ServerCertVerifier for Listed {
             let signers = shown().chain(&self.listed).filter(|certificate| signed(certificate));
             return verified.map_err(|error| with_short_key(error, signers));
         }
-        in_time(end_entity, now)?;
+        check_validity(end_entity, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -200,9 +200,9 @@ fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -
     certificate.issuer().as_raw() == issuer.subject().as_raw()
 }
 
-fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let said = describe(certificate).ok_or(CertificateError::BadEncoding)?;
-    let (not_before, not_after) = (unix(said.not_before), unix(said.not_after));
+fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let info = describe(certificate).ok_or(CertificateError::BadEncoding)?;
+    let (not_before, not_after) = (unix(info.not_before), unix(info.not_after));
     if now < not_before {
         return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
     }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use proxbox_bridge::core::domain::channel::Channel;
-use proxbox_bridge::core::domain::kind::{Endpoint, Kind};
-use proxbox_bridge::core::run::normalizer::Options;
-use proxbox_bridge::core::run::plan::{Leg, Plan};
-use proxbox_bridge::core::run::session::Waiting;
-use proxbox_bridge::core::run::session::{Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint};
+use proxbox_bridge::core::run::normalizer::NormalizerOptions;
+use proxbox_bridge::core::run::plan::{Leg, RunPlan};
+use proxbox_bridge::core::run::session::PendingRun;
+use proxbox_bridge::core::run::session::{Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup};
 use proxbox_bridge::core::upstream::dialect::Dialect;
-use proxbox_bridge::core::wire::sse::parser::Parser;
+use proxbox_bridge::core::wire::sse::parser::SseParser;
 
 const FRAMES: usize = 1000;
 
@@ -26,19 +26,19 @@ fn main() {
 
 fn session(channel: Channel) -> Session {
     let kind = Kind::VirtualMachines;
-    let endpoint = Endpoint::of(kind);
+    let endpoint = SyncEndpoint::for_kind(kind);
     let command = kind.row().command.filter(|_| channel == Channel::Websocket);
     let long = Duration::from_secs(3600);
-    let mut out = Output::default();
-    let mut session = Waiting::new(kind, Options::default()).drive(
-        Setup {
+    let mut out = SessionOutput::default();
+    let mut session = PendingRun::new(kind, NormalizerOptions::default()).drive(
+        SessionSetup {
             endpoint,
-            plan: Plan {
+            plan: RunPlan {
                 legs: vec![Leg { endpoint, kinds: vec![kind], channel, command }],
                 skipped: Vec::new(),
             },
-            options: Options::default(),
-            limits: Limits {
+            options: NormalizerOptions::default(),
+            limits: SessionLimits {
                 accept_wait: long,
                 response_head: long,
                 idle: long,
@@ -57,9 +57,9 @@ fn session(channel: Channel) -> Session {
         },
         &mut out,
     );
-    session.handle(Duration::ZERO, Event::Opened, &mut out);
+    session.handle(Duration::ZERO, SessionEvent::Opened, &mut out);
     if channel == Channel::Websocket {
-        session.handle(Duration::ZERO, Event::Text("Connected!"), &mut out);
+        session.handle(Duration::ZERO, SessionEvent::Text("Connected!"), &mut out);
     }
     session
 }
@@ -96,7 +96,7 @@ fn native_stream() -> Vec<u8> {
 fn sse_event(bencher: Bencher<'_, '_>) {
     let stream = native_stream();
     bencher.counter(ItemsCount::new(FRAMES)).bench_local(|| {
-        let mut parser = Parser::new(1 << 20);
+        let mut parser = SseParser::new(1 << 20);
         let mut events = 0;
         // As they come from a socket.
         for piece in stream.chunks(8192) {
@@ -116,8 +116,8 @@ fn legacy_frame_to_step(bencher: Bencher<'_, '_>) {
         |mut session| {
             let mut steps = 0;
             for frame in &frames {
-                let mut out = Output::default();
-                session.handle(Duration::ZERO, Event::Text(black_box(frame)), &mut out);
+                let mut out = SessionOutput::default();
+                session.handle(Duration::ZERO, SessionEvent::Text(black_box(frame)), &mut out);
                 steps += black_box(out.frames).len();
             }
             assert_eq!(steps, FRAMES);
@@ -133,8 +133,8 @@ fn native_event_to_step(bencher: Bencher<'_, '_>) {
         |mut session| {
             let mut steps = 0;
             for piece in stream.chunks(8192) {
-                let mut out = Output::default();
-                session.handle(Duration::ZERO, Event::Bytes(black_box(piece)), &mut out);
+                let mut out = SessionOutput::default();
+                session.handle(Duration::ZERO, SessionEvent::Bytes(black_box(piece)), &mut out);
                 steps += black_box(out.frames).len();
             }
             assert_eq!(steps, FRAMES);

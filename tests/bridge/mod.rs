@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::config::{self, Config, Flags};
-use proxbox_bridge::replay::{Handle, Library, Log, Options, Server as Replay, Speed};
+use proxbox_bridge::replay::{
+    Library, ReplayHandle, ReplayOptions, ReplayServer as Replay, ServerLog, Speed,
+};
 use proxbox_bridge::server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,12 +33,12 @@ pub fn recordings(version: &str, uses: &[&str]) -> Library {
 }
 
 /// Everything as fast as it can be.
-pub fn fast() -> Options {
-    Options { speed: Speed::Max, ..Options::default() }
+pub fn fast() -> ReplayOptions {
+    ReplayOptions { speed: Speed::Max, ..ReplayOptions::default() }
 }
 
 /// A bridge that serves.
-pub struct Front {
+pub struct TestBridge {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     /// Every address that it began with, with the key of each.
@@ -85,7 +87,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if path == Path::new(TOKEN_FILE) { Ok(TOKEN.as_bytes().to_vec()) } else { std::fs::read(path) }
 }
 
-impl Front {
+impl TestBridge {
     pub async fn start(config: Config) -> Self {
         Self::serve(Server::bind(config).await.unwrap())
     }
@@ -93,7 +95,7 @@ impl Front {
     /// A bridge that reads its configuration again with `read`.
     pub async fn reloading(
         config: Config,
-        read: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
+        read: impl Fn() -> Result<Config, config::ConfigError> + Send + Sync + 'static,
     ) -> Self {
         Self::serve(Server::bind(config).await.unwrap().reloading(read))
     }
@@ -150,7 +152,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TestBridge {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -158,18 +160,18 @@ impl Drop for Front {
 
 /// A replayed backend, and a bridge in front of it.
 pub struct Pair {
-    pub backend: Handle,
-    pub front: Front,
+    pub backend: ReplayHandle,
+    pub front: TestBridge,
 }
 
 impl Pair {
-    pub async fn start(library: Library, options: Options, settings: &[(&str, &str)]) -> Self {
+    pub async fn start(library: Library, options: ReplayOptions, settings: &[(&str, &str)]) -> Self {
         let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
-        let front = Front::start(config(backend.local_addr(), settings)).await;
+        let front = TestBridge::start(config(backend.local_addr(), settings)).await;
         Self { backend, front }
     }
 
-    pub fn log(&self) -> Log {
+    pub fn log(&self) -> ServerLog {
         self.backend.log()
     }
 }
@@ -182,7 +184,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub async fn of(holder: SocketAddr) -> Self {
+    pub async fn new(holder: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let holder = Arc::new(Mutex::new(holder));

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A backend of which every stream is played by hand. It wants no key.
-pub struct Puppet {
+pub struct ManualBackend {
     pub address: SocketAddr,
     traits: Arc<Traits>,
-    streams: mpsc::UnboundedReceiver<Played>,
+    streams: mpsc::UnboundedReceiver<ManualStream>,
     task: JoinHandle<()>,
 }
 
@@ -31,19 +31,19 @@ struct Traits {
 }
 
 /// A stream of it that was asked for.
-pub struct Played {
+pub struct ManualStream {
     pub target: String,
     stream: TcpStream,
 }
 
-impl Puppet {
+impl ManualBackend {
     /// One whose release nobody knows.
     pub async fn start() -> Self {
         Self::with(Traits::default()).await
     }
 
     /// One of `release`.
-    pub async fn of(release: &'static str) -> Self {
+    pub async fn with_release(release: &'static str) -> Self {
         Self::with(Traits { release: Some(release), ..Traits::default() }).await
     }
 
@@ -79,7 +79,7 @@ impl Puppet {
     }
 
     /// The next stream that is asked for.
-    pub async fn played(&mut self) -> Played {
+    pub async fn played(&mut self) -> ManualStream {
         self.streams.recv().await.unwrap()
     }
 
@@ -89,13 +89,13 @@ impl Puppet {
     }
 }
 
-impl Drop for Puppet {
+impl Drop for ManualBackend {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>, traits: Arc<Traits>) {
+async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<ManualStream>, traits: Arc<Traits>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -117,7 +117,7 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>, tr
     if path.ends_with("/stream") {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
-        let _ = sender.send(Played { target, stream });
+        let _ = sender.send(ManualStream { target, stream });
         return;
     }
     let body = match (path, traits.release) {
@@ -134,7 +134,7 @@ async fn answer(mut stream: TcpStream, sender: mpsc::UnboundedSender<Played>, tr
     let _ = stream.write_all(whole.as_bytes()).await;
 }
 
-impl Played {
+impl ManualStream {
     async fn write(&mut self, text: &str) {
         let chunk = format!("{:x}\r\n{text}\r\n", text.len());
         self.stream.write_all(chunk.as_bytes()).await.unwrap();

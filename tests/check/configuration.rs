@@ -28,7 +28,7 @@ async fn a_bad_configuration_is_78_for_people_and_programs() {
 async fn a_file_of_tls_that_is_missing_is_78_and_the_rest_is_checked_all_the_same() {
     let backend = replay("0.0.2.post1").await;
     let files = [("tls.certificate", "/no/cert.pem"), ("tls.key", "/no/key.pem")];
-    let run = Run::of(&backend.local_addr(), &[], &files).await;
+    let run = Run::against(&backend.local_addr(), &[], &files).await;
     run.says(
         78,
         &[
@@ -36,7 +36,7 @@ async fn a_file_of_tls_that_is_missing_is_78_and_the_rest_is_checked_all_the_sam
             "  ok       /version     0.0.2",
         ],
     );
-    let run = Run::of(&backend.local_addr(), &["--json"], &files).await;
+    let run = Run::against(&backend.local_addr(), &["--json"], &files).await;
     assert_eq!(run.line("certificate")["verdict"], "misconfigured");
     let url = format!("https://{}", backend.local_addr());
     let run = Run::with(&["--backend", &url], &[("backend.ca_file", "/no/ca.pem")]).await;
@@ -47,7 +47,7 @@ async fn a_file_of_tls_that_is_missing_is_78_and_the_rest_is_checked_all_the_sam
 async fn a_file_with_a_key_that_is_none_is_78_and_not_shown() {
     let bad = file("two\nlines");
     for path in ["/no/key", bad.path().to_str().unwrap()] {
-        let run = Run::of(&"127.0.0.1:1", &["--json", "--key-file", path], &[]).await;
+        let run = Run::against(&"127.0.0.1:1", &["--json", "--key-file", path], &[]).await;
         assert_eq!(run.code, 78);
         let problem = run.json()["problems"][0].as_str().unwrap().to_owned();
         assert!(problem.starts_with("--key-file: ") && problem.contains(path), "{problem}");
@@ -61,17 +61,17 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
     let address = backend.local_addr();
     let folder = TempDir::new().unwrap();
     let there = folder.path().to_str().unwrap();
-    let run = Run::of(&address, &["--data-dir", there], &[]).await;
+    let run = Run::against(&address, &["--data-dir", there], &[]).await;
     run.says(0, &[&format!("  ok       data_dir     {there}\n")]);
     let deep = format!("{there}/a/b");
-    let run = Run::of(&address, &["--data-dir", &deep], &[]).await;
+    let run = Run::against(&address, &["--data-dir", &deep], &[]).await;
     run.says(0, &[&format!("  ok       data_dir     {deep}, to be made\n")]);
     assert_eq!(std::fs::read_dir(there).unwrap().count(), 0);
 
     let file = file("");
     let file = file.path().to_str().unwrap();
     for path in [file.to_owned(), format!("{file}/a/b")] {
-        let run = Run::of(&address, &["--data-dir", &path], &[]).await;
+        let run = Run::against(&address, &["--data-dir", &path], &[]).await;
         run.says(
             78,
             &[
@@ -86,7 +86,7 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
 async fn a_data_dir_in_which_nothing_can_be_made_is_78_unless_jobs_go_on_without_a_ledger() {
     let backend = replay("0.0.2.post1").await;
     for (settings, code) in [(&[][..], 78), (&[("jobs.without_ledger", "continue")][..], 1)] {
-        let run = Run::of(&backend.local_addr(), &["--data-dir", "/proc/nope"], settings).await;
+        let run = Run::against(&backend.local_addr(), &["--data-dir", "/proc/nope"], settings).await;
         run.says(code, &["  FAILED   data_dir     /proc/nope: "]);
     }
 }
@@ -98,7 +98,8 @@ async fn a_ledger_of_a_newer_bridge_is_78_and_left_alone() {
     let file = folder.path().join("ledger.sqlite3");
     rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = std::fs::read(&file).unwrap();
-    let run = Run::of(&backend.local_addr(), &["--data-dir", folder.path().to_str().unwrap()], &[]).await;
+    let run =
+        Run::against(&backend.local_addr(), &["--data-dir", folder.path().to_str().unwrap()], &[]).await;
     let shown = file.display();
     run.says(
         78,
@@ -116,7 +117,7 @@ async fn what_others_can_reach_is_told() {
     let token = file("operators-0123456789");
     let token = token.path().to_str().unwrap();
     let args = ["--listen", "0.0.0.0:8800", "--admin-listen", "0.0.0.0:8801", "--admin-token-file", token];
-    let run = Run::of(&backend.local_addr(), &args, &[("trusted_proxies", "10.0.0.0/8")]).await;
+    let run = Run::against(&backend.local_addr(), &args, &[("trusted_proxies", "10.0.0.0/8")]).await;
     run.says(
         0,
         &[

@@ -6,15 +6,15 @@ use crate::bridge::{Client, KEY};
 use crate::replay;
 use crate::run::{Run, file};
 use crate::scripted::{Backend, answer};
-use proxbox_bridge::replay::{Entry, Handle};
+use proxbox_bridge::replay::{ReplayHandle, ServerEvent};
 
 const WRONG: &str = "wrong-key-0123456789abcdef0123456789abcdef";
 const WITH_KEYS: [&str; 3] = ["0.0.11.post2", "0.0.30.post2", "0.0.30.post2-default-mode"];
 
 /// The requests, and whether they had a key.
-fn requests(backend: &Handle) -> Vec<(String, bool)> {
+fn requests(backend: &ReplayHandle) -> Vec<(String, bool)> {
     let requests = backend.log().entries().into_iter().filter_map(|entry| match entry {
-        Entry::Request { target, headers, .. } => {
+        ServerEvent::Request { target, headers, .. } => {
             let has_key = headers.iter().any(|(name, _)| name == "x-proxbox-api-key");
             Some((target, has_key))
         }
@@ -24,7 +24,7 @@ fn requests(backend: &Handle) -> Vec<(String, bool)> {
 }
 
 /// Without a key, only what everybody may ask is asked.
-fn nothing_is_risked(backend: &Handle) {
+fn nothing_is_risked(backend: &ReplayHandle) {
     for (target, has_key) in requests(backend) {
         assert!(has_key || ["/", "/health", "/auth/bootstrap-status"].contains(&target.as_str()), "{target}");
     }
@@ -38,7 +38,7 @@ async fn a_wrong_key_is_refused_once() {
             let backend = replay(version).await;
             let path = key.path().to_str().unwrap();
             let args = if json { &["--key-file", path, "--json"][..] } else { &["--key-file", path] };
-            let run = Run::of(&backend.local_addr(), args, &[]).await;
+            let run = Run::against(&backend.local_addr(), args, &[]).await;
             assert!(!run.text.contains(WRONG) && !run.errors.contains(WRONG), "{run:?}");
             if json {
                 assert_eq!((run.code, &run.line("key")["verdict"]), (1, &json!("failed")));
@@ -59,7 +59,7 @@ async fn a_wrong_key_is_refused_once() {
 async fn without_a_key_only_what_everybody_may_ask_is_asked() {
     for version in WITH_KEYS {
         let backend = replay(version).await;
-        let run = Run::of(&backend.local_addr(), &[], &[]).await;
+        let run = Run::against(&backend.local_addr(), &[], &[]).await;
         run.says(
             0,
             &[
@@ -78,10 +78,11 @@ async fn the_key_of_the_configuration_is_the_one_that_is_checked() {
     let backend = replay("0.0.11.post2").await;
     let address = backend.local_addr();
     let configured = [("backend.api_key_file", right.path().to_str().unwrap())];
-    let run = Run::of(&address, &[], &configured).await;
+    let run = Run::against(&address, &[], &configured).await;
     run.says(0, &["  ok       key          backend.api_key_file is accepted, and sent in the place of "]);
     nothing_is_risked(&backend);
-    let run = Run::of(&address, &["--json", "--key-file", wrong.path().to_str().unwrap()], &configured).await;
+    let run =
+        Run::against(&address, &["--json", "--key-file", wrong.path().to_str().unwrap()], &configured).await;
     assert_eq!(run.code, 78);
     assert_eq!(run.json()["problems"][0], "--key-file: backend.api_key_file is set, and that key is checked");
 }
@@ -90,7 +91,7 @@ async fn the_key_of_the_configuration_is_the_one_that_is_checked() {
 async fn a_key_for_a_release_that_takes_none_is_a_note() {
     let key = file(KEY);
     let backend = replay("0.0.3").await;
-    let run = Run::of(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    let run = Run::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
     run.says(0, &["  note     key          this release wants none, and does not look at --key-file\n"]);
 }
 
@@ -103,7 +104,7 @@ async fn whoever_is_locked_out_is_told_to_wait() {
         let answer = Client::send(backend.local_addr(), "GET", "/version", &headers).await.answer().await;
         assert_eq!(answer.status, 401);
     }
-    let run = Run::of(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    let run = Run::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
     run.says(1, &[
         "  FAILED   key          not looked at: Too many failed authentication attempts. Please try again later.\n",
         "→ Wait 300 seconds, then check again. Until then the right key is refused as well.\n",
@@ -159,12 +160,12 @@ async fn whatever_else_a_backend_says_to_a_key_is_told_with_a_way_out() {
         ),
     ] {
         let backend = young(version, streams).await;
-        let run = Run::of(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+        let run = Run::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
         run.says(1, &parts);
     }
     // It takes the key, and does not know what it is.
     let backend = young((200, r#"{"version":"0.0.0"}"#), 405).await;
-    let run = Run::of(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    let run = Run::against(&backend.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
     run.says(
         0,
         &[
@@ -188,7 +189,7 @@ async fn a_backend_that_repeats_the_key_does_not_make_it_known() {
     })
     .await;
     // That the key is never shown is asserted of every run.
-    let run = Run::of(&echo.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+    let run = Run::against(&echo.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
     run.says(1, &["--key-file is refused: Not [hidden].\n"]);
 }
 
@@ -204,7 +205,7 @@ async fn a_release_that_says_its_age_and_wants_no_key_is_asked_without_one() {
         }
     })
     .await;
-    let run = Run::of(&backend.address, &[], &[]).await;
+    let run = Run::against(&backend.address, &[], &[]).await;
     run.says(
         0,
         &[

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::bridge::{Client, Front, KEY, config};
+use crate::bridge::{Client, KEY, TestBridge, config};
 use crate::replay;
 use crate::run::{Run, file};
 use crate::scripted::{Backend, answer};
@@ -47,7 +47,7 @@ async fn netbox() -> Backend {
     .await
 }
 
-async fn push(front: &Front, path: &str, row: Value) {
+async fn push(front: &TestBridge, path: &str, row: Value) {
     let body = row.to_string();
     let length = body.len();
     let head =
@@ -65,13 +65,13 @@ async fn nowhere() -> SocketAddr {
 async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     let rows = Arc::default();
     let (backend, netbox) = (old(&rows).await, netbox().await);
-    let front = Front::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     let (listen, admin) = (listener.to_string(), front.admin.to_string());
     let unread = [("backend.netbox_listen", listen.as_str()), ("admin_listen", admin.as_str())];
     let settings = [&unread[..], &[("admin_open_reads", "on")]].concat();
 
-    let run = Run::of(&backend.address, &[], &settings).await;
+    let run = Run::against(&backend.address, &[], &settings).await;
     run.says(
         0,
         &[
@@ -92,7 +92,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     push(&front, "/netbox/endpoint", at).await;
     push(&front, "/proxmox/endpoints", json!({ "name": "pve (nb:7)", "token_value": "s3cret-value" })).await;
     push(&front, "/proxmox/endpoints", json!({ "name": "bare (nb:9)" })).await;
-    let run = Run::of(&backend.address, &[], &settings).await;
+    let run = Run::against(&backend.address, &[], &settings).await;
     run.says(
         0,
         &[
@@ -105,13 +105,13 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
         ],
     );
     assert!(!run.text.contains("s3cret-value") && !run.text.contains("0123456789abcdef"), "{}", run.text);
-    Run::of(&backend.address, &["--json"], &settings).await.json();
+    Run::against(&backend.address, &["--json"], &settings).await.json();
 
     let authorization = [("Authorization", "Token 0123456789abcdef")];
     Client::send(listener, "GET", "/api/dcim/sites/", &authorization).await.answer().await;
-    let run = Run::of(&backend.address, &[], &settings).await;
+    let run = Run::against(&backend.address, &[], &settings).await;
     run.says(0, &["  ok       requests     the backend last sent a request at 2"]);
-    let run = Run::of(&backend.address, &[], &unread).await;
+    let run = Run::against(&backend.address, &[], &unread).await;
     run.says(
         0,
         &["  skipped  proxmox      which Proxmox endpoints the plugin has pushed is not known: there is no admin_token_file\n"],
@@ -120,7 +120,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     drop(netbox);
     // Connections that were open are gone with it, or are found to be.
     let run = loop {
-        let run = Run::of(&backend.address, &[], &settings).await;
+        let run = Run::against(&backend.address, &[], &settings).await;
         if run.code == 1 {
             break run;
         }
@@ -133,7 +133,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
         ],
     );
     front.stop().await;
-    let run = Run::of(&backend.address, &[], &settings).await;
+    let run = Run::against(&backend.address, &[], &settings).await;
     run.says(
         0,
         &[
@@ -155,7 +155,7 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
         ("shims.netbox_token", "off"),
         ("shims.proxmox_credentials", "off"),
     ];
-    let run = Run::of(&backend.address, &[], &off).await;
+    let run = Run::against(&backend.address, &[], &off).await;
     run.says(
         0,
         &[
@@ -168,7 +168,7 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
         ],
     );
     assert!(!run.text.contains("s3cret"), "{}", run.text);
-    let run = Run::of(&backend.address, &[], &[]).await;
+    let run = Run::against(&backend.address, &[], &[]).await;
     run.says(
         0,
         &[
@@ -186,7 +186,7 @@ async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there
     let args = ["--key-file", key.path().to_str().unwrap()];
     let (listen, url) = (nowhere().await.to_string(), format!("http://{}", nowhere().await));
     let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
-    let run = Run::of(&backend.local_addr(), &args, &settings).await;
+    let run = Run::against(&backend.local_addr(), &args, &settings).await;
     run.says(
         1,
         &[
@@ -199,7 +199,7 @@ async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there
     let netbox = netbox().await;
     let url = format!("http://{}", netbox.address);
     let settings = [("backend.netbox_listen", listen.as_str()), ("backend.netbox_url", &url)];
-    let run = Run::of(&backend.local_addr(), &args, &settings).await;
+    let run = Run::against(&backend.local_addr(), &args, &settings).await;
     run.says(0, &[&format!("  ok       netbox_url   NetBox answers at {url}\n")]);
     assert_eq!(netbox.last().header("authorization"), None);
     assert_eq!(netbox.last().header("x-proxbox-api-key"), None);

@@ -32,7 +32,7 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
 
 impl Run {
     /// Checks the backend at `address`, with further settings as in a file.
-    pub async fn of(address: &impl Display, args: &[&str], settings: &[(&str, &str)]) -> Self {
+    pub async fn against(address: &impl Display, args: &[&str], settings: &[(&str, &str)]) -> Self {
         let backend = format!("http://{address}");
         Self::with(&[&["--backend", &backend], args].concat(), settings).await
     }

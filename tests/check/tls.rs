@@ -43,25 +43,25 @@ struct Leaf {
 }
 
 impl Leaf {
-    fn of(issuer: &Authority, params: &CertificateParams) -> Self {
+    fn issued_by(issuer: &Authority, params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap();
         Self { der: certificate.der().clone(), pem: certificate.pem(), key }
     }
 
     fn pin(&self) -> String {
-        Fingerprint::of(&self.der).to_string()
+        Fingerprint::from_certificate(&self.der).to_string()
     }
 }
 
 /// An old backend that is spoken to over TLS.
-struct Secured {
+struct TlsBackend {
     url: String,
     behind: Backend,
     task: JoinHandle<()>,
 }
 
-impl Secured {
+impl TlsBackend {
     async fn with(leaf: &Leaf, people: Option<&Authority>) -> Self {
         let behind = Backend::start(|request| async move {
             match request.uri().path() {
@@ -108,7 +108,7 @@ impl Secured {
     }
 }
 
-impl Drop for Secured {
+impl Drop for TlsBackend {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -134,8 +134,8 @@ const HERE: [&str; 1] = ["127.0.0.1"];
 async fn a_certificate_that_is_trusted_is_shown() {
     let (folder, ca) = (Folder::new(), authority("The CA"));
     let ca_file = folder.write("ca.pem", &ca.pem());
-    let leaf = Leaf::of(&ca, &params("pve1", &HERE));
-    let backend = Secured::with(&leaf, None).await;
+    let leaf = Leaf::issued_by(&ca, &params("pve1", &HERE));
+    let backend = TlsBackend::with(&leaf, None).await;
     let run = backend.check(&[], &[("backend.ca_file", &ca_file)]).await;
     run.says(
         0,
@@ -181,16 +181,16 @@ async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_
         let certificate = params.self_signed(&key).unwrap();
         Leaf { der: certificate.der().clone(), pem: certificate.pem(), key }
     };
-    let pinned = Leaf::of(&ca, &good).pin();
+    let pinned = Leaf::issued_by(&ca, &good).pin();
     for (leaf, settings, why, shown) in [
         (
-            Leaf::of(&ca, &expired),
+            Leaf::issued_by(&ca, &expired),
             [("backend.ca_file", &ca_file)],
             "its certificate expired at 2021-01-01T00:00:00Z: renew it, or pin it in backend.pin",
             "CN=pve1, issued by CN=The CA, for 127.0.0.1, until 2021-01-01",
         ),
         (
-            Leaf::of(&ca, &params("pve2", &["pve2.example.org"])),
+            Leaf::issued_by(&ca, &params("pve2", &["pve2.example.org"])),
             [("backend.ca_file", &ca_file)],
             "its certificate is for pve2.example.org, not for 127.0.0.1: use a name that it has in",
             "CN=pve2, issued by CN=The CA, for pve2.example.org, until 4000-01-01",
@@ -202,19 +202,19 @@ async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_
             "CN=pve1, issued by itself, for 127.0.0.1, until 4000-01-01",
         ),
         (
-            Leaf::of(&ca, &good),
+            Leaf::issued_by(&ca, &good),
             [("SSL_CERT_FILE", &system)],
             "its certificate was not issued by an authority that is trusted here: name the file of its CA",
             "CN=pve1, issued by CN=The CA, for 127.0.0.1, until 4000-01-01",
         ),
         (
-            Leaf::of(&ca, &good),
+            Leaf::issued_by(&ca, &good),
             [("backend.pin", &pinned)],
             "and backend.pin is ",
             "CN=pve1, issued by CN=The CA, for 127.0.0.1, until 4000-01-01",
         ),
     ] {
-        let backend = Secured::with(&leaf, None).await;
+        let backend = TlsBackend::with(&leaf, None).await;
         let settings = settings.map(|(key, value)| (key, value.as_str()));
         let run = backend.check(&[], &settings).await;
         run.says(
@@ -231,7 +231,7 @@ async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_
         );
         let run = backend.check(&["--json"], &settings).await;
         assert_eq!(run.line("tls")["certificate"]["fingerprint"], leaf.pin());
-        assert_eq!(backend.behind.asked().len(), 0);
+        assert_eq!(backend.behind.requests().len(), 0);
         // What is shown can be pinned.
         assert_eq!(backend.check(&[], &[("backend.pin", &leaf.pin())]).await.code, 0);
     }
@@ -241,8 +241,8 @@ async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_
 async fn a_certificate_that_ends_soon_is_a_warning_even_if_it_is_pinned() {
     let mut old = params("pve1", &HERE);
     old.not_after = date_time_ymd(2021, 1, 1);
-    let leaf = Leaf::of(&authority("The CA"), &old);
-    let backend = Secured::with(&leaf, None).await;
+    let leaf = Leaf::issued_by(&authority("The CA"), &old);
+    let backend = TlsBackend::with(&leaf, None).await;
     let run = backend.check(&[], &[("backend.pin", &leaf.pin())]).await;
     run.says(
         0,
@@ -257,8 +257,8 @@ async fn a_backend_without_tls_is_told_from_one_with_a_bad_certificate() {
     let run = Run::with(&["--backend", &url], &[]).await;
     run.says(1, &["  FAILED   tls          what it speaks is not TLS: if it is plain HTTP, write http:// "]);
     // And the reverse.
-    let leaf = Leaf::of(&authority("The CA"), &params("pve1", &HERE));
-    let backend = Secured::with(&leaf, None).await;
+    let leaf = Leaf::issued_by(&authority("The CA"), &params("pve1", &HERE));
+    let backend = TlsBackend::with(&leaf, None).await;
     let run = Run::with(&["--backend", &backend.url.replace("https", "http")], &[]).await;
     run.says(1, &["  FAILED   /            ", "if it speaks TLS, write https:// in backend.url)\n"]);
 }
@@ -267,7 +267,7 @@ async fn a_backend_without_tls_is_told_from_one_with_a_bad_certificate() {
 async fn a_backend_that_wants_a_client_certificate_is_told() {
     let (folder, ca, people) = (Folder::new(), authority("The CA"), authority("people"));
     let ca_file = folder.write("ca.pem", &ca.pem());
-    let backend = Secured::with(&Leaf::of(&ca, &params("pve1", &HERE)), Some(&people)).await;
+    let backend = TlsBackend::with(&Leaf::issued_by(&ca, &params("pve1", &HERE)), Some(&people)).await;
     let run = backend.check(&[], &[("backend.ca_file", &ca_file)]).await;
     run.says(
         1,
@@ -276,7 +276,7 @@ async fn a_backend_that_wants_a_client_certificate_is_told() {
             "  FAILED   /            it wants a client certificate: set backend.client_certificate and its key\n",
         ],
     );
-    let own = Leaf::of(&people, &params("bridge", &["bridge.example.org"]));
+    let own = Leaf::issued_by(&people, &params("bridge", &["bridge.example.org"]));
     let certificate = folder.write("own.pem", &own.pem);
     let key = folder.write("own.key", &own.key.serialize_pem());
     let settings = [
@@ -294,7 +294,7 @@ async fn a_backend_that_wants_a_client_certificate_is_told() {
 #[tokio::test]
 async fn the_certificate_of_the_bridge_is_looked_at() {
     let (folder, ca) = (Folder::new(), authority("The CA"));
-    let old = Secured::with(&Leaf::of(&ca, &params("pve1", &HERE)), None).await;
+    let old = TlsBackend::with(&Leaf::issued_by(&ca, &params("pve1", &HERE)), None).await;
     let ca_file = folder.write("ca.pem", &ca.pem());
     let mut bridge = params("bridge", &["bridge.example.org"]);
     for (name, year, parts) in [
@@ -306,7 +306,7 @@ async fn the_certificate_of_the_bridge_is_looked_at() {
         ("old", 2021, "→ It has expired: renew it.\n"),
     ] {
         bridge.not_after = date_time_ymd(year, 1, 1);
-        let own = Leaf::of(&ca, &bridge);
+        let own = Leaf::issued_by(&ca, &bridge);
         let certificate = folder.write(&format!("{name}.pem"), &own.pem);
         let key = folder.write(&format!("{name}.key"), &own.key.serialize_pem());
         let settings = [

@@ -17,7 +17,7 @@ async fn nowhere() -> SocketAddr {
 #[tokio::test]
 async fn a_backend_that_is_down_is_told() {
     let address = nowhere().await;
-    let run = Run::of(&address, &[], &[]).await;
+    let run = Run::against(&address, &[], &[]).await;
     run.says(
         1,
         &[
@@ -25,14 +25,14 @@ async fn a_backend_that_is_down_is_told() {
             "→ Nothing listens there: start the backend, or mend the port in backend.url.\n",
         ],
     );
-    let run = Run::of(&address, &["--json"], &[]).await;
+    let run = Run::against(&address, &["--json"], &[]).await;
     assert_eq!(run.code, 1);
     assert_eq!(run.json()["backends"][0]["kinds"], serde_json::json!([]));
 }
 
 #[tokio::test]
 async fn a_name_that_nobody_knows_is_told() {
-    let run = Run::of(&"nowhere.invalid:8000", &[], &[]).await;
+    let run = Run::against(&"nowhere.invalid:8000", &[], &[]).await;
     run.says(
         1,
         &[
@@ -47,7 +47,7 @@ async fn a_name_that_nobody_knows_is_told() {
 async fn every_address_of_a_name_is_tried() {
     let backend = replay("0.0.2.post1").await;
     let name = format!("localhost:{}", backend.local_addr().port());
-    let run = Run::of(&name, &["--json"], &[]).await;
+    let run = Run::against(&name, &["--json"], &[]).await;
     let found = run.json();
     let known: Vec<SocketAddr> = name.to_socket_addrs().unwrap().collect();
     for address in known {
@@ -65,11 +65,11 @@ async fn every_address_of_a_name_is_tried() {
 #[tokio::test]
 async fn a_backend_on_ipv6_is_as_good() {
     let server =
-        proxbox_bridge::replay::Server::bind("[::1]:0", recordings("0.0.2.post1", &[]), fast()).await;
+        proxbox_bridge::replay::ReplayServer::bind("[::1]:0", recordings("0.0.2.post1", &[]), fast()).await;
     // Not every machine has IPv6.
     let Ok(server) = server else { return };
     let backend = server.spawn();
-    let run = Run::of(&backend.local_addr(), &[], &[]).await;
+    let run = Run::against(&backend.local_addr(), &[], &[]).await;
     run.says(0, &[&format!("  ok       connect v6   {}\n", backend.local_addr())]);
     // An address is no name that has to be looked up.
     assert!(!run.text.contains(" name "), "{}", run.text);
@@ -117,9 +117,9 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
         ),
     ] {
         let other = Backend::start(move |_| async move { answer(status, headers, body) }).await;
-        let run = Run::of(&other.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
+        let run = Run::against(&other.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
         run.says(1, &["  FAILED   /            ", parts[0], parts[1]]);
-        assert_eq!(other.asked().len(), 1);
+        assert_eq!(other.requests().len(), 1);
         assert_eq!(other.last().header("x-proxbox-api-key"), None);
     }
 }
@@ -135,7 +135,7 @@ async fn what_does_not_speak_http_is_told() {
             let _ = stream.try_write(b"\x15\x03\x03\x00\x02\x02\x16");
         }
     });
-    let run = Run::of(&address, &[], &[]).await;
+    let run = Run::against(&address, &[], &[]).await;
     run.says(
         1,
         &[
@@ -151,7 +151,7 @@ async fn a_backend_that_hangs_takes_no_longer_than_its_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = [("limits.probe", "200ms"), ("limits.handshake", "200ms")];
-    let run = Run::of(&address, &[], &limits).await;
+    let run = Run::against(&address, &[], &limits).await;
     run.says(1, &[
         "  FAILED   /            no answer within 200ms (limits.probe)\n",
         "→ If a sync runs on it, check again later, or give it longer (limits.probe). If none does, restart it.\n",
@@ -187,7 +187,7 @@ async fn a_backend_that_hangs_in_the_middle_is_told_where() {
         })
         .await;
         let args = ["--key-file", key.path().to_str().unwrap()];
-        let run = Run::of(&backend.address, &args, &[("limits.probe", "1s")]).await;
+        let run = Run::against(&backend.address, &args, &[("limits.probe", "1s")]).await;
         run.says(i32::from(hangs != "/health"), &[parts]);
         if hangs != "/health" {
             run.says(1, &["→ If a sync runs on it, check again later, or give it longer (limits.probe)."]);

@@ -100,7 +100,7 @@ impl Reader {
     }
 
     /// Whether the job is said to have gone well, if its end was told.
-    pub fn told(&self) -> Option<bool> {
+    pub fn reported_ok(&self) -> Option<bool> {
         let (name, data) = self.events().pop()?;
         (name == "complete").then(|| data["ok"].as_bool().unwrap())
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::JobId;
-use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
+use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
 
 use super::process::Process;
 use super::reader::Reader;
@@ -23,19 +23,19 @@ const AT_ONCE: (&str, &str) = ("limits.cooldown", "0s");
 
 /// Backends, what to ask of them, and how that ends.
 const CASES: [Case; 6] = [
-    Case::of("0.0.2.post1", [DEVICES, MACHINES]),
-    Case { cut_after: Some(6), ends: [LOST; 2], ..Case::of("0.0.2.post1", [MACHINES, DEVICES]) },
-    Case::of("0.0.11.post2", [FULL_UPDATE, DEVICES]),
+    Case::new("0.0.2.post1", [DEVICES, MACHINES]),
+    Case { cut_after: Some(6), ends: [LOST; 2], ..Case::new("0.0.2.post1", [MACHINES, DEVICES]) },
+    Case::new("0.0.11.post2", [FULL_UPDATE, DEVICES]),
     Case {
         uses: Some("fail/sse-full-update-proxmox-killed-mid-sync"),
         ends: [FAILED, COMPLETED],
-        ..Case::of("0.0.11.post2", [FULL_UPDATE, DISKS])
+        ..Case::new("0.0.11.post2", [FULL_UPDATE, DISKS])
     },
-    Case::of("0.0.30.post2", [MACHINES, FULL_UPDATE]),
+    Case::new("0.0.30.post2", [MACHINES, FULL_UPDATE]),
     Case {
         uses: Some("fail/sse-devices-netbox-down"),
         ends: [FAILED, COMPLETED],
-        ..Case::of("0.0.30.post2", [DEVICES, DISKS])
+        ..Case::new("0.0.30.post2", [DEVICES, DISKS])
     },
 ];
 
@@ -55,7 +55,7 @@ struct Case {
 }
 
 impl Case {
-    const fn of(version: &'static str, paths: [&'static str; 2]) -> Self {
+    const fn new(version: &'static str, paths: [&'static str; 2]) -> Self {
         Self { version, uses: None, cut_after: None, paths, ends: [COMPLETED; 2] }
     }
 }
@@ -78,16 +78,16 @@ impl Point {
         match self {
             Self::Asked => true,
             Self::Head => reader.status().is_some(),
-            Self::Event(count) => reader.events().len() >= count || reader.told().is_some(),
-            Self::End => reader.told().is_some(),
+            Self::Event(count) => reader.events().len() >= count || reader.reported_ok().is_some(),
+            Self::End => reader.reported_ok().is_some(),
         }
     }
 }
 
 /// Numbers that look random and are the same for the same seed (`SplitMix64`).
-struct Chance(u64);
+struct SplitMix64(u64);
 
-impl Chance {
+impl SplitMix64 {
     fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -140,7 +140,7 @@ struct Seen {
 /// A backend, with the number of events that each of its streams has.
 struct Stage {
     case: &'static Case,
-    backend: Handle,
+    backend: ReplayHandle,
     events: [usize; 2],
 }
 
@@ -149,14 +149,18 @@ impl Stage {
     async fn set(case: &'static Case, data: &Path) -> Self {
         let library = recordings(case.version, case.uses.as_slice());
         // So fast that many lives fit into a test, and so slow that one can end in the middle.
-        let options = Options { speed: Speed::Times(100.0), cut_after: case.cut_after, ..Options::default() };
+        let options = ReplayOptions {
+            speed: Speed::Times(100.0),
+            cut_after: case.cut_after,
+            ..ReplayOptions::default()
+        };
         let backend = Replay::bind("127.0.0.1:0", library, options).await.unwrap().spawn();
         let bridge = Process::start(data, backend.local_addr(), &[PATIENT, AT_ONCE]);
         let mut events = [0; 2];
         for (at, path) in case.paths.into_iter().enumerate() {
             let mut reader = Reader::ask(bridge.address, path).await;
             reader.drain().await;
-            assert_eq!(reader.told(), Some(case.ends[at] == COMPLETED), "{} {path}", case.version);
+            assert_eq!(reader.reported_ok(), Some(case.ends[at] == COMPLETED), "{} {path}", case.version);
             events[at] = reader.events().len();
         }
         bridge.kill();
@@ -176,7 +180,7 @@ impl Expected {
     fn add(&mut self, reader: &Reader, end: End, round: &str) {
         match reader.job() {
             Some(id) => {
-                let seen = Seen { round: round.to_owned(), told: reader.told(), end };
+                let seen = Seen { round: round.to_owned(), told: reader.reported_ok(), end };
                 assert!(self.seen.insert(id, seen).is_none(), "two jobs of one name: {round}");
             }
             None => self.unseen += 1,
@@ -212,7 +216,7 @@ impl Expected {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whenever_the_bridge_dies_an_outcome_that_was_told_is_recorded_and_nothing_looks_as_if_it_ran() {
     let seed = Seed::choose();
-    let mut chance = Chance(seed.0);
+    let mut chance = SplitMix64(seed.0);
     let folder = tempfile::tempdir().unwrap();
     let mut stages = Vec::new();
     for (at, case) in CASES.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::replay::{Handle, Options, Server as Replay, Speed};
+use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
 
 use super::process::{Process, refused};
 use super::reader::Reader;
@@ -11,8 +11,8 @@ use super::{DEVICES, MACHINES, records};
 use crate::bridge::{Client, KEY, recordings};
 
 /// A backend that begins every sync and ends none.
-async fn stalled() -> Handle {
-    let options = Options { speed: Speed::Max, stall_after: Some(3), ..Options::default() };
+async fn stalled() -> ReplayHandle {
+    let options = ReplayOptions { speed: Speed::Max, stall_after: Some(3), ..ReplayOptions::default() };
     Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn()
 }
 
@@ -73,7 +73,7 @@ async fn a_second_bridge_on_the_same_data_says_what_to_do_and_does_not_serve() {
         assert!(said.contains(part), "{said}");
     }
     // What runs is not touched by that, and a dead bridge keeps nobody out.
-    assert_eq!(reader.told(), None);
+    assert_eq!(reader.reported_ok(), None);
     first.kill();
     let second = Process::start(folder.path(), backend.local_addr(), &[]);
     second.terminate();
@@ -124,7 +124,7 @@ async fn while_it_drains_nothing_begins_and_a_second_signal_ends_it_at_once() {
     let key = [("X-Proxbox-API-Key", KEY)];
     let refused = Client::send(bridge.address, "GET", DEVICES, &key).await.answer().await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("30")), "{}", refused.text());
-    assert_eq!(reader.told(), None);
+    assert_eq!(reader.reported_ok(), None);
     bridge.terminate();
     interrupted(reader).await;
     let (code, log) = bridge.ended();

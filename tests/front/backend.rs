@@ -20,13 +20,13 @@ pub type Body = BoxBody<Bytes, std::io::Error>;
 
 /// What a backend was asked for.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     /// The value of a header that is there once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known == name);
@@ -39,7 +39,7 @@ impl Asked {
 /// A backend. It ends with the test.
 pub struct Backend {
     pub address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<Mutex<usize>>,
     task: JoinHandle<()>,
 }
@@ -53,7 +53,7 @@ impl Backend {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
         let connections: Arc<Mutex<usize>> = Arc::default();
         let (noted, counted) = (Arc::clone(&asked), Arc::clone(&connections));
         let task = tokio::spawn(async move {
@@ -66,7 +66,7 @@ impl Backend {
                     let headers = request.headers().iter().map(|(name, value)| {
                         (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
                     });
-                    noted.lock().unwrap().push(Asked {
+                    noted.lock().unwrap().push(ReceivedRequest {
                         method: request.method().to_string(),
                         target: request.uri().to_string(),
                         headers: headers.collect(),
@@ -84,13 +84,13 @@ impl Backend {
     }
 
     /// What it was asked for, in order.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap().clone()
     }
 
     /// The last of these.
-    pub fn last(&self) -> Asked {
-        self.asked().pop().unwrap()
+    pub fn last(&self) -> ReceivedRequest {
+        self.requests().pop().unwrap()
     }
 
     /// How many connections were made to it.

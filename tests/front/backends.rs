@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::backend::{Backend, answer};
-use super::bridge::{Client, Front, KEY, configured, fast, recordings};
-use proxbox_bridge::replay::Server as Replay;
+use super::bridge::{Client, KEY, TestBridge, configured, fast, recordings};
+use proxbox_bridge::replay::ReplayServer as Replay;
 
 async fn named(name: &'static str) -> Backend {
     Backend::start(move |_| async move { answer(200, &[], name) }).await
@@ -13,7 +13,7 @@ async fn named(name: &'static str) -> Backend {
 #[tokio::test(start_paused = true)]
 async fn a_client_comes_to_the_backend_that_its_host_or_its_port_stands_for() {
     let [lab, rest, own] = [named("lab").await, named("rest").await, named("own").await];
-    let front = Front::start(configured(&format!(
+    let front = TestBridge::start(configured(&format!(
         r#"
         listen = "127.0.0.1:0"
         admin_listen = "127.0.0.1:0"
@@ -46,7 +46,7 @@ async fn a_client_comes_to_the_backend_that_its_host_or_its_port_stands_for() {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_no_backend_has_is_421_where_each_has_names() {
     let [one, other] = [named("one").await, named("other").await];
-    let front = Front::start(configured(&format!(
+    let front = TestBridge::start(configured(&format!(
         "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
          [[backend]]\nurl = \"http://{}\"\nhosts = [\"one\"]\n\
          [[backend]]\nurl = \"http://{}\"\nhosts = [\"other\"]\n",
@@ -56,7 +56,7 @@ async fn a_name_that_no_backend_has_is_421_where_each_has_names() {
     let answer = front.get("/x", &[]).await;
     assert_eq!(answer.status, 421);
     assert!(answer.detail().contains("backend.hosts"), "{}", answer.text());
-    assert!(one.asked().is_empty() && other.asked().is_empty());
+    assert!(one.requests().is_empty() && other.requests().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +67,7 @@ async fn each_backend_has_its_own_jobs_key_and_channel_and_one_that_is_down_harm
     let key = folder.path().join("key");
     std::fs::write(&key, KEY).unwrap();
     let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let front = Front::start(configured(&format!(
+    let front = TestBridge::start(configured(&format!(
         r#"
         listen = "127.0.0.1:0"
         admin_listen = "127.0.0.1:0"

@@ -12,9 +12,9 @@ use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::backend::{Asked, Backend, Body, answer};
-use super::bridge::{Answer, Client, Front, KEY, config};
-use super::reload::{Changing, file};
+use super::backend::{Backend, Body, ReceivedRequest, answer};
+use super::bridge::{Answer, Client, KEY, TestBridge, config};
+use super::reload::{ReloadableBridge, file};
 use super::support::stream::{self, Event};
 
 const FIREWALL: &str = "/proxmox/firewall/summary?source=database&proxmox_endpoint_ids=1";
@@ -36,7 +36,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn of(version: &'static str) -> Self {
+    fn new(version: &'static str) -> Self {
         let file = format!("fixtures/beside/{version}.ndjson");
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         let mut answers = BTreeMap::new();
@@ -124,13 +124,13 @@ async fn replayed(recorded: Recorded, request: Request<Incoming>) -> http::Respo
 }
 
 /// A bridge in front of what a backend of `version` answered.
-async fn before(version: &'static str, settings: &[(&str, &str)]) -> (Backend, Front) {
-    before_recorded(Recorded::of(version), settings).await
+async fn before(version: &'static str, settings: &[(&str, &str)]) -> (Backend, TestBridge) {
+    before_recorded(Recorded::new(version), settings).await
 }
 
-async fn before_recorded(recorded: Recorded, settings: &[(&str, &str)]) -> (Backend, Front) {
+async fn before_recorded(recorded: Recorded, settings: &[(&str, &str)]) -> (Backend, TestBridge) {
     let backend = Backend::start(move |request| replayed(recorded.clone(), request)).await;
-    let front = Front::start(config(backend.address, settings)).await;
+    let front = TestBridge::start(config(backend.address, settings)).await;
     (backend, front)
 }
 
@@ -142,10 +142,10 @@ fn key() -> [(&'static str, &'static str); 1] {
 }
 
 /// What was asked of the backend that was no question of the bridge's own about what it can do.
-fn work(backend: &Backend) -> Vec<Asked> {
+fn work(backend: &Backend) -> Vec<ReceivedRequest> {
     let own = ["/", "/version", "/health", "/auth/bootstrap-status"];
-    let is_work = |asked: &Asked| asked.method != "HEAD" && !own.contains(&asked.target.as_str());
-    backend.asked().into_iter().filter(is_work).collect()
+    let is_work = |asked: &ReceivedRequest| asked.method != "HEAD" && !own.contains(&asked.target.as_str());
+    backend.requests().into_iter().filter(is_work).collect()
 }
 
 fn targets(backend: &Backend) -> Vec<String> {
@@ -188,7 +188,7 @@ async fn what_an_old_backend_cannot_read_is_an_empty_list_and_the_next_stream_sa
 #[tokio::test(start_paused = true)]
 async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
     let (_backend, front) = before("0.0.19.post5", &[]).await;
-    let direct = Recorded::of("0.0.19.post5").answer(&Method::GET, FIREWALL);
+    let direct = Recorded::new("0.0.19.post5").answer(&Method::GET, FIREWALL);
     let read = front.get(FIREWALL, &key()).await;
     assert_eq!((read.status, read.text()), (direct.0, direct.1.as_str()));
     assert_eq!(read.header("x-proxbox-bridge-shim"), None);
@@ -201,7 +201,7 @@ async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
         (404, ""),
     ] {
         let backend = Backend::start(move |_| async move { answer(status, &[], body) }).await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let front = TestBridge::start(config(backend.address, &[])).await;
         let read = front.get("/proxmox/datacenter/cpu-models", &[]).await;
         assert_eq!((read.status, read.text()), (status, body));
     }
@@ -213,7 +213,7 @@ async fn only_a_backend_that_does_not_know_the_path_is_stood_in_for() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let read = front.get("/proxmox/datacenter/cpu-models", &[("Accept-Encoding", "gzip, deflate")]).await;
     assert_eq!((read.status, read.text()), (200, "[]"));
 
@@ -267,7 +267,7 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
         ("/proxmox/cluster/resources", (200, r#"[{"lab-cluster":[]}]"#)),
         ("/proxmox/cluster/resources", (200, "null")),
     ] {
-        let recorded = Recorded::of("0.0.5");
+        let recorded = Recorded::new("0.0.5");
         let backend = Backend::start(move |request| {
             let recorded = recorded.clone();
             async move {
@@ -278,7 +278,7 @@ async fn a_list_that_would_delete_templates_is_refused_where_the_job_can_read_it
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let front = TestBridge::start(config(backend.address, &[])).await;
         let mut client = front.open(GUESTS, &key()).await;
         assert_eq!(client.line().await, format!("HTTP/1.1 422 {REASON}"), "{path} {broken:?}");
         let refused = front.get(GUESTS, &key()).await;
@@ -300,7 +300,7 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
         ("0.0.5", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
         ("0.0.4", r#"{"digest":"d","template":true,"acpi":null,"scsi0":"a:1"}"#, 200),
     ] {
-        let (backend, front) = before_recorded(Recorded::of(version).with(PLACE, given), &[]).await;
+        let (backend, front) = before_recorded(Recorded::new(version).with(PLACE, given), &[]).await;
         let read = front.get(CONFIG, &key()).await;
         assert_eq!(read.status, expected, "{version} {given}: {}", read.text());
         if expected == 200 {
@@ -314,7 +314,7 @@ async fn the_configuration_of_a_template_is_read_where_the_release_gives_it() {
 #[tokio::test(start_paused = true)]
 async fn plain_endpoints_are_driven_without_a_key_where_none_is_wanted() {
     for (version, expected) in [("0.0.11.post2", 401), ("0.0.6.post4", 200)] {
-        let recorded = Recorded::of(version).with(STORAGE.trim_end_matches("/stream"), r#"[{"id":1}]"#);
+        let recorded = Recorded::new(version).with(STORAGE.trim_end_matches("/stream"), r#"[{"id":1}]"#);
         let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
         for _ in 0..2 {
             let read = front.get(STORAGE, &[]).await;
@@ -340,7 +340,7 @@ async fn the_list_of_a_backend_whose_release_is_not_known_must_say_of_every_gues
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let front = TestBridge::start(config(backend.address, &[])).await;
         let read = front.get(GUESTS, &key()).await;
         let is_true = body.contains("template") || version != "no release";
         assert_eq!(read.status, if is_true { 200 } else { 422 }, "{version} {body}: {}", read.text());
@@ -361,8 +361,8 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
         ("0.0.20", r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#, "proxmox_endpoint_ids=1&", true),
     ] {
         let recorded = match version {
-            "0.0.20" => Recorded::of("0.0.19.post5").with("/version", r#"{"version":"0.0.20"}"#),
-            version => Recorded::of(version),
+            "0.0.20" => Recorded::new("0.0.19.post5").with("/version", r#"{"version":"0.0.20"}"#),
+            version => Recorded::new(version),
         };
         let (backend, front) = before_recorded(recorded.with("/proxmox/endpoints", rows), &[]).await;
         let read = front.get(&format!("{BACKUPS}?{scope}{PRUNING}"), &key()).await;
@@ -384,7 +384,7 @@ async fn a_sync_for_one_endpoint_deletes_nothing_of_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused() {
     for (rows, status) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
-        let recorded = Recorded::of("0.0.11.post2");
+        let recorded = Recorded::new("0.0.11.post2");
         let backend = Backend::start(move |request| {
             let recorded = recorded.clone();
             async move {
@@ -399,7 +399,7 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let front = TestBridge::start(config(backend.address, &[])).await;
         for path in ["/full-update/stream", "/full-update"] {
             let read = front.get(&format!("{path}?proxmox_endpoint_ids=1"), &key()).await;
             assert_eq!(read.status, status, "{path}: {}", read.text());
@@ -416,7 +416,7 @@ async fn a_full_update_that_would_delete_backups_of_other_endpoints_is_refused()
 #[tokio::test(start_paused = true)]
 async fn storages_of_other_endpoints_are_not_moved() {
     for (rows, alone) in [(r#"[{"id":1},{"id":2}]"#, 422), (r#"[{"id":1}]"#, 200)] {
-        let recorded = Recorded::of("0.0.6.post4").with("/proxmox/endpoints", rows);
+        let recorded = Recorded::new("0.0.6.post4").with("/proxmox/endpoints", rows);
         let (backend, front) = before_recorded(recorded, &[]).await;
         let read = front.get(&format!("{STORAGE}?proxmox_endpoint_ids=1"), &key()).await;
         assert_eq!(read.status, alone, "{}", read.text());
@@ -439,7 +439,7 @@ async fn storages_of_other_endpoints_are_not_moved() {
 #[tokio::test(start_paused = true)]
 async fn a_full_update_of_stages_moves_no_storages_of_other_endpoints_either() {
     let rows = r#"[{"id":1},{"id":2}]"#;
-    let recorded = Recorded::of("0.0.6.post4").with("/proxmox/endpoints", rows);
+    let recorded = Recorded::new("0.0.6.post4").with("/proxmox/endpoints", rows);
     let (_backend, front) = before_recorded(recorded, &[("backend.channel", "json")]).await;
     let read = front.get("/full-update/stream?proxmox_endpoint_ids=1", &key()).await;
     assert_eq!(read.status, 422, "{}", read.text());
@@ -455,7 +455,7 @@ async fn a_scope_is_given_in_both_ways_where_the_release_is_not_known() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     front.get("/proxmox/cluster/status?proxmox_endpoint_ids=1", &key()).await;
     let asked = "/proxmox/cluster/status?proxmox_endpoint_ids=1&endpoint_ids=1";
     assert_eq!(backend.last().target, asked);
@@ -476,7 +476,7 @@ async fn a_backend_that_is_too_busy_to_say_its_release_is_the_one_that_it_was() 
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[("limits.capabilities", "1s")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.capabilities", "1s")])).await;
     for busy in [false, true] {
         is_busy.store(busy, std::sync::atomic::Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -548,7 +548,7 @@ async fn of_0_0_3() -> Backend {
 #[tokio::test(start_paused = true)]
 async fn one_endpoint_is_named_to_0_0_3_and_several_are_refused() {
     let backend = of_0_0_3().await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get(&format!("{DEVICES}?proxmox_endpoint_ids=1"), &[]).await.status, 200);
     let asked = targets(&backend);
     let named = format!("GET {DEVICES}?proxmox_endpoint_ids=1&name=lab+%28nb%3A4%29");
@@ -568,7 +568,7 @@ async fn one_endpoint_is_named_to_0_0_3_and_several_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn primary_keys_of_netbox_are_those_of_the_rows_that_are_named_after_them() {
     let backend = of_0_0_3().await;
-    let front = Front::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
+    let front = TestBridge::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
     assert_eq!(front.get(&format!("{DEVICES}?proxmox_endpoint_ids=4&a=b"), &[]).await.status, 200);
     let asked = targets(&backend);
     let named = format!("GET {DEVICES}?a=b&proxmox_endpoint_ids=1&name=lab+%28nb%3A4%29");
@@ -645,7 +645,7 @@ async fn a_stage_that_a_young_backend_seems_to_lack_is_not_skipped() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get(DEVICES, &key()).await.status, 200);
     let interfaces = front.get("/dcim/devices/interfaces/create/stream", &key()).await;
     assert_eq!(interfaces.status, 404, "{}", interfaces.text());
@@ -656,12 +656,12 @@ async fn a_stage_that_a_young_backend_seems_to_lack_is_not_skipped() {
 async fn a_key_that_is_refused_is_tried_once_and_no_more() {
     let refused = r#"{"detail":"Invalid API key. 4 attempts remaining."}"#;
     let backend = Backend::start(move |_| async move { answer(401, &[], refused) }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for target in [NETBOX, GUESTS, "/proxmox/cluster/status?proxmox_endpoint_ids=1", NETBOX] {
         assert_eq!(front.get(target, &key()).await.status, 401, "{target}");
     }
-    let with_key = backend.asked().into_iter().filter(|asked| asked.header("x-proxbox-api-key").is_some());
-    assert_eq!(with_key.count(), 1, "{:?}", backend.asked());
+    let with_key = backend.requests().into_iter().filter(|asked| asked.header("x-proxbox-api-key").is_some());
+    assert_eq!(with_key.count(), 1, "{:?}", backend.requests());
 }
 
 #[tokio::test(start_paused = true)]
@@ -798,7 +798,7 @@ impl Rows {
     }
 }
 
-pub(super) async fn push(front: &Front, method: &str, target: &str, row: &Value) -> Answer {
+pub(super) async fn push(front: &TestBridge, method: &str, target: &str, row: &Value) -> Answer {
     let body = row.to_string();
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Type: application/json\r\n\
@@ -816,7 +816,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let front = Front::start(config(backend.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
 
     let mut pushed = Rows::row(1, 80);
     pushed["token_version"] = json!("v1");
@@ -845,7 +845,7 @@ async fn a_row_of_0_0_2_that_is_pushed_again_is_left_alone_and_a_new_one_waits_f
     assert_eq!((held.status, held.header("retry-after")), (503, Some("30")));
     assert!(held.detail().starts_with("Restart proxbox-api: NetBox has changed"), "{}", held.text());
     front.stop().await;
-    let front = Front::start(config(backend.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
     let held = front.get(DEVICES, &key()).await;
     assert!(held.detail().starts_with("Restart proxbox-api"), "it outlives the bridge: {}", held.text());
 
@@ -867,7 +867,7 @@ async fn a_token_that_0_0_2_cannot_use_is_refused_for_that_reason() {
     let rows = Rows::default();
     rows.0.lock().unwrap().push(Rows::row(1, 80));
     let backend = Backend::start(move |request| rows.clone().answer(request)).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut pushed = Rows::row(1, 80);
     pushed["token_version"] = json!("v2");
     for (method, target) in [("PUT", "/netbox/endpoint/1"), ("POST", NETBOX)] {
@@ -886,7 +886,7 @@ async fn while_a_backend_waits_for_a_restart_nothing_there_writes_to_netbox() {
     let rows = Rows::default();
     rows.0.lock().unwrap().push(Rows::row(1, 80));
     let backend = Backend::start(move |request| rows.clone().answer(request)).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
     let before = work(&backend).len();
     for target in
@@ -917,7 +917,7 @@ async fn a_backend_that_waits_for_a_restart_does_so_under_another_url_too_and_an
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
     let other = Backend::start(move |request| rows.clone().answer(request)).await;
     let text = file(backend.address, "");
-    let changing = Changing::start(text.clone()).await;
+    let changing = ReloadableBridge::start(text.clone()).await;
     let front = &changing.front;
     assert_eq!(push(front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
     assert_eq!(changing.reload(text.replace("http://127.0.0.1", "http://localhost")).await.0, 200);
@@ -941,11 +941,11 @@ async fn a_backend_goes_on_waiting_for_its_restart_when_the_bridge_starts_again_
     let backend = Backend::start(move |request| rows.clone().answer(request)).await;
     let folder = tempfile::tempdir().unwrap();
     let data_dir = ("data_dir", folder.path().to_str().unwrap());
-    let front = Front::start(config(backend.address, &[data_dir])).await;
+    let front = TestBridge::start(config(backend.address, &[data_dir])).await;
     assert_eq!(push(&front, "PUT", "/netbox/endpoint/1", &Rows::row(1, 8080)).await.status, 200);
     front.stop().await;
     let url = format!("http://localhost:{}", backend.address.port());
-    let front = Front::start(config(backend.address, &[data_dir, ("backend.url", &url)])).await;
+    let front = TestBridge::start(config(backend.address, &[data_dir, ("backend.url", &url)])).await;
     for target in [DEVICES, "/full-update"] {
         let held = front.get(target, &key()).await;
         assert!(held.detail().starts_with("Restart proxbox-api"), "{target}: {}", held.text());
@@ -973,7 +973,7 @@ async fn an_endpoint_that_cannot_be_disabled_is_deleted() {
 }
 
 /// The bridge in front of a backend whose device stream has these headers and this body.
-async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (Backend, Front) {
+async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (Backend, TestBridge) {
     let backend = Backend::start(move |request: Request<Incoming>| async move {
         match (request.method(), request.uri().path()) {
             (_, "/version") => answer(200, &[], r#"{"version":"0.0.30.post2"}"#),
@@ -983,7 +983,7 @@ async fn with_stream(headers: &'static [(&str, &str)], body: &'static str) -> (B
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     (backend, front)
 }
 
@@ -995,7 +995,7 @@ async fn a_stream_that_is_not_announced_as_one_is_read_where_it_can_be_nothing_e
         let (backend, _front) = with_stream(headers, STREAM).await;
         let folder = tempfile::tempdir().unwrap();
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
-        let front = Front::start(config(backend.address, &settings)).await;
+        let front = TestBridge::start(config(backend.address, &settings)).await;
         let answer = front.get(DEVICES, &key()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(
@@ -1059,7 +1059,7 @@ async fn an_answer_that_cannot_be_read_is_never_taken_for_one_that_says_nothing(
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
+        let front = TestBridge::start(config(backend.address, &[("backend.endpoint_ids", "plugin")])).await;
         let target =
             if target == "?" { format!("{DEVICES}?proxmox_endpoint_ids=1") } else { target.to_owned() };
         let read = front.get(&target, &key()).await;

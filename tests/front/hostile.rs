@@ -4,19 +4,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::backend::{Backend, answer};
-use super::bridge::{Front, config};
+use super::bridge::{TestBridge, config};
 use super::support::hostile::{Case, table};
 
 /// One answer of the listener.
 #[derive(Debug)]
-struct Answered {
+struct ParsedResponse {
     status: u16,
     head: String,
     body: String,
 }
 
 /// The answers in `bytes`, the rest of which is the beginning of another.
-fn answers(bytes: &[u8]) -> Vec<Answered> {
+fn answers(bytes: &[u8]) -> Vec<ParsedResponse> {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     let mut rest = text.as_str();
     let mut found = Vec::new();
@@ -31,14 +31,14 @@ fn answers(bytes: &[u8]) -> Vec<Answered> {
         let (body, after) = after.split_at(length);
         rest = after;
         if status != 100 {
-            found.push(Answered { status, head, body: body.to_owned() });
+            found.push(ParsedResponse { status, head, body: body.to_owned() });
         }
     }
     found
 }
 
 /// What the listener answers to `case`: up to `most` answers, or to its end; and whether it ended.
-async fn sent(front: &Front, case: &Case, most: usize) -> (Vec<Answered>, bool) {
+async fn sent(front: &TestBridge, case: &Case, most: usize) -> (Vec<ParsedResponse>, bool) {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     for piece in case.pieces() {
         // It may have closed already, which is what it should do.
@@ -58,7 +58,7 @@ async fn sent(front: &Front, case: &Case, most: usize) -> (Vec<Answered>, bool) 
     }
 }
 
-pub(super) async fn metric(front: &Front, reason: &str) -> u64 {
+pub(super) async fn metric(front: &TestBridge, reason: &str) -> u64 {
     let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
     let start = format!("proxbox_bridge_rejections_total{{reason=\"{reason}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
@@ -76,7 +76,7 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
         })
         .await;
         let settings = [("limits.coalesce", "0s")];
-        let front = Front::start(config(backend.address, &settings)).await;
+        let front = TestBridge::start(config(backend.address, &settings)).await;
         let name = &case.name;
         let accepted = usize::try_from(case.accepted).unwrap();
         let before = match &case.reason {
@@ -84,7 +84,7 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
             None => 0,
         };
         let (answered, ended) = sent(&front, case, accepted).await;
-        assert!(backend.asked().len() <= accepted, "{name}: {:?}", backend.asked());
+        assert!(backend.requests().len() <= accepted, "{name}: {:?}", backend.requests());
         let Some(status) = case.status else {
             assert_eq!(answered.len(), accepted, "{name}: {answered:?}");
             assert!(answered.iter().all(|answer| answer.status < 400), "{name}: {answered:?}");
@@ -106,7 +106,7 @@ async fn every_hostile_request_gets_its_answer_and_the_connection_ends_with_it()
 #[tokio::test(start_paused = true)]
 async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_closed() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let began = tokio::time::Instant::now();
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.unwrap();
@@ -123,7 +123,7 @@ async fn a_head_that_does_not_come_in_time_is_answered_and_silence_is_just_close
 #[tokio::test(start_paused = true)]
 async fn a_stream_takes_no_body_and_the_backend_is_not_asked() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for length in ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"] {
         let mut stream = TcpStream::connect(front.address).await.unwrap();
         let head = format!("GET /full-update/stream HTTP/1.1\r\nHost: a\r\n{length}");
@@ -132,7 +132,7 @@ async fn a_stream_takes_no_body_and_the_backend_is_not_asked() {
         stream.read_to_string(&mut text).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
     }
-    assert!(backend.asked().is_empty());
+    assert!(backend.requests().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn a_bad_body_behind_a_good_request_is_told_to_its_own_sender_alone() {
         answer(200, &[], &path)
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let both = b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
                  POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
@@ -159,7 +159,7 @@ async fn a_bad_body_behind_a_good_request_is_told_to_its_own_sender_alone() {
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_that_is_not_taken_up_ends_the_connection_at_either_door() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for (address, path) in [(front.address, "/x"), (front.admin, "/livez")] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let both = format!(
@@ -178,7 +178,7 @@ async fn an_upgrade_that_is_not_taken_up_ends_the_connection_at_either_door() {
 #[tokio::test(start_paused = true)]
 async fn a_request_of_http_1_0_without_a_host_goes_on_with_one() {
     let backend = Backend::start(|_| async { answer(200, &[], "taken") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     stream.write_all(b"GET /x HTTP/1.0\r\n\r\n").await.unwrap();
     let mut text = String::new();

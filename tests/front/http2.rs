@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::backend::{Backend, answer};
-use super::bridge::puppet::Puppet;
-use super::bridge::{Front, config};
+use super::bridge::puppet::ManualBackend;
+use super::bridge::{TestBridge, config};
 use super::hostile::metric;
 
 const STREAM: &str = "/dcim/devices/create/stream";
@@ -24,11 +24,11 @@ struct Client {
 }
 
 impl Client {
-    async fn open(front: &Front) -> Self {
+    async fn open(front: &TestBridge) -> Self {
         Self::with(front, &client::Builder::new()).await
     }
 
-    async fn with(front: &Front, builder: &client::Builder) -> Self {
+    async fn with(front: &TestBridge, builder: &client::Builder) -> Self {
         let stream = TcpStream::connect(front.address).await.unwrap();
         let (send, connection) = builder.handshake(stream).await.unwrap();
         Self { send, connection: tokio::spawn(connection) }
@@ -54,14 +54,14 @@ async fn text(response: Response<RecvStream>) -> String {
     String::from_utf8(text).unwrap()
 }
 
-async fn works(front: &Front) {
+async fn works(front: &TestBridge) {
     let mut client = Client::open(front).await;
     assert_eq!(text(client.get("/x", &[]).await.unwrap()).await, "here");
 }
 
-async fn here() -> (Backend, Front) {
+async fn here() -> (Backend, TestBridge) {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     (backend, front)
 }
 
@@ -81,8 +81,8 @@ async fn a_request_arrives_as_one_of_http_1_and_its_crumbs_are_one_cookie() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sync_is_a_stream_of_http_2_like_any_other() {
-    let mut puppet = Puppet::start().await;
-    let front = Front::start(config(puppet.address, &[])).await;
+    let mut puppet = ManualBackend::start().await;
+    let front = TestBridge::start(config(puppet.address, &[])).await;
     let mut client = Client::open(&front).await;
     let asked = tokio::spawn(async move { (client.get(STREAM, &[]).await.unwrap(), client) });
     let mut played = puppet.played().await;
@@ -112,7 +112,7 @@ async fn what_http_2_may_not_say_is_refused() {
             Err(error) => assert!(error.is_reset(), "{headers:?}: {error}"),
         }
     }
-    assert!(backend.asked().is_empty(), "{:?}", backend.asked());
+    assert!(backend.requests().is_empty(), "{:?}", backend.requests());
 
     // A body that was not announced.
     let client = Client::open(&front).await;
@@ -144,7 +144,7 @@ async fn a_path_with_a_fragment_is_refused_and_harms_no_other_request() {
     let resets: Vec<&[u8]> =
         frames(&said).filter(|(kind, _)| *kind == RST_STREAM).map(|(_, code)| code).collect();
     assert_eq!(resets, [&[0, 0, 0, 1]; 3], "PROTOCOL_ERROR");
-    assert_eq!(backend.asked().len(), 1, "{:?}", backend.asked());
+    assert_eq!(backend.requests().len(), 1, "{:?}", backend.requests());
     // The third path is one that the bridge does not see.
     assert!(metric(&front, "target").await >= rejected + 2);
 }
@@ -172,7 +172,7 @@ async fn a_client_that_opens_and_resets_streams_for_ever_is_sent_away() {
     tokio::join!(listen, attack);
     let (kind, last) = frames(&said).last().unwrap();
     assert_eq!((kind, &last[4..8]), (GOAWAY, &[0, 0, 0, 11][..]), "ENHANCE_YOUR_CALM");
-    assert!(backend.asked().len() < 1000, "{}", backend.asked().len());
+    assert!(backend.requests().len() < 1000, "{}", backend.requests().len());
     works(&front).await;
 }
 
@@ -187,7 +187,7 @@ async fn a_head_that_is_too_large_harms_nobody_but_its_own_request() {
         Ok(response) => assert_eq!(response.status(), 431),
         Err(error) => assert!(error.is_reset() || error.is_go_away(), "{error}"),
     }
-    assert!(backend.asked().is_empty());
+    assert!(backend.requests().is_empty());
     works(&front).await;
 }
 
@@ -227,7 +227,7 @@ const GET: &[u8] = &[0x82, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
 const POST: &[u8] = &[0x83, 0x86, 0x04, 0x02, b'/', b'x', 0x01, 0x01, b'a'];
 
 /// Sends `frames` behind an opening until the bridge closes, or has taken 64 MiB.
-async fn flood(front: &Front, first: &[u8], again: &[u8]) {
+async fn flood(front: &TestBridge, first: &[u8], again: &[u8]) {
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     opening.extend(frame(SETTINGS, 0, 0, &[]));
@@ -261,15 +261,15 @@ async fn floods_of_frames_that_ask_for_nothing_end_the_connection() {
     flood(&front, &frame(DATA, 0, 7, b"x"), &frame(PING, 0, 0, &[0; 8])).await;
     // Something else in the middle of a head.
     flood(&front, &begun, &frame(PING, 0, 0, &[0; 8])).await;
-    assert!(backend.asked().is_empty(), "{:?}", backend.asked());
+    assert!(backend.requests().is_empty(), "{:?}", backend.requests());
     works(&front).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_opens_no_window_is_dropped_and_the_sync_goes_on() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("limits.client_write", "20s"), ("jobs.on_disconnect", "continue")];
-    let front = Front::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(puppet.address, &settings)).await;
     let mut shut = client::Builder::new();
     shut.initial_window_size(0);
     let mut stuck = Client::with(&front, &shut).await;
@@ -323,7 +323,7 @@ async fn no_more_streams_are_open_at_once_than_may() {
         }
     };
     assert_eq!(refused, 200 - 128, "those that are one too many");
-    assert!(backend.asked().len() <= 128);
+    assert!(backend.requests().len() <= 128);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +334,7 @@ async fn the_limits_on_heads_hold_here_too() {
     let names: Vec<String> = (0..150).map(|number| format!("x-{number}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
     assert_eq!(Client::open(&front).await.get("/x", &many).await.unwrap().status(), 431);
-    assert!(backend.asked().is_empty());
+    assert!(backend.requests().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,7 +383,7 @@ async fn trailers_cannot_say_what_only_heads_may() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let client = Client::open(&front).await;
     let request = Request::post("http://bridge.test/x").header("trailer", "x-sum, x-forwarded-for");
     let mut send = client.send.clone().ready().await.unwrap();

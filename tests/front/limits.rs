@@ -4,12 +4,12 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::backend::{Backend, answer};
-use super::bridge::puppet::Puppet;
-use super::bridge::{Client, Front, KEY, config};
+use super::bridge::puppet::ManualBackend;
+use super::bridge::{Client, KEY, TestBridge, config};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 
-async fn metric(front: &Front, limit: &str) -> u64 {
+async fn metric(front: &TestBridge, limit: &str) -> u64 {
     let text = front.ask("GET", "/metrics", &[]).await.text().to_owned();
     let start = format!("proxbox_bridge_over_limit_total{{limit=\"{limit}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
@@ -22,7 +22,7 @@ async fn one_connection_too_many_is_told_so_and_closed() {
         ("limits.connections", "connections", 503),
         ("limits.connections_per_address", "connections_per_address", 429),
     ] {
-        let front = Front::start(config(backend.address, &[(key, "2")])).await;
+        let front = TestBridge::start(config(backend.address, &[(key, "2")])).await;
         let mut held = Vec::new();
         for _ in 0..2 {
             let mut client = front.open("/x", &[]).await;
@@ -47,7 +47,7 @@ async fn one_connection_too_many_is_told_so_and_closed() {
 async fn connections_beyond_the_limit_are_answered_up_to_a_cap_and_closed_at_once_beyond_it() {
     const ANSWERED: usize = 64;
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let front = Front::start(config(backend.address, &[("limits.connections", "1")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.connections", "1")])).await;
     let mut held = front.open("/x", &[]).await;
     assert_eq!(held.head().await.0, 200);
     // All of them are there before the bridge sees the first one.
@@ -78,7 +78,7 @@ async fn connections_beyond_the_limit_are_answered_up_to_a_cap_and_closed_at_onc
 async fn a_trusted_proxy_may_have_as_many_connections_as_there_are() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
     let settings = [("limits.connections_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
-    let front = Front::start(config(backend.address, &settings)).await;
+    let front = TestBridge::start(config(backend.address, &settings)).await;
     let mut held = Vec::new();
     for _ in 0..5 {
         let mut client = front.open("/x", &[]).await;
@@ -94,8 +94,8 @@ async fn one_stream_too_many_is_refused_and_one_that_ends_makes_room() {
         ("limits.streams_per_address", "streams_per_address", 429),
         ("limits.streams_per_key", "streams_per_key", 429),
     ] {
-        let mut puppet = Puppet::start().await;
-        let front = Front::start(config(puppet.address, &[(key, "1")])).await;
+        let mut puppet = ManualBackend::start().await;
+        let front = TestBridge::start(config(puppet.address, &[(key, "1")])).await;
         let headers = [("X-Proxbox-API-Key", KEY)];
         let mut first = front.open(DEVICES, &headers).await;
         let played = puppet.played().await;
@@ -126,9 +126,9 @@ async fn one_request_too_many_on_its_way_is_refused_until_another_is_done() {
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[(key, "1")])).await;
+        let front = TestBridge::start(config(backend.address, &[(key, "1")])).await;
         let mut first = front.open("/x", &[]).await;
-        while backend.asked().is_empty() {
+        while backend.requests().is_empty() {
             tokio::task::yield_now().await;
         }
         let before = metric(&front, limit).await;
@@ -163,9 +163,9 @@ async fn a_key_has_so_many_sockets_too() {
 
 #[tokio::test(start_paused = true)]
 async fn streams_are_counted_for_the_client_behind_a_trusted_proxy() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
-    let front = Front::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(puppet.address, &settings)).await;
     let of = |client: &'static str| [("X-Forwarded-For", client)];
     let mut first = front.open(DEVICES, &of("10.0.0.1")).await;
     let _played = puppet.played().await;
@@ -177,7 +177,7 @@ async fn streams_are_counted_for_the_client_behind_a_trusted_proxy() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_asks_for_nothing_is_closed_in_the_end() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let front = Front::start(config(backend.address, &[("limits.client_idle", "30s")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.client_idle", "30s")])).await;
     let mut client = Client::send(front.address, "GET", "/x", &[]).await;
     client.head().await;
     let began = tokio::time::Instant::now();
@@ -187,9 +187,9 @@ async fn a_connection_that_asks_for_nothing_is_closed_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn the_addresses_of_one_ipv6_network_share_one_limit() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("limits.streams_per_address", "1"), ("trusted_proxies", "127.0.0.1")];
-    let front = Front::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(puppet.address, &settings)).await;
     let from = |address| [("X-Proxbox-API-Key", KEY), ("X-Forwarded-For", address)];
     let mut first = front.open(DEVICES, &from("2001:db8:0:7::1")).await;
     let _played = puppet.played().await;
@@ -198,7 +198,7 @@ async fn the_addresses_of_one_ipv6_network_share_one_limit() {
     assert_eq!(front.open(DEVICES, &from("2001:db8:0:8::1")).await.head().await.0, 200);
 
     let settings = [settings[0], settings[1], ("limits.ipv6_prefix", "128")];
-    let front = Front::start(config(puppet.address, &settings)).await;
+    let front = TestBridge::start(config(puppet.address, &settings)).await;
     let mut first = front.open(DEVICES, &from("2001:db8:0:9::1")).await;
     assert_eq!(first.head().await.0, 200);
     assert_eq!(front.open(DEVICES, &from("2001:db8:0:9::2")).await.head().await.0, 200);

@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::backend::{Asked, Backend, Body, answer};
-use super::bridge::{Answer, Client, Front, KEY, config};
+use super::backend::{Backend, Body, ReceivedRequest, answer};
+use super::bridge::{Answer, Client, KEY, TestBridge, config};
 use super::compat::{Rows, push};
 use super::tls::Authority;
 
@@ -94,14 +94,14 @@ impl NetBox {
 /// A bridge between a backend of 0.0.2 and NetBox, and the address of its NetBox listener.
 pub(super) async fn between(
     settings: &[(&str, &str)],
-) -> (Rows, Backend, Backend, NetBox, Front, SocketAddr) {
+) -> (Rows, Backend, Backend, NetBox, TestBridge, SocketAddr) {
     let rows = Rows::default();
     let serving = rows.clone();
     let backend = Backend::start(move |request| serving.clone().answer(request)).await;
     let netbox = NetBox::default();
     let server = netbox.clone().start().await;
     let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
-    let front = Front::start(config(backend.address, &all)).await;
+    let front = TestBridge::start(config(backend.address, &all)).await;
     let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
     let listener = front.addresses.iter().find(is_netbox).unwrap().1;
     (rows, backend, server, netbox, front, listener)
@@ -162,7 +162,7 @@ async fn a_request_is_forwarded_and_authorised_and_its_links_lead_back() {
     assert_eq!(answered.status, 200);
     assert_eq!(answered.json()["url"], format!("http://{listener}/api/dcim/sites/3/"));
     assert_eq!(answered.json()["comments"], format!("http://{}/x", netbox.address), "that is no link");
-    let asked: Asked = netbox.last();
+    let asked: ReceivedRequest = netbox.last();
     assert_eq!(asked.target, "/api/dcim/sites/3/?brief=1&x=%2F");
     assert_eq!(asked.header("host"), Some(netbox.address.to_string().as_str()));
     assert_eq!(asked.header("x-forwarded-host"), None, "NetBox would build its links from it");
@@ -183,7 +183,7 @@ async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_no
     let listed = front.get("/proxmox/endpoints", &key()).await;
     assert_eq!(listed.json()[0]["name"], "pve (nb:7)");
     assert!(!listed.text().contains("s3cret-value"));
-    assert!(backend.asked().iter().all(|asked| !asked.target.starts_with("/proxmox/endpoints")));
+    assert!(backend.requests().iter().all(|asked| !asked.target.starts_with("/proxmox/endpoints")));
 
     let page = get(listener, &format!("{ENDPOINTS}?limit=0"), V1).await;
     let rows = page.json()["results"].as_array().unwrap().clone();
@@ -229,14 +229,14 @@ async fn a_request_for_one_of_several_proxmox_endpoints_selects_it_by_its_addres
         front.get(&status(ids), &key()).await;
         assert_eq!(backend.last().target, format!("{}{selected}", status(ids)));
     }
-    let before = backend.asked().len();
+    let before = backend.requests().len();
     push(&front, "POST", "/proxmox/endpoints", &proxmox(9, "other.example", "10.0.0.7/24")).await;
     for (ids, why) in [("7,8", "Start one sync for each"), ("10", "has not pushed the Proxmox endpoint 10")] {
         let refused = front.get(&status(ids), &key()).await;
         assert_eq!(refused.status, 422, "{}", refused.text());
         assert!(refused.detail().contains(why), "{}", refused.text());
     }
-    assert_eq!(backend.asked().len(), before, "nothing reaches the backend without its endpoint");
+    assert_eq!(backend.requests().len(), before, "nothing reaches the backend without its endpoint");
 }
 
 #[tokio::test]
@@ -325,7 +325,7 @@ async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_n
     let url = format!("http://{}", server.address);
     let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
     // Nothing is known of this backend, as of one that starts.
-    let front = Front::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
+    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     let narrow = json!({ "object_types": ["dcim.site"] });
     let patched = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
@@ -357,7 +357,7 @@ async fn release_0_0_2_reads_mac_addresses_as_texts_and_others_as_netbox_answers
 }
 
 /// A backend of 0.0.1, and a bridge between it and NetBox.
-async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, Front, SocketAddr) {
+async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, TestBridge, SocketAddr) {
     let rows = Rows::default();
     let backend = Backend::start(move |request| {
         let rows = rows.clone();
@@ -376,7 +376,7 @@ async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, Front, S
     let server = netbox.clone().start().await;
     let url = format!("http://{}", server.address);
     let listen = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
-    let front = Front::start(config(backend.address, &[&listen, settings].concat())).await;
+    let front = TestBridge::start(config(backend.address, &[&listen, settings].concat())).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     (backend, server, netbox, front, listener)
 }
@@ -437,13 +437,13 @@ async fn a_push_that_the_backend_refuses_changes_nothing() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     let elsewhere = NetBox::default().start().await;
     let refused = push(&front, "PUT", "/netbox/endpoint/1", &pushed(elsewhere.address)).await;
     assert_eq!(refused.status, 403, "{}", refused.text());
     assert_eq!(get(listener, STATUS, V1).await.status, 503, "where NetBox is is not known");
-    assert!(elsewhere.asked().is_empty());
+    assert!(elsewhere.requests().is_empty());
     let shown = front.get("/netbox/endpoint", &key()).await.json();
     assert_eq!(shown[0]["ip_address"], "10.0.0.9", "a row that leads past the listener is shown as it is");
 }
@@ -513,7 +513,7 @@ async fn the_files_of_a_listeners_certificate_are_read_at_the_start_and_again_wh
     let missing = Server::bind(config()).await.unwrap_err().to_string();
     assert!(missing.contains("cannot read the certificate") && missing.contains("listener.pem"), "{missing}");
     authority.issue("listener", "127.0.0.1");
-    let front = Front::start(config()).await;
+    let front = TestBridge::start(config()).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     let shown = async || {
         let stream = secured(listener, &authority, "http/1.1").await;

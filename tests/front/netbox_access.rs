@@ -11,7 +11,7 @@ use tokio::net::TcpSocket;
 use super::netbox_between::{
     Between, PASSWORD, TOKEN_VALUE, next, of_release, proxmox, push, send, usual, with_plugin,
 };
-use super::reload::Changing;
+use super::reload::ReloadableBridge;
 use super::support::netbox::{
     Body, NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, V2, authorization, json_answer,
 };
@@ -167,7 +167,7 @@ async fn from(source: IpAddr, listener: SocketAddr) -> Vec<u8> {
 async fn open_to(
     host: &str,
     allow: &str,
-) -> (Changing, SocketAddr, String, [super::backend::Backend; 1], NetBox) {
+) -> (ReloadableBridge, SocketAddr, String, [super::backend::Backend; 1], NetBox) {
     let (backend, netbox) = (of_release("0.0.2.post1").await, NetBox::start(&[V1], with_plugin).await);
     let text = |allow: &str| {
         format!(
@@ -176,7 +176,7 @@ async fn open_to(
             backend.address
         )
     };
-    let changing = Changing::start(text(allow)).await;
+    let changing = ReloadableBridge::start(text(allow)).await;
     push(&changing.front, "any", "/netbox/endpoint", &netbox.row(V1)).await;
     push(&changing.front, "any", "/proxmox/endpoints", &proxmox(PASSWORD, TOKEN_VALUE)).await;
     netbox.take();

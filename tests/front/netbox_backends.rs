@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::backend::Backend;
 use super::bridge::Client;
 use super::netbox_between::{listeners, next, of_release, proxmox, push, send, with_plugin};
-use super::reload::Changing;
+use super::reload::ReloadableBridge;
 use super::support::netbox::{NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization};
 
 /// The secrets of the Proxmox endpoint of each backend.
@@ -17,7 +17,7 @@ const TOKENS: [&str; 2] = [V1, OTHER];
 
 /// A bridge in front of two backends, each of which has a NetBox of its own.
 struct Two {
-    changing: Changing,
+    changing: ReloadableBridge,
     backends: [Backend; 2],
     netboxes: [NetBox; 2],
     listeners: Vec<SocketAddr>,
@@ -28,7 +28,7 @@ impl Two {
         let backends = [of_release(releases[0]).await, of_release(releases[1]).await];
         let netboxes =
             [NetBox::start(&[TOKENS[0]], with_plugin).await, NetBox::start(&[TOKENS[1]], with_plugin).await];
-        let changing = Changing::start(text(&backends, [true, true])).await;
+        let changing = ReloadableBridge::start(text(&backends, [true, true])).await;
         for (number, host) in ["one", "two"].into_iter().enumerate() {
             let row = netboxes[number].row(TOKENS[number]);
             push(&changing.front, host, "/netbox/endpoint", &row).await;
@@ -87,7 +87,7 @@ async fn a_backend_gets_its_own_secrets_from_its_own_netbox() {
 async fn the_token_of_another_backend_gets_no_secret_where_both_use_the_same_netbox() {
     let backends = [of_release("0.0.2.post1").await, of_release("0.0.2.post1").await];
     let netbox = NetBox::start(&TOKENS, with_plugin).await;
-    let changing = Changing::start(text(&backends, [true, true])).await;
+    let changing = ReloadableBridge::start(text(&backends, [true, true])).await;
     for (number, host) in ["one", "two"].into_iter().enumerate() {
         push(&changing.front, host, "/netbox/endpoint", &netbox.row(TOKENS[number])).await;
         push(&changing.front, host, "/proxmox/endpoints", &proxmox(SECRETS[number][0], SECRETS[number][1]))

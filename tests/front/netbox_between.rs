@@ -10,7 +10,7 @@ use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::{Value, json};
 
 use super::backend::{Backend, answer};
-use super::bridge::{Answer, Client, Front, KEY, config};
+use super::bridge::{Answer, Client, KEY, TestBridge, config};
 use super::support::netbox::{
     Body, NetBox, OTHER, PROXMOX_ENDPOINTS, Received, V1, V2, authorization, json_answer, objects,
 };
@@ -23,7 +23,7 @@ pub(super) const TOKEN_VALUE: &str = "70ken-value-of-pve-0123456789";
 pub(super) struct Between {
     _backend: Backend,
     pub(super) netbox: NetBox,
-    pub(super) front: Front,
+    pub(super) front: TestBridge,
     pub(super) listener: SocketAddr,
 }
 
@@ -39,7 +39,7 @@ impl Between {
     pub(super) async fn before(netbox: NetBox, release: &'static str, settings: &[(&str, &str)]) -> Self {
         let backend = of_release(release).await;
         let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
-        let front = Front::start(config(backend.address, &all)).await;
+        let front = TestBridge::start(config(backend.address, &all)).await;
         let listener = listeners(&front)[0];
         Self { _backend: backend, netbox, front, listener }
     }
@@ -57,7 +57,7 @@ impl Between {
 }
 
 /// Where the NetBox listeners of a bridge are, in the order of its backends.
-pub(super) fn listeners(front: &Front) -> Vec<SocketAddr> {
+pub(super) fn listeners(front: &TestBridge) -> Vec<SocketAddr> {
     let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
     front.addresses.iter().filter(is_netbox).map(|(_, address)| *address).collect()
 }
@@ -72,7 +72,7 @@ pub(super) fn proxmox(password: &str, token_value: &str) -> Value {
 }
 
 /// Pushes `row` to the backend with this `host`.
-pub(super) async fn push(front: &Front, host: &str, target: &str, row: &Value) {
+pub(super) async fn push(front: &TestBridge, host: &str, target: &str, row: &Value) {
     let body = row.to_string();
     let request = format!(
         "POST {target} HTTP/1.1\r\nHost: {host}\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Type: application/json\r\n\

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::backend::Backend;
-use super::bridge::{Client, Front, config};
+use super::bridge::{Client, TestBridge, config};
 use super::netbox_between::{PASSWORD, TOKEN_VALUE, listeners, of_release, proxmox, push, send};
 use super::support::netbox::{PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization, row};
 
@@ -48,7 +48,7 @@ fn cut(length: usize, body: &str) -> String {
 /// A bridge in front of a NetBox that does not work.
 struct Faulty {
     _backend: Backend,
-    front: Front,
+    front: TestBridge,
     listener: SocketAddr,
     netbox: SocketAddr,
     /// The requests that NetBox received, and the ends of their connections, as `None`.
@@ -70,7 +70,7 @@ impl Faulty {
         });
         let backend = of_release(release).await;
         let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
-        let front = Front::start(config(backend.address, &all)).await;
+        let front = TestBridge::start(config(backend.address, &all)).await;
         push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
         push(&front, "any", "/proxmox/endpoints", &proxmox(PASSWORD, TOKEN_VALUE)).await;
         let listener = listeners(&front)[0];
@@ -158,7 +158,7 @@ async fn a_netbox_that_is_not_there_is_502_and_found_again_when_it_is() {
     let netbox = taken.local_addr().unwrap();
     drop(taken);
     let backend = of_release("0.0.2.post1").await;
-    let front = Front::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
     let listener = listeners(&front)[0];
     let answered = send(listener, "GET", SITES, &authorization(V1)).await;
@@ -205,7 +205,7 @@ async fn a_large_page_comes_whole_and_all_of_its_links_lead_back() {
     let page = json!({ "count": rows.len(), "next": format!("http://{netbox}{SITES}?offset=20000"), "results": rows });
     let page = page.to_string();
     let backend = of_release("0.0.2.post1").await;
-    let front = Front::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
     let (listener, token) = (listeners(&front)[0], authorization(V1));
     let (answered, ()) = tokio::join!(send(listener, "GET", SITES, &token), async {

@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::backend::{Backend, Body, answer};
-use super::bridge::{Client, Front, config, configured};
+use super::bridge::{Client, TestBridge, config, configured};
 use super::compat::{Rows, push};
 use super::netbox::{ENDPOINTS, FIELDS, NetBox, PROCESSES, STATUS, V1, between, get, key, pushed};
-use super::reload::{Changing, file};
+use super::reload::{ReloadableBridge, file};
 
 const OFF: [(&str, &str); 6] = [
     ("shims.netbox_token", "off"),
@@ -48,12 +48,12 @@ fn end_to_end(headers: &[(String, String)]) -> Vec<(String, String)> {
     headers
 }
 
-fn listener(front: &Front) -> SocketAddr {
+fn listener(front: &TestBridge) -> SocketAddr {
     front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1
 }
 
 /// What the bridge says of its one backend's listener.
-async fn seen(front: &Front) -> Value {
+async fn seen(front: &TestBridge) -> Value {
     front.ask("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"].clone()
 }
 
@@ -76,7 +76,7 @@ async fn with_every_rule_off_requests_and_answers_pass_byte_for_byte() {
     let settings =
         [&OFF[..], &[("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", &url)]].concat();
     // Nothing is known of this backend, and every rule would be for it.
-    let front = Front::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
+    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
     let address = listener(&front);
     let narrowed = r#"{ "name":"proxmox_last_updated",  "object_types":["dcim.site"] }"#;
     let field = format!("{FIELDS}4/");
@@ -211,7 +211,7 @@ async fn without_the_listener_its_netbox_is_forgotten_and_the_backend_is_given_t
     let netbox = NetBox::default().start().await;
     let data = tempfile::tempdir().unwrap();
     let text = moved_in(backend.address, data.path());
-    let changing = Changing::start(text.clone()).await;
+    let changing = ReloadableBridge::start(text.clone()).await;
     let front = &changing.front;
     let first = listener(front);
     push(front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
@@ -245,11 +245,11 @@ async fn a_bridge_that_starts_without_the_listener_forgets_its_netbox() {
     let row = json!({ "row": { "domain": "netbox.example" }, "token": "", "replaced": [] });
     let url = format!("http://{}", backend.address);
     fs::write(data.path().join("netbox-endpoints.json"), json!({ url.clone(): row }).to_string()).unwrap();
-    let with = Front::start(configured(&moved_in(backend.address, data.path()))).await;
+    let with = TestBridge::start(configured(&moved_in(backend.address, data.path()))).await;
     assert_eq!(seen(&with).await["netbox"]["url"], "https://netbox.example");
     assert_eq!(kept(data.path())[&url], row);
     with.stop().await;
-    let without = Front::start(configured(&moved_out(backend.address, data.path()))).await;
+    let without = TestBridge::start(configured(&moved_out(backend.address, data.path()))).await;
     while kept(data.path()) != json!({}) {
         tokio::task::yield_now().await;
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::backend::{Backend, answer, whole};
-use super::bridge::{Client, Front, config};
+use super::bridge::{Client, TestBridge, config};
 
 #[tokio::test(start_paused = true)]
 async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
@@ -21,7 +21,7 @@ async fn method_path_query_headers_and_body_arrive_byte_for_byte() {
         Response::new(whole(body))
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
         let target = "/a//b/../%2e%2E/c;d=1,2?x=%20+&&y&z";
         let request = format!(
@@ -47,7 +47,7 @@ async fn an_answer_comes_back_as_it_is_whatever_its_status() {
         answer(status, &headers, if matches!(status, 204 | 304) { "" } else { "said" })
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for status in [200, 201, 204, 304, 307, 400, 401, 404, 409, 418, 422, 500, 502, 503, 504] {
         let answer = front.get(&format!("/{status}"), &[]).await;
         assert_eq!(answer.status, status);
@@ -67,7 +67,7 @@ async fn an_answer_comes_back_as_it_is_whatever_its_status() {
 #[tokio::test(start_paused = true)]
 async fn head_has_the_length_that_get_would_have_and_no_body() {
     let backend = Backend::start(|_| async { answer(200, &[("content-length", "331")], "") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut client = Client::send(front.address, "HEAD", "/static/x", &[]).await;
     let (status, headers) = client.head().await;
     assert_eq!(status, 200);
@@ -84,7 +84,7 @@ async fn what_belongs_to_one_connection_stays_on_it() {
         answer(200, &[("connection", "x-secret"), ("x-secret", "1"), ("keep-alive", "timeout=5")], "said")
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let headers = [
         ("Connection", "keep-alive, TE"),
         ("Keep-Alive", "timeout=9"),
@@ -105,7 +105,7 @@ async fn what_belongs_to_one_connection_stays_on_it() {
 #[tokio::test(start_paused = true)]
 async fn the_backend_is_told_who_asks_and_by_which_name() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let lies =
         [("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("Forwarded", "for=10.0.0.1")];
     front.get("/x", &lies).await;
@@ -115,7 +115,7 @@ async fn the_backend_is_told_who_asks_and_by_which_name() {
     assert_eq!(asked.header("x-forwarded-host"), Some(front.address.to_string().as_str()));
     assert_eq!(asked.header("forwarded"), None);
 
-    let trusting = Front::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
+    let trusting = TestBridge::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
     trusting.get("/x", &lies).await;
     let asked = backend.last();
     assert_eq!(asked.header("x-forwarded-for"), Some("10.0.0.1, 127.0.0.1"));
@@ -125,7 +125,7 @@ async fn the_backend_is_told_who_asks_and_by_which_name() {
 #[tokio::test(start_paused = true)]
 async fn a_request_has_a_name_that_backend_and_client_are_told() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let answer = front.get("/x", &[]).await;
     let asked = backend.last();
     assert_eq!(answer.header("x-request-id"), asked.header("x-request-id"));
@@ -152,7 +152,7 @@ async fn pieces_of_an_answer_come_when_they_are_sent_and_trailers_after_them() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let mut client = front.open("/admin/logs/stream", &[("TE", "trailers"), ("Connection", "TE")]).await;
     sender.send(Frame::data(Bytes::from_static(b"first"))).unwrap();
     assert_eq!(client.head().await.0, 200);
@@ -189,7 +189,7 @@ async fn pieces_of_an_upload_arrive_before_the_next_is_sent() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let head = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n";
     let mut client = Client::raw(front.address, head).await;
     client.write(b"3\r\none\r\n").await;
@@ -208,7 +208,7 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_ta
         Response::new(whole(body))
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
     let mut client = Client::raw(front.address, head).await;
     assert_eq!(client.head().await.0, 100);
@@ -219,7 +219,7 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on_when_the_backend_ta
 #[tokio::test(start_paused = true)]
 async fn interim_answers_come_when_they_are_sent_and_in_their_turn() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
     let (seen, mut go_on) = mpsc::unbounded_channel::<()>();
     let backend = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -263,7 +263,7 @@ async fn interim_answers_come_when_they_are_sent_and_in_their_turn() {
 #[tokio::test(start_paused = true)]
 async fn connections_to_the_backend_are_used_again_but_not_when_they_were_idle_for_long() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for _ in 0..5 {
         assert_eq!(front.get("/x", &[]).await.status, 200);
     }
@@ -276,7 +276,7 @@ async fn connections_to_the_backend_are_used_again_but_not_when_they_were_idle_f
 #[tokio::test(start_paused = true)]
 async fn a_request_that_may_have_been_done_is_never_sent_twice() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
     let backend = async {
         // It answers the first request, and breaks the connection at the second.
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -310,7 +310,7 @@ async fn a_connection_is_not_used_again_behind_an_internal_error() {
         answer(status, &[], "said")
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for (status, connections) in [(404, 1), (502, 1), (500, 1), (500, 2), (200, 3), (200, 3)] {
         assert_eq!(front.get(&format!("/{status}"), &[]).await.status, status);
         assert_eq!(backend.connections(), connections, "{status}");
@@ -324,7 +324,7 @@ async fn a_body_that_drips_is_refused_and_its_place_is_free_again() {
         answer(200, &[], "said")
     })
     .await;
-    let front = Front::start(config(backend.address, &[("limits.requests", "1")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.requests", "1")])).await;
     let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
     let (mut read, mut write) = TcpStream::connect(front.address).await.unwrap().into_split();
     write.write_all(head).await.unwrap();
@@ -353,7 +353,7 @@ async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
         answer(200, &[], "said")
     })
     .await;
-    let front = Front::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
     let slow = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello";
     let answer = Client::raw(front.address, slow).await.answer().await;
     assert_eq!(answer.status, 408);
@@ -370,7 +370,7 @@ async fn a_body_that_does_not_come_or_is_too_long_is_the_clients_own_fault() {
     }
     chunked.extend(b"0\r\n\r\n");
     assert_eq!(Client::raw(front.address, &chunked).await.answer().await.status, 413);
-    let asked: Vec<String> = backend.asked().into_iter().map(|asked| asked.target).collect();
+    let asked: Vec<String> = backend.requests().into_iter().map(|asked| asked.target).collect();
     assert!(asked.len() <= 2, "what is known to be too long is not sent at all: {asked:?}");
 }
 
@@ -385,7 +385,7 @@ async fn a_redirect_of_the_backend_to_itself_reaches_nobody_who_asks_for_a_strea
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for path in [
         "/full-update/stream",
         "/full-update/stream/",
@@ -400,7 +400,7 @@ async fn a_redirect_of_the_backend_to_itself_reaches_nobody_who_asks_for_a_strea
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         assert!(answer.text().contains("event: complete"), "{path}");
     }
-    assert!(backend.asked().iter().all(|asked| !asked.target.ends_with('/')));
+    assert!(backend.requests().iter().all(|asked| !asked.target.ends_with('/')));
 }
 
 const STREAM: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"Done.\"}\n\n";
@@ -408,7 +408,7 @@ const STREAM: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"Done.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_the_backend_has_closed_costs_no_request() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
     let backend = tokio::spawn(async move {
         let mut seen = Vec::new();
         for _ in 0..3 {
@@ -432,7 +432,7 @@ async fn a_connection_that_the_backend_has_closed_costs_no_request() {
 #[tokio::test]
 async fn a_client_that_goes_on_to_send_what_was_refused_is_listened_to_for_a_while() {
     let backend = Backend::start(|_| async { answer(200, &[], "never") }).await;
-    let front = Front::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.body_bytes", "1024")])).await;
     let mut stream = TcpStream::connect(front.address).await.unwrap();
     stream.write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx").await.unwrap();
     let mut answer = String::new();
@@ -449,7 +449,7 @@ async fn a_client_that_goes_on_to_send_what_was_refused_is_listened_to_for_a_whi
 #[tokio::test(start_paused = true)]
 async fn te_goes_on_if_the_connection_names_it_and_is_named_again() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for (connection, passed) in [("TE", Some("trailers")), ("keep-alive", None)] {
         front.get("/x", &[("TE", "trailers, deflate;q=0.5"), ("Connection", connection)]).await;
         let asked = backend.last();
@@ -461,7 +461,7 @@ async fn te_goes_on_if_the_connection_names_it_and_is_named_again() {
 #[tokio::test(start_paused = true)]
 async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let named = [("Connection", "x-hop, Keep-Alive"), ("X-Hop", "1"), ("X-Kept", "1")];
     assert_eq!(front.get("/x", &named).await.status, 200);
     let asked = backend.last();
@@ -471,13 +471,13 @@ async fn what_a_connection_names_stays_on_it_unless_the_backend_needs_it() {
         let detail = format!("names the end-to-end header {header}; remove it from Connection.");
         assert!(answer.status == 400 && answer.detail().contains(&detail), "{}", answer.text());
     }
-    assert_eq!(backend.asked().len(), 1);
+    assert_eq!(backend.requests().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_of_a_stranger_does_not_hide_what_a_trusted_proxy_appends() {
     let backend = Backend::start(|_| async { answer(200, &[], "said") }).await;
-    let front = Front::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
+    let front = TestBridge::start(config(backend.address, &[("trusted_proxies", "127.0.0.1")])).await;
     let head = b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: caf\xe9, 198.51.100.7\r\n\r\n";
     assert_eq!(Client::raw(front.address, head).await.answer().await.status, 200);
     assert_eq!(backend.last().header("x-forwarded-for"), Some("198.51.100.7, 127.0.0.1"));

@@ -7,24 +7,24 @@ use proxbox_bridge::config::{Config, Flags, keys};
 use tokio::time::Instant;
 
 use super::backend::{Backend, answer};
-use super::bridge::puppet::Puppet;
-use super::bridge::{Client, Front, TOKEN, configured};
+use super::bridge::puppet::ManualBackend;
+use super::bridge::{Client, TOKEN, TestBridge, configured};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 const MACHINES: &str = "/virtualization/virtual-machines/create/stream";
 const STORAGE: &str = "/virtualization/virtual-machines/storage/create/stream";
 
 /// A bridge whose file can be changed.
-pub(super) struct Changing {
-    pub(super) front: Front,
+pub(super) struct ReloadableBridge {
+    pub(super) front: TestBridge,
     file: Arc<Mutex<String>>,
 }
 
-impl Changing {
+impl ReloadableBridge {
     pub(super) async fn start(text: String) -> Self {
         let file = Arc::new(Mutex::new(text.clone()));
         let read = Arc::clone(&file);
-        let front = Front::reloading(configured(&text), move || {
+        let front = TestBridge::reloading(configured(&text), move || {
             let flags = Flags {
                 config: Some("bridge.toml".to_owned()),
                 admin_token_file: Some("token".to_owned()),
@@ -58,9 +58,9 @@ pub(super) fn file(backend: std::net::SocketAddr, more: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn what_begins_afterwards_has_the_new_configuration_and_a_stream_that_runs_keeps_its_own() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let other = Backend::start(|_| async { answer(200, &[], "the other") }).await;
-    let changing = Changing::start(file(puppet.address, "")).await;
+    let changing = ReloadableBridge::start(file(puppet.address, "")).await;
     let stream = changing.front.open("/dcim/devices/create/stream", &[]).await;
     let mut played = puppet.played().await;
     played.device("pve1", "completed").await;
@@ -79,7 +79,7 @@ async fn what_begins_afterwards_has_the_new_configuration_and_a_stream_that_runs
 #[tokio::test(start_paused = true)]
 async fn a_bad_file_changes_nothing_and_says_why() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let changing = Changing::start(file(backend.address, "")).await;
+    let changing = ReloadableBridge::start(file(backend.address, "")).await;
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let restarts: Vec<&str> = keys().filter(|key| key.needs_restart).map(|key| key.name).collect();
     assert_eq!(restarts, ["data_dir", "jobs.log_frames"], "each is refused below");
@@ -118,7 +118,7 @@ async fn a_reload_that_hangs_does_not_delay_the_stop() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let (released, read) = (Mutex::new(released), text.clone());
-    let mut front = Front::reloading(configured(&text), move || {
+    let mut front = TestBridge::reloading(configured(&text), move || {
         begun.send(()).unwrap();
         // Longer than anybody here waits, for a bridge that does.
         let _ = released.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
@@ -138,7 +138,7 @@ async fn a_reload_that_hangs_does_not_delay_the_stop() {
 #[tokio::test(start_paused = true)]
 async fn listeners_come_and_go_with_the_configuration() {
     let backend = Backend::start(|_| async { answer(200, &[], "here") }).await;
-    let changing = Changing::start(file(backend.address, "")).await;
+    let changing = ReloadableBridge::start(file(backend.address, "")).await;
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let moved = file(backend.address, "").replacen("127.0.0.1:0", &free.to_string(), 1);
     // A connection that is there goes on to its end.
@@ -152,10 +152,10 @@ async fn listeners_come_and_go_with_the_configuration() {
 
 #[tokio::test(start_paused = true)]
 async fn the_number_of_jobs_at_once_may_change() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
     let (one, two) = (text(1), text(2));
-    let changing = Changing::start(one).await;
+    let changing = ReloadableBridge::start(one).await;
     let first = changing.front.open("/dcim/devices/create/stream", &[]).await;
     let playing = puppet.played().await;
     assert_eq!(changing.reload(two).await.0, 200);
@@ -169,7 +169,7 @@ async fn the_number_of_jobs_at_once_may_change() {
 }
 
 /// A stream that waits for its turn, and has been told so.
-async fn waiting(front: &Front, path: &str) -> Client {
+async fn waiting(front: &TestBridge, path: &str) -> Client {
     let mut stream = front.open(path, &[]).await;
     assert_eq!(stream.head().await.0, 200);
     until(&mut stream, "Waiting for ").await;
@@ -188,10 +188,10 @@ async fn until(stream: &mut Client, text: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_that_wait_are_given_places_as_soon_as_the_configuration_has_more_of_them() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
     let (one, three) = (text(1), text(3));
-    let changing = Changing::start(one).await;
+    let changing = ReloadableBridge::start(one).await;
     let _first = changing.front.open(DEVICES, &[]).await;
     let _playing = puppet.played().await;
     let _others = [waiting(&changing.front, MACHINES).await, waiting(&changing.front, STORAGE).await];
@@ -204,10 +204,10 @@ async fn jobs_that_wait_are_given_places_as_soon_as_the_configuration_has_more_o
 
 #[tokio::test(start_paused = true)]
 async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration_has_by_now() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let text = |concurrency: u8| file(puppet.address, "") + &format!("concurrency = {concurrency}\n");
     let (two, one) = (text(2), text(1));
-    let changing = Changing::start(two).await;
+    let changing = ReloadableBridge::start(two).await;
     let first = changing.front.open(DEVICES, &[]).await;
     let playing = puppet.played().await;
     let _second = changing.front.open(MACHINES, &[]).await;
@@ -225,10 +225,10 @@ async fn jobs_that_wait_are_given_no_place_while_more_run_than_the_configuration
 
 #[tokio::test(start_paused = true)]
 async fn the_same_sync_under_a_new_url_is_the_one_that_runs_and_at_another_address_it_waits() {
-    let mut puppet = Puppet::start().await;
-    let mut other = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
+    let mut other = ManualBackend::start().await;
     let before = file(puppet.address, "");
-    let changing = Changing::start(before.clone()).await;
+    let changing = ReloadableBridge::start(before.clone()).await;
     let first = changing.front.open(DEVICES, &[]).await;
     let playing = puppet.played().await;
     // The same backend under another name, and then another backend in its place.
@@ -255,13 +255,13 @@ async fn the_same_sync_under_a_new_url_is_the_one_that_runs_and_at_another_addre
 
 #[tokio::test(start_paused = true)]
 async fn two_backends_of_the_configuration_with_one_address_run_one_sync_at_once() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let own = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let block = |name: &str, hosts: &str, url: &str| {
         format!("[[backend]]\nname = \"{name}\"\nurl = \"http://{url}:{}\"\n{hosts}\n", puppet.address.port())
     };
     let one = block("one", "hosts = [\"one.example\"]", "127.0.0.1");
-    let front = Front::start(configured(&format!("{own}{one}{}", block("two", "", "localhost")))).await;
+    let front = TestBridge::start(configured(&format!("{own}{one}{}", block("two", "", "localhost")))).await;
     let request = format!("GET {DEVICES} HTTP/1.1\r\nHost: one.example\r\n\r\n");
     let _first = Client::raw(front.address, request.as_bytes()).await;
     let playing = puppet.played().await;

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::time::advance;
 
 use super::backend::{Backend, answer};
-use super::bridge::{Front, KEY, Place, config, fast, recordings};
-use proxbox_bridge::replay::{Options, Server as Replay, Speed};
+use super::bridge::{KEY, Place, TestBridge, config, fast, recordings};
+use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay, Speed};
 
 #[tokio::test(start_paused = true)]
 async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() {
@@ -22,7 +22,7 @@ async fn the_same_cheap_question_is_asked_once_a_second_and_others_every_time() 
         async move { answer(200, &[("content-type", "application/json")], &format!("{{\"n\":{number}}}")) }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = [("X-Proxbox-API-Key", KEY)];
     let answers = join_all((0..20).map(|_| front.get("/version", &key))).await;
     assert!(answers.iter().all(|answer| answer.text() == "{\"n\":0}"), "{answers:?}");
@@ -49,7 +49,7 @@ async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[("limits.requests", "2")])).await;
+        let front = TestBridge::start(config(backend.address, &[("limits.requests", "2")])).await;
         let mut waiting = Vec::new();
         for _ in 0..2 {
             waiting.push(front.open(path, &[]).await);
@@ -63,7 +63,7 @@ async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_
         for client in waiting {
             assert_eq!(client.answer().await.text(), "at last", "{path}");
         }
-        assert_eq!(backend.asked().len(), 1, "{path}");
+        assert_eq!(backend.requests().len(), 1, "{path}");
         // What is known is no request.
         assert_eq!(front.get(path, &[]).await.text(), "at last");
     }
@@ -71,10 +71,10 @@ async fn a_backend_that_hangs_is_asked_the_same_cheap_question_once_and_whoever_
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let backend =
         Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
-    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
     for target in
         ["/proxmox/version", "/dcim/devices/create/stream", "/full-update/stream", "/version", "/cache"]
@@ -98,16 +98,16 @@ async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
 }
 
 /// The answer to a client at `address` that asks for `target` with `key`.
-async fn with_key(front: &Front, address: &str, target: &str, key: &str) -> super::bridge::Answer {
+async fn with_key(front: &TestBridge, address: &str, target: &str, key: &str) -> super::bridge::Answer {
     front.get(target, &[("X-Forwarded-For", address), ("X-Proxbox-API-Key", key)]).await
 }
 
 /// A backend that wants a key and counts the wrong ones of all clients together, and a bridge in front of it.
-async fn guarded() -> (proxbox_bridge::replay::Handle, Front) {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+async fn guarded() -> (proxbox_bridge::replay::ReplayHandle, TestBridge) {
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let backend =
         Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
-    let front = Front::start(config(backend.local_addr(), &[("trusted_proxies", "127.0.0.1")])).await;
+    let front = TestBridge::start(config(backend.local_addr(), &[("trusted_proxies", "127.0.0.1")])).await;
     (backend, front)
 }
 
@@ -164,10 +164,11 @@ async fn a_wrong_key_that_is_tried_many_times_at_once_costs_no_more_attempts_tha
 
 #[tokio::test(start_paused = true)]
 async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_too() {
-    let options = Options { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..Options::default() };
+    let options =
+        ReplayOptions { api_key: Some(KEY.to_owned()), speed: Speed::Times(1.0), ..ReplayOptions::default() };
     let backend =
         Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
-    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     let running = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
     let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
     let mut waiting = Vec::new();
@@ -189,19 +190,19 @@ async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_
 #[tokio::test(start_paused = true)]
 async fn while_a_backend_answers_nothing_no_more_unknown_keys_reach_it_than_a_client_has_attempts() {
     let backend = Backend::start(|_| std::future::pending()).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = [("X-Proxbox-API-Key", KEY)];
     let mut stalled = Vec::new();
     for _ in 0..3 {
         stalled.push(front.open("/proxmox/version", &key).await);
     }
-    while backend.asked().len() < 3 {
+    while backend.requests().len() < 3 {
         tokio::task::yield_now().await;
     }
     let answer = front.get("/proxmox/version", &key).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
     assert!(answer.detail().contains("limits.probe"), "{}", answer.text());
-    assert_eq!(backend.asked().len(), 3);
+    assert_eq!(backend.requests().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,10 +216,10 @@ async fn a_key_that_was_right_for_the_version_holds_nobody_up_while_a_stream_tak
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[("limits.wrong_keys", "1")])).await;
+    let front = TestBridge::start(config(backend.address, &[("limits.wrong_keys", "1")])).await;
     let key = [("X-Proxbox-API-Key", KEY)];
     let _stalled = front.open("/dcim/devices/create/stream", &key).await;
-    while backend.asked().last().is_none_or(|asked| asked.target != "/dcim/devices/create/stream") {
+    while backend.requests().last().is_none_or(|asked| asked.target != "/dcim/devices/create/stream") {
         tokio::task::yield_now().await;
     }
     assert_eq!(front.get("/proxmox/version", &key).await.text(), "welcome");
@@ -226,10 +227,10 @@ async fn a_key_that_was_right_for_the_version_holds_nobody_up_while_a_stream_tak
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_key_costs_one_attempt_too_and_open_paths_stay_open() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let backend =
         Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
-    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     for _ in 0..7 {
         assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
     }
@@ -257,7 +258,7 @@ async fn a_key_that_is_registered_is_right_at_once() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = [("X-Proxbox-API-Key", KEY)];
     for _ in 0..2 {
         assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
@@ -278,17 +279,17 @@ async fn a_path_is_the_same_when_it_is_percent_encoded() {
     })
     .await;
     let front =
-        Front::start(config(backend.address, &[("shims.health", "off"), ("shims.auth", "off")])).await;
+        TestBridge::start(config(backend.address, &[("shims.health", "off"), ("shims.auth", "off")])).await;
     let key = [("X-Proxbox-API-Key", KEY)];
     for _ in 0..2 {
         assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
     }
     assert_eq!(front.get("/%68ealth", &key).await.text(), "ready", "it takes no key");
-    assert_eq!(backend.asked().len(), 2);
+    assert_eq!(backend.requests().len(), 2);
     let delete = b"DELETE /auth/keys%2F7 HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(super::bridge::Client::raw(front.address, delete).await.answer().await.status, 204);
     assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
-    assert_eq!(backend.asked().len(), 4, "keys have changed, so that it is asked again");
+    assert_eq!(backend.requests().len(), 4, "keys have changed, so that it is asked again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,7 +301,7 @@ async fn whoever_was_told_to_wait_waits_and_is_told_how_long_still() {
         async { answer(429, &[("retry-after", "60")], "{\"detail\":\"Rate limit exceeded.\"}") }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get("/proxmox/version", &[]).await.header("retry-after"), Some("60"));
     advance(Duration::from_secs(20)).await;
     let held = front.get("/proxmox/version", &[]).await;
@@ -317,7 +318,7 @@ async fn a_backend_that_is_down_is_left_alone_and_found_again_when_it_is_back() 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let front = Front::start(config(address, &[])).await;
+    let front = TestBridge::start(config(address, &[])).await;
     for _ in 0..3 {
         let answer = front.get("/x", &[]).await;
         assert_eq!(answer.status, 503);
@@ -345,11 +346,11 @@ async fn a_backend_that_is_down_is_left_alone_and_found_again_when_it_is_back() 
 
 #[tokio::test(start_paused = true)]
 async fn a_new_backend_in_the_old_place_is_not_judged_by_the_old_ones_keys_for_long() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let strict = Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
     let open = Replay::bind("127.0.0.1:0", recordings("0.0.2.post1", &[]), fast()).await.unwrap().spawn();
-    let place = Place::of(strict.local_addr()).await;
-    let front = Front::start(config(place.address, &[("limits.refused_key", "10s")])).await;
+    let place = Place::new(strict.local_addr()).await;
+    let front = TestBridge::start(config(place.address, &[("limits.refused_key", "10s")])).await;
     assert_eq!(front.get("/proxmox/version", &[]).await.status, 401);
     place.give_to(open.local_addr());
     advance(Duration::from_secs(10)).await;
@@ -365,7 +366,7 @@ async fn a_body_where_none_is_asked_for_is_never_announced_without_being_sent() 
         answer(200, &[], &format!("{path} {}", String::from_utf8_lossy(&body)))
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     for path in ["/health", "/version", "/"] {
         let request = format!("GET {path}?x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
         let with_body = super::bridge::Client::raw(front.address, request.as_bytes()).await.answer().await;
@@ -373,7 +374,7 @@ async fn a_body_where_none_is_asked_for_is_never_announced_without_being_sent() 
         // Whoever comes next over the same connection to the backend is answered for what it asked.
         assert_eq!(front.get("/next", &[]).await.text(), "/next ");
     }
-    let asked = backend.asked();
+    let asked = backend.requests();
     assert!(asked.iter().all(|asked| asked.target != "/next" || asked.header("content-length").is_none()));
 }
 
@@ -389,23 +390,23 @@ async fn what_an_answer_depends_on_is_never_mixed_up() {
         answer(200, &[("set-cookie", "session=1")], &format!("{cookie}|{coding}"))
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get("/", &[("If-None-Match", "x")]).await.status, 304);
     assert_eq!(front.get("/", &[]).await.text(), "|");
     assert_eq!(front.get("/", &[("Cookie", "anna")]).await.text(), "anna|");
     assert_eq!(front.get("/", &[("Accept-Encoding", "gzip")]).await.text(), "|gzip");
     assert_eq!(front.get("/", &[]).await.text(), "|");
-    let before = backend.asked().len();
+    let before = backend.requests().len();
     front.get("/", &[]).await;
-    assert_eq!(backend.asked().len(), before + 1, "an answer with a cookie in it is for one client");
+    assert_eq!(backend.requests().len(), before + 1, "an answer with a cookie in it is for one client");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_goes_on_being_tried_is_asked_for_again_all_the_same() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let backend =
         Replay::bind("127.0.0.1:0", recordings("0.0.11.post2", &[]), options).await.unwrap().spawn();
-    let front = Front::start(config(backend.local_addr(), &[])).await;
+    let front = TestBridge::start(config(backend.local_addr(), &[])).await;
     let wrong = [("X-Proxbox-API-Key", "a-key-that-nobody-has-ever-registered")];
     // A plugin that tries again every two minutes.
     for _ in 0..5 {
@@ -433,7 +434,7 @@ async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let key = [("X-Proxbox-API-Key", KEY)];
     assert_eq!(front.get("/version", &key).await.status, 401);
     let request =
@@ -453,7 +454,7 @@ async fn a_wait_that_one_path_asks_for_is_for_that_path() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     assert_eq!(front.get("/proxmox/viewer/generate", &[]).await.status, 429);
     assert_eq!(front.get("/proxmox/version", &[]).await.text(), "here");
 }

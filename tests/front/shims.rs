@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::backend::{Backend, answer};
-use super::bridge::{Answer, Client, Front, KEY, Pair, config, fast, recordings};
+use super::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -27,7 +27,7 @@ fn preflight(status: &Answer, keys: &Answer) -> bool {
         && items.is_some_and(|items| !items.is_empty() && items.iter().all(is_item))
 }
 
-async fn register(front: &Front, key: &str) -> Answer {
+async fn register(front: &TestBridge, key: &str) -> Answer {
     let body = json!({ "api_key": key, "label": "netbox-proxbox-plugin" }).to_string();
     let request = format!(
         "POST /auth/register-key HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
@@ -70,13 +70,13 @@ async fn a_key_that_was_registered_outlives_the_bridge_and_a_configured_one_need
     assert_eq!(register(&pair.front, KEY).await.status, 201);
     let address = pair.backend.local_addr();
     pair.front.stop().await;
-    let again = Front::start(config(address, &data)).await;
+    let again = TestBridge::start(config(address, &data)).await;
     assert_eq!(again.get(KEYS, &[("X-Proxbox-API-Key", KEY)]).await.status, 200);
     again.stop().await;
 
     let file = folder.path().join("key");
     std::fs::write(&file, "configured-key-configured-key-configured").unwrap();
-    let front = Front::start(config(address, &[("shims.api_key_file", file.to_str().unwrap())])).await;
+    let front = TestBridge::start(config(address, &[("shims.api_key_file", file.to_str().unwrap())])).await;
     let keys = front.get(KEYS, &[("X-Proxbox-API-Key", "configured-key-configured-key-configured")]).await;
     assert!(preflight(&front.get(STATUS, &[]).await, &keys), "{}", keys.text());
 }
@@ -96,7 +96,7 @@ async fn a_backend_that_has_them_answers_for_itself() {
 #[tokio::test(start_paused = true)]
 async fn health_is_503_when_the_backend_is_down_and_never_502() {
     let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let front = Front::start(config(nowhere, &[])).await;
+    let front = TestBridge::start(config(nowhere, &[])).await;
     let health = front.get("/health", &[]).await;
     assert_eq!((health.status, health.header("retry-after")), (503, Some("30")));
     let body = health.json();
@@ -107,12 +107,12 @@ async fn health_is_503_when_the_backend_is_down_and_never_502() {
     for status in [502, 504] {
         let backend =
             Backend::start(move |_| async move { answer(status, &[], "<html>Bad Gateway</html>") }).await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let front = TestBridge::start(config(backend.address, &[])).await;
         assert_eq!(front.get("/health", &[]).await.status, 503);
     }
     let unready = r#"{"status":"unready","init_ok":true,"reason":"NetBox denied"}"#;
     let backend = Backend::start(move |_| async move { answer(503, &[], unready) }).await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let health = front.get("/health", &[]).await;
     assert_eq!((health.status, health.text()), (503, unready), "its own word stands");
 }
@@ -133,7 +133,7 @@ async fn a_backend_that_is_busy_is_ready_if_it_has_no_word_for_it_and_else_503_i
             }
         })
         .await;
-        let front = Front::start(config(backend.address, &[])).await;
+        let front = TestBridge::start(config(backend.address, &[])).await;
         assert_eq!(front.get("/health", &[]).await.status, 200);
         hangs.store(true, std::sync::atomic::Ordering::Relaxed);
         tokio::time::advance(std::time::Duration::from_secs(2)).await;
@@ -158,7 +158,7 @@ async fn health_does_not_wait_for_another_question_that_hangs() {
         }
     })
     .await;
-    let front = Front::start(config(backend.address, &[])).await;
+    let front = TestBridge::start(config(backend.address, &[])).await;
     let _sync = front.open("/dcim/devices/create/stream", &[("X-Proxbox-API-Key", KEY)]).await;
     hangs.recv().await.unwrap();
     let began = tokio::time::Instant::now();

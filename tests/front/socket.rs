@@ -1,15 +1,15 @@
 //! `/ws`, as pages and clients that know nothing else use it.
 
 use futures::{SinkExt, StreamExt};
-use proxbox_bridge::replay::{Options, Server as Replay};
+use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::bridge::puppet::Puppet;
-use super::bridge::{Front, KEY, Pair, config, fast, recordings};
+use super::bridge::puppet::ManualBackend;
+use super::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -19,20 +19,20 @@ const DEFAULT_MODE: &str = "0.0.30.post2-default-mode";
 pub(super) struct Page(WebSocketStream<TcpStream>);
 
 /// What a page heard, up to the end of its socket.
-struct Heard {
+struct PageTranscript {
     frames: Vec<Value>,
     words: Vec<String>,
     close: (u16, String),
 }
 
 impl Page {
-    pub(super) async fn open(front: &Front, target: &str) -> Self {
+    pub(super) async fn open(front: &TestBridge, target: &str) -> Self {
         let stream = TcpStream::connect(front.address).await.unwrap();
         let url = format!("ws://{}{target}", front.address);
         Self(client_async(url, stream).await.unwrap().0)
     }
 
-    async fn greeted(front: &Front) -> Self {
+    async fn greeted(front: &TestBridge) -> Self {
         let mut page = Self::open(front, "/ws").await;
         page.greeting().await;
         page
@@ -75,8 +75,8 @@ impl Page {
         self.rest().await.close
     }
 
-    async fn rest(mut self) -> Heard {
-        let mut heard = Heard { frames: Vec::new(), words: Vec::new(), close: (0, String::new()) };
+    async fn rest(mut self) -> PageTranscript {
+        let mut heard = PageTranscript { frames: Vec::new(), words: Vec::new(), close: (0, String::new()) };
         while let Some(message) = self.0.next().await {
             match message {
                 Ok(Message::Text(text)) => match serde_json::from_str(&text) {
@@ -225,7 +225,7 @@ async fn what_is_no_command_is_answered_and_harmless() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_key_is_refused_with_4001_and_the_backend_is_asked_once() {
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let pair = Pair::start(recordings(NEW, &[]), options, &[]).await;
     for target in ["/ws", "/ws?x=1", "/%77s"] {
         let mut page = Page::open(&pair.front, target).await;
@@ -251,7 +251,7 @@ async fn the_bridges_own_key_serves_clients_that_know_of_none() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, KEY).unwrap();
-    let options = Options { api_key: Some(KEY.to_owned()), ..fast() };
+    let options = ReplayOptions { api_key: Some(KEY.to_owned()), ..fast() };
     let settings = [("backend.api_key_file", file.to_str().unwrap())];
     let pair = Pair::start(recordings(NEW, &[]), options, &settings).await;
     for first in [None, Some(json!({ "api_key": "" }).to_string())] {
@@ -267,8 +267,8 @@ async fn the_bridges_own_key_serves_clients_that_know_of_none() {
 
 #[tokio::test(start_paused = true)]
 async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
-    let mut puppet = Puppet::start().await;
-    let front = Front::start(config(puppet.address, &[])).await;
+    let mut puppet = ManualBackend::start().await;
+    let front = TestBridge::start(config(puppet.address, &[])).await;
     let mut page = Page::open(&front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
@@ -300,8 +300,8 @@ async fn commands_wait_for_each_other_and_two_pages_watch_one_job() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_leaves_does_not_end_the_sync_at_once_and_a_bridge_that_stops_says_goodbye() {
-    let mut puppet = Puppet::start().await;
-    let mut front = Front::start(config(puppet.address, &[])).await;
+    let mut puppet = ManualBackend::start().await;
+    let mut front = TestBridge::start(config(puppet.address, &[])).await;
     let mut page = Page::open(&front, "/ws").await;
     page.say(&json!({ "api_key": KEY }).to_string()).await;
     page.greeting().await;
@@ -332,7 +332,7 @@ async fn a_socket_is_refused_with_a_status_where_there_is_no_backend_and_where_i
     let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = nowhere.local_addr().unwrap();
     drop(nowhere);
-    let front = Front::start(config(address, &[])).await;
+    let front = TestBridge::start(config(address, &[])).await;
     let stream = TcpStream::connect(front.address).await.unwrap();
     let refused = client_async(format!("ws://{}/ws", front.address), stream).await.unwrap_err();
     let Error::Http(response) = refused else { panic!("{refused}") };
@@ -379,7 +379,7 @@ async fn a_page_whose_backend_is_gone_from_the_configuration_is_sent_away_at_its
     let old = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
     let other = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
     let address = other.local_addr();
-    let front = Front::reloading(config(old.local_addr(), &[]), move || Ok(config(address, &[]))).await;
+    let front = TestBridge::reloading(config(old.local_addr(), &[]), move || Ok(config(address, &[]))).await;
     let mut page = Page::greeted(&front).await;
     assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
     page.say("Sync Nodes").await;
@@ -391,7 +391,7 @@ async fn a_page_whose_backend_is_gone_from_the_configuration_is_sent_away_at_its
 async fn a_bridge_in_front_of_a_bridge_can_drive_it() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
     let settings = [("backend.channel", "websocket")];
-    let outer = Front::start(config(pair.front.address, &settings)).await;
+    let outer = TestBridge::start(config(pair.front.address, &settings)).await;
     let answer = outer.get("/virtualization/virtual-machines/create/stream", &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let events = super::support::stream::read(&answer.body, false);

@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::backend::{Backend, answer};
-use super::bridge::{Client, Front, config, configured};
+use super::bridge::{Client, TestBridge, config, configured};
 
 /// An authority, and files of what it has issued.
 pub(super) struct Authority {
@@ -76,7 +76,7 @@ impl Authority {
     }
 }
 
-async fn connect(front: &Front, client: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(front: &TestBridge, client: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(front.address).await?;
     let name = ServerName::try_from("bridge.test").unwrap();
     TlsConnector::from(Arc::new(client)).connect(name, stream).await
@@ -104,7 +104,7 @@ async fn clients_are_served_over_tls_and_one_that_speaks_http_is_told_so() {
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
-    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let front = TestBridge::start(configured(&secured(&backend, &authority, ""))).await;
 
     let stream = connect(&front, authority.client(&["http/1.1"], None)).await.unwrap();
     let text = get(stream).await.unwrap();
@@ -124,7 +124,7 @@ async fn http_2_is_spoken_to_whoever_wants_it() {
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
-    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let front = TestBridge::start(configured(&secured(&backend, &authority, ""))).await;
     let stream = connect(&front, authority.client(&["h2"], None)).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let task = tokio::spawn(connection);
@@ -146,7 +146,7 @@ async fn a_client_without_the_certificate_that_is_wanted_is_turned_away() {
     other.issue("client", "thief.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
     let wanted = format!("client_ca = \"{}\"", ours.path("ca.pem").display());
-    let front = Front::start(configured(&secured(&backend, &ours, &wanted))).await;
+    let front = TestBridge::start(configured(&secured(&backend, &ours, &wanted))).await;
     let welcome = connect(&front, ours.client(&[], Some("client"))).await.unwrap();
     assert!(get(welcome).await.unwrap().ends_with("secret"));
     let (chain, key) = other.identity("client");
@@ -164,7 +164,7 @@ async fn a_client_without_the_certificate_that_is_wanted_is_turned_away() {
         };
         assert!(turned_away);
     }
-    assert_eq!(backend.asked().len(), 1);
+    assert_eq!(backend.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_new_certificate_is_shown_after_a_reload_and_connections_that_are_ther
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
     let text = secured(&backend, &authority, "");
     let read = text.clone();
-    let front = Front::reloading(configured(&text), move || Ok(configured(&read))).await;
+    let front = TestBridge::reloading(configured(&text), move || Ok(configured(&read))).await;
     let shown = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
     let before = connect(&front, authority.client(&[], None)).await.unwrap();
     authority.issue("front", "bridge.test");
@@ -196,7 +196,7 @@ async fn files_that_change_are_read_again_within_a_minute_and_bad_ones_are_not_s
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
-    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let front = TestBridge::start(configured(&secured(&backend, &authority, ""))).await;
     let shown = async || {
         let stream = connect(&front, authority.client(&[], None)).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
@@ -227,7 +227,7 @@ async fn a_certificate_is_shown_that_has_the_age_of_the_one_before_it() {
     };
     issue();
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
-    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let front = TestBridge::start(configured(&secured(&backend, &authority, ""))).await;
     let shown = async || {
         let stream = connect(&front, authority.client(&[], None)).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
@@ -245,7 +245,8 @@ async fn the_authorities_of_a_backend_are_read_again_within_a_minute_and_bad_one
     let (address, task) = secure_backend(&ours, "backend").await;
     let file = other.path("ca.pem").display().to_string();
     let url = format!("https://{address}");
-    let front = Front::start(config(address, &[("backend.url", &url), ("backend.ca_file", &file)])).await;
+    let front =
+        TestBridge::start(config(address, &[("backend.url", &url), ("backend.ca_file", &file)])).await;
     assert_eq!(front.get("/x", &[]).await.status, 503);
     std::fs::copy(ours.path("ca.pem"), other.path("ca.pem")).unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(61)).await;
@@ -265,7 +266,7 @@ async fn a_reload_fails_with_authorities_of_a_backend_that_were_read_before_and_
     let settings =
         [("backend.url", format!("https://{address}")), ("backend.ca_file", ca.display().to_string())];
     let read = move || config(address, &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
-    let front = Front::reloading(read(), move || Ok(read())).await;
+    let front = TestBridge::reloading(read(), move || Ok(read())).await;
     std::fs::write(&ca, "damaged").unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(61)).await;
     for _ in 0..2 {
@@ -324,7 +325,7 @@ async fn a_disk_that_hangs_under_the_files_of_one_backend_keeps_no_other_from_it
         block("two", &address.to_string(), "", &other),
     );
     let own = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nlimits.breaker_failures = 1000\n";
-    let front = Front::start(configured(&format!("{own}{one}{two}"))).await;
+    let front = TestBridge::start(configured(&format!("{own}{one}{two}"))).await;
     let mut file = Hanging::at(hangs.path("ca.pem"));
     std::fs::copy(ours.path("ca.pem"), other.path("ca.pem")).unwrap();
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
@@ -341,7 +342,7 @@ async fn a_disk_that_hangs_under_a_certificate_does_not_keep_the_bridge_from_ser
     let authority = Authority::new("ours");
     authority.issue("front", "bridge.test");
     let backend = Backend::start(|_| async { answer(200, &[], "secret") }).await;
-    let front = Front::start(configured(&secured(&backend, &authority, ""))).await;
+    let front = TestBridge::start(configured(&secured(&backend, &authority, ""))).await;
     let mut file = Hanging::at(authority.path("front.pem"));
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
     (&mut file.opened).await.unwrap();
@@ -406,7 +407,7 @@ async fn the_backends_certificate_is_checked_as_it_is_configured() {
         (elsewhere, ("backend.pin", other_pin.as_str()), None),
     ] {
         let url = format!("https://{address}");
-        let front = Front::start(config(address, &[("backend.url", &url), setting])).await;
+        let front = TestBridge::start(config(address, &[("backend.url", &url), setting])).await;
         let answer = front.get("/x", &[]).await;
         match why {
             None => assert_eq!((answer.status, answer.text()), (200, "secure"), "{setting:?}"),
@@ -449,7 +450,7 @@ async fn a_backend_that_may_speak_tls_behind_http_is_told_from_one_whose_http_is
         (blunt(Some(b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n")).await, false),
     ] {
         let (address, task) = backend;
-        let front = Front::start(config(address, &[])).await;
+        let front = TestBridge::start(config(address, &[])).await;
         let answer = front.get("/x", &[]).await;
         assert_eq!(answer.status, 503, "{}", answer.text());
         assert_eq!(answer.detail().contains(hint), is_hinted, "{}", answer.text());
@@ -477,7 +478,7 @@ async fn a_backend_that_dies_after_an_answer_over_tls_did_not_refuse_the_client_
         }
     });
     let (url, ca) = (format!("https://{address}"), ours.path("ca.pem").display().to_string());
-    let front = Front::start(config(address, &[("backend.url", &url), ("backend.ca_file", &ca)])).await;
+    let front = TestBridge::start(config(address, &[("backend.url", &url), ("backend.ca_file", &ca)])).await;
     assert_eq!(front.get("/x", &[]).await.text(), "secure");
     for is_first in [false, true] {
         let answer = front.get("/x", &[]).await;

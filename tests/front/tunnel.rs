@@ -17,7 +17,7 @@ mod wire;
 
 use std::net::SocketAddr;
 
-use super::bridge::{Front, config};
+use super::bridge::{TestBridge, config};
 
 /// What a peer is written in.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Backend {
 /// Makes all exchanges through a bridge.
 async fn understand_each_other(client: Language, backend: Language) {
     let backend = Backend::start(backend).await;
-    let front = Front::start(config(backend.address(), &[])).await;
+    let front = TestBridge::start(config(backend.address(), &[])).await;
     match client {
         Language::Rust => rust::ask(front.address).await,
         Language::Python => process::ask(process::python(), front.address).await,

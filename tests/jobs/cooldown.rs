@@ -4,30 +4,30 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use proxbox_bridge::core::domain::kind::Kind;
-use proxbox_bridge::ledger::{Cooldown, Entry, Ledger, Record, Timestamp};
-use proxbox_bridge::replay::Options;
+use proxbox_bridge::ledger::{Cooldown, JobUpdate, Ledger, Record, Timestamp};
+use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
 
-use crate::bridge::puppet::{Played, Puppet};
-use crate::bridge::{Front, KEY, Pair, config, fast, recordings};
+use crate::bridge::puppet::{ManualBackend, ManualStream};
+use crate::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
 use crate::{DEVICES, JOB, Reader, STORAGE, front, ledger, recorded};
 
 const FULL_UPDATE: &str = "/full-update/stream";
 const OLD: &str = "0.0.6.post4";
 const NEW: &str = "0.0.11.post2";
 
-async fn open(front: &Front, path: &str) -> Reader {
+async fn open(front: &TestBridge, path: &str) -> Reader {
     Reader::open(front, path, &[("X-Proxbox-API-Key", KEY)]).await
 }
 
 /// A job that has begun, and the backend's side of it.
-async fn begun(front: &Front, puppet: &mut Puppet, path: &str) -> (Reader, Played) {
+async fn begun(front: &TestBridge, puppet: &mut ManualBackend, path: &str) -> (Reader, ManualStream) {
     let reader = open(front, path).await;
     (reader, puppet.played().await)
 }
 
 /// A job that the backend cuts off. Gives its id, and when that was.
-async fn cut(front: &Front, puppet: &mut Puppet, path: &str) -> (String, Instant) {
+async fn cut(front: &TestBridge, puppet: &mut ManualBackend, path: &str) -> (String, Instant) {
     let (reader, played) = begun(front, puppet, path).await;
     drop(played);
     let (job, began) = (reader.job.clone(), Instant::now());
@@ -36,7 +36,7 @@ async fn cut(front: &Front, puppet: &mut Puppet, path: &str) -> (String, Instant
 }
 
 /// For how many seconds after `began` the next job waits for its turn.
-async fn waits(front: &Front, puppet: &mut Puppet, began: Instant) -> u64 {
+async fn waits(front: &TestBridge, puppet: &mut ManualBackend, began: Instant) -> u64 {
     let (reader, played) = begun(front, puppet, STORAGE).await;
     let seconds = began.elapsed().as_secs();
     played.complete().await;
@@ -46,7 +46,7 @@ async fn waits(front: &Front, puppet: &mut Puppet, began: Instant) -> u64 {
 }
 
 /// What `GET /backends` says of the places that a cool-down takes.
-async fn cooling_down(front: &Front) -> Vec<String> {
+async fn cooling_down(front: &TestBridge) -> Vec<String> {
     let answer = front.ask("GET", "/backends", &[]).await.json();
     let held = answer["results"][0]["cooling_down"].as_array().unwrap().clone();
     held.iter().map(|held| held["job"].as_str().unwrap().to_owned()).collect()
@@ -58,7 +58,7 @@ fn up_to(job: &str, seconds: u64) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_a_cut_waits_while_an_old_backend_goes_on_and_says_so() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[]).await;
     let (job, began) = cut(&front, &mut puppet, DEVICES).await;
     advance(Duration::from_secs(8)).await;
@@ -76,7 +76,7 @@ async fn a_retry_after_a_cut_waits_while_an_old_backend_goes_on_and_says_so() {
 #[tokio::test(start_paused = true)]
 async fn how_long_a_place_stays_taken_depends_on_the_release() {
     for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 5), (NEW, 5), ("0.0.30.post2", 5)] {
-        let mut puppet = Puppet::of(release).await;
+        let mut puppet = ManualBackend::with_release(release).await;
         let front = front(&puppet, &[]).await;
         let (_, began) = cut(&front, &mut puppet, DEVICES).await;
         assert_eq!(waits(&front, &mut puppet, began).await, seconds, "{release}");
@@ -86,7 +86,7 @@ async fn how_long_a_place_stays_taken_depends_on_the_release() {
 #[tokio::test(start_paused = true)]
 async fn a_full_update_of_any_release_goes_on_with_its_stage() {
     for release in [OLD, NEW] {
-        let mut puppet = Puppet::of(release).await;
+        let mut puppet = ManualBackend::with_release(release).await;
         let front = front(&puppet, &[]).await;
         let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
         assert_eq!(waits(&front, &mut puppet, began).await, 30, "{release}");
@@ -95,7 +95,7 @@ async fn a_full_update_of_any_release_goes_on_with_its_stage() {
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_is_cut_takes_its_place_for_a_while() {
-    let options = Options { cut_after: Some(6), ..fast() };
+    let options = ReplayOptions { cut_after: Some(6), ..fast() };
     let pair = Pair::start(recordings("0.0.2.post1", &[]), options, &[]).await;
     let first = pair.front.get(DEVICES, &[]).await;
     let began = Instant::now();
@@ -109,7 +109,7 @@ async fn a_socket_that_is_cut_takes_its_place_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
     for settings in [("limits.idle", "10s"), ("limits.total", "10s"), ("jobs.on_disconnect", "cancel")] {
-        let mut puppet = Puppet::of(OLD).await;
+        let mut puppet = ManualBackend::with_release(OLD).await;
         let front = front(&puppet, &[settings]).await;
         let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
         if settings.0 == "jobs.on_disconnect" {
@@ -121,7 +121,7 @@ async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
         let began = Instant::now();
         assert_eq!(waits(&front, &mut puppet, began).await, 30, "{settings:?}");
     }
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[]).await;
     let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
     assert_eq!(front.ask("DELETE", &format!("/jobs/{}", reader.job), &[]).await.status, 202);
@@ -133,7 +133,7 @@ async fn whatever_the_bridge_ends_itself_takes_its_place_too() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_the_backend_reports_is_its_end_where_its_tasks_stop_with_it() {
     for (release, seconds) in [("0.0.0", 30), (OLD, 30), ("0.0.7.post1", 0), (NEW, 0)] {
-        let mut puppet = Puppet::of(release).await;
+        let mut puppet = ManualBackend::with_release(release).await;
         let front = front(&puppet, &[]).await;
         let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
         played.fail().await;
@@ -145,7 +145,7 @@ async fn a_failure_that_the_backend_reports_is_its_end_where_its_tasks_stop_with
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_has_ended_its_work_is_not_waited_for() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[]).await;
     for status in ["completed", "failed"] {
         let (reader, mut played) = begun(&front, &mut puppet, DEVICES).await;
@@ -159,7 +159,7 @@ async fn a_backend_that_has_ended_its_work_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_never_began_takes_no_place() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[]).await;
     puppet.refuse(true);
     assert_eq!(front.get(DEVICES, &[]).await.status, 422);
@@ -180,14 +180,14 @@ async fn a_run_that_never_began_takes_no_place() {
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
-    let nowhere = Front::start(config(address, &[])).await;
+    let nowhere = TestBridge::start(config(address, &[])).await;
     assert_eq!(nowhere.get(DEVICES, &[]).await.status, 503);
     assert!(cooling_down(&nowhere).await.is_empty(), "unreachable");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_earlier_runs_took_says_how_long_an_old_backend_goes_on() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[("limits.cooldown", "2m")]).await;
     for (before, elapsed, rest) in [(100, 10, 90), (100, 200, 30), (400, 10, 120)] {
         let (reader, played) = begun(&front, &mut puppet, DEVICES).await;
@@ -205,7 +205,7 @@ async fn what_earlier_runs_took_says_how_long_an_old_backend_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn another_place_on_the_backend_can_be_used_meanwhile() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[("backend.concurrency", "2")]).await;
     let (job, began) = cut(&front, &mut puppet, DEVICES).await;
     let (second, other) = begun(&front, &mut puppet, STORAGE).await;
@@ -227,7 +227,7 @@ async fn another_place_on_the_backend_can_be_used_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_taken_counts_for_the_queue() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[("backend.queue", "1")]).await;
     cut(&front, &mut puppet, DEVICES).await;
     let _waiting = open(&front, DEVICES).await;
@@ -238,12 +238,12 @@ async fn a_place_that_is_taken_counts_for_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_configuration_gives_further_places_and_takes_away_none_that_is_taken() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let address = puppet.address;
     let concurrency = Arc::new(Mutex::new("1"));
     let read = Arc::clone(&concurrency);
     let reload = move || Ok(config(address, &[("backend.concurrency", *read.lock().unwrap())]));
-    let front = Front::reloading(config(address, &[]), reload).await;
+    let front = TestBridge::reloading(config(address, &[]), reload).await;
     let (_, began) = cut(&front, &mut puppet, DEVICES).await;
     *concurrency.lock().unwrap() = "2";
     assert_eq!(front.ask("POST", "/reload", &[]).await.status, 200);
@@ -257,7 +257,7 @@ async fn a_new_configuration_gives_further_places_and_takes_away_none_that_is_ta
 async fn a_place_stays_taken_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let before = front(&puppet, &settings).await;
     let (job, began) = cut(&before, &mut puppet, DEVICES).await;
     before.stop().await;
@@ -276,7 +276,7 @@ async fn a_place_stays_taken_over_a_restart() {
 }
 
 /// A job that ran on the backend of `puppet` and has no end in the ledger in `folder`, beside one that had not begun.
-async fn killed(puppet: &Puppet, folder: &Path) -> Record {
+async fn killed(puppet: &ManualBackend, folder: &Path) -> Record {
     let now = Timestamp::now();
     let backend = format!("http://{}", puppet.address);
     let queued = Record::new(backend, Kind::Devices, now);
@@ -286,7 +286,7 @@ async fn killed(puppet: &Puppet, folder: &Path) -> Record {
         Record { started: Some(now), cooldown, ..Record::new(queued.backend.clone(), Kind::Devices, now) };
     let ledger = ledger(folder).await;
     for record in [&killed, &queued] {
-        ledger.put(Entry { record: record.clone(), frames: Vec::new() }).await.unwrap();
+        ledger.put(JobUpdate { record: record.clone(), frames: Vec::new() }).await.unwrap();
     }
     ledger.close().await;
     killed
@@ -295,7 +295,7 @@ async fn killed(puppet: &Puppet, folder: &Path) -> Record {
 #[tokio::test(start_paused = true)]
 async fn a_ledger_that_works_only_later_gives_the_places_back() {
     let folder = tempfile::tempdir().unwrap();
-    let puppet = Puppet::of(OLD).await;
+    let puppet = ManualBackend::with_release(OLD).await;
     let killed = killed(&puppet, folder.path()).await;
     let other = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
@@ -312,7 +312,7 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
 #[tokio::test(start_paused = true)]
 async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let killed = killed(&puppet, folder.path()).await;
     let front = front(&puppet, &[("data_dir", folder.path().to_str().unwrap())]).await;
     let began = Instant::now();
@@ -324,7 +324,7 @@ async fn what_ran_when_the_bridge_was_killed_takes_its_place_after_the_restart()
 #[tokio::test(start_paused = true)]
 async fn what_ran_under_another_name_of_the_same_address_takes_its_place_after_the_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let puppet = Puppet::of(OLD).await;
+    let puppet = ManualBackend::with_release(OLD).await;
     let killed = killed(&puppet, folder.path()).await;
     let url = format!("http://localhost:{}", puppet.address.port());
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.url", url.as_str())];
@@ -335,7 +335,7 @@ async fn what_ran_under_another_name_of_the_same_address_takes_its_place_after_t
 #[tokio::test(start_paused = true)]
 async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_limit() {
     for (limit, reported, seconds) in [("15m", 0, 30), ("15m", 50, 60), ("15m", 130, 150), ("70s", 900, 70)] {
-        let mut puppet = Puppet::of(NEW).await;
+        let mut puppet = ManualBackend::with_release(NEW).await;
         let front = front(&puppet, &[("limits.cooldown", limit)]).await;
         puppet.report_active(reported > 0);
         let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
@@ -358,7 +358,7 @@ async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_l
 
 #[tokio::test(start_paused = true)]
 async fn a_report_that_cannot_be_read_frees_no_place_before_the_limit() {
-    let mut puppet = Puppet::of(NEW).await;
+    let mut puppet = ManualBackend::with_release(NEW).await;
     puppet.compress_report();
     let front = front(&puppet, &[("limits.cooldown", "70s")]).await;
     let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
@@ -367,7 +367,7 @@ async fn a_report_that_cannot_be_read_frees_no_place_before_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bridge_may_be_told_not_to_wait() {
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[("limits.cooldown", "0s")]).await;
     let (_, began) = cut(&front, &mut puppet, DEVICES).await;
     assert_eq!(waits(&front, &mut puppet, began).await, 0);
@@ -377,7 +377,7 @@ async fn a_bridge_may_be_told_not_to_wait() {
 async fn an_operator_frees_a_place_at_once_and_for_good() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap())];
-    let mut puppet = Puppet::of(OLD).await;
+    let mut puppet = ManualBackend::with_release(OLD).await;
     let before = front(&puppet, &settings).await;
     let (job, began) = cut(&before, &mut puppet, DEVICES).await;
     let mut retry = open(&before, DEVICES).await;
@@ -399,7 +399,7 @@ async fn an_operator_frees_a_place_at_once_and_for_good() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() {
-    let mut puppet = Puppet::of(NEW).await;
+    let mut puppet = ManualBackend::with_release(NEW).await;
     let front = front(&puppet, &[]).await;
     let (first, played) = begun(&front, &mut puppet, DEVICES).await;
     let mut waiting = open(&front, STORAGE).await;
@@ -416,7 +416,7 @@ async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() 
 
 #[tokio::test(start_paused = true)]
 async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
-    let mut puppet = Puppet::of(NEW).await;
+    let mut puppet = ManualBackend::with_release(NEW).await;
     let front = front(&puppet, &[("backend.concurrency", "2")]).await;
     puppet.report_active(true);
     let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;

@@ -2,23 +2,23 @@
 
 use std::path::Path;
 
-use proxbox_bridge::replay::{Entry, Options, Side};
+use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side};
 use serde_json::{Value, json};
 
-use crate::bridge::{Client, Front, KEY, Pair, config, fast, recordings};
+use crate::bridge::{Client, KEY, Pair, TestBridge, config, fast, recordings};
 use crate::document::{Api, ids, path};
 use crate::support::stream;
 use crate::{DEVICES, NEW, OLD, key};
 
 /// A backend that is silent after its first words.
-fn stalling() -> Options {
-    Options { stall_after: Some(3), ..fast() }
+fn stalling() -> ReplayOptions {
+    ReplayOptions { stall_after: Some(3), ..fast() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_queued_runs_to_its_end_with_nobody_watching() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[("jobs.on_disconnect", "cancel")]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let job = api.start("/sync/full-update/", &[("X-Proxbox-Actor", "anna")]).await;
     assert_eq!(
         (&job["name"], &job["status"], &job["user"], &job["error"]),
@@ -43,7 +43,7 @@ async fn what_is_queued_runs_to_its_end_with_nobody_watching() {
 #[tokio::test(start_paused = true)]
 async fn every_path_of_the_plugin_queues_its_kind_with_and_without_the_slash() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[("backend.queue", "100")]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     for (target, kind) in [
         ("/sync/devices", "devices"),
         ("/sync/storage", "storage"),
@@ -64,7 +64,7 @@ async fn every_path_of_the_plugin_queues_its_kind_with_and_without_the_slash() {
 #[tokio::test(start_paused = true)]
 async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
     let pair = Pair::start(recordings(NEW, &[]), stalling(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let query = "proxmox_endpoint_ids=1%2C2&&x=%20+";
     let target = format!("/sync/devices/?{query}&bridge.events=all");
     let first = api.start(&target, &key()).await;
@@ -93,7 +93,7 @@ async fn two_that_want_the_same_get_one_job_and_one_run_however_they_ask() {
 #[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_is_refused_and_nothing_is_started() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     for (query, named) in [("bridge.evnets=all", "bridge.events=all"), ("bridge.last_event_id=x.1", "events")]
     {
         let answer = api.ask("POST", &format!("/sync/devices/?{query}"), &[]).await;
@@ -108,7 +108,7 @@ async fn what_makes_no_sense_is_refused_and_nothing_is_started() {
 async fn what_may_not_begin_is_503_with_the_reason() {
     let settings = [("backend.queue", "0"), ("limits.drain", "1h")];
     let mut pair = Pair::start(recordings(OLD, &[]), stalling(), &settings).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let running = api.start("/sync/devices/", &[]).await;
     let answer = api.ask("POST", "/sync/full-update/", &[]).await;
     assert_eq!(answer.status, 503);
@@ -116,7 +116,7 @@ async fn what_may_not_begin_is_503_with_the_reason() {
     drop(api);
 
     pair.front.ask_to_stop();
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let answer = loop {
         // The bridge does not say when it has heard.
         let answer = api.ask("POST", "/sync/storage/", &[]).await;
@@ -132,7 +132,7 @@ async fn what_may_not_begin_is_503_with_the_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
     let pair = Pair::start(recordings(NEW, &[]), stalling(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let job = api.start("/sync/devices/", &key()).await;
     let waiting = api.start("/sync/storage/", &key()).await;
     let mut watcher = api.watch(&job).await;
@@ -151,14 +151,13 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
     let seen = pair
         .log()
         .wait_for(|entries| {
-            entries.iter().any(|entry| matches!(entry, Entry::Closed { by: Side::Client, .. }))
+            entries.iter().any(|entry| matches!(entry, ServerEvent::Closed { by: Side::Client, .. }))
                 && entries
                     .iter()
-                    .any(|entry| matches!(entry, Entry::Request { target, .. } if target == DEVICES))
+                    .any(|entry| matches!(entry, ServerEvent::Request { target, .. } if target == DEVICES))
         })
         .await;
-    let storage =
-        |entry: &Entry| matches!(entry, Entry::Request { target, .. } if target.contains("storage"));
+    let storage = |entry: &ServerEvent| matches!(entry, ServerEvent::Request { target, .. } if target.contains("storage"));
     assert!(!seen.iter().any(storage), "it never came to its turn");
     for job in [&job, &waiting] {
         let ended = api.ended(job).await;
@@ -188,7 +187,7 @@ async fn rest(client: &mut Client) -> Vec<u8> {
 /// The only job of a bridge that has run it to its end.
 async fn only(version: &str, uses: &[&str], target: &str, settings: &[(&str, &str)]) -> Value {
     let pair = Pair::start(recordings(version, uses), fast(), settings).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let job = api.start(target, &key()).await;
     api.ended(&job).await
 }
@@ -228,7 +227,7 @@ async fn a_sync_that_failed_is_told_from_one_that_could_not_run() {
 #[tokio::test(start_paused = true)]
 async fn keys_are_told_apart_and_never_shown() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let one = api.start("/sync/devices/", &key()).await;
     let other = api.start("/sync/devices/", &[("X-Proxbox-API-Key", "another-key")]).await;
     let none = api.start("/sync/devices/", &[]).await;
@@ -247,7 +246,7 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     let place = |path: &Path| path.join("data").to_str().unwrap().to_owned();
     let settings = [("data_dir", &*place(&file)), ("jobs.without_ledger", "continue")];
     let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let job = api.start("/sync/devices/", &[]).await;
     assert_eq!(api.ended(&job).await["status"], "completed");
     let page = api.get("/jobs").await;
@@ -266,8 +265,8 @@ async fn without_a_ledger_there_is_what_is_in_memory_and_a_warning() {
     std::fs::create_dir(&damaged).unwrap();
     std::fs::write(damaged.join("ledger.sqlite3"), [b'x'; 5000]).unwrap();
     let settings = [("data_dir", &*place(folder.path())), ("jobs.without_ledger", "refuse")];
-    let front = Front::start(config(backend, &settings)).await;
-    let api = Api::of(&front).await;
+    let front = TestBridge::start(config(backend, &settings)).await;
+    let api = Api::new(&front).await;
     let answer = api.ask("POST", "/sync/devices/", &[]).await;
     assert_eq!(answer.status, 503);
     assert!(answer.detail().contains("jobs.without_ledger"), "{}", answer.text());

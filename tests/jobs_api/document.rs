@@ -3,21 +3,21 @@
 use proxbox_bridge::admin;
 use serde_json::{Value, json};
 
-use crate::bridge::{Answer, Client, Front};
+use crate::bridge::{Answer, Client, TestBridge};
 
 /// What a bridge says of its admin listener.
 pub struct Document(Value);
 
 /// The admin listener, each of whose answers is compared with the document.
 pub struct Api<'a> {
-    front: &'a Front,
+    front: &'a TestBridge,
     document: Document,
 }
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 impl<'a> Api<'a> {
-    pub async fn of(front: &'a Front) -> Self {
+    pub async fn new(front: &'a TestBridge) -> Self {
         let document = Document(front.ask("GET", "/openapi.json", &[]).await.json());
         Self { front, document }
     }

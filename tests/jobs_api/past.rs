@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::bridge::{Client, Front, Pair, config, fast, recordings};
+use crate::bridge::{Client, Pair, TestBridge, config, fast, recordings};
 use crate::document::{Api, ids, path};
 use crate::support::stream;
 use crate::{NEW, OLD, key};
@@ -17,7 +17,7 @@ async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
     // Some are in memory, and all of them in the ledger.
     for replay in ["0s", "5m"] {
         let pair = Pair::start(recordings(OLD, &[]), fast(), &[("limits.replay", replay)]).await;
-        let api = Api::of(&pair.front).await;
+        let api = Api::new(&pair.front).await;
         let mut jobs = Vec::new();
         for target in ["/sync/devices/", "/sync/storage/", "/sync/devices/?x=1", "/sync/virtual-machines/"] {
             let job = api.start(target, &[]).await;
@@ -66,7 +66,7 @@ async fn jobs_are_found_by_what_they_are_page_by_page_newest_first() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_looked_for_is_refused() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     for (target, named) in [
         ("/jobs?status=running", "outcome"),
         ("/jobs?kind=device", "devices"),
@@ -102,7 +102,7 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
     // From memory, and from the ledger.
     for replay in ["5m", "0s"] {
         let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
-        let api = Api::of(&pair.front).await;
+        let api = Api::new(&pair.front).await;
         let job = api.start("/sync/devices/", &key()).await;
         let target = format!("{}/events", path(&job));
         let live = stream::read(&api.ask("GET", &target, &[]).await.body, true);
@@ -144,7 +144,7 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
 async fn events_of_the_backends_own_types_reach_only_readers_that_want_them() {
     for replay in ["5m", "0s"] {
         let pair = Pair::start(recordings(NEW, &[]), fast(), &[("limits.replay", replay)]).await;
-        let api = Api::of(&pair.front).await;
+        let api = Api::new(&pair.front).await;
         let job = api.start("/sync/devices/?bridge.events=all", &key()).await;
         api.ended(&job).await;
         for (query, wanted) in [("", false), ("?bridge.events=all", true)] {
@@ -160,15 +160,15 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
     let settings = [("data_dir", folder.path().to_str().unwrap())];
     let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
     let (before, events) = {
-        let api = Api::of(&front).await;
+        let api = Api::new(&front).await;
         let job = api.start("/sync/devices/", &[]).await;
         let ended = api.ended(&job).await;
         (ended, api.ask("GET", &format!("{}/events", path(&job)), &[]).await.body)
     };
     front.stop().await;
 
-    let front = Front::start(config(backend.local_addr(), &settings)).await;
-    let api = Api::of(&front).await;
+    let front = TestBridge::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::new(&front).await;
     let mut after = api.get(path(&before)).await;
     for moving in ["watchers", "attaches"] {
         after[moving] = before[moving].clone();
@@ -187,8 +187,8 @@ async fn after_a_restart_the_ledger_tells_of_the_jobs() {
         .find(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3")))
         .unwrap();
     Connection::open(file).unwrap().execute("DELETE FROM frames", []).unwrap();
-    let front = Front::start(config(backend.local_addr(), &settings)).await;
-    let api = Api::of(&front).await;
+    let front = TestBridge::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::new(&front).await;
     let gone = api.ask("GET", &target, &[]).await;
     assert_eq!(gone.status, 410);
     assert!(gone.detail().contains("limits.log_retention"), "{}", gone.text());
@@ -201,7 +201,7 @@ async fn what_the_backend_said_is_there_if_it_was_to_be_kept() {
     for recording in ["off", "on"] {
         let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", recording)];
         let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
-        let api = Api::of(&pair.front).await;
+        let api = Api::new(&pair.front).await;
         let job = api.start("/sync/full-update/", &key()).await;
         api.ended(&job).await;
         let answer = api.ask("GET", &format!("{}/recording", path(&job)), &[]).await;
@@ -226,7 +226,7 @@ async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() 
     let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
     let mut jobs = Vec::new();
     {
-        let api = Api::of(&front).await;
+        let api = Api::new(&front).await;
         for target in ["/sync/devices/", "/sync/devices/?x=1", "/sync/devices/?x=2"] {
             let job = api.start(target, &[]).await;
             jobs.push(api.ended(&job).await["id"].as_str().unwrap().to_owned());
@@ -240,8 +240,8 @@ async fn rows_that_no_bridge_wrote_are_left_out_and_everything_else_is_listed() 
     file.execute("UPDATE jobs SET backend = CAST(x'ff' AS TEXT) WHERE id = ?1", [&jobs[1]]).unwrap();
     drop(file);
 
-    let front = Front::start(config(backend.local_addr(), &settings)).await;
-    let api = Api::of(&front).await;
+    let front = TestBridge::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::new(&front).await;
     assert_eq!(ids(&api.get("/jobs").await), [jobs[2].as_str(), &jobs[0]]);
     let shown = api.get(&format!("/jobs/{}", jobs[0])).await;
     assert_eq!(shown["completed"], "9999-12-31T23:59:59.999Z");
@@ -259,7 +259,7 @@ async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
     let Pair { backend, mut front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
     for (number, text) in [(i64::MIN, "x''"), (-1, "x'ff'"), (i64::MAX, "'{}'")] {
         {
-            let api = Api::of(&front).await;
+            let api = Api::new(&front).await;
             for target in ["/sync/devices/", "/sync/devices/?x=1"] {
                 let job = api.start(target, &[]).await;
                 api.ended(&job).await;
@@ -267,7 +267,7 @@ async fn a_bridge_starts_and_serves_whatever_stands_in_its_ledger() {
         }
         front.stop().await;
         damage(&folder.path().join("ledger.sqlite3"), number, text);
-        front = Front::start(config(backend.local_addr(), &settings)).await;
+        front = TestBridge::start(config(backend.local_addr(), &settings)).await;
         for (method, target) in
             [("GET", "/readyz"), ("GET", "/jobs"), ("GET", "/metrics"), ("POST", "/clean")]
         {
@@ -300,7 +300,7 @@ async fn an_operator_has_old_records_removed_at_once() {
         [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s"), ("jobs.recording", "on")];
     let Pair { backend, front } = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
     {
-        let api = Api::of(&front).await;
+        let api = Api::new(&front).await;
         for target in ["/sync/devices/", "/sync/devices/?x=1", "/sync/devices/?x=2"] {
             let job = api.start(target, &key()).await;
             api.ended(&job).await;
@@ -314,8 +314,8 @@ async fn an_operator_has_old_records_removed_at_once() {
     let recorded = || std::fs::read_dir(folder.path().join("recordings")).unwrap().count();
     assert_eq!(recorded(), 3);
 
-    let front = Front::start(config(backend.local_addr(), &settings)).await;
-    let api = Api::of(&front).await;
+    let front = TestBridge::start(config(backend.local_addr(), &settings)).await;
+    let api = Api::new(&front).await;
     let logs = async || {
         let mut logs = 0;
         for id in ids(&api.get("/jobs").await) {

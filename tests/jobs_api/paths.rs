@@ -22,7 +22,7 @@ async fn the_document_has_every_path_that_is_served_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
     let pair = Pair::start(recordings(OLD, &[]), fast(), &settings).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let mut described = api.document().paths();
     described.sort();
     assert_eq!(described, served());
@@ -50,7 +50,7 @@ async fn the_document_has_every_path_that_is_served_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn the_document_has_the_version_of_the_bridge_and_every_word_that_it_says() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let document = api.document();
     assert_eq!(document.at("/info/version"), env!("CARGO_PKG_VERSION"));
     let schemas = "/components/schemas";
@@ -92,7 +92,7 @@ fn every_path_stands_in_the_tables_of_the_readme_and_of_the_module() {
 #[tokio::test(start_paused = true)]
 async fn the_job_in_the_readme_is_one() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let readme = read("README.md");
     let (_, shown) = readme.split_once("```json\n").unwrap();
     let shown = serde_json::from_str(shown.split_once("```").unwrap().0).unwrap();
@@ -102,7 +102,7 @@ async fn the_job_in_the_readme_is_one() {
 #[tokio::test(start_paused = true)]
 async fn head_says_what_get_would_without_doing_it() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let job = api.start("/sync/devices/", &[]).await;
     api.ended(&job).await;
     for target in ["/livez", "/readyz", "/openapi.json", "/jobs", path(&job)] {
@@ -119,7 +119,7 @@ async fn head_says_what_get_would_without_doing_it() {
 #[tokio::test(start_paused = true)]
 async fn a_page_of_another_site_changes_nothing() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let api = Api::of(&pair.front).await;
+    let api = Api::new(&pair.front).await;
     let own = format!("http://{}", pair.front.admin);
     let foreign = [
         ("Sec-Fetch-Site", "cross-site"),

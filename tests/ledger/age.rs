@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proxbox_bridge::ledger::{
-    Cleaned, Cleaning, Clock, Entry, JobId, Ledger, Options, Record, Retention, Sqlite, Timestamp,
+    Cleaning, CleaningResult, Clock, JobId, JobUpdate, Ledger, LedgerOptions, Record, Retention, Sqlite,
+    Timestamp,
 };
 
 use crate::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
 
 /// Clocks that a test moves.
 #[derive(Debug)]
-struct Moved(Mutex<(Timestamp, Duration, Option<bool>)>);
+struct SteppedClock(Mutex<(Timestamp, Duration, Option<bool>)>);
 
-impl Clock for Moved {
+impl Clock for SteppedClock {
     fn wall(&self) -> Timestamp {
         self.0.lock().unwrap().0
     }
@@ -28,7 +29,7 @@ impl Clock for Moved {
     }
 }
 
-impl Moved {
+impl SteppedClock {
     fn at(wall: Timestamp) -> Arc<Self> {
         Arc::new(Self(Mutex::new((wall, Duration::from_secs(7), None))))
     }
@@ -52,12 +53,12 @@ impl Moved {
 
 const NOW: Timestamp = Timestamp(1_790_000_000_000);
 
-async fn opened(directory: &Path, clock: &Arc<Moved>) -> Arc<Sqlite> {
-    Sqlite::open(Options { clock: clock.clone(), ..options(directory) }).await.unwrap()
+async fn opened(directory: &Path, clock: &Arc<SteppedClock>) -> Arc<Sqlite> {
+    Sqlite::open(LedgerOptions { clock: clock.clone(), ..options(directory) }).await.unwrap()
 }
 
 /// Records `count` jobs that end now, by the clock that the bridge sees.
-async fn run(ledger: &Sqlite, clock: &Moved, count: usize) -> Vec<JobId> {
+async fn run(ledger: &Sqlite, clock: &SteppedClock, count: usize) -> Vec<JobId> {
     let mut ran = Vec::new();
     for _ in 0..count {
         let record = Record { end: Some(end(clock.wall().0)), queued: clock.wall(), ..full() };
@@ -67,10 +68,10 @@ async fn run(ledger: &Sqlite, clock: &Moved, count: usize) -> Vec<JobId> {
     ran
 }
 
-async fn usual(ledger: &Sqlite) -> Cleaned {
-    let cleaned = ledger.clean(Cleaning::Usual).await.unwrap();
+async fn usual(ledger: &Sqlite) -> CleaningResult {
+    let cleaned = ledger.clean(Cleaning::Scheduled).await.unwrap();
     assert_eq!(cleaned.held, ledger.cleaning_held());
-    Cleaned { held: None, ..cleaned }
+    CleaningResult { held: None, ..cleaned }
 }
 
 async fn has_log(ledger: &Sqlite, id: JobId) -> bool {
@@ -79,7 +80,7 @@ async fn has_log(ledger: &Sqlite, id: JobId) -> bool {
 
 #[tokio::test]
 async fn what_is_too_old_is_removed_logs_before_records() {
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let folder = folder();
     let ledger = opened(folder.path(), &clock).await;
     let old = run(&ledger, &clock, 1).await[0];
@@ -90,33 +91,34 @@ async fn what_is_too_old_is_removed_logs_before_records() {
     let middle = run(&ledger, &clock, 1).await[0];
     for _ in 0..7 {
         clock.pass(DAY);
-        assert_eq!(usual(&ledger).await, Cleaned::default(), "the log of the old one went long ago");
+        assert_eq!(usual(&ledger).await, CleaningResult::default(), "the log of the old one went long ago");
     }
     let young = run(&ledger, &clock, 1).await[0];
     let running = bare();
     put(&ledger, &running, frames(1..=3)).await;
     clock.pass(HOUR);
     let cleaned = usual(&ledger).await;
-    assert_eq!(cleaned, Cleaned { jobs: vec![old], logs: vec![middle], ..Cleaned::default() });
+    assert_eq!(cleaned, CleaningResult { jobs: vec![old], logs: vec![middle], ..CleaningResult::default() });
     assert_eq!(ids(&ledger, everything()).await, [running.id, young, middle]);
     for (id, is_left) in [(old, false), (middle, false), (young, true), (running.id, true)] {
         assert_eq!(has_log(&ledger, id).await, is_left);
     }
-    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert_eq!(usual(&ledger).await, CleaningResult::default());
     ledger.close().await;
 }
 
 #[tokio::test]
 async fn more_than_one_transaction_full_is_removed_when_it_is_ordered() {
-    let clock = Moved::at(NOW);
-    let many = Options { directory: None, log_frames: 5_000, clock: clock.clone(), ..options(Path::new("")) };
+    let clock = SteppedClock::at(NOW);
+    let many =
+        LedgerOptions { directory: None, log_frames: 5_000, clock: clock.clone(), ..options(Path::new("")) };
     let ledger = Sqlite::open(many).await.unwrap();
     let ended = || Record { end: Some(end(NOW.0)), ..full() };
     put(&ledger, &ended(), frames(1..=4_500)).await;
-    let puts = (0..450).map(|_| ledger.put(Entry { record: ended(), frames: frames(1..=1) }));
+    let puts = (0..450).map(|_| ledger.put(JobUpdate { record: ended(), frames: frames(1..=1) }));
     futures::future::try_join_all(puts.collect::<Vec<_>>()).await.unwrap();
     clock.pass(100 * DAY);
-    let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
+    let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (451, 451, 0));
     assert_eq!(ids(&ledger, everything()).await, []);
     ledger.close().await;
@@ -126,23 +128,23 @@ async fn more_than_one_transaction_full_is_removed_when_it_is_ordered() {
 async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
     for ahead in [8 * DAY, 91 * DAY, 36_500 * DAY] {
         let folder = folder();
-        let clock = Moved::at(NOW);
+        let clock = SteppedClock::at(NOW);
         let ledger = opened(folder.path(), &clock).await;
         let jobs = run(&ledger, &clock, 3).await;
         ledger.close().await;
 
-        let clock = Moved::at(NOW.after(ahead));
+        let clock = SteppedClock::at(NOW.after(ahead));
         let ledger = opened(folder.path(), &clock).await;
         let held = ledger.cleaning_held().unwrap();
         for named in ["ahead of", "limits.clock_jump", "limits.clock_hold", "6h", "POST /clean"] {
             assert!(held.contains(named), "{named}: {held}");
         }
-        assert_eq!(usual(&ledger).await, Cleaned::default());
+        assert_eq!(usual(&ledger).await, CleaningResult::default());
         let new = run(&ledger, &clock, 1).await;
         // It is set right while the bridge runs.
         clock.pass(HOUR);
         clock.set(NOW.after(2 * HOUR));
-        assert_eq!(usual(&ledger).await, Cleaned::default());
+        assert_eq!(usual(&ledger).await, CleaningResult::default());
         assert_eq!(ledger.cleaning_held(), None);
         for id in jobs.iter().chain(&new) {
             assert!(has_log(&ledger, *id).await);
@@ -154,11 +156,11 @@ async fn a_clock_that_is_ahead_at_the_start_removes_nothing() {
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let ledger = opened(folder.path(), &clock).await;
     let job = run(&ledger, &clock, 1).await[0];
     clock.set(NOW.after(91 * DAY));
-    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert_eq!(usual(&ledger).await, CleaningResult::default());
     assert!(ledger.cleaning_held().is_some());
     // It stays there, and is believed after a while; but 91 days have not passed.
     for _ in 0..5 {
@@ -167,12 +169,12 @@ async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
         assert!(ledger.cleaning_held().is_some());
     }
     clock.pass(HOUR);
-    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert_eq!(usual(&ledger).await, CleaningResult::default());
     assert_eq!(ledger.cleaning_held(), None);
     assert!(has_log(&ledger, job).await);
     // What has passed does count, in this process and in the next.
     clock.pass(6 * DAY);
-    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert_eq!(usual(&ledger).await, CleaningResult::default());
     ledger.close().await;
     clock.pass(19 * HOUR);
     let ledger = opened(folder.path(), &clock).await;
@@ -184,7 +186,7 @@ async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
 #[tokio::test]
 async fn a_clock_that_is_not_synchronised_is_believed_later_but_only_after_a_jump() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     clock.synchronised(false);
     let ledger = opened(folder.path(), &clock).await;
     run(&ledger, &clock, 1).await;
@@ -204,12 +206,12 @@ async fn a_clock_that_is_not_synchronised_is_believed_later_but_only_after_a_jum
 #[tokio::test]
 async fn a_job_that_ran_while_the_clock_was_behind_is_kept_at_the_next_start_with_the_right_clock() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let ledger = opened(folder.path(), &clock).await;
     let before = run(&ledger, &clock, 1).await[0];
     ledger.close().await;
 
-    let behind = Moved::at(Timestamp(1_000));
+    let behind = SteppedClock::at(Timestamp(1_000));
     let ledger = opened(folder.path(), &behind).await;
     assert!(ledger.cleaning_held().unwrap().contains("behind"));
     behind.pass(HOUR);
@@ -219,7 +221,7 @@ async fn a_job_that_ran_while_the_clock_was_behind_is_kept_at_the_next_start_wit
     clock.pass(2 * HOUR);
     let ledger = opened(folder.path(), &clock).await;
     assert_eq!(ledger.cleaning_held(), None);
-    assert_eq!(usual(&ledger).await, Cleaned::default());
+    assert_eq!(usual(&ledger).await, CleaningResult::default());
     clock.pass(7 * DAY - HOUR);
     let cleaned = usual(&ledger).await;
     assert_eq!(cleaned.logs, [before], "the other one is an hour younger");
@@ -231,12 +233,12 @@ async fn a_job_that_ran_while_the_clock_was_behind_is_kept_at_the_next_start_wit
 #[tokio::test]
 async fn a_ledger_that_begins_with_a_clock_that_is_behind_keeps_its_jobs_when_it_is_set_right() {
     let folder = folder();
-    let clock = Moved::at(Timestamp(1_000));
+    let clock = SteppedClock::at(Timestamp(1_000));
     let ledger = opened(folder.path(), &clock).await;
     let job = run(&ledger, &clock, 1).await[0];
     clock.set(NOW);
     for _ in 0..10 {
-        assert_eq!(usual(&ledger).await, Cleaned::default());
+        assert_eq!(usual(&ledger).await, CleaningResult::default());
         clock.pass(HOUR);
     }
     assert_eq!(ledger.cleaning_held(), None);
@@ -249,15 +251,15 @@ async fn a_ledger_that_begins_with_a_clock_that_is_behind_keeps_its_jobs_when_it
 #[tokio::test]
 async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was_stopped() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let ledger = opened(folder.path(), &clock).await;
     let jobs = run(&ledger, &clock, 20).await;
     ledger.close().await;
     clock.pass(8 * DAY);
     let ledger = opened(folder.path(), &clock).await;
-    assert_eq!(usual(&ledger).await, Cleaned::default());
-    let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
-    assert_eq!(cleaned, Cleaned { logs: jobs, ..Cleaned::default() });
+    assert_eq!(usual(&ledger).await, CleaningResult::default());
+    let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
+    assert_eq!(cleaned, CleaningResult { logs: jobs, ..CleaningResult::default() });
     assert_eq!(ledger.cleaning_held(), None);
     ledger.close().await;
 }
@@ -265,9 +267,9 @@ async fn an_operators_order_makes_a_jump_count_such_as_that_of_a_bridge_that_was
 #[tokio::test]
 async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let ledger = opened(folder.path(), &clock).await;
-    ledger.keep_for(Retention { share: 25, ..options(folder.path()).retention });
+    ledger.set_retention(Retention { share: 25, ..options(folder.path()).retention });
     let jobs = run(&ledger, &clock, 8).await;
     clock.pass(DAY);
     run(&ledger, &clock, 2).await;
@@ -275,15 +277,18 @@ async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
     let first = usual(&ledger).await;
     assert_eq!(
         first,
-        Cleaned { logs: jobs[..2].to_vec(), left: 6, ..Cleaned::default() },
+        CleaningResult { logs: jobs[..2].to_vec(), left: 6, ..CleaningResult::default() },
         "a quarter of ten, the oldest"
     );
-    assert_eq!(usual(&ledger).await, Cleaned { logs: jobs[2..4].to_vec(), left: 4, ..Cleaned::default() });
+    assert_eq!(
+        usual(&ledger).await,
+        CleaningResult { logs: jobs[2..4].to_vec(), left: 4, ..CleaningResult::default() }
+    );
     // An operator who wants to keep less need not wait.
-    ledger.keep_for(Retention { jobs: DAY, logs: DAY, share: 25, ..options(folder.path()).retention });
+    ledger.set_retention(Retention { jobs: DAY, logs: DAY, share: 25, ..options(folder.path()).retention });
     let cleaned = usual(&ledger).await;
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (2, 1, 8));
-    let cleaned = ledger.clean(Cleaning::Ordered).await.unwrap();
+    let cleaned = ledger.clean(Cleaning::Requested).await.unwrap();
     assert_eq!((cleaned.jobs.len(), cleaned.logs.len(), cleaned.left), (8, 5, 0));
     ledger.close().await;
 }
@@ -292,10 +297,11 @@ async fn no_cleaning_removes_more_than_its_share_and_says_how_much_is_left() {
 async fn a_steady_load_leaves_nothing_to_a_later_cleaning_however_short_it_is_kept() {
     let folder = folder();
     for (directory, logs) in [(None, HOUR), (Some(folder.path().to_owned()), 3 * HOUR)] {
-        let clock = Moved::at(NOW);
+        let clock = SteppedClock::at(NOW);
         let defaults = options(Path::new(""));
         let retention = Retention { jobs: 8 * HOUR, logs, share: 10, ..defaults.retention };
-        let ledger = Sqlite::open(Options { directory, retention, clock: clock.clone(), ..defaults }).await;
+        let ledger =
+            Sqlite::open(LedgerOptions { directory, retention, clock: clock.clone(), ..defaults }).await;
         let ledger = ledger.unwrap();
         let mut ran = Vec::new();
         for hour in 0..24 {
@@ -314,30 +320,30 @@ async fn a_steady_load_leaves_nothing_to_a_later_cleaning_however_short_it_is_ke
 #[tokio::test]
 async fn a_ledger_that_began_anew_keeps_the_recordings_of_jobs_that_it_does_not_know_as_long_as_logs() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let ledger = opened(folder.path(), &clock).await;
     let jobs = run(&ledger, &clock, 8).await;
     ledger.close().await;
     std::fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
     clock.pass(8 * DAY);
     let ledger = opened(folder.path(), &clock).await;
-    ledger.keep_for(Retention { share: 25, ..options(folder.path()).retention });
+    ledger.set_retention(Retention { share: 25, ..options(folder.path()).retention });
     for day in 0..7 {
-        assert_eq!(usual(&ledger).await, Cleaned::default());
-        for cleaning in [Cleaning::Usual, Cleaning::Ordered] {
+        assert_eq!(usual(&ledger).await, CleaningResult::default());
+        for cleaning in [Cleaning::Scheduled, Cleaning::Requested] {
             assert_eq!(ledger.without_log(jobs.clone(), cleaning).await.unwrap(), [], "day {day}");
         }
         clock.pass(DAY);
     }
-    assert_eq!(ledger.without_log(jobs.clone(), Cleaning::Usual).await.unwrap(), jobs[..2], "a quarter");
-    assert_eq!(ledger.without_log(jobs.clone(), Cleaning::Ordered).await.unwrap(), jobs);
+    assert_eq!(ledger.without_log(jobs.clone(), Cleaning::Scheduled).await.unwrap(), jobs[..2], "a quarter");
+    assert_eq!(ledger.without_log(jobs.clone(), Cleaning::Requested).await.unwrap(), jobs);
     ledger.close().await;
 }
 
 #[tokio::test]
 async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_was_lost() {
     let folder = folder();
-    let clock = Moved::at(NOW);
+    let clock = SteppedClock::at(NOW);
     let ledger = opened(folder.path(), &clock).await;
     let old = run(&ledger, &clock, 3).await;
     clock.pass(7 * DAY + HOUR);
@@ -346,14 +352,14 @@ async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_w
     let running = bare();
     put(&ledger, &running, frames(1..=3)).await;
     let all = [&old[..], &young, &[running.id]].concat();
-    assert_eq!(ledger.without_log(all.clone(), Cleaning::Usual).await.unwrap(), old);
+    assert_eq!(ledger.without_log(all.clone(), Cleaning::Scheduled).await.unwrap(), old);
 
     std::fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
-    let after = Entry { record: full(), frames: vec![] };
+    let after = JobUpdate { record: full(), frames: vec![] };
     assert!(ledger.put(after).await.is_err());
     ledger.lost().wait_for(Option::is_some).await.unwrap();
     clock.pass(8 * DAY);
-    for cleaning in [Cleaning::Usual, Cleaning::Ordered] {
+    for cleaning in [Cleaning::Scheduled, Cleaning::Requested] {
         assert_eq!(ledger.without_log(all.clone(), cleaning).await.unwrap(), []);
     }
     ledger.close().await;

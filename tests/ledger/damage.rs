@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use proxbox_bridge::ledger::{Cleaning, Health, Ledger, Options, Sqlite, Timestamp};
+use proxbox_bridge::ledger::{Cleaning, Health, Ledger, LedgerOptions, Sqlite, Timestamp};
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
@@ -133,7 +133,7 @@ async fn ask_everything(ledger: &Sqlite) -> Result<(), String> {
         let _ = record.progress.counts.total();
     }
     ledger.cooling_down(Timestamp::now()).await.map_err(|error| error.0)?;
-    for cleaning in [Cleaning::Usual, Cleaning::Ordered] {
+    for cleaning in [Cleaning::Scheduled, Cleaning::Requested] {
         ledger.clean(cleaning).await.map_err(|error| error.0)?;
     }
     Ok(())
@@ -191,7 +191,7 @@ async fn a_job_beyond_the_year_9999_that_never_ended_is_recorded_as_interrupted(
 #[tokio::test]
 async fn a_row_that_cannot_be_read_takes_nothing_from_the_others_and_fills_no_page() {
     let folder = folder();
-    let ledger = Sqlite::open(Options { ..options(folder.path()) }).await.unwrap();
+    let ledger = Sqlite::open(LedgerOptions { ..options(folder.path()) }).await.unwrap();
     let jobs: Vec<_> = (0..4).map(|_| full()).collect();
     for job in &jobs {
         put(&ledger, job, frames(1..=1)).await;
@@ -202,7 +202,7 @@ async fn a_row_that_cannot_be_read_takes_nothing_from_the_others_and_fills_no_pa
     connection.execute(damaged, [jobs[1].id.to_string(), jobs[3].id.to_string()]).unwrap();
     drop(connection);
     let ledger = open(folder.path()).await;
-    let page = ledger.jobs(proxbox_bridge::ledger::Filter { limit: 2, ..everything() }).await.unwrap();
+    let page = ledger.jobs(proxbox_bridge::ledger::JobFilter { limit: 2, ..everything() }).await.unwrap();
     assert_eq!(page.iter().map(|record| record.id).collect::<Vec<_>>(), [jobs[2].id, jobs[0].id]);
     let error = ledger.job(jobs[1].id).await.unwrap_err();
     assert!(error.0.contains(&jobs[1].id.to_string()) && error.0.contains("kind"), "{error}");

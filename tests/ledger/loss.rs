@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use proxbox_bridge::ledger::{Entry, Ledger, Lost, OpenError, Sqlite};
+use proxbox_bridge::ledger::{JobUpdate, Ledger, LedgerLoss, LedgerOpenError, Sqlite};
 use tokio::time::timeout;
 
 use crate::{available, folder, frames, full, open, options, put, unavailable};
@@ -12,7 +12,7 @@ use crate::{available, folder, frames, full, open, options, put, unavailable};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Waits until the ledger has a file again, and says what was lost.
-async fn lost(ledger: &Sqlite) -> Lost {
+async fn lost(ledger: &Sqlite) -> LedgerLoss {
     let mut lost = ledger.lost();
     let lost = timeout(MINUTE, lost.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
     available(ledger).await;
@@ -62,7 +62,7 @@ async fn nothing_is_reported_as_written_that_stands_in_a_file_that_is_gone() {
     put(&ledger, &full(), vec![]).await;
     fs::remove_file(folder.path().join("ledger.sqlite3")).unwrap();
     let job = full();
-    let problem = ledger.put(Entry { record: job.clone(), frames: frames(1..=2) }).await.unwrap_err().0;
+    let problem = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=2) }).await.unwrap_err().0;
     assert!(problem.contains("ledger.sqlite3 was deleted"), "{problem}");
     lost(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()), "it was kept, and is written now");
@@ -120,7 +120,7 @@ async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
 
 /// No other bridge may use `directory`.
 async fn is_held(directory: &Path) -> bool {
-    matches!(Sqlite::open(options(directory)).await, Err(OpenError::Held { .. }))
+    matches!(Sqlite::open(options(directory)).await, Err(LedgerOpenError::Held { .. }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn a_directory_that_goes_while_the_file_is_closed_is_noticed_and_the_next_
         other.execute_batch("DROP TABLE frames").unwrap();
         drop(other);
         let job = full();
-        let failed = ledger.put(Entry { record: job.clone(), frames: frames(1..=2) }).await.unwrap_err();
+        let failed = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=2) }).await.unwrap_err();
         assert!(failed.0.contains("no such table"), "{failed}");
         fs::rename(&data, &moved).unwrap();
         if is_replaced {

@@ -5,22 +5,22 @@ use std::net::SocketAddr;
 use proxbox_bridge::admin;
 
 use crate::OLD;
-use crate::bridge::{Answer, Client, Front, TOKEN, config, fast, recordings};
-use proxbox_bridge::replay::{Handle, Server as Replay};
+use crate::bridge::{Answer, Client, TOKEN, TestBridge, config, fast, recordings};
+use proxbox_bridge::replay::{ReplayHandle, ReplayServer as Replay};
 
 /// A bridge whose admin listener others reach.
-async fn open(settings: &[(&str, &str)]) -> (Handle, Front) {
+async fn open(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
     started(&[settings, &[("admin_listen", "0.0.0.0:0")]].concat()).await
 }
 
-async fn started(settings: &[(&str, &str)]) -> (Handle, Front) {
+async fn started(settings: &[(&str, &str)]) -> (ReplayHandle, TestBridge) {
     let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
-    let mut front = Front::start(config(backend.local_addr(), settings)).await;
+    let mut front = TestBridge::start(config(backend.local_addr(), settings)).await;
     front.admin = SocketAddr::from(([127, 0, 0, 1], front.admin.port()));
     (backend, front)
 }
 
-async fn ask(front: &Front, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+async fn ask(front: &TestBridge, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
     Client::send(front.admin, method, target, headers).await.answer().await
 }
 
@@ -104,7 +104,7 @@ async fn without_a_token_nobody_gets_more_than_health_and_the_answer_says_what_t
         ..config(backend.local_addr(), &[])
     };
     for is_open in [false, true] {
-        let front = Front::start(config(is_open)).await;
+        let front = TestBridge::start(config(is_open)).await;
         let answer = ask(&front, "POST", "/sync/devices/", &[("Authorization", "Bearer ")]).await;
         assert_eq!(answer.status, 403);
         for key in ["admin_token_file", "admin_open_reads", "admin_open_metrics"] {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::bridge::puppet::Puppet;
-use crate::bridge::{Client, Front, Pair, TOKEN, config, fast, recordings};
+use crate::bridge::puppet::ManualBackend;
+use crate::bridge::{Client, Pair, TOKEN, TestBridge, config, fast, recordings};
 use crate::{DEVICES, OLD};
 
 /// Somebody who reads the stream.
@@ -13,7 +13,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn of(front: &Front, headers: &[(&str, &str)]) -> Self {
+    async fn open(front: &TestBridge, headers: &[(&str, &str)]) -> Self {
         let mut client = Client::send(front.admin, "GET", "/events", headers).await;
         let (status, headers) = client.head().await;
         assert_eq!(status, 200);
@@ -43,9 +43,9 @@ impl Reader {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
-    let mut puppet = Puppet::start().await;
-    let mut front = Front::start(config(puppet.address, &[])).await;
-    let mut reader = Reader::of(&front, &[]).await;
+    let mut puppet = ManualBackend::start().await;
+    let mut front = TestBridge::start(config(puppet.address, &[])).await;
+    let mut reader = Reader::open(&front, &[]).await;
     let (name, bridge) = reader.next().await.unwrap();
     assert_eq!(
         (name.as_str(), &bridge["ready"], &bridge["can_act"]),
@@ -64,7 +64,7 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
     };
     assert_eq!(seen["status"], "running");
     // Whoever comes in the middle is told where it is.
-    let mut late = Reader::of(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
+    let mut late = Reader::open(&front, &[("Authorization", &format!("Bearer {TOKEN}"))]).await;
     assert_eq!(late.next().await.unwrap().1["can_act"], true);
     assert_eq!(late.next().await.unwrap().1["id"], seen["id"]);
     played.device("pve1", "completed").await;
@@ -77,7 +77,7 @@ async fn a_job_is_told_of_from_its_beginning_to_its_end_and_not_again() {
     };
     assert_eq!(ended["data"]["counts"]["device"]["completed"], 1);
     // Whoever comes after that is told of the bridge alone, and nobody of this job again.
-    let mut last = Reader::of(&front, &[]).await;
+    let mut last = Reader::open(&front, &[]).await;
     assert_eq!(last.next().await.unwrap().0, "bridge");
     front.ask_to_stop();
     for reader in [&mut reader, &mut last] {
@@ -132,9 +132,9 @@ async fn ending(mut reader: Reader) -> Option<Value> {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge_ends_it() {
-    let mut puppet = Puppet::start().await;
-    let mut front = Front::start(config(puppet.address, &[("limits.replay", "0s")])).await;
-    let mut reader = Reader::of(&front, &[]).await;
+    let mut puppet = ManualBackend::start().await;
+    let mut front = TestBridge::start(config(puppet.address, &[("limits.replay", "0s")])).await;
+    let mut reader = Reader::open(&front, &[]).await;
     let mut client = front.open(DEVICES, &[]).await;
     let played = puppet.played().await;
     assert_eq!(client.head().await.0, 200);
@@ -156,16 +156,16 @@ async fn the_end_of_a_job_is_told_although_it_is_forgotten_at_once_or_the_bridge
 async fn a_stream_ends_with_the_token_that_let_it_in() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let puppet = Puppet::start().await;
+    let puppet = ManualBackend::start().await;
     let write = |token: &str| std::fs::write(&file, token).unwrap();
     let address = puppet.address;
     let path = file.to_str().unwrap().to_owned();
     let read = move || config(address, &[("admin_token_file", &path), ("admin_listen", "0.0.0.0:0")]);
     write("the-first-token-of-all");
-    let mut front = Front::reloading(read(), move || Ok(read())).await;
+    let mut front = TestBridge::reloading(read(), move || Ok(read())).await;
     front.admin = ([127, 0, 0, 1], front.admin.port()).into();
     let first = [("Authorization", "Bearer the-first-token-of-all")];
-    let mut reader = Reader::of(&front, &first).await;
+    let mut reader = Reader::open(&front, &first).await;
     assert_eq!(reader.next().await.unwrap().1["can_act"], true);
     write("the-second-token-of-all");
     let reloaded = Client::send(front.admin, "POST", "/reload", &first).await.answer().await;

@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
-use crate::bridge::puppet::Puppet;
+use crate::bridge::puppet::ManualBackend;
 use crate::bridge::{Client, Pair, fast, recordings};
-use crate::{DEVICES, OLD, Operated};
+use crate::{DEVICES, OLD, RunningBridge};
 
 #[tokio::test]
 async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
-    let mut puppet = Puppet::start().await;
-    let bridge = Operated::start(puppet.address, &[]);
+    let mut puppet = ManualBackend::start().await;
+    let bridge = RunningBridge::start(puppet.address, &[]);
     let ready = bridge.admin("GET", "/readyz").await;
     assert_eq!((ready.status, &ready.json()["reasons"]), (200, &serde_json::json!([])));
     assert_eq!(bridge.admin("GET", "/livez").await.json()["live"], true);
@@ -50,7 +50,7 @@ async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
 #[tokio::test]
 async fn the_command_asks_the_bridge_that_runs() {
     let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let bridge = Operated::start(backend.local_addr(), &[]);
+    let bridge = RunningBridge::start(backend.local_addr(), &[]);
     let health = async |admin: String, more: &'static [&'static str]| {
         let output = tokio::task::spawn_blocking(move || {
             let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));

@@ -3,15 +3,15 @@
 use serde_json::Value;
 
 use crate::bridge::{fast, recordings};
-use crate::{FULL_UPDATE, OLD, Operated};
-use proxbox_bridge::replay::{Options, Server as Replay};
+use crate::{FULL_UPDATE, OLD, RunningBridge};
+use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
 
 #[tokio::test]
 async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
     for (filter, cut, wanted) in [("debug", None, "Job completed."), ("warn", Some(10), "Job failed.")] {
-        let options = Options { cut_after: cut, ..fast() };
+        let options = ReplayOptions { cut_after: cut, ..fast() };
         let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), options).await.unwrap().spawn();
-        let bridge = Operated::start(backend.local_addr(), &[]);
+        let bridge = RunningBridge::start(backend.local_addr(), &[]);
         assert_eq!(bridge.admin("PUT", &format!("/log?filter={filter}")).await.status, 200);
         assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
         let jobs = bridge.admin("GET", "/jobs").await.json();
@@ -40,7 +40,7 @@ async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
 
 #[tokio::test]
 async fn the_filter_is_changed_while_the_bridge_runs_and_a_bad_one_changes_nothing() {
-    let mut bridge = Operated::start(([127, 0, 0, 1], 1).into(), &[("limits.check", "0s")]);
+    let mut bridge = RunningBridge::start(([127, 0, 0, 1], 1).into(), &[("limits.check", "0s")]);
     assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "info");
     let changed = bridge.admin("PUT", "/log?filter=proxbox_bridge%3Ddebug").await;
     assert_eq!((changed.status, changed.json()["before"].as_str()), (200, Some("info")));

@@ -3,16 +3,16 @@
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 
-use crate::bridge::puppet::Puppet;
+use crate::bridge::puppet::ManualBackend;
 use crate::bridge::{Client, Pair, fast, recordings};
-use crate::{DEVICES, FULL_UPDATE, OLD, Operated};
-use proxbox_bridge::replay::{Options, Server as Replay};
+use crate::{DEVICES, FULL_UPDATE, OLD, RunningBridge};
+use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
 
 #[tokio::test]
 async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn();
     let name = backend.local_addr().to_string();
-    let bridge = Operated::start(backend.local_addr(), &[]);
+    let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
     let job = "kind=\"full-update\"";
     let ended = format!("jobs_total{{cause=\"none\",{job},outcome=\"completed\",source=\"none\"}}");
@@ -52,10 +52,10 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
     assert!(succeeded > 1.7e9, "{succeeded}");
 
     // The next bridge knows it from the ledger.
-    let Operated { process, _data: data } = bridge;
+    let RunningBridge { process, _data: data } = bridge;
     process.terminate();
     assert_eq!(process.ended().0, Some(0));
-    let bridge = Operated::on(data, backend.local_addr(), &[]);
+    let bridge = RunningBridge::on(data, backend.local_addr(), &[]);
     bridge.until("job_last_success_timestamp_seconds{kind=\"full-update\"}", succeeded).await;
     bridge.until(&format!("backend_last_success_timestamp_seconds{{backend=\"{name}\"}}"), succeeded).await;
     assert_eq!(bridge.value("job_last_success_timestamp_seconds{kind=\"devices\"}").await, 0.0);
@@ -63,9 +63,9 @@ async fn a_job_is_counted_from_its_first_frame_to_its_last() {
 
 #[tokio::test]
 async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
-    let options = Options { cut_after: Some(10), ..fast() };
+    let options = ReplayOptions { cut_after: Some(10), ..fast() };
     let backend = Replay::bind("127.0.0.1:0", recordings(OLD, &[]), options).await.unwrap().spawn();
-    let bridge = Operated::start(backend.local_addr(), &[]);
+    let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get(FULL_UPDATE).await.status, 200);
     let ended =
         "jobs_total{cause=\"backend_lost\",kind=\"full-update\",outcome=\"errored\",source=\"backend\"}";
@@ -77,8 +77,8 @@ async fn a_backend_that_is_cut_off_is_blamed_and_its_end_is_ours() {
 
 #[tokio::test]
 async fn what_runs_waits_and_is_watched_now_can_be_seen() {
-    let mut puppet = Puppet::start().await;
-    let bridge = Operated::start(puppet.address, &[("limits.heartbeat", "1s")]);
+    let mut puppet = ManualBackend::start().await;
+    let bridge = RunningBridge::start(puppet.address, &[("limits.heartbeat", "1s")]);
     let mut watching = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
     let mut played = puppet.played().await;
     played.device("pve1", "progress").await;
@@ -112,8 +112,8 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
 
 #[tokio::test]
 async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
-    let mut puppet = Puppet::start().await;
-    let bridge = Operated::start(puppet.address, &[("limits.client_write", "5s")]);
+    let mut puppet = ManualBackend::start().await;
+    let bridge = RunningBridge::start(puppet.address, &[("limits.client_write", "5s")]);
     let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
     let mut played = puppet.played().await;
     // More than the buffers of the system hold.
@@ -137,9 +137,9 @@ async fn a_watcher_that_takes_nothing_is_behind_and_is_dropped() {
 
 #[tokio::test]
 async fn clients_that_come_back_and_what_they_have_missed_are_counted() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let settings = [("limits.job_log_bytes", "65536"), ("limits.all_logs_bytes", "65536")];
-    let bridge = Operated::start(puppet.address, &settings);
+    let bridge = RunningBridge::start(puppet.address, &settings);
     let mut first = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
     let mut played = puppet.played().await;
     assert_eq!(first.head().await.0, 200);
@@ -169,7 +169,7 @@ async fn a_backend_that_is_gone_is_down_without_anybody_asking_and_is_back_when_
     let address = backend.local_addr();
     let settings =
         [("limits.check", "50ms"), ("limits.breaker_failures", "2"), ("limits.breaker_open", "1s")];
-    let bridge = Operated::start(address, &settings);
+    let bridge = RunningBridge::start(address, &settings);
     let of = |series: &str, label: &str| format!("{series}{{backend=\"{address}\"{label}}}");
     bridge.until(&of("backend_up", ""), 1.0).await;
     drop(backend);
@@ -199,14 +199,14 @@ async fn when_the_certificate_ends_is_told() {
     std::fs::write(&key_file, key.serialize_pem()).unwrap();
     let settings =
         [("tls.certificate", cert_file.to_str().unwrap()), ("tls.key", key_file.to_str().unwrap())];
-    let bridge = Operated::start(([127, 0, 0, 1], 1).into(), &settings);
+    let bridge = RunningBridge::start(([127, 0, 0, 1], 1).into(), &settings);
     assert_eq!(bridge.value("certificate_expiry_timestamp_seconds").await, 2_214_086_400.0);
 }
 
 #[tokio::test]
 async fn what_a_release_lacks_is_counted_by_gap() {
     let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let bridge = Operated::start(backend.local_addr(), &[]);
+    let bridge = RunningBridge::start(backend.local_addr(), &[]);
     for (target, status) in [
         ("/health", 200),
         ("/version", 200),
@@ -238,7 +238,7 @@ async fn requests_of_a_backend_to_netbox_are_counted_by_rule_and_the_first_of_ea
         (Replay::bind("127.0.0.1:0", recordings(OLD, &[]), fast()).await.unwrap().spawn(), "127.0.0.1:1");
     let url = format!("http://{}", netbox.local_addr());
     let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
-    let mut bridge = Operated::start(silent.parse().unwrap(), &settings);
+    let mut bridge = RunningBridge::start(silent.parse().unwrap(), &settings);
     let listener = bridge.process.listening();
     for token in ["Token nbt_key.s3cret", "Token nbt_key.s3cret", "Token 0123456789abcdef"] {
         let headers = [("Authorization", token)];
@@ -261,7 +261,7 @@ async fn requests_of_a_backend_to_netbox_are_counted_by_rule_and_the_first_of_ea
 #[tokio::test]
 async fn what_is_refused_is_counted_by_why() {
     let Pair { backend, front: _front } = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
-    let bridge = Operated::start(backend.local_addr(), &[]);
+    let bridge = RunningBridge::start(backend.local_addr(), &[]);
     assert_eq!(bridge.get("/virtualization/virtual-machines/backups/all/create/stream").await.status, 404);
     let mut odd = Client::raw(bridge.process.address, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await;
     assert_eq!(odd.head().await.0, 400);

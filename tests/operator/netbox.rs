@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::Operated;
+use crate::RunningBridge;
 use crate::bridge::Client;
 use crate::scripted::{Backend, answer};
 
@@ -14,7 +14,7 @@ async fn a_request_to_netbox_is_in_the_log_with_its_ids_and_without_its_token_an
     let url = format!("http://{}", netbox.address);
     let settings =
         [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str()), ("log", "trace")];
-    let mut bridge = Operated::start(([127, 0, 0, 1], 1).into(), &settings);
+    let mut bridge = RunningBridge::start(([127, 0, 0, 1], 1).into(), &settings);
     let listener = bridge.process.listening();
     let headers = [
         ("Authorization", format!("Token {TOKEN}")),

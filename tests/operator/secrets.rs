@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::bridge::{Answer, Client};
 use crate::scripted::{Backend, Body, answer};
-use crate::{DEVICES, Operated, TOKEN, until};
+use crate::{DEVICES, RunningBridge, TOKEN, until};
 
 pub(super) const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";
 const IN_QUERY: &str = "query-key-0123456789";
@@ -104,7 +104,7 @@ pub(super) fn repeating(secrets: &[&str]) -> Response<Body> {
     response.body(BodyExt::boxed(body)).unwrap()
 }
 
-pub(super) async fn ask(bridge: &Operated, target: &str) -> Answer {
+pub(super) async fn ask(bridge: &RunningBridge, target: &str) -> Answer {
     let headers = [("X-Proxbox-API-Key", CLIENT), ("X-Proxbox-Actor", CLIENT)];
     Client::send(bridge.process.address, "GET", target, &headers).await.answer().await
 }
@@ -144,7 +144,7 @@ async fn a_key_that_the_backend_repeats_is_not_in_the_log_the_ledger_or_a_record
     let key = folder.path().join("key");
     std::fs::write(&key, CONFIGURED).unwrap();
     let settings = [("jobs.recording", "on"), ("shims.api_key_file", key.to_str().unwrap())];
-    let bridge = Operated::start(backend.address, &settings);
+    let bridge = RunningBridge::start(backend.address, &settings);
     assert_eq!(bridge.admin("PUT", "/log?filter=trace").await.status, 200);
 
     let push = json!({ "name": "netbox", "token": PUSHED }).to_string();
@@ -177,7 +177,7 @@ async fn a_key_that_the_backend_repeats_is_not_in_the_log_the_ledger_or_a_record
         jobs.json()["results"].as_array().unwrap().iter().map(|job| job["query"].clone()).collect();
     assert_eq!(queries, ["api_key=[hidden]", "", "a=1&api_key=[hidden]"]);
 
-    let Operated { process, _data: data } = bridge;
+    let RunningBridge { process, _data: data } = bridge;
     process.terminate();
     let (code, log) = process.ended();
     assert_eq!(code, Some(0), "{log}");

@@ -15,7 +15,7 @@ use crate::bridge::{Answer, Client};
 use crate::scripted::{Backend, Body, answer};
 use crate::secrets::{CLIENT, ask, files, hides_all, repeating};
 use crate::support_netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row, whole};
-use crate::{DEVICES, Operated, TOKEN, until};
+use crate::{DEVICES, RunningBridge, TOKEN, until};
 
 const V1: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
 const V2: &str = "nbt_kkkkkkkkkkkk.v2-secret-0123456789-ABCDEFGHIJKLMNOPQRS";
@@ -116,7 +116,7 @@ async fn echo() -> (SocketAddr, JoinSet<()>) {
     (address, tasks)
 }
 
-async fn push(bridge: &Operated, method: &str, target: &str, row: &Value) -> Answer {
+async fn push(bridge: &RunningBridge, method: &str, target: &str, row: &Value) -> Answer {
     let body = row.to_string();
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: bridge\r\nX-Proxbox-API-Key: {CLIENT}\r\n\
@@ -156,7 +156,7 @@ async fn requests(listener: SocketAddr) -> String {
 }
 
 /// Everything that operators can read, each with its name.
-async fn places(bridge: &Operated) -> Vec<(String, String)> {
+async fn places(bridge: &RunningBridge) -> Vec<(String, String)> {
     let mut targets: Vec<String> =
         ["/", "/page/app.js", "/metrics", "/jobs", "/backends", "/openapi.json", "/log", "/readyz?backend"]
             .map(str::to_owned)
@@ -187,7 +187,7 @@ async fn nowhere_else(has_stream: bool) {
     let backend = backend(has_stream).await;
     let netbox = NetBox::start(&[V1, V2, OTHER], repeated).await;
     let settings = [("jobs.recording", "on"), ("backend.netbox_listen", "127.0.0.1:0")];
-    let mut bridge = Operated::start(backend.address, &settings);
+    let mut bridge = RunningBridge::start(backend.address, &settings);
     let listener = bridge.process.listening();
     bridge.process.read_ahead();
     assert_eq!(bridge.admin("PUT", "/log?filter=trace").await.status, 200);
@@ -230,7 +230,7 @@ async fn nowhere_else(has_stream: bool) {
     for (place, text) in places(&bridge).await {
         hides(&place, &text);
     }
-    let Operated { process, _data: data } = bridge;
+    let RunningBridge { process, _data: data } = bridge;
     process.terminate();
     let (code, log) = process.ended();
     assert_eq!(code, Some(0), "{log}");

@@ -8,8 +8,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::bridge::Client;
-use crate::bridge::puppet::{Played, Puppet};
-use crate::{DEVICES, Operated, until};
+use crate::bridge::puppet::{ManualBackend, ManualStream};
+use crate::{DEVICES, RunningBridge, until};
 
 #[path = "../bench/memory/backend.rs"]
 mod flood;
@@ -20,7 +20,7 @@ const STALLED: usize = 32;
 const OF_ONE: f64 = 128.0 * 1024.0;
 
 /// A client of the stream at `target` that reads nothing.
-async fn stalled(bridge: &Operated, target: &str) -> TcpStream {
+async fn stalled(bridge: &RunningBridge, target: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut client = socket.connect(bridge.process.address).await.unwrap();
@@ -31,7 +31,7 @@ async fn stalled(bridge: &Operated, target: &str) -> TcpStream {
 #[tokio::test]
 async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_logs_counts_it() {
     let backend = flood::start(30_000, flood::Events::Progress);
-    let bridge = Operated::start(backend, &[("limits.client_write", "5s")]);
+    let bridge = RunningBridge::start(backend, &[("limits.client_write", "5s")]);
     let mut readers = Vec::new();
     for _ in 0..STALLED {
         readers.push(stalled(&bridge, flood::PATH).await);
@@ -53,7 +53,7 @@ async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_lo
 }
 
 /// A sync of which the client has read the step of `pve1`.
-async fn begun(bridge: &Operated, puppet: &mut Puppet) -> (Client, Played) {
+async fn begun(bridge: &RunningBridge, puppet: &mut ManualBackend) -> (Client, ManualStream) {
     let mut client = Client::send(bridge.process.address, "GET", DEVICES, &[]).await;
     let mut played = puppet.played().await;
     assert_eq!(client.head().await.0, 200);
@@ -71,9 +71,9 @@ async fn read_until(client: &mut Client, text: &str) {
 
 #[tokio::test]
 async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_limit() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let limit = Duration::from_secs(2);
-    let bridge = Operated::start(puppet.address, &[("limits.idle", "2s")]);
+    let bridge = RunningBridge::start(puppet.address, &[("limits.idle", "2s")]);
     let (client, mut played) = begun(&bridge, &mut puppet).await;
     bridge.process.pause();
     let paused = Instant::now();
@@ -88,9 +88,10 @@ async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_lim
 
 #[tokio::test]
 async fn a_late_failure_that_came_during_a_pause_is_read_though_the_wait_for_it_is_over() {
-    let mut puppet = Puppet::start().await;
+    let mut puppet = ManualBackend::start().await;
     let limit = Duration::from_secs(2);
-    let bridge = Operated::start(puppet.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
+    let bridge =
+        RunningBridge::start(puppet.address, &[("limits.settle", "2s"), ("limits.settle_total", "2s")]);
     let (mut client, mut played) = begun(&bridge, &mut puppet).await;
     played.say_complete().await;
     bridge.until("backend_frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use proxbox_bridge::recording::{Direction, Event, Headers, Key, Protocol, Recording};
-use proxbox_bridge::replay::{Handle, Library, Options, Server, Speed};
+use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
+use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer, Speed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -16,12 +16,17 @@ pub const OLD: &str = "0.0.2.post1";
 pub const WITH_KEYS: &str = "0.0.11.post2";
 pub const WITH_ENVELOPES: &str = "0.0.30.post2";
 
-pub const AT_ONCE: Options =
-    Options { speed: Speed::Max, api_key: None, cut_after: None, stall_after: None, garbage_after: None };
+pub const AT_ONCE: ReplayOptions = ReplayOptions {
+    speed: Speed::Max,
+    api_key: None,
+    cut_after: None,
+    stall_after: None,
+    garbage_after: None,
+};
 
-pub async fn serve(version: &str, recordings: Vec<Recording>, options: Options) -> Handle {
+pub async fn serve(version: &str, recordings: Vec<Recording>, options: ReplayOptions) -> ReplayHandle {
     let library = Library::from_recordings(version, recordings).unwrap();
-    Server::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
+    ReplayServer::bind("127.0.0.1:0", library, options).await.unwrap().spawn()
 }
 
 /// Fails a test that hangs.
@@ -30,7 +35,14 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A recording of a `GET`: its response head, and the body in these parts, 100 ms apart.
-pub fn response(version: &str, key: Key, path: &str, status: u16, kind: &str, parts: &[&str]) -> Recording {
+pub fn response(
+    version: &str,
+    key: RecordedKey,
+    path: &str,
+    status: u16,
+    kind: &str,
+    parts: &[&str],
+) -> Recording {
     let headers: Headers = vec![
         ("server".into(), "uvicorn".into()),
         ("content-type".into(), kind.into()),
@@ -38,48 +50,56 @@ pub fn response(version: &str, key: Key, path: &str, status: u16, kind: &str, pa
         ("content-length".into(), "7".into()),
     ];
     let mut recording = Recording::new(version, Protocol::Http, key)
-        .with(10.0, Direction::Out, Event::get(path))
-        .with(110.0, Direction::In, Event::Response { status, headers });
+        .with(10.0, Direction::Out, RecordedEvent::get(path))
+        .with(110.0, Direction::In, RecordedEvent::Response { status, headers });
     for (index, part) in parts.iter().enumerate() {
-        recording.push(210.0 + 100.0 * index as f64, Direction::In, Event::Body(part.to_string().into()));
+        recording.push(
+            210.0 + 100.0 * index as f64,
+            Direction::In,
+            RecordedEvent::Body(part.to_string().into()),
+        );
     }
     recording
 }
 
-pub fn sse(version: &str, key: Key, path: &str, parts: &[&str]) -> Recording {
+pub fn sse(version: &str, key: RecordedKey, path: &str, parts: &[&str]) -> Recording {
     response(version, key, path, 200, "text/event-stream; charset=utf-8", parts)
 }
 
-pub fn json(version: &str, key: Key, path: &str, status: u16, body: &str) -> Recording {
-    response(version, key, path, status, "application/json", &[body]).with(300.0, Direction::In, Event::End)
+pub fn json(version: &str, key: RecordedKey, path: &str, status: u16, body: &str) -> Recording {
+    response(version, key, path, status, "application/json", &[body]).with(
+        300.0,
+        Direction::In,
+        RecordedEvent::End,
+    )
 }
 
 /// A recording of an accepted `/ws` up to its greeting.
 pub fn greeted(version: &str) -> Recording {
-    let key = if version == OLD { Key::None } else { Key::Sent };
+    let key = if version == OLD { RecordedKey::None } else { RecordedKey::Sent };
     let recording = Recording::new(version, Protocol::Websocket, key)
-        .with(0.0, Direction::Out, Event::get("/ws"))
-        .with(20.0, Direction::In, Event::Response { status: 101, headers: Headers::new() });
+        .with(0.0, Direction::Out, RecordedEvent::get("/ws"))
+        .with(20.0, Direction::In, RecordedEvent::Response { status: 101, headers: Headers::new() });
     let recording = match key {
-        Key::None => recording,
-        _ => recording.with(500.0, Direction::Out, Event::text(r#"{"api_key":"<api-key>"}"#)),
+        RecordedKey::None => recording,
+        _ => recording.with(500.0, Direction::Out, RecordedEvent::text(r#"{"api_key":"<api-key>"}"#)),
     };
-    recording.with(750.0, Direction::In, Event::text("Connected!")).with(
+    recording.with(750.0, Direction::In, RecordedEvent::text("Connected!")).with(
         750.0,
         Direction::In,
-        Event::text("Connected 2!"),
+        RecordedEvent::text("Connected 2!"),
     )
 }
 
 /// Appends a command with its answers, 100 ms apart, and the moment it returned.
 pub fn command(mut recording: Recording, command: &str, answers: &[&str]) -> Recording {
     let start = recording.frames.last().unwrap().t_ms + 1000.0;
-    recording.push(start, Direction::Out, Event::text(command));
+    recording.push(start, Direction::Out, RecordedEvent::text(command));
     for (index, answer) in answers.iter().enumerate() {
-        recording.push(start + 100.0 * index as f64, Direction::In, Event::text(*answer));
+        recording.push(start + 100.0 * index as f64, Direction::In, RecordedEvent::text(*answer));
     }
     let end = start + 100.0 * answers.len() as f64;
-    recording.with(end, Direction::Ctl, Event::Returned)
+    recording.with(end, Direction::Ctl, RecordedEvent::Returned)
 }
 
 /// What came back for a request, until the server closed the connection.
@@ -153,17 +173,17 @@ impl Ws {
         let (stream, _) = soon(tokio_tungstenite::client_async(url, stream)).await.unwrap();
         let mut ws = Self(stream);
         if let Some(key) = key {
-            ws.say(&format!("{{\"api_key\":\"{key}\"}}")).await;
+            ws.send(&format!("{{\"api_key\":\"{key}\"}}")).await;
         }
         ws
     }
 
-    pub async fn say(&mut self, text: &str) {
+    pub async fn send(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
     /// The next thing that is no ping: a text, or `close CODE REASON`, or `gone`.
-    pub async fn hear(&mut self) -> String {
+    pub async fn receive(&mut self) -> String {
         loop {
             match soon(self.0.next()).await {
                 Some(Ok(Message::Text(text))) => return text.to_string(),
@@ -179,7 +199,7 @@ impl Ws {
 
     pub async fn hears(&mut self, texts: &[&str]) {
         for text in texts {
-            assert_eq!(self.hear().await, *text);
+            assert_eq!(self.receive().await, *text);
         }
     }
 

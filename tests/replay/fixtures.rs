@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use proxbox_bridge::core::upstream::dialect::BARRIER;
-use proxbox_bridge::recording::{Direction, Event, Key, Protocol, Recording};
-use proxbox_bridge::replay::{Handle, Library, Server};
+use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
+use proxbox_bridge::replay::{Library, ReplayHandle, ReplayServer};
 
 use crate::client::{AT_ONCE, Ws, ask, send, soon};
 
@@ -31,9 +31,9 @@ fn recordings(version: &Path) -> Vec<(String, Recording)> {
         .collect()
 }
 
-async fn using(version: &Path, name: &str) -> Handle {
+async fn using(version: &Path, name: &str) -> ReplayHandle {
     let library = Library::load(version, &[name.to_owned()]).unwrap();
-    Server::bind("127.0.0.1:0", library, AT_ONCE).await.unwrap().spawn()
+    ReplayServer::bind("127.0.0.1:0", library, AT_ONCE).await.unwrap().spawn()
 }
 
 #[tokio::test]
@@ -48,18 +48,19 @@ async fn every_recorded_response_comes_out_as_it_was() {
     }
 }
 
-async fn check_response(server: &Handle, name: &str, recording: &Recording) {
+async fn check_response(server: &ReplayHandle, name: &str, recording: &Recording) {
     let (method, target) = recording.request().unwrap();
     let (mut status, mut body, mut ended) = (None, Vec::new(), false);
     for frame in &recording.frames {
         match &frame.event {
-            Event::Response { status: recorded, .. } => status = Some(*recorded),
-            Event::Body(bytes) => body.extend_from_slice(bytes),
-            Event::End => ended = true,
+            RecordedEvent::Response { status: recorded, .. } => status = Some(*recorded),
+            RecordedEvent::Body(bytes) => body.extend_from_slice(bytes),
+            RecordedEvent::End => ended = true,
             _ => {}
         }
     }
-    let headers: &[&str] = if recording.header.key == Key::None { &[] } else { &["x-proxbox-api-key: any"] };
+    let headers: &[&str] =
+        if recording.header.key == RecordedKey::None { &[] } else { &["x-proxbox-api-key: any"] };
     if !ended {
         // It ends when the client leaves.
         drop(send(server.local_addr(), method, target, headers).await);
@@ -79,7 +80,7 @@ async fn every_recorded_conversation_can_be_held_again() {
             let accepted = recording
                 .frames
                 .iter()
-                .any(|frame| matches!(frame.event, Event::Response { status: 101, .. }));
+                .any(|frame| matches!(frame.event, RecordedEvent::Response { status: 101, .. }));
             let on_ws = recording.request().is_some_and(|(_, target)| target == "/ws");
             if recording.header.protocol == Protocol::Websocket && accepted && on_ws {
                 let server = using(&version, &name).await;
@@ -90,12 +91,12 @@ async fn every_recorded_conversation_can_be_held_again() {
 }
 
 /// Says what the client said and expects what it heard, up to the first thing that is no text.
-async fn check_conversation(server: &Handle, version: &Path, name: &str, recording: &Recording) {
+async fn check_conversation(server: &ReplayHandle, version: &Path, name: &str, recording: &Recording) {
     let expects_key = !version.ends_with("0.0.2.post1") && !version.ends_with("0.0.3");
     let shows_key = recording.frames.iter().any(
-        |frame| matches!(&frame.event, Event::Text(text) if frame.direction == Direction::Out && text.contains("api_key")),
+        |frame| matches!(&frame.event, RecordedEvent::Text(text) if frame.direction == Direction::Out && text.contains("api_key")),
     );
-    if expects_key != shows_key || recording.header.key == Key::Wrong {
+    if expects_key != shows_key || recording.header.key == RecordedKey::Wrong {
         return;
     }
     let mut ws = Ws::connect(server.local_addr(), None).await;
@@ -104,10 +105,10 @@ async fn check_conversation(server: &Handle, version: &Path, name: &str, recordi
     let mut heard = Vec::new();
     for frame in &recording.frames {
         match (&frame.event, frame.direction) {
-            (Event::Text(text), Direction::Out) => said.push(text.clone()),
-            (Event::Text(text), Direction::In) => heard.push(text.clone()),
-            (Event::Binary(_), _) => break,
-            (Event::Close { code, reason }, Direction::In) => {
+            (RecordedEvent::Text(text), Direction::Out) => said.push(text.clone()),
+            (RecordedEvent::Text(text), Direction::In) => heard.push(text.clone()),
+            (RecordedEvent::Binary(_), _) => break,
+            (RecordedEvent::Close { code, reason }, Direction::In) => {
                 heard.push(format!("close {} {reason}", code.unwrap()));
             }
             _ => {}
@@ -118,9 +119,9 @@ async fn check_conversation(server: &Handle, version: &Path, name: &str, recordi
         return;
     }
     for text in &said {
-        ws.say(text).await;
+        ws.send(text).await;
     }
     for (index, expected) in heard.iter().enumerate() {
-        assert_eq!(&ws.hear().await, expected, "{}: {name}, answer {index}", version.display());
+        assert_eq!(&ws.receive().await, expected, "{}: {name}, answer {index}", version.display());
     }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use proxbox_bridge::recording::{Direction, Event, Headers, Key, Protocol, Recording};
-use proxbox_bridge::replay::{Entry, Options, Side, Speed};
+use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
+use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
@@ -13,11 +13,11 @@ const TWO: &str = ": keepalive\n\n";
 const THREE: &str = "event: complete\ndata: {\"ok\": true}\n\n";
 
 fn stream(parts: &[&str]) -> Recording {
-    sse(WITH_KEYS, Key::Sent, STREAM, parts)
+    sse(WITH_KEYS, RecordedKey::Sent, STREAM, parts)
 }
 
 fn ended(recording: Recording) -> Recording {
-    recording.with(900.0, Direction::In, Event::End)
+    recording.with(900.0, Direction::In, RecordedEvent::End)
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_stream_comes_out_byte_by_byte_however_it_was_cut() {
 async fn a_stream_takes_as_long_as_it_took() {
     for (speed, milliseconds) in [(Speed::Recorded, 890), (Speed::Times(10.0), 89), (Speed::Max, 0)] {
         let recordings = vec![ended(stream(&[ONE, TWO, THREE]))];
-        let server = serve(WITH_KEYS, recordings, Options { speed, ..AT_ONCE }).await;
+        let server = serve(WITH_KEYS, recordings, ReplayOptions { speed, ..AT_ONCE }).await;
         let start = Instant::now();
         get(server.local_addr(), STREAM).await;
         // The paused clock counts in whole milliseconds.
@@ -49,7 +49,7 @@ async fn a_stream_takes_as_long_as_it_took() {
 
 #[tokio::test]
 async fn any_other_body_declares_its_length() {
-    let recordings = vec![json(OLD, Key::None, "/full-update", 400, r#"{"message":"no"}"#)];
+    let recordings = vec![json(OLD, RecordedKey::None, "/full-update", 400, r#"{"message":"no"}"#)];
     let server = serve(OLD, recordings, AT_ONCE).await;
     let reply = get(server.local_addr(), "/full-update").await;
     assert_eq!((reply.status(), reply.text().as_str()), (400, r#"{"message":"no"}"#));
@@ -59,8 +59,8 @@ async fn any_other_body_declares_its_length() {
 #[tokio::test]
 async fn only_what_can_be_got_refuses_other_methods() {
     let recordings = vec![
-        ended(sse(OLD, Key::None, STREAM, &[ONE])),
-        json(OLD, Key::None, "/version", 404, r#"{"detail":"Not Found"}"#),
+        ended(sse(OLD, RecordedKey::None, STREAM, &[ONE])),
+        json(OLD, RecordedKey::None, "/version", 404, r#"{"detail":"Not Found"}"#),
     ];
     let server = serve(OLD, recordings, AT_ONCE).await;
     for method in ["HEAD", "POST", "OPTIONS", "DELETE"] {
@@ -81,10 +81,11 @@ async fn only_what_can_be_got_refuses_other_methods() {
 async fn five_failures_lock_everybody_out_except_from_what_needs_no_key() {
     let recordings = vec![
         ended(stream(&[ONE])),
-        json(WITH_KEYS, Key::None, "/health", 200, "{}"),
-        json(WITH_KEYS, Key::Sent, "/", 200, "[]"),
+        json(WITH_KEYS, RecordedKey::None, "/health", 200, "{}"),
+        json(WITH_KEYS, RecordedKey::Sent, "/", 200, "[]"),
     ];
-    let server = serve(WITH_KEYS, recordings, Options { api_key: Some("right".to_owned()), ..AT_ONCE }).await;
+    let server =
+        serve(WITH_KEYS, recordings, ReplayOptions { api_key: Some("right".to_owned()), ..AT_ONCE }).await;
     let address = server.local_addr();
     assert_eq!(get(address, STREAM).await.status(), 200);
 
@@ -109,8 +110,8 @@ async fn five_failures_lock_everybody_out_except_from_what_needs_no_key() {
 #[tokio::test]
 async fn a_recorded_answer_to_a_missing_key_is_given() {
     let recordings = vec![
-        json("0.0.0", Key::Sent, "/version", 200, r#"{"version":"x"}"#),
-        json("0.0.0", Key::None, "/version", 401, r#"{"detail":"As recorded."}"#),
+        json("0.0.0", RecordedKey::Sent, "/version", 200, r#"{"version":"x"}"#),
+        json("0.0.0", RecordedKey::None, "/version", 401, r#"{"detail":"As recorded."}"#),
     ];
     let server = serve("0.0.0", recordings, AT_ONCE).await;
     let without = ask(server.local_addr(), "GET", "/version", &[]).await;
@@ -122,19 +123,19 @@ async fn a_recorded_answer_to_a_missing_key_is_given() {
 async fn a_recorded_cut_comes_after_every_byte_before_it() {
     // More than any buffer on the way holds, so that the cut has to wait for the client.
     let long = "x".repeat(4_000_000);
-    let recordings = vec![stream(&[ONE, &long, "\n\n"]).with(900.0, Direction::In, Event::Cut)];
+    let recordings = vec![stream(&[ONE, &long, "\n\n"]).with(900.0, Direction::In, RecordedEvent::Cut)];
     let server = serve(WITH_KEYS, recordings, AT_ONCE).await;
     let (body, ended) = get(server.local_addr(), STREAM).await.dechunked();
     assert_eq!((body.len(), ended), (ONE.len() + long.len() + 2, false));
-    let entries = server.log().wait_for(|it| matches!(it.last(), Some(Entry::Closed { .. }))).await;
-    assert_eq!(entries.last(), Some(&Entry::Closed { connection: 0, by: Side::Server }));
+    let entries = server.log().wait_for(|it| matches!(it.last(), Some(ServerEvent::Closed { .. }))).await;
+    assert_eq!(entries.last(), Some(&ServerEvent::Closed { connection: 0, by: Side::Server }));
 }
 
 #[tokio::test]
 async fn a_connection_that_was_cut_before_its_answer_gets_none() {
-    let recording = Recording::new(OLD, Protocol::Http, Key::None)
-        .with(0.0, Direction::Out, Event::get("/version"))
-        .with(10.0, Direction::In, Event::Cut);
+    let recording = Recording::new(OLD, Protocol::Http, RecordedKey::None)
+        .with(0.0, Direction::Out, RecordedEvent::get("/version"))
+        .with(10.0, Direction::In, RecordedEvent::Cut);
     let server = serve(OLD, vec![recording], AT_ONCE).await;
     let mut bytes = Vec::new();
     let mut stream = send(server.local_addr(), "GET", "/version", &[]).await;
@@ -153,14 +154,14 @@ async fn read_body(stream: &mut tokio::net::TcpStream, wanted: &str) {
 #[tokio::test]
 async fn an_open_end_is_silent_until_the_client_leaves() {
     let headers = Headers::new();
-    let silent = Recording::new(WITH_KEYS, Protocol::Http, Key::Sent)
-        .with(0.0, Direction::Out, Event::get("/full-update"))
-        .with(99.0, Direction::Ctl, Event::Open);
-    let headless = Recording::new(WITH_KEYS, Protocol::Http, Key::Sent)
-        .with(0.0, Direction::Out, Event::get("/headless"))
-        .with(9.0, Direction::In, Event::Response { status: 200, headers })
-        .with(99.0, Direction::Ctl, Event::Open);
-    let recordings = vec![stream(&[ONE]).with(900.0, Direction::Ctl, Event::Open), silent, headless];
+    let silent = Recording::new(WITH_KEYS, Protocol::Http, RecordedKey::Sent)
+        .with(0.0, Direction::Out, RecordedEvent::get("/full-update"))
+        .with(99.0, Direction::Ctl, RecordedEvent::Open);
+    let headless = Recording::new(WITH_KEYS, Protocol::Http, RecordedKey::Sent)
+        .with(0.0, Direction::Out, RecordedEvent::get("/headless"))
+        .with(9.0, Direction::In, RecordedEvent::Response { status: 200, headers })
+        .with(99.0, Direction::Ctl, RecordedEvent::Open);
+    let recordings = vec![stream(&[ONE]).with(900.0, Direction::Ctl, RecordedEvent::Open), silent, headless];
     let server = serve(WITH_KEYS, recordings, AT_ONCE).await;
 
     let mut streaming = send(server.local_addr(), "GET", STREAM, &["X-Proxbox-API-Key: k"]).await;
@@ -173,7 +174,7 @@ async fn an_open_end_is_silent_until_the_client_leaves() {
     drop((streaming, waiting));
     soon(log.wait_until_idle()).await;
     let entries = log.entries();
-    let left = |connection| entries.contains(&Entry::Closed { connection, by: Side::Client });
+    let left = |connection| entries.contains(&ServerEvent::Closed { connection, by: Side::Client });
     assert!(left(0) && left(1), "{entries:?}");
 }
 
@@ -183,7 +184,7 @@ async fn a_stream_is_cut_between_two_events() {
         [(0, ""), (1, ONE), (2, &[ONE, TWO].concat()), (3, &[ONE, TWO, THREE].concat())]
     {
         let recordings = vec![ended(stream(&[&[ONE, TWO, THREE].concat()]))];
-        let options = Options { cut_after: Some(cut_after), ..AT_ONCE };
+        let options = ReplayOptions { cut_after: Some(cut_after), ..AT_ONCE };
         let server = serve(WITH_KEYS, recordings, options).await;
         let (body, ended) = get(server.local_addr(), STREAM).await.dechunked();
         assert_eq!((String::from_utf8(body).unwrap().as_str(), ended), (expected, false), "{cut_after}");
@@ -193,7 +194,7 @@ async fn a_stream_is_cut_between_two_events() {
 #[tokio::test(start_paused = true)]
 async fn a_stall_keeps_the_connection() {
     let recordings = vec![ended(stream(&[ONE, TWO, THREE]))];
-    let options = Options { stall_after: Some(2), speed: Speed::Recorded, ..AT_ONCE };
+    let options = ReplayOptions { stall_after: Some(2), speed: Speed::Recorded, ..AT_ONCE };
     let server = serve(WITH_KEYS, recordings, options).await;
     let mut stalled = send(server.local_addr(), "GET", STREAM, &["X-Proxbox-API-Key: k"]).await;
     read_body(&mut stalled, TWO).await;
@@ -206,7 +207,7 @@ async fn a_stall_keeps_the_connection() {
 #[tokio::test]
 async fn garbage_stands_between_two_events_and_the_rest_follows() {
     let recordings = vec![ended(stream(&[ONE, TWO, THREE]))];
-    let server = serve(WITH_KEYS, recordings, Options { garbage_after: Some(1), ..AT_ONCE }).await;
+    let server = serve(WITH_KEYS, recordings, ReplayOptions { garbage_after: Some(1), ..AT_ONCE }).await;
     let (body, ended) = get(server.local_addr(), STREAM).await.dechunked();
     assert!(ended && body.starts_with(ONE.as_bytes()));
     let rest = &body[ONE.len()..];
@@ -217,27 +218,27 @@ async fn garbage_stands_between_two_events_and_the_rest_follows() {
 #[tokio::test]
 async fn a_json_answer_is_one_frame() {
     let body = r#"{"count":3}"#;
-    let serving = |options| serve(OLD, vec![json(OLD, Key::None, "/x", 200, body)], options);
-    let server = serving(Options { cut_after: Some(0), ..AT_ONCE }).await;
+    let serving = |options| serve(OLD, vec![json(OLD, RecordedKey::None, "/x", 200, body)], options);
+    let server = serving(ReplayOptions { cut_after: Some(0), ..AT_ONCE }).await;
     assert_eq!(get(server.local_addr(), "/x").await.dechunked(), (Vec::new(), false));
-    let server = serving(Options { cut_after: Some(1), ..AT_ONCE }).await;
+    let server = serving(ReplayOptions { cut_after: Some(1), ..AT_ONCE }).await;
     assert_eq!(get(server.local_addr(), "/x").await.dechunked(), (body.into(), false));
-    let server = serving(Options { cut_after: Some(2), ..AT_ONCE }).await;
+    let server = serving(ReplayOptions { cut_after: Some(2), ..AT_ONCE }).await;
     assert_eq!(get(server.local_addr(), "/x").await.dechunked(), (body.into(), true));
-    let server = serving(Options { garbage_after: Some(0), ..AT_ONCE }).await;
+    let server = serving(ReplayOptions { garbage_after: Some(0), ..AT_ONCE }).await;
     let (garbled, ended) = get(server.local_addr(), "/x").await.dechunked();
     assert!(ended && garbled.ends_with(body.as_bytes()) && garbled.len() > body.len());
 }
 
 #[tokio::test]
 async fn a_stopped_server_has_closed_everything() {
-    let recordings = vec![response(OLD, Key::None, "/x", 200, "text/plain", &["a"])];
+    let recordings = vec![response(OLD, RecordedKey::None, "/x", 200, "text/plain", &["a"])];
     let server = serve(OLD, recordings, AT_ONCE).await;
     let (address, log) = (server.local_addr(), server.log());
     let mut open = send(address, "GET", "/x", &[]).await;
     read_body(&mut open, "a").await;
     soon(server.stop()).await;
     assert_eq!(log.open_connections(), 0);
-    assert_eq!(log.entries().last(), Some(&Entry::Closed { connection: 0, by: Side::Server }));
+    assert_eq!(log.entries().last(), Some(&ServerEvent::Closed { connection: 0, by: Side::Server }));
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }

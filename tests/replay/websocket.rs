@@ -1,6 +1,6 @@
 use futures::SinkExt as _;
-use proxbox_bridge::recording::{Direction, Event, Headers, Key, Protocol, Recording};
-use proxbox_bridge::replay::{Entry, Options, Side, Speed};
+use proxbox_bridge::recording::{Direction, Headers, Protocol, RecordedEvent, RecordedKey, Recording};
+use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -22,8 +22,8 @@ fn invalid(version: &str) -> Recording {
     command(greeted(version), bogus, &["Invalid command: bogus <b>cmd</b>", "Valid commands: 'As recorded'"])
 }
 
-fn recorded() -> Options {
-    Options { speed: Speed::Recorded, ..AT_ONCE }
+fn recorded() -> ReplayOptions {
+    ReplayOptions { speed: Speed::Recorded, ..AT_ONCE }
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn the_greeting_comes_at_once_where_no_key_is_asked_for() {
     let server = serve(OLD, vec![sync_nodes(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
-    ws.say("Sync Nodes").await;
+    ws.send("Sync Nodes").await;
     ws.hears(&["Sync Nodes", DEVICE, DEVICE_END]).await;
     assert_eq!(server.log().texts(), ["Sync Nodes"]);
 }
@@ -41,8 +41,8 @@ async fn a_command_is_answered_only_when_the_one_before_has_returned() {
     for (version, key) in [(OLD, None), (WITH_KEYS, Some("k"))] {
         let server = serve(version, vec![sync_nodes(version), invalid(version)], AT_ONCE).await;
         let mut ws = Ws::connect(server.local_addr(), key).await;
-        ws.say("Sync Nodes").await;
-        ws.say("nonsense").await;
+        ws.send("Sync Nodes").await;
+        ws.send("nonsense").await;
         ws.hears(&["Connected!", "Connected 2!", "Sync Nodes", DEVICE, DEVICE_END]).await;
         ws.hears(&["Invalid command: nonsense", "Valid commands: 'As recorded'"]).await;
     }
@@ -56,8 +56,8 @@ async fn a_barrier_is_answered_when_the_command_has_returned_and_not_at_its_last
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
     let start = Instant::now();
-    ws.say("Sync Nodes").await;
-    ws.say("__barrier__").await;
+    ws.send("Sync Nodes").await;
+    ws.send("__barrier__").await;
     ws.hears(&[DEVICE_END]).await;
     assert!(start.elapsed().as_millis() < 1000);
     ws.hears(&["Invalid command: __barrier__"]).await;
@@ -69,14 +69,14 @@ async fn strays_of_a_command_fall_into_the_next_one() {
     let strays = command(greeted(OLD), "Sync Virtual Machines", &["end"]);
     let at = strays.frames.last().unwrap().t_ms;
     let strays = strays
-        .with(at + 50.0, Direction::In, Event::text("stray 1"))
-        .with(at + 150.0, Direction::In, Event::text("stray 2"))
-        .with(at + 900.0, Direction::Ctl, Event::Open);
+        .with(at + 50.0, Direction::In, RecordedEvent::text("stray 1"))
+        .with(at + 150.0, Direction::In, RecordedEvent::text("stray 2"))
+        .with(at + 900.0, Direction::Ctl, RecordedEvent::Open);
     let server = serve(OLD, vec![strays, invalid(OLD)], recorded()).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
-    ws.say("Sync Virtual Machines").await;
-    ws.say("x").await;
+    ws.send("Sync Virtual Machines").await;
+    ws.send("x").await;
     ws.hears(&["end", "Invalid command: x", "stray 1", "Valid commands: 'As recorded'", "stray 2"]).await;
 }
 
@@ -84,37 +84,41 @@ async fn strays_of_a_command_fall_into_the_next_one() {
 async fn a_command_that_never_returned_holds_the_loop_and_the_socket() {
     let mut hanging = sync_nodes(OLD);
     hanging.frames.pop();
-    let hanging = hanging.with(99_000.0, Direction::Ctl, Event::Open);
+    let hanging = hanging.with(99_000.0, Direction::Ctl, RecordedEvent::Open);
     let server = serve(OLD, vec![hanging, invalid(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
-    ws.say("Sync Nodes").await;
+    ws.send("Sync Nodes").await;
     ws.hears(&["Sync Nodes", DEVICE, DEVICE_END]).await;
-    ws.say("nonsense").await;
+    ws.send("nonsense").await;
     ws.hears_only_a_pong().await;
     drop(ws);
     soon(server.log().wait_until_idle()).await;
-    assert_eq!(server.log().entries().last(), Some(&Entry::Closed { connection: 0, by: Side::Client }));
+    assert_eq!(server.log().entries().last(), Some(&ServerEvent::Closed { connection: 0, by: Side::Client }));
 }
 
 #[tokio::test]
 async fn a_failed_command_closes_as_recorded() {
     let mut failing = greeted(WITH_KEYS);
-    failing.push(1000.0, Direction::Out, Event::text("Sync Virtual Machines"));
-    failing.push(1040.0, Direction::In, Event::Close { code: Some(1000), reason: String::new() });
+    failing.push(1000.0, Direction::Out, RecordedEvent::text("Sync Virtual Machines"));
+    failing.push(1040.0, Direction::In, RecordedEvent::Close { code: Some(1000), reason: String::new() });
     let server = serve(WITH_KEYS, vec![failing], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
-    ws.say("Sync Virtual Machines").await;
+    ws.send("Sync Virtual Machines").await;
     ws.hears(&["Connected!", "Connected 2!", "close 1000 ", "gone"]).await;
 }
 
 #[tokio::test]
 async fn a_session_can_end_right_after_its_key() {
-    let refused = Recording::new(WITH_ENVELOPES, Protocol::Websocket, Key::Sent)
-        .with(0.0, Direction::Out, Event::get("/ws"))
-        .with(1.0, Direction::In, Event::Response { status: 101, headers: Headers::new() })
-        .with(2.0, Direction::Out, Event::text(r#"{"api_key":"<api-key>"}"#))
-        .with(3.0, Direction::In, Event::Close { code: Some(1001), reason: "Session ended".to_owned() });
+    let refused = Recording::new(WITH_ENVELOPES, Protocol::Websocket, RecordedKey::Sent)
+        .with(0.0, Direction::Out, RecordedEvent::get("/ws"))
+        .with(1.0, Direction::In, RecordedEvent::Response { status: 101, headers: Headers::new() })
+        .with(2.0, Direction::Out, RecordedEvent::text(r#"{"api_key":"<api-key>"}"#))
+        .with(
+            3.0,
+            Direction::In,
+            RecordedEvent::Close { code: Some(1001), reason: "Session ended".to_owned() },
+        );
     let dir = tempfile::tempdir().unwrap();
     for (name, recording) in [("ws/connect", greeted(WITH_ENVELOPES)), ("fail/down", refused)] {
         let path = dir.path().join(format!("{name}.ndjson"));
@@ -124,8 +128,10 @@ async fn a_session_can_end_right_after_its_key() {
     for (uses, first) in [(vec!["fail/down".to_owned()], "close 1001 Session ended"), (vec![], "Connected!")]
     {
         let library = proxbox_bridge::replay::Library::load(dir.path(), &uses).unwrap();
-        let server =
-            proxbox_bridge::replay::Server::bind("127.0.0.1:0", library, AT_ONCE).await.unwrap().spawn();
+        let server = proxbox_bridge::replay::ReplayServer::bind("127.0.0.1:0", library, AT_ONCE)
+            .await
+            .unwrap()
+            .spawn();
         let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
         ws.hears(&[first]).await;
     }
@@ -133,10 +139,11 @@ async fn a_session_can_end_right_after_its_key() {
 
 #[tokio::test]
 async fn a_key_that_is_missing_or_wrong_closes_4001_and_counts_over_http_too() {
-    let recordings = vec![sync_nodes(WITH_KEYS), json(WITH_KEYS, Key::Sent, "/version", 200, "{}")];
-    let server = serve(WITH_KEYS, recordings, Options { api_key: Some("right".to_owned()), ..AT_ONCE }).await;
+    let recordings = vec![sync_nodes(WITH_KEYS), json(WITH_KEYS, RecordedKey::Sent, "/version", 200, "{}")];
+    let server =
+        serve(WITH_KEYS, recordings, ReplayOptions { api_key: Some("right".to_owned()), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.say("Sync Nodes").await;
+    ws.send("Sync Nodes").await;
     ws.hears(&["close 4001 API key required. 4 attempts remaining.", "gone"]).await;
 
     let mut ws = Ws::connect(server.local_addr(), None).await;
@@ -157,7 +164,7 @@ async fn a_young_backend_says_little_and_waits_ten_seconds_for_a_key() {
     let server = serve(
         WITH_ENVELOPES,
         vec![greeted(WITH_ENVELOPES)],
-        Options { api_key: Some("right".to_owned()), ..recorded() },
+        ReplayOptions { api_key: Some("right".to_owned()), ..recorded() },
     )
     .await;
     let start = Instant::now();
@@ -186,10 +193,10 @@ async fn an_envelope_gets_the_recorded_answers_with_its_own_run_id() {
     let server = serve(WITH_ENVELOPES, vec![enveloped, machines, nope, bare], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), Some("k")).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
-    ws.say(&run("Sync Nodes", "my-run-id-1")).await;
-    ws.say(&run("Sync Virtual Machines", "my-run-id-2")).await;
-    ws.say(&run("Unheard Of", "my-run-id-3")).await;
-    ws.say(&run("Sync Nodes", "short")).await;
+    ws.send(&run("Sync Nodes", "my-run-id-1")).await;
+    ws.send(&run("Sync Virtual Machines", "my-run-id-2")).await;
+    ws.send(&run("Unheard Of", "my-run-id-3")).await;
+    ws.send(&run("Sync Nodes", "short")).await;
     ws.hears(&[
         r#"{"message":"Sync Nodes","run_id":"my-run-id-1"}"#,
         r#"{"message":"words","run_id":"my-run-id-2"}"#,
@@ -205,7 +212,7 @@ async fn an_envelope_is_an_unknown_text_where_none_was_recorded() {
     let server = serve(OLD, vec![sync_nodes(OLD)], AT_ONCE).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
     let envelope = r#"{"command":"Sync Nodes","run_id":"12345678"}"#;
-    ws.say(envelope).await;
+    ws.send(envelope).await;
     ws.hears(&["Connected!", "Connected 2!"]).await;
     let (echo, invalid) = (format!("Received message: {envelope}"), format!("Invalid command: {envelope}"));
     ws.hears(&[&echo, &invalid, VALID]).await;
@@ -222,11 +229,11 @@ async fn a_binary_command_closes_the_socket() {
 #[tokio::test]
 async fn a_refused_handshake_is_an_answer_with_a_body() {
     let body = r#"{"message":"Could not return Proxmox Sessions"}"#;
-    let refused = Recording::new(OLD, Protocol::Websocket, Key::None)
-        .with(0.0, Direction::Out, Event::get("/ws"))
-        .with(9.0, Direction::In, Event::Response { status: 400, headers: Headers::new() })
-        .with(9.0, Direction::In, Event::Body(body.into()))
-        .with(9.0, Direction::In, Event::End);
+    let refused = Recording::new(OLD, Protocol::Websocket, RecordedKey::None)
+        .with(0.0, Direction::Out, RecordedEvent::get("/ws"))
+        .with(9.0, Direction::In, RecordedEvent::Response { status: 400, headers: Headers::new() })
+        .with(9.0, Direction::In, RecordedEvent::Body(body.into()))
+        .with(9.0, Direction::In, RecordedEvent::End);
     let server = serve(OLD, vec![refused], AT_ONCE).await;
     let upgrade =
         ["upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="];
@@ -240,22 +247,22 @@ async fn a_refused_handshake_is_an_answer_with_a_body() {
     let mut kept = send(server.local_addr(), "GET", "/ws", &upgrade).await;
     soon(kept.read_to_end(&mut Vec::new())).await.unwrap();
     let entries = server.log().wait_for(|it| it.len() == 12).await;
-    assert!(entries.contains(&Entry::Closed { connection: 3, by: Side::Server }), "{entries:?}");
+    assert!(entries.contains(&ServerEvent::Closed { connection: 3, by: Side::Server }), "{entries:?}");
 }
 
 #[tokio::test]
 async fn a_socket_is_cut_without_a_close_frame() {
-    let server = serve(OLD, vec![sync_nodes(OLD)], Options { cut_after: Some(3), ..AT_ONCE }).await;
+    let server = serve(OLD, vec![sync_nodes(OLD)], ReplayOptions { cut_after: Some(3), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.say("Sync Nodes").await;
+    ws.send("Sync Nodes").await;
     ws.hears(&["Connected!", "Connected 2!", "Sync Nodes", "gone"]).await;
 }
 
 #[tokio::test]
 async fn a_stalled_socket_answers_nothing_but_pings() {
-    let server = serve(OLD, vec![sync_nodes(OLD)], Options { stall_after: Some(3), ..AT_ONCE }).await;
+    let server = serve(OLD, vec![sync_nodes(OLD)], ReplayOptions { stall_after: Some(3), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.say("Sync Nodes").await;
+    ws.send("Sync Nodes").await;
     ws.hears(&["Connected!", "Connected 2!", "Sync Nodes"]).await;
     ws.hears_only_a_pong().await;
     ws.hears_only_a_pong().await;
@@ -263,11 +270,11 @@ async fn a_stalled_socket_answers_nothing_but_pings() {
 
 #[tokio::test]
 async fn garbage_on_a_socket_is_followed_by_the_rest() {
-    let server = serve(OLD, vec![sync_nodes(OLD)], Options { garbage_after: Some(3), ..AT_ONCE }).await;
+    let server = serve(OLD, vec![sync_nodes(OLD)], ReplayOptions { garbage_after: Some(3), ..AT_ONCE }).await;
     let mut ws = Ws::connect(server.local_addr(), None).await;
-    ws.say("Sync Nodes").await;
+    ws.send("Sync Nodes").await;
     ws.hears(&["Connected!", "Connected 2!", "Sync Nodes"]).await;
-    let (no_json, odd_json) = (ws.hear().await, ws.hear().await);
+    let (no_json, odd_json) = (ws.receive().await, ws.receive().await);
     assert!(serde_json::from_str::<serde_json::Value>(&no_json).is_err());
     assert!(serde_json::from_str::<serde_json::Value>(&odd_json).is_ok());
     ws.hears(&[DEVICE, DEVICE_END]).await;

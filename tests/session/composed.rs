@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use proxbox_bridge::core::domain::channel::{Channel, Choice};
-use proxbox_bridge::core::domain::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+use proxbox_bridge::core::domain::channel::{Channel, ChannelChoice};
+use proxbox_bridge::core::domain::kind::{Command, FULL_UPDATE, Kind, SyncEndpoint};
 use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::run::capabilities::Capabilities;
-use proxbox_bridge::core::run::plan::{Leg, Plan, plan};
-use proxbox_bridge::core::run::session::{Event, Setup};
+use proxbox_bridge::core::run::plan::{Leg, RunPlan, plan};
+use proxbox_bridge::core::run::session::{SessionEvent, SessionSetup};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::json;
 
@@ -16,12 +16,12 @@ use crate::support::drive::{Drive, setup};
 
 fn leg(kind: Kind, channel: Channel) -> Leg {
     let command = kind.row().command.filter(|_| channel == Channel::Websocket);
-    Leg { endpoint: Endpoint::of(kind), kinds: vec![kind], channel, command }
+    Leg { endpoint: SyncEndpoint::for_kind(kind), kinds: vec![kind], channel, command }
 }
 
-fn composed(legs: Vec<Leg>, skipped: Vec<Kind>) -> Setup {
+fn composed(legs: Vec<Leg>, skipped: Vec<Kind>) -> SessionSetup {
     let mut setup = setup(Kind::FullUpdate, Channel::Native);
-    setup.plan = Plan { legs, skipped };
+    setup.plan = RunPlan { legs, skipped };
     setup
 }
 
@@ -228,7 +228,7 @@ fn a_bridge_that_stops_between_two_stages_has_not_completed() {
         vec![leg(Kind::Devices, Channel::Native), leg(Kind::Storage, Channel::Native)],
         vec![],
     ));
-    drive.stream(&complete_ok()).event(Event::Stopped(Cause::Stopping));
+    drive.stream(&complete_ok()).event(SessionEvent::Stopped(Cause::Stopping));
     assert_eq!(drive.run().report.cause, Some(Cause::Stopping));
 }
 
@@ -258,9 +258,9 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
     let mut known =
         Capabilities { release: Some("0.0.2.post1".parse().expect("a release")), ..Default::default() };
     for kind in FULL_UPDATE.into_iter().chain([Kind::FullUpdate]) {
-        known.learn_stream(Endpoint::of(kind), false);
+        known.set_stream(SyncEndpoint::for_kind(kind), false);
     }
-    let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).expect("a plan");
+    let plan = plan(SyncEndpoint::for_kind(Kind::FullUpdate), &known, ChannelChoice::Auto).expect("a plan");
     let mut setup = composed(plan.legs, plan.skipped);
     setup.dialect = known.dialect();
     let mut drive = begun(setup);

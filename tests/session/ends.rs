@@ -5,7 +5,7 @@ use std::time::Duration;
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use serde_json::json;
 
 use crate::support::backend::{begun, complete_ok, error, item, native, sse, whole};
@@ -59,7 +59,7 @@ fn what_comes_after_the_end_is_not_passed_on() {
         .open()
         .text("Connected!")
         .hang_up()
-        .event(Event::Stopped(Cause::Stopping))
+        .event(SessionEvent::Stopped(Cause::Stopping))
         .wait(60 * SECOND);
     assert_eq!(drive.bytes.len(), length);
 }
@@ -84,7 +84,7 @@ fn a_stream_that_ends_without_a_last_word_is_a_failure_that_says_when() {
 fn a_stream_that_breaks_says_why() {
     let mut drive = native(Kind::Devices);
     drive.stream(&item("devices", "processing", "pve01")).stream("event: step\ndata: {\"step\":\n\n");
-    drive.wait(90 * SECOND).event(Event::Closed(Closed::Broken("connection reset")));
+    drive.wait(90 * SECOND).event(SessionEvent::Closed(CloseReason::Broken("connection reset")));
     let run = drive.run();
     assert_eq!(run.report.cause, Some(Cause::BackendLost));
     assert_eq!(
@@ -106,7 +106,7 @@ fn a_last_word_that_was_cut_is_none() {
 #[test]
 fn a_connection_that_breaks_after_the_last_word_changes_nothing() {
     let mut drive = native(Kind::Devices);
-    drive.stream(&complete_ok()).event(Event::Closed(Closed::Broken("missing last chunk")));
+    drive.stream(&complete_ok()).event(SessionEvent::Closed(CloseReason::Broken("missing last chunk")));
     assert!(drive.run().is_ok());
 }
 
@@ -166,14 +166,17 @@ fn a_backend_that_says_an_error_and_nothing_more_is_not_waited_for() {
 #[test]
 fn a_bridge_that_stops_behind_the_last_word_still_believes_it() {
     let mut drive = native(Kind::Devices);
-    drive.stream(&complete_ok()).event(Event::Stopped(Cause::Stopping));
+    drive.stream(&complete_ok()).event(SessionEvent::Stopped(Cause::Stopping));
     assert!(drive.run().is_ok());
 }
 
 #[test]
 fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
     let mut drive = native(Kind::Devices);
-    drive.stream(&item("devices", "completed", "pve01")).wait(SECOND).event(Event::Stopped(Cause::Stopping));
+    drive
+        .stream(&item("devices", "completed", "pve01"))
+        .wait(SECOND)
+        .event(SessionEvent::Stopped(Cause::Stopping));
     let run = drive.run();
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::Stopping), Outcome::Interrupted));
     assert!(run.detail().starts_with("The bridge is stopping, 1.0 s after the start"), "{}", run.detail());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::core::run::session::Closed;
-use proxbox_bridge::core::run::session::Event;
+use proxbox_bridge::core::run::session::CloseReason;
+use proxbox_bridge::core::run::session::SessionEvent;
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::json;
 
@@ -131,7 +131,7 @@ fn a_full_update_of_a_cluster_without_guests_ends_with_the_second_list_of_device
 fn what_becomes_of_the_socket_behind_the_end_is_no_matter() {
     let ends: [fn(&mut Drive); 2] = [
         |drive| {
-            drive.event(Event::Closed(Closed::Broken("reset")));
+            drive.event(SessionEvent::Closed(CloseReason::Broken("reset")));
         },
         |drive| {
             drive.wait(LIMITS.settle + Duration::from_millis(1));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::Cause;
-use proxbox_bridge::core::domain::refusal::{Body, Refusal};
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::domain::refusal::{Refusal, RefusalBody};
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
@@ -21,8 +21,8 @@ fn opened(dialect: Dialect) -> Drive {
 
 fn detail(refusal: &Refusal) -> &str {
     match &refusal.body {
-        Body::Ours { detail, .. } => detail,
-        Body::Theirs(_) => panic!("{refusal:?}"),
+        RefusalBody::Bridge { detail, .. } => detail,
+        RefusalBody::Backend(_) => panic!("{refusal:?}"),
     }
 }
 
@@ -142,9 +142,9 @@ fn a_session_that_ends_before_it_began_is_a_502() {
 
 #[test]
 fn a_socket_that_drops_before_it_greets_is_a_502() {
-    for how in [Closed::Cleanly, Closed::Broken("reset")] {
+    for how in [CloseReason::Cleanly, CloseReason::Broken("reset")] {
         let mut drive = opened(Dialect::V0_0_4);
-        drive.event(Event::Closed(how));
+        drive.event(SessionEvent::Closed(how));
         assert_eq!(drive.refusal().status, 502, "{how:?}");
     }
 }

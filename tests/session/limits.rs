@@ -5,8 +5,8 @@ use std::time::Duration;
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::core::domain::refusal::Body;
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::domain::refusal::RefusalBody;
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 
 use crate::support::backend::{begun, complete_ok, end, frame, item, native, ws, ws_setup};
@@ -55,11 +55,11 @@ fn a_refusal_that_comes_too_late_ends_the_stream() {
     let run = drive.answer(500, "<html><title>Oops</title></html>").run();
     assert!(run.detail().contains("500") && run.detail().contains("Oops"), "{}", run.detail());
 
-    let run = begun().event(Event::Unreachable("connection refused")).run();
+    let run = begun().event(SessionEvent::Unreachable("connection refused")).run();
     assert_eq!(run.report.cause, Some(Cause::Unreachable));
     assert!(run.detail().contains("connection refused"), "{}", run.detail());
 
-    let run = begun().event(Event::Closed(Closed::Broken("reset"))).run();
+    let run = begun().event(SessionEvent::Closed(CloseReason::Broken("reset"))).run();
     assert_eq!(run.report.cause, Some(Cause::BackendLost));
 }
 
@@ -83,7 +83,7 @@ fn a_backend_that_is_given_up_before_the_stream_began_is_a_503() {
     drive.wait(5 * SECOND);
     let refusal = drive.refusal();
     assert_eq!((refusal.status, refusal.retry_after.as_deref()), (503, Some("30")), "R16");
-    let Body::Ours { detail, .. } = &refusal.body else { panic!("{refusal:?}") };
+    let RefusalBody::Bridge { detail, .. } = &refusal.body else { panic!("{refusal:?}") };
     assert!(detail.contains("did not begin to answer within 5.0 s"), "{detail}");
 }
 
@@ -156,12 +156,12 @@ fn the_limit_of_a_run_does_not_take_its_last_word_away() {
 #[test]
 fn a_bridge_that_stops_before_the_backend_answered_still_ends_in_order() {
     let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-    drive.event(Event::Stopped(Cause::Stopping));
+    drive.event(SessionEvent::Stopped(Cause::Stopping));
     let refusal = drive.refusal();
     assert_eq!((refusal.status, refusal.cause), (503, Cause::Stopping));
     assert!(refusal.retry_after.is_some());
 
     let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
-    drive.text(&end("device")).event(Event::Stopped(Cause::Stopping));
+    drive.text(&end("device")).event(SessionEvent::Stopped(Cause::Stopping));
     assert_eq!(drive.run().report.cause, Some(Cause::Stopping));
 }

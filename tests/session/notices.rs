@@ -5,25 +5,25 @@ use std::time::Duration;
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::Cause;
-use proxbox_bridge::core::run::session::{Event, NOTICE_GAP, Setup};
+use proxbox_bridge::core::run::session::{NOTICE_GAP, SessionEvent, SessionSetup};
 
 use crate::support::backend::{begun, complete_ok, object_step};
 use crate::support::drive::{Drive, setup};
 
-fn told(channel: Channel) -> Setup {
+fn setup_with_notices(channel: Channel) -> SessionSetup {
     let notices = ["one", "two"].map(str::to_owned).to_vec();
-    Setup { notices, ..setup(Kind::Devices, channel) }
+    SessionSetup { notices, ..setup(Kind::Devices, channel) }
 }
 
 #[test]
 fn each_notice_comes_so_late_that_the_plugin_logs_it_and_nothing_is_read_until_then() {
-    let mut drive = begun(told(Channel::Native));
-    assert!(drive.session.is_telling());
+    let mut drive = begun(setup_with_notices(Channel::Native));
+    assert!(drive.session.has_notices());
     assert_eq!(drive.deadline(), Some(NOTICE_GAP));
     drive.wait(NOTICE_GAP);
-    assert!(drive.session.is_telling());
+    assert!(drive.session.has_notices());
     drive.wait(NOTICE_GAP);
-    assert!(!drive.session.is_telling());
+    assert!(!drive.session.has_notices());
     let events = [object_step("device", "completed", "pve1"), complete_ok()];
     let run = drive.stream(&events.concat()).hang_up().run();
     assert!(run.is_ok());
@@ -33,29 +33,29 @@ fn each_notice_comes_so_late_that_the_plugin_logs_it_and_nothing_is_read_until_t
 
 #[test]
 fn a_run_that_ends_before_its_notices_tells_them_all_the_same() {
-    let mut drive = begun(told(Channel::Native));
-    let run = drive.event(Event::Stopped(Cause::CancelRequested)).run();
+    let mut drive = begun(setup_with_notices(Channel::Native));
+    let run = drive.event(SessionEvent::Stopped(Cause::CancelRequested)).run();
     assert!(!run.is_ok());
     assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
 
     // A plain answer is the whole of the work, and what it says cannot wait.
-    let mut drive = Drive::start(told(Channel::Json));
+    let mut drive = Drive::start(setup_with_notices(Channel::Json));
     let run = drive.answer(200, "[]").run();
     assert!(run.is_ok() && run.says("one") && run.says("two"), "{:?}", run.messages());
 }
 
 #[test]
 fn a_client_that_was_refused_is_told_nothing() {
-    let mut drive = Drive::start(told(Channel::Native));
+    let mut drive = Drive::start(setup_with_notices(Channel::Native));
     drive.answer(401, r#"{"detail":"Invalid API key."}"#);
     assert_eq!(drive.refusal().status, 401);
 }
 
 #[test]
 fn notices_of_a_backend_that_takes_long_come_with_the_beginning_of_the_stream() {
-    let mut drive = Drive::start(told(Channel::Native));
+    let mut drive = Drive::start(setup_with_notices(Channel::Native));
     drive.wait(Duration::from_secs(10) + 2 * NOTICE_GAP);
-    assert!(drive.accepted && !drive.session.is_telling());
+    assert!(drive.accepted && !drive.session.has_notices());
     drive.open();
     let run = drive.stream(&complete_ok()).hang_up().run();
     assert_eq!(run.messages()[..3], ["Starting devices synchronization.", "one", "two"]);
@@ -63,11 +63,11 @@ fn notices_of_a_backend_that_takes_long_come_with_the_beginning_of_the_stream() 
 
 #[test]
 fn a_backend_is_not_silent_while_it_is_not_read() {
-    let mut setup = told(Channel::Native);
+    let mut setup = setup_with_notices(Channel::Native);
     setup.limits.idle = NOTICE_GAP;
     let mut drive = begun(setup);
     drive.wait(2 * NOTICE_GAP);
-    assert!(drive.end.is_none() && !drive.session.is_telling());
+    assert!(drive.end.is_none() && !drive.session.has_notices());
     assert_eq!(drive.deadline(), Some(3 * NOTICE_GAP));
     let run = drive.wait(NOTICE_GAP).run();
     assert!(run.message().contains("said nothing for"), "{}", run.message());

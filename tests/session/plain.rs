@@ -3,7 +3,7 @@
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::core::domain::refusal::Body;
+use proxbox_bridge::core::domain::refusal::RefusalBody;
 use serde_json::json;
 
 use crate::support::drive::{Drive, LIMITS, setup};
@@ -69,7 +69,7 @@ fn a_plain_endpoint_that_refuses_is_refused() {
     let mut drive = plain(Kind::Backups);
     let refusal = drive.answer(400, body).refusal();
     assert_eq!(refusal.status, 400);
-    assert_eq!(refusal.body, Body::Theirs(body.as_bytes().to_vec()));
+    assert_eq!(refusal.body, RefusalBody::Backend(body.as_bytes().to_vec()));
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use proxbox_bridge::core::domain::channel::Channel;
-use proxbox_bridge::core::domain::kind::{Endpoint, Kind};
+use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint};
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::release::Release;
-use proxbox_bridge::core::run::session::{Closed, Event, Setup};
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent, SessionSetup};
 use proxbox_bridge::core::upstream::dialect::Dialect;
-use proxbox_bridge::recording::{Direction, Event as Recorded, Protocol, Recording};
+use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent as Recorded, Recording};
 use serde_json::Value;
 
 use crate::support::backend::KEY;
@@ -67,9 +67,9 @@ impl Sync {
         })?;
         let (kind, channel) = match recording.header.protocol {
             Protocol::Websocket => (command(&recording)?, Channel::Websocket),
-            Protocol::Http => match Endpoint::at(&sent) {
+            Protocol::Http => match SyncEndpoint::from_path(&sent) {
                 Some(endpoint) => (endpoint.kind, Channel::Native),
-                None => (Endpoint::at(&format!("{sent}/stream"))?.kind, Channel::Json),
+                None => (SyncEndpoint::from_path(&format!("{sent}/stream"))?.kind, Channel::Json),
             },
         };
         let release = version.split('-').next()?.parse().expect("a release");
@@ -78,10 +78,15 @@ impl Sync {
     }
 
     fn drive(&self) -> Drive {
-        let dialect = Dialect::of(self.release);
+        let dialect = Dialect::for_release(self.release);
         let credential = dialect.wants_key().then(|| KEY.parse().expect("a key"));
         let known = setup(self.kind, self.channel);
-        Drive::start(Setup { release: Some(self.release), dialect: Some(dialect), credential, ..known })
+        Drive::start(SessionSetup {
+            release: Some(self.release),
+            dialect: Some(dialect),
+            credential,
+            ..known
+        })
     }
 
     /// What comes of it. A stream that the recorder left is one that broke.
@@ -99,7 +104,7 @@ impl Sync {
                 }
                 Recorded::Body(bytes) => {
                     body.extend_from_slice(bytes);
-                    drive.event(Event::Bytes(bytes));
+                    drive.event(SessionEvent::Bytes(bytes));
                 }
                 Recorded::Text(text) => {
                     drive.text(text);
@@ -114,14 +119,14 @@ impl Sync {
             drive.answer(status, &String::from_utf8_lossy(&body));
         }
         if drive.end.is_none() {
-            drive.event(Event::Closed(Closed::Broken("the recording ends here")));
+            drive.event(SessionEvent::Closed(CloseReason::Broken("the recording ends here")));
         }
         drive.accepted.then(|| drive.run())
     }
 
     /// How many objects of each sort failed, in the backend's own words.
     fn failed(&self) -> BTreeMap<Object, u64> {
-        let mut told = Told::default();
+        let mut told = BackendCounts::default();
         for frame in self.recording.frames.iter().filter(|frame| frame.direction == Direction::In) {
             if let Recorded::Text(text) = &frame.event {
                 told.frame(&serde_json::from_str(text).unwrap_or_default());
@@ -165,12 +170,12 @@ fn command(recording: &Recording) -> Option<Kind> {
 
 /// Failures, as they are told of.
 #[derive(Default)]
-struct Told {
+struct BackendCounts {
     named: BTreeMap<Object, BTreeSet<String>>,
     counted: BTreeMap<Object, u64>,
 }
 
-impl Told {
+impl BackendCounts {
     fn name(&mut self, object: Object, name: &Value, error: &Value) {
         let is_part = error.as_str().is_some_and(|error| error.starts_with("Could not set primary IP"));
         if let (Some(name), false) = (name.as_str(), is_part) {
@@ -187,7 +192,7 @@ impl Told {
 
     fn frame(&mut self, frame: &Value) {
         let data = &frame["data"];
-        let Some(object) = frame["object"].as_str().and_then(Object::named) else { return };
+        let Some(object) = frame["object"].as_str().and_then(Object::from_name) else { return };
         if data["error"].is_string() {
             self.name(object, &data["rowid"], &data["error"]);
         } else if data["sync_status"] == "undefined" && data["disks"].is_string() && data["completed"] == true
@@ -197,7 +202,7 @@ impl Told {
     }
 
     fn event(&mut self, name: &str, data: &Value, kind: Kind) {
-        let sort = |word: &Value| Kind::of_stage(word.as_str()?).map(|kind| kind.row().object);
+        let sort = |word: &Value| Kind::from_stage(word.as_str()?).map(|kind| kind.row().object);
         match name {
             "step" => {
                 self.frame(&data["payload"]);
@@ -219,7 +224,7 @@ impl Told {
             }
             "complete" if kind == Kind::FullUpdate => {
                 for (stage, numbers) in data["result"].as_object().into_iter().flatten() {
-                    if let Some(kind) = Kind::of_stage(&stage.replace('_', "-")) {
+                    if let Some(kind) = Kind::from_stage(&stage.replace('_', "-")) {
                         self.count(kind.row().object, numbers);
                     }
                 }

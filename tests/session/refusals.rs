@@ -3,8 +3,8 @@
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::Cause;
-use proxbox_bridge::core::domain::refusal::{Answer, Body, Refusal};
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::domain::refusal::{ErrorResponse, Refusal, RefusalBody};
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 
 use crate::support::backend::ws_setup;
@@ -12,14 +12,19 @@ use crate::support::drive::{Drive, setup};
 
 fn refused(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
     let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-    drive.event(Event::Answered(Answer { status, retry_after, body, ..Answer::default() }));
+    drive.event(SessionEvent::Answered(ErrorResponse {
+        status,
+        retry_after,
+        body,
+        ..ErrorResponse::default()
+    }));
     drive.refusal().clone()
 }
 
 fn ours(refusal: &Refusal) -> (&str, &str) {
     match &refusal.body {
-        Body::Ours { message, detail } => (message, detail),
-        Body::Theirs(body) => panic!("theirs: {}", String::from_utf8_lossy(body)),
+        RefusalBody::Bridge { message, detail } => (message, detail),
+        RefusalBody::Backend(body) => panic!("theirs: {}", String::from_utf8_lossy(body)),
     }
 }
 
@@ -33,7 +38,10 @@ fn a_json_answer_passes_unchanged() {
         (503, r#"{"message":"Could not return Proxmox Sessions"}"#),
     ] {
         let refusal = refused(status, None, body.as_bytes());
-        assert_eq!((refusal.status, &refusal.body), (status, &Body::Theirs(body.as_bytes().to_vec())));
+        assert_eq!(
+            (refusal.status, &refusal.body),
+            (status, &RefusalBody::Backend(body.as_bytes().to_vec()))
+        );
         assert_eq!(refusal.retry_after, None);
     }
 }
@@ -66,8 +74,8 @@ fn the_time_after_which_to_try_again_is_passed_on() {
 fn a_redirect_is_never_passed_on() {
     for status in [301, 302, 307, 308] {
         for content_encoding in [None, Some("gzip")] {
-            let answer = Answer { status, content_encoding, ..Answer::default() };
-            let refusal = Refusal::of_answer(answer);
+            let answer = ErrorResponse { status, content_encoding, ..ErrorResponse::default() };
+            let refusal = Refusal::from_response(answer);
             assert_eq!(refusal.status, 502, "R12");
             let (_, detail) = ours(&refusal);
             assert!(detail.contains(&status.to_string()) && !detail.contains("compressed"), "{detail}");
@@ -90,7 +98,7 @@ fn a_backend_that_cannot_be_reached_is_a_503_to_be_tried_again() {
         ws_setup(Kind::Devices, Some(Dialect::V0_0_7)),
     ] {
         let mut drive = Drive::start(setup);
-        drive.event(Event::Unreachable("connection refused"));
+        drive.event(SessionEvent::Unreachable("connection refused"));
         let refusal = drive.refusal();
         assert_eq!((refusal.status, refusal.retry_after.as_deref()), (503, Some("30")), "R16");
         assert_eq!((ours(refusal).1, refusal.cause), ("connection refused", Cause::Unreachable));
@@ -99,9 +107,11 @@ fn a_backend_that_cannot_be_reached_is_a_503_to_be_tried_again() {
 
 #[test]
 fn a_backend_that_hangs_up_without_an_answer_is_a_503() {
-    for (how, said) in [(Closed::Cleanly, "without an answer"), (Closed::Broken("reset"), "(reset)")] {
+    for (how, said) in
+        [(CloseReason::Cleanly, "without an answer"), (CloseReason::Broken("reset"), "(reset)")]
+    {
         let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-        drive.event(Event::Closed(how));
+        drive.event(SessionEvent::Closed(how));
         let refusal = drive.refusal();
         assert_eq!((refusal.status, refusal.cause), (503, Cause::BackendLost));
         assert!(ours(refusal).1.contains(said), "{refusal:?}");
@@ -112,15 +122,25 @@ fn a_backend_that_hangs_up_without_an_answer_is_a_503() {
 fn a_handshake_that_is_refused_passes_its_own_answer_on() {
     let body = br#"{"message":"No NetBox endpoint found","detail":"Please add a NetBox endpoint"}"#;
     let mut drive = Drive::start(ws_setup(Kind::Devices, Some(Dialect::V0_0_4)));
-    drive.event(Event::Answered(Answer { status: 400, retry_after: None, body, ..Answer::default() }));
-    assert_eq!(drive.refusal().body, Body::Theirs(body.to_vec()));
+    drive.event(SessionEvent::Answered(ErrorResponse {
+        status: 400,
+        retry_after: None,
+        body,
+        ..ErrorResponse::default()
+    }));
+    assert_eq!(drive.refusal().body, RefusalBody::Backend(body.to_vec()));
     assert_eq!(drive.refusal().status, 400);
 }
 
 #[test]
 fn a_socket_that_is_switched_off_says_how_to_switch_it_on() {
     let mut drive = Drive::start(ws_setup(Kind::Devices, Some(Dialect::V0_0_4)));
-    drive.event(Event::Answered(Answer { status: 403, retry_after: None, body: b"", ..Answer::default() }));
+    drive.event(SessionEvent::Answered(ErrorResponse {
+        status: 403,
+        retry_after: None,
+        body: b"",
+        ..ErrorResponse::default()
+    }));
     assert_eq!(drive.refusal().status, 403);
     assert!(ours(drive.refusal()).1.contains("PROXBOX_EXECUTION_MODE=legacy"));
 }
@@ -129,12 +149,12 @@ fn a_socket_that_is_switched_off_says_how_to_switch_it_on() {
 fn a_compressed_answer_is_named_as_that_and_nothing_is_read_into_it() {
     let compressed = |channel, status| {
         let mut drive = Drive::start(setup(Kind::Devices, channel));
-        drive.event(Event::Answered(Answer {
+        drive.event(SessionEvent::Answered(ErrorResponse {
             status,
             body: b"\x1f\x8b\x08\x00\x00",
             content_type: Some("text/event-stream"),
             content_encoding: Some("gzip"),
-            ..Answer::default()
+            ..ErrorResponse::default()
         }));
         drive
     };
@@ -153,11 +173,11 @@ fn a_compressed_answer_is_named_as_that_and_nothing_is_read_into_it() {
 #[test]
 fn what_an_answer_is_in_place_of_a_stream_is_named() {
     let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));
-    drive.event(Event::Answered(Answer {
+    drive.event(SessionEvent::Answered(ErrorResponse {
         status: 200,
         body: b"<html><head><title>Sign in</title></head></html>",
         content_type: Some("text/html; charset=utf-8"),
-        ..Answer::default()
+        ..ErrorResponse::default()
     }));
     let (_, detail) = ours(drive.refusal());
     assert!(

@@ -3,7 +3,7 @@
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::Cause;
-use proxbox_bridge::core::run::session::Event;
+use proxbox_bridge::core::run::session::SessionEvent;
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::{Value, json};
 
@@ -123,10 +123,10 @@ fn data_that_is_not_json_is_counted_and_costs_nothing_else() {
 #[test]
 fn bytes_that_are_not_utf8_come_out_as_ascii() {
     let mut drive = native(Kind::Devices);
-    drive.event(Event::Bytes(
+    drive.event(SessionEvent::Bytes(
         b"event: step\ndata: {\"step\": \"device\", \"status\": \"completed\", \"rowid\": \"pve\xff\"}\n\n",
     ));
-    drive.event(Event::Bytes(b"event: \xfe\xff\ndata: \xff\n\n"));
+    drive.event(SessionEvent::Bytes(b"event: \xfe\xff\ndata: \xff\n\n"));
     let run = drive.stream(&complete_ok()).hang_up().run();
     assert!(run.says("Synced device pve\u{fffd}"), "{:?}", run.messages());
 }

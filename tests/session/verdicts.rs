@@ -4,7 +4,7 @@ use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::run::policy::ObjectFailures;
-use proxbox_bridge::core::run::session::Setup;
+use proxbox_bridge::core::run::session::SessionSetup;
 use serde_json::json;
 
 use crate::support::backend::{
@@ -19,7 +19,7 @@ fn under(policy: ObjectFailures, events: &[String]) -> Run {
     driven(setup, events)
 }
 
-fn driven(setup: Setup, events: &[String]) -> Run {
+fn driven(setup: SessionSetup, events: &[String]) -> Run {
     begun(setup).stream(&events.concat()).hang_up().run()
 }
 
@@ -362,7 +362,7 @@ fn every_verdict_stands_in_its_table() {
     let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
     for row in &rows {
         let [kind, objects, counted, says, policies, verdict, _] = cells(row)[..] else { panic!("{row}") };
-        let kind = Kind::named(kind).expect("a kind");
+        let kind = Kind::from_name(kind).expect("a kind");
         let mut events = Vec::new();
         for part in objects.split(", ").filter(|part| *part != "–") {
             let [count, object, state] = part.split(' ').collect::<Vec<_>>()[..] else { panic!("{row}") };

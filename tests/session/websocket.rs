@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
@@ -212,9 +212,11 @@ fn the_wait_for_late_frames_ends_with_silence() {
 
 #[test]
 fn the_wait_for_late_frames_ends_with_the_socket() {
-    for how in [Closed::Cleanly, Closed::Broken("reset"), Closed::Frame { code: 1000, reason: "" }] {
+    for how in
+        [CloseReason::Cleanly, CloseReason::Broken("reset"), CloseReason::Frame { code: 1000, reason: "" }]
+    {
         let mut drive = full_update_of_0_0_2();
-        drive.text(&barrier()).event(Event::Closed(how));
+        drive.text(&barrier()).event(SessionEvent::Closed(how));
         assert!(drive.run().is_ok(), "{how:?}");
     }
 }
@@ -301,10 +303,11 @@ fn a_close_between_the_end_of_the_stage_and_the_barrier_is_a_failure_too() {
 
 #[test]
 fn a_socket_that_drops_in_the_middle_is_a_backend_that_was_lost() {
-    for (how, said) in [(Closed::Cleanly, "dropped /ws"), (Closed::Broken("reset by peer"), "reset by peer")]
+    for (how, said) in
+        [(CloseReason::Cleanly, "dropped /ws"), (CloseReason::Broken("reset by peer"), "reset by peer")]
     {
         let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
-        drive.event(Event::Closed(how));
+        drive.event(SessionEvent::Closed(how));
         let run = drive.run();
         assert_eq!(run.report.cause, Some(Cause::BackendLost));
         assert!(run.detail().contains(said), "{}", run.detail());

@@ -2,7 +2,7 @@
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
-use proxbox_bridge::core::run::session::Setup;
+use proxbox_bridge::core::run::session::SessionSetup;
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ pub fn native(kind: Kind) -> Drive {
 }
 
 /// A run whose connection is open.
-pub fn begun(setup: Setup) -> Drive {
+pub fn begun(setup: SessionSetup) -> Drive {
     let mut drive = Drive::start(setup);
     drive.open();
     drive
@@ -92,7 +92,7 @@ pub fn whole(kind: Kind, events: &[String]) -> super::run::Run {
 }
 
 /// A run of `kind` over `/ws`, with a key where the dialect wants one.
-pub fn ws_setup(kind: Kind, dialect: Option<Dialect>) -> Setup {
+pub fn ws_setup(kind: Kind, dialect: Option<Dialect>) -> SessionSetup {
     let mut setup = setup(kind, Channel::Websocket);
     setup.dialect = dialect;
     setup.credential = dialect.is_some_and(Dialect::wants_key).then(|| KEY.parse().expect("a key"));

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use proxbox_bridge::core::domain::channel::Channel;
-use proxbox_bridge::core::domain::kind::{Endpoint, Kind};
-use proxbox_bridge::core::domain::outcome::Report;
-use proxbox_bridge::core::domain::refusal::{Answer, Refusal};
+use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint};
+use proxbox_bridge::core::domain::outcome::RunReport;
+use proxbox_bridge::core::domain::refusal::{ErrorResponse, Refusal};
 use proxbox_bridge::core::domain::release::Release;
-use proxbox_bridge::core::run::normalizer::Options;
-use proxbox_bridge::core::run::plan::{Leg, Plan};
-use proxbox_bridge::core::run::session::Waiting;
-use proxbox_bridge::core::run::session::{Closed, Event, Limits, Output, Session, Setup};
+use proxbox_bridge::core::run::normalizer::NormalizerOptions;
+use proxbox_bridge::core::run::plan::{Leg, RunPlan};
+use proxbox_bridge::core::run::session::PendingRun;
+use proxbox_bridge::core::run::session::{
+    CloseReason, Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
+};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::core::wire::sse::encoder::FrameName;
 
@@ -19,7 +21,7 @@ use super::run::Run;
 /// A session, and everything that it has done.
 pub struct Drive {
     pub session: Session,
-    out: Output,
+    out: SessionOutput,
     pub now: Duration,
     pub bytes: Vec<u8>,
     pub frames: Vec<String>,
@@ -29,12 +31,12 @@ pub struct Drive {
     pub sent: Vec<String>,
     pub accepted: bool,
     pub refused: Option<Refusal>,
-    pub end: Option<Report>,
+    pub end: Option<RunReport>,
     /// How often the connection was to be closed.
     pub closed: usize,
 }
 
-pub const LIMITS: Limits = Limits {
+pub const LIMITS: SessionLimits = SessionLimits {
     accept_wait: Duration::from_secs(10),
     response_head: Duration::from_secs(600),
     idle: Duration::from_secs(1800),
@@ -46,17 +48,17 @@ pub const LIMITS: Limits = Limits {
 };
 
 /// A run of `kind` over one channel.
-pub fn setup(kind: Kind, channel: Channel) -> Setup {
-    let endpoint = Endpoint::of(kind);
+pub fn setup(kind: Kind, channel: Channel) -> SessionSetup {
+    let endpoint = SyncEndpoint::for_kind(kind);
     let command = kind.row().command.filter(|_| channel == Channel::Websocket);
     let kinds = match (kind, channel) {
         (Kind::FullUpdate, Channel::Websocket) => vec![Kind::Devices, Kind::VirtualMachines],
         _ => vec![kind],
     };
-    Setup {
+    SessionSetup {
         endpoint,
-        plan: Plan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
-        options: Options::default(),
+        plan: RunPlan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
+        options: NormalizerOptions::default(),
         limits: LIMITS,
         release: Some(Release::new(0, 0, 30)),
         dialect: Some(Dialect::V0_0_4),
@@ -68,16 +70,16 @@ pub fn setup(kind: Kind, channel: Channel) -> Setup {
 }
 
 impl Drive {
-    pub fn start(setup: Setup) -> Self {
+    pub fn start(setup: SessionSetup) -> Self {
         Self::start_late(setup, 0)
     }
 
     /// A session that has waited for its turn, and has said so this many times.
-    pub fn start_late(setup: Setup, times: usize) -> Self {
-        let mut out = Output::default();
-        let mut waiting = Waiting::new(setup.endpoint.kind, setup.options.clone());
+    pub fn start_late(setup: SessionSetup, times: usize) -> Self {
+        let mut out = SessionOutput::default();
+        let mut waiting = PendingRun::new(setup.endpoint.kind, setup.options.clone());
         for _ in 0..times {
-            waiting.say("Waiting for its turn.", &mut out);
+            waiting.report("Waiting for its turn.", &mut out);
         }
         let session = waiting.drive(setup, &mut out);
         let mut drive = Self {
@@ -98,39 +100,39 @@ impl Drive {
         drive
     }
 
-    pub fn event(&mut self, event: Event<'_>) -> &mut Self {
+    pub fn event(&mut self, event: SessionEvent<'_>) -> &mut Self {
         self.session.handle(self.now, event, &mut self.out);
         self.follow();
         self
     }
 
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.event(Event::Text(text))
+        self.event(SessionEvent::Text(text))
     }
 
     pub fn stream(&mut self, text: &str) -> &mut Self {
-        self.event(Event::Bytes(text.as_bytes()))
+        self.event(SessionEvent::Bytes(text.as_bytes()))
     }
 
     pub fn open(&mut self) -> &mut Self {
-        self.event(Event::Opened)
+        self.event(SessionEvent::Opened)
     }
 
     /// The backend hangs up in good order.
     pub fn hang_up(&mut self) -> &mut Self {
-        self.event(Event::Closed(Closed::Cleanly))
+        self.event(SessionEvent::Closed(CloseReason::Cleanly))
     }
 
     pub fn close(&mut self, code: u16, reason: &str) -> &mut Self {
-        self.event(Event::Closed(Closed::Frame { code, reason }))
+        self.event(SessionEvent::Closed(CloseReason::Frame { code, reason }))
     }
 
     pub fn answer(&mut self, status: u16, body: &str) -> &mut Self {
-        self.event(Event::Answered(Answer {
+        self.event(SessionEvent::Answered(ErrorResponse {
             status,
             retry_after: None,
             body: body.as_bytes(),
-            ..Answer::default()
+            ..ErrorResponse::default()
         }))
     }
 
@@ -158,7 +160,7 @@ impl Drive {
         while let Some(deadline) = self.session.deadline().filter(|deadline| *deadline <= until) {
             let before = (self.now, self.session.deadline());
             self.now = self.now.max(deadline);
-            self.event(Event::Tick);
+            self.event(SessionEvent::Tick);
             assert_ne!(before, (self.now, self.session.deadline()), "a tick at a deadline changes something");
         }
         self.now = until;

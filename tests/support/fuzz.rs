@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
-use proxbox_bridge::core::domain::refusal::Answer;
-use proxbox_bridge::core::run::session::{Closed, Event};
+use proxbox_bridge::core::domain::refusal::ErrorResponse;
+use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{self, Dialect};
-use proxbox_bridge::core::wire::sse::parser::{Item, Parser};
+use proxbox_bridge::core::wire::sse::parser::{SseItem, SseParser};
 
 use super::drive::{Drive, setup};
 use super::stream;
@@ -19,13 +19,13 @@ pub fn sse(data: &[u8]) {
 }
 
 fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut parser = Parser::new(4096);
+    let mut parser = SseParser::new(4096);
     let mut seen = Vec::new();
     for piece in data.chunks(piece) {
         parser.feed(piece, |item| {
             seen.push(match item {
-                Item::Event { name, data } => (name.to_vec(), data.to_vec()),
-                Item::Oversized { name, bytes, .. } => (name.to_vec(), bytes.to_string().into_bytes()),
+                SseItem::Event { name, data } => (name.to_vec(), data.to_vec()),
+                SseItem::Oversized { name, bytes, .. } => (name.to_vec(), bytes.to_string().into_bytes()),
             });
         });
     }
@@ -35,7 +35,7 @@ fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Every text is heard as something.
 pub fn dialect(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let _ = dialect::hear(&text, data.len().is_multiple_of(2));
+    let _ = dialect::parse_frame(&text, data.len().is_multiple_of(2));
 }
 
 const DIALECTS: [Option<Dialect>; 7] = [
@@ -77,23 +77,23 @@ pub fn session(data: &[u8]) {
 fn happen(drive: &mut Drive, what: u8, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match what % 10 {
-        0 => drive.event(Event::Opened),
-        1 | 2 => drive.event(Event::Bytes(bytes)),
+        0 => drive.event(SessionEvent::Opened),
+        1 | 2 => drive.event(SessionEvent::Bytes(bytes)),
         3 | 4 => drive.text(&text),
-        5 => drive.event(Event::Answered(Answer {
+        5 => drive.event(SessionEvent::Answered(ErrorResponse {
             status: 200,
             retry_after: None,
             body: bytes,
-            ..Answer::default()
+            ..ErrorResponse::default()
         })),
-        6 => drive.event(Event::Answered(Answer {
+        6 => drive.event(SessionEvent::Answered(ErrorResponse {
             status: 401,
             retry_after: Some(&text),
             body: bytes,
-            ..Answer::default()
+            ..ErrorResponse::default()
         })),
-        7 => drive.event(Event::Closed(Closed::Cleanly)),
-        8 => drive.event(Event::Closed(Closed::Frame { code: 4001, reason: &text })),
+        7 => drive.event(SessionEvent::Closed(CloseReason::Cleanly)),
+        8 => drive.event(SessionEvent::Closed(CloseReason::Frame { code: 4001, reason: &text })),
         _ => drive.wait(Duration::from_secs(bytes.len() as u64)),
     };
 }

@@ -19,7 +19,7 @@ pub enum JobPage {
     Crashed(String),
 }
 
-/// Reads a stream of the given `Content-Type`.
+/// Reads a stream of the given `PayloadPart-Type`.
 pub fn read(content_type: &str, body: &[u8]) -> JobPage {
     let text = decode(content_type, body);
     let mut name = String::new();

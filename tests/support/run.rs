@@ -1,6 +1,6 @@
 //! A run that is over, as its readers and its record tell it.
 
-use proxbox_bridge::core::domain::outcome::Report;
+use proxbox_bridge::core::domain::outcome::RunReport;
 use serde_json::Value;
 
 use super::stream::{self, Event};
@@ -8,12 +8,12 @@ use super::stream::{self, Event};
 /// A whole stream that keeps the contract, and the report behind it.
 pub struct Run {
     pub events: Vec<Event>,
-    pub report: Report,
+    pub report: RunReport,
 }
 
 impl Run {
     /// Reads `bytes`. Panics where they break the contract, or where the report says otherwise.
-    pub fn read(bytes: &[u8], report: Report) -> Self {
+    pub fn read(bytes: &[u8], report: RunReport) -> Self {
         let run = Self { events: stream::read(bytes, false), report };
         assert_eq!(run.is_ok(), run.report.cause.is_none(), "the stream and the report disagree");
         assert_eq!(run.is_ok(), run.report.failure.is_none(), "the stream and the report disagree");

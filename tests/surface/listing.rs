@@ -36,7 +36,7 @@ pub(super) struct Needs {
 }
 
 impl Listing {
-    pub(super) fn of(versions: &[&str]) -> Self {
+    pub(super) fn for_versions(versions: &[&str]) -> Self {
         #[derive(Deserialize)]
         struct File {
             version: String,

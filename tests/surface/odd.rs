@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::bridge::{Front, config};
+use super::bridge::{TestBridge, config};
 use super::calls::Call;
 use super::headers::{self, Headers, end_to_end};
 use super::http1::Http1;
@@ -11,7 +11,7 @@ use super::http1::Http1;
 #[tokio::test]
 async fn an_answer_is_taken_however_it_is_written_and_wherever_it_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let front = Front::start(config(listener.local_addr().unwrap(), &[])).await;
+    let front = TestBridge::start(config(listener.local_addr().unwrap(), &[])).await;
     for (said, status, expected, body) in [
         (
             "HTTP/1.1 200 OK\r\nsEt-cOoKie:a=1\r\nSET-COOKIE:  b=2  \r\ncontent-LENGTH: 2\r\n\r\nok",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use proxbox_bridge::core::domain::kind::Endpoint;
+use proxbox_bridge::core::domain::kind::SyncEndpoint;
 
 use super::calls::Call;
 use super::http1::Reply;
@@ -43,7 +43,7 @@ const INVENTORY: [&str; 2] = ["/proxmox/firewall/summary", "/proxmox/datacenter/
 const CHEAP: [&str; 3] = ["/", VERSION, HEALTH];
 
 /// What the bridge answers itself in front of one backend.
-pub(super) struct Own {
+pub(super) struct BridgePaths {
     is_old: bool,
     /// All paths of which that is so.
     expected: BTreeSet<String>,
@@ -51,12 +51,12 @@ pub(super) struct Own {
     met: BTreeSet<String>,
 }
 
-impl Own {
-    pub(super) fn of(listing: &Listing, is_old: bool) -> Self {
+impl BridgePaths {
+    pub(super) fn new(listing: &Listing, is_old: bool) -> Self {
         let listed: BTreeSet<String> =
             listing.paths.iter().map(|(template, place)| place.concrete(template)).collect();
         for path in &listed {
-            assert_eq!(Endpoint::at(path).is_some(), STREAMS.contains(&path.as_str()), "{path}");
+            assert_eq!(SyncEndpoint::from_path(path).is_some(), STREAMS.contains(&path.as_str()), "{path}");
         }
         let mut expected: BTreeSet<String> =
             STREAMS.into_iter().filter(|path| listed.contains(*path)).map(str::to_owned).collect();
@@ -124,5 +124,5 @@ fn is_silent(reply: &Reply) -> bool {
 /// Whether `path` is a stream of the bridge's own, also with a slash at its end.
 pub(super) fn is_stream(path: &str) -> bool {
     let bare = path.strip_suffix('/').unwrap_or(path);
-    [path, bare].iter().any(|path| Endpoint::at(path).is_some()) || ALIASES.contains(&path)
+    [path, bare].iter().any(|path| SyncEndpoint::from_path(path).is_some()) || ALIASES.contains(&path)
 }

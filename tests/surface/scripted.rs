@@ -84,7 +84,7 @@ fn answer(seen: &Seen, is_old: bool) -> Response<Body> {
         return super::backend::answer(404, &[("content-type", "application/json")], text);
     }
     let mut choice = Choice(hash(&[seen.method.as_bytes(), seen.target.as_bytes(), &seen.body]));
-    let (status, reason) = choice.of(&STATUSES);
+    let (status, reason) = choice.pick(&STATUSES);
     let is_there = matches!(path, "/health" | "/auth/bootstrap-status");
     let status = if is_there && status == 404 { 200 } else { status };
     let mut response = Response::new(body(seen, status, &mut choice));
@@ -228,7 +228,7 @@ impl Choice {
         (self.0 >> 33) % most
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 }

@@ -8,7 +8,7 @@ use super::calls::{Call, HOST};
 use super::headers::{self, Headers, differences, end_to_end, short};
 use super::http1::{Http1, Reply};
 use super::http2::Http2;
-use super::own::Own;
+use super::own::BridgePaths;
 use super::scripted::{Scripted, Seen};
 
 /// How many differences are told before the walk ends.
@@ -52,7 +52,7 @@ pub(super) struct Walk {
     pub(super) through: Protocol,
     /// The backend, if it tells what it was asked.
     pub(super) scripted: Option<Scripted>,
-    pub(super) own: Own,
+    pub(super) own: BridgePaths,
 }
 
 impl Walk {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::log::Entry;
+use super::log::LogEntry;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
 use crate::core::run::tally::Count;
-use crate::ledger::{End, Record, Timestamp};
+use crate::ledger::{JobEnd, Record, Timestamp};
 
 /// A job. Times are RFC 3339 in UTC; what is not known is `null`.
 #[derive(Debug, Serialize)]
@@ -23,14 +23,14 @@ pub(super) struct JobObject<'a> {
     user: Option<&'a str>,
     /// Empty where there is none, as NetBox has it.
     error: &'a str,
-    data: Data<'a>,
+    data: JobData<'a>,
     kind: &'static str,
     vm: Option<u64>,
     backend: &'a str,
     channels: &'a [String],
     dialect: Option<&'a str>,
     query: &'a str,
-    who: Who<'a>,
+    who: RequesterObject<'a>,
     outcome: Option<&'static str>,
     cause: Option<&'static str>,
     source: Option<&'static str>,
@@ -47,20 +47,20 @@ pub(super) struct JobObject<'a> {
     updated: Option<String>,
     /// Only where one job is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    log_entries: Option<Vec<Entry>>,
+    log_entries: Option<Vec<LogEntry>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Who<'a> {
+struct RequesterObject<'a> {
     fingerprint: Option<&'a str>,
     address: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
-struct Data<'a> {
+struct JobData<'a> {
     #[serde(serialize_with = "counts")]
     counts: &'a [(Object, Count)],
-    failed_objects: Vec<Failed<'a>>,
+    failed_objects: Vec<FailedObjectJson<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,22 +72,22 @@ struct CountObject {
 }
 
 #[derive(Debug, Serialize)]
-struct Failed<'a> {
+struct FailedObjectJson<'a> {
     object: &'a str,
     error: &'a str,
 }
 
 impl<'a> JobObject<'a> {
     /// What is recorded of a job.
-    pub(super) fn of(record: &'a Record) -> Self {
-        let Record { kind, vm, who, progress, .. } = record;
+    pub(super) fn new(record: &'a Record) -> Self {
+        let Record { kind, vm, requester: who, progress, .. } = record;
         let end = record.end.as_ref();
         let failure = end.and_then(|end| end.failure.as_ref());
         let cause = end.and_then(|end| end.cause);
         let finished = end.map(|end| end.finished);
         let duration = record.started.zip(finished).map(|(started, finished)| finished.since(started));
         let failed = end.map_or(&[] as &[_], |end| &end.failed_objects);
-        let of = |FailedObject { object, error }: &'a FailedObject| Failed { object, error };
+        let of = |FailedObject { object, error }: &'a FailedObject| FailedObjectJson { object, error };
         Self {
             id: record.id.to_string(),
             url: format!("/jobs/{}", record.id),
@@ -101,14 +101,14 @@ impl<'a> JobObject<'a> {
             completed: time(finished),
             user: who.actor.as_deref(),
             error: failure.map_or("", |failure| &failure.detail),
-            data: Data { counts: &progress.counts.0, failed_objects: failed.iter().map(of).collect() },
+            data: JobData { counts: &progress.counts.0, failed_objects: failed.iter().map(of).collect() },
             kind: kind.as_str(),
             vm: *vm,
             backend: &record.backend,
             channels: &record.channels,
             dialect: record.dialect.as_deref(),
             query: &record.query,
-            who: Who { fingerprint: who.fingerprint.as_deref(), address: who.address.as_deref() },
+            who: RequesterObject { fingerprint: who.fingerprint.as_deref(), address: who.address.as_deref() },
             outcome: end.map(|end| end.outcome.as_str()),
             cause: cause.map(Cause::as_str),
             source: cause.map(|cause| cause.source().as_str()),
@@ -128,7 +128,7 @@ impl<'a> JobObject<'a> {
     }
 
     /// The same with its log.
-    pub(super) fn with_log(self, entries: Vec<Entry>) -> Self {
+    pub(super) fn with_log(self, entries: Vec<LogEntry>) -> Self {
         Self { log_entries: Some(entries), ..self }
     }
 }
@@ -139,8 +139,8 @@ fn status(record: &Record) -> &'static str {
     match &record.end {
         None if record.started.is_none() => "pending",
         None => "running",
-        Some(End { outcome: Outcome::Completed, .. }) => "completed",
-        Some(End { cause: Some(Cause::BackendFailed | Cause::ObjectsFailed), .. }) => "failed",
+        Some(JobEnd { outcome: Outcome::Completed, .. }) => "completed",
+        Some(JobEnd { cause: Some(Cause::BackendFailed | Cause::ObjectsFailed), .. }) => "failed",
         Some(_) => "errored",
     }
 }

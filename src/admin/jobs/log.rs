@@ -7,7 +7,7 @@ use crate::ledger::Timestamp;
 
 /// One line of it.
 #[derive(Debug, Serialize)]
-pub(super) struct Entry {
+pub(super) struct LogEntry {
     timestamp: String,
     level: Level,
     message: String,
@@ -29,7 +29,7 @@ enum Level {
 
 /// What is read of an event.
 #[derive(Deserialize)]
-struct Said {
+struct EventFields {
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -41,21 +41,21 @@ struct Said {
 }
 
 /// What frames say. Events of the backend's own types are left out.
-pub(super) fn entries<'a>(frames: impl Iterator<Item = (Timestamp, &'a Bytes)>) -> Vec<Entry> {
+pub(super) fn entries<'a>(frames: impl Iterator<Item = (Timestamp, &'a Bytes)>) -> Vec<LogEntry> {
     frames
         .filter_map(|(at, bytes)| {
-            let (level, message) = read(std::str::from_utf8(bytes).ok()?)?;
-            Some(Entry { timestamp: at.to_string(), level, message })
+            let (level, message) = parse_frame(std::str::from_utf8(bytes).ok()?)?;
+            Some(LogEntry { timestamp: at.to_string(), level, message })
         })
         .collect()
 }
 
-fn read(frame: &str) -> Option<(Level, String)> {
+fn parse_frame(frame: &str) -> Option<(Level, String)> {
     let (name, data) = frame.strip_prefix("event: ")?.split_once("\ndata: ")?;
     if !matches!(name, "step" | "error" | "complete") {
         return None;
     }
-    let Said { status, message, error, ok } = serde_json::from_str(data).ok()?;
+    let EventFields { status, message, error, ok } = serde_json::from_str(data).ok()?;
     Some(match (name, status.as_str()) {
         ("error", _) => (Level::Failure, error),
         ("complete", _) if ok => (Level::Success, message),
@@ -89,10 +89,10 @@ mod tests {
             (complete(true), Level::Success, "A"),
             (complete(false), Level::Failure, "A"),
         ] {
-            assert_eq!(read(&frame), Some((level, message.to_owned())), "{frame}");
+            assert_eq!(parse_frame(&frame), Some((level, message.to_owned())), "{frame}");
         }
         for frame in ["event: discovery\ndata: {}\n\n", "event: step\ndata: [\n\n", ": keepalive\n\n", ""] {
-            assert_eq!(read(frame), None, "{frame}");
+            assert_eq!(parse_frame(frame), None, "{frame}");
         }
     }
 }

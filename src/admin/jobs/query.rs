@@ -8,19 +8,19 @@ use percent_encoding::percent_decode_str;
 use crate::config::BackendUrl;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
-use crate::ledger::{Filter, Record, Timestamp};
+use crate::ledger::{JobFilter, Record, Timestamp};
 
 /// What a client wants to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    filter: Filter,
+pub(super) struct JobQuery {
+    filter: JobFilter,
     /// How many jobs at most.
     pub(super) size: usize,
 }
 
 /// A query that is none of `/jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadParameter {
+pub(super) enum JobQueryError {
     #[error("{0:?} is no parameter of /jobs. It knows kind, outcome, backend, since, limit and before.")]
     Unknown(String),
     #[error("{0:?} stands there twice.")]
@@ -29,79 +29,85 @@ pub(super) enum BadParameter {
     Value { name: &'static str, value: String, allowed: String },
 }
 
-const USUAL: usize = 50;
-const MOST: usize = 200;
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 200;
 
-impl Page {
+impl JobQuery {
     /// The page that `query` asks for at the time `now`.
     ///
     /// # Errors
     ///
-    /// [`BadParameter`] says what may stand there.
-    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, BadParameter> {
-        let filter =
-            Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: USUAL };
-        let mut page = Self { filter, size: USUAL };
-        let mut known: Vec<&str> = Vec::new();
+    /// [`JobQueryError`] says what may stand there.
+    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, JobQueryError> {
+        let filter = JobFilter {
+            kind: None,
+            outcome: None,
+            backend: None,
+            since: None,
+            before: None,
+            limit: DEFAULT_LIMIT,
+        };
+        let mut page = Self { filter, size: DEFAULT_LIMIT };
+        let mut seen: Vec<&str> = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (name, raw) = part.split_once('=').unwrap_or((part, ""));
-            if known.contains(&name) {
-                return Err(BadParameter::Twice(name.to_owned()));
+            if seen.contains(&name) {
+                return Err(JobQueryError::Twice(name.to_owned()));
             }
-            known.push(name);
+            seen.push(name);
             page.set(name, raw, now)?;
         }
         Ok(page)
     }
 
-    fn set(&mut self, name: &str, raw: &str, now: Timestamp) -> Result<(), BadParameter> {
+    fn set(&mut self, name: &str, raw: &str, now: Timestamp) -> Result<(), JobQueryError> {
         let value = decoded(raw).filter(|value| !value.is_empty());
         let value = value.as_deref();
-        let bad = |name, allowed: String| BadParameter::Value { name, value: raw.to_owned(), allowed };
+        let bad = |name, allowed: String| JobQueryError::Value { name, value: raw.to_owned(), allowed };
         let filter = &mut self.filter;
         match name {
             "kind" => {
-                let words = || one_of(Kind::all().map(Kind::as_str));
-                filter.kind = Some(value.and_then(Kind::named).ok_or_else(|| bad("kind", words()))?);
+                let kinds = || join_or(Kind::all().map(Kind::as_str));
+                filter.kind = Some(value.and_then(Kind::from_name).ok_or_else(|| bad("kind", kinds()))?);
             }
             "outcome" => {
-                let words = || one_of(Outcome::ALL.into_iter().map(Outcome::as_str));
-                let outcome = value.and_then(Outcome::named);
-                filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", words()))?);
+                let kinds = || join_or(Outcome::ALL.into_iter().map(Outcome::as_str));
+                let outcome = value.and_then(Outcome::from_name);
+                filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", kinds()))?);
             }
             "backend" => {
-                let wanted = || "the URL of a backend, as jobs have it".to_owned();
+                let expected = || "the URL of a backend, as jobs have it".to_owned();
                 let url: Option<BackendUrl> = value.and_then(|value| value.parse().ok());
-                filter.backend = Some(url.ok_or_else(|| bad("backend", wanted()))?.to_string());
+                filter.backend = Some(url.ok_or_else(|| bad("backend", expected()))?.to_string());
             }
             "since" => {
-                let wanted = || "a time as in 2026-11-24T15:16:46Z, or how long ago as in 1h".to_owned();
-                let since = value.and_then(|value| moment(value, now));
-                filter.since = Some(since.ok_or_else(|| bad("since", wanted()))?);
+                let expected = || "a time as in 2026-11-24T15:16:46Z, or how long ago as in 1h".to_owned();
+                let since = value.and_then(|value| parse_time(value, now));
+                filter.since = Some(since.ok_or_else(|| bad("since", expected()))?);
             }
             "limit" => {
-                let wanted = || format!("a number from 1 to {MOST}");
+                let expected = || format!("a number from 1 to {MAX_LIMIT}");
                 let size =
-                    value.and_then(|value| value.parse().ok()).filter(|size| (1..=MOST).contains(size));
-                self.size = size.ok_or_else(|| bad("limit", wanted()))?;
+                    value.and_then(|value| value.parse().ok()).filter(|size| (1..=MAX_LIMIT).contains(size));
+                self.size = size.ok_or_else(|| bad("limit", expected()))?;
             }
             "before" => {
                 let before = value.and_then(|value| value.parse().ok());
                 filter.before = Some(before.ok_or_else(|| bad("before", "the id of a job".to_owned()))?);
             }
-            _ => return Err(BadParameter::Unknown(name.to_owned())),
+            _ => return Err(JobQueryError::Unknown(name.to_owned())),
         }
         Ok(())
     }
 
     /// What the ledger is asked for: one more than the page has, which tells whether there is a next one.
-    pub(super) fn filter(&self) -> Filter {
-        Filter { limit: self.size + 1, ..self.filter.clone() }
+    pub(super) fn filter(&self) -> JobFilter {
+        JobFilter { limit: self.size + 1, ..self.filter.clone() }
     }
 
     /// Whether a job is one of those that are asked for.
-    pub(super) fn lets_through(&self, record: &Record) -> bool {
-        let Filter { kind, outcome, backend, since, before, limit: _ } = &self.filter;
+    pub(super) fn matches(&self, record: &Record) -> bool {
+        let JobFilter { kind, outcome, backend, since, before, limit: _ } = &self.filter;
         kind.is_none_or(|kind| record.kind == kind)
             && outcome.is_none_or(|outcome| record.end.as_ref().is_some_and(|end| end.outcome == outcome))
             && backend.as_ref().is_none_or(|backend| record.backend == *backend)
@@ -112,7 +118,7 @@ impl Page {
     /// Where the rest of `records` is found, if they are more than the page has.
     pub(super) fn next(&self, records: &[Record]) -> Option<String> {
         let last = records.get(..self.size)?.last().filter(|_| records.len() > self.size)?;
-        let Filter { kind, outcome, backend, since, .. } = &self.filter;
+        let JobFilter { kind, outcome, backend, since, .. } = &self.filter;
         let parts = [
             kind.map(|kind| format!("kind={kind}")),
             outcome.map(|outcome| format!("outcome={}", outcome.as_str())),
@@ -127,12 +133,12 @@ impl Page {
     }
 }
 
-fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    format!("one of {}", words.collect::<Vec<_>>().join(", "))
+fn join_or<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    format!("one of {}", values.collect::<Vec<_>>().join(", "))
 }
 
 /// A time as in RFC 3339, or so long before `now`.
-fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Some(now.before(ago));
     }
@@ -179,10 +185,10 @@ mod tests {
             ("1h", NOW.0 - 3_600_000),
             ("1h 30m", NOW.0 - 5_400_000),
         ] {
-            assert_eq!(moment(text, NOW), Some(Timestamp(wanted)), "{text}");
+            assert_eq!(parse_time(text, NOW), Some(Timestamp(wanted)), "{text}");
         }
         for text in ["yesterday", "1970-01-01", "1970-01-01T00:00:01+99:00", "+00:00", "é0:00", ""] {
-            assert_eq!(moment(text, NOW), None, "{text}");
+            assert_eq!(parse_time(text, NOW), None, "{text}");
         }
     }
 
@@ -205,14 +211,15 @@ mod tests {
             ("kind=%+1", "one of devices"),
             ("kind=%ff", "one of devices"),
         ] {
-            let refused = Page::parse(query, NOW).unwrap_err().to_string();
+            let refused = JobQuery::parse(query, NOW).unwrap_err().to_string();
             assert!(refused.contains(named), "{query}: {refused}");
         }
     }
 
     #[test]
     fn what_is_asked_for_is_found_in_escapes_too() {
-        let page = Page::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW).unwrap();
+        let page =
+            JobQuery::parse("&backend=http%3A%2F%2FPVE%3a8000%2f&since=1h%2030m&limit=7&", NOW).unwrap();
         assert_eq!(page.filter.backend.as_deref(), Some("http://pve:8000"));
         assert_eq!(page.filter.since, Some(Timestamp(NOW.0 - 5_400_000)));
         assert_eq!((page.size, page.filter().limit), (7, 8));

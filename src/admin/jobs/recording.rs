@@ -11,18 +11,18 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-use super::{Missing, parsed, recorded};
+use super::{JobLookupError, find_record, parse_id};
 use crate::app::App;
 use crate::job::recordings;
-use crate::proxy::streams::of_job;
+use crate::proxy::streams::with_job_header;
 use crate::respond::{self, Body, BoxError};
 
 /// How much of a file is read at once, in bytes.
-const PIECE: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The recording of the job `id`, as far as it has been written: one for each leg, one behind the other.
 pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
-    let id = match parsed(id) {
+    let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
@@ -34,9 +34,9 @@ pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
     let files: Vec<PathBuf> = files.unwrap_or_default();
     if files.is_empty() {
         let is_known = app.registry.find(id).is_some();
-        return match recorded(app, id).await {
-            Err(missing @ Missing::Unknown(_)) if !is_known => missing.answer(app),
-            _ => none(),
+        return match find_record(app, id).await {
+            Err(missing @ JobLookupError::Unknown(_)) if !is_known => missing.answer(app),
+            _ => not_found(),
         };
     }
     let pieces = stream::try_unfold((files.into_iter(), None), |(mut files, file)| async move {
@@ -47,7 +47,7 @@ pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
                 file = Some(File::open(next).await?);
                 continue;
             };
-            let mut piece = vec![0; PIECE];
+            let mut piece = vec![0; CHUNK_BYTES];
             let read = open.read(&mut piece).await?;
             piece.truncate(read);
             if read == 0 {
@@ -59,11 +59,11 @@ pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
     });
     let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    of_job(response, id)
+    with_job_header(response, id)
 }
 
-fn none() -> Response<Body> {
-    respond::said(
+fn not_found() -> Response<Body> {
+    respond::message(
         StatusCode::NOT_FOUND,
         "There is no recording of this job.",
         "What backends say is kept for jobs that begin while jobs.recording is on and there is a data_dir, \

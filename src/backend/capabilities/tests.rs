@@ -7,7 +7,7 @@ use crate::backend::capabilities::*;
 use crate::config::{Config, Flags};
 
 /// The next question to the backend that listens there: its path, and where the answer goes.
-async fn asked(listener: &TcpListener) -> (String, TcpStream) {
+async fn accept_request(listener: &TcpListener) -> (String, TcpStream) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -25,7 +25,7 @@ async fn answer(mut stream: TcpStream, status: &str, body: &str) {
 /// Answers as a backend of `release` until nobody asks any more.
 async fn serve(listener: &TcpListener, release: &str) {
     loop {
-        match asked(listener).await {
+        match accept_request(listener).await {
             (path, stream) if path == "/version" => {
                 answer(stream, "200 OK", &format!("{{\"version\":\"{release}\"}}")).await;
             }
@@ -46,32 +46,32 @@ async fn listening() -> (TcpListener, Backend) {
 async fn what_was_asked_before_a_backend_was_forgotten_is_asked_again_and_not_kept() {
     let (listener, backend) = listening().await;
     let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
-    let identity = Identity { key, ..Identity::default() };
-    let endpoint = Endpoint::of(Kind::Devices);
+    let identity = RequestIdentity { key, ..RequestIdentity::default() };
+    let endpoint = SyncEndpoint::for_kind(Kind::Devices);
     let upgraded = async {
-        let (path, stream) = asked(&listener).await;
+        let (path, stream) = accept_request(&listener).await;
         assert_eq!(path, "/version");
         // The backend goes down for its upgrade before this answer has come.
-        backend.knowledge.forget();
+        backend.capabilities_cache.invalidate();
         answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
         serve(&listener, "0.0.30").await;
     };
     let learned = tokio::select! {
-        learned = backend.capabilities(endpoint, Choice::Auto, &identity, 30) => learned.unwrap(),
+        learned = backend.capabilities(endpoint, ChannelChoice::Auto, &identity, 30) => learned.unwrap(),
         () = upgraded => unreachable!(),
     };
     assert_eq!(learned.release, Some(Release::new(0, 0, 30)));
-    assert_eq!(backend.known().release, Some(Release::new(0, 0, 30)));
+    assert_eq!(backend.cached_capabilities().release, Some(Release::new(0, 0, 30)));
 }
 
 #[tokio::test]
 async fn a_release_that_was_asked_for_before_a_backend_was_forgotten_is_asked_for_again() {
     let (listener, backend) = listening().await;
     let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
-    let identity = Identity { key, ..Identity::default() };
+    let identity = RequestIdentity { key, ..RequestIdentity::default() };
     let upgraded = async {
-        let (_, stream) = asked(&listener).await;
-        backend.knowledge.forget();
+        let (_, stream) = accept_request(&listener).await;
+        backend.capabilities_cache.invalidate();
         answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
         serve(&listener, "0.0.30").await;
     };
@@ -85,21 +85,21 @@ async fn a_release_that_was_asked_for_before_a_backend_was_forgotten_is_asked_fo
 #[tokio::test]
 async fn a_path_that_was_missing_before_a_backend_was_forgotten_is_not_known_to_be_missing() {
     let (_listener, backend) = listening().await;
-    let before = backend.knowledge.generation();
-    backend.knowledge.forget();
-    backend.learn_missing("/health", true, before);
-    assert!(!backend.is_known_to_lack("/health"));
-    backend.learn_missing("/health", true, backend.knowledge.generation());
-    assert!(backend.is_known_to_lack("/health"));
+    let before = backend.capabilities_cache.generation();
+    backend.capabilities_cache.invalidate();
+    backend.note_missing_path("/health", true, before);
+    assert!(!backend.is_known_missing("/health"));
+    backend.note_missing_path("/health", true, backend.capabilities_cache.generation());
+    assert!(backend.is_known_missing("/health"));
 }
 
 #[tokio::test]
 async fn what_is_learned_beside_a_question_is_kept_with_its_answer() {
     let (_listener, backend) = listening().await;
     let keep_for = backend.limits().capabilities;
-    let mut probe = backend.knowledge.recall(keep_for);
-    backend.learn_missing("/health", true, backend.knowledge.generation());
+    let mut probe = backend.capabilities_cache.get(keep_for);
+    backend.note_missing_path("/health", true, backend.capabilities_cache.generation());
     probe.note_missing(KEY_STATUS, true);
-    backend.knowledge.keep(probe);
-    assert!(backend.is_known_to_lack("/health") && backend.is_known_to_lack(KEY_STATUS));
+    backend.capabilities_cache.store(probe);
+    assert!(backend.is_known_missing("/health") && backend.is_known_missing(KEY_STATUS));
 }

@@ -8,37 +8,37 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
 use rustix::io::Errno;
 
 use super::certificate;
-use super::report::Line;
-use super::verdict::{Check, Verdict};
+use super::report::CheckLine;
+use super::verdict::{CheckName, CheckVerdict};
 use crate::config::{self, Config, WithoutLedger};
 use crate::ledger;
 use crate::tls::{self, ServerFiles};
 
 /// What a bridge with `config` will do. Its addresses are not tried: it may be running.
-pub(super) fn look(config: &Config) -> Vec<Line> {
-    let mut lines = clients(config);
-    lines.push(operators(config));
-    lines.extend(config.tls.as_ref().map(front));
-    lines.push(data_dir(config));
-    lines.push(proxies(config));
+pub(super) fn check_bridge(config: &Config) -> Vec<CheckLine> {
+    let mut lines = clients_lines(config);
+    lines.push(admin_line(config));
+    lines.extend(config.tls.as_ref().map(certificate_line));
+    lines.push(data_dir_line(config));
+    lines.push(proxies_line(config));
     lines
 }
 
-fn clients(config: &Config) -> Vec<Line> {
+fn clients_lines(config: &Config) -> Vec<CheckLine> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut lines = Vec::new();
     for config::Backend { name, listen, hosts, .. } in &config.backends {
         let address = listen.unwrap_or(config.listen);
         let hosts = if hosts.is_empty() { String::new() } else { format!(", as {}", hosts.join(" or ")) };
-        let line = Line::ok(Check::Clients, format!("{scheme}://{address}{hosts}, for {name}"));
+        let line = CheckLine::ok(CheckName::Clients, format!("{scheme}://{address}{hosts}, for {name}"));
         let is_open = config.tls.is_none() && !address.ip().is_loopback();
-        if !is_open || told.contains(&address) {
+        if !is_open || reported.contains(&address) {
             lines.push(line);
             continue;
         }
-        told.push(address);
-        lines.push(Line { verdict: Verdict::Note, ..line }.advising(
+        reported.push(address);
+        lines.push(CheckLine { verdict: CheckVerdict::Note, ..line }.with_advice(
             "Keys and answers go over the network as they are: set tls.certificate and tls.key, or let only a \
              proxy with TLS come here.",
         ));
@@ -46,7 +46,7 @@ fn clients(config: &Config) -> Vec<Line> {
     lines
 }
 
-fn operators(config: &Config) -> Line {
+fn admin_line(config: &Config) -> CheckLine {
     let address = config.admin_listen;
     let found = format!("http://{address}");
     if config.admin_token.is_none() {
@@ -55,63 +55,65 @@ fn operators(config: &Config) -> Line {
         } else {
             "Nobody gets more than /livez and /readyz there: the rest needs a token, set admin_token_file."
         };
-        return Line::new(Check::Operators, Verdict::Note, found).advising(advice);
+        return CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(advice);
     }
     if config.admin_open_reads && address.ip().to_canonical().is_loopback() {
-        return Line::new(Check::Operators, Verdict::Note, found).advising(
+        return CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(
             "Reading needs no token on a loopback address (admin_open_reads): no proxy or tunnel may lead there.",
         );
     }
     if address.ip().to_canonical().is_loopback() {
-        return Line::ok(Check::Operators, found);
+        return CheckLine::ok(CheckName::Operators, found);
     }
-    Line::new(Check::Operators, Verdict::Note, found).advising(
+    CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(
         "The token and what is read go over the network as they are: let only a proxy with TLS come here.",
     )
 }
 
-fn front(files: &ServerFiles) -> Line {
+fn certificate_line(files: &ServerFiles) -> CheckLine {
     // What serve does; a certificate alone says nothing of its key.
-    let certificate = tls::server(files).and_then(|_| tls::certificate_of(files));
-    let asked = if files.client_ca.is_some() { "; clients must show one of tls.client_ca" } else { "" };
+    let certificate = tls::server(files).and_then(|_| tls::read_certificate(files));
+    let client_certificates =
+        if files.client_ca.is_some() { "; clients must show one of tls.client_ca" } else { "" };
     match certificate {
         Ok(certificate) => {
-            let line = certificate::line(Check::Certificate, &certificate, SystemTime::now());
-            Line { found: format!("{}{asked}", line.found), ..line }
+            let line = certificate::line(CheckName::Certificate, &certificate, SystemTime::now());
+            CheckLine { found: format!("{}{client_certificates}", line.found), ..line }
         }
-        Err(error) => Line::new(Check::Certificate, Verdict::Misconfigured, error.to_string()),
+        Err(error) => CheckLine::new(CheckName::Certificate, CheckVerdict::Misconfigured, error.to_string()),
     }
 }
 
-fn data_dir(config: &Config) -> Line {
+fn data_dir_line(config: &Config) -> CheckLine {
     let Some(directory) = config.data_dir.as_deref() else {
         let found = "none: the record of jobs is lost when the bridge ends";
-        return Line::new(Check::DataDir, Verdict::Note, found).advising("Set data_dir to keep it.");
+        return CheckLine::new(CheckName::DataDir, CheckVerdict::Note, found)
+            .with_advice("Set data_dir to keep it.");
     };
     let shown = directory.display();
     if let Err(error) = ledger::inspect(directory) {
-        return Line::new(Check::DataDir, Verdict::Misconfigured, error.to_string());
+        return CheckLine::new(CheckName::DataDir, CheckVerdict::Misconfigured, error.to_string());
     }
     match usable(directory) {
-        Ok(Found::There) => Line::ok(Check::DataDir, format!("{shown}")),
-        Ok(Found::ToBeMade) => Line::ok(Check::DataDir, format!("{shown}, to be made")),
+        Ok(DirectoryState::Exists) => CheckLine::ok(CheckName::DataDir, format!("{shown}")),
+        Ok(DirectoryState::Missing) => CheckLine::ok(CheckName::DataDir, format!("{shown}, to be made")),
         Err(error) => {
             let continues = config.jobs.without_ledger == Some(WithoutLedger::Continue);
             let starts = continues || ledger::has_ledger(directory);
-            let verdict = if starts { Verdict::Failed } else { Verdict::Misconfigured };
-            Line::new(Check::DataDir, verdict, format!("{shown}: {}", reason(&error)))
-                .advising("Let data_dir be a directory that the user of the bridge can write to.")
+            let verdict = if starts { CheckVerdict::Failed } else { CheckVerdict::Misconfigured };
+            CheckLine::new(CheckName::DataDir, verdict, format!("{shown}: {}", reason(&error)))
+                .with_advice("Let data_dir be a directory that the user of the bridge can write to.")
         }
     }
 }
 
-enum Found {
-    There,
-    ToBeMade,
+enum DirectoryState {
+    Exists,
+    Missing,
 }
 
 /// Whether the ledger can be in `directory`. Nothing is left there.
-fn usable(directory: &Path) -> io::Result<Found> {
+fn usable(directory: &Path) -> io::Result<DirectoryState> {
     match std::fs::metadata(directory) {
         Ok(_) => {
             may_make_files_in(directory)?;
@@ -122,7 +124,7 @@ fn usable(directory: &Path) -> io::Result<Found> {
                     _ => {}
                 }
             }
-            Ok(Found::There)
+            Ok(DirectoryState::Exists)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // Those above it that are missing are made with it.
@@ -132,7 +134,7 @@ fn usable(directory: &Path) -> io::Result<Found> {
             });
             let there = parents.into_iter().find(|parent| parent.exists());
             may_make_files_in(there.ok_or(error)?)?;
-            Ok(Found::ToBeMade)
+            Ok(DirectoryState::Missing)
         }
         Err(error) => Err(error),
     }
@@ -178,11 +180,11 @@ pub(super) fn reason(error: &io::Error) -> String {
     format!("{}{rest}", first.to_lowercase())
 }
 
-fn proxies(config: &Config) -> Line {
+fn proxies_line(config: &Config) -> CheckLine {
     let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
     let found = match proxies.as_slice() {
         [] => "the X-Forwarded-For of nobody is believed (trusted_proxies)".to_owned(),
         proxies => format!("the X-Forwarded-For of {} is believed", proxies.join(", ")),
     };
-    Line::ok(Check::Proxies, found)
+    CheckLine::ok(CheckName::Proxies, found)
 }

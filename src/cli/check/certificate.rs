@@ -2,41 +2,43 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::report::{Line, Shown};
-use super::verdict::{Check, Verdict};
+use super::report::{CertificateInfo, CheckLine};
+use super::verdict::{CheckName, CheckVerdict};
 use crate::tls::Certificate;
 
 /// A certificate that ends within this time is worth a warning.
-const SOON: Duration = Duration::from_secs(14 * DAY);
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 60 * 60;
 /// The last second that has a date of four digits, which is all that RFC 3339 has room for.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-impl From<&Certificate> for Shown {
+impl From<&Certificate> for CertificateInfo {
     fn from(certificate: &Certificate) -> Self {
         Self {
             subject: certificate.subject.clone(),
             issuer: certificate.issuer.clone(),
             names: certificate.names.clone(),
-            not_before: moment(certificate.not_before),
-            not_after: moment(certificate.not_after),
+            not_before: format_time(certificate.not_before),
+            not_after: format_time(certificate.not_after),
             fingerprint: certificate.fingerprint.to_string(),
         }
     }
 }
 
 /// The line on a certificate that is used, with a warning if it will not be for long, or clients refuse it.
-pub(super) fn line(check: Check, certificate: &Certificate, now: SystemTime) -> Line {
-    let trouble = trouble(certificate, now).or_else(|| nameless(check, certificate));
-    let line = match trouble {
-        None => Line::ok(check, described(certificate)),
-        Some(advice) => Line::new(check, Verdict::Warning, described(certificate)).advising(advice),
+pub(super) fn line(check: CheckName, certificate: &Certificate, now: SystemTime) -> CheckLine {
+    let problem = validity_problem(certificate, now).or_else(|| missing_names(check, certificate));
+    let line = match problem {
+        None => CheckLine::ok(check, describe(certificate)),
+        Some(advice) => {
+            CheckLine::new(check, CheckVerdict::Warning, describe(certificate)).with_advice(advice)
+        }
     };
-    Line { certificate: Some(certificate.into()), ..line }
+    CheckLine { certificate: Some(certificate.into()), ..line }
 }
 
 /// What a certificate says, on one line.
-pub(super) fn described(certificate: &Certificate) -> String {
+pub(super) fn describe(certificate: &Certificate) -> String {
     let Certificate { subject, issuer, names, not_after, .. } = certificate;
     let whose = if subject.is_empty() { "no subject" } else { subject };
     let by = match issuer {
@@ -45,17 +47,17 @@ pub(super) fn described(certificate: &Certificate) -> String {
         issuer => issuer,
     };
     let names = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
-    format!("{whose}, issued by {by}, for {names}, until {}", &moment(*not_after)[..DATE])
+    format!("{whose}, issued by {by}, for {names}, until {}", &format_time(*not_after)[..DATE])
 }
 
 /// What is or will be wrong with its time, and what to do.
-fn trouble(certificate: &Certificate, now: SystemTime) -> Option<String> {
+fn validity_problem(certificate: &Certificate, now: SystemTime) -> Option<String> {
     if now < certificate.not_before {
         return Some("It is not valid yet: check the clock of this machine.".to_owned());
     }
     match certificate.not_after.duration_since(now) {
         Err(_) => Some("It has expired: renew it.".to_owned()),
-        Ok(left) if left < SOON => Some(match left.as_secs() / DAY {
+        Ok(left) if left < EXPIRY_WARNING => Some(match left.as_secs() / DAY {
             0 => "It expires within a day: renew it.".to_owned(),
             1 => "It expires in 1 day: renew it.".to_owned(),
             days => format!("It expires in {days} days: renew it."),
@@ -65,8 +67,8 @@ fn trouble(certificate: &Certificate, now: SystemTime) -> Option<String> {
 }
 
 /// What is wrong with a certificate that clients are shown and that is for no host.
-fn nameless(check: Check, certificate: &Certificate) -> Option<String> {
-    let is_nameless = check == Check::Certificate && certificate.names.is_empty();
+fn missing_names(check: CheckName, certificate: &Certificate) -> Option<String> {
+    let is_nameless = check == CheckName::Certificate && certificate.names.is_empty();
     is_nameless.then(|| {
         "It has no subjectAltName, and clients refuse it, whatever its subject says: make it again with the host names."
             .to_owned()
@@ -77,7 +79,7 @@ fn nameless(check: Check, certificate: &Certificate) -> Option<String> {
 const DATE: usize = "2026-01-01".len();
 
 /// `time` in RFC 3339. A certificate may name one that has no such form.
-fn moment(time: SystemTime) -> String {
+fn format_time(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND));
     humantime::format_rfc3339_seconds(time).to_string()
@@ -99,7 +101,7 @@ mod tests {
             names: vec!["a.example".to_owned(), "10.0.0.1".to_owned()],
             not_before: at(DAY),
             not_after: at(days * DAY),
-            fingerprint: Fingerprint::of(&b"a".to_vec().into()),
+            fingerprint: Fingerprint::from_certificate(&b"a".to_vec().into()),
         }
     }
 
@@ -113,40 +115,40 @@ mod tests {
             (20_000, Some("It expires within a day: renew it.")),
             (19_999, Some("It has expired: renew it.")),
         ] {
-            let line = line(Check::Tls, &until(days), now);
+            let line = line(CheckName::Tls, &until(days), now);
             assert_eq!(line.advice.as_deref(), advice, "{days}");
-            let verdict = if advice.is_some() { Verdict::Warning } else { Verdict::Ok };
+            let verdict = if advice.is_some() { CheckVerdict::Warning } else { CheckVerdict::Ok };
             assert_eq!(line.verdict, verdict, "{days}");
         }
-        let early = line(Check::Tls, &until(20_000), at(0)).advice.unwrap();
+        let early = line(CheckName::Tls, &until(20_000), at(0)).advice.unwrap();
         assert_eq!(early, "It is not valid yet: check the clock of this machine.");
     }
 
     #[test]
     fn a_certificate_that_clients_are_shown_has_to_name_a_host() {
         let nameless = Certificate { names: Vec::new(), ..until(20_000) };
-        let shown = line(Check::Certificate, &nameless, at(DAY * 10_000));
-        assert_eq!(shown.verdict, Verdict::Warning);
+        let shown = line(CheckName::Certificate, &nameless, at(DAY * 10_000));
+        assert_eq!(shown.verdict, CheckVerdict::Warning);
         assert!(shown.advice.unwrap().contains("no subjectAltName, and clients refuse it"));
-        assert_eq!(line(Check::ClientCertificate, &nameless, at(DAY * 10_000)).verdict, Verdict::Ok);
-        assert_eq!(line(Check::Certificate, &until(20_000), at(DAY * 10_000)).verdict, Verdict::Ok);
+        assert_eq!(line(CheckName::ClientCertificate, &nameless, at(DAY * 10_000)).verdict, CheckVerdict::Ok);
+        assert_eq!(line(CheckName::Certificate, &until(20_000), at(DAY * 10_000)).verdict, CheckVerdict::Ok);
     }
 
     #[test]
     fn a_certificate_is_described_on_one_line() {
         let mut certificate = until(20_000);
         assert_eq!(
-            described(&certificate),
+            describe(&certificate),
             "CN=a, issued by CN=ca, for a.example, 10.0.0.1, until 2024-10-04"
         );
         certificate.issuer = certificate.subject.clone();
         certificate.names.clear();
-        assert_eq!(described(&certificate), "CN=a, issued by itself, for no host, until 2024-10-04");
+        assert_eq!(describe(&certificate), "CN=a, issued by itself, for no host, until 2024-10-04");
     }
 
     #[test]
     fn a_time_that_has_no_date_is_shown_as_the_nearest_that_has() {
-        assert_eq!(moment(SystemTime::UNIX_EPOCH - Duration::from_secs(DAY)), "1970-01-01T00:00:00Z");
-        assert_eq!(moment(at(LAST_SECOND + 1)), "9999-12-31T23:59:59Z");
+        assert_eq!(format_time(SystemTime::UNIX_EPOCH - Duration::from_secs(DAY)), "1970-01-01T00:00:00Z");
+        assert_eq!(format_time(at(LAST_SECOND + 1)), "9999-12-31T23:59:59Z");
     }
 }

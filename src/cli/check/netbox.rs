@@ -7,14 +7,14 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::redact::Said;
-use super::report::Line;
-use super::verdict::{Check, Verdict};
-use crate::backend::{Backend, Glimpse, Identity, Silence};
-use crate::config::{self, Config, NetboxListener, Shims};
-use crate::core::compat::netbox::{RULES, Rule};
+use super::redact::KeyRedactor;
+use super::report::CheckLine;
+use super::verdict::{CheckName, CheckVerdict};
+use crate::backend::{Backend, ProbeError, ProbeResponse, RequestIdentity};
+use crate::config::{self, Config, NetboxListener, ShimsConfig};
+use crate::core::compat::netbox::{NetboxRule, RULES};
 use crate::core::compat::rows::{can_update_netbox, stores_proxmox};
-use crate::core::compat::{Shim, named};
+use crate::core::compat::{Shim, release_name};
 use crate::core::domain::release::Release;
 use crate::tls::Trust;
 
@@ -31,14 +31,14 @@ const PUSH: &str = "Save the NetBox endpoint of the plugin in NetBox, or start a
 pub(super) async fn netbox(
     config: &Config,
     backend: &Backend,
-    identity: &Identity,
+    identity: &RequestIdentity,
     release: Option<Release>,
-) -> Vec<Line> {
+) -> Vec<CheckLine> {
     let Some(listener) = &backend.config().netbox else {
         return without_listener(backend, identity, release).await;
     };
     let mut lines = Vec::new();
-    match backend.stored(NETBOX_ENDPOINT, identity).await {
+    match backend.stored_endpoints(NETBOX_ENDPOINT, identity).await {
         Ok(rows) => {
             let row = rows.as_ref().and_then(|rows| rows.get(0));
             lines.push(way(row, listener.listen, release));
@@ -47,7 +47,7 @@ pub(super) async fn netbox(
         }
         Err(refusal) => {
             let found = format!("{NETBOX_ENDPOINT} cannot be read: {}", refusal.text());
-            lines.push(Line::new(Check::Netbox, Verdict::Warning, found));
+            lines.push(CheckLine::new(CheckName::Netbox, CheckVerdict::Warning, found));
         }
     }
     lines.extend(rules(&config.shims, release));
@@ -62,75 +62,82 @@ pub(super) async fn netbox(
 }
 
 /// Of a backend that reaches NetBox without the bridge.
-async fn without_listener(backend: &Backend, identity: &Identity, release: Option<Release>) -> Vec<Line> {
+async fn without_listener(
+    backend: &Backend,
+    identity: &RequestIdentity,
+    release: Option<Release>,
+) -> Vec<CheckLine> {
     let needed = RULES.iter().filter(|rule| rule.is_needed_by(release));
     let reasons: Vec<&str> = needed.map(|rule| rule.reason).collect();
     if reasons.is_empty() {
         return Vec::new();
     }
-    let found = format!("{} needs backend.netbox_listen. {}", named(release), reasons.join(" "));
+    let found = format!("{} needs backend.netbox_listen. {}", release_name(release), reasons.join(" "));
     let advice = "Set backend.netbox_listen: deploy/netbox-listener.md has the steps.";
-    let mut lines = vec![Line::new(Check::Netbox, Verdict::Note, found).advising(advice)];
+    let mut lines = vec![CheckLine::new(CheckName::Netbox, CheckVerdict::Note, found).with_advice(advice)];
     if release.is_some_and(|release| !can_update_netbox(release)) {
         // A row that cannot be read changes nothing of the advice.
-        let rows = backend.stored(NETBOX_ENDPOINT, identity).await.ok().flatten();
+        let rows = backend.stored_endpoints(NETBOX_ENDPOINT, identity).await.ok().flatten();
         lines.extend(rows.as_ref().and_then(|rows| rows.get(0)).and_then(|row| token(row, release)));
     }
     lines
 }
 
 /// Whether the backend's own `row` of NetBox leads to the listener.
-fn way(row: Option<&Value>, listen: SocketAddr, release: Option<Release>) -> Line {
+fn way(row: Option<&Value>, listen: SocketAddr, release: Option<Release>) -> CheckLine {
     let leads_there =
         |row: &Value| row["ip_address"] == listen.ip().to_string() && row["port"] == listen.port();
     let found = match row {
         Some(row) if leads_there(row) => {
-            return Line::ok(Check::Netbox, format!("reached through backend.netbox_listen ({listen})"));
+            return CheckLine::ok(
+                CheckName::Netbox,
+                format!("reached through backend.netbox_listen ({listen})"),
+            );
         }
         Some(_) => format!("reached past backend.netbox_listen ({listen})"),
         None => "the backend has no NetBox endpoint yet".to_owned(),
     };
     let restart =
         if release.is_none_or(can_update_netbox) { "" } else { " Restart proxbox-api once after that." };
-    Line::new(Check::Netbox, Verdict::Warning, found).advising(format!("{PUSH}{restart}"))
+    CheckLine::new(CheckName::Netbox, CheckVerdict::Warning, found).with_advice(format!("{PUSH}{restart}"))
 }
 
 /// Whether the token in `row` is of a form that `release` cannot send so that NetBox accepts it.
-fn token(row: &Value, release: Option<Release>) -> Option<Line> {
+fn token(row: &Value, release: Option<Release>) -> Option<CheckLine> {
     let is_v2 = row["token"].as_str().is_some_and(|token| token.starts_with(V2));
     let cannot = release.is_some_and(|release| !can_update_netbox(release));
     (is_v2 && cannot).then(|| {
-        let found = format!("a v2 token, which {} sends as Token: NetBox accepts it as Bearer alone", named(release));
+        let found = format!("a v2 token, which {} sends as Token: NetBox accepts it as Bearer alone", release_name(release));
         let advice = "Set backend.netbox_listen with shims.netbox_token = \"on\", or give the NetBox endpoint of the \
                       plugin a v1 token.";
-        Line::new(Check::NetboxToken, Verdict::Warning, found).advising(advice)
+        CheckLine::new(CheckName::NetboxToken, CheckVerdict::Warning, found).with_advice(advice)
     })
 }
 
 /// What the bridge changes between a backend of `release` and NetBox.
-fn rules(shims: &Shims, release: Option<Release>) -> Vec<Line> {
-    let (on, off): (Vec<&Rule>, Vec<&Rule>) =
-        RULES.iter().filter(|rule| rule.is_for(release)).partition(|rule| shims.is_on(rule.shim));
+fn rules(shims: &ShimsConfig, release: Option<Release>) -> Vec<CheckLine> {
+    let (on, off): (Vec<&NetboxRule>, Vec<&NetboxRule>) =
+        RULES.iter().filter(|rule| rule.applies_to(release)).partition(|rule| shims.is_on(rule.shim));
     let names: Vec<&str> = on.iter().map(|rule| rule.shim.as_str()).collect();
     let found =
         if names.is_empty() { "none: every request passes as it comes".to_owned() } else { names.join(", ") };
     let line = match release {
         Some(release) if !RULES.iter().any(|rule| rule.is_needed_by(Some(release))) => {
-            Line::new(Check::NetboxRules, Verdict::Note, found)
-                .advising(format!("proxbox-api {release} does not need backend.netbox_listen."))
+            CheckLine::new(CheckName::NetboxRules, CheckVerdict::Note, found)
+                .with_advice(format!("proxbox-api {release} does not need backend.netbox_listen."))
         }
-        _ => Line::ok(Check::NetboxRules, found),
+        _ => CheckLine::ok(CheckName::NetboxRules, found),
     };
     let missing = off.into_iter().filter(|rule| rule.is_needed_by(release)).map(|rule| {
         let found = format!("shims.{} is off. {}", rule.shim, rule.reason);
         let advice = format!("Set shims.{} = \"on\".", rule.shim);
-        Line::new(Check::NetboxRules, Verdict::Warning, found).advising(advice)
+        CheckLine::new(CheckName::NetboxRules, CheckVerdict::Warning, found).with_advice(advice)
     });
     std::iter::once(line).chain(missing).collect()
 }
 
 /// Whether NetBox answers at `backend.netbox_url`, if that is set.
-async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Option<Line> {
+async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Option<CheckLine> {
     let wanted = config::Backend {
         trust: listener.trust.clone().unwrap_or(Trust::System),
         client_certificate: listener.client_certificate.clone(),
@@ -140,60 +147,64 @@ async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Opt
     let netbox = match Backend::new(wanted) {
         Ok(netbox) => netbox,
         Err(error) => {
-            return Some(Line::new(Check::NetboxUrl, Verdict::Misconfigured, error.to_string()));
+            return Some(CheckLine::new(
+                CheckName::NetboxUrl,
+                CheckVerdict::Misconfigured,
+                error.to_string(),
+            ));
         }
     };
     let advice = "Mend backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.";
-    Some(match netbox.glimpse(STATUS, &Identity::default()).await {
+    Some(match netbox.probe(STATUS, &RequestIdentity::default()).await {
         Ok(answer) if is_netbox(answer.status) => {
-            Line::ok(Check::NetboxUrl, format!("NetBox answers at {url}"))
+            CheckLine::ok(CheckName::NetboxUrl, format!("NetBox answers at {url}"))
         }
         Ok(answer) => {
             let found = format!("{url}{STATUS} answers {}: that is no NetBox", answer.status);
-            Line::new(Check::NetboxUrl, Verdict::Failed, found).advising(advice)
+            CheckLine::new(CheckName::NetboxUrl, CheckVerdict::Failed, found).with_advice(advice)
         }
         Err(why) => {
             let found = format!("NetBox cannot be reached at {url}: {why}");
-            Line::new(Check::NetboxUrl, Verdict::Failed, found).advising(advice)
+            CheckLine::new(CheckName::NetboxUrl, CheckVerdict::Failed, found).with_advice(advice)
         }
     })
 }
 
 /// Whether NetBox answers through the listener, and whether a bridge that runs has it open. `None` if the listener has
 /// port 0, whose address the configuration does not tell.
-async fn through(backend: &config::Backend, listen: SocketAddr) -> Option<(Line, bool)> {
+async fn through(backend: &config::Backend, listen: SocketAddr) -> Option<(CheckLine, bool)> {
     if listen.port() == 0 {
         return None;
     }
     let bridge = Backend::new(other(backend, format!("http://{listen}").parse().ok()?)).ok()?;
-    let line = |verdict, found: String| Line::new(Check::NetboxListener, verdict, found);
-    let Glimpse { status, body, .. } = match bridge.glimpse(STATUS, &Identity::default()).await {
+    let line = |verdict, found: String| CheckLine::new(CheckName::NetboxListener, verdict, found);
+    let ProbeResponse { status, body, .. } = match bridge.probe(STATUS, &RequestIdentity::default()).await {
         Ok(answer) => answer,
-        Err(Silence::Connect(error)) => {
+        Err(ProbeError::Connect(error)) => {
             let advice = "Start the bridge with this configuration, or reload it.";
             return Some((
-                line(Verdict::Warning, format!("nothing listens: {error}")).advising(advice),
+                line(CheckVerdict::Warning, format!("nothing listens: {error}")).with_advice(advice),
                 false,
             ));
         }
-        Err(Silence::Broken(_)) if !listen.ip().is_loopback() => {
+        Err(ProbeError::Broken(_)) if !listen.ip().is_loopback() => {
             let found = format!("{listen} closes connections from this machine");
             let advice = "That is right if backend.netbox_allow has the backend's addresses alone.";
-            return Some((line(Verdict::Note, found).advising(advice), true));
+            return Some((line(CheckVerdict::Note, found).with_advice(advice), true));
         }
-        Err(why) => return Some((line(Verdict::Failed, format!("{listen}: {why}")), true)),
+        Err(why) => return Some((line(CheckVerdict::Failed, format!("{listen}: {why}")), true)),
     };
-    let told = Said::new(None).body(&body);
+    let told = KeyRedactor::new(None).body(&body);
     Some((
         match status {
-            StatusCode::SERVICE_UNAVAILABLE => line(Verdict::Warning, told).advising(PUSH),
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => line(Verdict::Failed, told).advising(
+            StatusCode::SERVICE_UNAVAILABLE => line(CheckVerdict::Warning, told).with_advice(PUSH),
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => line(CheckVerdict::Failed, told).with_advice(
                 "Mend the NetBox endpoint of the plugin, or backend.netbox_url, or the network between the bridge and \
                  NetBox.",
             ),
-            status if is_netbox(status) => Line::ok(Check::NetboxListener, format!("NetBox answers through {listen}")),
-            status => line(Verdict::Failed, format!("{listen}{STATUS} answers {status}: that is no NetBox"))
-                .advising("Mend the NetBox endpoint of the plugin, or backend.netbox_url."),
+            status if is_netbox(status) => CheckLine::ok(CheckName::NetboxListener, format!("NetBox answers through {listen}")),
+            status => line(CheckVerdict::Failed, format!("{listen}{STATUS} answers {status}: that is no NetBox"))
+                .with_advice("Mend the NetBox endpoint of the plugin, or backend.netbox_url."),
         },
         true,
     ))
@@ -205,7 +216,7 @@ fn is_netbox(status: StatusCode) -> bool {
 }
 
 /// What the bridge that runs knows of the listener, if it may be read.
-async fn running(config: &Config, backend: &config::Backend, release: Option<Release>) -> Vec<Line> {
+async fn running(config: &Config, backend: &config::Backend, release: Option<Release>) -> Vec<CheckLine> {
     let lacks_store = release.is_some_and(|release| !stores_proxmox(release));
     let listener = match seen(config, backend).await {
         Ok(Some(listener)) => listener,
@@ -213,22 +224,29 @@ async fn running(config: &Config, backend: &config::Backend, release: Option<Rel
         Err(why) if lacks_store => {
             let found = format!("which Proxmox endpoints the plugin has pushed is not known: {why}");
             let advice = "The live page says it. Set admin_token_file for this command to read it.";
-            return vec![Line::new(Check::ProxmoxEndpoints, Verdict::Skipped, found).advising(advice)];
+            return vec![
+                CheckLine::new(CheckName::ProxmoxEndpoints, CheckVerdict::Skipped, found).with_advice(advice),
+            ];
         }
         Err(_) => return Vec::new(),
     };
     let mut lines = Vec::new();
     let last = listener["last_request"].as_str();
     lines.push(match last {
-        Some(last) => Line::ok(Check::NetboxUse, format!("the backend last sent a request at {last}")),
-        None => Line::new(
-            Check::NetboxUse,
-            Verdict::Note,
+        Some(last) => {
+            CheckLine::ok(CheckName::NetboxUse, format!("the backend last sent a request at {last}"))
+        }
+        None => CheckLine::new(
+            CheckName::NetboxUse,
+            CheckVerdict::Note,
             "the backend has sent no request since the bridge started",
         ),
     });
     if let Some(held) = listener["held"].as_str() {
-        lines.push(Line::new(Check::NetboxUse, Verdict::Warning, "syncs get 503 for now").advising(held));
+        lines.push(
+            CheckLine::new(CheckName::NetboxUse, CheckVerdict::Warning, "syncs get 503 for now")
+                .with_advice(held),
+        );
     }
     let pushed = &listener["proxmox_endpoints"];
     let names = pushed["without_secrets"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -237,22 +255,22 @@ async fn running(config: &Config, backend: &config::Backend, release: Option<Rel
         return lines;
     }
     lines.push(match pushed["count"].as_u64().unwrap_or_default() {
-        0 => Line::new(
-            Check::ProxmoxEndpoints,
-            Verdict::Warning,
+        0 => CheckLine::new(
+            CheckName::ProxmoxEndpoints,
+            CheckVerdict::Warning,
             "the plugin has pushed none since the bridge started",
         )
-        .advising(
+        .with_advice(
             "Start a sync in NetBox: the plugin pushes them before each one. They are in memory alone.",
         ),
         count if names.is_empty() => {
-            Line::ok(Check::ProxmoxEndpoints, format!("{count}, with their secrets"))
+            CheckLine::ok(CheckName::ProxmoxEndpoints, format!("{count}, with their secrets"))
         }
         count => {
             let found = format!("{count}, without password or API token: {}", names.join(", "));
             let advice =
                 "Give these Proxmox endpoints a password or an API token in NetBox, or disable them.";
-            Line::new(Check::ProxmoxEndpoints, Verdict::Warning, found).advising(advice)
+            CheckLine::new(CheckName::ProxmoxEndpoints, CheckVerdict::Warning, found).with_advice(advice)
         }
     });
     lines
@@ -272,8 +290,8 @@ async fn seen(config: &Config, backend: &config::Backend) -> Result<Option<Value
         token.set_sensitive(true);
         passed_on.insert(AUTHORIZATION, token);
     }
-    let identity = Identity { key: None, passed_on };
-    let backends = bridge.stored("/backends", &identity).await.map_err(|refusal| refusal.text())?;
+    let identity = RequestIdentity { key: None, forwarded_headers: passed_on };
+    let backends = bridge.stored_endpoints("/backends", &identity).await.map_err(|refusal| refusal.text())?;
     let backends = backends.unwrap_or_default();
     let mut named = backends["results"].as_array().into_iter().flatten();
     let named = named.find(|known| known["name"] == backend.name);

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use super::report::{BackendReport, KindLine, Line, Report};
-use super::verdict::Verdict;
-use crate::core::compat::plugin::{self, Forecast, Request};
-use crate::core::domain::channel::Choice;
-use crate::core::run::policy::Unsupported;
+use super::report::{BackendReport, CheckLine, CheckReport, KindLine};
+use super::verdict::CheckVerdict;
+use crate::core::compat::plugin::{self, Forecast, JobRequest};
+use crate::core::domain::channel::ChannelChoice;
+use crate::core::run::policy::UnsupportedPolicy;
 
-impl Verdict {
-    const fn word(self) -> &'static str {
+impl CheckVerdict {
+    const fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
@@ -20,9 +20,9 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for CheckLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:<8} {:<12} {}", self.verdict.word(), self.check.as_str(), self.found)?;
+        writeln!(f, "  {:<8} {:<12} {}", self.verdict.label(), self.check.as_str(), self.found)?;
         match &self.advice {
             Some(advice) => writeln!(f, "{:24}→ {advice}", ""),
             None => Ok(()),
@@ -30,7 +30,7 @@ impl fmt::Display for Line {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Bridge")?;
         self.bridge.iter().try_for_each(|line| line.fmt(f))?;
@@ -50,17 +50,17 @@ impl fmt::Display for BackendReport {
         self.checks.iter().try_for_each(|line| line.fmt(f))?;
         if !self.kinds.is_empty() {
             let allowed = match self.channel {
-                Choice::Auto => String::new(),
-                Choice::Only(channel) => format!(" (backend.channel allows {channel} only)"),
+                ChannelChoice::Auto => String::new(),
+                ChannelChoice::Only(channel) => format!(" (backend.channel allows {channel} only)"),
             };
             writeln!(f, "\n  {:<21} channel{allowed}", "kind")?;
             self.kinds.iter().try_for_each(|line| line.fmt(f))?;
         }
         if self.kinds.iter().any(|line| line.channels.is_empty()) {
             let answer = match self.unsupported {
-                Unsupported::Refuse => "are answered 404",
-                Unsupported::Skip => "get a stream that says so",
-                Unsupported::Auto => {
+                UnsupportedPolicy::Refuse => "are answered 404",
+                UnsupportedPolicy::Skip => "get a stream that says so",
+                UnsupportedPolicy::Auto => {
                     "are answered 404, or in a job of several stages get a stream that says so"
                 }
             };
@@ -88,12 +88,12 @@ impl fmt::Display for KindLine {
 
 fn write_forecast(f: &mut fmt::Formatter<'_>, forecast: &Forecast) -> fmt::Result {
     writeln!(f, "\n  A job of the NetBox plugin {} asks for, and gets:", forecast.plugin)?;
-    for Request { request, treatment, why } in &forecast.requests {
+    for JobRequest { request, treatment, why } in &forecast.requests {
         let why = if why.is_empty() { String::new() } else { format!(": {why}") };
         writeln!(f, "  {:<11} {request}{why}", treatment.as_str())?;
     }
     writeln!(f, "\n  NetBox's job will end:")?;
-    for plugin::Verdict { kind, ending, because } in &forecast.verdicts {
+    for plugin::JobForecast { kind, ending, because } in &forecast.verdicts {
         writeln!(f, "  {:<21} {ending}", kind.as_str())?;
         because.iter().try_for_each(|because| writeln!(f, "  {:<21}   because: {because}", ""))?;
     }

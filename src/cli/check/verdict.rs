@@ -1,12 +1,12 @@
 //! The words of a report: programs go by them.
 #![allow(unreachable_pub, reason = "what words! makes is public")]
 
-use crate::core::run::policy::UnknownWord;
+use crate::core::run::policy::UnknownVariant;
 use crate::core::text::words::words;
 
 /// How something is, the worse the later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(super) enum CheckVerdict {
     /// As it should be.
     Ok,
     /// Worth knowing.
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(super) enum CheckName {
     /// Where clients are served.
     Clients,
     /// Where operators are served.
@@ -70,12 +70,12 @@ pub(super) enum Check {
     ProxmoxEndpoints,
 }
 
-words!(Verdict or UnknownWord(&Verdict::WORDS) {
+words!(CheckVerdict or UnknownVariant(&CheckVerdict::WORDS) {
     Ok => "ok", Note => "note", Skipped => "skipped", Warning => "warning", Failed => "failed",
     Misconfigured => "misconfigured",
 });
 
-words!(Check or UnknownWord(&Check::WORDS) {
+words!(CheckName or UnknownVariant(&CheckName::WORDS) {
     Clients => "clients",
     Operators => "operators",
     Certificate => "certificate",

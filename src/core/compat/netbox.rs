@@ -21,7 +21,7 @@ pub use nested::{flatten, may_nest};
 
 /// One change that the bridge makes between a backend and NetBox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct NetboxRule {
     /// What turns it off.
     pub shim: Shim,
     /// The first and the last release that it is for; `None` if it is for every release.
@@ -44,15 +44,15 @@ pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
 pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 7));
 
 /// Every rule, in the order of the releases.
-pub static RULES: [Rule; 8] = [
-    Rule {
+pub static RULES: [NetboxRule; 8] = [
+    NetboxRule {
         shim: Shim::NetboxToken,
         releases: None,
         request: "every request",
         change: "Authorization: Token nbt_KEY.SECRET becomes Bearer nbt_KEY.SECRET",
         reason: "NetBox accepts v2 tokens as Bearer alone, and releases before 0.0.3 send every token as Token.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::NetboxLinks,
         releases: None,
         request: "every request",
@@ -60,14 +60,14 @@ pub static RULES: [Rule; 8] = [
                  JSON, and Location) lead to the listener",
         reason: "Backends follow these links, and would go on without the bridge.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::CurrentToken,
         releases: Some((FIRST, WITH_CREDENTIALS)),
         request: "every request",
         change: "a token that the plugin has pushed before becomes the one that it has pushed last",
         reason: "These releases read their token when they start, and go on sending it after it was replaced.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::ProxmoxCredentials,
         releases: Some((FIRST, WITH_CREDENTIALS)),
         request: "GET /api/plugins/proxbox/endpoints/proxmox/",
@@ -76,7 +76,7 @@ pub static RULES: [Rule; 8] = [
         reason: "These releases log in to Proxmox with what the plugin of their day answered; today's plugin does not \
                  give secrets out.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::CustomFields,
         releases: Some((FIRST, FIRST)),
         request: "GET /api/extras/custom-fields/?name=NAME",
@@ -85,7 +85,7 @@ pub static RULES: [Rule; 8] = [
         reason: "This release fails before it sends the request that creates the field, and opens /ws only when NetBox \
                  has it.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::NestedObjects,
         releases: Some((FIRST, WITH_CREDENTIALS)),
         request: "interfaces and IP addresses of virtual machines, devices, virtual machines and clusters",
@@ -94,14 +94,14 @@ pub static RULES: [Rule; 8] = [
         reason: "These releases read texts there. NetBox 4.2 and later answer with objects, and the sync of a virtual \
                  machine fails at its first interface with a MAC address and at its first IP address.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::SyncProcesses,
         releases: Some((WITH_SYNC_PROCESSES, WITH_SYNC_PROCESSES)),
         request: "/api/plugins/proxbox/sync-processes/",
         change: "the bridge keeps these objects in memory and answers in NetBox's place",
         reason: "This release records each sync there and fails if it cannot; today's plugin does not have them.",
     },
-    Rule {
+    NetboxRule {
         shim: Shim::LastUpdated,
         releases: Some(NARROW_FIELD),
         request: "POST, PUT, PATCH /api/extras/custom-fields/",
@@ -111,15 +111,15 @@ pub static RULES: [Rule; 8] = [
     },
 ];
 
-impl Rule {
+impl NetboxRule {
     /// The rule of `shim`.
-    pub fn of(shim: Shim) -> Option<&'static Self> {
+    pub fn for_shim(shim: Shim) -> Option<&'static Self> {
         RULES.iter().find(|rule| rule.shim == shim)
     }
 
     /// Whether it is for `release`. A backend sends requests to NetBox while it starts, before its release can be
     /// known: then every rule is for it that does no harm to another release.
-    pub fn is_for(&self, release: Option<Release>) -> bool {
+    pub fn applies_to(&self, release: Option<Release>) -> bool {
         let Some((first, last)) = self.releases else { return true };
         let Some(release) = release else {
             return !matches!(self.shim, Shim::CustomFields | Shim::NestedObjects);
@@ -132,7 +132,7 @@ impl Rule {
     pub fn is_needed_by(&self, release: Option<Release>) -> bool {
         let is_about_netbox =
             ![Shim::NetboxToken, Shim::NetboxLinks, Shim::CurrentToken].contains(&self.shim);
-        is_about_netbox && release.is_some() && self.is_for(release)
+        is_about_netbox && release.is_some() && self.applies_to(release)
     }
 }
 
@@ -221,7 +221,7 @@ fn link_start(before: &[u8]) -> Option<usize> {
 
 /// The secrets of one Proxmox endpoint.
 #[derive(Clone, Debug)]
-pub struct Secrets {
+pub struct EndpointSecrets {
     /// The password.
     pub password: Option<SecretString>,
     /// The name of the API token, which is no secret.
@@ -232,11 +232,13 @@ pub struct Secrets {
 
 /// Fills the secrets into a list of Proxmox endpoints, a page of NetBox's; `secrets` has those of the endpoint with a
 /// primary key. Endpoints without secrets are left out. Returns how many are left, `None` if it is not such a page.
-pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<Secrets>) -> Option<usize> {
+pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<EndpointSecrets>) -> Option<usize> {
     let rows = page.get_mut("results")?.as_array_mut()?;
     let all = rows.len();
     rows.retain_mut(|row| {
-        let Some(Secrets { password, token_name, token_value }) = row["id"].as_u64().and_then(secrets) else {
+        let Some(EndpointSecrets { password, token_name, token_value }) =
+            row["id"].as_u64().and_then(secrets)
+        else {
             return false;
         };
         row["password"] = json!(password.as_ref().map(SecretString::expose_secret));
@@ -319,7 +321,7 @@ pub struct SyncProcesses {
 }
 
 /// How many are kept.
-const KEPT: usize = 64;
+const MAX_ROWS: usize = 64;
 
 impl SyncProcesses {
     /// Creates one as `body` says. `origin` is where the backend reaches NetBox.
@@ -332,7 +334,7 @@ impl SyncProcesses {
         row.insert("id".to_owned(), json!(id));
         row.insert("url".to_owned(), json!(format!("{origin}{SYNC_PROCESSES}{id}/")));
         self.rows.push(row.clone());
-        if self.rows.len() > KEPT {
+        if self.rows.len() > MAX_ROWS {
             self.rows.remove(0);
         }
         Value::Object(row)
@@ -393,7 +395,7 @@ mod tests {
         ] });
         let mut page = SecretJson::from(page);
         let (token_name, token_value) = (Some("t".to_owned()), Some("s".into()));
-        let secrets = Secrets { password: None, token_name, token_value };
+        let secrets = EndpointSecrets { password: None, token_name, token_value };
         let known = |id| (id == 1).then(|| secrets.clone());
         assert_eq!(fill_in(&mut page, &known), Some(1));
         let row = json!({ "id": 1, "name": "a", "token_name": "t", "password": null, "token_value": "s" });
@@ -442,15 +444,16 @@ mod tests {
         assert_eq!((&updated["id"], &updated["status"]), (&json!(1), &json!("completed")));
         assert_eq!(kept.get(1), Some(updated));
         assert_eq!((kept.get(2), kept.update(2, &json!({}))), (None, None));
-        for _ in 0..KEPT {
+        for _ in 0..MAX_ROWS {
             kept.create(&body, "");
         }
-        assert_eq!((kept.page()["count"].as_u64(), kept.get(1)), (Some(KEPT as u64), None));
+        assert_eq!((kept.page()["count"].as_u64(), kept.get(1)), (Some(MAX_ROWS as u64), None));
     }
 
     #[test]
     fn a_rule_is_for_its_releases_alone_and_for_one_that_is_not_known() {
-        let is_for = |shim, release: &str| Rule::of(shim).unwrap().is_for(release.parse().ok());
+        let is_for =
+            |shim, release: &str| NetboxRule::for_shim(shim).unwrap().applies_to(release.parse().ok());
         assert!(
             is_for(Shim::ProxmoxCredentials, "0.0.2.post1") && !is_for(Shim::ProxmoxCredentials, "0.0.3")
         );
@@ -465,7 +468,7 @@ mod tests {
         assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
         assert!(is_for(Shim::CurrentToken, "0.0.2") && !is_for(Shim::CurrentToken, "0.0.3"));
         assert!(!is_for(Shim::NestedObjects, "") && !is_for(Shim::CustomFields, ""));
-        assert_eq!(Rule::of(Shim::Health), None);
+        assert_eq!(NetboxRule::for_shim(Shim::Health), None);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::scope::parameters;
 use crate::core::domain::channel::Channel;
-use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::release::Release;
-use crate::core::run::plan::Plan;
+use crate::core::run::plan::RunPlan;
 
 /// The branch of NetBox that a sync is to write to.
 const BRANCH: &str = "netbox_branch_schema_id";
@@ -54,7 +54,7 @@ const KNOWN_FROM: [(Release, &[&str]); 5] = [
 ];
 
 /// How many options are named before the rest is counted: a step has 600 characters.
-const NAMED: usize = 8;
+const MAX_NAMED: usize = 8;
 
 /// The options in `query` that protect something and that `release` does not know, as they are written there.
 pub fn ignored(query: &str, release: Release) -> Vec<String> {
@@ -73,8 +73,8 @@ pub fn ignored(query: &str, release: Release) -> Vec<String> {
 
 /// What readers are told of options that `release` ignores.
 pub fn notice(ignored: &[String], release: Release) -> Option<String> {
-    let named = ignored.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = match ignored.len().saturating_sub(NAMED) {
+    let named = ignored.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match ignored.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -87,7 +87,7 @@ pub fn notice(ignored: &[String], release: Release) -> Option<String> {
 
 /// Why the sync that `plan` drives cannot be given `query`: it names a branch, and the backend would write to the main
 /// one. Branches reach it in the native stream of a full update alone.
-pub fn loses_branch(query: &str, plan: &Plan, release: Option<Release>) -> Option<String> {
+pub fn loses_branch(query: &str, plan: &RunPlan, release: Option<Release>) -> Option<String> {
     let takes_it = match plan.legs.as_slice() {
         [leg] => leg.channel == Channel::Native && leg.endpoint.kind == Kind::FullUpdate && knows(release),
         _ => false,
@@ -97,7 +97,7 @@ pub fn loses_branch(query: &str, plan: &Plan, release: Option<Release>) -> Optio
 
 /// The same of a request for `path` that is no stream, if the backend writes to NetBox for it.
 pub fn loses_branch_at(path: &str, query: &str, release: Option<Release>) -> Option<String> {
-    let is_sync = Kind::all().any(|kind| Endpoint::of(kind).json_path() == path);
+    let is_sync = Kind::all().any(|kind| SyncEndpoint::for_kind(kind).json_path() == path);
     let writes = is_sync || path.starts_with(INDIVIDUAL) || path == SOCKET_OF_VMS;
     let takes_it = TAKE_IT.contains(&path) && knows(release);
     (writes && !takes_it).then(|| branch(query)).flatten()
@@ -170,9 +170,9 @@ mod tests {
     fn a_branch_is_only_for_the_full_update_of_those_that_know_it() {
         let branch = "a=b&netbox_branch_schema_id=td5smq0f";
         let lost = |query, kind, channel, release: &str| {
-            let endpoint = Endpoint::of(kind);
+            let endpoint = SyncEndpoint::for_kind(kind);
             let leg = Leg { endpoint, kinds: vec![kind], channel, command: None };
-            let plan = Plan { legs: vec![leg], skipped: Vec::new() };
+            let plan = RunPlan { legs: vec![leg], skipped: Vec::new() };
             loses_branch(query, &plan, release.parse().ok()).is_some()
         };
         assert!(lost(branch, Kind::Devices, Channel::Native, "0.0.30.post2"));

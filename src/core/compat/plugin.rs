@@ -7,14 +7,14 @@ mod tests;
 use serde::{Serialize, Serializer};
 
 use super::netbox::{FIRST, ListenerAddress, NARROW_FIELD, WITH_SYNC_PROCESSES, cannot_reach};
-use super::scope::{Selector, harms_others, prunes_others};
-use super::{Action, Shim, named, needs_vm_ids, resources, rows};
-use crate::core::domain::channel::{Channel, Choice};
-use crate::core::domain::kind::{Endpoint, Kind, PluginStage};
+use super::scope::{EndpointSelector, harms_others, prunes_others};
+use super::{Shim, ShimAction, needs_vm_ids, release_name, resources, rows};
+use crate::core::domain::channel::{Channel, ChannelChoice};
+use crate::core::domain::kind::{Kind, PluginStage, SyncEndpoint};
 use crate::core::domain::release::Release;
 use crate::core::run::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
 use crate::core::run::plan::plan;
-use crate::core::run::policy::Unsupported;
+use crate::core::run::policy::UnsupportedPolicy;
 use crate::core::text::words::words;
 
 /// The plugin whose requests these are.
@@ -42,16 +42,16 @@ const FIRST_WITH_CLAIMS: Release = Release::new(0, 0, 30);
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
+pub enum RequestHandling {
     /// The backend answers it.
     Answered,
     /// The bridge has a part in the answer.
-    Shimmed(Action),
+    Shimmed(ShimAction),
     /// The backend's own failure reaches the plugin.
     Failed,
 }
 
-impl Treatment {
+impl RequestHandling {
     /// The word for each.
     pub const WORDS: [&'static str; 6] =
         ["answered", "emulated", "completed", "translated", "refused", "failed"];
@@ -66,13 +66,13 @@ impl Treatment {
     }
 }
 
-impl Serialize for Treatment {
+impl Serialize for RequestHandling {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-impl Serialize for Ending {
+impl Serialize for JobEnding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
@@ -84,18 +84,18 @@ fn kind_name<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Erro
 
 /// One request of the job, or several that have the same fate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Request {
+pub struct JobRequest {
     /// Method and path.
     pub request: String,
     /// What becomes of it.
-    pub treatment: Treatment,
+    pub treatment: RequestHandling,
     /// Why, or how, if the backend does not answer it alone.
     pub why: String,
 }
 
 /// How a job of NetBox ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ending {
+pub enum JobEnding {
     /// `completed`.
     Completed,
     /// `completed`, with warnings in its log.
@@ -106,10 +106,10 @@ pub enum Ending {
 
 /// A text that is not the word for an ending.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", Ending::WORDS.join(", "))]
-pub struct UnknownEnding;
+#[error("not one of: {}", JobEnding::WORDS.join(", "))]
+pub struct UnknownJobEnding;
 
-words!(Ending or UnknownEnding {
+words!(JobEnding or UnknownJobEnding {
     Completed => "completed",
     CompletedWithWarnings => "completed with warnings",
     Errored => "errored",
@@ -117,12 +117,12 @@ words!(Ending or UnknownEnding {
 
 /// How the job of one of the plugin's buttons ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct JobForecast {
     /// What is synchronised.
     #[serde(serialize_with = "kind_name")]
     pub kind: Kind,
     /// How it ends.
-    pub ending: Ending,
+    pub ending: JobEnding,
     /// Why it does not end as `completed` alone.
     pub because: Vec<String>,
 }
@@ -133,27 +133,27 @@ pub struct Forecast {
     /// The version of the plugin.
     pub plugin: &'static str,
     /// Every request of a full update, in the order of the job.
-    pub requests: Vec<Request>,
+    pub requests: Vec<JobRequest>,
     /// How the jobs of three buttons end: devices, virtual machines, full update.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<JobForecast>,
     /// What must be so in NetBox for that.
     pub conditions: Vec<&'static str>,
 }
 
 /// What an operator has chosen, as far as it decides about a job.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct ForecastSettings {
     /// Whether each shim is on, in their order.
     pub on: [bool; Shim::ALL.len()],
     /// What becomes of a stage that the backend lacks.
-    pub unsupported: Unsupported,
+    pub unsupported: UnsupportedPolicy,
     /// How the backend is driven.
-    pub channel: Choice,
+    pub channel: ChannelChoice,
     /// The listener in front of NetBox that the backend has (`backend.netbox_listen`).
     pub netbox_listener: Option<ListenerAddress>,
 }
 
-impl Settings {
+impl ForecastSettings {
     const fn is_on(&self, shim: Shim) -> bool {
         self.on[shim as usize]
     }
@@ -164,33 +164,38 @@ impl Settings {
 }
 
 /// What the newest plugin's jobs come to in front of a backend; `None` for one of which too little is known.
-pub fn forecast(known: &Capabilities, settings: &Settings) -> Option<Forecast> {
-    let release = known.release?;
-    let mut known = known.clone();
-    for endpoint in STAGES.map(Endpoint::of) {
-        if known.stream(endpoint).is_none() {
+pub fn forecast(capabilities: &Capabilities, settings: &ForecastSettings) -> Option<Forecast> {
+    let release = capabilities.release?;
+    let mut capabilities = capabilities.clone();
+    for endpoint in STAGES.map(SyncEndpoint::for_kind) {
+        if capabilities.stream(endpoint).is_none() {
             // What has keys has every stream but the youngest, which is not asked for without one.
             let is_there = release >= FIRST_WITH_KEY && endpoint.kind != Kind::Sdn;
             if !is_there && endpoint.kind != Kind::Sdn {
                 return None;
             }
-            known.learn_stream(endpoint, is_there);
+            capabilities.set_stream(endpoint, is_there);
         }
     }
-    let mut job = Job { release, settings, requests: Vec::new(), fatal: Vec::new(), harm: Vec::new() };
+    let mut job =
+        ForecastBuilder { release, settings, requests: Vec::new(), fatal: Vec::new(), harm: Vec::new() };
     job.preflight();
     job.local_phases();
-    let Job { mut requests, fatal, harm, .. } = job;
-    let stages: Vec<Stage> = STAGES.into_iter().map(|kind| stage(kind, &known, settings)).collect();
+    let ForecastBuilder { mut requests, fatal, harm, .. } = job;
+    let stages: Vec<StageForecast> =
+        STAGES.into_iter().map(|kind| forecast_stage(kind, &capabilities, settings)).collect();
     requests.extend(stages.iter().map(|stage| stage.request.clone()));
     let verdict = |kind: Kind| {
-        let mut verdict =
-            Verdict { kind, ending: Ending::Completed, because: [fatal.clone(), harm.clone()].concat() };
+        let mut verdict = JobForecast {
+            kind,
+            ending: JobEnding::Completed,
+            because: [fatal.clone(), harm.clone()].concat(),
+        };
         if !fatal.is_empty() {
-            verdict.ending = Ending::Errored;
+            verdict.ending = JobEnding::Errored;
         }
         // A job that fails before or behind its stages has one reason.
-        let is_part = |stage: &&Stage| {
+        let is_part = |stage: &&StageForecast| {
             fatal.is_empty()
                 && match kind {
                     Kind::FullUpdate => true,
@@ -214,34 +219,41 @@ pub fn forecast(known: &Capabilities, settings: &Settings) -> Option<Forecast> {
 }
 
 /// The part of a job that is not its stages.
-struct Job<'a> {
+struct ForecastBuilder<'a> {
     release: Release,
-    settings: &'a Settings,
-    requests: Vec<Request>,
+    settings: &'a ForecastSettings,
+    requests: Vec<JobRequest>,
     /// Why the job ends as errored, whatever becomes of its stages.
     fatal: Vec<String>,
     /// What it does to NetBox that it should not.
     harm: Vec<String>,
 }
 
-impl Job<'_> {
+impl ForecastBuilder<'_> {
     fn answered(&mut self, request: &str) {
-        self.requests.push(Request {
+        self.requests.push(JobRequest {
             request: request.to_owned(),
-            treatment: Treatment::Answered,
+            treatment: RequestHandling::Answered,
             why: String::new(),
         });
     }
 
     /// A request that the backend answers in a way that needs `shim`; without it the job fails for `otherwise`.
-    fn shimmed(&mut self, request: &str, shim: Shim, action: Action, why: String, otherwise: Option<&str>) {
+    fn shimmed(
+        &mut self,
+        request: &str,
+        shim: Shim,
+        action: ShimAction,
+        why: String,
+        otherwise: Option<&str>,
+    ) {
         let is_on = self.settings.is_on(shim);
-        let treatment = if is_on { Treatment::Shimmed(action) } else { Treatment::Failed };
+        let treatment = if is_on { RequestHandling::Shimmed(action) } else { RequestHandling::Failed };
         let why = if is_on { why } else { format!("{why}, and shims.{shim} is off") };
         if let Some(otherwise) = otherwise.filter(|_| !is_on) {
             self.fatal.push(format!("{otherwise} (shims.{shim} is off)."));
         }
-        self.requests.push(Request { request: request.to_owned(), treatment, why });
+        self.requests.push(JobRequest { request: request.to_owned(), treatment, why });
     }
 
     fn preflight(&mut self) {
@@ -252,7 +264,7 @@ impl Job<'_> {
             self.shimmed(
                 "GET /auth/bootstrap-status, /auth/keys",
                 Shim::Auth,
-                Action::Emulated,
+                ShimAction::Emulated,
                 why,
                 Some(otherwise),
             );
@@ -262,7 +274,7 @@ impl Job<'_> {
         if release < FIRST_WITH_VERSION {
             let why = "this release has no /health".to_owned();
             let otherwise = "The backend has no /health";
-            self.shimmed("GET /health", Shim::Health, Action::Emulated, why, Some(otherwise));
+            self.shimmed("GET /health", Shim::Health, ShimAction::Emulated, why, Some(otherwise));
         } else {
             self.answered("GET /health");
         }
@@ -274,7 +286,7 @@ impl Job<'_> {
             self.shimmed(
                 "GET, PUT /netbox/endpoint",
                 Shim::NetboxEndpoint,
-                Action::Translated,
+                ShimAction::Translated,
                 why,
                 Some(otherwise),
             );
@@ -288,11 +300,11 @@ impl Job<'_> {
             if self.settings.has_netbox_listener() && is_on {
                 let why = "kept in memory, and filled in where this release reads them in NetBox".to_owned();
                 let otherwise = "The backend stores no Proxmox endpoints";
-                self.shimmed(request, Shim::ProxmoxEndpoints, Action::Emulated, why, Some(otherwise));
+                self.shimmed(request, Shim::ProxmoxEndpoints, ShimAction::Emulated, why, Some(otherwise));
             } else {
                 let why = "this release stores no Proxmox endpoints".to_owned();
                 self.fatal.push(NO_ENDPOINTS.to_owned());
-                self.shimmed(request, Shim::ProxmoxEndpoints, Action::Refused, why, None);
+                self.shimmed(request, Shim::ProxmoxEndpoints, ShimAction::Refused, why, None);
             }
         }
     }
@@ -300,23 +312,23 @@ impl Job<'_> {
     fn local_phases(&mut self) {
         let release = self.release;
         let scoped = "GET /proxmox/cluster/status, /proxmox/nodes/";
-        match Selector::of(Some(release)) {
-            Selector::AsGiven => self.answered(scoped),
-            Selector::EndpointIds => {
+        match EndpointSelector::for_release(Some(release)) {
+            EndpointSelector::Unchanged => self.answered(scoped),
+            EndpointSelector::EndpointIds => {
                 let why = "asked with endpoint_ids".to_owned();
-                self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why, None);
             }
-            Selector::Name => {
+            EndpointSelector::Name => {
                 let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
-                self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why, None);
             }
-            Selector::Address if self.settings.has_netbox_listener() => {
+            EndpointSelector::Address if self.settings.has_netbox_listener() => {
                 let why = "asked with the endpoint's domain or IP address, one endpoint at a time".to_owned();
-                self.shimmed(scoped, Shim::Scope, Action::Translated, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why, None);
             }
-            Selector::Address => {
+            EndpointSelector::Address => {
                 let why = "this release cannot be told which Proxmox endpoint is meant".to_owned();
-                self.shimmed(scoped, Shim::Scope, Action::Refused, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Refused, why, None);
             }
         }
         for inventory in Inventory::ALL {
@@ -328,7 +340,7 @@ impl Job<'_> {
             let what = inventory.title();
             let why = format!("an empty list: this release cannot read {what}");
             let otherwise = format!("The backend cannot read {what}");
-            self.shimmed(&request, Shim::Inventory, Action::Emulated, why, Some(&otherwise));
+            self.shimmed(&request, Shim::Inventory, ShimAction::Emulated, why, Some(&otherwise));
         }
         let templates = "GET /proxmox/cluster/resources?type=vm";
         if resources::drops_template(release) {
@@ -336,22 +348,22 @@ impl Job<'_> {
             if !self.settings.is_on(Shim::Templates) {
                 self.harm.push(format!("{DELETES} (shims.{} is off).", Shim::Templates));
             }
-            self.shimmed(templates, Shim::Templates, Action::Completed, why, None);
+            self.shimmed(templates, Shim::Templates, ShimAction::Completed, why, None);
         } else if resources::mistakes_type(release) {
             let why = "asked without the type, which this release gets wrong".to_owned();
             let otherwise = "The backend cannot list guests";
-            self.shimmed(templates, Shim::Templates, Action::Translated, why, Some(otherwise));
+            self.shimmed(templates, Shim::Templates, ShimAction::Translated, why, Some(otherwise));
         } else {
             self.answered(templates);
         }
         let config = "GET /proxmox/NODE/qemu/900/config, of each template";
         if resources::refuses_config(release) {
             let why = "read from Proxmox's own path where this release refuses it".to_owned();
-            self.shimmed(config, Shim::Templates, Action::Translated, why, None);
+            self.shimmed(config, Shim::Templates, ShimAction::Translated, why, None);
         } else if release < FIRST_WITH_KEY {
-            self.requests.push(Request {
+            self.requests.push(JobRequest {
                 request: config.to_owned(),
-                treatment: Treatment::Failed,
+                treatment: RequestHandling::Failed,
                 why: "500: NetBox leaves a template that it has as it is, and makes no new one".to_owned(),
             });
         } else {
@@ -365,87 +377,97 @@ const NO_ENDPOINTS: &str = "The backend takes its Proxmox credentials from the N
 const DELETES: &str = "The backend lists no VM template, and the job deletes those that NetBox has";
 
 /// One stage, and what it makes of the job.
-struct Stage {
+struct StageForecast {
     kind: Kind,
-    request: Request,
-    ending: Ending,
+    request: JobRequest,
+    ending: JobEnding,
     because: Option<String>,
 }
 
-fn stage(kind: Kind, known: &Capabilities, settings: &Settings) -> Stage {
-    let endpoint = Endpoint::of(kind);
+fn forecast_stage(kind: Kind, capabilities: &Capabilities, settings: &ForecastSettings) -> StageForecast {
+    let endpoint = SyncEndpoint::for_kind(kind);
     let title = kind.row().title;
     let path = format!("GET {}", kind.row().stream_path);
-    let with = |treatment, why: String, ending, because| Stage {
+    let with = |treatment, why: String, ending, because| StageForecast {
         kind,
-        request: Request { request: path, treatment, why },
+        request: JobRequest { request: path, treatment, why },
         ending,
         because,
     };
-    if let Ok(plan) = plan(endpoint, known, settings.channel) {
+    if let Ok(plan) = plan(endpoint, capabilities, settings.channel) {
         let channel = plan.legs.first().map_or(Channel::Native, |leg| leg.channel);
         let are_kept = settings.has_netbox_listener() && settings.is_on(Shim::SyncProcesses);
-        if known.release == Some(WITH_SYNC_PROCESSES) && !are_kept {
+        if capabilities.release == Some(WITH_SYNC_PROCESSES) && !are_kept {
             let because = format!(
                 "proxbox-api {WITH_SYNC_PROCESSES} records every sync in NetBox under sync-processes, which \
                  today's plugin does not have. Set backend.netbox_listen."
             );
             let why = "it fails in NetBox".to_owned();
-            return with(Treatment::Failed, why, Ending::Errored, Some(because));
+            return with(RequestHandling::Failed, why, JobEnding::Errored, Some(because));
         }
         return match channel {
-            Channel::Native if kind == Kind::VirtualMachines && needs_vm_ids(known.release) => {
+            Channel::Native if kind == Kind::VirtualMachines && needs_vm_ids(capabilities.release) => {
                 let is_on = settings.is_on(Shim::VmIds);
                 if is_on {
                     let why = "with an empty netbox_vm_ids, without which it fails".to_owned();
-                    with(Treatment::Shimmed(Action::Translated), why, Ending::Completed, None)
+                    with(RequestHandling::Shimmed(ShimAction::Translated), why, JobEnding::Completed, None)
                 } else {
                     let because =
                         format!("The backend fails without netbox_vm_ids (shims.{} is off).", Shim::VmIds);
-                    with(Treatment::Failed, because.clone(), Ending::Errored, Some(because))
+                    with(RequestHandling::Failed, because.clone(), JobEnding::Errored, Some(because))
                 }
             }
-            Channel::Native => with(Treatment::Answered, String::new(), Ending::Completed, None),
+            Channel::Native => with(RequestHandling::Answered, String::new(), JobEnding::Completed, None),
             channel => {
                 let why = format!("driven over its {channel} channel");
-                with(Treatment::Shimmed(Action::Translated), why, Ending::Completed, None)
+                with(RequestHandling::Shimmed(ShimAction::Translated), why, JobEnding::Completed, None)
             }
         };
     }
     if kind == Kind::Sdn {
         let why =
             "this backend cannot synchronise SDN, and the plugin asks for it only where it is switched on";
-        return with(Treatment::Shimmed(Action::Refused), why.to_owned(), Ending::Completed, None);
+        return with(
+            RequestHandling::Shimmed(ShimAction::Refused),
+            why.to_owned(),
+            JobEnding::Completed,
+            None,
+        );
     }
     let lacks = format!("This backend cannot synchronise {title}");
     match (settings.unsupported, kind.row().plugin) {
-        (Unsupported::Skip, _) | (Unsupported::Auto, PluginStage::Required) => {
+        (UnsupportedPolicy::Skip, _) | (UnsupportedPolicy::Auto, PluginStage::Required) => {
             let why = "skipped, and the job's log says so".to_owned();
             with(
-                Treatment::Shimmed(Action::Emulated),
+                RequestHandling::Shimmed(ShimAction::Emulated),
                 why,
-                Ending::CompletedWithWarnings,
+                JobEnding::CompletedWithWarnings,
                 Some(format!("{lacks}.")),
             )
         }
         (_, PluginStage::Optional) => {
             let why = format!("{lacks}: 404, which the plugin takes for a warning");
             with(
-                Treatment::Shimmed(Action::Refused),
+                RequestHandling::Shimmed(ShimAction::Refused),
                 why,
-                Ending::CompletedWithWarnings,
+                JobEnding::CompletedWithWarnings,
                 Some(format!("{lacks}.")),
             )
         }
         _ => {
             let because = format!("{lacks}, and the full update stops there.");
-            with(Treatment::Shimmed(Action::Refused), format!("{lacks}: 404"), Ending::Errored, Some(because))
+            with(
+                RequestHandling::Shimmed(ShimAction::Refused),
+                format!("{lacks}: 404"),
+                JobEnding::Errored,
+                Some(because),
+            )
         }
     }
 }
 
 /// What must be so in NetBox for jobs on `release` to end well.
-fn conditions(release: Release, settings: &Settings) -> Vec<&'static str> {
+fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str> {
     let mut conditions = Vec::new();
     if release.is_up_to(FIRST) {
         conditions.push(
@@ -459,7 +481,9 @@ fn conditions(release: Release, settings: &Settings) -> Vec<&'static str> {
              plugin: this release narrows it at its start. backend.netbox_listen keeps it wide.",
         );
     }
-    if prunes_others(Some(release)) && Selector::of(Some(release)) != Selector::Address {
+    if prunes_others(Some(release))
+        && EndpointSelector::for_release(Some(release)) != EndpointSelector::Address
+    {
         conditions.push(
             "With more than one Proxmox endpoint, backups and snapshots that Proxmox no longer has stay in NetBox: this \
              release would delete those of the other endpoints, too, and is not asked to.",
@@ -529,7 +553,7 @@ impl Inventory {
 /// A sentence about what a backend of `release` cannot read, which the plugin was given an empty list for.
 pub fn cannot_read(missing: &[Inventory], release: Option<Release>) -> Option<String> {
     let titles: Vec<&str> = missing.iter().map(|inventory| inventory.title()).collect();
-    let (release, titles) = (named(release), titles.join(" and "));
+    let (release, titles) = (release_name(release), titles.join(" and "));
     (!missing.is_empty())
         .then(|| format!("Notice: {release} cannot read {titles}. NetBox keeps what it has of them."))
 }

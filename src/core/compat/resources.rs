@@ -36,8 +36,8 @@ pub fn refuses_config(release: Release) -> bool {
 /// as null, and writes switches as booleans. `None` for anything else.
 pub fn config(body: &[u8]) -> Option<Value> {
     let config: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let kept = config.into_iter().filter(|(_, value)| !value.is_null());
-    let config: Map<String, Value> = kept
+    let fields = config.into_iter().filter(|(_, value)| !value.is_null());
+    let config: Map<String, Value> = fields
         .map(|(key, value)| match value {
             Value::Bool(switch) => (key, json!(u8::from(switch))),
             value => (key, value),
@@ -56,13 +56,13 @@ pub struct Resources(Vec<(String, Vec<Map<String, Value>>)>);
 
 /// Why a list cannot be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Untrue {
+pub enum InvalidList {
     /// It is no list of clusters.
     #[error("its answer is no list of clusters")]
-    NoList,
+    NotAList,
     /// It lists nothing at all, not even a node.
     #[error("it lists no resources at all, and a cluster has at least its nodes")]
-    Nothing,
+    Empty,
     /// Whether a guest is a template is not known.
     #[error("it does not say whether {kind} {vmid} is a template")]
     Guest {
@@ -81,18 +81,20 @@ impl Resources {
     ///
     /// # Errors
     ///
-    /// [`Untrue::NoList`] for anything else, and [`Untrue::Nothing`] for a list that cannot be whole.
-    pub fn read(body: &[u8]) -> Result<Self, Untrue> {
-        let clusters: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| Untrue::NoList)?;
+    /// [`InvalidList::NotAList`] for anything else, and [`InvalidList::Empty`] for a list that cannot be whole.
+    pub fn parse(body: &[u8]) -> Result<Self, InvalidList> {
+        let clusters: Vec<Map<String, Value>> =
+            serde_json::from_slice(body).map_err(|_| InvalidList::NotAList)?;
         let mut read = Vec::new();
         for (cluster, rows) in clusters.into_iter().flatten() {
-            let rows: Vec<Map<String, Value>> = serde_json::from_value(rows).map_err(|_| Untrue::NoList)?;
+            let rows: Vec<Map<String, Value>> =
+                serde_json::from_value(rows).map_err(|_| InvalidList::NotAList)?;
             if rows.is_empty() {
-                return Err(Untrue::Nothing);
+                return Err(InvalidList::Empty);
             }
             read.push((cluster, rows));
         }
-        if read.is_empty() { Err(Untrue::Nothing) } else { Ok(Self(read)) }
+        if read.is_empty() { Err(InvalidList::Empty) } else { Ok(Self(read)) }
     }
 
     /// Keeps virtual machines and containers alone, which is what `type=vm` asks for.
@@ -100,14 +102,14 @@ impl Resources {
     /// # Errors
     ///
     /// A row that does not say what it is.
-    pub fn keep_guests(&mut self) -> Result<(), Untrue> {
+    pub fn retain_guests(&mut self) -> Result<(), InvalidList> {
         for row in self.0.iter().flat_map(|(_, rows)| rows) {
             let is_whole = match row.get("type").and_then(Value::as_str) {
                 Some("qemu" | "lxc") => node(row).is_some() && vmid(row).is_some(),
                 kind => kind.is_some(),
             };
             if !is_whole {
-                return Err(Untrue::Row);
+                return Err(InvalidList::Row);
             }
         }
         for (_, rows) in &mut self.0 {
@@ -140,11 +142,11 @@ impl Resources {
     /// # Errors
     ///
     /// The first that does not.
-    pub fn told(&self) -> Result<(), Untrue> {
+    pub fn validate(&self) -> Result<(), InvalidList> {
         let rows = self.0.iter().flat_map(|(_, rows)| rows);
         rows.filter(|row| row.get("template").is_none_or(Value::is_null)).try_for_each(|row| {
             let kind = row["type"].as_str().unwrap_or_default().to_owned();
-            Err(vmid(row).map_or(Untrue::Row, |vmid| Untrue::Guest { kind, vmid }))
+            Err(vmid(row).map_or(InvalidList::Row, |vmid| InvalidList::Guest { kind, vmid }))
         })
     }
 
@@ -153,13 +155,13 @@ impl Resources {
     /// # Errors
     ///
     /// The first guest that is not in `templates`.
-    pub fn complete(&mut self, templates: &BTreeMap<Guest, bool>) -> Result<(), Untrue> {
+    pub fn complete(&mut self, templates: &BTreeMap<Guest, bool>) -> Result<(), InvalidList> {
         for (cluster, rows) in &mut self.0 {
             for row in rows {
                 let kind = row["type"].as_str().unwrap_or_default().to_owned();
-                let vmid = vmid(row).ok_or(Untrue::Row)?;
+                let vmid = vmid(row).ok_or(InvalidList::Row)?;
                 let is_template =
-                    templates.get(&(cluster.clone(), vmid)).ok_or(Untrue::Guest { kind, vmid })?;
+                    templates.get(&(cluster.clone(), vmid)).ok_or(InvalidList::Guest { kind, vmid })?;
                 row.insert("template".to_owned(), json!(is_template));
             }
         }
@@ -185,10 +187,10 @@ fn vmid(row: &Map<String, Value>) -> Option<u64> {
 ///
 /// # Errors
 ///
-/// [`Untrue::NoList`] for an answer of another form.
-pub fn templates_of_node(body: &[u8]) -> Result<BTreeMap<Guest, bool>, Untrue> {
+/// [`InvalidList::NotAList`] for an answer of another form.
+pub fn templates_of_node(body: &[u8]) -> Result<BTreeMap<Guest, bool>, InvalidList> {
     let sessions: Vec<BTreeMap<String, Vec<Map<String, Value>>>> =
-        serde_json::from_slice(body).map_err(|_| Untrue::NoList)?;
+        serde_json::from_slice(body).map_err(|_| InvalidList::NotAList)?;
     let mut found = BTreeMap::new();
     for (cluster, rows) in sessions.into_iter().flatten() {
         for row in rows {
@@ -197,7 +199,7 @@ pub fn templates_of_node(body: &[u8]) -> Result<BTreeMap<Guest, bool>, Untrue> {
                 Some(Value::Bool(flag)) => *flag,
                 Some(value) => value.as_u64().is_none_or(|flag| flag != 0),
             };
-            found.insert((cluster.clone(), vmid(&row).ok_or(Untrue::Row)?), is_template);
+            found.insert((cluster.clone(), vmid(&row).ok_or(InvalidList::Row)?), is_template);
         }
     }
     Ok(found)
@@ -220,8 +222,8 @@ mod tests {
 
     #[test]
     fn guests_are_kept_and_told_apart() {
-        let mut list = Resources::read(LIST.as_bytes()).unwrap();
-        list.keep_guests().unwrap();
+        let mut list = Resources::parse(LIST.as_bytes()).unwrap();
+        list.retain_guests().unwrap();
         assert_eq!(list.nodes().into_iter().collect::<Vec<_>>(), ["pve1"]);
         assert_eq!(list.containers(), [(guest(200), "pve2".to_owned())]);
         let of_node = br#"[{"lab":[{"vmid":100,"name":"web01"},{"vmid":900,"template":1}]}]"#;
@@ -229,9 +231,9 @@ mod tests {
         let unknown = list.clone().complete(&templates).unwrap_err();
         assert_eq!(unknown.to_string(), "it does not say whether lxc 200 is a template");
         templates.insert(guest(200), false);
-        assert_eq!(list.told(), Err(Untrue::Guest { kind: "qemu".to_owned(), vmid: 100 }));
+        assert_eq!(list.validate(), Err(InvalidList::Guest { kind: "qemu".to_owned(), vmid: 100 }));
         list.complete(&templates).unwrap();
-        assert_eq!(list.told(), Ok(()));
+        assert_eq!(list.validate(), Ok(()));
         let rows = &list.to_json()[0]["lab"];
         let told = |index: usize| (rows[index]["vmid"].as_u64(), rows[index]["template"].as_bool());
         assert_eq!(
@@ -244,22 +246,26 @@ mod tests {
     #[test]
     fn a_list_that_cannot_be_whole_is_none() {
         for body in ["[]", "[{}]", r#"[{"lab":[]}]"#] {
-            assert_eq!(Resources::read(body.as_bytes()), Err(Untrue::Nothing), "{body}");
+            assert_eq!(Resources::parse(body.as_bytes()), Err(InvalidList::Empty), "{body}");
         }
         for body in ["{}", "null", "no", r#"[{"lab":{}}]"#, r#"[["lab"]]"#, r#"[{"lab":[1]}]"#] {
-            assert_eq!(Resources::read(body.as_bytes()), Err(Untrue::NoList), "{body}");
+            assert_eq!(Resources::parse(body.as_bytes()), Err(InvalidList::NotAList), "{body}");
         }
         for row in [r#"{"vmid":1,"node":"a"}"#, r#"{"type":"qemu","node":"a"}"#, r#"{"type":"lxc","vmid":1}"#]
         {
             let body = format!(r#"[{{"lab":[{row}]}}]"#);
-            assert_eq!(Resources::read(body.as_bytes()).unwrap().keep_guests(), Err(Untrue::Row), "{row}");
+            assert_eq!(
+                Resources::parse(body.as_bytes()).unwrap().retain_guests(),
+                Err(InvalidList::Row),
+                "{row}"
+            );
         }
     }
 
     #[test]
     fn a_cluster_with_nodes_and_no_guests_is_whole() {
-        let mut list = Resources::read(br#"[{"lab":[{"type":"node","node":"pve1"}]}]"#).unwrap();
-        list.keep_guests().unwrap();
+        let mut list = Resources::parse(br#"[{"lab":[{"type":"node","node":"pve1"}]}]"#).unwrap();
+        list.retain_guests().unwrap();
         assert_eq!(list.to_json(), json!([{ "lab": [] }]));
     }
 

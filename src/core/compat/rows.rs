@@ -91,8 +91,8 @@ pub fn is_same(row: &Value, pushed: &Value) -> bool {
 
 /// What 0.0.2 is given as the new row, without what it does not know.
 pub fn netbox_row(pushed: &Value) -> Value {
-    let known = NETBOX_ROW.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
-    Value::Object(known.collect())
+    let fields = NETBOX_ROW.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
+    Value::Object(fields.collect())
 }
 
 #[cfg(test)]

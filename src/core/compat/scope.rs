@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::named;
+use super::release_name;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::release::Release;
 
@@ -16,9 +16,9 @@ pub const ENDPOINT_IDS: &str = "proxmox_endpoint_ids";
 
 /// How a release is told which Proxmox endpoints are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selector {
+pub enum EndpointSelector {
     /// As the plugin says it.
-    AsGiven,
+    Unchanged,
     /// By `endpoint_ids`, with the same value: 0.0.4 to 0.0.7. It does no harm to younger ones.
     EndpointIds,
     /// By `name`, one endpoint at a time: 0.0.3.
@@ -32,13 +32,13 @@ const FIRST_WITH_NAME: Release = Release::new(0, 0, 3);
 const FIRST_WITH_IDS: Release = Release::new(0, 0, 4);
 const FIRST_WITH_ALIAS: Release = Release::new(0, 0, 8);
 
-impl Selector {
+impl EndpointSelector {
     /// How `release` is told. One that is not known may need either parameter, and gets both.
-    pub fn of(release: Option<Release>) -> Self {
+    pub fn for_release(release: Option<Release>) -> Self {
         match release {
             Some(release) if release < FIRST_WITH_NAME => Self::Address,
             Some(release) if release < FIRST_WITH_IDS => Self::Name,
-            Some(release) if release >= FIRST_WITH_ALIAS => Self::AsGiven,
+            Some(release) if release >= FIRST_WITH_ALIAS => Self::Unchanged,
             _ => Self::EndpointIds,
         }
     }
@@ -72,15 +72,15 @@ pub fn without_parameter(query: &str, name: &str) -> String {
 /// # Errors
 ///
 /// A value that is no list of ids.
-pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, NotIds> {
+pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, InvalidEndpointIds> {
     let Some((_, value)) = parameters(query).filter(|(name, _)| name == ENDPOINT_IDS).last() else {
         return Ok(None);
     };
-    let ids: Result<Vec<u64>, NotIds> = value
+    let ids: Result<Vec<u64>, InvalidEndpointIds> = value
         .split(',')
         .map(str::trim)
         .filter(|id| !id.is_empty())
-        .map(|id| id.parse().map_err(|_| NotIds(value.clone().into_owned())))
+        .map(|id| id.parse().map_err(|_| InvalidEndpointIds(value.clone().into_owned())))
         .collect();
     Ok(Some(ids?).filter(|ids| !ids.is_empty()))
 }
@@ -88,14 +88,14 @@ pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, NotIds> {
 /// A value of `proxmox_endpoint_ids` that is no list of ids.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("proxmox_endpoint_ids takes ids with commas between them, and not {0:?}")]
-pub struct NotIds(String);
+pub struct InvalidEndpointIds(String);
 
 /// Why a sync for the Proxmox endpoints with `ids` is refused: `release` takes one at a time, or all.
 pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
     format!(
         "{} can be told to synchronise one Proxmox endpoint at a time, not several ({}). Start one sync for each of \
          them.",
-        named(release),
+        release_name(release),
         list(ids)
     )
 }
@@ -103,7 +103,7 @@ pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
 /// Why it is refused where the bridge knows none of the endpoints that `release` reads from NetBox. `is_between` says
 /// whether the bridge stands between the backend and NetBox.
 pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64], is_between: bool) -> String {
-    let (name, ids) = (named(release), list(ids));
+    let (name, ids) = (release_name(release), list(ids));
     if is_between {
         return format!(
             "{name} cannot be told to synchronise the Proxmox endpoint {ids} by its id, and the bridge does not know its \
@@ -123,7 +123,7 @@ pub fn unknown_endpoint(release: Option<Release>, id: u64) -> String {
     format!(
         "NetBox has not pushed the Proxmox endpoint {id} to {} since the bridge started, or has disabled or deleted it. \
          Save the endpoint in NetBox, or start the sync there.",
-        named(release)
+        release_name(release)
     )
 }
 
@@ -132,7 +132,7 @@ pub fn same_address(release: Option<Release>, ids: &[u64]) -> String {
     format!(
         "{} is told by its domain or IP address which Proxmox endpoint to synchronise, and another endpoint has those of \
          {}. Give each of them a domain of its own in NetBox, or use proxbox-api 0.0.4 or newer.",
-        named(release),
+        release_name(release),
         list(ids)
     )
 }
@@ -160,7 +160,7 @@ pub fn cannot_tell_end(release: Option<Release>, enabled: usize) -> Option<Strin
         format!(
             "{} tells the end of a sync with one Proxmox endpoint alone. {enabled}, or use proxbox-api 0.0.2.post1 or \
              newer.",
-            named(release)
+            release_name(release)
         )
     })
 }
@@ -203,7 +203,7 @@ pub fn prunes_nothing(release: Option<Release>) -> String {
     format!(
         "Warning: {} would delete the backups and snapshots of other Proxmox endpoints, too. Those that Proxmox no \
          longer has stay in NetBox.",
-        named(release)
+        release_name(release)
     )
 }
 
@@ -214,7 +214,7 @@ const MOVES_STORAGES: (Release, Release) = (Release::new(0, 0, 5), Release::new(
 pub fn harms_others(kind: Kind, release: Option<Release>) -> Option<String> {
     let (first, last) = MOVES_STORAGES;
     let moves = release.is_some_and(|release| release >= first && release.is_up_to(last));
-    let name = named(release);
+    let name = release_name(release);
     match kind {
         Kind::FullUpdate if prunes_others(release) => Some(format!(
             "The full update of {name} deletes the backups of other Proxmox endpoints from NetBox. Synchronise its \
@@ -284,16 +284,16 @@ mod tests {
     #[test]
     fn each_release_is_told_in_the_words_that_it_knows() {
         for (release, selector) in [
-            ("0.0.2.post3", Selector::Address),
-            ("0.0.3", Selector::Name),
-            ("0.0.4", Selector::EndpointIds),
-            ("0.0.7.post1", Selector::EndpointIds),
-            ("0.0.8", Selector::AsGiven),
-            ("0.0.30.post2", Selector::AsGiven),
+            ("0.0.2.post3", EndpointSelector::Address),
+            ("0.0.3", EndpointSelector::Name),
+            ("0.0.4", EndpointSelector::EndpointIds),
+            ("0.0.7.post1", EndpointSelector::EndpointIds),
+            ("0.0.8", EndpointSelector::Unchanged),
+            ("0.0.30.post2", EndpointSelector::Unchanged),
         ] {
-            assert_eq!(Selector::of(release.parse().ok()), selector, "{release}");
+            assert_eq!(EndpointSelector::for_release(release.parse().ok()), selector, "{release}");
         }
-        assert_eq!(Selector::of(None), Selector::EndpointIds);
+        assert_eq!(EndpointSelector::for_release(None), EndpointSelector::EndpointIds);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl fmt::Display for Channel {
 
 /// Who chooses the channel of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Choice {
+pub enum ChannelChoice {
     /// The bridge, for each kind, by what the backend can do.
     #[default]
     Auto,
@@ -42,7 +42,7 @@ pub enum Choice {
     Only(Channel),
 }
 
-impl Choice {
+impl ChannelChoice {
     /// Whether `channel` may be used.
     pub fn allows(self, channel: Channel) -> bool {
         self == Self::Auto || self == Self::Only(channel)
@@ -51,10 +51,10 @@ impl Choice {
 
 /// A text that is not the word for a choice.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", Choice::WORDS.join(", "))]
-pub struct NotAChoice;
+#[error("not one of: {}", ChannelChoice::WORDS.join(", "))]
+pub struct UnknownChannel;
 
-words!(Choice or NotAChoice {
+words!(ChannelChoice or UnknownChannel {
     Auto => "auto",
     Only(Channel::Native) => Channel::Native.as_str(),
     Only(Channel::Websocket) => Channel::Websocket.as_str(),
@@ -67,12 +67,12 @@ mod tests {
 
     #[test]
     fn every_word_names_its_choice() {
-        for (choice, word) in Choice::ALL.into_iter().zip(Choice::WORDS) {
+        for (choice, word) in ChannelChoice::ALL.into_iter().zip(ChannelChoice::WORDS) {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);
         }
         assert_eq!(
-            "sse".parse::<Choice>().unwrap_err().to_string(),
+            "sse".parse::<ChannelChoice>().unwrap_err().to_string(),
             "not one of: auto, native, websocket, json"
         );
     }

@@ -6,13 +6,13 @@
 use super::figures::Figures;
 use super::kind::Kind;
 use super::release::Release;
-use crate::core::run::tally::Numbers;
+use crate::core::run::tally::ReportedCounts;
 use crate::core::upstream::dialect::Dialect;
-use crate::core::upstream::lenient::Number;
+use crate::core::upstream::lenient::LenientCount;
 
 /// What tells how many objects of a kind NetBox holds after its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counting {
+pub enum CountSource {
     /// `count`.
     Count,
     /// `count`, or what a summary says was created.
@@ -47,10 +47,10 @@ pub enum Counting {
 /// is also the first with `discovery`, `item_progress` and `phase_summary`.
 pub const COUNTS_OBJECTS: Release = Release::new(0, 0, 7);
 
-impl Counting {
+impl CountSource {
     /// What is believed of the stage of `kind` in `release`. Of a release that is not known, no more than of the
     /// oldest.
-    pub fn of(kind: Kind, release: Option<Release>) -> Self {
+    pub fn for_kind(kind: Kind, release: Option<Release>) -> Self {
         let counts_objects = release.is_some_and(|release| release >= COUNTS_OBJECTS);
         match kind {
             Kind::VirtualMachines if counts_objects => Self::CountOfDiscovered,
@@ -74,7 +74,7 @@ impl Counting {
 
     /// Whether a release must be known to count what a sync of `kind` does.
     pub fn depends_on_release(kind: Kind) -> bool {
-        kind == Kind::FullUpdate || Self::of(kind, None) != Self::of(kind, Some(COUNTS_OBJECTS))
+        kind == Kind::FullUpdate || Self::for_kind(kind, None) != Self::for_kind(kind, Some(COUNTS_OBJECTS))
     }
 
     /// Whether `count` is the number of virtual machines that were looked at.
@@ -83,8 +83,8 @@ impl Counting {
     }
 
     /// What `figures` say.
-    pub fn numbers(self, figures: Figures) -> Numbers {
-        let of = |number: Number| number.0.unwrap_or_default();
+    pub fn reported_counts(self, figures: Figures) -> ReportedCounts {
+        let of = |number: LenientCount| number.0.unwrap_or_default();
         let written = match (figures.created.0, figures.updated.0) {
             (None, None) => None,
             (created, updated) => {
@@ -92,18 +92,18 @@ impl Counting {
             }
         };
         let count = figures.count.0;
-        let numbers = Numbers {
+        let numbers = ReportedCounts {
             records: figures.records.0,
             failed: of(figures.failed).max(of(figures.errors)).max(of(figures.failed_tasks)),
-            ..Numbers::default()
+            ..ReportedCounts::default()
         };
         match self {
-            Self::Count => Numbers { completed: count, ..numbers },
+            Self::Count => ReportedCounts { completed: count, ..numbers },
             Self::CountOrSummary => {
-                Numbers { completed: count.or(written), total: of(figures.total), ..numbers }
+                ReportedCounts { completed: count.or(written), total: of(figures.total), ..numbers }
             }
-            Self::CountOfRows => Numbers { completed: count, at_most_rows: true, ..numbers },
-            Self::CountOfDiscovered => Numbers {
+            Self::CountOfRows => ReportedCounts { completed: count, at_most_rows: true, ..numbers },
+            Self::CountOfDiscovered => ReportedCounts {
                 completed: count.or(written),
                 total: of(figures.total),
                 rest_failed: count.is_some(),
@@ -112,37 +112,37 @@ impl Counting {
             // The count is zero, and its list empty, whatever was done.
             Self::RestOfDiscovered => {
                 let listed = figures.records.0.or(count).filter(|listed| *listed > 0);
-                Numbers { records: None, written: listed, skipped: figures.skipped.0, ..numbers }
+                ReportedCounts { records: None, written: listed, skipped: figures.skipped.0, ..numbers }
             }
-            Self::Reconciled => Numbers { completed: figures.reconciled.0.or(count), ..numbers },
-            Self::Written => Numbers { completed: written, ..numbers },
-            Self::Changed => Numbers { written, ..numbers },
+            Self::Reconciled => ReportedCounts { completed: figures.reconciled.0.or(count), ..numbers },
+            Self::Written => ReportedCounts { completed: written, ..numbers },
+            Self::Changed => ReportedCounts { written, ..numbers },
             Self::OncePerNode | Self::ByName => {
                 let number = figures.reconciled.0.or(written).or(count).filter(|number| *number == 0);
-                Numbers { completed: number, ..numbers }
+                ReportedCounts { completed: number, ..numbers }
             }
             // They count virtual machines.
             Self::DiskRows | Self::LargestDiskRow => {
-                Numbers { completed: count.filter(|count| *count == 0), ..numbers }
+                ReportedCounts { completed: count.filter(|count| *count == 0), ..numbers }
             }
             Self::Failures => numbers,
-            Self::Nothing => Numbers::default(),
+            Self::Nothing => ReportedCounts::default(),
         }
     }
 }
 
 /// Where the counts of a kind come from, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Explained {
+pub struct CountExplanation {
     /// What counts as completed.
     pub completed: &'static str,
     /// What stays unconfirmed, and why.
     pub unconfirmed: &'static str,
 }
 
-impl Counting {
+impl CountSource {
     /// What this believes, as the subcommand `counts` prints it.
-    pub const fn explain(self) -> Explained {
+    pub const fn explain(self) -> CountExplanation {
         let (completed, unconfirmed) = match self {
             Self::Count => ("`count` of the stage", "objects with a row beyond that number"),
             Self::CountOrSummary => {
@@ -187,11 +187,11 @@ impl Counting {
             Self::Failures => ("not counted; only failures are", "–"),
             Self::Nothing => ("not counted", "–"),
         };
-        Explained { completed, unconfirmed }
+        CountExplanation { completed, unconfirmed }
     }
 
     /// What the rows of `/ws` tell, which has no numbers.
-    pub const fn explain_socket(dialect: Dialect) -> Explained {
+    pub const fn explain_socket(dialect: Dialect) -> CountExplanation {
         let (completed, unconfirmed) = match dialect {
             Dialect::V0_0_1 => (
                 "virtual machines that a row confirms",
@@ -210,7 +210,7 @@ impl Counting {
                 "all other virtual machines: rows only say that they were begun",
             ),
         };
-        Explained { completed, unconfirmed }
+        CountExplanation { completed, unconfirmed }
     }
 }
 
@@ -222,18 +222,20 @@ mod tests {
     fn an_unknown_release_is_believed_no_more_than_the_oldest() {
         let oldest = Some(Release::new(0, 0, 3));
         for kind in Kind::all() {
-            assert_eq!(Counting::of(kind, None), Counting::of(kind, oldest), "{kind}");
+            assert_eq!(CountSource::for_kind(kind, None), CountSource::for_kind(kind, oldest), "{kind}");
         }
-        assert!(Counting::depends_on_release(Kind::Storage) && !Counting::depends_on_release(Kind::Devices));
+        assert!(
+            CountSource::depends_on_release(Kind::Storage) && !CountSource::depends_on_release(Kind::Devices)
+        );
     }
 
     #[test]
     fn numbers_of_virtual_machines_are_none_of_disks() {
-        let number = |number| Number(Some(number));
+        let number = |number| LenientCount(Some(number));
         let figures = Figures { count: number(12), updated: number(12), ..Figures::default() };
         for release in [None, Some(COUNTS_OBJECTS)] {
-            let numbers = Counting::of(Kind::VirtualDisks, release).numbers(figures);
-            assert_eq!(numbers, Numbers::default());
+            let numbers = CountSource::for_kind(Kind::VirtualDisks, release).reported_counts(figures);
+            assert_eq!(numbers, ReportedCounts::default());
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn hexadecimal(hash: &[u8]) -> String {
 
 /// Why a text is not a key. It never repeats the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAKey {
+pub enum InvalidApiKey {
     /// There is nothing in it.
     #[error("it is empty")]
     Empty,
@@ -69,17 +69,17 @@ pub enum NotAKey {
 }
 
 impl FromStr for ApiKey {
-    type Err = NotAKey;
+    type Err = InvalidApiKey;
 
     /// Reads a key as a file holds it: newlines at the end are not part of it.
-    fn from_str(text: &str) -> Result<Self, NotAKey> {
+    fn from_str(text: &str) -> Result<Self, InvalidApiKey> {
         let key = text.trim_end_matches(['\r', '\n']);
         if key.is_empty() {
-            return Err(NotAKey::Empty);
+            return Err(InvalidApiKey::Empty);
         }
         let printable = key.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if !printable || key.starts_with(' ') || key.ends_with(' ') {
-            return Err(NotAKey::Unprintable);
+            return Err(InvalidApiKey::Unprintable);
         }
         Ok(Self(key.into()))
     }
@@ -99,13 +99,13 @@ mod tests {
     #[test]
     fn what_a_header_cannot_carry_is_no_key() {
         for (text, why) in [
-            ("", NotAKey::Empty),
-            ("\n", NotAKey::Empty),
-            ("two\nlines", NotAKey::Unprintable),
-            ("tab\t", NotAKey::Unprintable),
-            ("schlüssel", NotAKey::Unprintable),
-            (" ", NotAKey::Unprintable),
-            ("end \n", NotAKey::Unprintable),
+            ("", InvalidApiKey::Empty),
+            ("\n", InvalidApiKey::Empty),
+            ("two\nlines", InvalidApiKey::Unprintable),
+            ("tab\t", InvalidApiKey::Unprintable),
+            ("schlüssel", InvalidApiKey::Unprintable),
+            (" ", InvalidApiKey::Unprintable),
+            ("end \n", InvalidApiKey::Unprintable),
         ] {
             assert_eq!(text.parse::<ApiKey>(), Err(why), "{text:?}");
         }

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::figures::Told;
+use super::figures::ResultSummary;
 use crate::core::run::tally::Counts;
 use crate::core::text::redact::Redactor;
 
 /// The `status` of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
+pub enum StepStatus {
     /// A stage began.
     Started,
     /// Something is going on, or something is worth knowing.
@@ -21,7 +21,7 @@ pub enum Status {
     Failed,
 }
 
-impl Status {
+impl StepStatus {
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ pub struct Step<'a> {
     /// The stage or the sort of object that this is about.
     pub step: Cow<'a, str>,
     /// What happened to it.
-    pub status: Status,
+    pub status: StepStatus,
     /// The same in a sentence.
     pub message: Cow<'a, str>,
     /// The object, if it is about one.
@@ -52,29 +52,33 @@ pub struct Step<'a> {
 
 impl<'a> Step<'a> {
     /// A step about a stage.
-    pub fn stage(step: impl Into<Cow<'a, str>>, status: Status, message: impl Into<Cow<'a, str>>) -> Self {
+    pub fn stage(
+        step: impl Into<Cow<'a, str>>,
+        status: StepStatus,
+        message: impl Into<Cow<'a, str>>,
+    ) -> Self {
         Self { step: step.into(), status, message: message.into(), rowid: None, error: None, payload: None }
     }
 }
 
 /// How a stream ends: everything that `error` and `complete` say.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct StreamEnd {
     /// `complete.message`.
     pub message: String,
     /// What was counted.
     pub counts: Counts,
     /// Numbers and warnings from the backend's own result.
-    pub told: Told,
+    pub summary: ResultSummary,
     /// Why the run failed, if it did. `None` is success.
     pub failure: Option<Failure>,
 }
 
-impl Verdict {
+impl StreamEnd {
     /// Takes the secrets that `redactor` knows out of everything that is written of it.
     pub fn redact(&mut self, redactor: &Redactor) {
-        let numbers = self.told.numbers.iter_mut().map(|(name, _)| name);
-        for text in numbers.chain(&mut self.told.warnings).chain([&mut self.message]) {
+        let numbers = self.summary.numbers.iter_mut().map(|(name, _)| name);
+        for text in numbers.chain(&mut self.summary.warnings).chain([&mut self.message]) {
             *text = redactor.owned(std::mem::take(text));
         }
         if let Some(failure) = &mut self.failure {

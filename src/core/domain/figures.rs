@@ -4,69 +4,71 @@ use serde::Deserialize;
 
 use super::kind::Kind;
 use crate::core::run::tally::Counts;
-use crate::core::upstream::lenient::Number;
+use crate::core::upstream::lenient::LenientCount;
 
 /// The numbers of a result, by their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Figures {
     /// What was worked on.
-    pub count: Number,
+    pub count: LenientCount,
     /// Records of NetBox in a list of them.
     #[serde(skip)]
-    pub records: Number,
+    pub records: LenientCount,
     /// What was not there before.
-    pub created: Number,
+    pub created: LenientCount,
     /// What was there and has changed.
-    pub updated: Number,
+    pub updated: LenientCount,
     /// What was not touched.
-    pub skipped: Number,
+    pub skipped: LenientCount,
     /// Backups that were created, or are as they should be.
-    pub reconciled: Number,
+    pub reconciled: LenientCount,
     /// What failed.
-    pub failed: Number,
+    pub failed: LenientCount,
     /// The same in the stages of clusters.
-    pub errors: Number,
+    pub errors: LenientCount,
     /// The same in the stage of backups.
-    pub failed_tasks: Number,
+    pub failed_tasks: LenientCount,
     /// What was changed, skipped and failed together.
-    pub total: Number,
+    pub total: LenientCount,
 }
 
 impl Figures {
     /// The numbers of the final event of a stage.
-    pub fn of(told: &Told) -> Self {
-        let number = |wanted: &str| {
-            Number(told.numbers.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value))
+    pub fn from_summary(summary: &ResultSummary) -> Self {
+        let number = |key: &str| {
+            LenientCount(summary.numbers.iter().find(|(name, _)| name == key).map(|(_, value)| *value))
         };
         let errors = number("errors").0.or(number("errors_count").0);
         Self {
             count: number("count"),
-            records: Number(told.records),
+            records: LenientCount(summary.records),
             created: number("created"),
             updated: number("updated"),
             skipped: number("skipped"),
             reconciled: number("reconciled"),
             failed: number("failed"),
-            errors: Number(errors),
+            errors: LenientCount(errors),
             failed_tasks: number("failed_tasks"),
             total: number("total"),
         }
     }
 
     /// The numbers of all stages in the final event of a full update.
-    pub fn of_stages(told: &Told) -> impl Iterator<Item = (Kind, Self)> {
-        let counts = told.numbers.iter().filter_map(|(name, value)| {
-            let figures = Self { count: Number(Some(*value)), ..Self::default() };
+    pub fn by_stage(summary: &ResultSummary) -> impl Iterator<Item = (Kind, Self)> {
+        let counts = summary.numbers.iter().filter_map(|(name, value)| {
+            let figures = Self { count: LenientCount(Some(*value)), ..Self::default() };
             Some((Kind::of_field(name.strip_suffix("_count")?)?, figures))
         });
-        counts.chain(told.stages.iter().filter_map(|(name, figures)| Some((Kind::of_field(name)?, *figures))))
+        counts.chain(
+            summary.stages.iter().filter_map(|(name, figures)| Some((Kind::of_field(name)?, *figures))),
+        )
     }
 }
 
 /// What is kept of a backend's own result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct ResultSummary {
     /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
     pub numbers: Vec<(String, u64)>,
     /// The numbers of its stages, where it has some for each.

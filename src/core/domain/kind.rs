@@ -69,14 +69,14 @@ impl Command {
 
 /// The releases in which a plain endpoint does what its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Works {
+pub struct WorkingReleases {
     /// The first release that does.
     pub from: Release,
     /// The last release that does, if a later one broke it.
     pub to: Option<Release>,
 }
 
-impl Works {
+impl WorkingReleases {
     /// Whether `release` is one of them.
     pub fn covers(self, release: Release) -> bool {
         release >= self.from && self.to.is_none_or(|last| release.is_up_to(last))
@@ -96,7 +96,7 @@ pub enum PluginStage {
 
 /// One row of the table.
 #[derive(Debug)]
-pub struct Row {
+pub struct KindRow {
     /// The kind that this row describes.
     pub kind: Kind,
     /// The word for it in logs, records and labels.
@@ -113,7 +113,7 @@ pub struct Row {
     /// there is such a one.
     pub idle_before: Option<Release>,
     /// Where the plain endpoint really works, if anywhere.
-    pub json: Option<Works>,
+    pub json: Option<WorkingReleases>,
     /// Its command on `/ws`, if it has one.
     pub command: Option<Command>,
     /// The sort of object that it makes.
@@ -148,7 +148,7 @@ impl Kind {
     }
 
     /// The row that describes this kind.
-    pub fn row(self) -> &'static Row {
+    pub fn row(self) -> &'static KindRow {
         // The table is written in the order of the enum; `every_kind_has_its_own_row` holds it.
         &TABLE[self as usize]
     }
@@ -159,20 +159,20 @@ impl Kind {
     }
 
     /// The kind that `word` stands for in logs and records.
-    pub fn named(word: &str) -> Option<Self> {
-        Self::all().find(|kind| kind.as_str() == word)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.as_str() == name)
     }
 
     /// The kind that a field of a full update's result is about, such as `virtual_machines`.
     pub fn of_field(name: &str) -> Option<Self> {
-        Self::of_stage(&name.replace('_', "-"))
+        Self::from_stage(&name.replace('_', "-"))
     }
 
     /// The kind whose stage or phase a backend means by `word`, if it is one that we know.
-    pub fn of_stage(word: &str) -> Option<Self> {
+    pub fn from_stage(name: &str) -> Option<Self> {
         TABLE
             .iter()
-            .find(|row| row.step == word || row.name == word || row.aliases.contains(&word))
+            .find(|row| row.step == name || row.name == name || row.aliases.contains(&name))
             .map(|row| row.kind)
     }
 }
@@ -189,7 +189,7 @@ pub struct VmId(pub u64);
 
 /// One stream endpoint: a kind for the whole inventory, or for one virtual machine of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct SyncEndpoint {
     /// What is synchronised.
     pub kind: Kind,
     /// The one virtual machine that it is synchronised for.
@@ -204,17 +204,17 @@ const PER_VM: [(Kind, &str); 4] = [
     (Kind::Snapshots, "/snapshots/create"),
 ];
 
-impl Endpoint {
+impl SyncEndpoint {
     /// The endpoint of a kind for the whole inventory.
-    pub const fn of(kind: Kind) -> Self {
+    pub const fn for_kind(kind: Kind) -> Self {
         Self { kind, vm: None }
     }
 
     /// The sync stream at `path`, if `path` is one. Streams that are not syncs (logs, migrations,
     /// provisioning) are none.
-    pub fn at(path: &str) -> Option<Self> {
+    pub fn from_path(path: &str) -> Option<Self> {
         if let Some(row) = TABLE.iter().find(|row| row.stream_path == path) {
-            return Some(Self::of(row.kind));
+            return Some(Self::for_kind(row.kind));
         }
         let rest = path.strip_prefix(PER_VM_PREFIX)?.strip_suffix("/stream")?;
         let (id, tail) = rest.split_at(rest.find('/')?);
@@ -226,11 +226,11 @@ impl Endpoint {
     }
 
     /// The sync that the NetBox plugin queues at `path`, with or without the slash at its end.
-    pub fn queued_at(path: &str) -> Option<Self> {
+    pub fn from_queue_path(path: &str) -> Option<Self> {
         let path = path.strip_prefix('/')?;
         let is_path = |known: &str| known.strip_suffix('/') == Some(path.strip_suffix('/').unwrap_or(path));
         let row = TABLE.iter().find(|row| row.plugin_path.is_some_and(is_path))?;
-        Some(Self::of(row.kind))
+        Some(Self::for_kind(row.kind))
     }
 
     /// The path of its plain endpoint.
@@ -265,9 +265,9 @@ mod tests {
         for (index, row) in TABLE.iter().enumerate() {
             assert_eq!(row.kind as usize, index, "{}", row.name);
             assert!(row.stream_path.ends_with("/stream"));
-            assert_eq!(Endpoint::at(row.stream_path), Some(Endpoint::of(row.kind)));
-            assert_eq!(Endpoint::of(row.kind).stream_path(), row.stream_path);
-            assert_eq!(Kind::named(row.name), Some(row.kind));
+            assert_eq!(SyncEndpoint::from_path(row.stream_path), Some(SyncEndpoint::for_kind(row.kind)));
+            assert_eq!(SyncEndpoint::for_kind(row.kind).stream_path(), row.stream_path);
+            assert_eq!(Kind::from_name(row.name), Some(row.kind));
         }
     }
 
@@ -275,7 +275,7 @@ mod tests {
     fn every_word_for_a_stage_means_one_kind() {
         for row in &TABLE {
             for word in [row.name, row.step].iter().chain(row.aliases) {
-                assert_eq!(Kind::of_stage(word), Some(row.kind), "{word}");
+                assert_eq!(Kind::from_stage(word), Some(row.kind), "{word}");
             }
         }
     }
@@ -289,8 +289,8 @@ mod tests {
             ("/virtualization/virtual-machines/7/backups/create/stream", Kind::Backups),
             ("/virtualization/virtual-machines/7/snapshots/create/stream", Kind::Snapshots),
         ] {
-            let endpoint = Endpoint { kind, vm };
-            assert_eq!(Endpoint::at(path), Some(endpoint));
+            let endpoint = SyncEndpoint { kind, vm };
+            assert_eq!(SyncEndpoint::from_path(path), Some(endpoint));
             assert_eq!(endpoint.stream_path(), path);
         }
     }
@@ -301,11 +301,14 @@ mod tests {
         assert_eq!(documented.len(), 7);
         for row in documented {
             let path = format!("/{}", row.plugin_path.unwrap());
-            assert_eq!(Endpoint::queued_at(&path), Some(Endpoint::of(row.kind)));
-            assert_eq!(Endpoint::queued_at(path.strip_suffix('/').unwrap()), Some(Endpoint::of(row.kind)));
+            assert_eq!(SyncEndpoint::from_queue_path(&path), Some(SyncEndpoint::for_kind(row.kind)));
+            assert_eq!(
+                SyncEndpoint::from_queue_path(path.strip_suffix('/').unwrap()),
+                Some(SyncEndpoint::for_kind(row.kind))
+            );
         }
         for path in ["sync/devices/", "/sync/devices//", "/sync/", "/sync/device", "/sync/sdn/", "/", ""] {
-            assert_eq!(Endpoint::queued_at(path), None, "{path}");
+            assert_eq!(SyncEndpoint::from_queue_path(path), None, "{path}");
         }
     }
 
@@ -324,7 +327,7 @@ mod tests {
             "/full-update/stream/",
             "/full-update",
         ] {
-            assert_eq!(Endpoint::at(path), None, "{path}");
+            assert_eq!(SyncEndpoint::from_path(path), None, "{path}");
         }
     }
 }

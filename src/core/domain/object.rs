@@ -79,8 +79,8 @@ impl Object {
     }
 
     /// The sort that a backend means by `word`, if it is one that we know.
-    pub fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|object| object.as_str() == word && *object != Self::Other)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|object| object.as_str() == name && *object != Self::Other)
     }
 
     /// Whether the events about single objects of this sort are about one each. The others are about what

@@ -36,8 +36,8 @@ impl Outcome {
     }
 
     /// The outcome that `word` stands for in logs and records.
-    pub fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
     }
 }
 
@@ -80,7 +80,7 @@ pub enum Cause {
 
 /// Whose doing it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum ErrorSource {
     /// The backend's.
     Backend,
     /// The client's.
@@ -133,16 +133,16 @@ impl Cause {
     }
 
     /// The cause that `word` stands for in logs and records.
-    pub fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.as_str() == word)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
     }
 
     /// Whose doing it is.
-    pub const fn source(self) -> Source {
+    pub const fn source(self) -> ErrorSource {
         match self {
-            Self::KeyRefused | Self::ClientGone | Self::CancelRequested => Source::Client,
-            Self::Stopping | Self::Busy | Self::Unrecorded | Self::Crashed => Source::Bridge,
-            _ => Source::Backend,
+            Self::KeyRefused | Self::ClientGone | Self::CancelRequested => ErrorSource::Client,
+            Self::Stopping | Self::Busy | Self::Unrecorded | Self::Crashed => ErrorSource::Bridge,
+            _ => ErrorSource::Backend,
         }
     }
 
@@ -157,7 +157,7 @@ impl Cause {
     }
 }
 
-impl Source {
+impl ErrorSource {
     /// The word for it in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -170,7 +170,7 @@ impl Source {
 
 /// What is left of a run when it is over.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct RunReport {
     /// How it ended.
     pub outcome: Outcome,
     /// Why, if it did not complete.
@@ -187,7 +187,7 @@ pub struct Report {
     pub unreadable: u64,
 }
 
-impl Report {
+impl RunReport {
     /// Takes the secrets that `redactor` knows out of its texts.
     pub fn redact(&mut self, redactor: &Redactor) {
         if let Some(failure) = &mut self.failure {
@@ -217,11 +217,11 @@ mod tests {
     #[test]
     fn every_word_of_the_record_is_understood_again() {
         for outcome in Outcome::ALL {
-            assert_eq!(Outcome::named(outcome.as_str()), Some(outcome));
+            assert_eq!(Outcome::from_name(outcome.as_str()), Some(outcome));
         }
         for cause in Cause::ALL {
-            assert_eq!(Cause::named(cause.as_str()), Some(cause));
+            assert_eq!(Cause::from_name(cause.as_str()), Some(cause));
         }
-        assert_eq!((Outcome::named("done"), Cause::named("")), (None, None));
+        assert_eq!((Outcome::from_name("done"), Cause::from_name("")), (None, None));
     }
 }

@@ -34,14 +34,14 @@ impl Release {
 /// A text that is not a release of the backend.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a release of the form MAJOR.MINOR.PATCH[.postN]")]
-pub struct NotARelease;
+pub struct InvalidRelease;
 
 impl FromStr for Release {
-    type Err = NotARelease;
+    type Err = InvalidRelease;
 
     /// Reads `0.0.11`, `0.0.11.post2` and `0.0.11rc8`. `0.0.0` is what an uninstalled checkout calls
     /// itself: it says nothing about its age and is refused.
-    fn from_str(text: &str) -> Result<Self, NotARelease> {
+    fn from_str(text: &str) -> Result<Self, InvalidRelease> {
         let mut parts = text.trim().splitn(4, '.');
         let mut number = || -> Option<u16> {
             let part = parts.next()?;
@@ -49,7 +49,7 @@ impl FromStr for Release {
             part[..digits].parse().ok()
         };
         let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else {
-            return Err(NotARelease);
+            return Err(InvalidRelease);
         };
         let post = match parts.next() {
             Some(rest) => rest.strip_prefix("post").map_or(0, |rest| {
@@ -59,7 +59,7 @@ impl FromStr for Release {
             None => 0,
         };
         if (major, minor, patch) == (0, 0, 0) {
-            return Err(NotARelease);
+            return Err(InvalidRelease);
         }
         Ok(Self { major, minor, patch, post })
     }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_checkout_that_was_never_installed_has_no_age() {
         for text in ["0.0.0", "", "unknown", "1", "0.0"] {
-            assert_eq!(text.parse::<Release>(), Err(NotARelease), "{text}");
+            assert_eq!(text.parse::<Release>(), Err(InvalidRelease), "{text}");
         }
     }
 

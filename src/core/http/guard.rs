@@ -41,16 +41,16 @@ mod trailers;
 
 use bytes::BytesMut;
 
-use chunks::Chunks;
+use chunks::ChunkedBody;
 use fields::Framing;
 use gap::Gap;
-use head::Head;
-use http2::Paths;
-use lines::Lines;
+use head::RequestHead;
+use http2::PathFilter;
+use lines::LineBuffer;
 use trailers::Trailers;
 
 pub use parsed::{body_not_allowed, check, may_upgrade};
-pub use rejection::{Reason, Rejection};
+pub use rejection::{RejectReason, Rejection};
 pub use trailers::is_trailer;
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
@@ -58,7 +58,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How large a request may be before its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct HeadLimits {
     /// Bytes of a head, from its request line to the empty line at its end. Trailers may have as many,
     /// but never more than hyper takes, which is 16,383.
     pub head_bytes: usize,
@@ -80,31 +80,31 @@ pub enum KeepAlive {
 /// Watches what comes from the client on one connection.
 #[derive(Debug)]
 pub struct Guard {
-    bounds: Bounds,
-    state: State,
+    bounds: HeadLimits,
+    state: GuardState,
     /// What belongs to a head or to trailers that are not whole yet. Empty in every other state.
-    lines: Lines,
+    lines: LineBuffer,
     heads: u64,
     /// The request that has begun is the last one.
     is_last: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum GuardState {
     /// So many bytes of the connection came, and all of them are bytes of the HTTP/2 preface.
     Opening(usize),
     /// A head may come.
     Between(Gap),
     /// A head has begun.
-    Head(Head),
+    Head(RequestHead),
     /// So many bytes of a body are still to come; never 0.
     Sized(u64),
     /// A chunked body has begun.
-    Chunked(Chunks),
+    Chunked(ChunkedBody),
     /// The last chunk of a body was there.
     Trailers(Trailers),
     /// This is HTTP/2, of which only paths are looked at.
-    Http2(Box<Paths>),
+    Http2(Box<PathFilter>),
     /// Nothing is looked at any more.
     Opaque,
     /// Nothing goes through any more: the last request of the connection is whole.
@@ -115,8 +115,8 @@ enum State {
 
 impl Guard {
     /// The guard of a connection on which nothing has come yet.
-    pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, state: State::Opening(0), lines: Lines::default(), heads: 0, is_last: false }
+    pub fn new(bounds: HeadLimits) -> Self {
+        Self { bounds, state: GuardState::Opening(0), lines: LineBuffer::default(), heads: 0, is_last: false }
     }
 
     /// Takes what came from the client, all of it, and appends to `out` what the HTTP parser may have.
@@ -129,8 +129,8 @@ impl Guard {
     /// [`Rejection`] at the first byte that makes the request one to refuse. Nothing of the head or the
     /// trailers that this byte is in has reached `out` then. What came before has: the requests before
     /// it are whole, and still to be answered. From there on, every call gives the same rejection.
-    pub fn take(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
-        self.take_heads(bytes, out, &mut |_| KeepAlive::Yes)
+    pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
+        self.feed_with(bytes, out, &mut |_| KeepAlive::Yes)
     }
 
     /// The same, and gives each head of HTTP/1 to `edit`, once it is whole: it may be changed there, and may be the
@@ -138,14 +138,14 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// As [`Guard::take`].
-    pub fn take_heads(
+    /// As [`Guard::feed`].
+    pub fn feed_with(
         &mut self,
         bytes: &[u8],
         out: &mut BytesMut,
         edit: &mut dyn FnMut(&mut [u8]) -> KeepAlive,
     ) -> Result<(), Rejection> {
-        if let State::Refused { rejection, .. } = &self.state {
+        if let GuardState::Refused { rejection, .. } = &self.state {
             return Err(rejection.clone());
         }
         let mut rest = bytes;
@@ -155,7 +155,7 @@ impl Guard {
                 Err(rejection) => {
                     self.lines.release();
                     let in_body = self.is_in_body();
-                    self.state = State::Refused { rejection: rejection.clone(), in_body };
+                    self.state = GuardState::Refused { rejection: rejection.clone(), in_body };
                     return Err(rejection);
                 }
             }
@@ -168,40 +168,43 @@ impl Guard {
     /// Such a head is checked like any other, but it need not get what it wants. If it is answered with
     /// anything but 101, the connection must end with that answer, or requests come that nobody checks.
     pub fn is_opaque(&self) -> bool {
-        matches!(self.state, State::Opaque)
+        matches!(self.state, GuardState::Opaque)
     }
 
     /// Whether the last request is whole, and nothing goes through any more.
     pub fn is_ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, GuardState::Ended)
     }
 
     /// How many requests of HTTP/2 with a fragment in their path have come since this was asked last.
     pub fn take_fragments(&mut self) -> u64 {
-        if let State::Http2(paths) = &mut self.state { paths.take_fragments() } else { 0 }
+        if let GuardState::Http2(paths) = &mut self.state { paths.take_fragments() } else { 0 }
     }
 
     /// Whether the connection began with the HTTP/2 preface.
     pub fn is_http2(&self) -> bool {
-        matches!(self.state, State::Http2(_))
+        matches!(self.state, GuardState::Http2(_))
     }
 
     /// Whether a head, or the HTTP/2 preface, has begun and is not whole.
     pub fn is_waiting_for_head(&self) -> bool {
-        matches!(self.state, State::Opening(1..) | State::Head(_))
+        matches!(self.state, GuardState::Opening(1..) | GuardState::Head(_))
     }
 
     /// Whether nothing of a next head has come. Empty lines are nothing.
     #[cfg(test)]
     fn is_between_messages(&self) -> bool {
-        matches!(self.state, State::Opening(0) | State::Between(_))
+        matches!(self.state, GuardState::Opening(0) | GuardState::Between(_))
     }
 
     /// Whether a body has begun and not ended; or, after a rejection, whether that was so.
     pub fn is_in_body(&self) -> bool {
         matches!(
             self.state,
-            State::Sized(_) | State::Chunked(_) | State::Trailers(_) | State::Refused { in_body: true, .. }
+            GuardState::Sized(_)
+                | GuardState::Chunked(_)
+                | GuardState::Trailers(_)
+                | GuardState::Refused { in_body: true, .. }
         )
     }
 
@@ -218,32 +221,33 @@ impl Guard {
         edit: &mut dyn FnMut(&mut [u8]) -> KeepAlive,
     ) -> Result<usize, Rejection> {
         match &mut self.state {
-            State::Opening(seen) => {
+            GuardState::Opening(seen) => {
                 if bytes[0] == PREFACE[*seen] {
                     *seen += 1;
                     if *seen == PREFACE.len() {
                         out.extend_from_slice(PREFACE);
-                        self.state = State::Http2(Box::default());
+                        self.state = GuardState::Http2(Box::default());
                     }
                     return Ok(1);
                 }
                 // Not HTTP/2 after all, so these are bytes like any other.
                 let seen = *seen;
                 self.state = self.between();
-                self.take_heads(&PREFACE[..seen], out, edit)?;
+                self.feed_with(&PREFACE[..seen], out, edit)?;
                 Ok(0)
             }
-            State::Between(gap) => {
+            GuardState::Between(gap) => {
                 if !gap.ends_with(bytes[0])? {
                     return Ok(1);
                 }
                 self.lines.expect(bytes.len());
-                self.state = State::Head(Head::default());
+                self.state = GuardState::Head(RequestHead::default());
                 Ok(0)
             }
-            State::Head(head) => {
+            GuardState::Head(head) => {
                 let filled = self.lines.fill(bytes, self.bounds.head_bytes);
-                let filled = filled.map_err(|fault| head.of_fault(fault, self.lines.held(), &self.bounds))?;
+                let filled =
+                    filled.map_err(|fault| head.rejection_for(fault, self.lines.held(), &self.bounds))?;
                 if let Some(line) = self.lines.next()
                     && let Some(framing) = head.line(line, &self.bounds)?
                 {
@@ -256,7 +260,7 @@ impl Guard {
                 }
                 Ok(filled)
             }
-            State::Sized(left) => {
+            GuardState::Sized(left) => {
                 let used = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 out.extend_from_slice(&bytes[..used]);
                 *left -= used as u64;
@@ -265,18 +269,18 @@ impl Guard {
                 }
                 Ok(used)
             }
-            State::Chunked(chunks) => {
-                let (used, taken) = chunks.take(bytes);
+            GuardState::Chunked(chunks) => {
+                let (used, taken) = chunks.feed(bytes);
                 out.extend_from_slice(&bytes[..used]);
                 taken?;
                 if chunks.is_last() {
-                    self.state = State::Trailers(Trailers::default());
+                    self.state = GuardState::Trailers(Trailers::default());
                 }
                 Ok(used)
             }
-            State::Trailers(trailers) => {
-                let filled = self.lines.fill(bytes, trailers::bytes(&self.bounds));
-                let filled = filled.map_err(trailers::of_fault)?;
+            GuardState::Trailers(trailers) => {
+                let filled = self.lines.fill(bytes, trailers::max_bytes(&self.bounds));
+                let filled = filled.map_err(trailers::rejection_for)?;
                 if let Some(line) = self.lines.next()
                     && trailers.line(line, &self.bounds)?
                 {
@@ -286,34 +290,34 @@ impl Guard {
                 }
                 Ok(filled)
             }
-            State::Http2(paths) => {
+            GuardState::Http2(paths) => {
                 let start = out.len();
                 out.extend_from_slice(bytes);
-                paths.pass(&mut out[start..]);
+                paths.filter(&mut out[start..]);
                 Ok(bytes.len())
             }
-            State::Opaque => {
+            GuardState::Opaque => {
                 out.extend_from_slice(bytes);
                 Ok(bytes.len())
             }
-            State::Ended => Ok(bytes.len()),
-            State::Refused { rejection, .. } => Err(rejection.clone()),
+            GuardState::Ended => Ok(bytes.len()),
+            GuardState::Refused { rejection, .. } => Err(rejection.clone()),
         }
     }
 
     /// What comes behind a whole request.
-    fn between(&self) -> State {
-        if self.is_last { State::Ended } else { State::Between(Gap::default()) }
+    fn between(&self) -> GuardState {
+        if self.is_last { GuardState::Ended } else { GuardState::Between(Gap::default()) }
     }
 
     /// What comes behind a head.
-    fn after(&self, framing: Framing) -> State {
+    fn after(&self, framing: Framing) -> GuardState {
         match framing {
             Framing::Sized(0) => self.between(),
-            Framing::Sized(length) => State::Sized(length),
-            Framing::Chunked => State::Chunked(Chunks::default()),
-            Framing::Opaque if self.is_last => State::Ended,
-            Framing::Opaque => State::Opaque,
+            Framing::Sized(length) => GuardState::Sized(length),
+            Framing::Chunked => GuardState::Chunked(ChunkedBody::default()),
+            Framing::Opaque if self.is_last => GuardState::Ended,
+            Framing::Opaque => GuardState::Opaque,
         }
     }
 }

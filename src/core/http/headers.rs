@@ -53,15 +53,15 @@ pub fn content_encoding(headers: &HeaderMap) -> Option<&str> {
 /// Whether a request came through another bridge.
 pub fn came_through_bridge(headers: &HeaderMap) -> bool {
     let name = |hop: &[u8]| {
-        let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        words.nth(1) == Some(b"proxbox-bridge")
+        let mut parts = hop.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
+        parts.nth(1) == Some(b"proxbox-bridge")
     };
     list(headers, &VIA).any(name)
 }
 
 /// Whether the sender of `headers`, which came in `version`, takes trailers. HTTP/1 says so to the next hop alone,
 /// in a `TE` that `Connection` names (RFC 9110, section 10.1.4); HTTP/2 has no `Connection`.
-pub fn takes_trailers(headers: &HeaderMap, version: Version) -> bool {
+pub fn accepts_trailers(headers: &HeaderMap, version: Version) -> bool {
     let is_for_this_hop = || list(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"te"));
     list(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
         && (version == Version::HTTP_2 || is_for_this_hop())
@@ -77,9 +77,9 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 /// Takes out what belongs to the connection that `headers` came on, the headers that its `Connection`
 /// names included.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
+    let listed: Vec<HeaderName> =
         list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in listed.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     fn trailers_are_taken_by_a_te_that_the_connection_names() {
         let takes = |version, headers: &[(HeaderName, &'static str)]| {
             let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
-            takes_trailers(&headers.collect(), version)
+            accepts_trailers(&headers.collect(), version)
         };
         let te = (TE, "deflate;q=0.5, Trailers");
         assert!(takes(Version::HTTP_11, &[te.clone(), (CONNECTION, "keep-alive, te")]));

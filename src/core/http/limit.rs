@@ -24,9 +24,9 @@ pub enum Limit {
 /// A text that is not the name of a limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of a limit")]
-pub struct NotALimit;
+pub struct UnknownLimit;
 
-words!(Limit or NotALimit {
+words!(Limit or UnknownLimit {
     Connections => "connections",
     ConnectionsPerAddress => "connections_per_address",
     Requests => "requests",

@@ -9,14 +9,14 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// What the backend gets.
-    pub backend: String,
+    pub backend_query: String,
     /// What the bridge was asked for.
-    pub bridge: Parameters,
+    pub parameters: BridgeParameters,
 }
 
 /// The bridge's own parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters {
+pub struct BridgeParameters {
     /// `bridge.ids=1`: every frame has an `id:`.
     pub ids: bool,
     /// `bridge.events=all`: the event types of the backend's own stream are passed on.
@@ -60,38 +60,37 @@ impl Query {
     /// leaving it out would both do something else than the client meant.
     pub fn parse(text: &str) -> Result<Self, BadParameter> {
         let mut query = Self::default();
-        let mut kept: Vec<&str> = Vec::new();
+        let mut forwarded: Vec<&str> = Vec::new();
         for part in text.split('&') {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            match our_word(name) {
-                Some(word) => query
-                    .bridge
-                    .set(word, value)
-                    .map_err(|Unknown| BadParameter { name: name.to_owned(), value: value.to_owned() })?,
-                None => kept.push(part),
+            match bridge_parameter(name) {
+                Some(parameter) => query.parameters.set(parameter, value).map_err(|UnknownParameter| {
+                    BadParameter { name: name.to_owned(), value: value.to_owned() }
+                })?,
+                None => forwarded.push(part),
             }
         }
-        query.backend = kept.join("&");
+        query.backend_query = forwarded.join("&");
         Ok(query)
     }
 }
 
 /// The word behind `bridge.`, whose dot may be written as `%2E`.
-fn our_word(name: &str) -> Option<&str> {
+fn bridge_parameter(name: &str) -> Option<&str> {
     let rest = name.strip_prefix("bridge")?;
     rest.strip_prefix('.').or_else(|| rest.strip_prefix("%2E")).or_else(|| rest.strip_prefix("%2e"))
 }
 
-struct Unknown;
+struct UnknownParameter;
 
-impl Parameters {
-    fn set(&mut self, word: &str, value: &str) -> Result<(), Unknown> {
+impl BridgeParameters {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), UnknownParameter> {
         let flag = match value {
             "1" | "true" => Some(true),
             "0" | "false" => Some(false),
             _ => None,
         };
-        match (word, flag) {
+        match (name, flag) {
             ("ids", Some(flag)) => self.ids = flag,
             ("payload", Some(flag)) => self.payloads = flag,
             ("fresh", Some(flag)) => self.fresh = flag,
@@ -99,7 +98,7 @@ impl Parameters {
             // Ids hold nothing that a query would have to escape.
             ("last_event_id", _) => self.last_event_id = Some(value.to_owned()),
             ("backend", _) => self.backend = Some(value.to_owned()),
-            _ => return Err(Unknown),
+            _ => return Err(UnknownParameter),
         }
         Ok(())
     }
@@ -113,10 +112,13 @@ mod tests {
     fn what_is_for_the_backend_is_kept_byte_for_byte() {
         let text = "proxmox_endpoint_ids=1,2&&x=%20+&bridge.ids=1&a=b=c&bridge%2Eevents=all&empty=&x";
         let query = Query::parse(text).unwrap();
-        assert_eq!(query.backend, "proxmox_endpoint_ids=1,2&&x=%20+&a=b=c&empty=&x");
-        assert_eq!(query.bridge, Parameters { ids: true, all_events: true, ..Parameters::default() });
+        assert_eq!(query.backend_query, "proxmox_endpoint_ids=1,2&&x=%20+&a=b=c&empty=&x");
+        assert_eq!(
+            query.parameters,
+            BridgeParameters { ids: true, all_events: true, ..BridgeParameters::default() }
+        );
         assert_eq!(Query::parse("").unwrap(), Query::default());
-        assert_eq!(Query::parse("bridged=1&bridge=2").unwrap().backend, "bridged=1&bridge=2");
+        assert_eq!(Query::parse("bridged=1&bridge=2").unwrap().backend_query, "bridged=1&bridge=2");
     }
 
     #[test]

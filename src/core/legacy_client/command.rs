@@ -5,20 +5,20 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::envelope::Envelope;
+use super::envelope::ClientEnvelope;
 use super::markup;
 use crate::core::domain::kind::Command;
 
 /// How much of a text that is no command is kept and repeated, in characters.
-const REPEATED: usize = 200;
+const MAX_REPEATED: usize = 200;
 const VALID: &str =
     "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync', 'Full Update'";
 
 /// What one text frame of a client asks for. `Debug` does not show a key.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum ClientCommand {
     /// To run a command.
-    Run {
+    Sync {
         /// The command.
         command: Command,
         /// What every frame of the run is to carry.
@@ -35,10 +35,10 @@ pub enum Asked {
     },
 }
 
-impl fmt::Debug for Asked {
+impl fmt::Debug for ClientCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Run { command, run_id } => {
+            Self::Sync { command, run_id } => {
                 f.debug_struct("Run").field("command", command).field("run_id", run_id).finish()
             }
             Self::Key(_) => f.write_str("Key(<api-key>)"),
@@ -52,7 +52,7 @@ impl fmt::Debug for Asked {
 /// A frame that is JSON.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Form<'a> {
+struct CommandJson<'a> {
     #[serde(borrow)]
     command: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -62,39 +62,40 @@ struct Form<'a> {
 }
 
 /// What the text frame `text` asks for.
-pub fn asked(text: &str) -> Asked {
+pub fn parse_command(text: &str) -> ClientCommand {
     let text = text.trim();
-    if let Some(command) = command(text) {
-        return Asked::Run { command, run_id: None };
+    if let Some(command) = command_from_name(text) {
+        return ClientCommand::Sync { command, run_id: None };
     }
-    let form: Option<Form<'_>> = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
-    let Form { command: said, run_id, api_key } = form.unwrap_or_default();
-    if let (None, Some(key)) = (&said, api_key) {
-        return Asked::Key(key.into_owned());
+    let form: Option<CommandJson<'_>> =
+        text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    let CommandJson { command: name, run_id, api_key } = form.unwrap_or_default();
+    if let (None, Some(key)) = (&name, api_key) {
+        return ClientCommand::Key(key.into_owned());
     }
     let run_id = run_id.filter(|run_id| is_run_id(run_id)).map(Cow::into_owned);
-    match (said, run_id) {
-        (Some(said), Some(run_id)) => match command(&said) {
-            Some(command) => Asked::Run { command, run_id: Some(run_id) },
-            None => Asked::Unknown { text: beginning(&said), run_id: Some(run_id) },
+    match (name, run_id) {
+        (Some(name), Some(run_id)) => match command_from_name(&name) {
+            Some(command) => ClientCommand::Sync { command, run_id: Some(run_id) },
+            None => ClientCommand::Unknown { text: truncated(&name), run_id: Some(run_id) },
         },
-        (_, run_id) => Asked::Unknown { text: beginning(text), run_id },
+        (_, run_id) => ClientCommand::Unknown { text: truncated(text), run_id },
     }
 }
 
 /// The two answers to `text`, which is no command. They tell a client that the command before it has
 /// returned, so they are worth sending for whatever it is: see [`crate::core::upstream::dialect::BARRIER`].
-pub fn unknown(text: &str, run_id: Option<&str>) -> Vec<String> {
-    let envelope = Envelope::new(run_id);
+pub fn unknown_command_frames(text: &str, run_id: Option<&str>) -> Vec<String> {
+    let envelope = ClientEnvelope::new(run_id);
     let what = if envelope.is_correlated() {
         envelope.message("Invalid sync command")
     } else {
-        format!("Invalid command: {}", markup::text(text, REPEATED))
+        format!("Invalid command: {}", markup::text(text, MAX_REPEATED))
     };
     vec![what, envelope.message(VALID)]
 }
 
-fn command(text: &str) -> Option<Command> {
+fn command_from_name(text: &str) -> Option<Command> {
     match text {
         "Sync Nodes" => Some(Command::SyncNodes),
         "Sync Virtual Machines" => Some(Command::SyncVirtualMachines),
@@ -108,6 +109,6 @@ fn is_run_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-fn beginning(text: &str) -> String {
-    text.chars().take(REPEATED).collect()
+fn truncated(text: &str) -> String {
+    text.chars().take(MAX_REPEATED).collect()
 }

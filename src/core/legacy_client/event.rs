@@ -6,46 +6,46 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::markup;
-use crate::core::upstream::lenient::{Flag, Map, Text};
+use crate::core::upstream::lenient::{LenientBool, LenientMap, LenientText};
 
 /// What `step`, `error` and `complete` say.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Event<'a> {
+pub(super) struct LogEvent<'a> {
     #[serde(borrow)]
-    pub(super) step: Text<'a>,
+    pub(super) step: LenientText<'a>,
     #[serde(borrow)]
-    pub(super) status: Text<'a>,
+    pub(super) status: LenientText<'a>,
     #[serde(borrow)]
-    pub(super) message: Text<'a>,
+    pub(super) message: LenientText<'a>,
     #[serde(borrow)]
-    pub(super) rowid: Text<'a>,
+    pub(super) rowid: LenientText<'a>,
     #[serde(borrow)]
-    pub(super) error: Text<'a>,
+    pub(super) error: LenientText<'a>,
     #[serde(borrow)]
-    pub(super) detail: Text<'a>,
-    pub(super) ok: Flag,
+    pub(super) detail: LenientText<'a>,
+    pub(super) ok: LenientBool,
     #[serde(borrow)]
     pub(super) errors: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) payload: Option<&'a RawValue>,
 }
 
-impl<'a> Event<'a> {
-    pub(super) fn read(data: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice::<Map<Self>>(data).ok()?.0
+impl<'a> LogEvent<'a> {
+    pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice::<LenientMap<Self>>(data).ok()?.0
     }
 
     /// Why the object failed. It is never empty: readers know a failure by its text.
     pub(super) fn reason(&self) -> String {
-        let said = self.error.said().or(self.message.said()).unwrap_or("no reason given");
-        markup::text(said, markup::LONGEST)
+        let reason = self.error.as_str().or(self.message.as_str()).unwrap_or("no reason given");
+        markup::text(reason, markup::MAX_TEXT)
     }
 }
 
 /// The `data` of the legacy frame that a step was made of, by its keys. Empty where the step has none.
 #[derive(Default)]
-pub(super) struct Data<'a>(BTreeMap<String, &'a RawValue>);
+pub(super) struct LegacyFields<'a>(BTreeMap<String, &'a RawValue>);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -54,10 +54,10 @@ struct Payload<'a> {
     data: Option<&'a RawValue>,
 }
 
-impl<'a> Data<'a> {
-    pub(super) fn of(payload: Option<&'a RawValue>) -> Self {
+impl<'a> LegacyFields<'a> {
+    pub(super) fn from_payload(payload: Option<&'a RawValue>) -> Self {
         let data = payload
-            .and_then(|raw| serde_json::from_str::<Map<Payload<'a>>>(raw.get()).ok()?.0)
+            .and_then(|raw| serde_json::from_str::<LenientMap<Payload<'a>>>(raw.get()).ok()?.0)
             .and_then(|payload| payload.data);
         Self(data.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default())
     }
@@ -68,8 +68,8 @@ impl<'a> Data<'a> {
 
     /// A text of it, without its markup.
     pub(super) fn text(&self, key: &str) -> Option<String> {
-        let text: Text<'_> = serde_json::from_str(self.raw(key)?.get()).ok()?;
-        text.said().map(|text| markup::text(text, markup::LONGEST))
+        let text: LenientText<'_> = serde_json::from_str(self.raw(key)?.get()).ok()?;
+        text.as_str().map(|text| markup::text(text, markup::MAX_TEXT))
     }
 
     /// What the object belongs to: the key that says so, and the name.

@@ -6,11 +6,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// The longest text that is written, in characters of HTML.
-pub(super) const LONGEST: usize = 500;
+pub(super) const MAX_TEXT: usize = 500;
 /// The longest number that is written, in characters. Longer ones are no number of a virtual machine.
-const NUMBER: usize = 32;
+const MAX_NUMBER: usize = 32;
 /// How many items of a list are written.
-const ITEMS: usize = 256;
+const MAX_ITEMS: usize = 256;
 
 /// `text` as HTML of at most `limit` characters that shows it.
 pub(super) fn text(text: &str, limit: usize) -> String {
@@ -52,7 +52,8 @@ pub(super) fn cell(raw: &RawValue) -> Option<Box<str>> {
         return value(raw).map(String::into_boxed_str);
     }
     let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-    let items = items.iter().take(ITEMS).map(|item| value(item.get()).unwrap_or_else(|| "null".to_owned()));
+    let items =
+        items.iter().take(MAX_ITEMS).map(|item| value(item.get()).unwrap_or_else(|| "null".to_owned()));
     Some(format!("[{}]", items.collect::<Vec<_>>().join(",")).into_boxed_str())
 }
 
@@ -70,13 +71,13 @@ fn value(raw: &str) -> Option<String> {
 
 /// Whether every reader of JSON can read this number.
 fn is_number(raw: &str) -> bool {
-    raw.len() <= NUMBER && raw.parse().is_ok_and(f64::is_finite)
+    raw.len() <= MAX_NUMBER && raw.parse().is_ok_and(f64::is_finite)
 }
 
 fn link_or_text(html: &str) -> String {
-    let Some((url, label)) = link(html) else { return text(html, LONGEST) };
+    let Some((url, label)) = link(html) else { return text(html, MAX_TEXT) };
     let link = format!("<a href='{}'>{}</a>", text(url, usize::MAX), text(label, usize::MAX));
-    if link.chars().count() <= LONGEST { link } else { text(label, LONGEST) }
+    if link.chars().count() <= MAX_TEXT { link } else { text(label, MAX_TEXT) }
 }
 
 /// The address and the text of `html`, if it is one link to a page and nothing else.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::event::Data;
+use super::event::LegacyFields;
 use super::markup;
 use crate::core::domain::object::Object;
 
@@ -42,7 +42,7 @@ const fn columns(sort: Object) -> &'static [&'static str] {
 pub(super) struct Cells(Vec<Option<Box<str>>>);
 
 impl Cells {
-    pub(super) fn read(sort: Object, data: &Data<'_>) -> Self {
+    pub(super) fn from_fields(sort: Object, data: &LegacyFields<'_>) -> Self {
         let cell = |column: &&str| {
             // The `status` of a remark is that of the sync.
             let raw = data.raw(column).filter(|_| *column != "status" || !data.is_remark());
@@ -53,7 +53,7 @@ impl Cells {
 
     /// These cells, and where they are empty those that stood there before.
     #[must_use]
-    pub(super) fn over(self, before: Self) -> Self {
+    pub(super) fn merged_over(self, before: Self) -> Self {
         Self(self.0.into_iter().zip(before.0).map(|(new, old)| new.or(old)).collect())
     }
 
@@ -64,9 +64,9 @@ impl Cells {
 }
 
 /// One object, with every text as HTML.
-pub(super) struct Row<'a> {
+pub(super) struct TableRow<'a> {
     pub(super) object: &'a str,
-    pub(super) sort: Object,
+    pub(super) object_type: Object,
     pub(super) owner: Option<(&'static str, String)>,
     pub(super) rowid: &'a str,
     pub(super) cells: &'a Cells,
@@ -74,7 +74,7 @@ pub(super) struct Row<'a> {
     pub(super) remark: Option<String>,
 }
 
-impl Row<'_> {
+impl TableRow<'_> {
     /// The frame that says what `state` the object is in, without its closing brace.
     pub(super) fn frame(&self, state: State) -> String {
         let (head, remark) = match state {
@@ -89,7 +89,7 @@ impl Row<'_> {
         let rowid = markup::json(self.rowid);
         let object = markup::json(self.object);
         let mut out = format!(r#"{{"object":{object},"type":"create","data":{{{head},"rowid":{rowid}"#);
-        for (column, cell) in columns(self.sort).iter().zip(&self.cells.0) {
+        for (column, cell) in columns(self.object_type).iter().zip(&self.cells.0) {
             let cell = match cell {
                 Some(cell) => cell,
                 None if *column == "name" => rowid.as_str(),

@@ -7,7 +7,7 @@ const KINDS: [Kind; 2] = [Kind::Devices, Kind::VirtualMachines];
 
 /// What the log has said of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum StageState {
     /// Nothing.
     Waiting,
     /// That it began.
@@ -18,28 +18,28 @@ enum Stage {
 
 /// The stages of one command.
 #[derive(Debug)]
-pub(super) struct Stages {
+pub(super) struct StageTracker {
     command: Command,
     /// In the order of [`KINDS`].
-    states: [Stage; 2],
+    states: [StageState; 2],
 }
 
-impl Stages {
+impl StageTracker {
     pub(super) fn new(command: Command) -> Self {
-        Self { command, states: [Stage::Waiting; 2] }
+        Self { command, states: [StageState::Waiting; 2] }
     }
 
     /// Notes that the stage `kind` has begun, if it is one of them.
     pub(super) fn begin(&mut self, kind: Kind) {
-        if let Some(state) = self.state(kind).filter(|state| **state == Stage::Waiting) {
-            *state = Stage::Begun;
+        if let Some(state) = self.state(kind).filter(|state| **state == StageState::Waiting) {
+            *state = StageState::Begun;
         }
     }
 
     /// Notes that the stage `kind` is done. Says whether that is news, and of one of them.
     pub(super) fn end(&mut self, kind: Kind) -> bool {
-        let news = self.state(kind).filter(|state| **state != Stage::Ended);
-        news.map(|state| *state = Stage::Ended).is_some()
+        let news = self.state(kind).filter(|state| **state != StageState::Ended);
+        news.map(|state| *state = StageState::Ended).is_some()
     }
 
     /// The stages of the command that are not done.
@@ -47,23 +47,23 @@ impl Stages {
         let all = KINDS.into_iter().zip(self.states);
         let own =
             |kind: Kind| self.command == Command::FullUpdate || kind.row().command == Some(self.command);
-        all.filter(|(kind, state)| own(*kind) && *state != Stage::Ended).map(|(kind, _)| kind).collect()
+        all.filter(|(kind, state)| own(*kind) && *state != StageState::Ended).map(|(kind, _)| kind).collect()
     }
 
     /// Each stage and what became of it in a run that went well, or did not, as the fields of a frame.
     pub(super) fn verdicts(&self, ok: bool) -> String {
-        let verdict = |(kind, state): (Kind, Stage)| {
-            let word = match state {
-                Stage::Waiting => "skipped",
-                Stage::Begun if !ok => "failed",
-                Stage::Begun | Stage::Ended => "completed",
+        let verdict = |(kind, state): (Kind, StageState)| {
+            let status = match state {
+                StageState::Waiting => "skipped",
+                StageState::Begun if !ok => "failed",
+                StageState::Begun | StageState::Ended => "completed",
             };
-            format!("\"{}\":\"{word}\"", kind.row().step)
+            format!("\"{}\":\"{status}\"", kind.row().step)
         };
         KINDS.into_iter().zip(self.states).map(verdict).collect::<Vec<_>>().join(",")
     }
 
-    fn state(&mut self, kind: Kind) -> Option<&mut Stage> {
-        KINDS.iter().position(|known| *known == kind).map(|at| &mut self.states[at])
+    fn state(&mut self, kind: Kind) -> Option<&mut StageState> {
+        KINDS.iter().position(|other| *other == kind).map(|at| &mut self.states[at])
     }
 }

@@ -9,14 +9,14 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::rows::{News, REMEMBERED, TOLD_APART};
-use crate::core::domain::event::{Failure, Status, Step, Verdict};
-use crate::core::domain::figures::Told;
+use super::rows::{MAX_OBJECTS, MAX_PENDING_CELLS, RowUpdate};
+use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
+use crate::core::domain::figures::ResultSummary;
 use crate::core::legacy_client::*;
 use crate::core::run::tally::Counts;
-use crate::core::upstream::dialect::{self, Dialect, Heard};
+use crate::core::upstream::dialect::{self, Dialect, WsMessage};
 use crate::core::upstream::fact::{Fact, ObjectState};
-use crate::core::wire::sse::encoder::Stream;
+use crate::core::wire::sse::encoder::SseEncoder;
 use logs::{Log, RUN_ID};
 use old_page::OldPage;
 
@@ -86,17 +86,17 @@ fn full_updates() -> [(&'static str, Log); 5] {
 }
 
 /// A step about an object, as the encoder writes it.
-fn step(object: &str, status: Status, rowid: &str, payload: Value) -> Vec<u8> {
+fn step(object: &str, status: StepStatus, rowid: &str, payload: Value) -> Vec<u8> {
     let raw = (!payload.is_null()).then(|| serde_json::value::to_raw_value(&payload).unwrap());
-    let error = (status == Status::Failed).then_some(Cow::Borrowed("no room"));
+    let error = (status == StepStatus::Failed).then_some(Cow::Borrowed("no room"));
     let rowid = Some(Cow::Borrowed(rowid));
     let step = Step { rowid, error, payload: raw.as_deref(), ..Step::stage(object, status, "m") };
-    let frame = Stream::start(&step).1;
+    let frame = SseEncoder::start(&step).1;
     frame.with_payload.unwrap_or(frame.bytes).to_vec()
 }
 
-fn stage(word: &str, status: Status) -> Vec<u8> {
-    Stream::start(&Step::stage(word, status, "m")).1.bytes.to_vec()
+fn stage(word: &str, status: StepStatus) -> Vec<u8> {
+    SseEncoder::start(&Step::stage(word, status, "m")).1.bytes.to_vec()
 }
 
 fn legacy(object: &str, data: Value) -> Value {
@@ -110,9 +110,13 @@ fn end(failure: Option<(&str, &str)>) -> Log {
         error: "It failed.".to_owned(),
         detail: detail.to_owned(),
     });
-    let verdict =
-        Verdict { message: "m".to_owned(), counts: Counts(Vec::new()), told: Told::default(), failure };
-    let stream = Stream::start(&Step::stage("devices", Status::Progress, "m")).0;
+    let verdict = StreamEnd {
+        message: "m".to_owned(),
+        counts: Counts(Vec::new()),
+        summary: ResultSummary::default(),
+        failure,
+    };
+    let stream = SseEncoder::start(&Step::stage("devices", StepStatus::Progress, "m")).0;
     stream.finish(verdict).into_iter().map(|frame| frame.bytes.to_vec()).collect()
 }
 
@@ -148,7 +152,7 @@ fn check_log(name: &str, log: &Log) {
                 assert_eq!(table.total, told.clone().count(), "{name}: {object}");
                 assert_eq!(table.synced, told.filter(|(_, done)| **done).count(), "{name}: {object}");
             }
-            assert_eq!(matches!(ended.ending(), Some(Ending::Done)), ok, "{name}");
+            assert_eq!(matches!(ended.ending(), Some(CommandEnding::Done)), ok, "{name}");
             if ok {
                 let own = |kind: Kind| command == Command::FullUpdate || kind.row().command == Some(command);
                 assert!(!own(Kind::Devices) || page.released.contains("device"), "{name}");
@@ -225,15 +229,15 @@ fn a_bridge_in_front_of_this_one_comes_to_the_same_end_and_counts_the_same_objec
 #[test]
 fn what_is_said_of_an_object_is_heard_of_it() {
     let log: Log = vec![
-        step("device", Status::Completed, "pve1", json!(null)),
-        step("virtual_machine", Status::Progress, "web01", json!(null)),
-        step("virtual_machine", Status::Failed, "web01", json!(null)),
-        step("storage", Status::Completed, "lab/local", json!({"step": "storage", "status": "synced"})),
-        step("vm_interface", Status::Completed, "net0", legacy("vm_interface", json!({"vm": "web01"}))),
-        step("vm_interface", Status::Completed, "net0", legacy("vm_interface", json!({"vm": "web02"}))),
+        step("device", StepStatus::Completed, "pve1", json!(null)),
+        step("virtual_machine", StepStatus::Progress, "web01", json!(null)),
+        step("virtual_machine", StepStatus::Failed, "web01", json!(null)),
+        step("storage", StepStatus::Completed, "lab/local", json!({"step": "storage", "status": "synced"})),
+        step("vm_interface", StepStatus::Completed, "net0", legacy("vm_interface", json!({"vm": "web01"}))),
+        step("vm_interface", StepStatus::Completed, "net0", legacy("vm_interface", json!({"vm": "web02"}))),
         step(
             "virtual_machine",
-            Status::Completed,
+            StepStatus::Completed,
             "web02",
             legacy(
                 "virtual_machine",
@@ -242,8 +246,8 @@ fn what_is_said_of_an_object_is_heard_of_it() {
         ),
     ];
     let (frames, _) = logs::page(&log, Command::FullUpdate, Some(RUN_ID.to_owned()));
-    let heard = frames.iter().map(|frame| match dialect::hear(frame, false) {
-        Heard::Fact(Fact::Object { object, scope, name, state, .. }) => {
+    let heard = frames.iter().map(|frame| match dialect::parse_frame(frame, false) {
+        WsMessage::Fact(Fact::Object { object, scope, name, state, .. }) => {
             let state = match state {
                 ObjectState::Processing => "begun".to_owned(),
                 ObjectState::Completed { warning, .. } => format!("done {}", warning.unwrap_or_default()),
@@ -275,7 +279,7 @@ fn what_is_said_of_an_object_is_heard_of_it() {
 
 #[test]
 fn an_object_begins_before_anything_else_is_said_of_it_and_is_finished_once() {
-    use Status::{Completed, Failed, Progress};
+    use StepStatus::{Completed, Failed, Progress};
     let begun = ("syncing", Some(false));
     let done = ("completed", Some(true));
     let failed = ("failed", None);
@@ -297,7 +301,7 @@ fn an_object_begins_before_anything_else_is_said_of_it_and_is_finished_once() {
 #[test]
 fn a_frame_has_every_key_of_its_object() {
     for (object, keys) in [("device", &old_page::DEVICE[..]), ("virtual_machine", &old_page::MACHINE[..])] {
-        let log = [Status::Progress, Status::Failed, Status::Completed]
+        let log = [StepStatus::Progress, StepStatus::Failed, StepStatus::Completed]
             .map(|status| step(object, status, "a", json!(null)))
             .to_vec();
         let frames = sent(Command::FullUpdate, None, &log);
@@ -311,7 +315,8 @@ fn a_frame_has_every_key_of_its_object() {
         assert_eq!(frames[1]["data"]["error"], "no room");
         assert_eq!(frames[2]["data"].get("error"), None);
     }
-    let frames = sent(Command::FullUpdate, None, &vec![step("storage", Status::Progress, "a", json!(null))]);
+    let frames =
+        sent(Command::FullUpdate, None, &vec![step("storage", StepStatus::Progress, "a", json!(null))]);
     assert_eq!(
         frames[0],
         json!({"object": "storage", "type": "create", "data": {"completed": false, "increment_count": "no",
@@ -326,9 +331,9 @@ fn what_was_known_of_an_object_stays_in_its_row() {
     let remark = json!({"completed": true, "status": "warning", "warning": "No IP", "rowid": "web01"});
     let machine = |status, data| step("virtual_machine", status, "web01", legacy("virtual_machine", data));
     let log = vec![
-        machine(Status::Progress, known.clone()),
-        machine(Status::Failed, json!({"error": "Could not set primary IP.", "rowid": "web01"})),
-        machine(Status::Completed, remark),
+        machine(StepStatus::Progress, known.clone()),
+        machine(StepStatus::Failed, json!({"error": "Could not set primary IP.", "rowid": "web01"})),
+        machine(StepStatus::Completed, remark),
     ];
     let frames = sent(Command::SyncVirtualMachines, None, &log);
     for frame in data(&frames) {
@@ -344,7 +349,7 @@ fn what_was_known_of_an_object_stays_in_its_row() {
     fuller["disk"] = json!({"nested": true});
     fuller["vcpus"] = json!(1.5);
     fuller["role"] = json!(true);
-    let frames = sent(Command::SyncVirtualMachines, None, &vec![machine(Status::Completed, fuller)]);
+    let frames = sent(Command::SyncVirtualMachines, None, &vec![machine(StepStatus::Completed, fuller)]);
     let frame = &frames[1]["data"];
     assert_eq!((&frame["netbox_id"], &frame["status"]), (&json!(5), &json!("Active")));
     assert_eq!(frame["vm_interfaces"], json!(["<a href='http://n/1/'>net0</a>", "net1", null, 2, null]));
@@ -395,11 +400,11 @@ fn no_text_of_a_backend_becomes_markup() {
     ] {
         let payload = legacy("device", json!({"name": text, "role": [text], "vm": text, "warning": text}));
         let log: Log = vec![
-            step("device", Status::Completed, text, payload.clone()),
-            step("device", Status::Failed, &format!("{text}2"), payload.clone()),
-            step(text, Status::Completed, text, payload.clone()),
-            step("vm_interface", Status::Completed, text, payload),
-            stage(text, Status::Completed),
+            step("device", StepStatus::Completed, text, payload.clone()),
+            step("device", StepStatus::Failed, &format!("{text}2"), payload.clone()),
+            step(text, StepStatus::Completed, text, payload.clone()),
+            step("vm_interface", StepStatus::Completed, text, payload),
+            stage(text, StepStatus::Completed),
         ];
         for run_id in [None, Some(text)] {
             let log: Log = log.iter().cloned().chain(end(Some((text, text)))).collect();
@@ -411,7 +416,7 @@ fn no_text_of_a_backend_becomes_markup() {
         }
     }
     let (frames, _) =
-        logs::page(&vec![step("device", Status::Failed, image, json!(null))], Command::SyncNodes, None);
+        logs::page(&vec![step("device", StepStatus::Failed, image, json!(null))], Command::SyncNodes, None);
     let frame: Value = serde_json::from_str(&frames[2]).unwrap();
     assert_eq!(frame["data"]["rowid"], "&lt;img src=x onerror=alert(1)&gt;");
     assert_eq!(frame["data"]["rowid"], frame["data"]["name"]);
@@ -426,7 +431,7 @@ fn no_text_is_longer_than_a_page_can_show() {
         (format!("<a href='http://n/'>{long}</a>"), 500),
         (format!("<a href='http://n/{long}'>pve1</a>"), 4),
     ] {
-        let log = vec![step("device", Status::Progress, "a", legacy("device", json!({"role": text})))];
+        let log = vec![step("device", StepStatus::Progress, "a", legacy("device", json!({"role": text})))];
         let frames = sent(Command::SyncNodes, None, &log);
         assert_eq!(frames[1]["data"]["role"].as_str().unwrap().chars().count(), length);
     }
@@ -435,12 +440,12 @@ fn no_text_is_longer_than_a_page_can_show() {
 #[test]
 fn a_stage_ends_when_the_log_says_so_and_once() {
     let log: Log = vec![
-        stage("devices", Status::Started),
-        stage("devices", Status::Progress),
-        stage("storage", Status::Completed),
-        stage("devices", Status::Completed),
-        stage("devices", Status::Completed),
-        stage("virtual-machines", Status::Completed),
+        stage("devices", StepStatus::Started),
+        stage("devices", StepStatus::Progress),
+        stage("storage", StepStatus::Completed),
+        stage("devices", StepStatus::Completed),
+        stage("devices", StepStatus::Completed),
+        stage("virtual-machines", StepStatus::Completed),
     ];
     let device = json!({"object": "device", "end": true});
     let machine = json!({"object": "virtual_machine", "end": true});
@@ -459,7 +464,7 @@ fn a_good_run_ends_every_stage_of_its_command() {
     ] {
         assert_eq!(sent(command, None, &end(None)), expected);
     }
-    let log = [vec![stage("devices", Status::Completed)], end(None)].concat();
+    let log = [vec![stage("devices", StepStatus::Completed)], end(None)].concat();
     let full = json!({"object": "full-update", "end": true, "status": "completed",
         "stages": {"devices": "completed", "virtual-machines": "skipped"}});
     let marked = [device, machine, full].map(|mut frame| {
@@ -474,14 +479,14 @@ fn a_good_run_ends_every_stage_of_its_command() {
 #[test]
 fn a_bad_run_ends_no_stage_that_did_not_and_says_why() {
     let begun = vec![
-        stage("devices", Status::Completed),
-        stage("virtual-machines", Status::Started),
-        step("virtual_machine", Status::Progress, "web01", json!(null)),
+        stage("devices", StepStatus::Completed),
+        stage("virtual-machines", StepStatus::Started),
+        step("virtual_machine", StepStatus::Progress, "web01", json!(null)),
     ];
     let log = [begun, end(Some(("full-update", "no <b>room</b> & no\ntime")))].concat();
     let (frames, page) = logs::page(&log, Command::FullUpdate, None);
     let reason = "no room & no time";
-    assert_eq!(page.ending(), Some(Ending::Failed { reason: reason.to_owned() }));
+    assert_eq!(page.ending(), Some(CommandEnding::Failed { reason: reason.to_owned() }));
     assert_eq!(frames.last().unwrap(), "Error: no room &amp; no time");
     assert_eq!(OldPage::reading(&frames).released.into_iter().collect::<Vec<_>>(), ["device"]);
 
@@ -521,64 +526,71 @@ fn a_log_that_ends_without_sense_is_no_good_end() {
         "event: complete\ndata: {\"ok\": false, \"errors\": [7], \"message\": null}\n\n",
     ] {
         let (frames, page) = logs::page(&vec![frame.into()], Command::SyncVirtualMachines, None);
-        assert!(matches!(page.ending(), Some(Ending::Failed { reason }) if !reason.is_empty()), "{frame}");
+        assert!(
+            matches!(page.ending(), Some(CommandEnding::Failed { reason }) if !reason.is_empty()),
+            "{frame}"
+        );
         assert!(frames.iter().all(|frame| frame.starts_with("Error: ")), "{frames:?}");
     }
     let huge =
         format!("event: complete\ndata: {{\"ok\": true, \"message\": \"{}\"}}\n\n", "x".repeat(1 << 20));
     assert!(matches!(
         logs::page(&vec![huge.into()], Command::SyncNodes, None).1.ending(),
-        Some(Ending::Failed { .. })
+        Some(CommandEnding::Failed { .. })
     ));
 }
 
 #[test]
 fn nothing_comes_after_the_end() {
-    let mut page = Page::new(Command::FullUpdate, None);
+    let mut page = LegacyClient::new(Command::FullUpdate, None);
     let mut out = Vec::new();
-    page.frame(&end(None)[0], &mut out);
+    page.push_frame(&end(None)[0], &mut out);
     let told = out.len();
-    page.frame(&step("device", Status::Progress, "pve1", json!(null)), &mut out);
-    page.frame(&end(Some(("devices", "x"))).concat(), &mut out);
-    assert_eq!((out.len(), page.ending()), (told, Some(Ending::Done)));
+    page.push_frame(&step("device", StepStatus::Progress, "pve1", json!(null)), &mut out);
+    page.push_frame(&end(Some(("devices", "x"))).concat(), &mut out);
+    assert_eq!((out.len(), page.ending()), (told, Some(CommandEnding::Done)));
 }
 
 #[test]
 fn the_rows_of_a_page_are_bounded_and_none_is_counted_twice() {
-    let take = |rows: &mut Rows, at: usize, state, cells: &Cells| {
-        rows.take(("device", None, &format!("pve{at}")), state, cells.clone())
+    let take = |rows: &mut RowTracker, at: usize, state, cells: &Cells| {
+        rows.update(("device", None, &format!("pve{at}")), state, cells.clone())
     };
     let cells = |role: Value| {
         let payload = legacy("device", json!({ "role": role })).to_string();
-        Cells::read(Object::Device, &Data::of(serde_json::from_str(&payload).unwrap()))
+        Cells::from_fields(
+            Object::Device,
+            &LegacyFields::from_payload(serde_json::from_str(&payload).unwrap()),
+        )
     };
     let (empty, full, other) = (cells(json!(null)), cells(json!("a")), cells(json!("b")));
-    let mut rows = Rows::default();
-    for at in 0..TOLD_APART + 10 {
+    let mut rows = RowTracker::default();
+    for at in 0..MAX_OBJECTS + 10 {
         let news = take(&mut rows, at, State::Begun, &full);
-        assert_eq!(news, (at < TOLD_APART).then(|| News { first: true, cells: full.clone() }));
+        assert_eq!(news, (at < MAX_OBJECTS).then(|| RowUpdate { first: true, cells: full.clone() }));
         assert_eq!(take(&mut rows, at, State::Begun, &full), None, "{at} is told twice");
     }
-    let news = |cells: &Cells| Some(News { first: false, cells: cells.clone() });
+    let news = |cells: &Cells| Some(RowUpdate { first: false, cells: cells.clone() });
     assert_eq!(
-        take(&mut rows, REMEMBERED, State::Completed, &empty),
+        take(&mut rows, MAX_PENDING_CELLS, State::Completed, &empty),
         news(&empty),
         "there was no room for it"
     );
-    assert_eq!(take(&mut rows, REMEMBERED - 1, State::Completed, &empty), news(&full));
-    assert_eq!(take(&mut rows, REMEMBERED - 1, State::Failed, &full), None);
+    assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, State::Completed, &empty), news(&full));
+    assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, State::Failed, &full), None);
     // What is completed makes room for another.
-    let last = TOLD_APART - 1;
+    let last = MAX_OBJECTS - 1;
     assert_eq!(take(&mut rows, last, State::Begun, &other), None);
     assert_eq!(take(&mut rows, last, State::Failed, &empty), news(&other));
 
     let long = "x".repeat(500);
     let long = cells(json!([long, long, long, long]));
-    let mut rows = Rows::default();
-    for at in 0..REMEMBERED {
+    let mut rows = RowTracker::default();
+    for at in 0..MAX_PENDING_CELLS {
         take(&mut rows, at, State::Begun, &long);
     }
-    let kept =
-        (0..REMEMBERED).filter(|at| take(&mut rows, *at, State::Completed, &empty) == news(&long)).count();
+    let kept = (0..MAX_PENDING_CELLS)
+        .filter(|at| take(&mut rows, *at, State::Completed, &empty) == news(&long))
+        .count();
     assert_eq!(kept, (4 << 20) / long.bytes());
 }

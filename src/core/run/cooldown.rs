@@ -75,18 +75,18 @@ pub struct Estimate {
 impl Estimate {
     /// The estimate for a leg of `kind`. `durations` are those of completed runs on the same backend, and
     /// `least` is the shortest cool-down of a backend that does not cancel the run.
-    pub fn new(after: AfterDisconnect, kind: Kind, durations: &[(Kind, Duration)], least: Duration) -> Self {
+    pub fn new(after: AfterDisconnect, kind: Kind, durations: &[(Kind, Duration)], min: Duration) -> Self {
         let percentile = |kind: Kind| percentile_90(durations.iter().filter(|(of, _)| *of == kind));
         match after {
             AfterDisconnect::Cancels => Self { least: CANCELLED, expected: Duration::ZERO },
-            AfterDisconnect::StopsAtNextFrame => Self { least, expected: Duration::ZERO },
-            AfterDisconnect::Finishes => Self { least, expected: percentile(kind).unwrap_or_default() },
+            AfterDisconnect::StopsAtNextFrame => Self { least: min, expected: Duration::ZERO },
+            AfterDisconnect::Finishes => Self { least: min, expected: percentile(kind).unwrap_or_default() },
             // The stage that runs may have begun just now. Without stages that ran alone, the full update is
             // the bound.
             AfterDisconnect::FinishesStage => {
                 match Kind::all().filter(|kind| *kind != Kind::FullUpdate).filter_map(percentile).max() {
-                    Some(stage) => Self { least: least.max(stage), expected: Duration::ZERO },
-                    None => Self { least, expected: percentile(kind).unwrap_or_default() },
+                    Some(stage) => Self { least: min.max(stage), expected: Duration::ZERO },
+                    None => Self { least: min, expected: percentile(kind).unwrap_or_default() },
                 }
             }
         }
@@ -94,8 +94,8 @@ impl Estimate {
 
     /// How long the backend may be at work when the connection goes `elapsed` after the beginning of the leg,
     /// and `most` at most.
-    pub fn rest(self, elapsed: Duration, most: Duration) -> Duration {
-        self.expected.saturating_sub(elapsed).max(self.least).min(most)
+    pub fn remaining(self, elapsed: Duration, max: Duration) -> Duration {
+        self.expected.saturating_sub(elapsed).max(self.least).min(max)
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         elapsed: u64,
     ) -> Duration {
         let after = AfterDisconnect::new(release(text), channel, kind);
-        Estimate::new(after, kind, durations, LEAST).rest(seconds(elapsed), MOST)
+        Estimate::new(after, kind, durations, LEAST).remaining(seconds(elapsed), MOST)
     }
 
     #[test]
@@ -224,7 +224,10 @@ mod tests {
         let durations = [(Kind::Devices, seconds(7200))];
         assert_eq!(rest("0.0.6", Channel::Native, Kind::Devices, &durations, 0), MOST);
         let after = AfterDisconnect::new(release("0.0.30"), Channel::Native, Kind::Devices);
-        assert_eq!(Estimate::new(after, Kind::Devices, &[], LEAST).rest(seconds(1), seconds(2)), seconds(2));
+        assert_eq!(
+            Estimate::new(after, Kind::Devices, &[], LEAST).remaining(seconds(1), seconds(2)),
+            seconds(2)
+        );
     }
 
     #[test]

@@ -13,12 +13,12 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::policy::Policies;
-use super::tally::{Count, Form, Tally};
+use super::policy::FailurePolicies;
+use super::tally::{Count, EventForm, Tally};
 use crate::core::domain::counting::COUNTS_OBJECTS;
-use crate::core::domain::event::{Failure, Status, Step};
+use crate::core::domain::event::{Failure, Step, StepStatus};
 use crate::core::domain::figures::Figures;
-use crate::core::domain::figures::Told;
+use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::FailedObject;
@@ -27,14 +27,14 @@ use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
-use crate::core::upstream::lenient::Number;
-use crate::core::wire::sse::encoder::{Frame, Stream};
-use objects::{Failed, NAMED, Remembered, failed_object};
-use repeats::Repeats;
+use crate::core::upstream::lenient::LenientCount;
+use crate::core::wire::sse::encoder::{Frame, SseEncoder};
+use objects::{FailedGroup, FailureSample, MAX_NAMED, failed_object};
+use repeats::SeenFailures;
 
 /// How many other names of virtual machines are kept, and the longest of them, in bytes.
-const RENAMED: usize = 4096;
-const RENAMED_LENGTH: usize = 512;
+const MAX_RENAMED: usize = 4096;
+const MAX_RENAMED_BYTES: usize = 512;
 /// How much of the failed objects and of other failures stands in the final message of a run that did not fail, in
 /// characters.
 const HEADLINE: usize = 200;
@@ -42,13 +42,13 @@ const HEADLINE: usize = 200;
 /// beside it.
 const FAILED_HEADLINE: usize = 120;
 /// How many warnings of a run of several legs are kept.
-const WARNINGS: usize = 5;
+const MAX_WARNINGS: usize = 5;
 
 /// What the operator and the client want of the stream.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct NormalizerOptions {
     /// When failed objects fail the run.
-    pub object_failures: Policies,
+    pub object_failures: FailurePolicies,
     /// Pass the backend's own event types on.
     pub all_events: bool,
     /// Keep the backend's own account of an object in its step.
@@ -59,7 +59,7 @@ pub struct Options {
 
 /// The backend's last word on a leg.
 #[derive(Debug)]
-struct LastWord {
+struct TerminalEvent {
     ok: Option<bool>,
     message: String,
     detail: Option<String>,
@@ -69,54 +69,54 @@ struct LastWord {
 #[derive(Debug)]
 pub struct Normalizer {
     kind: Kind,
-    options: Options,
+    options: NormalizerOptions,
     /// The backend's release, as far as it is known.
     release: Option<Release>,
     /// There is a stream between its first step and its end.
-    stream: Option<Stream>,
+    stream: Option<SseEncoder>,
     tally: Tally,
     started: Vec<Kind>,
     finished: Vec<Kind>,
     skipped: Vec<Kind>,
     /// Why the run was skipped, if it is not that the backend has no such sync.
     why_skipped: Option<String>,
-    told: Told,
+    summary: ResultSummary,
     /// The first objects of the leg that failed, and why.
-    failed_objects: Vec<Failed>,
+    failed_objects: Vec<FailedGroup>,
     /// The first and the last objects of the run that failed.
-    remembered: Remembered,
+    failure_sample: FailureSample,
     /// The node whose interfaces were told of last.
     node: Option<String>,
     /// The names in Proxmox of virtual machines that have others in NetBox, by the latter.
     renamed: HashMap<String, String>,
     /// The first things that failed and are no single object.
-    troubles: Vec<String>,
+    stage_errors: Vec<String>,
     /// How often something failed that is no single object.
-    trouble_count: u64,
+    stage_error_count: u64,
     /// The failures of the leg that readers were given.
-    repeats: Repeats,
+    seen_failures: SeenFailures,
     dropped: u64,
     unreadable: u64,
-    leg: Leg,
+    leg: LegState,
 }
 
 /// What is known of the part of the run that is going on.
 #[derive(Debug, Default)]
-struct Leg {
+struct LegState {
     /// The one stage that it is, where the run has more.
     stage: Option<Kind>,
     before: Count,
     aborted: Option<Failure>,
-    trouble: Option<Failure>,
-    last_word: Option<LastWord>,
+    stage_error: Option<Failure>,
+    terminal: Option<TerminalEvent>,
     /// Why objects failed that the backend did not tell of, if the order of its events says so: one that is named, and
     /// others.
-    why_untold: Option<(&'static str, &'static str)>,
+    unreported_reason: Option<(&'static str, &'static str)>,
 }
 
 impl Normalizer {
     /// A normaliser for a run of `kind`.
-    pub fn new(kind: Kind, options: Options) -> Self {
+    pub fn new(kind: Kind, options: NormalizerOptions) -> Self {
         Self {
             kind,
             options,
@@ -127,35 +127,35 @@ impl Normalizer {
             finished: Vec::new(),
             skipped: Vec::new(),
             why_skipped: None,
-            told: Told::default(),
+            summary: ResultSummary::default(),
             failed_objects: Vec::new(),
-            remembered: Remembered::default(),
+            failure_sample: FailureSample::default(),
             node: None,
             renamed: HashMap::new(),
-            troubles: Vec::new(),
-            trouble_count: 0,
-            repeats: Repeats::default(),
+            stage_errors: Vec::new(),
+            stage_error_count: 0,
+            seen_failures: SeenFailures::default(),
             dropped: 0,
             unreadable: 0,
-            leg: Leg::default(),
+            leg: LegState::default(),
         }
     }
 
     /// Notes what is known of the backend that is driven.
-    pub fn drives(&mut self, release: Option<Release>) {
+    pub fn set_release(&mut self, release: Option<Release>) {
         self.release = release;
     }
 
     /// Notes that the backend sends an event of the type `name`, which dates it if its release is not known.
-    pub fn hears(&mut self, name: &str) {
+    pub fn note_event_type(&mut self, name: &str) {
         if self.release.is_none() && matches!(name, "discovery" | "item_progress" | "phase_summary") {
             self.release = Some(COUNTS_OBJECTS);
         }
     }
 
     /// Tells what the run waits for, before it begins.
-    pub fn wait(&mut self, message: &str, out: &mut Vec<Frame>) {
-        let step = Step::stage(self.kind.row().step, Status::Started, message);
+    pub fn begin_waiting(&mut self, message: &str, out: &mut Vec<Frame>) {
+        let step = Step::stage(self.kind.row().step, StepStatus::Started, message);
         self.begin(&step, out);
     }
 
@@ -163,7 +163,7 @@ impl Normalizer {
     pub fn start(&mut self, out: &mut Vec<Frame>) {
         if !self.started.contains(&self.kind) {
             self.started.push(self.kind);
-            self.begin(&starting(self.kind), out);
+            self.begin(&started_step(self.kind), out);
         }
     }
 
@@ -172,7 +172,7 @@ impl Normalizer {
         match &mut self.stream {
             Some(stream) => out.push(stream.step(step)),
             None => {
-                let (stream, frame) = Stream::redacted(step, self.options.redactor.clone());
+                let (stream, frame) = SseEncoder::start_redacted(step, self.options.redactor.clone());
                 self.stream = Some(stream);
                 out.push(frame);
             }
@@ -182,9 +182,9 @@ impl Normalizer {
     /// Tells that the stages `kinds` are about to be driven.
     pub fn begin_leg(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
         let stage = kinds.first().copied().filter(|kind| *kind != self.kind);
-        self.leg = Leg { stage, before: self.tally.counts().total(), ..Leg::default() };
+        self.leg = LegState { stage, before: self.tally.counts().total(), ..LegState::default() };
         self.failed_objects.clear();
-        self.repeats.clear();
+        self.seen_failures.clear();
         if let Some(kind) = kinds.first() {
             self.stage_started(*kind, out);
         }
@@ -192,7 +192,7 @@ impl Normalizer {
 
     /// Tells readers something about the run that is no part of its work.
     pub fn notice(&mut self, notice: &str, out: &mut Vec<Frame>) {
-        self.write(&Step::stage(self.kind.row().step, Status::Progress, notice), out);
+        self.write(&Step::stage(self.kind.row().step, StepStatus::Progress, notice), out);
     }
 
     /// Tells that the backend cannot do the stage `kind`, or that it is not done for the reason `why`.
@@ -200,37 +200,38 @@ impl Normalizer {
         self.skipped.push(kind);
         let row = kind.row();
         let title = capitalized(row.title);
-        let reason =
-            why.as_ref().map_or_else(|| format!("this backend {}.", self.cannot("it")), Clone::clone);
+        let reason = why
+            .as_ref()
+            .map_or_else(|| format!("this backend {}.", self.unsupported_text("it")), Clone::clone);
         let message = format!("{title} synchronization skipped: {reason}");
         self.why_skipped = why;
-        self.write(&Step::stage(row.step, Status::Progress, message), out);
+        self.write(&Step::stage(row.step, StepStatus::Progress, message), out);
     }
 
     /// Takes a fact.
-    pub fn take(&mut self, fact: Fact<'_>, out: &mut Vec<Frame>) {
+    pub fn apply(&mut self, fact: Fact<'_>, out: &mut Vec<Frame>) {
         match fact {
             Fact::StageStarted(Stage::Known(kind)) => self.stage_started(kind, out),
             Fact::StageStarted(Stage::Other(word)) => {
                 let message = format!("Starting {word} synchronization.");
-                self.write(&Step::stage(word, Status::Started, message), out);
+                self.write(&Step::stage(word, StepStatus::Started, message), out);
             }
             Fact::StageFinished { stage, figures } => {
-                self.figures(&stage, figures);
+                self.apply_figures(&stage, figures);
                 match stage {
                     Stage::Known(kind) => self.stage_finished(kind, out),
                     Stage::Other(word) => {
                         let message = format!("{} synchronization finished.", capitalized(&word));
-                        self.write(&Step::stage(word, Status::Completed, message), out);
+                        self.write(&Step::stage(word, StepStatus::Completed, message), out);
                     }
                 }
             }
             Fact::Object { object: (object, word), scope, name, form, state, payload } => {
                 let scope = self.on_node(object, &name, scope);
-                let is_news = self.count(object, &scope, &name, form, &state);
+                let is_news = self.count_object(object, &scope, &name, form, &state);
                 // A part that failed is news also of an object that is known, but only once.
                 let is_new_part = match &state {
-                    ObjectState::Failed { partly: true, error } => self.repeats.is_first(&(
+                    ObjectState::Failed { is_part: true, error } => self.seen_failures.is_first(&(
                         object,
                         scope.cluster.as_deref(),
                         scope.owner.as_deref(),
@@ -244,45 +245,45 @@ impl Normalizer {
                     return;
                 }
                 let payload = payload.filter(|_| self.options.payloads);
-                self.object((object, word), &scope, name, state, payload, out);
+                self.write_object((object, word), &scope, name, state, payload, out);
             }
             Fact::Renamed { from, to } => {
                 let message = format!("Name {from} is taken, using {to} instead");
-                if self.renamed.len() < RENAMED && from.len().max(to.len()) <= RENAMED_LENGTH {
+                if self.renamed.len() < MAX_RENAMED && from.len().max(to.len()) <= MAX_RENAMED_BYTES {
                     self.renamed.insert(to.into_owned(), from.into_owned());
                 }
-                self.note(Object::VirtualMachine.as_str(), Cow::Owned(message), out);
+                self.write_note(Object::VirtualMachine.as_str(), Cow::Owned(message), out);
             }
             Fact::Unnamed { object, count, error } => {
-                self.tally.nameless_failed(object, Form::Frame, count.min(Number::MOST));
-                self.unnamed(object, count, &error, out);
+                self.tally.add_unnamed_failures(object, EventForm::Frame, count.min(LenientCount::MAX));
+                self.apply_unnamed(object, count, &error, out);
             }
             Fact::Discovered { stage, count, names, message } => {
                 if let (Some(object), Some(count)) =
                     (stage.object().filter(|object| object.has_rows()), count)
                 {
-                    self.tally.announced(object, count, names);
+                    self.tally.add_announced(object, count, names);
                 }
-                self.note(stage.step(), message, out);
+                self.write_note(stage.step(), message, out);
             }
             Fact::Summary { stage, figures, message } => {
-                self.figures(&stage, figures);
-                self.note(stage.step(), message, out);
+                self.apply_figures(&stage, figures);
+                self.write_note(stage.step(), message, out);
             }
-            Fact::Note { step, message } => self.note(&step, message, out),
-            Fact::Trouble(failure) => self.trouble(failure, out),
+            Fact::Note { step, message } => self.write_note(&step, message, out),
+            Fact::StageError(failure) => self.stage_error(failure, out),
             Fact::Aborted(failure) => {
                 self.leg.aborted.get_or_insert(failure);
             }
-            Fact::Complete { ok, message, detail, told } => {
+            Fact::Complete { ok, message, detail, summary: told } => {
                 for (object, count) in &told.objects.0 {
-                    self.tally.counted(*object, *count);
+                    self.tally.set_counted(*object, *count);
                 }
                 let kind = self.leg.stage.unwrap_or(self.kind);
-                self.figures(&Stage::Known(kind), Figures::of(&told));
-                for (stage, figures) in Figures::of_stages(&told) {
+                self.apply_figures(&Stage::Known(kind), Figures::from_summary(&told));
+                for (stage, figures) in Figures::by_stage(&told) {
                     if kind == Kind::FullUpdate || kind == stage {
-                        self.figures(&Stage::Known(stage), figures);
+                        self.apply_figures(&Stage::Known(stage), figures);
                     }
                 }
                 for (stage, names) in &told.names {
@@ -290,17 +291,17 @@ impl Normalizer {
                     if let Some(object) = of_stage.filter(|object| object.has_rows()) {
                         let names = names.iter().map(|name| self.renamed.get(name).unwrap_or(name).clone());
                         let names = names.collect();
-                        self.tally.recorded(object, names);
+                        self.tally.add_recorded(object, names);
                     }
                 }
                 for (name, error) in told.failed.clone() {
-                    self.take(failed_object(Object::Sdn, name, error), out);
+                    self.apply(failed_object(Object::Sdn, name, error), out);
                 }
-                self.tell(told);
-                let word = LastWord { ok, message, detail };
+                self.merge_summary(told);
+                let word = TerminalEvent { ok, message, detail };
                 // Of two last words the worse one is believed.
-                if self.leg.last_word.as_ref().is_none_or(|known| known.ok == Some(true)) {
-                    self.leg.last_word = Some(word);
+                if self.leg.terminal.as_ref().is_none_or(|previous| previous.ok == Some(true)) {
+                    self.leg.terminal = Some(word);
                 }
             }
             Fact::Nothing => self.dropped += 1,
@@ -309,23 +310,23 @@ impl Normalizer {
 
     /// Keeps what a leg says of its result. What has a name of its own in a run of one leg needs that of
     /// its stage in a run of several.
-    fn tell(&mut self, told: Told) {
+    fn merge_summary(&mut self, summary: ResultSummary) {
         let Some(stage) = self.leg.stage else {
-            self.told = told;
+            self.summary = summary;
             return;
         };
         let name = format!("{}_count", stage.as_str().replace('-', "_"));
-        if let Some((_, count)) = told.numbers.iter().find(|(name, _)| name == "count") {
-            self.told.numbers.retain(|(known, _)| *known != name);
-            self.told.numbers.push((name, *count));
+        if let Some((_, count)) = summary.numbers.iter().find(|(name, _)| name == "count") {
+            self.summary.numbers.retain(|(known, _)| *known != name);
+            self.summary.numbers.push((name, *count));
         }
-        self.told.warnings.extend(told.warnings);
-        self.told.warnings.truncate(WARNINGS);
-        self.told.degraded |= told.degraded;
+        self.summary.warnings.extend(summary.warnings);
+        self.summary.warnings.truncate(MAX_WARNINGS);
+        self.summary.degraded |= summary.degraded;
     }
 
     /// Passes an event of the backend's own type on, if the client asked for such.
-    pub fn extra(&mut self, name: &str, data: &str, out: &mut Vec<Frame>) {
+    pub fn pass_through(&mut self, name: &str, data: &str, out: &mut Vec<Frame>) {
         if !self.options.all_events {
             return;
         }
@@ -336,7 +337,7 @@ impl Normalizer {
     }
 
     /// Notes an event that could not be read.
-    pub fn unreadable(&mut self) {
+    pub fn note_unreadable(&mut self) {
         self.unreadable += 1;
     }
 
@@ -348,17 +349,17 @@ impl Normalizer {
         self.finished.push(kind);
         let row = kind.row();
         let message = format!("{} synchronization finished.", capitalized(row.title));
-        self.write(&Step::stage(row.step, Status::Completed, message), out);
+        self.write(&Step::stage(row.step, StepStatus::Completed, message), out);
     }
 
     /// Whether the backend has said its last word on this leg: an `error` is one, whatever follows (R9).
-    pub fn has_last_word(&self) -> bool {
-        self.leg.last_word.is_some() || self.leg.aborted.is_some()
+    pub fn has_terminal(&self) -> bool {
+        self.leg.terminal.is_some() || self.leg.aborted.is_some()
     }
 
     /// Whether something failed on this leg that is no single object.
-    pub fn has_trouble(&self) -> bool {
-        self.leg.trouble.is_some()
+    pub fn has_stage_error(&self) -> bool {
+        self.leg.stage_error.is_some()
     }
 
     /// Events that became no step: what no reader needs, and second accounts of the same thing.
@@ -373,7 +374,7 @@ impl Normalizer {
 
     /// The first and the last objects of the run that failed.
     pub fn failed_objects(&self) -> Vec<FailedObject> {
-        let remembered = self.remembered.first.iter().chain(&self.remembered.last);
+        let remembered = self.failure_sample.first.iter().chain(&self.failure_sample.last);
         remembered.map(|failed| failed.object.clone()).collect()
     }
 
@@ -385,35 +386,35 @@ impl Normalizer {
     fn stage_started(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         if !self.started.contains(&kind) {
             self.started.push(kind);
-            self.write(&starting(kind), out);
+            self.write(&started_step(kind), out);
         }
     }
 
-    fn note(&mut self, step: &str, message: Cow<'_, str>, out: &mut Vec<Frame>) {
+    fn write_note(&mut self, step: &str, message: Cow<'_, str>, out: &mut Vec<Frame>) {
         if message.is_empty() {
             self.dropped += 1;
             return;
         }
         let step = if step.is_empty() { self.kind.row().step } else { step };
-        self.write(&Step::stage(step, Status::Progress, message), out);
+        self.write(&Step::stage(step, StepStatus::Progress, message), out);
     }
 
-    fn trouble(&mut self, failure: Failure, out: &mut Vec<Frame>) {
-        let is_first = self.repeats.is_first(&(&failure.step, &failure.error, &failure.detail));
-        self.trouble_count += 1;
+    fn stage_error(&mut self, failure: Failure, out: &mut Vec<Frame>) {
+        let is_first = self.seen_failures.is_first(&(&failure.step, &failure.error, &failure.detail));
+        self.stage_error_count += 1;
         if !is_first {
             self.dropped += 1;
-            self.leg.trouble = Some(failure);
+            self.leg.stage_error = Some(failure);
             return;
         }
         let step = if failure.step.is_empty() { self.kind.row().step } else { &failure.step };
         let error = plain(&failure.detail, SENTENCE);
         let message = format!("Failed: {}", failure.error);
-        self.write(&Step { error: Some(error), ..Step::stage(step, Status::Failed, message) }, out);
-        if self.troubles.len() < NAMED {
-            self.troubles.push(failure.error.clone());
+        self.write(&Step { error: Some(error), ..Step::stage(step, StepStatus::Failed, message) }, out);
+        if self.stage_errors.len() < MAX_NAMED {
+            self.stage_errors.push(failure.error.clone());
         }
-        self.leg.trouble = Some(failure);
+        self.leg.stage_error = Some(failure);
     }
 
     fn write(&mut self, step: &Step<'_>, out: &mut Vec<Frame>) {
@@ -423,9 +424,9 @@ impl Normalizer {
     }
 }
 
-fn starting(kind: Kind) -> Step<'static> {
+fn started_step(kind: Kind) -> Step<'static> {
     let row = kind.row();
-    Step::stage(row.step, Status::Started, format!("Starting {} synchronization.", row.title))
+    Step::stage(row.step, StepStatus::Started, format!("Starting {} synchronization.", row.title))
 }
 
 fn capitalized(title: &str) -> String {

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use super::capabilities::{Capabilities, Socket};
-use crate::core::domain::channel::{Channel, Choice};
-use crate::core::domain::kind::{Command, Endpoint, FULL_UPDATE, Kind};
+use super::capabilities::{Capabilities, SocketSupport};
+use crate::core::domain::channel::{Channel, ChannelChoice};
+use crate::core::domain::kind::{Command, FULL_UPDATE, Kind, SyncEndpoint};
 use crate::core::domain::release::Release;
 
 /// One connection to the backend, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leg {
     /// The endpoint whose stream or plain answer this is.
-    pub endpoint: Endpoint,
+    pub endpoint: SyncEndpoint,
     /// The stages that it runs.
     pub kinds: Vec<Kind>,
     /// How it is driven.
@@ -30,7 +30,7 @@ impl Leg {
         }
     }
 
-    fn of(endpoint: Endpoint, channel: Channel) -> Self {
+    fn new(endpoint: SyncEndpoint, channel: Channel) -> Self {
         let command = endpoint.kind.row().command.filter(|_| channel == Channel::Websocket);
         Self { endpoint, kinds: vec![endpoint.kind], channel, command }
     }
@@ -38,7 +38,7 @@ impl Leg {
 
 /// How a run is driven.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct RunPlan {
     /// The connections, in order.
     pub legs: Vec<Leg>,
     /// The stages that the backend cannot do.
@@ -47,16 +47,16 @@ pub struct Plan {
 
 /// The backend has no way to do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsupported {
+pub struct NoChannel {
     /// What was asked.
-    pub endpoint: Endpoint,
+    pub endpoint: SyncEndpoint,
     /// What the backend can do instead, and how.
     pub has: Vec<(Kind, Channel)>,
     /// Whether its `/ws` would serve if it were switched on.
     pub socket_denied: bool,
 }
 
-impl fmt::Display for Unsupported {
+impl fmt::Display for NoChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = if self.endpoint.vm.is_some() { " of a single virtual machine" } else { "" };
         write!(f, "This backend cannot synchronise {}{one}.", self.endpoint.kind.row().title)?;
@@ -75,35 +75,47 @@ impl fmt::Display for Unsupported {
 }
 
 /// The streams that must be known before a plan for `endpoint` can be made.
-pub fn needed_streams(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Vec<Endpoint> {
+pub fn needed_streams(
+    endpoint: SyncEndpoint,
+    capabilities: &Capabilities,
+    choice: ChannelChoice,
+) -> Vec<SyncEndpoint> {
     if !choice.allows(Channel::Native) {
         return Vec::new();
     }
-    let composed = endpoint.kind == Kind::FullUpdate && known.stream(endpoint) == Some(false);
-    let stages = FULL_UPDATE.into_iter().map(Endpoint::of).filter(|_| composed);
-    std::iter::once(endpoint).chain(stages).filter(|endpoint| known.stream(*endpoint).is_none()).collect()
+    let composed = endpoint.kind == Kind::FullUpdate && capabilities.stream(endpoint) == Some(false);
+    let stages = FULL_UPDATE.into_iter().map(SyncEndpoint::for_kind).filter(|_| composed);
+    std::iter::once(endpoint)
+        .chain(stages)
+        .filter(|endpoint| capabilities.stream(*endpoint).is_none())
+        .collect()
 }
 
 /// How to drive `endpoint` on a backend with these capabilities.
 ///
 /// # Errors
 ///
-/// [`Unsupported`] where no allowed channel serves any part of it.
-pub fn plan(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Result<Plan, Unsupported> {
+/// [`NoChannel`] where no allowed channel serves any part of it.
+pub fn plan(
+    endpoint: SyncEndpoint,
+    capabilities: &Capabilities,
+    choice: ChannelChoice,
+) -> Result<RunPlan, NoChannel> {
     if endpoint.kind != Kind::FullUpdate
-        || known.stream(endpoint) == Some(true) && choice.allows(Channel::Native)
+        || capabilities.stream(endpoint) == Some(true) && choice.allows(Channel::Native)
     {
-        return match channel(endpoint, known, choice) {
-            Some(channel) => {
-                Ok(Plan { legs: vec![Leg::of(endpoint, channel)], skipped: left_out(endpoint, known) })
-            }
-            None => Err(unsupported(endpoint, known, choice)),
+        return match choose_channel(endpoint, capabilities, choice) {
+            Some(channel) => Ok(RunPlan {
+                legs: vec![Leg::new(endpoint, channel)],
+                skipped: omitted_stages(endpoint, capabilities),
+            }),
+            None => Err(no_channel(endpoint, capabilities, choice)),
         };
     }
     let mut legs: Vec<Leg> = Vec::new();
     let mut skipped = Vec::new();
-    for stage in FULL_UPDATE.map(Endpoint::of) {
-        let Some(channel) = channel(stage, known, choice) else {
+    for stage in FULL_UPDATE.map(SyncEndpoint::for_kind) {
+        let Some(channel) = choose_channel(stage, capabilities, choice) else {
             skipped.push(stage.kind);
             continue;
         };
@@ -117,10 +129,14 @@ pub fn plan(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Result<
                 last.kinds.push(stage.kind);
                 last.command = Some(Command::FullUpdate);
             }
-            _ => legs.push(Leg::of(stage, channel)),
+            _ => legs.push(Leg::new(stage, channel)),
         }
     }
-    if legs.is_empty() { Err(unsupported(endpoint, known, choice)) } else { Ok(Plan { legs, skipped }) }
+    if legs.is_empty() {
+        Err(no_channel(endpoint, capabilities, choice))
+    } else {
+        Ok(RunPlan { legs, skipped })
+    }
 }
 
 /// The first release whose full update has all documented stages but the last two, and the first that
@@ -129,8 +145,8 @@ const FULLER_UPDATE: Release = Release::new(0, 0, 5);
 const FULLEST_UPDATE: Release = Release::new(0, 0, 6);
 
 /// The stages that the full update of an old release leaves out without a word.
-fn left_out(endpoint: Endpoint, known: &Capabilities) -> Vec<Kind> {
-    let Some(release) = known.release.filter(|_| endpoint.kind == Kind::FullUpdate) else {
+fn omitted_stages(endpoint: SyncEndpoint, capabilities: &Capabilities) -> Vec<Kind> {
+    let Some(release) = capabilities.release.filter(|_| endpoint.kind == Kind::FullUpdate) else {
         return Vec::new();
     };
     let done: &[Kind] = match release {
@@ -145,46 +161,56 @@ fn is_devices(leg: &Leg) -> bool {
     leg.channel == Channel::Websocket && leg.kinds == [Kind::Devices]
 }
 
-fn channel(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Option<Channel> {
+fn choose_channel(
+    endpoint: SyncEndpoint,
+    capabilities: &Capabilities,
+    choice: ChannelChoice,
+) -> Option<Channel> {
     let row = endpoint.kind.row();
     let whole = endpoint.vm.is_none();
-    let is_idle = row.idle_before.zip(known.release).is_some_and(|(first, release)| release < first);
-    let native = known.stream(endpoint) == Some(true) && !is_idle;
+    let is_idle = row.idle_before.zip(capabilities.release).is_some_and(|(first, release)| release < first);
+    let native = capabilities.stream(endpoint) == Some(true) && !is_idle;
     let websocket = whole
         && row.command.is_some()
-        && known.socket == Socket::Presumed
-        && (known.dialect().is_some() || known.release.is_none());
-    let json = whole && row.json.zip(known.release).is_some_and(|(works, release)| works.covers(release));
+        && capabilities.socket == SocketSupport::Presumed
+        && (capabilities.dialect().is_some() || capabilities.release.is_none());
+    let json =
+        whole && row.json.zip(capabilities.release).is_some_and(|(works, release)| works.covers(release));
     [(Channel::Native, native), (Channel::Websocket, websocket), (Channel::Json, json)]
         .into_iter()
         .find(|(channel, there)| *there && choice.allows(*channel))
         .map(|(channel, _)| channel)
 }
 
-fn unsupported(endpoint: Endpoint, known: &Capabilities, choice: Choice) -> Unsupported {
+fn no_channel(endpoint: SyncEndpoint, capabilities: &Capabilities, choice: ChannelChoice) -> NoChannel {
     let has = Kind::all()
         .filter(|kind| *kind != Kind::FullUpdate)
-        .filter_map(|kind| channel(Endpoint::of(kind), known, choice).map(|channel| (kind, channel)))
+        .filter_map(|kind| {
+            choose_channel(SyncEndpoint::for_kind(kind), capabilities, choice).map(|channel| (kind, channel))
+        })
         .collect();
-    let socket_denied = known.socket == Socket::Denied
+    let socket_denied = capabilities.socket == SocketSupport::Denied
         && endpoint.kind.row().command.is_some()
         && choice.allows(Channel::Websocket);
-    Unsupported { endpoint, has, socket_denied }
+    NoChannel { endpoint, has, socket_denied }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn channels(plan: &Plan) -> Vec<(Channel, &[Kind])> {
+    fn channels(plan: &RunPlan) -> Vec<(Channel, &[Kind])> {
         plan.legs.iter().map(|leg| (leg.channel, leg.kinds.as_slice())).collect()
     }
 
     #[test]
     fn a_full_update_of_0_0_2_is_one_command_and_names_what_is_missing() {
-        let plan =
-            plan(Endpoint::of(Kind::FullUpdate), &Capabilities::with_streams("0.0.2", &[]), Choice::Auto)
-                .unwrap();
+        let plan = plan(
+            SyncEndpoint::for_kind(Kind::FullUpdate),
+            &Capabilities::with_streams("0.0.2", &[]),
+            ChannelChoice::Auto,
+        )
+        .unwrap();
         assert_eq!(channels(&plan), [(Channel::Websocket, &[Kind::Devices, Kind::VirtualMachines][..])]);
         assert_eq!(plan.legs[0].command, Some(Command::FullUpdate));
         assert_eq!(
@@ -202,8 +228,9 @@ mod tests {
 
     #[test]
     fn a_stage_between_devices_and_virtual_machines_keeps_its_place() {
-        let known = Capabilities::with_streams("0.0.6", &[Kind::Storage]);
-        let plan = plan(Endpoint::of(Kind::FullUpdate), &known, Choice::Auto).unwrap();
+        let capabilities = Capabilities::with_streams("0.0.6", &[Kind::Storage]);
+        let plan =
+            plan(SyncEndpoint::for_kind(Kind::FullUpdate), &capabilities, ChannelChoice::Auto).unwrap();
         assert_eq!(
             channels(&plan),
             [
@@ -219,19 +246,23 @@ mod tests {
 
     #[test]
     fn a_native_stream_is_preferred_and_a_choice_is_kept() {
-        let known = Capabilities::with_streams("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
-        let disks = Endpoint::of(Kind::VirtualDisks);
-        let of = |endpoint, choice| plan(endpoint, &known, choice).map(|plan| plan.legs[0].channel);
-        assert_eq!(of(disks, Choice::Auto), Ok(Channel::Native));
-        assert_eq!(of(disks, Choice::Only(Channel::Json)), Ok(Channel::Json));
-        assert!(of(disks, Choice::Only(Channel::Websocket)).is_err());
-        assert_eq!(of(Endpoint::of(Kind::Devices), Choice::Only(Channel::Websocket)), Ok(Channel::Websocket));
+        let capabilities = Capabilities::with_streams("0.0.11", &[Kind::VirtualDisks, Kind::Devices]);
+        let disks = SyncEndpoint::for_kind(Kind::VirtualDisks);
+        let of = |endpoint, choice| plan(endpoint, &capabilities, choice).map(|plan| plan.legs[0].channel);
+        assert_eq!(of(disks, ChannelChoice::Auto), Ok(Channel::Native));
+        assert_eq!(of(disks, ChannelChoice::Only(Channel::Json)), Ok(Channel::Json));
+        assert!(of(disks, ChannelChoice::Only(Channel::Websocket)).is_err());
+        assert_eq!(
+            of(SyncEndpoint::for_kind(Kind::Devices), ChannelChoice::Only(Channel::Websocket)),
+            Ok(Channel::Websocket)
+        );
     }
 
     #[test]
     fn a_plain_endpoint_that_does_nothing_is_not_used() {
-        let known = Capabilities::with_streams("0.0.3", &[Kind::Devices]);
-        let refused = plan(Endpoint::of(Kind::VirtualDisks), &known, Choice::Auto).unwrap_err();
+        let capabilities = Capabilities::with_streams("0.0.3", &[Kind::Devices]);
+        let refused =
+            plan(SyncEndpoint::for_kind(Kind::VirtualDisks), &capabilities, ChannelChoice::Auto).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "This backend cannot synchronise virtual disks. It has: devices (native), \
@@ -243,9 +274,9 @@ mod tests {
     fn what_the_full_update_of_an_old_release_leaves_out_is_named() {
         let skipped = |release| {
             plan(
-                Endpoint::of(Kind::FullUpdate),
+                SyncEndpoint::for_kind(Kind::FullUpdate),
                 &Capabilities::with_streams(release, &[Kind::FullUpdate]),
-                Choice::Auto,
+                ChannelChoice::Auto,
             )
             .unwrap()
             .skipped
@@ -259,7 +290,12 @@ mod tests {
     fn a_stream_that_does_nothing_is_not_used() {
         let streams = [Kind::VirtualDisks, Kind::Snapshots, Kind::Backups];
         let can = |release, kind| {
-            plan(Endpoint::of(kind), &Capabilities::with_streams(release, &streams), Choice::Auto).is_ok()
+            plan(
+                SyncEndpoint::for_kind(kind),
+                &Capabilities::with_streams(release, &streams),
+                ChannelChoice::Auto,
+            )
+            .is_ok()
         };
         assert!(!can("0.0.4", Kind::Snapshots) && can("0.0.5", Kind::Snapshots));
         assert!(!can("0.0.5", Kind::VirtualDisks) && can("0.0.6", Kind::VirtualDisks));
@@ -271,7 +307,12 @@ mod tests {
         // `/virtualization/virtual-machines/{id}/create/stream` answers HEAD for `task-history`, too.
         let streams = [Kind::Storage, Kind::VmInterfaces, Kind::TaskHistory];
         let can = |release, kind| {
-            plan(Endpoint::of(kind), &Capabilities::with_streams(release, &streams), Choice::Auto).is_ok()
+            plan(
+                SyncEndpoint::for_kind(kind),
+                &Capabilities::with_streams(release, &streams),
+                ChannelChoice::Auto,
+            )
+            .is_ok()
         };
         assert!(!can("0.0.5", Kind::Storage) && can("0.0.6", Kind::Storage));
         assert!(!can("0.0.5", Kind::VmInterfaces) && can("0.0.6", Kind::VmInterfaces));
@@ -280,21 +321,25 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_switched_off_is_named() {
-        let mut known = Capabilities::with_streams("0.0.30", &[]);
-        known.socket = Socket::Denied;
-        let refused =
-            plan(Endpoint::of(Kind::Devices), &known, Choice::Only(Channel::Websocket)).unwrap_err();
+        let mut capabilities = Capabilities::with_streams("0.0.30", &[]);
+        capabilities.socket = SocketSupport::Denied;
+        let refused = plan(
+            SyncEndpoint::for_kind(Kind::Devices),
+            &capabilities,
+            ChannelChoice::Only(Channel::Websocket),
+        )
+        .unwrap_err();
         assert!(refused.to_string().contains("PROXBOX_EXECUTION_MODE=legacy"), "{refused}");
     }
 
     #[test]
     fn a_full_update_without_its_stream_needs_every_stage_to_be_known() {
-        let endpoint = Endpoint::of(Kind::FullUpdate);
-        let mut known = Capabilities::default();
-        assert_eq!(needed_streams(endpoint, &known, Choice::Auto), [endpoint]);
-        known.learn_stream(endpoint, false);
-        assert_eq!(needed_streams(endpoint, &known, Choice::Auto).len(), FULL_UPDATE.len());
-        known.learn_stream(endpoint, true);
-        assert_eq!(needed_streams(endpoint, &known, Choice::Auto), []);
+        let endpoint = SyncEndpoint::for_kind(Kind::FullUpdate);
+        let mut capabilities = Capabilities::default();
+        assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto), [endpoint]);
+        capabilities.set_stream(endpoint, false);
+        assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto).len(), FULL_UPDATE.len());
+        capabilities.set_stream(endpoint, true);
+        assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto), []);
     }
 }

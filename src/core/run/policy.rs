@@ -23,74 +23,74 @@ pub enum ObjectFailures {
 
 /// The policy of every kind of sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policies {
+pub struct FailurePolicies {
     /// That of all kinds that have none of their own.
-    pub others: ObjectFailures,
+    pub default: ObjectFailures,
     /// Those of single kinds.
-    pub own: Vec<(Kind, ObjectFailures)>,
+    pub overrides: Vec<(Kind, ObjectFailures)>,
 }
 
-impl Policies {
+impl FailurePolicies {
     /// The policy of `kind`.
-    pub fn of(&self, kind: Kind) -> ObjectFailures {
-        self.own(kind).unwrap_or(self.others)
+    pub fn for_kind(&self, kind: Kind) -> ObjectFailures {
+        self.override_for(kind).unwrap_or(self.default)
     }
 
     /// Whether `kind` has a policy of its own.
-    pub fn names(&self, kind: Kind) -> bool {
-        self.own(kind).is_some()
+    pub fn has_override(&self, kind: Kind) -> bool {
+        self.override_for(kind).is_some()
     }
 
-    fn own(&self, kind: Kind) -> Option<ObjectFailures> {
-        self.own.iter().find(|(known, _)| *known == kind).map(|(_, policy)| *policy)
+    fn override_for(&self, kind: Kind) -> Option<ObjectFailures> {
+        self.overrides.iter().find(|(known, _)| *known == kind).map(|(_, policy)| *policy)
     }
 }
 
-impl From<ObjectFailures> for Policies {
+impl From<ObjectFailures> for FailurePolicies {
     fn from(others: ObjectFailures) -> Self {
-        Self { others, own: Vec::new() }
+        Self { default: others, overrides: Vec::new() }
     }
 }
 
-impl FromStr for Policies {
-    type Err = NotAPolicy;
+impl FromStr for FailurePolicies {
+    type Err = UnknownPolicy;
 
     /// Reads `all` and `all, backup-routines=any`.
-    fn from_str(text: &str) -> Result<Self, NotAPolicy> {
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
         let mut parts = text.split(',').map(str::trim);
         let others = parts.next().unwrap_or_default().parse()?;
-        let mut policies = Self { others, own: Vec::new() };
+        let mut policies = Self { default: others, overrides: Vec::new() };
         for part in parts {
-            let (kind, policy) = part.split_once('=').ok_or(NotAPolicy)?;
+            let (kind, policy) = part.split_once('=').ok_or(UnknownPolicy)?;
             // Where nothing is counted, nothing can be judged.
             let is_judged = |kind: &Kind| kind.row().counted || *kind == Kind::FullUpdate;
-            let kind = Kind::named(kind.trim()).filter(is_judged).ok_or(NotAPolicy)?;
-            if policies.names(kind) {
-                return Err(NotAPolicy);
+            let kind = Kind::from_name(kind.trim()).filter(is_judged).ok_or(UnknownPolicy)?;
+            if policies.has_override(kind) {
+                return Err(UnknownPolicy);
             }
-            policies.own.push((kind, policy.trim().parse()?));
+            policies.overrides.push((kind, policy.trim().parse()?));
         }
         Ok(policies)
     }
 }
 
-impl fmt::Display for Policies {
+impl fmt::Display for FailurePolicies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.others.fmt(f)?;
-        self.own.iter().try_for_each(|(kind, policy)| write!(f, ", {kind}={policy}"))
+        self.default.fmt(f)?;
+        self.overrides.iter().try_for_each(|(kind, policy)| write!(f, ", {kind}={policy}"))
     }
 }
 
 /// A text that is not the word for a policy.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of all, any and never, with KIND=POLICY for single kinds behind it")]
-pub struct NotAPolicy;
+pub struct UnknownPolicy;
 
-words!(ObjectFailures or NotAPolicy { All => "all", Any => "any", Never => "never" });
+words!(ObjectFailures or UnknownPolicy { All => "all", Any => "any", Never => "never" });
 
 /// What becomes of a sync that the backend has no way to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Unsupported {
+pub enum UnsupportedPolicy {
     /// A stage that the NetBox plugin requires is skipped, visibly, if it follows others in one job. Everything else
     /// is refused with status 404, which the plugin takes for a warning where it can do without.
     #[default]
@@ -114,10 +114,10 @@ pub enum EndpointIds {
 /// A text that is not one of the words that a key takes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of: {}", .0.join(", "))]
-pub struct UnknownWord(pub &'static [&'static str]);
+pub struct UnknownVariant(pub &'static [&'static str]);
 
-words!(Unsupported or UnknownWord(&Unsupported::WORDS) { Auto => "auto", Refuse => "refuse", Skip => "skip" });
-words!(EndpointIds or UnknownWord(&EndpointIds::WORDS) { Backend => "backend", Plugin => "plugin" });
+words!(UnsupportedPolicy or UnknownVariant(&UnsupportedPolicy::WORDS) { Auto => "auto", Refuse => "refuse", Skip => "skip" });
+words!(EndpointIds or UnknownVariant(&EndpointIds::WORDS) { Backend => "backend", Plugin => "plugin" });
 
 #[cfg(test)]
 mod tests {
@@ -129,17 +129,17 @@ mod tests {
             assert_eq!(word.parse(), Ok(policy));
             assert_eq!(policy.to_string(), word);
         }
-        assert_eq!("ALL".parse::<ObjectFailures>(), Err(NotAPolicy));
+        assert_eq!("ALL".parse::<ObjectFailures>(), Err(UnknownPolicy));
     }
 
     #[test]
     fn a_kind_may_have_a_policy_of_its_own() {
-        let policies: Policies = "never, backup-routines=any,snapshots = all".parse().unwrap();
-        assert_eq!(policies.of(Kind::BackupRoutines), ObjectFailures::Any);
-        assert_eq!(policies.of(Kind::Snapshots), ObjectFailures::All);
-        assert_eq!(policies.of(Kind::Devices), ObjectFailures::Never);
-        assert!(policies.names(Kind::Snapshots) && !policies.names(Kind::Devices));
-        assert_eq!("any".parse(), Ok(Policies::from(ObjectFailures::Any)));
+        let policies: FailurePolicies = "never, backup-routines=any,snapshots = all".parse().unwrap();
+        assert_eq!(policies.for_kind(Kind::BackupRoutines), ObjectFailures::Any);
+        assert_eq!(policies.for_kind(Kind::Snapshots), ObjectFailures::All);
+        assert_eq!(policies.for_kind(Kind::Devices), ObjectFailures::Never);
+        assert!(policies.has_override(Kind::Snapshots) && !policies.has_override(Kind::Devices));
+        assert_eq!("any".parse(), Ok(FailurePolicies::from(ObjectFailures::Any)));
         for text in [
             "all, task-history=any",
             "all, sdn=any, sdn=never",
@@ -150,17 +150,17 @@ mod tests {
             "all, snapshots=some",
             "all, any",
         ] {
-            assert_eq!(text.parse::<Policies>(), Err(NotAPolicy), "{text}");
+            assert_eq!(text.parse::<FailurePolicies>(), Err(UnknownPolicy), "{text}");
         }
     }
 
     #[test]
     fn every_word_names_its_choice() {
-        for (choice, word) in Unsupported::ALL.into_iter().zip(Unsupported::WORDS) {
+        for (choice, word) in UnsupportedPolicy::ALL.into_iter().zip(UnsupportedPolicy::WORDS) {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);
         }
-        let unknown = "sse".parse::<Unsupported>().unwrap_err();
+        let unknown = "sse".parse::<UnsupportedPolicy>().unwrap_err();
         assert_eq!(unknown.to_string(), "not one of: auto, refuse, skip");
         assert_eq!("plugin".parse(), Ok(EndpointIds::Plugin));
     }

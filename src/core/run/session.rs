@@ -11,15 +11,15 @@ mod waiting;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::normalizer::{Normalizer, Options};
-use super::plan::{Leg, Plan};
+use super::normalizer::{Normalizer, NormalizerOptions};
+use super::plan::{Leg, RunPlan};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::event::Failure;
-use crate::core::domain::kind::{Endpoint, Kind};
+use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::object::Object;
-use crate::core::domain::outcome::{Cause, Report};
-use crate::core::domain::refusal::{Answer, Refusal};
+use crate::core::domain::outcome::{Cause, RunReport};
+use crate::core::domain::refusal::{ErrorResponse, Refusal};
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
 use crate::core::upstream::fact::Fact;
@@ -27,11 +27,11 @@ use crate::core::upstream::json;
 use crate::core::upstream::native;
 use crate::core::upstream::python;
 use crate::core::wire::sse::encoder::Frame;
-use crate::core::wire::sse::parser::{Item, Parser};
-use crate::core::wire::traffic::{FrameType, Traffic};
-use socket::Socket;
+use crate::core::wire::sse::parser::{SseItem, SseParser};
+use crate::core::wire::traffic::{FrameCounts, FrameType};
+use socket::SocketLeg;
 
-pub use waiting::Waiting;
+pub use waiting::PendingRun;
 
 /// How long a notice comes behind the frame before it: the plugin writes at most one frame in 1.5 s into the log of
 /// NetBox's job, and drops the others.
@@ -39,7 +39,7 @@ pub const NOTICE_GAP: Duration = Duration::from_millis(1600);
 
 /// How long a session waits for what.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SessionLimits {
     /// How long a client waits for its status line while the backend has not accepted the work.
     pub accept_wait: Duration,
     /// From a request to the backend's response head, or to its greeting on `/ws`.
@@ -60,15 +60,15 @@ pub struct Limits {
 
 /// Everything that a session needs to know beforehand.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct SessionSetup {
     /// What was asked for.
-    pub endpoint: Endpoint,
+    pub endpoint: SyncEndpoint,
     /// How to do it.
-    pub plan: Plan,
+    pub plan: RunPlan,
     /// What readers want.
-    pub options: Options,
+    pub options: NormalizerOptions,
     /// How long to wait for what.
-    pub limits: Limits,
+    pub limits: SessionLimits,
     /// The release of the backend, if it is known.
     pub release: Option<Release>,
     /// The dialect of the backend's `/ws`, if it is known.
@@ -85,11 +85,11 @@ pub struct Setup {
 
 /// Something that happened to the connection of a leg, or to time.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
+pub enum SessionEvent<'a> {
     /// The backend accepted the request: its stream begins, or its socket is open.
     Opened,
     /// The backend answered with something that is no stream and no socket.
-    Answered(Answer<'a>),
+    Answered(ErrorResponse<'a>),
     /// The backend could not be reached; nothing was sent.
     Unreachable(&'a str),
     /// Bytes of a stream.
@@ -97,7 +97,7 @@ pub enum Event<'a> {
     /// A text frame of a socket.
     Text(&'a str),
     /// The connection is over.
-    Closed(Closed<'a>),
+    Closed(CloseReason<'a>),
     /// A deadline has come.
     Tick,
     /// The run is to end, for a reason of our own.
@@ -106,7 +106,7 @@ pub enum Event<'a> {
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
-pub enum Closed<'a> {
+pub enum CloseReason<'a> {
     /// In good order, as far as the transport can tell.
     Cleanly,
     /// It broke, for this reason.
@@ -122,9 +122,9 @@ pub enum Closed<'a> {
 
 /// What to do next. The fields are to be followed in their order.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct SessionOutput {
     /// What was known of the backend has proved wrong.
-    pub doubtful: bool,
+    pub invalidate_capabilities: bool,
     /// The status line may go out.
     pub accepted: bool,
     /// Why the run was refused, whether or not there is a stream. The run is over.
@@ -140,7 +140,7 @@ pub struct Output {
     /// Send these text frames.
     pub send: Vec<String>,
     /// The run is over.
-    pub end: Option<Report>,
+    pub end: Option<RunReport>,
 }
 
 #[derive(Debug)]
@@ -148,9 +148,9 @@ enum Phase {
     /// The leg's request is on its way.
     Opening,
     /// A stream is being read.
-    Stream(Box<Parser>),
+    Stream(Box<SseParser>),
     /// A socket is open.
-    Socket(Socket),
+    Socket(SocketLeg),
     /// Nothing will happen any more.
     Over,
 }
@@ -158,7 +158,7 @@ enum Phase {
 /// One run of one endpoint on one backend.
 #[derive(Debug)]
 pub struct Session {
-    setup: Setup,
+    setup: SessionSetup,
     normalizer: Normalizer,
     phase: Phase,
     /// The leg that is being driven; `legs[..leg]` are done.
@@ -172,21 +172,21 @@ pub struct Session {
     settle_ends: Option<Duration>,
     /// When the next notice is due. Until the last one is told, nothing is read from the backend.
     notice: Option<Duration>,
-    received: Received,
+    received: ReceivedCounts,
 }
 
 /// What has come from the backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedCounts {
     /// Events of streams, frames of sockets, and plain answers.
-    pub frames: Traffic,
+    pub frames: FrameCounts,
     /// Their bytes.
     pub bytes: u64,
     /// When the first of them came.
     pub first: Option<Duration>,
 }
 
-impl Received {
+impl ReceivedCounts {
     fn note(&mut self, now: Duration, frame: FrameType) {
         self.frames.count(frame);
         self.first.get_or_insert(now);
@@ -194,7 +194,7 @@ impl Received {
 }
 
 impl Session {
-    fn new(setup: Setup, normalizer: Normalizer) -> Self {
+    fn new(setup: SessionSetup, normalizer: Normalizer) -> Self {
         Self {
             setup,
             normalizer,
@@ -206,39 +206,39 @@ impl Session {
             settled: None,
             settle_ends: None,
             notice: None,
-            received: Received::default(),
+            received: ReceivedCounts::default(),
         }
     }
 
     /// Takes what happened at `now`.
-    pub fn handle(&mut self, now: Duration, event: Event<'_>, out: &mut Output) {
+    pub fn handle(&mut self, now: Duration, event: SessionEvent<'_>, out: &mut SessionOutput) {
         if matches!(self.phase, Phase::Over) {
             return;
         }
         match event {
-            Event::Opened => self.opened(now, out),
-            Event::Answered(answer) => self.answered(now, answer, out),
-            Event::Unreachable(why) => {
+            SessionEvent::Opened => self.opened(now, out),
+            SessionEvent::Answered(answer) => self.answered(now, answer, out),
+            SessionEvent::Unreachable(why) => {
                 let refusal = Refusal::unreachable(why, self.setup.limits.retry_after);
                 self.refuse(refusal, out);
             }
-            Event::Bytes(bytes) => self.bytes(now, bytes, out),
-            Event::Text(text) => {
+            SessionEvent::Bytes(bytes) => self.bytes(now, bytes, out),
+            SessionEvent::Text(text) => {
                 self.received.bytes += text.len() as u64;
                 self.text(now, text, out);
             }
-            Event::Closed(how) => self.closed(now, how, out),
-            Event::Tick => self.tick(now, out),
-            Event::Stopped(cause) if !self.accepted => {
+            SessionEvent::Closed(how) => self.closed(now, how, out),
+            SessionEvent::Tick => self.tick(now, out),
+            SessionEvent::Stopped(cause) if !self.accepted => {
                 let refusal = Refusal::stopped(cause, self.setup.limits.retry_after);
                 self.refuse(refusal, out);
             }
-            Event::Stopped(cause) => self.lost(now, cause, ending::stopped(cause), out),
+            SessionEvent::Stopped(cause) => self.lost(now, cause, ending::stop_message(cause), out),
         }
     }
 
     /// Whether readers are being told something first, and nothing is to be read from the backend.
-    pub fn is_telling(&self) -> bool {
+    pub fn has_notices(&self) -> bool {
         self.notice.is_some()
     }
 
@@ -248,7 +248,7 @@ impl Session {
     }
 
     /// What has come from the backend so far.
-    pub fn received(&self) -> Received {
+    pub fn received(&self) -> ReceivedCounts {
         self.received
     }
 
@@ -266,7 +266,7 @@ impl Session {
         kinds.last().copied().filter(|_| kinds.len() == 1).unwrap_or(self.setup.endpoint.kind)
     }
 
-    fn open(&mut self, now: Duration, out: &mut Output) {
+    fn open(&mut self, now: Duration, out: &mut SessionOutput) {
         self.phase = Phase::Opening;
         self.leg_began = now;
         self.last_event = now;
@@ -288,7 +288,7 @@ impl Session {
         }
     }
 
-    fn accept(&mut self, now: Duration, out: &mut Output) {
+    fn accept(&mut self, now: Duration, out: &mut SessionOutput) {
         if self.accepted {
             return;
         }
@@ -303,7 +303,7 @@ impl Session {
     }
 
     /// Tells the next notice, and begins the work behind the last one.
-    fn tell(&mut self, now: Duration, out: &mut Output) {
+    fn send_notice(&mut self, now: Duration, out: &mut SessionOutput) {
         let notice = self.setup.notices.remove(0);
         self.normalizer.notice(&notice, &mut out.frames);
         self.notice = (!self.setup.notices.is_empty()).then_some(now + NOTICE_GAP);
@@ -315,65 +315,65 @@ impl Session {
     }
 
     /// Tells all that is left to be told, where what comes next cannot wait.
-    fn tell_all(&mut self, now: Duration, out: &mut Output) {
+    fn send_all_notices(&mut self, now: Duration, out: &mut SessionOutput) {
         while self.notice.is_some() {
-            self.tell(now, out);
+            self.send_notice(now, out);
         }
     }
 
-    fn begin(&mut self, out: &mut Output) {
+    fn begin(&mut self, out: &mut SessionOutput) {
         for kind in self.setup.plan.skipped.clone() {
             self.normalizer.skip(kind, None, &mut out.frames);
         }
         self.begin_leg(out);
     }
 
-    fn begin_leg(&mut self, out: &mut Output) {
+    fn begin_leg(&mut self, out: &mut SessionOutput) {
         let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
         self.normalizer.begin_leg(&kinds, &mut out.frames);
         if kinds.contains(&Kind::VirtualMachines) && self.channel() == Some(Channel::Websocket) {
-            self.normalizer.lists(Object::VirtualMachine, std::mem::take(&mut self.setup.guests));
+            self.normalizer.note_listed(Object::VirtualMachine, std::mem::take(&mut self.setup.guests));
         }
     }
 
-    fn opened(&mut self, now: Duration, out: &mut Output) {
+    fn opened(&mut self, now: Duration, out: &mut SessionOutput) {
         self.last_event = now;
         match self.current() {
             Some(leg) if leg.channel == Channel::Websocket => {
-                self.phase = Phase::Socket(Socket::opened(leg, now));
-                self.greet(out);
+                self.phase = Phase::Socket(SocketLeg::opened(leg, now));
+                self.handle_greeting(out);
             }
             _ => {
-                self.phase = Phase::Stream(Box::new(Parser::new(self.setup.limits.event_bytes)));
+                self.phase = Phase::Stream(Box::new(SseParser::new(self.setup.limits.event_bytes)));
                 self.accept(now, out);
             }
         }
     }
 
-    fn answered(&mut self, now: Duration, answer: Answer<'_>, out: &mut Output) {
+    fn answered(&mut self, now: Duration, answer: ErrorResponse<'_>, out: &mut SessionOutput) {
         let is_idle = json::is_nothing_to_do(self.leg_kind(), answer.status, answer.body);
         let is_success = is_idle || (200..300).contains(&answer.status);
         if self.channel() != Some(Channel::Json) || !is_success {
             let is_socket = self.channel() == Some(Channel::Websocket);
             self.refuse(
-                if is_socket { Refusal::of_handshake(answer) } else { Refusal::of_answer(answer) },
+                if is_socket { Refusal::from_handshake(answer) } else { Refusal::from_response(answer) },
                 out,
             );
             return;
         }
         self.accept(now, out);
-        self.tell_all(now, out);
+        self.send_all_notices(now, out);
         self.received.bytes += answer.body.len() as u64;
         self.received.note(now, FrameType::Complete);
         let kind = self.leg_kind();
         let limit = self.setup.limits.event_bytes;
         let read = if is_idle {
-            Ok(json::Done::nothing())
+            Ok(json::JsonResult::empty())
         } else if let Some(compressed) = answer.compressed() {
             let error = format!("The backend's answer cannot be read. {compressed}");
             Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
         } else if answer.body.len() < limit {
-            json::read(kind, answer.body)
+            json::parse_result(kind, answer.body)
         } else {
             let error = format!("The backend's answer has {limit} bytes or more (limits.event_bytes).");
             Err(Failure { step: kind.row().step.to_owned(), detail: error.clone(), error })
@@ -381,43 +381,47 @@ impl Session {
         match read {
             Ok(done) => {
                 let stage = crate::core::upstream::fact::Stage::Known(kind);
-                self.normalizer.take(Fact::StageFinished { stage, figures: done.figures }, &mut out.frames);
-                let last_word =
-                    Fact::Complete { ok: Some(true), message: String::new(), detail: None, told: done.told };
-                self.normalizer.take(last_word, &mut out.frames);
+                self.normalizer.apply(Fact::StageFinished { stage, figures: done.figures }, &mut out.frames);
+                let last_word = Fact::Complete {
+                    ok: Some(true),
+                    message: String::new(),
+                    detail: None,
+                    summary: done.summary,
+                };
+                self.normalizer.apply(last_word, &mut out.frames);
             }
-            Err(failure) => self.normalizer.take(Fact::Aborted(failure), &mut out.frames),
+            Err(failure) => self.normalizer.apply(Fact::Aborted(failure), &mut out.frames),
         }
         self.leg_done(now, None, out);
     }
 
-    fn bytes(&mut self, now: Duration, bytes: &[u8], out: &mut Output) {
+    fn bytes(&mut self, now: Duration, bytes: &[u8], out: &mut SessionOutput) {
         let Phase::Stream(parser) = &mut self.phase else { return };
         let Self { normalizer, received, .. } = self;
         let frames = &mut out.frames;
         let before = received.frames.total();
         parser.feed(bytes, |item| {
-            let (Item::Event { name, .. } | Item::Oversized { name, .. }) = &item;
-            received.note(now, FrameType::of_event(name));
-            take_item(normalizer, item, frames);
+            let (SseItem::Event { name, .. } | SseItem::Oversized { name, .. }) = &item;
+            received.note(now, FrameType::from_event(name));
+            apply_item(normalizer, item, frames);
         });
         received.bytes += bytes.len() as u64;
-        let heard = received.frames.total() > before;
-        if heard {
+        let has_events = received.frames.total() > before;
+        if has_events {
             self.last_event = now;
         }
-        if heard && self.normalizer.has_last_word() {
+        if has_events && self.normalizer.has_terminal() {
             // A second `complete` may follow, and a backend may forget to hang up.
             self.settle_for_late_events(now);
         }
     }
 
-    fn closed(&mut self, now: Duration, how: Closed<'_>, out: &mut Output) {
+    fn closed(&mut self, now: Duration, how: CloseReason<'_>, out: &mut SessionOutput) {
         match &self.phase {
-            Phase::Stream(_) if self.normalizer.has_last_word() => self.leg_done(now, None, out),
+            Phase::Stream(_) if self.normalizer.has_terminal() => self.leg_done(now, None, out),
             Phase::Stream(_) => {
                 let what = match how {
-                    Closed::Broken(why) => format!("The connection to the backend broke ({why})"),
+                    CloseReason::Broken(why) => format!("The connection to the backend broke ({why})"),
                     _ => "The backend ended its stream without a final event".to_owned(),
                 };
                 self.lost(now, Cause::BackendLost, &what, out);
@@ -425,7 +429,7 @@ impl Session {
             Phase::Socket(_) => self.socket_closed(now, how, out),
             Phase::Opening => {
                 let why = match how {
-                    Closed::Broken(why) => {
+                    CloseReason::Broken(why) => {
                         format!("The connection broke before the backend answered ({why}).")
                     }
                     _ => "The backend closed the connection without an answer.".to_owned(),
@@ -437,38 +441,42 @@ impl Session {
     }
 }
 
-fn take_item(normalizer: &mut Normalizer, item: Item<'_>, frames: &mut Vec<Frame>) {
+fn apply_item(normalizer: &mut Normalizer, item: SseItem<'_>, frames: &mut Vec<Frame>) {
     match item {
-        Item::Event { name, data } => {
+        SseItem::Event { name, data } => {
             let name = String::from_utf8_lossy(name);
             let data = String::from_utf8_lossy(data);
-            normalizer.hears(&name);
+            normalizer.note_event_type(&name);
             let strict = python::has_surrogates(&data).then(|| python::to_strict(&data)).flatten();
             let data = strict.map_or(data, Cow::Owned);
-            if let Ok(fact) = native::read(&name, &data) {
-                normalizer.extra(&name, &data, frames);
-                normalizer.take(fact, frames);
+            if let Ok(fact) = native::parse_event(&name, &data) {
+                normalizer.pass_through(&name, &data, frames);
+                normalizer.apply(fact, frames);
                 return;
             }
             let strict = python::to_strict(&data).unwrap_or_default();
-            normalizer.extra(&name, &strict, frames);
-            match native::read(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
-                Ok(fact) => normalizer.take(fact, frames),
-                Err(native::Unreadable) => normalizer.unreadable(),
+            normalizer.pass_through(&name, &strict, frames);
+            match native::parse_event(&name, &strict).or_else(|_| native::unreadable(&name, &data)) {
+                Ok(fact) => normalizer.apply(fact, frames),
+                Err(native::UnreadableEvent) => normalizer.note_unreadable(),
             }
         }
-        Item::Oversized { name: b"complete", bytes, head } => {
+        SseItem::Oversized { name: b"complete", bytes, head } => {
             let detail = format!("its final event has {bytes} bytes, more than limits.event_bytes allows");
-            let ok = native::verdict_in(head);
-            let fact =
-                Fact::Complete { ok, message: String::new(), detail: Some(detail), told: Default::default() };
-            normalizer.take(fact, frames);
+            let ok = native::ok_flag_in(head);
+            let fact = Fact::Complete {
+                ok,
+                message: String::new(),
+                detail: Some(detail),
+                summary: Default::default(),
+            };
+            normalizer.apply(fact, frames);
         }
-        Item::Oversized { name: b"error", bytes, .. } => {
+        SseItem::Oversized { name: b"error", bytes, .. } => {
             let error = format!("The backend failed with an error of {bytes} bytes, more than is read.");
             let failure = Failure { step: String::new(), detail: error.clone(), error };
-            normalizer.take(Fact::Aborted(failure), frames);
+            normalizer.apply(Fact::Aborted(failure), frames);
         }
-        Item::Oversized { .. } => normalizer.unreadable(),
+        SseItem::Oversized { .. } => normalizer.note_unreadable(),
     }
 }

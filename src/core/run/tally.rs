@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::core::domain::object::Object;
-use occurrences::{Change, Identity, Occurrences};
+use occurrences::{ObjectIdentity, Occurrences, TallyChange};
 
 /// What became of the objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -69,7 +69,7 @@ impl Counts {
 
 /// What a backend says of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ObjectStatus {
     /// It is being worked on.
     Processing,
     /// It was looked at, and is not counted itself.
@@ -82,7 +82,7 @@ pub enum State {
 
 /// In which form a backend tells of an object. Releases since 0.0.7 tell of each in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum EventForm {
     /// A frame of `/ws`, or a `step` around it.
     Frame,
     /// `item_progress` or `error_detail`.
@@ -91,11 +91,11 @@ pub enum Form {
 
 /// What an event says of one object.
 #[derive(Clone, Copy, Debug)]
-pub struct Said {
+pub struct ObjectReport {
     /// The form in which it is said.
-    pub form: Form,
+    pub form: EventForm,
     /// What became of the object.
-    pub state: State,
+    pub state: ObjectStatus,
     /// It is said of a part of the object, of which it tells nothing but that it is there.
     pub is_part: bool,
     /// How many objects were found in what was looked at.
@@ -117,7 +117,7 @@ pub struct Scope<'a> {
 
 /// What a backend's numbers say of the objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Numbers {
+pub struct ReportedCounts {
     /// Objects that are in NetBox now. Those that failed are none of them.
     pub completed: Option<u64>,
     /// Records of NetBox, each of them once.
@@ -136,9 +136,9 @@ pub struct Numbers {
     pub rest_failed: bool,
 }
 
-impl Numbers {
+impl ReportedCounts {
     /// Of several numbers, the one is believed that says less of what is in NetBox, and more of what failed.
-    fn and(self, other: Self) -> Self {
+    fn merge(self, other: Self) -> Self {
         let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
         Self {
             completed: least(self.completed, other.completed),
@@ -155,25 +155,25 @@ impl Numbers {
 
 /// Rows and numbers that do not agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disagreement {
+pub struct CountMismatch {
     /// The sort of object.
     pub object: Object,
     /// How many of them were called completed one by one.
-    pub told: u64,
+    pub reported: u64,
     /// How many of them the backend counts.
     pub counted: u64,
 }
 
 #[derive(Debug, Default)]
-struct Row {
+struct TallyRow {
     /// Objects told of one by one, by what became of them.
     processing: u64,
     completed: u64,
     failed: u64,
     /// Objects that were called completed although the record in NetBox is that of another one.
-    doubles: u64,
+    duplicates: u64,
     /// Objects that failed and have no name, by the form in which they were told of.
-    nameless: [u64; 2],
+    unnamed: [u64; 2],
     /// Objects announced in number.
     announced: u64,
     /// Objects found in what was looked at, by the form in which that was told of.
@@ -181,7 +181,7 @@ struct Row {
     /// Those of them that were written.
     written: [u64; 2],
     /// What the backend's numbers say.
-    numbers: Numbers,
+    numbers: ReportedCounts,
     /// Objects that must have failed, by the order of events.
     at_least_failed: u64,
     /// The names in the backend's list of what it is going to do.
@@ -189,85 +189,86 @@ struct Row {
     /// Those of the records in its result.
     recorded: Vec<String>,
     /// What another bridge has counted, which has heard the backend itself.
-    of_bridge: Option<Count>,
+    from_bridge: Option<Count>,
 }
 
-impl Row {
-    fn told_failed(&self) -> u64 {
-        self.failed.saturating_add(self.nameless.into_iter().max().unwrap_or_default())
+impl TallyRow {
+    fn reported_failures(&self) -> u64 {
+        self.failed.saturating_add(self.unnamed.into_iter().max().unwrap_or_default())
     }
 
     fn count(&self, object: Object) -> Count {
-        if let Some(count) = self.of_bridge {
+        if let Some(count) = self.from_bridge {
             return count;
         }
-        let Numbers { completed, failed, total, skipped, rest_failed, .. } = self.numbers;
+        let ReportedCounts { completed, failed, total, skipped, rest_failed, .. } = self.numbers;
         let missing = match completed {
             Some(completed) if rest_failed => self.announced.saturating_sub(completed),
             _ => 0,
         };
-        let failed = self.told_failed().max(failed).max(missing).max(self.at_least_failed);
-        let ended = self.processing.saturating_add(self.told_failed()).max(self.at_least_failed);
-        let told = ended.saturating_add(self.completed);
+        let failed = self.reported_failures().max(failed).max(missing).max(self.at_least_failed);
+        let ended = self.processing.saturating_add(self.reported_failures()).max(self.at_least_failed);
+        let reported = ended.saturating_add(self.completed);
         // What was found is where it was looked for, and nothing was found where that failed.
         let found = self.found.into_iter().max().unwrap_or_default();
-        let amounts = [found, self.counted().unwrap_or_default()].map(|amount| amount.saturating_add(failed));
-        let seen = amounts.into_iter().chain([total]).fold(told, u64::max);
+        let amounts = [found, self.reported_completed().unwrap_or_default()]
+            .map(|amount| amount.saturating_add(failed));
+        let seen = amounts.into_iter().chain([total]).fold(reported, u64::max);
         // One file is announced once for every node that sees it.
         let seen = if object == Object::Backup && seen > 0 { seen } else { seen.max(self.announced) };
         let counted = match skipped {
             Some(skipped) => seen.saturating_sub(failed).saturating_sub(skipped),
-            None => self.counted().unwrap_or(self.completed - self.doubles),
+            None => self.reported_completed().unwrap_or(self.completed - self.duplicates),
         };
         let completed = counted.min(seen - failed);
         Count { seen, completed, failed, unconfirmed: seen - failed - completed }
     }
 
     /// How many objects are completed by the backend's numbers.
-    fn counted(&self) -> Option<u64> {
-        let Numbers { completed, records, written, at_most_rows, .. } = self.numbers;
+    fn reported_completed(&self) -> Option<u64> {
+        let ReportedCounts { completed, records, written, at_most_rows, .. } = self.numbers;
         let rows = self.processing + self.completed + self.failed;
         let completed =
             completed.map(|completed| if at_most_rows && rows > 0 { completed.min(rows) } else { completed });
-        let completed = completed.map(|completed| completed.saturating_sub(self.doubles));
+        let completed = completed.map(|completed| completed.saturating_sub(self.duplicates));
         let completed = completed.into_iter().chain(records).min();
         let written = self.written.into_iter().filter(|written| *written > 0).chain(written).max();
         completed.or_else(|| written.map(|written| written.max(self.completed)))
     }
 
     /// Whether the backend says that nothing is in NetBox.
-    fn says_none(&self) -> bool {
+    fn reports_none(&self) -> bool {
         // Another bridge has judged by what it counts.
-        self.of_bridge.is_none()
-            && (self.counted() == Some(0) && self.numbers.written.is_none() || self.has_skipped())
+        self.from_bridge.is_none()
+            && (self.reported_completed() == Some(0) && self.numbers.written.is_none() || self.has_skipped())
     }
 
     fn has_skipped(&self) -> bool {
         self.numbers.skipped.is_some_and(|skipped| skipped > 0)
     }
 
-    fn slot(&mut self, state: State) -> Option<&mut u64> {
+    fn slot(&mut self, state: ObjectStatus) -> Option<&mut u64> {
         match state {
-            State::Processing => Some(&mut self.processing),
-            State::Checked => None,
-            State::Completed => Some(&mut self.completed),
-            State::Failed => Some(&mut self.failed),
+            ObjectStatus::Processing => Some(&mut self.processing),
+            ObjectStatus::Checked => None,
+            ObjectStatus::Completed => Some(&mut self.completed),
+            ObjectStatus::Failed => Some(&mut self.failed),
         }
     }
 }
 
 /// How many names of objects that have not ended are kept, and how many of a list.
-const NAMES: usize = 4096;
+const MAX_NAMES: usize = 4096;
 /// How much of such a name is kept, in characters.
-const NAME: usize = 120;
+const MAX_NAME: usize = 120;
 
 /// The count of a run while it runs.
 #[derive(Debug, Default)]
 pub struct Tally {
-    rows: Vec<(Object, Row)>,
+    rows: Vec<(Object, TallyRow)>,
     occurrences: Occurrences,
     /// The names of objects that have not ended, with a number for the order in which they began.
-    open: HashMap<Identity, (u64, Object, String)>,
+    open: HashMap<ObjectIdentity, (u64, Object, String)>,
     begun: u64,
     /// There were more of them than are kept.
     has_more_open: bool,
@@ -275,33 +276,33 @@ pub struct Tally {
 
 impl Tally {
     /// Notes what the backend says of the object `name` of the sort `object` in `scope`. Says whether that is news.
-    pub fn object(&mut self, object: Object, scope: &Scope<'_>, name: &str, said: Said) -> bool {
-        let change = self.occurrences.take(object, scope, name, said);
-        let Change { identity, before, after, is_first, is_double } = change;
+    pub fn record(&mut self, object: Object, scope: &Scope<'_>, name: &str, report: ObjectReport) -> bool {
+        let change = self.occurrences.observe(object, scope, name, report);
+        let TallyChange { identity, before, after, is_first, is_duplicate: is_double } = change;
         let row = row(&mut self.rows, object);
         if is_first {
-            for (sum, more) in [(&mut row.found, said.found), (&mut row.written, said.written)] {
-                let sum = &mut sum[said.form as usize];
+            for (sum, more) in [(&mut row.found, report.found), (&mut row.written, report.written)] {
+                let sum = &mut sum[report.form as usize];
                 *sum = sum.saturating_add(more);
             }
         }
-        row.doubles += u64::from(is_double);
+        row.duplicates += u64::from(is_double);
         if before == Some(after) {
             return false;
         }
         // Of what is only looked at, nothing but a failure counts.
-        let counts = |state| object.has_rows() || state == State::Failed;
+        let counts = |state| object.has_rows() || state == ObjectStatus::Failed;
         if let Some(slot) = before.filter(|state| counts(*state)).and_then(|state| row.slot(state)) {
             *slot -= 1;
         }
         if let Some(slot) = row.slot(after).filter(|_| counts(after)) {
             *slot += 1;
         }
-        if after != State::Processing {
+        if after != ObjectStatus::Processing {
             self.open.remove(&identity);
-        } else if self.open.len() < NAMES {
+        } else if self.open.len() < MAX_NAMES {
             self.begun += 1;
-            self.open.insert(identity, (self.begun, object, name.chars().take(NAME).collect()));
+            self.open.insert(identity, (self.begun, object, name.chars().take(MAX_NAME).collect()));
         } else {
             self.has_more_open = true;
         }
@@ -309,34 +310,36 @@ impl Tally {
     }
 
     /// Notes that `count` objects without a name failed. Says whether that is news.
-    pub fn nameless_failed(&mut self, object: Object, form: Form, count: u64) -> bool {
+    pub fn add_unnamed_failures(&mut self, object: Object, form: EventForm, count: u64) -> bool {
         let row = row(&mut self.rows, object);
-        let before = row.told_failed();
-        let nameless = &mut row.nameless[form as usize];
+        let before = row.reported_failures();
+        let nameless = &mut row.unnamed[form as usize];
         *nameless = nameless.saturating_add(count);
-        row.told_failed() > before
+        row.reported_failures() > before
     }
 
     /// Notes that the backend announced `count` objects, and its list of them.
-    pub fn announced(&mut self, object: Object, count: u64, names: Vec<String>) {
+    pub fn add_announced(&mut self, object: Object, count: u64, names: Vec<String>) {
         let row = row(&mut self.rows, object);
         row.announced = row.announced.max(count);
         // A second list may be of others or of the same.
-        let is_kept =
-            row.listed.is_empty() && names.len() <= NAMES && names.iter().all(|name| name.len() <= NAME);
+        let is_kept = row.listed.is_empty()
+            && names.len() <= MAX_NAMES
+            && names.iter().all(|name| name.len() <= MAX_NAME);
         row.listed = if is_kept { names } else { Vec::new() };
     }
 
     /// Notes the numbers that the backend gives for a whole stage.
-    pub fn numbers(&mut self, object: Object, numbers: Numbers) {
-        let known = &mut row(&mut self.rows, object).numbers;
-        *known = known.and(numbers);
+    pub fn add_reported(&mut self, object: Object, numbers: ReportedCounts) {
+        let counts = &mut row(&mut self.rows, object).numbers;
+        *counts = counts.merge(numbers);
     }
 
     /// Notes that a release confirms each object that it has synced.
     pub fn confirms_each(&mut self, object: Object) {
         let row = row(&mut self.rows, object);
-        row.numbers = row.numbers.and(Numbers { completed: Some(row.completed), ..Numbers::default() });
+        row.numbers =
+            row.numbers.merge(ReportedCounts { completed: Some(row.completed), ..ReportedCounts::default() });
     }
 
     /// Notes that at least `count` objects must have failed.
@@ -346,13 +349,13 @@ impl Tally {
     }
 
     /// Notes the names of the objects of a sort that are in the backend's result.
-    pub fn recorded(&mut self, object: Object, names: Vec<String>) {
+    pub fn add_recorded(&mut self, object: Object, names: Vec<String>) {
         row(&mut self.rows, object).recorded = names;
     }
 
     /// Notes how another bridge between this one and the backend has counted the objects of a run.
-    pub fn counted(&mut self, object: Object, count: Count) {
-        row(&mut self.rows, object).of_bridge = Some(count);
+    pub fn set_counted(&mut self, object: Object, count: Count) {
+        row(&mut self.rows, object).from_bridge = Some(count);
     }
 
     /// The objects of the sort `object` as they stand.
@@ -373,7 +376,8 @@ impl Tally {
 
     /// Whether there was nothing of a sort, by the backend's own numbers.
     pub fn has_nothing(&self, object: Object) -> bool {
-        let has_numbers = |row: &Row| row.counted().is_some() || row.numbers.skipped.is_some();
+        let has_numbers =
+            |row: &TallyRow| row.reported_completed().is_some() || row.numbers.skipped.is_some();
         self.row(object).is_some_and(|row| row.count(object).seen == 0 && has_numbers(row))
     }
 
@@ -381,7 +385,7 @@ impl Tally {
     pub fn is_for_nothing(&self, object: Object) -> bool {
         let Some(row) = self.row(object) else { return false };
         let Count { seen, completed, .. } = row.count(object);
-        seen > 0 && completed == 0 && row.says_none()
+        seen > 0 && completed == 0 && row.reports_none()
     }
 
     /// Whether the backend counts the objects of a sort that failed.
@@ -396,19 +400,19 @@ impl Tally {
 
     /// Whether the backend skipped objects that it had discovered.
     pub fn has_skipped(&self, object: Object) -> bool {
-        self.row(object).is_some_and(Row::has_skipped)
+        self.row(object).is_some_and(TallyRow::has_skipped)
     }
 
     /// How many of the objects that failed were not told of one by one.
-    pub fn untold_failures(&self, object: Object) -> u64 {
-        self.row(object).map_or(0, |row| match row.of_bridge {
+    pub fn unreported_failures(&self, object: Object) -> u64 {
+        self.row(object).map_or(0, |row| match row.from_bridge {
             Some(_) => 0,
-            None => row.count(object).failed - row.told_failed(),
+            None => row.count(object).failed - row.reported_failures(),
         })
     }
 
     /// The names of the objects of a sort that have not ended, where all of them are known.
-    pub fn unended(&self, object: Object) -> Vec<String> {
+    pub fn unfinished(&self, object: Object) -> Vec<String> {
         let Some(row) = self.row(object).filter(|_| !self.has_more_open) else { return Vec::new() };
         if row.listed.is_empty() {
             let mut open: Vec<_> = self.open.values().filter(|(_, known, _)| *known == object).collect();
@@ -435,22 +439,22 @@ impl Tally {
     }
 
     /// Where the backend calls more objects completed than it counts.
-    pub fn disagreements(&self) -> impl Iterator<Item = Disagreement> {
+    pub fn mismatches(&self) -> impl Iterator<Item = CountMismatch> {
         self.rows.iter().filter_map(|(object, row)| {
-            let counted = row.counted().unwrap_or(row.completed - row.doubles);
-            let disagrees = row.completed > counted && row.of_bridge.is_none();
-            disagrees.then_some(Disagreement { object: *object, told: row.completed, counted })
+            let counted = row.reported_completed().unwrap_or(row.completed - row.duplicates);
+            let disagrees = row.completed > counted && row.from_bridge.is_none();
+            disagrees.then_some(CountMismatch { object: *object, reported: row.completed, counted })
         })
     }
 
-    fn row(&self, object: Object) -> Option<&Row> {
+    fn row(&self, object: Object) -> Option<&TallyRow> {
         self.rows.iter().find(|(known, _)| *known == object).map(|(_, row)| row)
     }
 }
 
-fn row(rows: &mut Vec<(Object, Row)>, object: Object) -> &mut Row {
+fn row(rows: &mut Vec<(Object, TallyRow)>, object: Object) -> &mut TallyRow {
     let at = rows.iter().position(|(known, _)| *known == object).unwrap_or_else(|| {
-        rows.push((object, Row::default()));
+        rows.push((object, TallyRow::default()));
         rows.len() - 1
     });
     &mut rows[at].1
@@ -460,12 +464,12 @@ fn row(rows: &mut Vec<(Object, Row)>, object: Object) -> &mut Row {
 mod tests {
     use super::*;
 
-    fn said(form: Form, state: State) -> Said {
-        Said { form, state, is_part: false, found: 0, written: 0, id: None }
+    fn report(form: EventForm, state: ObjectStatus) -> ObjectReport {
+        ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None }
     }
 
-    fn frame(tally: &mut Tally, name: &str, state: State) -> bool {
-        tally.object(Object::VirtualMachine, &Scope::default(), name, said(Form::Frame, state))
+    fn frame(tally: &mut Tally, name: &str, state: ObjectStatus) -> bool {
+        tally.record(Object::VirtualMachine, &Scope::default(), name, report(EventForm::Frame, state))
     }
 
     fn count(tally: &Tally) -> [u64; 4] {
@@ -476,10 +480,10 @@ mod tests {
     #[test]
     fn two_events_about_one_object_are_one_object() {
         let mut tally = Tally::default();
-        assert!(frame(&mut tally, "web01", State::Processing));
-        assert!(!frame(&mut tally, "web01", State::Processing));
-        assert!(frame(&mut tally, "web01", State::Completed));
-        assert!(!frame(&mut tally, "web01", State::Completed));
+        assert!(frame(&mut tally, "web01", ObjectStatus::Processing));
+        assert!(!frame(&mut tally, "web01", ObjectStatus::Processing));
+        assert!(frame(&mut tally, "web01", ObjectStatus::Completed));
+        assert!(!frame(&mut tally, "web01", ObjectStatus::Completed));
         assert_eq!(count(&tally), [1, 1, 0, 0]);
     }
 
@@ -487,17 +491,17 @@ mod tests {
     fn what_is_said_in_two_forms_is_said_of_one_object() {
         let mut tally = Tally::default();
         let item = |tally: &mut Tally, state| {
-            tally.object(Object::VirtualMachine, &Scope::default(), "web01", said(Form::Item, state))
+            tally.record(Object::VirtualMachine, &Scope::default(), "web01", report(EventForm::Item, state))
         };
-        assert!(item(&mut tally, State::Processing));
-        assert!(item(&mut tally, State::Completed));
-        assert!(!frame(&mut tally, "web01", State::Processing), "it is done");
-        assert!(!frame(&mut tally, "web01", State::Completed));
+        assert!(item(&mut tally, ObjectStatus::Processing));
+        assert!(item(&mut tally, ObjectStatus::Completed));
+        assert!(!frame(&mut tally, "web01", ObjectStatus::Processing), "it is done");
+        assert!(!frame(&mut tally, "web01", ObjectStatus::Completed));
         assert_eq!(count(&tally), [1, 1, 0, 0]);
-        assert!(item(&mut tally, State::Processing), "another one of its name");
-        assert!(!frame(&mut tally, "web01", State::Processing));
-        assert!(frame(&mut tally, "web01", State::Failed));
-        assert!(!item(&mut tally, State::Completed), "of two words the worse one is believed");
+        assert!(item(&mut tally, ObjectStatus::Processing), "another one of its name");
+        assert!(!frame(&mut tally, "web01", ObjectStatus::Processing));
+        assert!(frame(&mut tally, "web01", ObjectStatus::Failed));
+        assert!(!item(&mut tally, ObjectStatus::Completed), "of two words the worse one is believed");
         assert_eq!(count(&tally), [2, 1, 1, 0]);
     }
 
@@ -506,7 +510,12 @@ mod tests {
         let mut tally = Tally::default();
         for owner in ["web01", "web02"] {
             let scope = Scope { owner: Some(owner.into()), ..Scope::default() };
-            assert!(tally.object(Object::VmInterface, &scope, "net0", said(Form::Frame, State::Processing)));
+            assert!(tally.record(
+                Object::VmInterface,
+                &scope,
+                "net0",
+                report(EventForm::Frame, ObjectStatus::Processing)
+            ));
         }
         assert_eq!(tally.count(Object::VmInterface).seen, 2);
     }
@@ -515,18 +524,24 @@ mod tests {
     fn many_objects_of_one_name_take_no_more_time_than_they_are_worth() {
         let mut tally = Tally::default();
         for _ in 0..1000 {
-            frame(&mut tally, "web01", State::Processing);
-            frame(&mut tally, "web01", State::Completed);
+            frame(&mut tally, "web01", ObjectStatus::Processing);
+            frame(&mut tally, "web01", ObjectStatus::Completed);
         }
         assert_eq!(count(&tally), [64, 64, 0, 0]);
-        frame(&mut tally, "web01", State::Failed);
+        frame(&mut tally, "web01", ObjectStatus::Failed);
         assert_eq!(count(&tally), [65, 64, 1, 0], "what failed is counted whatever it costs");
     }
 
     #[test]
     fn as_many_objects_of_one_name_may_fail_as_have_begun() {
         let mut tally = Tally::default();
-        for state in [State::Processing, State::Processing, State::Failed, State::Failed, State::Failed] {
+        for state in [
+            ObjectStatus::Processing,
+            ObjectStatus::Processing,
+            ObjectStatus::Failed,
+            ObjectStatus::Failed,
+            ObjectStatus::Failed,
+        ] {
             frame(&mut tally, "gateway", state);
         }
         assert_eq!(count(&tally), [2, 0, 2, 0]);
@@ -535,26 +550,35 @@ mod tests {
     #[test]
     fn what_is_said_of_a_part_makes_no_second_object() {
         let mut tally = Tally::default();
-        let part = Said { is_part: true, ..said(Form::Frame, State::Processing) };
+        let part = ObjectReport { is_part: true, ..report(EventForm::Frame, ObjectStatus::Processing) };
         for name in ["web01", "web02"] {
-            frame(&mut tally, name, State::Processing);
-            frame(&mut tally, name, State::Completed);
-            tally.object(Object::VirtualMachine, &Scope::default(), name, part);
+            frame(&mut tally, name, ObjectStatus::Processing);
+            frame(&mut tally, name, ObjectStatus::Completed);
+            tally.record(Object::VirtualMachine, &Scope::default(), name, part);
         }
-        tally.object(Object::VirtualMachine, &Scope::default(), "web03", part);
+        tally.record(Object::VirtualMachine, &Scope::default(), "web03", part);
         assert_eq!(count(&tally), [3, 2, 0, 1]);
     }
 
     #[test]
     fn numbers_beyond_all_measure_stay_numbers() {
         let mut tally = Tally::default();
-        let most = Numbers { completed: Some(u64::MAX), failed: u64::MAX, total: 1, ..Numbers::default() };
+        let most = ReportedCounts {
+            completed: Some(u64::MAX),
+            failed: u64::MAX,
+            total: 1,
+            ..ReportedCounts::default()
+        };
         for object in [Object::Device, Object::VirtualMachine] {
-            tally.numbers(object, most);
-            tally.announced(object, u64::MAX, Vec::new());
-            let found = Said { found: u64::MAX, written: u64::MAX, ..said(Form::Frame, State::Checked) };
+            tally.add_reported(object, most);
+            tally.add_announced(object, u64::MAX, Vec::new());
+            let found = ObjectReport {
+                found: u64::MAX,
+                written: u64::MAX,
+                ..report(EventForm::Frame, ObjectStatus::Checked)
+            };
             for name in ["a", "b"] {
-                tally.object(object, &Scope::default(), name, found);
+                tally.record(object, &Scope::default(), name, found);
             }
         }
         assert_eq!(tally.counts().total().seen, u64::MAX);
@@ -564,26 +588,27 @@ mod tests {
     #[test]
     fn objects_and_the_numbers_of_their_stage_are_counted_once() {
         let mut tally = Tally::default();
-        tally.announced(Object::VirtualMachine, 12, Vec::new());
+        tally.add_announced(Object::VirtualMachine, 12, Vec::new());
         for name in ["a", "b", "c", "d"] {
-            frame(&mut tally, name, State::Completed);
+            frame(&mut tally, name, ObjectStatus::Completed);
         }
-        let numbers = Numbers { completed: Some(4), failed: 8, total: 12, ..Numbers::default() };
-        tally.numbers(Object::VirtualMachine, numbers);
+        let numbers =
+            ReportedCounts { completed: Some(4), failed: 8, total: 12, ..ReportedCounts::default() };
+        tally.add_reported(Object::VirtualMachine, numbers);
         assert_eq!(count(&tally), [12, 4, 8, 0]);
-        assert_eq!(tally.untold_failures(Object::VirtualMachine), 8);
+        assert_eq!(tally.unreported_failures(Object::VirtualMachine), 8);
     }
 
     #[test]
     fn only_a_list_that_is_whole_names_what_is_left() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut tally = Tally::default();
-        tally.announced(Object::VirtualMachine, 3, names(&["a", "b", "b"]));
-        frame(&mut tally, "b", State::Completed);
-        assert_eq!(tally.unended(Object::VirtualMachine), ["a", "b"]);
+        tally.add_announced(Object::VirtualMachine, 3, names(&["a", "b", "b"]));
+        frame(&mut tally, "b", ObjectStatus::Completed);
+        assert_eq!(tally.unfinished(Object::VirtualMachine), ["a", "b"]);
         // A second list, of who knows which: what has begun and not ended is all that is known.
-        tally.announced(Object::VirtualMachine, 2, names(&["c", "d"]));
-        frame(&mut tally, "c", State::Processing);
-        assert_eq!(tally.unended(Object::VirtualMachine), ["c"]);
+        tally.add_announced(Object::VirtualMachine, 2, names(&["c", "d"]));
+        frame(&mut tally, "c", ObjectStatus::Processing);
+        assert_eq!(tally.unfinished(Object::VirtualMachine), ["c"]);
     }
 }

@@ -16,13 +16,13 @@ pub const SENTENCE: usize = 400;
 pub const READ_AS_TREE: usize = 256 * 1024;
 
 /// The text of a field that may be null, a string, an object, a list, or a page of HTML.
-pub fn readable(raw: Option<&RawValue>) -> Option<String> {
+pub fn text_of_field(raw: Option<&RawValue>) -> Option<String> {
     let json = raw?.get();
     let text = if json.len() > READ_AS_TREE {
         json.to_owned()
     } else {
         match serde_json::from_str(json) {
-            Ok(value) => of_value(&value)?,
+            Ok(value) => text_of_value(&value)?,
             Err(_) => json.to_owned(),
         }
     };
@@ -31,58 +31,58 @@ pub fn readable(raw: Option<&RawValue>) -> Option<String> {
 
 /// The text of the answer to a request that was refused: its `detail`, its `message`, both, or the
 /// body itself.
-pub fn of_answer(body: &[u8]) -> Option<String> {
+pub fn text_of_body(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
-    let said = match serde_json::from_str::<Value>(&text) {
-        Ok(value) => of_value(&value)?,
+    let message = match serde_json::from_str::<Value>(&text) {
+        Ok(value) => text_of_value(&value)?,
         Err(_) => text.into_owned(),
     };
-    Some(plain(&said, DETAIL).into_owned()).filter(|text| !text.is_empty())
+    Some(plain(&message, DETAIL).into_owned()).filter(|text| !text.is_empty())
 }
 
 /// The text in a value. An object is known by the fields that FastAPI and ProxBox put their text into;
 /// another one is shown as it is.
-pub fn of_value(value: &Value) -> Option<String> {
+pub fn text_of_value(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         Value::Array(items) => {
             // Backends repeat one cause for everything that it has hit.
-            let mut known = HashSet::new();
-            let texts = items.iter().filter_map(of_value).filter(|text| known.insert(text.clone()));
+            let mut seen = HashSet::new();
+            let texts = items.iter().filter_map(text_of_value).filter(|text| seen.insert(text.clone()));
             let texts: Vec<String> = texts.collect();
             (!texts.is_empty()).then(|| texts.join("; "))
         }
         Value::Object(fields) => {
-            let text = |name: &str| fields.get(name).and_then(of_value);
-            if let Some(said) = text("msg") {
+            let text = |name: &str| fields.get(name).and_then(text_of_value);
+            if let Some(message) = text("msg") {
                 let place = fields
                     .get("loc")
                     .and_then(Value::as_array)
-                    .map(|path| path.iter().filter_map(of_value).collect::<Vec<_>>().join("."));
-                return Some(place.map_or_else(|| said.clone(), |place| format!("{place}: {said}")));
+                    .map(|path| path.iter().filter_map(text_of_value).collect::<Vec<_>>().join("."));
+                return Some(place.map_or_else(|| message.clone(), |place| format!("{place}: {message}")));
             }
             let parts: Vec<String> =
                 ["message", "error", "detail"].into_iter().filter_map(text).collect::<Vec<_>>();
             if parts.is_empty() {
                 return Some(value.to_string());
             }
-            Some(joined(parts))
+            Some(join_distinct(parts))
         }
         other => Some(other.to_string()),
     }
 }
 
 /// Sentences in a row, without those that another one already holds.
-pub fn joined(parts: Vec<String>) -> String {
-    let mut kept: Vec<String> = Vec::new();
+pub fn join_distinct(parts: Vec<String>) -> String {
+    let mut distinct: Vec<String> = Vec::new();
     for part in parts {
-        if !part.trim().is_empty() && !kept.iter().any(|known| known.contains(&part)) {
-            kept.retain(|known| !part.contains(known.as_str()));
-            kept.push(part);
+        if !part.trim().is_empty() && !distinct.iter().any(|other| other.contains(&part)) {
+            distinct.retain(|other| !part.contains(other.as_str()));
+            distinct.push(part);
         }
     }
-    kept.join(" | ")
+    distinct.join(" | ")
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_cause_that_several_things_have_is_given_once() {
         let value = serde_json::json!(["no NetBox", "no branch", "no NetBox", {"detail": "no branch"}]);
-        assert_eq!(of_value(&value).as_deref(), Some("no NetBox; no branch"));
+        assert_eq!(text_of_value(&value).as_deref(), Some("no NetBox; no branch"));
     }
 
     fn raw(json: &str) -> &RawValue {
@@ -115,16 +115,16 @@ mod tests {
             (r#"{"reason":"r","upstream_status":503}"#, Some(r#"{"reason":"r","upstream_status":503}"#)),
             (r#""<html><title>Not Found</title>""#, Some("Not Found")),
         ] {
-            assert_eq!(readable(Some(raw(json))).as_deref(), text, "{json}");
+            assert_eq!(text_of_field(Some(raw(json))).as_deref(), text, "{json}");
         }
-        assert_eq!(readable(None), None);
+        assert_eq!(text_of_field(None), None);
     }
 
     #[test]
     fn an_answer_that_is_no_json_is_readable_too() {
-        assert_eq!(of_answer(b"Internal Server Error").as_deref(), Some("Internal Server Error"));
-        assert_eq!(of_answer(br#"{"detail":"Invalid API key."}"#).as_deref(), Some("Invalid API key."));
-        assert_eq!(of_answer(b""), None);
-        assert_eq!(of_answer(b"\xff\xfe").as_deref(), Some("\u{fffd}\u{fffd}"));
+        assert_eq!(text_of_body(b"Internal Server Error").as_deref(), Some("Internal Server Error"));
+        assert_eq!(text_of_body(br#"{"detail":"Invalid API key."}"#).as_deref(), Some("Invalid API key."));
+        assert_eq!(text_of_body(b""), None);
+        assert_eq!(text_of_body(b"\xff\xfe").as_deref(), Some("\u{fffd}\u{fffd}"));
     }
 }

@@ -23,15 +23,15 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::core::secret::{SecretJson, joined, written};
 
 /// The shortest secret that is looked for, in bytes.
-pub const SHORTEST: usize = 8;
+pub const MIN_SECRET: usize = 8;
 /// The longest secret that is looked for, in bytes.
-pub const LONGEST: usize = 1024;
+pub const MAX_SECRET: usize = 1024;
 /// What stands in the place of a secret. It is not longer than any form of one, so that no text becomes longer.
 pub const HIDDEN: &str = "[hidden]";
 /// How much of a secret may stand before the `...` of a text that was cut, in bytes.
-const CUT: usize = 3;
+const MIN_CUT: usize = 3;
 /// How often JSON may be inside of JSON.
-const NESTED: usize = 3;
+const MAX_NESTING: usize = 3;
 
 /// What `quote` of Python and `encodeURIComponent` leave as it is.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -94,7 +94,7 @@ impl Redactor {
     pub fn with(&self, secrets: impl IntoIterator<Item = impl Into<SecretString>>) -> Self {
         let mut all = Vec::clone(&self.secrets);
         for secret in secrets.into_iter().map(Into::into) {
-            if is_sought(&secret) && !is_among(&all, &secret) {
+            if is_long_enough(&secret) && !is_among(&all, &secret) {
                 all.push(secret);
             }
         }
@@ -128,10 +128,10 @@ impl Redactor {
             at = found.end();
         }
         if at == 0 {
-            return self.without_beginnings(Cow::Borrowed(text));
+            return self.without_partial_secret(Cow::Borrowed(text));
         }
         hidden.push_str(&text[at..]);
-        self.without_beginnings(Cow::Owned(hidden))
+        self.without_partial_secret(Cow::Owned(hidden))
     }
 
     /// The same for a text that is not needed any more.
@@ -167,7 +167,9 @@ impl Redactor {
     /// `query` without secrets, and without the values of parameters that are named like one.
     pub fn query(&self, query: &str) -> String {
         let hide = |part: &str| match part.split_once('=') {
-            Some((name, value)) if !value.is_empty() && (is_secret(&decoded(name)) || self.finds(value)) => {
+            Some((name, value))
+                if !value.is_empty() && (is_secret(&decoded(name)) || self.contains_secret(value)) =>
+            {
                 format!("{}={HIDDEN}", self.text(name))
             }
             _ => self.text(part).into_owned(),
@@ -185,32 +187,32 @@ impl Redactor {
 
     /// The next bytes of a stream, without secrets. What may be the beginning of one is held back in `held`, until it
     /// is known what follows.
-    pub fn piece(&self, held: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+    pub fn chunk(&self, held: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
         held.extend_from_slice(bytes);
-        let mut known = self.may_begin_at(held);
+        let mut cut = self.partial_secret_at(held);
         let mut out = Vec::with_capacity(held.len());
         let mut at = 0;
         for found in self.find(held) {
-            if found.start() >= known {
+            if found.start() >= cut {
                 break;
             }
             out.extend_from_slice(&held[at..found.start()]);
             out.extend_from_slice(HIDDEN.as_bytes());
             at = found.end();
-            known = known.max(at);
+            cut = cut.max(at);
         }
-        out.extend_from_slice(&held[at..known]);
-        held.drain(..known);
+        out.extend_from_slice(&held[at..cut]);
+        held.drain(..cut);
         out
     }
 
     /// What was held back of a stream that has come to its end.
     pub fn rest(held: &mut Vec<u8>) -> Vec<u8> {
         let rest = std::mem::take(held);
-        if rest.len() > CUT { HIDDEN.as_bytes().to_vec() } else { rest }
+        if rest.len() > MIN_CUT { HIDDEN.as_bytes().to_vec() } else { rest }
     }
 
-    fn finds(&self, value: &str) -> bool {
+    fn contains_secret(&self, value: &str) -> bool {
         let changes = |text: &str| matches!(self.text(text), Cow::Owned(_));
         changes(value) || changes(&decoded(value))
     }
@@ -221,7 +223,7 @@ impl Redactor {
     }
 
     /// Where the longest end of `bytes` begins that may go on as a secret.
-    fn may_begin_at(&self, bytes: &[u8]) -> usize {
+    fn partial_secret_at(&self, bytes: &[u8]) -> usize {
         let longest = self.search.as_ref().map_or(0, AhoCorasick::max_pattern_len);
         let from = bytes.len().saturating_sub(longest);
         let begins = |at: &usize| {
@@ -232,7 +234,7 @@ impl Redactor {
         (from..bytes.len()).find(begins).unwrap_or(bytes.len())
     }
 
-    fn without_beginnings<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+    fn without_partial_secret<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
         if self.search.is_none() || !text.contains("...") {
             return text;
         }
@@ -241,8 +243,8 @@ impl Redactor {
         while let Some(at) = rest.find("...") {
             let (before, after) = rest.split_at(at + 3);
             let before = &before[..at];
-            let beginning = self.may_begin_at(before.as_bytes());
-            out.push_str(if at - beginning > CUT { &before[..beginning] } else { before });
+            let beginning = self.partial_secret_at(before.as_bytes());
+            out.push_str(if at - beginning > MIN_CUT { &before[..beginning] } else { before });
             out.push_str("...");
             rest = after;
         }
@@ -261,8 +263,8 @@ impl fmt::Debug for Redactor {
 }
 
 /// Whether `secret` is looked for: it is neither too short nor too long.
-pub fn is_sought(secret: &SecretString) -> bool {
-    (SHORTEST..=LONGEST).contains(&secret.expose_secret().len())
+pub fn is_long_enough(secret: &SecretString) -> bool {
+    (MIN_SECRET..=MAX_SECRET).contains(&secret.expose_secret().len())
 }
 
 /// Whether `secret` is one of `secrets`.
@@ -278,21 +280,21 @@ pub fn is_secret(name: &str) -> bool {
 }
 
 /// The secrets that a query holds, by the names of its parameters, as they are written there and as they are meant.
-pub fn in_query(query: &str) -> Vec<SecretString> {
+pub fn secrets_in_query(query: &str) -> Vec<SecretString> {
     let parts = query.split('&').filter_map(|part| part.split_once('='));
     let secrets = parts.filter(|(name, _)| is_secret(&decoded(name)));
     secrets.flat_map(|(_, value)| [value.into(), decoded(value).into()]).collect()
 }
 
 /// The secrets that JSON holds, by the names of its fields.
-pub fn in_json(value: &Value) -> Vec<SecretString> {
+pub fn secrets_in_json(value: &Value) -> Vec<SecretString> {
     match value {
-        Value::Array(items) => items.iter().flat_map(in_json).collect(),
+        Value::Array(items) => items.iter().flat_map(secrets_in_json).collect(),
         Value::Object(fields) => {
             let of = |(name, value): (&String, &Value)| match value {
                 Value::String(text) if is_secret(name) => vec![text.as_str().into()],
                 Value::String(_) => Vec::new(),
-                value => in_json(value),
+                value => secrets_in_json(value),
             };
             fields.iter().flat_map(of).collect()
         }
@@ -327,7 +329,7 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     }
     for ascii in [false, true] {
         let mut nested = Zeroizing::new(secret.to_owned());
-        for _ in 0..NESTED {
+        for _ in 0..MAX_NESTING {
             nested = escaped(&nested, ascii);
             all.push(nested.clone());
         }
@@ -467,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_short_secret_does_not_garble_what_is_written() {
-        let redactor = Redactor::new(["a", "", "1234567", &"b".repeat(LONGEST + 1)]);
+        let redactor = Redactor::new(["a", "", "1234567", &"b".repeat(MAX_SECRET + 1)]);
         assert!(redactor.secrets().is_empty(), "one that is too long is not looked for either");
         assert_eq!(redactor.text("a banana 1234567"), "a banana 1234567");
         // What it is named like is hidden whatever its length.
@@ -508,7 +510,7 @@ mod tests {
             assert_eq!(redactor.query(query), hidden);
         }
         assert_eq!(redactor.target("/s3cret/key?a=1"), "/[hidden]?a=1");
-        assert_eq!(exposed(&in_query("a=1&api_key=%73ecret+1")), ["%73ecret+1", "secret 1"]);
+        assert_eq!(exposed(&secrets_in_query("a=1&api_key=%73ecret+1")), ["%73ecret+1", "secret 1"]);
     }
 
     #[test]
@@ -517,7 +519,7 @@ mod tests {
             "name": "pve", "username": "root@pam", "password": "p4ss", "token_name": "proxbox", "token_value": "t0ken",
             "nested": [{ "api_key": "k3y" }], "token_version": 1,
         });
-        assert_eq!(exposed(&in_json(&pushed)), ["k3y", "p4ss", "t0ken"]);
+        assert_eq!(exposed(&secrets_in_json(&pushed)), ["k3y", "p4ss", "t0ken"]);
     }
 
     #[test]
@@ -528,13 +530,13 @@ mod tests {
         for size in 1..stream.len() {
             let (mut held, mut out) = (Vec::new(), Vec::new());
             for piece in stream.as_bytes().chunks(size) {
-                out.extend(redactor.piece(&mut held, piece));
+                out.extend(redactor.chunk(&mut held, piece));
             }
             out.extend(Redactor::rest(&mut held));
             assert_eq!(String::from_utf8(out).unwrap(), hidden, "in pieces of {size}");
         }
         let mut held = Vec::new();
-        assert_eq!(redactor.piece(&mut held, b"not s3cret-k"), b"not ");
+        assert_eq!(redactor.chunk(&mut held, b"not s3cret-k"), b"not ");
         assert_eq!(Redactor::rest(&mut held), HIDDEN.as_bytes());
     }
 }

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fact::Fact;
-use super::legacy::{Data, tidy};
-use super::lenient::{Flag, Map, Text};
+use super::legacy::{LegacyRow, tidy};
+use super::lenient::{LenientBool, LenientMap, LenientText};
 use super::native;
 use crate::core::domain::kind::{Command, Kind};
 use crate::core::domain::release::Release;
@@ -48,7 +48,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// The dialect of a release.
-    pub fn of(release: Release) -> Self {
+    pub fn for_release(release: Release) -> Self {
         match release {
             r if r < Release::new(0, 0, 2) => Self::V0_0_1,
             r if r < Release::new(0, 0, 3) => Self::V0_0_2,
@@ -85,7 +85,7 @@ impl Dialect {
 
     /// Whether frames of a command may come after it has returned: 0.0.2 gives up waiting for its
     /// tasks at the first that fails, but does not stop the others.
-    pub const fn is_late(self) -> bool {
+    pub const fn sends_late_frames(self) -> bool {
         matches!(self, Self::V0_0_2)
     }
 
@@ -100,7 +100,7 @@ impl Dialect {
     }
 
     /// Whether a full update ends with "Invalid command", although it ran.
-    const fn disowns_full_update(self) -> bool {
+    const fn denies_full_update(self) -> bool {
         matches!(self, Self::V0_0_2)
     }
 
@@ -135,25 +135,25 @@ impl Dialect {
 
     /// What to make of the answer that a command is invalid, where `echoed` is the command that the
     /// backend says it was, if it says so.
-    pub fn invalid(self, command: Command, echoed: Option<&str>) -> Invalid {
+    pub fn classify_invalid(self, command: Command, echoed: Option<&str>) -> InvalidCommand {
         match echoed {
-            None => Invalid::Barrier,
-            Some(BARRIER) => Invalid::Barrier,
+            None => InvalidCommand::Barrier,
+            Some(BARRIER) => InvalidCommand::Barrier,
             Some(text) if text == command.text() => {
-                if self.disowns_full_update() && command == Command::FullUpdate {
-                    Invalid::Nothing
+                if self.denies_full_update() && command == Command::FullUpdate {
+                    InvalidCommand::Nothing
                 } else {
-                    Invalid::Command
+                    InvalidCommand::Command
                 }
             }
-            Some(_) => Invalid::Nothing,
+            Some(_) => InvalidCommand::Nothing,
         }
     }
 }
 
 /// What an "Invalid command" was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invalid {
+pub enum InvalidCommand {
     /// The barrier: the command before it has returned.
     Barrier,
     /// The command itself: this backend does not know it.
@@ -164,11 +164,11 @@ pub enum Invalid {
 
 /// What a frame says.
 #[derive(Debug)]
-pub enum Heard<'a> {
+pub enum WsMessage<'a> {
     /// The backend is ready for a command.
     Greeting,
     /// It repeats what it was told, or lists what it can be told.
-    Chatter,
+    Ignored,
     /// It does not know a command.
     Invalid {
         /// The command, if it says which.
@@ -189,7 +189,7 @@ pub enum Heard<'a> {
     Unknown(Cow<'a, str>),
 }
 
-impl Heard<'_> {
+impl WsMessage<'_> {
     /// What the frame is to those who count.
     pub fn frame_type(&self) -> FrameType {
         match self {
@@ -198,7 +198,7 @@ impl Heard<'_> {
                 FrameType::Complete
             }
             Self::Fact(_) => FrameType::Step,
-            Self::Greeting | Self::Chatter | Self::Invalid { .. } | Self::Unknown(_) => FrameType::Other,
+            Self::Greeting | Self::Ignored | Self::Invalid { .. } | Self::Unknown(_) => FrameType::Other,
         }
     }
 }
@@ -206,84 +206,84 @@ impl Heard<'_> {
 /// The fields that tell frames apart.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Outline<'a> {
+struct FrameFields<'a> {
     #[serde(borrow)]
-    event: Text<'a>,
+    event: LenientText<'a>,
     #[serde(borrow)]
-    object: Text<'a>,
-    end: Flag,
+    object: LenientText<'a>,
+    end: LenientBool,
     #[serde(borrow)]
-    status: Text<'a>,
+    status: LenientText<'a>,
     #[serde(borrow)]
     stages: Option<&'a RawValue>,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
     #[serde(borrow)]
-    data: Map<Data<'a>>,
+    data: LenientMap<LegacyRow<'a>>,
 }
 
 /// What the text frame `text` says. `payloads` asks for the backend's own account of objects.
-pub fn hear(text: &str, payloads: bool) -> Heard<'_> {
+pub fn parse_frame(text: &str, payloads: bool) -> WsMessage<'_> {
     if !text.starts_with('{') {
-        return hear_words(Cow::Borrowed(text));
+        return parse_text(Cow::Borrowed(text));
     }
-    let Ok(frame) = serde_json::from_str::<Outline<'_>>(text) else {
+    let Ok(frame) = serde_json::from_str::<FrameFields<'_>>(text) else {
         return unknown(text);
     };
-    if let Some(event) = frame.event.said() {
-        let fact = native::read(event, text).or_else(|_| native::unreadable(event, text));
-        return fact.map_or_else(|_| unknown(text), Heard::Fact);
+    if let Some(event) = frame.event.as_str() {
+        let fact = native::parse_event(event, text).or_else(|_| native::unreadable(event, text));
+        return fact.map_or_else(|_| unknown(text), WsMessage::Fact);
     }
-    let Some(word) = frame.object.0 else {
+    let Some(object_name) = frame.object.0 else {
         return match frame.message.0 {
-            Some(message) => hear_words(message),
+            Some(message) => parse_text(message),
             None => unknown(text),
         };
     };
     if frame.end.0 == Some(true) {
-        return match Kind::of_stage(&word) {
+        return match Kind::from_stage(&object_name) {
             Some(Kind::FullUpdate) => run_end(frame.status.or_empty(), frame.stages),
-            Some(kind) => Heard::StageEnd(kind),
-            None => Heard::Chatter,
+            Some(kind) => WsMessage::StageEnd(kind),
+            None => WsMessage::Ignored,
         };
     }
     let Some(data) = frame.data.0 else { return unknown(text) };
     let payload = payloads.then(|| serde_json::from_str(text).ok()).flatten();
-    Heard::Fact(data.fact(word, payload))
+    WsMessage::Fact(data.fact(object_name, payload))
 }
 
-fn unknown(text: &str) -> Heard<'_> {
-    Heard::Unknown(plain(text, SENTENCE))
+fn unknown(text: &str) -> WsMessage<'_> {
+    WsMessage::Unknown(plain(text, SENTENCE))
 }
 
-fn hear_words(text: Cow<'_, str>) -> Heard<'_> {
+fn parse_text(text: Cow<'_, str>) -> WsMessage<'_> {
     const INVALID: &str = "Invalid command: ";
     match text.as_ref() {
-        "Connected!" | "Connected 2!" => Heard::Greeting,
-        "Invalid sync command" => Heard::Invalid { command: None },
-        "Sync Nodes" => Heard::Chatter,
+        "Connected!" | "Connected 2!" => WsMessage::Greeting,
+        "Invalid sync command" => WsMessage::Invalid { command: None },
+        "Sync Nodes" => WsMessage::Ignored,
         words if words.starts_with("Received message: ") || words.starts_with("Valid commands: ") => {
-            Heard::Chatter
+            WsMessage::Ignored
         }
-        words if words.starts_with(INVALID) => Heard::Invalid {
+        words if words.starts_with(INVALID) => WsMessage::Invalid {
             command: Some(match text {
                 Cow::Borrowed(words) => Cow::Borrowed(&words[INVALID.len()..]),
                 Cow::Owned(words) => Cow::Owned(words[INVALID.len()..].to_owned()),
             }),
         },
-        _ => Heard::Unknown(tidy(text, SENTENCE)),
+        _ => WsMessage::Unknown(tidy(text, SENTENCE)),
     }
 }
 
-fn run_end(status: &str, stages: Option<&RawValue>) -> Heard<'static> {
-    let stages: BTreeMap<String, Text<'_>> =
+fn run_end(status: &str, stages: Option<&RawValue>) -> WsMessage<'static> {
+    let stages: BTreeMap<String, LenientText<'_>> =
         stages.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let incomplete = stages
         .into_iter()
         .filter(|(_, status)| status.or_empty() != "completed")
         .map(|(stage, status)| (stage, status.or_empty().to_owned()))
         .collect();
-    Heard::RunEnd { ok: status == "completed", incomplete }
+    WsMessage::RunEnd { ok: status == "completed", incomplete }
 }
 
 #[cfg(test)]
@@ -305,46 +305,58 @@ mod tests {
             ("0.0.27.post3", Dialect::V0_0_27),
             ("0.1.0", Dialect::V0_0_27),
         ] {
-            assert_eq!(Dialect::of(release.parse().unwrap()), dialect, "{release}");
+            assert_eq!(Dialect::for_release(release.parse().unwrap()), dialect, "{release}");
         }
     }
 
     #[test]
     fn an_invalid_full_update_is_a_success_of_0_0_2_alone() {
         let command = Command::FullUpdate;
-        assert_eq!(Dialect::V0_0_2.invalid(command, Some("Full Update Sync")), Invalid::Nothing);
-        assert_eq!(Dialect::V0_0_3.invalid(command, Some("Full Update Sync")), Invalid::Command);
-        assert_eq!(Dialect::V0_0_2.invalid(Command::SyncNodes, Some("Sync Nodes")), Invalid::Command);
-        assert_eq!(Dialect::V0_0_23.invalid(command, None), Invalid::Barrier);
-        assert_eq!(Dialect::V0_0_7.invalid(command, Some(BARRIER)), Invalid::Barrier);
+        assert_eq!(
+            Dialect::V0_0_2.classify_invalid(command, Some("Full Update Sync")),
+            InvalidCommand::Nothing
+        );
+        assert_eq!(
+            Dialect::V0_0_3.classify_invalid(command, Some("Full Update Sync")),
+            InvalidCommand::Command
+        );
+        assert_eq!(
+            Dialect::V0_0_2.classify_invalid(Command::SyncNodes, Some("Sync Nodes")),
+            InvalidCommand::Command
+        );
+        assert_eq!(Dialect::V0_0_23.classify_invalid(command, None), InvalidCommand::Barrier);
+        assert_eq!(Dialect::V0_0_7.classify_invalid(command, Some(BARRIER)), InvalidCommand::Barrier);
     }
 
     #[test]
     fn words_are_understood_inside_and_outside_of_envelopes() {
         for text in ["Connected!", r#"{"message":"Connected!","run_id":"x"}"#] {
-            assert!(matches!(hear(text, false), Heard::Greeting), "{text}");
+            assert!(matches!(parse_frame(text, false), WsMessage::Greeting), "{text}");
         }
         for text in ["Invalid sync command", r#"{"message":"Invalid sync command","run_id":"x"}"#] {
-            assert!(matches!(hear(text, false), Heard::Invalid { command: None }), "{text}");
+            assert!(matches!(parse_frame(text, false), WsMessage::Invalid { command: None }), "{text}");
         }
-        let heard = hear("Invalid command: bogus <b>cmd</b>", false);
-        assert!(matches!(heard, Heard::Invalid { command: Some(c) } if c == "bogus <b>cmd</b>"));
-        assert!(matches!(hear("{\"object\"", false), Heard::Unknown(_)));
-        assert!(matches!(hear("", false), Heard::Unknown(_)));
+        let heard = parse_frame("Invalid command: bogus <b>cmd</b>", false);
+        assert!(matches!(heard, WsMessage::Invalid { command: Some(c) } if c == "bogus <b>cmd</b>"));
+        assert!(matches!(parse_frame("{\"object\"", false), WsMessage::Unknown(_)));
+        assert!(matches!(parse_frame("", false), WsMessage::Unknown(_)));
     }
 
     #[test]
     fn only_the_end_of_its_own_stage_is_the_end_of_a_stage() {
-        assert!(matches!(hear(r#"{"object":"devices","end":true}"#, false), Heard::StageEnd(Kind::Devices)));
         assert!(matches!(
-            hear(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#, false),
-            Heard::StageEnd(Kind::TaskHistory)
+            parse_frame(r#"{"object":"devices","end":true}"#, false),
+            WsMessage::StageEnd(Kind::Devices)
         ));
-        let heard = hear(
+        assert!(matches!(
+            parse_frame(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#, false),
+            WsMessage::StageEnd(Kind::TaskHistory)
+        ));
+        let heard = parse_frame(
             r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"skipped"}}"#,
             false,
         );
-        let Heard::RunEnd { ok: false, incomplete } = heard else { panic!("{heard:?}") };
+        let WsMessage::RunEnd { ok: false, incomplete } = heard else { panic!("{heard:?}") };
         assert_eq!(incomplete, [("virtual-machines".to_owned(), "skipped".to_owned())]);
     }
 }

@@ -6,10 +6,10 @@ use serde_json::value::RawValue;
 
 use crate::core::domain::event::Failure;
 use crate::core::domain::figures::Figures;
-use crate::core::domain::figures::Told;
+use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::run::tally::{Form, Scope};
+use crate::core::run::tally::{EventForm, Scope};
 
 /// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub enum Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// The stage that a backend means by `word`.
-    pub fn named(word: Cow<'a, str>) -> Self {
-        match Kind::of_stage(&word) {
+    pub fn from_name(name: Cow<'a, str>) -> Self {
+        match Kind::from_stage(&name) {
             Some(kind) => Self::Known(kind),
-            None => Self::Other(word),
+            None => Self::Other(name),
         }
     }
 
@@ -72,7 +72,7 @@ pub enum ObjectState<'a> {
         /// Why.
         error: Cow<'a, str>,
         /// Only a part of it did: the object itself may be done.
-        partly: bool,
+        is_part: bool,
     },
 }
 
@@ -82,7 +82,7 @@ impl<'a> ObjectState<'a> {
         // The virtual machine is in NetBox all the same: where the backend goes on to say so, it says that it is
         // synced.
         let partly = error.starts_with("Could not set primary IP");
-        Self::Failed { error, partly }
+        Self::Failed { error, is_part: partly }
     }
 }
 
@@ -107,7 +107,7 @@ pub enum Fact<'a> {
         /// Its whole name. One that failed may have none.
         name: Cow<'a, str>,
         /// In which form it is told of.
-        form: Form,
+        form: EventForm,
         /// What became of it.
         state: ObjectState<'a>,
         /// The backend's own account of it.
@@ -157,7 +157,7 @@ pub enum Fact<'a> {
         message: Cow<'a, str>,
     },
     /// Something failed that is no single object, and the run has not ended for it yet.
-    Trouble(Failure),
+    StageError(Failure),
     /// The run failed (`event: error`).
     Aborted(Failure),
     /// The backend's last word (`event: complete`).
@@ -169,7 +169,7 @@ pub enum Fact<'a> {
         /// The detail of its failure, if it gave one.
         detail: Option<String>,
         /// What is worth keeping of its result.
-        told: Told,
+        summary: ResultSummary,
     },
     /// Nothing that a person needs.
     Nothing,

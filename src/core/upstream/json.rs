@@ -11,29 +11,29 @@ use memchr::memmem;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::lenient::Number;
+use super::lenient::LenientCount;
 use super::python;
 use crate::core::domain::event::Failure;
 use crate::core::domain::figures::Figures;
-use crate::core::domain::figures::Told;
+use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::Kind;
-use crate::core::text::detail::{self, SENTENCE, joined};
+use crate::core::text::detail::{self, SENTENCE, join_distinct};
 use crate::core::text::plain;
 use crate::core::upstream::result;
 
 /// What a plain endpoint did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Done {
+pub struct JsonResult {
     /// What it counted, or how many records it answered with.
     pub figures: Figures,
     /// What is worth keeping of its answer.
-    pub told: Told,
+    pub summary: ResultSummary,
 }
 
-impl Done {
+impl JsonResult {
     /// What was done where there was nothing to do.
-    pub fn nothing() -> Self {
-        Self { figures: Figures { count: Number(Some(0)), ..Figures::default() }, ..Self::default() }
+    pub fn empty() -> Self {
+        Self { figures: Figures { count: LenientCount(Some(0)), ..Figures::default() }, ..Self::default() }
     }
 }
 
@@ -42,7 +42,7 @@ impl Done {
 /// # Errors
 ///
 /// The failure that the answer is, in spite of its status.
-pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
+pub fn parse_result(kind: Kind, body: &[u8]) -> Result<JsonResult, Failure> {
     let fail = |error: &str, detail: String| Failure {
         step: kind.row().step.to_owned(),
         error: error.to_owned(),
@@ -64,31 +64,31 @@ pub fn read(kind: Kind, body: &[u8]) -> Result<Done, Failure> {
             let mut records = Records::default();
             records.count(&items);
             if records.errors.is_empty() {
-                let count = Number(Some(records.records));
+                let count = LenientCount(Some(records.records));
                 // Of those without an id, nobody can tell whether one is there twice.
                 let ids = Some(records.ids.len() as u64).filter(|ids| *ids > 0);
-                let figures = Figures { count, records: Number(ids), ..Figures::default() };
-                Ok(Done { figures, told: Told::default() })
+                let figures = Figures { count, records: LenientCount(ids), ..Figures::default() };
+                Ok(JsonResult { figures, summary: ResultSummary::default() })
             } else {
-                let detail = plain(&joined(records.errors), detail::DETAIL).into_owned();
+                let detail = plain(&join_distinct(records.errors), detail::DETAIL).into_owned();
                 Err(fail("The backend answered 200 with an error inside.", detail))
             }
         }
         Ok(Value::Object(fields)) => {
-            let said =
+            let message =
                 ["error", "errors"].into_iter().filter_map(|name| fields.get(name)).find_map(failure_in);
-            if let Some(error) = said.or_else(|| error_of(&Value::Object(fields))) {
+            if let Some(error) = message.or_else(|| error_of(&Value::Object(fields))) {
                 let detail = plain(&error, detail::DETAIL).into_owned();
                 return Err(fail("The backend answered 200 with an error inside.", detail));
             }
-            let told = result::told(Some(raw));
-            let mut figures = Figures::of(&told);
+            let told = result::summarize(Some(raw));
+            let mut figures = Figures::from_summary(&told);
             if figures == Figures::default() {
                 // The length of its list of records.
                 let length = told.numbers.iter().find(|(name, _)| name.ends_with("_count"));
-                figures.count = Number(length.map(|(_, length)| *length));
+                figures.count = LenientCount(length.map(|(_, length)| *length));
             }
-            Ok(Done { figures, told })
+            Ok(JsonResult { figures, summary: told })
         }
         Ok(Value::Null) => Err(fail(
             "The backend answered null.",
@@ -109,11 +109,11 @@ struct Records {
 /// What a `status` says that is none of HTTP's.
 const FAILED: [&str; 3] = ["failed", "error", "errored"];
 /// How many errors of an answer are kept.
-const ERRORS: usize = 32;
+const MAX_ERRORS: usize = 32;
 
 impl Records {
     fn error(&mut self, text: String) {
-        if self.errors.len() < ERRORS {
+        if self.errors.len() < MAX_ERRORS {
             self.errors.push(text);
         }
     }
@@ -141,7 +141,7 @@ impl Records {
 fn failure_in(value: &Value) -> Option<String> {
     match value {
         Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            detail::of_value(value).filter(|text| !text.is_empty())
+            detail::text_of_value(value).filter(|text| !text.is_empty())
         }
         _ => None,
     }
@@ -153,11 +153,11 @@ fn error_of(item: &Value) -> Option<String> {
     let fields = item.as_object()?;
     let has = |name: &str| fields.contains_key(name);
     let has_failed = ["ok", "success"].into_iter().any(|name| fields.get(name) == Some(&Value::Bool(false)))
-        || fields.get("status").and_then(Value::as_str).is_some_and(|word| FAILED.contains(&word));
+        || fields.get("status").and_then(Value::as_str).is_some_and(|status| FAILED.contains(&status));
     let is_detail = has("detail") && (has("python_exception") || has("message") || fields.len() == 1);
     let is_raised = has("message") && has("python_exception");
     let is_error = !has("id") && (has_failed || is_detail || is_raised);
-    is_error.then(|| detail::of_value(item).unwrap_or_default())
+    is_error.then(|| detail::text_of_value(item).unwrap_or_default())
 }
 
 /// Whether an answer, whatever its status, says that there is nothing to do: 0.0.5 to 0.0.11 answer 400 to a sync of
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn count(body: &str) -> Result<u64, String> {
-        let done = read(Kind::VirtualMachines, body.as_bytes()).map_err(|failure| failure.detail)?;
+        let done = parse_result(Kind::VirtualMachines, body.as_bytes()).map_err(|failure| failure.detail)?;
         Ok(done.figures.count.0.unwrap_or_default())
     }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_there_twice_is_one() {
-        let done = read(Kind::Devices, br#"[[{"id":1},{"id":2}],[{"id":1}]]"#).unwrap();
+        let done = parse_result(Kind::Devices, br#"[[{"id":1},{"id":2}],[{"id":1}]]"#).unwrap();
         assert_eq!((done.figures.count.0, done.figures.records.0), (Some(3), Some(2)));
     }
 

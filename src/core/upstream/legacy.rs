@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::fact::{Fact, ObjectState};
-use super::lenient::{Flag, Map, Number, Text};
+use super::lenient::{LenientBool, LenientCount, LenientMap, LenientText};
 use crate::core::domain::object::Object;
-use crate::core::run::tally::{Form, Scope};
+use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
 
@@ -17,7 +17,7 @@ use crate::core::text::plain;
 const SYNCED: &str = "title='Synced VM'";
 
 /// The longest word for a stage or a sort of object that is kept, in characters.
-pub const WORD: usize = 120;
+pub const MAX_NAME: usize = 120;
 
 /// A frame, or a payload that is shaped like a step.
 #[derive(Debug, Default, Deserialize)]
@@ -25,23 +25,23 @@ pub const WORD: usize = 120;
 pub struct LegacyFrame<'a> {
     /// The sort of object.
     #[serde(borrow)]
-    pub object: Text<'a>,
+    pub object: LenientText<'a>,
     /// Whether its stage is over.
-    pub end: Flag,
+    pub end: LenientBool,
     /// The object.
     #[serde(borrow)]
-    pub data: Map<Data<'a>>,
+    pub data: LenientMap<LegacyRow<'a>>,
     /// The stage, in a payload that is shaped like a step.
     #[serde(borrow)]
-    pub step: Text<'a>,
+    pub step: LenientText<'a>,
     /// What happened in the stage.
     #[serde(borrow)]
-    pub status: Text<'a>,
+    pub status: LenientText<'a>,
     /// The same in a sentence.
     #[serde(borrow)]
-    pub message: Text<'a>,
+    pub message: LenientText<'a>,
     /// How many objects the stage found.
-    pub count: Number,
+    pub count: LenientCount,
     /// The one object that a step-shaped payload is about, or the numbers of its stage.
     #[serde(borrow)]
     pub result: Option<&'a RawValue>,
@@ -52,97 +52,100 @@ pub struct LegacyFrame<'a> {
 #[serde(default)]
 pub struct NamedRecord<'a> {
     /// Its id.
-    pub id: Number,
+    pub id: LenientCount,
     /// Its name.
     #[serde(borrow)]
-    pub name: Text<'a>,
+    pub name: LenientText<'a>,
 }
 
 /// What `raw` says, if it is an object.
 pub fn fields_of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str::<Map<T>>(raw?.get()).ok()?.0
+    serde_json::from_str::<LenientMap<T>>(raw?.get()).ok()?.0
 }
 
 /// One object, in one row of the table that old plugin pages drew.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Data<'a> {
+pub struct LegacyRow<'a> {
     #[serde(borrow)]
-    rowid: Text<'a>,
+    rowid: LenientText<'a>,
     #[serde(borrow)]
-    name: Text<'a>,
-    completed: Flag,
+    name: LenientText<'a>,
+    completed: LenientBool,
     #[serde(borrow)]
-    sync_status: Text<'a>,
+    sync_status: LenientText<'a>,
     #[serde(borrow)]
-    error: Text<'a>,
+    error: LenientText<'a>,
     #[serde(borrow)]
-    warning: Text<'a>,
+    warning: LenientText<'a>,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
     #[serde(borrow)]
-    disks: Text<'a>,
-    snapshots_found: Number,
-    count: Number,
-    netbox_id: Number,
+    disks: LenientText<'a>,
+    snapshots_found: LenientCount,
+    count: LenientCount,
+    netbox_id: LenientCount,
     /// Missing, null, or there.
-    #[serde(deserialize_with = "said")]
-    ip_id: Option<Number>,
+    #[serde(deserialize_with = "deserialize_present")]
+    ip_id: Option<LenientCount>,
     /// The same.
-    #[serde(borrow, deserialize_with = "said")]
-    address: Option<Text<'a>>,
+    #[serde(borrow, deserialize_with = "deserialize_present")]
+    address: Option<LenientText<'a>>,
     #[serde(borrow)]
-    vm: Text<'a>,
+    vm: LenientText<'a>,
     #[serde(borrow)]
-    device: Text<'a>,
+    device: LenientText<'a>,
     #[serde(borrow)]
-    cluster: Text<'a>,
+    cluster: LenientText<'a>,
 }
 
-fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-impl<'a> Data<'a> {
+impl<'a> LegacyRow<'a> {
     /// What this row says about an object of the sort `word`.
-    pub fn fact(self, word: Cow<'a, str>, payload: Option<&'a RawValue>) -> Fact<'a> {
-        let state = self.state(&word);
-        let name = match (named(self.rowid).or_else(|| named(self.name)), &state) {
+    pub fn fact(self, object_name: Cow<'a, str>, payload: Option<&'a RawValue>) -> Fact<'a> {
+        let state = self.state(&object_name);
+        let name = match (non_empty(self.rowid).or_else(|| non_empty(self.name)), &state) {
             (Some(name), _) => name,
-            (None, ObjectState::Failed { partly: false, .. }) => Cow::Borrowed(""),
+            (None, ObjectState::Failed { is_part: false, .. }) => Cow::Borrowed(""),
             (None, _) => {
                 return match self.message.0 {
-                    Some(message) => Fact::Note { step: word, message: tidy(message, SENTENCE) },
+                    Some(message) => Fact::Note { step: object_name, message: tidy(message, SENTENCE) },
                     None => Fact::Nothing,
                 };
             }
         };
-        let owner = place(self.vm).or_else(|| place(self.device));
+        let owner = scope_name(self.vm).or_else(|| scope_name(self.device));
         // Up to 0.0.6 the first frame of a device has the mode of its cluster there.
-        let cluster = place(self.cluster).filter(|name| !matches!(name.as_ref(), "Cluster" | "Standalone"));
-        object_fact(word, Scope { cluster, owner }, name, (Form::Frame, state), payload)
+        let cluster =
+            scope_name(self.cluster).filter(|name| !matches!(name.as_ref(), "Cluster" | "Standalone"));
+        object_fact(object_name, Scope { cluster, owner }, name, (EventForm::Frame, state), payload)
     }
 
-    fn state(&self, word: &str) -> ObjectState<'a> {
-        if let Some(error) = self.error.said() {
+    fn state(&self, object_name: &str) -> ObjectState<'a> {
+        if let Some(error) = self.error.as_str() {
             return ObjectState::failed(sentence(error));
         }
         let status = self.sync_status.or_empty();
         match self.completed.0 {
             // No release has another word for disks that failed.
-            Some(true) if status == "undefined" && self.disks.said().is_some() => {
+            Some(true) if status == "undefined" && self.disks.as_str().is_some() => {
                 ObjectState::failed(sentence(self.disks.or_empty()))
             }
-            Some(true) => self.completed(word),
+            Some(true) => self.completed(object_name),
             // The third frame that 0.0.1 and 0.0.2 send for a virtual machine has no `completed`.
-            None if status == "completed" || status.contains(SYNCED) => self.completed(word),
+            None if status == "completed" || status.contains(SYNCED) => self.completed(object_name),
             _ => ObjectState::Processing,
         }
     }
 
-    fn completed(&self, word: &str) -> ObjectState<'a> {
-        let warning = self.warning.said().map(sentence);
-        let (found, written) = match Object::named(word) {
+    fn completed(&self, object_name: &str) -> ObjectState<'a> {
+        let warning = self.warning.as_str().map(sentence);
+        let (found, written) = match Object::from_name(object_name) {
             Some(Object::VirtualDisk) => disks_in(self.disks.or_empty()),
             Some(Object::Snapshot) => (self.snapshots_found.0, 0),
             Some(Object::NodeInterface) => (self.count.0, 0),
@@ -159,7 +162,7 @@ impl<'a> Data<'a> {
         match self.ip_id {
             _ if has_none => ObjectState::Checked { found: Some(0), written: 0, warning },
             // The error behind it was swallowed.
-            Some(Number(None)) => ObjectState::Processing,
+            Some(LenientCount(None)) => ObjectState::Processing,
             id => ObjectState::Completed { warning, id: id.and_then(|id| id.0) },
         }
     }
@@ -169,13 +172,13 @@ impl<'a> Data<'a> {
 fn disks_in(text: &str) -> (Option<u64>, u64) {
     let mut written = 0;
     let mut found = None;
-    let mut words = text.split([' ', '(', ')', ',']).filter(|word| !word.is_empty()).peekable();
-    while let Some(word) = words.next() {
-        match (word.parse::<u64>(), words.peek()) {
+    let mut parts = text.split([' ', '(', ')', ',']).filter(|part| !part.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        match (part.parse::<u64>(), parts.peek()) {
             (Ok(number), Some(&("created" | "updated"))) => {
-                written = number.min(Number::MOST).saturating_add(written);
+                written = number.min(LenientCount::MAX).saturating_add(written);
             }
-            (Ok(number), Some(&"disks")) => found = Some(number.min(Number::MOST)),
+            (Ok(number), Some(&"disks")) => found = Some(number.min(LenientCount::MAX)),
             _ => {}
         }
     }
@@ -183,23 +186,24 @@ fn disks_in(text: &str) -> (Option<u64>, u64) {
 }
 
 /// The name of a place, if it is one.
-pub fn place(text: Text<'_>) -> Option<Cow<'_, str>> {
-    named(text).filter(|place| place != "undefined")
+pub fn scope_name(text: LenientText<'_>) -> Option<Cow<'_, str>> {
+    non_empty(text).filter(|place| place != "undefined")
 }
 
 /// The fact about one object of the sort that a backend calls `word`.
 pub fn object_fact<'a>(
-    word: Cow<'a, str>,
+    object_name: Cow<'a, str>,
     scope: Scope<'a>,
     name: Cow<'a, str>,
-    (form, state): (Form, ObjectState<'a>),
+    (form, state): (EventForm, ObjectState<'a>),
     payload: Option<&'a RawValue>,
 ) -> Fact<'a> {
-    let object = Object::named(&word).unwrap_or(Object::Other);
-    let word = if object == Object::Other { tidy(word, WORD) } else { Cow::Borrowed(object.as_str()) };
+    let object = Object::from_name(&object_name).unwrap_or(Object::Other);
+    let object_name =
+        if object == Object::Other { tidy(object_name, MAX_NAME) } else { Cow::Borrowed(object.as_str()) };
     let scope = match object {
         // What the backend calls it is all that tells it from something else that we do not know.
-        Object::Other => Scope { owner: Some(word.clone()), ..scope },
+        Object::Other => Scope { owner: Some(object_name.clone()), ..scope },
         _ => scope,
     };
     let state = match state {
@@ -208,11 +212,11 @@ pub fn object_fact<'a>(
         }
         state => state,
     };
-    Fact::Object { object: (object, word), scope, name, form, state, payload }
+    Fact::Object { object: (object, object_name), scope, name, form, state, payload }
 }
 
 /// A name, if it is one: Python's `None` comes as a string where a name was missing.
-pub fn named(text: Text<'_>) -> Option<Cow<'_, str>> {
+pub fn non_empty(text: LenientText<'_>) -> Option<Cow<'_, str>> {
     text.0.filter(|name| !name.trim().is_empty() && name != "None").map(|name| tidy(name, usize::MAX))
 }
 

@@ -13,11 +13,11 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 /// A text. Numbers and booleans are read as their text; anything else is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text<'a>(pub Option<Cow<'a, str>>);
+pub struct LenientText<'a>(pub Option<Cow<'a, str>>);
 
-impl Text<'_> {
+impl LenientText<'_> {
     /// The text, if it is there and says anything.
-    pub fn said(&self) -> Option<&str> {
+    pub fn as_str(&self) -> Option<&str> {
         self.0.as_deref().filter(|text| !text.trim().is_empty())
     }
 
@@ -29,23 +29,23 @@ impl Text<'_> {
 
 /// A boolean. Anything else is none: `"true"`, `1` and null are not the backend's word for success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flag(pub Option<bool>);
+pub struct LenientBool(pub Option<bool>);
 
 /// A count. Anything that is no non-negative integer is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Number(pub Option<u64>);
+pub struct LenientCount(pub Option<u64>);
 
-impl Number {
+impl LenientCount {
     /// The largest count that is believed: the largest integer that every reader of JSON can tell from
     /// the next one.
-    pub const MOST: u64 = 1 << 53;
+    pub const MAX: u64 = 1 << 53;
 }
 
 /// An object that is read as a `T`. Anything else is none.
 #[derive(Clone, Debug)]
-pub struct Map<T>(pub Option<T>);
+pub struct LenientMap<T>(pub Option<T>);
 
-impl<T> Default for Map<T> {
+impl<T> Default for LenientMap<T> {
     fn default() -> Self {
         Self(None)
     }
@@ -81,117 +81,117 @@ macro_rules! nothing_of_maps {
     };
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for LenientText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Seen<'a>(PhantomData<&'a ()>);
 
         impl<'de: 'a, 'a> Visitor<'de> for Seen<'a> {
-            type Value = Text<'a>;
+            type Value = LenientText<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Borrowed(text))))
+                Ok(LenientText(Some(Cow::Borrowed(text))))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Owned(text.to_owned()))))
+                Ok(LenientText(Some(Cow::Owned(text.to_owned()))))
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Borrowed(if value { "true" } else { "false" }))))
+                Ok(LenientText(Some(Cow::Borrowed(if value { "true" } else { "false" }))))
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Owned(value.to_string()))))
+                Ok(LenientText(Some(Cow::Owned(value.to_string()))))
             }
 
             fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Owned(value.to_string()))))
+                Ok(LenientText(Some(Cow::Owned(value.to_string()))))
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Owned(value.to_string()))))
+                Ok(LenientText(Some(Cow::Owned(value.to_string()))))
             }
 
-            nothing_of_compounds!(Text(None));
-            nothing_of_maps!(Text(None));
+            nothing_of_compounds!(LenientText(None));
+            nothing_of_maps!(LenientText(None));
         }
 
         deserializer.deserialize_any(Seen(PhantomData))
     }
 }
 
-impl<'de> Deserialize<'de> for Flag {
+impl<'de> Deserialize<'de> for LenientBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Seen;
 
         impl<'de> Visitor<'de> for Seen {
-            type Value = Flag;
+            type Value = LenientBool;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Flag(Some(value)))
+                Ok(LenientBool(Some(value)))
             }
 
-            nothing_of!(Flag(None); visit_str: &str, visit_u64: u64, visit_i64: i64, visit_f64: f64);
-            nothing_of_compounds!(Flag(None));
-            nothing_of_maps!(Flag(None));
+            nothing_of!(LenientBool(None); visit_str: &str, visit_u64: u64, visit_i64: i64, visit_f64: f64);
+            nothing_of_compounds!(LenientBool(None));
+            nothing_of_maps!(LenientBool(None));
         }
 
         deserializer.deserialize_any(Seen)
     }
 }
 
-impl<'de> Deserialize<'de> for Number {
+impl<'de> Deserialize<'de> for LenientCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Seen;
 
         impl<'de> Visitor<'de> for Seen {
-            type Value = Number;
+            type Value = LenientCount;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(Number(Some(value.min(Number::MOST))))
+                Ok(LenientCount(Some(value.min(LenientCount::MAX))))
             }
 
-            nothing_of!(Number(None); visit_str: &str, visit_bool: bool, visit_i64: i64, visit_f64: f64);
-            nothing_of_compounds!(Number(None));
-            nothing_of_maps!(Number(None));
+            nothing_of!(LenientCount(None); visit_str: &str, visit_bool: bool, visit_i64: i64, visit_f64: f64);
+            nothing_of_compounds!(LenientCount(None));
+            nothing_of_maps!(LenientCount(None));
         }
 
         deserializer.deserialize_any(Seen)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Map<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for LenientMap<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Seen<T>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Seen<T> {
-            type Value = Map<T>;
+            type Value = LenientMap<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|value| Map(Some(value)))
+                T::deserialize(MapAccessDeserializer::new(map)).map(|value| LenientMap(Some(value)))
             }
 
             nothing_of!(
-                Map(None);
+                LenientMap(None);
                 visit_str: &str, visit_bool: bool, visit_u64: u64, visit_i64: i64, visit_f64: f64
             );
-            nothing_of_compounds!(Map(None));
+            nothing_of_compounds!(LenientMap(None));
         }
 
         deserializer.deserialize_any(Seen(PhantomData))
@@ -208,18 +208,18 @@ mod tests {
     #[serde(default)]
     struct All<'a> {
         #[serde(borrow)]
-        text: Text<'a>,
-        flag: Flag,
-        number: Number,
+        text: LenientText<'a>,
+        flag: LenientBool,
+        number: LenientCount,
         #[serde(borrow)]
-        map: Map<Inner<'a>>,
+        map: LenientMap<Inner<'a>>,
     }
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(default)]
     struct Inner<'a> {
         #[serde(borrow)]
-        text: Text<'a>,
+        text: LenientText<'a>,
     }
 
     #[test]

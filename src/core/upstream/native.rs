@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fact::Fact;
-use super::legacy::{WORD, sentence, tidy};
-use super::lenient::{Flag, Map, Text};
+use super::legacy::{MAX_NAME, sentence, tidy};
+use super::lenient::{LenientBool, LenientMap, LenientText};
 use crate::core::domain::event::Failure;
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
@@ -20,14 +20,14 @@ use structured::{Bootstrap, Discovery, DuplicateName, ErrorDetail, ItemProgress,
 
 /// An event whose data could not be read: it is not JSON, or not an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
+pub struct UnreadableEvent;
 
 /// What the event `name` with `data` says.
 ///
 /// # Errors
 ///
-/// [`Unreadable`] where the data is no JSON object.
-pub fn read<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
+/// [`UnreadableEvent`] where the data is no JSON object.
+pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     match name {
         "step" => parse::<StepEvent<'_>>(data).map(StepEvent::fact),
         "complete" => parse::<CompleteEvent<'_>>(data).map(CompleteEvent::fact),
@@ -49,23 +49,23 @@ pub fn read<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
 ///
 /// # Errors
 ///
-/// [`Unreadable`] for every other event.
-pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable> {
+/// [`UnreadableEvent`] for every other event.
+pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     match name {
         "complete" => Ok(unreadable_end(data)),
         "error" => Ok(Fact::Aborted(unreadable_error(data))),
-        _ => Err(Unreadable),
+        _ => Err(UnreadableEvent),
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Unreadable> {
+fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, UnreadableEvent> {
     // A list would be read as the fields of `T` in their order.
-    serde_json::from_str::<Map<T>>(data).ok().and_then(|map| map.0).ok_or(Unreadable)
+    serde_json::from_str::<LenientMap<T>>(data).ok().and_then(|map| map.0).ok_or(UnreadableEvent)
 }
 
 /// What the beginning of a `complete` that is too large to be read says of its `ok`. Backends write it
 /// first, and megabytes of records behind it.
-pub fn verdict_in(head: &[u8]) -> Option<bool> {
+pub fn ok_flag_in(head: &[u8]) -> Option<bool> {
     let compact: Vec<u8> = head.iter().take(64).filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
     let value = compact.strip_prefix(b"{\"ok\":")?;
     if value.starts_with(b"true,") { Some(true) } else { value.starts_with(b"false,").then_some(false) }
@@ -76,7 +76,7 @@ fn unreadable_end(data: &str) -> Fact<'_> {
         ok: None,
         message: String::new(),
         detail: Some(format!("the final event is not a JSON object: {}", plain(data, SENTENCE))),
-        told: result::told(None),
+        summary: result::summarize(None),
     }
 }
 
@@ -88,16 +88,16 @@ fn unreadable_error(data: &str) -> Failure {
 fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {
     match tidy(message, SENTENCE) {
         message if message.is_empty() => Fact::Nothing,
-        message => Fact::Note { step: tidy(step, WORD), message },
+        message => Fact::Note { step: tidy(step, MAX_NAME), message },
     }
 }
 
 /// Why an object failed, in a sentence.
-fn reason_of(error: &Text<'_>, message: &Text<'_>) -> Cow<'static, str> {
-    sentence(error.said().or(message.said()).unwrap_or("no reason given"))
+fn error_text(error: &LenientText<'_>, message: &LenientText<'_>) -> Cow<'static, str> {
+    sentence(error.as_str().or(message.as_str()).unwrap_or("no reason given"))
 }
 
-fn trouble(step: Cow<'_, str>, message: Cow<'_, str>) -> Failure {
+fn stage_error(step: Cow<'_, str>, message: Cow<'_, str>) -> Failure {
     let error = tidy(message, SENTENCE).into_owned();
     Failure { step: step.into_owned(), detail: error.clone(), error }
 }
@@ -105,9 +105,9 @@ fn trouble(step: Cow<'_, str>, message: Cow<'_, str>) -> Failure {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CompleteEvent<'a> {
-    ok: Flag,
+    ok: LenientBool,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
     #[serde(borrow)]
     result: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -121,12 +121,12 @@ struct CompleteEvent<'a> {
 impl<'a> CompleteEvent<'a> {
     fn fact(self) -> Fact<'a> {
         let detail =
-            [self.errors, self.error, self.detail].into_iter().filter_map(|raw| detail::readable(raw));
+            [self.errors, self.error, self.detail].into_iter().filter_map(|raw| detail::text_of_field(raw));
         Fact::Complete {
             ok: self.ok.0,
             message: plain(self.message.or_empty(), SENTENCE).into_owned(),
-            detail: Some(detail::joined(detail.collect())).filter(|text| !text.is_empty()),
-            told: result::told(self.result),
+            detail: Some(detail::join_distinct(detail.collect())).filter(|text| !text.is_empty()),
+            summary: result::summarize(self.result),
         }
     }
 }
@@ -135,7 +135,7 @@ impl<'a> CompleteEvent<'a> {
 #[serde(default)]
 struct ErrorEvent<'a> {
     #[serde(borrow)]
-    step: Text<'a>,
+    step: LenientText<'a>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -146,13 +146,13 @@ struct ErrorEvent<'a> {
 
 impl ErrorEvent<'_> {
     fn failure(self) -> Failure {
-        let error = detail::readable(self.error).or_else(|| detail::readable(self.message));
-        let detail = detail::readable(self.detail);
-        let known = error.clone().or_else(|| detail.clone()).unwrap_or_default();
+        let error = detail::text_of_field(self.error).or_else(|| detail::text_of_field(self.message));
+        let detail = detail::text_of_field(self.detail);
+        let text = error.clone().or_else(|| detail.clone()).unwrap_or_default();
         Failure {
             step: self.step.or_empty().to_owned(),
-            error: plain(&known, SENTENCE).into_owned(),
-            detail: detail::joined([error, detail].into_iter().flatten().collect()),
+            error: plain(&text, SENTENCE).into_owned(),
+            detail: detail::join_distinct([error, detail].into_iter().flatten().collect()),
         }
     }
 }

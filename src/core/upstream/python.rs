@@ -22,8 +22,8 @@ pub fn to_strict(text: &str) -> Option<String> {
         let mut written = None;
         if !in_string {
             in_string = first == '"';
-            if let Some(word) = NON_FINITE.into_iter().find(|word| rest.starts_with(word)) {
-                (length, written) = (word.len(), Some("null"));
+            if let Some(literal) = NON_FINITE.into_iter().find(|literal| rest.starts_with(literal)) {
+                (length, written) = (literal.len(), Some("null"));
             }
         } else if first == '\\' {
             length = match escaped(rest) {

@@ -8,69 +8,72 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::legacy::NamedRecord;
-use super::lenient::{Map, Number, Text};
-use crate::core::domain::figures::{Figures, Told};
+use super::lenient::{LenientCount, LenientMap, LenientText};
+use crate::core::domain::figures::{Figures, ResultSummary};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::run::tally::{Count, Counts};
-use crate::core::text::detail::{READ_AS_TREE, SENTENCE, of_value};
+use crate::core::text::detail::{READ_AS_TREE, SENTENCE, text_of_value};
 use crate::core::text::plain;
 
 /// How many numbers of a result, and how many warnings, are kept.
-const KEPT: usize = 32;
-const WARNINGS_KEPT: usize = 5;
+const MAX_NUMBERS: usize = 32;
+const MAX_WARNINGS: usize = 5;
 /// How many names of a list are kept.
-const NAMES: usize = 4096;
+const MAX_NAMES: usize = 4096;
 /// How many fields of a result are looked at.
-const OUTLINED: usize = 256;
+const MAX_FIELDS: usize = 256;
 
 /// What is worth keeping of a result: its numbers, the lengths of its lists, its warnings.
-pub fn told(raw: Option<&RawValue>) -> Told {
-    let mut told = Told::default();
-    if let Some(Part::List { distinct, .. }) =
-        raw.filter(|raw| raw.get().starts_with('[')).map(|raw| part("", raw.get()))
+pub fn summarize(raw: Option<&RawValue>) -> ResultSummary {
+    let mut summary = ResultSummary::default();
+    if let Some(FieldSummary::List { distinct, .. }) =
+        raw.filter(|raw| raw.get().starts_with('[')).map(|raw| field_summary("", raw.get()))
     {
-        told.records = distinct;
-        return told;
+        summary.records = distinct;
+        return summary;
     }
-    let Some(Ok(Outline(fields))) = raw.map(|raw| serde_json::from_str::<Outline>(raw.get())) else {
-        return told;
+    let Some(Ok(ResultOutline(fields))) = raw.map(|raw| serde_json::from_str::<ResultOutline>(raw.get()))
+    else {
+        return summary;
     };
-    let known = |name: &str| fields.iter().any(|(other, _)| other == name);
+    let has_field = |name: &str| fields.iter().any(|(other, _)| other == name);
     for (name, part) in &fields {
         match part {
-            Part::Number(value) => told.numbers.push((name.clone(), *value)),
-            Part::List { length, distinct, names } => {
+            FieldSummary::Number(value) => summary.numbers.push((name.clone(), *value)),
+            FieldSummary::List { length, distinct, names } => {
                 let counted = format!("{name}_count");
-                if !known(&counted) {
-                    told.numbers.push((counted, *length));
+                if !has_field(&counted) {
+                    summary.numbers.push((counted, *length));
                 }
                 if let Some(distinct) = distinct {
-                    let records = Number(Some(*distinct));
-                    told.stages.push((name.clone(), Figures { records, ..Figures::default() }));
-                    told.names.push((name.clone(), names.clone()));
+                    let records = LenientCount(Some(*distinct));
+                    summary.stages.push((name.clone(), Figures { records, ..Figures::default() }));
+                    summary.names.push((name.clone(), names.clone()));
                 }
             }
-            Part::Stage(figures) => told.stages.push((name.clone(), *figures)),
-            Part::Counters { errors, failed } => {
-                let errors = Number(Some(*errors));
-                told.stages.push((Kind::Sdn.as_str().to_owned(), Figures { errors, ..Figures::default() }));
-                told.failed.clone_from(failed);
+            FieldSummary::Stage(figures) => summary.stages.push((name.clone(), *figures)),
+            FieldSummary::Counters { errors, failed } => {
+                let errors = LenientCount(Some(*errors));
+                summary
+                    .stages
+                    .push((Kind::Sdn.as_str().to_owned(), Figures { errors, ..Figures::default() }));
+                summary.failed.clone_from(failed);
             }
-            Part::True if name == "degraded" => told.degraded = true,
+            FieldSummary::True if name == "degraded" => summary.degraded = true,
             _ => {}
         }
     }
-    told.numbers.truncate(KEPT);
-    told.objects = Counts(fields.iter().flat_map(|(_, part)| part.objects()).copied().collect());
-    told.warnings = fields.into_iter().find_map(|(_, part)| part.warnings()).unwrap_or_default();
-    told
+    summary.numbers.truncate(MAX_NUMBERS);
+    summary.objects = Counts(fields.iter().flat_map(|(_, part)| part.objects()).copied().collect());
+    summary.warnings = fields.into_iter().find_map(|(_, part)| part.warnings()).unwrap_or_default();
+    summary
 }
 
 /// The outline of a result that may hold megabytes of records: read once, kept as numbers.
-struct Outline(Vec<(String, Part)>);
+struct ResultOutline(Vec<(String, FieldSummary)>);
 
-enum Part {
+enum FieldSummary {
     Number(u64),
     /// A list, and how many records of NetBox are in it, if that is what it is a list of.
     List {
@@ -89,10 +92,10 @@ enum Part {
     Warnings(Vec<String>),
     Objects(Vec<(Object, Count)>),
     True,
-    Else,
+    Other,
 }
 
-impl Part {
+impl FieldSummary {
     fn warnings(self) -> Option<Vec<String>> {
         match self {
             Self::Warnings(texts) => Some(texts),
@@ -108,65 +111,68 @@ impl Part {
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Outline {
+impl<'de> serde::Deserialize<'de> for ResultOutline {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
         impl<'de> serde::de::Visitor<'de> for Fields {
-            type Value = Outline;
+            type Value = ResultOutline;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Outline, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<ResultOutline, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(name) = map.next_key::<Cow<'de, str>>()? {
                     let value: &RawValue = map.next_value()?;
-                    if fields.len() < OUTLINED {
-                        fields.push((plain(&name, 40).into_owned(), part(&name, value.get())));
+                    if fields.len() < MAX_FIELDS {
+                        fields.push((plain(&name, 40).into_owned(), field_summary(&name, value.get())));
                     }
                 }
-                Ok(Outline(fields))
+                Ok(ResultOutline(fields))
             }
         }
         deserializer.deserialize_map(Fields)
     }
 }
 
-fn part(name: &str, json: &str) -> Part {
+fn field_summary(name: &str, json: &str) -> FieldSummary {
     match json.as_bytes().first() {
         Some(b'[') if name == "warnings" && json.len() <= READ_AS_TREE => {
-            Part::Warnings(warnings(&serde_json::from_str::<Vec<Value>>(json).unwrap_or_default()))
+            FieldSummary::Warnings(warnings(&serde_json::from_str::<Vec<Value>>(json).unwrap_or_default()))
         }
-        Some(b'{') if name == "objects" && json.len() <= READ_AS_TREE => Part::Objects(objects(json)),
-        Some(b'[') => serde_json::from_str::<Vec<Map<NamedRecord<'_>>>>(json).map_or(Part::Else, |items| {
-            let ids: Option<HashSet<u64>> = items.iter().map(|item| item.0.as_ref()?.id.0).collect();
-            let names = items.iter().filter_map(|item| item.0.as_ref()?.name.0.as_deref()).take(NAMES);
-            Part::List {
-                length: items.len() as u64,
-                distinct: ids.map(|ids| ids.len() as u64),
-                names: names.map(str::to_owned).collect(),
-            }
-        }),
-        Some(b'{') if name == "counters" => {
-            serde_json::from_str::<Counters<'_>>(json).map_or(Part::Else, Counters::part)
-        }
+        Some(b'{') if name == "objects" && json.len() <= READ_AS_TREE => FieldSummary::Objects(objects(json)),
+        Some(b'[') => serde_json::from_str::<Vec<LenientMap<NamedRecord<'_>>>>(json).map_or(
+            FieldSummary::Other,
+            |items| {
+                let ids: Option<HashSet<u64>> = items.iter().map(|item| item.0.as_ref()?.id.0).collect();
+                let names =
+                    items.iter().filter_map(|item| item.0.as_ref()?.name.0.as_deref()).take(MAX_NAMES);
+                FieldSummary::List {
+                    length: items.len() as u64,
+                    distinct: ids.map(|ids| ids.len() as u64),
+                    names: names.map(str::to_owned).collect(),
+                }
+            },
+        ),
+        Some(b'{') if name == "counters" => serde_json::from_str::<SdnCounters<'_>>(json)
+            .map_or(FieldSummary::Other, SdnCounters::field_summary),
         Some(b'{') if Kind::of_field(name).is_some() => {
-            serde_json::from_str(json).map_or(Part::Else, Part::Stage)
+            serde_json::from_str(json).map_or(FieldSummary::Other, FieldSummary::Stage)
         }
-        Some(b'0'..=b'9') => json.parse().map_or(Part::Else, Part::Number),
-        Some(b't') => Part::True,
-        _ => Part::Else,
+        Some(b'0'..=b'9') => json.parse().map_or(FieldSummary::Other, FieldSummary::Number),
+        Some(b't') => FieldSummary::True,
+        _ => FieldSummary::Other,
     }
 }
 
 /// What the sync of software-defined networks counts: its failures.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Counters<'a> {
-    per_endpoint_errors: Map<BTreeMap<String, Number>>,
+struct SdnCounters<'a> {
+    per_endpoint_errors: LenientMap<BTreeMap<String, LenientCount>>,
     #[serde(borrow)]
-    object_errors: Vec<Map<ObjectError<'a>>>,
+    object_errors: Vec<LenientMap<ObjectError<'a>>>,
 }
 
 /// One object of theirs that failed.
@@ -174,27 +180,27 @@ struct Counters<'a> {
 #[serde(default)]
 struct ObjectError<'a> {
     #[serde(borrow)]
-    kind: Text<'a>,
+    kind: LenientText<'a>,
     #[serde(borrow)]
-    name: Text<'a>,
+    name: LenientText<'a>,
     #[serde(borrow)]
-    error: Text<'a>,
+    error: LenientText<'a>,
 }
 
-impl Counters<'_> {
-    fn part(self) -> Part {
+impl SdnCounters<'_> {
+    fn field_summary(self) -> FieldSummary {
         let errors = self.per_endpoint_errors.0.unwrap_or_default();
-        let failed = self.object_errors.into_iter().filter_map(|error| error.0).take(KEPT);
-        Part::Counters {
+        let failed = self.object_errors.into_iter().filter_map(|error| error.0).take(MAX_NUMBERS);
+        FieldSummary::Counters {
             errors: errors.values().filter_map(|errors| errors.0).fold(0, u64::saturating_add),
-            failed: failed.map(|error| error.told()).collect(),
+            failed: failed.map(|error| error.name_and_error()).collect(),
         }
     }
 }
 
 impl ObjectError<'_> {
     /// What it is called, and why it failed.
-    fn told(&self) -> (String, String) {
+    fn name_and_error(&self) -> (String, String) {
         let name = [self.kind.or_empty(), self.name.or_empty()].join(" ");
         (plain(&name, SENTENCE).into_owned(), plain(self.error.or_empty(), SENTENCE).into_owned())
     }
@@ -205,13 +211,13 @@ fn objects(json: &str) -> Vec<(Object, Count)> {
     let sorts: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
     let counts = sorts.into_iter().filter_map(|(word, count)| {
         let count = Count::deserialize(count).ok().filter(|count| count.adds_up())?;
-        Some((Object::named(&word).unwrap_or(Object::Other), count))
+        Some((Object::from_name(&word).unwrap_or(Object::Other), count))
     });
     counts.collect()
 }
 
 fn warnings(items: &[Value]) -> Vec<String> {
-    let texts = items.iter().filter_map(of_value).take(WARNINGS_KEPT);
+    let texts = items.iter().filter_map(text_of_value).take(MAX_WARNINGS);
     texts.map(|text| plain(&text, SENTENCE).into_owned()).collect()
 }
 
@@ -230,8 +236,8 @@ mod tests {
             r#"{{"devices":[{records}],"storage":[],"storage_count":7,"count":3,"warnings":["w","x"],"degraded":true,"n":null,"f":1.5,"o":{{}}}}"#
         );
         assert_eq!(
-            told(Some(raw(&json))),
-            Told {
+            summarize(Some(raw(&json))),
+            ResultSummary {
                 numbers: vec![
                     ("devices_count".to_owned(), 100_000),
                     ("storage_count".to_owned(), 7),
@@ -239,11 +245,11 @@ mod tests {
                 ],
                 stages: [("devices", 1), ("storage", 0)]
                     .map(|(stage, ids)| {
-                        (stage.to_owned(), Figures { records: Number(Some(ids)), ..Figures::default() })
+                        (stage.to_owned(), Figures { records: LenientCount(Some(ids)), ..Figures::default() })
                     })
                     .to_vec(),
                 names: vec![
-                    ("devices".to_owned(), vec!["pve1".to_owned(); NAMES]),
+                    ("devices".to_owned(), vec!["pve1".to_owned(); MAX_NAMES]),
                     ("storage".to_owned(), Vec::new())
                 ],
                 records: None,
@@ -257,8 +263,11 @@ mod tests {
         let device = Count { seen: 3, completed: 2, failed: 1, unconfirmed: 0 };
         let other = Count { seen: 1, completed: 0, failed: 0, unconfirmed: 1 };
         let counts = vec![(Object::Device, device), (Object::Other, other)];
-        assert_eq!(told(Some(raw(objects))), Told { objects: Counts(counts), ..Told::default() });
-        assert_eq!(told(Some(raw("[1]"))), Told::default());
-        assert_eq!(told(None), Told::default());
+        assert_eq!(
+            summarize(Some(raw(objects))),
+            ResultSummary { objects: Counts(counts), ..ResultSummary::default() }
+        );
+        assert_eq!(summarize(Some(raw("[1]"))), ResultSummary::default());
+        assert_eq!(summarize(None), ResultSummary::default());
     }
 }

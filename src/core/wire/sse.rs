@@ -4,5 +4,5 @@ pub mod encoder;
 pub mod parser;
 pub mod sniff;
 
-pub use encoder::{Frame, FrameName, STEP_LIMIT, Stream, aside, cut, is_extra};
-pub use parser::{Item, Parser};
+pub use encoder::{Frame, FrameName, STEP_LIMIT, SseEncoder, is_extra, standalone_step, truncate_escaped};
+pub use parser::{SseItem, SseParser};

@@ -30,7 +30,7 @@ impl FrameType {
     }
 
     /// The type of an event of the backend's stream that has this name.
-    pub fn of_event(name: &[u8]) -> Self {
+    pub fn from_event(name: &[u8]) -> Self {
         match name {
             b"step" => Self::Step,
             b"error" => Self::Error,
@@ -53,16 +53,16 @@ impl From<FrameName> for FrameType {
 
 /// How many frames there were of each type, in the order of [`FrameType::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic([u64; FrameType::ALL.len()]);
+pub struct FrameCounts([u64; FrameType::ALL.len()]);
 
-impl Traffic {
+impl FrameCounts {
     /// One more of this type.
     pub fn count(&mut self, frame: FrameType) {
         self.0[frame as usize] += 1;
     }
 
     /// How many of this type.
-    pub fn of(&self, frame: FrameType) -> u64 {
+    pub fn get(&self, frame: FrameType) -> u64 {
         self.0[frame as usize]
     }
 

@@ -5,7 +5,7 @@
 
 /// Which end of a WebSocket sends. Clients mask their payloads, servers never do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
+pub enum FrameSender {
     /// The one that asked for it.
     Client,
     /// The one that agreed.
@@ -15,8 +15,8 @@ pub enum Sender {
 /// Follows the frames that one end sends.
 #[derive(Debug)]
 pub struct FrameFollower {
-    sender: Sender,
-    state: State,
+    sender: FrameSender,
+    state: FollowerState,
     /// A message has begun whose last fragment has not come. Control frames may come between fragments.
     in_message: bool,
     /// A frame of a message has begun to come.
@@ -26,9 +26,9 @@ pub struct FrameFollower {
 }
 
 #[derive(Debug)]
-enum State {
+enum FollowerState {
     /// So many bytes of a header have come, none between two frames.
-    Header { bytes: [u8; LONGEST_HEADER], seen: usize },
+    Header { bytes: [u8; MAX_HEADER], seen: usize },
     /// So many bytes of a payload are still to come.
     Payload { left: u64, is_close: bool },
     /// A close frame has come, behind which there is no other.
@@ -38,16 +38,22 @@ enum State {
 }
 
 /// Two bytes, eight of a length, and four of a mask.
-const LONGEST_HEADER: usize = 14;
+const MAX_HEADER: usize = 14;
 /// The longest payload of a control frame, in bytes.
-const LONGEST_CONTROL: u64 = 125;
+const MAX_CONTROL: u64 = 125;
 /// The opcode of a close frame.
 const CLOSE: u8 = 8;
 
 impl FrameFollower {
     /// Follows what `sender` sends from the first byte on.
-    pub fn new(sender: Sender) -> Self {
-        Self { sender, state: State::BETWEEN, in_message: false, has_message: false, close: Vec::new() }
+    pub fn new(sender: FrameSender) -> Self {
+        Self {
+            sender,
+            state: FollowerState::BETWEEN,
+            in_message: false,
+            has_message: false,
+            close: Vec::new(),
+        }
     }
 
     /// Follows `bytes` up to the end of the frame that they are of, and gives how many belong to it: all of them if
@@ -56,7 +62,7 @@ impl FrameFollower {
         let mut used = 0;
         while used < bytes.len() {
             match &mut self.state {
-                State::Header { bytes: header, seen } => {
+                FollowerState::Header { bytes: header, seen } => {
                     header[*seen] = bytes[used];
                     *seen += 1;
                     used += 1;
@@ -66,20 +72,20 @@ impl FrameFollower {
                     let header = *header;
                     self.state = self.payload(&header);
                 }
-                State::Payload { left, is_close } => {
+                FollowerState::Payload { left, is_close } => {
                     let taken =
                         usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len() - used));
                     let taken = taken.min(bytes.len() - used);
                     *left -= taken as u64;
-                    if *is_close && self.sender == Sender::Server {
+                    if *is_close && self.sender == FrameSender::Server {
                         self.close.extend_from_slice(&bytes[used..used + taken]);
                     }
                     used += taken;
                 }
-                State::Closed | State::Opaque => return bytes.len(),
+                FollowerState::Closed | FollowerState::Opaque => return bytes.len(),
             }
-            if let State::Payload { left: 0, is_close } = self.state {
-                self.state = if is_close { State::Closed } else { State::BETWEEN };
+            if let FollowerState::Payload { left: 0, is_close } = self.state {
+                self.state = if is_close { FollowerState::Closed } else { FollowerState::BETWEEN };
                 return used;
             }
         }
@@ -88,12 +94,12 @@ impl FrameFollower {
 
     /// Whether a frame may be put here: the one before is whole, and was no close frame.
     pub fn is_between(&self) -> bool {
-        matches!(self.state, State::Header { seen: 0, .. })
+        matches!(self.state, FollowerState::Header { seen: 0, .. })
     }
 
     /// Whether a close frame has come.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, FollowerState::Closed)
     }
 
     /// Whether a frame of a message has begun to come, which is no control frame.
@@ -102,13 +108,13 @@ impl FrameFollower {
     }
 
     /// Code and reason of the close frame of a server, if that has come and has a code.
-    pub fn closed_with(&self) -> Option<(u16, String)> {
+    pub fn close_reason(&self) -> Option<(u16, String)> {
         let (code, reason) = self.close.split_first_chunk().filter(|_| self.is_closed())?;
         Some((u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()))
     }
 
     /// What comes behind `header`, if a WebSocket can have it here.
-    fn payload(&mut self, header: &[u8; LONGEST_HEADER]) -> State {
+    fn payload(&mut self, header: &[u8; MAX_HEADER]) -> FollowerState {
         let [first, second, rest @ ..] = header;
         let (is_final, opcode, is_masked) = (first & 0x80 != 0, first & 0x0F, second & 0x80 != 0);
         let length = match (second & 0x7F, rest) {
@@ -119,22 +125,22 @@ impl FrameFollower {
         let fits = match opcode {
             0 => self.in_message,
             1 | 2 => !self.in_message,
-            CLOSE..=10 => is_final && length <= LONGEST_CONTROL,
+            CLOSE..=10 => is_final && length <= MAX_CONTROL,
             _ => false,
         };
-        if !fits || is_masked != (self.sender == Sender::Client) || length > i64::MAX as u64 {
-            return State::Opaque;
+        if !fits || is_masked != (self.sender == FrameSender::Client) || length > i64::MAX as u64 {
+            return FollowerState::Opaque;
         }
         if opcode < CLOSE {
             self.in_message = !is_final;
             self.has_message = true;
         }
-        State::Payload { left: length, is_close: opcode == CLOSE }
+        FollowerState::Payload { left: length, is_close: opcode == CLOSE }
     }
 }
 
-impl State {
-    const BETWEEN: Self = Self::Header { bytes: [0; LONGEST_HEADER], seen: 0 };
+impl FollowerState {
+    const BETWEEN: Self = Self::Header { bytes: [0; MAX_HEADER], seen: 0 };
 }
 
 /// How long a header is that begins with `bytes`, as far as they say it.
@@ -152,8 +158,9 @@ fn header_length(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn frame(first: u8, length: usize, sender: Sender) -> Vec<u8> {
-        let (mask, key) = if sender == Sender::Client { (0x80, &[1, 2, 3, 4][..]) } else { (0, &[][..]) };
+    fn frame(first: u8, length: usize, sender: FrameSender) -> Vec<u8> {
+        let (mask, key) =
+            if sender == FrameSender::Client { (0x80, &[1, 2, 3, 4][..]) } else { (0, &[][..]) };
         let short = u8::try_from(length).ok().filter(|length| *length < 126);
         let head = match (short, u16::try_from(length)) {
             (Some(length), _) => vec![first, mask | length],
@@ -165,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_frame_ends_where_it_ends_however_it_is_cut() {
-        for sender in [Sender::Client, Sender::Server] {
+        for sender in [FrameSender::Client, FrameSender::Server] {
             let sizes = [0, 1, 125, 126, 65_535, 65_536];
             let mut frames: Vec<Vec<u8>> = sizes.map(|size| frame(0x82, size, sender)).to_vec();
             // A message in three fragments, compressed, with a ping in it.
@@ -192,13 +199,13 @@ mod tests {
 
     #[test]
     fn nothing_may_follow_a_close_frame() {
-        let mut follower = FrameFollower::new(Sender::Server);
-        let close = frame(0x88, 2, Sender::Server);
+        let mut follower = FrameFollower::new(FrameSender::Server);
+        let close = frame(0x88, 2, FrameSender::Server);
         assert_eq!(follower.follow(&[&close[..], b"more"].concat()), close.len());
         assert!(follower.is_closed() && !follower.is_between());
         assert_eq!(follower.follow(b"more"), 4);
         assert!(!follower.has_message());
-        assert_eq!(follower.closed_with(), Some((0x8888, String::new())));
+        assert_eq!(follower.close_reason(), Some((0x8888, String::new())));
     }
 
     #[test]
@@ -215,7 +222,7 @@ mod tests {
             &[0x8B, 0],
             &[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0],
         ] {
-            let mut follower = FrameFollower::new(Sender::Server);
+            let mut follower = FrameFollower::new(FrameSender::Server);
             assert_eq!(follower.follow(bytes), bytes.len());
             assert!(!follower.is_between() && !follower.is_closed(), "{bytes:?}");
         }

@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::memory::Reserved;
-use super::{FIRST, Log, Logged, State};
+use super::memory::ReservedBytes;
+use super::{FIRST, JobLog, LogState, LoggedFrame};
 
 /// How much is given at once, in bytes: whole frames, and at least one. A reader that stalls holds it.
-const AT_ONCE: usize = 16 * 1024;
+const MAX_BATCH_BYTES: usize = 16 * 1024;
 
 /// A place in a log.
 #[derive(Debug)]
 pub struct Cursor {
-    log: Arc<Log>,
+    log: Arc<JobLog>,
     /// The number of the next frame.
     next: u64,
     /// What has gone before this number was told.
-    told: u64,
-    state: watch::Receiver<State>,
+    reported: u64,
+    state: watch::Receiver<LogState>,
     /// `next`, for whoever looks how far behind the watcher is.
-    place: Arc<AtomicU64>,
+    position: Arc<AtomicU64>,
 }
 
 /// What a watcher is given at once.
@@ -32,21 +32,21 @@ pub struct Batch {
     /// stood before the last one of `frames`.
     pub missed: u64,
     /// How many failures of the job are gone, whoever has missed them.
-    pub failures_gone: u64,
+    pub failures_evicted: u64,
     /// Whole frames in order, and at least one.
-    pub frames: Vec<Logged>,
+    pub frames: Vec<LoggedFrame>,
 }
 
 impl Cursor {
-    pub(super) fn new(log: Arc<Log>, next: u64, state: watch::Receiver<State>) -> Self {
+    pub(super) fn new(log: Arc<JobLog>, next: u64, state: watch::Receiver<LogState>) -> Self {
         let next = next.max(FIRST);
         let place = Arc::new(AtomicU64::new(next));
         log.cursors().push(Arc::downgrade(&place));
-        Self { log, next, told: next, state, place }
+        Self { log, next, reported: next, state, position: place }
     }
 
     /// The number of the next frame.
-    pub fn place(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.next
     }
 
@@ -73,24 +73,24 @@ impl Cursor {
     fn read(&mut self, end: u64) -> Option<Batch> {
         let frames = self.log.frames();
         let mut size = 0;
-        let batch: Vec<Logged> = frames
+        let batch: Vec<LoggedFrame> = frames
             .forwards(self.next)
             .take_while(|frame| frame.sequence < end)
             .take_while(|frame| {
                 let length = frame.with_payload.as_ref().unwrap_or(&frame.bytes).len();
-                let fits = size == 0 || size + length <= AT_ONCE;
+                let fits = size == 0 || size + length <= MAX_BATCH_BYTES;
                 size += length;
                 fits
             })
             .cloned()
             .collect();
         let last = batch.last()?.sequence;
-        let missed = frames.gone(self.told, last);
-        self.told = self.told.max(last + 1);
-        let failures_gone = frames.failures_gone;
+        let missed = frames.evicted(self.reported, last);
+        self.reported = self.reported.max(last + 1);
+        let failures_gone = frames.failures_evicted;
         drop(frames);
         self.move_to(last + 1);
-        Some(Batch { missed, failures_gone, frames: batch })
+        Some(Batch { missed, failures_evicted: failures_gone, frames: batch })
     }
 
     /// `bytes` on their way to the reader. They count as memory of the logs until they are sent.
@@ -99,12 +99,12 @@ impl Cursor {
     }
 
     /// Counts `bytes` on their way to the reader as memory of the logs until the reservation is dropped.
-    pub fn reserve(&self, bytes: usize) -> Reserved {
+    pub fn reserve(&self, bytes: usize) -> ReservedBytes {
         self.log.memory.reserve(bytes)
     }
 
     fn move_to(&mut self, next: u64) {
         self.next = next;
-        self.place.store(next, Ordering::Relaxed);
+        self.position.store(next, Ordering::Relaxed);
     }
 }

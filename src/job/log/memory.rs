@@ -5,25 +5,25 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use super::Log;
+use super::JobLog;
 
 /// A bound on the logs of all jobs together. What is on its way to their readers is counted, and takes from them up to
 /// half of it; only the number of readers bounds it beyond that.
 #[derive(Debug)]
-pub struct Memory {
+pub struct LogMemory {
     limit: AtomicUsize,
     /// What the logs take.
     logged: AtomicUsize,
     /// What is on its way to readers.
     reserved: AtomicUsize,
-    logs: Mutex<Vec<Weak<Log>>>,
+    logs: Mutex<Vec<Weak<JobLog>>>,
 }
 
 /// How much more than necessary is freed at once, as a part of the limit, so that the logs are not looked
 /// through for every frame.
 const SLACK: usize = 64;
 
-impl Memory {
+impl LogMemory {
     /// Memory for `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -49,7 +49,7 @@ impl Memory {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    pub(super) fn add(&self, log: &Arc<Log>) {
+    pub(super) fn add(&self, log: &Arc<JobLog>) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         logs.retain(|log| log.strong_count() > 0);
         logs.push(Arc::downgrade(log));
@@ -64,10 +64,10 @@ impl Memory {
     }
 
     /// Counts `bytes` on their way to a reader until the reservation is dropped. Must not be called with a log locked.
-    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> Reserved {
+    pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> ReservedBytes {
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
         self.make_room();
-        Reserved { memory: Arc::clone(self), bytes }
+        ReservedBytes { memory: Arc::clone(self), bytes }
     }
 
     /// `bytes` on their way to a reader, counted until the last reference to them is dropped. Must not be called with
@@ -77,7 +77,7 @@ impl Memory {
             return bytes;
         }
         let reserved = self.reserve(bytes.len());
-        Bytes::from_owner(Held { bytes, _reserved: reserved })
+        Bytes::from_owner(HeldBytes { bytes, _reserved: reserved })
     }
 
     /// The bytes that the logs may take: what the readers leave, but at least half of all, so that readers who stall
@@ -97,7 +97,7 @@ impl Memory {
         }
         let target = limit - limit / SLACK;
         let mut excess = logged - target;
-        let logs: Vec<Arc<Log>> = {
+        let logs: Vec<Arc<JobLog>> = {
             let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
             logs.iter().filter_map(Weak::upgrade).collect()
         };
@@ -107,7 +107,7 @@ impl Memory {
         for log in ended.into_iter().chain(running) {
             let above_share = log.size().saturating_sub(share);
             if above_share > 0 && excess > 0 {
-                excess = excess.saturating_sub(log.shorten(above_share.min(excess)));
+                excess = excess.saturating_sub(log.evict_oldest(above_share.min(excess)));
             }
         }
     }
@@ -115,23 +115,23 @@ impl Memory {
 
 /// Bytes on their way to a reader, as they are counted.
 #[derive(Debug)]
-pub struct Reserved {
-    memory: Arc<Memory>,
+pub struct ReservedBytes {
+    memory: Arc<LogMemory>,
     bytes: usize,
 }
 
-impl Drop for Reserved {
+impl Drop for ReservedBytes {
     fn drop(&mut self) {
         self.memory.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-struct Held {
+struct HeldBytes {
     bytes: Bytes,
-    _reserved: Reserved,
+    _reserved: ReservedBytes,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

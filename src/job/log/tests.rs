@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use crate::core::domain::event::Step;
-use crate::core::wire::sse::encoder::aside;
+use crate::core::wire::sse::encoder::standalone_step;
 use crate::job::log::*;
 
 /// Enough for everything.
@@ -17,15 +17,15 @@ fn frame(name: FrameName, bytes: impl Into<Bytes>) -> Frame {
 }
 
 fn progress(text: &'static str) -> Frame {
-    frame(FrameName::Step(Status::Progress), text)
+    frame(FrameName::Step(StepStatus::Progress), text)
 }
 
-fn log(limit: usize) -> Arc<Log> {
-    Log::new(limit, Memory::new(PLENTY))
+fn log(limit: usize) -> Arc<JobLog> {
+    JobLog::new(limit, LogMemory::new(PLENTY))
 }
 
-fn append(log: &Log, frames: Vec<Frame>) {
-    let frames = log.number(frames, Timestamp(0));
+fn append(log: &JobLog, frames: Vec<Frame>) {
+    let frames = log.assign_sequence(frames, Timestamp(0));
     log.append(frames);
 }
 
@@ -62,7 +62,7 @@ async fn a_watcher_waits_for_what_has_not_come() {
 #[tokio::test]
 async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() {
     let log = log(PLENTY);
-    let half = || frame(FrameName::Step(Status::Progress), vec![b'x'; 8 * 1024]);
+    let half = || frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 8 * 1024]);
     append(&log, vec![half(), half(), half(), frame(FrameName::Complete, vec![b'y'; 32 * 1024])]);
     log.end();
     let mut cursor = log.watch(FIRST);
@@ -77,9 +77,9 @@ async fn a_watcher_that_is_behind_gets_whole_frames_in_pieces_of_bounded_size() 
 async fn over_its_bound_a_log_drops_the_oldest_progress_before_failures_and_never_its_first_frame_or_its_end()
 {
     let log = log(4096);
-    append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
+    append(&log, vec![frame(FrameName::Step(StepStatus::Started), "began")]);
     for number in 0..100 {
-        let name = if number % 10 == 0 { Status::Failed } else { Status::Progress };
+        let name = if number % 10 == 0 { StepStatus::Failed } else { StepStatus::Progress };
         append(&log, vec![frame(FrameName::Step(name), vec![b'x'; 100])]);
     }
     append(&log, vec![frame(FrameName::Error, "error"), frame(FrameName::Complete, "complete")]);
@@ -99,7 +99,7 @@ async fn over_its_bound_a_log_drops_the_oldest_progress_before_failures_and_neve
 #[tokio::test]
 async fn a_watcher_in_the_middle_is_told_only_what_it_has_missed_itself() {
     let log = log(4096);
-    let step = || frame(FrameName::Step(Status::Progress), vec![b'x'; 100]);
+    let step = || frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 100]);
     append(&log, vec![step(), step(), step()]);
     let mut cursor = log.watch(FIRST);
     assert_eq!(cursor.next().await.unwrap().frames.len(), 3);
@@ -114,9 +114,9 @@ async fn a_watcher_in_the_middle_is_told_only_what_it_has_missed_itself() {
 
 #[test]
 fn the_memory_of_all_logs_is_bounded_and_those_that_have_ended_give_first() {
-    let memory = Memory::new(64 * 1024);
-    let step = || frame(FrameName::Step(Status::Progress), vec![b'x'; 1000]);
-    let [old, running] = [(); 2].map(|()| Log::new(PLENTY, Arc::clone(&memory)));
+    let memory = LogMemory::new(64 * 1024);
+    let step = || frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 1000]);
+    let [old, running] = [(); 2].map(|()| JobLog::new(PLENTY, Arc::clone(&memory)));
     append(&old, vec![step(), frame(FrameName::Complete, "end")]);
     for _ in 0..20 {
         append(&old, vec![]);
@@ -132,7 +132,7 @@ fn the_memory_of_all_logs_is_bounded_and_those_that_have_ended_give_first() {
     let left: Vec<_> = old.tail(0, 10).iter().map(|frame| frame.name).collect();
     assert_eq!(
         left,
-        [FrameName::Step(Status::Progress), FrameName::Complete],
+        [FrameName::Step(StepStatus::Progress), FrameName::Complete],
         "how it began and ended stays"
     );
     drop(old);
@@ -142,14 +142,14 @@ fn the_memory_of_all_logs_is_bounded_and_those_that_have_ended_give_first() {
 }
 
 fn failed(text: impl Into<Bytes>) -> Frame {
-    frame(FrameName::Step(Status::Failed), text)
+    frame(FrameName::Step(StepStatus::Failed), text)
 }
 
 #[tokio::test]
 async fn a_backend_that_fails_without_end_exhausts_no_memory_and_the_first_and_last_failures_are_left() {
     let limit = 64 * 1024;
     let log = log(limit);
-    append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
+    append(&log, vec![frame(FrameName::Step(StepStatus::Started), "began")]);
     let total = 10_000;
     for _ in 0..total {
         append(&log, vec![failed(vec![b'x'; 600])]);
@@ -162,7 +162,7 @@ async fn a_backend_that_fails_without_end_exhausts_no_memory_and_the_first_and_l
     while let Some(batch) = cursor.next().await {
         got.extend(numbers(&batch));
         missed += batch.missed;
-        failures_gone = batch.failures_gone;
+        failures_gone = batch.failures_evicted;
     }
     let last = total + 2;
     assert!([1, 2, 3, total, total + 1, last].iter().all(|number| got.contains(number)), "{got:?}");
@@ -173,27 +173,27 @@ async fn a_backend_that_fails_without_end_exhausts_no_memory_and_the_first_and_l
 #[test]
 fn progress_and_the_failures_in_the_middle_go_before_the_first_and_the_last_failures() {
     let log = log(100_000);
-    append(&log, vec![frame(FrameName::Step(Status::Started), "began")]);
-    let failures = 3 * FAILURES as u64;
+    append(&log, vec![frame(FrameName::Step(StepStatus::Started), "began")]);
+    let failures = 3 * MAX_FAILURES as u64;
     for _ in 0..failures {
         append(&log, vec![failed("failed"), progress("progress")]);
     }
     for _ in 0..2_000 {
-        append(&log, vec![frame(FrameName::Step(Status::Progress), vec![b'x'; 100])]);
+        append(&log, vec![frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 100])]);
     }
-    let is_failure = |frame: &&Logged| frame.is_failure();
+    let is_failure = |frame: &&LoggedFrame| frame.is_failure();
     let left: Vec<u64> =
         log.tail(0, usize::MAX).iter().filter(is_failure).map(|frame| frame.sequence / 2).collect();
-    let first = 1..=FAILURES as u64;
-    let last = failures - FAILURES as u64 + 1..=failures;
+    let first = 1..=MAX_FAILURES as u64;
+    let last = failures - MAX_FAILURES as u64 + 1..=failures;
     assert_eq!(left, first.chain(last).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_job_takes_from_others_only_what_is_above_their_fair_share() {
-    let memory = Memory::new(64 * 1024);
-    let [quiet, ended, noisy, greedy] = [(); 4].map(|()| Log::new(PLENTY, Arc::clone(&memory)));
-    let step = || frame(FrameName::Step(Status::Progress), vec![b'x'; 1000]);
+    let memory = LogMemory::new(64 * 1024);
+    let [quiet, ended, noisy, greedy] = [(); 4].map(|()| JobLog::new(PLENTY, Arc::clone(&memory)));
+    let step = || frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 1000]);
     for log in [&quiet, &ended] {
         for _ in 0..10 {
             append(log, vec![step()]);
@@ -216,12 +216,12 @@ fn a_job_takes_from_others_only_what_is_above_their_fair_share() {
 #[test]
 fn more_is_freed_than_one_frame_needs_though_all_logs_are_of_one_size() {
     let limit = 64 * 1024;
-    let memory = Memory::new(limit);
-    let logs = [(); 2].map(|()| Log::new(PLENTY, Arc::clone(&memory)));
+    let memory = LogMemory::new(limit);
+    let logs = [(); 2].map(|()| JobLog::new(PLENTY, Arc::clone(&memory)));
     let mut freed = 0;
     for log in logs.iter().cycle().take(1000) {
         let before = memory.used();
-        append(log, vec![frame(FrameName::Step(Status::Progress), vec![b'x'; 100])]);
+        append(log, vec![frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 100])]);
         if memory.used() < before {
             freed += 1;
             assert!(memory.used() <= limit - limit / 64, "{}", memory.used());
@@ -232,8 +232,8 @@ fn more_is_freed_than_one_frame_needs_though_all_logs_are_of_one_size() {
 
 #[test]
 fn what_is_on_its_way_to_readers_counts_until_it_is_sent_and_leaves_half_to_the_logs() {
-    let memory = Memory::new(64 * 1024);
-    let log = Log::new(PLENTY, Arc::clone(&memory));
+    let memory = LogMemory::new(64 * 1024);
+    let log = JobLog::new(PLENTY, Arc::clone(&memory));
     let cursor = log.watch(FIRST);
     let sent = cursor.hold(Bytes::from(vec![b'x'; 10_000]));
     let (part, reserved) = (sent.slice(..10), cursor.reserve(5_000));
@@ -242,7 +242,7 @@ fn what_is_on_its_way_to_readers_counts_until_it_is_sent_and_leaves_half_to_the_
     drop((part, reserved));
     assert_eq!(memory.used(), 0);
     for _ in 0..50 {
-        append(&log, vec![frame(FrameName::Step(Status::Progress), vec![b'x'; 1000])]);
+        append(&log, vec![frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 1000])]);
     }
     let _stalled = cursor.reserve(64 * 1024);
     assert!((30 * 1024..=32 * 1024).contains(&log.size()), "{}", log.size());
@@ -253,7 +253,7 @@ fn the_tail_is_in_order_and_ends_with_the_last_frame() {
     let log = log(PLENTY);
     append(
         &log,
-        vec![progress("a"), frame(FrameName::Step(Status::Failed), "b"), progress("c"), progress("d")],
+        vec![progress("a"), frame(FrameName::Step(StepStatus::Failed), "b"), progress("c"), progress("d")],
     );
     let tail = |after, limit| log.tail(after, limit).iter().map(|frame| frame.sequence).collect::<Vec<_>>();
     assert_eq!(tail(0, 3), [2, 3, 4]);
@@ -262,9 +262,9 @@ fn the_tail_is_in_order_and_ends_with_the_last_frame() {
 }
 
 /// Numbers that look like chance, from a seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
-struct Chance(u64);
+struct SplitMix64(u64);
 
-impl Chance {
+impl SplitMix64 {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -274,7 +274,7 @@ impl Chance {
     }
 }
 
-struct Reader {
+struct TestReader {
     cursor: Cursor,
     /// The number that comes next.
     next: u64,
@@ -283,7 +283,7 @@ struct Reader {
     from: u64,
 }
 
-impl Reader {
+impl TestReader {
     fn read(&mut self) -> bool {
         match self.cursor.next().now_or_never() {
             Some(Some(batch)) => {
@@ -306,12 +306,12 @@ impl Reader {
 #[test]
 fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
     for seed in 0..500 {
-        let mut chance = Chance(seed);
+        let mut chance = SplitMix64(seed);
         let limit = usize::try_from(500 + chance.below(80_000)).unwrap();
         let keeps_failures = limit >= 40_000;
         let log = log(limit);
         let mut kept = Vec::new();
-        let mut readers: Vec<Reader> = Vec::new();
+        let mut readers: Vec<TestReader> = Vec::new();
         let total = 20 + chance.below(300);
         let mut written = 0;
         while written < total {
@@ -319,7 +319,7 @@ fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
                 0 => {
                     let from = 1 + chance.below(written + 1);
                     let cursor = log.watch(from);
-                    readers.push(Reader { cursor, next: from, seen: Vec::new(), missed: 0, from });
+                    readers.push(TestReader { cursor, next: from, seen: Vec::new(), missed: 0, from });
                 }
                 1 if !readers.is_empty() => {
                     let which = chance.below(readers.len() as u64) as usize;
@@ -333,7 +333,8 @@ fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
                         if failed && keeps_failures || written == FIRST {
                             kept.push(written);
                         }
-                        let name = FrameName::Step(if failed { Status::Failed } else { Status::Progress });
+                        let name =
+                            FrameName::Step(if failed { StepStatus::Failed } else { StepStatus::Progress });
                         frames.push(frame(name, vec![b'x'; 1 + chance.below(400) as usize]));
                     }
                     append(&log, frames);
@@ -358,6 +359,6 @@ fn replay_and_live_lose_and_repeat_nothing_in_any_order_of_things() {
 
 #[test]
 fn an_aside_is_a_step_as_any_other() {
-    let bytes = aside(&Step::stage("devices", Status::Progress, "Behind."));
+    let bytes = standalone_step(&Step::stage("devices", StepStatus::Progress, "Behind."));
     assert!(bytes.starts_with(b"event: step\ndata: {") && bytes.ends_with(b"}\n\n"));
 }

@@ -1,17 +1,22 @@
 //! Clients that come back, and say what they have seen.
 
-use super::{Entered, Registry};
+use super::{Attached, Registry};
 use crate::backend::BackendId;
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
-use crate::job::handle::Kept;
-use crate::job::request::{Key, Request, fingerprint, scope};
-use crate::ledger::{End, JobId, Record, StoredFrame};
+use crate::job::handle::EventSelection;
+use crate::job::request::{JobKey, SyncRequest, fingerprint, scope};
+use crate::ledger::{JobEnd, JobId, Record, StoredFrame};
 
 impl Registry {
     /// What comes behind the event `last`, if it is one of a job that `request` is for. Whoever has another
     /// credential gets the same answer as for an event that never was.
-    pub(in crate::job) async fn resume(&self, key: &Key, request: &Request, last: &str) -> Option<Entered> {
+    pub(in crate::job) async fn resume(
+        &self,
+        key: &JobKey,
+        request: &SyncRequest,
+        last: &str,
+    ) -> Option<Attached> {
         let (id, sequence) = last.rsplit_once('.')?;
         let (id, sequence): (JobId, u64) = (id.parse().ok()?, sequence.parse().ok()?);
         let Some(job) = self.find(id) else { return self.replay(request, id, sequence).await };
@@ -19,43 +24,43 @@ impl Registry {
             return None;
         }
         if job.log.has_ended() && job.log.last() == Some(sequence) {
-            return Some(Entered::Seen);
+            return Some(Attached::Seen);
         }
         let mut watching = job.watch(sequence + 1, false);
-        watching.notice = job.kept.notice(Kept::wanted_by(request));
-        Some(Entered::Watching(watching))
+        watching.notice = job.selection.notice(EventSelection::for_request(request));
+        Some(Attached::Watching(watching))
     }
 
     /// The rest of a job that only the ledger knows.
-    async fn replay(&self, request: &Request, id: JobId, sequence: u64) -> Option<Entered> {
+    async fn replay(&self, request: &SyncRequest, id: JobId, sequence: u64) -> Option<Attached> {
         let record = self.ledger.job(id).await.ok()??;
-        if !self.is_for(&record, request) || record.end.is_none() || !was_on(&record, request).await {
+        if !self.is_visible_to(&record, request) || record.end.is_none() || !was_on(&record, request).await {
             return None;
         }
         let (missed, frames) = self.stored(&record, sequence).await?;
         if frames.is_empty() {
-            return Some(Entered::Seen);
+            return Some(Attached::Seen);
         }
-        let notice = Kept::ledger_notice(Kept::wanted_by(request), &frames);
-        Some(Entered::Replay { id, missed, frames, notice })
+        let notice = EventSelection::ledger_notice(EventSelection::for_request(request), &frames);
+        Some(Attached::Replay { id, missed, frames, notice })
     }
 
-    fn is_for(&self, record: &Record, request: &Request) -> bool {
+    fn is_visible_to(&self, record: &Record, request: &SyncRequest) -> bool {
         // A record has no secrets in its query.
-        let redactor = self.secrets.of(request);
+        let redactor = self.secrets.redactor_for(request);
         let scope = |query: &str| scope(&redactor.query(query));
-        self.made(record.who.fingerprint.as_deref(), request)
+        self.is_requested_by(record.requester.fingerprint.as_deref(), request)
             && record.kind == request.endpoint.kind
             && record.vm == request.endpoint.vm.map(|vm| vm.0)
             && scope(&record.query) == scope(&request.query)
     }
 
     /// Whether `known` is the fingerprint of the credential of `request`.
-    fn made(&self, known: Option<&str>, request: &Request) -> bool {
-        match (known, &request.identity.key) {
+    fn is_requested_by(&self, recorded: Option<&str>, request: &SyncRequest) -> bool {
+        match (recorded, &request.identity.key) {
             (None, None) => true,
-            (Some(known), Some(key)) => {
-                self.ledger.secrets().iter().any(|secret| fingerprint(secret, key) == known)
+            (Some(recorded), Some(key)) => {
+                self.ledger.secrets().iter().any(|secret| fingerprint(secret, key) == recorded)
             }
             _ => false,
         }
@@ -74,7 +79,7 @@ impl Registry {
         let is_whole = frames.last().is_some_and(|last| last.bytes.starts_with(b"event: complete\n"));
         let ending = match end.cause {
             _ if is_whole => Vec::new(),
-            Some(Cause::Crashed) => ending(record, end),
+            Some(Cause::Crashed) => final_frames(record, end),
             // It had an end that is not kept any more, and nobody must be given a stream without one (R10).
             _ => return None,
         };
@@ -89,12 +94,12 @@ impl Registry {
 }
 
 /// Whether the job of `record` ran where the backend of `request` is.
-async fn was_on(record: &Record, request: &Request) -> bool {
+async fn was_on(record: &Record, request: &SyncRequest) -> bool {
     let Ok(url) = record.backend.parse() else { return false };
-    let backend = BackendId::of_url(url);
+    let backend = BackendId::from_url(url);
     if !backend.has_address() {
         // One that is not found is known by its URL.
-        let _ = backend.look_up().await;
+        let _ = backend.resolve().await;
     }
     backend.is_at(request.backend.id())
 }
@@ -104,8 +109,8 @@ async fn was_on(record: &Record, request: &Request) -> bool {
 const UNSEEN: u64 = 1 << 62;
 
 /// The end that a job would have had if the bridge had not ended under it.
-fn ending(record: &Record, end: &End) -> Vec<StoredFrame> {
-    let frames = Normalizer::interrupted(record.kind, end.failure.clone());
+fn final_frames(record: &Record, end: &JobEnd) -> Vec<StoredFrame> {
+    let frames = Normalizer::interrupted_frames(record.kind, end.failure.clone());
     let numbered = (UNSEEN + 1..).zip(frames);
     numbered.map(|(sequence, frame)| StoredFrame { sequence, at: end.finished, bytes: frame.bytes }).collect()
 }

@@ -2,35 +2,35 @@
 
 use std::time::Duration;
 
-use crate::backend::{Known, Scoped, Trial};
-use crate::config::Shims;
+use crate::backend::{BackoffReason, KeyAttempt, ScopedQuery};
+use crate::config::ShimsConfig;
 use crate::core::compat::plugin::{Inventory, cannot_read};
 use crate::core::compat::scope::{cannot_tell_end, harms_others, prunes, prunes_nothing};
-use crate::core::compat::{Action, Shim, options, overlooks_deleted};
-use crate::core::domain::channel::{Channel, Choice};
-use crate::core::domain::counting::Counting;
+use crate::core::compat::{Shim, ShimAction, options, overlooks_deleted};
+use crate::core::domain::channel::{Channel, ChannelChoice};
+use crate::core::domain::counting::CountSource;
 use crate::core::domain::kind::{Kind, PluginStage};
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::run::capabilities::{Capabilities, FIRST_WITH_KEY};
-use crate::core::run::normalizer::Options;
-use crate::core::run::plan::{Plan, Unsupported, plan};
-use crate::core::run::policy::Unsupported as WhenUnsupported;
-use crate::core::run::session::{Limits, Setup};
+use crate::core::run::normalizer::NormalizerOptions;
+use crate::core::run::plan::{NoChannel, RunPlan, plan};
+use crate::core::run::policy::UnsupportedPolicy as WhenUnsupported;
+use crate::core::run::session::{SessionLimits, SessionSetup};
 use crate::core::upstream::dialect::Dialect;
 use crate::job::clients::ClientId;
-use crate::job::handle::{Job, Stopping};
+use crate::job::handle::{Job, StopSignal};
 use crate::job::registry::Registry;
-use crate::job::request::Request;
+use crate::job::request::SyncRequest;
 use crate::telemetry;
 
 /// How a job is to be done.
-pub(super) enum Approach {
+pub(super) enum Preparation {
     /// Like this.
     Drive {
         /// How.
-        setup: Box<Setup>,
+        setup: Box<SessionSetup>,
         /// The backend's release, if it is known.
         release: Option<Release>,
         /// The client's query, in the words of that release.
@@ -48,76 +48,78 @@ pub(super) enum Approach {
 }
 
 /// Chooses how to do `job`. Its key is tried for the first time here, and `trial` stands for that.
-pub(super) async fn approach(
+pub(super) async fn prepare(
     registry: &Registry,
     job: &Job,
-    stopping: &mut Stopping,
-    request: &Request,
-    trial: &mut Option<Trial>,
-) -> Approach {
+    stopping: &mut StopSignal,
+    request: &SyncRequest,
+    key_attempt: &mut Option<KeyAttempt>,
+) -> Preparation {
     tokio::select! {
         biased;
-        cause = stopping.cause() => Approach::Stop(cause),
-        approach = choose(registry, job, request, trial) => approach.unwrap_or_else(Approach::Refuse),
+        cause = stopping.cause() => Preparation::Stop(cause),
+        approach = choose_plan(registry, job, request, key_attempt) => approach.unwrap_or_else(Preparation::Refuse),
     }
 }
 
-async fn choose(
+async fn choose_plan(
     registry: &Registry,
     job: &Job,
-    request: &Request,
-    trial: &mut Option<Trial>,
-) -> Result<Approach, Refusal> {
+    request: &SyncRequest,
+    key_attempt: &mut Option<KeyAttempt>,
+) -> Result<Preparation, Refusal> {
     let config = request.backend.config();
     let limits = &config.limits;
     let retry_after = limits.retry_after.as_secs();
     let (endpoint, identity) = (request.endpoint, &request.identity);
     // It may have come to that while the job waited.
-    if let Some(why) = registry.look_up_held(&request.backend).await {
+    if let Some(why) = registry.resolve_blocked(&request.backend).await {
         return Err(Refusal::awaits_restart(&why, retry_after));
     }
     if let Some(client) = request.client() {
         let admitted = request.backend.admit(client, job.key.credential()).await;
-        *trial = admitted.map_err(|known| held_back(identity.key.is_some(), &known))?;
+        *key_attempt = admitted.map_err(|reason| backoff_refusal(identity.key.is_some(), &reason))?;
     }
     let choice = config.channel;
-    let (choice, known) = match over_socket(job, request, choice, trial).await? {
-        Some(known) => (Choice::Only(Channel::Websocket), known),
-        None => (choice, capabilities(job, request, choice, trial).await?),
+    let (choice, reason) = match over_socket(job, request, choice, key_attempt).await? {
+        Some(reason) => (ChannelChoice::Only(Channel::Websocket), reason),
+        None => (choice, capabilities(job, request, choice, key_attempt).await?),
     };
-    if known.wants_key() == Some(true) && identity.key.is_none() {
+    if reason.wants_key() == Some(true) && identity.key.is_none() {
         return Err(Refusal::key_missing());
     }
-    let client = ClientId::of(request, &job.key);
+    let client = ClientId::from_request(request, &job.key);
     let is_stage = request.to_stream && endpoint.vm.is_none();
-    let is_part = is_stage && registry.clients.runs(client.clone(), endpoint.kind);
-    let plan = match plan(endpoint, &known, choice) {
+    let is_part = is_stage && registry.clients.note_stage(client.clone(), endpoint.kind);
+    let plan = match plan(endpoint, &reason, choice) {
         Ok(plan) => plan,
-        Err(_) if is_skipped(request, known.release, is_part) => return Ok(Approach::Skip { why: None }),
+        Err(_) if is_skipped(request, reason.release, is_part) => return Ok(Preparation::Skip { why: None }),
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let shims = &job.config.shims;
     // Of a client without a key, the plan does not need it.
     let is_needed = !request.query.is_empty() || endpoint.kind == Kind::VirtualMachines;
-    let release = match known.release {
+    let release = match reason.release {
         None if is_needed => request.backend.release(identity).await?,
         // Without it, less of what the backend counts is believed.
-        None if Counting::depends_on_release(endpoint.kind) => {
+        None if CountSource::depends_on_release(endpoint.kind) => {
             request.backend.release(identity).await.ok().flatten()
         }
         release => release,
     };
     let has_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
-    let endless = cannot_tell_end(known.release, request.backend.proxmox.count());
+    let endless = cannot_tell_end(reason.release, request.backend.proxmox.count());
     if let Some(why) = endless.filter(|_| has_socket) {
         return Err(Refusal::cannot_tell_end(&why));
     }
     let harm = plan.legs.iter().find_map(|leg| harms_others(leg.endpoint.kind, release));
-    let query = match (scoped(request, release, harm.is_some(), shims).await?, harm) {
-        (Scoped::AsGiven, _) => request.query.clone(),
-        (Scoped::Changed(query), _) => query,
-        (Scoped::Harmful, why) if is_skipped(request, release, is_part) => return Ok(Approach::Skip { why }),
-        (Scoped::Harmful, why) => return Err(Refusal::harms_others(&why.unwrap_or_default())),
+    let query = match (scope_query(request, release, harm.is_some(), shims).await?, harm) {
+        (ScopedQuery::Unchanged, _) => request.query.clone(),
+        (ScopedQuery::Rewritten(query), _) => query,
+        (ScopedQuery::Harmful, why) if is_skipped(request, release, is_part) => {
+            return Ok(Preparation::Skip { why });
+        }
+        (ScopedQuery::Harmful, why) => return Err(Refusal::harms_others(&why.unwrap_or_default())),
     };
     let mut notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
     if prunes(&request.query) && !prunes(&query) {
@@ -125,19 +127,19 @@ async fn choose(
     }
     let mut sockets = plan.legs.iter().filter(|leg| leg.channel == Channel::Websocket);
     let has_machines = sockets.any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
-    let guests = match known.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
+    let guests = match reason.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
         // It says nothing of those that it cannot read.
         Some(_) => request.backend.guests(&query, identity).await,
         None => Vec::new(),
     };
-    if has_socket && known.dialect() == Some(Dialect::V0_0_2) {
+    if has_socket && reason.dialect() == Some(Dialect::V0_0_2) {
         request.backend.clear_cache(identity).await;
     }
-    let setup = Setup {
+    let setup = SessionSetup {
         endpoint,
         plan,
         options: options(job, request),
-        limits: Limits {
+        limits: SessionLimits {
             accept_wait: limits.accept_wait,
             response_head: limits.response_head,
             idle: limits.idle,
@@ -148,49 +150,49 @@ async fn choose(
             event_bytes: limits.event_bytes,
         },
         release,
-        dialect: known.dialect(),
+        dialect: reason.dialect(),
         credential: identity.key.clone(),
         run_id: job.id.to_string(),
-        notices: registry.clients.untold(client, notices),
+        notices: registry.clients.new_notices(client, notices),
         guests,
     };
-    Ok(Approach::Drive { setup: Box::new(setup), release, query })
+    Ok(Preparation::Drive { setup: Box::new(setup), release, query })
 }
 
 /// The client's query, with the Proxmox endpoints that it names as the backend understands them.
-async fn scoped(
-    request: &Request,
+async fn scope_query(
+    request: &SyncRequest,
     release: Option<Release>,
     is_harmful: bool,
-    shims: &Shims,
-) -> Result<Scoped, Refusal> {
-    let Request { backend, query, identity, endpoint, .. } = request;
+    shims: &ShimsConfig,
+) -> Result<ScopedQuery, Refusal> {
+    let SyncRequest { backend, query, identity, endpoint, .. } = request;
     let shim = Shim::Scope;
     if !shims.is_on(shim) {
-        return Ok(Scoped::AsGiven);
+        return Ok(ScopedQuery::Unchanged);
     }
-    let scoped = backend.scoped(query, release, identity, is_harmful).await;
+    let scoped = backend.scope_query(query, release, identity, is_harmful).await;
     let action = match &scoped {
-        Ok(Scoped::AsGiven) => None,
-        Ok(Scoped::Changed(_)) => Some(Action::Translated),
-        Ok(Scoped::Harmful) => Some(Action::Refused),
-        Err(refusal) => (refusal.cause == Cause::Unsupported).then_some(Action::Refused),
+        Ok(ScopedQuery::Unchanged) => None,
+        Ok(ScopedQuery::Rewritten(_)) => Some(ShimAction::Translated),
+        Ok(ScopedQuery::Harmful) => Some(ShimAction::Refused),
+        Err(refusal) => (refusal.cause == Cause::Unsupported).then_some(ShimAction::Refused),
     };
     if let Some(action) = action {
-        telemetry::Shimmed { shim, action, path: &endpoint.stream_path() }.emit();
+        telemetry::RequestShimmed { shim, action, path: &endpoint.stream_path() }.emit();
     }
     scoped
 }
 
 /// What readers are told before the work begins.
 fn notices(
-    request: &Request,
+    request: &SyncRequest,
     release: Option<Release>,
-    plan: &Plan,
-    shims: &Shims,
+    plan: &RunPlan,
+    shims: &ShimsConfig,
     missing: &[Inventory],
 ) -> Result<Vec<String>, Refusal> {
-    let Request { query, endpoint, .. } = request;
+    let SyncRequest { query, endpoint, .. } = request;
     let mut notices: Vec<String> =
         cannot_read(missing, release).into_iter().chain(overlooks_deleted(release)).collect();
     let shim = Shim::Options;
@@ -199,7 +201,7 @@ fn notices(
     }
     let path = endpoint.stream_path();
     if let Some(why) = options::loses_branch(query, plan, release) {
-        telemetry::Shimmed { shim, action: Action::Refused, path: &path }.emit();
+        telemetry::RequestShimmed { shim, action: ShimAction::Refused, path: &path }.emit();
         return Err(Refusal::loses_branch(&why));
     }
     if let Some(release) = release {
@@ -207,7 +209,7 @@ fn notices(
         let over_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
         let ignored = options::ignored(query, if over_socket { Release::default() } else { release });
         if let Some(notice) = options::notice(&ignored, release) {
-            telemetry::Shimmed { shim, action: Action::Completed, path: &path }.emit();
+            telemetry::RequestShimmed { shim, action: ShimAction::Completed, path: &path }.emit();
             notices.push(notice);
         }
     }
@@ -215,7 +217,7 @@ fn notices(
 }
 
 /// Whether a sync that the backend cannot run ends well. `is_part` says that it is a later stage of one job.
-fn is_skipped(request: &Request, release: Option<Release>, is_part: bool) -> bool {
+fn is_skipped(request: &SyncRequest, release: Option<Release>, is_part: bool) -> bool {
     match request.backend.config().unsupported {
         WhenUnsupported::Skip => true,
         WhenUnsupported::Refuse => false,
@@ -230,63 +232,64 @@ fn is_skipped(request: &Request, release: Option<Release>, is_part: bool) -> boo
 /// What must be known of the backend. If it has answered with the key, the trial of that is over.
 async fn capabilities(
     job: &Job,
-    request: &Request,
-    choice: Choice,
-    trial: &mut Option<Trial>,
+    request: &SyncRequest,
+    choice: ChannelChoice,
+    key_attempt: &mut Option<KeyAttempt>,
 ) -> Result<Capabilities, Refusal> {
-    let Request { backend, endpoint, identity, .. } = request;
+    let SyncRequest { backend, endpoint, identity, .. } = request;
     let retry_after = backend.limits().retry_after.as_secs();
     let learned = backend.capabilities_and_key(*endpoint, choice, identity, retry_after).await;
-    let (known, is_accepted) = learned?;
+    let (capabilities, is_accepted) = learned?;
     if is_accepted {
-        backend.shield.accept(job.key.credential());
-        *trial = None;
+        backend.gate.accept(job.key.credential());
+        *key_attempt = None;
     }
-    Ok(known)
+    Ok(capabilities)
 }
 
 /// What is known of the backend, if the client prefers its `/ws` and that can do it.
 async fn over_socket(
     job: &Job,
-    request: &Request,
-    choice: Choice,
-    trial: &mut Option<Trial>,
+    request: &SyncRequest,
+    choice: ChannelChoice,
+    key_attempt: &mut Option<KeyAttempt>,
 ) -> Result<Option<Capabilities>, Refusal> {
-    if !request.over_socket || choice != Choice::Auto {
+    if !request.over_socket || choice != ChannelChoice::Auto {
         return Ok(None);
     }
-    let socket = Choice::Only(Channel::Websocket);
-    let known = capabilities(job, request, socket, trial).await?;
+    let socket = ChannelChoice::Only(Channel::Websocket);
+    let capabilities = capabilities(job, request, socket, key_attempt).await?;
     // A release that is not known may refuse the handshake, when it is too late for anything else.
-    let is_known = known.dialect().is_some();
-    Ok(plan(request.endpoint, &known, socket).is_ok_and(|_| is_known).then_some(known))
+    let is_known = capabilities.dialect().is_some();
+    Ok(plan(request.endpoint, &capabilities, socket).is_ok_and(|_| is_known).then_some(capabilities))
 }
 
 /// The answer to a client that the backend would not answer well.
-pub fn held_back(has_key: bool, known: &Known) -> Refusal {
+pub fn backoff_refusal(has_key: bool, reason: &BackoffReason) -> Refusal {
     // Whole seconds, and not too early.
     let whole = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    match known {
-        Known::Refused { again } => Refusal::refused_before(has_key, whole(again)),
-        Known::Limited { again } => Refusal::told_to_wait(whole(again)),
-        Known::Unanswered { after } => {
+    match reason {
+        BackoffReason::Refused { retry_after: again } => Refusal::key_refused_recently(has_key, whole(again)),
+        BackoffReason::Limited { retry_after: again } => Refusal::rate_limited(whole(again)),
+        BackoffReason::Unanswered { after } => {
             Refusal::key_unanswered(&humantime::format_duration(*after).to_string())
         }
-        Known::WrongKeys { again } => Refusal::wrong_keys(whole(again)),
+        BackoffReason::WrongKeys { retry_after: again } => Refusal::wrong_keys(whole(again)),
     }
 }
 
-async fn unsupported(request: &Request, unsupported: Unsupported) -> Result<Approach, Refusal> {
+async fn unsupported(request: &SyncRequest, unsupported: NoChannel) -> Result<Preparation, Refusal> {
     let config = request.backend.config();
     // The client is told what there is instead, and that takes more questions.
-    let known = request.backend.all_capabilities(&request.identity).await;
-    let now = known.and_then(|known| plan(request.endpoint, &known, config.channel).err());
+    let capabilities = request.backend.all_capabilities(&request.identity).await;
+    let now =
+        capabilities.and_then(|capabilities| plan(request.endpoint, &capabilities, config.channel).err());
     Err(Refusal::unsupported(now.unwrap_or(unsupported).to_string()))
 }
 
 /// What the operator and the client want of the stream.
-pub(super) fn options(job: &Job, request: &Request) -> Options {
-    Options {
+pub(super) fn options(job: &Job, request: &SyncRequest) -> NormalizerOptions {
+    NormalizerOptions {
         object_failures: request.backend.config().object_failures.clone(),
         all_events: request.all_events,
         payloads: request.payloads,

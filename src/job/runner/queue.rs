@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use super::Runner;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
-use crate::core::run::session::Output;
-use crate::core::run::session::Waiting;
-use crate::job::concurrency::Place;
-use crate::job::registry::Ahead;
+use crate::core::run::session::PendingRun;
+use crate::core::run::session::SessionOutput;
+use crate::job::concurrency::Permit;
+use crate::job::registry::QueuePosition;
 use crate::ledger::JobId;
 use crate::telemetry;
 
@@ -21,7 +21,7 @@ impl Runner {
     /// # Errors
     ///
     /// Why the job is to end instead.
-    pub(super) async fn turn(&mut self, waiting: &mut Waiting) -> Result<(), Cause> {
+    pub(super) async fn acquire_permit(&mut self, waiting: &mut PendingRun) -> Result<(), Cause> {
         let backend = Arc::clone(&self.request.backend);
         tokio::select! {
             biased;
@@ -29,38 +29,38 @@ impl Runner {
             // By its address it may be one that has another name.
             () = backend.resolve() => {}
         }
-        let place = self.registry.places.ask(&backend);
-        if place.is_given() {
-            self.job.take_place(place);
-            telemetry::JobPlaced { waited: Duration::ZERO, had_to_wait: false, has_place: true }.emit();
+        let place = self.registry.concurrency.request(&backend);
+        if place.is_granted() {
+            self.job.hold_permit(place);
+            telemetry::JobWaitEnded { waited: Duration::ZERO, had_to_wait: false, has_permit: true }.emit();
             return Ok(());
         }
-        let mut wait = Wait::begin(&self.reason());
-        let turn = self.wait_for_turn(place, waiting).await;
-        wait.has_place = turn.is_ok();
+        let mut wait = QueueWait::begin(&self.reason());
+        let turn = self.wait_for_permit(place, waiting).await;
+        wait.has_permit = turn.is_ok();
         turn
     }
 
-    async fn wait_for_turn(&mut self, mut place: Place, waiting: &mut Waiting) -> Result<(), Cause> {
+    async fn wait_for_permit(&mut self, mut place: Permit, waiting: &mut PendingRun) -> Result<(), Cause> {
         let registry = Arc::clone(&self.registry);
         let mut draining = registry.draining.subscribe();
         let mut cooldowns = registry.cooldowns.subscribe();
         loop {
             let cooling_down = self.cooling_down();
-            let mut out = Output::default();
-            waiting.say(&self.reason(), &mut out);
-            self.follow(&mut out).await;
-            self.chronicle.note();
+            let mut out = SessionOutput::default();
+            waiting.report(&self.reason(), &mut out);
+            self.apply(&mut out).await;
+            self.record_writer.mark_dirty();
             let again = Instant::now() + self.job.config.limits.heartbeat;
             loop {
                 tokio::select! {
                     biased;
                     cause = self.stopping.cause() => return Err(cause),
                     _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
-                    () = place.given() => {
-                        self.job.take_place(place);
+                    () = place.granted() => {
+                        self.job.hold_permit(place);
                         // Whoever waited for long had better ask again what the backend can do.
-                        self.request.backend.knowledge.forget();
+                        self.request.backend.capabilities_cache.invalidate();
                         return Ok(());
                     }
                     () = sleep_until(again) => break,
@@ -68,7 +68,7 @@ impl Runner {
                     Ok(()) = cooldowns.changed() => if self.cooling_down() != cooling_down {
                         break;
                     },
-                    () = self.chronicle.due() => self.chronicle.write(),
+                    () = self.record_writer.due() => self.record_writer.write(),
                 }
             }
         }
@@ -76,12 +76,12 @@ impl Runner {
 
     /// The job whose cool-down is over first on this backend.
     fn cooling_down(&self) -> Option<JobId> {
-        self.registry.ahead_of(&self.job).cooling_down.map(|(job, _)| job)
+        self.registry.queue_position(&self.job).cooling_down.map(|(job, _)| job)
     }
 
     /// What the job waits for.
     fn reason(&self) -> String {
-        let Ahead { running, waiting, cooling_down } = self.registry.ahead_of(&self.job);
+        let QueuePosition { running, waiting, cooling_down } = self.registry.queue_position(&self.job);
         let what = match running.as_slice() {
             [] => "the synchronization before this one".to_owned(),
             kinds => {
@@ -107,21 +107,21 @@ impl Runner {
 }
 
 /// A job that waits for its turn, as it is counted: also if its own code fails.
-struct Wait {
+struct QueueWait {
     began: Instant,
-    has_place: bool,
+    has_permit: bool,
 }
 
-impl Wait {
+impl QueueWait {
     fn begin(reason: &str) -> Self {
-        telemetry::JobWaits { reason }.emit();
-        Self { began: Instant::now(), has_place: false }
+        telemetry::JobWaiting { reason }.emit();
+        Self { began: Instant::now(), has_permit: false }
     }
 }
 
-impl Drop for Wait {
+impl Drop for QueueWait {
     fn drop(&mut self) {
-        let (waited, has_place) = (self.began.elapsed(), self.has_place);
-        telemetry::JobPlaced { waited, had_to_wait: true, has_place }.emit();
+        let (waited, has_place) = (self.began.elapsed(), self.has_permit);
+        telemetry::JobWaitEnded { waited, had_to_wait: true, has_permit: has_place }.emit();
     }
 }

@@ -6,21 +6,21 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Runner;
-use crate::backend::Identity;
+use crate::backend::RequestIdentity;
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
 use crate::core::run::cooldown::{AfterDisconnect, Estimate, LegEnd, is_reported};
 use crate::core::run::plan::Leg;
-use crate::job::cooldown::Reporter;
-use crate::ledger::{Cooldown, Filter, Record};
+use crate::job::cooldown::ActivityReporter;
+use crate::ledger::{Cooldown, JobFilter, Record};
 
 /// How many completed runs tell how long one takes.
-const RUNS: usize = 200;
+const MAX_RUNS: usize = 200;
 
 /// The leg that the backend was asked for last.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Work {
+pub(super) struct LegWork {
     channel: Channel,
     kind: Kind,
     began: Instant,
@@ -29,7 +29,7 @@ pub(super) struct Work {
     pub(super) has_begun: bool,
 }
 
-impl Work {
+impl LegWork {
     /// Whether an answer with `status` may come after work. One in place of a stream or a socket refuses it,
     /// and a plain endpoint refuses with some statuses.
     pub(super) fn may_precede(&self, status: u16) -> bool {
@@ -58,41 +58,42 @@ impl Runner {
         };
         let estimate = Estimate::new(after, kind, &durations, limits.cooldown_least);
         let has_begun = leg.channel != Channel::Websocket;
-        self.work = Some(Work { channel: leg.channel, kind, began: Instant::now(), estimate, has_begun });
+        self.work = Some(LegWork { channel: leg.channel, kind, began: Instant::now(), estimate, has_begun });
         let until = self.time().after(estimate.expected);
-        self.job.recorded().cooldown = Some(Cooldown { least: estimate.least, until });
+        self.job.record_lock().cooldown = Some(Cooldown { least: estimate.least, until });
         // Where that cannot be recorded, the job runs all the same.
-        let _ = self.chronicle.keep(&[]).await;
+        let _ = self.record_writer.persist(&[]).await;
     }
 
     /// For how long the backend may still be at work on a job that ends with `cause`, or completes.
-    pub(super) fn rest(&self, cause: Option<Cause>) -> Option<Duration> {
+    pub(super) fn remaining_work(&self, cause: Option<Cause>) -> Option<Duration> {
         let work = self.work.filter(|work| work.has_begun)?;
         if !LegEnd::new(cause).leaves_work(self.release, work.channel) {
             return None;
         }
-        let rest = work.estimate.rest(work.began.elapsed(), self.request.backend.limits().cooldown);
+        let rest = work.estimate.remaining(work.began.elapsed(), self.request.backend.limits().cooldown);
         (!rest.is_zero()).then_some(rest)
     }
 
     /// The backend, if it reports whether it is still at work.
-    pub(super) fn reporter(&self) -> Option<Reporter> {
+    pub(super) fn reporter(&self) -> Option<ActivityReporter> {
         let is_reported = self.work.is_some_and(|work| is_reported(self.release, work.channel, work.kind));
-        let identity = Identity { key: self.request.identity.key.clone(), ..Identity::default() };
-        is_reported.then(|| Reporter { backend: Arc::clone(&self.request.backend), identity })
+        let identity =
+            RequestIdentity { key: self.request.identity.key.clone(), ..RequestIdentity::default() };
+        is_reported.then(|| ActivityReporter { backend: Arc::clone(&self.request.backend), identity })
     }
 }
 
 /// The runs that tell how long `leg` takes on `backend`. Those of its stages tell that of a full update, too.
-fn completed(leg: &Leg, backend: String) -> Filter {
+fn completed(leg: &Leg, backend: String) -> JobFilter {
     let kind = leg.endpoint.kind;
-    Filter {
+    JobFilter {
         kind: (kind != Kind::FullUpdate).then_some(kind),
         outcome: Some(Outcome::Completed),
         backend: Some(backend),
         since: None,
         before: None,
-        limit: RUNS,
+        limit: MAX_RUNS,
     }
 }
 

@@ -14,69 +14,69 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::pending::Pending;
 use super::store::{Store, WriteError};
-use crate::ledger::{Entry, Health, Unavailable};
-use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealth};
+use crate::ledger::{Health, JobUpdate, LedgerUnavailable};
+use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealthChanged};
 
 /// How long it takes until what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// How long a batch may take until the ledger counts as unavailable: longer than SQLite waits for a lock.
-const PATIENCE: Duration = Duration::from_secs(5);
+const OVERDUE_AFTER: Duration = Duration::from_secs(5);
 /// How often it is looked whether the file is the one that was opened, and whether the clock is to be believed.
-const LOOK: Duration = Duration::from_secs(15);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// How many questions wait at most. Those that come then are not answered.
-const QUESTIONS: usize = 256;
+const MAX_QUERIES: usize = 256;
 
 /// What is told whoever wrote something.
-pub(super) type Answer = oneshot::Sender<Result<(), Unavailable>>;
+pub(super) type Reply = oneshot::Sender<Result<(), LedgerUnavailable>>;
 /// Something to be done with the connection, or without if there is none.
-pub(super) type Question = Box<dyn FnOnce(Result<&mut Connection, Unavailable>) + Send>;
+pub(super) type Query = Box<dyn FnOnce(Result<&mut Connection, LedgerUnavailable>) + Send>;
 
 /// What is asked of the ledger.
-pub(super) enum Request {
+pub(super) enum WriterRequest {
     /// Write this.
-    Put(Box<Entry>, Answer),
+    Put(Box<JobUpdate>, Reply),
     /// Answer this, with everything in it that was put before.
-    Ask(Question),
+    Query(Query),
     /// Write what is left, and end.
     Close,
 }
 
 /// Who does it.
-pub(super) struct Actor {
+pub(super) struct LedgerWriter {
     store: Arc<Mutex<Store>>,
-    requests: mpsc::UnboundedReceiver<Request>,
+    requests: mpsc::UnboundedReceiver<WriterRequest>,
     health: watch::Sender<Health>,
     /// What is to be written in the next batch.
     pending: Pending,
     /// Who waits for that.
-    answers: Vec<Answer>,
-    questions: Vec<Question>,
+    replies: Vec<Reply>,
+    queries: Vec<Query>,
     /// When writing is tried again, if it has failed.
     retry: Option<Instant>,
     /// When the batch that runs has taken too long.
     overdue: Option<Instant>,
     /// The files are to be looked at in the next batch.
-    look: bool,
+    check_due: bool,
     closing: bool,
 }
 
 /// A batch that has been run.
-struct Done {
+struct BatchResult {
     /// What it was to write, if it was to write at all.
     pending: Option<Arc<Pending>>,
-    answers: Vec<Answer>,
+    replies: Vec<Reply>,
     /// Whether it could.
     written: Option<Result<(), WriteError>>,
     /// How long that took.
     duration: Duration,
 }
 
-impl Actor {
+impl LedgerWriter {
     pub(super) fn new(
         store: Arc<Mutex<Store>>,
         pending: Pending,
-        requests: mpsc::UnboundedReceiver<Request>,
+        requests: mpsc::UnboundedReceiver<WriterRequest>,
         health: watch::Sender<Health>,
     ) -> Self {
         let unavailable = matches!(&*health.borrow(), Health::Unavailable(_));
@@ -85,24 +85,24 @@ impl Actor {
             requests,
             health,
             pending,
-            answers: Vec::new(),
-            questions: Vec::new(),
+            replies: Vec::new(),
+            queries: Vec::new(),
             retry: unavailable.then(|| Instant::now() + RETRY),
             overdue: None,
-            look: false,
+            check_due: false,
             closing: false,
         }
     }
 
     /// Works until it is told to close, or nobody is left to tell it.
     pub(super) async fn run(mut self) {
-        let mut running: Option<BoxFuture<'static, Done>> = None;
-        let mut looks = interval(LOOK);
+        let mut running: Option<BoxFuture<'static, BatchResult>> = None;
+        let mut looks = interval(FILE_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if running.is_none() {
                 running = self.begin();
-                self.overdue = running.is_some().then(|| Instant::now() + PATIENCE);
+                self.overdue = running.is_some().then(|| Instant::now() + OVERDUE_AFTER);
             }
             let idle = running.is_none();
             if idle && self.closing {
@@ -110,34 +110,34 @@ impl Actor {
             }
             tokio::select! {
                 request = self.requests.recv(), if !self.closing => {
-                    self.take(request.unwrap_or(Request::Close));
+                    self.take(request.unwrap_or(WriterRequest::Close));
                 }
                 done = ended(&mut running) => self.end(done),
                 () = at(self.retry), if idle => self.retry = None,
-                _ = looks.tick() => self.look = true,
+                _ = looks.tick() => self.check_due = true,
                 () = at(self.overdue), if !idle => {
                     self.overdue = None;
-                    let patience = humantime::format_duration(PATIENCE);
-                    self.now(Health::Unavailable(format!("the disk has not answered for {patience}")));
+                    let patience = humantime::format_duration(OVERDUE_AFTER);
+                    self.set_health(Health::Unavailable(format!("the disk has not answered for {patience}")));
                 }
             }
         }
-        self.last().await;
+        self.shut_down().await;
     }
 
-    fn take(&mut self, request: Request) {
+    fn take(&mut self, request: WriterRequest) {
         match request {
-            Request::Put(entry, answer) => {
+            WriterRequest::Put(entry, answer) => {
                 self.pending.add(*entry);
                 match self.problem() {
                     // The one who asked may be gone, and it is written all the same.
-                    Some(problem) => drop(answer.send(Err(Unavailable(problem)))),
-                    None => self.answers.push(answer),
+                    Some(problem) => drop(answer.send(Err(LedgerUnavailable(problem)))),
+                    None => self.replies.push(answer),
                 }
             }
-            Request::Ask(question) if self.questions.len() < QUESTIONS => self.questions.push(question),
-            Request::Ask(_) => {}
-            Request::Close => self.closing = true,
+            WriterRequest::Query(question) if self.queries.len() < MAX_QUERIES => self.queries.push(question),
+            WriterRequest::Query(_) => {}
+            WriterRequest::Close => self.closing = true,
         }
     }
 
@@ -149,26 +149,26 @@ impl Actor {
     }
 
     /// Sets everything in motion that is there to be done, if there is anything.
-    fn begin(&mut self) -> Option<BoxFuture<'static, Done>> {
+    fn begin(&mut self) -> Option<BoxFuture<'static, BatchResult>> {
         while let Ok(request) = self.requests.try_recv() {
             self.take(request);
         }
         let problem = self.problem();
         let write = self.retry.is_none() && (problem.is_some() || !self.pending.is_empty());
-        let look = std::mem::take(&mut self.look);
-        if !write && !look && self.questions.is_empty() {
+        let look = std::mem::take(&mut self.check_due);
+        if !write && !look && self.queries.is_empty() {
             return None;
         }
         let pending = write.then(|| Arc::new(self.pending.take()));
-        let answers = if write { std::mem::take(&mut self.answers) } else { Vec::new() };
-        let questions = std::mem::take(&mut self.questions);
+        let answers = if write { std::mem::take(&mut self.replies) } else { Vec::new() };
+        let questions = std::mem::take(&mut self.queries);
         let (store, batch) = (self.store.clone(), pending.clone());
         let task = spawn_blocking(move || {
-            with(&store, |store| {
+            with_store(&store, |store| {
                 let began = Instant::now();
                 let written = match batch {
                     Some(batch) => Some(store.write(&batch)),
-                    None => store.look().err().map(Err),
+                    None => store.check_files().err().map(Err),
                 };
                 let duration = began.elapsed();
                 let problem = match &written {
@@ -177,9 +177,10 @@ impl Actor {
                     }
                     _ => problem,
                 };
-                for question in questions {
-                    let none = || Unavailable(problem.clone().unwrap_or_else(|| "it is not open".to_owned()));
-                    question(store.connection().ok_or_else(none));
+                for query in questions {
+                    let none =
+                        || LedgerUnavailable(problem.clone().unwrap_or_else(|| "it is not open".to_owned()));
+                    query(store.connection().ok_or_else(none));
                 }
                 (written, duration)
             })
@@ -191,18 +192,18 @@ impl Actor {
                 (Some(Err(failed)), Duration::ZERO)
             };
             let (written, duration) = task.await.unwrap_or_else(panicked);
-            Done { pending, answers, written, duration }
+            BatchResult { pending, replies: answers, written, duration }
         }))
     }
 
     /// Says how a batch went, and keeps what it could not write.
-    fn end(&mut self, Done { pending, answers, written, duration }: Done) {
+    fn end(&mut self, BatchResult { pending, replies: answers, written, duration }: BatchResult) {
         match written {
             None => {}
             Some(Ok(())) => {
                 let jobs = pending.map_or(0, |pending| pending.len());
                 LedgerCommitted { duration, jobs }.emit();
-                self.now(Health::Available);
+                self.set_health(Health::Available);
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
             }
             Some(Err(error)) => {
@@ -215,28 +216,28 @@ impl Actor {
                     self.pending.restore(Arc::unwrap_or_clone(pending));
                 }
                 self.retry = retry;
-                self.now(Health::Unavailable(problem.clone()));
+                self.set_health(Health::Unavailable(problem.clone()));
                 // Those who came while it was tried would wait for a batch that is not coming soon.
-                for answer in answers.into_iter().chain(std::mem::take(&mut self.answers)) {
-                    drop(answer.send(Err(Unavailable(problem.clone()))));
+                for answer in answers.into_iter().chain(std::mem::take(&mut self.replies)) {
+                    drop(answer.send(Err(LedgerUnavailable(problem.clone()))));
                 }
             }
         }
     }
 
-    fn now(&self, health: Health) {
-        self.health.send_if_modified(|known| {
-            let changed = *known != health;
+    fn set_health(&self, health: Health) {
+        self.health.send_if_modified(|current| {
+            let changed = *current != health;
             if changed {
                 publish(&health);
-                *known = health;
+                *current = health;
             }
             changed
         });
     }
 
     /// Tries once more to write what is left, and closes the file.
-    async fn last(mut self) {
+    async fn shut_down(mut self) {
         self.requests.close();
         self.retry = None;
         if let Some(batch) = self.begin() {
@@ -245,7 +246,7 @@ impl Actor {
         let unwritten = self.pending.len();
         let store = self.store;
         // If this panics there is nothing left to be done about it.
-        let _ = spawn_blocking(move || with(&store, Store::close)).await;
+        let _ = spawn_blocking(move || with_store(&store, Store::close)).await;
         LedgerClosed { unwritten }.emit();
     }
 }
@@ -256,15 +257,15 @@ pub(super) fn publish(health: &Health) {
         Health::Available => None,
         Health::Unavailable(problem) => Some(problem.as_str()),
     };
-    LedgerHealth { problem }.emit();
+    LedgerHealthChanged { problem }.emit();
 }
 
 /// Does something with the store. After a panic in the middle of something, its connection is not
 /// trusted any more.
-pub(super) fn with<T>(store: &Mutex<Store>, work: impl FnOnce(&mut Store) -> T) -> T {
+pub(super) fn with_store<T>(store: &Mutex<Store>, work: impl FnOnce(&mut Store) -> T) -> T {
     let mut store = store.lock().unwrap_or_else(|poisoned| {
         let mut inner = poisoned.into_inner();
-        inner.suspect();
+        inner.drop_connection();
         store.clear_poison();
         inner
     });
@@ -272,7 +273,7 @@ pub(super) fn with<T>(store: &Mutex<Store>, work: impl FnOnce(&mut Store) -> T) 
 }
 
 /// Waits for the end of the batch that runs; for ever if none does.
-async fn ended(running: &mut Option<BoxFuture<'static, Done>>) -> Done {
+async fn ended(running: &mut Option<BoxFuture<'static, BatchResult>>) -> BatchResult {
     match running {
         Some(batch) => {
             let done = batch.await;

@@ -3,22 +3,22 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::rows::Unreadable;
+use super::rows::RowError;
 use crate::telemetry::LedgerRowDamaged;
 
 /// How many rows are remembered as reported.
-const REMEMBERED: usize = 1_000;
+const MAX_REPORTED: usize = 1_000;
 
 /// The jobs whose damaged rows have been reported.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Damage(Arc<Mutex<HashSet<String>>>);
+pub(super) struct DamagedRows(Arc<Mutex<HashSet<String>>>);
 
-impl Damage {
+impl DamagedRows {
     /// Reports a row that is left out.
-    pub(super) fn report(&self, unreadable: &Unreadable) {
+    pub(super) fn report(&self, unreadable: &RowError) {
         let problem = unreadable.to_string();
         let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.len() < REMEMBERED && reported.insert(problem.clone()) {
+        if reported.len() < MAX_REPORTED && reported.insert(problem.clone()) {
             LedgerRowDamaged { problem: &problem }.emit();
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{OpenError, schema, store};
+use super::{LedgerOpenError, schema, store};
 
 /// What a database begins with (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -17,12 +17,12 @@ const USER_VERSION: usize = 60;
 ///
 /// # Errors
 ///
-/// [`OpenError::Newer`]. Another bridge may have it open, and what cannot be read is not told here.
-pub fn inspect(directory: &Path) -> Result<(), OpenError> {
+/// [`LedgerOpenError::Newer`]. Another bridge may have it open, and what cannot be read is not told here.
+pub fn inspect(directory: &Path) -> Result<(), LedgerOpenError> {
     let file = store::file(directory);
     match version(&file) {
         Some(found) if found > schema::VERSION => {
-            Err(OpenError::Newer { file, found, known: schema::VERSION })
+            Err(LedgerOpenError::Newer { file, found, known: schema::VERSION })
         }
         _ => Ok(()),
     }
@@ -41,12 +41,13 @@ pub fn has_ledger(directory: &Path) -> bool {
 
 /// The version of the tables in `file`.
 fn version(file: &Path) -> Option<i64> {
-    let beside = |end: &str| {
+    let with_suffix = |end: &str| {
         let mut name = file.as_os_str().to_owned();
         name.push(end);
         PathBuf::from(name)
     };
-    let has_log = fs::metadata(beside("-wal")).is_ok_and(|log| log.len() > 0) && beside("-shm").exists();
+    let has_log =
+        fs::metadata(with_suffix("-wal")).is_ok_and(|log| log.len() > 0) && with_suffix("-shm").exists();
     // Only SQLite knows what a log means for the file. Without one the header says it, and opening would make files.
     let in_log = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -99,7 +100,7 @@ mod tests {
         assert_eq!(inspect(folder.path()), Ok(()));
         connection.pragma_update(None, "user_version", 99).unwrap();
         assert_ne!(in_header(&file), Some(99), "it stands in the log");
-        let newer = OpenError::Newer { file: file.clone(), found: 99, known: schema::VERSION };
+        let newer = LedgerOpenError::Newer { file: file.clone(), found: 99, known: schema::VERSION };
         assert_eq!(inspect(folder.path()), Err(newer.clone()));
         drop(connection);
         assert_eq!(inspect(folder.path()), Err(newer));

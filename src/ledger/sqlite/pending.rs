@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::ledger::{Entry, JobId, Record, StoredFrame};
+use crate::ledger::{JobId, JobUpdate, Record, StoredFrame};
 use crate::telemetry::LedgerShed;
 
 /// Of how many jobs something is kept.
-const JOBS: usize = 10_000;
+const MAX_JOBS: usize = 10_000;
 /// How many bytes of frames are kept, of all jobs together.
-const BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// What is yet to be written of one job.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingJob {
     /// Its newest record.
     pub(super) record: Record,
     /// Its frames, by their number.
@@ -23,7 +23,7 @@ pub(super) struct Waiting {
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     /// In the order of age: ids sort by time.
-    jobs: BTreeMap<JobId, Waiting>,
+    jobs: BTreeMap<JobId, PendingJob>,
     /// Invariant: the bytes of all frames in `jobs`.
     bytes: usize,
     log_frames: usize,
@@ -33,7 +33,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Nothing. Of each job, the last `log_frames` frames will be kept.
     pub(super) fn new(log_frames: usize) -> Self {
-        Self { jobs: BTreeMap::new(), bytes: 0, log_frames, most: (JOBS, BYTES) }
+        Self { jobs: BTreeMap::new(), bytes: 0, log_frames, most: (MAX_JOBS, MAX_BYTES) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -45,7 +45,7 @@ impl Pending {
     }
 
     /// What is to be written, job by job.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PendingJob> {
         self.jobs.values()
     }
 
@@ -56,11 +56,11 @@ impl Pending {
     }
 
     /// Adds what is new of a job. A record that has an end is not replaced by one that has none.
-    pub(super) fn add(&mut self, Entry { record, frames }: Entry) {
+    pub(super) fn add(&mut self, JobUpdate { record, frames }: JobUpdate) {
         let waiting = self
             .jobs
             .entry(record.id)
-            .or_insert_with(|| Waiting { record: record.clone(), frames: BTreeMap::new() });
+            .or_insert_with(|| PendingJob { record: record.clone(), frames: BTreeMap::new() });
         if waiting.record.end.is_none() || record.end.is_some() {
             waiting.record = record;
         }
@@ -79,8 +79,8 @@ impl Pending {
     /// Takes back what could not be written, as if it had been added before everything else.
     pub(super) fn restore(&mut self, older: Self) {
         let newer = std::mem::replace(self, older);
-        for Waiting { record, frames } in newer.jobs.into_values() {
-            self.add(Entry { record, frames: frames.into_values().collect() });
+        for PendingJob { record, frames } in newer.jobs.into_values() {
+            self.add(JobUpdate { record, frames: frames.into_values().collect() });
         }
     }
 
@@ -129,9 +129,9 @@ mod tests {
     fn what_is_kept_of_a_job_is_its_newest_record_and_its_last_frames() {
         let mut pending = Pending::new(3);
         let job = record();
-        pending.add(Entry { record: job.clone(), frames: frames(1..4) });
-        pending.add(Entry { record: ended(&job), frames: frames(3..6) });
-        pending.add(Entry { record: job.clone(), frames: vec![] });
+        pending.add(JobUpdate { record: job.clone(), frames: frames(1..4) });
+        pending.add(JobUpdate { record: ended(&job), frames: frames(3..6) });
+        pending.add(JobUpdate { record: job.clone(), frames: vec![] });
         let kept: Vec<_> = pending.iter().collect();
         assert_eq!(kept.len(), 1);
         assert_eq!(kept[0].record, ended(&job));
@@ -143,10 +143,10 @@ mod tests {
     fn what_could_not_be_written_is_older_than_what_came_since() {
         let mut pending = Pending::new(10);
         let job = record();
-        pending.add(Entry { record: job.clone(), frames: frames(1..3) });
+        pending.add(JobUpdate { record: job.clone(), frames: frames(1..3) });
         let taken = pending.take();
         assert!(pending.is_empty());
-        pending.add(Entry { record: ended(&job), frames: frames(3..4) });
+        pending.add(JobUpdate { record: ended(&job), frames: frames(3..4) });
         pending.restore(taken);
         let kept: Vec<_> = pending.iter().collect();
         assert_eq!(kept[0].record, ended(&job));
@@ -160,11 +160,11 @@ mod tests {
         pending.most.0 = 2;
         let (first, second, third) = (ended(&record()), record(), ended(&record()));
         for record in [&first, &second, &third] {
-            pending.add(Entry { record: record.clone(), frames: frames(1..2) });
+            pending.add(JobUpdate { record: record.clone(), frames: frames(1..2) });
         }
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [first.id, third.id]);
         let fourth = ended(&record());
-        pending.add(Entry { record: fourth.clone(), frames: vec![] });
+        pending.add(JobUpdate { record: fourth.clone(), frames: vec![] });
         assert_eq!(pending.iter().map(|kept| kept.record.id).collect::<Vec<_>>(), [third.id, fourth.id]);
         assert_eq!(pending.bytes, 1);
     }
@@ -174,8 +174,8 @@ mod tests {
         let mut pending = Pending::new(10);
         pending.most.1 = 4;
         let (first, second) = (record(), record());
-        pending.add(Entry { record: first, frames: frames(1..4) });
-        pending.add(Entry { record: second, frames: frames(1..4) });
+        pending.add(JobUpdate { record: first, frames: frames(1..4) });
+        pending.add(JobUpdate { record: second, frames: frames(1..4) });
         assert_eq!(pending.iter().map(|kept| kept.frames.len()).collect::<Vec<_>>(), [0, 3]);
         assert_eq!(pending.bytes, 3);
     }

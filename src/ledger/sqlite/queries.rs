@@ -4,19 +4,19 @@ use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
-use super::damage::Damage;
+use super::damage::DamagedRows;
 use super::pending::Pending;
-use super::record_clock::Stand;
-use super::rows::{self, COLUMNS, Unreadable};
+use super::record_clock::ClockState;
+use super::rows::{self, COLUMNS, RowError};
 use super::schema;
-use crate::ledger::{Filter, JobId, Record, StoredFrame, Timestamp};
+use crate::ledger::{JobFilter, JobId, Record, StoredFrame, Timestamp};
 
 /// Writes everything that is pending, and where the ledger's time stands; all of it or nothing.
 pub(super) fn write(
     connection: &mut Connection,
     pending: &Pending,
     log_frames: usize,
-    stand: Stand,
+    stand: ClockState,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
@@ -41,26 +41,26 @@ pub(super) fn write(
             prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
         }
     }
-    schema::keep_stand(&transaction, stand)?;
+    schema::save_clock_state(&transaction, stand)?;
     transaction.commit()
 }
 
 /// A record takes the place of the one before, unless that one has an end and it has none: then it is
 /// late. What it is kept by is when it was first recorded with an end.
 fn upsert() -> String {
-    let places: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
+    let placeholders: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
     let updates: Vec<String> = COLUMNS.iter().map(|name| format!("{name} = excluded.{name}")).collect();
     format!(
         "INSERT INTO jobs ({}, recorded) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {},
             recorded = coalesce(jobs.recorded, excluded.recorded)
             WHERE jobs.finished IS NULL OR excluded.finished IS NOT NULL",
         COLUMNS.join(", "),
-        places.join(", "),
+        placeholders.join(", "),
         updates.join(", ")
     )
 }
 
-pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, Unreadable> {
+pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, RowError> {
     let mut statement =
         connection.prepare(&format!("SELECT {} FROM jobs WHERE id = ?1", COLUMNS.join(", ")))?;
     let mut rows = statement.query([id.to_string()])?;
@@ -70,9 +70,9 @@ pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, 
 /// The records that `filter` lets through. One that cannot be read takes nothing from the others.
 pub(super) fn jobs(
     connection: &Connection,
-    filter: &Filter,
-    damage: &Damage,
-) -> Result<Vec<Record>, Unreadable> {
+    filter: &JobFilter,
+    damage: &DamagedRows,
+) -> Result<Vec<Record>, RowError> {
     let (sql, values) = select(filter);
     read(connection, (&sql, values), filter.limit, damage)
 }
@@ -81,8 +81,8 @@ pub(super) fn jobs(
 pub(super) fn cooling_down(
     connection: &Connection,
     now: Timestamp,
-    damage: &Damage,
-) -> Result<Vec<Record>, Unreadable> {
+    damage: &DamagedRows,
+) -> Result<Vec<Record>, RowError> {
     let sql = format!(
         "SELECT {} FROM jobs WHERE cooldown_until > ?1 AND finished IS NOT NULL ORDER BY cooldown_until DESC",
         COLUMNS.join(", ")
@@ -95,8 +95,8 @@ fn read(
     connection: &Connection,
     (sql, values): (&str, Vec<Value>),
     limit: usize,
-    damage: &Damage,
-) -> Result<Vec<Record>, Unreadable> {
+    damage: &DamagedRows,
+) -> Result<Vec<Record>, RowError> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut records = Vec::new();
@@ -112,8 +112,8 @@ fn read(
 }
 
 /// Only what is asked for stands in the query, so that the index that fits can be taken.
-fn select(filter: &Filter) -> (String, Vec<Value>) {
-    let Filter { kind, outcome, backend, since, before, limit: _ } = filter;
+fn select(filter: &JobFilter) -> (String, Vec<Value>) {
+    let JobFilter { kind, outcome, backend, since, before, limit: _ } = filter;
     let text = |text: &str| Value::Text(text.to_owned());
     let conditions = [
         ("kind =", kind.map(|kind| text(kind.as_str()))),
@@ -138,8 +138,8 @@ fn select(filter: &Filter) -> (String, Vec<Value>) {
 pub(super) fn frames(
     connection: &Connection,
     (id, after): (JobId, u64),
-    damage: &Damage,
-) -> Result<Vec<StoredFrame>, Unreadable> {
+    damage: &DamagedRows,
+) -> Result<Vec<StoredFrame>, RowError> {
     let mut statement = connection.prepare(
         "SELECT sequence, at, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
     )?;
@@ -149,7 +149,7 @@ pub(super) fn frames(
         match frame(row) {
             Ok(frame) => frames.push(frame),
             Err(error) => {
-                damage.report(&Unreadable::Malformed {
+                damage.report(&RowError::Malformed {
                     job: id.to_string(),
                     problem: format!("frames: {error}"),
                 });
@@ -183,13 +183,14 @@ mod tests {
     fn every_filter_finds_its_page_by_an_index_and_needs_no_sorting() {
         let mut connection = Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection).unwrap();
-        let all = Filter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10 };
+        let all =
+            JobFilter { kind: None, outcome: None, backend: None, since: None, before: None, limit: 10 };
         let filters = [
             all.clone(),
-            Filter { before: Some(JobId::new()), ..all.clone() },
-            Filter { kind: Some(Kind::Devices), ..all.clone() },
-            Filter { outcome: Some(Outcome::Errored), before: Some(JobId::new()), ..all.clone() },
-            Filter { backend: Some("default".to_owned()), ..all },
+            JobFilter { before: Some(JobId::new()), ..all.clone() },
+            JobFilter { kind: Some(Kind::Devices), ..all.clone() },
+            JobFilter { outcome: Some(Outcome::Errored), before: Some(JobId::new()), ..all.clone() },
+            JobFilter { backend: Some("default".to_owned()), ..all },
         ];
         for filter in filters {
             let (sql, values) = select(&filter);

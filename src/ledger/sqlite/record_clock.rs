@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::ledger::{Clock, Retention, Timestamp};
-use crate::telemetry::{ClockBelieved, LedgerClockBelieved, LedgerClockJumped};
+use crate::telemetry::{ClockTrustReason, LedgerClockJumped, LedgerClockTrusted};
 
 /// Where the ledger's time stands, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stand {
+pub(super) struct ClockState {
     /// The ledger's time, in milliseconds. It begins with the wall clock's.
     pub(super) time: i64,
     /// How far the wall clock is ahead of it: the jumps that were not counted.
     offset: i64,
 }
 
-impl Stand {
+impl ClockState {
     pub(super) fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.time.to_be_bytes());
@@ -43,11 +43,11 @@ impl Stand {
 
 /// How many times as long nothing is removed after a jump while the system says that its clock is not synchronised.
 /// Many machines always say so, so that this must end, too.
-const UNSYNCHRONISED: u32 = 3;
+const UNSYNCHRONISED_FACTOR: u32 = 3;
 
 /// The ledger's time in this process, and the clocks that it advances by.
 #[derive(Clone, Debug)]
-pub(super) struct Aging {
+pub(super) struct RecordClock {
     clock: Arc<dyn Clock>,
     inner: Arc<Mutex<Inner>>,
 }
@@ -56,22 +56,22 @@ pub(super) struct Aging {
 struct Inner {
     retention: Retention,
     /// Nothing before the ledger was opened for the first time.
-    running: Option<Running>,
+    running: Option<RunningClock>,
     /// Why nothing is removed.
     held: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Running {
-    stand: Stand,
+struct RunningClock {
+    state: ClockState,
     /// The monotonic clock when `stand` was right.
     read: Duration,
-    hold: Option<Hold>,
+    hold: Option<ClockHold>,
 }
 
 /// A jump of the wall clock, because of which nothing is removed.
 #[derive(Clone, Copy, Debug)]
-struct Hold {
+struct ClockHold {
     /// The monotonic clock when it was noticed.
     since: Duration,
     jump: i64,
@@ -79,66 +79,69 @@ struct Hold {
 
 /// What became of the belief in the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum ClockChange {
     None,
     Jumped(i64),
-    Believed(ClockBelieved),
+    Trusted(ClockTrustReason),
 }
 
-impl Running {
-    fn new(stand: Stand, monotonic: Duration) -> Self {
-        Self { stand, read: monotonic, hold: None }
+impl RunningClock {
+    fn new(stand: ClockState, monotonic: Duration) -> Self {
+        Self { state: stand, read: monotonic, hold: None }
     }
 
     /// Advances to the time that the clocks show.
-    fn observe(&mut self, wall: i64, monotonic: Duration, held_for: Duration, most: Duration) -> Change {
+    fn observe(&mut self, wall: i64, monotonic: Duration, held_for: Duration, most: Duration) -> ClockChange {
         let passed = milliseconds(monotonic.saturating_sub(self.read));
-        self.stand.time = self.stand.time.saturating_add(passed);
+        self.state.time = self.state.time.saturating_add(passed);
         self.read = monotonic;
-        let jump = self.stand.jump(wall);
+        let jump = self.state.jump(wall);
         let most = milliseconds(most).unsigned_abs();
         if jump.unsigned_abs() <= most {
             // Less than has passed by the monotonic clock never has.
-            self.stand.time = self.stand.time.saturating_add(jump.max(0));
-            return self.hold.take().map_or(Change::None, |_| Change::Believed(ClockBelieved::WentBack));
+            self.state.time = self.state.time.saturating_add(jump.max(0));
+            return self
+                .hold
+                .take()
+                .map_or(ClockChange::None, |_| ClockChange::Trusted(ClockTrustReason::WentBack));
         }
         match self.hold {
             Some(hold) if hold.jump.abs_diff(jump) <= most => {
                 if monotonic.saturating_sub(hold.since) < held_for {
-                    return Change::None;
+                    return ClockChange::None;
                 }
                 // It is believed from now on, but by how much it jumped is not counted.
-                self.stand.offset = self.stand.offset.saturating_add(jump);
+                self.state.offset = self.state.offset.saturating_add(jump);
                 self.hold = None;
-                Change::Believed(ClockBelieved::Stayed)
+                ClockChange::Trusted(ClockTrustReason::Stayed)
             }
             _ => {
-                self.hold = Some(Hold { since: monotonic, jump });
-                Change::Jumped(jump)
+                self.hold = Some(ClockHold { since: monotonic, jump });
+                ClockChange::Jumped(jump)
             }
         }
     }
 
     /// The wall clock is right, and the time by which it is ahead has passed.
-    fn count(&mut self, wall: i64) -> Change {
-        let jump = self.stand.jump(wall);
+    fn count(&mut self, wall: i64) -> ClockChange {
+        let jump = self.state.jump(wall);
         if jump > 0 {
-            self.stand.time = self.stand.time.saturating_add(jump);
+            self.state.time = self.state.time.saturating_add(jump);
         } else {
-            self.stand.offset = self.stand.offset.saturating_add(jump);
+            self.state.offset = self.state.offset.saturating_add(jump);
         }
-        self.hold.take().map_or(Change::None, |_| Change::Believed(ClockBelieved::Ordered))
+        self.hold.take().map_or(ClockChange::None, |_| ClockChange::Trusted(ClockTrustReason::Ordered))
     }
 }
 
-impl Aging {
+impl RecordClock {
     pub(super) fn new(clock: Arc<dyn Clock>, retention: Retention) -> Self {
         let inner = Inner { retention, running: None, held: None };
         Self { clock, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// For how long records are kept from now on.
-    pub(super) fn keep_for(&self, retention: Retention) {
+    pub(super) fn set_retention(&self, retention: Retention) {
         self.inner().retention = retention;
     }
 
@@ -153,39 +156,39 @@ impl Aging {
 
     /// Goes on from where the ledger's time stood when it was stored or, where none was, from the `newest` time in the
     /// ledger. Within one process it goes on by itself.
-    pub(super) fn resume(&self, stored: Option<Stand>, newest: Option<Timestamp>) -> Stand {
+    pub(super) fn resume(&self, stored: Option<ClockState>, newest: Option<Timestamp>) -> ClockState {
         let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
         {
             let mut inner = self.inner();
             if inner.running.is_none() {
                 let newest = newest.map_or(wall, |newest| in_column(newest).min(wall));
-                let stand = stored.unwrap_or(Stand { time: newest, offset: 0 });
-                inner.running = Some(Running::new(stand, monotonic));
+                let stand = stored.unwrap_or(ClockState { time: newest, offset: 0 });
+                inner.running = Some(RunningClock::new(stand, monotonic));
             }
         }
         self.observe()
     }
 
     /// Where the ledger's time stands now.
-    pub(super) fn observe(&self) -> Stand {
-        self.with(|_, _| Change::None)
+    pub(super) fn observe(&self) -> ClockState {
+        self.with(|_, _| ClockChange::None)
     }
 
     /// Where it stands now that the wall clock is right by an operator's word.
-    pub(super) fn believe(&self) -> Stand {
-        self.with(Running::count)
+    pub(super) fn trust(&self) -> ClockState {
+        self.with(RunningClock::count)
     }
 
-    fn with(&self, then: impl FnOnce(&mut Running, i64) -> Change) -> Stand {
+    fn with(&self, then: impl FnOnce(&mut RunningClock, i64) -> ClockChange) -> ClockState {
         let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
         let is_synchronised = self.clock.is_synchronised();
         let mut inner = self.inner();
         let Retention { clock_jump, clock_hold, .. } = inner.retention;
-        let held_for = clock_hold * if is_synchronised == Some(false) { UNSYNCHRONISED } else { 1 };
-        let new = Stand { time: wall, offset: 0 };
-        let running = inner.running.get_or_insert(Running::new(new, monotonic));
+        let held_for = clock_hold * if is_synchronised == Some(false) { UNSYNCHRONISED_FACTOR } else { 1 };
+        let new = ClockState { time: wall, offset: 0 };
+        let running = inner.running.get_or_insert(RunningClock::new(new, monotonic));
         let changes = [running.observe(wall, monotonic, held_for, clock_jump), then(running, wall)];
-        let stand = running.stand;
+        let stand = running.state;
         for change in changes {
             inner.note(change, held_for, is_synchronised);
         }
@@ -199,16 +202,16 @@ impl Aging {
 
 impl Inner {
     /// Tells operators about `change`.
-    fn note(&mut self, change: Change, held_for: Duration, is_synchronised: Option<bool>) {
+    fn note(&mut self, change: ClockChange, held_for: Duration, is_synchronised: Option<bool>) {
         match change {
-            Change::None => {}
-            Change::Jumped(jump) => {
+            ClockChange::None => {}
+            ClockChange::Jumped(jump) => {
                 let problem = problem(jump, held_for, is_synchronised);
                 LedgerClockJumped { problem: &problem }.emit();
                 self.held = Some(problem);
             }
-            Change::Believed(why) => {
-                LedgerClockBelieved { why }.emit();
+            ClockChange::Trusted(why) => {
+                LedgerClockTrusted { why }.emit();
                 self.held = None;
             }
         }

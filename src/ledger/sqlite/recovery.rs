@@ -8,7 +8,7 @@ use crate::core::domain::outcome::Cause;
 use crate::ledger::Timestamp;
 
 /// What is known of such a job.
-struct Left {
+struct InterruptedJob {
     row: i64,
     step: String,
     last: i64,
@@ -16,7 +16,7 @@ struct Left {
 }
 
 /// The longest cool-down, in milliseconds, that can be added to a time. No bridge writes a longer one.
-const LONGEST: i64 = i64::MAX / 2;
+const MAX_MILLIS: i64 = i64::MAX / 2;
 
 /// Gives every job that has no end the one that it had: the bridge ended under it, when it was last
 /// heard of. Says how many there were.
@@ -28,13 +28,13 @@ const LONGEST: i64 = i64::MAX / 2;
 ///
 /// It is kept from now on, which is `recorded` in the ledger's time.
 pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Result<usize> {
-    let left = left(connection)?;
+    let left = interrupted_jobs(connection)?;
     if left.is_empty() {
         return Ok(0);
     }
     let now = rows::time(Timestamp::now());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for Left { row, step, last, detail } in &left {
+    for InterruptedJob { row, step, last, detail } in &left {
         transaction.execute(
             "UPDATE jobs SET finished = ?2, outcome = ?3, cause = ?4, failure_step = ?5,
                 failure_error = 'The bridge ended in the middle of this job.', failure_detail = ?6,
@@ -51,7 +51,7 @@ pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Resul
                 detail,
                 now,
                 recorded,
-                LONGEST,
+                MAX_MILLIS,
             ],
         )?;
     }
@@ -59,21 +59,21 @@ pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Resul
     Ok(left.len())
 }
 
-fn left(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
+fn interrupted_jobs(connection: &Connection) -> rusqlite::Result<Vec<InterruptedJob>> {
     let mut statement = connection.prepare(
         "SELECT rowid AS row, kind, counts, frames_in, coalesce(updated, started, queued) AS last
             FROM jobs WHERE finished IS NULL",
     )?;
-    statement.query_map([], of)?.collect()
+    statement.query_map([], flag_name)?.collect()
 }
 
 /// A row that this bridge cannot make sense of ends all the same: else it would look as if it ran, for
 /// ever.
-fn of(row: &Row<'_>) -> rusqlite::Result<Left> {
+fn flag_name(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
     let kind = rows::lossy(row, "kind");
     let last: i64 = row.get("last").unwrap_or_default();
     let events = row.get::<_, i64>("frames_in").unwrap_or_default().cast_unsigned();
-    let came = rows::counts(row).map_or_else(
+    let counts = rows::counts(row).map_or_else(
         |_| "What became of its objects cannot be read".to_owned(),
         |counts| {
             let total = counts.total();
@@ -83,12 +83,12 @@ fn of(row: &Row<'_>) -> rusqlite::Result<Left> {
             )
         },
     );
-    Ok(Left {
+    Ok(InterruptedJob {
         row: row.get("row")?,
-        step: Kind::named(&kind).map_or(kind, |kind| kind.row().step.to_owned()),
+        step: Kind::from_name(&kind).map_or(kind, |kind| kind.row().step.to_owned()),
         last,
         detail: format!(
-            "{came}; {events} events had been read; it was last heard of at {}.",
+            "{counts}; {events} events had been read; it was last heard of at {}.",
             rows::timestamp(last)
         ),
     })

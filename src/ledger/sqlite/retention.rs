@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::record_clock::{Aging, milliseconds};
+use super::record_clock::{RecordClock, milliseconds};
 use super::{rows, schema};
-use crate::ledger::{CLEANING_INTERVAL, Cleaned, Cleaning, JobId, Retention};
+use crate::ledger::{CLEANING_INTERVAL, Cleaning, CleaningResult, JobId, Retention};
 
 /// How many frames are removed at once, and so about how long others wait for it.
-const FRAMES: usize = 2_000;
+const MAX_FRAMES: usize = 2_000;
 /// How many jobs are removed at once.
-const JOBS: usize = 200;
+const MAX_JOBS: usize = 200;
 /// How many pages that became free are given back to the file system at once.
-const PAGES: usize = 1_000;
+const MAX_PAGES: usize = 1_000;
 
 /// What one cleaning may remove. Its times are the ledger's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct CleaningPlan {
     /// Jobs that ended before this go.
     jobs_before: i64,
     /// The frames of jobs that ended before this go. Never earlier than `jobs_before`: what is left of a job
@@ -31,24 +31,24 @@ pub(super) struct Plan {
 
 /// One step of cleaning.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct CleaningStep {
     /// What it removed.
-    pub(super) cleaned: Cleaned,
+    pub(super) cleaned: CleaningResult,
     /// What may be removed after it, if there may be more.
-    pub(super) rest: Option<Plan>,
+    pub(super) rest: Option<CleaningPlan>,
 }
 
 /// What `cleaning` may remove now, or why it is held back.
 pub(super) fn plan(
     connection: &Connection,
-    aging: &Aging,
+    aging: &RecordClock,
     cleaning: Cleaning,
-) -> rusqlite::Result<Result<Plan, String>> {
+) -> rusqlite::Result<Result<CleaningPlan, String>> {
     let stand = match cleaning {
-        Cleaning::Usual => aging.observe(),
-        Cleaning::Ordered => aging.believe(),
+        Cleaning::Scheduled => aging.observe(),
+        Cleaning::Requested => aging.trust(),
     };
-    schema::keep_stand(connection, stand)?;
+    schema::save_clock_state(connection, stand)?;
     if let Some(held) = aging.held() {
         return Ok(Err(held));
     }
@@ -58,11 +58,11 @@ pub(super) fn plan(
         let all: i64 = connection.query_row(count, [], |row| row.get(0))?;
         let all = usize::try_from(all).unwrap_or_default();
         Ok(match cleaning {
-            Cleaning::Usual => share_of(all, share.max(steady_share(age))),
-            Cleaning::Ordered => all,
+            Cleaning::Scheduled => share_of(all, share.max(steady_share(age))),
+            Cleaning::Requested => all,
         })
     };
-    Ok(Ok(Plan {
+    Ok(Ok(CleaningPlan {
         jobs_before,
         logs_before: logs_before.max(jobs_before),
         jobs: limit(jobs, "SELECT count(*) FROM jobs WHERE finished IS NOT NULL")?,
@@ -86,12 +86,13 @@ fn steady_share(age: Duration) -> usize {
 /// that is younger than logs are kept for does not know jobs whose logs are to be kept, if it took the place of another.
 pub(super) fn without_log(
     connection: &Connection,
-    aging: &Aging,
+    aging: &RecordClock,
     jobs: &[JobId],
     most: usize,
 ) -> rusqlite::Result<Vec<JobId>> {
     let now = aging.observe().time;
-    let is_old = now.saturating_sub(schema::begun(connection, now)?) >= milliseconds(aging.retention().logs);
+    let is_old =
+        now.saturating_sub(schema::last_begun(connection, now)?) >= milliseconds(aging.retention().logs);
     let mut statement =
         connection.prepare("SELECT finished IS NOT NULL AND logged = 0 FROM jobs WHERE id = ?1")?;
     let (mut gone, mut unknown) = (Vec::new(), Vec::new());
@@ -107,7 +108,7 @@ pub(super) fn without_log(
 }
 
 /// How many jobs `plan` would remove something of, if it had not come to its end.
-pub(super) fn left(connection: &Connection, plan: Plan) -> rusqlite::Result<u64> {
+pub(super) fn remaining(connection: &Connection, plan: CleaningPlan) -> rusqlite::Result<u64> {
     let left: i64 = connection.query_row(
         "SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND
             (recorded < ?1 OR (logged = 1 AND recorded < ?2))",
@@ -119,29 +120,29 @@ pub(super) fn left(connection: &Connection, plan: Plan) -> rusqlite::Result<u64>
 
 /// Removes some of what is too old, in one transaction, and gives the space back. Logs go first, so that
 /// the log of every job is reported as gone once, also if the job goes at the same time.
-pub(super) fn step(connection: &mut Connection, plan: Plan) -> rusqlite::Result<Step> {
+pub(super) fn step(connection: &mut Connection, plan: CleaningPlan) -> rusqlite::Result<CleaningStep> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (logs, more_logs) = logs(&transaction, plan)?;
-    let wanted = plan.jobs.min(JOBS);
-    let jobs = if more_logs { Vec::new() } else { jobs(&transaction, plan.jobs_before, wanted)? };
+    let limit = plan.jobs.min(MAX_JOBS);
+    let jobs = if more_logs { Vec::new() } else { jobs(&transaction, plan.jobs_before, limit)? };
     transaction.commit()?;
-    let more_jobs = jobs.len() == JOBS && plan.jobs > JOBS;
+    let more_jobs = jobs.len() == MAX_JOBS && plan.jobs > MAX_JOBS;
     let more = vacuum(connection)? || more_logs || more_jobs;
-    let rest = Plan {
+    let rest = CleaningPlan {
         jobs: plan.jobs.saturating_sub(jobs.len()),
         logs: plan.logs.saturating_sub(logs.len()),
         ..plan
     };
-    let known = |ids: Vec<Option<JobId>>| ids.into_iter().flatten().collect();
-    let cleaned = Cleaned { jobs: known(jobs), logs: known(logs), ..Cleaned::default() };
-    Ok(Step { cleaned, rest: more.then_some(rest) })
+    let readable = |ids: Vec<Option<JobId>>| ids.into_iter().flatten().collect();
+    let cleaned = CleaningResult { jobs: readable(jobs), logs: readable(logs), ..CleaningResult::default() };
+    Ok(CleaningStep { cleaned, rest: more.then_some(rest) })
 }
 
 /// Removes old logs, about [`FRAMES`] frames of them. Says which are gone, and whether others are left that the
 /// plan has, too.
-fn logs(transaction: &Transaction<'_>, plan: Plan) -> rusqlite::Result<(Vec<Option<JobId>>, bool)> {
+fn logs(transaction: &Transaction<'_>, plan: CleaningPlan) -> rusqlite::Result<(Vec<Option<JobId>>, bool)> {
     let (mut gone, mut removed) = (Vec::new(), 0);
-    while removed < FRAMES && gone.len() < FRAMES && gone.len() < plan.logs {
+    while removed < MAX_FRAMES && gone.len() < MAX_FRAMES && gone.len() < plan.logs {
         let oldest = transaction
             .query_row(
                 "SELECT rowid, id FROM jobs WHERE logged = 1 AND finished IS NOT NULL AND recorded < ?1
@@ -156,10 +157,10 @@ fn logs(transaction: &Transaction<'_>, plan: Plan) -> rusqlite::Result<(Vec<Opti
             "DELETE FROM frames WHERE job = (SELECT id FROM jobs WHERE rowid = ?1) AND sequence IN
                 (SELECT sequence FROM frames WHERE job = (SELECT id FROM jobs WHERE rowid = ?1)
                     ORDER BY sequence LIMIT ?2)",
-            params![row, FRAMES as i64],
+            params![row, MAX_FRAMES as i64],
         )?;
         removed += frames;
-        if frames < FRAMES {
+        if frames < MAX_FRAMES {
             transaction.execute("UPDATE jobs SET logged = 0 WHERE rowid = ?1", [row])?;
             gone.push(id);
         }
@@ -189,7 +190,7 @@ fn id(row: &Row<'_>, column: usize) -> Option<JobId> {
 fn vacuum(connection: &Connection) -> rusqlite::Result<bool> {
     let free = || connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
     let before = free()?;
-    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({MAX_PAGES})"))?;
     // Each row of the answer is one page.
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}

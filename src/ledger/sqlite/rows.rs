@@ -14,7 +14,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
 use crate::core::run::tally::{Count, Counts};
-use crate::ledger::{Cooldown, End, JobId, Progress, Record, Timestamp, Who};
+use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Timestamp};
 
 /// The columns of a record, in the order of [`values`].
 pub(super) const COLUMNS: [&str; 30] = [
@@ -52,7 +52,7 @@ pub(super) const COLUMNS: [&str; 30] = [
 
 /// Why a row is no record.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(super) enum RowError {
     /// The database did not give it.
     #[error(transparent)]
     Database(#[from] rusqlite::Error),
@@ -67,7 +67,7 @@ pub(super) enum Unreadable {
 }
 
 #[derive(Serialize, Deserialize)]
-struct CountOf {
+struct CountRow {
     object: String,
     seen: u64,
     completed: u64,
@@ -76,7 +76,7 @@ struct CountOf {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Failed {
+struct FailedObjectRow {
     object: String,
     error: String,
 }
@@ -103,7 +103,7 @@ fn text(text: impl Into<String>) -> Value {
     Value::Text(text.into())
 }
 
-fn maybe<T>(value: Option<T>, column: impl FnOnce(T) -> Value) -> Value {
+fn optional<T>(value: Option<T>, column: impl FnOnce(T) -> Value) -> Value {
     value.map_or(Value::Null, column)
 }
 
@@ -123,18 +123,18 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
         channels,
         dialect,
         query,
-        who,
+        requester: who,
         queued,
         started,
         progress,
         cooldown,
         end,
     } = record;
-    let counts: Vec<CountOf> = progress
+    let counts: Vec<CountRow> = progress
         .counts
         .0
         .iter()
-        .map(|(object, count)| CountOf {
+        .map(|(object, count)| CountRow {
             object: object.as_str().to_owned(),
             seen: count.seen,
             completed: count.completed,
@@ -143,28 +143,28 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
         })
         .collect();
     let end = end.as_ref();
-    let failed: Vec<Failed> = end
+    let failed: Vec<FailedObjectRow> = end
         .map(|end| end.failed_objects.as_slice())
         .unwrap_or_default()
         .iter()
-        .map(|failed| Failed { object: failed.object.clone(), error: failed.error.clone() })
+        .map(|failed| FailedObjectRow { object: failed.object.clone(), error: failed.error.clone() })
         .collect();
     let failure = end.and_then(|end| end.failure.as_ref());
     Ok([
         text(id.to_string()),
         text(backend),
         text(kind.as_str()),
-        maybe(*vm, number),
+        optional(*vm, number),
         json(channels)?,
-        maybe(dialect.as_ref(), text),
+        optional(dialect.as_ref(), text),
         text(query),
-        maybe(who.fingerprint.as_ref(), text),
-        maybe(who.address.as_ref(), text),
-        maybe(who.actor.as_ref(), text),
+        optional(who.fingerprint.as_ref(), text),
+        optional(who.address.as_ref(), text),
+        optional(who.actor.as_ref(), text),
         moment(*queued),
-        maybe(*started, moment),
-        maybe(progress.updated, moment),
-        maybe(progress.first_frame, milliseconds),
+        optional(*started, moment),
+        optional(progress.updated, moment),
+        optional(progress.first_frame, milliseconds),
         json(&counts)?,
         number(progress.frames_in),
         number(progress.bytes_in),
@@ -172,41 +172,41 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
         number(progress.bytes_out),
         number(progress.watchers),
         number(progress.attaches),
-        maybe(cooldown.map(|cooldown| cooldown.least), milliseconds),
-        maybe(cooldown.map(|cooldown| cooldown.until), moment),
-        maybe(end.map(|end| end.finished), moment),
-        maybe(end.map(|end| end.outcome.as_str()), text),
-        maybe(end.and_then(|end| end.cause).map(Cause::as_str), text),
-        maybe(failure.map(|failure| &failure.step), text),
-        maybe(failure.map(|failure| &failure.error), text),
-        maybe(failure.map(|failure| &failure.detail), text),
+        optional(cooldown.map(|cooldown| cooldown.least), milliseconds),
+        optional(cooldown.map(|cooldown| cooldown.until), moment),
+        optional(end.map(|end| end.finished), moment),
+        optional(end.map(|end| end.outcome.as_str()), text),
+        optional(end.and_then(|end| end.cause).map(Cause::as_str), text),
+        optional(failure.map(|failure| &failure.step), text),
+        optional(failure.map(|failure| &failure.error), text),
+        optional(failure.map(|failure| &failure.detail), text),
         json(&failed)?,
     ])
 }
 
 /// The record that a row is.
-pub(super) fn record(row: &Row<'_>) -> Result<Record, Unreadable> {
+pub(super) fn record(row: &Row<'_>) -> Result<Record, RowError> {
     let job = lossy(row, "id");
-    read(row, &job).map_err(|problem| Unreadable::Malformed { job, problem })
+    read(row, &job).map_err(|problem| RowError::Malformed { job, problem })
 }
 
 fn read(row: &Row<'_>, id: &str) -> Result<Record, String> {
     Ok(Record {
         id: id.parse::<JobId>().map_err(|error| error.to_string())?,
         backend: column(row, "backend")?,
-        kind: word(&column::<String>(row, "kind")?, "kind", Kind::named)?,
+        kind: parse_name(&column::<String>(row, "kind")?, "kind", Kind::from_name)?,
         vm: column::<Option<i64>>(row, "vm")?.map(i64::cast_unsigned),
         channels: parsed(row, "channels")?,
         dialect: column(row, "dialect")?,
         query: column(row, "query")?,
-        who: Who {
+        requester: Requester {
             fingerprint: column(row, "fingerprint")?,
             address: column(row, "address")?,
             actor: column(row, "actor")?,
         },
         queued: timestamp(column(row, "queued")?),
         started: column::<Option<i64>>(row, "started")?.map(timestamp),
-        progress: Progress {
+        progress: JobProgress {
             updated: column::<Option<i64>>(row, "updated")?.map(timestamp),
             first_frame: duration(row, "first_frame")?,
             counts: counts(row)?,
@@ -233,10 +233,10 @@ fn duration(row: &Row<'_>, name: &str) -> Result<Option<Duration>, String> {
     Ok(time.map(|time| Duration::from_millis(time.unsigned_abs())))
 }
 
-fn end(row: &Row<'_>) -> Result<Option<End>, String> {
+fn end(row: &Row<'_>) -> Result<Option<JobEnd>, String> {
     let Some(finished) = column::<Option<i64>>(row, "finished")? else { return Ok(None) };
     let cause = column::<Option<String>>(row, "cause")?;
-    let failed: Vec<Failed> = parsed(row, "failed_objects")?;
+    let failed: Vec<FailedObjectRow> = parsed(row, "failed_objects")?;
     let failure = match column(row, "failure_step")? {
         None => None,
         Some(step) => Some(Failure {
@@ -245,25 +245,25 @@ fn end(row: &Row<'_>) -> Result<Option<End>, String> {
             detail: column(row, "failure_detail")?,
         }),
     };
-    Ok(Some(End {
+    Ok(Some(JobEnd {
         finished: timestamp(finished),
-        outcome: word(&column::<String>(row, "outcome")?, "outcome", Outcome::named)?,
-        cause: cause.map(|cause| word(&cause, "cause", Cause::named)).transpose()?,
+        outcome: parse_name(&column::<String>(row, "outcome")?, "outcome", Outcome::from_name)?,
+        cause: cause.map(|cause| parse_name(&cause, "cause", Cause::from_name)).transpose()?,
         failure,
         failed_objects: failed
             .into_iter()
-            .map(|Failed { object, error }| FailedObject { object, error })
+            .map(|FailedObjectRow { object, error }| FailedObject { object, error })
             .collect(),
     }))
 }
 
 /// What became of the objects of the job of a row.
 pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
-    let counts: Vec<CountOf> = parsed(row, "counts")?;
-    let sort = |word: &str| Object::ALL.into_iter().find(|object| object.as_str() == word);
-    let count = |of: CountOf| {
-        let CountOf { object, seen, completed, failed, unconfirmed } = of;
-        Ok((word(&object, "object", sort)?, Count { seen, completed, failed, unconfirmed }))
+    let counts: Vec<CountRow> = parsed(row, "counts")?;
+    let sort = |name: &str| Object::ALL.into_iter().find(|object| object.as_str() == name);
+    let count = |of: CountRow| {
+        let CountRow { object, seen, completed, failed, unconfirmed } = of;
+        Ok((parse_name(&object, "object", sort)?, Count { seen, completed, failed, unconfirmed }))
     };
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
 }
@@ -288,6 +288,6 @@ fn parsed<T: for<'a> Deserialize<'a>>(row: &Row<'_>, name: &str) -> Result<T, St
     serde_json::from_str(&column::<String>(row, name)?).map_err(|error| format!("{name}: {error}"))
 }
 
-fn word<T>(word: &str, sort: &str, named: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
-    named(word).ok_or_else(|| format!("no {sort} is called `{word}`"))
+fn parse_name<T>(name: &str, sort: &str, named: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
+    named(name).ok_or_else(|| format!("no {sort} is called `{name}`"))
 }

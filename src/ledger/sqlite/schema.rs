@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::record_clock::{Aging, Stand};
+use super::record_clock::{ClockState, RecordClock};
 use super::rows;
 
 /// What makes the tables of each version out of those of the one before. The first step makes
@@ -103,7 +103,7 @@ const IS_EARLIER: &str = "name GLOB 'earlier secret *' AND length(value) = 32";
 
 /// The secrets that fingerprints in the ledger may have been made with, its own one first. `new` becomes its own one if
 /// it has none, and `used`, which this process has made fingerprints with already, are kept from now on, too.
-pub(super) fn secrets(
+pub(super) fn load_secrets(
     connection: &Connection,
     new: [u8; 32],
     used: &[[u8; 32]],
@@ -137,21 +137,21 @@ pub(super) fn secrets(
 }
 
 /// Where the ledger's time stood when it was stored, if that can be read.
-fn stand(connection: &Connection) -> rusqlite::Result<Option<Stand>> {
+fn clock_state(connection: &Connection) -> rusqlite::Result<Option<ClockState>> {
     let stored = connection
         .query_row("SELECT value FROM meta WHERE name = 'time' AND length(value) = 16", [], |row| row.get(0))
         .optional()?;
-    Ok(stored.map(Stand::from_bytes))
+    Ok(stored.map(ClockState::from_bytes))
 }
 
 /// Stores where the ledger's time stands.
-pub(super) fn keep_stand(connection: &Connection, stand: Stand) -> rusqlite::Result<()> {
+pub(super) fn save_clock_state(connection: &Connection, stand: ClockState) -> rusqlite::Result<()> {
     let store = "INSERT OR REPLACE INTO meta (name, value) VALUES ('time', ?1)";
     connection.execute(store, [stand.to_bytes()]).map(|_| ())
 }
 
 /// When this ledger began, in its own time: `now`, if it is new, from an older bridge, or damaged there.
-pub(super) fn begun(connection: &Connection, now: i64) -> rusqlite::Result<i64> {
+pub(super) fn last_begun(connection: &Connection, now: i64) -> rusqlite::Result<i64> {
     let stored = connection
         .query_row("SELECT value FROM meta WHERE name = 'begun' AND length(value) = 8", [], |row| row.get(0))
         .optional()?;
@@ -165,8 +165,8 @@ pub(super) fn begun(connection: &Connection, now: i64) -> rusqlite::Result<i64> 
 
 /// Makes `aging` go on from where the ledger's time stood, and gives the jobs that have ended a time in it that they
 /// are kept by.
-pub(super) fn resume(connection: &Connection, aging: &Aging) -> rusqlite::Result<Stand> {
-    let stored = stand(connection)?;
+pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::Result<ClockState> {
+    let stored = clock_state(connection)?;
     let newest: Option<i64> = connection.query_row(
         "SELECT max(max(queued, coalesce(started, 0), coalesce(updated, 0), coalesce(finished, 0))) FROM jobs",
         [],
@@ -183,8 +183,8 @@ pub(super) fn resume(connection: &Connection, aging: &Aging) -> rusqlite::Result
     )?;
     // Nothing was recorded later than now.
     connection.execute("UPDATE jobs SET recorded = ?1 WHERE recorded > ?1", [stand.time])?;
-    begun(connection, stand.time)?;
-    keep_stand(connection, stand)?;
+    last_begun(connection, stand.time)?;
+    save_clock_state(connection, stand)?;
     Ok(stand)
 }
 
@@ -222,13 +222,13 @@ mod tests {
     fn the_first_secret_stays_and_so_do_the_last_ones_that_were_used_before_it_was_known() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection).unwrap();
-        assert_eq!(secrets(&connection, [1; 32], &[]).unwrap(), [[1; 32]]);
-        assert_eq!(secrets(&connection, [2; 32], &[]).unwrap(), [[1; 32]]);
+        assert_eq!(load_secrets(&connection, [1; 32], &[]).unwrap(), [[1; 32]]);
+        assert_eq!(load_secrets(&connection, [2; 32], &[]).unwrap(), [[1; 32]]);
         for number in [2, 3, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11] {
-            secrets(&connection, [number; 32], &[[number; 32]]).unwrap();
+            load_secrets(&connection, [number; 32], &[[number; 32]]).unwrap();
         }
         let wanted: Vec<[u8; 32]> = [1, 11, 10, 9, 8, 7, 6, 5, 4].map(|number| [number; 32]).to_vec();
-        assert_eq!(secrets(&connection, [0; 32], &[]).unwrap(), wanted);
+        assert_eq!(load_secrets(&connection, [0; 32], &[]).unwrap(), wanted);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::watch;
 
 use super::pending::Pending;
-use super::record_clock::Aging;
-use super::{OpenError, queries, recovery, schema};
-use crate::ledger::{Lost, Timestamp};
+use super::record_clock::RecordClock;
+use super::{LedgerOpenError, queries, recovery, schema};
+use crate::ledger::{LedgerLoss, Timestamp};
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
 
@@ -27,18 +27,18 @@ const FILE: &str = "ledger.sqlite3";
 
 /// Why the ledger cannot be opened.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum StoreError {
     /// For good, until somebody does something about it.
-    Lasting(OpenError),
+    Permanent(LedgerOpenError),
     /// It may go away.
-    Passing(String),
+    Transient(String),
 }
 
-impl Trouble {
+impl StoreError {
     pub(super) fn text(self) -> String {
         match self {
-            Self::Lasting(error) => error.to_string(),
-            Self::Passing(problem) => problem,
+            Self::Permanent(error) => error.to_string(),
+            Self::Transient(problem) => problem,
         }
     }
 }
@@ -61,36 +61,36 @@ pub(super) struct Store {
     lock: Option<File>,
     connection: Option<Connection>,
     /// The files of `connection`, to notice when others take their place.
-    files: Watched,
+    files: WatchedFiles,
     /// What was lost, until another file is open.
-    losing: Option<Lost>,
-    lost: watch::Sender<Option<Lost>>,
-    pub(super) secrets: Secrets,
-    pub(super) aging: Aging,
+    loss: Option<LedgerLoss>,
+    lost: watch::Sender<Option<LedgerLoss>>,
+    pub(super) secrets: FingerprintSecrets,
+    pub(super) aging: RecordClock,
     /// Whether the jobs of the process before this one have their end.
     recovered: bool,
 }
 
 /// The secrets that fingerprints in the ledger may have been made with.
 #[derive(Clone)]
-pub(super) struct Secrets(Arc<Mutex<Known>>);
+pub(super) struct FingerprintSecrets(Arc<Mutex<SecretsInner>>);
 
-struct Known {
+struct SecretsInner {
     /// The one that fingerprints are made with is the first.
     secrets: Vec<[u8; 32]>,
     /// Whether fingerprints may have been made.
     used: bool,
 }
 
-impl Secrets {
+impl FingerprintSecrets {
     /// `secret` is the one of a ledger that has none.
     fn new(secret: [u8; 32]) -> Self {
-        Self(Arc::new(Mutex::new(Known { secrets: vec![secret], used: false })))
+        Self(Arc::new(Mutex::new(SecretsInner { secrets: vec![secret], used: false })))
     }
 
     /// All of them, for somebody who makes fingerprints.
     pub(super) fn all(&self) -> Vec<[u8; 32]> {
-        let mut known = self.known();
+        let mut known = self.inner();
         known.used = true;
         known.secrets.clone()
     }
@@ -100,12 +100,12 @@ impl Secrets {
     fn exchange(&self, connection: &Connection) -> rusqlite::Result<()> {
         loop {
             let (secrets, used) = {
-                let known = self.known();
+                let known = self.inner();
                 (known.secrets.clone(), known.used)
             };
             let new = secrets.first().copied().unwrap_or_default();
-            let found = schema::secrets(connection, new, if used { &secrets } else { &[] })?;
-            let mut known = self.known();
+            let found = schema::load_secrets(connection, new, if used { &secrets } else { &[] })?;
+            let mut known = self.inner();
             // Else the first fingerprint was made meanwhile, and its secret must be kept, too.
             if known.used == used {
                 known.secrets = found;
@@ -114,12 +114,12 @@ impl Secrets {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn inner(&self) -> MutexGuard<'_, SecretsInner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for FingerprintSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secrets>")
     }
@@ -131,18 +131,18 @@ impl Store {
         directory: Option<PathBuf>,
         log_frames: usize,
         secret: [u8; 32],
-        aging: Aging,
-        lost: watch::Sender<Option<Lost>>,
+        aging: RecordClock,
+        lost: watch::Sender<Option<LedgerLoss>>,
     ) -> Self {
         Self {
             directory,
             log_frames,
             lock: None,
             connection: None,
-            files: Watched::default(),
-            losing: None,
+            files: WatchedFiles::default(),
+            loss: None,
             lost,
-            secrets: Secrets::new(secret),
+            secrets: FingerprintSecrets::new(secret),
             aging,
             recovered: false,
         }
@@ -154,7 +154,7 @@ impl Store {
     }
 
     /// Where it is, in messages.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn location(&self) -> String {
         self.directory.as_deref().map_or_else(
             || "the ledger in memory".to_owned(),
             |directory| file(directory).display().to_string(),
@@ -162,27 +162,27 @@ impl Store {
     }
 
     /// Opens it, if it is not open.
-    pub(super) fn open(&mut self) -> Result<&mut Connection, Trouble> {
+    pub(super) fn open(&mut self) -> Result<&mut Connection, StoreError> {
         let opened = match self.connection.take() {
             Some(connection) => connection,
-            None => self.fresh()?,
+            None => self.open_connection()?,
         };
         Ok(self.connection.insert(opened))
     }
 
-    fn fresh(&mut self) -> Result<Connection, Trouble> {
-        let place = self.place();
-        let sqlite = |error: rusqlite::Error| Trouble::Passing(format!("{place}: {error}"));
+    fn open_connection(&mut self) -> Result<Connection, StoreError> {
+        let place = self.location();
+        let sqlite = |error: rusqlite::Error| StoreError::Transient(format!("{place}: {error}"));
         let mut connection = match self.directory.clone() {
             None => Connection::open_in_memory().map_err(sqlite)?,
             Some(directory) => {
-                self.hold(&directory)?;
+                self.lock_directory(&directory)?;
                 let file = file(&directory);
                 // SQLite gives the files beside it the same permissions.
-                private::create(&file).map_err(|error| Trouble::Passing(format!("{place}: {error}")))?;
+                private::create(&file).map_err(|error| StoreError::Transient(format!("{place}: {error}")))?;
                 for end in ["-wal", "-shm"] {
                     // One that is not there is made with the permissions of the file.
-                    let _ = private::narrow(&directory.join(format!("{FILE}{end}")));
+                    let _ = private::restrict_permissions(&directory.join(format!("{FILE}{end}")));
                 }
                 let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
                 Connection::open_with_flags(file, flags).map_err(sqlite)?
@@ -192,7 +192,11 @@ impl Store {
         let found = schema::version(&connection).map_err(sqlite)?;
         if found > schema::VERSION {
             let file = self.directory.as_deref().map(file).unwrap_or_default();
-            return Err(Trouble::Lasting(OpenError::Newer { file, found, known: schema::VERSION }));
+            return Err(StoreError::Permanent(LedgerOpenError::Newer {
+                file,
+                found,
+                known: schema::VERSION,
+            }));
         }
         configure(&connection).map_err(sqlite)?;
         schema::migrate(&mut connection).map_err(sqlite)?;
@@ -205,44 +209,44 @@ impl Store {
         }
         if let Some(directory) = &self.directory {
             // The last one comes about with the first write.
-            self.files = Watched::new([file(directory), log(directory)]);
+            self.files = WatchedFiles::new([file(directory), log(directory)]);
         }
-        if let Some(lost) = self.losing.take() {
+        if let Some(lost) = self.loss.take() {
             self.lost.send_replace(Some(lost));
         }
         Ok(connection)
     }
 
     /// Whether the files are those that were opened, and whether the clock is to be believed.
-    pub(super) fn look(&mut self) -> Result<(), WriteError> {
+    pub(super) fn check_files(&mut self) -> Result<(), WriteError> {
         if let Some(problem) = self.files.problem() {
-            return Err(self.lose(problem));
+            return Err(self.mark_lost(problem));
         }
         if self.connection.is_none() {
             return Ok(());
         }
         self.aging.observe();
         if let Some(directory) = self.directory.clone()
-            && let Err(trouble) = self.hold(&directory)
+            && let Err(trouble) = self.lock_directory(&directory)
         {
-            self.let_go();
+            self.abandon_connection();
             return Err(WriteError::Failed(trouble.text()));
         }
         Ok(())
     }
 
     /// Gives up files that are not there any more, because of `problem`.
-    fn lose(&mut self, problem: String) -> WriteError {
-        self.let_go();
+    fn mark_lost(&mut self, problem: String) -> WriteError {
+        self.abandon_connection();
         self.lock = None;
-        self.files = Watched::default();
+        self.files = WatchedFiles::default();
         LedgerLost { problem: &problem }.emit();
-        self.losing = Some(Lost { at: Timestamp::now(), problem: problem.clone() });
+        self.loss = Some(LedgerLoss { at: Timestamp::now(), problem: problem.clone() });
         WriteError::Lost(problem)
     }
 
     /// Closes the connection without touching the files, which may be of another bridge by now.
-    fn let_go(&mut self) {
+    fn abandon_connection(&mut self) {
         if let Some(connection) = self.connection.take() {
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
@@ -250,7 +254,7 @@ impl Store {
 
     /// Takes the lock on the directory, which keeps every other bridge out of it, unless it has it. A lock on a file
     /// that was deleted or moved keeps nobody out.
-    fn hold(&mut self, directory: &Path) -> Result<(), Trouble> {
+    fn lock_directory(&mut self, directory: &Path) -> Result<(), StoreError> {
         let path = directory.join("lock");
         if let Some(lock) = &self.lock
             && let (Ok(held), Ok(found)) = (lock.metadata(), fs::metadata(&path))
@@ -259,9 +263,9 @@ impl Store {
             return Ok(());
         }
         self.lock = None;
-        let passing = |error: io::Error| Trouble::Passing(format!("{}: {error}", path.display()));
+        let passing = |error: io::Error| StoreError::Transient(format!("{}: {error}", path.display()));
         private::create_dir_all(directory).map_err(|error| {
-            Trouble::Passing(format!("the directory {} cannot be made: {error}", directory.display()))
+            StoreError::Transient(format!("the directory {} cannot be made: {error}", directory.display()))
         })?;
         let lock = private::open(&path).map_err(passing)?;
         match lock.try_lock() {
@@ -270,7 +274,7 @@ impl Store {
                 Ok(())
             }
             Err(TryLockError::WouldBlock) => {
-                Err(Trouble::Lasting(OpenError::Held { directory: directory.to_owned() }))
+                Err(StoreError::Permanent(LedgerOpenError::Held { directory: directory.to_owned() }))
             }
             Err(TryLockError::Error(error)) => Err(passing(error)),
         }
@@ -280,20 +284,20 @@ impl Store {
     /// is on the disk.
     pub(super) fn write(&mut self, pending: &Pending) -> Result<(), WriteError> {
         // Nothing must be reported as written that stands in a file which is gone.
-        self.look()?;
+        self.check_files()?;
         let log_frames = self.log_frames;
         let aging = self.aging.clone();
         let connection = self.open().map_err(|trouble| WriteError::Failed(trouble.text()))?;
         queries::write(connection, pending, log_frames, aging.observe()).map_err(|error| {
             if !is_outside(&error) {
-                self.suspect();
+                self.drop_connection();
             }
-            WriteError::Failed(format!("{}: {error}", self.place()))
+            WriteError::Failed(format!("{}: {error}", self.location()))
         })
     }
 
     /// Gives up a connection that may be broken; the next one may not be. In memory it is all there is.
-    pub(super) fn suspect(&mut self) {
+    pub(super) fn drop_connection(&mut self) {
         if let Some(directory) = &self.directory {
             // Whoever closes the file last removes it.
             self.files.forget(&log(directory));
@@ -304,7 +308,7 @@ impl Store {
     /// Ends it. What cannot be moved out of the write-ahead log stays there, and is read from there.
     pub(super) fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let _ = schema::keep_stand(&connection, self.aging.observe());
+            let _ = schema::save_clock_state(&connection, self.aging.observe());
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         self.lock = None;
@@ -313,12 +317,12 @@ impl Store {
 
 /// Files, and which ones they were when they were opened.
 #[derive(Debug, Default)]
-struct Watched(Vec<(PathBuf, FileId)>);
+struct WatchedFiles(Vec<(PathBuf, FileId)>);
 
 /// What tells a file from another one at the same path: its device and its number there.
 type FileId = (u64, u64);
 
-impl Watched {
+impl WatchedFiles {
     fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let known = paths.into_iter().filter_map(|path| Some((id(&fs::metadata(&path).ok()?), path)));
         Self(known.map(|(id, path)| (path, id)).collect())
@@ -389,12 +393,12 @@ mod tests {
 
     #[test]
     fn a_request_does_not_wait_for_the_file_to_get_the_secrets_and_the_one_that_it_used_is_kept() {
-        let secrets = Secrets::new([2; 32]);
+        let secrets = FingerprintSecrets::new([2; 32]);
         let asked = secrets.clone();
         let folder = tempfile::tempdir().unwrap();
         let [mut connection, other] = [(); 2].map(|()| Connection::open(file(folder.path())).unwrap());
         schema::migrate(&mut connection).unwrap();
-        schema::secrets(&connection, [1; 32], &[]).unwrap();
+        schema::load_secrets(&connection, [1; 32], &[]).unwrap();
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         connection
             .busy_handler(Some(move |_| {
@@ -406,7 +410,7 @@ mod tests {
             }))
             .unwrap();
         secrets.exchange(&connection).unwrap_err();
-        assert!(secrets.known().used);
+        assert!(secrets.inner().used);
         other.execute_batch("ROLLBACK").unwrap();
         secrets.exchange(&connection).unwrap();
         assert_eq!(secrets.all(), [[1; 32], [2; 32]]);

@@ -8,7 +8,7 @@ use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
 use crate::ledger::sqlite::*;
-use crate::ledger::{Clock, End};
+use crate::ledger::{Clock, JobEnd};
 
 /// A job that was asked for and nothing else.
 pub(crate) fn record() -> Record {
@@ -17,7 +17,7 @@ pub(crate) fn record() -> Record {
 
 /// The same, with an end.
 pub(crate) fn ended(record: &Record) -> Record {
-    let end = End {
+    let end = JobEnd {
         finished: Timestamp(2_000),
         outcome: Outcome::Errored,
         cause: Some(Cause::BackendLost),
@@ -29,9 +29,9 @@ pub(crate) fn ended(record: &Record) -> Record {
 
 /// Clocks that stand still.
 #[derive(Debug)]
-struct Still(Timestamp);
+struct FixedClock(Timestamp);
 
-impl Clock for Still {
+impl Clock for FixedClock {
     fn wall(&self) -> Timestamp {
         self.0
     }
@@ -46,8 +46,8 @@ impl Clock for Still {
 }
 
 /// The ledger's time, before it was opened, where the wall clock stands at `wall`.
-pub(super) fn aging(wall: u64) -> Aging {
-    Aging::new(Arc::new(Still(Timestamp(wall))), retention())
+pub(super) fn aging(wall: u64) -> RecordClock {
+    RecordClock::new(Arc::new(FixedClock(Timestamp(wall))), retention())
 }
 
 fn retention() -> Retention {
@@ -61,12 +61,12 @@ fn retention() -> Retention {
     }
 }
 
-fn options(directory: Option<&Path>) -> Options {
-    Options {
+fn options(directory: Option<&Path>) -> LedgerOptions {
+    LedgerOptions {
         directory: directory.map(Path::to_owned),
         retention: retention(),
         log_frames: 10,
-        clock: Arc::new(Still(Timestamp(2_000))),
+        clock: Arc::new(FixedClock(Timestamp(2_000))),
     }
 }
 
@@ -81,7 +81,7 @@ async fn within<T: Send + 'static>(
     ledger: &Sqlite,
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
 ) -> T {
-    ledger.requests.ask(move |connection| Ok(work(connection)?)).await.unwrap()
+    ledger.requests.query(move |connection| Ok(work(connection)?)).await.unwrap()
 }
 
 async fn pragma(ledger: &Sqlite, name: &'static str) -> String {
@@ -119,16 +119,16 @@ async fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
     let before = record();
-    ledger.put(Entry { record: before.clone(), frames: vec![] }).await.unwrap();
+    ledger.put(JobUpdate { record: before.clone(), frames: vec![] }).await.unwrap();
     let full = "PRAGMA max_page_count = 1";
     within(&ledger, move |connection| connection.query_row(full, [], |_| Ok(()))).await;
 
     let (first, second) = (ended(&before), record());
-    let refused = ledger.put(Entry { record: first.clone(), frames: frames(1..=9) }).await.unwrap_err();
+    let refused = ledger.put(JobUpdate { record: first.clone(), frames: frames(1..=9) }).await.unwrap_err();
     assert!(refused.0.contains("ledger.sqlite3") && refused.0.contains("full"), "{refused}");
     assert_eq!(*ledger.health().borrow(), Health::Unavailable(refused.0.clone()));
     // Known to be unavailable: this one does not wait for anything.
-    let at_once = ledger.put(Entry { record: second.clone(), frames: frames(1..=2) }).await;
+    let at_once = ledger.put(JobUpdate { record: second.clone(), frames: frames(1..=2) }).await;
     assert_eq!(at_once, Err(refused));
     // What was there can be read.
     assert_eq!(ledger.job(before.id).await.unwrap(), Some(before.clone()));
@@ -148,15 +148,15 @@ async fn a_panic_in_the_middle_of_something_is_survived() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
     let job = record();
-    let put = ledger.put(Entry { record: job.clone(), frames: frames(1..=2) });
-    let panicked = ledger.requests.ask(|_| -> Result<(), Unreadable> { panic!("on purpose") });
+    let put = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=2) });
+    let panicked = ledger.requests.query(|_| -> Result<(), RowError> { panic!("on purpose") });
     assert!(panicked.await.is_err());
     let _ = put.await;
     ledger.health().wait_for(|health| *health != Health::Available).await.unwrap();
     available(&ledger).await;
     assert_eq!(ledger.job(job.id).await.unwrap(), Some(job.clone()));
     assert_eq!(ledger.frames(job.id, 0).await.unwrap(), frames(1..=2));
-    ledger.put(Entry { record: ended(&job), frames: vec![] }).await.unwrap();
+    ledger.put(JobUpdate { record: ended(&job), frames: vec![] }).await.unwrap();
     ledger.close().await;
 }
 
@@ -167,7 +167,7 @@ async fn a_row_that_no_bridge_wrote_is_an_error_that_names_the_job() {
     for (column, value) in
         [("kind", "cats"), ("counts", "[{}]"), ("outcome", "done"), ("cause", "fate"), ("channels", "x")]
     {
-        ledger.put(Entry { record: ended(&job), frames: vec![] }).await.unwrap();
+        ledger.put(JobUpdate { record: ended(&job), frames: vec![] }).await.unwrap();
         let sql = format!("UPDATE jobs SET {column} = ?1");
         within(&ledger, move |connection| connection.execute(&sql, [value])).await;
         let error = ledger.job(job.id).await.unwrap_err();
@@ -180,13 +180,14 @@ async fn a_row_that_no_bridge_wrote_is_an_error_that_names_the_job() {
 #[tokio::test]
 async fn what_is_removed_gives_its_space_back() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Sqlite::open(Options { log_frames: 5_000, ..options(Some(folder.path())) }).await.unwrap();
+    let ledger =
+        Sqlite::open(LedgerOptions { log_frames: 5_000, ..options(Some(folder.path())) }).await.unwrap();
     let job = ended(&record());
-    ledger.put(Entry { record: job.clone(), frames: frames(1..=4_500) }).await.unwrap();
+    ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=4_500) }).await.unwrap();
     let pages: u64 = pragma(&ledger, "page_count").await.parse().unwrap();
     within(&ledger, |connection| connection.execute("UPDATE jobs SET recorded = recorded - 30001", [])).await;
-    let cleaned = ledger.clean(Cleaning::Usual).await.unwrap();
-    assert_eq!(cleaned, Cleaned { logs: vec![job.id], ..Cleaned::default() });
+    let cleaned = ledger.clean(Cleaning::Scheduled).await.unwrap();
+    assert_eq!(cleaned, CleaningResult { logs: vec![job.id], ..CleaningResult::default() });
     let left: u64 = pragma(&ledger, "page_count").await.parse().unwrap();
     assert!(left < pages / 10, "{left} of {pages}");
     ledger.close().await;
@@ -196,7 +197,7 @@ async fn what_is_removed_gives_its_space_back() {
 async fn a_job_that_cannot_be_read_is_interrupted_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
-    ledger.put(Entry { record: record(), frames: vec![] }).await.unwrap();
+    ledger.put(JobUpdate { record: record(), frames: vec![] }).await.unwrap();
     within(&ledger, |connection| connection.execute("UPDATE jobs SET kind = 'cats', counts = ''", [])).await;
     ledger.close().await;
     let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();

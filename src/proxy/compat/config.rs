@@ -6,14 +6,14 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::upstream::{self, Question, ask};
-use super::{note, shimmed};
+use super::upstream::{self, BackendRequest, send};
+use super::{count_shim, with_shim_header};
 use crate::core::compat::resources::{config, refuses_config};
 use crate::core::compat::scope::{endpoint_ids, with_parameter};
-use crate::core::compat::{Action, Shim};
+use crate::core::compat::{Shim, ShimAction};
 use crate::core::domain::release::Release;
 use crate::proxy::Proxy;
-use crate::proxy::request::Visit;
+use crate::proxy::request::RequestContext;
 use crate::respond::{self, Body};
 
 /// Where Proxmox's own API is, in a backend that has it.
@@ -22,7 +22,7 @@ const PROXMOX: &str = "/proxmox/api2/latest/nodes";
 const PLACE: (&str, &str) = ("/proxmox/", "/config");
 
 /// The guest that the request asks for the configuration of: `NODE/KIND/NUMBER`.
-pub(super) fn concerns<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
+pub(super) fn match_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
     let guest = path.strip_prefix(PLACE.0)?.strip_suffix(PLACE.1)?;
     let mut parts = guest.split('/');
     let is_guest = parts.next().is_some_and(|node| !node.is_empty())
@@ -35,43 +35,48 @@ pub(super) fn concerns<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
 /// The backend's answer or, where it fails at a key that it does not know, what Proxmox says in another place.
 pub(super) async fn answer(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
     body: Incoming,
     guest: &str,
     release: Release,
 ) -> Response<Body> {
-    let response = upstream::passed(proxy, visit, parts, body).await;
-    let is_on = visit.state.config.shims.is_on(Shim::Templates);
+    let response = upstream::forward(proxy, context, parts, body).await;
+    let is_on = context.state.config.shims.is_on(Shim::Templates);
     if !is_on || !refuses_config(release) || response.status() != StatusCode::INTERNAL_SERVER_ERROR {
         return response;
     }
-    match of_proxmox(proxy, visit, parts, guest).await {
+    match read_from_proxmox(proxy, context, parts, guest).await {
         Some(config) => {
-            note(Shim::Templates, Action::Translated, parts.uri.path());
+            count_shim(Shim::Templates, ShimAction::Translated, parts.uri.path());
             let body = Bytes::from(config.to_string());
-            shimmed(respond::json(StatusCode::OK, body), Shim::Templates)
+            with_shim_header(respond::json(StatusCode::OK, body), Shim::Templates)
         }
         None => response,
     }
 }
 
-async fn of_proxmox(proxy: &Proxy, visit: &Visit, parts: &Parts, guest: &str) -> Option<Value> {
+async fn read_from_proxmox(
+    proxy: &Proxy,
+    context: &RequestContext,
+    parts: &Parts,
+    guest: &str,
+) -> Option<Value> {
     let ids = endpoint_ids(parts.uri.query().unwrap_or_default()).ok()?;
     let mut query = "source=database".to_owned();
     // There endpoints are told apart by name. Without an id there is one, or the backend refuses.
     if let Some([id]) = ids.as_deref() {
-        let row = read(proxy, visit, parts, &format!("/proxmox/endpoints/{id}")).await?;
+        let row = read(proxy, context, parts, &format!("/proxmox/endpoints/{id}")).await?;
         let row: Value = serde_json::from_slice(&row).ok()?;
         query = with_parameter(&query, "target_name", row["name"].as_str()?);
     }
-    config(&read(proxy, visit, parts, &format!("{PROXMOX}/{guest}/config?{query}")).await?)
+    config(&read(proxy, context, parts, &format!("{PROXMOX}/{guest}/config?{query}")).await?)
 }
 
 /// What the backend answers to `target`, if it is a success.
-async fn read(proxy: &Proxy, visit: &Visit, parts: &Parts, target: &str) -> Option<Bytes> {
-    let response = ask(proxy, visit, parts, Question::get(target)).await;
+async fn read(proxy: &Proxy, context: &RequestContext, parts: &Parts, target: &str) -> Option<Bytes> {
+    let response = send(proxy, context, parts, BackendRequest::get(target)).await;
     let is_success = response.status().is_success();
-    let (_, body) = upstream::whole(visit, response).await.ok()?;
+    let (_, body) = upstream::collect(context, response).await.ok()?;
     is_success.then_some(body)
 }

@@ -8,12 +8,12 @@ use super::{emulated, is_bare_404, upstream};
 use crate::core::compat::Shim;
 use crate::core::compat::plugin::Inventory;
 use crate::proxy::Proxy;
-use crate::proxy::credentials::key_of;
-use crate::proxy::request::Visit;
+use crate::proxy::credentials::request_key;
+use crate::proxy::request::RequestContext;
 use crate::respond::Body;
 
 /// What the request reads, if it is one of these.
-pub(super) fn concerns(method: &Method, path: &str) -> Option<Inventory> {
+pub(super) fn match_path(method: &Method, path: &str) -> Option<Inventory> {
     let is_asked = |inventory: &Inventory| method == Method::GET && inventory.path() == path;
     Inventory::ALL.into_iter().find(is_asked)
 }
@@ -22,23 +22,23 @@ pub(super) fn concerns(method: &Method, path: &str) -> Option<Inventory> {
 /// other would mark what it does not name.
 pub(super) async fn answer(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: Parts,
     body: Incoming,
     inventory: Inventory,
 ) -> Response<Body> {
-    let key = key_of(&parts.headers);
-    let is_on = visit.state.config.shims.is_on(Shim::Inventory);
-    let response = upstream::passed(proxy, visit, &parts, body).await;
+    let key = request_key(&parts.headers);
+    let is_on = context.state.config.shims.is_on(Shim::Inventory);
+    let response = upstream::forward(proxy, context, &parts, body).await;
     let (response, is_missing) = match response.status() {
-        StatusCode::NOT_FOUND if is_on => is_bare_404(visit, response).await,
+        StatusCode::NOT_FOUND if is_on => is_bare_404(context, response).await,
         _ => (response, false),
     };
     // Whoever is refused begins no job.
     if is_missing || response.status().is_success() {
-        let (backend, client) = (&visit.backend, visit.forwarded.client);
+        let (backend, client) = (&context.backend, context.forwarded.client);
         proxy.app.registry.begins_job(backend, key.as_ref(), client);
-        proxy.app.registry.informs(backend, key.as_ref(), client, (inventory, is_missing));
+        proxy.app.registry.note_inventory(backend, key.as_ref(), client, (inventory, is_missing));
     }
     if is_missing { emulated(Shim::Inventory, inventory.path(), &serde_json::json!([])) } else { response }
 }

@@ -24,15 +24,15 @@ pub(super) const FILE: &str = "registered-keys.json";
 /// What to do about one that cannot be read.
 const REMEDY: &str = "mend it, or take it away and register again";
 /// The longest label that is kept, in characters.
-const LABEL: usize = 100;
+const MAX_LABEL: usize = 100;
 
 /// One key for each backend, by its URL.
 #[derive(Debug)]
-pub(crate) struct Keyring(StateFile<BTreeMap<String, Registered>>);
+pub(crate) struct Keyring(StateFile<BTreeMap<String, RegisteredKey>>);
 
 /// A key, without the key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Registered {
+pub(super) struct RegisteredKey {
     /// What whoever registered it calls it.
     pub(super) label: String,
     /// When it was registered, in seconds since 1970.
@@ -52,7 +52,7 @@ impl Keyring {
     }
 
     /// The key of the backend at `url`.
-    pub(super) fn of(&self, url: &BackendUrl) -> Option<Registered> {
+    pub(super) fn get(&self, url: &BackendUrl) -> Option<RegisteredKey> {
         self.0.get().get(&url.to_string()).cloned()
     }
 
@@ -62,8 +62,8 @@ impl Keyring {
     ///
     /// Why it could not be written; it is not registered then.
     pub(super) async fn register(&self, url: &BackendUrl, key: &ApiKey, label: &str) -> io::Result<bool> {
-        let registered = Registered::new(key, label, now());
-        let register = |keys: &mut BTreeMap<String, Registered>| {
+        let registered = RegisteredKey::new(key, label, now());
+        let register = |keys: &mut BTreeMap<String, RegisteredKey>| {
             let entry = keys.entry(url.to_string());
             let is_new = matches!(entry, Entry::Vacant(_));
             entry.or_insert_with(|| registered.clone());
@@ -73,9 +73,9 @@ impl Keyring {
     }
 }
 
-impl Registered {
+impl RegisteredKey {
     /// The key that is configured in the place of one that was registered.
-    pub(super) fn configured(key: &ApiKey) -> Self {
+    pub(super) fn from_config(key: &ApiKey) -> Self {
         Self::new(key, "shims.api_key_file", 0.0)
     }
 
@@ -83,11 +83,11 @@ impl Registered {
         let salt = Uuid::new_v4().simple().to_string();
         let hash = hash(&salt, key);
         let label = if label.trim().is_empty() { "registered" } else { label };
-        Self { label: plain(label, LABEL).into_owned(), created_at, salt, hash }
+        Self { label: plain(label, MAX_LABEL).into_owned(), created_at, salt, hash }
     }
 
     /// Whether `key` is this one. How long that takes says nothing about it.
-    pub(super) fn is(&self, key: &ApiKey) -> bool {
+    pub(super) fn matches(&self, key: &ApiKey) -> bool {
         hash(&self.salt, key).as_bytes().ct_eq(self.hash.as_bytes()).into()
     }
 }
@@ -115,9 +115,11 @@ mod tests {
         assert!(!keyring.register(&url, &wrong, "thief").await.unwrap());
 
         let again = Keyring::open(Some(folder.path())).unwrap();
-        let kept = again.of(&url).unwrap();
-        assert!(kept.is(&right) && !kept.is(&wrong) && kept.label == "plugin" && kept.created_at > 1e9);
-        assert_eq!(again.of(&other), None);
+        let kept = again.get(&url).unwrap();
+        assert!(
+            kept.matches(&right) && !kept.matches(&wrong) && kept.label == "plugin" && kept.created_at > 1e9
+        );
+        assert_eq!(again.get(&other), None);
         let file = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert!(!file.contains(right.expose()));
     }
@@ -127,6 +129,6 @@ mod tests {
         let keyring = Keyring::open(Some(Path::new("/nowhere/at/all"))).unwrap();
         let url = "http://a".parse().unwrap();
         assert!(keyring.register(&url, &"r".repeat(32).parse().unwrap(), "").await.is_err());
-        assert_eq!(keyring.of(&url), None);
+        assert_eq!(keyring.get(&url), None);
     }
 }

@@ -23,13 +23,13 @@ const FILE: &str = "awaiting-restart.json";
 /// What to do about one that cannot be read.
 const REMEDY: &str = "delete it once the backend was restarted";
 /// How often it is found out whether such a backend is down.
-const EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often one is looked for that no backend of the configuration is.
 const MISSING_EVERY: Duration = Duration::from_secs(5);
 
 /// The backends that wait for a restart, by their URL.
 #[derive(Debug)]
-pub(crate) struct Restarts {
+pub(crate) struct PendingRestarts {
     urls: StateFile<BTreeSet<String>>,
     /// Those of them that are looked at, and where they are.
     watched: Mutex<BTreeMap<String, BackendId>>,
@@ -39,7 +39,7 @@ pub(crate) struct Restarts {
     ended: Notify,
 }
 
-impl Restarts {
+impl PendingRestarts {
     /// Those that are kept in `data_dir`; without it, none.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Restarts {
         let urls = self.urls.get().clone();
         for url in urls {
             let Ok(parsed) = url.parse() else { continue };
-            self.watch(registry, BackendId::of_url(parsed), url);
+            self.watch(registry, BackendId::from_url(parsed), url);
         }
     }
 
@@ -80,7 +80,7 @@ impl Restarts {
         for url in &bound {
             let _no_hold_between = locked(&self.watched);
             if !self.urls.get().contains(url) {
-                registry.release(url);
+                registry.unblock(url);
             }
         }
         self.ended.notify_waiters();
@@ -95,7 +95,7 @@ impl Restarts {
             if !self.urls.get().contains(&url) {
                 return;
             }
-            registry.hold(url.clone(), id.clone(), why.to_owned());
+            registry.block(url.clone(), id.clone(), why.to_owned());
             if watched.insert(url.clone(), id.clone()).is_some() {
                 return;
             }
@@ -124,7 +124,7 @@ impl Restarts {
         let is_over = !self.urls.get().contains(url);
         if is_over {
             watched.remove(url);
-            registry.release(url);
+            registry.unblock(url);
         }
         is_over
     }
@@ -138,7 +138,7 @@ impl Restarts {
         let seen_down = async {
             match self.is_down(id).await {
                 Some(true) => return true,
-                Some(false) => sleep(EVERY).await,
+                Some(false) => sleep(POLL_INTERVAL).await,
                 None => sleep(MISSING_EVERY).await,
             }
             false
@@ -157,7 +157,7 @@ impl Restarts {
     async fn is_down(&self, id: &BackendId) -> Option<bool> {
         if !id.has_address() {
             // A name that is not known now may be later.
-            let _ = id.look_up().await;
+            let _ = id.resolve().await;
         }
         let backends = self.backends.load_full();
         let find = || backends.iter().find(|backend| backend.id().is_at(id));
@@ -166,7 +166,7 @@ impl Restarts {
                 backend.locate().await;
             }
         }
-        Some(find()?.touch().await.is_err_and(|error| error.is_refusal()))
+        Some(find()?.connect_once().await.is_err_and(|error| error.is_refusal()))
     }
 
     async fn change<R>(&self, change: impl FnOnce(&mut BTreeSet<String>) -> R) {

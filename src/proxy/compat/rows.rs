@@ -7,39 +7,39 @@ use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::upstream::{self, Question, ask, readable};
-use super::{detail, note, said, shimmed};
+use super::upstream::{self, BackendRequest, request_identity_encoding, send};
+use super::{count_shim, detail, json_response, with_shim_header};
 use crate::core::compat::netbox::{ListenerAddress, cannot_reach};
 use crate::core::compat::rows::{
     V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
     netbox_row, redact, shows_secrets, stores_proxmox,
 };
-use crate::core::compat::{Action, Shim, named};
+use crate::core::compat::{Shim, ShimAction, release_name};
 use crate::core::domain::release::Release;
 use crate::core::run::capabilities::SETTINGS;
 use crate::core::secret::{SecretJson, wipe};
-use crate::core::text::redact::in_json;
+use crate::core::text::redact::secrets_in_json;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
-use crate::proxy::request::Visit;
+use crate::proxy::request::RequestContext;
 use crate::proxy::{netbox, passthrough};
 use crate::respond::Body;
 
 const NETBOX: &str = "/netbox/endpoint";
 const PROXMOX: &str = "/proxmox/endpoints";
 /// The largest row that is read, in bytes.
-const ROW: usize = 64 * 1024;
+const MAX_ROW_BYTES: usize = 64 * 1024;
 
 /// Where 0.0.1 shows the row of NetBox, beside [`NETBOX`].
 const ELSEWHERE: [&str; 3] = [SETTINGS, "/netbox", "/netbox/"];
 
 /// Whether the request is about rows.
-pub(super) fn concerns(path: &str) -> bool {
-    id_of(path, NETBOX).is_some() || id_of(path, PROXMOX).is_some() || ELSEWHERE.contains(&path)
+pub(super) fn matches(path: &str) -> bool {
+    row_id(path, NETBOX).is_some() || row_id(path, PROXMOX).is_some() || ELSEWHERE.contains(&path)
 }
 
 /// What stands behind `collection` in `path`: nothing for all of its rows, or the id of one.
-fn id_of<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
+fn row_id<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(collection)?;
     if rest.is_empty() || rest == "/" {
         Some("")
@@ -51,56 +51,56 @@ fn id_of<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
 /// Answers a request about rows for a backend of `release`.
 pub(super) async fn answer(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     mut parts: Parts,
     path: &str,
     body: Incoming,
     release: Release,
 ) -> Response<Body> {
-    let shims = &visit.state.config.shims;
-    if changes(visit, release, path) {
-        readable(&mut parts);
+    let shims = &context.state.config.shims;
+    if changes(context, release, path) {
+        request_identity_encoding(&mut parts);
     }
-    if let Some(id) = id_of(path, PROXMOX) {
+    if let Some(id) = row_id(path, PROXMOX) {
         let is_on = shims.is_on(Shim::ProxmoxEndpoints);
         if is_on && !stores_proxmox(release) {
-            if visit.backend.config().netbox.is_none() {
+            if context.backend.config().netbox.is_none() {
                 return no_endpoints(release);
             }
-            return match read_bytes(visit, body).await {
+            return match read_bytes(context, body).await {
                 Ok(body) => {
                     let pushed = SecretJson::parse(&body).unwrap_or_default();
-                    proxy.app.registry.secrets.remember(in_json(&pushed));
-                    let (status, answer) = visit.backend.proxmox.answer(&parts.method, id, &pushed);
-                    note(Shim::ProxmoxEndpoints, Action::Emulated, PROXMOX);
-                    shimmed(said(status, &answer), Shim::ProxmoxEndpoints)
+                    proxy.app.registry.secrets.remember(secrets_in_json(&pushed));
+                    let (status, answer) = context.backend.proxmox.handle(&parts.method, id, &pushed);
+                    count_shim(Shim::ProxmoxEndpoints, ShimAction::Emulated, PROXMOX);
+                    with_shim_header(json_response(status, &answer), Shim::ProxmoxEndpoints)
                 }
                 Err(refused) => refused,
             };
         }
         if is_on && parts.method == Method::PUT && !id.is_empty() && !knows_enabled(release) {
-            let (pushed, bytes) = match read(visit, body).await {
+            let (pushed, bytes) = match read(context, body).await {
                 Ok(read) => read,
                 Err(refused) => return refused,
             };
             if pushed["enabled"] == json!(false) {
-                return revoke(proxy, visit, &parts, id).await;
+                return revoke(proxy, context, &parts, id).await;
             }
             let target = parts.uri.path_and_query().map_or(PROXMOX, |target| target.as_str()).to_owned();
-            let question = Question { method: Method::PUT, target: &target, body: Some(bytes) };
-            let response = ask(proxy, visit, &parts, question).await;
-            return shown(proxy, visit, release, path, response).await;
+            let request = BackendRequest { method: Method::PUT, target: &target, body: Some(bytes) };
+            let response = send(proxy, context, &parts, request).await;
+            return rewrite_rows(proxy, context, release, path, response).await;
         }
     } else if (parts.method == Method::PUT || parts.method == Method::POST)
-        && let Some(id) = id_of(path, NETBOX)
+        && let Some(id) = row_id(path, NETBOX)
     {
         let replaces = shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release);
-        if replaces || visit.backend.config().netbox.is_some() {
-            let (pushed, _) = match read(visit, body).await {
+        if replaces || context.backend.config().netbox.is_some() {
+            let (pushed, _) = match read(context, body).await {
                 Ok(read) => read,
                 Err(refused) => return refused,
             };
-            let config = visit.backend.config();
+            let config = context.backend.config();
             if let Some(listener) = &config.netbox {
                 let port = proxy.netbox.address(listener.listen).port();
                 let listener = ListenerAddress { port, speaks_tls: listener.tls.is_some() };
@@ -108,95 +108,98 @@ pub(super) async fn answer(
                     return no_listener(&why);
                 }
                 if let Err(why) = netbox::check_pushed(config, &pushed) {
-                    note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+                    count_shim(Shim::NetboxEndpoint, ShimAction::Refused, NETBOX);
                     let body = json!({ "message": "The bridge cannot reach this NetBox.", "detail": why });
-                    return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+                    return with_shim_header(
+                        json_response(StatusCode::UNPROCESSABLE_ENTITY, &body),
+                        Shim::NetboxEndpoint,
+                    );
                 }
             }
-            let given = at_listener(proxy, visit, &pushed, release);
+            let row = at_listener(proxy, context, &pushed, release);
             let response = if replaces {
-                push(proxy, visit, &parts, id, given, release).await
+                push(proxy, context, &parts, id, row, release).await
             } else {
                 let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
-                let (method, body) = (parts.method.clone(), Some(given.to_body()));
-                ask(proxy, visit, &parts, Question { method, target: &target, body }).await
+                let (method, body) = (parts.method.clone(), Some(row.to_body()));
+                send(proxy, context, &parts, BackendRequest { method, target: &target, body }).await
             };
             // What the backend has refused changes nothing: it knows who may push.
-            if visit.backend.config().netbox.is_some() && response.status().is_success() {
-                proxy.app.registry.secrets.remember(in_json(&pushed));
-                proxy.netbox.endpoints.push(&visit.backend, &pushed).await;
+            if context.backend.config().netbox.is_some() && response.status().is_success() {
+                proxy.app.registry.secrets.remember(secrets_in_json(&pushed));
+                proxy.netbox.endpoints.push(&context.backend, &pushed).await;
             }
-            return shown(proxy, visit, release, path, response).await;
+            return rewrite_rows(proxy, context, release, path, response).await;
         }
     }
-    let response = passthrough::answer(proxy, visit, parts, body).await;
-    shown(proxy, visit, release, path, response).await
+    let response = passthrough::answer(proxy, context, parts, body).await;
+    rewrite_rows(proxy, context, release, path, response).await
 }
 
 /// The NetBox endpoint that a backend of `release` is given for the one that is `pushed`: that of its NetBox listener, if
 /// it has one. A release that sends one token gets a v2 token in one text.
-fn at_listener(proxy: &Proxy, visit: &Visit, pushed: &SecretJson, release: Release) -> SecretJson {
-    let Some(listener) = &visit.backend.config().netbox else { return pushed.clone() };
+fn at_listener(proxy: &Proxy, context: &RequestContext, pushed: &SecretJson, release: Release) -> SecretJson {
+    let Some(listener) = &context.backend.config().netbox else { return pushed.clone() };
     let address = proxy.netbox.address(listener.listen);
-    let mut given = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
-    if visit.state.config.shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
-        wipe(&mut given["token"]);
-        given["token"] = json!(netbox::token(pushed).expose_secret());
-        given["token_version"] = json!(V1);
+    let mut row = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
+    if context.state.config.shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
+        wipe(&mut row["token"]);
+        row["token"] = json!(netbox::token(pushed).expose_secret());
+        row["token_version"] = json!(V1);
     }
-    note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
-    given
+    count_shim(Shim::NetboxEndpoint, ShimAction::Translated, NETBOX);
+    row
 }
 
 /// What a client pushes.
-async fn read_bytes(visit: &Visit, body: Incoming) -> Result<Bytes, Response<Body>> {
-    let patience = visit.state.config.limits.client_body;
-    let read = timeout(patience, upstream::read(body, ROW)).await;
+async fn read_bytes(context: &RequestContext, body: Incoming) -> Result<Bytes, Response<Body>> {
+    let body_timeout = context.state.config.limits.client_body;
+    let read = timeout(body_timeout, upstream::read(body, MAX_ROW_BYTES)).await;
     read.ok()
         .and_then(Result::ok)
         .ok_or_else(|| detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."))
 }
 
 /// The JSON that a client pushes, and as it came.
-async fn read(visit: &Visit, body: Incoming) -> Result<(SecretJson, Bytes), Response<Body>> {
-    let body = read_bytes(visit, body).await?;
+async fn read(context: &RequestContext, body: Incoming) -> Result<(SecretJson, Bytes), Response<Body>> {
+    let body = read_bytes(context, body).await?;
     let value = SecretJson::parse(&body).ok().filter(|value| value.is_object());
     let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
     Ok((value.ok_or_else(no_object)?, body))
 }
 
 /// Whether answers of `release` show what they must not.
-fn hides(visit: &Visit, release: Release) -> bool {
-    visit.state.config.shims.is_on(Shim::Secrets) && shows_secrets(release)
+fn hides_secrets(context: &RequestContext, release: Release) -> bool {
+    context.state.config.shims.is_on(Shim::Secrets) && shows_secrets(release)
 }
 
 /// Whether its rows of NetBox lack what the plugin demands.
-fn completes(visit: &Visit, release: Release, path: &str) -> bool {
-    let is_on = visit.state.config.shims.is_on(Shim::NetboxEndpoint);
-    is_on && !can_update_netbox(release) && id_of(path, NETBOX).is_some()
+fn adds_token_version(context: &RequestContext, release: Release, path: &str) -> bool {
+    let is_on = context.state.config.shims.is_on(Shim::NetboxEndpoint);
+    is_on && !can_update_netbox(release) && row_id(path, NETBOX).is_some()
 }
 
 /// Whether its rows of NetBox lead to the listener in front of NetBox.
-fn is_moved(visit: &Visit, path: &str) -> bool {
-    visit.backend.config().netbox.is_some() && id_of(path, NETBOX).is_some()
+fn is_moved(context: &RequestContext, path: &str) -> bool {
+    context.backend.config().netbox.is_some() && row_id(path, NETBOX).is_some()
 }
 
-fn changes(visit: &Visit, release: Release, path: &str) -> bool {
-    hides(visit, release) || completes(visit, release, path) || is_moved(visit, path)
+fn changes(context: &RequestContext, release: Release, path: &str) -> bool {
+    hides_secrets(context, release) || adds_token_version(context, release, path) || is_moved(context, path)
 }
 
 /// `response` without what no answer may show, and with what the plugin demands of a row.
-async fn shown(
+async fn rewrite_rows(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     release: Release,
     path: &str,
     response: Response<Body>,
 ) -> Response<Body> {
-    if !changes(visit, release, path) || !response.status().is_success() {
+    if !changes(context, release, path) || !response.status().is_success() {
         return response;
     }
-    let (head, body) = match upstream::whole(visit, response).await {
+    let (head, body) = match upstream::collect(context, response).await {
         Ok(whole) => whole,
         Err(broken) => return broken,
     };
@@ -205,111 +208,117 @@ async fn shown(
             "The backend's answer may hold tokens and passwords, and could not be read to take them out.";
         return detail(StatusCode::BAD_GATEWAY, text);
     };
-    let hidden = hides(visit, release) && redact(&mut value);
-    let completed = completes(visit, release, path) && add_token_version(&mut value);
-    let listener = visit.backend.config().netbox.as_ref().filter(|_| is_moved(visit, path));
+    let hidden = hides_secrets(context, release) && redact(&mut value);
+    let completed = adds_token_version(context, release, path) && add_token_version(&mut value);
+    let listener = context.backend.config().netbox.as_ref().filter(|_| is_moved(context, path));
     let moved = listener.is_some_and(|listener| {
         let address = proxy.netbox.address(listener.listen);
-        proxy.netbox.endpoints.show(&visit.backend, address, &mut value)
+        proxy.netbox.endpoints.show(&context.backend, address, &mut value)
     });
     let completed = completed || moved;
     for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
         if was {
-            let action = if shim == Shim::Secrets { Action::Completed } else { Action::Translated };
-            note(shim, action, path);
+            let action = if shim == Shim::Secrets { ShimAction::Completed } else { ShimAction::Translated };
+            count_shim(shim, action, path);
         }
     }
     if !(hidden || completed) {
-        return upstream::answer(head, body);
+        return upstream::rebuild(head, body);
     }
     let shim = if hidden { Shim::Secrets } else { Shim::NetboxEndpoint };
-    shimmed(upstream::answer(head, value.to_body()), shim)
+    with_shim_header(upstream::rebuild(head, value.to_body()), shim)
 }
 
 /// 0.0.1 and 0.0.2 store no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
 fn no_endpoints(release: Release) -> Response<Body> {
-    note(Shim::ProxmoxEndpoints, Action::Refused, PROXMOX);
+    count_shim(Shim::ProxmoxEndpoints, ShimAction::Refused, PROXMOX);
     let text = format!(
         "{} takes its Proxmox credentials from the NetBox plugin of its day, and today's netbox-proxbox does not \
          give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.",
-        named(Some(release))
+        release_name(Some(release))
     );
     let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });
-    shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::ProxmoxEndpoints)
+    with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::ProxmoxEndpoints)
 }
 
 /// The backend cannot reach the listener in front of NetBox, for the reason `why`.
 fn no_listener(why: &str) -> Response<Body> {
-    note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+    count_shim(Shim::NetboxEndpoint, ShimAction::Refused, NETBOX);
     let body = json!({ "message": "This backend cannot reach backend.netbox_listen.", "detail": why });
-    shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint)
+    with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint)
 }
 
 /// A Proxmox endpoint is disabled in NetBox, and the backend cannot disable it: without its row, it is not
 /// synchronised. When it is enabled again, the plugin pushes it anew.
-async fn revoke(proxy: &Proxy, visit: &Visit, parts: &Parts, id: &str) -> Response<Body> {
+async fn revoke(proxy: &Proxy, context: &RequestContext, parts: &Parts, id: &str) -> Response<Body> {
     let target = format!("{PROXMOX}/{id}");
-    let question = Question { method: Method::DELETE, target: &target, body: None };
-    let response = ask(proxy, visit, parts, question).await;
+    let request = BackendRequest { method: Method::DELETE, target: &target, body: None };
+    let response = send(proxy, context, parts, request).await;
     if !response.status().is_success() && response.status() != StatusCode::NOT_FOUND {
         return response;
     }
-    note(Shim::ProxmoxEndpoints, Action::Translated, PROXMOX);
+    count_shim(Shim::ProxmoxEndpoints, ShimAction::Translated, PROXMOX);
     let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
-    shimmed(said(StatusCode::OK, &json!({ "id": id, "enabled": false })), Shim::ProxmoxEndpoints)
+    with_shim_header(
+        json_response(StatusCode::OK, &json!({ "id": id, "enabled": false })),
+        Shim::ProxmoxEndpoints,
+    )
 }
 
 /// Makes what is pushed the row of NetBox in 0.0.2, which has no way to change one: a new row is stored, and the
 /// old one deleted then, so that there is never none.
 async fn push(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
     id: &str,
     pushed: SecretJson,
     release: Release,
 ) -> Response<Body> {
     if has_new_token(&pushed) {
-        note(Shim::NetboxEndpoint, Action::Refused, NETBOX);
+        count_shim(Shim::NetboxEndpoint, ShimAction::Refused, NETBOX);
         let text = format!(
             "{} knows NetBox's v1 tokens alone. Give the NetBox endpoint of the plugin a v1 token, or use proxbox-api \
              0.0.3 or newer.",
-            named(Some(release))
+            release_name(Some(release))
         );
         let body = json!({ "message": "This backend cannot use a v2 token.", "detail": text });
-        return shimmed(said(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint);
+        return with_shim_header(
+            json_response(StatusCode::UNPROCESSABLE_ENTITY, &body),
+            Shim::NetboxEndpoint,
+        );
     }
     let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {
-        let response = ask(proxy, visit, parts, Question::get(&format!("{NETBOX}/{id}"))).await;
+        let response = send(proxy, context, parts, BackendRequest::get(&format!("{NETBOX}/{id}"))).await;
         if !response.status().is_success() {
             return response;
         }
-        let (head, body) = match upstream::whole(visit, response).await {
+        let (head, body) = match upstream::collect(context, response).await {
             Ok(whole) => whole,
             Err(broken) => return broken,
         };
         let row = SecretJson::parse(&body).unwrap_or_default();
         if is_same(&row, &pushed) {
-            return upstream::answer(head, body);
+            return upstream::rebuild(head, body);
         }
         // Behind the listener the old token serves until the backend is restarted.
-        is_bound = visit.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
+        is_bound = context.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
         old = Some(format!("{NETBOX}/{id}"));
     }
     let row = SecretJson::from(netbox_row(&pushed)).to_body();
-    let question = Question { method: Method::POST, target: NETBOX, body: Some(row) };
-    let stored = ask(proxy, visit, parts, question).await;
+    let request = BackendRequest { method: Method::POST, target: NETBOX, body: Some(row) };
+    let stored = send(proxy, context, parts, request).await;
     if !stored.status().is_success() {
         return stored;
     }
     if !is_bound {
-        proxy.restarts.hold(&proxy.app.registry, &visit.backend).await;
+        proxy.restarts.hold(&proxy.app.registry, &context.backend).await;
     }
-    note(Shim::NetboxEndpoint, Action::Translated, NETBOX);
+    count_shim(Shim::NetboxEndpoint, ShimAction::Translated, NETBOX);
     if let Some(old) = old {
-        let question = Question { method: Method::DELETE, target: &old, body: None };
-        let deleted = ask(proxy, visit, parts, question).await;
+        let request = BackendRequest { method: Method::DELETE, target: &old, body: None };
+        let deleted = send(proxy, context, parts, request).await;
         if !deleted.status().is_success() {
             return deleted;
         }

@@ -17,16 +17,16 @@ use crate::core::remote::Remote;
 use crate::core::secret::append;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
-use crate::proxy::coalesce::PERSONAL;
-use crate::proxy::request::Visit;
+use crate::proxy::coalesce::PERSONAL_HEADERS;
+use crate::proxy::request::RequestContext;
 use crate::proxy::{headers, passthrough};
 use crate::respond::{self, Body, BoxError};
 
 /// The longest answer that is read as a whole, in bytes: a list of some 50,000 guests.
-pub(crate) const ANSWER: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
 /// What the bridge asks the backend for.
-pub(super) struct Question<'a> {
+pub(super) struct BackendRequest<'a> {
     pub(super) method: Method,
     /// Path and query.
     pub(super) target: &'a str,
@@ -34,52 +34,57 @@ pub(super) struct Question<'a> {
     pub(super) body: Option<Bytes>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> BackendRequest<'a> {
     pub(super) const fn get(target: &'a str) -> Self {
         Self { method: Method::GET, target, body: None }
     }
 }
 
 /// The backend's answer to `question`, asked as the client of `parts` would ask it.
-pub(super) async fn ask(
+pub(super) async fn send(
     proxy: &Proxy,
-    visit: &Visit,
+    context: &RequestContext,
     parts: &Parts,
-    question: Question<'_>,
+    request: BackendRequest<'_>,
 ) -> Response<Body> {
-    let Ok(target) = question.target.parse::<PathAndQuery>() else {
-        let detail = format!("The path {:?} cannot be asked for.", question.target);
-        return respond::said(StatusCode::BAD_REQUEST, "This request is refused.", &detail);
+    let Ok(target) = request.target.parse::<PathAndQuery>() else {
+        let detail = format!("The path {:?} cannot be asked for.", request.target);
+        return respond::message(StatusCode::BAD_REQUEST, "This request is refused.", &detail);
     };
     let mut parts = parts.clone();
-    parts.method = question.method;
+    parts.method = request.method;
     parts.uri = Uri::from(target);
-    readable(&mut parts);
+    request_identity_encoding(&mut parts);
     headers::without_body(&mut parts.headers);
-    let body = match question.body {
+    let body = match request.body {
         None => Bytes::new(),
         Some(body) => {
             parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             body
         }
     };
-    passthrough::answer(proxy, visit, parts, Full::new(body)).await
+    passthrough::answer(proxy, context, parts, Full::new(body)).await
 }
 
 /// The backend's answer to a GET as it came. A 404 that something compressed is asked for again, to be read.
-pub(super) async fn passed(proxy: &Proxy, visit: &Visit, parts: &Parts, body: Incoming) -> Response<Body> {
-    let response = passthrough::answer(proxy, visit, parts.clone(), body).await;
+pub(super) async fn forward(
+    proxy: &Proxy,
+    context: &RequestContext,
+    parts: &Parts,
+    body: Incoming,
+) -> Response<Body> {
+    let response = passthrough::answer(proxy, context, parts.clone(), body).await;
     let is_unreadable = content_encoding(response.headers()).is_some();
     if response.status() != StatusCode::NOT_FOUND || !is_unreadable {
         return response;
     }
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    ask(proxy, visit, parts, Question::get(target)).await
+    send(proxy, context, parts, BackendRequest::get(target)).await
 }
 
 /// Makes the answer to the request of `parts` one that can be read and changed.
-pub(super) fn readable(parts: &mut Parts) {
-    for name in &PERSONAL {
+pub(super) fn request_identity_encoding(parts: &mut Parts) {
+    for name in &PERSONAL_HEADERS {
         parts.headers.remove(name);
     }
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -87,7 +92,7 @@ pub(super) fn readable(parts: &mut Parts) {
 
 /// The bytes of `body`, if they are no more than `most`. They are zeroed when they are dropped: rows that are pushed,
 /// and those that old backends answer with, hold secrets.
-pub(super) async fn read<B>(mut body: B, most: usize) -> Result<Bytes, BoxError>
+pub(super) async fn read<B>(mut body: B, limit: usize) -> Result<Bytes, BoxError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     BoxError: From<B::Error>,
@@ -95,8 +100,8 @@ where
     let mut bytes = Zeroizing::new(Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if bytes.len() + data.len() > most {
-            return Err(format!("it has more than {most} bytes").into());
+        if bytes.len() + data.len() > limit {
+            return Err(format!("it has more than {limit} bytes").into());
         }
         append(&mut bytes, &data);
     }
@@ -104,14 +109,14 @@ where
 }
 
 /// The whole answer of the backend that `visit` is for, or the one that the client gets because it could not be read.
-pub(crate) async fn whole(
-    visit: &Visit,
+pub(crate) async fn collect(
+    context: &RequestContext,
     response: Response<Body>,
 ) -> Result<(response::Parts, Bytes), Response<Body>> {
-    let limit = visit.backend.limits().response_head;
-    whole_of(Remote::Backend, response, limit)
-        .await
-        .map_err(|(status, why)| respond::said(status, "The answer of the backend could not be read.", &why))
+    let limit = context.backend.limits().response_head;
+    whole_of(Remote::Backend, response, limit).await.map_err(|(status, why)| {
+        respond::message(status, "The answer of the backend could not be read.", &why)
+    })
 }
 
 /// The whole answer of `remote`, which may take as long as the head of one, `limit`. The error says with which status,
@@ -125,7 +130,7 @@ pub(crate) async fn whole_of(
     if let Some(encoding) = content_encoding(&head.headers) {
         return Err((StatusCode::BAD_GATEWAY, compressed(remote, encoding)));
     }
-    match timeout(limit, read(body, ANSWER)).await {
+    match timeout(limit, read(body, MAX_BODY_BYTES)).await {
         Ok(Ok(body)) => Ok((head, body)),
         Ok(Err(error)) => {
             Err((StatusCode::BAD_GATEWAY, format!("The answer of {remote} to this was not taken: {error}.")))
@@ -139,7 +144,7 @@ pub(crate) async fn whole_of(
 }
 
 /// `head` with another `body`.
-pub(crate) fn answer(mut head: response::Parts, body: Bytes) -> Response<Body> {
+pub(crate) fn rebuild(mut head: response::Parts, body: Bytes) -> Response<Body> {
     head.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(head, respond::whole(body))
+    Response::from_parts(head, respond::full(body))
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use super::locked;
-use crate::core::compat::{Action, Shim};
+use crate::core::compat::{Shim, ShimAction};
 use crate::ledger::Timestamp;
 use crate::telemetry::RuleApplied;
 
@@ -26,14 +26,14 @@ pub(crate) struct Activity {
 impl Activities {
     /// A request of the backend at `url` was answered, and changed by `rules`. Returns which of them have changed none
     /// before.
-    pub(super) fn count(&self, url: &str, rules: &[(Shim, Action)]) -> Vec<RuleApplied> {
+    pub(super) fn count(&self, url: &str, rules: &[(Shim, ShimAction)]) -> Vec<RuleApplied> {
         let mut all = locked(&self.0);
         let activity = all.entry(url.to_owned()).or_default();
         activity.last = Some(Timestamp::now());
         if rules.is_empty() {
             activity.unchanged += 1;
         }
-        let apply = |(shim, action): &(Shim, Action)| {
+        let apply = |(shim, action): &(Shim, ShimAction)| {
             let count = activity.changed.entry(*shim).or_default();
             *count += 1;
             RuleApplied { shim: *shim, action: *action, is_first: *count == 1 }

@@ -14,28 +14,28 @@ use serde_json::Value;
 
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
 use crate::core::compat::netbox::{
-    CUSTOM_FIELDS, PROXMOX_ENDPOINTS, Rule, SYNC_PROCESSES, as_bearer, fill_in, flatten, lists_all, may_nest,
-    missing, relink, wanted_field, widen,
+    CUSTOM_FIELDS, NetboxRule, PROXMOX_ENDPOINTS, SYNC_PROCESSES, as_bearer, fill_in, flatten, lists_all,
+    may_nest, missing, relink, wanted_field, widen,
 };
-use crate::core::compat::{Action, Shim};
-use crate::core::http::guard::{Reason, Rejection};
+use crate::core::compat::{Shim, ShimAction};
+use crate::core::http::guard::{RejectReason, Rejection};
 use crate::core::remote::Remote;
 use crate::core::secret::SecretJson;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
-use crate::proxy::compat::shimmed;
 use crate::proxy::compat::upstream;
+use crate::proxy::compat::with_shim_header;
 use crate::proxy::errors;
-use crate::proxy::errors::rejected;
+use crate::proxy::errors::rejection_response;
 use crate::proxy::headers;
 use crate::proxy::request::Peer;
 use crate::respond::{self, Body};
 use crate::telemetry::{self};
 
-use super::{STATUS, failed, locked};
+use super::{STATUS, error_response, locked};
 
 /// The largest body of a request that is read as a whole, in bytes.
-const BODY: usize = 256 * 1024;
+const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Headers by which NetBox would build its links, or find out whom a request is from.
 const FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("forwarded"),
@@ -48,7 +48,7 @@ const FORWARDED: [HeaderName; 6] = [
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// One request of a backend to NetBox.
-pub(super) struct Exchange<'a> {
+pub(super) struct NetboxRequest<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) backend: &'a Backend,
     pub(super) peer: &'a Peer,
@@ -58,10 +58,10 @@ pub(super) struct Exchange<'a> {
     /// Whether the token is the backend's own.
     pub(super) is_of_backend: bool,
     /// The rules that have changed the request or its answer, each once.
-    pub(super) applied: Mutex<Vec<(Shim, Action)>>,
+    pub(super) applied: Mutex<Vec<(Shim, ShimAction)>>,
 }
 
-impl Exchange<'_> {
+impl NetboxRequest<'_> {
     pub(super) async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
         let path = parts.uri.path().to_owned();
         let asks_for_endpoints = path == PROXMOX_ENDPOINTS && parts.method == Method::GET;
@@ -91,7 +91,7 @@ impl Exchange<'_> {
 
     fn applies(&self, shim: Shim) -> bool {
         let is_on = self.proxy.app.state().config.shims.is_on(shim);
-        is_on && Rule::of(shim).is_some_and(|rule| rule.is_for(self.backend.last_release()))
+        is_on && NetboxRule::for_shim(shim).is_some_and(|rule| rule.applies_to(self.backend.last_release()))
     }
 
     /// The headers as NetBox is sent them.
@@ -110,19 +110,19 @@ impl Exchange<'_> {
         let sent = headers.get(AUTHORIZATION).filter(|_| self.applies(Shim::CurrentToken));
         let replaced = sent.and_then(|sent| self.proxy.netbox.endpoints.current_token(self.backend, sent));
         if let Some(current) = replaced {
-            self.note(Shim::CurrentToken, Action::Translated);
+            self.note(Shim::CurrentToken, ShimAction::Translated);
             headers.insert(AUTHORIZATION, current);
         }
         if self.applies(Shim::NetboxToken)
             && let Some(bearer) = headers.get(AUTHORIZATION).and_then(as_bearer)
         {
-            self.note(Shim::NetboxToken, Action::Translated);
+            self.note(Shim::NetboxToken, ShimAction::Translated);
             headers.insert(AUTHORIZATION, bearer);
         }
     }
 
     /// The rule of `shim` has changed the request, or its answer.
-    fn note(&self, shim: Shim, action: Action) {
+    fn note(&self, shim: Shim, action: ShimAction) {
         let mut applied = locked(&self.applied);
         if !applied.contains(&(shim, action)) {
             applied.push((shim, action));
@@ -135,22 +135,22 @@ impl Exchange<'_> {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let mut request = Request::from_parts(parts, body);
-        self.peer.interim.pass(&mut request);
+        self.peer.informational.pass(&mut request);
         match self.upstream.forward(request).await {
             Ok(response) => self.inbound(response).await,
-            Err(error) => self.unanswered(&error),
+            Err(error) => self.upstream_error(&error),
         }
     }
 
     async fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
-        let mut response = response.map(respond::passed);
+        let mut response = response.map(respond::forwarded);
         headers::inbound(response.headers_mut());
         if !self.applies(Shim::NetboxLinks) {
             return response;
         }
         let authority = self.upstream.url().authority();
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-        if let Some(location) = location.and_then(|location| self.moved(location, &authority)) {
+        if let Some(location) = location.and_then(|location| self.rewritten_location(location, &authority)) {
             response.headers_mut().insert(LOCATION, location);
             response = self.relinked(response);
         }
@@ -163,8 +163,8 @@ impl Exchange<'_> {
             Err(broken) => return broken,
         };
         match relink(&body, &authority, &self.origin) {
-            Some(relinked) => self.relinked(upstream::answer(head, Bytes::from(relinked))),
-            None => upstream::answer(head, body),
+            Some(relinked) => self.relinked(upstream::rebuild(head, Bytes::from(relinked))),
+            None => upstream::rebuild(head, body),
         }
     }
 
@@ -179,24 +179,24 @@ impl Exchange<'_> {
     /// The answer to a request that NetBox did not answer, or not to the end.
     fn unread(&self, status: StatusCode, why: &str) -> Response<Body> {
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: why }.emit();
-        failed(status, why)
+        error_response(status, why)
     }
 
     /// `response`, in which links lead to the listener.
     fn relinked(&self, response: Response<Body>) -> Response<Body> {
-        self.note(Shim::NetboxLinks, Action::Translated);
-        shimmed(response, Shim::NetboxLinks)
+        self.note(Shim::NetboxLinks, ShimAction::Translated);
+        with_shim_header(response, Shim::NetboxLinks)
     }
 
-    fn moved(&self, location: &str, authority: &str) -> Option<HeaderValue> {
+    fn rewritten_location(&self, location: &str, authority: &str) -> Option<HeaderValue> {
         let (_, rest) = location.split_once("://")?;
         let path = rest.strip_prefix(authority).filter(|path| path.starts_with('/'))?;
         HeaderValue::from_str(&format!("{}{path}", self.origin)).ok()
     }
 
-    fn unanswered(&self, error: &ForwardError) -> Response<Body> {
+    fn upstream_error(&self, error: &ForwardError) -> Response<Body> {
         if let ForwardError::Upload(error) = error {
-            return errors::upload_failed(self.peer.address, *error);
+            return errors::upload_error_response(self.peer.address, *error);
         }
         let url = self.upstream.url();
         let (status, text) = match error {
@@ -212,7 +212,7 @@ impl Exchange<'_> {
                 );
                 (StatusCode::BAD_GATEWAY, text)
             }
-            ForwardError::Overdue(_) => {
+            ForwardError::TimedOut(_) => {
                 let text = format!("NetBox did not answer at {url}. {error} Its log says what it does.");
                 (StatusCode::GATEWAY_TIMEOUT, text)
             }
@@ -249,16 +249,16 @@ impl Exchange<'_> {
             Err(broken) => return broken,
         };
         let Ok(mut page) = SecretJson::parse(&body) else {
-            return upstream::answer(head, body);
+            return upstream::rebuild(head, body);
         };
         if lists_all && let Some(gone) = missing(&page, pushed) {
             proxmox.forget(&gone);
         }
         if fill_in(&mut page, &|id| proxmox.secrets(id)).is_none() {
-            return upstream::answer(head, body);
+            return upstream::rebuild(head, body);
         }
-        self.note(Shim::ProxmoxCredentials, Action::Completed);
-        shimmed(upstream::answer(head, page.to_body()), Shim::ProxmoxCredentials)
+        self.note(Shim::ProxmoxCredentials, ShimAction::Completed);
+        with_shim_header(upstream::rebuild(head, page.to_body()), Shim::ProxmoxCredentials)
     }
 
     /// The objects in which 0.0.3 records its syncs: NetBox's own if its plugin has them, or those in memory.
@@ -272,7 +272,7 @@ impl Exchange<'_> {
             return response;
         }
         // NetBox answers 404 whoever asks: whether the token is accepted is another question.
-        let allowed = self.forward(question(&parts, STATUS), Full::new(Bytes::new())).await;
+        let allowed = self.forward(lookup_request(&parts, STATUS), Full::new(Bytes::new())).await;
         if !allowed.status().is_success() {
             return allowed;
         }
@@ -288,8 +288,8 @@ impl Exchange<'_> {
             _ => (StatusCode::NOT_FOUND, None),
         };
         let Some(answer) = answer else { return response };
-        self.note(Shim::SyncProcesses, Action::Emulated);
-        shimmed(respond::json(status, Bytes::from(answer.to_string())), Shim::SyncProcesses)
+        self.note(Shim::SyncProcesses, ShimAction::Emulated);
+        with_shim_header(respond::json(status, Bytes::from(answer.to_string())), Shim::SyncProcesses)
     }
 
     /// A custom field is written: the one that some releases narrow keeps its types.
@@ -303,16 +303,16 @@ impl Exchange<'_> {
         };
         let is_new = parts.uri.path() == CUSTOM_FIELDS;
         let held = match written.get("object_types") {
-            Some(_) if !is_new => self.held(&parts).await,
+            Some(_) if !is_new => self.current_field(&parts).await,
             _ => None,
         };
         if !widen(&mut written, held.as_ref()) {
             return self.forward(parts, Full::new(body)).await;
         }
-        self.note(Shim::LastUpdated, Action::Translated);
+        self.note(Shim::LastUpdated, ShimAction::Translated);
         parts.headers.remove(CONTENT_LENGTH);
         let response = self.forward(parts, Full::new(Bytes::from(written.to_string()))).await;
-        shimmed(response, Shim::LastUpdated)
+        with_shim_header(response, Shim::LastUpdated)
     }
 
     /// NetBox's answer with texts in place of the objects that old releases read as texts.
@@ -329,17 +329,17 @@ impl Exchange<'_> {
         };
         let mut answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if !flatten(&path, &mut answer) {
-            return upstream::answer(head, body);
+            return upstream::rebuild(head, body);
         }
-        self.note(Shim::NestedObjects, Action::Translated);
-        shimmed(upstream::answer(head, Bytes::from(answer.to_string())), Shim::NestedObjects)
+        self.note(Shim::NestedObjects, ShimAction::Translated);
+        with_shim_header(upstream::rebuild(head, Bytes::from(answer.to_string())), Shim::NestedObjects)
     }
 
     /// NetBox's answer to `parts`, which looks for the custom field `field`: it is created if NetBox does not have it.
     async fn created_field(&self, parts: &Parts, field: &Value) -> Response<Body> {
         let target = parts.uri.path_and_query().map_or(CUSTOM_FIELDS, PathAndQuery::as_str);
         let look = || {
-            let mut question = question(parts, target);
+            let mut question = lookup_request(parts, target);
             question.headers.insert(ACCEPT_ENCODING, IDENTITY);
             self.forward(question, Full::new(Bytes::new()))
         };
@@ -349,9 +349,9 @@ impl Exchange<'_> {
         };
         let page: Value = serde_json::from_slice(&body).unwrap_or_default();
         if head.status != StatusCode::OK || page["count"] != 0 {
-            return upstream::answer(head, body);
+            return upstream::rebuild(head, body);
         }
-        let mut create = question(parts, CUSTOM_FIELDS);
+        let mut create = lookup_request(parts, CUSTOM_FIELDS);
         create.method = Method::POST;
         create.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let created = self.forward(create, Full::new(Bytes::from(field.to_string()))).await;
@@ -359,32 +359,32 @@ impl Exchange<'_> {
         if !created.status().is_success() && created.status() != StatusCode::BAD_REQUEST {
             return created;
         }
-        self.note(Shim::CustomFields, Action::Emulated);
-        shimmed(look().await, Shim::CustomFields)
+        self.note(Shim::CustomFields, ShimAction::Emulated);
+        with_shim_header(look().await, Shim::CustomFields)
     }
 
     /// The object of `parts` as NetBox has it.
-    async fn held(&self, parts: &Parts) -> Option<Value> {
-        let mut question = question(parts, parts.uri.path());
+    async fn current_field(&self, parts: &Parts) -> Option<Value> {
+        let mut question = lookup_request(parts, parts.uri.path());
         question.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let question = Request::from_parts(question, Full::new(Bytes::new()));
         let response = self.upstream.forward(question).await.ok()?;
         if response.status() != StatusCode::OK {
             return None;
         }
-        let (_, body) = self.whole(response.map(respond::passed)).await.ok()?;
+        let (_, body) = self.whole(response.map(respond::forwarded)).await.ok()?;
         serde_json::from_slice(&body).ok()
     }
 
     /// The body of a request as a whole.
     async fn read(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
         let patience = self.backend.limits().client_body;
-        let refused = |error| errors::upload_failed(self.peer.address, error);
-        match timeout(patience, Limited::new(body, BODY).collect()).await {
+        let refused = |error| errors::upload_error_response(self.peer.address, error);
+        match timeout(patience, Limited::new(body, MAX_BODY_BYTES).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let why = format!("A body for this path has {BODY} bytes at most.");
-                Err(rejected(&Rejection::body(Reason::BodyTooLarge, why), self.peer.address))
+                let why = format!("A body for this path has {MAX_BODY_BYTES} bytes at most.");
+                Err(rejection_response(&Rejection::body(RejectReason::BodyTooLarge, why), self.peer.address))
             }
             Ok(Err(_)) => Err(refused(UploadError::Aborted)),
             Err(_) => Err(refused(UploadError::Slow(patience))),
@@ -393,13 +393,13 @@ impl Exchange<'_> {
 }
 
 /// A GET of `path` with the headers of `parts`.
-fn question(parts: &Parts, path: &str) -> Parts {
-    let mut question = parts.clone();
-    question.method = Method::GET;
-    headers::without_body(&mut question.headers);
-    question.headers.remove(CONTENT_TYPE);
+fn lookup_request(parts: &Parts, path: &str) -> Parts {
+    let mut request = parts.clone();
+    request.method = Method::GET;
+    headers::without_body(&mut request.headers);
+    request.headers.remove(CONTENT_TYPE);
     if let Ok(target) = path.parse::<PathAndQuery>() {
-        question.uri = Uri::from(target);
+        request.uri = Uri::from(target);
     }
-    question
+    request
 }

@@ -28,9 +28,9 @@ const FILE: &str = "netbox-endpoints.json";
 /// What to do about one that cannot be read.
 const REMEDY: &str = "delete it, and the plugin pushes them again";
 /// What is kept of an endpoint: what the plugin compares, and no token.
-const KEPT: [&str; 6] = ["name", "ip_address", "domain", "port", "verify_ssl", "token_version"];
+const STORED_FIELDS: [&str; 6] = ["name", "ip_address", "domain", "port", "verify_ssl", "token_version"];
 /// How many tokens that were replaced are remembered.
-const REPLACED: usize = 8;
+const MAX_REPLACED: usize = 8;
 /// The port that backends take for https.
 const HTTPS: u64 = 443;
 
@@ -69,7 +69,7 @@ impl NetboxEndpoints {
     }
 
     /// Drops the endpoints that were pushed to other backends than those at `urls`, in the file too.
-    pub(super) async fn keep(&self, urls: &HashSet<String>) {
+    pub(super) async fn save(&self, urls: &HashSet<String>) {
         self.change(|pushed| pushed.retain(|url, _| urls.contains(url))).await;
     }
 
@@ -88,7 +88,7 @@ impl NetboxEndpoints {
         let text = token(pushed);
         let token = fingerprint(text.expose_secret());
         locked(&self.tokens).insert(key.clone(), text);
-        let take = |all: &mut BTreeMap<_, PushedEndpoint>| all.entry(key).or_default().take(pushed, &token);
+        let take = |all: &mut BTreeMap<_, PushedEndpoint>| all.entry(key).or_default().apply(pushed, &token);
         self.change(take).await;
     }
 
@@ -114,7 +114,7 @@ impl NetboxEndpoints {
     pub(super) fn is_of_backend(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
         let pushed = self.pushed.get();
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
-        let sent = sent.and_then(hashed);
+        let sent = sent.and_then(token_hash);
         sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
     }
 
@@ -127,11 +127,11 @@ impl NetboxEndpoints {
     /// `Authorization` with the token in force, where `backend` has `sent` one before it. Only releases that read their
     /// token when they start need that: of any other, a token that was replaced is one that was revoked.
     pub(super) fn current_token(&self, backend: &Backend, sent: &HeaderValue) -> Option<HeaderValue> {
-        if backend.known().release.is_none_or(can_update_netbox) {
+        if backend.cached_capabilities().release.is_none_or(can_update_netbox) {
             return None;
         }
         let key = backend.url().to_string();
-        let is_replaced = self.pushed.get().get(&key)?.replaced.contains(&hashed(sent)?);
+        let is_replaced = self.pushed.get().get(&key)?.replaced.contains(&token_hash(sent)?);
         if !is_replaced {
             return None;
         }
@@ -181,20 +181,21 @@ fn target(backend: &config::Backend, pushed: Option<&PushedEndpoint>) -> Result<
 /// Why not, and what to do.
 pub(crate) fn check_pushed(backend: &config::Backend, pushed: &Value) -> Result<(), String> {
     let mut endpoint = PushedEndpoint::default();
-    endpoint.take(pushed, "");
+    endpoint.apply(pushed, "");
     target(backend, Some(&endpoint)).map(drop)
 }
 
 impl PushedEndpoint {
-    fn take(&mut self, pushed: &Value, token: &str) {
-        let kept = KEPT.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
-        self.row = kept.collect();
+    fn apply(&mut self, pushed: &Value, token: &str) {
+        let fields =
+            STORED_FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
+        self.row = fields.collect();
         if self.token != token {
             self.replaced.retain(|replaced| replaced != token);
             if !self.token.is_empty() {
                 self.replaced.push(std::mem::take(&mut self.token));
             }
-            let excess = self.replaced.len().saturating_sub(REPLACED);
+            let excess = self.replaced.len().saturating_sub(MAX_REPLACED);
             self.replaced.drain(..excess);
             self.token = token.to_owned();
         }
@@ -259,7 +260,7 @@ pub(crate) fn token(pushed: &Value) -> SecretString {
 }
 
 /// The hash of the token in an `Authorization`.
-fn hashed(authorization: &HeaderValue) -> Option<String> {
+fn token_hash(authorization: &HeaderValue) -> Option<String> {
     let (_, token) = authorization.to_str().ok()?.split_once(' ')?;
     Some(fingerprint(token.trim()))
 }
@@ -274,7 +275,7 @@ mod tests {
 
     fn pushed(row: Value) -> PushedEndpoint {
         let mut pushed = PushedEndpoint::default();
-        pushed.take(&row, "hash");
+        pushed.apply(&row, "hash");
         pushed
     }
 
@@ -305,11 +306,11 @@ mod tests {
     fn a_token_that_was_replaced_is_remembered_by_its_hash_and_no_token_is_kept() {
         let mut endpoint = PushedEndpoint::default();
         let row = json!({ "name": "nb", "token": "s3cret", "token_version": "v1", "domain": "nb.example" });
-        endpoint.take(&row, "one");
-        endpoint.take(&row, "two");
-        endpoint.take(&row, "two");
+        endpoint.apply(&row, "one");
+        endpoint.apply(&row, "two");
+        endpoint.apply(&row, "two");
         assert_eq!((endpoint.token.as_str(), endpoint.replaced.clone()), ("two", vec!["one".to_owned()]));
-        endpoint.take(&row, "one");
+        endpoint.apply(&row, "one");
         assert_eq!((endpoint.token.as_str(), endpoint.replaced.clone()), ("one", vec!["two".to_owned()]));
         assert!(!serde_json::to_string(&endpoint).unwrap().contains("s3cret"));
     }

@@ -11,11 +11,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use uuid::Uuid;
 
 use super::STOPPING;
-use crate::core::wire::websocket::{FrameFollower, Sender};
+use crate::core::wire::websocket::{FrameFollower, FrameSender};
 use crate::deadline::sleep;
 
 /// How much is read at once, in bytes.
-const PIECE: usize = 8 * 1024;
+const CHUNK_BYTES: usize = 8 * 1024;
 
 /// Copies in both directions until both are closed, or one is and the other has had `linger` to follow. Once the
 /// bridge is `stopping`, both ends get a close frame, and are waited for to close. `first` is called with the first frame
@@ -33,9 +33,9 @@ pub(super) async fn join<C, B>(
     let (from_client, to_client) = split(client);
     let (from_backend, to_backend) = split(backend);
     let one_is_closed = Notify::new();
-    let up = Direction::new(Sender::Client, stopping.clone(), None);
+    let up = RelayDirection::new(FrameSender::Client, stopping.clone(), None);
     let up = up.pass(from_client, to_backend, &one_is_closed);
-    let down = Direction::new(Sender::Server, stopping, first);
+    let down = RelayDirection::new(FrameSender::Server, stopping, first);
     let down = down.pass(from_backend, to_client, &one_is_closed);
     let lingered = async {
         one_is_closed.notified().await;
@@ -51,15 +51,15 @@ pub(super) async fn join<C, B>(
 pub(crate) type OnFirstFrame = Box<dyn FnOnce(Option<(u16, String)>) + Send>;
 
 /// One direction of a tunnel.
-struct Direction {
-    sender: Sender,
+struct RelayDirection {
+    sender: FrameSender,
     frames: FrameFollower,
     stopping: watch::Receiver<bool>,
     first: Option<OnFirstFrame>,
 }
 
-impl Direction {
-    fn new(sender: Sender, stopping: watch::Receiver<bool>, first: Option<OnFirstFrame>) -> Self {
+impl RelayDirection {
+    fn new(sender: FrameSender, stopping: watch::Receiver<bool>, first: Option<OnFirstFrame>) -> Self {
         Self { sender, frames: FrameFollower::new(sender), stopping, first }
     }
 
@@ -82,12 +82,12 @@ impl Direction {
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
     ) -> io::Result<()> {
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; CHUNK_BYTES];
         let (mut read, mut sent) = (0, 0);
         while sent == read {
             read = tokio::select! {
                 biased;
-                () = stops(&mut self.stopping), if self.frames.is_between() => break,
+                () = stopped(&mut self.stopping), if self.frames.is_between() => break,
                 read = from.read(&mut piece) => read?,
             };
             if read == 0 {
@@ -125,7 +125,7 @@ impl Direction {
         if (self.frames.has_message() || self.frames.is_closed())
             && let Some(first) = self.first.take()
         {
-            first(self.frames.closed_with().filter(|_| !self.frames.has_message()));
+            first(self.frames.close_reason().filter(|_| !self.frames.has_message()));
         }
     }
 
@@ -138,14 +138,14 @@ impl Direction {
 }
 
 /// Done when the bridge stops, also if whatever could say so is gone.
-async fn stops(stopping: &mut watch::Receiver<bool>) {
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// The close frame that takes the place of what `sender` would go on to send.
-fn going_away(sender: Sender) -> Vec<u8> {
+fn going_away(sender: FrameSender) -> Vec<u8> {
     let mut frame = Frame::close(Some(CloseFrame { code: CloseCode::Away, reason: STOPPING.into() }));
-    if sender == Sender::Client {
+    if sender == FrameSender::Client {
         // Random in its first four bytes.
         let [a, b, c, d, ..] = *Uuid::new_v4().as_bytes();
         frame.header_mut().mask = Some([a, b, c, d]);

@@ -15,24 +15,24 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::Span;
 
-use crate::app::State;
-use crate::backend::{API_KEY, Identity};
+use crate::app::AppState;
+use crate::backend::{API_KEY, RequestIdentity};
 use crate::core::domain::credential::ApiKey;
-use crate::core::domain::kind::{Command, Endpoint, Kind};
+use crate::core::domain::kind::{Command, Kind, SyncEndpoint};
 use crate::core::domain::refusal::Refusal;
-use crate::core::http::query::{Parameters, Query};
-use crate::core::legacy_client::Asked;
-use crate::core::legacy_client::{self, Ending, GREETING, Page};
+use crate::core::http::query::{BridgeParameters, Query};
+use crate::core::legacy_client::ClientCommand;
+use crate::core::legacy_client::{self, CommandEnding, GREETING, LegacyClient};
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::deadline::{GRACE, timeout};
-use crate::job::{Arrival, Entered, Registry, Watching, held_back};
-use crate::proxy::coalesce::lesson;
-use crate::proxy::credentials::key_of;
-use crate::proxy::quota::{Slot, Slots, StreamKey, key_slot};
-use crate::proxy::request::{Stuck, Visit};
+use crate::job::{AttachOptions, Attached, Registry, Watcher, backoff_refusal};
+use crate::proxy::coalesce::note_auth_failure;
+use crate::proxy::credentials::request_key;
+use crate::proxy::quota::{Quota, QuotaKey, ValueType, acquire_key};
+use crate::proxy::request::{RequestContext, StallFlag};
 use crate::proxy::streams;
-use crate::proxy::subscriber::Attendance;
+use crate::proxy::subscriber::WatcherGuard;
 use crate::proxy::tunnel::STOPPING;
 use crate::proxy::websocket::PATH;
 use crate::telemetry::{self, Surface};
@@ -40,9 +40,9 @@ use crate::telemetry::{self, Surface};
 /// How long a client has for its key, as with backends since 0.0.23.post1.
 const KEY_WAIT: Duration = Duration::from_secs(10);
 /// How many commands wait at the most. A client that sends more is not read until one is done.
-const WAITING: usize = 16;
+const MAX_WAITING: usize = 16;
 /// The longest reason of a close frame, in bytes (RFC 6455, section 5.5).
-const REASON: usize = 123;
+const MAX_REASON_BYTES: usize = 123;
 
 /// The codes of close frames. Backends end a failed command with 1000, and pages come back at once after any
 /// other.
@@ -54,13 +54,13 @@ const TRY_LATER: u16 = 1013;
 const KEY_REFUSED: u16 = 4001;
 
 /// What is known of a client before it says anything.
-pub(super) struct Session {
+pub(super) struct LegacySocketSession {
     pub(super) registry: Arc<Registry>,
-    pub(super) streams: Slots<StreamKey>,
+    pub(super) streams: Quota<QuotaKey>,
     /// The state that is in force.
-    pub(super) states: watch::Receiver<Arc<State>>,
+    pub(super) states: watch::Receiver<Arc<AppState>>,
     pub(super) closing: watch::Receiver<bool>,
-    pub(super) visit: Visit,
+    pub(super) visit: RequestContext,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
     /// It must send a key first.
@@ -68,14 +68,14 @@ pub(super) struct Session {
 }
 
 /// Why a session is over.
-enum Over {
+enum SessionEnd {
     /// The client has gone, or takes nothing.
     Gone,
     /// The bridge ends it.
     Close(u16, String),
 }
 
-impl From<Error> for Over {
+impl From<Error> for SessionEnd {
     fn from(error: Error) -> Self {
         match error {
             Error::Capacity(_) => {
@@ -87,88 +87,89 @@ impl From<Error> for Over {
 }
 
 /// The socket, and what has been read of it too early.
-struct Line {
+struct SocketIo {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     waiting: VecDeque<String>,
     closing: watch::Receiver<bool>,
     /// When the client last gave a sign of life, and when it is asked for one.
-    heard: Instant,
+    last_read: Instant,
     ping: Instant,
     /// It seems to have given none for too long. What it may have sent is read before it is given up.
     is_overdue: bool,
     heartbeat: Duration,
-    patience: Duration,
-    stuck: Stuck,
+    write_timeout: Duration,
+    stall: StallFlag,
 }
 
-impl Session {
+impl LegacySocketSession {
     pub(super) async fn run(self, socket: WebSocketStream<TokioIo<Upgraded>>) {
         let limits = &self.visit.state.config.limits;
         let (heartbeat, patience) = (limits.heartbeat, limits.client_write);
         let now = Instant::now();
-        let mut line = Line {
+        let mut io = SocketIo {
             socket,
             waiting: VecDeque::new(),
             closing: self.closing.clone(),
-            heard: now,
+            last_read: now,
             ping: now + heartbeat,
             is_overdue: false,
             heartbeat,
-            patience,
-            stuck: self.visit.stuck.clone(),
+            write_timeout: patience,
+            stall: self.visit.stall.clone(),
         };
-        if let Err(Over::Close(code, reason)) = self.talk(&mut line).await {
-            line.close(code, &reason).await;
+        if let Err(SessionEnd::Close(code, reason)) = self.serve(&mut io).await {
+            io.close(code, &reason).await;
         }
     }
 
-    async fn talk(mut self, line: &mut Line) -> Result<(), Over> {
-        let mut place = key_of(&self.headers).map(|key| self.place(&key)).transpose()?;
+    async fn serve(mut self, io: &mut SocketIo) -> Result<(), SessionEnd> {
+        let mut place = request_key(&self.headers).map(|key| self.acquire_stream(&key)).transpose()?;
         if self.wants_key {
-            let key = timeout(KEY_WAIT, line.next()).await;
-            let required = || Over::Close(KEY_REFUSED, "API key required.".to_owned());
-            let Asked::Key(key) = legacy_client::asked(&key.map_err(|_| required())??) else {
+            let key = timeout(KEY_WAIT, io.next()).await;
+            let required = || SessionEnd::Close(KEY_REFUSED, "API key required.".to_owned());
+            let ClientCommand::Key(key) = legacy_client::parse_command(&key.map_err(|_| required())??) else {
                 return Err(required());
             };
             let key: ApiKey = key.parse().map_err(|_| required())?;
-            telemetry::log::hide_in(&Span::current(), &Redactor::new([key.expose()]));
-            self.check(&key).await?;
-            place = Some(self.place(&key)?);
+            telemetry::log::redact_span(&Span::current(), &Redactor::new([key.expose()]));
+            self.check_key(&key).await?;
+            place = Some(self.acquire_stream(&key)?);
             if let Ok(value) = key.header() {
                 self.headers.insert(API_KEY, value);
             }
         }
-        line.send(GREETING.map(str::to_owned)).await?;
+        io.send(GREETING.map(str::to_owned)).await?;
         // It is held as long as the session is.
         let _place = place;
         let mut may_be_key = !self.wants_key;
         loop {
-            let text = line.next().await?;
-            match legacy_client::asked(&text) {
+            let text = io.next().await?;
+            match legacy_client::parse_command(&text) {
                 // Newer clients send one to every backend, and this one needs none.
-                Asked::Key(_) if may_be_key => {}
-                Asked::Run { command, run_id } => self.command(line, command, run_id).await?,
-                Asked::Unknown { text, run_id } => {
-                    line.send(legacy_client::unknown(&text, run_id.as_deref())).await?
+                ClientCommand::Key(_) if may_be_key => {}
+                ClientCommand::Sync { command, run_id } => self.run_command(io, command, run_id).await?,
+                ClientCommand::Unknown { text, run_id } => {
+                    io.send(legacy_client::unknown_command_frames(&text, run_id.as_deref())).await?
                 }
-                Asked::Key(_) => line.send(legacy_client::unknown("", None)).await?,
+                ClientCommand::Key(_) => io.send(legacy_client::unknown_command_frames("", None)).await?,
             }
             may_be_key = false;
         }
     }
 
     /// Asks the backend whether it takes `key`, unless it has refused it before.
-    async fn check(&self, key: &ApiKey) -> Result<(), Over> {
-        let Visit { backend, forwarded, .. } = &self.visit;
+    async fn check_key(&self, key: &ApiKey) -> Result<(), SessionEnd> {
+        let RequestContext { backend, forwarded, .. } = &self.visit;
         let hash = self.registry.key_hash(key);
         let admitted = backend.admit(forwarded.client, Some(hash)).await;
-        let _trial = admitted.map_err(|known| Over::Close(KEY_REFUSED, held_back(true, &known).text()))?;
+        let _trial = admitted
+            .map_err(|reason| SessionEnd::Close(KEY_REFUSED, backoff_refusal(true, &reason).text()))?;
         let mut passed_on = HeaderMap::new();
-        forwarded.tell(&mut passed_on);
-        let identity = Identity { key: Some(key.clone()), passed_on };
-        let generation = backend.shield.generation();
-        let answer = backend.glimpse("/version", &identity).await;
-        let answer = answer.map_err(|why| Over::Close(TRY_LATER, why.to_string()))?;
+        forwarded.apply(&mut passed_on);
+        let identity = RequestIdentity { key: Some(key.clone()), forwarded_headers: passed_on };
+        let generation = backend.gate.generation();
+        let answer = backend.probe("/version", &identity).await;
+        let answer = answer.map_err(|why| SessionEnd::Close(TRY_LATER, why.to_string()))?;
         let status = answer.status;
         let reason = match status {
             StatusCode::UNAUTHORIZED => "Invalid API key.",
@@ -177,89 +178,94 @@ impl Session {
             }
             _ => {
                 if status.is_success() {
-                    backend.shield.accept(Some(hash));
+                    backend.gate.accept(Some(hash));
                 }
                 return Ok(());
             }
         };
-        lesson(&self.visit, Some(hash), generation, (status, &answer.headers, &answer.body));
-        Err(Over::Close(KEY_REFUSED, reason.to_owned()))
+        note_auth_failure(&self.visit, Some(hash), generation, (status, &answer.headers, &answer.body));
+        Err(SessionEnd::Close(KEY_REFUSED, reason.to_owned()))
     }
 
     /// The place that a client with `key` takes of those that it may have.
-    fn place(&self, key: &ApiKey) -> Result<Slot<StreamKey>, Over> {
-        key_slot(&self.streams, &self.visit, self.registry.key_hash(key))
-            .map_err(|limit| Over::Close(TRY_LATER, limit.detail().to_owned()))
+    fn acquire_stream(&self, key: &ApiKey) -> Result<ValueType<QuotaKey>, SessionEnd> {
+        acquire_key(&self.streams, &self.visit, self.registry.key_hash(key))
+            .map_err(|limit| SessionEnd::Close(TRY_LATER, limit.detail().to_owned()))
     }
 
     /// Runs `command` as a job, and tells what becomes of it.
-    async fn command(&self, line: &mut Line, command: Command, run_id: Option<String>) -> Result<(), Over> {
+    async fn run_command(
+        &self,
+        io: &mut SocketIo,
+        command: Command,
+        run_id: Option<String>,
+    ) -> Result<(), SessionEnd> {
         let backend = &self.visit.backend;
-        if !self.states.borrow().backends.iter().any(|known| Arc::ptr_eq(known, backend)) {
+        if !self.states.borrow().backends.iter().any(|other| Arc::ptr_eq(other, backend)) {
             let reason = "The configuration has changed: come again.";
-            return Err(Over::Close(GOING_AWAY, reason.to_owned()));
+            return Err(SessionEnd::Close(GOING_AWAY, reason.to_owned()));
         }
         let is_correlated = run_id.is_some();
-        let mut page = Page::new(command, run_id);
-        line.send(page.begin()).await?;
-        let failure = match self.watch(line, command, &mut page).await? {
+        let mut page = LegacyClient::new(command, run_id);
+        io.send(page.greeting()).await?;
+        let failure = match self.watch(io, command, &mut page).await? {
             Ok(()) => match page.ending() {
-                None | Some(Ending::Done) => return Ok(()),
-                Some(Ending::Failed { reason }) => reason,
+                None | Some(CommandEnding::Done) => return Ok(()),
+                Some(CommandEnding::Failed { reason }) => reason,
             },
             Err(refusal) => {
-                telemetry::Refused { path: PATH, refusal: &refusal }.emit();
+                telemetry::RequestRefused { path: PATH, refusal: &refusal }.emit();
                 let mut frames = Vec::new();
                 for frame in streams::refusal_frames(kind(command), &refusal) {
-                    page.frame(&frame, &mut frames);
+                    page.push_frame(&frame, &mut frames);
                 }
-                line.send(frames).await?;
+                io.send(frames).await?;
                 refusal.text()
             }
         };
-        if is_correlated { Ok(()) } else { Err(Over::Close(NORMAL, failure)) }
+        if is_correlated { Ok(()) } else { Err(SessionEnd::Close(NORMAL, failure)) }
     }
 
     /// Watches the job of `command` to its end.
     async fn watch(
         &self,
-        line: &mut Line,
+        io: &mut SocketIo,
         command: Command,
-        page: &mut Page,
-    ) -> Result<Result<(), Refusal>, Over> {
-        let bridge = Parameters { payloads: true, ..Parameters::default() };
-        let query = Query { backend: self.query.clone(), bridge };
-        let Visit { backend, forwarded, .. } = &self.visit;
-        let endpoint = Endpoint::of(kind(command));
-        let mut wanted = streams::wanted(backend, endpoint, query, &self.headers, forwarded.client);
-        wanted.over_socket = true;
-        let entered = self.registry.enter(wanted, Arrival::default()).await;
-        let mut watching: Watching = match entered {
-            Ok(Entered::Watching(watching)) => watching,
+        page: &mut LegacyClient,
+    ) -> Result<Result<(), Refusal>, SessionEnd> {
+        let bridge = BridgeParameters { payloads: true, ..BridgeParameters::default() };
+        let query = Query { backend_query: self.query.clone(), parameters: bridge };
+        let RequestContext { backend, forwarded, .. } = &self.visit;
+        let endpoint = SyncEndpoint::for_kind(kind(command));
+        let mut request = streams::job_request(backend, endpoint, query, &self.headers, forwarded.client);
+        request.over_socket = true;
+        let entered = self.registry.attach(request, AttachOptions::default()).await;
+        let mut watching: Watcher = match entered {
+            Ok(Attached::Watching(watching)) => watching,
             // Only whoever says what it has seen comes to these.
-            Ok(Entered::Replay { .. } | Entered::Seen) => return Ok(Ok(())),
-            Err(denied) => return Ok(Err(streams::denied_answer(backend, &denied).1)),
+            Ok(Attached::Replay { .. } | Attached::Seen) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(streams::refusal_for(backend, &error).1)),
         };
-        if let Err(refusal) = line.beside(watching.begun()).await? {
+        if let Err(refusal) = io.poll_during(watching.started()).await? {
             return Ok(Err(refusal));
         }
         let mut frames = Vec::new();
-        let mut attendance = Attendance::new(&watching.job, Surface::Socket, line.stuck.clone());
-        while let Some(batch) = line.beside(watching.cursor.next()).await? {
-            attendance.give(&batch);
+        let mut watcher = WatcherGuard::new(&watching.job, Surface::Socket, io.stall.clone());
+        while let Some(batch) = io.poll_during(watching.cursor.next()).await? {
+            watcher.record_batch(&batch);
             for frame in &batch.frames {
-                page.frame(frame.with_payload.as_ref().unwrap_or(&frame.bytes), &mut frames);
+                page.push_frame(frame.with_payload.as_ref().unwrap_or(&frame.bytes), &mut frames);
             }
             let _on_its_way = watching.cursor.reserve(frames.iter().map(String::len).sum());
-            line.send(std::mem::take(&mut frames)).await?;
+            io.send(std::mem::take(&mut frames)).await?;
         }
         Ok(Ok(()))
     }
 }
 
-impl Line {
+impl SocketIo {
     /// The next text of the client.
-    async fn next(&mut self) -> Result<String, Over> {
+    async fn next(&mut self) -> Result<String, SessionEnd> {
         loop {
             if let Some(text) = self.waiting.pop_front() {
                 return Ok(text);
@@ -269,7 +275,7 @@ impl Line {
     }
 
     /// Does `work`, while the client is listened to.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Over> {
+    async fn poll_during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, SessionEnd> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -281,26 +287,26 @@ impl Line {
     }
 
     /// Waits for something of the client, and keeps it if it is a text. Dropping the future loses nothing.
-    async fn read(&mut self) -> Result<(), Over> {
-        let is_full = self.waiting.len() >= WAITING;
+    async fn read(&mut self) -> Result<(), SessionEnd> {
+        let is_full = self.waiting.len() >= MAX_WAITING;
         let (due, closing) = (self.ping, &mut self.closing);
         let message = tokio::select! {
             // Also when whoever could say it is gone.
             () = async { let _ = closing.wait_for(|closing| *closing).await; } => {
-                return Err(Over::Close(GOING_AWAY, STOPPING.to_owned()));
+                return Err(SessionEnd::Close(GOING_AWAY, STOPPING.to_owned()));
             }
             () = sleep_until(due) => None,
             message = self.socket.next(), if !is_full => Some(message),
         };
         let Some(message) = message else { return self.ping().await };
-        self.heard = Instant::now();
+        self.last_read = Instant::now();
         self.is_overdue = false;
         match message {
             Some(Ok(Message::Text(text))) => self.waiting.push_back(text.to_string()),
             Some(Ok(Message::Binary(_))) => {
-                return Err(Over::Close(UNSUPPORTED_DATA, "Commands are text.".to_owned()));
+                return Err(SessionEnd::Close(UNSUPPORTED_DATA, "Commands are text.".to_owned()));
             }
-            Some(Ok(Message::Close(_))) | None => return Err(Over::Gone),
+            Some(Ok(Message::Close(_))) | None => return Err(SessionEnd::Gone),
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error.into()),
         }
@@ -308,11 +314,11 @@ impl Line {
     }
 
     /// Asks the client for a sign of life, unless it has given none for too long.
-    async fn ping(&mut self) -> Result<(), Over> {
-        let is_full = self.waiting.len() >= WAITING;
-        if !is_full && self.heard.elapsed() > self.heartbeat + self.patience {
+    async fn ping(&mut self) -> Result<(), SessionEnd> {
+        let is_full = self.waiting.len() >= MAX_WAITING;
+        if !is_full && self.last_read.elapsed() > self.heartbeat + self.write_timeout {
             if self.is_overdue {
-                return Err(Over::Gone);
+                return Err(SessionEnd::Gone);
             }
             self.is_overdue = true;
             self.ping = Instant::now() + GRACE;
@@ -323,34 +329,34 @@ impl Line {
         self.flush().await
     }
 
-    async fn send(&mut self, texts: impl IntoIterator<Item = String>) -> Result<(), Over> {
+    async fn send(&mut self, texts: impl IntoIterator<Item = String>) -> Result<(), SessionEnd> {
         let mut texts = texts.into_iter().peekable();
         if texts.peek().is_none() {
             return Ok(());
         }
         for text in texts {
-            let fed = timeout(self.patience, self.socket.feed(Message::text(text))).await;
-            fed.map_err(|_| self.give_up())??;
+            let fed = timeout(self.write_timeout, self.socket.feed(Message::text(text))).await;
+            fed.map_err(|_| self.stalled())??;
         }
         self.flush().await
     }
 
-    async fn flush(&mut self) -> Result<(), Over> {
-        let flushed = timeout(self.patience, self.socket.flush()).await;
-        flushed.map_err(|_| self.give_up())??;
+    async fn flush(&mut self) -> Result<(), SessionEnd> {
+        let flushed = timeout(self.write_timeout, self.socket.flush()).await;
+        flushed.map_err(|_| self.stalled())??;
         Ok(())
     }
 
     /// The client takes nothing.
-    fn give_up(&self) -> Over {
-        self.stuck.note();
-        Over::Gone
+    fn stalled(&self) -> SessionEnd {
+        self.stall.set();
+        SessionEnd::Gone
     }
 
     /// Says goodbye, and waits a moment for the answer.
     async fn close(&mut self, code: u16, reason: &str) {
-        let mut reason = plain(reason, REASON).into_owned();
-        while reason.len() > REASON {
+        let mut reason = plain(reason, MAX_REASON_BYTES).into_owned();
+        while reason.len() > MAX_REASON_BYTES {
             reason.pop();
         }
         let frame = CloseFrame { code: code.into(), reason: reason.into() };

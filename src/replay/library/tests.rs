@@ -1,11 +1,11 @@
-use crate::recording::{Direction, Event, Headers};
+use crate::recording::{Direction, Headers, RecordedEvent};
 use crate::replay::library::*;
 
-fn get(path: &str, key: Key, status: u16) -> Recording {
+fn get(path: &str, key: RecordedKey, status: u16) -> Recording {
     Recording::new("0.0.11.post2", Protocol::Http, key)
-        .with(0.0, Direction::Out, Event::get(path))
-        .with(1.0, Direction::In, Event::Response { status, headers: Headers::new() })
-        .with(2.0, Direction::In, Event::End)
+        .with(0.0, Direction::Out, RecordedEvent::get(path))
+        .with(1.0, Direction::In, RecordedEvent::Response { status, headers: Headers::new() })
+        .with(2.0, Direction::In, RecordedEvent::End)
 }
 
 fn folder(recordings: &[(&str, Recording)]) -> tempfile::TempDir {
@@ -25,10 +25,10 @@ fn answers(library: &Library, path: &str) -> Option<u16> {
 #[test]
 fn what_is_asked_for_stands_in_for_the_usual() {
     let dir = folder(&[
-        ("sse/devices", get("/a?x=1", Key::Sent, 200)),
-        ("json/b", get("/b", Key::Sent, 201)),
-        ("fail/a", get("/a", Key::Sent, 503)),
-        ("fail/c", get("/c", Key::Sent, 504)),
+        ("sse/devices", get("/a?x=1", RecordedKey::Sent, 200)),
+        ("json/b", get("/b", RecordedKey::Sent, 201)),
+        ("fail/a", get("/a", RecordedKey::Sent, 503)),
+        ("fail/c", get("/c", RecordedKey::Sent, 504)),
     ]);
     let usual = Library::load(dir.path(), &[]).unwrap();
     assert_eq!(
@@ -47,7 +47,11 @@ fn what_is_asked_for_stands_in_for_the_usual() {
 fn an_answer_about_keys_is_not_given_to_a_right_key() {
     let library = Library::from_recordings(
         "0.0.11.post2",
-        vec![get("/a", Key::None, 401), get("/a", Key::Wrong, 401), get("/a", Key::Sent, 200)],
+        vec![
+            get("/a", RecordedKey::None, 401),
+            get("/a", RecordedKey::Wrong, 401),
+            get("/a", RecordedKey::Sent, 200),
+        ],
     )
     .unwrap();
     assert_eq!(answers(&library, "/a"), Some(200));
@@ -57,18 +61,25 @@ fn an_answer_about_keys_is_not_given_to_a_right_key() {
 #[test]
 fn a_folder_that_cannot_be_served_says_what_to_do() {
     let empty = tempfile::tempdir().unwrap();
-    let one_level_up =
-        folder(&[("0.0.3/x", get("/a", Key::None, 200)), ("0.0.3/y", get("/a", Key::None, 200))]);
+    let one_level_up = folder(&[
+        ("0.0.3/x", get("/a", RecordedKey::None, 200)),
+        ("0.0.3/y", get("/a", RecordedKey::None, 200)),
+    ]);
     let mixed = folder(&[
-        ("ws/a", get("/a", Key::Sent, 200)),
+        ("ws/a", get("/a", RecordedKey::Sent, 200)),
         (
             "ws/b",
-            Recording::new("0.0.3", Protocol::Http, Key::None).with(0.0, Direction::Out, Event::get("/")),
+            Recording::new("0.0.3", Protocol::Http, RecordedKey::None).with(
+                0.0,
+                Direction::Out,
+                RecordedEvent::get("/"),
+            ),
         ),
     ]);
     let broken = tempfile::tempdir().unwrap();
     std::fs::write(broken.path().join("x.ndjson"), "{}\n").unwrap();
-    let usual = folder(&[("ws/a", get("/a", Key::Sent, 200)), ("fail/b", get("/a", Key::Sent, 200))]);
+    let usual =
+        folder(&[("ws/a", get("/a", RecordedKey::Sent, 200)), ("fail/b", get("/a", RecordedKey::Sent, 200))]);
 
     let complaint = |dir: &Path, uses: &[String]| Library::load(dir, uses).unwrap_err().to_string();
     for (complaint, wanted) in [

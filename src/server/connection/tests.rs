@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use crate::app::State;
+use crate::app::AppState;
 use crate::config::{Config, Flags};
 use crate::server::Server;
 use crate::server::connection::*;
@@ -35,9 +35,9 @@ async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let connection = Connection {
+        let connection = ConnectionContext {
             address: address.parse().unwrap(),
-            door: Door::Netbox(wanted),
+            role: ListenerRole::Netbox(wanted),
             on_loopback: true,
             proxy: Arc::clone(&server.proxy),
             limits: server.proxy.app.state().config.limits.clone(),
@@ -50,7 +50,7 @@ async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_
     for client in [&mut stranger, &mut own] {
         assert!(ask(client).await.starts_with("HTTP/1.1 503 "), "where NetBox is is not known");
     }
-    server.proxy.replace(State::new(config("192.0.2.8"), None).unwrap());
+    server.proxy.replace(AppState::new(config("192.0.2.8"), None).unwrap());
     assert_eq!(ask(&mut stranger).await, "");
     served.await.unwrap();
     assert!(ask(&mut own).await.starts_with("HTTP/1.1 503 "));

@@ -4,28 +4,28 @@ use http::StatusCode;
 
 use super::family::{Label, labels};
 use crate::core::compat::netbox::RULES;
-use crate::core::compat::{Action, Shim};
+use crate::core::compat::{Shim, ShimAction};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
-use crate::core::http::guard::Reason;
+use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
 
 labels! {
     Cause as "cause",
     Circuit as "state",
-    Connected as "result",
-    Departure as "reason",
+    ConnectResult as "result",
+    WatcherDeparture as "reason",
     FrameType as "type",
     Limit as "limit",
     Listener as "listener",
-    Objects as "result",
-    Origin as "from",
-    Reason as "reason",
+    ObjectResult as "result",
+    ResumeSource as "from",
+    RejectReason as "reason",
     Route as "route",
     Status as "status",
-    Success as "result",
+    ReloadResult as "result",
     Surface as "surface",
 }
 
@@ -125,7 +125,7 @@ impl Status {
         }
     }
 
-    pub(in crate::telemetry) fn of(status: StatusCode) -> Self {
+    pub(in crate::telemetry) fn from_code(status: StatusCode) -> Self {
         match status.as_u16() {
             ..200 => Self::Informational,
             200..300 => Self::Success,
@@ -162,14 +162,14 @@ impl Surface {
 
 /// How a watcher was gone before the end of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub enum WatcherDeparture {
     /// It took nothing within `limits.client_write` and was dropped.
     Stalled,
     /// It left.
     Left,
 }
 
-impl Departure {
+impl WatcherDeparture {
     pub(in crate::telemetry) const ALL: [Self; 2] = [Self::Stalled, Self::Left];
 
     /// The word for it in metrics and logs.
@@ -183,7 +183,7 @@ impl Departure {
 
 /// Where the rest of a stream comes from for a client that has seen its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ResumeSource {
     /// The log of the job, in memory.
     Memory,
     /// The ledger.
@@ -194,7 +194,7 @@ pub enum Origin {
     Unknown,
 }
 
-impl Origin {
+impl ResumeSource {
     pub(in crate::telemetry) const ALL: [Self; 4] = [Self::Memory, Self::Ledger, Self::Seen, Self::Unknown];
 
     /// The word for it in metrics and logs.
@@ -210,7 +210,7 @@ impl Origin {
 
 /// What came of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connected {
+pub enum ConnectResult {
     /// It stands.
     Connected,
     /// It was refused, reset or not routed, or the name is unknown.
@@ -221,7 +221,7 @@ pub enum Connected {
     Tls,
 }
 
-impl Connected {
+impl ConnectResult {
     /// Everything that may come of it.
     pub(in crate::telemetry) const ALL: [Self; 4] =
         [Self::Connected, Self::Failed, Self::TimedOut, Self::Tls];
@@ -273,18 +273,18 @@ impl Label for Kind {
         self as usize
     }
 
-    fn word(self) -> &'static str {
+    fn value(self) -> &'static str {
         self.as_str()
     }
 }
 
 /// How a job ended and, if it did not complete, why.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct Ending(pub(in crate::telemetry) Option<Cause>);
+pub(in crate::telemetry) struct OutcomeLabel(pub(in crate::telemetry) Option<Cause>);
 
-impl Ending {
+impl OutcomeLabel {
     /// The outcome, the cause, and whose doing it is.
-    pub(super) fn words(self) -> [&'static str; 3] {
+    pub(super) fn values(self) -> [&'static str; 3] {
         match self.0 {
             None => [Outcome::Completed.as_str(), NONE, NONE],
             Some(cause) => [cause.outcome().as_str(), cause.as_str(), cause.source().as_str()],
@@ -292,7 +292,7 @@ impl Ending {
     }
 }
 
-impl Label for Ending {
+impl Label for OutcomeLabel {
     const NAME: &'static str = "cause";
 
     fn all() -> Vec<Self> {
@@ -303,16 +303,16 @@ impl Label for Ending {
         self.0.map_or(0, |cause| 1 + cause.index())
     }
 
-    fn word(self) -> &'static str {
+    fn value(self) -> &'static str {
         self.0.map_or(NONE, Cause::as_str)
     }
 }
 
 /// The channel that a job drives its backend by, if it has come to that.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct Driven(pub(in crate::telemetry) Option<Channel>);
+pub(in crate::telemetry) struct ChannelLabel(pub(in crate::telemetry) Option<Channel>);
 
-impl Label for Driven {
+impl Label for ChannelLabel {
     const NAME: &'static str = "channel";
 
     fn all() -> Vec<Self> {
@@ -323,26 +323,26 @@ impl Label for Driven {
         self.0.map_or(0, |channel| 1 + channel as usize)
     }
 
-    fn word(self) -> &'static str {
+    fn value(self) -> &'static str {
         self.0.map_or(NONE, Channel::as_str)
     }
 }
 
 /// A shim, and what it did.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct Shimming {
+pub(in crate::telemetry) struct ShimLabel {
     pub(in crate::telemetry) shim: Shim,
-    pub(in crate::telemetry) action: Action,
+    pub(in crate::telemetry) action: ShimAction,
 }
 
-impl Shimming {
+impl ShimLabel {
     /// Both words.
-    pub(super) fn words(self) -> [&'static str; 2] {
+    pub(super) fn values(self) -> [&'static str; 2] {
         [self.shim.as_str(), self.action.as_str()]
     }
 }
 
-impl Label for Shimming {
+impl Label for ShimLabel {
     const NAME: &'static str = "shim";
 
     fn all() -> Vec<Self> {
@@ -356,7 +356,7 @@ impl Label for Shimming {
         earlier + place.unwrap_or_default()
     }
 
-    fn word(self) -> &'static str {
+    fn value(self) -> &'static str {
         self.shim.as_str()
     }
 }
@@ -376,7 +376,7 @@ impl Label for NetboxRule {
         self.0.map_or(0, |shim| RULES.iter().position(|rule| rule.shim == shim).map_or(0, |place| 1 + place))
     }
 
-    fn word(self) -> &'static str {
+    fn value(self) -> &'static str {
         self.0.map_or(NONE, Shim::as_str)
     }
 }
@@ -385,13 +385,13 @@ const NONE: &str = "none";
 
 /// What became of objects.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) enum Objects {
+pub(in crate::telemetry) enum ObjectResult {
     Completed,
     Failed,
     Unconfirmed,
 }
 
-impl Objects {
+impl ObjectResult {
     const ALL: [Self; 3] = [Self::Completed, Self::Failed, Self::Unconfirmed];
 
     const fn as_str(self) -> &'static str {
@@ -405,12 +405,12 @@ impl Objects {
 
 /// Whether something came about.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) enum Success {
+pub(in crate::telemetry) enum ReloadResult {
     Success,
     Failure,
 }
 
-impl Success {
+impl ReloadResult {
     const ALL: [Self; 2] = [Self::Success, Self::Failure];
 
     const fn as_str(self) -> &'static str {

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use super::family::Label;
 use crate::core::domain::outcome::Outcome;
 use crate::core::remote::Remote;
-use crate::telemetry::backend::OfBackend;
+use crate::telemetry::backend::BackendMetrics;
 use crate::telemetry::metrics::*;
 
 fn exposed() -> String {
-    String::from_utf8(text(&Reading::default())).unwrap()
+    String::from_utf8(text(&GaugeReadings::default())).unwrap()
 }
 
 fn series(text: &str) -> impl Iterator<Item = &str> {
@@ -18,35 +18,36 @@ fn series(text: &str) -> impl Iterator<Item = &str> {
 fn every_label_knows_its_place() {
     fn check<L: Label>() {
         for (index, label) in L::all().into_iter().enumerate() {
-            assert_eq!(label.index(), index, "{} {}", L::NAME, label.word());
+            assert_eq!(label.index(), index, "{} {}", L::NAME, label.value());
         }
     }
     check::<Kind>();
-    check::<Ending>();
-    check::<Driven>();
+    check::<OutcomeLabel>();
+    check::<ChannelLabel>();
     check::<Cause>();
     check::<FrameType>();
     check::<Limit>();
-    check::<Reason>();
+    check::<RejectReason>();
     check::<Route>();
     check::<Status>();
     check::<Listener>();
     check::<Surface>();
-    check::<Origin>();
-    check::<Departure>();
-    check::<Objects>();
-    check::<Success>();
-    check::<Shimming>();
+    check::<ResumeSource>();
+    check::<WatcherDeparture>();
+    check::<ObjectResult>();
+    check::<ReloadResult>();
+    check::<ShimLabel>();
     check::<NetboxRule>();
-    check::<Connected>();
+    check::<ConnectResult>();
     check::<Circuit>();
 }
 
 #[test]
 fn every_series_is_there_from_the_start_and_there_are_few() {
-    let mut backends = ["one", "two", "three"].map(|name| OfBackend::new(Remote::Backend, name)).to_vec();
-    backends.push(OfBackend::with_netbox_listener("old"));
-    super::super::backends_are(backends.clone());
+    let mut backends =
+        ["one", "two", "three"].map(|name| BackendMetrics::new(Remote::Backend, name)).to_vec();
+    backends.push(BackendMetrics::with_netbox_listener("old"));
+    super::super::set_backends(backends.clone());
     let text = exposed();
     for line in [
         "proxbox_bridge_jobs_running{kind=\"devices\"} ",
@@ -92,11 +93,11 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     // One that is gone leaves nothing behind, and one that takes its name begins anew.
     let [one, two, three] = [&backends[0], &backends[1], &backends[2]].map(Arc::clone);
     three.succeeded(1.0);
-    super::super::backends_are(vec![Arc::clone(&one), two]);
+    super::super::set_backends(vec![Arc::clone(&one), two]);
     three.succeeded(2.0);
     assert!(!exposed().contains("backend=\"three\"") && !exposed().contains("backend=\"old\""));
     one.succeeded(3.0);
-    super::super::backends_are(vec![OfBackend::new(Remote::Backend, "one")]);
+    super::super::set_backends(vec![BackendMetrics::new(Remote::Backend, "one")]);
     one.succeeded(4.0);
     assert!(exposed().contains("last_success_timestamp_seconds{backend=\"one\"} 0"));
 }
@@ -106,6 +107,6 @@ fn every_cause_has_one_outcome_and_none_is_completed() {
     for cause in Cause::ALL {
         assert_ne!(cause.outcome(), Outcome::Completed, "{}", cause.as_str());
     }
-    assert_eq!(Ending(None).words(), ["completed", "none", "none"]);
-    assert_eq!(Ending(Some(Cause::ClientGone)).words(), ["cancelled", "client_gone", "client"]);
+    assert_eq!(OutcomeLabel(None).values(), ["completed", "none", "none"]);
+    assert_eq!(OutcomeLabel(Some(Cause::ClientGone)).values(), ["cancelled", "client_gone", "client"]);
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::support::*;
 use crate::tls::trust::system;
-use crate::tls::{Holds, ServerFiles, TlsError, Trust, certificate_of, client, server};
+use crate::tls::{FileRole, ServerFiles, TlsError, Trust, client, read_certificate, server};
 
 /// A good leaf in files, and what is said when one of them is another.
 struct Case {
@@ -16,12 +16,12 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let (folder, leaf) = (Folder::new(), Leaf::of(&authority("ca")));
+        let (folder, leaf) = (Folder::new(), Leaf::issued_by(&authority("ca")));
         let good = folder.leaf("good", &leaf);
         Self { folder, leaf, good }
     }
 
-    fn said(&self, why: TlsError) -> String {
+    fn error_text(&self, why: TlsError) -> String {
         let text = why.to_string();
         let name = self.good.certificate.parent().unwrap().display().to_string();
         assert!(!text.contains('\n') && text.contains(&name), "{text}");
@@ -31,12 +31,12 @@ impl Case {
     fn with_certificate(&self, text: impl AsRef<[u8]>) -> String {
         let certificate = self.folder.write("certificate", text);
         let files = ServerFiles { certificate, ..self.good.clone() };
-        self.said(server(&files).unwrap_err())
+        self.error_text(server(&files).unwrap_err())
     }
 
     fn with_key(&self, text: impl AsRef<[u8]>) -> String {
         let key = self.folder.write("key", text);
-        self.said(server(&ServerFiles { key, ..self.good.clone() }).unwrap_err())
+        self.error_text(server(&ServerFiles { key, ..self.good.clone() }).unwrap_err())
     }
 
     fn with_authorities(&self, text: impl AsRef<[u8]>) -> String {
@@ -45,7 +45,7 @@ impl Case {
         let (front, back) =
             (server(&listener).unwrap_err(), client(&Trust::Authority(path), None).unwrap_err());
         assert_eq!(front.to_string(), back.to_string());
-        self.said(front)
+        self.error_text(front)
     }
 }
 
@@ -56,24 +56,24 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     let gone = "No such file or directory (os error 2); check the path";
     let files = ServerFiles { certificate: nowhere.clone(), ..case.good.clone() };
     assert_eq!(
-        case.said(server(&files).unwrap_err()),
+        case.error_text(server(&files).unwrap_err()),
         format!("cannot read the certificate \"nowhere\": {gone}")
     );
     assert_eq!(
-        case.said(certificate_of(&files).unwrap_err()),
+        case.error_text(read_certificate(&files).unwrap_err()),
         format!("cannot read the certificate \"nowhere\": {gone}")
     );
     let files = ServerFiles { key: nowhere.clone(), ..case.good.clone() };
     assert_eq!(
-        case.said(server(&files).unwrap_err()),
+        case.error_text(server(&files).unwrap_err()),
         format!("cannot read the private key \"nowhere\": {gone}")
     );
     assert_eq!(
-        case.said(client(&Trust::Authority(nowhere), None).unwrap_err()),
+        case.error_text(client(&Trust::Authority(nowhere), None).unwrap_err()),
         format!("cannot read the CA certificate \"nowhere\": {gone}")
     );
     let refused = TlsError::Unreadable {
-        holds: Holds::Key,
+        holds: FileRole::Key,
         path: PathBuf::from("/etc/key"),
         source: io::Error::from(io::ErrorKind::PermissionDenied),
     };
@@ -179,7 +179,10 @@ fn a_damaged_file_is_refused_and_nothing_of_it_is_repeated() {
                 body.as_bytes().windows(8).all(|part| !shown.contains(std::str::from_utf8(part).unwrap()))
             );
         }
-        assert_eq!(case.said(error), format!("\"key\" is damaged: {why}; copy it again, every line of it"));
+        assert_eq!(
+            case.error_text(error),
+            format!("\"key\" is damaged: {why}; copy it again, every line of it")
+        );
     }
     let half = case.leaf.certificate.pem().replace("-----END CERTIFICATE-----", "");
     let why = "it has a BEGIN line without its END line; copy it again, every line of it";
@@ -221,7 +224,7 @@ fn what_is_pem_and_no_key_or_no_certificate_is_refused() {
 #[test]
 fn a_key_of_another_certificate_is_refused() {
     let case = Case::new();
-    let other = Leaf::of(&authority("ca"));
+    let other = Leaf::issued_by(&authority("ca"));
     let mismatch = "the private key in \"key\" does not belong to the certificate in \"good.pem\": name the \
                     two files that were made together";
     assert_eq!(case.with_key(other.key.serialize_pem()), mismatch);
@@ -232,7 +235,7 @@ fn a_key_of_another_certificate_is_refused() {
     );
     let key = case.folder.write("key", other.key.serialize_pem());
     let client = client(&Trust::Insecure, Some((&case.good.certificate, &key)));
-    assert_eq!(case.said(client.unwrap_err()), mismatch);
+    assert_eq!(case.error_text(client.unwrap_err()), mismatch);
 }
 
 #[test]

@@ -7,30 +7,30 @@ use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
 use super::support::*;
-use crate::tls::verifier::Unchained;
-use crate::tls::{Fingerprint, TlsError, Trust, certificate_of, client, server};
+use crate::tls::verifier::UnchainedVerifier;
+use crate::tls::{Fingerprint, TlsError, Trust, client, read_certificate, server};
 
 #[tokio::test]
 async fn clients_get_http_2_before_http_1() {
     let folder = Folder::new();
-    let server = server(&folder.leaf("leaf", &Leaf::of(&authority("ca")))).unwrap();
+    let server = server(&folder.leaf("leaf", &Leaf::issued_by(&authority("ca")))).unwrap();
     for (offered, chosen) in
         [(&[&b"http/1.1"[..], b"h2"][..], Some(&b"h2"[..])), (&[b"http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
-        let (near, far) = shake(&server, &client_with(&TLS13, Unchained::any(), offered), HOST).await;
+        let (near, far) = shake(&server, &client_with(&TLS13, UnchainedVerifier::any(), offered), HOST).await;
         assert_eq!(near.unwrap().protocol.as_deref(), chosen);
         assert_eq!(far.unwrap().protocol.as_deref(), chosen);
     }
-    let (near, _) = shake(&server, &client_with(&TLS13, Unchained::any(), &[b"spdy/3"]), HOST).await;
+    let (near, _) = shake(&server, &client_with(&TLS13, UnchainedVerifier::any(), &[b"spdy/3"]), HOST).await;
     near.unwrap_err();
 }
 
 #[tokio::test]
 async fn clients_of_both_versions_are_served() {
     let folder = Folder::new();
-    let server = server(&folder.leaf("leaf", &Leaf::of(&authority("ca")))).unwrap();
+    let server = server(&folder.leaf("leaf", &Leaf::issued_by(&authority("ca")))).unwrap();
     for (version, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
-        let (near, far) = shake(&server, &client_with(version, Unchained::any(), &[]), HOST).await;
+        let (near, far) = shake(&server, &client_with(version, UnchainedVerifier::any(), &[]), HOST).await;
         assert_eq!(near.unwrap().version, Some(spoken));
         assert_eq!(far.unwrap().version, Some(spoken));
     }
@@ -39,7 +39,7 @@ async fn clients_of_both_versions_are_served() {
 #[tokio::test]
 async fn building_again_takes_up_new_files_and_ends_the_sessions_of_the_old_ones() {
     let (folder, ca) = (Folder::new(), authority("ca"));
-    let (old, new) = (Leaf::of(&ca), Leaf::of(&ca));
+    let (old, new) = (Leaf::issued_by(&ca), Leaf::issued_by(&ca));
     let files = folder.leaf("leaf", &old);
     let before = server(&files).unwrap();
 
@@ -49,7 +49,7 @@ async fn building_again_takes_up_new_files_and_ends_the_sessions_of_the_old_ones
 
     fs::write(&files.key, new.key.serialize_pem()).unwrap();
     let after = server(&files).unwrap();
-    assert_eq!(certificate_of(&files).unwrap().fingerprint, Fingerprint::of(new.der()));
+    assert_eq!(read_certificate(&files).unwrap().fingerprint, Fingerprint::from_certificate(new.der()));
     let client = client(&Trust::Insecure, None).unwrap();
     for (server, shown, kind) in [
         (&before, &old, HandshakeKind::Full),
@@ -71,7 +71,7 @@ async fn an_expired_certificate_is_served_and_described() {
     let (near, far) = shake(&server(&files).unwrap(), &client(&Trust::Insecure, None).unwrap(), HOST).await;
     near.unwrap();
     far.unwrap();
-    let not_after = certificate_of(&files).unwrap().not_after;
+    let not_after = read_certificate(&files).unwrap().not_after;
     assert_eq!(humantime::format_rfc3339_seconds(not_after).to_string(), "2020-01-01T00:00:00Z");
 }
 
@@ -81,7 +81,7 @@ async fn the_certificates_of_the_issuers_go_with_that_of_the_server() {
     let mut params = params("between");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let between = Authority::signed_by(params, key(), &root).unwrap();
-    let leaf = Leaf::of(&between);
+    let leaf = Leaf::issued_by(&between);
     let mut files = folder.leaf("leaf", &leaf);
     let trust = Trust::Authority(folder.write("root.pem", root.pem()));
     let client = client(&trust, None).unwrap();

@@ -48,7 +48,7 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    pub(super) fn of(issuer: &Authority) -> Self {
+    pub(super) fn issued_by(issuer: &Authority) -> Self {
         Self::changed(issuer, |_| {})
     }
 

@@ -55,7 +55,7 @@ async fn meet(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>, name: &str
 }
 
 fn pin(der: &CertificateDer<'_>) -> Trust {
-    Trust::Pinned(Fingerprint::of(der))
+    Trust::Pinned(Fingerprint::from_certificate(der))
 }
 
 #[tokio::test]
@@ -80,24 +80,25 @@ async fn a_file_may_hold_many_authorities() {
     let backend = Backend::new();
     let both = authority("other").pem() + &backend.authority.pem();
     let trust = Trust::Authority(backend.folder.write("both.pem", both));
-    backend.meets(&Leaf::of(&backend.authority), &trust, HOST).await.unwrap();
+    backend.meets(&Leaf::issued_by(&backend.authority), &trust, HOST).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
     let backend = Backend::new();
     // Of the same name, so that its key is what tells them apart.
-    let leaf = Leaf::of(&authority("ca"));
+    let leaf = Leaf::issued_by(&authority("ca"));
     let why = backend.meets(&leaf, &backend.trust(), HOST).await.unwrap_err();
     assert_eq!(why, WRONG_KEY);
-    let why = backend.meets(&Leaf::of(&authority("other")), &backend.trust(), HOST).await.unwrap_err();
+    let why = backend.meets(&Leaf::issued_by(&authority("other")), &backend.trust(), HOST).await.unwrap_err();
     assert_eq!(why, UNKNOWN);
 }
 
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused_and_its_names_are_said() {
     let backend = Backend::new();
-    let why = backend.meets(&Leaf::of(&backend.authority), &backend.trust(), "pve2").await.unwrap_err();
+    let why =
+        backend.meets(&Leaf::issued_by(&backend.authority), &backend.trust(), "pve2").await.unwrap_err();
     assert_eq!(
         why,
         "its certificate is for pve1.example.org, not for pve2: use a name that it has in backend.url, or \
@@ -170,7 +171,7 @@ async fn the_authorities_of_the_system_are_those_that_were_found_there() {
     // Whatever this machine has, ours is not among it.
     match client(&Trust::System, None) {
         Ok(client) => {
-            let server = backend.serves(&Leaf::of(&backend.authority));
+            let server = backend.serves(&Leaf::issued_by(&backend.authority));
             assert_eq!(meet(&server, &client, HOST).await.unwrap_err(), UNKNOWN);
         }
         Err(why) => assert!(matches!(why, TlsError::NoSystemRoots { .. }), "{why}"),
@@ -181,7 +182,7 @@ async fn the_authorities_of_the_system_are_those_that_were_found_there() {
 async fn a_pinned_certificate_is_good_whatever_it_says() {
     let backend = Backend::new();
     for leaf in [
-        Leaf::of(&backend.authority),
+        Leaf::issued_by(&backend.authority),
         Leaf::changed(&backend.authority, expired),
         Leaf::self_signed(|params| params.subject_alt_names.clear()),
     ] {
@@ -194,9 +195,10 @@ async fn a_pinned_certificate_is_good_whatever_it_says() {
 #[tokio::test]
 async fn every_other_certificate_than_the_pinned_one_is_refused() {
     let backend = Backend::new();
-    let (leaf, pinned) = (Leaf::of(&backend.authority), Leaf::of(&backend.authority));
+    let (leaf, pinned) = (Leaf::issued_by(&backend.authority), Leaf::issued_by(&backend.authority));
     let why = backend.meets(&leaf, &pin(pinned.der()), HOST).await.unwrap_err();
-    let (shown, pinned) = (Fingerprint::of(leaf.der()), Fingerprint::of(pinned.der()));
+    let (shown, pinned) =
+        (Fingerprint::from_certificate(leaf.der()), Fingerprint::from_certificate(pinned.der()));
     assert_eq!(
         why,
         format!(
@@ -219,7 +221,7 @@ async fn any_certificate_is_good_when_nothing_is_to_be_secure() {
 #[tokio::test]
 async fn whoever_has_not_the_key_of_the_certificate_is_refused_under_every_trust() {
     let backend = Backend::new();
-    let (leaf, own) = (Leaf::of(&backend.authority), Leaf::self_signed(|_| {}));
+    let (leaf, own) = (Leaf::issued_by(&backend.authority), Leaf::self_signed(|_| {}));
     let listed = Trust::Authority(backend.folder.write("self.pem", own.certificate.pem()));
     for version in [&TLS12, &TLS13] {
         for (der, trust) in [
@@ -238,7 +240,7 @@ async fn whoever_has_not_the_key_of_the_certificate_is_refused_under_every_trust
 #[tokio::test]
 async fn backends_that_know_only_tls_1_2_are_good_as_well() {
     let backend = Backend::new();
-    let (leaf, own) = (Leaf::of(&backend.authority), Leaf::self_signed(|_| {}));
+    let (leaf, own) = (Leaf::issued_by(&backend.authority), Leaf::self_signed(|_| {}));
     let listed = Trust::Authority(backend.folder.write("self.pem", own.certificate.pem()));
     for (leaf, trust) in
         [(&leaf, backend.trust()), (&leaf, pin(leaf.der())), (&leaf, Trust::Insecure), (&own, listed)]
@@ -252,7 +254,7 @@ async fn backends_that_know_only_tls_1_2_are_good_as_well() {
 #[tokio::test]
 async fn a_certificate_of_version_1_can_be_pinned() {
     let backend = Backend::new();
-    let leaf = Leaf::of(&backend.authority);
+    let leaf = Leaf::issued_by(&backend.authority);
     let old = version_1(leaf.der());
     let server = server_with(&TLS13, &old, &leaf.key);
     for trust in [pin(&old), Trust::Insecure] {
@@ -272,12 +274,12 @@ async fn a_certificate_of_version_1_can_be_pinned() {
 #[tokio::test]
 async fn a_backend_that_wants_a_client_certificate_gets_the_one_that_is_named() {
     let (backend, people) = (Backend::new(), authority("people"));
-    let mut files = backend.folder.leaf("leaf", &Leaf::of(&backend.authority));
+    let mut files = backend.folder.leaf("leaf", &Leaf::issued_by(&backend.authority));
     files.client_ca = Some(backend.folder.write("people.pem", people.pem()));
     let server = server(&files).unwrap();
-    let own = Leaf::of(&people);
+    let own = Leaf::issued_by(&people);
     let shown = backend.folder.leaf("client", &own);
-    let stranger = backend.folder.leaf("stranger", &Leaf::of(&backend.authority));
+    let stranger = backend.folder.leaf("stranger", &Leaf::issued_by(&backend.authority));
     let good = client(&backend.trust(), pair(&shown)).unwrap();
     let (near, far) = shake(&server, &good, HOST).await;
     near.unwrap();
@@ -437,6 +439,6 @@ async fn a_key_that_is_too_short_is_told_from_somebody_in_between() {
 async fn a_short_key_of_an_authority_that_has_issued_nothing_here_is_not_the_reason_of_a_wrong_signature() {
     let backend = Backend::new();
     let both = backend.folder.write("both.pem", format!("{}{OLD_CA}", backend.authority.pem()));
-    let forged = Leaf::of(&authority("ca"));
+    let forged = Leaf::issued_by(&authority("ca"));
     assert_eq!(backend.meets(&forged, &Trust::Authority(both), HOST).await.unwrap_err(), WRONG_KEY);
 }

@@ -9,9 +9,11 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::support::*;
 use crate::core::remote::Remote;
-use crate::tls::{Brought, Fingerprint, describe, explain, explain_client, explain_tls, explain_unanswered};
+use crate::tls::{
+    ConnectionUse, Fingerprint, describe, explain, explain_client, explain_tls, explain_unanswered,
+};
 
-fn said(error: impl Into<Error>) -> String {
+fn explained(error: impl Into<Error>) -> String {
     explain(Remote::Backend, &io::Error::new(io::ErrorKind::InvalidData, error.into()))
 }
 
@@ -34,12 +36,12 @@ fn a_certificate_is_described() {
     assert_eq!(said.names, [HOST, "*.example.org", "10.0.0.1", "fd00::1"]);
     assert_eq!(said.not_before, SystemTime::UNIX_EPOCH - Duration::from_secs(86_400));
     assert_eq!(humantime::format_rfc3339_seconds(said.not_after).to_string(), "2050-01-01T00:00:00Z");
-    assert_eq!(said.fingerprint, Fingerprint::of(leaf.der()));
+    assert_eq!(said.fingerprint, Fingerprint::from_certificate(leaf.der()));
 }
 
 #[test]
 fn what_is_not_exactly_one_certificate_is_not_described() {
-    let leaf = Leaf::of(&authority("ca"));
+    let leaf = Leaf::issued_by(&authority("ca"));
     let longer = [leaf.der().as_ref(), b"\0"].concat();
     for der in [Vec::new(), b"certificate".to_vec(), leaf.der()[..leaf.der().len() - 1].to_vec(), longer] {
         assert_eq!(describe(&CertificateDer::from(der)), None);
@@ -57,7 +59,7 @@ async fn what_a_certificate_says_cannot_write_into_a_terminal_or_a_log() {
         assert_eq!(text, "CN=a\\nb\\u{1b}[31m\\u{202e}");
     }
     assert_eq!(said.names, ["x\\r\\ny\\u{1b}[0m"]);
-    let why = self::said(CertificateError::NotValidForNameContext {
+    let why = self::explained(CertificateError::NotValidForNameContext {
         expected: ServerName::try_from(HOST).unwrap(),
         presented: vec!["DnsName(\"x\r\ny\u{1b}[0m\")".to_owned(), "Unsupported(0x01)".to_owned()],
     });
@@ -65,7 +67,7 @@ async fn what_a_certificate_says_cannot_write_into_a_terminal_or_a_log() {
         why.starts_with("its certificate is for x\\r\\ny\\u{1b}[0m, not for pve1.example.org: "),
         "{why}"
     );
-    let why = self::said(Error::General("a\nb".to_owned()));
+    let why = self::explained(Error::General("a\nb".to_owned()));
     assert_eq!(why, "the TLS handshake failed: unexpected error: a\\nb");
 }
 
@@ -93,7 +95,7 @@ fn alerts_of_a_backend_are_explained() {
         ),
         (AlertDescription::InternalError, "it broke off the TLS handshake (InternalError): its log says why"),
     ] {
-        let why = said(Error::AlertReceived(alert));
+        let why = explained(Error::AlertReceived(alert));
         assert!(why.starts_with(start), "{why}");
     }
 }
@@ -126,7 +128,7 @@ fn the_rarer_faults_of_a_certificate_are_explained() {
         ),
         (CertificateError::Revoked, "its certificate cannot be used: Revoked"),
     ] {
-        let why = said(error);
+        let why = explained(error);
         assert!(why.starts_with(start), "{why}");
     }
 }
@@ -166,7 +168,7 @@ fn what_has_nothing_to_do_with_tls_is_said_as_it_is() {
     );
     assert_eq!(explain(Remote::Backend, &io::Error::from(io::ErrorKind::TimedOut)), "timed out");
     assert_eq!(
-        said(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+        explained(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
         "it offers no TLS that is safe (NoCipherSuitesInCommon): let it speak TLS 1.2 or 1.3"
     );
 }
@@ -177,14 +179,14 @@ fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of
     let text = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest";
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, text);
     for error in [cut(), io::Error::other(cut())] {
-        let unanswered = explain_unanswered(Remote::Backend, &error, Brought::Nothing).unwrap();
+        let unanswered = explain_unanswered(Remote::Backend, &error, ConnectionUse::Fresh).unwrap();
         assert_eq!(
             unanswered,
             "it closed the connection before it answered: it has ended or was restarted, or it refuses the client \
              certificate or wants one (backend.client_certificate); its log says why"
         );
         assert_eq!(
-            explain_unanswered(Remote::Backend, &error, Brought::Answers).unwrap(),
+            explain_unanswered(Remote::Backend, &error, ConnectionUse::Reused).unwrap(),
             "it closed the connection before it answered: it has ended or was restarted; its log says why"
         );
         let later = explain_tls(Remote::Backend, &error).unwrap();
@@ -193,7 +195,10 @@ fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of
     }
     let other = io::Error::from(io::ErrorKind::UnexpectedEof);
     assert_eq!(
-        (explain_unanswered(Remote::Backend, &other, Brought::Nothing), explain_tls(Remote::Backend, &other)),
+        (
+            explain_unanswered(Remote::Backend, &other, ConnectionUse::Fresh),
+            explain_tls(Remote::Backend, &other)
+        ),
         (None, None)
     );
 }

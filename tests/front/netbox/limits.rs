@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, answer};
-use crate::bridge::{Answer, Client, Front, config};
+use crate::bridge::{Answer, Client, TestBridge, config};
 
 use super::{FIELDS, NetBox, V1, get};
 
 const SITES: &str = "/api/dcim/sites/";
 
 /// A bridge that nothing is known to of its backend, in front of the NetBox at `netbox`, and its listener.
-async fn before(netbox: SocketAddr, settings: &[(&str, &str)]) -> (Front, SocketAddr) {
+async fn before(netbox: SocketAddr, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr) {
     let url = format!("http://{netbox}");
     let own = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
-    let front = Front::start(config("127.0.0.1:1".parse().unwrap(), &[&own, settings].concat())).await;
+    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &[&own, settings].concat())).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     (front, listener)
 }
@@ -65,9 +65,9 @@ async fn requests_and_connections_of_one_address_are_limited() {
     for (key, status) in [("limits.requests", 503), ("limits.requests_per_address", 429)] {
         release.send_replace(false);
         let (_front, listener) = before(netbox.address, &[(key, "1")]).await;
-        let asked = netbox.asked().len();
+        let asked = netbox.requests().len();
         let mut first = Client::send(listener, "GET", SITES, &[]).await;
-        while netbox.asked().len() == asked {
+        while netbox.requests().len() == asked {
             tokio::task::yield_now().await;
         }
         let refused = get(listener, SITES, V1).await;

@@ -7,7 +7,7 @@ use proxbox_bridge::server::Server;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::bridge::{Front, config};
+use crate::bridge::{TestBridge, config};
 use crate::tls::{Authority, secure_backend};
 
 use super::{NetBox, V1, between, get, push, pushed};
@@ -15,9 +15,9 @@ use super::{NetBox, V1, between, get, push, pushed};
 const SITES: &str = "/api/dcim/sites/";
 
 /// A bridge in front of the NetBox at `url`, and its listener.
-async fn before(url: &str, settings: &[(&str, &str)]) -> (Front, SocketAddr) {
+async fn before(url: &str, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr) {
     let own = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url)];
-    let front = Front::start(config(nowhere(), &[&own, settings].concat())).await;
+    let front = TestBridge::start(config(nowhere(), &[&own, settings].concat())).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     (front, listener)
 }
@@ -49,7 +49,7 @@ async fn a_pushed_netbox_without_tls_is_refused_where_its_certificate_is_to_be_c
         }
         assert!(rows.0.lock().unwrap().is_empty(), "the backend was not told");
         assert_eq!(get(listener, SITES, V1).await.status, 503);
-        assert!(netbox.asked().is_empty());
+        assert!(netbox.requests().is_empty());
     }
 }
 
@@ -85,7 +85,7 @@ async fn the_files_for_netbox_are_read_again_at_a_reload_and_when_they_change() 
         ("limits.breaker_failures", "1000".to_owned()),
     ];
     let read = move || config(nowhere(), &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
-    let front = Front::reloading(read(), move || Ok(read())).await;
+    let front = TestBridge::reloading(read(), move || Ok(read())).await;
     let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
     let unknown = get(listener, SITES, V1).await;
     assert_eq!(unknown.status, 502);

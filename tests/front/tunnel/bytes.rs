@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, timeout};
 
-use super::super::bridge::{Front, config};
+use super::super::bridge::{TestBridge, config};
 use super::noise;
 use super::wire::{AGREED, Head, OPENING, Wire};
 
@@ -17,13 +17,13 @@ const MIB: usize = 1 << 20;
 /// A bridge, and the place of its backend.
 struct Pair {
     listener: TcpListener,
-    front: Front,
+    front: TestBridge,
 }
 
 impl Pair {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let front = Front::start(config(listener.local_addr().unwrap(), settings)).await;
+        let front = TestBridge::start(config(listener.local_addr().unwrap(), settings)).await;
         Self { listener, front }
     }
 
@@ -33,23 +33,23 @@ impl Pair {
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let listener = socket.listen(16).unwrap();
-        let front = Front::start(config(listener.local_addr().unwrap(), settings)).await;
+        let front = TestBridge::start(config(listener.local_addr().unwrap(), settings)).await;
         Self { listener, front }
     }
 
     /// A client that has said `words`, the backend that was asked then, and what it was asked.
-    async fn asked(&self, words: impl AsRef<[u8]>) -> (Wire, Wire, Head) {
+    async fn open_with(&self, words: impl AsRef<[u8]>) -> (Wire, Wire, Head) {
         let client = Wire::to(self.front.address, words).await;
         let mut backend = Wire::at(&self.listener).await;
-        let head = backend.ear.head().await;
+        let head = backend.reader.head().await;
         (client, backend, head)
     }
 
     /// The two ends of a tunnel.
     async fn tunnel(&self) -> (Wire, Wire) {
-        let (mut client, mut backend, _) = self.asked(format!("{OPENING}\r\n")).await;
-        backend.mouth.say(AGREED).await;
-        assert_eq!(client.ear.head().await.status(), 101);
+        let (mut client, mut backend, _) = self.open_with(format!("{OPENING}\r\n")).await;
+        backend.writer.send(AGREED).await;
+        assert_eq!(client.reader.head().await.status(), 101);
         (client, backend)
     }
 
@@ -66,19 +66,19 @@ async fn nothing_passes_before_the_backends_101_and_nothing_said_early_is_lost_o
     let pair = Pair::start(&[]).await;
     for more in [0, 1, 2_000, 50_000] {
         let more = SMUGGLED.repeat(more);
-        let (mut client, mut backend, head) = pair.asked(format!("{OPENING}\r\n{SMUGGLED}")).await;
+        let (mut client, mut backend, head) = pair.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
         assert_eq!(head.first, "GET /virtualization/virtual-machines/7/console?a=%2F HTTP/1.1");
         let answer = async {
-            assert!(backend.ear.is_quiet().await, "it has not agreed");
-            backend.mouth.say(format!("{AGREED}first words")).await;
-            backend.ear.hear(format!("{SMUGGLED}{more}")).await;
+            assert!(backend.reader.is_quiet().await, "it has not agreed");
+            backend.writer.send(format!("{AGREED}first words")).await;
+            backend.reader.expect_bytes(format!("{SMUGGLED}{more}")).await;
         };
         let listen = async {
-            assert!(client.ear.is_quiet().await, "the backend has not agreed");
-            assert_eq!(client.ear.head().await.status(), 101);
-            client.ear.hear("first words").await;
+            assert!(client.reader.is_quiet().await, "the backend has not agreed");
+            assert_eq!(client.reader.head().await.status(), 101);
+            client.reader.expect_bytes("first words").await;
         };
-        tokio::join!(client.mouth.say(&more), answer, listen);
+        tokio::join!(client.writer.send(&more), answer, listen);
         assert!(pair.is_quiet().await, "nothing of it was a request");
     }
 }
@@ -98,15 +98,15 @@ async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_t
         let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
         for (framed, wanted) in [(sized, body), (chunked, chunks.as_str())] {
             // What is pipelined behind the opening is no request: nobody has looked at it.
-            let (mut client, mut backend, _) = pair.asked(format!("{OPENING}\r\n{SMUGGLED}")).await;
+            let (mut client, mut backend, _) = pair.open_with(format!("{OPENING}\r\n{SMUGGLED}")).await;
             let answer = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Odd: a,  b\r\n{framed}");
-            backend.mouth.say(answer).await;
-            let head = client.ear.head().await;
+            backend.writer.send(answer).await;
+            let head = client.reader.head().await;
             assert_eq!(head.first, format!("HTTP/1.1 {status}"));
             assert_eq!((head.all("content-type"), head.all("x-odd")), (vec![kind], vec!["a,  b"]));
             assert_eq!(head.all("connection"), ["close"]);
-            assert_eq!(String::from_utf8(client.ear.rest().await).unwrap(), wanted, "{status}");
-            assert_eq!(backend.ear.rest().await, b"", "and the backend hears nothing of it");
+            assert_eq!(String::from_utf8(client.reader.rest().await).unwrap(), wanted, "{status}");
+            assert_eq!(backend.reader.rest().await, b"", "and the backend hears nothing of it");
             assert!(pair.is_quiet().await);
         }
     }
@@ -115,11 +115,11 @@ async fn the_backends_answer_to_an_opening_that_it_refuses_comes_back_and_ends_t
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_behind_a_refusal_is_not_answered() {
     let pair = Pair::start(&[]).await;
-    let (mut client, mut backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
-    backend.mouth.say("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
-    assert_eq!(client.ear.head().await.status(), 403);
-    client.mouth.say(SMUGGLED).await;
-    assert_eq!(client.ear.rest().await, b"no");
+    let (mut client, mut backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
+    backend.writer.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
+    assert_eq!(client.reader.head().await.status(), 403);
+    client.writer.send(SMUGGLED).await;
+    assert_eq!(client.reader.rest().await, b"no");
     assert!(pair.is_quiet().await);
 }
 
@@ -130,7 +130,7 @@ async fn of_the_headers_of_one_connection_only_those_of_the_upgrade_pass() {
     let more = "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nHTTP2-Settings: AAMAAABk\r\n\
         Origin: https://netbox.example\r\nSec-WebSocket-Protocol: binary\r\n\
         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
-    let (mut client, mut backend, head) = pair.asked(opening + more).await;
+    let (mut client, mut backend, head) = pair.open_with(opening + more).await;
     for (name, values) in [
         ("connection", &["upgrade"][..]),
         ("upgrade", &["websocket"]),
@@ -149,8 +149,8 @@ async fn of_the_headers_of_one_connection_only_those_of_the_upgrade_pass() {
     }
     let agreed = AGREED.replace("Connection: Upgrade", "Connection: Upgrade, X-Secret");
     let more = "\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nSec-WebSocket-Protocol: binary\r\n\r\n";
-    backend.mouth.say(agreed.trim_end().to_owned() + more).await;
-    let head = client.ear.head().await;
+    backend.writer.send(agreed.trim_end().to_owned() + more).await;
+    let head = client.reader.head().await;
     assert_eq!(head.status(), 101);
     for (name, values) in [
         ("connection", &["upgrade"][..]),
@@ -175,15 +175,15 @@ async fn what_asks_for_something_else_is_a_request_like_any_other_and_the_last_o
         "Connection: keep-alive\r\nUpgrade: websocket",
     ] {
         let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{headers}\r\n\r\n{SMUGGLED}");
-        let (mut client, mut backend, head) = pair.asked(request).await;
+        let (mut client, mut backend, head) = pair.open_with(request).await;
         for name in ["connection", "upgrade", "http2-settings"] {
             assert_eq!(head.all(name), [""; 0], "{name} for {headers}");
         }
-        backend.mouth.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsaid").await;
-        let head = client.ear.head().await;
+        backend.writer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsaid").await;
+        let head = client.reader.head().await;
         assert_eq!((head.status(), head.all("connection")), (200, vec!["close"]), "{headers}");
-        assert_eq!(client.ear.rest().await, b"said", "{headers}");
-        assert!(backend.ear.is_quiet().await && pair.is_quiet().await, "{headers}");
+        assert_eq!(client.reader.rest().await, b"said", "{headers}");
+        assert!(backend.reader.is_quiet().await && pair.is_quiet().await, "{headers}");
         backend.reset();
     }
 }
@@ -194,18 +194,18 @@ async fn only_a_get_opens_a_tunnel_and_every_other_request_goes_on_as_one() {
         let pair = Pair::start(&[]).await;
         let opening = OPENING.replacen("GET", method, 1);
         let request = format!("{opening}Content-Length: {}\r\n\r\n{body}", body.len());
-        let (mut client, mut backend, head) = pair.asked(request).await;
+        let (mut client, mut backend, head) = pair.open_with(request).await;
         assert!(head.first.starts_with(method), "{}", head.first);
         for name in ["connection", "upgrade"] {
             assert_eq!(head.all(name), [""; 0], "{name} for {method}");
         }
-        backend.ear.hear(body).await;
-        backend.mouth.say("HTTP/1.1 204 No Content\r\n\r\n").await;
-        let head = client.ear.head().await;
+        backend.reader.expect_bytes(body).await;
+        backend.writer.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let head = client.reader.head().await;
         assert_eq!((head.status(), head.all("connection")), (204, vec![]), "{method}");
         // The connection is still one of requests that are looked at.
-        client.mouth.say("GET /x HTTP/1.1\r\n\r\n").await;
-        assert_eq!(client.ear.head().await.status(), 400, "{method}");
+        client.writer.send("GET /x HTTP/1.1\r\n\r\n").await;
+        assert_eq!(client.reader.head().await.status(), 400, "{method}");
     }
 }
 
@@ -215,14 +215,14 @@ async fn a_101_to_another_protocol_is_an_error_and_nothing_passes() {
         ["Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n", "", "Upgrade: websocket\r\nUpgrade: h2c\r\n"]
     {
         let pair = Pair::start(&[]).await;
-        let (mut client, mut backend, _) = pair.asked(format!("{OPENING}\r\nearly words")).await;
+        let (mut client, mut backend, _) = pair.open_with(format!("{OPENING}\r\nearly words")).await;
         let agreed = AGREED.replace("Upgrade: websocket\r\n", upgrade);
-        backend.mouth.say(format!("{agreed}words")).await;
-        let head = client.ear.head().await;
+        backend.writer.send(format!("{agreed}words")).await;
+        let head = client.reader.head().await;
         assert_eq!((head.status(), head.all("connection")), (502, vec!["close"]), "{upgrade:?}");
-        let body = String::from_utf8(client.ear.rest().await).unwrap();
+        let body = String::from_utf8(client.reader.rest().await).unwrap();
         assert!(body.contains("101") && !body.contains("words"), "{body}");
-        assert_eq!(backend.ear.rest().await, b"", "{upgrade:?}");
+        assert_eq!(backend.reader.rest().await, b"", "{upgrade:?}");
     }
 }
 
@@ -231,10 +231,10 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
     let pair = Pair::start(&[]).await;
     for upgrade in ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
         let request = format!("GET /x HTTP/1.1\r\nHost: bridge\r\n{upgrade}\r\n");
-        let (mut client, mut backend, _) = pair.asked(request).await;
-        backend.mouth.say(format!("{AGREED}words")).await;
-        assert_eq!(client.ear.head().await.status(), 503);
-        assert_eq!(backend.ear.rest().await, b"");
+        let (mut client, mut backend, _) = pair.open_with(request).await;
+        backend.writer.send(format!("{AGREED}words")).await;
+        assert_eq!(client.reader.head().await.status(), 503);
+        assert_eq!(backend.reader.rest().await, b"");
     }
 }
 
@@ -247,12 +247,12 @@ async fn an_opening_that_no_backend_could_understand_reaches_none() {
         (format!("{OPENING}Transfer-Encoding: chunked\r\n"), 400),
     ] {
         let mut client = Wire::to(pair.front.address, format!("{opening}\r\n5\r\nhello\r\n0\r\n\r\n")).await;
-        let head = client.ear.head().await;
+        let head = client.reader.head().await;
         assert_eq!(head.status(), status, "{opening}");
         // A connection of HTTP/1.0 ends without saying so.
         let says_so = if opening.contains("HTTP/1.0") { vec![] } else { vec!["close"] };
         assert_eq!(head.all("connection"), says_so, "{opening}");
-        client.ear.rest().await;
+        client.reader.rest().await;
         assert!(pair.is_quiet().await, "{opening}");
     }
 }
@@ -261,17 +261,17 @@ async fn an_opening_that_no_backend_could_understand_reaches_none() {
 async fn an_opening_that_nobody_answers_is_refused_and_may_be_tried_again() {
     let pair = Pair::start(&[("limits.response_head", "30s")]).await;
     let refused = async |client: &mut Wire, detail: &str| {
-        let head = client.ear.head().await;
+        let head = client.reader.head().await;
         assert_eq!((head.status(), head.all("connection")), (503, vec!["close"]));
         assert_eq!(head.all("retry-after").len(), 1, "{head:?}");
-        let body = String::from_utf8(client.ear.rest().await).unwrap();
+        let body = String::from_utf8(client.reader.rest().await).unwrap();
         assert!(body.contains(detail), "{body}");
     };
-    let (mut client, backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    let (mut client, backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
     drop(backend);
     refused(&mut client, "The connection broke before the backend answered").await;
     // Held, but silent.
-    let (mut client, _backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    let (mut client, _backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
     refused(&mut client, "limits.response_head").await;
 
     let Pair { listener, front } = pair;
@@ -282,9 +282,9 @@ async fn an_opening_that_nobody_answers_is_refused_and_may_be_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_before_the_answer_takes_its_opening_with_it() {
     let pair = Pair::start(&[]).await;
-    let (client, mut backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+    let (client, mut backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
     drop(client);
-    assert_eq!(backend.ear.rest().await, b"");
+    assert_eq!(backend.reader.rest().await, b"");
 }
 
 // --- what is said ----------------------------------------------------------------------------------
@@ -299,17 +299,17 @@ async fn what_is_said_in_a_tunnel_arrives_byte_for_byte_whatever_it_is() {
         .collect();
     said.extend((0..=255).cycle().take(300_000));
     said.extend(SMUGGLED.bytes());
-    tokio::join!(client.mouth.say(&said), backend.ear.hear(&said));
-    tokio::join!(backend.mouth.say(&said), client.ear.hear(&said));
+    tokio::join!(client.writer.send(&said), backend.reader.expect_bytes(&said));
+    tokio::join!(backend.writer.send(&said), client.reader.expect_bytes(&said));
     // And both at once.
     let (up, down) = (noise(MIB, 1), noise(MIB, 2));
     tokio::join!(
-        client.mouth.say(&up),
-        backend.ear.hear(&up),
-        backend.mouth.say(&down),
-        client.ear.hear(&down)
+        client.writer.send(&up),
+        backend.reader.expect_bytes(&up),
+        backend.writer.send(&down),
+        client.reader.expect_bytes(&down)
     );
-    assert!(client.ear.is_quiet().await && backend.ear.is_quiet().await && pair.is_quiet().await);
+    assert!(client.reader.is_quiet().await && backend.reader.is_quiet().await && pair.is_quiet().await);
 }
 
 // --- the end ---------------------------------------------------------------------------------------
@@ -320,15 +320,15 @@ async fn a_tunnel_that_one_end_has_half_closed_carries_last_words_and_ends_in_ti
     for client_closes in [true, false] {
         let (client, backend) = pair.tunnel().await;
         let (mut closed, mut open) = if client_closes { (client, backend) } else { (backend, client) };
-        closed.mouth.say("goodbye").await;
-        closed.mouth.close().await;
+        closed.writer.send("goodbye").await;
+        closed.writer.close().await;
         let began = Instant::now();
-        assert_eq!(open.ear.rest().await, b"goodbye");
+        assert_eq!(open.reader.rest().await, b"goodbye");
         assert_eq!(began.elapsed().as_secs(), 0, "the end passes at once");
-        open.mouth.say("one more thing").await;
-        closed.ear.hear("one more thing").await;
+        open.writer.send("one more thing").await;
+        closed.reader.expect_bytes("one more thing").await;
         // It never closes, and that is the end of it.
-        assert_eq!(closed.ear.rest().await, b"");
+        assert_eq!(closed.reader.rest().await, b"");
         assert_eq!(began.elapsed().as_secs(), 20);
     }
 }
@@ -338,10 +338,10 @@ async fn a_connection_that_breaks_on_one_side_ends_on_the_other() {
     let pair = Pair::start(&[]).await;
     let (client, mut backend) = pair.tunnel().await;
     client.reset();
-    assert_eq!(backend.ear.rest().await, b"");
+    assert_eq!(backend.reader.rest().await, b"");
     let (mut client, backend) = pair.tunnel().await;
     backend.reset();
-    assert_eq!(client.ear.rest().await, b"");
+    assert_eq!(client.reader.rest().await, b"");
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,21 +349,21 @@ async fn last_words_arrive_although_the_other_end_goes_on_talking() {
     let pair = Pair::start(&[]).await;
     for backend_leaves in [true, false] {
         let mut client = Wire::small(pair.front.address).await;
-        client.mouth.say(format!("{OPENING}\r\n")).await;
+        client.writer.send(format!("{OPENING}\r\n")).await;
         let mut backend = Wire::at(&pair.listener).await;
-        backend.ear.head().await;
-        backend.mouth.say(AGREED).await;
-        assert_eq!(client.ear.head().await.status(), 101);
+        backend.reader.head().await;
+        backend.writer.send(AGREED).await;
+        assert_eq!(client.reader.head().await.status(), 101);
         let (mut leaving, mut staying) = if backend_leaves { (backend, client) } else { (client, backend) };
         // A backend does so for which a message is too large, and a client that is in a hurry.
         let last = noise(100_000, 3);
-        leaving.mouth.say(&last).await;
-        leaving.mouth.close().await;
-        assert!(!staying.mouth.babble(usize::MAX).await, "it says all that anybody takes");
+        leaving.writer.send(&last).await;
+        leaving.writer.close().await;
+        assert!(!staying.writer.flood(usize::MAX).await, "it says all that anybody takes");
         drop(leaving);
         // As much as nobody takes who has gone, or up to the end.
-        staying.mouth.babble(16 * MIB).await;
-        assert!(staying.ear.rest().await == last, "the last words of the one that leaves");
+        staying.writer.flood(16 * MIB).await;
+        assert!(staying.reader.rest().await == last, "the last words of the one that leaves");
     }
 }
 
@@ -374,14 +374,14 @@ async fn a_peer_that_acknowledges_nothing_ends_its_tunnel_although_all_that_is_s
     let pair = Pair::small(&[("limits.tcp_user_timeout", "200ms")]).await;
     for client_hangs in [true, false] {
         let mut client = Wire::small(pair.front.address).await;
-        client.mouth.say(format!("{OPENING}\r\n")).await;
+        client.writer.send(format!("{OPENING}\r\n")).await;
         let mut backend = Wire::at(&pair.listener).await;
-        backend.ear.head().await;
-        backend.mouth.say(AGREED).await;
-        assert_eq!(client.ear.head().await.status(), 101);
+        backend.reader.head().await;
+        backend.writer.send(AGREED).await;
+        assert_eq!(client.reader.head().await.status(), 101);
         let (_hung, mut other) = if client_hangs { (client, backend) } else { (backend, client) };
-        other.mouth.say(noise(200_000, 4)).await;
-        let rest = timeout(Duration::from_secs(30), other.ear.rest()).await;
+        other.writer.send(noise(200_000, 4)).await;
+        let rest = timeout(Duration::from_secs(30), other.reader.rest()).await;
         assert_eq!(rest.expect("an end"), b"", "it passes to the other side");
     }
 }
@@ -391,19 +391,19 @@ async fn tunnels_end_when_the_bridge_stops() {
     for in_a_hurry in [false, true] {
         let mut pair = Pair::start(&[]).await;
         let (mut client, mut backend) = pair.tunnel().await;
-        let (mut late, mut late_backend, _) = pair.asked(format!("{OPENING}\r\n")).await;
+        let (mut late, mut late_backend, _) = pair.open_with(format!("{OPENING}\r\n")).await;
         let began = Instant::now();
         pair.front.ask_to_stop();
         if in_a_hurry {
             pair.front.ask_to_hurry();
         }
         for end in [&mut client, &mut backend] {
-            assert_eq!(close_frame(&end.ear.rest().await), going_away());
+            assert_eq!(close_frame(&end.reader.rest().await), going_away());
         }
         // One that becomes a tunnel only now is none for long.
-        late_backend.mouth.say(AGREED).await;
-        late.ear.rest().await;
-        late_backend.ear.rest().await;
+        late_backend.writer.send(AGREED).await;
+        late.reader.rest().await;
+        late_backend.reader.rest().await;
         assert!(began.elapsed().as_secs() <= 11, "{:?}", began.elapsed());
         pair.front.stop().await;
     }
@@ -428,16 +428,16 @@ async fn a_frame_that_has_begun_is_passed_on_to_its_end_before_the_bridge_closes
     const FRAME: &[u8] = b"\x82\x0Ahalf a frame";
     let mut pair = Pair::start(&[]).await;
     let (mut client, mut backend) = pair.tunnel().await;
-    backend.mouth.say(&FRAME[..5]).await;
-    client.ear.hear(&FRAME[..5]).await;
+    backend.writer.send(&FRAME[..5]).await;
+    client.reader.expect_bytes(&FRAME[..5]).await;
     pair.front.ask_to_stop();
     // The other direction is between two frames: this is its close frame.
     let mut frame = [0; 31];
-    backend.ear.fill(&mut frame).await;
+    backend.reader.fill(&mut frame).await;
     assert_eq!(close_frame(&frame), going_away());
-    backend.mouth.say([&FRAME[5..12], b"\x81\x04next"].concat()).await;
-    client.ear.hear(&FRAME[5..12]).await;
-    assert_eq!(close_frame(&client.ear.rest().await), going_away());
+    backend.writer.send([&FRAME[5..12], b"\x81\x04next"].concat()).await;
+    client.reader.expect_bytes(&FRAME[5..12]).await;
+    assert_eq!(close_frame(&client.reader.rest().await), going_away());
     pair.front.stop().await;
 }
 
@@ -447,11 +447,11 @@ async fn a_tunnel_gets_no_close_frame_where_none_may_be() {
     for said in [&b"\x88\x02\x03\xE8"[..], b"\x82\x05half", b"no frames"] {
         let mut pair = Pair::start(&[]).await;
         let (mut client, mut backend) = pair.tunnel().await;
-        backend.mouth.say(said).await;
-        client.ear.hear(said).await;
+        backend.writer.send(said).await;
+        client.reader.expect_bytes(said).await;
         pair.front.ask_to_stop();
-        assert_eq!(client.ear.rest().await, b"");
-        assert_eq!(close_frame(&backend.ear.rest().await), going_away());
+        assert_eq!(client.reader.rest().await, b"");
+        assert_eq!(close_frame(&backend.reader.rest().await), going_away());
     }
 }
 
@@ -462,9 +462,9 @@ async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_c
         let opening =
             format!("{OPENING}\r\n").replacen("/virtualization/virtual-machines/7/console?a=%2F", path, 1);
         let open = async || {
-            let (mut client, mut backend, _) = pair.asked(&opening).await;
-            backend.mouth.say(AGREED).await;
-            assert_eq!(client.ear.head().await.status(), 101);
+            let (mut client, mut backend, _) = pair.open_with(&opening).await;
+            backend.writer.send(AGREED).await;
+            assert_eq!(client.reader.head().await.status(), 101);
             (client, backend)
         };
         // A ping says nothing of the key, and a message says that it is right.
@@ -472,11 +472,11 @@ async fn a_key_in_the_first_frame_of_a_tunnel_counts_as_wrong_when_the_backend_c
         let wrong = b"\x89\0\x88\x28\x0F\xA1Invalid API key. 4 attempts remaining.";
         for said in [&right[..], wrong, wrong, wrong] {
             let (mut client, mut backend) = open().await;
-            backend.mouth.say(said).await;
-            client.ear.hear(said).await;
+            backend.writer.send(said).await;
+            client.reader.expect_bytes(said).await;
         }
         let mut held_back = Wire::to(pair.front.address, &opening).await;
-        assert_eq!(held_back.ear.head().await.status(), 429, "{path}");
+        assert_eq!(held_back.reader.head().await.status(), 429, "{path}");
     }
 }
 
@@ -487,37 +487,37 @@ async fn a_tunnel_counts_as_a_stream_from_its_opening_to_its_end() {
     {
         let pair = Pair::start(&[(setting, "1")]).await;
         let opening = format!("{OPENING}X-Proxbox-API-Key: one\r\n\r\n");
-        let (mut client, mut backend, _) = pair.asked(&opening).await;
+        let (mut client, mut backend, _) = pair.open_with(&opening).await;
         let is_over = async || {
             let mut over = Wire::to(pair.front.address, &opening).await;
-            let head = over.ear.head().await;
+            let head = over.reader.head().await;
             assert_eq!((head.status(), head.all("retry-after")), (status, vec!["5"]), "{setting}");
             assert_eq!(head.all("connection"), ["close"]);
-            let body = String::from_utf8(over.ear.rest().await).unwrap();
+            let body = String::from_utf8(over.reader.rest().await).unwrap();
             assert!(body.contains(setting), "{body}");
         };
         is_over().await;
-        backend.mouth.say(AGREED).await;
-        assert_eq!(client.ear.head().await.status(), 101);
+        backend.writer.send(AGREED).await;
+        assert_eq!(client.reader.head().await.status(), 101);
         is_over().await;
         if setting == "limits.streams_per_key" {
             let other = opening.replace(": one", ": two");
-            let (_, mut backend, _) = pair.asked(other).await;
-            backend.mouth.say("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+            let (_, mut backend, _) = pair.open_with(other).await;
+            backend.writer.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
         }
         drop(backend);
-        assert_eq!(client.ear.rest().await, b"");
+        assert_eq!(client.reader.rest().await, b"");
         drop(client);
         // Nobody is told when the place is free.
         let (mut again, mut backend) = loop {
             let mut again = Wire::to(pair.front.address, &opening).await;
             tokio::select! {
                 backend = Wire::at(&pair.listener) => break (again, backend),
-                head = again.ear.head() => assert_eq!(head.status(), status),
+                head = again.reader.head() => assert_eq!(head.status(), status),
             }
         };
-        backend.ear.head().await;
-        backend.mouth.say(AGREED).await;
-        assert_eq!(again.ear.head().await.status(), 101, "{setting}");
+        backend.reader.head().await;
+        backend.writer.send(AGREED).await;
+        assert_eq!(again.reader.head().await.status(), 101, "{setting}");
     }
 }

@@ -19,15 +19,15 @@ pub(super) const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection:
 
 /// One end of a connection.
 pub(super) struct Wire {
-    pub(super) ear: Ear,
-    pub(super) mouth: Mouth,
+    pub(super) reader: WireReader,
+    pub(super) writer: WireWriter,
 }
 
 /// What comes.
-pub(super) struct Ear(BufReader<OwnedReadHalf>);
+pub(super) struct WireReader(BufReader<OwnedReadHalf>);
 
 /// What goes.
-pub(super) struct Mouth(OwnedWriteHalf);
+pub(super) struct WireWriter(OwnedWriteHalf);
 
 /// The head of a request or of an answer.
 #[derive(Debug)]
@@ -40,13 +40,13 @@ pub(super) struct Head {
 impl Wire {
     fn new(stream: TcpStream) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { ear: Ear(BufReader::new(reader)), mouth: Mouth(writer) }
+        Self { reader: WireReader(BufReader::new(reader)), writer: WireWriter(writer) }
     }
 
     /// A client that has said `words`.
     pub(super) async fn to(address: SocketAddr, words: impl AsRef<[u8]>) -> Self {
         let mut wire = Self::new(TcpStream::connect(address).await.unwrap());
-        wire.mouth.say(words).await;
+        wire.writer.send(words).await;
         wire
     }
 
@@ -69,12 +69,12 @@ impl Wire {
 
     /// Ends the connection in the middle of everything.
     pub(super) fn reset(self) {
-        self.ear.0.get_ref().as_ref().set_zero_linger().unwrap();
-        self.mouth.0.forget();
+        self.reader.0.get_ref().as_ref().set_zero_linger().unwrap();
+        self.writer.0.forget();
     }
 }
 
-impl Ear {
+impl WireReader {
     pub(super) async fn head(&mut self) -> Head {
         let mut lines = Vec::new();
         loop {
@@ -96,7 +96,7 @@ impl Ear {
     }
 
     /// Waits for `words`, and takes nothing else.
-    pub(super) async fn hear(&mut self, words: impl AsRef<[u8]>) {
+    pub(super) async fn expect_bytes(&mut self, words: impl AsRef<[u8]>) {
         let words = words.as_ref();
         let mut heard = vec![0; words.len()];
         in_time(self.0.read_exact(&mut heard)).await.unwrap();
@@ -121,14 +121,14 @@ impl Ear {
     }
 }
 
-impl Mouth {
-    pub(super) async fn say(&mut self, words: impl AsRef<[u8]>) {
+impl WireWriter {
+    pub(super) async fn send(&mut self, words: impl AsRef<[u8]>) {
         self.0.write_all(words.as_ref()).await.unwrap();
     }
 
     /// Says something until `most` bytes are taken, or no more as long as everybody waits. Gives whether they
     /// were. For paused time.
-    pub(super) async fn babble(&mut self, most: usize) -> bool {
+    pub(super) async fn flood(&mut self, most: usize) -> bool {
         let mut taken = 0;
         while taken < most {
             match timeout(Duration::from_secs(1), self.0.write(&[b'x'; 16 * 1024])).await {

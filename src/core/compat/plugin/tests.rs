@@ -1,14 +1,14 @@
 use crate::core::compat::plugin::*;
 
-fn endings(known: &Capabilities, settings: &Settings) -> [Ending; 3] {
-    let verdicts = forecast(known, settings).unwrap().verdicts;
+fn endings(capabilities: &Capabilities, settings: &ForecastSettings) -> [JobEnding; 3] {
+    let verdicts = forecast(capabilities, settings).unwrap().verdicts;
     [verdicts[0].ending, verdicts[1].ending, verdicts[2].ending]
 }
 
-const SHIPPED: Settings = Settings {
+const SHIPPED: ForecastSettings = ForecastSettings {
     on: [true; Shim::ALL.len()],
-    unsupported: Unsupported::Auto,
-    channel: Choice::Auto,
+    unsupported: UnsupportedPolicy::Auto,
+    channel: ChannelChoice::Auto,
     netbox_listener: None,
 };
 
@@ -27,7 +27,7 @@ const OF_0_0_6: [Kind; 10] = [
 
 #[test]
 fn jobs_end_as_they_did_in_netbox() {
-    use Ending::{Completed, CompletedWithWarnings, Errored};
+    use JobEnding::{Completed, CompletedWithWarnings, Errored};
     let all: Vec<Kind> = Kind::all().collect();
     for (known, expected) in [
         (Capabilities::with_streams("0.0.2.post1", &[]), [Errored, Errored, Errored]),
@@ -49,23 +49,25 @@ fn jobs_end_as_they_did_in_netbox() {
 
 #[test]
 fn a_netbox_listener_lets_jobs_of_0_0_1_run_on_the_port_that_it_reaches() {
-    let [completed, errored] = [Ending::CompletedWithWarnings, Ending::Errored];
+    let [completed, errored] = [JobEnding::CompletedWithWarnings, JobEnding::Errored];
     let known = Capabilities::with_streams("0.0.1", &[]);
     for (port, ending) in [(None, errored), (Some(8803), errored), (Some(8000), completed)] {
         let listener = |port| ListenerAddress { port, speaks_tls: false };
-        let settings = Settings { netbox_listener: port.map(listener), ..SHIPPED };
+        let settings = ForecastSettings { netbox_listener: port.map(listener), ..SHIPPED };
         assert_eq!(endings(&known, &settings)[2], ending, "{port:?}");
     }
-    let settings =
-        Settings { netbox_listener: Some(ListenerAddress { port: 8803, speaks_tls: false }), ..SHIPPED };
+    let settings = ForecastSettings {
+        netbox_listener: Some(ListenerAddress { port: 8803, speaks_tls: false }),
+        ..SHIPPED
+    };
     let because = forecast(&known, &settings).unwrap().verdicts[0].because.join(" ");
     assert!(because.contains("port 8000 alone"), "{because}");
 }
 
 #[test]
 fn what_is_switched_off_fails_and_is_named() {
-    use Ending::{Completed, CompletedWithWarnings, Errored};
-    let known = Capabilities::with_streams("0.0.6.post4", &OF_0_0_6);
+    use JobEnding::{Completed, CompletedWithWarnings, Errored};
+    let capabilities = Capabilities::with_streams("0.0.6.post4", &OF_0_0_6);
     for (shim, expected) in [
         (Shim::Inventory, [Errored; 3]),
         (Shim::Health, [Completed, Completed, CompletedWithWarnings]),
@@ -73,13 +75,13 @@ fn what_is_switched_off_fails_and_is_named() {
     ] {
         let mut settings = SHIPPED;
         settings.on[shim as usize] = false;
-        assert_eq!(endings(&known, &settings), expected, "{shim}");
-        let because = forecast(&known, &settings).unwrap().verdicts[2].because.join(" ");
+        assert_eq!(endings(&capabilities, &settings), expected, "{shim}");
+        let because = forecast(&capabilities, &settings).unwrap().verdicts[2].because.join(" ");
         let is_named = because.contains(&format!("shims.{shim} is off"));
         assert_eq!(is_named, expected[2] == Errored, "{because}");
     }
-    let refusing = Settings { unsupported: Unsupported::Refuse, ..SHIPPED };
-    assert_eq!(endings(&known, &refusing), [Completed, Completed, Errored]);
+    let refusing = ForecastSettings { unsupported: UnsupportedPolicy::Refuse, ..SHIPPED };
+    assert_eq!(endings(&capabilities, &refusing), [Completed, Completed, Errored]);
 }
 
 #[test]

@@ -1,20 +1,20 @@
 //! The rows, in the order of the enum.
 
 use super::PluginStage::{Essential, Optional, Required};
-use super::{Command, Kind, Row, Works};
+use super::{Command, Kind, KindRow, WorkingReleases};
 use crate::core::domain::object::Object;
 use crate::core::domain::release::Release;
 
-const fn since(from: Release) -> Option<Works> {
-    Some(Works { from, to: None })
+const fn since(from: Release) -> Option<WorkingReleases> {
+    Some(WorkingReleases { from, to: None })
 }
 
-const fn between(from: Release, to: Release) -> Option<Works> {
-    Some(Works { from, to: Some(to) })
+const fn between(from: Release, to: Release) -> Option<WorkingReleases> {
+    Some(WorkingReleases { from, to: Some(to) })
 }
 
-pub(super) static TABLE: [Row; 14] = [
-    Row {
+pub(super) static TABLE: [KindRow; 14] = [
+    KindRow {
         kind: Kind::Devices,
         name: "devices",
         step: "devices",
@@ -30,7 +30,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::Storage,
         name: "storage",
         step: "storage",
@@ -46,7 +46,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: Some(Kind::Devices),
     },
-    Row {
+    KindRow {
         kind: Kind::VirtualMachines,
         name: "virtual-machines",
         step: "virtual-machines",
@@ -62,7 +62,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::VirtualDisks,
         name: "virtual-disks",
         step: "virtual-disks",
@@ -78,7 +78,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: Some(Kind::VirtualMachines),
     },
-    Row {
+    KindRow {
         kind: Kind::Backups,
         name: "backups",
         step: "backups",
@@ -94,7 +94,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: Some(Kind::VirtualMachines),
     },
-    Row {
+    KindRow {
         kind: Kind::Snapshots,
         name: "snapshots",
         step: "snapshots",
@@ -110,7 +110,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: Some(Kind::VirtualMachines),
     },
-    Row {
+    KindRow {
         kind: Kind::FullUpdate,
         name: "full-update",
         step: "full-update",
@@ -128,7 +128,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: false,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::DeviceInterfaces,
         name: "device-interfaces",
         step: "node-interfaces",
@@ -144,7 +144,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::VmInterfaces,
         name: "vm-interfaces",
         step: "vm-interfaces",
@@ -160,7 +160,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::IpAddresses,
         name: "ip-addresses",
         step: "vm-ip-addresses",
@@ -176,7 +176,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::TaskHistory,
         name: "task-history",
         step: "task-history",
@@ -192,7 +192,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: false,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::Replications,
         name: "replications",
         step: "replications",
@@ -208,7 +208,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::BackupRoutines,
         name: "backup-routines",
         step: "backup-routines",
@@ -224,7 +224,7 @@ pub(super) static TABLE: [Row; 14] = [
         counted: true,
         after: None,
     },
-    Row {
+    KindRow {
         kind: Kind::Sdn,
         name: "sdn",
         step: "sdn",

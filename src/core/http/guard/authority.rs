@@ -10,7 +10,7 @@ pub(super) enum Scheme {
 }
 
 impl Scheme {
-    pub(super) fn named(name: &[u8]) -> Option<Self> {
+    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
         match name {
             name if name.eq_ignore_ascii_case(b"http") => Some(Self::Http),
             name if name.eq_ignore_ascii_case(b"https") => Some(Self::Https),

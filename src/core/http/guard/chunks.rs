@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112, section 7.1), up to its last chunk.
 
 use super::head::is_control;
-use super::rejection::{Reason, Rejection};
+use super::rejection::{RejectReason, Rejection};
 
 /// Bytes that the line with the size of a chunk may have, before its line ending.
 const LINE_BYTES: u32 = 4096;
@@ -10,9 +10,9 @@ const EXTENSION_BYTES: u32 = 16 * 1024 - 1;
 
 /// Where in a chunked body we are.
 #[derive(Debug, Default)]
-pub(super) struct Chunks {
-    step: Step,
-    /// The size of this chunk; in [`Step::Data`] what is left of it, and not 0 then.
+pub(super) struct ChunkedBody {
+    step: ChunkState,
+    /// The size of this chunk; in [`ChunkState::Data`] what is left of it, and not 0 then.
     size: u64,
     /// Bytes of this chunk's line so far.
     line: u32,
@@ -21,7 +21,7 @@ pub(super) struct Chunks {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Step {
+enum ChunkState {
     #[default]
     FirstDigit,
     Digit,
@@ -34,29 +34,29 @@ enum Step {
     Last,
 }
 
-impl Chunks {
+impl ChunkedBody {
     /// Whether the line of the last chunk was there.
     pub(super) fn is_last(&self) -> bool {
-        self.step == Step::Last
+        self.step == ChunkState::Last
     }
 
     /// Takes bytes up to the end of the last chunk's line. Says how many, and what is wrong with the next.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, Result<(), Rejection>) {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> (usize, Result<(), Rejection>) {
         let mut used = 0;
         while used < bytes.len() && !self.is_last() {
-            if self.step == Step::Data {
+            if self.step == ChunkState::Data {
                 let rest = bytes.len() - used;
                 let part = usize::try_from(self.size).map_or(rest, |size| size.min(rest));
                 used += part;
                 self.size -= part as u64;
                 if self.size == 0 {
-                    self.step = Step::DataCr;
+                    self.step = ChunkState::DataCr;
                 }
                 continue;
             }
             match self.byte(bytes[used]) {
                 Ok(step) => self.step = step,
-                Err(detail) => return (used, Err(Rejection::new(Reason::Chunk, detail))),
+                Err(detail) => return (used, Err(Rejection::new(RejectReason::Chunk, detail))),
             }
             used += 1;
         }
@@ -64,8 +64,11 @@ impl Chunks {
     }
 
     /// The step behind `byte`, which is not of a chunk's data.
-    fn byte(&mut self, byte: u8) -> Result<Step, &'static str> {
-        let in_line = matches!(self.step, Step::FirstDigit | Step::Digit | Step::Space | Step::Extension);
+    fn byte(&mut self, byte: u8) -> Result<ChunkState, &'static str> {
+        let in_line = matches!(
+            self.step,
+            ChunkState::FirstDigit | ChunkState::Digit | ChunkState::Space | ChunkState::Extension
+        );
         if in_line && byte != b'\r' {
             self.line += 1;
             if self.line > LINE_BYTES {
@@ -73,34 +76,36 @@ impl Chunks {
             }
         }
         match (self.step, byte) {
-            (Step::FirstDigit | Step::Digit, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte),
-            (Step::Digit | Step::Space, b' ' | b'\t') => Ok(Step::Space),
-            (Step::Digit | Step::Space, b';') => Ok(Step::Extension),
-            (Step::Digit | Step::Space | Step::Extension, b'\r') => Ok(Step::LineLf),
-            (Step::Extension, byte) if !is_control(byte) => {
+            (ChunkState::FirstDigit | ChunkState::Digit, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                self.digit(byte)
+            }
+            (ChunkState::Digit | ChunkState::Space, b' ' | b'\t') => Ok(ChunkState::Space),
+            (ChunkState::Digit | ChunkState::Space, b';') => Ok(ChunkState::Extension),
+            (ChunkState::Digit | ChunkState::Space | ChunkState::Extension, b'\r') => Ok(ChunkState::LineLf),
+            (ChunkState::Extension, byte) if !is_control(byte) => {
                 self.extensions += 1;
                 if self.extensions > EXTENSION_BYTES {
                     return Err("The chunks of the body have too many extensions; send fewer.");
                 }
-                Ok(Step::Extension)
+                Ok(ChunkState::Extension)
             }
-            (Step::LineLf, b'\n') => {
+            (ChunkState::LineLf, b'\n') => {
                 self.line = 0;
-                Ok(if self.size == 0 { Step::Last } else { Step::Data })
+                Ok(if self.size == 0 { ChunkState::Last } else { ChunkState::Data })
             }
-            (Step::DataCr, b'\r') => Ok(Step::DataLf),
-            (Step::DataLf, b'\n') => Ok(Step::FirstDigit),
-            (Step::DataCr | Step::DataLf, _) => {
+            (ChunkState::DataCr, b'\r') => Ok(ChunkState::DataLf),
+            (ChunkState::DataLf, b'\n') => Ok(ChunkState::FirstDigit),
+            (ChunkState::DataCr | ChunkState::DataLf, _) => {
                 Err("A chunk is longer than its size, or does not end with CR LF; count its bytes.")
             }
-            (Step::LineLf | Step::Extension, _) => {
+            (ChunkState::LineLf | ChunkState::Extension, _) => {
                 Err("The line with the size of a chunk has a control character before its CR LF; send none.")
             }
             _ => Err("The size of a chunk is no number; send hexadecimal digits only."),
         }
     }
 
-    fn digit(&mut self, byte: u8) -> Result<Step, &'static str> {
+    fn digit(&mut self, byte: u8) -> Result<ChunkState, &'static str> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             _ => (byte | 0x20) - b'a' + 10,
@@ -110,6 +115,6 @@ impl Chunks {
             .checked_mul(16)
             .and_then(|size| size.checked_add(u64::from(digit)))
             .ok_or("The size of a chunk is too large for any body; send smaller chunks.")?;
-        Ok(Step::Digit)
+        Ok(ChunkState::Digit)
     }
 }

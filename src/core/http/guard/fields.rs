@@ -1,8 +1,8 @@
 //! What the headers of one request say together about its length, its host and its connection.
 
 use super::authority::Authority;
-use super::rejection::{Reason, Rejection};
-use super::target::Absolute;
+use super::rejection::{RejectReason, Rejection};
+use super::target::AbsoluteForm;
 use super::token::{is_token, trim};
 use crate::core::http::headers::elements;
 
@@ -46,7 +46,7 @@ const END_TO_END_BEGIN: [&str; 7] =
 
 /// A version of HTTP, as far as its rules differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum HttpVersion {
     Http10,
     Http11,
     Http2,
@@ -65,10 +65,10 @@ pub(super) enum Framing {
 
 /// The headers of a request, as far as they have come.
 #[derive(Debug)]
-pub(super) struct Fields<'a> {
-    version: Version,
+pub(super) struct HeaderFields<'a> {
+    version: HttpVersion,
     /// Where the target says that it is.
-    absolute: Option<Absolute<'a>>,
+    absolute: Option<AbsoluteForm<'a>>,
     has_host: bool,
     content_length: Option<u64>,
     is_chunked: bool,
@@ -78,7 +78,7 @@ pub(super) struct Fields<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+enum KnownField {
     Connection,
     ContentLength,
     Expect,
@@ -90,7 +90,7 @@ enum Field {
     Upgrade,
 }
 
-impl Field {
+impl KnownField {
     const NAMES: [(&'static str, Self); 9] = [
         ("host", Self::Host),
         ("connection", Self::Connection),
@@ -103,15 +103,15 @@ impl Field {
         ("upgrade", Self::Upgrade),
     ];
 
-    fn named(name: &[u8]) -> Option<Self> {
-        let found = Self::NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+    fn from_name(name: &[u8]) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(field, _)| name.eq_ignore_ascii_case(field.as_bytes()));
         found.map(|(_, field)| *field)
     }
 }
 
-impl<'a> Fields<'a> {
+impl<'a> HeaderFields<'a> {
     /// No headers yet.
-    pub(super) fn new(version: Version, method: &[u8], absolute: Option<Absolute<'a>>) -> Self {
+    pub(super) fn new(version: HttpVersion, method: &[u8], absolute: Option<AbsoluteForm<'a>>) -> Self {
         Self {
             version,
             absolute,
@@ -119,49 +119,49 @@ impl<'a> Fields<'a> {
             content_length: None,
             is_chunked: false,
             // HTTP/1.0 has no upgrades.
-            may_upgrade: version == Version::Http11 && method == b"GET",
+            may_upgrade: version == HttpVersion::Http11 && method == b"GET",
             upgrades: false,
         }
     }
 
     /// Takes the next header.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
-        let Some(field) = Field::named(name) else { return Ok(()) };
+        let Some(field) = KnownField::from_name(name) else { return Ok(()) };
         let value = trim(value);
-        if self.version == Version::Http2 {
+        if self.version == HttpVersion::Http2 {
             return self.add_to_http2(field, value);
         }
         match field {
-            Field::Host => self.add_host(value),
-            Field::ContentLength => self.add_content_length(value),
-            Field::TransferEncoding => self.add_transfer_encoding(value),
-            Field::Connection => check_connection(value),
-            Field::Expect => check_expect(value),
-            Field::Upgrade => {
-                self.upgrades |= self.may_upgrade && is_way_out(value);
+            KnownField::Host => self.add_host(value),
+            KnownField::ContentLength => self.add_content_length(value),
+            KnownField::TransferEncoding => self.add_transfer_encoding(value),
+            KnownField::Connection => check_connection(value),
+            KnownField::Expect => check_expect(value),
+            KnownField::Upgrade => {
+                self.upgrades |= self.may_upgrade && is_opaque_upgrade(value);
                 Ok(())
             }
-            Field::KeepAlive | Field::ProxyConnection | Field::Te => Ok(()),
+            KnownField::KeepAlive | KnownField::ProxyConnection | KnownField::Te => Ok(()),
         }
     }
 
     /// Takes the next header of a request that came by HTTP/2 (RFC 9113, section 8.2.2).
-    fn add_to_http2(&mut self, field: Field, value: &[u8]) -> Result<(), Rejection> {
+    fn add_to_http2(&mut self, field: KnownField, value: &[u8]) -> Result<(), Rejection> {
         match field {
-            Field::Host => self.add_host(value),
-            Field::ContentLength => self.add_content_length(value),
-            Field::Expect => check_expect(value),
-            Field::Te if value.eq_ignore_ascii_case(b"trailers") => Ok(()),
+            KnownField::Host => self.add_host(value),
+            KnownField::ContentLength => self.add_content_length(value),
+            KnownField::Expect => check_expect(value),
+            KnownField::Te if value.eq_ignore_ascii_case(b"trailers") => Ok(()),
             _ => {
                 let detail =
                     "The request has a header of HTTP/1 connections that HTTP/2 has none of; leave it out.";
-                Err(Rejection::new(Reason::ConnectionSpecific, detail))
+                Err(Rejection::new(RejectReason::ConnectionSpecific, detail))
             }
         }
     }
 
     fn add_host(&mut self, value: &[u8]) -> Result<(), Rejection> {
-        let refused = |detail: &str| Err(Rejection::new(Reason::Host, detail));
+        let refused = |detail: &str| Err(Rejection::new(RejectReason::Host, detail));
         if self.has_host {
             return refused("The request has more than one Host; send one.");
         }
@@ -169,24 +169,24 @@ impl<'a> Fields<'a> {
         let Some(host) = Authority::parse(value) else {
             return refused("The Host is not HOST or HOST:PORT; send one of these.");
         };
-        if let Some(Absolute { scheme, authority }) = &self.absolute
+        if let Some(AbsoluteForm { scheme, authority }) = &self.absolute
             && !authority.is_same(&host, *scheme)
         {
             let detail = "The target names another host than the Host does; send the same in both.";
-            return Err(Rejection::new(Reason::Authority, detail));
+            return Err(Rejection::new(RejectReason::Authority, detail));
         }
         Ok(())
     }
 
     fn add_content_length(&mut self, value: &[u8]) -> Result<(), Rejection> {
-        let refused = |detail: &str| Err(Rejection::new(Reason::ContentLength, detail));
+        let refused = |detail: &str| Err(Rejection::new(RejectReason::ContentLength, detail));
         if self.is_chunked {
             return Err(two_lengths());
         }
         if self.content_length.is_some() {
             return refused("The request has more than one Content-Length; send one.");
         }
-        match length(value) {
+        match content_length(value) {
             Some(length) => self.content_length = Some(length),
             None => return refused("The Content-Length is no number of bytes; send decimal digits only."),
         }
@@ -194,21 +194,21 @@ impl<'a> Fields<'a> {
     }
 
     fn add_transfer_encoding(&mut self, value: &[u8]) -> Result<(), Rejection> {
-        if self.version == Version::Http10 {
+        if self.version == HttpVersion::Http10 {
             let detail = "HTTP/1.0 has no Transfer-Encoding; send a Content-Length, or use HTTP/1.1.";
-            return Err(Rejection::new(Reason::TransferEncodingInHttp10, detail));
+            return Err(Rejection::new(RejectReason::TransferEncodingInHttp10, detail));
         }
         if self.content_length.is_some() {
             return Err(two_lengths());
         }
         if value.contains(&b'\t') {
             let detail = "The Transfer-Encoding has a control character; leave it out.";
-            return Err(Rejection::new(Reason::HeaderValue, detail));
+            return Err(Rejection::new(RejectReason::HeaderValue, detail));
         }
         if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
             let detail =
                 "The only Transfer-Encoding that is taken is chunked, once; use it or a Content-Length.";
-            return Err(Rejection::new(Reason::TransferEncoding, detail));
+            return Err(Rejection::new(RejectReason::TransferEncoding, detail));
         }
         self.is_chunked = true;
         Ok(())
@@ -217,12 +217,15 @@ impl<'a> Fields<'a> {
     /// There are no more headers. Says what comes behind them.
     pub(super) fn end(&self) -> Result<Framing, Rejection> {
         let needs_host = match self.version {
-            Version::Http10 => false,
-            Version::Http11 => true,
-            Version::Http2 => self.absolute.is_none(),
+            HttpVersion::Http10 => false,
+            HttpVersion::Http11 => true,
+            HttpVersion::Http2 => self.absolute.is_none(),
         };
         if needs_host && !self.has_host {
-            return Err(Rejection::new(Reason::Host, "The request does not say its host; send a Host."));
+            return Err(Rejection::new(
+                RejectReason::Host,
+                "The request does not say its host; send a Host.",
+            ));
         }
         if self.upgrades {
             return Ok(Framing::Opaque);
@@ -234,8 +237,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The number that a `Content-Length` is.
-pub(super) fn length(value: &[u8]) -> Option<u64> {
+/// The number that a `PayloadPart-Length` is.
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
@@ -247,11 +250,11 @@ pub(super) fn length(value: &[u8]) -> Option<u64> {
 }
 
 fn check_connection(value: &[u8]) -> Result<(), Rejection> {
-    let is = |option: &[u8], known: &str| option.eq_ignore_ascii_case(known.as_bytes());
+    let is = |option: &[u8], name: &str| option.eq_ignore_ascii_case(name.as_bytes());
     let begins = |option: &[u8], start: &str| option.get(..start.len()).is_some_and(|begin| is(begin, start));
-    let is_own = |option: &&[u8]| CONNECTION_OPTIONS.iter().any(|known| is(option, known));
+    let is_own = |option: &&[u8]| CONNECTION_OPTIONS.iter().any(|name| is(option, name));
     for option in elements(value).filter(|option| !is_own(option)) {
-        let name = END_TO_END.iter().find(|known| is(option, known)).map(|name| (*name).to_owned());
+        let name = END_TO_END.iter().find(|name| is(option, name)).map(|name| (*name).to_owned());
         let family =
             || END_TO_END_BEGIN.iter().find(|start| begins(option, start)).map(|start| format!("{start}*"));
         let detail = if !option.iter().copied().all(is_token) {
@@ -261,7 +264,7 @@ fn check_connection(value: &[u8]) -> Result<(), Rejection> {
         } else {
             continue;
         };
-        return Err(Rejection::new(Reason::Connection, detail));
+        return Err(Rejection::new(RejectReason::Connection, detail));
     }
     Ok(())
 }
@@ -271,7 +274,7 @@ fn check_expect(value: &[u8]) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::new(
-        Reason::Expectation,
+        RejectReason::Expectation,
         "The only expectation that is met is 100-continue; send no other.",
     ))
 }
@@ -279,11 +282,11 @@ fn check_expect(value: &[u8]) -> Result<(), Rejection> {
 /// What is said about a body with two lengths (RFC 9112, section 6.3).
 fn two_lengths() -> Rejection {
     let detail = "The request has a Content-Length and a Transfer-Encoding; send one of them.";
-    Rejection::new(Reason::TwoLengths, detail)
+    Rejection::new(RejectReason::TwoLengths, detail)
 }
 
 /// Whether an `Upgrade` leads out of HTTP/1. One to HTTP/2 is not offered to anybody, and so nothing that
 /// changes the framing.
-pub(super) fn is_way_out(upgrade: &[u8]) -> bool {
+pub(super) fn is_opaque_upgrade(upgrade: &[u8]) -> bool {
     elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }

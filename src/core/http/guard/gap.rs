@@ -1,7 +1,7 @@
 //! What stands between two requests, or before the first one.
 
 use super::lines::bad_ending;
-use super::rejection::{Reason, Rejection};
+use super::rejection::{RejectReason, Rejection};
 use super::token::is_token;
 
 /// Empty lines that may stand there. Some clients send one behind a body (RFC 9112, section 2.2).
@@ -42,5 +42,5 @@ impl Gap {
 }
 
 fn refused(detail: &str) -> Rejection {
-    Rejection::new(Reason::RequestLine, detail)
+    Rejection::new(RejectReason::RequestLine, detail)
 }

@@ -1,9 +1,9 @@
 //! Request lines and header lines (RFC 9112, sections 3 and 5).
 
-use super::Bounds;
-use super::fields::{Fields, Framing, Version};
-use super::lines::{Fault, bad_ending};
-use super::rejection::{Reason, Rejection};
+use super::HeadLimits;
+use super::fields::{Framing, HeaderFields, HttpVersion};
+use super::lines::{LineFault, bad_ending};
+use super::rejection::{RejectReason, Rejection};
 use super::target;
 use super::token::{is_token, trim};
 
@@ -12,22 +12,22 @@ const NAME_BYTES: usize = 65_535;
 
 /// A head, as far as it has come.
 #[derive(Debug, Default)]
-pub(super) struct Head {
+pub(super) struct RequestHead {
     /// What its headers say so far, once its request line was there.
-    fields: Option<Fields<'static>>,
+    fields: Option<HeaderFields<'static>>,
     /// How many headers there were.
     count: usize,
 }
 
 /// What is said about a head with too many headers.
-pub(super) fn too_many(bounds: &Bounds) -> Rejection {
+pub(super) fn too_many(bounds: &HeadLimits) -> Rejection {
     let detail = format!("The request has more than {} headers; send fewer.", bounds.header_count);
-    Rejection::new(Reason::TooManyHeaders, detail)
+    Rejection::new(RejectReason::TooManyHeaders, detail)
 }
 
-impl Head {
+impl RequestHead {
     /// Takes the next line, and says what comes behind the head if this was its end.
-    pub(super) fn line(&mut self, line: &[u8], bounds: &Bounds) -> Result<Option<Framing>, Rejection> {
+    pub(super) fn line(&mut self, line: &[u8], bounds: &HeadLimits) -> Result<Option<Framing>, Rejection> {
         let Some(fields) = &mut self.fields else {
             self.fields = Some(request_line(line, bounds)?);
             return Ok(None);
@@ -45,24 +45,24 @@ impl Head {
     }
 
     /// What to say about lines that are none; `held` is what came before the fault.
-    pub(super) fn of_fault(&self, fault: Fault, held: &[u8], bounds: &Bounds) -> Rejection {
+    pub(super) fn rejection_for(&self, fault: LineFault, held: &[u8], bounds: &HeadLimits) -> Rejection {
         match fault {
-            Fault::Ending => bad_ending(),
-            Fault::Full if self.fields.is_none() && held.contains(&b' ') => target::too_long(bounds),
-            Fault::Full => {
+            LineFault::Ending => bad_ending(),
+            LineFault::Full if self.fields.is_none() && held.contains(&b' ') => target::too_long(bounds),
+            LineFault::Full => {
                 let detail =
                     format!("The head of the request has more than {} bytes; send fewer.", bounds.head_bytes);
-                Rejection::new(Reason::HeadTooLarge, detail)
+                Rejection::new(RejectReason::HeadTooLarge, detail)
             }
         }
     }
 }
 
 /// Reads `METHOD TARGET HTTP/1.x`.
-fn request_line(line: &[u8], bounds: &Bounds) -> Result<Fields<'static>, Rejection> {
+fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields<'static>, Rejection> {
     let malformed = || {
         let detail = "The first line is not METHOD TARGET HTTP/1.1 with single spaces; send it like that.";
-        Rejection::new(Reason::RequestLine, detail)
+        Rejection::new(RejectReason::RequestLine, detail)
     };
     let mut spaces = memchr::memchr_iter(b' ', line);
     let first = spaces.next().ok_or_else(malformed)?;
@@ -72,46 +72,49 @@ fn request_line(line: &[u8], bounds: &Bounds) -> Result<Fields<'static>, Rejecti
         return Err(malformed());
     }
     let version = match version {
-        b"HTTP/1.1" => Version::Http11,
-        b"HTTP/1.0" => Version::Http10,
+        b"HTTP/1.1" => HttpVersion::Http11,
+        b"HTTP/1.0" => HttpVersion::Http10,
         _ if version.starts_with(b"HTTP/") => {
             let detail = "The version is neither HTTP/1.0 nor HTTP/1.1; use one of them.";
-            return Err(Rejection::new(Reason::Version, detail));
+            return Err(Rejection::new(RejectReason::Version, detail));
         }
         _ => return Err(malformed()),
     };
     target::check_method(method)?;
     let absolute = target::parse(method, target, bounds)?;
-    Ok(Fields::new(version, method, absolute.map(target::Absolute::into_owned)))
+    Ok(HeaderFields::new(version, method, absolute.map(target::AbsoluteForm::into_owned)))
 }
 
 /// Splits a header line, also one of trailers.
 pub(super) fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Rejection> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         let detail = "A header line begins with a space or goes on in the next line; write each in one line.";
-        return Err(Rejection::new(Reason::Folding, detail));
+        return Err(Rejection::new(RejectReason::Folding, detail));
     }
     let colon = memchr::memchr(b':', line).unwrap_or(line.len());
     let (name, value) = line.split_at(colon);
     if name.ends_with(b" ") || name.ends_with(b"\t") {
         let detail = "A space stands between the name of a header and its colon; leave it out.";
-        return Err(Rejection::new(Reason::HeaderName, detail));
+        return Err(Rejection::new(RejectReason::HeaderName, detail));
     }
     let Some(value) = value.strip_prefix(b":") else {
-        return Err(Rejection::new(Reason::HeaderName, "A header line has no colon; write NAME: VALUE."));
+        return Err(Rejection::new(
+            RejectReason::HeaderName,
+            "A header line has no colon; write NAME: VALUE.",
+        ));
     };
     if name.is_empty() || !name.iter().copied().all(is_token) {
         let detail =
             "The name of a header is empty or has a byte that no name has; use letters, digits and hyphens.";
-        return Err(Rejection::new(Reason::HeaderName, detail));
+        return Err(Rejection::new(RejectReason::HeaderName, detail));
     }
     if name.len() > NAME_BYTES {
         let detail = "The name of a header is too long; send a shorter one.";
-        return Err(Rejection::new(Reason::HeadTooLarge, detail));
+        return Err(Rejection::new(RejectReason::HeadTooLarge, detail));
     }
     if value.iter().copied().any(is_control) {
         let detail = "The value of a header has a control character; leave it out.";
-        return Err(Rejection::new(Reason::HeaderValue, detail));
+        return Err(Rejection::new(RejectReason::HeaderValue, detail));
     }
     Ok((name, trim(value)))
 }

@@ -24,14 +24,14 @@ const CODED_NAME: &[u8] = &[0xb9, 0x58, 0xd3, 0x3f];
 
 /// What a client sends over HTTP/2.
 #[derive(Debug, Default)]
-pub(super) struct Paths {
+pub(super) struct PathFilter {
     head: [u8; FRAME_HEAD],
     /// How much of the frame's head has come; all of it while its payload comes.
     seen: usize,
     /// Bytes of the payload that are still to come.
     left: u32,
-    content: Content,
-    field: Field,
+    content: PayloadPart,
+    field: HpackField,
     /// The request whose headers come has a path with a fragment.
     has_fragment: bool,
     /// Requests with such a path.
@@ -40,7 +40,7 @@ pub(super) struct Paths {
 
 /// What the rest of a payload is.
 #[derive(Debug, Default)]
-enum Content {
+enum PayloadPart {
     /// Nothing of headers.
     #[default]
     Other,
@@ -50,14 +50,14 @@ enum Content {
     Headers { prelude: u32, padding: u32 },
 }
 
-impl Paths {
+impl PathFilter {
     /// How many requests had a path with a fragment since this was asked last.
     pub(super) fn take_fragments(&mut self) -> u64 {
         std::mem::take(&mut self.fragments)
     }
 
     /// Takes what came next, and changes the paths in it that have a fragment.
-    pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
+    pub(super) fn filter(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             if self.seen < FRAME_HEAD {
                 self.head[self.seen] = bytes[0];
@@ -84,13 +84,13 @@ impl Paths {
         self.left = u32::from_be_bytes([0, high, middle, low]);
         let prelude = if flags & PRIORITY == 0 { 0 } else { 5 };
         self.content = match kind {
-            HEADERS if flags & PADDED != 0 => Content::PadLength { prelude },
-            HEADERS => Content::Headers { prelude, padding: 0 },
-            CONTINUATION => Content::Headers { prelude: 0, padding: 0 },
-            _ => Content::Other,
+            HEADERS if flags & PADDED != 0 => PayloadPart::PadLength { prelude },
+            HEADERS => PayloadPart::Headers { prelude, padding: 0 },
+            CONTINUATION => PayloadPart::Headers { prelude: 0, padding: 0 },
+            _ => PayloadPart::Other,
         };
         if kind == HEADERS {
-            self.field = Field::default();
+            self.field = HpackField::default();
             self.has_fragment = false;
         }
     }
@@ -98,20 +98,20 @@ impl Paths {
     fn payload(&mut self, payload: &mut [u8]) {
         let left = self.left;
         self.left -= u32::try_from(payload.len()).unwrap_or(left);
-        if matches!(self.content, Content::Other) {
+        if matches!(self.content, PayloadPart::Other) {
             return;
         }
         for (byte, left) in payload.iter_mut().zip((0..left).rev()) {
             match &mut self.content {
-                Content::Other => {}
-                Content::PadLength { prelude } => {
-                    self.content = Content::Headers { prelude: *prelude, padding: u32::from(*byte) };
+                PayloadPart::Other => {}
+                PayloadPart::PadLength { prelude } => {
+                    self.content = PayloadPart::Headers { prelude: *prelude, padding: u32::from(*byte) };
                 }
-                Content::Headers { prelude, .. } if *prelude > 0 => *prelude -= 1,
-                Content::Headers { padding, .. } if left < *padding => {}
-                Content::Headers { .. } => {
+                PayloadPart::Headers { prelude, .. } if *prelude > 0 => *prelude -= 1,
+                PayloadPart::Headers { padding, .. } if left < *padding => {}
+                PayloadPart::Headers { .. } => {
                     let before = *byte;
-                    self.field.pass(byte);
+                    self.field.filter(byte);
                     if *byte != before && !std::mem::replace(&mut self.has_fragment, true) {
                         self.fragments += 1;
                     }
@@ -123,31 +123,31 @@ impl Paths {
 
 /// One representation of a header field (RFC 7541, section 6), as far as it has come.
 #[derive(Debug, Default)]
-enum Field {
+enum HpackField {
     #[default]
     Start,
     /// The rest of an integer.
-    Integer { of: Integer, value: u64, shift: u32 },
+    Integer { of: HpackInteger, value: u64, shift: u32 },
     /// A text begins with its length.
-    Length(Text),
+    Length(HpackString),
     /// So many bytes of a text are to come.
-    Text { text: Text, coding: Coding, left: u64 },
+    Text { text: HpackString, coding: StringCoding, left: u64 },
 }
 
 /// What an integer is.
 #[derive(Clone, Copy, Debug)]
-enum Integer {
+enum HpackInteger {
     /// A field that is over with it.
     Whole,
     /// Where the name of a field stands; 0 if it is written out.
     Name,
     /// The length of a text.
-    Length(Text, Coding),
+    Length(HpackString, StringCoding),
 }
 
 /// What a text is.
 #[derive(Clone, Copy, Debug)]
-enum Text {
+enum HpackString {
     /// A name; what came of it, and how much of it came.
     Name([u8; PLAIN_NAME.len()], usize),
     Path,
@@ -155,20 +155,20 @@ enum Text {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Coding {
+enum StringCoding {
     Plain,
-    Huffman(Huffman),
+    Huffman(HuffmanDecoder),
 }
 
-impl Field {
-    fn pass(&mut self, byte: &mut u8) {
+impl HpackField {
+    fn filter(&mut self, byte: &mut u8) {
         *self = match std::mem::take(self) {
             Self::Start => {
                 let (of, bits) = match *byte {
-                    0x80.. => (Integer::Whole, 7),
-                    0x40..0x80 => (Integer::Name, 6),
-                    0x20..0x40 => (Integer::Whole, 5),
-                    0..0x20 => (Integer::Name, 4),
+                    0x80.. => (HpackInteger::Whole, 7),
+                    0x40..0x80 => (HpackInteger::Name, 6),
+                    0x20..0x40 => (HpackInteger::Whole, 5),
+                    0..0x20 => (HpackInteger::Name, 4),
                 };
                 Self::integer(of, *byte, bits)
             }
@@ -183,49 +183,59 @@ impl Field {
             }
             Self::Length(text) => {
                 let is_coded = *byte & 0x80 != 0;
-                let coding = if is_coded { Coding::Huffman(Huffman::default()) } else { Coding::Plain };
-                Self::integer(Integer::Length(text, coding), *byte, 7)
+                let coding = if is_coded {
+                    StringCoding::Huffman(HuffmanDecoder::default())
+                } else {
+                    StringCoding::Plain
+                };
+                Self::integer(HpackInteger::Length(text, coding), *byte, 7)
             }
             Self::Text { mut text, mut coding, left } => {
-                text.pass(&mut coding, byte);
+                text.filter(&mut coding, byte);
                 Self::rest(text, coding, left - 1)
             }
         };
     }
 
     /// Behind the first byte of an integer, which has so many bits of it (RFC 7541, section 5.1).
-    fn integer(of: Integer, byte: u8, bits: u32) -> Self {
+    fn integer(of: HpackInteger, byte: u8, bits: u32) -> Self {
         let most = (1 << bits) - 1;
         let value = u64::from(byte & most);
         if value < u64::from(most) { Self::after(of, value) } else { Self::Integer { of, value, shift: 0 } }
     }
 
-    fn after(of: Integer, value: u64) -> Self {
+    fn after(of: HpackInteger, value: u64) -> Self {
         match of {
-            Integer::Whole => Self::Start,
-            Integer::Name if value == 0 => Self::Length(Text::Name([0; PLAIN_NAME.len()], 0)),
-            Integer::Name => Self::Length(if PATHS.contains(&value) { Text::Path } else { Text::Other }),
-            Integer::Length(text, coding) => Self::rest(text, coding, value),
+            HpackInteger::Whole => Self::Start,
+            HpackInteger::Name if value == 0 => Self::Length(HpackString::Name([0; PLAIN_NAME.len()], 0)),
+            HpackInteger::Name => {
+                Self::Length(if PATHS.contains(&value) { HpackString::Path } else { HpackString::Other })
+            }
+            HpackInteger::Length(text, coding) => Self::rest(text, coding, value),
         }
     }
 
-    fn rest(text: Text, coding: Coding, left: u64) -> Self {
+    fn rest(text: HpackString, coding: StringCoding, left: u64) -> Self {
         match text {
             _ if left > 0 => Self::Text { text, coding, left },
-            Text::Name(name, length) => {
+            HpackString::Name(name, length) => {
                 let path = match coding {
-                    Coding::Plain => PLAIN_NAME,
-                    Coding::Huffman(_) => CODED_NAME,
+                    StringCoding::Plain => PLAIN_NAME,
+                    StringCoding::Huffman(_) => CODED_NAME,
                 };
-                Self::Length(if name.get(..length) == Some(path) { Text::Path } else { Text::Other })
+                Self::Length(if name.get(..length) == Some(path) {
+                    HpackString::Path
+                } else {
+                    HpackString::Other
+                })
             }
-            Text::Path | Text::Other => Self::Start,
+            HpackString::Path | HpackString::Other => Self::Start,
         }
     }
 }
 
-impl Text {
-    fn pass(&mut self, coding: &mut Coding, byte: &mut u8) {
+impl HpackString {
+    fn filter(&mut self, coding: &mut StringCoding, byte: &mut u8) {
         match (self, coding) {
             (Self::Name(name, length), _) => {
                 if let Some(place) = name.get_mut(*length) {
@@ -233,8 +243,8 @@ impl Text {
                 }
                 *length += 1;
             }
-            (Self::Path, Coding::Plain) if *byte == b'#' => *byte = b'>',
-            (Self::Path, Coding::Huffman(code)) => code.pass(byte),
+            (Self::Path, StringCoding::Plain) if *byte == b'#' => *byte = b'>',
+            (Self::Path, StringCoding::Huffman(code)) => code.filter(byte),
             (Self::Path | Self::Other, _) => {}
         }
     }
@@ -243,7 +253,7 @@ impl Text {
 /// A text in the Huffman code (RFC 7541, appendix B). Codes of the same length follow each other, and those of the
 /// next length follow them, so that how many there are of each length says where one ends.
 #[derive(Clone, Copy, Debug, Default)]
-struct Huffman {
+struct HuffmanDecoder {
     /// The bits of a code so far.
     code: u32,
     bits: usize,
@@ -257,8 +267,8 @@ const CODES: [u32; 31] =
 /// The code of `#`, and how many bits it has. The one of `>` is the next.
 const FRAGMENT: (u32, usize) = (0xffa, 12);
 
-impl Huffman {
-    fn pass(&mut self, byte: &mut u8) {
+impl HuffmanDecoder {
+    fn filter(&mut self, byte: &mut u8) {
         for bit in (0..u8::BITS).rev() {
             self.first = (self.first + CODES[self.bits]) << 1;
             self.code = self.code << 1 | u32::from(*byte >> bit & 1);
@@ -287,11 +297,11 @@ mod tests {
     /// What goes on of `bytes`, however they are cut.
     fn passed(bytes: &[u8]) -> Vec<u8> {
         let mut whole = bytes.to_vec();
-        Paths::default().pass(&mut whole);
+        PathFilter::default().filter(&mut whole);
         for size in 1..4 {
             let mut cut = bytes.to_vec();
-            let mut paths = Paths::default();
-            cut.chunks_mut(size).for_each(|piece| paths.pass(piece));
+            let mut paths = PathFilter::default();
+            cut.chunks_mut(size).for_each(|piece| paths.filter(piece));
             assert_eq!(cut, whole, "in pieces of {size}");
         }
         whole
@@ -301,8 +311,8 @@ mod tests {
     fn requests_with_a_fragment_are_counted_once_each() {
         let with = frame(HEADERS, 0x5, b"\x04\x06/x#y#z\x01\x01a");
         let mut sent = [&with[..], &frame(HEADERS, 0x5, b"\x04\x02/x"), &with].concat();
-        let mut paths = Paths::default();
-        paths.pass(&mut sent);
+        let mut paths = PathFilter::default();
+        paths.filter(&mut sent);
         assert_eq!((paths.take_fragments(), paths.take_fragments()), (2, 0));
     }
 

@@ -1,13 +1,13 @@
 //! Bytes that are held back, line by line.
 
-use super::rejection::{Reason, Rejection};
+use super::rejection::{RejectReason, Rejection};
 
 /// Bytes for which room is made at once: most heads have no more.
-const USUAL: usize = 1024;
+const INITIAL_CAPACITY: usize = 1024;
 
 /// The lines of a head, or of trailers, that is not whole yet.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct LineBuffer {
     held: Vec<u8>,
     /// Where the line begins that was not given out yet; at most `held.len()`.
     next: usize,
@@ -15,33 +15,33 @@ pub(super) struct Lines {
 
 /// What is wrong with bytes before anybody asks what they say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum LineFault {
     /// There are too many of them.
     Full,
     /// A line ends with something else than CR LF.
     Ending,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Makes room for `bytes` bytes, or for the usual number.
     pub(super) fn expect(&mut self, bytes: usize) {
-        self.held.reserve(bytes.min(USUAL));
+        self.held.reserve(bytes.min(INITIAL_CAPACITY));
     }
 
     /// Takes some of `bytes`, at most to the end of a line, and says how many. Of bytes with a fault, it
     /// takes those before the fault.
-    pub(super) fn fill(&mut self, bytes: &[u8], bound: usize) -> Result<usize, Fault> {
+    pub(super) fn fill(&mut self, bytes: &[u8], bound: usize) -> Result<usize, LineFault> {
         let mut before = self.held.last().copied();
         let mut used = 0;
         let mut fault = None;
         for &byte in bytes {
             if self.held.len() + used >= bound {
-                fault = Some(Fault::Full);
+                fault = Some(LineFault::Full);
                 break;
             }
             // RFC 9112, section 2.2, lets a server take a bare LF for an ending. Not every server does.
             if (before == Some(b'\r')) != (byte == b'\n') {
-                fault = Some(Fault::Ending);
+                fault = Some(LineFault::Ending);
                 break;
             }
             used += 1;
@@ -72,7 +72,7 @@ impl Lines {
     }
 }
 
-/// What is said about [`Fault::Ending`].
+/// What is said about [`LineFault::Ending`].
 pub(super) fn bad_ending() -> Rejection {
-    Rejection::new(Reason::LineEnd, "A line does not end with CR LF; end every line with both.")
+    Rejection::new(RejectReason::LineEnd, "A line does not end with CR LF; end every line with both.")
 }

@@ -4,10 +4,10 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request};
 
-use super::fields::{self, Fields, Version};
-use super::rejection::{Reason, Rejection};
-use super::target::{self, Absolute};
-use super::{Bounds, head};
+use super::fields::{self, HeaderFields, HttpVersion};
+use super::rejection::{RejectReason, Rejection};
+use super::target::{self, AbsoluteForm};
+use super::{HeadLimits, head};
 
 /// Checks what can be checked of a request that was parsed already, of either version.
 ///
@@ -17,14 +17,14 @@ use super::{Bounds, head};
 /// # Errors
 ///
 /// [`Rejection`] for the first thing that is wrong.
-pub fn check(parts: &Parts, bounds: &Bounds) -> Result<(), Rejection> {
+pub fn check(parts: &Parts, bounds: &HeadLimits) -> Result<(), Rejection> {
     let version = match parts.version {
-        http::Version::HTTP_10 => Version::Http10,
-        http::Version::HTTP_11 => Version::Http11,
-        http::Version::HTTP_2 => Version::Http2,
+        http::Version::HTTP_10 => HttpVersion::Http10,
+        http::Version::HTTP_11 => HttpVersion::Http11,
+        http::Version::HTTP_2 => HttpVersion::Http2,
         _ => {
             let detail = "The version is none of HTTP/1.0, HTTP/1.1 and HTTP/2; use one of them.";
-            return Err(Rejection::new(Reason::Version, detail));
+            return Err(Rejection::new(RejectReason::Version, detail));
         }
     };
     let method = parts.method.as_str().as_bytes();
@@ -35,7 +35,7 @@ pub fn check(parts: &Parts, bounds: &Bounds) -> Result<(), Rejection> {
     if parts.headers.len() > bounds.header_count {
         return Err(head::too_many(bounds));
     }
-    let mut fields = Fields::new(version, method, target_of(parts, method)?);
+    let mut fields = HeaderFields::new(version, method, target_of(parts, method)?);
     for (name, value) in &parts.headers {
         fields.add(name.as_str().as_bytes(), value.as_bytes())?;
     }
@@ -47,7 +47,11 @@ pub fn check(parts: &Parts, bounds: &Bounds) -> Result<(), Rejection> {
 pub fn may_upgrade<B>(request: &Request<B>) -> bool {
     request.version() == http::Version::HTTP_11
         && request.method() == Method::GET
-        && request.headers().get_all(UPGRADE).iter().any(|upgrade| fields::is_way_out(upgrade.as_bytes()))
+        && request
+            .headers()
+            .get_all(UPGRADE)
+            .iter()
+            .any(|upgrade| fields::is_opaque_upgrade(upgrade.as_bytes()))
 }
 
 /// Checks that a request has no body, where none belongs. `is_over` says whether nothing more of it can come:
@@ -55,27 +59,27 @@ pub fn may_upgrade<B>(request: &Request<B>) -> bool {
 ///
 /// # Errors
 ///
-/// [`Rejection`] if something can, or there is a `Transfer-Encoding`, or a `Content-Length` that is not 0.
+/// [`Rejection`] if something can, or there is a `Transfer-Encoding`, or a `PayloadPart-Length` that is not 0.
 pub fn body_not_allowed(parts: &Parts, is_over: bool) -> Result<(), Rejection> {
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let is_empty = lengths.all(|value| fields::length(value.as_bytes()) == Some(0));
+    let is_empty = lengths.all(|value| fields::content_length(value.as_bytes()) == Some(0));
     if is_over && is_empty && !parts.headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }
-    Err(Rejection::new(Reason::Body, "This request takes no body; send none."))
+    Err(Rejection::new(RejectReason::Body, "This request takes no body; send none."))
 }
 
-fn target_of<'a>(parts: &'a Parts, method: &[u8]) -> Result<Option<Absolute<'a>>, Rejection> {
+fn target_of<'a>(parts: &'a Parts, method: &[u8]) -> Result<Option<AbsoluteForm<'a>>, Rejection> {
     let uri = &parts.uri;
     if let Some(path) = uri.path_and_query() {
         target::check_path(method, path.as_str().as_bytes())?;
     }
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => Ok(None),
-        (Some(scheme), Some(authority)) => Ok(Some(Absolute {
+        (Some(scheme), Some(authority)) => Ok(Some(AbsoluteForm {
             scheme: target::scheme(scheme.as_bytes())?,
-            authority: target::host_of(authority.as_str().as_bytes())?,
+            authority: target::parse_host(authority.as_str().as_bytes())?,
         })),
-        _ => Err(target::bad("The target is neither a path nor a whole URL; send a path.")),
+        _ => Err(target::invalid_target("The target is neither a path nor a whole URL; send a path.")),
     }
 }

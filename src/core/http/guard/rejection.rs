@@ -8,7 +8,7 @@ pub struct Rejection {
     /// The HTTP status of the answer. A 405 needs an `Allow` beside it.
     pub status: u16,
     /// Why, in one word.
-    pub reason: Reason,
+    pub reason: RejectReason,
     /// What was wrong and what to do, in one sentence. It never repeats what the client sent: that may
     /// be a secret. Names that the bridge knows may stand in it.
     pub detail: String,
@@ -16,7 +16,7 @@ pub struct Rejection {
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum RejectReason {
     /// Its first line is no request line.
     RequestLine,
     /// Its method is `CONNECT`, and there are no tunnels here.
@@ -47,13 +47,13 @@ pub enum Reason {
     Connection,
     /// HTTP/2 does not know one of its headers.
     ConnectionSpecific,
-    /// It has several `Content-Length`, or one that is no number.
+    /// It has several `PayloadPart-Length`, or one that is no number.
     ContentLength,
     /// Its `Transfer-Encoding` is not `chunked`, once.
     TransferEncoding,
     /// It has a `Transfer-Encoding`, and is HTTP/1.0, which knows none.
     TransferEncodingInHttp10,
-    /// It has both a `Content-Length` and a `Transfer-Encoding`.
+    /// It has both a `PayloadPart-Length` and a `Transfer-Encoding`.
     TwoLengths,
     /// It expects something else than `100-continue`.
     Expectation,
@@ -75,7 +75,7 @@ pub enum Reason {
     BodyBroken,
 }
 
-impl Reason {
+impl RejectReason {
     /// Every reason.
     pub const ALL: [Self; 28] = [
         Self::RequestLine,
@@ -160,21 +160,24 @@ impl Reason {
 
 impl Rejection {
     /// Of the body of a request that is on its way already; `why` is a sentence.
-    pub fn body(reason: Reason, why: impl Into<String>) -> Self {
+    pub fn body(reason: RejectReason, why: impl Into<String>) -> Self {
         Self::new(reason, why)
     }
 
     /// The head of a request did not come in time. The guard has no clock: whoever has one says it.
     pub fn slow_head() -> Self {
-        Self::new(Reason::SlowHead, "The head of the request was not whole in time (limits.client_head).")
+        Self::new(
+            RejectReason::SlowHead,
+            "The head of the request was not whole in time (limits.client_head).",
+        )
     }
 
     /// The target of a request has a fragment, which no client sends.
     pub fn fragment() -> Self {
-        Self::new(Reason::Target, "The target has a fragment; leave it out.")
+        Self::new(RejectReason::Target, "The target has a fragment; leave it out.")
     }
 
-    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
         Self { status: reason.status(), reason, detail: detail.into() }
     }
 }
@@ -193,12 +196,12 @@ mod tests {
 
     #[test]
     fn every_reason_is_a_label_of_its_own() {
-        for (at, reason) in Reason::ALL.into_iter().enumerate() {
+        for (at, reason) in RejectReason::ALL.into_iter().enumerate() {
             let word = reason.as_str();
             assert!(
                 word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
             );
-            assert_eq!(Reason::ALL.iter().position(|other| other.as_str() == word), Some(at), "{word}");
+            assert_eq!(RejectReason::ALL.iter().position(|other| other.as_str() == word), Some(at), "{word}");
             assert!((400..600).contains(&reason.status()));
         }
     }

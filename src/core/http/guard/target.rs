@@ -1,29 +1,29 @@
 //! The forms of a request target (RFC 9112, section 3.2).
 
-use super::Bounds;
+use super::HeadLimits;
 use super::authority::{Authority, Scheme};
-use super::rejection::{Reason, Rejection};
+use super::rejection::{RejectReason, Rejection};
 
 /// The longest that an [`http::Uri`] can be, in bytes.
 const URI_BYTES: usize = 65_534;
 
 /// What a target in absolute form says about where it is, and so what an HTTP/2 request says.
 #[derive(Clone, Debug)]
-pub(super) struct Absolute<'a> {
+pub(super) struct AbsoluteForm<'a> {
     pub(super) scheme: Scheme,
     pub(super) authority: Authority<'a>,
 }
 
-impl Absolute<'_> {
-    pub(super) fn into_owned(self) -> Absolute<'static> {
-        Absolute { scheme: self.scheme, authority: self.authority.into_owned() }
+impl AbsoluteForm<'_> {
+    pub(super) fn into_owned(self) -> AbsoluteForm<'static> {
+        AbsoluteForm { scheme: self.scheme, authority: self.authority.into_owned() }
     }
 }
 
 /// Refuses `CONNECT`: who stands before one backend has no tunnels to give.
 pub(super) fn check_method(method: &[u8]) -> Result<(), Rejection> {
     if method == b"CONNECT" {
-        return Err(Rejection::new(Reason::Method, "There are no tunnels here; do not use CONNECT."));
+        return Err(Rejection::new(RejectReason::Method, "There are no tunnels here; do not use CONNECT."));
     }
     Ok(())
 }
@@ -32,8 +32,8 @@ pub(super) fn check_method(method: &[u8]) -> Result<(), Rejection> {
 pub(super) fn parse<'a>(
     method: &[u8],
     target: &'a [u8],
-    bounds: &Bounds,
-) -> Result<Option<Absolute<'a>>, Rejection> {
+    bounds: &HeadLimits,
+) -> Result<Option<AbsoluteForm<'a>>, Rejection> {
     if target.len() > longest(bounds) {
         return Err(too_long(bounds));
     }
@@ -42,7 +42,7 @@ pub(super) fn parse<'a>(
         return Ok(None);
     }
     let Some(colon) = target.windows(3).position(|window| window == b"://") else {
-        return Err(bad("The target is neither a path nor a whole URL; send a path."));
+        return Err(invalid_target("The target is neither a path nor a whole URL; send a path."));
     };
     let scheme = scheme(&target[..colon])?;
     let rest = &target[colon + 3..];
@@ -51,19 +51,20 @@ pub(super) fn parse<'a>(
     if !path.is_empty() {
         check_path(method, path)?;
     }
-    Ok(Some(Absolute { scheme, authority: host_of(authority)? }))
+    Ok(Some(AbsoluteForm { scheme, authority: parse_host(authority)? }))
 }
 
 /// The scheme of a URL.
 pub(super) fn scheme(scheme: &[u8]) -> Result<Scheme, Rejection> {
-    Scheme::named(scheme)
-        .ok_or_else(|| bad("The target is a URL of another scheme than http and https; use http."))
+    Scheme::from_name(scheme)
+        .ok_or_else(|| invalid_target("The target is a URL of another scheme than http and https; use http."))
 }
 
 /// The host and port of a URL.
-pub(super) fn host_of(authority: &[u8]) -> Result<Authority<'_>, Rejection> {
-    Authority::parse(authority)
-        .ok_or_else(|| bad("The target is a URL whose host is none, or with a user; send HOST or HOST:PORT."))
+pub(super) fn parse_host(authority: &[u8]) -> Result<Authority<'_>, Rejection> {
+    Authority::parse(authority).ok_or_else(|| {
+        invalid_target("The target is a URL whose host is none, or with a user; send HOST or HOST:PORT.")
+    })
 }
 
 /// Checks a path and the query behind it, or `*`. Those bytes go through that an [`http::Uri`] takes, but for
@@ -72,7 +73,7 @@ pub(super) fn check_path(method: &[u8], path: &[u8]) -> Result<(), Rejection> {
     if path.starts_with(b"*") {
         return match (path, method) {
             (b"*", b"OPTIONS") => Ok(()),
-            _ => Err(bad("The target * is for OPTIONS only; send a path.")),
+            _ => Err(invalid_target("The target * is for OPTIONS only; send a path.")),
         };
     }
     let mut in_query = false;
@@ -91,19 +92,19 @@ pub(super) fn check_path(method: &[u8], path: &[u8]) -> Result<(), Rejection> {
 }
 
 /// What is said about a target that is too long.
-pub(super) fn too_long(bounds: &Bounds) -> Rejection {
+pub(super) fn too_long(bounds: &HeadLimits) -> Rejection {
     let detail = format!("The target has more than {} bytes; send a shorter one.", longest(bounds));
-    Rejection::new(Reason::TargetTooLong, detail)
+    Rejection::new(RejectReason::TargetTooLong, detail)
 }
 
-fn longest(bounds: &Bounds) -> usize {
+fn longest(bounds: &HeadLimits) -> usize {
     bounds.target_bytes.min(URI_BYTES)
 }
 
 fn unescaped() -> Rejection {
-    bad("The target has a byte that stands in no URL; write it as %XX.")
+    invalid_target("The target has a byte that stands in no URL; write it as %XX.")
 }
 
-pub(super) fn bad(detail: &str) -> Rejection {
-    Rejection::new(Reason::Target, detail)
+pub(super) fn invalid_target(detail: &str) -> Rejection {
+    Rejection::new(RejectReason::Target, detail)
 }

@@ -7,18 +7,18 @@ use http::{HeaderName, Request};
 use self::hostile::{Case, table};
 
 use super::parsed::{body_not_allowed, check, may_upgrade};
-use super::rejection::{Reason, Rejection};
-use super::{Bounds, Guard, KeepAlive};
+use super::rejection::{RejectReason, Rejection};
+use super::{Guard, HeadLimits, KeepAlive};
 
 #[path = "../../../../tests/support/hostile.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared with the test of the listener")]
 mod hostile;
 mod random;
 
-const BOUNDS: Bounds = Bounds { head_bytes: 16_384, header_count: 100, target_bytes: 8_192 };
+const BOUNDS: HeadLimits = HeadLimits { head_bytes: 16_384, header_count: 100, target_bytes: 8_192 };
 
 /// The widest bounds for which the table holds.
-const WIDE: Bounds = Bounds { head_bytes: 65_536, header_count: 100, target_bytes: 65_536 };
+const WIDE: HeadLimits = HeadLimits { head_bytes: 65_536, header_count: 100, target_bytes: 65_536 };
 
 fn bytes(case: &Case) -> Vec<u8> {
     case.pieces().flatten().collect()
@@ -44,13 +44,13 @@ fn state(guard: &Guard) -> [bool; 5] {
     ]
 }
 
-fn watch<'a>(bounds: Bounds, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+fn watch<'a>(bounds: HeadLimits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut guard = Guard::new(bounds);
     let mut out = BytesMut::new();
     let mut refused = None;
     for piece in pieces {
         let before = out.len();
-        match (guard.take(piece, &mut out), &refused) {
+        match (guard.feed(piece, &mut out), &refused) {
             (Ok(()), None) => {}
             (Err(rejection), None) => refused = Some(rejection),
             (again, Some(rejection)) => {
@@ -104,7 +104,7 @@ fn the_table_says_which_faults_are_in_a_body() {
         let mut guard = Guard::new(BOUNDS);
         let mut in_body = false;
         for byte in bytes(case) {
-            if guard.take(&[byte], &mut BytesMut::new()).is_err() {
+            if guard.feed(&[byte], &mut BytesMut::new()).is_err() {
                 break;
             }
             in_body = guard.is_in_body();
@@ -116,17 +116,17 @@ fn the_table_says_which_faults_are_in_a_body() {
 #[test]
 fn every_reason_is_in_the_table_unless_no_bytes_can_have_it() {
     let table = table();
-    for reason in Reason::ALL {
+    for reason in RejectReason::ALL {
         let found = table.iter().any(|case| case.reason.as_deref() == Some(reason.as_str()));
         // Two are of parsed requests, and the others of what comes of bodies and of clocks.
         let is_elsewhere = matches!(
             reason,
-            Reason::ConnectionSpecific
-                | Reason::Body
-                | Reason::SlowHead
-                | Reason::SlowBody
-                | Reason::BodyTooLarge
-                | Reason::BodyBroken
+            RejectReason::ConnectionSpecific
+                | RejectReason::Body
+                | RejectReason::SlowHead
+                | RejectReason::SlowBody
+                | RejectReason::BodyTooLarge
+                | RejectReason::BodyBroken
         );
         assert_eq!(found, !is_elsewhere, "{reason:?}");
     }
@@ -217,19 +217,19 @@ fn http2_has_rules_of_its_own() {
     assert_eq!(reason(here, &[]), None);
     assert_eq!(reason(here, &[("host", "BRIDGE.test:443"), ("te", "trailers")]), None);
     assert_eq!(reason("/version", &[("host", "bridge.test")]), None);
-    assert_eq!(reason("/version", &[]), Some(Reason::Host));
-    assert_eq!(reason(here, &[("host", "other.test")]), Some(Reason::Authority));
-    assert_eq!(reason(here, &[("host", "bridge.test"), ("host", "bridge.test")]), Some(Reason::Host));
+    assert_eq!(reason("/version", &[]), Some(RejectReason::Host));
+    assert_eq!(reason(here, &[("host", "other.test")]), Some(RejectReason::Authority));
+    assert_eq!(reason(here, &[("host", "bridge.test"), ("host", "bridge.test")]), Some(RejectReason::Host));
     assert_eq!(
         reason(here, &[("content-length", "5"), ("content-length", "5")]),
-        Some(Reason::ContentLength)
+        Some(RejectReason::ContentLength)
     );
-    assert_eq!(reason(here, &[("content-length", "+5")]), Some(Reason::ContentLength));
-    assert_eq!(reason(here, &[("expect", "x")]), Some(Reason::Expectation));
-    assert_eq!(reason("ftp://bridge.test/version", &[]), Some(Reason::Target));
-    assert_eq!(reason("https://user@bridge.test/version", &[]), Some(Reason::Target));
-    assert_eq!(reason("https://bridge.test/ä", &[]), Some(Reason::Target));
-    assert_eq!(reason("bridge.test", &[]), Some(Reason::Target));
+    assert_eq!(reason(here, &[("content-length", "+5")]), Some(RejectReason::ContentLength));
+    assert_eq!(reason(here, &[("expect", "x")]), Some(RejectReason::Expectation));
+    assert_eq!(reason("ftp://bridge.test/version", &[]), Some(RejectReason::Target));
+    assert_eq!(reason("https://user@bridge.test/version", &[]), Some(RejectReason::Target));
+    assert_eq!(reason("https://bridge.test/ä", &[]), Some(RejectReason::Target));
+    assert_eq!(reason("bridge.test", &[]), Some(RejectReason::Target));
     for header in [
         ("connection", "close"),
         ("keep-alive", "timeout=5"),
@@ -238,14 +238,14 @@ fn http2_has_rules_of_its_own() {
         ("transfer-encoding", "chunked"),
         ("upgrade", "websocket"),
     ] {
-        assert_eq!(reason(here, &[header]), Some(Reason::ConnectionSpecific), "{header:?}");
+        assert_eq!(reason(here, &[header]), Some(RejectReason::ConnectionSpecific), "{header:?}");
     }
     let mut tunnel = http2("bridge.test:443", &[]);
     tunnel.method = http::Method::CONNECT;
     assert_eq!(check(&tunnel, &BOUNDS).unwrap_err().status, 405);
     let mut old = http2(here, &[("host", "bridge.test")]);
     old.version = http::Version::HTTP_09;
-    assert_eq!(check(&old, &BOUNDS).unwrap_err().reason, Reason::Version);
+    assert_eq!(check(&old, &BOUNDS).unwrap_err().reason, RejectReason::Version);
 }
 
 #[test]
@@ -292,13 +292,13 @@ fn one_knows_at_any_time_what_the_connection_waits_for() {
         (upgrade, upgrade, OPAQUE),
         ("\0\n", "\0\n", OPAQUE),
     ] {
-        guard.take(sent.as_bytes(), &mut out).unwrap();
+        guard.feed(sent.as_bytes(), &mut out).unwrap();
         assert_eq!((&out.split()[..], state(&guard)), (passed.as_bytes(), expected), "{sent:?}");
     }
     guard = Guard::new(BOUNDS);
-    assert!(guard.take(b"GET / HTTP/1.1\r\n\r\n", &mut out).is_err());
+    assert!(guard.feed(b"GET / HTTP/1.1\r\n\r\n", &mut out).is_err());
     assert_eq!(state(&guard), [false; 5]);
-    assert!(guard.take(b"", &mut out).is_err());
+    assert!(guard.feed(b"", &mut out).is_err());
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn the_preface_of_http2_is_held_until_it_is_one() {
     assert_eq!((outcome.out.len(), outcome.heads, outcome.state), (28, 0, HTTP2));
     // It is a preface on a connection that it begins, and nowhere else.
     let outcome = watch(BOUNDS, [&b"PRINT / HTTP/1.1\r\nHost: a\r\n\r\n"[..], preface]);
-    assert_eq!((outcome.heads, outcome.refused.unwrap().reason), (1, Reason::Version));
+    assert_eq!((outcome.heads, outcome.refused.unwrap().reason), (1, RejectReason::Version));
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn each_head_can_be_changed_and_be_the_last_wherever_it_stands() {
         let mut out = BytesMut::new();
         let mut heads = 0;
         for piece in sent.chunks(size) {
-            let edited = guard.take_heads(piece, &mut out, &mut |head| {
+            let edited = guard.feed_with(piece, &mut out, &mut |head| {
                 heads += 1;
                 let at = head.windows(4).position(|window| window == b"Host").unwrap();
                 head[at..at + 4].copy_from_slice(b"HOST");
@@ -389,7 +389,7 @@ fn nothing_goes_through_behind_the_last_request_whatever_comes_with_it() {
             let mut guard = Guard::new(BOUNDS);
             let mut out = BytesMut::new();
             for piece in sent.as_bytes().chunks(size) {
-                guard.take_heads(piece, &mut out, &mut |_| KeepAlive::No).unwrap();
+                guard.feed_with(piece, &mut out, &mut |_| KeepAlive::No).unwrap();
             }
             assert_eq!((String::from_utf8_lossy(&out), guard.is_ended()), (last.as_str().into(), true));
         }
@@ -398,7 +398,7 @@ fn nothing_goes_through_behind_the_last_request_whatever_comes_with_it() {
 
 #[test]
 fn a_head_may_have_as_many_bytes_as_it_may_and_not_one_more() {
-    let bounds = Bounds { head_bytes: 64, header_count: 3, target_bytes: 20 };
+    let bounds = HeadLimits { head_bytes: 64, header_count: 3, target_bytes: 20 };
     let reason = |head: String| {
         let outcome = watch(bounds, [head.as_bytes()]);
         assert_eq!(watch(bounds, cut(head.as_bytes(), &[1])), outcome);
@@ -408,28 +408,28 @@ fn a_head_may_have_as_many_bytes_as_it_may_and_not_one_more() {
         format!("GET /{} HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(target), "b".repeat(filler))
     };
     assert_eq!((head(0, 32).len(), reason(head(0, 32))), (64, None));
-    assert_eq!(reason(head(0, 33)), Some(Reason::HeadTooLarge));
+    assert_eq!(reason(head(0, 33)), Some(RejectReason::HeadTooLarge));
     assert_eq!(reason(head(19, 0)), None);
-    assert_eq!(reason(head(20, 0)), Some(Reason::TargetTooLong));
-    assert_eq!(reason(head(100, 0)), Some(Reason::TargetTooLong));
+    assert_eq!(reason(head(20, 0)), Some(RejectReason::TargetTooLong));
+    assert_eq!(reason(head(100, 0)), Some(RejectReason::TargetTooLong));
     assert_eq!(reason("GET / HTTP/1.1\r\nHost: a\r\nA:\r\nB:\r\n\r\n".to_owned()), None);
     assert_eq!(
         reason("GET / HTTP/1.1\r\nHost: a\r\nA:\r\nB:\r\nC:\r\n\r\n".to_owned()),
-        Some(Reason::TooManyHeaders)
+        Some(RejectReason::TooManyHeaders)
     );
 }
 
 #[test]
 fn no_bound_lets_through_what_hyper_cannot_hold() {
-    let bounds = Bounds { head_bytes: 200_000, header_count: 100, target_bytes: 200_000 };
+    let bounds = HeadLimits { head_bytes: 200_000, header_count: 100, target_bytes: 200_000 };
     let reason = |target: usize, name: usize| {
         let head =
             format!("GET /{} HTTP/1.1\r\nHost: a\r\n{}:\r\n\r\n", "a".repeat(target), "X".repeat(name));
         watch(bounds, [head.as_bytes()]).refused.map(|refused| refused.reason)
     };
     assert_eq!(reason(65_533, 65_535), None);
-    assert_eq!(reason(65_534, 1), Some(Reason::TargetTooLong));
-    assert_eq!(reason(0, 65_536), Some(Reason::HeadTooLarge));
+    assert_eq!(reason(65_534, 1), Some(RejectReason::TargetTooLong));
+    assert_eq!(reason(0, 65_536), Some(RejectReason::HeadTooLarge));
 }
 
 #[test]
@@ -440,5 +440,5 @@ fn trailers_never_have_more_bytes_than_hyper_takes() {
     };
     assert_eq!(watch(WIDE, [sent(16_383 - 7).as_bytes()]).state, BETWEEN);
     let refused = watch(WIDE, [sent(16_383 - 6).as_bytes()]).refused.unwrap();
-    assert_eq!(refused.reason, Reason::TrailersTooLarge);
+    assert_eq!(refused.reason, RejectReason::TrailersTooLarge);
 }

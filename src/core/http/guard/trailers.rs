@@ -2,10 +2,10 @@
 
 use http::HeaderName;
 
-use super::Bounds;
+use super::HeadLimits;
 use super::head::header_line;
-use super::lines::{Fault, bad_ending};
-use super::rejection::{Reason, Rejection};
+use super::lines::{LineFault, bad_ending};
+use super::rejection::{RejectReason, Rejection};
 
 /// Bytes that hyper takes, the empty line at the end included.
 const HYPER_BYTES: usize = 16 * 1024 - 1;
@@ -50,7 +50,7 @@ pub(super) struct Trailers {
 
 impl Trailers {
     /// Takes the next line, and says whether it was the end.
-    pub(super) fn line(&mut self, line: &[u8], bounds: &Bounds) -> Result<bool, Rejection> {
+    pub(super) fn line(&mut self, line: &[u8], bounds: &HeadLimits) -> Result<bool, Rejection> {
         if line.is_empty() {
             return Ok(true);
         }
@@ -61,7 +61,7 @@ impl Trailers {
         let (name, _) = header_line(line)?;
         if NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
             let detail = "A trailer says what only the head of a request can say; send it there.";
-            return Err(Rejection::new(Reason::Trailer, detail));
+            return Err(Rejection::new(RejectReason::Trailer, detail));
         }
         Ok(false)
     }
@@ -73,18 +73,18 @@ pub fn is_trailer(name: &HeaderName) -> bool {
 }
 
 /// How many bytes trailers may have, their line endings and the empty line included.
-pub(super) fn bytes(bounds: &Bounds) -> usize {
+pub(super) fn max_bytes(bounds: &HeadLimits) -> usize {
     bounds.head_bytes.min(HYPER_BYTES)
 }
 
 /// What to say about lines that are none.
-pub(super) fn of_fault(fault: Fault) -> Rejection {
+pub(super) fn rejection_for(fault: LineFault) -> Rejection {
     match fault {
-        Fault::Ending => bad_ending(),
-        Fault::Full => too_large(),
+        LineFault::Ending => bad_ending(),
+        LineFault::Full => too_large(),
     }
 }
 
 fn too_large() -> Rejection {
-    Rejection::new(Reason::TrailersTooLarge, "The body has too many trailers; send fewer.")
+    Rejection::new(RejectReason::TrailersTooLarge, "The body has too many trailers; send fewer.")
 }

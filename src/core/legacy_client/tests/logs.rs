@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::core::domain::channel::Channel;
-use crate::core::domain::kind::{Command, Endpoint, Kind};
-use crate::core::legacy_client::{Asked, asked, unknown};
-use crate::core::legacy_client::{GREETING, Page};
-use crate::core::run::normalizer::Options;
-use crate::core::run::plan::{Leg, Plan};
-use crate::core::run::session::Waiting;
-use crate::core::run::session::{Closed, Event, Limits, Output, Session, Setup};
+use crate::core::domain::kind::{Command, Kind, SyncEndpoint};
+use crate::core::legacy_client::{ClientCommand, parse_command, unknown_command_frames};
+use crate::core::legacy_client::{GREETING, LegacyClient};
+use crate::core::run::normalizer::NormalizerOptions;
+use crate::core::run::plan::{Leg, RunPlan};
+use crate::core::run::session::PendingRun;
+use crate::core::run::session::{
+    CloseReason, Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
+};
 use crate::core::upstream::dialect::{BARRIER, Dialect};
 
 /// The frames of one log.
@@ -49,7 +51,7 @@ pub(super) fn events(log: &Log, name: &str) -> Vec<Value> {
 /// A session of one leg, and its log.
 pub(super) struct Driven {
     session: Session,
-    out: Output,
+    out: SessionOutput,
     log: Log,
     sent: Vec<String>,
 }
@@ -61,14 +63,14 @@ impl Driven {
             (Kind::FullUpdate, Channel::Websocket) => vec![Kind::Devices, Kind::VirtualMachines],
             _ => vec![kind],
         };
-        let endpoint = Endpoint::of(kind);
+        let endpoint = SyncEndpoint::for_kind(kind);
         let long = Duration::from_secs(600);
-        let options = Options { payloads: true, ..Options::default() };
-        let setup = Setup {
+        let options = NormalizerOptions { payloads: true, ..NormalizerOptions::default() };
+        let setup = SessionSetup {
             endpoint,
-            plan: Plan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
+            plan: RunPlan { legs: vec![Leg { endpoint, kinds, channel, command }], skipped: Vec::new() },
             options: options.clone(),
-            limits: Limits {
+            limits: SessionLimits {
                 accept_wait: long,
                 response_head: long,
                 idle: long,
@@ -85,14 +87,14 @@ impl Driven {
             notices: Vec::new(),
             guests: Vec::new(),
         };
-        let mut out = Output::default();
-        let session = Waiting::new(kind, options).drive(setup, &mut out);
+        let mut out = SessionOutput::default();
+        let session = PendingRun::new(kind, options).drive(setup, &mut out);
         let mut driven = Self { session, out, log: Vec::new(), sent: Vec::new() };
-        driven.event(Event::Opened);
+        driven.event(SessionEvent::Opened);
         driven
     }
 
-    fn event(&mut self, event: Event<'_>) {
+    fn event(&mut self, event: SessionEvent<'_>) {
         self.session.handle(Duration::from_secs(1), event, &mut self.out);
         let out = std::mem::take(&mut self.out);
         for frame in out.frames {
@@ -104,7 +106,7 @@ impl Driven {
     fn over(mut self) -> Log {
         if let Some(deadline) = self.session.deadline() {
             // What may still come has had its time.
-            self.session.handle(deadline, Event::Tick, &mut self.out);
+            self.session.handle(deadline, SessionEvent::Tick, &mut self.out);
             self.log.extend(self.out.frames.iter().map(|frame| frame.bytes.to_vec()));
         }
         assert!(self.session.deadline().is_none(), "the run is over");
@@ -118,12 +120,14 @@ pub(super) fn heard(recording: &str, kind: Kind, dialect: Dialect) -> Log {
     for line in recording.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
         match (line["dir"].as_str().unwrap(), line["kind"].as_str().unwrap()) {
-            ("in", "text") => driven.event(Event::Text(line["text"].as_str().unwrap())),
-            ("in", "close") => driven.event(Event::Closed(Closed::Frame { code: 1000, reason: "" })),
-            ("ctl", "returned") if !dialect.correlates() => {
-                driven.event(Event::Text(&format!("Invalid command: {BARRIER}")));
+            ("in", "text") => driven.event(SessionEvent::Text(line["text"].as_str().unwrap())),
+            ("in", "close") => {
+                driven.event(SessionEvent::Closed(CloseReason::Frame { code: 1000, reason: "" }))
             }
-            ("ctl", "returned") => driven.event(Event::Text("Invalid sync command")),
+            ("ctl", "returned") if !dialect.correlates() => {
+                driven.event(SessionEvent::Text(&format!("Invalid command: {BARRIER}")));
+            }
+            ("ctl", "returned") => driven.event(SessionEvent::Text("Invalid sync command")),
             _ => {}
         }
     }
@@ -136,10 +140,10 @@ pub(super) fn read(recording: &str, kind: Kind) -> Log {
     for line in recording.lines().skip(1) {
         let line: Value = serde_json::from_str(line).unwrap();
         if let (Some("body"), Some(text)) = (line["kind"].as_str(), line["text"].as_str()) {
-            driven.event(Event::Bytes(text.as_bytes()));
+            driven.event(SessionEvent::Bytes(text.as_bytes()));
         }
     }
-    driven.event(Event::Closed(Closed::Cleanly));
+    driven.event(SessionEvent::Closed(CloseReason::Cleanly));
     driven.over()
 }
 
@@ -150,32 +154,35 @@ pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
     let mut told = 0;
     let mut answers: Vec<String> = Vec::new();
     for _ in 0..4 {
-        let asked_now: Vec<Asked> = driven.sent[told..].iter().map(|frame| asked(frame)).collect();
+        let asked_now: Vec<ClientCommand> =
+            driven.sent[told..].iter().map(|frame| parse_command(frame)).collect();
         told = driven.sent.len();
         if !dialect.wants_key() && answers.is_empty() {
             answers.extend(GREETING.map(str::to_owned));
         }
         for asked in asked_now {
             match asked {
-                Asked::Key(_) => answers.extend(GREETING.map(str::to_owned)),
-                Asked::Run { command, run_id } => answers.extend(page(log, command, run_id).0),
-                Asked::Unknown { text, run_id } => answers.extend(unknown(&text, run_id.as_deref())),
+                ClientCommand::Key(_) => answers.extend(GREETING.map(str::to_owned)),
+                ClientCommand::Sync { command, run_id } => answers.extend(page(log, command, run_id).0),
+                ClientCommand::Unknown { text, run_id } => {
+                    answers.extend(unknown_command_frames(&text, run_id.as_deref()))
+                }
             }
         }
         for answer in answers.drain(..) {
-            driven.event(Event::Text(&answer));
+            driven.event(SessionEvent::Text(&answer));
         }
     }
     driven.over()
 }
 
 /// Everything that a page is sent for a log.
-pub(super) fn page(log: &Log, command: Command, run_id: Option<String>) -> (Vec<String>, Page) {
-    let mut page = Page::new(command, run_id);
-    let mut out = page.begin();
+pub(super) fn page(log: &Log, command: Command, run_id: Option<String>) -> (Vec<String>, LegacyClient) {
+    let mut page = LegacyClient::new(command, run_id);
+    let mut out = page.greeting();
     for frame in log {
         assert_eq!(page.ending(), None, "complete is the last frame");
-        page.frame(frame, &mut out);
+        page.push_frame(frame, &mut out);
     }
     (out, page)
 }

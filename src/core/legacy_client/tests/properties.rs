@@ -3,8 +3,8 @@
 use super::logs::Log;
 use super::old_page::OldPage;
 use crate::core::domain::kind::Command;
-use crate::core::legacy_client::Page;
-use crate::core::legacy_client::{asked, unknown};
+use crate::core::legacy_client::LegacyClient;
+use crate::core::legacy_client::{parse_command, unknown_command_frames};
 
 // Inside of a module, so that the rule on what the core may use holds for the core alone.
 mod any {
@@ -128,10 +128,10 @@ mod any {
             run_id in prop::option::of(text()),
         ) {
             let command = if full { Command::FullUpdate } else { Command::SyncNodes };
-            let mut page = Page::new(command, run_id);
-            let mut out = page.begin();
+            let mut page = LegacyClient::new(command, run_id);
+            let mut out = page.greeting();
             for frame in &log {
-                page.frame(frame, &mut out);
+                page.push_frame(frame, &mut out);
             }
             let shown = OldPage::reading(&out);
             shown.check();
@@ -144,8 +144,8 @@ mod any {
             text in "\\PC{0,300}",
             run_id in prop::option::of("\\PC{0,80}"),
         ) {
-            let _ = asked(&text);
-            for answer in unknown(&text, run_id.as_deref()) {
+            let _ = parse_command(&text);
+            for answer in unknown_command_frames(&text, run_id.as_deref()) {
                 super::super::old_page::assert_harmless(&answer);
             }
         }

@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use serde_json::value::RawValue;
 
 use super::Normalizer;
-use crate::core::domain::counting::Counting;
-use crate::core::domain::event::{Status, Step};
+use crate::core::domain::counting::CountSource;
+use crate::core::domain::event::{Step, StepStatus};
 use crate::core::domain::figures::Figures;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::FailedObject;
-use crate::core::run::tally::{Count, Form, Numbers, Said, Scope, State};
+use crate::core::run::tally::{Count, EventForm, ObjectReport, ObjectStatus, ReportedCounts, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::{plain, shortened};
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
@@ -20,9 +20,9 @@ use crate::core::wire::sse::encoder::Frame;
 
 /// How many failed objects are named in the detail of a failed run, and how many of the first and of the
 /// last ones in its record.
-pub(super) const NAMED: usize = 5;
+pub(super) const MAX_NAMED: usize = 5;
 /// How much of the name of an object that failed is kept, in characters.
-const NAME: usize = 120;
+const MAX_NAME: usize = 120;
 /// The errors of virtual machines that failed by the order of events.
 const NOT_CONFIRMED: &str = "the backend ended the stage without having confirmed it";
 const ENDED_EARLY: &str =
@@ -30,7 +30,7 @@ const ENDED_EARLY: &str =
 
 /// An object that failed, or several that nobody names.
 #[derive(Clone, Debug)]
-pub(super) struct Failed {
+pub(super) struct FailedGroup {
     /// How many objects it stands for.
     count: u64,
     pub(super) object: FailedObject,
@@ -38,18 +38,18 @@ pub(super) struct Failed {
 
 /// The first and the last of many.
 #[derive(Debug, Default)]
-pub(super) struct Remembered {
-    pub(super) first: Vec<Failed>,
-    pub(super) last: VecDeque<Failed>,
+pub(super) struct FailureSample {
+    pub(super) first: Vec<FailedGroup>,
+    pub(super) last: VecDeque<FailedGroup>,
 }
 
-impl Remembered {
-    fn push(&mut self, failed: Failed) {
-        if self.first.len() < NAMED {
+impl FailureSample {
+    fn push(&mut self, failed: FailedGroup) {
+        if self.first.len() < MAX_NAMED {
             self.first.push(failed);
             return;
         }
-        if self.last.len() == NAMED {
+        if self.last.len() == MAX_NAMED {
             self.last.pop_front();
         }
         self.last.push_back(failed);
@@ -57,25 +57,25 @@ impl Remembered {
 }
 
 /// The first of `failed` objects, and why they failed, in not much more than `limit` characters.
-pub(super) fn in_short(first: &[Failed], limit: usize, failed: u64) -> String {
+pub(super) fn summarize_failures(first: &[FailedGroup], limit: usize, failed: u64) -> String {
     let same_error = first.chunk_by(|one, other| one.object.error == other.object.error);
-    let named = same_error.map(|failed| {
+    let text = same_error.map(|failed| {
         let objects: Vec<&str> = failed.iter().map(|failed| failed.object.object.as_str()).collect();
         format!("{}: {}", objects.join(", "), failed[0].object.error.trim_end_matches('.'))
     });
-    let mut named = shortened(&named.collect::<Vec<_>>().join("; "), limit);
+    let mut text = shortened(&text.collect::<Vec<_>>().join("; "), limit);
     let more = failed.saturating_sub(first.iter().map(|failed| failed.count).sum());
-    if more > 0 && !named.is_empty() {
-        named.push_str(&format!("; and {more} more"));
+    if more > 0 && !text.is_empty() {
+        text.push_str(&format!("; and {more} more"));
     }
-    named
+    text
 }
 
 impl Normalizer {
     /// Notes the names of all objects of a sort that the backend is going to work on.
-    pub fn lists(&mut self, object: Object, names: Vec<String>) {
+    pub fn note_listed(&mut self, object: Object, names: Vec<String>) {
         if !names.is_empty() {
-            self.tally.announced(object, names.len() as u64, names);
+            self.tally.add_announced(object, names.len() as u64, names);
         }
     }
 
@@ -92,19 +92,19 @@ impl Normalizer {
                 "The backend ended the stage of {} early: a part of one has failed.",
                 object.plural()
             );
-            self.note(object.as_str(), Cow::Owned(warning.clone()), out);
-            self.told.warnings.push(warning);
+            self.write_note(object.as_str(), Cow::Owned(warning.clone()), out);
+            self.summary.warnings.push(warning);
         } else if completed > 0 && (has_stragglers || unconfirmed > 0) {
             self.tally.at_least_failed(object, 1);
-            self.leg.why_untold = Some((NOT_CONFIRMED, ENDED_EARLY));
+            self.leg.unreported_reason = Some((NOT_CONFIRMED, ENDED_EARLY));
         }
     }
 
     /// Counts what the numbers of a stage say.
-    pub(super) fn figures(&mut self, stage: &Stage<'_>, figures: Figures) {
+    pub(super) fn apply_figures(&mut self, stage: &Stage<'_>, figures: Figures) {
         if let Stage::Known(kind) = stage {
-            let numbers = Counting::of(*kind, self.release).numbers(figures);
-            self.tally.numbers(kind.row().object, numbers);
+            let numbers = CountSource::for_kind(*kind, self.release).reported_counts(figures);
+            self.tally.add_reported(kind.row().object, numbers);
         }
     }
 
@@ -122,53 +122,56 @@ impl Normalizer {
     }
 
     /// Tells of `count` objects that failed and are not named.
-    pub(super) fn unnamed(&mut self, object: Object, count: u64, error: &str, out: &mut Vec<Frame>) {
-        let failed = FailedObject { object: unnamed(count, object.as_str()), error: error.to_owned() };
+    pub(super) fn apply_unnamed(&mut self, object: Object, count: u64, error: &str, out: &mut Vec<Frame>) {
+        let failed =
+            FailedObject { object: unnamed_message(count, object.as_str()), error: error.to_owned() };
         let message = format!("Failed: {}", failed.object);
-        let step = Step::stage(object.as_str(), Status::Failed, message);
+        let step = Step::stage(object.as_str(), StepStatus::Failed, message);
         self.write(&Step { error: Some(error.into()), ..step }, out);
-        self.failed(Failed { count, object: failed });
+        self.record_failure(FailedGroup { count, object: failed });
     }
 
     /// Counts an object. Says whether what is said of it is news.
-    pub(super) fn count(
+    pub(super) fn count_object(
         &mut self,
         object: Object,
         scope: &Scope<'_>,
         name: &str,
-        form: Form,
+        form: EventForm,
         state: &ObjectState<'_>,
     ) -> bool {
-        let said = |state| Said { form, state, is_part: false, found: 0, written: 0, id: None };
-        let said = match state {
-            ObjectState::Processing => said(State::Processing),
-            ObjectState::Failed { partly: true, .. } => Said { is_part: true, ..said(State::Processing) },
-            ObjectState::Completed { id, .. } => Said { id: *id, ..said(State::Completed) },
+        let report = |state| ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
+        let report = match state {
+            ObjectState::Processing => report(ObjectStatus::Processing),
+            ObjectState::Failed { is_part: true, .. } => {
+                ObjectReport { is_part: true, ..report(ObjectStatus::Processing) }
+            }
+            ObjectState::Completed { id, .. } => ObjectReport { id: *id, ..report(ObjectStatus::Completed) },
             ObjectState::Checked { found, written, .. } => {
                 // Interfaces of nodes have rows of their own.
                 let found = found.filter(|_| object != Object::NodeInterface).unwrap_or_default();
-                let said = Said { found, ..said(State::Checked) };
-                match Counting::of(Kind::VirtualDisks, self.release) {
-                    Counting::LargestDiskRow if object == Object::VirtualDisk => {
-                        let numbers = Numbers { written: Some(found), ..Numbers::default() };
-                        self.tally.numbers(object, numbers);
-                        said
+                let report = ObjectReport { found, ..report(ObjectStatus::Checked) };
+                match CountSource::for_kind(Kind::VirtualDisks, self.release) {
+                    CountSource::LargestDiskRow if object == Object::VirtualDisk => {
+                        let numbers = ReportedCounts { written: Some(found), ..ReportedCounts::default() };
+                        self.tally.add_reported(object, numbers);
+                        report
                     }
-                    _ => Said { written: *written, ..said },
+                    _ => ObjectReport { written: *written, ..report },
                 }
             }
             ObjectState::Failed { .. } if name.is_empty() => {
-                return self.tally.nameless_failed(object, form, 1);
+                return self.tally.add_unnamed_failures(object, form, 1);
             }
-            ObjectState::Failed { .. } => said(State::Failed),
+            ObjectState::Failed { .. } => report(ObjectStatus::Failed),
         };
         let name =
             self.renamed.get(name).filter(|_| object == Object::VirtualMachine).map_or(name, String::as_str);
-        self.tally.object(object, scope, name, said)
+        self.tally.record(object, scope, name, report)
     }
 
     /// Tells readers what is said of an object.
-    pub(super) fn object(
+    pub(super) fn write_object(
         &mut self,
         (object, word): (Object, Cow<'_, str>),
         scope: &Scope<'_>,
@@ -179,38 +182,38 @@ impl Normalizer {
     ) {
         let (status, message, error) = match state {
             ObjectState::Processing if !object.has_rows() => {
-                (Status::Progress, format!("Checking {}", looked_for(object, scope, &name)), None)
+                (StepStatus::Progress, format!("Checking {}", describe_checked(object, scope, &name)), None)
             }
-            ObjectState::Processing => (Status::Progress, format!("Processing {word} {name}"), None),
+            ObjectState::Processing => (StepStatus::Progress, format!("Processing {word} {name}"), None),
             ObjectState::Checked { found, warning, .. } => {
                 let found = found.map(|found| format!(": {found} found")).unwrap_or_default();
                 let warning = warning.map(|warning| format!(" (warning: {warning})")).unwrap_or_default();
-                let looked_for = looked_for(object, scope, &name);
-                (Status::Progress, format!("Checked {looked_for}{found}{warning}"), None)
+                let looked_for = describe_checked(object, scope, &name);
+                (StepStatus::Progress, format!("Checked {looked_for}{found}{warning}"), None)
             }
             ObjectState::Completed { warning: None, .. } => {
-                (Status::Completed, format!("Synced {word} {name}"), None)
+                (StepStatus::Completed, format!("Synced {word} {name}"), None)
             }
             ObjectState::Completed { warning: Some(warning), .. } => {
-                (Status::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
+                (StepStatus::Completed, format!("Synced {word} {name} (warning: {warning})"), None)
             }
-            ObjectState::Failed { error, partly } => {
+            ObjectState::Failed { error, is_part: partly } => {
                 let object = match name.as_ref() {
-                    "" => unnamed(1, &word),
+                    "" => unnamed_message(1, &word),
                     name => match scope.owner.as_deref().filter(|owner| object.is_scoped() && *owner != word)
                     {
                         Some(owner) => {
-                            format!("{word} {} of {}", shortened(name, NAME), shortened(owner, NAME))
+                            format!("{word} {} of {}", shortened(name, MAX_NAME), shortened(owner, MAX_NAME))
                         }
-                        None => format!("{word} {}", shortened(name, NAME)),
+                        None => format!("{word} {}", shortened(name, MAX_NAME)),
                     },
                 };
                 let message = format!("Failed {object}: {error}");
                 if !partly {
                     let object = FailedObject { object, error: plain(&error, SENTENCE).into_owned() };
-                    self.failed(Failed { count: 1, object });
+                    self.record_failure(FailedGroup { count: 1, object });
                 }
-                (Status::Failed, message, Some(error))
+                (StepStatus::Failed, message, Some(error))
             }
         };
         let rowid = Some(name).filter(|name| !name.is_empty());
@@ -218,11 +221,11 @@ impl Normalizer {
         self.write(&step, out);
     }
 
-    fn failed(&mut self, failed: Failed) {
-        if self.failed_objects.len() < NAMED {
+    fn record_failure(&mut self, failed: FailedGroup) {
+        if self.failed_objects.len() < MAX_NAMED {
             self.failed_objects.push(failed.clone());
         }
-        self.remembered.push(failed);
+        self.failure_sample.push(failed);
     }
 }
 
@@ -232,19 +235,19 @@ pub(super) fn failed_object(object: Object, name: String, error: String) -> Fact
         object: (object, object.as_str().into()),
         scope: Scope::default(),
         name: name.into(),
-        form: Form::Frame,
+        form: EventForm::Frame,
         state: ObjectState::failed(error.into()),
         payload: None,
     }
 }
 
 /// What stands for `count` objects that failed without a name.
-fn unnamed(count: u64, word: &str) -> String {
-    format!("{count} {word}, not named by the backend")
+fn unnamed_message(count: u64, object: &str) -> String {
+    format!("{count} {object}, not named by the backend")
 }
 
 /// `snapshots of web01`, as the objects that are looked for in what is called `name`.
-fn looked_for(object: Object, scope: &Scope<'_>, name: &str) -> String {
+fn describe_checked(object: Object, scope: &Scope<'_>, name: &str) -> String {
     let name = match object {
         Object::VirtualDisk => name.strip_suffix("-disks").unwrap_or(name),
         _ => name,

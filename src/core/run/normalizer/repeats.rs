@@ -5,19 +5,19 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 /// How many failures are told apart. Behind them, each one counts as new.
-const KNOWN: usize = 4096;
+const MAX_SEEN: usize = 4096;
 
 /// The failures that readers were given, by a hash of what each says.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(HashSet<u64>);
+pub(super) struct SeenFailures(HashSet<u64>);
 
-impl Repeats {
+impl SeenFailures {
     /// Whether `failure` was not there before.
     pub(super) fn is_first(&mut self, failure: &(impl Hash + ?Sized)) -> bool {
         let mut hasher = DefaultHasher::new();
         failure.hash(&mut hasher);
         let hash = hasher.finish();
-        if self.0.len() >= KNOWN {
+        if self.0.len() >= MAX_SEEN {
             return !self.0.contains(&hash);
         }
         self.0.insert(hash)

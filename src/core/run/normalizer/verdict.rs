@@ -1,111 +1,110 @@
 //! What a leg, and in the end the whole run, is worth.
 
-use super::objects::{failed_object, in_short};
-use super::{FAILED_HEADLINE, HEADLINE, LastWord, Leg, Normalizer, Options, capitalized};
-use crate::core::domain::counting::Counting;
-use crate::core::domain::event::{Failure, Verdict};
+use super::objects::{failed_object, summarize_failures};
+use super::{FAILED_HEADLINE, HEADLINE, LegState, Normalizer, NormalizerOptions, TerminalEvent, capitalized};
+use crate::core::domain::counting::CountSource;
+use crate::core::domain::event::{Failure, StreamEnd};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::policy::ObjectFailures;
-use crate::core::run::tally::{Count, Disagreement};
-use crate::core::text::detail::{self, joined};
+use crate::core::run::tally::{Count, CountMismatch};
+use crate::core::text::detail::{self, join_distinct};
 use crate::core::text::redact::Redactor;
 use crate::core::text::{plain, shortened};
-use crate::core::wire::sse::encoder::{Frame, cut};
+use crate::core::wire::sse::encoder::{Frame, truncate_escaped};
 
 impl Normalizer {
     /// Why the leg has failed, by what the backend said and by the operator's policy. `ended` says
     /// what happened to a backend that said no last word, if it should have.
     pub fn leg_failure(&self, kind: Kind, ended: Option<Failure>) -> Option<Failure> {
         let step = kind.row().step;
-        let known = |failure: &Failure| Failure {
+        let merged = |failure: &Failure| Failure {
             step: if failure.step.is_empty() { step.to_owned() } else { failure.step.clone() },
             ..failure.clone()
         };
-        let trouble = self.leg.trouble.as_ref().map(known);
+        let stage_error = self.leg.stage_error.as_ref().map(merged);
         if let Some(aborted) = &self.leg.aborted {
-            let mut failure = known(aborted);
-            let (message, detail) = match &self.leg.last_word {
-                Some(word) => (Some(word.message.clone()), word.detail.clone()),
+            let mut failure = merged(aborted);
+            let (message, detail) = match &self.leg.terminal {
+                Some(terminal) => (Some(terminal.message.clone()), terminal.detail.clone()),
                 None => (None, None),
             };
             if failure.error.is_empty() {
                 failure.error = message.unwrap_or_default();
             }
-            let more = [Some(failure.detail), detail, trouble.map(|trouble| trouble.detail)];
-            failure.detail = joined(more.into_iter().flatten().collect());
+            let more = [Some(failure.detail), detail, stage_error.map(|stage_error| stage_error.detail)];
+            failure.detail = join_distinct(more.into_iter().flatten().collect());
             return Some(with_reason(failure));
         }
         if let Some(ended) = ended {
-            let more = trouble.map(|trouble| trouble.detail);
-            let detail = joined([Some(ended.detail.clone()), more].into_iter().flatten().collect());
+            let more = stage_error.map(|stage_error| stage_error.detail);
+            let detail = join_distinct([Some(ended.detail.clone()), more].into_iter().flatten().collect());
             return Some(Failure { detail, ..ended });
         }
-        match &self.leg.last_word {
-            Some(LastWord { ok: Some(true), .. }) => self.objects_failed(kind),
-            Some(LastWord { ok, message, detail }) => {
+        match &self.leg.terminal {
+            Some(TerminalEvent { ok: Some(true), .. }) => self.objects_failed(kind),
+            Some(TerminalEvent { ok, message, detail }) => {
                 let error = match ok {
                     Some(_) => message.clone(),
                     None => "The backend's final event does not say in a boolean whether the run is ok."
                         .to_owned(),
                 };
-                let detail = [detail.clone(), trouble.map(|trouble| trouble.detail)];
-                let detail = joined(detail.into_iter().flatten().collect());
+                let detail = [detail.clone(), stage_error.map(|stage_error| stage_error.detail)];
+                let detail = join_distinct(detail.into_iter().flatten().collect());
                 Some(with_reason(Failure { step: step.to_owned(), error, detail }))
             }
-            None => trouble.or_else(|| self.objects_failed(kind)),
+            None => stage_error.or_else(|| self.objects_failed(kind)),
         }
     }
 
     /// Why a leg that came to its own end has failed.
     pub fn cause_of_failure(&self) -> Cause {
         match &self.leg {
-            Leg { aborted: Some(_), .. } | Leg { last_word: Some(LastWord { ok: Some(false), .. }), .. } => {
-                Cause::BackendFailed
-            }
-            Leg { last_word: Some(LastWord { ok: None, .. }), .. } => Cause::BackendNonsense,
-            Leg { trouble: Some(_), last_word: None, .. } => Cause::BackendFailed,
+            LegState { aborted: Some(_), .. }
+            | LegState { terminal: Some(TerminalEvent { ok: Some(false), .. }), .. } => Cause::BackendFailed,
+            LegState { terminal: Some(TerminalEvent { ok: None, .. }), .. } => Cause::BackendNonsense,
+            LegState { stage_error: Some(_), terminal: None, .. } => Cause::BackendFailed,
             _ => Cause::ObjectsFailed,
         }
     }
 
     /// Tells of the failures of the stages `kinds` that were told of in numbers alone: by name, where as many objects
     /// have not ended as failed.
-    pub fn tell_untold(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
+    pub fn report_unreported_failures(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
         let is_whole = kinds.contains(&Kind::FullUpdate);
         let of_stage = |object| kinds.iter().any(|kind| kind.row().object == object);
         let counts = self.tally.counts();
         for (object, _) in counts.0.into_iter().filter(|(object, _)| is_whole || of_stage(*object)) {
-            let untold = self.tally.untold_failures(object);
+            let untold = self.tally.unreported_failures(object);
             if untold == 0 {
                 continue;
             }
-            let names = self.tally.unended(object);
+            let names = self.tally.unfinished(object);
             let is_counted = self.tally.counts_failures(object);
-            let (of_one, of_many) = match self.leg.why_untold {
+            let (of_one, of_many) = match self.leg.unreported_reason {
                 Some(why) => why,
-                None if is_counted => UNTOLD,
+                None if is_counted => UNREPORTED,
                 None => MISSING,
             };
             if names.len() as u64 == untold {
                 for name in names {
-                    self.take(failed_object(object, name, of_one.to_owned()), out);
+                    self.apply(failed_object(object, name, of_one.to_owned()), out);
                 }
             } else {
-                self.unnamed(object, untold, of_many, out);
+                self.apply_unnamed(object, untold, of_many, out);
             }
         }
     }
 
     fn objects_failed(&self, kind: Kind) -> Option<Failure> {
         let Count { seen, completed, failed, .. } = self.tally.counts().total().since(self.leg.before);
-        let sort = self.sort_that_failed();
-        let has_trouble = self.leg.trouble.is_some() && self.policy(None) == ObjectFailures::Any;
+        let sort = self.failed_object();
+        let has_trouble = self.leg.stage_error.is_some() && self.policy(None) == ObjectFailures::Any;
         let is_failure = sort.is_some() || has_trouble;
-        if let (true, 0, None, Some(trouble)) = (is_failure, failed, sort, &self.leg.trouble) {
-            return Some(with_reason(trouble.clone()));
+        if let (true, 0, None, Some(stage_error)) = (is_failure, failed, sort, &self.leg.stage_error) {
+            return Some(with_reason(stage_error.clone()));
         }
         is_failure.then(|| {
             let error = match sort {
@@ -129,29 +128,29 @@ impl Normalizer {
                 }
                 None => format!("{failed} of {seen} objects failed, {completed} completed."),
             };
-            let named = in_short(&self.failed_objects, detail::DETAIL, failed);
-            let detail = if named.is_empty() { error.clone() } else { format!("{error} {named}") };
+            let failures = summarize_failures(&self.failed_objects, detail::DETAIL, failed);
+            let detail = if failures.is_empty() { error.clone() } else { format!("{error} {failures}") };
             Failure { step: kind.row().step.to_owned(), error, detail }
         })
     }
 
     /// Whether the objects of `kind` decide, too, where the backend calls it good. Backends that fail all objects of
     /// another kind say ok, and a full update of the plugin goes on.
-    fn judges(&self, kind: Kind) -> bool {
-        kind.row().plugin_path.is_some() || self.options.object_failures.names(kind)
+    fn is_strict(&self, kind: Kind) -> bool {
+        kind.row().plugin_path.is_some() || self.options.object_failures.has_override(kind)
     }
 
     /// The policy for objects of `kind`, or for those that are of none: their own, else that of the run, else that of
     /// all others.
     fn policy(&self, kind: Option<Kind>) -> ObjectFailures {
         let policies = &self.options.object_failures;
-        kind.filter(|kind| policies.names(*kind))
-            .map_or_else(|| policies.of(self.kind), |kind| policies.of(kind))
+        kind.filter(|kind| policies.has_override(*kind))
+            .map_or_else(|| policies.for_kind(self.kind), |kind| policies.for_kind(kind))
     }
 
     /// A sort of objects that fails the run by the policy for the kind that it belongs to. Three devices
     /// that completed do not make good twelve virtual machines that failed.
-    fn sort_that_failed(&self) -> Option<(Object, Count)> {
+    fn failed_object(&self) -> Option<(Object, Count)> {
         let counts = self.tally.counts();
         let total = counts.total();
         counts.0.into_iter().find(|(object, count)| {
@@ -161,7 +160,7 @@ impl Normalizer {
                 count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(*object));
             // Objects of no kind that is known decide where nothing else was done.
             let decides =
-                kind.map_or(self.judges(self.kind) && total.completed == 0, |kind| self.judges(kind));
+                kind.map_or(self.is_strict(self.kind) && total.completed == 0, |kind| self.is_strict(kind));
             let is_judged = is_for_nothing && decides;
             match self.policy(kind) {
                 ObjectFailures::All => is_judged,
@@ -172,7 +171,7 @@ impl Normalizer {
     }
 
     /// What a backend cannot do, in the words for one run.
-    pub(super) fn cannot(&self, what: &str) -> String {
+    pub(super) fn unsupported_text(&self, what: &str) -> String {
         match self.kind {
             Kind::FullUpdate => format!("cannot do {what} in a full update"),
             _ => format!("has no usable channel for {what}"),
@@ -184,7 +183,12 @@ impl Normalizer {
         let Some(stream) = self.stream.take() else { return };
         let counts = self.tally.counts();
         let message = self.last_message(failure.as_ref(), counts.total());
-        out.extend(stream.finish(Verdict { message, counts, told: std::mem::take(&mut self.told), failure }));
+        out.extend(stream.finish(StreamEnd {
+            message,
+            counts,
+            summary: std::mem::take(&mut self.summary),
+            failure,
+        }));
     }
 
     /// What a person who reads nothing else must know.
@@ -192,7 +196,7 @@ impl Normalizer {
         let title = capitalized(self.kind.row().title);
         let mut message = match failure {
             None if self.skipped == [self.kind] && self.why_skipped.is_none() => {
-                return format!("{title} sync skipped: this backend {}.", self.cannot("it"));
+                return format!("{title} sync skipped: this backend {}.", self.unsupported_text("it"));
             }
             None if self.skipped.contains(&self.kind) => format!("{title} sync skipped."),
             None if self.is_idle(total) => format!("{title} sync completed: nothing to do."),
@@ -200,42 +204,42 @@ impl Normalizer {
             // The whole of it stands in `error`; the counts behind it must not be cut off.
             Some(Failure { error, .. }) => {
                 let error = plain(error, FAILED_HEADLINE);
-                format!("{title} sync failed: {}", sentence(&cut(&error, FAILED_HEADLINE)))
+                format!("{title} sync failed: {}", sentence(&truncate_escaped(&error, FAILED_HEADLINE)))
             }
         };
-        let counts_machines = Counting::of(self.kind, self.release).counts_machines();
-        let mut numbers = self.told.numbers.iter().filter(|_| counts_machines);
+        let counts_machines = CountSource::for_kind(self.kind, self.release).counts_machines();
+        let mut numbers = self.summary.numbers.iter().filter(|_| counts_machines);
         let looked_at = numbers.find(|(name, count)| name == "count" && *count > 0);
         if let (0, Some((_, machines))) = (total.seen, looked_at) {
             message.push_str(&format!(" {machines} virtual machines were looked at."));
         }
         if total.seen > 0 {
             // Of a run that failed, they stand in the detail.
-            let first = if failure.is_none() { self.remembered.first.as_slice() } else { &[] };
-            let named = in_short(first, HEADLINE, total.failed);
-            message.push_str(&format!(" {}", in_words(total, &named)));
+            let first = if failure.is_none() { self.failure_sample.first.as_slice() } else { &[] };
+            let failures = summarize_failures(first, HEADLINE, total.failed);
+            message.push_str(&format!(" {}", describe_count(total, &failures)));
         }
-        for Disagreement { object, told, counted } in self.tally.disagreements() {
+        for CountMismatch { object, reported: told, counted } in self.tally.mismatches() {
             let plural = object.plural();
             message.push_str(&format!(" The backend called {told} {plural} completed and counts {counted}."));
         }
-        if failure.is_none() && !self.troubles.is_empty() {
-            let mut troubles = plain(&self.troubles.join("; "), HEADLINE).into_owned();
-            let more = self.trouble_count.saturating_sub(self.troubles.len() as u64);
+        if failure.is_none() && !self.stage_errors.is_empty() {
+            let mut stage_errors = plain(&self.stage_errors.join("; "), HEADLINE).into_owned();
+            let more = self.stage_error_count.saturating_sub(self.stage_errors.len() as u64);
             if more > 0 {
-                troubles = format!("{}; and {more} more", troubles.trim_end_matches('.'));
+                stage_errors = format!("{}; and {more} more", stage_errors.trim_end_matches('.'));
             }
-            message.push_str(&format!(" With trouble: {}", sentence(&troubles)));
+            message.push_str(&format!(" With trouble: {}", sentence(&stage_errors)));
         }
-        if failure.is_none() && !self.told.warnings.is_empty() {
-            let warnings = shortened(&self.told.warnings.join("; "), HEADLINE);
+        if failure.is_none() && !self.summary.warnings.is_empty() {
+            let warnings = shortened(&self.summary.warnings.join("; "), HEADLINE);
             message.push_str(&format!(" With warnings: {}", sentence(&warnings)));
         }
         if let Some(why) = &self.why_skipped {
             message.push_str(&format!(" {why}"));
         } else if !self.skipped.is_empty() {
             let names: Vec<&str> = self.skipped.iter().map(|kind| kind.row().title).collect();
-            let cannot = self.cannot("them");
+            let cannot = self.unsupported_text("them");
             message.push_str(&format!(" Skipped, because this backend {cannot}: {}.", names.join(", ")));
         }
         let is_idle = looked_at.is_none() && self.is_idle(total);
@@ -252,13 +256,13 @@ impl Normalizer {
 }
 
 /// `88 objects: 73 completed, 1 failed (device pve2: no such cluster), 14 unconfirmed.`
-fn in_words(count: Count, named: &str) -> String {
+fn describe_count(count: Count, failures: &str) -> String {
     let Count { seen, completed, failed, unconfirmed } = count;
     let mut parts = Vec::new();
     for (number, word) in [(completed, "completed"), (failed, "failed"), (unconfirmed, "unconfirmed")] {
         match (number, word) {
             (0, _) => {}
-            (number, "failed") if !named.is_empty() => parts.push(format!("{number} failed ({named})")),
+            (number, "failed") if !failures.is_empty() => parts.push(format!("{number} failed ({failures})")),
             (number, word) => parts.push(format!("{number} {word}")),
         }
     }
@@ -266,7 +270,7 @@ fn in_words(count: Count, named: &str) -> String {
 }
 
 /// The errors of an object that failed by the backend's numbers, and of several.
-const UNTOLD: (&str, &str) = (
+const UNREPORTED: (&str, &str) = (
     "the backend counts it as failed, and does not say why",
     "the backend counts them as failed, and does not say which or why",
 );
@@ -279,8 +283,8 @@ const MISSING: (&str, &str) = (
 /// Streams that are over before anything was done.
 impl Normalizer {
     /// The whole stream of a run of `kind` that was refused before it began, for those who read of it later.
-    pub fn refused(kind: Kind, refusal: &Refusal, redactor: &Redactor) -> Vec<Frame> {
-        let options = Options { redactor: redactor.clone(), ..Options::default() };
+    pub fn refusal_frames(kind: Kind, refusal: &Refusal, redactor: &Redactor) -> Vec<Frame> {
+        let options = NormalizerOptions { redactor: redactor.clone(), ..NormalizerOptions::default() };
         let mut normalizer = Self::new(kind, options);
         let mut frames = Vec::new();
         normalizer.start(&mut frames);
@@ -289,15 +293,15 @@ impl Normalizer {
     }
 
     /// The end of a run of `kind` that nobody could write when it ended.
-    pub fn interrupted(kind: Kind, failure: Option<Failure>) -> Vec<Frame> {
+    pub fn interrupted_frames(kind: Kind, failure: Option<Failure>) -> Vec<Frame> {
         let failure = failure.unwrap_or_else(|| Failure {
             step: kind.row().step.to_owned(),
             error: INTERRUPTED.to_owned(),
             detail: INTERRUPTED.to_owned(),
         });
-        let mut normalizer = Self::new(kind, Options::default());
+        let mut normalizer = Self::new(kind, NormalizerOptions::default());
         let mut frames = Vec::new();
-        normalizer.wait(&failure.error, &mut frames);
+        normalizer.begin_waiting(&failure.error, &mut frames);
         normalizer.finish(Some(failure), &mut frames);
         frames
     }

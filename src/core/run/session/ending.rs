@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Output, Phase, Session};
+use super::{Phase, Session, SessionOutput};
 use crate::core::domain::event::Failure;
-use crate::core::domain::outcome::{Cause, Outcome, Report};
+use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::tally::Count;
 
 impl Session {
     /// The backend refused a leg: a real answer if nothing was said yet, else a failure of the stream.
-    pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut Output) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut SessionOutput) {
         let failure = refusal.failure(self.leg_kind());
         let cause = refusal.cause;
         out.refused = (!self.accepted).then(|| refusal.clone());
@@ -19,7 +19,7 @@ impl Session {
     }
 
     /// The backend went away, or was given up, before its last word.
-    pub(super) fn lost(&mut self, now: Duration, cause: Cause, what: &str, out: &mut Output) {
+    pub(super) fn lost(&mut self, now: Duration, cause: Cause, what: &str, out: &mut SessionOutput) {
         if self.settled.is_some() && self.leg + 1 >= self.setup.plan.legs.len() {
             // Everything was said; only what might have followed is lost.
             self.leg_done(now, None, out);
@@ -27,7 +27,7 @@ impl Session {
         }
         // A run that nobody was told of yet still ends as a stream: the client has waited for it.
         self.accept(now, out);
-        self.tell_all(now, out);
+        self.send_all_notices(now, out);
         let Count { seen, completed, failed, .. } = self.normalizer.tally().counts().total();
         let unreadable = match self.normalizer.unreadable_events() {
             0 => String::new(),
@@ -45,11 +45,16 @@ impl Session {
     }
 
     /// The leg is over: by its own end, or for a failure that it did not tell of itself.
-    pub(super) fn leg_done(&mut self, now: Duration, ended: Option<(Failure, Cause)>, out: &mut Output) {
+    pub(super) fn leg_done(
+        &mut self,
+        now: Duration,
+        ended: Option<(Failure, Cause)>,
+        out: &mut SessionOutput,
+    ) {
         let kind = self.leg_kind();
         let kinds = self.current().map(|leg| leg.kinds.clone()).unwrap_or_default();
         self.count_by_order(out);
-        self.normalizer.tell_untold(&kinds, &mut out.frames);
+        self.normalizer.report_unreported_failures(&kinds, &mut out.frames);
         let (ended, cause) = ended.unzip();
         if let Some(failure) = self.normalizer.leg_failure(kind, ended) {
             let cause = cause.unwrap_or_else(|| self.normalizer.cause_of_failure());
@@ -68,12 +73,12 @@ impl Session {
         }
     }
 
-    pub(super) fn end(&mut self, failure: Option<Failure>, cause: Option<Cause>, out: &mut Output) {
+    pub(super) fn end(&mut self, failure: Option<Failure>, cause: Option<Cause>, out: &mut SessionOutput) {
         self.phase = Phase::Over;
         self.normalizer.finish(failure.clone(), &mut out.frames);
         out.close = true;
         out.open = None;
-        out.end = Some(Report {
+        out.end = Some(RunReport {
             outcome: cause.map_or(Outcome::Completed, Cause::outcome),
             cause,
             failure,
@@ -86,7 +91,7 @@ impl Session {
 }
 
 /// Why a run ended for a reason of our own.
-pub(super) fn stopped(cause: Cause) -> &'static str {
+pub(super) fn stop_message(cause: Cause) -> &'static str {
     match cause {
         Cause::ClientGone => "Nobody watched the job any more, and it was cancelled",
         Cause::CancelRequested => "The job was cancelled by request",

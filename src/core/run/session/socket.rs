@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-use super::{Closed, Output, Phase, Session};
+use super::{CloseReason, Phase, Session, SessionOutput};
 use crate::core::domain::event::Failure;
-use crate::core::domain::figures::Told;
+use crate::core::domain::figures::ResultSummary;
 use crate::core::domain::kind::{Command, Kind};
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::plan::Leg;
-use crate::core::upstream::dialect::{self, Dialect, Heard, Invalid};
+use crate::core::upstream::dialect::{self, Dialect, InvalidCommand, WsMessage};
 use crate::core::upstream::fact::{self, Fact};
 use crate::core::upstream::python;
 
 /// What is known of a socket that is open.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct SocketLeg {
     command: Command,
     kinds: Vec<Kind>,
     opened: Duration,
-    stage: Stage,
+    stage: CommandState,
     /// The stages that the backend has ended.
     ended: Vec<Kind>,
     /// The devices of the running command, where the backend marks no ends.
@@ -28,13 +28,13 @@ pub(super) struct Socket {
     /// Something was said of a virtual machine behind the end of its stage.
     has_stragglers: bool,
     /// What it said in place of a greeting.
-    said: String,
+    last_text: String,
     /// How many virtual machines were unconfirmed when a frame came late.
     unconfirmed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum CommandState {
     /// The backend has not greeted.
     Waiting {
         /// The key has been sent.
@@ -46,24 +46,24 @@ enum Stage {
     Returned,
 }
 
-impl Socket {
+impl SocketLeg {
     pub(super) fn opened(leg: &Leg, now: Duration) -> Self {
         Self {
             command: leg.command.unwrap_or(Command::FullUpdate),
             kinds: leg.kinds.clone(),
             opened: now,
-            stage: Stage::Waiting { keyed: false },
+            stage: CommandState::Waiting { keyed: false },
             ended: Vec::new(),
             devices: Vec::new(),
             has_stragglers: false,
-            said: String::new(),
+            last_text: String::new(),
             unconfirmed: None,
         }
     }
 
     /// Whether the backend has taken the command.
     pub(super) fn is_ready(&self) -> bool {
-        !matches!(self.stage, Stage::Waiting { .. })
+        !matches!(self.stage, CommandState::Waiting { .. })
     }
 
     /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
@@ -92,7 +92,7 @@ impl Socket {
 }
 
 impl Session {
-    fn socket(&mut self) -> Option<&mut Socket> {
+    fn socket(&mut self) -> Option<&mut SocketLeg> {
         match &mut self.phase {
             Phase::Socket(socket) => Some(socket),
             _ => None,
@@ -100,17 +100,17 @@ impl Session {
     }
 
     /// Says what must be said before the backend greets.
-    pub(super) fn greet(&mut self, out: &mut Output) {
+    pub(super) fn handle_greeting(&mut self, out: &mut SessionOutput) {
         if self.setup.dialect.is_some_and(Dialect::wants_key) {
             self.send_key(out);
         }
     }
 
-    fn send_key(&mut self, out: &mut Output) {
+    fn send_key(&mut self, out: &mut SessionOutput) {
         let Some(key) = &self.setup.credential else { return };
         out.send.push(Dialect::key_frame(key.expose()));
         if let Some(socket) = self.socket() {
-            socket.stage = Stage::Waiting { keyed: true };
+            socket.stage = CommandState::Waiting { keyed: true };
         }
     }
 
@@ -118,29 +118,29 @@ impl Session {
     /// are ready as soon as the socket is open.
     pub(super) fn greeting_deadline(&self) -> Option<Duration> {
         match &self.phase {
-            Phase::Socket(Socket { stage: Stage::Waiting { keyed: false }, opened, .. }) => {
+            Phase::Socket(SocketLeg { stage: CommandState::Waiting { keyed: false }, opened, .. }) => {
                 Some(*opened + self.setup.limits.settle)
             }
             _ => None,
         }
     }
 
-    pub(super) fn greeting_overdue(&mut self, out: &mut Output) {
-        let known = self.setup.dialect.is_some();
+    pub(super) fn greeting_timed_out(&mut self, out: &mut SessionOutput) {
+        let is_release_known = self.setup.dialect.is_some();
         // Another backend may have taken the place of the one that was known.
-        out.doubtful = known;
+        out.invalidate_capabilities = is_release_known;
         if self.setup.credential.is_some() {
             self.setup.dialect.get_or_insert(Dialect::V0_0_7);
             self.send_key(out);
-        } else if !known {
+        } else if !is_release_known {
             self.refuse(Refusal::key_missing(), out);
         } else if let Some(socket) = self.socket() {
             // It may only be slow, and there is no key to try.
-            socket.stage = Stage::Waiting { keyed: true };
+            socket.stage = CommandState::Waiting { keyed: true };
         }
     }
 
-    pub(super) fn text(&mut self, now: Duration, text: &str, out: &mut Output) {
+    pub(super) fn text(&mut self, now: Duration, text: &str, out: &mut SessionOutput) {
         self.last_event = now;
         let Some(socket) = self.socket() else { return };
         let stage = socket.stage;
@@ -150,45 +150,49 @@ impl Session {
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
         let payloads = self.setup.options.payloads;
         let strict;
-        let heard = match dialect::hear(text, payloads) {
-            Heard::Unknown(words) => {
+        let message = match dialect::parse_frame(text, payloads) {
+            WsMessage::Unknown(words) => {
                 strict = python::to_strict(text);
-                strict.as_deref().map_or(Heard::Unknown(words), |text| dialect::hear(text, payloads))
+                strict
+                    .as_deref()
+                    .map_or(WsMessage::Unknown(words), |text| dialect::parse_frame(text, payloads))
             }
-            heard => heard,
+            message => message,
         };
-        self.received.note(now, heard.frame_type());
-        if let Stage::Waiting { .. } = stage {
+        self.received.note(now, message.frame_type());
+        if let CommandState::Waiting { .. } = stage {
             // Nothing that comes before the greeting belongs to our command.
-            if matches!(heard, Heard::Greeting) {
+            if matches!(message, WsMessage::Greeting) {
                 self.accept(now, out);
                 out.send.extend(dialect.command_frames(command, &self.setup.run_id));
                 if let Some(socket) = self.socket() {
-                    socket.stage = Stage::Running;
+                    socket.stage = CommandState::Running;
                 }
             } else {
-                self.normalizer.unreadable();
-                if let (Heard::Unknown(text), Some(socket)) = (heard, self.socket()) {
-                    socket.said = text.into_owned();
+                self.normalizer.note_unreadable();
+                if let (WsMessage::Unknown(text), Some(socket)) = (message, self.socket()) {
+                    socket.last_text = text.into_owned();
                 }
             }
             return;
         }
-        match heard {
-            Heard::Greeting | Heard::Chatter => {}
-            Heard::Invalid { command: echoed } => match dialect.invalid(command, echoed.as_deref()) {
-                Invalid::Barrier if stage == Stage::Running => self.returned(dialect, now, out),
-                Invalid::Command => {
+        match message {
+            WsMessage::Greeting | WsMessage::Ignored => {}
+            WsMessage::Invalid { command: echoed } => match dialect
+                .classify_invalid(command, echoed.as_deref())
+            {
+                InvalidCommand::Barrier if stage == CommandState::Running => self.returned(dialect, now, out),
+                InvalidCommand::Command => {
                     let error = format!("The backend does not know the command {:?}.", command.text());
                     self.command_failed(now, error, None, out);
                 }
                 _ => {}
             },
-            Heard::StageEnd(kind) => self.stage_ended(kind, out),
-            Heard::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
+            WsMessage::StageEnd(kind) => self.stage_ended(kind, out),
+            WsMessage::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
             // What comes behind the end belongs to the command that tells of it.
-            Heard::Fact(_) if stage == Stage::Returned && !dialect.marks_ends() => {}
-            Heard::Fact(fact) => {
+            WsMessage::Fact(_) if stage == CommandState::Returned && !dialect.marks_ends() => {}
+            WsMessage::Fact(fact) => {
                 if !dialect.marks_ends() && self.tells_of_end(&fact, now, out) {
                     return;
                 }
@@ -197,20 +201,20 @@ impl Session {
                 {
                     socket.has_stragglers |= socket.ended.contains(&Kind::VirtualMachines);
                 }
-                self.normalizer.take(fact, &mut out.frames);
-                if stage == Stage::Returned {
+                self.normalizer.apply(fact, &mut out.frames);
+                if stage == CommandState::Returned {
                     self.settle(now, out);
                 }
             }
-            Heard::Unknown(text) => {
-                self.normalizer.unreadable();
+            WsMessage::Unknown(text) => {
+                self.normalizer.note_unreadable();
                 let step = self.leg_kind().row().step.into();
-                self.normalizer.take(Fact::Note { step, message: text }, &mut out.frames);
+                self.normalizer.apply(Fact::Note { step, message: text }, &mut out.frames);
             }
         }
     }
 
-    fn stage_ended(&mut self, kind: Kind, out: &mut Output) {
+    fn stage_ended(&mut self, kind: Kind, out: &mut SessionOutput) {
         let Some(socket) = self.socket() else { return };
         if !socket.kinds.contains(&kind) || socket.ended.contains(&kind) {
             return;
@@ -221,30 +225,30 @@ impl Session {
             return;
         };
         self.normalizer.stage_finished(kind, &mut out.frames);
-        self.normalizer.take(Fact::StageStarted(fact::Stage::Known(next)), &mut out.frames);
+        self.normalizer.apply(Fact::StageStarted(fact::Stage::Known(next)), &mut out.frames);
     }
 
     /// Ends the stages that `fact` tells to have ended, where the backend marks no ends. Returns whether it is of the
     /// command behind the last one.
-    fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut Output) -> bool {
+    fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
         let Fact::Object { object: (object, _), name, .. } = fact else { return false };
         let ended = self.socket().map(|socket| socket.ended_before(*object, name)).unwrap_or_default();
         for kind in ended {
             self.stage_ended(kind, out);
         }
         let Some(socket) = self.socket().filter(|socket| socket.missing().is_none()) else { return false };
-        socket.stage = Stage::Returned;
+        socket.stage = CommandState::Returned;
         // It closes the socket when it comes to the barrier.
         self.settle_for_late_events(now);
         true
     }
 
     /// The command has returned: the barrier behind it was answered.
-    fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut Output) {
+    fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut SessionOutput) {
         let Some(socket) = self.socket() else { return };
-        socket.stage = Stage::Returned;
+        socket.stage = CommandState::Returned;
         if let Some(missing) = socket.missing() {
-            if self.normalizer.has_trouble() {
+            if self.normalizer.has_stage_error() {
                 // The backend has said why.
                 self.leg_done(now, None, out);
                 return;
@@ -259,7 +263,7 @@ impl Session {
                 "It reports what went wrong only in its own log."
             };
             self.command_failed(now, error, Some(why), out);
-        } else if dialect.is_late() {
+        } else if dialect.sends_late_frames() {
             self.settle(now, out);
         } else {
             self.leg_done(now, None, out);
@@ -268,7 +272,7 @@ impl Session {
 
     /// Counts what the order of frames tells of virtual machines: a release that confirms each of them confirms the
     /// last one before it ends the stage, unless one has failed.
-    pub(super) fn count_by_order(&mut self, out: &mut Output) {
+    pub(super) fn count_by_order(&mut self, out: &mut SessionOutput) {
         let confirms_each = self.setup.dialect.is_some_and(Dialect::confirms_each);
         let Some(socket) = self.socket().filter(|_| confirms_each) else { return };
         if socket.ended.contains(&Kind::VirtualMachines) {
@@ -278,7 +282,7 @@ impl Session {
     }
 
     /// Waits for what may come late, as long as there is something to wait for.
-    fn settle(&mut self, now: Duration, out: &mut Output) {
+    fn settle(&mut self, now: Duration, out: &mut SessionOutput) {
         let unconfirmed = self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed;
         let Some(socket) = self.socket() else { return };
         // 0.0.2 never confirms a device.
@@ -294,15 +298,21 @@ impl Session {
     }
 
     /// A correlated full update says itself how it ended.
-    fn run_ended(&mut self, now: Duration, ok: bool, incomplete: &[(String, String)], out: &mut Output) {
+    fn run_ended(
+        &mut self,
+        now: Duration,
+        ok: bool,
+        incomplete: &[(String, String)],
+        out: &mut SessionOutput,
+    ) {
         if ok && incomplete.is_empty() {
             let last_word = Fact::Complete {
                 ok: Some(true),
                 message: String::new(),
                 detail: None,
-                told: Told::default(),
+                summary: ResultSummary::default(),
             };
-            self.normalizer.take(last_word, &mut out.frames);
+            self.normalizer.apply(last_word, &mut out.frames);
             self.leg_done(now, None, out);
             return;
         }
@@ -317,26 +327,27 @@ impl Session {
         self.command_failed(now, error, None, out);
     }
 
-    fn command_failed(&mut self, now: Duration, error: String, why: Option<&str>, out: &mut Output) {
+    fn command_failed(&mut self, now: Duration, error: String, why: Option<&str>, out: &mut SessionOutput) {
         let detail = why.map_or_else(|| error.clone(), |why| format!("{error} {why}"));
         let failure = Failure { step: self.leg_kind().row().step.to_owned(), error, detail };
         self.leg_done(now, Some((failure, Cause::BackendFailed)), out);
     }
 
-    pub(super) fn socket_closed(&mut self, now: Duration, how: Closed<'_>, out: &mut Output) {
+    pub(super) fn socket_closed(&mut self, now: Duration, how: CloseReason<'_>, out: &mut SessionOutput) {
         let Some(stage) = self.socket().map(|socket| socket.stage) else { return };
         match (stage, how) {
-            (Stage::Returned, _) => self.leg_done(now, None, out),
-            (Stage::Waiting { .. }, Closed::Frame { code, reason }) => {
-                let said = self.socket().map(|socket| std::mem::take(&mut socket.said)).unwrap_or_default();
-                let reason = if reason.is_empty() { &said } else { reason };
-                self.refuse(Refusal::of_close(code, reason), out);
+            (CommandState::Returned, _) => self.leg_done(now, None, out),
+            (CommandState::Waiting { .. }, CloseReason::Frame { code, reason }) => {
+                let last_text =
+                    self.socket().map(|socket| std::mem::take(&mut socket.last_text)).unwrap_or_default();
+                let reason = if reason.is_empty() { &last_text } else { reason };
+                self.refuse(Refusal::from_close(code, reason), out);
             }
-            (Stage::Waiting { .. }, Closed::Cleanly | Closed::Broken(_)) => {
+            (CommandState::Waiting { .. }, CloseReason::Cleanly | CloseReason::Broken(_)) => {
                 let why = "It dropped /ws before it was ready for a command; its log says why.";
                 self.refuse(Refusal::bad_backend(why), out);
             }
-            (Stage::Running, Closed::Frame { code, reason }) => {
+            (CommandState::Running, CloseReason::Frame { code, reason }) => {
                 let reason = if reason.is_empty() { String::new() } else { format!(" {reason:?}") };
                 let what = format!(
                     "The backend closed /ws (code {code}{reason}) before the command had returned, which is how it \
@@ -344,7 +355,7 @@ impl Session {
                 );
                 self.lost(now, Cause::BackendFailed, &what, out);
             }
-            (Stage::Running, Closed::Cleanly) => {
+            (CommandState::Running, CloseReason::Cleanly) => {
                 self.lost(
                     now,
                     Cause::BackendLost,
@@ -352,7 +363,7 @@ impl Session {
                     out,
                 );
             }
-            (Stage::Running, Closed::Broken(why)) => {
+            (CommandState::Running, CloseReason::Broken(why)) => {
                 let what = format!("The connection to the backend's /ws broke ({why})");
                 self.lost(now, Cause::BackendLost, &what, out);
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Output, Phase, Session, ending};
+use super::{Phase, Session, SessionOutput, ending};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
@@ -21,7 +21,7 @@ enum Timer {
     /// The greeting of a backend that takes no key.
     Greeting,
     /// The longest silence of the backend.
-    Silence,
+    Idle,
     /// The end of the wait for a status line.
     Accept,
 }
@@ -36,34 +36,34 @@ impl Session {
         let limits = &self.setup.limits;
         let is_over = matches!(self.phase, Phase::Over);
         // What is not read is not silent.
-        let reads = !self.is_telling();
+        let reads = !self.has_notices();
         let timers = [
             (Timer::Notice, self.notice),
             (Timer::Settled, self.settled),
             (Timer::SettleTotal, self.settled.and(self.settle_ends)),
             (Timer::Total, Some(limits.total)),
             (Timer::Greeting, self.greeting_deadline().filter(|_| reads)),
-            (Timer::Silence, self.silence_ends().filter(|_| reads)),
+            (Timer::Idle, self.idle_deadline().filter(|_| reads)),
             (Timer::Accept, (!self.accepted).then_some(limits.accept_wait)),
         ];
         timers.map(|(timer, due)| (timer, due.filter(|_| !is_over)))
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, now: Duration, out: &mut Output) {
+    pub(super) fn tick(&mut self, now: Duration, out: &mut SessionOutput) {
         let due = self.timers().into_iter().find(|(_, due)| due.is_some_and(|due| now >= due));
         let Some((timer, _)) = due else { return };
         let limits = self.setup.limits;
         match timer {
-            Timer::Notice => self.tell(now, out),
+            Timer::Notice => self.send_notice(now, out),
             Timer::Settled | Timer::SettleTotal => self.leg_done(now, None, out),
             Timer::Total => {
                 let what =
                     format!("The run took longer than the limit of {}", ending::duration(limits.total));
                 self.lost(now, Cause::Total, &what, out);
             }
-            Timer::Greeting => self.greeting_overdue(out),
-            Timer::Silence => self.too_silent(now, out),
+            Timer::Greeting => self.greeting_timed_out(out),
+            Timer::Idle => self.idle_timed_out(now, out),
             Timer::Accept => self.accept(now, out),
         }
     }
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// When the backend has been silent for too long, by the limit for what it is doing.
-    fn silence_ends(&self) -> Option<Duration> {
+    fn idle_deadline(&self) -> Option<Duration> {
         let limits = &self.setup.limits;
         Some(match &self.phase {
             Phase::Over => return None,
@@ -88,7 +88,7 @@ impl Session {
         })
     }
 
-    fn too_silent(&mut self, now: Duration, out: &mut Output) {
+    fn idle_timed_out(&mut self, now: Duration, out: &mut SessionOutput) {
         let limits = &self.setup.limits;
         let idle = ending::duration(limits.idle);
         let what = match &self.phase {

@@ -2,87 +2,87 @@
 
 use std::time::Duration;
 
-use super::{Output, Session, Setup};
+use super::{Session, SessionOutput, SessionSetup};
 use crate::core::domain::kind::Kind;
-use crate::core::domain::outcome::{Cause, Outcome, Report};
+use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
-use crate::core::run::normalizer::{Normalizer, Options};
+use crate::core::run::normalizer::{Normalizer, NormalizerOptions};
 
 /// A run that waits for its turn, or for what its backend can do.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct PendingRun {
     normalizer: Normalizer,
     kind: Kind,
     /// Readers have been told something, so that there is a stream.
-    told: bool,
+    has_begun: bool,
 }
 
-impl Waiting {
+impl PendingRun {
     /// A run of `kind`.
-    pub fn new(kind: Kind, options: Options) -> Self {
-        Self { normalizer: Normalizer::new(kind, options), kind, told: false }
+    pub fn new(kind: Kind, options: NormalizerOptions) -> Self {
+        Self { normalizer: Normalizer::new(kind, options), kind, has_begun: false }
     }
 
     /// Tells readers what it waits for. From now on there is a stream, whatever happens.
-    pub fn say(&mut self, message: &str, out: &mut Output) {
-        out.accepted |= !self.told;
-        self.told = true;
-        self.normalizer.wait(message, &mut out.frames);
+    pub fn report(&mut self, message: &str, out: &mut SessionOutput) {
+        out.accepted |= !self.has_begun;
+        self.has_begun = true;
+        self.normalizer.begin_waiting(message, &mut out.frames);
     }
 
     /// Whether readers have been told something.
-    pub fn has_told(&self) -> bool {
-        self.told
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Ends the run before it began.
-    pub fn refuse(mut self, refusal: Refusal, out: &mut Output) {
+    pub fn refuse(mut self, refusal: Refusal, out: &mut SessionOutput) {
         let failure = refusal.failure(self.kind);
         let cause = refusal.cause;
         self.normalizer.finish(Some(failure.clone()), &mut out.frames);
-        out.end = Some(Report {
+        out.end = Some(RunReport {
             outcome: cause.outcome(),
             cause: Some(cause),
             failure: Some(failure),
-            ..self.nothing_done()
+            ..self.empty_report()
         });
-        out.refused = (!self.told).then(|| refusal.clone());
+        out.refused = (!self.has_begun).then(|| refusal.clone());
         out.refusal = Some(refusal);
     }
 
     /// Ends the run before it began, for a reason of our own.
-    pub fn stop(self, cause: Cause, retry_after: u64, out: &mut Output) {
+    pub fn stop(self, cause: Cause, retry_after: u64, out: &mut SessionOutput) {
         self.refuse(Refusal::stopped(cause, retry_after), out);
     }
 
     /// Begins the stream of a run that will be skipped.
-    pub fn start(&mut self, out: &mut Output) {
-        out.accepted |= !self.told;
-        self.told = true;
+    pub fn start(&mut self, out: &mut SessionOutput) {
+        out.accepted |= !self.has_begun;
+        self.has_begun = true;
         self.normalizer.start(&mut out.frames);
     }
 
     /// Ends the run well without a backend that could do it, or may, for the reason `why`.
-    pub fn skip(mut self, why: Option<String>, out: &mut Output) {
+    pub fn skip(mut self, why: Option<String>, out: &mut SessionOutput) {
         self.start(out);
         self.normalizer.skip(self.kind, why, &mut out.frames);
         self.normalizer.finish(None, &mut out.frames);
-        out.end = Some(self.nothing_done());
+        out.end = Some(self.empty_report());
     }
 
     /// Begins to drive the backend, at time zero.
-    pub fn drive(mut self, setup: Setup, out: &mut Output) -> Session {
-        self.normalizer.drives(setup.release);
+    pub fn drive(mut self, setup: SessionSetup, out: &mut SessionOutput) -> Session {
+        self.normalizer.set_release(setup.release);
         let mut session = Session::new(setup, self.normalizer);
-        if self.told {
+        if self.has_begun {
             session.accept(Duration::ZERO, out);
         }
         session.open(Duration::ZERO, out);
         session
     }
 
-    fn nothing_done(&self) -> Report {
-        Report {
+    fn empty_report(&self) -> RunReport {
+        RunReport {
             outcome: Outcome::Completed,
             cause: None,
             failure: None,
@@ -98,14 +98,14 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    fn text(out: &Output) -> String {
+    fn text(out: &SessionOutput) -> String {
         out.frames.iter().map(|frame| String::from_utf8_lossy(&frame.bytes)).collect()
     }
 
     #[test]
     fn a_run_that_nobody_was_told_of_is_refused_with_a_status() {
-        let mut out = Output::default();
-        Waiting::new(Kind::Devices, Options::default()).stop(Cause::Stopping, 30, &mut out);
+        let mut out = SessionOutput::default();
+        PendingRun::new(Kind::Devices, NormalizerOptions::default()).stop(Cause::Stopping, 30, &mut out);
         assert_eq!(out.refused.map(|refusal| refusal.status), Some(503));
         assert!(out.frames.is_empty() && !out.accepted);
         assert_eq!(out.end.unwrap().outcome, Outcome::Interrupted);
@@ -113,11 +113,11 @@ mod tests {
 
     #[test]
     fn a_run_that_was_told_of_ends_as_a_stream() {
-        let mut out = Output::default();
-        let mut waiting = Waiting::new(Kind::Devices, Options::default());
-        waiting.say("Waiting for storage synchronization.", &mut out);
+        let mut out = SessionOutput::default();
+        let mut waiting = PendingRun::new(Kind::Devices, NormalizerOptions::default());
+        waiting.report("Waiting for storage synchronization.", &mut out);
         assert!(out.accepted);
-        waiting.say("Waiting for storage synchronization.", &mut out);
+        waiting.report("Waiting for storage synchronization.", &mut out);
         waiting.stop(Cause::CancelRequested, 30, &mut out);
         assert!(out.refused.is_none() && out.refusal.is_some());
         assert_eq!(out.end.as_ref().unwrap().outcome, Outcome::Cancelled);
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn a_run_that_the_backend_cannot_do_can_end_well() {
-        let mut out = Output::default();
-        Waiting::new(Kind::VirtualDisks, Options::default()).skip(None, &mut out);
+        let mut out = SessionOutput::default();
+        PendingRun::new(Kind::VirtualDisks, NormalizerOptions::default()).skip(None, &mut out);
         assert!(out.accepted && out.end.is_some());
         assert!(text(&out).ends_with("\"objects\": {}}}\n\n"), "{}", text(&out));
     }

@@ -5,30 +5,32 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{note, reason_of, trouble};
+use super::{error_text, note, stage_error};
 use crate::core::domain::figures::Figures;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::run::tally::{Form, Scope};
+use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
-use crate::core::upstream::legacy::{LegacyFrame, NamedRecord, WORD, fields_of, named, object_fact, tidy};
-use crate::core::upstream::lenient::{Map, Text};
+use crate::core::upstream::legacy::{
+    LegacyFrame, MAX_NAME, NamedRecord, fields_of, non_empty, object_fact, tidy,
+};
+use crate::core::upstream::lenient::{LenientMap, LenientText};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct StepEvent<'a> {
     #[serde(borrow)]
-    step: Text<'a>,
+    step: LenientText<'a>,
     #[serde(borrow)]
-    status: Text<'a>,
+    status: LenientText<'a>,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
     #[serde(borrow)]
-    rowid: Text<'a>,
+    rowid: LenientText<'a>,
     #[serde(borrow)]
-    error: Text<'a>,
-    result: Map<Figures>,
+    error: LenientText<'a>,
+    result: LenientMap<Figures>,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
 }
@@ -37,20 +39,22 @@ impl<'a> StepEvent<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
         let payload: LegacyFrame<'a> =
             self.payload.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-        let word = self.step.0.clone().unwrap_or_default();
-        if word == "sync" {
-            return match (payload.step.said(), self.status.or_empty()) {
-                (None, "failed") => Fact::Trouble(trouble(word, self.message.0.unwrap_or_default())),
-                _ => unwrapped(payload, self.payload),
+        let object_name = self.step.0.clone().unwrap_or_default();
+        if object_name == "sync" {
+            return match (payload.step.as_str(), self.status.or_empty()) {
+                (None, "failed") => {
+                    Fact::StageError(stage_error(object_name, self.message.0.unwrap_or_default()))
+                }
+                _ => legacy_fact(payload, self.payload),
             };
         }
         if payload.end.0 == Some(true) {
             return Fact::Nothing;
         }
-        let is_object = Object::named(&word).is_some() || Kind::of_stage(&word).is_none();
-        let mut nameless = is_object && self.rowid.said().is_some();
+        let is_object = Object::from_name(&object_name).is_some() || Kind::from_stage(&object_name).is_none();
+        let mut nameless = is_object && self.rowid.as_str().is_some();
         if let (true, Some(data)) = (is_object, payload.data.0) {
-            match data.fact(word.clone(), self.payload) {
+            match data.fact(object_name.clone(), self.payload) {
                 Fact::Nothing => {}
                 Fact::Object { object, scope, name, form, state: ObjectState::Processing, payload }
                     if self.status.or_empty() == "failed" =>
@@ -61,26 +65,26 @@ impl<'a> StepEvent<'a> {
             }
             nameless = true;
         }
-        if let (true, Some(name)) = (is_object, named(self.rowid.clone())) {
+        if let (true, Some(name)) = (is_object, non_empty(self.rowid.clone())) {
             let state = self.state();
-            return object_fact(word, Scope::default(), name, (Form::Frame, state), self.payload);
+            return object_fact(object_name, Scope::default(), name, (EventForm::Frame, state), self.payload);
         }
-        if let (Some(object), "failed") = (Object::named(&word), self.status.or_empty())
+        if let (Some(object), "failed") = (Object::from_name(&object_name), self.status.or_empty())
             && let Some(count) = unnamed(self.message.or_empty())
         {
-            return Fact::Unnamed { object, count, error: reason_of(&self.error, &self.message) };
+            return Fact::Unnamed { object, count, error: error_text(&self.error, &self.message) };
         }
-        let is_of_stage = Kind::of_stage(&word).is_none_or(|kind| kind.row().step == word);
+        let is_of_stage = Kind::from_stage(&object_name).is_none_or(|kind| kind.row().step == object_name);
         match self.status.or_empty() {
             // About an object whose name is missing, not about its stage.
             "failed" if nameless || !is_of_stage => {
-                let said = (Form::Frame, self.state());
-                object_fact(word, Scope::default(), Cow::Borrowed(""), said, self.payload)
+                let report = (EventForm::Frame, self.state());
+                object_fact(object_name, Scope::default(), Cow::Borrowed(""), report, self.payload)
             }
-            "completed" if nameless => note(word, self.message.0.unwrap_or_default()),
+            "completed" if nameless => note(object_name, self.message.0.unwrap_or_default()),
             status => {
                 let figures = self.result.0.unwrap_or_default();
-                stage_fact(word, status, self.message.0.unwrap_or_default(), figures)
+                stage_fact(object_name, status, self.message.0.unwrap_or_default(), figures)
             }
         }
     }
@@ -88,7 +92,7 @@ impl<'a> StepEvent<'a> {
     fn state(&self) -> ObjectState<'a> {
         match self.status.or_empty() {
             "completed" => ObjectState::Completed { warning: None, id: None },
-            "failed" => ObjectState::failed(reason_of(&self.error, &self.message)),
+            "failed" => ObjectState::failed(error_text(&self.error, &self.message)),
             _ => ObjectState::Processing,
         }
     }
@@ -96,17 +100,17 @@ impl<'a> StepEvent<'a> {
 
 /// How many objects a bridge before this one could not name: `Failed: 2 storage, not named by the backend`.
 fn unnamed(message: &str) -> Option<u64> {
-    let named = message.strip_prefix("Failed: ")?.strip_suffix(", not named by the backend")?;
-    named.split(' ').next()?.parse().ok()
+    let count = message.strip_prefix("Failed: ")?.strip_suffix(", not named by the backend")?;
+    count.split(' ').next()?.parse().ok()
 }
 
 /// The truth inside a step that says nothing but `"step": "sync"`.
-fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a> {
+fn legacy_fact<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a> {
     let message = payload.message.0.unwrap_or_default();
-    let Some(word) = payload.step.0 else {
+    let Some(object_name) = payload.step.0 else {
         return Fact::Note { step: Cow::Borrowed("sync"), message: tidy(message, SENTENCE) };
     };
-    let stage = Stage::named(word.clone());
+    let stage = Stage::from_name(object_name.clone());
     let record: NamedRecord<'a> = fields_of(payload.result).unwrap_or_default();
     match payload.status.or_empty() {
         "started" => Fact::StageStarted(stage),
@@ -116,39 +120,39 @@ fn unwrapped<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a
         }
         "synced" => match (synced_name(&message, record.name), &stage) {
             (Some(name), Stage::Known(kind)) => {
-                let word = Cow::Borrowed(kind.row().object.as_str());
+                let object_name = Cow::Borrowed(kind.row().object.as_str());
                 let id = record.id.0;
-                let said = (Form::Frame, ObjectState::Completed { warning: None, id });
-                object_fact(word, Scope::default(), name, said, raw)
+                let report = (EventForm::Frame, ObjectState::Completed { warning: None, id });
+                object_fact(object_name, Scope::default(), name, report, raw)
             }
-            _ => note(word, message),
+            _ => note(object_name, message),
         },
         "completed" => {
             let figures = fields_of(payload.result).unwrap_or_default();
             Fact::Summary { stage, figures, message: tidy(message, SENTENCE) }
         }
-        "failed" => Fact::Trouble(trouble(word, message)),
+        "failed" => Fact::StageError(stage_error(object_name, message)),
         // Its `completed` is a summary: the step of the stage itself says that the stage is done.
-        _ => note(word, message),
+        _ => note(object_name, message),
     }
 }
 
 /// The name in `Synced storage <cluster>/<name>`, which tells storages of two clusters apart; else the
 /// name of the record.
-fn synced_name<'a>(message: &Cow<'a, str>, name: Text<'a>) -> Option<Cow<'a, str>> {
+fn synced_name<'a>(message: &Cow<'a, str>, name: LenientText<'a>) -> Option<Cow<'a, str>> {
     let in_message =
         message.strip_prefix("Synced ").and_then(|rest| rest.split_once(' ')).map(|(_, name)| name);
     match in_message {
-        Some(name) => named(Text(Some(Cow::Owned(name.to_owned())))),
-        None => named(name),
+        Some(name) => non_empty(LenientText(Some(Cow::Owned(name.to_owned())))),
+        None => non_empty(name),
     }
 }
 
-fn stage_fact<'a>(word: Cow<'a, str>, status: &str, message: Cow<'a, str>, figures: Figures) -> Fact<'a> {
+fn stage_fact<'a>(stage: Cow<'a, str>, status: &str, message: Cow<'a, str>, figures: Figures) -> Fact<'a> {
     match status {
-        "started" => Fact::StageStarted(Stage::named(tidy(word, WORD))),
-        "completed" => Fact::StageFinished { stage: Stage::named(tidy(word, WORD)), figures },
-        "failed" => Fact::Trouble(trouble(word, message)),
-        _ => note(word, message),
+        "started" => Fact::StageStarted(Stage::from_name(tidy(stage, MAX_NAME))),
+        "completed" => Fact::StageFinished { stage: Stage::from_name(tidy(stage, MAX_NAME)), figures },
+        "failed" => Fact::StageError(stage_error(stage, message)),
+        _ => note(stage, message),
     }
 }

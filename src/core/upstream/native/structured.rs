@@ -5,36 +5,38 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{note, reason_of};
+use super::{error_text, note};
 use crate::core::domain::event::Failure;
 use crate::core::domain::figures::Figures;
 use crate::core::domain::kind::Kind;
-use crate::core::run::tally::{Form, Scope};
+use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
-use crate::core::upstream::legacy::{NamedRecord, fields_of, named, object_fact, place, sentence, tidy};
-use crate::core::upstream::lenient::{Flag, Map, Number, Text};
+use crate::core::upstream::legacy::{
+    NamedRecord, fields_of, non_empty, object_fact, scope_name, sentence, tidy,
+};
+use crate::core::upstream::lenient::{LenientBool, LenientCount, LenientMap, LenientText};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Item<'a> {
     #[serde(borrow)]
-    name: Text<'a>,
+    name: LenientText<'a>,
     #[serde(borrow)]
-    vm: Text<'a>,
+    vm: LenientText<'a>,
     #[serde(borrow)]
-    device: Text<'a>,
+    device: LenientText<'a>,
     #[serde(borrow)]
-    cluster: Text<'a>,
-    netbox_id: Number,
+    cluster: LenientText<'a>,
+    netbox_id: LenientCount,
 }
 
 impl<'a> Item<'a> {
     /// Where it belongs, and its name, if it has one.
     fn read(self) -> (Scope<'a>, Option<Cow<'a, str>>) {
-        let owner = place(self.vm).or_else(|| place(self.device));
-        (Scope { cluster: place(self.cluster), owner }, named(self.name))
+        let owner = scope_name(self.vm).or_else(|| scope_name(self.device));
+        (Scope { cluster: scope_name(self.cluster), owner }, non_empty(self.name))
     }
 }
 
@@ -42,19 +44,19 @@ impl<'a> Item<'a> {
 #[serde(default)]
 pub(super) struct ItemProgress<'a> {
     #[serde(borrow)]
-    phase: Text<'a>,
+    phase: LenientText<'a>,
     #[serde(borrow)]
-    status: Text<'a>,
+    status: LenientText<'a>,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
     #[serde(borrow)]
-    item: Map<Item<'a>>,
+    item: LenientMap<Item<'a>>,
     #[serde(borrow)]
-    operation: Text<'a>,
+    operation: LenientText<'a>,
     #[serde(borrow)]
-    error: Text<'a>,
+    error: LenientText<'a>,
     #[serde(borrow)]
-    warning: Text<'a>,
+    warning: LenientText<'a>,
 }
 
 impl<'a> ItemProgress<'a> {
@@ -73,48 +75,49 @@ impl<'a> ItemProgress<'a> {
             None => return note(phase, self.message.0.unwrap_or_default()),
         };
         let state = if has_failed {
-            ObjectState::failed(reason_of(&self.error, &self.message))
+            ObjectState::failed(error_text(&self.error, &self.message))
         } else if matches!(self.operation.or_empty(), "skipped" | "deleted" | "would_delete") {
             // Handled, but nothing of it is synced.
             return note(phase, self.message.0.unwrap_or_default());
         } else if self.status.or_empty() == "completed" {
-            ObjectState::Completed { warning: self.warning.said().map(sentence), id }
+            ObjectState::Completed { warning: self.warning.as_str().map(sentence), id }
         } else if self.status.or_empty() == "warning" {
             // Something of it failed, and it is in NetBox all the same.
-            ObjectState::Completed { warning: Some(reason_of(&self.warning, &self.message)), id }
+            ObjectState::Completed { warning: Some(error_text(&self.warning, &self.message)), id }
         } else {
             ObjectState::Processing
         };
-        object_fact(object_of(phase), scope, name, (Form::Item, state), None)
+        object_fact(object_of(phase), scope, name, (EventForm::Item, state), None)
     }
 }
 
 /// The word for the objects of the phase that a backend calls `phase`.
 fn object_of(phase: Cow<'_, str>) -> Cow<'_, str> {
-    Kind::of_stage(&phase).map_or(phase, |kind| Cow::Borrowed(kind.row().object.as_str()))
+    Kind::from_stage(&phase).map_or(phase, |kind| Cow::Borrowed(kind.row().object.as_str()))
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Discovery<'a> {
     #[serde(borrow)]
-    phase: Text<'a>,
-    count: Number,
+    phase: LenientText<'a>,
+    count: LenientCount,
     #[serde(borrow)]
     items: Option<&'a RawValue>,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
 }
 
 impl<'a> Discovery<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
-        let items =
-            self.items.and_then(|raw| serde_json::from_str::<Vec<Map<NamedRecord<'_>>>>(raw.get()).ok());
+        let items = self
+            .items
+            .and_then(|raw| serde_json::from_str::<Vec<LenientMap<NamedRecord<'_>>>>(raw.get()).ok());
         let names =
-            items.unwrap_or_default().into_iter().map(|item| named(item.0?.name).map(Cow::into_owned));
+            items.unwrap_or_default().into_iter().map(|item| non_empty(item.0?.name).map(Cow::into_owned));
         let names: Vec<String> = names.collect::<Option<_>>().unwrap_or_default();
         Fact::Discovered {
-            stage: Stage::named(self.phase.0.unwrap_or_default()),
+            stage: Stage::from_name(self.phase.0.unwrap_or_default()),
             count: self.count.0,
             // A list that was cut is of no use.
             names: if self.count.0 == Some(names.len() as u64) { names } else { Vec::new() },
@@ -127,16 +130,16 @@ impl<'a> Discovery<'a> {
 #[serde(default)]
 pub(super) struct PhaseSummary<'a> {
     #[serde(borrow)]
-    phase: Text<'a>,
+    phase: LenientText<'a>,
     #[serde(borrow)]
-    message: Text<'a>,
-    result: Map<Figures>,
+    message: LenientText<'a>,
+    result: LenientMap<Figures>,
 }
 
 impl<'a> PhaseSummary<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
         Fact::Summary {
-            stage: Stage::named(self.phase.0.unwrap_or_default()),
+            stage: Stage::from_name(self.phase.0.unwrap_or_default()),
             figures: self.result.0.unwrap_or_default(),
             message: tidy(self.message.0.unwrap_or_default(), SENTENCE),
         }
@@ -147,7 +150,7 @@ impl<'a> PhaseSummary<'a> {
 #[serde(default)]
 pub(super) struct ErrorDetail<'a> {
     #[serde(borrow)]
-    phase: Text<'a>,
+    phase: LenientText<'a>,
     #[serde(borrow)]
     item: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -161,19 +164,19 @@ pub(super) struct ErrorDetail<'a> {
 impl<'a> ErrorDetail<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
         let phase = self.phase.0.unwrap_or_default();
-        let message = detail::readable(self.message);
-        let detail = detail::joined(
-            [message.clone(), detail::readable(self.detail), detail::readable(self.suggestion)]
+        let message = detail::text_of_field(self.message);
+        let detail = detail::join_distinct(
+            [message.clone(), detail::text_of_field(self.detail), detail::text_of_field(self.suggestion)]
                 .into_iter()
                 .flatten()
                 .collect(),
         );
         match self.item.and_then(item_name) {
             Some((scope, name)) => {
-                let said = (Form::Item, ObjectState::failed(sentence(&detail)));
-                object_fact(object_of(phase), scope, name, said, None)
+                let report = (EventForm::Item, ObjectState::failed(sentence(&detail)));
+                object_fact(object_of(phase), scope, name, report, None)
             }
-            None => Fact::Trouble(Failure {
+            None => Fact::StageError(Failure {
                 step: phase.into_owned(),
                 error: plain(&message.unwrap_or_else(|| detail.clone()), SENTENCE).into_owned(),
                 detail,
@@ -188,7 +191,7 @@ fn item_name(raw: &RawValue) -> Option<(Scope<'_>, Cow<'_, str>)> {
         let (scope, name) = item.read();
         return Some((scope, name.unwrap_or_default()));
     }
-    let name = serde_json::from_str::<Text<'_>>(raw.get()).ok().and_then(named)?;
+    let name = serde_json::from_str::<LenientText<'_>>(raw.get()).ok().and_then(non_empty)?;
     Some((Scope::default(), name))
 }
 
@@ -196,11 +199,11 @@ fn item_name(raw: &RawValue) -> Option<(Scope<'_>, Cow<'_, str>)> {
 #[serde(default)]
 pub(super) struct Substep<'a> {
     #[serde(borrow)]
-    phase: Text<'a>,
+    phase: LenientText<'a>,
     #[serde(borrow)]
-    status: Text<'a>,
+    status: LenientText<'a>,
     #[serde(borrow)]
-    message: Text<'a>,
+    message: LenientText<'a>,
 }
 
 impl<'a> Substep<'a> {
@@ -217,7 +220,7 @@ impl<'a> Substep<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Bootstrap<'a> {
-    ok: Flag,
+    ok: LenientBool,
     #[serde(borrow)]
     reason: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -230,8 +233,8 @@ impl<'a> Bootstrap<'a> {
         if self.ok.0 == Some(true) {
             return Fact::Nothing;
         }
-        let said = [self.reason, self.warnings].into_iter().filter_map(detail::readable).collect();
-        let message = match detail::joined(said) {
+        let said = [self.reason, self.warnings].into_iter().filter_map(detail::text_of_field).collect();
+        let message = match detail::join_distinct(said) {
             said if said.is_empty() => "NetBox bootstrap was not complete.".to_owned(),
             said => format!("NetBox bootstrap was not complete: {}", plain(&said, SENTENCE)),
         };
@@ -243,14 +246,14 @@ impl<'a> Bootstrap<'a> {
 #[serde(default)]
 pub(super) struct DuplicateName<'a> {
     #[serde(borrow)]
-    original_name: Text<'a>,
+    original_name: LenientText<'a>,
     #[serde(borrow)]
-    resolved_name: Text<'a>,
+    resolved_name: LenientText<'a>,
 }
 
 impl<'a> DuplicateName<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
-        match (named(self.original_name), named(self.resolved_name)) {
+        match (non_empty(self.original_name), non_empty(self.resolved_name)) {
             (Some(from), Some(to)) => Fact::Renamed { from, to },
             _ => Fact::Nothing,
         }

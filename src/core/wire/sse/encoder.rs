@@ -1,6 +1,6 @@
 //! Writes the stream that readers are given, so that the wire contract holds by construction.
 //!
-//! A [`Stream`] can only be had together with the `started` frame that begins it, and is given up for
+//! A [`SseEncoder`] can only be had together with the `started` frame that begins it, and is given up for
 //! the frames that end it: no code can write a step after the end, a second end, or a failed end
 //! without its `error` (R6, R8). Frames hold no `id:` and no `retry:` (R1), end their lines with LF
 //! alone (R4), and hold ASCII JSON of the shape that Python's `json.dumps` gives it (R3, R13).
@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use crate::core::domain::event::{Failure, Status, Step, Verdict};
-use crate::core::domain::figures::Told;
+use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
+use crate::core::domain::figures::ResultSummary;
 use crate::core::run::tally::{Count, Counts};
 use crate::core::text::redact::Redactor;
 
@@ -27,7 +27,7 @@ const STEP_ERROR_LIMIT: usize = 220;
 /// The longest `message` and `error` of a terminal frame, in characters of JSON.
 const SENTENCE_LIMIT: usize = 600;
 /// What is written of a string that has no room, in characters of JSON: `"..."`.
-const CUT_TO_NOTHING: usize = 5;
+const MIN_TRUNCATED: usize = 5;
 /// The longest `message` of a `complete` whose `detail` must be cut, in characters of JSON.
 const FAILED_LIMIT: usize = 200;
 /// The longest `detail`, in characters of JSON.
@@ -39,7 +39,7 @@ const EXTRA_LIMIT: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameName {
     /// `event: step`.
-    Step(Status),
+    Step(StepStatus),
     /// `event: error`.
     Error,
     /// `event: complete`.
@@ -63,9 +63,9 @@ pub struct Frame {
 /// A step that is not of the run but of one reader's own view of it, such as what that reader has missed.
 ///
 /// It must not be the last thing that the reader is given.
-pub fn aside(step: &Step<'_>) -> Bytes {
+pub fn standalone_step(step: &Step<'_>) -> Bytes {
     // Purposefully not kept: a stream that can be kept can be ended.
-    Stream::start(step).1.bytes
+    SseEncoder::start(step).1.bytes
 }
 
 /// Whether an encoded `frame` is a [`FrameName::Extra`].
@@ -78,20 +78,20 @@ pub fn is_extra(frame: &[u8]) -> bool {
 /// A stream that has begun and has not ended.
 // Purposefully not Clone: a second copy could write a second end.
 #[derive(Debug)]
-pub struct Stream {
+pub struct SseEncoder {
     out: BytesMut,
     tail: Vec<u8>,
     redactor: Redactor,
 }
 
-impl Stream {
+impl SseEncoder {
     /// Begins a stream with its first step.
     pub fn start(first: &Step<'_>) -> (Self, Frame) {
-        Self::redacted(first, Redactor::default())
+        Self::start_redacted(first, Redactor::default())
     }
 
     /// Begins a stream none of whose frames holds a secret that `redactor` knows.
-    pub fn redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
+    pub fn start_redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
         let mut stream = Self { out: BytesMut::new(), tail: Vec::new(), redactor };
         let frame = stream.step(first);
         (stream, frame)
@@ -151,7 +151,7 @@ impl Stream {
     }
 
     /// Ends the stream: `complete`, and `error` before it if the run failed.
-    pub fn finish(mut self, mut verdict: Verdict) -> Vec<Frame> {
+    pub fn finish(mut self, mut verdict: StreamEnd) -> Vec<Frame> {
         verdict.redact(&self.redactor);
         let verdict = &verdict;
         let mut frames = Vec::with_capacity(2);
@@ -175,10 +175,10 @@ impl Stream {
     }
 
     /// Writes the end as everybody can read it, in [`COMPLETE_LIMIT`] characters, and with everything that is known.
-    fn complete(&mut self, verdict: &Verdict) -> Frame {
-        let whole = self.complete_with(verdict, Room::of(Extent::Whole));
-        for extent in [Extent::Counted, Extent::BySort, Extent::InTotal] {
-            let short = self.complete_with(verdict, Room::of(extent));
+    fn complete(&mut self, verdict: &StreamEnd) -> Frame {
+        let whole = self.complete_with(verdict, EndLimits::for_extent(ResultExtent::Full));
+        for extent in [ResultExtent::Counted, ResultExtent::BySort, ResultExtent::InTotal] {
+            let short = self.complete_with(verdict, EndLimits::for_extent(extent));
             if self.data_length() <= COMPLETE_LIMIT {
                 return Frame {
                     with_payload: Some(whole.bytes).filter(|whole| *whole != short.bytes),
@@ -188,21 +188,21 @@ impl Stream {
         }
         // Why it failed says more than that it did. What is left of the line is for that.
         let message = if verdict.failure.is_some() { FAILED_LIMIT } else { SENTENCE_LIMIT };
-        let mut room = Room { message, ..Room::of(Extent::InTotal) };
+        let mut room = EndLimits { message, ..EndLimits::for_extent(ResultExtent::InTotal) };
         *room.last(verdict) = 0;
         self.complete_with(verdict, room);
-        let left = COMPLETE_LIMIT.saturating_sub(self.data_length() - CUT_TO_NOTHING);
+        let left = COMPLETE_LIMIT.saturating_sub(self.data_length() - MIN_TRUNCATED);
         *room.last(verdict) = left;
         Frame { with_payload: Some(whole.bytes), ..self.complete_with(verdict, room) }
     }
 
-    fn complete_with(&mut self, verdict: &Verdict, room: Room) -> Frame {
+    fn complete_with(&mut self, verdict: &StreamEnd, room: EndLimits) -> Frame {
         self.begin("complete");
         self.out.put_slice(if verdict.failure.is_none() { b"{\"ok\": true" } else { b"{\"ok\": false" });
         self.out.put_slice(b", \"message\": ");
         string(&mut self.out, &verdict.message, room.message);
         self.out.put_slice(b", \"result\": ");
-        result(&mut self.out, &verdict.counts, &verdict.told, room.result);
+        result(&mut self.out, &verdict.counts, &verdict.summary, room.result);
         if let Some(failure) = &verdict.failure {
             self.out.put_slice(b", \"errors\": [{\"detail\": ");
             string(&mut self.out, &failure.detail, room.detail);
@@ -233,9 +233,9 @@ impl Stream {
 
 /// How much of the result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
+enum ResultExtent {
     /// The backend's own numbers, and what was counted of every sort.
-    Whole,
+    Full,
     /// The same without zeros.
     Counted,
     /// What was counted of every sort, without zeros.
@@ -246,31 +246,31 @@ enum Extent {
 
 /// How much of an end is written.
 #[derive(Clone, Copy, Debug)]
-struct Room {
-    result: Extent,
+struct EndLimits {
+    result: ResultExtent,
     message: usize,
     detail: usize,
 }
 
-impl Room {
-    const fn of(result: Extent) -> Self {
+impl EndLimits {
+    const fn for_extent(result: ResultExtent) -> Self {
         Self { result, message: SENTENCE_LIMIT, detail: DETAIL_LIMIT }
     }
 
     /// The room for what is cut when all else has been left out.
-    fn last(&mut self, verdict: &Verdict) -> &mut usize {
+    fn last(&mut self, verdict: &StreamEnd) -> &mut usize {
         if verdict.failure.is_some() { &mut self.detail } else { &mut self.message }
     }
 }
 
 /// The counts, and what is worth keeping of the backend's own result.
-fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
+fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: ResultExtent) {
     let total = counts.total();
-    let has_zeros = extent == Extent::Whole;
+    let has_zeros = extent == ResultExtent::Full;
     out.put_u8(b'{');
-    let has_numbers = matches!(extent, Extent::Whole | Extent::Counted);
+    let has_numbers = matches!(extent, ResultExtent::Full | ResultExtent::Counted);
     number(out, "count", total.completed);
-    if extent == Extent::InTotal {
+    if extent == ResultExtent::InTotal {
         for (name, value) in [("failed", total.failed), ("unconfirmed", total.unconfirmed)] {
             if value > 0 {
                 out.put_slice(b", ");
@@ -280,22 +280,23 @@ fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
     }
     if has_numbers {
         // `count` is what the bridge counted.
-        let numbers = told.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
+        let numbers =
+            summary.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
         for (name, value) in numbers {
-            separate(out);
+            put_comma(out);
             let name = if name == "count" { "backend_count" } else { name };
             string(out, name, STEP_NAME_LIMIT);
             out.put_slice(b": ");
             out.put_slice(value.to_string().as_bytes());
         }
-        if told.degraded {
-            separate(out);
+        if summary.degraded {
+            put_comma(out);
             out.put_slice(b"\"degraded\": true");
         }
-        if !told.warnings.is_empty() {
-            separate(out);
+        if !summary.warnings.is_empty() {
+            put_comma(out);
             out.put_slice(b"\"warnings\": [");
-            for (index, warning) in told.warnings.iter().enumerate() {
+            for (index, warning) in summary.warnings.iter().enumerate() {
                 if index > 0 {
                     out.put_slice(b", ");
                 }
@@ -304,8 +305,8 @@ fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
             out.put_u8(b']');
         }
     }
-    if extent != Extent::InTotal {
-        separate(out);
+    if extent != ResultExtent::InTotal {
+        put_comma(out);
         objects(out, counts, has_zeros);
     }
     out.put_u8(b'}');
@@ -315,7 +316,7 @@ fn result(out: &mut BytesMut, counts: &Counts, told: &Told, extent: Extent) {
 fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
     out.put_slice(b"\"objects\": {");
     for (object, count) in &counts.0 {
-        separate(out);
+        put_comma(out);
         out.put_u8(b'"');
         out.put_slice(object.as_str().as_bytes());
         out.put_slice(b"\": {");
@@ -323,7 +324,7 @@ fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
         let ends =
             [("seen", seen), ("completed", completed), ("failed", failed), ("unconfirmed", unconfirmed)];
         for (name, value) in ends.into_iter().filter(|(_, value)| has_zeros || *value > 0) {
-            separate(out);
+            put_comma(out);
             number(out, name, value);
         }
         out.put_u8(b'}');
@@ -332,7 +333,7 @@ fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
 }
 
 /// Writes what stands between two fields, unless nothing stands before.
-fn separate(out: &mut BytesMut) {
+fn put_comma(out: &mut BytesMut) {
     if !out.ends_with(b"{") {
         out.put_slice(b", ");
     }
@@ -349,16 +350,16 @@ fn number(out: &mut BytesMut, name: &str, value: u64) {
 /// cut ends in `...`.
 fn string(out: &mut impl BufMut, text: &str, limit: usize) {
     out.put_u8(b'"');
-    put_escaped(out, &cut(text, limit.saturating_sub(2)));
+    put_escaped(out, &truncate_escaped(text, limit.saturating_sub(2)));
     out.put_u8(b'"');
 }
 
 /// `text` in at most `room` characters of JSON, without quotes.
-pub fn cut(text: &str, room: usize) -> Cow<'_, str> {
+pub fn truncate_escaped(text: &str, room: usize) -> Cow<'_, str> {
     if fits(text, room) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(format!("{}...", within(text, room.saturating_sub(3))))
+    Cow::Owned(format!("{}...", longest_prefix(text, room.saturating_sub(3))))
 }
 
 /// Whether `text` takes at most `room` characters when escaped.
@@ -368,7 +369,7 @@ fn fits(text: &str, room: usize) -> bool {
 }
 
 /// The longest beginning of `text` that takes at most `room` characters when escaped.
-fn within(text: &str, room: usize) -> &str {
+fn longest_prefix(text: &str, room: usize) -> &str {
     let mut used = 0;
     for (at, c) in text.char_indices() {
         used += escaped_len(c);
@@ -460,13 +461,13 @@ mod tests {
     fn object_step(rowid: &str, message: &str) -> Step<'static> {
         Step {
             rowid: Some(Cow::Owned(rowid.to_owned())),
-            ..Step::stage("device", Status::Progress, message.to_owned())
+            ..Step::stage("device", StepStatus::Progress, message.to_owned())
         }
     }
 
     #[test]
     fn a_step_is_written_as_python_would() {
-        let (_, frame) = Stream::start(&object_step("café \u{1f600}\u{2028}", "a \"quoted\" \\ line\n"));
+        let (_, frame) = SseEncoder::start(&object_step("café \u{1f600}\u{2028}", "a \"quoted\" \\ line\n"));
         assert_eq!(
             text(&frame),
             "event: step\ndata: {\"step\": \"device\", \"status\": \"progress\", \
@@ -482,7 +483,7 @@ mod tests {
             let mut step = object_step(&long, &long);
             step.error = Some(Cow::Owned(long.clone()));
             step.step = Cow::Owned(long);
-            let (_, frame) = Stream::start(&step);
+            let (_, frame) = SseEncoder::start(&step);
             let json = text(&frame).strip_prefix("event: step\ndata: ").unwrap().trim_end();
             assert!(json.len() <= STEP_LIMIT, "{} for {filler:?}", json.len());
             assert!(json.len() > STEP_LIMIT - 12, "{} for {filler:?}", json.len());
@@ -499,11 +500,11 @@ mod tests {
                 let failure =
                     Failure { step: text.clone(), error: text.clone(), detail: format!("{text} {text}") };
                 for failure in [None, Some(failure)] {
-                    let (stream, _) = Stream::start(&object_step("a", "b"));
-                    let verdict = Verdict {
+                    let (stream, _) = SseEncoder::start(&object_step("a", "b"));
+                    let verdict = StreamEnd {
                         message: text.clone(),
                         counts: Counts::default(),
-                        told: Told::default(),
+                        summary: ResultSummary::default(),
                         failure,
                     };
                     let frames = stream.finish(verdict.clone());
@@ -524,7 +525,7 @@ mod tests {
     fn a_message_that_just_fits_is_not_cut() {
         let fixed = r#"{"step": "device", "status": "progress", "message": "", "rowid": "a"}"#.len();
         let exact = "m".repeat(STEP_LIMIT - fixed);
-        let (mut stream, frame) = Stream::start(&object_step("a", &exact));
+        let (mut stream, frame) = SseEncoder::start(&object_step("a", &exact));
         assert!(text(&frame).contains(&exact));
         let frame = stream.step(&object_step("a", &format!("{exact}m")));
         assert!(text(&frame).contains("m..."));
@@ -533,7 +534,7 @@ mod tests {
     #[test]
     fn foreign_json_comes_out_on_one_line_in_ascii() {
         let raw: &RawValue = serde_json::from_str("{\r\n \"a\\\"\" : [1,\t\"é\u{85} x\"]\n}").unwrap();
-        let (mut stream, _) = Stream::start(&object_step("a", "b"));
+        let (mut stream, _) = SseEncoder::start(&object_step("a", "b"));
         let frame = stream.extra("discovery", raw).unwrap();
         assert_eq!(text(&frame), "event: discovery\ndata: {\"a\\\"\":[1,\"\\u00e9\\u0085 x\"]}\n\n");
         for name in ["complete", "error", "step", "", "two words", "a\nb", "é"] {

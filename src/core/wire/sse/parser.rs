@@ -5,7 +5,7 @@ use memchr::memchr2;
 
 /// What the parser found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Item<'a> {
+pub enum SseItem<'a> {
     /// A whole event. Its bytes need not be UTF-8: backends have no such discipline.
     Event {
         /// The event's type; empty where the backend gave none.
@@ -31,7 +31,7 @@ const FIELD: usize = 3 + "event: ".len();
 
 /// Cuts a stream of bytes into events, however the bytes are cut into pieces.
 #[derive(Debug)]
-pub struct Parser {
+pub struct SseParser {
     /// The largest event, in bytes of data. Holds: `line.len() <= limit + FIELD`, `data.len() <= limit`.
     limit: usize,
     /// The beginning of a line whose end has not come.
@@ -49,7 +49,7 @@ pub struct Parser {
     at_start: bool,
 }
 
-impl Parser {
+impl SseParser {
     /// A parser that refuses events with more than `limit` bytes of data.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Parser {
     ///
     /// An event whose blank line never comes is never given: a stream that was cut must not look
     /// like one that said its last word.
-    pub fn feed(&mut self, piece: &[u8], mut found: impl FnMut(Item<'_>)) {
+    pub fn feed(&mut self, piece: &[u8], mut on_item: impl FnMut(SseItem<'_>)) {
         let mut rest = piece;
         if self.after_cr && !rest.is_empty() {
             self.after_cr = false;
@@ -88,12 +88,12 @@ impl Parser {
                 }
             }
             if self.line.is_empty() && self.line_dropped == 0 {
-                self.line(line, 0, &mut found);
+                self.line(line, 0, &mut on_item);
             } else {
                 self.hold(line);
                 let mut whole = std::mem::take(&mut self.line);
                 let dropped = std::mem::take(&mut self.line_dropped);
-                self.line(&whole, dropped, &mut found);
+                self.line(&whole, dropped, &mut on_item);
                 whole.clear();
                 self.line = whole;
             }
@@ -107,12 +107,12 @@ impl Parser {
         self.line_dropped += bytes.len() - room;
     }
 
-    fn line(&mut self, mut line: &[u8], dropped: usize, found: &mut impl FnMut(Item<'_>)) {
+    fn line(&mut self, mut line: &[u8], dropped: usize, on_item: &mut impl FnMut(SseItem<'_>)) {
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
-            self.dispatch(found);
+            self.dispatch(on_item);
             return;
         }
         let (field, value) = match memchr::memchr(b':', line) {
@@ -146,16 +146,16 @@ impl Parser {
         self.data_dropped += bytes.len() - room;
     }
 
-    fn dispatch(&mut self, found: &mut impl FnMut(Item<'_>)) {
+    fn dispatch(&mut self, on_item: &mut impl FnMut(SseItem<'_>)) {
         if self.has_data {
-            found(if self.data_dropped > 0 {
-                Item::Oversized {
+            on_item(if self.data_dropped > 0 {
+                SseItem::Oversized {
                     name: &self.name,
                     bytes: self.data.len() + self.data_dropped,
                     head: &self.data,
                 }
             } else {
-                Item::Event { name: &self.name, data: &self.data }
+                SseItem::Event { name: &self.name, data: &self.data }
             });
         }
         self.name.clear();
@@ -170,16 +170,16 @@ mod tests {
     use super::*;
 
     fn events(pieces: &[&[u8]], limit: usize) -> Vec<(String, String)> {
-        let mut parser = Parser::new(limit);
+        let mut parser = SseParser::new(limit);
         let mut seen = Vec::new();
         for piece in pieces {
             parser.feed(piece, |item| {
                 seen.push(match item {
-                    Item::Event { name, data } => (
+                    SseItem::Event { name, data } => (
                         String::from_utf8_lossy(name).into_owned(),
                         String::from_utf8_lossy(data).into_owned(),
                     ),
-                    Item::Oversized { name, bytes, .. } => {
+                    SseItem::Oversized { name, bytes, .. } => {
                         (String::from_utf8_lossy(name).into_owned(), format!("<{bytes} bytes>"))
                     }
                 });

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{BOUNDS, HTTP2, assert_as_expected, cut, parts_of, table, watch};
-use crate::core::http::guard::rejection::Reason;
+use crate::core::http::guard::rejection::RejectReason;
 
 /// What connections are made of, good and bad: whole requests, and the parts of others.
 const REQUESTS: [&str; 9] = [
@@ -133,7 +133,7 @@ proptest::proptest! {
         }
         // A chunk line that is refused in its middle has gone through in part, and no further.
         let is_between = whole.state[1] || whole.state[0];
-        let in_body = whole.refused.as_ref().is_some_and(|refused| refused.reason == Reason::Chunk);
+        let in_body = whole.refused.as_ref().is_some_and(|refused| refused.reason == RejectReason::Chunk);
         let (heads, at_end) = read(&whole.out);
         proptest::prop_assert_eq!(heads, whole.heads);
         if whole.refused.is_none() {
