@@ -72,31 +72,31 @@ async fn the_document_has_the_version_of_the_bridge_and_every_word_that_it_says(
 }
 
 #[test]
-fn every_path_stands_in_the_tables_of_the_readme_and_of_the_module() {
-    let (readme, module) = (read("README.md"), read("src/admin.rs"));
+fn every_path_stands_in_the_tables_of_the_documentation_and_of_the_module() {
+    let (document, module) = (read("deploy/api.md"), read("src/admin.rs"));
     for (path, methods) in served() {
         if path.starts_with("/sync/") || path.starts_with("/page/") {
             continue;
         }
         for method in methods.split(", ").filter(|method| *method != "HEAD") {
             let row = format!("| `{method} {path}` |");
-            assert!(readme.contains(&row), "not in the README: {row}");
+            assert!(document.contains(&row), "not in deploy/api.md: {row}");
             assert!(module.contains(&format!("//! {row}")), "not in the module: {row}");
         }
     }
     for row in ["| `POST /sync/…` |", "| `GET /page/…` |"] {
-        assert!(readme.contains(row) && module.contains(row), "{row}");
+        assert!(document.contains(row) && module.contains(row), "{row}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_job_in_the_readme_is_one() {
+async fn the_job_in_the_documentation_is_valid() {
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[]).await;
     let api = Api::new(&pair.front).await;
-    let readme = read("README.md");
-    let (_, shown) = readme.split_once("```json\n").unwrap();
+    let document = read("deploy/api.md");
+    let (_, shown) = document.split_once("```json\n").unwrap();
     let shown = serde_json::from_str(shown.split_once("```").unwrap().0).unwrap();
-    api.document().valid(&json!({ "$ref": "#/components/schemas/JobWithLog" }), &shown, "README.md");
+    api.document().valid(&json!({ "$ref": "#/components/schemas/JobWithLog" }), &shown, "deploy/api.md");
 }
 
 #[tokio::test(start_paused = true)]
