@@ -1,9 +1,12 @@
-//! What the documents claim.
+//! What the documents claim, and that their links and commands work.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use clap::Parser as _;
+use proxbox_bridge::admin;
+use proxbox_bridge::cli::Cli;
 use proxbox_bridge::cli::counts::tables;
 use proxbox_bridge::config::{Config, Flags};
 use proxbox_bridge::core::compat::netbox::RULES;
@@ -115,6 +118,190 @@ fn what_a_reader_looks_for_is_named() {
     ] {
         assert!(read(document).contains(path) && root().join(path).exists(), "{document}: {path}");
     }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
+    let documents = documents();
+    let mut links = 0;
+    for document in &documents {
+        let folder = document.path.parent().unwrap();
+        for link in document.links().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document.path.clone() } else { normal(&folder.join(file)) };
+            let place = format!("{}: {link}", document.path.display());
+            assert!(root().join(&target).exists(), "{place}");
+            if !anchor.is_empty() {
+                let target = documents.iter().find(|known| known.path == target).expect(&place);
+                assert!(target.anchors().any(|known| known == anchor), "{place}");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 100, "{links}");
+}
+
+#[test]
+fn every_file_and_test_that_a_command_names_is_there() {
+    let mut paths = 0;
+    for document in documents() {
+        for word in document.code().iter().flat_map(|code| code.split_whitespace()) {
+            let word = word.trim_matches(['"', '\'', ',', ';']);
+            let is_ours =
+                ["deploy/", "tests/", "fixtures/", "src/", ".ci/"].iter().any(|at| word.starts_with(at));
+            if is_ours && !["*", "<", "…", "#", "VERSION", "NAME"].iter().any(|part| word.contains(part)) {
+                assert!(root().join(word).exists(), "{}: {word}", document.path.display());
+                paths += 1;
+            }
+        }
+        for code in document.code() {
+            let words: Vec<&str> = code.split_whitespace().collect();
+            for pair in words.windows(2) {
+                let file = match *pair {
+                    ["--test", name] if words.contains(&"cargo") => format!("tests/{name}.rs"),
+                    ["--bench", name] => format!("tests/bench/{name}.rs"),
+                    _ => continue,
+                };
+                assert!(root().join(&file).exists(), "{}: {code}", document.path.display());
+            }
+        }
+    }
+    assert!(paths > 50, "{paths}");
+}
+
+#[test]
+fn every_command_line_of_the_program_is_understood() {
+    let mut seen = Vec::new();
+    for document in documents() {
+        for code in document.code() {
+            for subcommand in ["serve", "check", "counts", "health", "replay"] {
+                let Some((_, rest)) = code.split_once(&format!("proxbox-bridge {subcommand}")) else {
+                    continue;
+                };
+                let words = rest.split_whitespace().take_while(|word| !["&", "|", "#", "&&"].contains(word));
+                let line = ["proxbox-bridge", subcommand].into_iter().chain(words);
+                if let Err(error) = Cli::try_parse_from(line) {
+                    panic!("{}: {code}\n{error}", document.path.display());
+                }
+                seen.push(subcommand);
+            }
+        }
+    }
+    for subcommand in ["serve", "check", "counts", "health", "replay"] {
+        assert!(seen.contains(&subcommand), "{subcommand}");
+    }
+}
+
+#[test]
+fn every_url_of_the_bridge_is_served() {
+    let admin: Vec<String> = admin::paths().map(|(path, _)| path).collect();
+    let streams: Vec<&str> = Kind::all().map(|kind| kind.row().stream_path).collect();
+    let mut urls = 0;
+    for document in documents() {
+        for (listener, is_admin) in [("http://127.0.0.1:8801/", true), ("http://127.0.0.1:8800/", false)] {
+            for url in document.text.split(listener).skip(1) {
+                let path = url.split([' ', '\n', '\'', '`', '?', ')', ',']).next().unwrap();
+                let path = format!("/{path}");
+                let place = format!("{}: {path}", document.path.display());
+                if is_admin {
+                    let path = with_id(&path);
+                    assert!(admin.contains(&path), "{place}");
+                } else {
+                    assert!(path == "/health" || streams.contains(&path.as_str()), "{place}");
+                }
+                urls += 1;
+            }
+        }
+    }
+    assert!(urls > 5, "{urls}");
+}
+
+/// A path of the jobs API as its document has it: `{id}` in place of an id.
+fn with_id(path: &str) -> String {
+    let parts = path.split('/').map(|part| if part.len() == 36 { "{id}" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// A document in Markdown.
+struct Document {
+    /// Relative to the repository.
+    path: PathBuf,
+    text: String,
+}
+
+/// Every document of the repository.
+fn documents() -> Vec<Document> {
+    let mut folders = ["deploy", "fixtures", "tests"].map(|name| root().join(name)).to_vec();
+    let mut paths = vec![root().join("README.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                paths.push(path);
+            }
+        }
+    }
+    let document = |path: PathBuf| Document {
+        text: fs::read_to_string(&path).unwrap(),
+        path: path.strip_prefix(root()).unwrap().to_owned(),
+    };
+    paths.into_iter().map(document).collect()
+}
+
+impl Document {
+    /// The parts outside and inside of fenced blocks, in turn.
+    fn parts(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.split("```").enumerate()
+    }
+
+    fn prose(&self) -> impl Iterator<Item = &str> {
+        self.parts().filter(|(at, _)| at % 2 == 0).map(|(_, part)| part)
+    }
+
+    /// The targets of its links and pictures.
+    fn links(&self) -> impl Iterator<Item = &str> {
+        self.prose()
+            .flat_map(|part| part.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)))
+    }
+
+    /// The anchors that GitHub gives its headings.
+    fn anchors(&self) -> impl Iterator<Item = String> {
+        let headings = self.prose().flat_map(str::lines).filter(|line| line.starts_with('#'));
+        headings.map(|line| {
+            let kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
+            let text = line.trim_start_matches('#').trim().to_lowercase();
+            text.chars().filter(kept).collect::<String>().replace(' ', "-")
+        })
+    }
+
+    /// Its code: the lines of fenced blocks, those that a backslash continues as one, and spans in the prose.
+    fn code(&self) -> Vec<String> {
+        let mut code = Vec::new();
+        for (at, part) in self.parts() {
+            if at % 2 == 1 {
+                code.extend(part.replace("\\\n", " ").lines().map(str::to_owned));
+            } else {
+                code.extend(part.split('`').skip(1).step_by(2).map(str::to_owned));
+            }
+        }
+        code
+    }
+}
+
+/// `path` without `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        if component == Component::ParentDir {
+            normal.pop();
+        } else {
+            normal.push(component);
+        }
+    }
+    normal
 }
 
 #[test]
