@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proxbox_bridge::core::domain::counts::{Count, Counts};
 use proxbox_bridge::core::domain::event::Failure;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, FailedObject, Outcome};
-use proxbox_bridge::core::run::tally::{Count, Counts};
 use proxbox_bridge::ledger::{
     Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
     LedgerOptions, Record, Requester, Retention, Sqlite, StoredFrame, SystemClock, Timestamp,

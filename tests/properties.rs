@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proxbox_bridge::core::domain::channel::Channel;
+use proxbox_bridge::core::domain::counts::Count;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::domain::refusal::ErrorResponse;
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
-use proxbox_bridge::core::run::tally::Count;
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use serde_json::json;

@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod counting;
+pub mod counts;
 pub mod credential;
 pub mod event;
 pub mod figures;

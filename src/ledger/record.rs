@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::core::domain::counts::Counts;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
-use crate::core::run::tally::Counts;
 
 /// The name of a job: a UUID of version 7, so that names sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

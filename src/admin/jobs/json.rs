@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::log::LogEntry;
+use crate::core::domain::counts::Count;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
-use crate::core::run::tally::Count;
 use crate::ledger::{JobEnd, Record, Timestamp};
 
 /// A job. Times are RFC 3339 in UTC; what is not known is `null`.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::figures::ResultSummary;
-use crate::core::run::tally::Counts;
+use crate::core::domain::counts::Counts;
 use crate::core::text::redact::Redactor;
 
 /// The `status` of a step.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::kind::Kind;
-use crate::core::run::tally::Counts;
+use crate::core::domain::counts::Counts;
 use crate::core::upstream::lenient::LenientCount;
 
 /// The numbers of a result, by their names.

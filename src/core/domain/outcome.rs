@@ -1,7 +1,7 @@
 //! How runs end, and who is to blame.
 
 use super::event::Failure;
-use crate::core::run::tally::Counts;
+use crate::core::domain::counts::Counts;
 use crate::core::text::redact::Redactor;
 
 /// How a run ended.

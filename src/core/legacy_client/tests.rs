@@ -10,10 +10,10 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::rows::{MAX_OBJECTS, MAX_PENDING_CELLS, RowUpdate};
+use crate::core::domain::counts::Counts;
 use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
 use crate::core::domain::figures::ResultSummary;
 use crate::core::legacy_client::*;
-use crate::core::run::tally::Counts;
 use crate::core::upstream::dialect::{self, Dialect, WsMessage};
 use crate::core::upstream::fact::{Fact, ObjectState};
 use crate::core::wire::sse::encoder::SseEncoder;

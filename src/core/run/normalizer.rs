@@ -14,8 +14,9 @@ use std::collections::HashMap;
 use serde_json::value::RawValue;
 
 use super::policy::FailurePolicies;
-use super::tally::{Count, EventForm, Tally};
+use super::tally::{EventForm, Tally};
 use crate::core::domain::counting::COUNTS_OBJECTS;
+use crate::core::domain::counts::Count;
 use crate::core::domain::event::{Failure, Step, StepStatus};
 use crate::core::domain::figures::Figures;
 use crate::core::domain::figures::ResultSummary;

@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use super::legacy::NamedRecord;
 use super::lenient::{LenientCount, LenientMap, LenientText};
+use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::figures::{Figures, ResultSummary};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
-use crate::core::run::tally::{Count, Counts};
 use crate::core::text::detail::{READ_AS_TREE, SENTENCE, text_of_value};
 use crate::core::text::plain;
 

@@ -9,11 +9,11 @@ use rusqlite::types::{FromSql, Value};
 use rusqlite::{Row, RowIndex};
 use serde::{Deserialize, Serialize};
 
+use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
-use crate::core::run::tally::{Count, Counts};
 use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Timestamp};
 
 /// The columns of a record, in the order of [`values`].

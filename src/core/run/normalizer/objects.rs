@@ -7,12 +7,13 @@ use serde_json::value::RawValue;
 
 use super::Normalizer;
 use crate::core::domain::counting::CountSource;
+use crate::core::domain::counts::Count;
 use crate::core::domain::event::{Step, StepStatus};
 use crate::core::domain::figures::Figures;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::FailedObject;
-use crate::core::run::tally::{Count, EventForm, ObjectReport, ObjectStatus, ReportedCounts, Scope};
+use crate::core::run::tally::{EventForm, ObjectReport, ObjectStatus, ReportedCounts, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::{plain, shortened};
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};

@@ -3,13 +3,14 @@
 use super::objects::{failed_object, summarize_failures};
 use super::{FAILED_HEADLINE, HEADLINE, LegState, Normalizer, NormalizerOptions, TerminalEvent, capitalized};
 use crate::core::domain::counting::CountSource;
+use crate::core::domain::counts::Count;
 use crate::core::domain::event::{Failure, StreamEnd};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::policy::ObjectFailures;
-use crate::core::run::tally::{Count, CountMismatch};
+use crate::core::run::tally::CountMismatch;
 use crate::core::text::detail::{self, join_distinct};
 use crate::core::text::redact::Redactor;
 use crate::core::text::{plain, shortened};

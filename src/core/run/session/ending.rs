@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Phase, Session, SessionOutput};
+use crate::core::domain::counts::Count;
 use crate::core::domain::event::Failure;
 use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
-use crate::core::run::tally::Count;
 
 impl Session {
     /// The backend refused a leg: a real answer if nothing was said yet, else a failure of the stream.

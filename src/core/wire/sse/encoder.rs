@@ -10,9 +10,9 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
+use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
 use crate::core::domain::figures::ResultSummary;
-use crate::core::run::tally::{Count, Counts};
 use crate::core::text::redact::Redactor;
 
 /// The longest JSON of a step, in characters (R13).
