@@ -1,4 +1,4 @@
-//! One drive of one backend, as a state machine: the plan, the session, the normaliser and its counts.
+//! A run: one drive of one backend, as a state machine. It holds the plan, the session, the normaliser and the counts.
 
 pub mod capabilities;
 pub mod cooldown;

@@ -1,4 +1,4 @@
-//! What a backend can do, as far as it is known.
+//! The known capabilities of a backend.
 
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::release::Release;
@@ -7,41 +7,41 @@ use crate::core::upstream::dialect::Dialect;
 /// Whether a backend's `/ws` can be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SocketSupport {
-    /// Nothing speaks against it.
+    /// Nothing indicates that it cannot be opened.
     #[default]
     Presumed,
-    /// Its execution policy refuses it: the default since 0.0.23.post1.
+    /// The backend's execution policy denies it. This is the default since 0.0.23.post1.
     Denied,
 }
 
-/// What is known of one backend.
+/// The known capabilities of one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Its release: as it says itself, or as its streams betray.
+    /// The backend's release, as it reports it or as inferred from its streams.
     pub release: Option<Release>,
-    /// Whether it says that its `/ws` correlates frames with a `run_id`.
+    /// Whether the backend reports that its `/ws` correlates frames with a `run_id`.
     pub correlates: bool,
     /// Whether its `/ws` can be opened.
     pub socket: SocketSupport,
-    /// Whether it has `/proxbox/settings/netbox`, which 0.0.1 alone has.
+    /// Whether it has `/proxbox/settings/netbox`. Only 0.0.1 has it.
     pub has_settings: Option<bool>,
-    /// The streams that were asked for, and whether they are there.
+    /// The streams that were probed, and whether each exists.
     pub streams: Vec<(SyncEndpoint, bool)>,
 }
 
 /// The first release that has `/version` and `/health`.
 pub const FIRST_WITH_VERSION: Release = Release::new(0, 0, 6);
-/// The first release that wants a key.
+/// The first release that requires an API key.
 pub const FIRST_WITH_KEY: Release = Release::new(0, 0, 7);
 
-/// What 0.0.1 alone has.
+/// A path that only 0.0.1 has.
 pub const SETTINGS: &str = "/proxbox/settings/netbox";
 
-/// The streams that tell the releases without `/version` apart.
+/// The streams that distinguish the releases without `/version`.
 pub const RELEASE_HINTS: [Kind; 3] = [Kind::Devices, Kind::VirtualDisks, Kind::Storage];
 
 impl Capabilities {
-    /// Those of a backend of which everything is known: it has `streams` and no others.
+    /// The capabilities of a fully known backend that has exactly these `streams`.
     #[cfg(test)]
     pub(crate) fn with_streams(release: &str, streams: &[Kind]) -> Self {
         let mut capabilities = Self { release: release.parse().ok(), ..Self::default() };
@@ -51,29 +51,29 @@ impl Capabilities {
         capabilities
     }
 
-    /// Whether the backend has the stream of `endpoint`, if that is known.
+    /// Whether the backend has the stream of `endpoint`. `None` if unknown.
     pub fn stream(&self, endpoint: SyncEndpoint) -> Option<bool> {
         self.streams.iter().find(|(known, _)| *known == endpoint).map(|(_, there)| *there)
     }
 
-    /// Notes whether the stream of `endpoint` is there.
+    /// Records whether the stream of `endpoint` exists.
     pub fn set_stream(&mut self, endpoint: SyncEndpoint, exists: bool) {
         self.streams.retain(|(known, _)| *known != endpoint);
         self.streams.push((endpoint, exists));
     }
 
-    /// The dialect of its `/ws`, if it is known.
+    /// The dialect of its `/ws`, if known.
     pub fn dialect(&self) -> Option<Dialect> {
         if self.correlates { Some(Dialect::V0_0_27) } else { self.release.map(Dialect::for_release) }
     }
 
-    /// Whether it wants a key, if that is known.
+    /// Whether the backend requires an API key, if known.
     pub fn wants_key(&self) -> Option<bool> {
         self.release.map(|release| release >= FIRST_WITH_KEY)
     }
 
-    /// The release of a backend that has no `/version`, by the streams that it has, and where it has none by its
-    /// settings.
+    /// Infers the release of a backend without `/version` from the streams it has. A backend without streams is dated
+    /// by its settings route.
     pub fn inferred_release(&self) -> Option<Release> {
         let has = |kind| self.stream(SyncEndpoint::for_kind(kind));
         match (has(Kind::Devices)?, has(Kind::VirtualDisks)?, has(Kind::Storage)?) {

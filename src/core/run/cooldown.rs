@@ -1,21 +1,21 @@
-//! How long a backend may be at work on a run that has ended for the bridge.
+//! How long a backend may keep working after the bridge has ended its run.
 //!
-//! No backend refuses a second sync beside one that runs, and two at once lose objects. So the place of a run
-//! stays taken for a cool-down when the backend may go on with it:
+//! No backend refuses a second sync while one is running, and two concurrent syncs lose objects. The run therefore
+//! keeps its slot for a cool-down if the backend may continue it:
 //!
-//! | how it was driven | once its connection is gone, the backend | cool-down |
+//! | how it was driven | after the connection closes, the backend | cool-down |
 //! |---|---|---|
-//! | native, one stage, 0.0.7 or newer | cancels it within 10 ms, and up to five requests follow | 5 s |
-//! | native, one stage, older or not known | goes on to the end | the expected rest |
-//! | native, full update | goes on to the end of the running stage | the expected rest of one stage |
-//! | `/ws` | stops at its next frame; tasks that have begun wrote for 5 to 20 s more | `least` |
-//! | JSON | goes on to the end | the expected rest |
+//! | native, one stage, 0.0.7 or newer | cancels it within 10 ms; up to five requests follow | 5 s |
+//! | native, one stage, older or unknown | runs to the end | the expected rest |
+//! | native, full update | runs to the end of the current stage | the expected rest of one stage |
+//! | `/ws` | stops at its next frame; tasks already started write for another 5 to 20 s | `least` |
+//! | JSON | runs to the end | the expected rest |
 //!
-//! The expected rest is what the 90th percentile of the completed runs of the same kind on the same backend
-//! leaves of the time since the leg began, and `least` at least. Where no run has completed, it is `least`.
+//! The expected rest is the 90th percentile of the durations of completed runs of the same kind on the same backend,
+//! minus the time since the leg began. It is never less than `least`. It equals `least` if no run has completed.
 //!
-//! A failure that the backend itself reports ends a native run of 0.0.7 or newer. In all other runs the tasks
-//! beside the one that failed go on, as if the connection had been cut.
+//! A failure that the backend itself reports ends a native run of 0.0.7 or newer. In all other runs the remaining
+//! tasks continue, as if the connection had been cut.
 
 use std::time::Duration;
 
@@ -24,29 +24,29 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::release::Release;
 
-/// The first release that cancels a stage when the reader of its stream is gone.
+/// The first release that cancels a stage when the client of its stream disconnects.
 const FIRST_TO_CANCEL: Release = Release::new(0, 0, 7);
 /// The first release that has `/sync/active`.
 const FIRST_WITH_ACTIVE: Release = Release::new(0, 0, 11);
 /// How long a backend that cancels a stage may still be busy with it.
 const CANCELLED: Duration = Duration::from_secs(5);
 
-/// What a backend does with a run when the connection is gone.
+/// What a backend does with a run after the connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterDisconnect {
     /// It cancels the run at once.
     Cancels,
-    /// It stops at the next frame that it sends.
+    /// It stops when it sends its next frame.
     StopsAtNextFrame,
-    /// It finishes the stage that runs, and begins no other.
+    /// It finishes the current stage and starts no other.
     FinishesStage,
     /// It finishes the run.
     Finishes,
 }
 
 impl AfterDisconnect {
-    /// What a backend of `release` does with a leg of `kind` that is driven over `channel`. A release that is
-    /// not known counts as one of the oldest.
+    /// What a backend of `release` does with a leg of `kind` that runs over `channel`. An unknown release counts as
+    /// one of the oldest.
     pub fn new(release: Option<Release>, channel: Channel, kind: Kind) -> Self {
         match channel {
             Channel::Websocket => Self::StopsAtNextFrame,
@@ -57,32 +57,32 @@ impl AfterDisconnect {
         }
     }
 
-    /// Whether the durations of earlier runs matter for the cool-down.
+    /// Whether the cool-down depends on the durations of earlier runs.
     pub fn needs_durations(self) -> bool {
         matches!(self, Self::FinishesStage | Self::Finishes)
     }
 }
 
-/// How long a backend may be at work on a leg, estimated when the leg begins.
+/// How long a backend may keep working on a leg, estimated when the leg begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// The least time after the connection is gone.
+    /// The minimum time after the connection closes.
     pub least: Duration,
-    /// The time from the beginning of the leg to its expected end; zero if that does not matter.
+    /// The time from the start of the leg to its expected end. Zero if the end does not matter.
     pub expected: Duration,
 }
 
 impl Estimate {
-    /// The estimate for a leg of `kind`. `durations` are those of completed runs on the same backend, and
-    /// `least` is the shortest cool-down of a backend that does not cancel the run.
+    /// Estimates a leg of `kind`. `durations` are those of completed runs on the same backend. `min` is the shortest
+    /// cool-down of a backend that does not cancel the run.
     pub fn new(after: AfterDisconnect, kind: Kind, durations: &[(Kind, Duration)], min: Duration) -> Self {
         let percentile = |kind: Kind| percentile_90(durations.iter().filter(|(of, _)| *of == kind));
         match after {
             AfterDisconnect::Cancels => Self { least: CANCELLED, expected: Duration::ZERO },
             AfterDisconnect::StopsAtNextFrame => Self { least: min, expected: Duration::ZERO },
             AfterDisconnect::Finishes => Self { least: min, expected: percentile(kind).unwrap_or_default() },
-            // The stage that runs may have begun just now. Without stages that ran alone, the full update is
-            // the bound.
+            // The current stage may have just begun. If no stage has ever run alone, the duration of the full update
+            // is the bound.
             AfterDisconnect::FinishesStage => {
                 match Kind::all().filter(|kind| *kind != Kind::FullUpdate).filter_map(percentile).max() {
                     Some(stage) => Self { least: min.max(stage), expected: Duration::ZERO },
@@ -92,14 +92,14 @@ impl Estimate {
         }
     }
 
-    /// How long the backend may be at work when the connection goes `elapsed` after the beginning of the leg,
-    /// and `most` at most.
+    /// How long the backend may keep working if the connection closes `elapsed` after the start of the leg, at most
+    /// `max`.
     pub fn remaining(self, elapsed: Duration, max: Duration) -> Duration {
         self.expected.saturating_sub(elapsed).max(self.least).min(max)
     }
 }
 
-/// The 90th percentile: the least duration that nine of ten runs did not exceed.
+/// The 90th percentile: the smallest duration that nine of ten runs did not exceed.
 fn percentile_90<'a>(runs: impl Iterator<Item = &'a (Kind, Duration)>) -> Option<Duration> {
     let mut durations: Vec<Duration> = runs.map(|(_, duration)| *duration).collect();
     durations.sort_unstable();
@@ -107,19 +107,19 @@ fn percentile_90<'a>(runs: impl Iterator<Item = &'a (Kind, Duration)>) -> Option
     durations.get(rank.checked_sub(1)?).copied()
 }
 
-/// What the bridge knows of how the backend ended a leg.
+/// How the backend ended a leg, as far as the bridge saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LegEnd {
-    /// The backend reported the end of its work.
+    /// The backend reported that it was done.
     Reported,
     /// The backend reported a failure.
     Failed,
-    /// The connection ended first.
+    /// The connection closed before the backend reported an end.
     Unseen,
 }
 
 impl LegEnd {
-    /// The end of a leg whose run ended with `cause`, or completed.
+    /// The end of a leg. `cause` is the cause of the run's failure; `None` means that the run completed.
     pub fn new(cause: Option<Cause>) -> Self {
         match cause {
             None | Some(Cause::ObjectsFailed | Cause::KeyRefused) => Self::Reported,
@@ -128,7 +128,7 @@ impl LegEnd {
         }
     }
 
-    /// Whether a backend of `release` may be at work after it on a leg that was driven over `channel`.
+    /// Whether a backend of `release` may still be working on a leg after this end. The leg ran over `channel`.
     pub fn leaves_work(self, release: Option<Release>, channel: Channel) -> bool {
         match self {
             Self::Reported => false,
@@ -138,12 +138,12 @@ impl LegEnd {
     }
 }
 
-/// Whether `GET /sync/active` can report a leg of `kind` that was driven over `channel`.
+/// Whether `GET /sync/active` can report a leg of `kind` that runs over `channel`.
 ///
-/// The route knows full updates alone, each for as long as its request lasts. `active: true` is evidence that
-/// a full update still runs, for example because a proxy keeps its connection open. `active: false` proves
-/// nothing: the request is gone at once, and the stage that was running goes on without it. So the answer can
-/// lengthen a cool-down, and never shortens one.
+/// The route reports only full updates, each for as long as its request lasts. `active: true` proves that a full
+/// update is still running, for example because a proxy keeps its connection open. `active: false` proves nothing: the
+/// request ends at once, and the current stage continues without it. The answer can therefore lengthen a cool-down but
+/// never shorten it.
 pub fn is_reported(release: Option<Release>, channel: Channel, kind: Kind) -> bool {
     let has_route = release.is_some_and(|release| release >= FIRST_WITH_ACTIVE);
     has_route && channel == Channel::Native && kind == Kind::FullUpdate
@@ -168,7 +168,7 @@ mod tests {
         text.parse().ok()
     }
 
-    /// The cool-down of a leg that is cut after `elapsed` seconds, in seconds.
+    /// The cool-down in seconds of a leg that is cut after `elapsed` seconds.
     fn rest(
         text: &str,
         channel: Channel,

@@ -1,8 +1,8 @@
-//! From what happened to what readers are told.
+//! Turns facts into the frames that watchers read.
 //!
-//! The normaliser holds the wire contract: it begins the stream, counts objects, drops what readers
-//! trip over, judges the end and writes it once. It can be asked to write at any time; before the
-//! beginning and after the end it writes nothing.
+//! The normaliser enforces the wire contract. It begins the stream, counts objects, drops events that break clients,
+//! decides the outcome and writes it exactly once. Its methods may be called at any time; before the stream begins and
+//! after it ends they write nothing.
 
 mod objects;
 mod repeats;
@@ -33,32 +33,32 @@ use crate::core::wire::sse::encoder::{Frame, SseEncoder};
 use objects::{FailedGroup, FailureSample, MAX_NAMED, failed_object};
 use repeats::SeenFailures;
 
-/// How many other names of virtual machines are kept, and the longest of them, in bytes.
+/// The maximum number of renamed virtual machines, and the maximum length of each name in bytes.
 const MAX_RENAMED: usize = 4096;
 const MAX_RENAMED_BYTES: usize = 512;
-/// How much of the failed objects and of other failures stands in the final message of a run that did not fail, in
-/// characters.
+/// The maximum length, in characters, of the failed objects and other failures in the final message of a run that did
+/// not fail.
 const HEADLINE: usize = 200;
-/// How much of its error stands in the final message of one that did, in characters of JSON. The whole of it stands
-/// beside it.
+/// The maximum length, in characters of JSON, of the error in the final message of a failed run. The full error stands
+/// in `error`.
 const FAILED_HEADLINE: usize = 120;
-/// How many warnings of a run of several legs are kept.
+/// The maximum number of warnings kept for a run of several legs.
 const MAX_WARNINGS: usize = 5;
 
-/// What the operator and the client want of the stream.
+/// What the operator and the client configure for the stream.
 #[derive(Clone, Debug, Default)]
 pub struct NormalizerOptions {
-    /// When failed objects fail the run.
+    /// Which failed objects fail the run.
     pub object_failures: FailurePolicies,
-    /// Pass the backend's own event types on.
+    /// Pass on the backend's own event types.
     pub all_events: bool,
-    /// Keep the backend's own account of an object in its step.
+    /// Keep the backend's own payload for an object in its step.
     pub payloads: bool,
-    /// What may not stand in any frame.
+    /// Removes secrets from every frame.
     pub redactor: Redactor,
 }
 
-/// The backend's last word on a leg.
+/// The terminal event of a leg.
 #[derive(Debug)]
 struct TerminalEvent {
     ok: Option<bool>,
@@ -71,52 +71,51 @@ struct TerminalEvent {
 pub struct Normalizer {
     kind: Kind,
     options: NormalizerOptions,
-    /// The backend's release, as far as it is known.
+    /// The backend's release, if known.
     release: Option<Release>,
-    /// There is a stream between its first step and its end.
+    /// The encoder of the stream. Present between the first step and the end.
     stream: Option<SseEncoder>,
     tally: Tally,
     started: Vec<Kind>,
     finished: Vec<Kind>,
     skipped: Vec<Kind>,
-    /// Why the run was skipped, if it is not that the backend has no such sync.
+    /// Why the run was skipped, unless the backend lacks the sync.
     why_skipped: Option<String>,
     summary: ResultSummary,
-    /// The first objects of the leg that failed, and why.
+    /// The first failed objects of the leg, with their errors.
     failed_objects: Vec<FailedGroup>,
-    /// The first and the last objects of the run that failed.
+    /// The first and the last failed objects of the run.
     failure_sample: FailureSample,
-    /// The node whose interfaces were told of last.
+    /// The node whose interfaces were reported last.
     node: Option<String>,
-    /// The names in Proxmox of virtual machines that have others in NetBox, by the latter.
+    /// The Proxmox names of virtual machines that are renamed in NetBox, keyed by their NetBox name.
     renamed: HashMap<String, String>,
-    /// The first things that failed and are no single object.
+    /// The first failures that concern no single object.
     stage_errors: Vec<String>,
-    /// How often something failed that is no single object.
+    /// The number of failures that concern no single object.
     stage_error_count: u64,
-    /// The failures of the leg that readers were given.
+    /// The failures of the leg that were already written.
     seen_failures: SeenFailures,
     dropped: u64,
     unreadable: u64,
     leg: LegState,
 }
 
-/// What is known of the part of the run that is going on.
+/// The state of the current leg.
 #[derive(Debug, Default)]
 struct LegState {
-    /// The one stage that it is, where the run has more.
+    /// The stage of this leg, in a run of several legs.
     stage: Option<Kind>,
     before: Count,
     aborted: Option<Failure>,
     stage_error: Option<Failure>,
     terminal: Option<TerminalEvent>,
-    /// Why objects failed that the backend did not tell of, if the order of its events says so: one that is named, and
-    /// others.
+    /// Why unreported objects failed, if the order of events shows it: for a named object, and for several.
     unreported_reason: Option<(&'static str, &'static str)>,
 }
 
 impl Normalizer {
-    /// A normaliser for a run of `kind`.
+    /// Creates a normaliser for a run of `kind`.
     pub fn new(kind: Kind, options: NormalizerOptions) -> Self {
         Self {
             kind,
@@ -142,19 +141,19 @@ impl Normalizer {
         }
     }
 
-    /// Notes what is known of the backend that is driven.
+    /// Sets the backend's release.
     pub fn set_release(&mut self, release: Option<Release>) {
         self.release = release;
     }
 
-    /// Notes that the backend sends an event of the type `name`, which dates it if its release is not known.
+    /// Records that the backend sends events of the type `name`. The type dates a backend of unknown release.
     pub fn note_event_type(&mut self, name: &str) {
         if self.release.is_none() && matches!(name, "discovery" | "item_progress" | "phase_summary") {
             self.release = Some(COUNTS_OBJECTS);
         }
     }
 
-    /// Tells what the run waits for, before it begins.
+    /// Writes what the run is waiting for, before it begins.
     pub fn begin_waiting(&mut self, message: &str, out: &mut Vec<Frame>) {
         let step = Step::stage(self.kind.row().step, StepStatus::Started, message);
         self.begin(&step, out);
@@ -168,7 +167,7 @@ impl Normalizer {
         }
     }
 
-    /// Writes `step`, at the beginning of the stream if there is none.
+    /// Writes `step`, and begins the stream if needed.
     fn begin(&mut self, step: &Step<'_>, out: &mut Vec<Frame>) {
         match &mut self.stream {
             Some(stream) => out.push(stream.step(step)),
@@ -180,7 +179,7 @@ impl Normalizer {
         }
     }
 
-    /// Tells that the stages `kinds` are about to be driven.
+    /// Writes that the stages `kinds` begin.
     pub fn begin_leg(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
         let stage = kinds.first().copied().filter(|kind| *kind != self.kind);
         self.leg = LegState { stage, before: self.tally.counts().total(), ..LegState::default() };
@@ -191,12 +190,12 @@ impl Normalizer {
         }
     }
 
-    /// Tells readers something about the run that is no part of its work.
+    /// Writes a notice that is not part of the run's work.
     pub fn notice(&mut self, notice: &str, out: &mut Vec<Frame>) {
         self.write(&Step::stage(self.kind.row().step, StepStatus::Progress, notice), out);
     }
 
-    /// Tells that the backend cannot do the stage `kind`, or that it is not done for the reason `why`.
+    /// Writes that the stage `kind` is skipped, for the reason `why`, or because the backend does not support it.
     pub fn skip(&mut self, kind: Kind, why: Option<String>, out: &mut Vec<Frame>) {
         self.skipped.push(kind);
         let row = kind.row();
@@ -209,7 +208,7 @@ impl Normalizer {
         self.write(&Step::stage(row.step, StepStatus::Progress, message), out);
     }
 
-    /// Takes a fact.
+    /// Applies a fact.
     pub fn apply(&mut self, fact: Fact<'_>, out: &mut Vec<Frame>) {
         match fact {
             Fact::StageStarted(Stage::Known(kind)) => self.stage_started(kind, out),
@@ -230,7 +229,7 @@ impl Normalizer {
             Fact::Object { object: (object, word), scope, name, form, state, payload } => {
                 let scope = self.on_node(object, &name, scope);
                 let is_news = self.count_object(object, &scope, &name, form, &state);
-                // A part that failed is news also of an object that is known, but only once.
+                // The failure of a part is new even for a known object, but only once.
                 let is_new_part = match &state {
                     ObjectState::Failed { is_part: true, error } => self.seen_failures.is_first(&(
                         object,
@@ -300,7 +299,7 @@ impl Normalizer {
                 }
                 self.merge_summary(told);
                 let word = TerminalEvent { ok, message, detail };
-                // Of two last words the worse one is believed.
+                // If there are two terminal events, the worse one counts.
                 if self.leg.terminal.as_ref().is_none_or(|previous| previous.ok == Some(true)) {
                     self.leg.terminal = Some(word);
                 }
@@ -309,8 +308,8 @@ impl Normalizer {
         }
     }
 
-    /// Keeps what a leg says of its result. What has a name of its own in a run of one leg needs that of
-    /// its stage in a run of several.
+    /// Merges the result summary of a leg. In a run of several legs, keys that would collide get the name of their
+    /// stage.
     fn merge_summary(&mut self, summary: ResultSummary) {
         let Some(stage) = self.leg.stage else {
             self.summary = summary;
@@ -326,7 +325,7 @@ impl Normalizer {
         self.summary.degraded |= summary.degraded;
     }
 
-    /// Passes an event of the backend's own type on, if the client asked for such.
+    /// Passes on an event of the backend's own type, if the client requested these.
     pub fn pass_through(&mut self, name: &str, data: &str, out: &mut Vec<Frame>) {
         if !self.options.all_events {
             return;
@@ -337,12 +336,12 @@ impl Normalizer {
         }
     }
 
-    /// Notes an event that could not be read.
+    /// Counts an event that could not be parsed.
     pub fn note_unreadable(&mut self) {
         self.unreadable += 1;
     }
 
-    /// Tells that the stage `kind` is done.
+    /// Writes that the stage `kind` is done.
     pub fn stage_finished(&mut self, kind: Kind, out: &mut Vec<Frame>) {
         if self.finished.contains(&kind) || (kind == Kind::FullUpdate) {
             return;
@@ -353,33 +352,33 @@ impl Normalizer {
         self.write(&Step::stage(row.step, StepStatus::Completed, message), out);
     }
 
-    /// Whether the backend has said its last word on this leg: an `error` is one, whatever follows (R9).
+    /// Whether this leg has had its terminal event. An `error` is one, whatever follows (R9).
     pub fn has_terminal(&self) -> bool {
         self.leg.terminal.is_some() || self.leg.aborted.is_some()
     }
 
-    /// Whether something failed on this leg that is no single object.
+    /// Whether this leg has had a failure that concerns no single object.
     pub fn has_stage_error(&self) -> bool {
         self.leg.stage_error.is_some()
     }
 
-    /// Events that became no step: what no reader needs, and second accounts of the same thing.
+    /// The number of events that produced no step: those of no use to clients, and duplicates.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Events that could not be read.
+    /// The number of events that could not be parsed.
     pub fn unreadable_events(&self) -> u64 {
         self.unreadable
     }
 
-    /// The first and the last objects of the run that failed.
+    /// The first and the last failed objects of the run.
     pub fn failed_objects(&self) -> Vec<FailedObject> {
         let remembered = self.failure_sample.first.iter().chain(&self.failure_sample.last);
         remembered.map(|failed| failed.object.clone()).collect()
     }
 
-    /// The objects of the run as they stand.
+    /// The current counts of the run's objects.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }

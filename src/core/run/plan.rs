@@ -1,4 +1,4 @@
-//! Choosing how to drive a backend, by what it can do.
+//! Chooses how to drive a backend, by its capabilities.
 
 use std::fmt;
 
@@ -7,21 +7,21 @@ use crate::core::domain::channel::{Channel, ChannelChoice};
 use crate::core::domain::kind::{Command, FULL_UPDATE, Kind, SyncEndpoint};
 use crate::core::domain::release::Release;
 
-/// One connection to the backend, and what it is for.
+/// One connection to the backend and its purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leg {
-    /// The endpoint whose stream or plain answer this is.
+    /// The endpoint whose stream or plain answer is read.
     pub endpoint: SyncEndpoint,
-    /// The stages that it runs.
+    /// The stages it runs.
     pub kinds: Vec<Kind>,
-    /// How it is driven.
+    /// The channel that drives it.
     pub channel: Channel,
-    /// The command, if it is driven over `/ws`.
+    /// The command, for a leg over `/ws`.
     pub command: Option<Command>,
 }
 
 impl Leg {
-    /// The path to ask the backend for.
+    /// The path to request from the backend.
     pub fn path(&self) -> String {
         match self.channel {
             Channel::Native => self.endpoint.stream_path(),
@@ -36,23 +36,23 @@ impl Leg {
     }
 }
 
-/// How a run is driven.
+/// How a run is driven: its legs, and the stages it skips.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunPlan {
     /// The connections, in order.
     pub legs: Vec<Leg>,
-    /// The stages that the backend cannot do.
+    /// The stages that the backend does not support.
     pub skipped: Vec<Kind>,
 }
 
-/// The backend has no way to do what was asked.
+/// The backend does not support the requested sync on any allowed channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoChannel {
-    /// What was asked.
+    /// The requested endpoint.
     pub endpoint: SyncEndpoint,
-    /// What the backend can do instead, and how.
+    /// The syncs that the backend supports, with their channels.
     pub has: Vec<(Kind, Channel)>,
-    /// Whether its `/ws` would serve if it were switched on.
+    /// Whether its `/ws` would serve the request if it were enabled.
     pub socket_denied: bool,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for NoChannel {
     }
 }
 
-/// The streams that must be known before a plan for `endpoint` can be made.
+/// The streams that must be probed before `endpoint` can be planned.
 pub fn needed_streams(
     endpoint: SyncEndpoint,
     capabilities: &Capabilities,
@@ -91,11 +91,11 @@ pub fn needed_streams(
         .collect()
 }
 
-/// How to drive `endpoint` on a backend with these capabilities.
+/// Plans how to drive `endpoint` on a backend with these capabilities.
 ///
 /// # Errors
 ///
-/// [`NoChannel`] where no allowed channel serves any part of it.
+/// [`NoChannel`] if no allowed channel serves any part of it.
 pub fn plan(
     endpoint: SyncEndpoint,
     capabilities: &Capabilities,
@@ -120,7 +120,7 @@ pub fn plan(
             continue;
         };
         match legs.last_mut() {
-            // One command runs both, on one snapshot of the cluster.
+            // One command runs both stages on one snapshot of the cluster.
             Some(last)
                 if is_devices(last)
                     && channel == Channel::Websocket
@@ -139,12 +139,12 @@ pub fn plan(
     }
 }
 
-/// The first release whose full update has all documented stages but the last two, and the first that
-/// has those too.
+/// The first release whose full update has all documented stages but the last two, and the first release that has
+/// those too.
 const FULLER_UPDATE: Release = Release::new(0, 0, 5);
 const FULLEST_UPDATE: Release = Release::new(0, 0, 6);
 
-/// The stages that the full update of an old release leaves out without a word.
+/// The stages that the full update of an old release silently omits.
 fn omitted_stages(endpoint: SyncEndpoint, capabilities: &Capabilities) -> Vec<Kind> {
     let Some(release) = capabilities.release.filter(|_| endpoint.kind == Kind::FullUpdate) else {
         return Vec::new();
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_path_that_a_release_takes_for_that_of_one_virtual_machine_is_not_used() {
-        // `/virtualization/virtual-machines/{id}/create/stream` answers HEAD for `task-history`, too.
+        // `/virtualization/virtual-machines/{id}/create/stream` also answers HEAD for `task-history`.
         let streams = [Kind::Storage, Kind::VmInterfaces, Kind::TaskHistory];
         let can = |release, kind| {
             plan(

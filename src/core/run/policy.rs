@@ -1,4 +1,4 @@
-//! What a run is worth when some of its objects failed.
+//! Policies: which failed objects fail a run, unsupported syncs, and the meaning of endpoint ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,27 +6,27 @@ use std::str::FromStr;
 use crate::core::domain::kind::Kind;
 use crate::core::text::words::words;
 
-/// When objects that failed make the run that held them a failed one.
+/// Which failed objects fail their run.
 ///
-/// Whatever is chosen, a run is failed when the backend says so and when the backend went away.
+/// Under every policy, a run fails if the backend reports a failure or disconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ObjectFailures {
-    /// A run is failed when objects failed and none completed, be it of all its objects or of those of one
-    /// documented kind. A run of another kind keeps the verdict of the backend.
+    /// A run fails if objects failed and none completed. This applies to all its objects together and to the objects
+    /// of each documented kind. A run of another kind keeps the backend's result.
     #[default]
     All,
-    /// A run is failed when any object failed.
+    /// A run fails if any object failed.
     Any,
-    /// The verdict of the backend is repeated, whatever became of the objects.
+    /// A run keeps the backend's result, whichever objects failed.
     Never,
 }
 
-/// The policy of every kind of sync.
+/// The policies of all kinds of sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FailurePolicies {
-    /// That of all kinds that have none of their own.
+    /// The policy of kinds without an override.
     pub default: ObjectFailures,
-    /// Those of single kinds.
+    /// The policies of single kinds.
     pub overrides: Vec<(Kind, ObjectFailures)>,
 }
 
@@ -55,14 +55,14 @@ impl From<ObjectFailures> for FailurePolicies {
 impl FromStr for FailurePolicies {
     type Err = UnknownPolicy;
 
-    /// Reads `all` and `all, backup-routines=any`.
+    /// Parses `all` and `all, backup-routines=any`.
     fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
         let mut parts = text.split(',').map(str::trim);
         let others = parts.next().unwrap_or_default().parse()?;
         let mut policies = Self { default: others, overrides: Vec::new() };
         for part in parts {
             let (kind, policy) = part.split_once('=').ok_or(UnknownPolicy)?;
-            // Where nothing is counted, nothing can be judged.
+            // A kind whose objects are not counted has nothing to judge by.
             let is_judged = |kind: &Kind| kind.row().counted || *kind == Kind::FullUpdate;
             let kind = Kind::from_name(kind.trim()).filter(is_judged).ok_or(UnknownPolicy)?;
             if policies.has_override(kind) {
@@ -81,37 +81,37 @@ impl fmt::Display for FailurePolicies {
     }
 }
 
-/// A text that is not the word for a policy.
+/// The text is not the name of a policy.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of all, any and never, with KIND=POLICY for single kinds behind it")]
 pub struct UnknownPolicy;
 
 words!(ObjectFailures or UnknownPolicy { All => "all", Any => "any", Never => "never" });
 
-/// What becomes of a sync that the backend has no way to run.
+/// How a sync that the backend does not support is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum UnsupportedPolicy {
-    /// A stage that the NetBox plugin requires is skipped, visibly, if it follows others in one job. Everything else
-    /// is refused with status 404, which the plugin takes for a warning where it can do without.
+    /// A stage that the NetBox plugin requires is skipped visibly if it follows others in one job. Everything else is
+    /// refused with status 404. The plugin treats 404 as a warning for stages it does not require.
     #[default]
     Auto,
-    /// It is refused with status 404.
+    /// The request is refused with status 404.
     Refuse,
-    /// It is answered with a stream that ends well and says that nothing was done.
+    /// The request is answered with a stream that completes and reports that nothing was done.
     Skip,
 }
 
-/// Whose ids clients send as `proxmox_endpoint_ids`.
+/// Which ids clients send as `proxmox_endpoint_ids`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EndpointIds {
-    /// Those of the backend's database, as plugins since 0.0.20 do.
+    /// Ids of the backend's database, as sent by plugins since 0.0.20.
     #[default]
     Backend,
-    /// The primary keys of NetBox, as plugins 0.0.11 to 0.0.19 do.
+    /// Primary keys of NetBox, as sent by plugins 0.0.11 to 0.0.19.
     Plugin,
 }
 
-/// A text that is not one of the words that a key takes.
+/// The text is not a value that the key accepts.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of: {}", .0.join(", "))]
 pub struct UnknownVariant(pub &'static [&'static str]);

@@ -1,7 +1,7 @@
-//! One run: what comes from the backend goes in, what to do next comes out.
+//! One run as a state machine. Backend events are its input; the next actions are its output.
 //!
-//! A session owns no socket and no clock. Whoever drives it opens what it asks for, hands it what
-//! arrives together with the time since the run began, and calls it again at [`Session::deadline`].
+//! A session owns no socket and no clock. Its driver opens the connections it requests, passes in every event with the
+//! time since the run began, and calls it again at [`Session::deadline`].
 
 mod ending;
 mod socket;
@@ -33,62 +33,62 @@ use socket::SocketLeg;
 
 pub use waiting::PendingRun;
 
-/// How long a notice comes behind the frame before it: the plugin writes at most one frame in 1.5 s into the log of
-/// NetBox's job, and drops the others.
+/// The delay between a notice and the frame before it. The plugin writes at most one frame per 1.5 s into the log of
+/// NetBox's job and drops the others.
 pub const NOTICE_GAP: Duration = Duration::from_millis(1600);
 
-/// How long a session waits for what.
+/// The timeouts and limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// How long a client waits for its status line while the backend has not accepted the work.
+    /// How long a client waits for its status line until the backend accepts the work.
     pub accept_wait: Duration,
     /// From a request to the backend's response head, or to its greeting on `/ws`.
     pub response_head: Duration,
-    /// How long the backend may say nothing. Comments and pings say nothing.
+    /// How long the backend may send no event. Comments and pings do not count as events.
     pub idle: Duration,
-    /// The longest run.
+    /// The maximum duration of a run.
     pub total: Duration,
-    /// How much silence ends the wait for what may still come after a last word.
+    /// The silence after a terminal event that ends the wait for late events.
     pub settle: Duration,
-    /// How long that wait may be in all; never less than `settle`.
+    /// The maximum duration of that wait. Never less than `settle`.
     pub settle_total: Duration,
-    /// What `Retry-After` tells clients of an unreachable backend, in seconds.
+    /// The `Retry-After` sent to clients if the backend is unreachable, in seconds.
     pub retry_after: u64,
-    /// The largest event, in bytes of data.
+    /// The maximum size of an event, in bytes of data.
     pub event_bytes: usize,
 }
 
-/// Everything that a session needs to know beforehand.
+/// The input that a session needs before it starts.
 #[derive(Clone, Debug)]
 pub struct SessionSetup {
-    /// What was asked for.
+    /// The requested endpoint.
     pub endpoint: SyncEndpoint,
-    /// How to do it.
+    /// How to drive it.
     pub plan: RunPlan,
-    /// What readers want.
+    /// What the watchers want of the stream.
     pub options: NormalizerOptions,
-    /// How long to wait for what.
+    /// The timeouts and limits.
     pub limits: SessionLimits,
-    /// The release of the backend, if it is known.
+    /// The backend's release, if known.
     pub release: Option<Release>,
-    /// The dialect of the backend's `/ws`, if it is known.
+    /// The dialect of the backend's `/ws`, if known.
     pub dialect: Option<Dialect>,
-    /// The key for `/ws`.
+    /// The API key for `/ws`.
     pub credential: Option<ApiKey>,
-    /// A name for this run that no other one has: 8 to 64 letters, digits, `_` and `-`.
+    /// The unique id of this run: 8 to 64 letters, digits, `_` and `-`.
     pub run_id: String,
-    /// What readers are told before the work begins.
+    /// Messages for watchers before the work begins.
     pub notices: Vec<String>,
-    /// The names of all guests, where the frames of `/ws` do not tell of each.
+    /// The names of all guests, for dialects whose `/ws` frames do not report each one.
     pub guests: Vec<String>,
 }
 
-/// Something that happened to the connection of a leg, or to time.
+/// An event on the connection of a leg, or a timer.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionEvent<'a> {
     /// The backend accepted the request: its stream begins, or its socket is open.
     Opened,
-    /// The backend answered with something that is no stream and no socket.
+    /// The backend answered with neither a stream nor a socket.
     Answered(ErrorResponse<'a>),
     /// The backend could not be reached; nothing was sent.
     Unreachable(&'a str),
@@ -96,44 +96,44 @@ pub enum SessionEvent<'a> {
     Bytes(&'a [u8]),
     /// A text frame of a socket.
     Text(&'a str),
-    /// The connection is over.
+    /// The connection closed.
     Closed(CloseReason<'a>),
-    /// A deadline has come.
+    /// A deadline has passed.
     Tick,
-    /// The run is to end, for a reason of our own.
+    /// The bridge stops the run.
     Stopped(Cause),
 }
 
-/// How a connection ended.
+/// How a connection closed.
 #[derive(Clone, Copy, Debug)]
 pub enum CloseReason<'a> {
-    /// In good order, as far as the transport can tell.
+    /// Cleanly, as far as the transport can tell.
     Cleanly,
     /// It broke, for this reason.
     Broken(&'a str),
     /// With a close frame.
     Frame {
-        /// Its code.
+        /// The close code.
         code: u16,
-        /// Its reason.
+        /// The close reason.
         reason: &'a str,
     },
 }
 
-/// What to do next. The fields are to be followed in their order.
+/// The next actions. The driver carries out the fields in their order.
 #[derive(Debug, Default)]
 pub struct SessionOutput {
-    /// What was known of the backend has proved wrong.
+    /// Discard the cached capabilities of the backend: they are wrong.
     pub invalidate_capabilities: bool,
-    /// The status line may go out.
+    /// The status line may be sent.
     pub accepted: bool,
-    /// Why the run was refused, whether or not there is a stream. The run is over.
+    /// Why the run was refused, with or without a stream. The run is over.
     pub refusal: Option<Refusal>,
     /// Answer with this instead of a stream.
     pub refused: Option<Refusal>,
-    /// Give these to the readers.
+    /// Send these frames to the watchers.
     pub frames: Vec<Frame>,
-    /// Close the connection of the leg.
+    /// Close the leg's connection.
     pub close: bool,
     /// Open a connection for this leg.
     pub open: Option<Leg>,
@@ -145,13 +145,13 @@ pub struct SessionOutput {
 
 #[derive(Debug)]
 enum Phase {
-    /// The leg's request is on its way.
+    /// The leg's request is in flight.
     Opening,
     /// A stream is being read.
     Stream(Box<SseParser>),
     /// A socket is open.
     Socket(SocketLeg),
-    /// Nothing will happen any more.
+    /// The run is over.
     Over,
 }
 
@@ -161,28 +161,28 @@ pub struct Session {
     setup: SessionSetup,
     normalizer: Normalizer,
     phase: Phase,
-    /// The leg that is being driven; `legs[..leg]` are done.
+    /// The index of the current leg. `legs[..leg]` are done.
     leg: usize,
     accepted: bool,
     leg_began: Duration,
     last_event: Duration,
-    /// When the silence after a last word is long enough.
+    /// When the silence after a terminal event is long enough.
     settled: Option<Duration>,
-    /// When it ends even without such a silence.
+    /// When the wait for late events ends in any case.
     settle_ends: Option<Duration>,
-    /// When the next notice is due. Until the last one is told, nothing is read from the backend.
+    /// When the next notice is due. Nothing is read from the backend until the last notice is sent.
     notice: Option<Duration>,
     received: ReceivedCounts,
 }
 
-/// What has come from the backend.
+/// What the backend has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedCounts {
     /// Events of streams, frames of sockets, and plain answers.
     pub frames: FrameCounts,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// When the first of them came.
+    /// When the first of them arrived.
     pub first: Option<Duration>,
 }
 
@@ -210,7 +210,7 @@ impl Session {
         }
     }
 
-    /// Takes what happened at `now`.
+    /// Handles an event at the time `now`.
     pub fn handle(&mut self, now: Duration, event: SessionEvent<'_>, out: &mut SessionOutput) {
         if matches!(self.phase, Phase::Over) {
             return;
@@ -237,17 +237,17 @@ impl Session {
         }
     }
 
-    /// Whether readers are being told something first, and nothing is to be read from the backend.
+    /// Whether notices are still to be sent. Nothing is read from the backend until then.
     pub fn has_notices(&self) -> bool {
         self.notice.is_some()
     }
 
-    /// The objects of the run as they stand.
+    /// The normaliser, with the current counts of the run's objects.
     pub fn normalizer(&self) -> &Normalizer {
         &self.normalizer
     }
 
-    /// What has come from the backend so far.
+    /// What the backend has sent so far.
     pub fn received(&self) -> ReceivedCounts {
         self.received
     }
@@ -260,7 +260,7 @@ impl Session {
         self.current().map(|leg| leg.channel)
     }
 
-    /// The kind to blame for a failure of the leg.
+    /// The kind that a failure of the leg is attributed to.
     fn leg_kind(&self) -> Kind {
         let kinds = self.current().map(|leg| leg.kinds.as_slice()).unwrap_or_default();
         kinds.last().copied().filter(|_| kinds.len() == 1).unwrap_or(self.setup.endpoint.kind)
@@ -302,19 +302,19 @@ impl Session {
         }
     }
 
-    /// Tells the next notice, and begins the work behind the last one.
+    /// Sends the next notice. Starts the work after the last one.
     fn send_notice(&mut self, now: Duration, out: &mut SessionOutput) {
         let notice = self.setup.notices.remove(0);
         self.normalizer.notice(&notice, &mut out.frames);
         self.notice = (!self.setup.notices.is_empty()).then_some(now + NOTICE_GAP);
         if self.notice.is_none() {
-            // Only now the backend is read again.
+            // Reading from the backend resumes only now.
             self.last_event = now;
             self.begin(out);
         }
     }
 
-    /// Tells all that is left to be told, where what comes next cannot wait.
+    /// Sends all remaining notices at once, because the next event cannot wait.
     fn send_all_notices(&mut self, now: Duration, out: &mut SessionOutput) {
         while self.notice.is_some() {
             self.send_notice(now, out);
@@ -411,7 +411,7 @@ impl Session {
             self.last_event = now;
         }
         if has_events && self.normalizer.has_terminal() {
-            // A second `complete` may follow, and a backend may forget to hang up.
+            // A second `complete` may follow, and a backend may fail to close the connection.
             self.settle_for_late_events(now);
         }
     }

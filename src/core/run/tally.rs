@@ -1,8 +1,8 @@
-//! Counting objects, each once, whichever event tells of it.
+//! Counts objects, each once, whichever events report it.
 //!
-//! A backend tells of its objects in rows, one event for an object, and in numbers, one for a whole stage.
-//! Rows say which object, numbers say how many. Where the two disagree, the lower number of completed objects
-//! is believed, and never fewer failures than were told of.
+//! A backend reports its objects in rows, one event per object, and in numbers, one event per stage. Rows say which
+//! object; numbers say how many. If the two disagree, the lower number of completed objects counts, and the number of
+//! failures is never less than was reported.
 
 mod occurrences;
 
@@ -13,20 +13,20 @@ use crate::core::domain::counts::{Count, Counts};
 use crate::core::domain::object::Object;
 use occurrences::{ObjectIdentity, Occurrences, TallyChange};
 
-/// What a backend says of one object.
+/// The status of an object in a backend's event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectStatus {
-    /// It is being worked on.
+    /// It is being processed.
     Processing,
-    /// It was looked at, and is not counted itself.
+    /// It was inspected. It is not counted itself.
     Checked,
-    /// It is done.
+    /// It is synced.
     Completed,
     /// It failed.
     Failed,
 }
 
-/// In which form a backend tells of an object. Releases since 0.0.7 tell of each in both.
+/// The form in which a backend reports an object. Releases since 0.0.7 report each object in both forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventForm {
     /// A frame of `/ws`, or a `step` around it.
@@ -35,55 +35,55 @@ pub enum EventForm {
     Item,
 }
 
-/// What an event says of one object.
+/// A backend's report of one object.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectReport {
-    /// The form in which it is said.
+    /// The form of the report.
     pub form: EventForm,
-    /// What became of the object.
+    /// The status of the object.
     pub state: ObjectStatus,
-    /// It is said of a part of the object, of which it tells nothing but that it is there.
+    /// It reports a part of the object, and implies only that the object exists.
     pub is_part: bool,
-    /// How many objects were found in what was looked at.
+    /// How many objects were found in the inspected object.
     pub found: u64,
-    /// How many of these were written.
+    /// How many of those were written.
     pub written: u64,
-    /// The record of NetBox that it is.
+    /// The id of the object's record in NetBox.
     pub id: Option<u64>,
 }
 
-/// Where an object belongs, as far as the backend says so. Objects of one name in two places are two.
+/// Where an object belongs, if the backend reports it. Objects of one name in two scopes are distinct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope<'a> {
     /// Its cluster.
     pub cluster: Option<Cow<'a, str>>,
-    /// The node or the virtual machine that it is on.
+    /// The node or virtual machine it belongs to.
     pub owner: Option<Cow<'a, str>>,
 }
 
-/// What a backend's numbers say of the objects of one sort.
+/// The backend's numbers for the objects of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportedCounts {
-    /// Objects that are in NetBox now. Those that failed are none of them.
+    /// Objects that are in NetBox now, without the failed ones.
     pub completed: Option<u64>,
-    /// Records of NetBox, each of them once.
+    /// Distinct records in NetBox.
     pub records: Option<u64>,
-    /// Objects that were written now. Others may have been there and not have changed.
+    /// Objects written by this run. Others may have existed unchanged.
     pub written: Option<u64>,
     /// Objects that failed.
     pub failed: u64,
-    /// Objects in all.
+    /// The total number of objects.
     pub total: u64,
-    /// Objects that were discovered, and skipped. All others are in NetBox, or have failed.
+    /// Objects that were discovered and skipped. All others are in NetBox or have failed.
     pub skipped: Option<u64>,
-    /// Whether each object has a row, where any has one.
+    /// Whether every object has a row if any has one.
     pub at_most_rows: bool,
-    /// Whether the objects that were discovered and are not in `completed` have failed.
+    /// Whether discovered objects that are not in `completed` have failed.
     pub rest_failed: bool,
 }
 
 impl ReportedCounts {
-    /// Of several numbers, the one is believed that says less of what is in NetBox, and more of what failed.
+    /// Merges two reports. The lower number of objects in NetBox and the higher number of failures count.
     fn merge(self, other: Self) -> Self {
         let least = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
         Self {
@@ -99,12 +99,12 @@ impl ReportedCounts {
     }
 }
 
-/// Rows and numbers that do not agree.
+/// Rows and numbers that disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountMismatch {
-    /// The sort of object.
+    /// The object type.
     pub object: Object,
-    /// How many of them were called completed one by one.
+    /// How many objects were reported as completed in rows.
     pub reported: u64,
     /// How many of them the backend counts.
     pub counted: u64,
@@ -112,29 +112,29 @@ pub struct CountMismatch {
 
 #[derive(Debug, Default)]
 struct TallyRow {
-    /// Objects told of one by one, by what became of them.
+    /// Objects reported in rows, by status.
     processing: u64,
     completed: u64,
     failed: u64,
-    /// Objects that were called completed although the record in NetBox is that of another one.
+    /// Objects reported as completed whose NetBox record is that of another object.
     duplicates: u64,
-    /// Objects that failed and have no name, by the form in which they were told of.
+    /// Unnamed failed objects, by the form of the report.
     unnamed: [u64; 2],
-    /// Objects announced in number.
+    /// Objects announced as a number.
     announced: u64,
-    /// Objects found in what was looked at, by the form in which that was told of.
+    /// Objects found in inspected objects, by the form of the report.
     found: [u64; 2],
-    /// Those of them that were written.
+    /// The found objects that were written.
     written: [u64; 2],
-    /// What the backend's numbers say.
+    /// The backend's numbers.
     numbers: ReportedCounts,
-    /// Objects that must have failed, by the order of events.
+    /// The minimum number of failed objects, by the order of events.
     at_least_failed: u64,
-    /// The names in the backend's list of what it is going to do.
+    /// The names in the backend's list of planned objects.
     listed: Vec<String>,
-    /// Those of the records in its result.
+    /// The names of the records in its result.
     recorded: Vec<String>,
-    /// What another bridge has counted, which has heard the backend itself.
+    /// The count of another bridge between this one and the backend.
     from_bridge: Option<Count>,
 }
 
@@ -155,12 +155,12 @@ impl TallyRow {
         let failed = self.reported_failures().max(failed).max(missing).max(self.at_least_failed);
         let ended = self.processing.saturating_add(self.reported_failures()).max(self.at_least_failed);
         let reported = ended.saturating_add(self.completed);
-        // What was found is where it was looked for, and nothing was found where that failed.
+        // Found objects are where they were searched for. A failed search found none.
         let found = self.found.into_iter().max().unwrap_or_default();
         let amounts = [found, self.reported_completed().unwrap_or_default()]
             .map(|amount| amount.saturating_add(failed));
         let seen = amounts.into_iter().chain([total]).fold(reported, u64::max);
-        // One file is announced once for every node that sees it.
+        // A file is announced once for every node that sees it.
         let seen = if object == Object::Backup && seen > 0 { seen } else { seen.max(self.announced) };
         let counted = match skipped {
             Some(skipped) => seen.saturating_sub(failed).saturating_sub(skipped),
@@ -170,7 +170,7 @@ impl TallyRow {
         Count { seen, completed, failed, unconfirmed: seen - failed - completed }
     }
 
-    /// How many objects are completed by the backend's numbers.
+    /// The number of completed objects by the backend's numbers.
     fn reported_completed(&self) -> Option<u64> {
         let ReportedCounts { completed, records, written, at_most_rows, .. } = self.numbers;
         let rows = self.processing + self.completed + self.failed;
@@ -182,9 +182,9 @@ impl TallyRow {
         completed.or_else(|| written.map(|written| written.max(self.completed)))
     }
 
-    /// Whether the backend says that nothing is in NetBox.
+    /// Whether the backend reports that nothing is in NetBox.
     fn reports_none(&self) -> bool {
-        // Another bridge has judged by what it counts.
+        // Another bridge has already decided by its own count.
         self.from_bridge.is_none()
             && (self.reported_completed() == Some(0) && self.numbers.written.is_none() || self.has_skipped())
     }
@@ -203,25 +203,25 @@ impl TallyRow {
     }
 }
 
-/// How many names of objects that have not ended are kept, and how many of a list.
+/// The maximum number of kept names of unfinished objects, and of names in a list.
 const MAX_NAMES: usize = 4096;
-/// How much of such a name is kept, in characters.
+/// The maximum length of such a name, in characters.
 const MAX_NAME: usize = 120;
 
-/// The count of a run while it runs.
+/// The counts of a run in progress.
 #[derive(Debug, Default)]
 pub struct Tally {
     rows: Vec<(Object, TallyRow)>,
     occurrences: Occurrences,
-    /// The names of objects that have not ended, with a number for the order in which they began.
+    /// The names of unfinished objects, each with a sequence number of its start.
     open: HashMap<ObjectIdentity, (u64, Object, String)>,
     begun: u64,
-    /// There were more of them than are kept.
+    /// Some unfinished objects exceed the limit and are not kept.
     has_more_open: bool,
 }
 
 impl Tally {
-    /// Notes what the backend says of the object `name` of the sort `object` in `scope`. Says whether that is news.
+    /// Records the backend's report of the object `name` of type `object` in `scope`. Returns whether it is new.
     pub fn record(&mut self, object: Object, scope: &Scope<'_>, name: &str, report: ObjectReport) -> bool {
         let change = self.occurrences.observe(object, scope, name, report);
         let TallyChange { identity, before, after, is_first, is_duplicate: is_double } = change;
@@ -236,7 +236,7 @@ impl Tally {
         if before == Some(after) {
             return false;
         }
-        // Of what is only looked at, nothing but a failure counts.
+        // For an inspected object, only a failure counts.
         let counts = |state| object.has_rows() || state == ObjectStatus::Failed;
         if let Some(slot) = before.filter(|state| counts(*state)).and_then(|state| row.slot(state)) {
             *slot -= 1;
@@ -255,7 +255,7 @@ impl Tally {
         true
     }
 
-    /// Notes that `count` objects without a name failed. Says whether that is news.
+    /// Records that `count` unnamed objects failed. Returns whether this is new.
     pub fn add_unnamed_failures(&mut self, object: Object, form: EventForm, count: u64) -> bool {
         let row = row(&mut self.rows, object);
         let before = row.reported_failures();
@@ -264,52 +264,52 @@ impl Tally {
         row.reported_failures() > before
     }
 
-    /// Notes that the backend announced `count` objects, and its list of them.
+    /// Records that the backend announced `count` objects, and their names.
     pub fn add_announced(&mut self, object: Object, count: u64, names: Vec<String>) {
         let row = row(&mut self.rows, object);
         row.announced = row.announced.max(count);
-        // A second list may be of others or of the same.
+        // A second list may contain other objects or the same ones.
         let is_kept = row.listed.is_empty()
             && names.len() <= MAX_NAMES
             && names.iter().all(|name| name.len() <= MAX_NAME);
         row.listed = if is_kept { names } else { Vec::new() };
     }
 
-    /// Notes the numbers that the backend gives for a whole stage.
+    /// Records the backend's numbers for a whole stage.
     pub fn add_reported(&mut self, object: Object, numbers: ReportedCounts) {
         let counts = &mut row(&mut self.rows, object).numbers;
         *counts = counts.merge(numbers);
     }
 
-    /// Notes that a release confirms each object that it has synced.
+    /// Records that the release confirms each object it has synced.
     pub fn confirms_each(&mut self, object: Object) {
         let row = row(&mut self.rows, object);
         row.numbers =
             row.numbers.merge(ReportedCounts { completed: Some(row.completed), ..ReportedCounts::default() });
     }
 
-    /// Notes that at least `count` objects must have failed.
+    /// Records that at least `count` objects failed.
     pub fn at_least_failed(&mut self, object: Object, count: u64) {
         let row = row(&mut self.rows, object);
         row.at_least_failed = row.at_least_failed.max(count);
     }
 
-    /// Notes the names of the objects of a sort that are in the backend's result.
+    /// Records the names of the objects of a type in the backend's result.
     pub fn add_recorded(&mut self, object: Object, names: Vec<String>) {
         row(&mut self.rows, object).recorded = names;
     }
 
-    /// Notes how another bridge between this one and the backend has counted the objects of a run.
+    /// Records how another bridge between this one and the backend counted the run's objects.
     pub fn set_counted(&mut self, object: Object, count: Count) {
         row(&mut self.rows, object).from_bridge = Some(count);
     }
 
-    /// The objects of the sort `object` as they stand.
+    /// The current count of the objects of type `object`.
     pub fn count(&self, object: Object) -> Count {
         self.row(object).map_or_else(Count::default, |row| row.count(object))
     }
 
-    /// Everything as it stands.
+    /// The current counts of all types.
     pub fn counts(&self) -> Counts {
         Counts(
             self.rows
@@ -320,36 +320,36 @@ impl Tally {
         )
     }
 
-    /// Whether there was nothing of a sort, by the backend's own numbers.
+    /// Whether the backend's own numbers report no objects of this type.
     pub fn has_nothing(&self, object: Object) -> bool {
         let has_numbers =
             |row: &TallyRow| row.reported_completed().is_some() || row.numbers.skipped.is_some();
         self.row(object).is_some_and(|row| row.count(object).seen == 0 && has_numbers(row))
     }
 
-    /// Whether the backend says itself that nothing came of the objects that were seen.
+    /// Whether the backend itself reports that none of the seen objects was synced.
     pub fn is_for_nothing(&self, object: Object) -> bool {
         let Some(row) = self.row(object) else { return false };
         let Count { seen, completed, .. } = row.count(object);
         seen > 0 && completed == 0 && row.reports_none()
     }
 
-    /// Whether the backend counts the objects of a sort that failed.
+    /// Whether the backend counts the failed objects of this type.
     pub fn counts_failures(&self, object: Object) -> bool {
         self.row(object).is_some_and(|row| row.numbers.failed >= row.count(object).failed)
     }
 
-    /// Whether all objects of a sort are known by name.
+    /// Whether all objects of this type are known by name.
     pub fn is_listed(&self, object: Object) -> bool {
         self.row(object).is_some_and(|row| !row.listed.is_empty())
     }
 
-    /// Whether the backend skipped objects that it had discovered.
+    /// Whether the backend skipped objects it had discovered.
     pub fn has_skipped(&self, object: Object) -> bool {
         self.row(object).is_some_and(TallyRow::has_skipped)
     }
 
-    /// How many of the objects that failed were not told of one by one.
+    /// The number of failed objects that have no row.
     pub fn unreported_failures(&self, object: Object) -> u64 {
         self.row(object).map_or(0, |row| match row.from_bridge {
             Some(_) => 0,
@@ -357,7 +357,7 @@ impl Tally {
         })
     }
 
-    /// The names of the objects of a sort that have not ended, where all of them are known.
+    /// The names of the unfinished objects of a type, if all of them are known.
     pub fn unfinished(&self, object: Object) -> Vec<String> {
         let Some(row) = self.row(object).filter(|_| !self.has_more_open) else { return Vec::new() };
         if row.listed.is_empty() {
@@ -384,7 +384,7 @@ impl Tally {
         unended
     }
 
-    /// Where the backend calls more objects completed than it counts.
+    /// Where the backend reports more completed objects than it counts.
     pub fn mismatches(&self) -> impl Iterator<Item = CountMismatch> {
         self.rows.iter().filter_map(|(object, row)| {
             let counted = row.reported_completed().unwrap_or(row.completed - row.duplicates);
@@ -552,7 +552,7 @@ mod tests {
         tally.add_announced(Object::VirtualMachine, 3, names(&["a", "b", "b"]));
         frame(&mut tally, "b", ObjectStatus::Completed);
         assert_eq!(tally.unfinished(Object::VirtualMachine), ["a", "b"]);
-        // A second list, of who knows which: what has begun and not ended is all that is known.
+        // The objects of a second list are unclear. Only started and unfinished objects are known.
         tally.add_announced(Object::VirtualMachine, 2, names(&["c", "d"]));
         frame(&mut tally, "c", ObjectStatus::Processing);
         assert_eq!(tally.unfinished(Object::VirtualMachine), ["c"]);

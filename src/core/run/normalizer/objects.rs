@@ -1,4 +1,4 @@
-//! Objects: how they are counted, and what readers are told of each.
+//! Objects: how they are counted, and which steps they produce.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -19,25 +19,25 @@ use crate::core::text::{plain, shortened};
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
 use crate::core::wire::sse::encoder::Frame;
 
-/// How many failed objects are named in the detail of a failed run, and how many of the first and of the
-/// last ones in its record.
+/// The number of failed objects named in the detail of a failed run. The record keeps this many of the first and of
+/// the last ones.
 pub(super) const MAX_NAMED: usize = 5;
-/// How much of the name of an object that failed is kept, in characters.
+/// The maximum length of the name of a failed object, in characters.
 const MAX_NAME: usize = 120;
-/// The errors of virtual machines that failed by the order of events.
+/// The error of virtual machines whose failure follows from the order of events.
 const NOT_CONFIRMED: &str = "the backend ended the stage without having confirmed it";
 const ENDED_EARLY: &str =
     "the backend ended the stage early, as it does when one has failed, or a part of one";
 
-/// An object that failed, or several that nobody names.
+/// A failed object, or several unnamed ones.
 #[derive(Clone, Debug)]
 pub(super) struct FailedGroup {
-    /// How many objects it stands for.
+    /// The number of objects it stands for.
     count: u64,
     pub(super) object: FailedObject,
 }
 
-/// The first and the last of many.
+/// The first and the last items of a long sequence.
 #[derive(Debug, Default)]
 pub(super) struct FailureSample {
     pub(super) first: Vec<FailedGroup>,
@@ -57,7 +57,7 @@ impl FailureSample {
     }
 }
 
-/// The first of `failed` objects, and why they failed, in not much more than `limit` characters.
+/// Lists the first of `failed` objects with their errors, in roughly `limit` characters.
 pub(super) fn summarize_failures(first: &[FailedGroup], limit: usize, failed: u64) -> String {
     let same_error = first.chunk_by(|one, other| one.object.error == other.object.error);
     let text = same_error.map(|failed| {
@@ -73,15 +73,15 @@ pub(super) fn summarize_failures(first: &[FailedGroup], limit: usize, failed: u6
 }
 
 impl Normalizer {
-    /// Notes the names of all objects of a sort that the backend is going to work on.
+    /// Records the names of all objects of a type that the backend is going to process.
     pub fn note_listed(&mut self, object: Object, names: Vec<String>) {
         if !names.is_empty() {
             self.tally.add_announced(object, names.len() as u64, names);
         }
     }
 
-    /// Notes that the backend confirms each object that it has synced before it ends their stage, unless one has
-    /// failed, and whether it said anything of one behind that.
+    /// Records that the backend confirms each synced object before it ends their stage, unless one has failed.
+    /// `has_stragglers` says whether a frame about such an object arrived after the end of the stage.
     pub fn confirms_each(&mut self, object: Object, has_stragglers: bool, out: &mut Vec<Frame>) {
         let Count { seen, completed, unconfirmed, .. } = self.tally.count(object);
         if seen == 0 {
@@ -101,7 +101,7 @@ impl Normalizer {
         }
     }
 
-    /// Counts what the numbers of a stage say.
+    /// Applies the numbers of a stage to the counts.
     pub(super) fn apply_figures(&mut self, stage: &Stage<'_>, figures: Figures) {
         if let Stage::Known(kind) = stage {
             let numbers = CountSource::for_kind(*kind, self.release).reported_counts(figures);
@@ -109,8 +109,8 @@ impl Normalizer {
         }
     }
 
-    /// Where an object is. Interfaces of nodes that failed do not say on which: nodes are worked on one after the
-    /// other.
+    /// The scope of an object. Failed node interfaces do not name their node, so the node reported last is used: nodes
+    /// are processed one after the other.
     pub(super) fn on_node<'a>(&mut self, object: Object, name: &str, scope: Scope<'a>) -> Scope<'a> {
         match object {
             Object::NodeInterface => self.node = Some(name.to_owned()),
@@ -122,7 +122,7 @@ impl Normalizer {
         scope
     }
 
-    /// Tells of `count` objects that failed and are not named.
+    /// Writes that `count` unnamed objects failed.
     pub(super) fn apply_unnamed(&mut self, object: Object, count: u64, error: &str, out: &mut Vec<Frame>) {
         let failed =
             FailedObject { object: unnamed_message(count, object.as_str()), error: error.to_owned() };
@@ -132,7 +132,7 @@ impl Normalizer {
         self.record_failure(FailedGroup { count, object: failed });
     }
 
-    /// Counts an object. Says whether what is said of it is news.
+    /// Counts an object. Returns whether the report is new.
     pub(super) fn count_object(
         &mut self,
         object: Object,
@@ -171,7 +171,7 @@ impl Normalizer {
         self.tally.record(object, scope, name, report)
     }
 
-    /// Tells readers what is said of an object.
+    /// Writes the step of an object.
     pub(super) fn write_object(
         &mut self,
         (object, word): (Object, Cow<'_, str>),
@@ -230,7 +230,7 @@ impl Normalizer {
     }
 }
 
-/// That the object `name` has failed.
+/// The fact that the object `name` failed.
 pub(super) fn failed_object(object: Object, name: String, error: String) -> Fact<'static> {
     Fact::Object {
         object: (object, object.as_str().into()),
@@ -242,12 +242,12 @@ pub(super) fn failed_object(object: Object, name: String, error: String) -> Fact
     }
 }
 
-/// What stands for `count` objects that failed without a name.
+/// The message for `count` unnamed objects that failed.
 fn unnamed_message(count: u64, object: &str) -> String {
     format!("{count} {object}, not named by the backend")
 }
 
-/// `snapshots of web01`, as the objects that are looked for in what is called `name`.
+/// `snapshots of web01`: the objects searched for in the owner `name`.
 fn describe_checked(object: Object, scope: &Scope<'_>, name: &str) -> String {
     let name = match object {
         Object::VirtualDisk => name.strip_suffix("-disks").unwrap_or(name),

@@ -1,18 +1,18 @@
-//! Failures that a backend repeats.
+//! Detects failures that a backend repeats.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-/// How many failures are told apart. Behind them, each one counts as new.
+/// The number of failures that are remembered. Beyond it, every failure counts as new.
 const MAX_SEEN: usize = 4096;
 
-/// The failures that readers were given, by a hash of what each says.
+/// The failures that were already written, as hashes of their content.
 #[derive(Debug, Default)]
 pub(super) struct SeenFailures(HashSet<u64>);
 
 impl SeenFailures {
-    /// Whether `failure` was not there before.
+    /// Records `failure`. Returns whether it is new.
     pub(super) fn is_first(&mut self, failure: &(impl Hash + ?Sized)) -> bool {
         let mut hasher = DefaultHasher::new();
         failure.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What a leg, and in the end the whole run, is worth.
+//! Decides the outcome of a leg and of the whole run.
 
 use super::objects::{failed_object, summarize_failures};
 use super::{FAILED_HEADLINE, HEADLINE, LegState, Normalizer, NormalizerOptions, TerminalEvent, capitalized};
@@ -17,8 +17,8 @@ use crate::core::text::{plain, shortened};
 use crate::core::wire::sse::encoder::{Frame, truncate_escaped};
 
 impl Normalizer {
-    /// Why the leg has failed, by what the backend said and by the operator's policy. `ended` says
-    /// what happened to a backend that said no last word, if it should have.
+    /// Why the leg failed, by the backend's report and the operator's policy. `ended` is the failure of a backend that
+    /// ended without the terminal event it owed.
     pub fn leg_failure(&self, kind: Kind, ended: Option<Failure>) -> Option<Failure> {
         let step = kind.row().step;
         let merged = |failure: &Failure| Failure {
@@ -60,7 +60,7 @@ impl Normalizer {
         }
     }
 
-    /// Why a leg that came to its own end has failed.
+    /// The cause of failure of a leg that ended by itself.
     pub fn cause_of_failure(&self) -> Cause {
         match &self.leg {
             LegState { aborted: Some(_), .. }
@@ -71,8 +71,8 @@ impl Normalizer {
         }
     }
 
-    /// Tells of the failures of the stages `kinds` that were told of in numbers alone: by name, where as many objects
-    /// have not ended as failed.
+    /// Writes the failures of the stages `kinds` that were reported only as a number. The failed objects are named if
+    /// as many objects have not ended as failed.
     pub fn report_unreported_failures(&mut self, kinds: &[Kind], out: &mut Vec<Frame>) {
         let is_whole = kinds.contains(&Kind::FullUpdate);
         let of_stage = |object| kinds.iter().any(|kind| kind.row().object == object);
@@ -135,22 +135,21 @@ impl Normalizer {
         })
     }
 
-    /// Whether the objects of `kind` decide, too, where the backend calls it good. Backends that fail all objects of
-    /// another kind say ok, and a full update of the plugin goes on.
+    /// Whether the objects of `kind` can fail the run even if the backend reports success. Some backends report
+    /// success although every object of another kind failed, and the plugin's full update continues.
     fn is_strict(&self, kind: Kind) -> bool {
         kind.row().plugin_path.is_some() || self.options.object_failures.has_override(kind)
     }
 
-    /// The policy for objects of `kind`, or for those that are of none: their own, else that of the run, else that of
-    /// all others.
+    /// The policy for objects of `kind`, or for objects of no kind: that kind's own, else the run's, else the default.
     fn policy(&self, kind: Option<Kind>) -> ObjectFailures {
         let policies = &self.options.object_failures;
         kind.filter(|kind| policies.has_override(*kind))
             .map_or_else(|| policies.for_kind(self.kind), |kind| policies.for_kind(kind))
     }
 
-    /// A sort of objects that fails the run by the policy for the kind that it belongs to. Three devices
-    /// that completed do not make good twelve virtual machines that failed.
+    /// The object type that fails the run by the policy of its kind. Three completed devices do not compensate for
+    /// twelve failed virtual machines.
     fn failed_object(&self) -> Option<(Object, Count)> {
         let counts = self.tally.counts();
         let total = counts.total();
@@ -159,7 +158,7 @@ impl Normalizer {
             let kind = kinds.find(|kind| kind.row().object == *object);
             let is_for_nothing =
                 count.completed == 0 && (count.failed > 0 || self.tally.is_for_nothing(*object));
-            // Objects of no kind that is known decide where nothing else was done.
+            // Objects of unknown kind decide only if no other object completed.
             let decides =
                 kind.map_or(self.is_strict(self.kind) && total.completed == 0, |kind| self.is_strict(kind));
             let is_judged = is_for_nothing && decides;
@@ -171,7 +170,7 @@ impl Normalizer {
         })
     }
 
-    /// What a backend cannot do, in the words for one run.
+    /// Describes an unsupported sync, worded for one run.
     pub(super) fn unsupported_text(&self, what: &str) -> String {
         match self.kind {
             Kind::FullUpdate => format!("cannot do {what} in a full update"),
@@ -179,7 +178,7 @@ impl Normalizer {
         }
     }
 
-    /// Ends the stream. Whatever came before, this is its last word.
+    /// Ends the stream. Nothing is written after it.
     pub fn finish(&mut self, failure: Option<Failure>, out: &mut Vec<Frame>) {
         let Some(stream) = self.stream.take() else { return };
         let counts = self.tally.counts();
@@ -192,7 +191,7 @@ impl Normalizer {
         }));
     }
 
-    /// What a person who reads nothing else must know.
+    /// The summary for a person who reads only this message.
     fn last_message(&self, failure: Option<&Failure>, total: Count) -> String {
         let title = capitalized(self.kind.row().title);
         let mut message = match failure {
@@ -202,7 +201,7 @@ impl Normalizer {
             None if self.skipped.contains(&self.kind) => format!("{title} sync skipped."),
             None if self.is_idle(total) => format!("{title} sync completed: nothing to do."),
             None => format!("{title} sync completed."),
-            // The whole of it stands in `error`; the counts behind it must not be cut off.
+            // `error` holds the full text. The counts after it must not be cut off.
             Some(Failure { error, .. }) => {
                 let error = plain(error, FAILED_HEADLINE);
                 format!("{title} sync failed: {}", sentence(&truncate_escaped(&error, FAILED_HEADLINE)))
@@ -215,7 +214,7 @@ impl Normalizer {
             message.push_str(&format!(" {machines} virtual machines were looked at."));
         }
         if total.seen > 0 {
-            // Of a run that failed, they stand in the detail.
+            // For a failed run, they stand in the detail.
             let first = if failure.is_none() { self.failure_sample.first.as_slice() } else { &[] };
             let failures = summarize_failures(first, HEADLINE, total.failed);
             message.push_str(&format!(" {}", describe_count(total, &failures)));
@@ -270,20 +269,20 @@ fn describe_count(count: Count, failures: &str) -> String {
     format!("{seen} object{}: {}.", if seen == 1 { "" } else { "s" }, parts.join(", "))
 }
 
-/// The errors of an object that failed by the backend's numbers, and of several.
+/// The errors of failed objects that the backend reported only as a number: for one object, and for several.
 const UNREPORTED: (&str, &str) = (
     "the backend counts it as failed, and does not say why",
     "the backend counts them as failed, and does not say which or why",
 );
-/// Those of objects that were discovered, and are missing in the number of those that are done.
+/// The errors of discovered objects that are missing from the backend's number of completed ones.
 const MISSING: (&str, &str) = (
     "the backend discovered it, and does not count it as done",
     "the backend discovered more than it counts as done",
 );
 
-/// Streams that are over before anything was done.
+/// Streams that end before any work was done.
 impl Normalizer {
-    /// The whole stream of a run of `kind` that was refused before it began, for those who read of it later.
+    /// The complete stream of a run of `kind` that was refused before it began. It is kept for later readers.
     pub fn refusal_frames(kind: Kind, refusal: &Refusal, redactor: &Redactor) -> Vec<Frame> {
         let options = NormalizerOptions { redactor: redactor.clone(), ..NormalizerOptions::default() };
         let mut normalizer = Self::new(kind, options);
@@ -293,7 +292,7 @@ impl Normalizer {
         frames
     }
 
-    /// The end of a run of `kind` that nobody could write when it ended.
+    /// The end of a run of `kind` whose end could not be written at the time.
     pub fn interrupted_frames(kind: Kind, failure: Option<Failure>) -> Vec<Frame> {
         let failure = failure.unwrap_or_else(|| Failure {
             step: kind.row().step.to_owned(),
@@ -308,7 +307,7 @@ impl Normalizer {
     }
 }
 
-/// What is said of a run whose end nobody wrote.
+/// The message of a run whose end was not recorded.
 const INTERRUPTED: &str = "The bridge ended in the middle of this job.";
 
 fn with_reason(mut failure: Failure) -> Failure {

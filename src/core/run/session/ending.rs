@@ -9,7 +9,8 @@ use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 
 impl Session {
-    /// The backend refused a leg: a real answer if nothing was said yet, else a failure of the stream.
+    /// Handles the refusal of a leg by the backend. It becomes an HTTP answer if no stream has begun, else a failure
+    /// of the stream.
     pub(super) fn refuse(&mut self, refusal: Refusal, out: &mut SessionOutput) {
         let failure = refusal.failure(self.leg_kind());
         let cause = refusal.cause;
@@ -18,14 +19,14 @@ impl Session {
         self.end(Some(failure), Some(cause), out);
     }
 
-    /// The backend went away, or was given up, before its last word.
+    /// Handles a backend that disconnected, or was abandoned, before its terminal event.
     pub(super) fn lost(&mut self, now: Duration, cause: Cause, what: &str, out: &mut SessionOutput) {
         if self.settled.is_some() && self.leg + 1 >= self.setup.plan.legs.len() {
-            // Everything was said; only what might have followed is lost.
+            // The terminal event has arrived. Only late events are lost.
             self.leg_done(now, None, out);
             return;
         }
-        // A run that nobody was told of yet still ends as a stream: the client has waited for it.
+        // The client has waited for this run, so it ends as a stream even if none has begun.
         self.accept(now, out);
         self.send_all_notices(now, out);
         let Count { seen, completed, failed, .. } = self.normalizer.tally().counts().total();
@@ -44,7 +45,7 @@ impl Session {
         self.leg_done(now, Some((failure, cause)), out);
     }
 
-    /// The leg is over: by its own end, or for a failure that it did not tell of itself.
+    /// Ends the leg, with the failure that the backend did not report itself, if any.
     pub(super) fn leg_done(
         &mut self,
         now: Duration,
@@ -90,7 +91,7 @@ impl Session {
     }
 }
 
-/// Why a run ended for a reason of our own.
+/// The message of a run that the bridge stopped.
 pub(super) fn stop_message(cause: Cause) -> &'static str {
     match cause {
         Cause::ClientGone => "Nobody watched the job any more, and it was cancelled",
@@ -99,7 +100,7 @@ pub(super) fn stop_message(cause: Cause) -> &'static str {
     }
 }
 
-/// A length of time as a person says it: `4.2 s`, `12 min 3 s`, `2 h 5 min`.
+/// Formats a duration for people: `4.2 s`, `12 min 3 s`, `2 h 5 min`.
 pub(super) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

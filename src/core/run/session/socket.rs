@@ -1,4 +1,4 @@
-//! Driving a leg over `/ws`: key, greeting, command, barrier, and what may come late.
+//! Drives a leg over `/ws`: API key, greeting, command, barrier, and late frames.
 
 use std::time::Duration;
 
@@ -14,35 +14,35 @@ use crate::core::upstream::dialect::{self, Dialect, InvalidCommand, WsMessage};
 use crate::core::upstream::fact::{self, Fact};
 use crate::core::upstream::python;
 
-/// What is known of a socket that is open.
+/// The state of an open socket.
 #[derive(Debug)]
 pub(super) struct SocketLeg {
     command: Command,
     kinds: Vec<Kind>,
     opened: Duration,
     stage: CommandState,
-    /// The stages that the backend has ended.
+    /// The stages that have ended.
     ended: Vec<Kind>,
-    /// The devices of the running command, where the backend marks no ends.
+    /// The devices of the running command, for dialects that do not mark the end of a stage.
     devices: Vec<String>,
-    /// Something was said of a virtual machine behind the end of its stage.
+    /// A frame about a virtual machine arrived after the end of its stage.
     has_stragglers: bool,
-    /// What it said in place of a greeting.
+    /// The last text received in place of a greeting.
     last_text: String,
-    /// How many virtual machines were unconfirmed when a frame came late.
+    /// The number of unconfirmed virtual machines when the last late frame arrived.
     unconfirmed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CommandState {
-    /// The backend has not greeted.
+    /// The backend has not sent its greeting.
     Waiting {
-        /// The key has been sent.
+        /// The API key has been sent.
         keyed: bool,
     },
-    /// The command runs.
+    /// The command is running.
     Running,
-    /// The command has returned; what comes now comes late.
+    /// The command has returned. Frames from now on are late.
     Returned,
 }
 
@@ -61,18 +61,18 @@ impl SocketLeg {
         }
     }
 
-    /// Whether the backend has taken the command.
+    /// Whether the backend has accepted the command.
     pub(super) fn is_ready(&self) -> bool {
         !matches!(self.stage, CommandState::Waiting { .. })
     }
 
-    /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
-    /// of the next command tells that the one before it has returned.
+    /// The stages that have ended when a frame about the object `name` arrives, for dialects that do not mark the end
+    /// of a stage. A frame of the next command shows that the previous command has returned.
     fn ended_before(&mut self, object: Object, name: &str) -> Vec<Kind> {
         let Some(running) = self.missing() else { return Vec::new() };
         let is_next = match (running, object) {
             (Kind::Devices, Object::Device) if self.devices.iter().any(|device| device == name) => {
-                // "Sync Nodes" again: between the two, a sync of virtual machines has found none.
+                // "Sync Nodes" was repeated: the virtual machine sync between the two found none.
                 return self.kinds.clone();
             }
             (Kind::Devices, Object::Device) => {
@@ -85,7 +85,7 @@ impl SocketLeg {
         if is_next { vec![running] } else { Vec::new() }
     }
 
-    /// The first of its stages that has not ended.
+    /// The first stage that has not ended.
     fn missing(&self) -> Option<Kind> {
         self.kinds.iter().copied().find(|kind| !self.ended.contains(kind))
     }
@@ -99,7 +99,7 @@ impl Session {
         }
     }
 
-    /// Says what must be said before the backend greets.
+    /// Sends what the backend expects before its greeting.
     pub(super) fn handle_greeting(&mut self, out: &mut SessionOutput) {
         if self.setup.dialect.is_some_and(Dialect::wants_key) {
             self.send_key(out);
@@ -114,8 +114,8 @@ impl Session {
         }
     }
 
-    /// When a backend that should greet without a key has had time enough for it: releases that take none
-    /// are ready as soon as the socket is open.
+    /// When a backend that needs no key must have sent its greeting. Releases that take no key are ready as soon as
+    /// the socket is open.
     pub(super) fn greeting_deadline(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Socket(SocketLeg { stage: CommandState::Waiting { keyed: false }, opened, .. }) => {
@@ -127,7 +127,7 @@ impl Session {
 
     pub(super) fn greeting_timed_out(&mut self, out: &mut SessionOutput) {
         let is_release_known = self.setup.dialect.is_some();
-        // Another backend may have taken the place of the one that was known.
+        // A different backend may have replaced the known one.
         out.invalidate_capabilities = is_release_known;
         if self.setup.credential.is_some() {
             self.setup.dialect.get_or_insert(Dialect::V0_0_7);
@@ -135,7 +135,7 @@ impl Session {
         } else if !is_release_known {
             self.refuse(Refusal::key_missing(), out);
         } else if let Some(socket) = self.socket() {
-            // It may only be slow, and there is no key to try.
+            // It may only be slow, and there is no key to send.
             socket.stage = CommandState::Waiting { keyed: true };
         }
     }
@@ -145,8 +145,8 @@ impl Session {
         let Some(socket) = self.socket() else { return };
         let stage = socket.stage;
         let command = socket.command;
-        // A backend that greets without having been given a key is one that takes none. Of these, the
-        // oldest dialect asks for patience that does the others no harm.
+        // A backend that greets before it got a key takes none. The oldest such dialect needs waits that do no harm to
+        // the others.
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
         let payloads = self.setup.options.payloads;
         let strict;
@@ -161,7 +161,7 @@ impl Session {
         };
         self.received.note(now, message.frame_type());
         if let CommandState::Waiting { .. } = stage {
-            // Nothing that comes before the greeting belongs to our command.
+            // Frames before the greeting do not belong to this command.
             if matches!(message, WsMessage::Greeting) {
                 self.accept(now, out);
                 out.send.extend(dialect.command_frames(command, &self.setup.run_id));
@@ -190,7 +190,7 @@ impl Session {
             },
             WsMessage::StageEnd(kind) => self.stage_ended(kind, out),
             WsMessage::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
-            // What comes behind the end belongs to the command that tells of it.
+            // A frame after the end belongs to the command that shows this end.
             WsMessage::Fact(_) if stage == CommandState::Returned && !dialect.marks_ends() => {}
             WsMessage::Fact(fact) => {
                 if !dialect.marks_ends() && self.tells_of_end(&fact, now, out) {
@@ -221,15 +221,15 @@ impl Session {
         }
         socket.ended.push(kind);
         let Some(next) = socket.missing() else {
-            // The last stage is finished when the command has returned and nothing comes late.
+            // The last stage ends when the command has returned and no late frame is expected.
             return;
         };
         self.normalizer.stage_finished(kind, &mut out.frames);
         self.normalizer.apply(Fact::StageStarted(fact::Stage::Known(next)), &mut out.frames);
     }
 
-    /// Ends the stages that `fact` tells to have ended, where the backend marks no ends. Returns whether it is of the
-    /// command behind the last one.
+    /// Ends the stages that `fact` shows to have ended, for dialects that do not mark the end of a stage. Returns
+    /// whether the fact belongs to the command after the last one.
     fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
         let Fact::Object { object: (object, _), name, .. } = fact else { return false };
         let ended = self.socket().map(|socket| socket.ended_before(*object, name)).unwrap_or_default();
@@ -238,18 +238,18 @@ impl Session {
         }
         let Some(socket) = self.socket().filter(|socket| socket.missing().is_none()) else { return false };
         socket.stage = CommandState::Returned;
-        // It closes the socket when it comes to the barrier.
+        // It closes the socket when it reads the barrier.
         self.settle_for_late_events(now);
         true
     }
 
-    /// The command has returned: the barrier behind it was answered.
+    /// Handles the answer to the barrier: the command has returned.
     fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut SessionOutput) {
         let Some(socket) = self.socket() else { return };
         socket.stage = CommandState::Returned;
         if let Some(missing) = socket.missing() {
             if self.normalizer.has_stage_error() {
-                // The backend has said why.
+                // The backend has reported the reason.
                 self.leg_done(now, None, out);
                 return;
             }
@@ -270,8 +270,8 @@ impl Session {
         }
     }
 
-    /// Counts what the order of frames tells of virtual machines: a release that confirms each of them confirms the
-    /// last one before it ends the stage, unless one has failed.
+    /// Counts virtual machines by the order of frames. A release that confirms each of them confirms the last one
+    /// before it ends the stage, unless one has failed.
     pub(super) fn count_by_order(&mut self, out: &mut SessionOutput) {
         let confirms_each = self.setup.dialect.is_some_and(Dialect::confirms_each);
         let Some(socket) = self.socket().filter(|_| confirms_each) else { return };
@@ -281,7 +281,7 @@ impl Session {
         }
     }
 
-    /// Waits for what may come late, as long as there is something to wait for.
+    /// Waits for late frames, as long as any are expected.
     fn settle(&mut self, now: Duration, out: &mut SessionOutput) {
         let unconfirmed = self.normalizer.tally().count(Kind::VirtualMachines.row().object).unconfirmed;
         let Some(socket) = self.socket() else { return };
@@ -291,13 +291,13 @@ impl Session {
             return;
         }
         if socket.unconfirmed.replace(unconfirmed).is_none_or(|before| unconfirmed < before) {
-            // It is still at work, and gets on.
+            // The backend is still working and makes progress.
             self.settle_ends = None;
         }
         self.settle_for_late_events(now);
     }
 
-    /// A correlated full update says itself how it ended.
+    /// Handles the end of a correlated full update, which reports its own outcome.
     fn run_ended(
         &mut self,
         now: Duration,

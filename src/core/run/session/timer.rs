@@ -1,4 +1,4 @@
-//! The timers of a session: when each is due, and what happens then.
+//! The timers of a session: when each is due, and what it does.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use crate::core::domain::channel::Channel;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 
-/// What a session waits for. Of two that are due, the first one here comes first.
+/// The timers of a session. If two are due, the one listed first fires first.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    /// The next notice to readers.
+    /// The next notice to watchers.
     Notice,
-    /// The silence behind a final event that ends the wait for late ones.
+    /// The silence after a terminal event that ends the wait for late events.
     Settled,
     /// The end of that wait, whatever the backend sends.
     SettleTotal,
-    /// The end of the longest run.
+    /// The maximum duration of the run.
     Total,
     /// The greeting of a backend that takes no key.
     Greeting,
-    /// The longest silence of the backend.
+    /// The maximum silence of the backend.
     Idle,
     /// The end of the wait for a status line.
     Accept,
 }
 
 impl Session {
-    /// When to call again with [`Event::Tick`](super::Event::Tick) if nothing happens before.
+    /// When to call again with [`Event::Tick`](super::Event::Tick) if no event arrives earlier.
     pub fn deadline(&self) -> Option<Duration> {
         self.timers().into_iter().filter_map(|(_, due)| due).min()
     }
@@ -35,7 +35,7 @@ impl Session {
     fn timers(&self) -> [(Timer, Option<Duration>); 7] {
         let limits = &self.setup.limits;
         let is_over = matches!(self.phase, Phase::Over);
-        // What is not read is not silent.
+        // The backend does not count as silent while it is not read.
         let reads = !self.has_notices();
         let timers = [
             (Timer::Notice, self.notice),
@@ -49,7 +49,7 @@ impl Session {
         timers.map(|(timer, due)| (timer, due.filter(|_| !is_over)))
     }
 
-    /// Does what is due.
+    /// Fires the timers that are due.
     pub(super) fn tick(&mut self, now: Duration, out: &mut SessionOutput) {
         let due = self.timers().into_iter().find(|(_, due)| due.is_some_and(|due| now >= due));
         let Some((timer, _)) = due else { return };
@@ -68,15 +68,15 @@ impl Session {
         }
     }
 
-    /// Waits for what may come behind a final event: until the backend is silent for `limits.settle`, but not longer
-    /// than `limits.settle_total` in all, if that is longer.
+    /// Waits for events after a terminal event, until the backend is silent for `limits.settle`. The wait lasts at
+    /// most `limits.settle_total`, or `limits.settle` if that is longer.
     pub(super) fn settle_for_late_events(&mut self, now: Duration) {
         let limits = &self.setup.limits;
         self.settled = Some(now + limits.settle);
         self.settle_ends.get_or_insert(now + limits.settle_total.max(limits.settle));
     }
 
-    /// When the backend has been silent for too long, by the limit for what it is doing.
+    /// When the backend has been silent for too long. The limit depends on the phase of the leg.
     fn idle_deadline(&self) -> Option<Duration> {
         let limits = &self.setup.limits;
         Some(match &self.phase {

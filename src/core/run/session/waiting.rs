@@ -1,4 +1,4 @@
-//! Runs that have not begun to drive their backend.
+//! Runs that have not started to drive their backend.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use crate::core::domain::outcome::{Cause, Outcome, RunReport};
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::normalizer::{Normalizer, NormalizerOptions};
 
-/// A run that waits for its turn, or for what its backend can do.
+/// A run that waits for its turn, or for the capabilities of its backend.
 #[derive(Debug)]
 pub struct PendingRun {
     normalizer: Normalizer,
     kind: Kind,
-    /// Readers have been told something, so that there is a stream.
+    /// A message was sent to watchers, so the stream has begun.
     has_begun: bool,
 }
 
 impl PendingRun {
-    /// A run of `kind`.
+    /// Creates a waiting run of `kind`.
     pub fn new(kind: Kind, options: NormalizerOptions) -> Self {
         Self { normalizer: Normalizer::new(kind, options), kind, has_begun: false }
     }
 
-    /// Tells readers what it waits for. From now on there is a stream, whatever happens.
+    /// Tells watchers what the run is waiting for. This begins the stream.
     pub fn report(&mut self, message: &str, out: &mut SessionOutput) {
         out.accepted |= !self.has_begun;
         self.has_begun = true;
         self.normalizer.begin_waiting(message, &mut out.frames);
     }
 
-    /// Whether readers have been told something.
+    /// Whether the stream has begun.
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Ends the run before it began.
+    /// Ends the run with a refusal before it began.
     pub fn refuse(mut self, refusal: Refusal, out: &mut SessionOutput) {
         let failure = refusal.failure(self.kind);
         let cause = refusal.cause;
@@ -50,7 +50,7 @@ impl PendingRun {
         out.refusal = Some(refusal);
     }
 
-    /// Ends the run before it began, for a reason of our own.
+    /// Stops the run before it began.
     pub fn stop(self, cause: Cause, retry_after: u64, out: &mut SessionOutput) {
         self.refuse(Refusal::stopped(cause, retry_after), out);
     }
@@ -62,7 +62,8 @@ impl PendingRun {
         self.normalizer.start(&mut out.frames);
     }
 
-    /// Ends the run well without a backend that could do it, or may, for the reason `why`.
+    /// Completes the run without a backend, for the reason `why`. No backend supports the sync, or none is allowed to
+    /// run it.
     pub fn skip(mut self, why: Option<String>, out: &mut SessionOutput) {
         self.start(out);
         self.normalizer.skip(self.kind, why, &mut out.frames);
@@ -70,7 +71,7 @@ impl PendingRun {
         out.end = Some(self.empty_report());
     }
 
-    /// Begins to drive the backend, at time zero.
+    /// Starts to drive the backend, at time zero.
     pub fn drive(mut self, setup: SessionSetup, out: &mut SessionOutput) -> Session {
         self.normalizer.set_release(setup.release);
         let mut session = Session::new(setup, self.normalizer);

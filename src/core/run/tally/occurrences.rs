@@ -1,4 +1,4 @@
-//! Telling objects apart, in little memory.
+//! Distinguishes objects in bounded memory.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
@@ -7,20 +7,20 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use super::{EventForm, ObjectReport, ObjectStatus, Scope};
 use crate::core::domain::object::Object;
 
-/// How many objects are told apart: as many as fit into 4 MiB, with the ids of their records. Past this, memory is
-/// worth more than telling two events about one object from events about two.
+/// The maximum number of objects that are distinguished: as many as fit into 4 MiB with the ids of their records.
+/// Beyond it, two events about one object may count as two objects.
 const MAX_TRACKED: usize = (1 << 17) / 8 * 7;
-/// How many objects of one sort and name are told apart.
+/// The maximum number of objects of one type and name that are distinguished.
 const MAX_PER_NAME: u16 = 64;
 
-/// What was said of one object. Zero stands for what was not said.
+/// The reports of one object. Zero means unreported.
 #[derive(Clone, Copy, Debug, Default)]
 struct Occurrence {
     owner: u32,
     cluster: u16,
-    /// Its state in each form, in three bits for each, and whether it is in NetBox under an id.
+    /// Its state in each form, in three bits each, and whether it is in NetBox under an id.
     states: u8,
-    /// How often it was said to begin, in each form, in four bits for each.
+    /// How often it was reported as started in each form, in four bits each.
     begun: u8,
 }
 
@@ -40,7 +40,7 @@ impl Occurrence {
         self.states = self.states & !(0b111 << shift) | (state as u8 + 1) << shift;
     }
 
-    /// Notes that it has an id. Says whether that is news.
+    /// Records that it has an id. Returns whether this is new.
     fn identify(&mut self) -> bool {
         const IDENTIFIED: u8 = 1 << 7;
         let is_news = self.states & IDENTIFIED == 0;
@@ -52,7 +52,7 @@ impl Occurrence {
         self.begun >> (4 * form as u8) & 0b1111
     }
 
-    /// Notes one more beginning, or one less.
+    /// Increments or decrements the number of starts.
     fn count_begun(&mut self, form: EventForm, is_more: bool) {
         let shift = 4 * form as u8;
         let begun = self.begun(form);
@@ -60,13 +60,13 @@ impl Occurrence {
         self.begun = self.begun & !(0b1111 << shift) | begun << shift;
     }
 
-    /// Whether one more object of its name began in its place, and failed now.
+    /// Whether another object of the same name started in its place and has failed now.
     fn hides_failure(self, report: ObjectReport) -> bool {
         let has_failed = self.state(report.form) == Some(ObjectStatus::Failed);
         has_failed && report.state == ObjectStatus::Failed && self.begun(report.form) > 1
     }
 
-    /// What became of it. Of two forms that disagree, the worse one is believed.
+    /// Its final status. If the two forms disagree, the worse one counts.
     fn outcome(self) -> ObjectStatus {
         let states = [EventForm::Frame, EventForm::Item].map(|form| self.state(form));
         let ends = [ObjectStatus::Failed, ObjectStatus::Completed, ObjectStatus::Checked];
@@ -83,7 +83,7 @@ impl Occurrence {
         self.cluster = if self.cluster == 0 { place.cluster } else { self.cluster };
     }
 
-    /// How well an object fits what is said in `form`, if it may be meant: the better, the more.
+    /// How well an object matches a report; higher is better. `None` if the report cannot be about it.
     fn fits(self, report: ObjectReport, place: Self) -> Option<u8> {
         let ObjectReport { form, state, is_part, .. } = report;
         if self.is_elsewhere(place) || self.hides_failure(report) {
@@ -100,37 +100,37 @@ impl Occurrence {
             (Some(ObjectStatus::Processing), _) => Some(2),
             (None, _) => Some(1),
             (Some(status), state) if status == state => Some(0),
-            // It has ended, and something of its name begins, or ends in another way.
+            // It has ended, and an object of its name starts, or ends with another status.
             (Some(_), _) => None,
         }
     }
 }
 
-/// An object, as it is told apart from others.
+/// The identity of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ObjectIdentity(u64);
 
-/// What an event changed.
+/// The effect of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TallyChange {
     pub(super) identity: ObjectIdentity,
-    /// What was known of the object before, if anything was.
+    /// The previous status of the object, if any.
     pub(super) before: Option<ObjectStatus>,
     pub(super) after: ObjectStatus,
-    /// Whether this was not said before in the same form.
+    /// Whether the same form did not report this before.
     pub(super) is_first: bool,
-    /// Whether it turns out that it is in NetBox under the id of another one.
+    /// Whether it turned out to be in NetBox under the id of another object.
     pub(super) is_duplicate: bool,
 }
 
-/// Every object that was told of.
+/// All reported objects.
 ///
-/// An object is known by its sort, its name, and where it belongs. Many events do not say the latter. Then
-/// one more of the same name is assumed where one that has ended begins again, or ends in another way.
+/// An object is identified by its type, its name and its scope. Many events omit the scope. In that case, an object
+/// that has ended and starts again, or ends with another status, counts as another object of the same name.
 #[derive(Debug, Default)]
 pub(super) struct Occurrences {
     seen: HashMap<ObjectIdentity, Occurrence, BuildHasherDefault<DefaultHasher>>,
-    /// The records of NetBox that objects are.
+    /// The NetBox records of the objects.
     records: HashSet<ObjectIdentity, BuildHasherDefault<DefaultHasher>>,
 }
 
@@ -169,7 +169,7 @@ impl Occurrences {
         }
         match best {
             Some((_, identity)) => self.update(object, identity, place, report),
-            // Too many to be told apart: their ends alone are counted.
+            // Beyond the limit, only the ends of objects are counted.
             None => {
                 let before = (report.state == ObjectStatus::Processing).then_some(ObjectStatus::Processing);
                 let identity = identity(object, scope, name, MAX_PER_NAME - 1);
@@ -205,7 +205,7 @@ impl Occurrences {
         TallyChange { identity, before, after: occurrence.outcome(), is_first, is_duplicate: is_double }
     }
 
-    /// Whether the object of this name that was told of after `earlier` others of it has ended.
+    /// Whether an object of this name has ended. `earlier` is the number of objects of the name reported before it.
     pub(super) fn has_ended(&self, object: Object, name: &str, earlier: u16) -> bool {
         let occurrence = self.seen.get(&identity(object, &Scope::default(), name, earlier));
         occurrence.is_some_and(|occurrence| occurrence.outcome() != ObjectStatus::Processing)
