@@ -1,8 +1,8 @@
-//! Everything that decides, and nothing that waits.
+//! The protocol logic, without I/O.
 //!
-//! Parsing, dialects, normalising and the terminal contract are state machines over bytes and facts.
-//! No module below this one opens a socket, reads a clock or draws a random number; time comes in as
-//! a [`std::time::Duration`] since the job began.
+//! Parsers, dialects, the normaliser and the terminal contract are state machines over bytes and facts. No module of
+//! `core` opens a socket, reads a clock or draws a random number. Time is passed in as a [`std::time::Duration`] since
+//! the job began.
 
 pub mod compat;
 pub mod domain;

@@ -1,4 +1,4 @@
-//! The words of the domain: kinds, objects, releases, channels, outcomes, events.
+//! The domain types: kinds, objects, releases, channels, outcomes, events.
 
 pub mod channel;
 pub mod counting;

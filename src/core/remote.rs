@@ -1,18 +1,19 @@
-//! What the bridge connects to, as texts name it.
+//! The services that the bridge connects to, and their names in messages.
 
 use std::fmt;
 
-/// What is at the other end of a connection that the bridge has made.
+/// The remote end of an outgoing connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remote {
     /// A `ProxBox` backend.
     Backend,
-    /// NetBox, in front of which the bridge stands for a backend.
+    /// NetBox, for which the bridge acts as a backend.
     Netbox,
 }
 
 impl Remote {
-    /// The key of the configuration for its address. What it says of NetBox counts more than what the plugin pushes.
+    /// The configuration key of its address. For NetBox, the configured value takes precedence over the one that the
+    /// plugin pushes.
     pub const fn url_key(self) -> &'static str {
         match self {
             Self::Backend => "backend.url",
@@ -20,7 +21,7 @@ impl Remote {
         }
     }
 
-    /// The key for the file with the authorities of its certificate.
+    /// The configuration key of the CA file for its certificate.
     pub const fn ca_file_key(self) -> &'static str {
         match self {
             Self::Backend => "backend.ca_file",
@@ -28,7 +29,7 @@ impl Remote {
         }
     }
 
-    /// The key for the one certificate that it may have.
+    /// The configuration key of its pinned certificate.
     pub const fn pin_key(self) -> &'static str {
         match self {
             Self::Backend => "backend.pin",
@@ -36,7 +37,7 @@ impl Remote {
         }
     }
 
-    /// The key for the certificate that the bridge shows to it.
+    /// The configuration key of the bridge's client certificate.
     pub const fn client_certificate_key(self) -> &'static str {
         match self {
             Self::Backend => "backend.client_certificate",
@@ -44,7 +45,7 @@ impl Remote {
         }
     }
 
-    /// Its name at the beginning of a sentence.
+    /// Its name at the start of a sentence.
     pub const fn capitalized(self) -> &'static str {
         match self {
             Self::Backend => "The backend",

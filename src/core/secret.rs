@@ -1,9 +1,9 @@
-//! Secrets in memory: texts, JSON, bodies and headers that are zeroed when they are dropped.
+//! Secrets in memory: texts, JSON, bodies and headers that are zeroed on drop.
 //!
-//! Texts are `SecretString` of `secrecy`, whose `Debug` hides them. Every buffer here is allocated in its final size,
-//! because one that grows leaves a copy behind. What the bridge cannot zero: the buffers of hyper, rustls, tungstenite
-//! and of the system, through which a secret comes and goes; what the parser of JSON unescapes; the headers of a
-//! client's request; and the transitions of a redactor's automaton, which hold no secret as a text.
+//! Texts are `SecretString` of `secrecy`, whose `Debug` hides them. Every buffer here is allocated at its final size,
+//! because a growing buffer leaves a copy behind. The bridge cannot zero the buffers of hyper, rustls, tungstenite and
+//! the operating system, the strings that the JSON parser unescapes, the headers of a client's request, and the
+//! transitions of a redactor's automaton, which do not hold a secret as text.
 
 use std::fmt::{self, Display, Write};
 use std::ops::{Deref, DerefMut};
@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
-/// JSON that holds secrets. Its texts are zeroed when it is dropped, and `Debug` hides it.
+/// JSON with secrets. Its texts are zeroed on drop, and `Debug` hides it.
 #[derive(Clone, Default)]
 pub struct SecretJson(Value);
 
@@ -24,12 +24,12 @@ impl SecretJson {
     ///
     /// # Errors
     ///
-    /// Where `text` is no JSON.
+    /// If `text` is not valid JSON.
     pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(text).map(Self)
     }
 
-    /// The JSON as the body of a message.
+    /// The JSON as a message body.
     pub fn to_body(&self) -> Bytes {
         Bytes::from_owner(written(&self.0))
     }
@@ -77,33 +77,33 @@ pub fn wipe(value: &mut Value) {
     }
 }
 
-/// The text of `value`.
+/// `value` as zeroed-on-drop text.
 pub fn written(value: &impl Display) -> Zeroizing<String> {
     let mut length = Length(0);
-    // Neither writer fails.
+    // Neither writer can fail.
     let _ = write!(length, "{value}");
     let mut text = Zeroizing::new(String::with_capacity(length.0));
     let _ = write!(text, "{value}");
     text
 }
 
-/// `parts` as one secret.
+/// Joins `parts` into one secret.
 pub fn joined(parts: &[&str]) -> SecretString {
     parts.concat().into()
 }
 
-/// `parts` as the value of a header, which is marked as sensitive.
+/// Joins `parts` into a header value that is marked as sensitive.
 ///
 /// # Errors
 ///
-/// A byte in `parts` that no header may have.
+/// If `parts` contain a byte that a header value cannot have.
 pub fn header(parts: &[&str]) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(Zeroizing::new(parts.concat())))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// Appends `data` to `buffer`, and zeroes the buffer before if it was too small.
+/// Appends `data` to `buffer`. If the buffer must grow, the old one is zeroed.
 pub fn append(buffer: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
     let length = buffer.len() + data.len();
     if buffer.capacity() < length {
@@ -114,7 +114,7 @@ pub fn append(buffer: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
     buffer.extend_from_slice(data);
 }
 
-/// Counts the bytes that are written to it.
+/// Counts the bytes written to it.
 struct Length(usize);
 
 impl Write for Length {

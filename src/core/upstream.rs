@@ -1,4 +1,4 @@
-//! What backends send, in every form that a release has had: their events, `/ws` frames and JSON answers.
+//! What backends send, in every form that a release has used: events, `/ws` frames and JSON answers.
 
 pub mod dialect;
 pub mod fact;

@@ -1,4 +1,4 @@
-//! The ways to drive a backend.
+//! Channels: the ways to drive a backend.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ pub enum Channel {
     Native,
     /// A command on the legacy `/ws` socket.
     Websocket,
-    /// The plain endpoint, which answers once when all the work is done.
+    /// The plain endpoint, which answers once after all its work.
     Json,
 }
 
 impl Channel {
-    /// The word for this channel in configuration, logs and records.
+    /// The name of the channel in configuration, logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -32,13 +32,13 @@ impl fmt::Display for Channel {
     }
 }
 
-/// Who chooses the channel of a job.
+/// How the channel of a job is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ChannelChoice {
-    /// The bridge, for each kind, by what the backend can do.
+    /// The bridge chooses by kind and by the backend's capabilities.
     #[default]
     Auto,
-    /// The operator: this channel, for every kind.
+    /// The operator fixed this channel for every kind.
     Only(Channel),
 }
 
@@ -49,7 +49,7 @@ impl ChannelChoice {
     }
 }
 
-/// A text that is not the word for a choice.
+/// The text is not the name of a channel choice.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of: {}", ChannelChoice::WORDS.join(", "))]
 pub struct UnknownChannel;

@@ -1,7 +1,7 @@
-//! Which of a backend's numbers count objects that NetBox holds, by kind and release.
+//! Which of a backend's numbers count objects in NetBox, by kind and release.
 //!
-//! The same field counts objects in one stage, and in another one the virtual machines that were looked at. Read
-//! in the published releases, 0.0.2 to 0.0.30.post2.
+//! The same field counts objects in one stage and inspected virtual machines in another. The rules were derived from
+//! the source of the published releases 0.0.2 to 0.0.30.post2.
 
 use super::figures::Figures;
 use super::kind::Kind;
@@ -10,52 +10,52 @@ use crate::core::run::tally::ReportedCounts;
 use crate::core::upstream::dialect::Dialect;
 use crate::core::upstream::lenient::LenientCount;
 
-/// What tells how many objects of a kind NetBox holds after its stage.
+/// The source of the number of objects in NetBox after a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountSource {
     /// `count`.
     Count,
-    /// `count`, or what a summary says was created.
+    /// `count`, or the created number of a summary.
     CountOrSummary,
-    /// The same, and no more than rows tell of: the number counts a virtual machine once for each endpoint that has it.
+    /// `count` or the summary, capped by the number of rows. The number counts a virtual machine once per endpoint
+    /// that has it.
     CountOfRows,
-    /// The same, and whatever else was discovered has failed.
+    /// `count` or the summary. The other discovered objects have failed.
     CountOfDiscovered,
-    /// What was discovered, without what failed and what was skipped.
+    /// The discovered objects without the failed and the skipped ones.
     RestOfDiscovered,
-    /// What the rows about virtual machines say of their disks.
+    /// The disks reported in the rows of virtual machines.
     DiskRows,
-    /// The most disks that a row says one virtual machine has.
+    /// The largest number of disks that a row reports for one virtual machine.
     LargestDiskRow,
     /// `reconciled`.
     Reconciled,
-    /// `created` and `updated`, which hold what did not change, too.
+    /// `created` plus `updated`, which include unchanged objects.
     Written,
-    /// `created` and `updated`.
+    /// `created` plus `updated`.
     Changed,
-    /// Nothing does, unless it is zero: a backup is counted once for every node that sees it.
+    /// None, except for zero: a backup is counted once per node that sees it.
     OncePerNode,
-    /// Nothing does, unless it is zero: a snapshot takes the place of another one of its name.
+    /// None, except for zero: a snapshot replaces another one of the same name.
     ByName,
-    /// Nothing does; only failures are counted.
+    /// None; only failures are counted.
     Failures,
-    /// Nothing does.
+    /// None.
     Nothing,
 }
 
-/// The first release whose numbers count objects where those before it count virtual machines or files on nodes. It
-/// is also the first with `discovery`, `item_progress` and `phase_summary`.
+/// The first release whose numbers count objects. Earlier releases count virtual machines, or files on nodes. It is
+/// also the first with `discovery`, `item_progress` and `phase_summary`.
 pub const COUNTS_OBJECTS: Release = Release::new(0, 0, 7);
 
 impl CountSource {
-    /// What is believed of the stage of `kind` in `release`. Of a release that is not known, no more than of the
-    /// oldest.
+    /// The source for the stage of `kind` in `release`. An unknown release is treated as the oldest.
     pub fn for_kind(kind: Kind, release: Option<Release>) -> Self {
         let counts_objects = release.is_some_and(|release| release >= COUNTS_OBJECTS);
         match kind {
             Kind::VirtualMachines if counts_objects => Self::CountOfDiscovered,
             Kind::VirtualMachines => Self::CountOfRows,
-            // Its summary calls everything created that was synced.
+            // Its summary reports every synced object as created.
             Kind::Devices => Self::CountOrSummary,
             Kind::DeviceInterfaces | Kind::VmInterfaces | Kind::IpAddresses => Self::Count,
             Kind::Storage if counts_objects => Self::RestOfDiscovered,
@@ -72,17 +72,17 @@ impl CountSource {
         }
     }
 
-    /// Whether a release must be known to count what a sync of `kind` does.
+    /// Whether counting a sync of `kind` requires a known release.
     pub fn depends_on_release(kind: Kind) -> bool {
         kind == Kind::FullUpdate || Self::for_kind(kind, None) != Self::for_kind(kind, Some(COUNTS_OBJECTS))
     }
 
-    /// Whether `count` is the number of virtual machines that were looked at.
+    /// Whether `count` is the number of inspected virtual machines.
     pub fn counts_machines(self) -> bool {
         matches!(self, Self::DiskRows | Self::LargestDiskRow | Self::Written | Self::ByName)
     }
 
-    /// What `figures` say.
+    /// The counts that `figures` report.
     pub fn reported_counts(self, figures: Figures) -> ReportedCounts {
         let of = |number: LenientCount| number.0.unwrap_or_default();
         let written = match (figures.created.0, figures.updated.0) {
@@ -109,7 +109,7 @@ impl CountSource {
                 rest_failed: count.is_some(),
                 ..numbers
             },
-            // The count is zero, and its list empty, whatever was done.
+            // The count is zero and its list empty, whatever was done.
             Self::RestOfDiscovered => {
                 let listed = figures.records.0.or(count).filter(|listed| *listed > 0);
                 ReportedCounts { records: None, written: listed, skipped: figures.skipped.0, ..numbers }
@@ -121,7 +121,7 @@ impl CountSource {
                 let number = figures.reconciled.0.or(written).or(count).filter(|number| *number == 0);
                 ReportedCounts { completed: number, ..numbers }
             }
-            // They count virtual machines.
+            // These numbers count virtual machines.
             Self::DiskRows | Self::LargestDiskRow => {
                 ReportedCounts { completed: count.filter(|count| *count == 0), ..numbers }
             }
@@ -131,7 +131,7 @@ impl CountSource {
     }
 }
 
-/// Where the counts of a kind come from, in words.
+/// Where the counts of a kind come from, as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountExplanation {
     /// What counts as completed.
@@ -141,7 +141,7 @@ pub struct CountExplanation {
 }
 
 impl CountSource {
-    /// What this believes, as the subcommand `counts` prints it.
+    /// The explanation that the subcommand `counts` prints.
     pub const fn explain(self) -> CountExplanation {
         let (completed, unconfirmed) = match self {
             Self::Count => ("`count` of the stage", "objects with a row beyond that number"),
@@ -190,7 +190,7 @@ impl CountSource {
         CountExplanation { completed, unconfirmed }
     }
 
-    /// What the rows of `/ws` tell, which has no numbers.
+    /// The explanation for the rows of `/ws`, which has no numbers.
     pub const fn explain_socket(dialect: Dialect) -> CountExplanation {
         let (completed, unconfirmed) = match dialect {
             Dialect::V0_0_1 => (

@@ -1,24 +1,24 @@
-//! How many objects of each sort a run has seen, completed, failed, or left unconfirmed.
+//! The numbers of seen, completed, failed and unconfirmed objects of a run, by object type.
 
 use serde::Deserialize;
 
 use super::object::Object;
 
-/// What became of the objects of one sort.
+/// The counts of one object type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Count {
-    /// Objects that the backend announced or told of.
+    /// Objects that the backend announced or reported.
     pub seen: u64,
-    /// Objects that it confirmed.
+    /// Objects reported as completed.
     pub completed: u64,
-    /// Objects that it said have failed.
+    /// Objects reported as failed.
     pub failed: u64,
-    /// Objects that it never said any more about.
+    /// Objects without a final report.
     pub unconfirmed: u64,
 }
 
 impl Count {
-    /// Whether every object that was seen is one of the others.
+    /// Whether the other three counts add up to `seen`.
     pub fn adds_up(self) -> bool {
         let ends = self.completed.checked_add(self.failed).and_then(|sum| sum.checked_add(self.unconfirmed));
         ends == Some(self.seen)
@@ -33,8 +33,7 @@ impl Count {
         }
     }
 
-    /// What has come since `before`. A number may also have gone down: an object that was done may have failed
-    /// after all.
+    /// The change since `before`. A count may have decreased: a completed object may have failed later.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -46,12 +45,12 @@ impl Count {
     }
 }
 
-/// The counts of a run, by sort of object, in the order in which the backend came to them.
+/// The counts of a run by object type, in the order in which the backend reported them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts(pub Vec<(Object, Count)>);
 
 impl Counts {
-    /// All sorts of objects together.
+    /// The sum over all object types.
     pub fn total(&self) -> Count {
         self.0.iter().fold(Count::default(), |sum, (_, count)| sum.add(*count))
     }

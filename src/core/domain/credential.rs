@@ -1,4 +1,4 @@
-//! Secrets, in types that do not print them.
+//! API keys, in types that do not print them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::core::secret;
 
-/// The key with which a backend is asked.
+/// The API key of a backend.
 ///
-/// It is visible ASCII with spaces at most inside, so that it is always a valid header value. Neither
-/// `Debug` nor `Display` shows it. It is zeroed when it is dropped.
+/// It consists of visible ASCII, with spaces only inside, so it is always a valid header value. Neither `Debug` nor
+/// `Display` shows it. It is zeroed on drop.
 #[derive(Clone)]
 pub struct ApiKey(SecretString);
 
 impl ApiKey {
-    /// The key itself, for the header that carries it and for nothing else.
+    /// The key itself. Use it only for the header that carries it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -26,7 +26,7 @@ impl ApiKey {
     ///
     /// # Errors
     ///
-    /// None, for a key that was parsed.
+    /// None for a parsed key.
     pub fn header(&self) -> Result<HeaderValue, InvalidHeaderValue> {
         secret::header(&[self.expose()])
     }
@@ -52,18 +52,18 @@ impl fmt::Display for ApiKey {
     }
 }
 
-/// What a secret was made into, as hexadecimal digits.
+/// A hash of a secret as hexadecimal digits.
 pub fn hexadecimal(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Why a text is not a key. It never repeats the text.
+/// Why a text is not a valid key. The error never repeats the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidApiKey {
-    /// There is nothing in it.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// A header could not carry it as it is.
+    /// The text is not a valid header value.
     #[error("a key is one line of visible ASCII characters, with no space at either end")]
     Unprintable,
 }
@@ -71,7 +71,7 @@ pub enum InvalidApiKey {
 impl FromStr for ApiKey {
     type Err = InvalidApiKey;
 
-    /// Reads a key as a file holds it: newlines at the end are not part of it.
+    /// Parses a key from a file's content. Trailing newlines are ignored.
     fn from_str(text: &str) -> Result<Self, InvalidApiKey> {
         let key = text.trim_end_matches(['\r', '\n']);
         if key.is_empty() {

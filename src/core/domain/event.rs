@@ -1,4 +1,4 @@
-//! The three events that a reader is given.
+//! The three event types of a stream.
 
 use std::borrow::Cow;
 
@@ -13,16 +13,16 @@ use crate::core::text::redact::Redactor;
 pub enum StepStatus {
     /// A stage began.
     Started,
-    /// Something is going on, or something is worth knowing.
+    /// Work is in progress, or there is information for people.
     Progress,
-    /// An object or a stage is done.
+    /// An object or a stage completed.
     Completed,
-    /// One object failed inside a run that goes on (R9).
+    /// One object failed while the run continues (R9).
     Failed,
 }
 
 impl StepStatus {
-    /// The word on the wire.
+    /// The value on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -36,17 +36,17 @@ impl StepStatus {
 /// `event: step`.
 #[derive(Clone, Debug)]
 pub struct Step<'a> {
-    /// The stage or the sort of object that this is about.
+    /// The stage or object type.
     pub step: Cow<'a, str>,
     /// What happened to it.
     pub status: StepStatus,
-    /// The same in a sentence.
+    /// The event as a sentence.
     pub message: Cow<'a, str>,
-    /// The object, if it is about one.
+    /// The name of the object, if the step is about one.
     pub rowid: Option<Cow<'a, str>>,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub error: Option<Cow<'a, str>>,
-    /// The backend's own account of it, for clients that asked.
+    /// The backend's own payload, for clients that requested it.
     pub payload: Option<&'a RawValue>,
 }
 
@@ -61,21 +61,21 @@ impl<'a> Step<'a> {
     }
 }
 
-/// How a stream ends: everything that `error` and `complete` say.
+/// The end of a stream: the content of `error` and `complete`.
 #[derive(Clone, Debug)]
 pub struct StreamEnd {
     /// `complete.message`.
     pub message: String,
-    /// What was counted.
+    /// The counts of objects.
     pub counts: Counts,
     /// Numbers and warnings from the backend's own result.
     pub summary: ResultSummary,
-    /// Why the run failed, if it did. `None` is success.
+    /// The failure of the run. `None` is success.
     pub failure: Option<Failure>,
 }
 
 impl StreamEnd {
-    /// Takes the secrets that `redactor` knows out of everything that is written of it.
+    /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
         let numbers = self.summary.numbers.iter_mut().map(|(name, _)| name);
         for text in numbers.chain(&mut self.summary.warnings).chain([&mut self.message]) {
@@ -92,14 +92,14 @@ impl StreamEnd {
 pub struct Failure {
     /// The stage that failed.
     pub step: String,
-    /// The failure in a sentence.
+    /// The failure as a sentence.
     pub error: String,
-    /// All that is known of it.
+    /// All details.
     pub detail: String,
 }
 
 impl Failure {
-    /// Takes the secrets that `redactor` knows out of it.
+    /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
         for text in [&mut self.step, &mut self.error, &mut self.detail] {
             *text = redactor.owned(std::mem::take(text));

@@ -1,4 +1,4 @@
-//! The numbers in which a backend sums a stage up.
+//! The numbers in a backend's summary of a stage.
 
 use serde::Deserialize;
 
@@ -6,35 +6,35 @@ use super::kind::Kind;
 use crate::core::domain::counts::Counts;
 use crate::core::upstream::lenient::LenientCount;
 
-/// The numbers of a result, by their names.
+/// The numbers of a result, by field name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Figures {
-    /// What was worked on.
+    /// Objects that were processed.
     pub count: LenientCount,
-    /// Records of NetBox in a list of them.
+    /// NetBox records in the result's list.
     #[serde(skip)]
     pub records: LenientCount,
-    /// What was not there before.
+    /// Objects that are new.
     pub created: LenientCount,
-    /// What was there and has changed.
+    /// Objects that existed and have changed.
     pub updated: LenientCount,
-    /// What was not touched.
+    /// Objects that were not touched.
     pub skipped: LenientCount,
-    /// Backups that were created, or are as they should be.
+    /// Backups that were created or are already correct.
     pub reconciled: LenientCount,
-    /// What failed.
+    /// Objects that failed.
     pub failed: LenientCount,
-    /// The same in the stages of clusters.
+    /// Objects that failed, in the stages of clusters.
     pub errors: LenientCount,
-    /// The same in the stage of backups.
+    /// Objects that failed, in the stage of backups.
     pub failed_tasks: LenientCount,
-    /// What was changed, skipped and failed together.
+    /// The sum of changed, skipped and failed objects.
     pub total: LenientCount,
 }
 
 impl Figures {
-    /// The numbers of the final event of a stage.
+    /// The numbers in the final event of a stage.
     pub fn from_summary(summary: &ResultSummary) -> Self {
         let number = |key: &str| {
             LenientCount(summary.numbers.iter().find(|(name, _)| name == key).map(|(_, value)| *value))
@@ -54,7 +54,7 @@ impl Figures {
         }
     }
 
-    /// The numbers of all stages in the final event of a full update.
+    /// The numbers per stage in the final event of a full update.
     pub fn by_stage(summary: &ResultSummary) -> impl Iterator<Item = (Kind, Self)> {
         let counts = summary.numbers.iter().filter_map(|(name, value)| {
             let figures = Self { count: LenientCount(Some(*value)), ..Self::default() };
@@ -66,23 +66,23 @@ impl Figures {
     }
 }
 
-/// What is kept of a backend's own result.
+/// The summary of a backend's own result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResultSummary {
     /// `count`, `created`, …: the names and values of its numbers, and the lengths of its lists.
     pub numbers: Vec<(String, u64)>,
-    /// The numbers of its stages, where it has some for each.
+    /// The numbers per stage, if any.
     pub stages: Vec<(String, Figures)>,
-    /// The names of the records of NetBox in its lists, by the names of these.
+    /// The names of the NetBox records in its lists, by the name of the list.
     pub names: Vec<(String, Vec<String>)>,
-    /// How many records of NetBox it is a list of, if it is one.
+    /// The number of NetBox records, if the result is a list of them.
     pub records: Option<u64>,
-    /// Objects of software-defined networks that failed, and why.
+    /// Failed SDN objects with their errors.
     pub failed: Vec<(String, String)>,
-    /// Its objects, where another bridge has counted them.
+    /// The object counts of another bridge, if one is in between.
     pub objects: Counts,
-    /// Its warnings, as text.
+    /// The warnings, as text.
     pub warnings: Vec<String>,
-    /// Whether it called its own result degraded.
+    /// Whether the backend called its result degraded.
     pub degraded: bool,
 }

@@ -1,7 +1,7 @@
 //! The table of kinds: what can be synchronised, and how backends offer it.
 //!
-//! Paths, commands and the releases in which a plain endpoint really works were read in every
-//! published release of `proxbox-api` (0.0.1 to 0.0.30.post2).
+//! Paths, commands and the releases in which a plain endpoint works were derived from the source of every published
+//! release of `proxbox-api` (0.0.1 to 0.0.30.post2).
 
 mod table;
 
@@ -11,7 +11,7 @@ use super::object::Object;
 use super::release::Release;
 use table::TABLE;
 
-/// What is synchronised.
+/// A kind of sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Proxmox nodes.
@@ -26,7 +26,7 @@ pub enum Kind {
     Backups,
     /// Snapshots of virtual machines.
     Snapshots,
-    /// Every stage that the backend has, one after the other.
+    /// Every stage of the backend, one after the other.
     FullUpdate,
     /// Network interfaces of nodes.
     DeviceInterfaces,
@@ -56,8 +56,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The text of the command on the wire. `Full Update Sync` is the spelling that every release
-    /// knows; its alias `Full Update` is younger.
+    /// The command on the wire. Every release knows `Full Update Sync`; its alias `Full Update` is newer.
     pub const fn text(self) -> &'static str {
         match self {
             Self::SyncNodes => "Sync Nodes",
@@ -67,65 +66,65 @@ impl Command {
     }
 }
 
-/// The releases in which a plain endpoint does what its name says.
+/// The releases in which a plain endpoint works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkingReleases {
-    /// The first release that does.
+    /// The first such release.
     pub from: Release,
-    /// The last release that does, if a later one broke it.
+    /// The last such release, if a later one broke it.
     pub to: Option<Release>,
 }
 
 impl WorkingReleases {
-    /// Whether `release` is one of them.
+    /// Whether `release` is in the range.
     pub fn covers(self, release: Release) -> bool {
         release >= self.from && self.to.is_none_or(|last| release.is_up_to(last))
     }
 }
 
-/// What the NetBox plugin makes of a stage of its full update that fails.
+/// How the NetBox plugin treats the failure of a stage in its full update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PluginStage {
-    /// It stops, and nothing else makes sense without this stage.
+    /// The update stops: the other stages depend on this one.
     Essential,
-    /// It stops.
+    /// The update stops.
     Required,
-    /// It warns and goes on.
+    /// The plugin logs a warning and continues.
     Optional,
 }
 
 /// One row of the table.
 #[derive(Debug)]
 pub struct KindRow {
-    /// The kind that this row describes.
+    /// The kind of this row.
     pub kind: Kind,
-    /// The word for it in logs, records and labels.
+    /// The name in logs, records and metric labels.
     pub name: &'static str,
-    /// The word for it as the `step` of its stage.
+    /// The `step` of its stage.
     pub step: &'static str,
-    /// The path under which the NetBox plugin queues it, if it is one of the documented seven.
+    /// The path under which the NetBox plugin queues it, for the seven documented kinds.
     pub plugin_path: Option<&'static str>,
-    /// What the plugin makes of its failure.
+    /// How the plugin treats its failure.
     pub plugin: PluginStage,
-    /// The path of its stream. The plain endpoint is the same without `/stream`.
+    /// The path of its stream. The path of the plain endpoint is the same without `/stream`.
     pub stream_path: &'static str,
-    /// The release before which the stream does nothing, or its path is taken for that of one virtual machine, if
-    /// there is such a one.
+    /// The first release in which the stream works, if not the first that has it. In earlier releases the stream does
+    /// nothing, or its path is routed as that of one virtual machine.
     pub idle_before: Option<Release>,
-    /// Where the plain endpoint really works, if anywhere.
+    /// The releases in which the plain endpoint works, if any.
     pub json: Option<WorkingReleases>,
-    /// Its command on `/ws`, if it has one.
+    /// Its command on `/ws`, if any.
     pub command: Option<Command>,
-    /// The sort of object that it makes.
+    /// The object type it creates.
     pub object: Object,
-    /// Its name in a sentence.
+    /// Its name within a sentence.
     pub title: &'static str,
-    /// Other words that backends use for the stage or its phase.
+    /// Other names that backends use for the stage or its phase.
     pub aliases: &'static [&'static str],
-    /// Whether its objects are counted. The task history stage tells of virtual machines and makes something else
-    /// of them.
+    /// Whether its objects are counted. The task history stage reports virtual machines but creates other objects.
     pub counted: bool,
-    /// The kind without which there is nothing to do for this one, if its backends do not say so.
+    /// The kind that must have run first for this one to find any work. Set only if backends do not report that
+    /// themselves.
     pub after: Option<Kind>,
 }
 
@@ -142,33 +141,33 @@ pub const FULL_UPDATE: [Kind; 8] = [
 ];
 
 impl Kind {
-    /// Every kind, in the order of the table.
+    /// All kinds, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|row| row.kind)
     }
 
-    /// The row that describes this kind.
+    /// The row of this kind.
     pub fn row(self) -> &'static KindRow {
-        // The table is written in the order of the enum; `every_kind_has_its_own_row` holds it.
+        // The table is in the order of the enum. The test `every_kind_has_its_own_row` checks this.
         &TABLE[self as usize]
     }
 
-    /// The word for this kind in logs, records and labels.
+    /// The name of the kind in logs and records.
     pub fn as_str(self) -> &'static str {
         self.row().name
     }
 
-    /// The kind that `word` stands for in logs and records.
+    /// The kind with this name in logs and records.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::all().find(|kind| kind.as_str() == name)
     }
 
-    /// The kind that a field of a full update's result is about, such as `virtual_machines`.
+    /// The kind of a field in the result of a full update, such as `virtual_machines`.
     pub fn of_field(name: &str) -> Option<Self> {
         Self::from_stage(&name.replace('_', "-"))
     }
 
-    /// The kind whose stage or phase a backend means by `word`, if it is one that we know.
+    /// The kind of a backend's stage or phase, if known.
     pub fn from_stage(name: &str) -> Option<Self> {
         TABLE
             .iter()
@@ -183,16 +182,16 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The number of a virtual machine in NetBox.
+/// The id of a virtual machine in NetBox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VmId(pub u64);
 
-/// One stream endpoint: a kind for the whole inventory, or for one virtual machine of it.
+/// A stream endpoint: a kind for the whole inventory or for one virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SyncEndpoint {
-    /// What is synchronised.
+    /// The kind.
     pub kind: Kind,
-    /// The one virtual machine that it is synchronised for.
+    /// The virtual machine, if the sync is restricted to one.
     pub vm: Option<VmId>,
 }
 
@@ -210,8 +209,8 @@ impl SyncEndpoint {
         Self { kind, vm: None }
     }
 
-    /// The sync stream at `path`, if `path` is one. Streams that are not syncs (logs, migrations,
-    /// provisioning) are none.
+    /// The sync stream at `path`. `None` for other paths, including streams that are no syncs (logs, migrations,
+    /// provisioning).
     pub fn from_path(path: &str) -> Option<Self> {
         if let Some(row) = TABLE.iter().find(|row| row.stream_path == path) {
             return Some(Self::for_kind(row.kind));
@@ -225,7 +224,7 @@ impl SyncEndpoint {
         Some(Self { kind, vm: Some(VmId(id.parse().ok()?)) })
     }
 
-    /// The sync that the NetBox plugin queues at `path`, with or without the slash at its end.
+    /// The sync that the NetBox plugin queues at `path`, with or without a trailing slash.
     pub fn from_queue_path(path: &str) -> Option<Self> {
         let path = path.strip_prefix('/')?;
         let is_path = |known: &str| known.strip_suffix('/') == Some(path.strip_suffix('/').unwrap_or(path));

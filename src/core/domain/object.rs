@@ -1,8 +1,8 @@
-//! The sorts of objects that a sync is made of.
+//! The object types that a sync creates.
 
 use std::fmt;
 
-/// A sort of object, as the `step` of its events names it.
+/// An object type, named as in the `step` of its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
     /// A Proxmox node.
@@ -17,7 +17,7 @@ pub enum Object {
     Backup,
     /// A snapshot of a virtual machine.
     Snapshot,
-    /// An interface of a node, in the events that are about all of them.
+    /// The interfaces of a node, in events about all of them.
     NodeInterface,
     /// A network interface of a node.
     Interface,
@@ -33,12 +33,12 @@ pub enum Object {
     BackupRoutine,
     /// A software-defined network.
     Sdn,
-    /// A sort that no release had when this was written.
+    /// An unknown type.
     Other,
 }
 
 impl Object {
-    /// Every sort.
+    /// All object types.
     pub const ALL: [Self; 15] = [
         Self::Device,
         Self::Storage,
@@ -57,7 +57,7 @@ impl Object {
         Self::Other,
     ];
 
-    /// The word on the wire.
+    /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Device => "device",
@@ -78,18 +78,18 @@ impl Object {
         }
     }
 
-    /// The sort that a backend means by `word`, if it is one that we know.
+    /// The object type with a backend's name, if known.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|object| object.as_str() == name && *object != Self::Other)
     }
 
-    /// Whether the events about single objects of this sort are about one each. The others are about what
-    /// they belong to: a virtual machine whose disks were looked at is no disk.
+    /// Whether each event about this type reports one object. Other events report a parent: a virtual machine whose
+    /// disks were inspected is not a disk.
     pub const fn has_rows(self) -> bool {
         !matches!(self, Self::VirtualDisk | Self::Snapshot | Self::NodeInterface)
     }
 
-    /// The word for several of them, in what a person reads.
+    /// The plural for messages.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Device => "devices",
@@ -109,7 +109,7 @@ impl Object {
         }
     }
 
-    /// Whether objects of this sort bear the same name in many places, so that what they belong to is a part of it.
+    /// Whether objects of this type share names across parents, so that the parent is part of the identity.
     pub const fn is_scoped(self) -> bool {
         matches!(self, Self::Interface | Self::VmInterface | Self::VmIp | Self::Other)
     }

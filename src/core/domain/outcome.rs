@@ -1,4 +1,4 @@
-//! How runs end, and who is to blame.
+//! Outcomes and causes of runs.
 
 use super::event::Failure;
 use crate::core::domain::counts::Counts;
@@ -7,24 +7,24 @@ use crate::core::text::redact::Redactor;
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It did what was asked.
+    /// It succeeded.
     Completed,
     /// It failed.
     Errored,
-    /// A client or an operator ended it.
+    /// A client or an operator cancelled it.
     Cancelled,
-    /// A limit ended it.
+    /// It exceeded a time limit.
     TimedOut,
-    /// The bridge ended under it.
+    /// The bridge terminated during the run.
     Interrupted,
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// All outcomes.
     pub const ALL: [Self; 5] =
         [Self::Completed, Self::Errored, Self::Cancelled, Self::TimedOut, Self::Interrupted];
 
-    /// The word for it in logs and records.
+    /// The name of the outcome in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -35,7 +35,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome that `word` stands for in logs and records.
+    /// The outcome with this name in logs and records.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
     }
@@ -44,53 +44,53 @@ impl Outcome {
 /// Why a run did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The backend said that it failed.
+    /// The backend reported a failure.
     BackendFailed,
-    /// Objects failed, and the operator's policy calls that a failure.
+    /// Objects failed, and the operator's policy makes that a failure.
     ObjectsFailed,
-    /// The backend went away before its last word.
+    /// The backend disconnected before its terminal event.
     BackendLost,
-    /// The backend's last word made no sense.
+    /// The backend's terminal event was invalid.
     BackendNonsense,
     /// The backend could not be reached.
     Unreachable,
-    /// The backend refused the key, or wanted one.
+    /// The backend rejected the API key, or requires one.
     KeyRefused,
     /// The backend refused the request.
     Refused,
-    /// The backend has no way to do it.
+    /// The backend does not support the sync.
     Unsupported,
     /// The backend was silent for too long.
     Idle,
-    /// The run took too long.
+    /// The run exceeded its maximum duration.
     Total,
-    /// The bridge was stopped.
+    /// The bridge was shut down.
     Stopping,
-    /// Nobody watched it any more.
+    /// The last client disconnected.
     ClientGone,
-    /// It was cancelled by request.
+    /// It was cancelled on request.
     CancelRequested,
-    /// Too many syncs waited already, or the same one ran.
+    /// The queue was full, or the same sync was running.
     Busy,
     /// It could not be recorded.
     Unrecorded,
-    /// The bridge ended in the middle, without a chance to say so.
+    /// The bridge terminated without recording the end of the run.
     Crashed,
 }
 
-/// Whose doing it is.
+/// Which side caused the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorSource {
-    /// The backend's.
+    /// The backend.
     Backend,
-    /// The client's.
+    /// The client.
     Client,
-    /// Ours.
+    /// The bridge.
     Bridge,
 }
 
 impl Cause {
-    /// Every cause.
+    /// All causes.
     pub const ALL: [Self; 16] = [
         Self::BackendFailed,
         Self::ObjectsFailed,
@@ -110,7 +110,7 @@ impl Cause {
         Self::Crashed,
     ];
 
-    /// The word for it in logs and records.
+    /// The name of the cause in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BackendFailed => "backend_failed",
@@ -132,12 +132,12 @@ impl Cause {
         }
     }
 
-    /// The cause that `word` stands for in logs and records.
+    /// The cause with this name in logs and records.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.as_str() == name)
     }
 
-    /// Whose doing it is.
+    /// Which side the cause is attributed to.
     pub const fn source(self) -> ErrorSource {
         match self {
             Self::KeyRefused | Self::ClientGone | Self::CancelRequested => ErrorSource::Client,
@@ -146,7 +146,7 @@ impl Cause {
         }
     }
 
-    /// The outcome of a run that ended for it.
+    /// The outcome of a run with this cause.
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Idle | Self::Total => Outcome::TimedOut,
@@ -158,7 +158,7 @@ impl Cause {
 }
 
 impl ErrorSource {
-    /// The word for it in logs and records.
+    /// The name of the source in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Backend => "backend",
@@ -168,27 +168,27 @@ impl ErrorSource {
     }
 }
 
-/// What is left of a run when it is over.
+/// The final report of a run.
 #[derive(Clone, Debug)]
 pub struct RunReport {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, if it did not complete.
+    /// The cause, if it did not complete.
     pub cause: Option<Cause>,
-    /// What was said about it, if it failed.
+    /// The failure, if it failed.
     pub failure: Option<Failure>,
-    /// What became of its objects.
+    /// The counts of its objects.
     pub counts: Counts,
-    /// The first and the last objects that failed, and did not complete after all.
+    /// The first and the last failed objects, without those that completed later.
     pub failed_objects: Vec<FailedObject>,
-    /// Events that no reader needed.
+    /// Events that produced no step.
     pub dropped: u64,
-    /// Events that could not be read.
+    /// Events that could not be parsed.
     pub unreadable: u64,
 }
 
 impl RunReport {
-    /// Takes the secrets that `redactor` knows out of its texts.
+    /// Redacts the secrets that `redactor` knows.
     pub fn redact(&mut self, redactor: &Redactor) {
         if let Some(failure) = &mut self.failure {
             failure.redact(redactor);
@@ -201,12 +201,12 @@ impl RunReport {
     }
 }
 
-/// An object that failed.
+/// A failed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedObject {
-    /// Its sort and its name.
+    /// Its type and name.
     pub object: String,
-    /// Why.
+    /// The error.
     pub error: String,
 }
 

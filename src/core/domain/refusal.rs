@@ -1,4 +1,4 @@
-//! Answers to a request that never became a stream.
+//! Answers to a request that did not become a stream.
 
 use super::event::Failure;
 use super::kind::Kind;
@@ -7,14 +7,14 @@ use crate::core::remote::Remote;
 use crate::core::text::detail::{self, SENTENCE};
 use crate::core::text::plain;
 
-/// A real HTTP answer in place of a stream (R15).
+/// An HTTP answer in place of a stream (R15).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: RefusalBody,
-    /// The value of `Retry-After`, if a retry makes sense.
+    /// The value of `Retry-After`, if a retry is useful.
     pub retry_after: Option<String>,
     /// Why there is no stream.
     pub cause: Cause,
@@ -23,40 +23,40 @@ pub struct Refusal {
 /// The body of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusalBody {
-    /// Our own words, for a JSON object with `message` and `detail`.
+    /// The bridge's own error: a JSON object with `message` and `detail`.
     Bridge {
-        /// What happened.
+        /// The error as a sentence.
         message: String,
-        /// All that is known of it.
+        /// All details.
         detail: String,
     },
     /// The backend's own JSON, unchanged.
     Backend(Vec<u8>),
 }
 
-/// An answer of the backend that is not what it was asked for.
+/// An unexpected answer of the backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorResponse<'a> {
     /// Its HTTP status.
     pub status: u16,
     /// Its `Retry-After`.
     pub retry_after: Option<&'a str>,
-    /// Its body, or the beginning of it.
+    /// Its body, or the first part of it.
     pub body: &'a [u8],
-    /// Its `PayloadPart-Type`.
+    /// Its `Content-Type`.
     pub content_type: Option<&'a str>,
-    /// Its `PayloadPart-Encoding`, if it has one although the bridge asks for none. Nothing can be read of its body then.
+    /// Its `Content-Encoding`. The bridge requests none, so the body is unreadable if this is set.
     pub content_encoding: Option<&'a str>,
 }
 
 impl ErrorResponse<'_> {
-    /// What is wrong with its encoding, and what to do.
+    /// The error for its encoding, with a remedy.
     pub fn compressed(&self) -> Option<String> {
         self.content_encoding.map(|encoding| compressed(Remote::Backend, encoding))
     }
 }
 
-/// What is wrong with an answer of `remote` in this `PayloadPart-Encoding`, and what to do.
+/// The error for an answer of `remote` with this `Content-Encoding`, with a remedy.
 pub fn compressed(remote: Remote, encoding: &str) -> String {
     let encoding = plain(encoding, MAX_NAMED);
     format!(
@@ -65,7 +65,7 @@ pub fn compressed(remote: Remote, encoding: &str) -> String {
     )
 }
 
-/// How much of what a header says is repeated, in characters.
+/// The maximum length of a repeated header value, in characters.
 const MAX_NAMED: usize = 80;
 
 const KEY_REFUSED: &str = "The backend refused the API key.";
@@ -80,30 +80,30 @@ impl Refusal {
         Self { retry_after: Some(retry_after.to_string()), ..self }
     }
 
-    /// The backend cannot be reached (R16).
+    /// The backend is unreachable (R16).
     pub fn unreachable(why: &str, retry_after: u64) -> Self {
         Self::from_bridge(503, Cause::Unreachable, "The ProxBox backend cannot be reached.", why)
             .with_retry_after(retry_after)
     }
 
-    /// The backend was reached, and went away without an answer. Releases up to 0.0.11 do so when they
-    /// are busy with their dependencies for more than ten seconds, so that trying again makes sense.
+    /// The backend closed the connection without an answer. Releases up to 0.0.11 do so if their dependencies block
+    /// them for more than ten seconds, so a retry is useful.
     pub fn no_answer(why: &str, retry_after: u64) -> Self {
         Self::from_bridge(503, Cause::BackendLost, "The ProxBox backend did not answer.", why)
             .with_retry_after(retry_after)
     }
 
-    /// The backend did not begin to answer in time, and may have done what it was asked.
+    /// The backend did not answer in time. It may have executed the request.
     pub fn timed_out(why: &str) -> Self {
         Self::from_bridge(504, Cause::BackendLost, "The ProxBox backend did not answer.", why)
     }
 
-    /// The connection broke, and the backend may have done what it was asked.
+    /// The connection broke. The backend may have executed the request.
     pub fn broken(why: &str) -> Self {
         Self::from_bridge(502, Cause::BackendLost, "The ProxBox backend broke the connection.", why)
     }
 
-    /// The backend agreed to change to another protocol than the WebSocket that it was asked for.
+    /// The backend switched to a protocol other than WebSocket.
     pub fn other_protocol(named: Option<&[u8]>) -> Self {
         let named = named.map_or_else(
             || "names no protocol".to_owned(),
@@ -121,39 +121,39 @@ impl Refusal {
         )
     }
 
-    /// The bridge is stopping, and the backend has not accepted the work.
+    /// The bridge is shutting down, and the backend has not accepted the work.
     pub fn stopping(retry_after: u64) -> Self {
         let detail = "The bridge is stopping; the sync was not begun.";
         Self::from_bridge(503, Cause::Stopping, "The bridge is stopping.", detail)
             .with_retry_after(retry_after)
     }
 
-    /// There is a run of the same already, and the client wanted one of its own.
+    /// The same sync is already running, and the client requested a new one.
     pub fn already_running(job: &str) -> Self {
         let detail =
             format!("Job {job} does the same and has not ended. Leave out bridge.fresh to watch it.");
         Self::from_bridge(409, Cause::Busy, "This sync runs already.", detail)
     }
 
-    /// Too many wait already.
+    /// The queue is full.
     pub fn queue_full(why: &str, retry_after: u64) -> Self {
         Self::from_bridge(503, Cause::Busy, "Too many syncs wait already.", why).with_retry_after(retry_after)
     }
 
-    /// The backend must be restarted before a sync may run on it.
+    /// The backend must be restarted before it can run a sync.
     pub fn awaits_restart(why: &str, retry_after: u64) -> Self {
         Self::from_bridge(503, Cause::Busy, "The backend must be restarted first.", why)
             .with_retry_after(retry_after)
     }
 
-    /// Nothing may run that cannot be recorded.
+    /// The job could not be recorded, so it does not run.
     pub fn no_record(why: &str, retry_after: u64) -> Self {
         Self::from_bridge(503, Cause::Unrecorded, "The record of jobs is unavailable.", why)
             .with_retry_after(retry_after)
     }
 
-    /// The run ends for a reason of our own, and the backend has not accepted the work. One that was
-    /// cancelled is not to be tried again, which plugins do after a 5xx.
+    /// The bridge stopped the run before the backend accepted the work. A cancelled run gets no 5xx, because plugins
+    /// retry after one.
     pub fn stopped(cause: Cause, retry_after: u64) -> Self {
         let cancelled = |detail| Self::from_bridge(409, cause, "The sync was cancelled.", detail);
         match cause {
@@ -163,7 +163,7 @@ impl Refusal {
         }
     }
 
-    /// The backend refused the key in answer to a question that has no body in its answers.
+    /// The backend rejected the key in an answer without a body.
     pub fn key_refused(status: u16, retry_after: Option<&str>) -> Self {
         let detail = match status {
             429 => "Too many failed authentication attempts. Please try again later.",
@@ -173,19 +173,19 @@ impl Refusal {
         Self { retry_after: retry_after.map(str::to_owned), ..refusal }
     }
 
-    /// The backend was reached, and then did nothing useful.
+    /// The backend was reached but gave no usable answer.
     pub fn bad_backend(detail: &str) -> Self {
         Self::from_bridge(502, Cause::BackendLost, "The ProxBox backend did not begin the sync.", detail)
     }
 
-    /// The backend wants a key, and there is none to give. Asking it would count as a failed attempt
-    /// there, and five of these lock everybody out.
+    /// The backend requires a key, and none is configured. A request without a key would count as a failed attempt,
+    /// and five of these lock out every client.
     pub fn key_missing() -> Self {
         let detail = "API key required. Send it as X-Proxbox-API-Key, or configure backend.api_key_file.";
         Self::from_bridge(401, Cause::KeyRefused, "The backend wants an API key.", detail)
     }
 
-    /// The backend has refused the key, or the lack of one, and is not asked again for `again` seconds.
+    /// The backend has rejected the key, or the lack of one. The next attempt is in `retry_after` seconds.
     pub fn key_refused_recently(has_key: bool, retry_after: u64) -> Self {
         let what = if has_key { "Invalid API key." } else { "API key required." };
         let detail = format!(
@@ -195,14 +195,14 @@ impl Refusal {
         Self::from_bridge(401, Cause::KeyRefused, KEY_REFUSED, detail)
     }
 
-    /// The backend has asked the client to wait, `again` seconds still.
+    /// The backend rate-limits the client for another `retry_after` seconds.
     pub fn rate_limited(retry_after: u64) -> Self {
         let detail = format!("It has asked your address to wait, {retry_after} s still.");
         Self::from_bridge(429, Cause::KeyRefused, "The ProxBox backend wants no more requests now.", detail)
             .with_retry_after(retry_after)
     }
 
-    /// The backend has not answered for the time `after` whether the keys of requests before this one are right.
+    /// The backend has not confirmed or rejected the keys of earlier requests for the time `after`.
     pub fn key_unanswered(after: &str) -> Self {
         let detail = format!(
             "It did not say within {after} (limits.probe) whether the API keys of the requests before this one are \
@@ -212,7 +212,7 @@ impl Refusal {
             .with_retry_after(1)
     }
 
-    /// Too many keys were wrong, and `again` seconds later the next one is tried.
+    /// Too many keys were wrong. The next one is tried in `retry_after` seconds.
     pub fn wrong_keys(retry_after: u64) -> Self {
         let detail = format!(
             "Too many API keys were wrong: of this client (limits.wrong_keys), or of all clients together. The backend \
@@ -222,31 +222,30 @@ impl Refusal {
         Self::from_bridge(429, Cause::KeyRefused, KEY_REFUSED, detail).with_retry_after(retry_after)
     }
 
-    /// The backend has no way to do a sync; `detail` says which, and what it has instead.
+    /// The backend does not support the sync. `detail` names it and the supported ones.
     pub fn unsupported(detail: String) -> Self {
         Self::from_bridge(404, Cause::Unsupported, "This sync is not supported.", detail)
     }
 
-    /// The backend cannot be told which Proxmox endpoints are meant, and would take others too.
+    /// The backend cannot restrict the sync to the requested Proxmox endpoints, and would include others.
     pub fn not_scoped(detail: &str) -> Self {
         let message = "The backend cannot be told which Proxmox endpoints are meant.";
         Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
 
-    /// The backend would not tell how the sync ended.
+    /// The backend would not report how the sync ended.
     pub fn cannot_tell_end(detail: &str) -> Self {
         let message = "The backend does not tell how a sync with these Proxmox endpoints ends.";
         Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
 
-    /// The backend would do to the objects of other Proxmox endpoints what it should do to those of the ones that are
-    /// meant.
+    /// The backend would also modify the objects of Proxmox endpoints that were not requested.
     pub fn harms_others(detail: &str) -> Self {
         let message = "The backend would change objects of other Proxmox endpoints.";
         Self::from_bridge(422, Cause::Unsupported, message, detail)
     }
 
-    /// The backend would write to another place in NetBox than the client means.
+    /// The backend would write to another NetBox branch than the client requested.
     pub fn loses_branch(detail: &str) -> Self {
         Self::from_bridge(
             422,
@@ -256,12 +255,12 @@ impl Refusal {
         )
     }
 
-    /// The backend closed `/ws` before it was ready, with one of its own codes.
+    /// The backend closed `/ws` before its greeting, with one of its own codes.
     pub fn from_close(code: u16, reason: &str) -> Self {
         let reason = reason.trim();
         match code {
-            // Proxbox's own range. Plugins register their key again when they read of an API key, which
-            // is right for a key that is not known and would feed a lock-out.
+            // ProxBox's own range. Plugins register their key again if the text mentions an API key. That is right for
+            // an unknown key, but would extend a lock-out.
             1008 | 4000..=4999 => {
                 let is_auth_failure = reason.contains("API key") || reason.starts_with("Too many");
                 let detail = match reason {
@@ -286,14 +285,14 @@ impl Refusal {
         }
     }
 
-    /// The backend answered with something else than what it was asked for.
+    /// The backend answered with something other than the requested stream.
     pub fn from_response(answer: ErrorResponse<'_>) -> Self {
         let retry_after = answer.retry_after.map(str::to_owned);
         let cause = if matches!(answer.status, 401 | 429) { Cause::KeyRefused } else { Cause::Refused };
         let compressed = answer.compressed();
         let detail = if compressed.is_some() { None } else { detail::text_of_body(answer.body) };
         if answer.status < 400 {
-            // R12, and 2xx that is no stream, or cannot be read.
+            // R12, and 2xx answers that are no stream or unreadable.
             let status = answer.status;
             if let Some(compressed) = compressed.filter(|_| (200..300).contains(&status)) {
                 return Self::bad_backend(&format!(
@@ -321,7 +320,7 @@ impl Refusal {
         Self { status: answer.status, body, retry_after, cause }
     }
 
-    /// The backend refused the opening handshake of `/ws`.
+    /// The backend rejected the opening handshake of `/ws`.
     pub fn from_handshake(answer: ErrorResponse<'_>) -> Self {
         let mut refusal = Self::from_response(answer);
         if let (403, RefusalBody::Bridge { detail, .. }) = (answer.status, &mut refusal.body) {
@@ -332,18 +331,18 @@ impl Refusal {
         refusal
     }
 
-    /// The same as the failure of a stream of `kind`.
+    /// The refusal as the failure of a stream of `kind`.
     pub fn failure(&self, kind: Kind) -> Failure {
         let detail = self.text();
         Failure { step: kind.row().step.to_owned(), error: plain(&detail, SENTENCE).into_owned(), detail }
     }
 
-    /// Whether it is in the backend's own words.
+    /// Whether the body is the backend's own.
     pub fn is_from_backend(&self) -> bool {
         matches!(self.body, RefusalBody::Backend(_))
     }
 
-    /// What was said, in one text.
+    /// The whole error as one text.
     pub fn text(&self) -> String {
         match &self.body {
             RefusalBody::Bridge { message, detail } if detail.starts_with(message.as_str()) => detail.clone(),

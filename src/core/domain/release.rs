@@ -1,11 +1,11 @@
-//! The releases of `proxbox-api`, in their order.
+//! The releases of `proxbox-api`, in order.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A release of the backend, as its `/version` tells it: `0.0.11.post2`.
+/// A release of the backend, as reported by its `/version`: `0.0.11.post2`.
 ///
-/// A pre-release (`0.0.11rc8`) counts as the release that it leads to.
+/// A pre-release (`0.0.11rc8`) counts as its final release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release {
     major: u16,
@@ -25,13 +25,13 @@ impl Release {
         Self { post, ..self }
     }
 
-    /// Whether this release belongs to `major.minor.patch` or an older one, post-releases included.
+    /// Whether this release is in the `major.minor.patch` of `last` or older, post-releases included.
     pub fn is_up_to(self, last: Self) -> bool {
         self <= last.post(u16::MAX)
     }
 }
 
-/// A text that is not a release of the backend.
+/// The text is not a release of the backend.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a release of the form MAJOR.MINOR.PATCH[.postN]")]
 pub struct InvalidRelease;
@@ -39,8 +39,8 @@ pub struct InvalidRelease;
 impl FromStr for Release {
     type Err = InvalidRelease;
 
-    /// Reads `0.0.11`, `0.0.11.post2` and `0.0.11rc8`. `0.0.0` is what an uninstalled checkout calls
-    /// itself: it says nothing about its age and is refused.
+    /// Parses `0.0.11`, `0.0.11.post2` and `0.0.11rc8`. `0.0.0` is the version of an uninstalled checkout. It does not
+    /// date the backend and is rejected.
     fn from_str(text: &str) -> Result<Self, InvalidRelease> {
         let mut parts = text.trim().splitn(4, '.');
         let mut number = || -> Option<u16> {

@@ -1,11 +1,13 @@
-//! The legacy `/ws` socket, as each release speaks it.
+//! The dialects of the legacy `/ws` socket, by release.
 //!
-//! Every release greets, then takes one command after the other, strictly in turn. What differs is whether it wants a
-//! key first, whether it correlates its frames with a `run_id`, and what comes after the end of a command. No release
-//! says "done" for every command, but a command that nobody knows is answered only when the one before it has returned:
-//! see [`BARRIER`]. 0.0.1 answers it by closing the socket, which is also how it reports a failure, and has no end
-//! markers: there the first frame of a command is what tells that the one before it has returned without a failure.
-//! "Sync Nodes" is sent behind every other command for that. It writes nothing to NetBox that is there already.
+//! Every release sends a greeting and then runs one command after the other. The dialects differ in whether a key
+//! comes first, whether frames are correlated by a `run_id`, and what follows the end of a command. No release marks
+//! the end of every command. An unknown command, however, is answered only after the previous command has returned:
+//! see [`BARRIER`].
+//!
+//! 0.0.1 answers an unknown command by closing the socket, which is also how it reports a failure, and it has no end
+//! markers. There, the first frame of a command shows that the previous command has returned without a failure. The
+//! bridge therefore sends "Sync Nodes" after every other command. It writes nothing to NetBox that already exists.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,24 +25,24 @@ use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
 use crate::core::wire::traffic::FrameType;
 
-/// A command that no release knows. Sent right behind a real one, it is answered exactly when the real
-/// one has returned, whatever came of it.
+/// A command that no release knows. It is sent right after a real command. The backend answers it once the real
+/// command has returned, whether that failed or not.
 pub const BARRIER: &str = "proxbox-bridge-barrier";
 
-/// A form of `/ws`, named after the first release that speaks it.
+/// A dialect of `/ws`, named after the first release that speaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// 0.0.1: no end markers; the socket is closed at a failure and at a command that it does not know.
+    /// 0.0.1: no end markers; the socket closes on a failure and on an unknown command.
     V0_0_1,
-    /// 0.0.2: frames of a command may come after its end.
+    /// 0.0.2: frames of a command may arrive after its end.
     V0_0_2,
-    /// 0.0.3: two end markers for each stage.
+    /// 0.0.3: two end markers per stage.
     V0_0_3,
-    /// 0.0.4 to 0.0.6: one end marker for each stage.
+    /// 0.0.4 to 0.0.6: one end marker per stage.
     V0_0_4,
     /// 0.0.7 to 0.0.23: the client sends its key first.
     V0_0_7,
-    /// 0.0.23.post1 to 0.0.27.post2: switched off by default; the key comes before the dependencies.
+    /// 0.0.23.post1 to 0.0.27.post2: disabled by default; the key is checked before the dependencies.
     V0_0_23,
     /// 0.0.27.post3 and later: commands and frames may carry a `run_id`.
     V0_0_27,
@@ -60,7 +62,7 @@ impl Dialect {
         }
     }
 
-    /// The word for it in logs and records.
+    /// The name of the dialect in logs and records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_0_1 => "0.0.1",
@@ -73,23 +75,23 @@ impl Dialect {
         }
     }
 
-    /// Whether the client must send its key before anything else.
+    /// Whether the client must send its key first.
     pub const fn wants_key(self) -> bool {
         matches!(self, Self::V0_0_7 | Self::V0_0_23 | Self::V0_0_27)
     }
 
-    /// Whether commands go in an envelope with a `run_id`.
+    /// Whether commands are sent in an envelope with a `run_id`.
     pub const fn correlates(self) -> bool {
         matches!(self, Self::V0_0_27)
     }
 
-    /// Whether frames of a command may come after it has returned: 0.0.2 gives up waiting for its
-    /// tasks at the first that fails, but does not stop the others.
+    /// Whether frames of a command may arrive after it has returned. 0.0.2 stops waiting for its tasks when the first
+    /// one fails, but does not stop the others.
     pub const fn sends_late_frames(self) -> bool {
         matches!(self, Self::V0_0_2)
     }
 
-    /// Whether each virtual machine that was synced is confirmed before its stage ends, unless one has failed.
+    /// Whether the backend confirms each synced virtual machine before their stage ends, unless one has failed.
     pub const fn confirms_each(self) -> bool {
         matches!(self, Self::V0_0_1 | Self::V0_0_2)
     }
@@ -99,7 +101,7 @@ impl Dialect {
         !matches!(self, Self::V0_0_1)
     }
 
-    /// Whether a full update ends with "Invalid command", although it ran.
+    /// Whether a full update ends with "Invalid command" even though it ran.
     const fn denies_full_update(self) -> bool {
         matches!(self, Self::V0_0_2)
     }
@@ -109,16 +111,16 @@ impl Dialect {
         serde_json::json!({ "api_key": key }).to_string()
     }
 
-    /// Whether `frame` is such a frame.
+    /// Whether `frame` carries a key.
     pub fn is_key_frame(frame: &str) -> bool {
         frame.starts_with("{\"api_key\":")
     }
 
-    /// The frames that run `command` and tell when it has returned.
+    /// The frames that run `command` and show when it has returned.
     pub fn command_frames(self, command: Command, run_id: &str) -> Vec<String> {
         let commands = match command {
             _ if self.marks_ends() => vec![command],
-            // Its own full update does not tell whether virtual machines failed.
+            // The full update of this dialect does not report whether virtual machines failed.
             Command::FullUpdate => vec![Command::SyncNodes, Command::SyncVirtualMachines, Command::SyncNodes],
             command => vec![command, Command::SyncNodes],
         };
@@ -133,8 +135,7 @@ impl Dialect {
         texts.map(frame).collect()
     }
 
-    /// What to make of the answer that a command is invalid, where `echoed` is the command that the
-    /// backend says it was, if it says so.
+    /// Classifies an "Invalid command" answer. `echoed` is the command that the backend repeats in it, if any.
     pub fn classify_invalid(self, command: Command, echoed: Option<&str>) -> InvalidCommand {
         match echoed {
             None => InvalidCommand::Barrier,
@@ -151,46 +152,46 @@ impl Dialect {
     }
 }
 
-/// What an "Invalid command" was about.
+/// What an "Invalid command" answer refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidCommand {
-    /// The barrier: the command before it has returned.
+    /// The barrier: the previous command has returned.
     Barrier,
-    /// The command itself: this backend does not know it.
+    /// The command itself: the backend does not know it.
     Command,
-    /// Nothing that matters.
+    /// Nothing of importance.
     Nothing,
 }
 
-/// What a frame says.
+/// The content of a frame.
 #[derive(Debug)]
 pub enum WsMessage<'a> {
     /// The backend is ready for a command.
     Greeting,
-    /// It repeats what it was told, or lists what it can be told.
+    /// An echo of a command, or a list of commands.
     Ignored,
-    /// It does not know a command.
+    /// The backend does not know a command.
     Invalid {
-        /// The command, if it says which.
+        /// The command, if the frame names it.
         command: Option<Cow<'a, str>>,
     },
     /// A stage has ended.
     StageEnd(Kind),
     /// A correlated full update has ended.
     RunEnd {
-        /// Whether the backend calls it a success.
+        /// Whether the backend reports success.
         ok: bool,
-        /// The stages that are not completed, and what they are instead.
+        /// The stages that did not complete, with their status.
         incomplete: Vec<(String, String)>,
     },
-    /// Something happened in the run.
+    /// An event of the run.
     Fact(Fact<'a>),
-    /// A text that is no frame of any release.
+    /// A text that is not a frame of any release.
     Unknown(Cow<'a, str>),
 }
 
 impl WsMessage<'_> {
-    /// What the frame is to those who count.
+    /// The type of the frame in metrics.
     pub fn frame_type(&self) -> FrameType {
         match self {
             Self::Fact(Fact::Aborted(_)) => FrameType::Error,
@@ -203,7 +204,7 @@ impl WsMessage<'_> {
     }
 }
 
-/// The fields that tell frames apart.
+/// The fields that distinguish frames.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct FrameFields<'a> {
@@ -222,7 +223,7 @@ struct FrameFields<'a> {
     data: LenientMap<LegacyRow<'a>>,
 }
 
-/// What the text frame `text` says. `payloads` asks for the backend's own account of objects.
+/// Parses the text frame `text`. `payloads` keeps the backend's own payload of objects.
 pub fn parse_frame(text: &str, payloads: bool) -> WsMessage<'_> {
     if !text.starts_with('{') {
         return parse_text(Cow::Borrowed(text));

@@ -1,4 +1,4 @@
-//! What happened, as any channel of any age tells it.
+//! Facts: what a backend reports, independent of channel and release.
 
 use std::borrow::Cow;
 
@@ -14,14 +14,14 @@ use crate::core::run::tally::{EventForm, Scope};
 /// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage<'a> {
-    /// One that the table of kinds knows.
+    /// A stage in the table of kinds.
     Known(Kind),
-    /// One that it does not.
+    /// Any other stage.
     Other(Cow<'a, str>),
 }
 
 impl<'a> Stage<'a> {
-    /// The stage that a backend means by `word`.
+    /// The stage with the backend's name `name`.
     pub fn from_name(name: Cow<'a, str>) -> Self {
         match Kind::from_stage(&name) {
             Some(kind) => Self::Known(kind),
@@ -29,7 +29,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The word for it as the `step` of an event.
+    /// The name of the stage as the `step` of an event.
     pub fn step(&self) -> &str {
         match self {
             Self::Known(kind) => kind.row().step,
@@ -37,7 +37,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The sort of object that it makes, if that is known and counted.
+    /// The object type of the stage, if it is known and counted.
     pub fn object(&self) -> Option<Object> {
         match self {
             Self::Known(kind) => kind.row().counted.then_some(kind.row().object),
@@ -46,47 +46,46 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What a backend says of one object.
+/// The state of an object, as a backend reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ObjectState<'a> {
-    /// It is being worked on.
+    /// It is being processed.
     Processing,
-    /// It is done, with a warning if there is one.
+    /// It is synced.
     Completed {
-        /// What the backend was not happy with.
+        /// The backend's warning about it.
         warning: Option<Cow<'a, str>>,
         /// Its id in NetBox.
         id: Option<u64>,
     },
-    /// The objects that belong to it were looked for. It is none itself.
+    /// Its child objects were searched for. It is not counted itself.
     Checked {
-        /// How many there are, if the backend says so.
+        /// The number of objects found, if reported.
         found: Option<u64>,
-        /// How many of them were written.
+        /// The number of those that were written.
         written: u64,
-        /// What the backend was not happy with.
+        /// The backend's warning about it.
         warning: Option<Cow<'a, str>>,
     },
     /// It failed.
     Failed {
-        /// Why.
+        /// The error.
         error: Cow<'a, str>,
-        /// Only a part of it did: the object itself may be done.
+        /// Only a part of the object failed. The object itself may complete.
         is_part: bool,
     },
 }
 
 impl<'a> ObjectState<'a> {
-    /// The state of an object that failed, by its error.
+    /// The state of a failed object, derived from its error.
     pub fn failed(error: Cow<'a, str>) -> Self {
-        // The virtual machine is in NetBox all the same: where the backend goes on to say so, it says that it is
-        // synced.
+        // The virtual machine is in NetBox anyway. A backend that continues reports it as synced.
         let partly = error.starts_with("Could not set primary IP");
         Self::Failed { error, is_part: partly }
     }
 }
 
-/// One thing that a backend said.
+/// One report of a backend.
 #[derive(Clone, Debug)]
 pub enum Fact<'a> {
     /// A stage began.
@@ -95,82 +94,82 @@ pub enum Fact<'a> {
     StageFinished {
         /// The stage.
         stage: Stage<'a>,
-        /// What the backend counted in it.
+        /// The backend's counts of the stage.
         figures: Figures,
     },
-    /// Something about one object.
+    /// The state of an object.
     Object {
-        /// Its sort, and the backend's word for the sort where it is [`Object::Other`].
+        /// The object type. The backend's name for it matters for [`Object::Other`].
         object: (Object, Cow<'a, str>),
-        /// Where it belongs.
+        /// The scope it belongs to.
         scope: Scope<'a>,
-        /// Its whole name. One that failed may have none.
+        /// Its full name. It may be empty for a failed object.
         name: Cow<'a, str>,
-        /// In which form it is told of.
+        /// The form of the report.
         form: EventForm,
-        /// What became of it.
+        /// Its state.
         state: ObjectState<'a>,
-        /// The backend's own account of it.
+        /// The backend's own payload.
         payload: Option<&'a RawValue>,
     },
-    /// A virtual machine has another name in NetBox than in Proxmox.
+    /// A virtual machine has different names in NetBox and in Proxmox.
     Renamed {
         /// Its name in Proxmox.
         from: Cow<'a, str>,
         /// Its name in NetBox.
         to: Cow<'a, str>,
     },
-    /// Objects failed that are not named.
+    /// Unnamed objects failed.
     Unnamed {
-        /// Their sort.
+        /// The object type.
         object: Object,
-        /// How many.
+        /// The number of objects.
         count: u64,
-        /// Why.
+        /// The error.
         error: Cow<'a, str>,
     },
-    /// A stage announced its objects.
+    /// A stage announced the objects it found.
     Discovered {
         /// The stage.
         stage: Stage<'a>,
-        /// How many.
+        /// The number of objects.
         count: Option<u64>,
-        /// Their names, if all of them were listed.
+        /// The names, if all of them were listed.
         names: Vec<String>,
-        /// The same in a sentence.
+        /// The announcement as a sentence.
         message: Cow<'a, str>,
     },
-    /// A stage summed itself up.
+    /// A stage reported a summary.
     Summary {
         /// The stage.
         stage: Stage<'a>,
-        /// In numbers.
+        /// The numbers.
         figures: Figures,
-        /// In a sentence.
+        /// The summary as a sentence.
         message: Cow<'a, str>,
     },
-    /// Something that a person wants to know.
+    /// Information for people.
     Note {
         /// What it is about.
         step: Cow<'a, str>,
-        /// What it says.
+        /// The text.
         message: Cow<'a, str>,
     },
-    /// Something failed that is no single object, and the run has not ended for it yet.
+    /// A failure that concerns no single object and has not ended the run.
     StageError(Failure),
     /// The run failed (`event: error`).
     Aborted(Failure),
-    /// The backend's last word (`event: complete`).
+    /// The backend's `event: complete`.
     Complete {
-        /// Whether it called the run a success, if it said so in a boolean.
+        /// The backend's `ok`, if it is a boolean.
         ok: Option<bool>,
         /// Its message.
         message: String,
-        /// The detail of its failure, if it gave one.
+        /// The detail of the failure, if any.
         detail: Option<String>,
-        /// What is worth keeping of its result.
+        /// The summary of its result.
         summary: ResultSummary,
     },
-    /// Nothing that a person needs.
+    /// Nothing of use to a client.
     Nothing,
 }

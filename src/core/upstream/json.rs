@@ -1,8 +1,8 @@
-//! Answers of the plain endpoints: what a 200 really says.
+//! The answers of the plain endpoints, and whether a 200 is a success.
 //!
-//! A plain endpoint works in silence and answers once. A 200 is not a success: releases answer with an
-//! error record in place of the records of a cluster, with an `error` beside the counts, with a word that says
-//! that it failed, or with `null` from an endpoint that does nothing. And one 400 is a success with nothing to do.
+//! A plain endpoint answers once, after all its work. A 200 may be a failure. Releases answer with an error record
+//! among the records of a cluster, with an `error` beside the counts, with a status string that means failure, or with
+//! `null` from an endpoint that does nothing. One 400 is a success with nothing to do.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -21,27 +21,27 @@ use crate::core::text::detail::{self, SENTENCE, join_distinct};
 use crate::core::text::plain;
 use crate::core::upstream::result;
 
-/// What a plain endpoint did.
+/// The result of a plain endpoint.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct JsonResult {
-    /// What it counted, or how many records it answered with.
+    /// Its counts, or the number of records it answered with.
     pub figures: Figures,
-    /// What is worth keeping of its answer.
+    /// The summary of its answer.
     pub summary: ResultSummary,
 }
 
 impl JsonResult {
-    /// What was done where there was nothing to do.
+    /// The result of a sync that had nothing to do.
     pub fn empty() -> Self {
         Self { figures: Figures { count: LenientCount(Some(0)), ..Figures::default() }, ..Self::default() }
     }
 }
 
-/// Reads the body of a 2xx answer of the plain endpoint of `kind`.
+/// Parses the body of a 2xx answer of the plain endpoint of `kind`.
 ///
 /// # Errors
 ///
-/// The failure that the answer is, in spite of its status.
+/// The failure that the body reports despite its status.
 pub fn parse_result(kind: Kind, body: &[u8]) -> Result<JsonResult, Failure> {
     let fail = |error: &str, detail: String| Failure {
         step: kind.row().step.to_owned(),
@@ -65,7 +65,7 @@ pub fn parse_result(kind: Kind, body: &[u8]) -> Result<JsonResult, Failure> {
             records.count(&items);
             if records.errors.is_empty() {
                 let count = LenientCount(Some(records.records));
-                // Of those without an id, nobody can tell whether one is there twice.
+                // Records without an id cannot be deduplicated.
                 let ids = Some(records.ids.len() as u64).filter(|ids| *ids > 0);
                 let figures = Figures { count, records: LenientCount(ids), ..Figures::default() };
                 Ok(JsonResult { figures, summary: ResultSummary::default() })
@@ -101,14 +101,14 @@ pub fn parse_result(kind: Kind, body: &[u8]) -> Result<JsonResult, Failure> {
 #[derive(Default)]
 struct Records {
     records: u64,
-    /// Their ids, of as many as have one.
+    /// The ids of the records that have one.
     ids: HashSet<u64>,
     errors: Vec<String>,
 }
 
-/// What a `status` says that is none of HTTP's.
+/// Values of `status` that mean a failure. They are no HTTP status.
 const FAILED: [&str; 3] = ["failed", "error", "errored"];
-/// How many errors of an answer are kept.
+/// The maximum number of errors kept of an answer.
 const MAX_ERRORS: usize = 32;
 
 impl Records {
@@ -118,7 +118,7 @@ impl Records {
         }
     }
 
-    /// Counts records; 0.0.2 answers with one list for each cluster.
+    /// Counts records. 0.0.2 answers with one list per cluster.
     fn count(&mut self, items: &[Value]) {
         for item in items {
             match item {
@@ -137,7 +137,7 @@ impl Records {
     }
 }
 
-/// The text of an `error` or `errors` field, if it holds one.
+/// The text of an `error` or `errors` field, if it is set.
 fn failure_in(value: &Value) -> Option<String> {
     match value {
         Value::String(_) | Value::Array(_) | Value::Object(_) => {
@@ -147,8 +147,8 @@ fn failure_in(value: &Value) -> Option<String> {
     }
 }
 
-/// The text of a record that is an error: it says that it failed, or has a `message` and says what Python raised or
-/// a `detail`, or has nothing but a `detail`. It has no `id`, as every NetBox record does.
+/// The text of an error record. Such a record has a failed status, or a `message` with a Python exception or a
+/// `detail`, or only a `detail`. It has no `id`; every NetBox record has one.
 fn error_of(item: &Value) -> Option<String> {
     let fields = item.as_object()?;
     let has = |name: &str| fields.contains_key(name);
@@ -160,8 +160,8 @@ fn error_of(item: &Value) -> Option<String> {
     is_error.then(|| detail::text_of_value(item).unwrap_or_default())
 }
 
-/// Whether an answer, whatever its status, says that there is nothing to do: 0.0.5 to 0.0.11 answer 400 to a sync of
-/// backups on a cluster without any.
+/// Whether an answer of any status reports that there is nothing to do. 0.0.5 to 0.0.11 answer 400 to a backup sync on
+/// a cluster without backups.
 pub fn is_nothing_to_do(kind: Kind, status: u16, body: &[u8]) -> bool {
     kind == Kind::Backups && status == 400 && memmem::find(body, b"No backups found to process").is_some()
 }

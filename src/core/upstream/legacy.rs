@@ -1,5 +1,5 @@
-//! The frame that every backend with a `/ws` sends, and that newer ones still carry as the `payload`
-//! of a step: `{"object": …, "type": …, "data": {…}}`, or `{"object": …, "end": true}`.
+//! The legacy frame: `{"object": …, "type": …, "data": {…}}` or `{"object": …, "end": true}`. Every backend with a
+//! `/ws` sends it. Newer backends still carry it as the `payload` of a step.
 
 use std::borrow::Cow;
 
@@ -13,41 +13,41 @@ use crate::core::run::tally::{EventForm, Scope};
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
 
-/// What 0.0.1 has in place of `completed`, in HTML.
+/// The HTML that 0.0.1 sends instead of `completed`.
 const SYNCED: &str = "title='Synced VM'";
 
-/// The longest word for a stage or a sort of object that is kept, in characters.
+/// The maximum length of a kept stage or object type name, in characters.
 pub const MAX_NAME: usize = 120;
 
-/// A frame, or a payload that is shaped like a step.
+/// A legacy frame, or a payload shaped like a step.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct LegacyFrame<'a> {
-    /// The sort of object.
+    /// The object type.
     #[serde(borrow)]
     pub object: LenientText<'a>,
-    /// Whether its stage is over.
+    /// Whether its stage has ended.
     pub end: LenientBool,
     /// The object.
     #[serde(borrow)]
     pub data: LenientMap<LegacyRow<'a>>,
-    /// The stage, in a payload that is shaped like a step.
+    /// The stage, in a payload shaped like a step.
     #[serde(borrow)]
     pub step: LenientText<'a>,
-    /// What happened in the stage.
+    /// The status of the stage.
     #[serde(borrow)]
     pub status: LenientText<'a>,
-    /// The same in a sentence.
+    /// The status as a sentence.
     #[serde(borrow)]
     pub message: LenientText<'a>,
-    /// How many objects the stage found.
+    /// The number of objects that the stage found.
     pub count: LenientCount,
-    /// The one object that a step-shaped payload is about, or the numbers of its stage.
+    /// The object of a step-shaped payload, or the numbers of its stage.
     #[serde(borrow)]
     pub result: Option<&'a RawValue>,
 }
 
-/// A record of NetBox, or what stands for one.
+/// A NetBox record, or a placeholder for one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NamedRecord<'a> {
@@ -58,12 +58,12 @@ pub struct NamedRecord<'a> {
     pub name: LenientText<'a>,
 }
 
-/// What `raw` says, if it is an object.
+/// Parses `raw` as a `T`, if it is an object.
 pub fn fields_of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str::<LenientMap<T>>(raw?.get()).ok()?.0
 }
 
-/// One object, in one row of the table that old plugin pages drew.
+/// One object: a row of the table that old plugin pages draw.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct LegacyRow<'a> {
@@ -85,10 +85,10 @@ pub struct LegacyRow<'a> {
     snapshots_found: LenientCount,
     count: LenientCount,
     netbox_id: LenientCount,
-    /// Missing, null, or there.
+    /// Absent, null or present.
     #[serde(deserialize_with = "deserialize_present")]
     ip_id: Option<LenientCount>,
-    /// The same.
+    /// Absent, null or present.
     #[serde(borrow, deserialize_with = "deserialize_present")]
     address: Option<LenientText<'a>>,
     #[serde(borrow)]
@@ -106,7 +106,7 @@ fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 impl<'a> LegacyRow<'a> {
-    /// What this row says about an object of the sort `word`.
+    /// The fact that this row reports about an object of the type `object_name`.
     pub fn fact(self, object_name: Cow<'a, str>, payload: Option<&'a RawValue>) -> Fact<'a> {
         let state = self.state(&object_name);
         let name = match (non_empty(self.rowid).or_else(|| non_empty(self.name)), &state) {
@@ -120,7 +120,7 @@ impl<'a> LegacyRow<'a> {
             }
         };
         let owner = scope_name(self.vm).or_else(|| scope_name(self.device));
-        // Up to 0.0.6 the first frame of a device has the mode of its cluster there.
+        // Up to 0.0.6, the first frame of a device has the mode of its cluster in this field.
         let cluster =
             scope_name(self.cluster).filter(|name| !matches!(name.as_ref(), "Cluster" | "Standalone"));
         object_fact(object_name, Scope { cluster, owner }, name, (EventForm::Frame, state), payload)
@@ -132,7 +132,7 @@ impl<'a> LegacyRow<'a> {
         }
         let status = self.sync_status.or_empty();
         match self.completed.0 {
-            // No release has another word for disks that failed.
+            // Every release uses this status for failed disks.
             Some(true) if status == "undefined" && self.disks.as_str().is_some() => {
                 ObjectState::failed(sentence(self.disks.or_empty()))
             }
@@ -155,20 +155,20 @@ impl<'a> LegacyRow<'a> {
         ObjectState::Checked { found, written, warning }
     }
 
-    /// The rows of addresses are about interfaces, which may have none.
+    /// The state of an address row. Its subject is an interface, which may have no address.
     fn address_completed(&self, warning: Option<Cow<'a, str>>) -> ObjectState<'a> {
         let has_none =
             self.address.as_ref().is_some_and(|address| matches!(address.or_empty(), "" | "No IP"));
         match self.ip_id {
             _ if has_none => ObjectState::Checked { found: Some(0), written: 0, warning },
-            // The error behind it was swallowed.
+            // The backend swallowed the error of this one.
             Some(LenientCount(None)) => ObjectState::Processing,
             id => ObjectState::Completed { warning, id: id.and_then(|id| id.0) },
         }
     }
 }
 
-/// How many disks there are, and how many were written, in `2 disks (1 created, 1 updated)`.
+/// The numbers of found and written disks in `2 disks (1 created, 1 updated)`.
 fn disks_in(text: &str) -> (Option<u64>, u64) {
     let mut written = 0;
     let mut found = None;
@@ -185,12 +185,12 @@ fn disks_in(text: &str) -> (Option<u64>, u64) {
     (found, written)
 }
 
-/// The name of a place, if it is one.
+/// The name of a scope, if the text is one.
 pub fn scope_name(text: LenientText<'_>) -> Option<Cow<'_, str>> {
     non_empty(text).filter(|place| place != "undefined")
 }
 
-/// The fact about one object of the sort that a backend calls `word`.
+/// The fact about one object. `object_name` is the backend's name for its type.
 pub fn object_fact<'a>(
     object_name: Cow<'a, str>,
     scope: Scope<'a>,
@@ -202,7 +202,7 @@ pub fn object_fact<'a>(
     let object_name =
         if object == Object::Other { tidy(object_name, MAX_NAME) } else { Cow::Borrowed(object.as_str()) };
     let scope = match object {
-        // What the backend calls it is all that tells it from something else that we do not know.
+        // An unknown type is distinguished by the backend's name for it.
         Object::Other => Scope { owner: Some(object_name.clone()), ..scope },
         _ => scope,
     };
@@ -215,12 +215,12 @@ pub fn object_fact<'a>(
     Fact::Object { object: (object, object_name), scope, name, form, state, payload }
 }
 
-/// A name, if it is one: Python's `None` comes as a string where a name was missing.
+/// The text, unless it is empty or Python's `None`, which backends send as a string for a missing name.
 pub fn non_empty(text: LenientText<'_>) -> Option<Cow<'_, str>> {
     text.0.filter(|name| !name.trim().is_empty() && name != "None").map(|name| tidy(name, usize::MAX))
 }
 
-/// A readable sentence that outlives the text that it was made of.
+/// A readable sentence, owned.
 pub fn sentence(text: &str) -> Cow<'static, str> {
     Cow::Owned(plain(text, SENTENCE).into_owned())
 }

@@ -1,8 +1,7 @@
-//! Field types that take what backends send, whatever its type, and keep what can be used of it.
+//! Field types that accept any JSON type and keep the usable values.
 //!
-//! Releases disagree on the type of nearly every field (`detail` is a string, an object or null;
-//! `netbox_id` a number or the string `"undefined"`). A field of the wrong type must not cost us the
-//! event that it came in.
+//! Releases disagree on the type of nearly every field. `detail` is a string, an object or null; `netbox_id` is a
+//! number or the string `"undefined"`. A field of the wrong type must not invalidate its event.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,37 +10,37 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A text. Numbers and booleans are read as their text; anything else is none.
+/// A text. Numbers and booleans become their text; other types become none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LenientText<'a>(pub Option<Cow<'a, str>>);
 
 impl LenientText<'_> {
-    /// The text, if it is there and says anything.
+    /// The text, if it is present and not empty.
     pub fn as_str(&self) -> Option<&str> {
         self.0.as_deref().filter(|text| !text.trim().is_empty())
     }
 
-    /// The text, or nothing.
+    /// The text, or the empty string.
     pub fn or_empty(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
     }
 }
 
-/// A boolean. Anything else is none: `"true"`, `1` and null are not the backend's word for success.
+/// A boolean. Other types become none: `"true"`, `1` and null do not report success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LenientBool(pub Option<bool>);
 
-/// A count. Anything that is no non-negative integer is none.
+/// A count. Values other than non-negative integers become none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LenientCount(pub Option<u64>);
 
 impl LenientCount {
-    /// The largest count that is believed: the largest integer that every reader of JSON can tell from
-    /// the next one.
+    /// The maximum count that is accepted: the largest integer that every JSON parser distinguishes from its
+    /// successor.
     pub const MAX: u64 = 1 << 53;
 }
 
-/// An object that is read as a `T`. Anything else is none.
+/// An object that is parsed as a `T`. Other types become none.
 #[derive(Clone, Debug)]
 pub struct LenientMap<T>(pub Option<T>);
 

@@ -1,4 +1,4 @@
-//! The backend's own events, of every release that has them: what each says happened.
+//! Parses the server-sent events of every backend release that sends them.
 
 mod step;
 mod structured;
@@ -18,15 +18,15 @@ use crate::core::upstream::result;
 use step::StepEvent;
 use structured::{Bootstrap, Discovery, DuplicateName, ErrorDetail, ItemProgress, PhaseSummary, Substep};
 
-/// An event whose data could not be read: it is not JSON, or not an object.
+/// The data of an event is not JSON, or not an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreadableEvent;
 
-/// What the event `name` with `data` says.
+/// Parses the event `name` with `data`.
 ///
 /// # Errors
 ///
-/// [`UnreadableEvent`] where the data is no JSON object.
+/// [`UnreadableEvent`] if the data is not a JSON object.
 pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     match name {
         "step" => parse::<StepEvent<'_>>(data).map(StepEvent::fact),
@@ -39,17 +39,17 @@ pub fn parse_event<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, Unreadable
         "substep" => parse::<Substep<'_>>(data).map(Substep::fact),
         "bootstrap_done" => parse::<Bootstrap<'_>>(data).map(|event| event.fact()),
         "duplicate_name_resolved" => parse::<DuplicateName<'_>>(data).map(DuplicateName::fact),
-        // `hardware_discovery`, and whatever comes after this was written.
+        // `hardware_discovery`, and event types of later releases.
         _ => Ok(Fact::Nothing),
     }
 }
 
-/// What an event says whose data cannot be read: an `error` or a `complete` is still one. The run has failed, or nobody
-/// can say that it has not.
+/// The fact of an event whose data cannot be parsed. An `error` or a `complete` remains a terminal event: the run has
+/// failed, or its success is unknown.
 ///
 /// # Errors
 ///
-/// [`UnreadableEvent`] for every other event.
+/// [`UnreadableEvent`] for every other event type.
 pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableEvent> {
     match name {
         "complete" => Ok(unreadable_end(data)),
@@ -59,12 +59,12 @@ pub fn unreadable<'a>(name: &str, data: &'a str) -> Result<Fact<'a>, UnreadableE
 }
 
 fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, UnreadableEvent> {
-    // A list would be read as the fields of `T` in their order.
+    // Serde would accept a list as the fields of `T` in order.
     serde_json::from_str::<LenientMap<T>>(data).ok().and_then(|map| map.0).ok_or(UnreadableEvent)
 }
 
-/// What the beginning of a `complete` that is too large to be read says of its `ok`. Backends write it
-/// first, and megabytes of records behind it.
+/// The value of `ok` at the beginning of a `complete` that is too large to parse. Backends write it first, before
+/// megabytes of records.
 pub fn ok_flag_in(head: &[u8]) -> Option<bool> {
     let compact: Vec<u8> = head.iter().take(64).filter(|byte| !byte.is_ascii_whitespace()).copied().collect();
     let value = compact.strip_prefix(b"{\"ok\":")?;
@@ -92,7 +92,7 @@ fn note<'a>(step: Cow<'a, str>, message: Cow<'a, str>) -> Fact<'a> {
     }
 }
 
-/// Why an object failed, in a sentence.
+/// The error of a failed object as a sentence.
 fn error_text(error: &LenientText<'_>, message: &LenientText<'_>) -> Cow<'static, str> {
     sentence(error.as_str().or(message.as_str()).unwrap_or("no reason given"))
 }

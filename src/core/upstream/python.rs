@@ -1,18 +1,18 @@
-//! What Python's `json.dumps` writes and a strict JSON parser refuses: `NaN`, `Infinity`, and lone surrogates.
+//! Converts output of Python's `json.dumps` that strict JSON forbids: `NaN`, `Infinity` and lone surrogates.
 //!
-//! Backends write their events with it, and the plugin reads them with its counterpart. An event must not be lost
-//! because of one number in it.
+//! Backends write their events with `json.dumps`, and the plugin reads them with `json.loads`. One such number must
+//! not lose an event.
 
 use memchr::memmem;
 use serde_json::Value;
 
-/// Numbers that are not finite.
+/// Non-finite numbers.
 const NON_FINITE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
-/// What stands in the place of a lone surrogate.
+/// The replacement for a lone surrogate.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// `text` as strict JSON: non-finite numbers become null, lone surrogates U+FFFD. `None` where `text` has none of these,
-/// or is no JSON for another reason.
+/// `text` as strict JSON. Non-finite numbers become null, lone surrogates U+FFFD. `None` if `text` has neither, or is
+/// invalid JSON for another reason.
 pub fn to_strict(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -54,7 +54,7 @@ pub fn to_strict(text: &str) -> Option<String> {
     (changed && serde_json::from_str::<Value>(&out).is_ok()).then_some(out)
 }
 
-/// Whether `text` may have lone surrogates, which a parser does not notice in a string that it skips.
+/// Whether `text` may contain lone surrogates. The parser does not detect them in strings that it skips.
 pub fn has_surrogates(text: &str) -> bool {
     memmem::find(text.as_bytes(), b"\\ud").is_some() || memmem::find(text.as_bytes(), b"\\uD").is_some()
 }

@@ -1,4 +1,4 @@
-//! The result object that ends a stage or a run: its numbers, lists and warnings, without its megabytes of records.
+//! The result object of a stage or run: its numbers, lists and warnings, without the megabytes of records.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -16,15 +16,15 @@ use crate::core::domain::object::Object;
 use crate::core::text::detail::{READ_AS_TREE, SENTENCE, text_of_value};
 use crate::core::text::plain;
 
-/// How many numbers of a result, and how many warnings, are kept.
+/// The maximum number of numbers kept of a result, and of warnings.
 const MAX_NUMBERS: usize = 32;
 const MAX_WARNINGS: usize = 5;
-/// How many names of a list are kept.
+/// The maximum number of names kept of a list.
 const MAX_NAMES: usize = 4096;
-/// How many fields of a result are looked at.
+/// The maximum number of fields that are read.
 const MAX_FIELDS: usize = 256;
 
-/// What is worth keeping of a result: its numbers, the lengths of its lists, its warnings.
+/// Summarizes a result: its numbers, the lengths of its lists, its warnings.
 pub fn summarize(raw: Option<&RawValue>) -> ResultSummary {
     let mut summary = ResultSummary::default();
     if let Some(FieldSummary::List { distinct, .. }) =
@@ -70,21 +70,21 @@ pub fn summarize(raw: Option<&RawValue>) -> ResultSummary {
     summary
 }
 
-/// The outline of a result that may hold megabytes of records: read once, kept as numbers.
+/// The outline of a result that may hold megabytes of records. It is parsed once and reduced to numbers.
 struct ResultOutline(Vec<(String, FieldSummary)>);
 
 enum FieldSummary {
     Number(u64),
-    /// A list, and how many records of NetBox are in it, if that is what it is a list of.
+    /// A list, and the number of NetBox records in it.
     List {
         length: u64,
         distinct: Option<u64>,
-        /// Their names, of as many as are kept.
+        /// The names that are kept.
         names: Vec<String>,
     },
     /// The numbers of a stage.
     Stage(Figures),
-    /// The failures that the sync of software-defined networks counts, and those that it names.
+    /// The failures in the SDN sync, counted and named.
     Counters {
         errors: u64,
         failed: Vec<(String, String)>,
@@ -166,7 +166,7 @@ fn field_summary(name: &str, json: &str) -> FieldSummary {
     }
 }
 
-/// What the sync of software-defined networks counts: its failures.
+/// The failure counts of the SDN sync.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct SdnCounters<'a> {
@@ -175,7 +175,7 @@ struct SdnCounters<'a> {
     object_errors: Vec<LenientMap<ObjectError<'a>>>,
 }
 
-/// One object of theirs that failed.
+/// A failed SDN object.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ObjectError<'a> {
@@ -199,14 +199,14 @@ impl SdnCounters<'_> {
 }
 
 impl ObjectError<'_> {
-    /// What it is called, and why it failed.
+    /// Its name and its error.
     fn name_and_error(&self) -> (String, String) {
         let name = [self.kind.or_empty(), self.name.or_empty()].join(" ");
         (plain(&name, SENTENCE).into_owned(), plain(self.error.or_empty(), SENTENCE).into_owned())
     }
 }
 
-/// The counts that a bridge writes, by sort. What does not add up is none.
+/// The counts that a bridge writes, by object type. Counts that do not add up are ignored.
 fn objects(json: &str) -> Vec<(Object, Count)> {
     let sorts: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
     let counts = sorts.into_iter().filter_map(|(word, count)| {

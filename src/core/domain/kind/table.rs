@@ -1,4 +1,4 @@
-//! The rows, in the order of the enum.
+//! The rows of the table, in the order of the enum.
 
 use super::PluginStage::{Essential, Optional, Required};
 use super::{Command, Kind, KindRow, WorkingReleases};
@@ -118,8 +118,8 @@ pub(super) static TABLE: [KindRow; 14] = [
         plugin: Essential,
         stream_path: "/full-update/stream",
         idle_before: None,
-        // Its plain endpoint holds the errors of a stage inside a 200, and answers 500 after all the work
-        // since 0.0.7; its stages, asked for one by one, say more.
+        // The plain endpoint reports the errors of a stage inside a 200. Since 0.0.7 it answers 500 after all the
+        // work. Requests for the single stages return more detail.
         json: None,
         command: Some(Command::FullUpdate),
         object: Object::Other,

@@ -1,4 +1,4 @@
-//! `step`: flat, around a legacy frame, or around another step.
+//! The `step` event: flat, around a legacy frame, or around another step.
 
 use std::borrow::Cow;
 
@@ -76,7 +76,7 @@ impl<'a> StepEvent<'a> {
         }
         let is_of_stage = Kind::from_stage(&object_name).is_none_or(|kind| kind.row().step == object_name);
         match self.status.or_empty() {
-            // About an object whose name is missing, not about its stage.
+            // It is about an object without a name, not about its stage.
             "failed" if nameless || !is_of_stage => {
                 let report = (EventForm::Frame, self.state());
                 object_fact(object_name, Scope::default(), Cow::Borrowed(""), report, self.payload)
@@ -98,13 +98,13 @@ impl<'a> StepEvent<'a> {
     }
 }
 
-/// How many objects a bridge before this one could not name: `Failed: 2 storage, not named by the backend`.
+/// The number of objects that another bridge could not name: `Failed: 2 storage, not named by the backend`.
 fn unnamed(message: &str) -> Option<u64> {
     let count = message.strip_prefix("Failed: ")?.strip_suffix(", not named by the backend")?;
     count.split(' ').next()?.parse().ok()
 }
 
-/// The truth inside a step that says nothing but `"step": "sync"`.
+/// The fact in the payload of a generic `"step": "sync"`.
 fn legacy_fact<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<'a> {
     let message = payload.message.0.unwrap_or_default();
     let Some(object_name) = payload.step.0 else {
@@ -132,13 +132,13 @@ fn legacy_fact<'a>(payload: LegacyFrame<'a>, raw: Option<&'a RawValue>) -> Fact<
             Fact::Summary { stage, figures, message: tidy(message, SENTENCE) }
         }
         "failed" => Fact::StageError(stage_error(object_name, message)),
-        // Its `completed` is a summary: the step of the stage itself says that the stage is done.
+        // The `completed` of this frame is a summary. The step of the stage itself marks its end.
         _ => note(object_name, message),
     }
 }
 
-/// The name in `Synced storage <cluster>/<name>`, which tells storages of two clusters apart; else the
-/// name of the record.
+/// The name in `Synced storage <cluster>/<name>`, which distinguishes the storages of two clusters. Otherwise the name
+/// of the record.
 fn synced_name<'a>(message: &Cow<'a, str>, name: LenientText<'a>) -> Option<Cow<'a, str>> {
     let in_message =
         message.strip_prefix("Synced ").and_then(|rest| rest.split_once(' ')).map(|(_, name)| name);

@@ -1,4 +1,4 @@
-//! The event types that came with 0.0.7 and later: what of them a person needs.
+//! The event types introduced in 0.0.7 and later.
 
 use std::borrow::Cow;
 
@@ -33,7 +33,7 @@ struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// Where it belongs, and its name, if it has one.
+    /// Its scope, and its name if present.
     fn read(self) -> (Scope<'a>, Option<Cow<'a, str>>) {
         let owner = scope_name(self.vm).or_else(|| scope_name(self.device));
         (Scope { cluster: scope_name(self.cluster), owner }, non_empty(self.name))
@@ -63,7 +63,7 @@ impl<'a> ItemProgress<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
         let phase = self.phase.0.clone().unwrap_or_default();
         if phase == "hardware_discovery" {
-            // What is read over SSH of a node that is in NetBox already.
+            // Data read over SSH from a node that is already in NetBox.
             return note(phase, self.message.0.unwrap_or_default());
         }
         let id = self.item.0.as_ref().and_then(|item| item.netbox_id.0);
@@ -77,12 +77,12 @@ impl<'a> ItemProgress<'a> {
         let state = if has_failed {
             ObjectState::failed(error_text(&self.error, &self.message))
         } else if matches!(self.operation.or_empty(), "skipped" | "deleted" | "would_delete") {
-            // Handled, but nothing of it is synced.
+            // It was processed, but nothing was synced.
             return note(phase, self.message.0.unwrap_or_default());
         } else if self.status.or_empty() == "completed" {
             ObjectState::Completed { warning: self.warning.as_str().map(sentence), id }
         } else if self.status.or_empty() == "warning" {
-            // Something of it failed, and it is in NetBox all the same.
+            // A part of it failed, and the object is in NetBox anyway.
             ObjectState::Completed { warning: Some(error_text(&self.warning, &self.message)), id }
         } else {
             ObjectState::Processing
@@ -91,7 +91,7 @@ impl<'a> ItemProgress<'a> {
     }
 }
 
-/// The word for the objects of the phase that a backend calls `phase`.
+/// The name of the objects in the backend's phase `phase`.
 fn object_of(phase: Cow<'_, str>) -> Cow<'_, str> {
     Kind::from_stage(&phase).map_or(phase, |kind| Cow::Borrowed(kind.row().object.as_str()))
 }
@@ -119,7 +119,7 @@ impl<'a> Discovery<'a> {
         Fact::Discovered {
             stage: Stage::from_name(self.phase.0.unwrap_or_default()),
             count: self.count.0,
-            // A list that was cut is of no use.
+            // A truncated list is of no use.
             names: if self.count.0 == Some(names.len() as u64) { names } else { Vec::new() },
             message: tidy(self.message.0.unwrap_or_default(), SENTENCE),
         }
@@ -185,7 +185,7 @@ impl<'a> ErrorDetail<'a> {
     }
 }
 
-/// Where an item belongs, and its name, which may be missing; an item may also be a name and nothing else.
+/// The scope and name of an item. The name may be missing, and an item may be only a name.
 fn item_name(raw: &RawValue) -> Option<(Scope<'_>, Cow<'_, str>)> {
     if let Some(item) = fields_of::<Item<'_>>(Some(raw)).filter(|_| raw.get() != "{}") {
         let (scope, name) = item.read();
@@ -208,7 +208,7 @@ pub(super) struct Substep<'a> {
 
 impl<'a> Substep<'a> {
     pub(super) fn fact(self) -> Fact<'a> {
-        // The part of an object that failed; the object itself may still come to a good end.
+        // A part of an object failed. The object itself may still complete.
         if self.status.or_empty() == "failed" {
             note(self.phase.0.unwrap_or_default(), self.message.0.unwrap_or_default())
         } else {
@@ -228,7 +228,7 @@ pub(super) struct Bootstrap<'a> {
 }
 
 impl<'a> Bootstrap<'a> {
-    /// A bootstrap that is not `ok` is no failure: the run behind it may be fine.
+    /// A bootstrap that is not `ok` is not a failure: the run may still succeed.
     pub(super) fn fact(&self) -> Fact<'a> {
         if self.ok.0 == Some(true) {
             return Fact::Nothing;
