@@ -1,4 +1,4 @@
-//! Readable, bounded text from whatever a backend put into a field.
+//! Readable, bounded text from any field of a backend.
 
 pub mod detail;
 pub mod redact;
@@ -6,12 +6,12 @@ pub(crate) mod words;
 
 use std::borrow::Cow;
 
-/// What of a text is looked at, in bytes. A page of error text is tens of kilobytes; what a person
-/// reads of it is its beginning.
+/// The maximum number of bytes of a text that are read. An error page has tens of kilobytes, and only its beginning is
+/// shown.
 const MAX_READ: usize = 64 * 1024;
 
-/// `text` as one line of at most `limit` characters: markup becomes the text inside it, control
-/// characters and runs of white space become one space, and what is cut off is shown as `...`.
+/// `text` as one line of at most `limit` characters. Markup is stripped, control characters and runs of white space
+/// become one space, and a truncated text ends in `...`.
 pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
     let head = head(text, MAX_READ);
     if head.len() == text.len() && text.len() <= limit && is_plain(text) {
@@ -22,7 +22,7 @@ pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(cut(&line, limit, head.len() < text.len()))
 }
 
-/// The longest prefix of `text` of at most `bytes` bytes that ends between two characters.
+/// The longest prefix of `text` of at most `bytes` bytes that ends at a character boundary.
 fn head(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
@@ -52,7 +52,7 @@ fn opens_tag(after: &[u8]) -> bool {
     after.first().is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'!'))
 }
 
-/// What holds no text of its page: code, comments, and the ways to other pages.
+/// Elements without text of the page: code, comments and navigation.
 const NOT_TEXT: [(&str, &str); 7] = [
     ("<script", "</script>"),
     ("<style", "</style>"),
@@ -82,7 +82,7 @@ fn strip_markup(text: &str) -> String {
             Some((_, close)) => after(rest, close),
             None => after(rest, ">"),
         };
-        // A tag that ends a word on the screen must end it here too.
+        // A tag that separates words on the screen must separate them here too.
         if !out.ends_with(char::is_whitespace) {
             out.push(' ');
         }
@@ -91,7 +91,7 @@ fn strip_markup(text: &str) -> String {
     decode_entities(&out)
 }
 
-/// What comes after the next `close`, in whatever case; nothing if it never comes.
+/// The text after the next `close`, case-insensitive. Empty if there is none.
 fn after<'a>(text: &'a str, close: &str) -> &'a str {
     let bytes = text.as_bytes();
     let first = close.as_bytes()[0];
@@ -129,7 +129,7 @@ fn one_line(text: &str) -> String {
     out
 }
 
-/// `text`, which is one line already, in at most `limit` characters.
+/// Truncates `text`, which is a single line, to `limit` characters.
 pub fn shortened(text: &str, limit: usize) -> String {
     cut(text, limit, false)
 }

@@ -1,4 +1,4 @@
-//! The formats on the wire: server-sent events and WebSocket frames.
+//! The wire formats: server-sent events and WebSocket frames.
 
 pub mod sse;
 pub mod traffic;

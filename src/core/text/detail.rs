@@ -7,15 +7,14 @@ use serde_json::value::RawValue;
 
 use super::plain;
 
-/// The longest detail that is kept, in characters.
+/// The maximum length of a detail, in characters.
 pub const DETAIL: usize = 2000;
-/// The longest sentence that is kept, in characters.
+/// The maximum length of a sentence, in characters.
 pub const SENTENCE: usize = 400;
-/// The largest field that is read as a tree to find its text, in bytes. Larger ones are shown by
-/// their beginning.
+/// The maximum size of a field that is parsed to find its text, in bytes. Of larger fields the beginning is shown.
 pub const READ_AS_TREE: usize = 256 * 1024;
 
-/// The text of a field that may be null, a string, an object, a list, or a page of HTML.
+/// The text of a field that may be null, a string, an object, a list or an HTML page.
 pub fn text_of_field(raw: Option<&RawValue>) -> Option<String> {
     let json = raw?.get();
     let text = if json.len() > READ_AS_TREE {
@@ -29,8 +28,7 @@ pub fn text_of_field(raw: Option<&RawValue>) -> Option<String> {
     Some(plain(&text, DETAIL).into_owned()).filter(|text| !text.is_empty())
 }
 
-/// The text of the answer to a request that was refused: its `detail`, its `message`, both, or the
-/// body itself.
+/// The text of an error response: its `detail`, its `message`, both, or the body itself.
 pub fn text_of_body(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let message = match serde_json::from_str::<Value>(&text) {
@@ -40,14 +38,14 @@ pub fn text_of_body(body: &[u8]) -> Option<String> {
     Some(plain(&message, DETAIL).into_owned()).filter(|text| !text.is_empty())
 }
 
-/// The text in a value. An object is known by the fields that FastAPI and ProxBox put their text into;
-/// another one is shown as it is.
+/// The text in a value. In an object, the text fields of FastAPI and ProxBox are used; any other object is shown as it
+/// is.
 pub fn text_of_value(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         Value::Array(items) => {
-            // Backends repeat one cause for everything that it has hit.
+            // Backends repeat one cause for every object it affects.
             let mut seen = HashSet::new();
             let texts = items.iter().filter_map(text_of_value).filter(|text| seen.insert(text.clone()));
             let texts: Vec<String> = texts.collect();
@@ -73,7 +71,7 @@ pub fn text_of_value(value: &Value) -> Option<String> {
     }
 }
 
-/// Sentences in a row, without those that another one already holds.
+/// Joins sentences, without those that another sentence contains.
 pub fn join_distinct(parts: Vec<String>) -> String {
     let mut distinct: Vec<String> = Vec::new();
     for part in parts {

@@ -1,10 +1,10 @@
-//! Text without the keys that must not be stored or logged.
+//! Removes secrets from text that is stored or logged.
 //!
-//! A [`Redactor`] knows the secrets of a run and the forms in which a backend may repeat them: as they are, in JSON
-//! (also in JSON inside of JSON), percent-encoded, in HTML, and in base64. A secret of fewer than [`SHORTEST`] bytes is
-//! not looked for: it stands in too much that is no secret. One of more than [`LONGEST`] is not either.
+//! A [`Redactor`] holds the secrets of a run and the forms in which a backend may repeat them: verbatim, in JSON (also
+//! nested in JSON), percent-encoded, in HTML, and in base64. Secrets of fewer than [`MIN_SECRET`] bytes are not
+//! searched for, because they match too much other text. Neither are secrets of more than [`MAX_SECRET`] bytes.
 //!
-//! The last clone that is dropped zeroes the secrets and their forms.
+//! Dropping the last clone zeroes the secrets and their forms.
 
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
@@ -22,21 +22,21 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::core::secret::{SecretJson, joined, written};
 
-/// The shortest secret that is looked for, in bytes.
+/// The minimum length of a secret that is searched for, in bytes.
 pub const MIN_SECRET: usize = 8;
-/// The longest secret that is looked for, in bytes.
+/// The maximum length of a secret that is searched for, in bytes.
 pub const MAX_SECRET: usize = 1024;
-/// What stands in the place of a secret. It is not longer than any form of one, so that no text becomes longer.
+/// The replacement for a secret. It is not longer than any form of a secret, so redaction never lengthens a text.
 pub const HIDDEN: &str = "[hidden]";
-/// How much of a secret may stand before the `...` of a text that was cut, in bytes.
+/// The minimum length of a partial secret before the `...` of a truncated text, in bytes.
 const MIN_CUT: usize = 3;
-/// How often JSON may be inside of JSON.
+/// The maximum nesting depth of JSON in JSON.
 const MAX_NESTING: usize = 3;
 
-/// What `quote` of Python and `encodeURIComponent` leave as it is.
+/// Characters that Python's `quote` and `encodeURIComponent` leave unescaped.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Parts of the names of fields and parameters that hold a secret.
+/// Parts of names of fields and parameters that hold a secret.
 const NAMES: [&str; 9] = [
     "apikey",
     "token",
@@ -48,20 +48,20 @@ const NAMES: [&str; 9] = [
     "authorization",
     "privatekey",
 ];
-/// What such names end with if they only describe one.
+/// Suffixes of such names if they only describe a secret.
 const DESCRIPTIONS: [&str; 5] = ["name", "version", "id", "type", "label"];
 
-/// Replaces secrets in text by [`HIDDEN`]. Cloning it is cheap. The default knows none.
+/// Replaces secrets in text by [`HIDDEN`]. Cloning is cheap. The default has no secrets.
 #[derive(Clone, Default)]
 pub struct Redactor {
     secrets: Arc<Vec<SecretString>>,
-    /// Every form of them.
+    /// All forms of the secrets.
     forms: Arc<BTreeSet<Form>>,
-    /// Finds them; none if there are none.
+    /// The search automaton. `None` if there are no secrets.
     search: Option<AhoCorasick>,
 }
 
-/// A form of a secret.
+/// One form of a secret.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Form(String);
 
@@ -84,12 +84,12 @@ impl Borrow<[u8]> for Form {
 }
 
 impl Redactor {
-    /// A redactor that knows `secrets`.
+    /// Creates a redactor for `secrets`.
     pub fn new(secrets: impl IntoIterator<Item = impl Into<SecretString>>) -> Self {
         Self::default().with(secrets)
     }
 
-    /// The same redactor, which knows `secrets` too.
+    /// A redactor with `secrets` added.
     #[must_use]
     pub fn with(&self, secrets: impl IntoIterator<Item = impl Into<SecretString>>) -> Self {
         let mut all = Vec::clone(&self.secrets);
@@ -106,20 +106,20 @@ impl Redactor {
             .flat_map(|secret| forms(secret.expose_secret()))
             .map(|mut form| Form(std::mem::take(&mut form)))
             .collect();
-        // A prefilter would keep a copy of every form that nothing zeroes.
+        // A prefilter would keep a copy of every form that is never zeroed.
         let builder =
             AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).prefilter(false).to_owned();
-        // It fails only for more than 2 GiB of them.
+        // It fails only for more than 2 GiB of forms.
         let search = builder.build(&forms).ok();
         Self { secrets: Arc::new(all), forms: Arc::new(forms), search }
     }
 
-    /// The secrets that it knows.
+    /// The secrets it redacts.
     pub fn secrets(&self) -> &[SecretString] {
         &self.secrets
     }
 
-    /// `text` without secrets, and without the beginning of one where it was cut (`...`).
+    /// Redacts `text`, including the beginning of a secret where the text was truncated (`...`).
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let (mut hidden, mut at) = (String::new(), 0);
         for found in self.find(text.as_bytes()) {
@@ -134,7 +134,7 @@ impl Redactor {
         self.without_partial_secret(Cow::Owned(hidden))
     }
 
-    /// The same for a text that is not needed any more.
+    /// Redacts an owned text.
     pub fn owned(&self, text: String) -> String {
         match self.text(&text) {
             Cow::Borrowed(_) => text,
@@ -142,7 +142,7 @@ impl Redactor {
         }
     }
 
-    /// `json` without secrets in its strings. What is no string stays as it is.
+    /// Redacts the strings in `json`. Everything else stays as it is.
     pub fn json<'a>(&self, json: &'a str) -> Cow<'a, str> {
         if matches!(self.text(json), Cow::Borrowed(_)) {
             return Cow::Borrowed(json);
@@ -164,7 +164,7 @@ impl Redactor {
         Cow::Owned(out)
     }
 
-    /// `query` without secrets, and without the values of parameters that are named like one.
+    /// Redacts `query`, including the values of parameters whose names denote a secret.
     pub fn query(&self, query: &str) -> String {
         let hide = |part: &str| match part.split_once('=') {
             Some((name, value))
@@ -177,7 +177,7 @@ impl Redactor {
         query.split('&').map(hide).collect::<Vec<_>>().join("&")
     }
 
-    /// Path and query of a request, without secrets.
+    /// Redacts the path and query of a request.
     pub fn target(&self, target: &str) -> String {
         match target.split_once('?') {
             Some((path, query)) => format!("{}?{}", self.text(path), self.query(query)),
@@ -185,8 +185,8 @@ impl Redactor {
         }
     }
 
-    /// The next bytes of a stream, without secrets. What may be the beginning of one is held back in `held`, until it
-    /// is known what follows.
+    /// Redacts the next bytes of a stream. Bytes that may begin a secret are held back in `held` until more bytes
+    /// arrive.
     pub fn chunk(&self, held: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
         held.extend_from_slice(bytes);
         let mut cut = self.partial_secret_at(held);
@@ -206,7 +206,7 @@ impl Redactor {
         out
     }
 
-    /// What was held back of a stream that has come to its end.
+    /// The bytes held back when the stream ends.
     pub fn rest(held: &mut Vec<u8>) -> Vec<u8> {
         let rest = std::mem::take(held);
         if rest.len() > MIN_CUT { HIDDEN.as_bytes().to_vec() } else { rest }
@@ -217,12 +217,12 @@ impl Redactor {
         changes(value) || changes(&decoded(value))
     }
 
-    /// The secrets in `bytes`, in their order. Of two that begin at the same place it is the longer one.
+    /// The secrets in `bytes`, in order. Of two secrets at the same position, the longer one matches.
     fn find(&self, bytes: &[u8]) -> impl Iterator<Item = Match> {
         self.search.iter().flat_map(move |search| search.find_iter(bytes))
     }
 
-    /// Where the longest end of `bytes` begins that may go on as a secret.
+    /// The position of the longest suffix of `bytes` that may be the beginning of a secret.
     fn partial_secret_at(&self, bytes: &[u8]) -> usize {
         let longest = self.search.as_ref().map_or(0, AhoCorasick::max_pattern_len);
         let from = bytes.len().saturating_sub(longest);
@@ -262,7 +262,7 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// Whether `secret` is looked for: it is neither too short nor too long.
+/// Whether the length of `secret` permits a search.
 pub fn is_long_enough(secret: &SecretString) -> bool {
     (MIN_SECRET..=MAX_SECRET).contains(&secret.expose_secret().len())
 }
@@ -272,21 +272,21 @@ pub fn is_among(secrets: &[SecretString], secret: &SecretString) -> bool {
     secrets.iter().any(|known| known.expose_secret() == secret.expose_secret())
 }
 
-/// Whether a field or a parameter that is called `name` holds a secret.
+/// Whether a field or parameter with the name `name` holds a secret.
 pub fn is_secret(name: &str) -> bool {
     let name: String =
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     NAMES.iter().any(|part| name.contains(part)) && !DESCRIPTIONS.iter().any(|end| name.ends_with(end))
 }
 
-/// The secrets that a query holds, by the names of its parameters, as they are written there and as they are meant.
+/// The secrets in a query, by the names of its parameters, both encoded and decoded.
 pub fn secrets_in_query(query: &str) -> Vec<SecretString> {
     let parts = query.split('&').filter_map(|part| part.split_once('='));
     let secrets = parts.filter(|(name, _)| is_secret(&decoded(name)));
     secrets.flat_map(|(_, value)| [value.into(), decoded(value).into()]).collect()
 }
 
-/// The secrets that JSON holds, by the names of its fields.
+/// The secrets in a JSON value, by the names of its fields.
 pub fn secrets_in_json(value: &Value) -> Vec<SecretString> {
     match value {
         Value::Array(items) => items.iter().flat_map(secrets_in_json).collect(),
@@ -302,7 +302,7 @@ pub fn secrets_in_json(value: &Value) -> Vec<SecretString> {
     }
 }
 
-/// The value of a part of a query.
+/// Decodes a part of a query.
 fn decoded(text: &str) -> String {
     form_urlencoded::parse(format!("={text}").as_bytes())
         .next()
@@ -316,11 +316,11 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     let percent = written(&utf8_percent_encode(secret, UNRESERVED));
     all.extend([shortened(&percent, "%2F", "/"), shortened(&percent, "%20", "+"), lowercase_hex(&percent)]);
     all.push(percent);
-    // In three places of base64 the secret may begin, as the end of `user:secret` does.
+    // In base64, the secret may begin at three offsets, for example at the end of `user:secret`.
     for before in 0..3 {
         let text = joined(&[&"   "[..before], secret]);
         let text = text.expose_secret();
-        // Without what depends on the bytes before and behind.
+        // Without the characters that depend on adjacent bytes.
         let (from, to) = ((before * 8).div_ceil(6), text.len() * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let encoded = Zeroizing::new(engine.encode(text));
@@ -337,19 +337,19 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     all
 }
 
-/// An empty text with room for `capacity` bytes.
+/// An empty string with a capacity of `capacity` bytes.
 fn with_room(capacity: usize) -> Zeroizing<String> {
     Zeroizing::new(String::with_capacity(capacity))
 }
 
-/// `text` as it stands in a string of JSON, all of it in ASCII or not.
+/// `text` as the content of a JSON string, optionally in ASCII only.
 fn escaped(text: &str, ascii: bool) -> Zeroizing<String> {
     let json = written(&*SecretJson::from(Value::from(text)));
     let inside = &json[1..json.len() - 1];
     if !ascii {
         return Zeroizing::new(inside.to_owned());
     }
-    // `\u` and four digits for each unit of UTF-16, of which there are no more than bytes.
+    // `\u` and four digits per UTF-16 unit. A text has at most as many units as bytes.
     let mut out = with_room(inside.len() * 6);
     for c in inside.chars() {
         if c.is_ascii() {
@@ -361,7 +361,7 @@ fn escaped(text: &str, ascii: bool) -> Zeroizing<String> {
     out
 }
 
-/// `text` as `html.escape` of Python writes it.
+/// `text` as Python's `html.escape` writes it.
 fn html(text: &str) -> Zeroizing<String> {
     let mut out = with_room(text.len() * "&quot;".len());
     for c in text.chars() {
@@ -377,7 +377,7 @@ fn html(text: &str) -> Zeroizing<String> {
     out
 }
 
-/// `text` with `short` for `long`.
+/// `text` with `long` replaced by `short`.
 fn shortened(text: &str, long: &str, short: &str) -> Zeroizing<String> {
     let mut out = with_room(text.len());
     for (number, part) in text.split(long).enumerate() {
@@ -389,7 +389,7 @@ fn shortened(text: &str, long: &str, short: &str) -> Zeroizing<String> {
     out
 }
 
-/// Percent-encoded text with `%2f` for `%2F`.
+/// Percent-encoded text with lowercase digits: `%2f` for `%2F`.
 fn lowercase_hex(text: &str) -> Zeroizing<String> {
     let mut digits = 0;
     let mut out = with_room(text.len());
@@ -402,7 +402,7 @@ fn lowercase_hex(text: &str) -> Zeroizing<String> {
     out
 }
 
-/// Where a string of JSON ends of which `text` is the rest.
+/// The end of a JSON string whose remainder is `text`.
 fn string_end(text: &str) -> usize {
     let mut is_escaped = false;
     let end = text.bytes().position(|byte| match byte {
@@ -472,7 +472,7 @@ mod tests {
         let redactor = Redactor::new(["a", "", "1234567", &"b".repeat(MAX_SECRET + 1)]);
         assert!(redactor.secrets().is_empty(), "one that is too long is not looked for either");
         assert_eq!(redactor.text("a banana 1234567"), "a banana 1234567");
-        // What it is named like is hidden whatever its length.
+        // A value whose name denotes a secret is hidden whatever its length.
         assert_eq!(redactor.query("api_key=a&b=a"), "api_key=[hidden]&b=a");
     }
 

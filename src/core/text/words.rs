@@ -1,18 +1,18 @@
-//! Enums that are words in configuration.
+//! Enums with a fixed name per variant in configuration.
 
-/// Gives an enum the word for each of its values, both ways, and the error for any other text:
+/// Implements the conversions between an enum's variants and their names, and an error type for other texts:
 /// `words!(Fruit or NotAFruit { Apple => "apple", Pear => "pear" })`.
 macro_rules! words {
     ($type:ident or $error:ident $(($known:expr))? {
         $($name:ident $(($inner:path))? => $word:expr),+ $(,)?
     }) => {
         impl $type {
-            /// Every value.
+            /// All variants.
             pub const ALL: [Self; Self::WORDS.len()] = [$(Self::$name $(($inner))?),+];
-            /// The word for every value, in the order of [`Self::ALL`].
+            /// The names of all variants, in the order of [`Self::ALL`].
             pub const WORDS: [&'static str; [$($word),+].len()] = [$($word),+];
 
-            /// The word for this value in configuration.
+            /// The name of the variant in configuration.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name $(($inner))? => $word),+

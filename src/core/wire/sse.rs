@@ -1,4 +1,4 @@
-//! Server-sent events: what backends write, and what readers are given.
+//! Server-sent events: the parser for backend streams and the encoder for client streams.
 
 pub mod encoder;
 pub mod parser;

@@ -1,25 +1,25 @@
-//! Frames by what they are, for those who count them.
+//! Frame types and counts for metrics.
 
 use super::sse::encoder::FrameName;
 
-/// What a frame is, whichever way it goes and whatever its wire form.
+/// The type of a frame, in either direction and in any wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameType {
-    /// Something has come further.
+    /// Progress.
     Step,
-    /// Something failed as a whole.
+    /// A failure of a stage or run.
     Error,
-    /// A stage or a run has ended.
+    /// The end of a stage or run.
     Complete,
-    /// Anything else: greetings, echoes, and what only newer backends say.
+    /// Any other frame: greetings, echoes, and event types of newer backends.
     Other,
 }
 
 impl FrameType {
-    /// Every type.
+    /// All types.
     pub const ALL: [Self; 4] = [Self::Step, Self::Error, Self::Complete, Self::Other];
 
-    /// The word for it in metrics.
+    /// The name of the type in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Step => "step",
@@ -29,7 +29,7 @@ impl FrameType {
         }
     }
 
-    /// The type of an event of the backend's stream that has this name.
+    /// The type of a backend's event with this name.
     pub fn from_event(name: &[u8]) -> Self {
         match name {
             b"step" => Self::Step,
@@ -51,27 +51,27 @@ impl From<FrameName> for FrameType {
     }
 }
 
-/// How many frames there were of each type, in the order of [`FrameType::ALL`].
+/// The number of frames per type, in the order of [`FrameType::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameCounts([u64; FrameType::ALL.len()]);
 
 impl FrameCounts {
-    /// One more of this type.
+    /// Adds one frame of this type.
     pub fn count(&mut self, frame: FrameType) {
         self.0[frame as usize] += 1;
     }
 
-    /// How many of this type.
+    /// The number of frames of this type.
     pub fn get(&self, frame: FrameType) -> u64 {
         self.0[frame as usize]
     }
 
-    /// How many of all types.
+    /// The number of frames of all types.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// What has come since `earlier`.
+    /// The frames counted since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut since = *self;

@@ -1,51 +1,50 @@
-//! Where the frames of a WebSocket end (RFC 6455, section 5.2).
+//! Finds the boundaries of WebSocket frames (RFC 6455, section 5.2).
 //!
-//! A tunnel passes bytes on as they come. To put a close frame among them it must know where one frame ends and the
-//! next has not begun.
+//! A tunnel passes bytes through unchanged. To insert a close frame, it must know whether it is between two frames.
 
-/// Which end of a WebSocket sends. Clients mask their payloads, servers never do.
+/// The sender of a WebSocket's frames. Clients mask their payloads, servers do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameSender {
-    /// The one that asked for it.
+    /// The end that requested the upgrade.
     Client,
-    /// The one that agreed.
+    /// The end that accepted it.
     Server,
 }
 
-/// Follows the frames that one end sends.
+/// Follows the frames of one sender.
 #[derive(Debug)]
 pub struct FrameFollower {
     sender: FrameSender,
     state: FollowerState,
-    /// A message has begun whose last fragment has not come. Control frames may come between fragments.
+    /// A fragmented message is incomplete. Control frames may appear between its fragments.
     in_message: bool,
-    /// A frame of a message has begun to come.
+    /// A data frame has begun.
     has_message: bool,
-    /// The payload of a close frame of a server.
+    /// The payload of a server's close frame.
     close: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum FollowerState {
-    /// So many bytes of a header have come, none between two frames.
+    /// Reads a header. `seen` bytes have arrived; 0 between two frames.
     Header { bytes: [u8; MAX_HEADER], seen: usize },
-    /// So many bytes of a payload are still to come.
+    /// Reads a payload. `left` bytes are missing.
     Payload { left: u64, is_close: bool },
-    /// A close frame has come, behind which there is no other.
+    /// A close frame has arrived. No frame may follow it.
     Closed,
-    /// What has come are no frames.
+    /// The bytes are not WebSocket frames.
     Opaque,
 }
 
-/// Two bytes, eight of a length, and four of a mask.
+/// Two bytes, eight bytes of length and four bytes of mask.
 const MAX_HEADER: usize = 14;
-/// The longest payload of a control frame, in bytes.
+/// The maximum payload of a control frame, in bytes.
 const MAX_CONTROL: u64 = 125;
 /// The opcode of a close frame.
 const CLOSE: u8 = 8;
 
 impl FrameFollower {
-    /// Follows what `sender` sends from the first byte on.
+    /// Creates a follower for everything that `sender` sends.
     pub fn new(sender: FrameSender) -> Self {
         Self {
             sender,
@@ -56,8 +55,8 @@ impl FrameFollower {
         }
     }
 
-    /// Follows `bytes` up to the end of the frame that they are of, and gives how many belong to it: all of them if
-    /// the frame does not end there, and if they are no frames.
+    /// Follows `bytes` up to the end of the current frame and returns how many of them belong to it. These are all
+    /// bytes if the frame does not end in them, or if they are not frames.
     pub fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         while used < bytes.len() {
@@ -92,28 +91,28 @@ impl FrameFollower {
         used
     }
 
-    /// Whether a frame may be put here: the one before is whole, and was no close frame.
+    /// Whether a frame may be inserted here: the previous frame is complete and is not a close frame.
     pub fn is_between(&self) -> bool {
         matches!(self.state, FollowerState::Header { seen: 0, .. })
     }
 
-    /// Whether a close frame has come.
+    /// Whether a close frame has arrived.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, FollowerState::Closed)
     }
 
-    /// Whether a frame of a message has begun to come, which is no control frame.
+    /// Whether a data frame has begun.
     pub fn has_message(&self) -> bool {
         self.has_message
     }
 
-    /// Code and reason of the close frame of a server, if that has come and has a code.
+    /// The code and reason of a server's close frame, if it has arrived and has a code.
     pub fn close_reason(&self) -> Option<(u16, String)> {
         let (code, reason) = self.close.split_first_chunk().filter(|_| self.is_closed())?;
         Some((u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()))
     }
 
-    /// What comes behind `header`, if a WebSocket can have it here.
+    /// The state after `header`. [`FollowerState::Opaque`] if the header is invalid here.
     fn payload(&mut self, header: &[u8; MAX_HEADER]) -> FollowerState {
         let [first, second, rest @ ..] = header;
         let (is_final, opcode, is_masked) = (first & 0x80 != 0, first & 0x0F, second & 0x80 != 0);
@@ -143,7 +142,7 @@ impl FollowerState {
     const BETWEEN: Self = Self::Header { bytes: [0; MAX_HEADER], seen: 0 };
 }
 
-/// How long a header is that begins with `bytes`, as far as they say it.
+/// The length of a header that begins with `bytes`, as far as they determine it.
 fn header_length(bytes: &[u8]) -> usize {
     let [_, second, ..] = bytes else { return 2 };
     let length = match second & 0x7F {
@@ -175,7 +174,7 @@ mod tests {
         for sender in [FrameSender::Client, FrameSender::Server] {
             let sizes = [0, 1, 125, 126, 65_535, 65_536];
             let mut frames: Vec<Vec<u8>> = sizes.map(|size| frame(0x82, size, sender)).to_vec();
-            // A message in three fragments, compressed, with a ping in it.
+            // A compressed message in three fragments, with a ping in between.
             frames.extend(
                 [(0x41, 5), (0x89, 125), (0x00, 0), (0x80, 7)]
                     .map(|(first, size)| frame(first, size, sender)),
@@ -212,8 +211,8 @@ mod tests {
     fn what_is_no_frame_is_never_between_two() {
         for bytes in [
             &b"GET / HTTP/1.1\r\n\r\n"[..],
-            // The mask of a client, a fragment of nothing, a long control frame, one in fragments, opcodes that are
-            // none, and a length that no number has.
+            // The mask of a client, a continuation without a message, a long control frame, a fragmented one, reserved
+            // opcodes, and a length that is out of range.
             &[0x82, 0x80, 0, 0, 0, 0],
             &[0x80, 0],
             &[0x89, 126, 0, 126],

@@ -1,9 +1,9 @@
-//! Writes the stream that readers are given, so that the wire contract holds by construction.
+//! Encodes the client's event stream. The types enforce the wire contract.
 //!
-//! A [`SseEncoder`] can only be had together with the `started` frame that begins it, and is given up for
-//! the frames that end it: no code can write a step after the end, a second end, or a failed end
-//! without its `error` (R6, R8). Frames hold no `id:` and no `retry:` (R1), end their lines with LF
-//! alone (R4), and hold ASCII JSON of the shape that Python's `json.dumps` gives it (R3, R13).
+//! A [`SseEncoder`] is created together with the `started` frame of its stream and consumed by writing the end. No
+//! code can therefore write a step after the end, a second end, or a failed end without its `error` (R6, R8). Frames
+//! have no `id:` and no `retry:` (R1), use LF line endings (R4), and hold ASCII JSON in the format of Python's
+//! `json.dumps` (R3, R13).
 
 use std::borrow::Cow;
 
@@ -15,27 +15,27 @@ use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
 use crate::core::domain::figures::ResultSummary;
 use crate::core::text::redact::Redactor;
 
-/// The longest JSON of a step, in characters (R13).
+/// The maximum JSON length of a step, in characters (R13).
 pub const STEP_LIMIT: usize = 600;
-/// The longest JSON of `complete`, in characters, for readers that did not ask for payloads (R13).
+/// The maximum JSON length of `complete`, in characters, for clients that did not request payloads (R13).
 pub const COMPLETE_LIMIT: usize = 600;
-/// The longest value of `step`, `rowid` and `error` inside a step, in characters of JSON. Together
-/// with the names of the fields they leave more than 100 characters for the message.
+/// The maximum length of `step`, `rowid` and `error` in a step, in characters of JSON. Together with the field names
+/// they leave more than 100 characters for the message.
 const STEP_NAME_LIMIT: usize = 48;
 const ROWID_LIMIT: usize = 128;
 const STEP_ERROR_LIMIT: usize = 220;
-/// The longest `message` and `error` of a terminal frame, in characters of JSON.
+/// The maximum length of `message` and `error` in a terminal frame, in characters of JSON.
 const SENTENCE_LIMIT: usize = 600;
-/// What is written of a string that has no room, in characters of JSON: `"..."`.
+/// The length of a string for which there is no room, in characters of JSON: `"..."`.
 const MIN_TRUNCATED: usize = 5;
-/// The longest `message` of a `complete` whose `detail` must be cut, in characters of JSON.
+/// The maximum length of `message` in a `complete` whose `detail` is truncated, in characters of JSON.
 const FAILED_LIMIT: usize = 200;
-/// The longest `detail`, in characters of JSON.
+/// The maximum length of `detail`, in characters of JSON.
 const DETAIL_LIMIT: usize = 4000;
-/// The longest event of a backend's own type, and the longest payload, that is passed on, in bytes of JSON.
+/// The maximum size of a passed-on payload or event of a backend's own type, in bytes of JSON.
 const EXTRA_LIMIT: usize = 16 * 1024;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameName {
     /// `event: step`.
@@ -44,39 +44,39 @@ pub enum FrameName {
     Error,
     /// `event: complete`.
     Complete,
-    /// An event of the backend's own type, for clients that asked.
+    /// An event of the backend's own type, for clients that requested these.
     Extra,
 }
 
-/// One encoded event, its blank line included.
+/// An encoded event, including its blank line.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// What it is.
+    /// The type of the event.
     pub name: FrameName,
-    /// Its bytes, which every reader can take.
+    /// The encoded event, short enough for every client.
     pub bytes: Bytes,
-    /// The same with what makes it longer than R13 allows, if it was kept: the backend's own account of the object,
-    /// or the whole result.
+    /// The event with the parts that exceed R13, if they were kept: the backend's payload of an object, or the full
+    /// result.
     pub with_payload: Option<Bytes>,
 }
 
-/// A step that is not of the run but of one reader's own view of it, such as what that reader has missed.
+/// A step for a single client, outside the run's log, such as a notice of missed events.
 ///
-/// It must not be the last thing that the reader is given.
+/// It must not be the last frame of the client's stream.
 pub fn standalone_step(step: &Step<'_>) -> Bytes {
-    // Purposefully not kept: a stream that can be kept can be ended.
+    // The encoder is deliberately dropped: keeping it would allow a second end.
     SseEncoder::start(step).1.bytes
 }
 
-/// Whether an encoded `frame` is a [`FrameName::Extra`].
+/// Whether the encoded `frame` is a [`FrameName::Extra`].
 pub fn is_extra(frame: &[u8]) -> bool {
     ["event: step\n", "event: error\n", "event: complete\n"]
         .iter()
         .all(|name| !frame.starts_with(name.as_bytes()))
 }
 
-/// A stream that has begun and has not ended.
-// Purposefully not Clone: a second copy could write a second end.
+/// An event stream that has begun and not ended.
+// Deliberately not Clone: a copy could write a second end.
 #[derive(Debug)]
 pub struct SseEncoder {
     out: BytesMut,
@@ -90,15 +90,15 @@ impl SseEncoder {
         Self::start_redacted(first, Redactor::default())
     }
 
-    /// Begins a stream none of whose frames holds a secret that `redactor` knows.
+    /// Begins a stream whose frames are redacted with `redactor`.
     pub fn start_redacted(first: &Step<'_>, redactor: Redactor) -> (Self, Frame) {
         let mut stream = Self { out: BytesMut::new(), tail: Vec::new(), redactor };
         let frame = stream.step(first);
         (stream, frame)
     }
 
-    /// Writes a step. What is too long for R13 is cut: first its name, its object and its error to
-    /// their own limits, then its message to what is left.
+    /// Writes a step. Content beyond R13 is truncated: first `step`, `rowid` and `error` to their own limits, then
+    /// `message` to the remaining room.
     pub fn step(&mut self, step: &Step<'_>) -> Frame {
         self.begin("step");
         let start = self.out.len();
@@ -127,7 +127,7 @@ impl SseEncoder {
         Frame { with_payload: payload, ..self.end(FrameName::Step(step.status)) }
     }
 
-    /// What was written of a step so far, with a payload and its end.
+    /// The step written so far, with a payload and its closing brace.
     fn extended(&self, payload: &RawValue) -> Bytes {
         let mut longer = BytesMut::from(&self.out[..]);
         longer.put_slice(b", \"payload\": ");
@@ -136,8 +136,8 @@ impl SseEncoder {
         longer.freeze()
     }
 
-    /// Writes an event of the backend's own type, if it cannot be taken for one of ours, its name is
-    /// one word, and its JSON is not too long.
+    /// Writes an event of the backend's own type. `None` if the name is one of the bridge's own or more than one word,
+    /// or if the JSON is too long.
     pub fn extra(&mut self, name: &str, data: &RawValue) -> Option<Frame> {
         let one_word = !name.is_empty()
             && name.len() <= STEP_NAME_LIMIT
@@ -174,7 +174,7 @@ impl SseEncoder {
         self.end(FrameName::Error)
     }
 
-    /// Writes the end as everybody can read it, in [`COMPLETE_LIMIT`] characters, and with everything that is known.
+    /// Writes the `complete` twice: within [`COMPLETE_LIMIT`] characters for every client, and in full.
     fn complete(&mut self, verdict: &StreamEnd) -> Frame {
         let whole = self.complete_with(verdict, EndLimits::for_extent(ResultExtent::Full));
         for extent in [ResultExtent::Counted, ResultExtent::BySort, ResultExtent::InTotal] {
@@ -186,7 +186,7 @@ impl SseEncoder {
                 };
             }
         }
-        // Why it failed says more than that it did. What is left of the line is for that.
+        // For a failed run, `detail` matters more than `message` and gets the remaining room.
         let message = if verdict.failure.is_some() { FAILED_LIMIT } else { SENTENCE_LIMIT };
         let mut room = EndLimits { message, ..EndLimits::for_extent(ResultExtent::InTotal) };
         *room.last(verdict) = 0;
@@ -212,7 +212,7 @@ impl SseEncoder {
         self.end(FrameName::Complete)
     }
 
-    /// The length of the JSON that was written last.
+    /// The length of the JSON written last.
     fn data_length(&self) -> usize {
         self.out.len() - b"event: complete\ndata: \n\n".len()
     }
@@ -226,7 +226,7 @@ impl SseEncoder {
 
     fn end(&mut self, name: FrameName) -> Frame {
         self.out.put_slice(b"\n\n");
-        // A buffer of its own, of just its size: frames are kept for long, and not all for equally long.
+        // An exactly sized buffer of its own: frames are kept for a long time, and not all equally long.
         Frame { name, bytes: Bytes::copy_from_slice(&self.out), with_payload: None }
     }
 }
@@ -234,17 +234,17 @@ impl SseEncoder {
 /// How much of the result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResultExtent {
-    /// The backend's own numbers, and what was counted of every sort.
+    /// The backend's own numbers and the counts by object type.
     Full,
     /// The same without zeros.
     Counted,
-    /// What was counted of every sort, without zeros.
+    /// The counts by object type, without zeros.
     BySort,
-    /// What was counted in total, without zeros.
+    /// The total counts, without zeros.
     InTotal,
 }
 
-/// How much of an end is written.
+/// Limits on how much of the end is written.
 #[derive(Clone, Copy, Debug)]
 struct EndLimits {
     result: ResultExtent,
@@ -257,13 +257,13 @@ impl EndLimits {
         Self { result, message: SENTENCE_LIMIT, detail: DETAIL_LIMIT }
     }
 
-    /// The room for what is cut when all else has been left out.
+    /// The limit of the last field to be truncated.
     fn last(&mut self, verdict: &StreamEnd) -> &mut usize {
         if verdict.failure.is_some() { &mut self.detail } else { &mut self.message }
     }
 }
 
-/// The counts, and what is worth keeping of the backend's own result.
+/// Writes the counts and the summary of the backend's result.
 fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: ResultExtent) {
     let total = counts.total();
     let has_zeros = extent == ResultExtent::Full;
@@ -279,7 +279,7 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
         }
     }
     if has_numbers {
-        // `count` is what the bridge counted.
+        // `count` is the bridge's own count.
         let numbers =
             summary.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
         for (name, value) in numbers {
@@ -312,7 +312,7 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
     out.put_u8(b'}');
 }
 
-/// What was counted of every sort.
+/// Writes the counts by object type.
 fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
     out.put_slice(b"\"objects\": {");
     for (object, count) in &counts.0 {
@@ -332,7 +332,7 @@ fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
     out.put_u8(b'}');
 }
 
-/// Writes what stands between two fields, unless nothing stands before.
+/// Writes the separator between two fields, unless this is the first.
 fn put_comma(out: &mut BytesMut) {
     if !out.ends_with(b"{") {
         out.put_slice(b", ");
@@ -346,15 +346,14 @@ fn number(out: &mut BytesMut, name: &str, value: u64) {
     out.put_slice(value.to_string().as_bytes());
 }
 
-/// Writes `text` as a JSON string of at most `limit` characters, its quotes included. A text that is
-/// cut ends in `...`.
+/// Writes `text` as a JSON string of at most `limit` characters, including the quotes. A truncated text ends in `...`.
 fn string(out: &mut impl BufMut, text: &str, limit: usize) {
     out.put_u8(b'"');
     put_escaped(out, &truncate_escaped(text, limit.saturating_sub(2)));
     out.put_u8(b'"');
 }
 
-/// `text` in at most `room` characters of JSON, without quotes.
+/// Truncates `text` to `room` characters of JSON, without quotes.
 pub fn truncate_escaped(text: &str, room: usize) -> Cow<'_, str> {
     if fits(text, room) {
         return Cow::Borrowed(text);
@@ -362,13 +361,13 @@ pub fn truncate_escaped(text: &str, room: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}...", longest_prefix(text, room.saturating_sub(3))))
 }
 
-/// Whether `text` takes at most `room` characters when escaped.
+/// Whether the escaped `text` has at most `room` characters.
 fn fits(text: &str, room: usize) -> bool {
-    // No character takes more than six characters of JSON for each byte of UTF-8.
+    // Escaping yields at most six characters per byte of UTF-8.
     text.len() * 6 <= room || text.chars().map(escaped_len).sum::<usize>() <= room
 }
 
-/// The longest beginning of `text` that takes at most `room` characters when escaped.
+/// The longest prefix of `text` whose escaped form has at most `room` characters.
 fn longest_prefix(text: &str, room: usize) -> &str {
     let mut used = 0;
     for (at, c) in text.char_indices() {
@@ -390,7 +389,7 @@ fn escaped_len(c: char) -> usize {
 
 fn put_escaped(out: &mut impl BufMut, text: &str) {
     let mut rest = text;
-    // Whatever needs no escape is copied in runs, which is nearly everything.
+    // Characters without escapes are copied in runs. Nearly all text consists of them.
     while let Some(at) = rest.bytes().position(|byte| !is_verbatim(byte)) {
         let (run, special) = rest.split_at(at);
         out.put_slice(run.as_bytes());
@@ -424,8 +423,8 @@ fn put_unicode(out: &mut impl BufMut, c: char) {
     }
 }
 
-/// Writes JSON that is known to be valid on one line and in ASCII. White space between tokens goes;
-/// strings are kept, with everything above U+007F escaped.
+/// Writes valid JSON on one line and in ASCII. White space between tokens is removed. Strings are kept, with every
+/// character above U+007F escaped.
 fn compact_ascii(out: &mut BytesMut, json: &str) {
     let mut in_string = false;
     let mut escaped = false;

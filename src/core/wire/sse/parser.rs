@@ -1,56 +1,56 @@
-//! An incremental parser of `text/event-stream`, by the rules of the WHATWG HTML standard (section
-//! 9.2.6, "Interpreting an event stream"), with a bound on what one event may hold.
+//! An incremental parser of `text/event-stream` by the WHATWG HTML standard (section 9.2.6, "Interpreting an event
+//! stream"), with a limit on the size of an event.
 
 use memchr::memchr2;
 
-/// What the parser found.
+/// An item found by the parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SseItem<'a> {
-    /// A whole event. Its bytes need not be UTF-8: backends have no such discipline.
+    /// A complete event. Its bytes may not be UTF-8, because backends do not guarantee it.
     Event {
-        /// The event's type; empty where the backend gave none.
+        /// The event type; empty if absent.
         name: &'a [u8],
-        /// The lines of data, joined by line feeds.
+        /// The data lines, joined by line feeds.
         data: &'a [u8],
     },
-    /// An event with more data than the limit. Most of its data is gone, its type is known.
+    /// An event with more data than the limit. Its type is known; most of its data was dropped.
     Oversized {
-        /// The event's type; empty where the backend gave none.
+        /// The event type; empty if absent.
         name: &'a [u8],
-        /// How many bytes of data it had.
+        /// The size of its data in bytes.
         bytes: usize,
-        /// The beginning of its data, as much as the limit let in.
+        /// The first part of its data, up to the limit.
         head: &'a [u8],
     },
 }
 
-/// What a line holds besides its value: a byte order mark, the longest name of a field that means
-/// something, a colon and a space. It is not counted, so that an event which comes in pieces may be as
-/// long as one that comes whole.
+/// The maximum length of a line besides its value: a byte order mark, the longest meaningful field name, a colon and a
+/// space. These bytes do not count towards the limit, so an event that arrives in pieces may be as long as one that
+/// arrives whole.
 const FIELD: usize = 3 + "event: ".len();
 
-/// Cuts a stream of bytes into events, however the bytes are cut into pieces.
+/// Splits a byte stream into events, however it is cut into pieces.
 #[derive(Debug)]
 pub struct SseParser {
-    /// The largest event, in bytes of data. Holds: `line.len() <= limit + FIELD`, `data.len() <= limit`.
+    /// The maximum event size, in bytes of data. Invariants: `line.len() <= limit + FIELD`, `data.len() <= limit`.
     limit: usize,
-    /// The beginning of a line whose end has not come.
+    /// The first part of an incomplete line.
     line: Vec<u8>,
-    /// Bytes of that line that the limit did not let in.
+    /// Bytes of that line that exceed the limit.
     line_dropped: usize,
     name: Vec<u8>,
     data: Vec<u8>,
-    /// Bytes of data that the limit did not let in.
+    /// Bytes of data that exceed the limit.
     data_dropped: usize,
     has_data: bool,
-    /// The last byte was a CR, so that a LF now belongs to the same line end.
+    /// The last byte was a CR, so an LF now belongs to the same line ending.
     after_cr: bool,
-    /// No line has ended yet, so that a byte order mark may stand here.
+    /// No line has ended yet, so a byte order mark may follow.
     at_start: bool,
 }
 
 impl SseParser {
-    /// A parser that refuses events with more than `limit` bytes of data.
+    /// Creates a parser that drops events with more than `limit` bytes of data.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -65,10 +65,10 @@ impl SseParser {
         }
     }
 
-    /// Takes the next piece of the stream and gives every event that it completes to `found`.
+    /// Parses the next piece of the stream and passes every completed event to `on_item`.
     ///
-    /// An event whose blank line never comes is never given: a stream that was cut must not look
-    /// like one that said its last word.
+    /// An event without its blank line is never passed on: a truncated stream must not look like one with a terminal
+    /// event.
     pub fn feed(&mut self, piece: &[u8], mut on_item: impl FnMut(SseItem<'_>)) {
         let mut rest = piece;
         if self.after_cr && !rest.is_empty() {
@@ -135,7 +135,7 @@ impl SseParser {
                 self.name.clear();
                 self.name.extend_from_slice(&value[..value.len().min(self.limit)]);
             }
-            // `id`, `retry`, comments and what nobody defined say nothing about a sync.
+            // `id`, `retry`, comments and unknown fields carry no sync data.
             _ => {}
         }
     }

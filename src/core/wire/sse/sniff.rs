@@ -1,19 +1,18 @@
-//! A stream of events that is not announced as one.
+//! Detects event streams without the proper content type.
 
-/// What only a stream of events begins with: a comment, or the name of an event.
+/// Prefixes that only event streams have: a comment or an event name.
 const CERTAIN: [&[u8]; 2] = [b":", b"event:"];
-/// What documents of other types can begin with, too, such as YAML.
+/// Prefixes that other documents, such as YAML, may have as well.
 const LIKELY: [&[u8]; 3] = [b"data:", b"id:", b"retry:"];
-/// Types whose documents are not taken for a stream because of that.
+/// Content types for which [`LIKELY`] prefixes do not count.
 const DOCUMENTS: [&str; 4] = ["json", "html", "xml", "yaml"];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How much of a body is looked at, in bytes.
+/// The number of bytes of a body that are inspected.
 pub const SNIFFED: usize = 4096;
 
-/// Whether a body of `content_type` that starts with `start` can be nothing but a stream of events; `None` while that
-/// needs more of it. Behind empty lines, it begins with a comment or a field of events, and neither JSON, HTML nor the
-/// text of an error begins like that.
+/// Whether a body of `content_type` that begins with `start` is an event stream. `None` if more bytes are needed.
+/// After empty lines, an event stream begins with a comment or an event field. JSON, HTML and error texts do not.
 pub fn is_event_stream(start: &[u8], content_type: Option<&str>) -> Option<bool> {
     let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
     let text = &text[text.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()..];
