@@ -1,4 +1,4 @@
-//! Reading requests: what is refused before the parser, headers, query parameters, limits.
+//! HTTP requests: the checks before the parser, headers, query parameters and limits.
 
 pub mod address;
 pub mod guard;

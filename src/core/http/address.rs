@@ -1,10 +1,10 @@
-//! Which addresses count as one client.
+//! Groups client addresses for limits.
 
 use core::net::{IpAddr, Ipv6Addr};
 
-/// The address by which limits count `address`: an IPv4 address itself, and the network of the first `ipv6_prefix` bits
-/// of an IPv6 address. One customer or one machine has a whole network, so that it could otherwise take another address
-/// for each connection and never meet a limit.
+/// The address that limits count for `address`: an IPv4 address itself, an IPv6 address cut to its first `ipv6_prefix`
+/// bits. A customer or machine usually has a whole IPv6 network. It could otherwise use a new address for each
+/// connection and evade every limit.
 pub fn limited_as(address: IpAddr, ipv6_prefix: usize) -> IpAddr {
     let prefix = u32::try_from(ipv6_prefix).unwrap_or(u32::MAX);
     let host_bits = u128::BITS.saturating_sub(prefix);

@@ -1,28 +1,27 @@
-//! What the client sends on an HTTP/1 connection, looked at before the HTTP parser gets it.
+//! Checks the bytes of an HTTP/1 client before they reach the HTTP parser.
 //!
-//! hyper forgives much that a front must not: two lengths of one body, bare line feeds, a `Host` that
-//! is missing or there twice, a `Connection` that names headers which somebody put there on purpose.
-//! Whoever stands behind may read such a request differently, and then the end of one request is the
-//! beginning of another (request smuggling). So a head is held back until it is whole and was checked,
-//! and only then goes on, byte for byte. Bodies go on at once. Their framing is followed as hyper
-//! follows it (RFC 9112, sections 6 and 7), so that it is known where the next head begins.
+//! hyper accepts requests that a front proxy must reject: two lengths of one body, bare line feeds, a missing or
+//! duplicate `Host`, a `Connection` that names end-to-end headers. A server behind the bridge may read such a request
+//! differently and take the end of one request for the start of another (request smuggling). The guard therefore holds
+//! a head back until it is complete and checked, and then passes it on byte for byte. Bodies are passed on at once.
+//! The guard follows their framing as hyper does (RFC 9112, sections 6 and 7) to find the next head.
 //!
-//! Nothing is put right: what could be read in two ways is refused. The first line that is wrong
-//! decides what is said about it, however the bytes were cut on their way.
+//! The guard corrects nothing: it rejects what can be read in two ways. The first invalid line determines the
+//! rejection, however the bytes were split in transit.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! |---|---|
-//! | `gap` | what may stand between two requests |
+//! | `gap` | the bytes between two requests |
 //! | `lines` | bytes that are held back, line by line |
 //! | `head` | request lines and header lines |
 //! | `target` | the forms of a request target |
 //! | `authority` | hosts and ports |
-//! | `fields` | what the headers of one request say together |
-//! | `http2` | paths that HTTP/2 would cut short |
+//! | `fields` | the headers of a request in combination |
+//! | `http2` | HTTP/2 paths with a fragment |
 //! | `chunks` | the chunked coding |
-//! | `trailers` | what may stand behind the last chunk |
-//! | `parsed` | the same rules for requests that are parsed already, HTTP/2 above all |
-//! | `rejection` | why a request was refused, and with which status |
+//! | `trailers` | the trailers after the last chunk |
+//! | `parsed` | the same rules for parsed requests, mainly of HTTP/2 |
+//! | `rejection` | the reasons of rejections and their statuses |
 
 mod authority;
 mod chunks;
@@ -53,88 +52,89 @@ pub use parsed::{body_not_allowed, check, may_upgrade};
 pub use rejection::{RejectReason, Rejection};
 pub use trailers::is_trailer;
 
-/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How large a request may be before its body.
+/// Limits on a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of a head, from its request line to the empty line at its end. Trailers may have as many,
-    /// but never more than hyper takes, which is 16,383.
+    /// The size of a head in bytes, from the request line to the empty line. Also the size of trailers, which hyper
+    /// caps at 16,383.
     pub head_bytes: usize,
-    /// Header lines of a head, and of trailers. hyper takes 100 unless it is told otherwise.
+    /// The number of header lines in a head, and in trailers. The default of hyper is 100.
     pub header_count: usize,
-    /// Bytes of a request target. More than 65,534 are refused in any case: no [`http::Uri`] is longer.
+    /// The length of a request target in bytes. Targets above 65,534 are always rejected, because no [`http::Uri`] is
+    /// longer.
     pub target_bytes: usize,
 }
 
-/// Whether a connection goes on behind a request.
+/// Whether the connection stays open after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// Another request may come.
+    /// Another request may follow.
     Yes,
-    /// The request is the last one: nothing goes through behind it, and it does not lead out of HTTP/1.
+    /// The request is the last one. Nothing after it is passed on, and it cannot upgrade the connection.
     No,
 }
 
-/// Watches what comes from the client on one connection.
+/// Checks the bytes that the client sends on one connection.
 #[derive(Debug)]
 pub struct Guard {
     bounds: HeadLimits,
     state: GuardState,
-    /// What belongs to a head or to trailers that are not whole yet. Empty in every other state.
+    /// The incomplete head or trailers. Empty in every other state.
     lines: LineBuffer,
     heads: u64,
-    /// The request that has begun is the last one.
+    /// The current request is the last one.
     is_last: bool,
 }
 
 #[derive(Debug)]
 enum GuardState {
-    /// So many bytes of the connection came, and all of them are bytes of the HTTP/2 preface.
+    /// This many bytes have arrived. All of them match the HTTP/2 preface.
     Opening(usize),
-    /// A head may come.
+    /// Between two requests.
     Between(Gap),
-    /// A head has begun.
+    /// In a head.
     Head(RequestHead),
-    /// So many bytes of a body are still to come; never 0.
+    /// In a body with this many bytes left, never 0.
     Sized(u64),
-    /// A chunked body has begun.
+    /// In a chunked body.
     Chunked(ChunkedBody),
-    /// The last chunk of a body was there.
+    /// After the last chunk of a body.
     Trailers(Trailers),
-    /// This is HTTP/2, of which only paths are looked at.
+    /// HTTP/2, of which only paths are checked.
     Http2(Box<PathFilter>),
-    /// Nothing is looked at any more.
+    /// Nothing is checked any more.
     Opaque,
-    /// Nothing goes through any more: the last request of the connection is whole.
+    /// Nothing is passed on any more: the last request of the connection is complete.
     Ended,
-    /// Nothing is taken any more.
+    /// A request was rejected. Nothing is accepted any more.
     Refused { rejection: Rejection, in_body: bool },
 }
 
 impl Guard {
-    /// The guard of a connection on which nothing has come yet.
+    /// Creates the guard of a new connection.
     pub fn new(bounds: HeadLimits) -> Self {
         Self { bounds, state: GuardState::Opening(0), lines: LineBuffer::default(), heads: 0, is_last: false }
     }
 
-    /// Takes what came from the client, all of it, and appends to `out` what the HTTP parser may have.
+    /// Checks all of `bytes` and appends to `out` what the HTTP parser may read.
     ///
-    /// Empty lines before a request line are left out, and the path of an HTTP/2 request that has a fragment is made
-    /// one that no parser takes; every other byte goes on unchanged.
+    /// Empty lines before a request line are dropped. The path of an HTTP/2 request with a fragment is changed to one
+    /// that every parser rejects. Every other byte is passed on unchanged.
     ///
     /// # Errors
     ///
-    /// [`Rejection`] at the first byte that makes the request one to refuse. Nothing of the head or the
-    /// trailers that this byte is in has reached `out` then. What came before has: the requests before
-    /// it are whole, and still to be answered. From there on, every call gives the same rejection.
+    /// [`Rejection`] at the first byte that invalidates the request. No part of that head or those trailers is in
+    /// `out`. The complete requests before it are, and must still be answered. Every later call returns the same
+    /// rejection.
     pub fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), Rejection> {
         self.feed_with(bytes, out, &mut |_| KeepAlive::Yes)
     }
 
-    /// The same, and gives each head of HTTP/1 to `edit`, once it is whole: it may be changed there, and may be the
-    /// last of its connection.
+    /// Like [`Guard::feed`], and passes each complete HTTP/1 head to `edit`. It may change the head and declare it the
+    /// last one of the connection.
     ///
     /// # Errors
     ///
@@ -163,20 +163,20 @@ impl Guard {
         Ok(())
     }
 
-    /// Whether everything goes on unexamined: the last head wanted to leave HTTP/1 by an `Upgrade`.
+    /// Whether bytes are passed on unchecked, because the last head requested an `Upgrade` out of HTTP/1.
     ///
-    /// Such a head is checked like any other, but it need not get what it wants. If it is answered with
-    /// anything but 101, the connection must end with that answer, or requests come that nobody checks.
+    /// Such a head is checked like any other, but the upgrade may be refused. If the answer is not 101, the connection
+    /// must close with that answer, because further requests would not be checked.
     pub fn is_opaque(&self) -> bool {
         matches!(self.state, GuardState::Opaque)
     }
 
-    /// Whether the last request is whole, and nothing goes through any more.
+    /// Whether the last request is complete and nothing is passed on any more.
     pub fn is_ended(&self) -> bool {
         matches!(self.state, GuardState::Ended)
     }
 
-    /// How many requests of HTTP/2 with a fragment in their path have come since this was asked last.
+    /// The number of HTTP/2 requests with a fragment in their path since the last call.
     pub fn take_fragments(&mut self) -> u64 {
         if let GuardState::Http2(paths) = &mut self.state { paths.take_fragments() } else { 0 }
     }
@@ -186,18 +186,18 @@ impl Guard {
         matches!(self.state, GuardState::Http2(_))
     }
 
-    /// Whether a head, or the HTTP/2 preface, has begun and is not whole.
+    /// Whether a head, or the HTTP/2 preface, has begun and is incomplete.
     pub fn is_waiting_for_head(&self) -> bool {
         matches!(self.state, GuardState::Opening(1..) | GuardState::Head(_))
     }
 
-    /// Whether nothing of a next head has come. Empty lines are nothing.
+    /// Whether no byte of a next head has arrived, apart from empty lines.
     #[cfg(test)]
     fn is_between_messages(&self) -> bool {
         matches!(self.state, GuardState::Opening(0) | GuardState::Between(_))
     }
 
-    /// Whether a body has begun and not ended; or, after a rejection, whether that was so.
+    /// Whether a body is incomplete. After a rejection, whether it was.
     pub fn is_in_body(&self) -> bool {
         matches!(
             self.state,
@@ -208,12 +208,12 @@ impl Guard {
         )
     }
 
-    /// How many heads it has let through.
+    /// The number of heads passed on.
     pub fn heads(&self) -> u64 {
         self.heads
     }
 
-    /// Takes some of `bytes`, which are not empty, and says how many.
+    /// Processes a part of `bytes`, which must not be empty, and returns its length.
     fn step(
         &mut self,
         bytes: &[u8],
@@ -230,7 +230,7 @@ impl Guard {
                     }
                     return Ok(1);
                 }
-                // Not HTTP/2 after all, so these are bytes like any other.
+                // It is not HTTP/2, so these bytes are checked like any other.
                 let seen = *seen;
                 self.state = self.between();
                 self.feed_with(&PREFACE[..seen], out, edit)?;
@@ -305,12 +305,12 @@ impl Guard {
         }
     }
 
-    /// What comes behind a whole request.
+    /// The state after a complete request.
     fn between(&self) -> GuardState {
         if self.is_last { GuardState::Ended } else { GuardState::Between(Gap::default()) }
     }
 
-    /// What comes behind a head.
+    /// The state after a head.
     fn after(&self, framing: Framing) -> GuardState {
         match framing {
             Framing::Sized(0) => self.between(),

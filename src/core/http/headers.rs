@@ -1,11 +1,11 @@
-//! Which headers may travel from one connection to the next.
+//! Headers: which ones are forwarded, and how to read them.
 
 use http::header::{
     CONNECTION, CONTENT_ENCODING, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderValue, Version};
 
-/// Headers that belong to one connection (RFC 9110, section 7.6.1), and what older peers put there.
+/// Hop-by-hop headers (RFC 9110, section 7.6.1), including those of older peers.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     TE,
@@ -16,15 +16,15 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// How the bridge names itself in the `Via` of a request (RFC 9110, section 7.6.3).
+/// The bridge's entry in the `Via` of a request (RFC 9110, section 7.6.3).
 pub const VIA_HTTP_1: HeaderValue = HeaderValue::from_static("1.1 proxbox-bridge");
 
-/// The elements of a list (RFC 9110, section 5.6.1), without the empty ones. They need not be text.
+/// The non-empty elements of a list (RFC 9110, section 5.6.1). They may not be UTF-8.
 pub fn elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
-/// The elements of the list that all headers of this name are together.
+/// The list elements of all headers of this name.
 pub fn list<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -32,8 +32,8 @@ pub fn list<'a>(
     headers.get_all(name).iter().flat_map(|value| elements(value.as_bytes()))
 }
 
-/// The text of a header value. HTTP says nothing of its encoding: what is not UTF-8 is Latin-1, in which Python's
-/// http.client and others send what fits into it.
+/// The text of a header value. HTTP defines no encoding. A value that is not UTF-8 is read as Latin-1, which Python's
+/// http.client and others send where it suffices.
 pub fn text(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     match std::str::from_utf8(bytes) {
@@ -42,7 +42,7 @@ pub fn text(value: &HeaderValue) -> String {
     }
 }
 
-/// The codings of a body, but for `identity`, which is what the bridge asks for.
+/// The `Content-Encoding` of a body, except for `identity`, which the bridge requests.
 pub fn content_encoding(headers: &HeaderMap) -> Option<&str> {
     let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
@@ -50,7 +50,7 @@ pub fn content_encoding(headers: &HeaderMap) -> Option<&str> {
     Some(coded.to_str().unwrap_or("unknown"))
 }
 
-/// Whether a request came through another bridge.
+/// Whether a request passed through another bridge.
 pub fn came_through_bridge(headers: &HeaderMap) -> bool {
     let name = |hop: &[u8]| {
         let mut parts = hop.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty());
@@ -59,23 +59,22 @@ pub fn came_through_bridge(headers: &HeaderMap) -> bool {
     list(headers, &VIA).any(name)
 }
 
-/// Whether the sender of `headers`, which came in `version`, takes trailers. HTTP/1 says so to the next hop alone,
-/// in a `TE` that `Connection` names (RFC 9110, section 10.1.4); HTTP/2 has no `Connection`.
+/// Whether the sender of `headers` accepts trailers. In HTTP/1, a `TE` is valid only if `Connection` names it (RFC
+/// 9110, section 10.1.4); HTTP/2 has no `Connection`.
 pub fn accepts_trailers(headers: &HeaderMap, version: Version) -> bool {
     let is_for_this_hop = || list(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(b"te"));
     list(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
         && (version == Version::HTTP_2 || is_for_this_hop())
 }
 
-/// Whether the one protocol that an `Upgrade` names is WebSocket.
+/// Whether the `Upgrade` names WebSocket and no other protocol.
 pub fn is_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = list(headers, &UPGRADE);
     protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && protocols.next().is_none()
 }
 
-/// Takes out what belongs to the connection that `headers` came on, the headers that its `Connection`
-/// names included.
+/// Removes the hop-by-hop headers, including those that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> =
         list(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();

@@ -1,27 +1,27 @@
-//! The limits on how much clients may have at once.
+//! The limits on concurrent use by clients.
 
 use crate::core::text::words::words;
 
-/// A limit that a client can run into.
+/// A limit that a client can exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// All connections.
     Connections,
     /// The connections of one address.
     ConnectionsPerAddress,
-    /// All requests that are passed on.
+    /// All proxied requests.
     Requests,
-    /// Those of one address.
+    /// The proxied requests of one address.
     RequestsPerAddress,
     /// All streams and tunnels.
     Streams,
-    /// Those of one address.
+    /// The streams and tunnels of one address.
     StreamsPerAddress,
-    /// Those with one key.
+    /// The streams and tunnels with one API key.
     StreamsPerKey,
 }
 
-/// A text that is not the name of a limit.
+/// The text is not the name of a limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of a limit")]
 pub struct UnknownLimit;
@@ -37,7 +37,7 @@ words!(Limit or UnknownLimit {
 });
 
 impl Limit {
-    /// The status of the answer to whoever runs into it: the bridge is full, or this client has too much.
+    /// The status of the answer when the limit is exceeded. It tells a full bridge from a client with too much.
     pub const fn status(self) -> u16 {
         match self {
             Self::Connections | Self::Requests | Self::Streams => 503,
@@ -48,7 +48,7 @@ impl Limit {
         }
     }
 
-    /// What there are too many of, and where that is set.
+    /// What exceeds the limit, and where to change it.
     pub const fn detail(self) -> &'static str {
         match self {
             Self::Connections => "There are as many connections as there may be (limits.connections).",

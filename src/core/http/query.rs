@@ -1,37 +1,37 @@
-//! The client's query: what is for the bridge, and what is for the backend.
+//! Splits a client's query into the bridge's parameters and the backend's query.
 //!
-//! Parameters of the bridge begin with `bridge.` and never reach the backend. Every other byte does, in
-//! its order: `proxmox_endpoint_ids` is the scope of a sync, and a sync that loses it writes everything.
+//! The bridge's parameters begin with `bridge.` and are never forwarded. Every other byte is forwarded in order.
+//! `proxmox_endpoint_ids` restricts a sync; without it, the sync would write everything.
 
 use std::fmt;
 
-/// A query, taken apart.
+/// A parsed query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// What the backend gets.
+    /// The query for the backend.
     pub backend_query: String,
-    /// What the bridge was asked for.
+    /// The bridge's parameters.
     pub parameters: BridgeParameters,
 }
 
 /// The bridge's own parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeParameters {
-    /// `bridge.ids=1`: every frame has an `id:`.
+    /// `bridge.ids=1`: add an `id:` to every frame.
     pub ids: bool,
-    /// `bridge.events=all`: the event types of the backend's own stream are passed on.
+    /// `bridge.events=all`: pass on the event types of the backend's own stream.
     pub all_events: bool,
-    /// `bridge.payload=1`: steps keep the backend's own account of their object.
+    /// `bridge.payload=1`: keep the backend's own payload in steps.
     pub payloads: bool,
-    /// `bridge.fresh=1`: a job of one's own, or none.
+    /// `bridge.fresh=1`: start a new job instead of attaching to a running one.
     pub fresh: bool,
-    /// `bridge.last_event_id=…`: what a `Last-Event-ID` header says, for clients that cannot send one.
+    /// `bridge.last_event_id=…`: replaces the `Last-Event-ID` header for clients that cannot send it.
     pub last_event_id: Option<String>,
-    /// `bridge.backend=…`: the name of the backend, where neither host nor port tells it.
+    /// `bridge.backend=…`: the name of the backend, if neither host nor port determines it.
     pub backend: Option<String>,
 }
 
-/// A parameter of the bridge that it does not know, or a value that it cannot take.
+/// An unknown parameter of the bridge, or an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadParameter {
     name: String,
@@ -52,12 +52,12 @@ impl fmt::Display for BadParameter {
 impl std::error::Error for BadParameter {}
 
 impl Query {
-    /// Takes the query `text` apart.
+    /// Parses the query `text`.
     ///
     /// # Errors
     ///
-    /// [`BadParameter`] for a parameter that begins with `bridge.` and is none of ours: passing it on or
-    /// leaving it out would both do something else than the client meant.
+    /// [`BadParameter`] for an unknown parameter that begins with `bridge.`. It is neither forwarded nor ignored,
+    /// because both would change what the client meant.
     pub fn parse(text: &str) -> Result<Self, BadParameter> {
         let mut query = Self::default();
         let mut forwarded: Vec<&str> = Vec::new();
@@ -75,7 +75,7 @@ impl Query {
     }
 }
 
-/// The word behind `bridge.`, whose dot may be written as `%2E`.
+/// The name after `bridge.`. Its dot may be written as `%2E`.
 fn bridge_parameter(name: &str) -> Option<&str> {
     let rest = name.strip_prefix("bridge")?;
     rest.strip_prefix('.').or_else(|| rest.strip_prefix("%2E")).or_else(|| rest.strip_prefix("%2e"))
@@ -95,7 +95,7 @@ impl BridgeParameters {
             ("payload", Some(flag)) => self.payloads = flag,
             ("fresh", Some(flag)) => self.fresh = flag,
             ("events", None) if value == "all" => self.all_events = true,
-            // Ids hold nothing that a query would have to escape.
+            // Ids need no escaping in a query.
             ("last_event_id", _) => self.last_event_id = Some(value.to_owned()),
             ("backend", _) => self.backend = Some(value.to_owned()),
             _ => return Err(UnknownParameter),

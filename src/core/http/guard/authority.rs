@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// How a URL is reached.
+/// The scheme of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Http,
@@ -26,7 +26,7 @@ impl Scheme {
     }
 }
 
-/// A host, and its port if it has one.
+/// A host with an optional port.
 #[derive(Clone, Debug)]
 pub(super) struct Authority<'a> {
     host: Cow<'a, [u8]>,
@@ -34,10 +34,10 @@ pub(super) struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Reads `HOST` or `HOST:PORT`.
+    /// Parses `HOST` or `HOST:PORT`.
     ///
-    /// A host has letters, digits, `-`, `.`, `_` and `~`, or is an IPv6 address in brackets. A URL may have
-    /// more (`%41`, `!`, `,`), but no name in DNS does, and what is behind need not agree what it means.
+    /// A host consists of letters, digits, `-`, `.`, `_` and `~`, or is an IPv6 address in brackets. URLs permit more
+    /// (`%41`, `!`, `,`), but no DNS name contains these, and backends may interpret them differently.
     pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
         let split = match text {
             [b'[', rest @ ..] => memchr::memchr(b']', rest)? + 2,
@@ -52,7 +52,7 @@ impl<'a> Authority<'a> {
         is_host(host).then_some(Self { host: Cow::Borrowed(host), port })
     }
 
-    /// Whether it is the same place as `other`, if both are reached by `scheme`.
+    /// Whether both are the same host and port for the scheme `scheme`.
     pub(super) fn is_same(&self, other: &Authority<'_>, scheme: Scheme) -> bool {
         let port = |authority: &Authority<'_>| authority.port.unwrap_or(scheme.port());
         self.host.eq_ignore_ascii_case(&other.host) && port(self) == port(other)
@@ -66,7 +66,7 @@ impl<'a> Authority<'a> {
 fn is_host(host: &[u8]) -> bool {
     if let [b'[', address @ .., b']'] = host {
         let colons = address.iter().filter(|&&byte| byte == b':').count();
-        // The most that http::Uri takes, and one more than an address has.
+        // The maximum that http::Uri accepts, one more than an address has.
         return (2..=8).contains(&colons)
             && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
     }

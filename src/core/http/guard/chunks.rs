@@ -3,20 +3,20 @@
 use super::head::is_control;
 use super::rejection::{RejectReason, Rejection};
 
-/// Bytes that the line with the size of a chunk may have, before its line ending.
+/// The maximum length of a chunk-size line in bytes, without its line ending.
 const LINE_BYTES: u32 = 4096;
-/// Bytes of extensions that one body may have, counted as hyper does: behind the first `;` of a chunk.
+/// The maximum bytes of extensions in one body. As in hyper, they count after the first `;` of a chunk.
 const EXTENSION_BYTES: u32 = 16 * 1024 - 1;
 
-/// Where in a chunked body we are.
+/// The position in a chunked body.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedBody {
     step: ChunkState,
-    /// The size of this chunk; in [`ChunkState::Data`] what is left of it, and not 0 then.
+    /// The size of the current chunk. In [`ChunkState::Data`], the bytes left of it, never 0.
     size: u64,
-    /// Bytes of this chunk's line so far.
+    /// The length of the current chunk-size line.
     line: u32,
-    /// Bytes of extensions in this body so far.
+    /// The bytes of extensions in this body.
     extensions: u32,
 }
 
@@ -35,12 +35,13 @@ enum ChunkState {
 }
 
 impl ChunkedBody {
-    /// Whether the line of the last chunk was there.
+    /// Whether the line of the last chunk has arrived.
     pub(super) fn is_last(&self) -> bool {
         self.step == ChunkState::Last
     }
 
-    /// Takes bytes up to the end of the last chunk's line. Says how many, and what is wrong with the next.
+    /// Consumes bytes up to the end of the last chunk's line. Returns their number, and the error in the next byte if
+    /// any.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> (usize, Result<(), Rejection>) {
         let mut used = 0;
         while used < bytes.len() && !self.is_last() {
@@ -63,7 +64,7 @@ impl ChunkedBody {
         (used, Ok(()))
     }
 
-    /// The step behind `byte`, which is not of a chunk's data.
+    /// The state after `byte`, which is not chunk data.
     fn byte(&mut self, byte: u8) -> Result<ChunkState, &'static str> {
         let in_line = matches!(
             self.step,

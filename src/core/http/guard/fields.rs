@@ -1,4 +1,4 @@
-//! What the headers of one request say together about its length, its host and its connection.
+//! The headers of a request in combination: its length, host and connection.
 
 use super::authority::Authority;
 use super::rejection::{RejectReason, Rejection};
@@ -6,10 +6,10 @@ use super::target::AbsoluteForm;
 use super::token::{is_token, trim};
 use crate::core::http::headers::elements;
 
-/// The longest body that hyper counts, in bytes.
+/// The maximum body length that hyper counts, in bytes.
 const BODY_BYTES: u64 = u64::MAX - 2;
 
-/// What a `Connection` may name in any case.
+/// Names that a `Connection` may always contain.
 const CONNECTION_OPTIONS: [&str; 8] = [
     "close",
     "keep-alive",
@@ -21,8 +21,8 @@ const CONNECTION_OPTIONS: [&str; 8] = [
     "http2-settings",
 ];
 
-/// What a `Connection` may not name: whatever it names stays on the connection (RFC 9110, section 7.6.1), and the
-/// bridge and the backend act on these. A client would take away what a proxy in front has said of it.
+/// Headers that a `Connection` must not name. Named headers stay on the connection (RFC 9110, section 7.6.1). The
+/// bridge and the backend rely on these, so a client could remove what a proxy in front has set.
 const END_TO_END: [&str; 15] = [
     "authorization",
     "cache-control",
@@ -40,11 +40,11 @@ const END_TO_END: [&str; 15] = [
     "x-real-ip",
     "x-request-id",
 ];
-/// How the names of others begin.
+/// Prefixes of more such headers.
 const END_TO_END_BEGIN: [&str; 7] =
     ["accept", "content-", "if-", "proxy-auth", "sec-", "x-forwarded-", "x-proxbox-"];
 
-/// A version of HTTP, as far as its rules differ.
+/// An HTTP version, as far as the rules differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpVersion {
     Http10,
@@ -52,27 +52,27 @@ pub(super) enum HttpVersion {
     Http2,
 }
 
-/// What comes behind a head.
+/// The framing of the bytes after a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes.
+    /// A body of this many bytes.
     Sized(u64),
-    /// Chunks.
+    /// A chunked body.
     Chunked,
-    /// Whatever the client likes.
+    /// Unchecked bytes.
     Opaque,
 }
 
-/// The headers of a request, as far as they have come.
+/// The headers of a request so far.
 #[derive(Debug)]
 pub(super) struct HeaderFields<'a> {
     version: HttpVersion,
-    /// Where the target says that it is.
+    /// The scheme and authority in the request target.
     absolute: Option<AbsoluteForm<'a>>,
     has_host: bool,
     content_length: Option<u64>,
     is_chunked: bool,
-    /// Only a GET leads out of HTTP/1, as WebSockets begin (RFC 6455, section 4.1).
+    /// Only a GET can upgrade from HTTP/1, as WebSocket requires (RFC 6455, section 4.1).
     may_upgrade: bool,
     upgrades: bool,
 }
@@ -110,7 +110,7 @@ impl KnownField {
 }
 
 impl<'a> HeaderFields<'a> {
-    /// No headers yet.
+    /// Creates an empty set of headers.
     pub(super) fn new(version: HttpVersion, method: &[u8], absolute: Option<AbsoluteForm<'a>>) -> Self {
         Self {
             version,
@@ -124,7 +124,7 @@ impl<'a> HeaderFields<'a> {
         }
     }
 
-    /// Takes the next header.
+    /// Adds the next header.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rejection> {
         let Some(field) = KnownField::from_name(name) else { return Ok(()) };
         let value = trim(value);
@@ -145,7 +145,7 @@ impl<'a> HeaderFields<'a> {
         }
     }
 
-    /// Takes the next header of a request that came by HTTP/2 (RFC 9113, section 8.2.2).
+    /// Adds the next header of an HTTP/2 request (RFC 9113, section 8.2.2).
     fn add_to_http2(&mut self, field: KnownField, value: &[u8]) -> Result<(), Rejection> {
         match field {
             KnownField::Host => self.add_host(value),
@@ -214,7 +214,7 @@ impl<'a> HeaderFields<'a> {
         Ok(())
     }
 
-    /// There are no more headers. Says what comes behind them.
+    /// Ends the headers and returns the framing of the bytes after them.
     pub(super) fn end(&self) -> Result<Framing, Rejection> {
         let needs_host = match self.version {
             HttpVersion::Http10 => false,
@@ -237,7 +237,7 @@ impl<'a> HeaderFields<'a> {
     }
 }
 
-/// The number that a `PayloadPart-Length` is.
+/// The value of a `Content-Length`.
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -279,14 +279,13 @@ fn check_expect(value: &[u8]) -> Result<(), Rejection> {
     ))
 }
 
-/// What is said about a body with two lengths (RFC 9112, section 6.3).
+/// The rejection of a body with two lengths (RFC 9112, section 6.3).
 fn two_lengths() -> Rejection {
     let detail = "The request has a Content-Length and a Transfer-Encoding; send one of them.";
     Rejection::new(RejectReason::TwoLengths, detail)
 }
 
-/// Whether an `Upgrade` leads out of HTTP/1. One to HTTP/2 is not offered to anybody, and so nothing that
-/// changes the framing.
+/// Whether an `Upgrade` leaves HTTP/1. The bridge never offers an upgrade to HTTP/2, so that one changes no framing.
 pub(super) fn is_opaque_upgrade(upgrade: &[u8]) -> bool {
     elements(upgrade).any(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
 }

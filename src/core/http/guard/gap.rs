@@ -1,25 +1,25 @@
-//! What stands between two requests, or before the first one.
+//! The bytes between two requests, or before the first one.
 
 use super::lines::bad_ending;
 use super::rejection::{RejectReason, Rejection};
 use super::token::is_token;
 
-/// Empty lines that may stand there. Some clients send one behind a body (RFC 9112, section 2.2).
+/// The maximum number of empty lines. Some clients send one after a body (RFC 9112, section 2.2).
 const EMPTY_LINES: usize = 4;
 
-/// How a TLS connection begins.
+/// The first byte of a TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// The empty lines that came since the last request.
+/// The empty lines since the last request.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
     empty_lines: usize,
-    /// Whether a CR has come that an LF must follow.
+    /// Whether an LF must follow the last CR.
     cr: bool,
 }
 
 impl Gap {
-    /// Whether `byte` is the first one of a head. If it is not, it is taken.
+    /// Whether `byte` is the first byte of a head. Otherwise it is consumed.
     pub(super) fn ends_with(&mut self, byte: u8) -> Result<bool, Rejection> {
         match (self.cr, byte) {
             (true, b'\n') => {

@@ -7,26 +7,26 @@ use super::rejection::{RejectReason, Rejection};
 use super::target;
 use super::token::{is_token, trim};
 
-/// The longest that an [`http::HeaderName`] can be, in bytes. hyper does not survive a longer one.
+/// The maximum length of an [`http::HeaderName`] in bytes. hyper panics on longer names.
 const NAME_BYTES: usize = 65_535;
 
-/// A head, as far as it has come.
+/// A head so far.
 #[derive(Debug, Default)]
 pub(super) struct RequestHead {
-    /// What its headers say so far, once its request line was there.
+    /// The headers so far. `None` before the request line.
     fields: Option<HeaderFields<'static>>,
-    /// How many headers there were.
+    /// The number of headers so far.
     count: usize,
 }
 
-/// What is said about a head with too many headers.
+/// The rejection of a head with too many headers.
 pub(super) fn too_many(bounds: &HeadLimits) -> Rejection {
     let detail = format!("The request has more than {} headers; send fewer.", bounds.header_count);
     Rejection::new(RejectReason::TooManyHeaders, detail)
 }
 
 impl RequestHead {
-    /// Takes the next line, and says what comes behind the head if this was its end.
+    /// Parses the next line. Returns the framing after the head if it was the last line.
     pub(super) fn line(&mut self, line: &[u8], bounds: &HeadLimits) -> Result<Option<Framing>, Rejection> {
         let Some(fields) = &mut self.fields else {
             self.fields = Some(request_line(line, bounds)?);
@@ -44,7 +44,7 @@ impl RequestHead {
         Ok(None)
     }
 
-    /// What to say about lines that are none; `held` is what came before the fault.
+    /// The rejection for a line fault. `held` is the text before it.
     pub(super) fn rejection_for(&self, fault: LineFault, held: &[u8], bounds: &HeadLimits) -> Rejection {
         match fault {
             LineFault::Ending => bad_ending(),
@@ -58,7 +58,7 @@ impl RequestHead {
     }
 }
 
-/// Reads `METHOD TARGET HTTP/1.x`.
+/// Parses `METHOD TARGET HTTP/1.x`.
 fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields<'static>, Rejection> {
     let malformed = || {
         let detail = "The first line is not METHOD TARGET HTTP/1.1 with single spaces; send it like that.";
@@ -85,7 +85,7 @@ fn request_line(line: &[u8], bounds: &HeadLimits) -> Result<HeaderFields<'static
     Ok(HeaderFields::new(version, method, absolute.map(target::AbsoluteForm::into_owned)))
 }
 
-/// Splits a header line, also one of trailers.
+/// Splits a header or trailer line.
 pub(super) fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Rejection> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         let detail = "A header line begins with a space or goes on in the next line; write each in one line.";
@@ -119,7 +119,7 @@ pub(super) fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Rejection> {
     Ok((name, trim(value)))
 }
 
-/// What no value may have: every control character but the tab.
+/// Characters that are invalid in a value: every control character except the tab.
 pub(super) const fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }

@@ -1,62 +1,62 @@
-//! Paths with a fragment, in what a client sends over HTTP/2.
+//! Invalidates paths with a fragment in HTTP/2 requests.
 //!
-//! h2 cuts a `:path` at its `#` and says nothing of it, so that the backend would get another path than a proxy in
-//! front has seen. Nobody behind h2 can tell, so the path is changed before h2 reads it: `>` takes the place of
-//! `#`. It stands in no path, and h2 resets the stream as it does for any other such byte. In the Huffman code of
-//! HPACK (RFC 7541) the two differ in their last bit, so that no length changes and no other header is touched.
+//! h2 cuts a `:path` at its `#` without an error. The backend would receive a different path than a proxy in front has
+//! seen. This cannot be detected after h2, so the path is changed before h2 parses it: `#` becomes `>`. That byte is
+//! invalid in a path, and h2 resets the stream. In the Huffman code of HPACK (RFC 7541) the two differ only in their
+//! last bit, so no length changes and no other header is affected.
 //!
-//! Headers are only skipped, not decoded: a path is known by the name `:path`, which encoders take from the static
-//! table or write out. One that takes it from the dynamic table gets past this, and gains nothing by it: it could
-//! have sent the shorter path.
+//! Other headers are skipped without decoding. A path is recognized by the name `:path`, which encoders take from the
+//! static table or write literally. A name from the dynamic table is not recognized. A client gains nothing from that,
+//! because it could send the shorter path directly.
 
-/// The bytes of a frame before its payload (RFC 9113, section 4.1).
+/// The size of a frame header in bytes (RFC 9113, section 4.1).
 const FRAME_HEAD: usize = 9;
-/// The types of frames that headers come in, and their flags (RFC 9113, sections 6.2 and 6.10).
+/// The frame types that carry headers, and their flags (RFC 9113, sections 6.2 and 6.10).
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
-/// Where `:path` stands in the static table (RFC 7541, appendix A).
+/// The indices of `:path` in the static table (RFC 7541, appendix A).
 const PATHS: [u64; 2] = [4, 5];
-/// How `:path` is written out: plain, and in the Huffman code.
+/// The literal forms of `:path`: plain and Huffman-coded.
 const PLAIN_NAME: &[u8] = b":path";
 const CODED_NAME: &[u8] = &[0xb9, 0x58, 0xd3, 0x3f];
 
-/// What a client sends over HTTP/2.
+/// Filters the bytes that a client sends over HTTP/2.
 #[derive(Debug, Default)]
 pub(super) struct PathFilter {
     head: [u8; FRAME_HEAD],
-    /// How much of the frame's head has come; all of it while its payload comes.
+    /// The bytes of the frame header that have arrived. All of them while the payload arrives.
     seen: usize,
-    /// Bytes of the payload that are still to come.
+    /// The bytes of the payload that are still missing.
     left: u32,
     content: PayloadPart,
     field: HpackField,
-    /// The request whose headers come has a path with a fragment.
+    /// The current request has a path with a fragment.
     has_fragment: bool,
-    /// Requests with such a path.
+    /// The number of requests with such a path.
     fragments: u64,
 }
 
-/// What the rest of a payload is.
+/// The layout of the remaining payload.
 #[derive(Debug, Default)]
 enum PayloadPart {
-    /// Nothing of headers.
+    /// No headers.
     #[default]
     Other,
-    /// The length of the padding comes first, and then so many bytes before the headers.
+    /// The length of the padding, then `prelude` bytes before the headers.
     PadLength { prelude: u32 },
-    /// So many bytes, then headers, then so many bytes of padding.
+    /// `prelude` bytes, then headers, then `padding` bytes.
     Headers { prelude: u32, padding: u32 },
 }
 
 impl PathFilter {
-    /// How many requests had a path with a fragment since this was asked last.
+    /// The number of requests with a fragment in their path since the last call.
     pub(super) fn take_fragments(&mut self) -> u64 {
         std::mem::take(&mut self.fragments)
     }
 
-    /// Takes what came next, and changes the paths in it that have a fragment.
+    /// Consumes the next bytes, and changes the paths in them that have a fragment.
     pub(super) fn filter(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             if self.seen < FRAME_HEAD {
@@ -78,7 +78,7 @@ impl PathFilter {
         }
     }
 
-    /// The head of a frame has come.
+    /// Handles a complete frame header.
     fn begin(&mut self) {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.left = u32::from_be_bytes([0, high, middle, low]);
@@ -121,34 +121,34 @@ impl PathFilter {
     }
 }
 
-/// One representation of a header field (RFC 7541, section 6), as far as it has come.
+/// A header field representation (RFC 7541, section 6), as far as it has arrived.
 #[derive(Debug, Default)]
 enum HpackField {
     #[default]
     Start,
-    /// The rest of an integer.
+    /// Inside an integer.
     Integer { of: HpackInteger, value: u64, shift: u32 },
-    /// A text begins with its length.
+    /// Before the length of a string.
     Length(HpackString),
-    /// So many bytes of a text are to come.
+    /// Inside a string with `left` bytes missing.
     Text { text: HpackString, coding: StringCoding, left: u64 },
 }
 
-/// What an integer is.
+/// The meaning of an integer.
 #[derive(Clone, Copy, Debug)]
 enum HpackInteger {
-    /// A field that is over with it.
+    /// A complete field.
     Whole,
-    /// Where the name of a field stands; 0 if it is written out.
+    /// The index of a field's name; 0 if the name is literal.
     Name,
-    /// The length of a text.
+    /// The length of a string.
     Length(HpackString, StringCoding),
 }
 
-/// What a text is.
+/// The meaning of a string.
 #[derive(Clone, Copy, Debug)]
 enum HpackString {
-    /// A name; what came of it, and how much of it came.
+    /// A name: its bytes so far, and their number.
     Name([u8; PLAIN_NAME.len()], usize),
     Path,
     Other,
@@ -197,7 +197,7 @@ impl HpackField {
         };
     }
 
-    /// Behind the first byte of an integer, which has so many bits of it (RFC 7541, section 5.1).
+    /// The state after the first byte of an integer with a prefix of `bits` bits (RFC 7541, section 5.1).
     fn integer(of: HpackInteger, byte: u8, bits: u32) -> Self {
         let most = (1 << bits) - 1;
         let value = u64::from(byte & most);
@@ -250,21 +250,21 @@ impl HpackString {
     }
 }
 
-/// A text in the Huffman code (RFC 7541, appendix B). Codes of the same length follow each other, and those of the
-/// next length follow them, so that how many there are of each length says where one ends.
+/// A decoder of the Huffman code (RFC 7541, appendix B). The code is canonical: codes of one length are consecutive,
+/// and those of the next length follow. The number of codes per length therefore determines where a code ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct HuffmanDecoder {
-    /// The bits of a code so far.
+    /// The bits of the current code.
     code: u32,
     bits: usize,
-    /// The first code of that length.
+    /// The first code of the current length.
     first: u32,
 }
 
-/// How many codes have how many bits, from none on.
+/// The number of codes per length in bits, from 0 on.
 const CODES: [u32; 31] =
     [0, 0, 0, 0, 0, 10, 26, 32, 6, 0, 5, 3, 2, 6, 2, 3, 0, 0, 0, 3, 8, 13, 26, 29, 12, 4, 15, 19, 29, 0, 4];
-/// The code of `#`, and how many bits it has. The one of `>` is the next.
+/// The code of `#` and its length in bits. The code of `>` is the next one.
 const FRAGMENT: (u32, usize) = (0xffa, 12);
 
 impl HuffmanDecoder {
@@ -276,7 +276,7 @@ impl HuffmanDecoder {
             if (self.code, self.bits) == FRAGMENT {
                 *byte |= 1 << bit;
             }
-            // Always so at the longest: there is a code for every way that the bits can go.
+            // This holds at the maximum length at the latest, because the code is complete.
             if self.code - self.first < CODES[self.bits] {
                 *self = Self::default();
             }
@@ -294,7 +294,7 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// What goes on of `bytes`, however they are cut.
+    /// The output for `bytes`, which must not depend on how they are split.
     fn passed(bytes: &[u8]) -> Vec<u8> {
         let mut whole = bytes.to_vec();
         PathFilter::default().filter(&mut whole);
@@ -316,10 +316,10 @@ mod tests {
         assert_eq!((paths.take_fragments(), paths.take_fragments()), (2, 0));
     }
 
-    /// The same field with the path `/x#y`, in every way to write it, and with `/x>y`.
+    /// The field with the path `/x#y` in every encoding, and the same with `/x>y`.
     fn paths() -> Vec<(Vec<u8>, Vec<u8>)> {
         let plain = (b"\x04/x#y".to_vec(), b"\x04/x>y".to_vec());
-        // As encoders write them.
+        // The usual encodings.
         let coded = (vec![0x84, 0x63, 0xcf, 0xfd, 0x7a], vec![0x84, 0x63, 0xcf, 0xfd, 0xfa]);
         let names: [&[u8]; 7] = [
             &[0x04],
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn a_fragment_becomes_a_byte_that_no_path_has_however_it_is_written() {
         for (sent, expected) in paths() {
-            // Behind other fields: from the tables, a change of a table's size, and one with a long length.
+            // After other fields: from the tables, a table size update, and one with a long length.
             let before =
                 [&[0x82, 0x86, 0x3f, 0xe1, 0x1f, 0xbe, 0x0f, 0x10, 0x7f, 0x49][..], &[b'#'; 200]].concat();
             let field = |field: &[u8]| [&before, field, b"\x00\x01a\x03#b#"].concat();
@@ -353,7 +353,7 @@ mod tests {
                 let whole = |fields: &[u8]| frame(HEADERS, flags, &[front, &field(fields), back].concat());
                 assert_eq!(passed(&whole(&sent)), whole(&expected), "{sent:x?}");
             }
-            // In two frames, wherever they are cut, and then another request.
+            // In two frames, split at every position, followed by another request.
             for cut in 0..=sent.len() {
                 let parts = |fields: &[u8]| {
                     let (first, second) = fields.split_at(cut);

@@ -2,34 +2,34 @@
 
 use super::rejection::{RejectReason, Rejection};
 
-/// Bytes for which room is made at once: most heads have no more.
+/// The initial capacity in bytes. Most heads need no more.
 const INITIAL_CAPACITY: usize = 1024;
 
-/// The lines of a head, or of trailers, that is not whole yet.
+/// The lines of an incomplete head or of incomplete trailers.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer {
     held: Vec<u8>,
-    /// Where the line begins that was not given out yet; at most `held.len()`.
+    /// The start of the next line to be returned; at most `held.len()`.
     next: usize,
 }
 
-/// What is wrong with bytes before anybody asks what they say.
+/// A fault in the line structure, before any parsing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineFault {
-    /// There are too many of them.
+    /// The lines exceed their limit.
     Full,
-    /// A line ends with something else than CR LF.
+    /// A line does not end with CR LF.
     Ending,
 }
 
 impl LineBuffer {
-    /// Makes room for `bytes` bytes, or for the usual number.
+    /// Reserves room for `bytes` bytes, or the initial capacity.
     pub(super) fn expect(&mut self, bytes: usize) {
         self.held.reserve(bytes.min(INITIAL_CAPACITY));
     }
 
-    /// Takes some of `bytes`, at most to the end of a line, and says how many. Of bytes with a fault, it
-    /// takes those before the fault.
+    /// Consumes a part of `bytes`, at most to the end of a line, and returns its length. If there is a fault, the
+    /// bytes before it are consumed.
     pub(super) fn fill(&mut self, bytes: &[u8], bound: usize) -> Result<usize, LineFault> {
         let mut before = self.held.last().copied();
         let mut used = 0;
@@ -39,7 +39,7 @@ impl LineBuffer {
                 fault = Some(LineFault::Full);
                 break;
             }
-            // RFC 9112, section 2.2, lets a server take a bare LF for an ending. Not every server does.
+            // RFC 9112, section 2.2, permits a server to accept a bare LF as a line ending. Servers differ in this.
             if (before == Some(b'\r')) != (byte == b'\n') {
                 fault = Some(LineFault::Ending);
                 break;
@@ -54,25 +54,25 @@ impl LineBuffer {
         fault.map_or(Ok(used), Err)
     }
 
-    /// The line behind the last one, without its ending, if it is whole.
+    /// The next line without its ending, if it is complete.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
         let line = self.held[self.next..].strip_suffix(b"\r\n")?;
         self.next = self.held.len();
         Some(line)
     }
 
-    /// Everything that is held, line endings included.
+    /// All held bytes, including line endings.
     pub(super) fn held(&self) -> &[u8] {
         &self.held
     }
 
-    /// Lets go of everything, the memory included: most connections are idle most of the time.
+    /// Drops the held bytes and their memory, because most connections are idle most of the time.
     pub(super) fn release(&mut self) {
         *self = Self::default();
     }
 }
 
-/// What is said about [`LineFault::Ending`].
+/// The rejection for [`LineFault::Ending`].
 pub(super) fn bad_ending() -> Rejection {
     Rejection::new(RejectReason::LineEnd, "A line does not end with CR LF; end every line with both.")
 }

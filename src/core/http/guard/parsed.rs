@@ -1,4 +1,4 @@
-//! The same rules for requests that are parsed already, by HTTP/2 above all.
+//! The same rules for parsed requests, mainly of HTTP/2.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -9,14 +9,14 @@ use super::rejection::{RejectReason, Rejection};
 use super::target::{self, AbsoluteForm};
 use super::{HeadLimits, head};
 
-/// Checks what can be checked of a request that was parsed already, of either version.
+/// Checks a parsed request of either version.
 ///
-/// It cannot see what a parser takes away: how lines ended, a fragment, whether HTTP/1 had two lengths.
-/// That is what [`super::Guard`] is for.
+/// It cannot detect what a parser removes: line endings, a fragment, two lengths in HTTP/1. [`super::Guard`] checks
+/// these.
 ///
 /// # Errors
 ///
-/// [`Rejection`] for the first thing that is wrong.
+/// [`Rejection`] for the first violation.
 pub fn check(parts: &Parts, bounds: &HeadLimits) -> Result<(), Rejection> {
     let version = match parts.version {
         http::Version::HTTP_10 => HttpVersion::Http10,
@@ -42,8 +42,8 @@ pub fn check(parts: &Parts, bounds: &HeadLimits) -> Result<(), Rejection> {
     fields.end().map(drop)
 }
 
-/// Whether the guard has let go of the connection that this request came on. If it is answered with anything
-/// but 101, the connection must end with that answer.
+/// Whether the guard passes the connection of this request on unchecked. If the answer is not 101, the connection must
+/// close with that answer.
 pub fn may_upgrade<B>(request: &Request<B>) -> bool {
     request.version() == http::Version::HTTP_11
         && request.method() == Method::GET
@@ -54,12 +54,12 @@ pub fn may_upgrade<B>(request: &Request<B>) -> bool {
             .any(|upgrade| fields::is_opaque_upgrade(upgrade.as_bytes()))
 }
 
-/// Checks that a request has no body, where none belongs. `is_over` says whether nothing more of it can come:
-/// HTTP/2 need not announce a body.
+/// Checks that a request has no body. `is_over` says whether its body has ended: HTTP/2 may send a body without
+/// announcing it.
 ///
 /// # Errors
 ///
-/// [`Rejection`] if something can, or there is a `Transfer-Encoding`, or a `PayloadPart-Length` that is not 0.
+/// [`Rejection`] if a body may follow, or if there is a `Transfer-Encoding` or a `Content-Length` other than 0.
 pub fn body_not_allowed(parts: &Parts, is_over: bool) -> Result<(), Rejection> {
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
     let is_empty = lengths.all(|value| fields::content_length(value.as_bytes()) == Some(0));

@@ -1,82 +1,82 @@
-//! Why a request was refused, and with which status.
+//! The reasons for rejecting a request, and their statuses.
 
 use std::fmt;
 
-/// A request that is refused before anybody acts on it.
+/// A rejected request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// The HTTP status of the answer. A 405 needs an `Allow` beside it.
+    /// The HTTP status of the answer. A 405 also needs an `Allow`.
     pub status: u16,
-    /// Why, in one word.
+    /// The reason, for logs and metrics.
     pub reason: RejectReason,
-    /// What was wrong and what to do, in one sentence. It never repeats what the client sent: that may
-    /// be a secret. Names that the bridge knows may stand in it.
+    /// The error and its remedy, in one sentence. It never repeats the client's input, which may be a secret. It may
+    /// contain names that the bridge knows.
     pub detail: String,
 }
 
-/// Why a request was refused.
+/// The reason of a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectReason {
-    /// Its first line is no request line.
+    /// The first line is not a request line.
     RequestLine,
-    /// Its method is `CONNECT`, and there are no tunnels here.
+    /// The method is `CONNECT`, which is not supported.
     Method,
-    /// Its target has a form or a byte that it may not have.
+    /// The target has an invalid form or byte.
     Target,
-    /// Its target is too long.
+    /// The target is too long.
     TargetTooLong,
-    /// Its version is neither HTTP/1.0 nor HTTP/1.1.
+    /// The version is neither HTTP/1.0 nor HTTP/1.1.
     Version,
-    /// One of its lines ends with something else than CR LF.
+    /// A line does not end with CR LF.
     LineEnd,
-    /// One of its header lines goes on in the next line.
+    /// A header line is folded.
     Folding,
-    /// The name of a header is none.
+    /// A header name is invalid.
     HeaderName,
-    /// The value of a header has a byte that it may not have.
+    /// A header value has an invalid byte.
     HeaderValue,
-    /// Its head has too many bytes.
+    /// The head has too many bytes.
     HeadTooLarge,
-    /// It has too many headers.
+    /// There are too many headers.
     TooManyHeaders,
-    /// It has no host, several, or one that is none.
+    /// The host is missing, repeated or invalid.
     Host,
-    /// Its target names another host than its `Host`.
+    /// The target and `Host` name different hosts.
     Authority,
-    /// Its `Connection` names an end-to-end header, or what can be no header.
+    /// The `Connection` names an end-to-end header or an invalid name.
     Connection,
-    /// HTTP/2 does not know one of its headers.
+    /// A header is not allowed in HTTP/2.
     ConnectionSpecific,
-    /// It has several `PayloadPart-Length`, or one that is no number.
+    /// The `Content-Length` is repeated or not a number.
     ContentLength,
-    /// Its `Transfer-Encoding` is not `chunked`, once.
+    /// The `Transfer-Encoding` is not exactly one `chunked`.
     TransferEncoding,
-    /// It has a `Transfer-Encoding`, and is HTTP/1.0, which knows none.
+    /// The request is HTTP/1.0 and has a `Transfer-Encoding`, which that version lacks.
     TransferEncodingInHttp10,
-    /// It has both a `PayloadPart-Length` and a `Transfer-Encoding`.
+    /// There are a `Content-Length` and a `Transfer-Encoding`.
     TwoLengths,
-    /// It expects something else than `100-continue`.
+    /// The `Expect` is not `100-continue`.
     Expectation,
-    /// A chunk of its body is malformed.
+    /// A chunk of the body is malformed.
     Chunk,
-    /// A trailer says something that belongs into the head.
+    /// A trailer is only allowed as a header.
     Trailer,
-    /// There are too many trailers, or too many bytes of them.
+    /// There are too many trailers, or they are too large.
     TrailersTooLarge,
-    /// It has a body where none belongs.
+    /// The request must not have a body.
     Body,
-    /// Its head did not come in time.
+    /// The head did not arrive in time.
     SlowHead,
-    /// A piece of its body did not come in time.
+    /// A part of the body did not arrive in time.
     SlowBody,
-    /// It has a larger body than it may have.
+    /// The body is too large.
     BodyTooLarge,
-    /// Its body did not come to its end.
+    /// The body is incomplete.
     BodyBroken,
 }
 
 impl RejectReason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 28] = [
         Self::RequestLine,
         Self::Method,
@@ -108,7 +108,7 @@ impl RejectReason {
         Self::BodyBroken,
     ];
 
-    /// The word for it in logs and metrics.
+    /// The name of the reason in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RequestLine => "request_line",
@@ -142,7 +142,7 @@ impl RejectReason {
         }
     }
 
-    /// The HTTP status of an answer to it.
+    /// The HTTP status for this reason.
     pub const fn status(self) -> u16 {
         match self {
             Self::Method => 405,
@@ -159,12 +159,12 @@ impl RejectReason {
 }
 
 impl Rejection {
-    /// Of the body of a request that is on its way already; `why` is a sentence.
+    /// The rejection of a request whose head was already passed on. `why` is a sentence.
     pub fn body(reason: RejectReason, why: impl Into<String>) -> Self {
         Self::new(reason, why)
     }
 
-    /// The head of a request did not come in time. The guard has no clock: whoever has one says it.
+    /// The head of a request did not arrive in time. The guard has no clock, so its caller reports this.
     pub fn slow_head() -> Self {
         Self::new(
             RejectReason::SlowHead,
@@ -172,7 +172,7 @@ impl Rejection {
         )
     }
 
-    /// The target of a request has a fragment, which no client sends.
+    /// The request target has a fragment, which HTTP does not allow.
     pub fn fragment() -> Self {
         Self::new(RejectReason::Target, "The target has a fragment; leave it out.")
     }

@@ -4,10 +4,10 @@ use super::HeadLimits;
 use super::authority::{Authority, Scheme};
 use super::rejection::{RejectReason, Rejection};
 
-/// The longest that an [`http::Uri`] can be, in bytes.
+/// The maximum length of an [`http::Uri`] in bytes.
 const URI_BYTES: usize = 65_534;
 
-/// What a target in absolute form says about where it is, and so what an HTTP/2 request says.
+/// The scheme and authority of a target in absolute form, or of an HTTP/2 request.
 #[derive(Clone, Debug)]
 pub(super) struct AbsoluteForm<'a> {
     pub(super) scheme: Scheme,
@@ -20,7 +20,7 @@ impl AbsoluteForm<'_> {
     }
 }
 
-/// Refuses `CONNECT`: who stands before one backend has no tunnels to give.
+/// Rejects `CONNECT`: a proxy for one backend opens no tunnels.
 pub(super) fn check_method(method: &[u8]) -> Result<(), Rejection> {
     if method == b"CONNECT" {
         return Err(Rejection::new(RejectReason::Method, "There are no tunnels here; do not use CONNECT."));
@@ -28,7 +28,7 @@ pub(super) fn check_method(method: &[u8]) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks the target of a request line, and gives what it says about where it is.
+/// Checks the target of a request line. Returns its scheme and authority, if any.
 pub(super) fn parse<'a>(
     method: &[u8],
     target: &'a [u8],
@@ -54,21 +54,20 @@ pub(super) fn parse<'a>(
     Ok(Some(AbsoluteForm { scheme, authority: parse_host(authority)? }))
 }
 
-/// The scheme of a URL.
+/// Parses the scheme of a URL.
 pub(super) fn scheme(scheme: &[u8]) -> Result<Scheme, Rejection> {
     Scheme::from_name(scheme)
         .ok_or_else(|| invalid_target("The target is a URL of another scheme than http and https; use http."))
 }
 
-/// The host and port of a URL.
+/// Parses the host and port of a URL.
 pub(super) fn parse_host(authority: &[u8]) -> Result<Authority<'_>, Rejection> {
     Authority::parse(authority).ok_or_else(|| {
         invalid_target("The target is a URL whose host is none, or with a user; send HOST or HOST:PORT.")
     })
 }
 
-/// Checks a path and the query behind it, or `*`. Those bytes go through that an [`http::Uri`] takes, but for
-/// the ones above 0x7F.
+/// Checks a path with its query, or `*`. The bytes that an [`http::Uri`] accepts are allowed, except those above 0x7F.
 pub(super) fn check_path(method: &[u8], path: &[u8]) -> Result<(), Rejection> {
     if path.starts_with(b"*") {
         return match (path, method) {
@@ -91,7 +90,7 @@ pub(super) fn check_path(method: &[u8], path: &[u8]) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// What is said about a target that is too long.
+/// The rejection of a target that is too long.
 pub(super) fn too_long(bounds: &HeadLimits) -> Rejection {
     let detail = format!("The target has more than {} bytes; send a shorter one.", longest(bounds));
     Rejection::new(RejectReason::TargetTooLong, detail)

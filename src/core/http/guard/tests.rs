@@ -1,4 +1,4 @@
-//! Every request of `fixtures/hostile`, cut in every way, and what the table cannot say.
+//! Every request of `fixtures/hostile`, split in every way, and cases that the table cannot express.
 
 use bytes::BytesMut;
 use http::request::Parts;
@@ -17,14 +17,14 @@ mod random;
 
 const BOUNDS: HeadLimits = HeadLimits { head_bytes: 16_384, header_count: 100, target_bytes: 8_192 };
 
-/// The widest bounds for which the table holds.
+/// The largest limits for which the table holds.
 const WIDE: HeadLimits = HeadLimits { head_bytes: 65_536, header_count: 100, target_bytes: 65_536 };
 
 fn bytes(case: &Case) -> Vec<u8> {
     case.pieces().flatten().collect()
 }
 
-/// What became of a connection.
+/// The result of a connection.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     out: Vec<u8>,
@@ -62,7 +62,7 @@ fn watch<'a>(bounds: HeadLimits, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     Outcome { out: out.to_vec(), refused, heads: guard.heads(), state: state(&guard) }
 }
 
-/// Cuts `bytes` into pieces of these sizes, over and over.
+/// Cuts `bytes` into pieces of these sizes, repeated as needed.
 fn cut<'a>(bytes: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = bytes;
     sizes.iter().cycle().map_while(move |size| {
@@ -118,7 +118,7 @@ fn every_reason_is_in_the_table_unless_no_bytes_can_have_it() {
     let table = table();
     for reason in RejectReason::ALL {
         let found = table.iter().any(|case| case.reason.as_deref() == Some(reason.as_str()));
-        // Two are of parsed requests, and the others of what comes of bodies and of clocks.
+        // Two belong to parsed requests; the others depend on bodies and clocks.
         let is_elsewhere = matches!(
             reason,
             RejectReason::ConnectionSpecific
@@ -157,7 +157,7 @@ fn what_goes_through_is_what_was_sent_but_for_empty_lines_between_requests() {
     }
 }
 
-/// The head as hyper hands it on, if it can.
+/// The head as hyper passes it on, if it accepts it.
 fn parts_of(request: &httparse::Request<'_, '_>) -> Option<Parts> {
     let version = if request.version? == 1 { http::Version::HTTP_11 } else { http::Version::HTTP_10 };
     let mut builder = http::Request::builder().method(request.method?).version(version).uri(request.path?);
@@ -187,7 +187,7 @@ fn a_parsed_request_is_refused_for_the_same_reason_where_it_still_shows() {
             assert_eq!(reason, None, "{}", case.name);
             continue;
         }
-        // How lines end, empty ones, and a fragment are gone; bounds are for bytes.
+        // Line endings, empty lines and a fragment are gone; the limits are in bytes.
         let is_gone = matches!(
             case.reason.as_deref(),
             Some("line_end" | "request_line" | "target_too_long" | "head_too_large")
@@ -310,7 +310,7 @@ fn the_preface_of_http2_is_held_until_it_is_one() {
     }
     let outcome = watch(BOUNDS, [&preface[..], b"\0\0\0\x04"]);
     assert_eq!((outcome.out.len(), outcome.heads, outcome.state), (28, 0, HTTP2));
-    // It is a preface on a connection that it begins, and nowhere else.
+    // It is a preface only at the start of a connection.
     let outcome = watch(BOUNDS, [&b"PRINT / HTTP/1.1\r\nHost: a\r\n\r\n"[..], preface]);
     assert_eq!((outcome.heads, outcome.refused.unwrap().reason), (1, RejectReason::Version));
 }

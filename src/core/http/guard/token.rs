@@ -1,6 +1,6 @@
 //! Tokens and optional white space (RFC 9110, section 5.6).
 
-/// Without the spaces and tabs around it (`OWS` in RFC 9110, section 5.6.3).
+/// Trims spaces and tabs (`OWS` in RFC 9110, section 5.6.3).
 pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -8,7 +8,7 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// What names are made of (`tchar` in RFC 9110, section 5.6.2).
+/// The characters of names (`tchar` in RFC 9110, section 5.6.2).
 pub(super) const fn is_token(byte: u8) -> bool {
     const TOKEN: [bool; 256] = {
         let mut table = [false; 256];

@@ -1,4 +1,4 @@
-//! What may stand behind the last chunk (RFC 9112, section 7.1.2).
+//! The trailers after the last chunk (RFC 9112, section 7.1.2).
 
 use http::HeaderName;
 
@@ -7,11 +7,11 @@ use super::head::header_line;
 use super::lines::{LineFault, bad_ending};
 use super::rejection::{RejectReason, Rejection};
 
-/// Bytes that hyper takes, the empty line at the end included.
+/// The maximum number of bytes that hyper accepts, including the final empty line.
 const HYPER_BYTES: usize = 16 * 1024 - 1;
 
-/// What may not come that late (RFC 9110, section 6.5.1): it decides where a message ends, where it goes,
-/// who sent it, or how to read a body that is over by then.
+/// Fields that are not allowed as trailers (RFC 9110, section 6.5.1): framing, routing, authentication, and the
+/// encoding of a body that is already over.
 const NAMES: [&str; 27] = [
     "authorization",
     "cache-control",
@@ -42,14 +42,14 @@ const NAMES: [&str; 27] = [
     "x-real-ip",
 ];
 
-/// The trailers of a body, as far as they have come.
+/// The trailers of a body so far.
 #[derive(Debug, Default)]
 pub(super) struct Trailers {
     count: usize,
 }
 
 impl Trailers {
-    /// Takes the next line, and says whether it was the end.
+    /// Parses the next line. Returns whether it was the last one.
     pub(super) fn line(&mut self, line: &[u8], bounds: &HeadLimits) -> Result<bool, Rejection> {
         if line.is_empty() {
             return Ok(true);
@@ -72,12 +72,12 @@ pub fn is_trailer(name: &HeaderName) -> bool {
     !NAMES.contains(&name.as_str())
 }
 
-/// How many bytes trailers may have, their line endings and the empty line included.
+/// The maximum size of trailers in bytes, including line endings and the empty line.
 pub(super) fn max_bytes(bounds: &HeadLimits) -> usize {
     bounds.head_bytes.min(HYPER_BYTES)
 }
 
-/// What to say about lines that are none.
+/// The rejection for a line fault.
 pub(super) fn rejection_for(fault: LineFault) -> Rejection {
     match fault {
         LineFault::Ending => bad_ending(),

@@ -1,11 +1,11 @@
-//! Any number of random connections, cut in every way, and read once more by the parser that hyper uses.
+//! Random connections, split at random positions, and parsed again by hyper's parser.
 
 use bytes::Bytes;
 
 use super::{BOUNDS, HTTP2, assert_as_expected, cut, parts_of, table, watch};
 use crate::core::http::guard::rejection::RejectReason;
 
-/// What connections are made of, good and bad: whole requests, and the parts of others.
+/// The parts of connections, valid and invalid: whole requests and fragments of others.
 const REQUESTS: [&str; 9] = [
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.0\r\n\r\n",
@@ -82,7 +82,7 @@ fn connections() -> impl proptest::strategy::Strategy<Value = Bytes> {
         format!("{line}{host}{}\r\n{body}", headers.concat())
     });
     let request = prop_oneof![select(&REQUESTS[..]).prop_map(str::to_owned), made];
-    // And then some bytes are changed, come in, or are left out.
+    // Some bytes are then changed, inserted or removed.
     let change = (any::<Index>(), 0..3u8, select(&b"\r\n\t :;,05aH#\0\x7f\xff"[..]));
     let changes = prop_oneof![2 => Just(vec![]), 1 => vec(change, 1..3)];
     (vec(request, 1..6), changes).prop_map(|(requests, changes)| {
@@ -131,7 +131,7 @@ proptest::proptest! {
         if whole.state == HTTP2 {
             return Ok(());
         }
-        // A chunk line that is refused in its middle has gone through in part, and no further.
+        // A chunk line that is rejected in the middle was passed on up to that point.
         let is_between = whole.state[1] || whole.state[0];
         let in_body = whole.refused.as_ref().is_some_and(|refused| refused.reason == RejectReason::Chunk);
         let (heads, at_end) = read(&whole.out);
@@ -144,8 +144,8 @@ proptest::proptest! {
     }
 }
 
-/// What hyper makes of bytes: how many requests there are, and whether the bytes end between two of them.
-/// It is written with the parser that hyper uses, and knows nothing of the guard.
+/// The result of hyper's parser: the number of requests, and whether the bytes end between two of them. It shares no
+/// code with the guard.
 fn read(mut bytes: &[u8]) -> (u64, bool) {
     let mut count = 0;
     while !bytes.is_empty() {
