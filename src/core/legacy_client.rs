@@ -1,12 +1,12 @@
-//! The other direction of `/ws`: frames from which old plugin pages draw their table, rebuilt from the
-//! log of the job that runs their command.
+//! Serves old plugin pages on `/ws`: rebuilds the frames that fill their tables from the log of the job that runs
+//! their command.
 //!
-//! How these pages read, by their source. A frame of a `device` or a `virtual_machine` sets every cell of
-//! one row, as HTML: what it lacks is shown as the word `undefined`, so a frame has all keys or is not
-//! sent. A frame with `completed: false` adds one to a total and is never sent twice of one object; one
-//! with `completed: true` and `increment_count: "yes"` adds one to what is synced. The end of an object's
-//! stage gives back its button. Everything else goes to a list of raw frames, in the oldest pages as HTML
-//! too. So no text of a backend leaves this module as markup, except links to `http` and `https`.
+//! The pages' scripts define the format. A frame of a `device` or a `virtual_machine` sets every cell of one row, as
+//! HTML. A missing key is shown as `undefined`, so a frame has all keys or is not sent. A frame with `completed:
+//! false` increments a total and must be sent once per object. A frame with `completed: true` and `increment_count:
+//! "yes"` increments the number of synced objects. The end of a stage re-enables its button. All other frames go to a
+//! list of raw frames, which the oldest pages also render as HTML. Backend text is therefore never sent as markup,
+//! except links to `http` and `https`.
 
 mod command;
 mod envelope;
@@ -31,20 +31,20 @@ use stages::StageTracker;
 
 pub use command::{ClientCommand, parse_command, unknown_command_frames};
 
-/// What every backend says when its `/ws` is ready for a command.
+/// The greeting of every backend when its `/ws` is ready for a command.
 pub const GREETING: [&str; 2] = ["Connected!", "Connected 2!"];
 
-/// The largest event of a log that is read, in bytes of data: more than the encoder ever writes.
+/// The maximum size of a log event, in bytes of data. The encoder never exceeds it.
 const MAX_EVENT_BYTES: usize = 128 * 1024;
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandEnding {
-    /// Well.
+    /// It succeeded.
     Done,
-    /// Not well.
+    /// It failed.
     Failed {
-        /// Why, as plain text on one line.
+        /// The error, as plain text on one line.
         reason: String,
     },
 }
@@ -56,13 +56,13 @@ pub struct LegacyClient {
     envelope: ClientEnvelope,
     rows: RowTracker,
     stages: StageTracker,
-    /// The stage that the log blames for the failure, and the failure.
+    /// The stage of the failure in the log, and the failure.
     failed_stage: Option<(Option<Kind>, String)>,
     ending: Option<CommandEnding>,
 }
 
 impl LegacyClient {
-    /// A page that asked for `command`, and that finds its frames by `run_id` if it gave one.
+    /// Creates the state of a page that sent `command`. If it sent a `run_id`, its frames carry it.
     pub fn new(command: Command, run_id: Option<String>) -> Self {
         Self {
             command,
@@ -74,7 +74,7 @@ impl LegacyClient {
         }
     }
 
-    /// What is said before the log begins: releases from 0.0.7 on repeat this one command and no other.
+    /// The frames before the log begins. Releases from 0.0.7 on echo this command and no other.
     pub fn greeting(&self) -> Vec<String> {
         match self.command {
             Command::SyncNodes => vec![self.envelope.message(self.command.text())],
@@ -82,8 +82,8 @@ impl LegacyClient {
         }
     }
 
-    /// Takes the next frame of the log and adds to `out` what the page is sent for it. What is no frame of
-    /// a log, and what comes after its `complete`, adds nothing.
+    /// Appends to `out` the frames for the next frame of the log. Invalid frames, and frames after `complete`, add
+    /// nothing.
     pub fn push_frame(&mut self, frame: &[u8], out: &mut Vec<String>) {
         SseParser::new(MAX_EVENT_BYTES).feed(frame, |item| match item {
             SseItem::Event { name, data } => self.event(name, data, out),
@@ -91,7 +91,7 @@ impl LegacyClient {
         });
     }
 
-    /// How the command ended, once the log has ended.
+    /// The end of the command, once the log has ended.
     pub fn ending(&self) -> Option<CommandEnding> {
         self.ending.clone()
     }
@@ -110,7 +110,7 @@ impl LegacyClient {
                 let text = event.detail.as_str().or(event.error.as_str()).unwrap_or_default().to_owned();
                 self.failed_stage = Some((Kind::from_stage(event.step.or_empty()), text));
             }
-            // One that cannot be read is an end too, and none that anybody may call a good one.
+            // An unreadable `complete` ends the command too, and counts as a failure.
             (b"complete", event) => self.complete(&event.unwrap_or_default(), out),
             _ => {}
         }
@@ -140,7 +140,7 @@ impl LegacyClient {
         let data = LegacyFields::from_payload(event.payload);
         let sort = Object::from_name(object_name).unwrap_or(Object::Other);
         if !sort.has_rows() && event.status.or_empty() != "failed" {
-            // No object, but where objects were looked for: pages have no row for it.
+            // It is a parent whose objects were searched for. Pages have no row for it.
             return;
         }
         let owner = if sort.is_scoped() { data.owner() } else { None };
@@ -211,13 +211,13 @@ impl LegacyClient {
         self.full_update_end("failed", &self.stages.verdicts(false), out);
     }
 
-    /// The end of a full update. Of a bad one only a client that correlates is told: for others, any end
-    /// is a good one.
+    /// Writes the end of a full update. A failed one is only written for clients that correlate, because others treat
+    /// any end as a success.
     fn full_update_end(&self, status: &str, verdicts: &str, out: &mut Vec<String>) {
         if self.command != Command::FullUpdate {
             return;
         }
-        // Pages do not look at the status. A bridge takes an end without it for a failure.
+        // Pages ignore the status. A bridge treats an end without it as a failure.
         let mut frame = format!("{{\"object\":\"full-update\",\"end\":true,\"status\":\"{status}\"");
         if self.envelope.is_correlated() {
             frame += &format!(",\"stages\":{{{verdicts}}}");

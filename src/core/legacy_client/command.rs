@@ -1,4 +1,4 @@
-//! What a client says on `/ws`, and the answer to what nobody understands.
+//! Parses a client's text frames on `/ws`, and answers unknown commands.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,28 +9,28 @@ use super::envelope::ClientEnvelope;
 use super::markup;
 use crate::core::domain::kind::Command;
 
-/// How much of a text that is no command is kept and repeated, in characters.
+/// The maximum length of a repeated unknown command, in characters.
 const MAX_REPEATED: usize = 200;
 const VALID: &str =
     "Valid commands: 'Sync Nodes', 'Sync Virtual Machines', 'Full Update Sync', 'Full Update'";
 
-/// What one text frame of a client asks for. `Debug` does not show a key.
+/// A parsed text frame of a client. `Debug` does not show a key.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ClientCommand {
-    /// To run a command.
+    /// Run a command.
     Sync {
         /// The command.
         command: Command,
-        /// What every frame of the run is to carry.
+        /// The `run_id` that every frame of the run carries.
         run_id: Option<String>,
     },
-    /// To be let in with this key.
+    /// Authenticate with this key.
     Key(String),
-    /// Nothing that is known here.
+    /// An unknown command.
     Unknown {
-        /// The beginning of what it says, at most 200 characters.
+        /// The first 200 characters of the text.
         text: String,
-        /// What the answer is to carry.
+        /// The `run_id` that the answer carries.
         run_id: Option<String>,
     },
 }
@@ -49,7 +49,7 @@ impl fmt::Debug for ClientCommand {
     }
 }
 
-/// A frame that is JSON.
+/// A JSON frame.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CommandJson<'a> {
@@ -61,7 +61,7 @@ struct CommandJson<'a> {
     api_key: Option<Cow<'a, str>>,
 }
 
-/// What the text frame `text` asks for.
+/// Parses the text frame `text`.
 pub fn parse_command(text: &str) -> ClientCommand {
     let text = text.trim();
     if let Some(command) = command_from_name(text) {
@@ -83,8 +83,8 @@ pub fn parse_command(text: &str) -> ClientCommand {
     }
 }
 
-/// The two answers to `text`, which is no command. They tell a client that the command before it has
-/// returned, so they are worth sending for whatever it is: see [`crate::core::upstream::dialect::BARRIER`].
+/// The two answers to `text`, which is not a command. They show a client that the previous command has returned, so
+/// they are sent for any such text: see [`crate::core::upstream::dialect::BARRIER`].
 pub fn unknown_command_frames(text: &str, run_id: Option<&str>) -> Vec<String> {
     let envelope = ClientEnvelope::new(run_id);
     let what = if envelope.is_correlated() {

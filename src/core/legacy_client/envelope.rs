@@ -1,11 +1,11 @@
-//! The `run_id` that a client wants to see in every frame.
+//! Adds the client's `run_id` to every frame.
 
 use super::markup;
 
-/// Texts and frames as one client is given them.
+/// The framing of texts and JSON for one client.
 #[derive(Debug)]
 pub(super) struct ClientEnvelope {
-    /// The end of every JSON frame of a client that correlates: its `run_id`.
+    /// The end of every JSON frame with the `run_id`, if the client correlates.
     run_id_suffix: Option<String>,
 }
 
@@ -20,7 +20,7 @@ impl ClientEnvelope {
         self.run_id_suffix.is_some()
     }
 
-    /// A text: bare, or inside of a frame for a client that correlates.
+    /// A text: bare, or in a frame if the client correlates.
     pub(super) fn message(&self, text: &str) -> String {
         match &self.run_id_suffix {
             None => text.to_owned(),
@@ -28,7 +28,7 @@ impl ClientEnvelope {
         }
     }
 
-    /// Ends a JSON object that has fields and no closing brace.
+    /// Closes a JSON object that has at least one field.
     pub(super) fn close_object(&self, mut frame: String) -> String {
         frame.push_str(self.run_id_suffix.as_deref().unwrap_or("}"));
         frame

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::markup;
 use crate::core::upstream::lenient::{LenientBool, LenientMap, LenientText};
 
-/// What `step`, `error` and `complete` say.
+/// The fields of `step`, `error` and `complete`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct LogEvent<'a> {
@@ -36,14 +36,14 @@ impl<'a> LogEvent<'a> {
         serde_json::from_slice::<LenientMap<Self>>(data).ok()?.0
     }
 
-    /// Why the object failed. It is never empty: readers know a failure by its text.
+    /// The error of the object. Never empty, because clients detect a failure by its text.
     pub(super) fn reason(&self) -> String {
         let reason = self.error.as_str().or(self.message.as_str()).unwrap_or("no reason given");
         markup::text(reason, markup::MAX_TEXT)
     }
 }
 
-/// The `data` of the legacy frame that a step was made of, by its keys. Empty where the step has none.
+/// The `data` of the legacy frame in a step's payload, by key. Empty if the step has none.
 #[derive(Default)]
 pub(super) struct LegacyFields<'a>(BTreeMap<String, &'a RawValue>);
 
@@ -66,18 +66,18 @@ impl<'a> LegacyFields<'a> {
         self.0.get(key).copied()
     }
 
-    /// A text of it, without its markup.
+    /// A text value without markup.
     pub(super) fn text(&self, key: &str) -> Option<String> {
         let text: LenientText<'_> = serde_json::from_str(self.raw(key)?.get()).ok()?;
         text.as_str().map(|text| markup::text(text, markup::MAX_TEXT))
     }
 
-    /// What the object belongs to: the key that says so, and the name.
+    /// The key and the name of the object's parent.
     pub(super) fn owner(&self) -> Option<(&'static str, String)> {
         ["vm", "device"].into_iter().find_map(|key| Some((key, self.text(key)?)))
     }
 
-    /// Whether it is a word about the sync of an object (`"status": "warning"`) and not about the object.
+    /// Whether its status is about the sync of the object (`"status": "warning"`), not about the object.
     pub(super) fn is_remark(&self) -> bool {
         ["warning", "error"].into_iter().any(|key| self.text(key).is_some())
     }

@@ -1,18 +1,18 @@
-//! Values that may be put into a page as HTML, whatever they were before.
+//! Makes any value safe to be inserted into a page as HTML.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The longest text that is written, in characters of HTML.
+/// The maximum length of a text, in characters of HTML.
 pub(super) const MAX_TEXT: usize = 500;
-/// The longest number that is written, in characters. Longer ones are no number of a virtual machine.
+/// The maximum length of a number, in characters. No virtual machine id is longer.
 const MAX_NUMBER: usize = 32;
-/// How many items of a list are written.
+/// The maximum number of list items.
 const MAX_ITEMS: usize = 256;
 
-/// `text` as HTML of at most `limit` characters that shows it.
+/// Escapes `text` as HTML of at most `limit` characters.
 pub(super) fn text(text: &str, limit: usize) -> String {
     let mut out = String::with_capacity(text.len().min(limit));
     let mut room = limit;
@@ -39,13 +39,13 @@ const fn entity(c: char) -> Option<&'static str> {
     }
 }
 
-/// `text` as a JSON string without line separators, which end a line of JavaScript.
+/// `text` as a JSON string without line separators, which are line endings in JavaScript.
 pub(super) fn json(text: &str) -> String {
     Value::from(text).to_string().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-/// `raw` as the JSON of a value that is safe in a cell, if there is anything to show: nothing is what
-/// null, an object, and the text `undefined` of releases that do not know a value yet have to show.
+/// `raw` as a JSON value that is safe in a cell. `None` for null, an object, and the text `undefined`, which releases
+/// send for an unknown value.
 pub(super) fn cell(raw: &RawValue) -> Option<Box<str>> {
     let raw = raw.get();
     if !raw.starts_with('[') {
@@ -69,7 +69,7 @@ fn value(raw: &str) -> Option<String> {
     }
 }
 
-/// Whether every reader of JSON can read this number.
+/// Whether every JSON parser accepts this number.
 fn is_number(raw: &str) -> bool {
     raw.len() <= MAX_NUMBER && raw.parse().is_ok_and(f64::is_finite)
 }
@@ -80,7 +80,7 @@ fn link_or_text(html: &str) -> String {
     if link.chars().count() <= MAX_TEXT { link } else { text(label, MAX_TEXT) }
 }
 
-/// The address and the text of `html`, if it is one link to a page and nothing else.
+/// The address and the text of `html`, if it is exactly one link.
 fn link(html: &str) -> Option<(&str, &str)> {
     let rest = html.strip_prefix("<a href=")?;
     let (url, rest) = match rest.strip_prefix('\'') {

@@ -1,4 +1,4 @@
-//! One row of a page's table, and the frame that sets all of its cells.
+//! A row of a page's table, and the frame that sets all its cells.
 
 use std::fmt::Write;
 
@@ -6,18 +6,18 @@ use super::event::LegacyFields;
 use super::markup;
 use crate::core::domain::object::Object;
 
-/// What was said of an object.
+/// The state of an object in a page's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// That it is being worked on.
+    /// It is being processed.
     Begun,
-    /// That it failed, which need not be the last word.
+    /// It failed. It may still complete.
     Failed,
-    /// That it is done, which is.
+    /// It is synced. This state is final.
     Completed,
 }
 
-/// The cells that a page sets from the frame itself, besides `sync_status`.
+/// The cells that a page sets from the frame itself, apart from `sync_status`.
 const fn columns(sort: Object) -> &'static [&'static str] {
     match sort {
         Object::Device => &["netbox_id", "name", "manufacturer", "device_type", "role", "cluster"],
@@ -37,7 +37,7 @@ const fn columns(sort: Object) -> &'static [&'static str] {
     }
 }
 
-/// What stands in the cells of one object, as JSON, in the order of its columns.
+/// The cells of an object, as JSON, in the order of its columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cells(Vec<Option<Box<str>>>);
 
@@ -51,19 +51,19 @@ impl Cells {
         Self(columns(sort).iter().map(cell).collect())
     }
 
-    /// These cells, and where they are empty those that stood there before.
+    /// These cells, with empty ones taken from the earlier cells.
     #[must_use]
     pub(super) fn merged_over(self, before: Self) -> Self {
         Self(self.0.into_iter().zip(before.0).map(|(new, old)| new.or(old)).collect())
     }
 
-    /// Bytes of text.
+    /// The size of the cells in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().flatten().map(|cell| cell.len()).sum()
     }
 }
 
-/// One object, with every text as HTML.
+/// An object, with every text as HTML.
 pub(super) struct TableRow<'a> {
     pub(super) object: &'a str,
     pub(super) object_type: Object,
@@ -75,7 +75,7 @@ pub(super) struct TableRow<'a> {
 }
 
 impl TableRow<'_> {
-    /// The frame that says what `state` the object is in, without its closing brace.
+    /// The frame for the object in the state `state`, without its closing brace.
     pub(super) fn frame(&self, state: State) -> String {
         let (head, remark) = match state {
             State::Begun => (r#""completed":false,"increment_count":"no","sync_status":"syncing""#, None),
@@ -83,7 +83,7 @@ impl TableRow<'_> {
                 let head = r#""completed":true,"increment_count":"yes","sync_status":"completed""#;
                 (head, Some("warning"))
             }
-            // With a `completed` it would be counted: as one more object, or as one that is synced.
+            // With a `completed`, pages would count it as another object or as a synced one.
             State::Failed => (r#""increment_count":"no","sync_status":"failed""#, Some("error")),
         };
         let rowid = markup::json(self.rowid);

@@ -1,4 +1,4 @@
-//! What a page knows of the objects of a run, so that it is told of each only once.
+//! Tracks which objects of a run a page already shows, so that each is counted once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -6,20 +6,20 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::row::{Cells, State};
 
-/// How many objects are told apart, in less than 2 MiB. Nothing is said of those that come after them: nobody
-/// could tell the first word about one of them from the second, and no total may count an object twice.
+/// The maximum number of tracked objects, in less than 2 MiB. Later objects are not sent: they could not be recognized
+/// when repeated, and no total may count an object twice.
 pub(super) const MAX_OBJECTS: usize = (1 << 16) / 8 * 7;
-/// How many objects' cells are remembered until they are completed, and how many bytes of them. An object
-/// that comes when there is no room has in its cells what its own frames say.
+/// The limits on cells kept for incomplete objects: the number of objects and the number of bytes. An object beyond
+/// them shows only the cells of its own frames.
 pub(super) const MAX_PENDING_CELLS: usize = 4096;
 const MAX_PENDING_BYTES: usize = 4 << 20;
 
-/// Something that the page has not been told.
+/// New information for the page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RowUpdate {
-    /// It has not been told of the object at all.
+    /// The page does not show the object yet.
     pub(super) first: bool,
-    /// All that is known of it.
+    /// All known cells of the object.
     pub(super) cells: Cells,
 }
 
@@ -29,23 +29,22 @@ struct RowEntry {
     cells: Option<Box<Cells>>,
 }
 
-/// The sort of an object, what it belongs to, and its name.
+/// The type of an object, its parent, and its name.
 pub(super) type RowKey<'a> = (&'a str, Option<&'a str>, &'a str);
 
 /// The objects of a run.
 #[derive(Debug, Default)]
 pub(super) struct RowTracker {
-    /// By the hash of their key.
+    /// The objects by the hash of their key.
     entries: HashMap<u64, RowEntry, BuildHasherDefault<DefaultHasher>>,
-    /// Objects whose cells are remembered. Holds: `remembered <= REMEMBERED`.
+    /// The number of objects with kept cells. Invariant: `pending <= MAX_PENDING_CELLS`.
     pending: usize,
-    /// The bytes of these cells. Holds: `bytes <= REMEMBERED_BYTES`.
+    /// The size of these cells in bytes. Invariant: `bytes <= MAX_PENDING_BYTES`.
     bytes: usize,
 }
 
 impl RowTracker {
-    /// Takes what the log says of the object `key`, and gives it back with what was said before if the
-    /// page is to be told.
+    /// Merges the log's report of the object `key`. Returns the result if the page must be updated.
     pub(super) fn update(&mut self, key: RowKey<'_>, reported: State, cells: Cells) -> Option<RowUpdate> {
         let hash = hash(key);
         let is_full = self.entries.len() >= MAX_OBJECTS;
@@ -63,7 +62,7 @@ impl RowTracker {
             }
             None => cells,
         };
-        // What failed has begun.
+        // A failed object has also begun.
         let state = if reported == State::Begun { before.unwrap_or(reported) } else { reported };
         let stored = self.store_cells(state, &cells);
         self.entries.insert(hash, RowEntry { state, cells: stored });

@@ -1,18 +1,18 @@
-//! How far the stages that a page has buttons for have come.
+//! The progress of the stages for which a page has buttons.
 
 use crate::core::domain::kind::{Command, Kind};
 
-/// In the order of a full update.
+/// The stages in the order of a full update.
 const KINDS: [Kind; 2] = [Kind::Devices, Kind::VirtualMachines];
 
-/// What the log has said of a stage.
+/// The state of a stage in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageState {
-    /// Nothing.
+    /// It has not begun.
     Waiting,
-    /// That it began.
+    /// It has begun.
     Begun,
-    /// That it is done.
+    /// It has ended.
     Ended,
 }
 
@@ -29,20 +29,20 @@ impl StageTracker {
         Self { command, states: [StageState::Waiting; 2] }
     }
 
-    /// Notes that the stage `kind` has begun, if it is one of them.
+    /// Marks the stage `kind` as begun, if it belongs to the command.
     pub(super) fn begin(&mut self, kind: Kind) {
         if let Some(state) = self.state(kind).filter(|state| **state == StageState::Waiting) {
             *state = StageState::Begun;
         }
     }
 
-    /// Notes that the stage `kind` is done. Says whether that is news, and of one of them.
+    /// Marks the stage `kind` as ended. Returns whether this is new and the stage belongs to the command.
     pub(super) fn end(&mut self, kind: Kind) -> bool {
         let news = self.state(kind).filter(|state| **state != StageState::Ended);
         news.map(|state| *state = StageState::Ended).is_some()
     }
 
-    /// The stages of the command that are not done.
+    /// The stages of the command that have not ended.
     pub(super) fn unfinished(&self) -> Vec<Kind> {
         let all = KINDS.into_iter().zip(self.states);
         let own =
@@ -50,7 +50,7 @@ impl StageTracker {
         all.filter(|(kind, state)| own(*kind) && *state != StageState::Ended).map(|(kind, _)| kind).collect()
     }
 
-    /// Each stage and what became of it in a run that went well, or did not, as the fields of a frame.
+    /// The stages with their results as the fields of a frame. `ok` is the result of the run.
     pub(super) fn verdicts(&self, ok: bool) -> String {
         let verdict = |(kind, state): (Kind, StageState)| {
             let status = match state {

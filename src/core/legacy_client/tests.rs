@@ -1,4 +1,4 @@
-//! What old pages make of what they are sent.
+//! How old pages show the frames they receive.
 
 mod clients;
 mod logs;
@@ -32,7 +32,7 @@ macro_rules! recording {
     };
 }
 
-/// The golden streams of the kinds that have a command, from every release and channel, good and bad.
+/// The golden streams of the kinds with a command, from every release and channel, with successes and failures.
 const GOLDEN: [(&str, &str); 23] = [
     snapshot!("0.0.2.post1_auto_devices"),
     snapshot!("0.0.2.post1_auto_virtual-machines"),
@@ -71,7 +71,7 @@ fn full_update_of_0_0_30() -> Log {
     logs::heard(recording!("0.0.30.post2/ws/envelope-full-update"), Kind::FullUpdate, Dialect::V0_0_27)
 }
 
-/// Logs with payloads, of runs of both stages.
+/// Logs with payloads, of runs with both stages.
 fn full_updates() -> [(&'static str, Log); 5] {
     [
         ("0.0.2", full_update_of_0_0_2()),
@@ -85,7 +85,7 @@ fn full_updates() -> [(&'static str, Log); 5] {
     ]
 }
 
-/// A step about an object, as the encoder writes it.
+/// A step about an object, as encoded in a log.
 fn step(object: &str, status: StepStatus, rowid: &str, payload: Value) -> Vec<u8> {
     let raw = (!payload.is_null()).then(|| serde_json::value::to_raw_value(&payload).unwrap());
     let error = (status == StepStatus::Failed).then_some(Cow::Borrowed("no room"));
@@ -120,7 +120,7 @@ fn end(failure: Option<(&str, &str)>) -> Log {
     stream.finish(verdict).into_iter().map(|frame| frame.bytes.to_vec()).collect()
 }
 
-/// What a page that runs `command` is sent for these frames, as JSON where it is JSON.
+/// The frames that a page running `command` receives, parsed if they are JSON.
 fn sent(command: Command, run_id: Option<&str>, log: &Log) -> Vec<Value> {
     let frames = logs::page(log, command, run_id.map(str::to_owned)).0;
     let value = |frame: &String| serde_json::from_str(frame).unwrap_or_else(|_| Value::from(frame.as_str()));
@@ -213,9 +213,9 @@ fn a_bridge_in_front_of_this_one_comes_to_the_same_end_and_counts_the_same_objec
             let end = |log: &Log| logs::events(log, "complete")[0].clone();
             let (inner, outer) = (end(&log), end(&outer));
             assert_eq!(inner["ok"], outer["ok"], "{name} {dialect:?}: {inner} {outer}");
-            // The stream of 0.0.11 counts its virtual machines and names none of them.
+            // The stream of 0.0.11 counts its virtual machines but does not name them.
             if name != "0.0.11 stream" {
-                // An object that failed without a name has no row.
+                // A failed object without a name has no row.
                 let objects =
                     |end: &Value, object: &str| end["result"]["objects"][object]["completed"].clone();
                 for object in ["device", "virtual_machine"] {
@@ -578,7 +578,7 @@ fn the_rows_of_a_page_are_bounded_and_none_is_counted_twice() {
     );
     assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, State::Completed, &empty), news(&full));
     assert_eq!(take(&mut rows, MAX_PENDING_CELLS - 1, State::Failed, &full), None);
-    // What is completed makes room for another.
+    // A completed object makes room for another.
     let last = MAX_OBJECTS - 1;
     assert_eq!(take(&mut rows, last, State::Begun, &other), None);
     assert_eq!(take(&mut rows, last, State::Failed, &empty), news(&other));

@@ -1,4 +1,4 @@
-//! What clients say, and how they are answered.
+//! Clients' frames and their answers.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Logs of jobs: made by the bridge from what real backends sent, and those of its golden streams.
+//! Logs of jobs: from recordings of real backends, and from the golden streams.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) fn golden(snapshot: &str) -> Log {
     body.trim_end().split("\n\n").map(|frame| format!("{frame}\n\n").into_bytes()).collect()
 }
 
-/// What a log says of objects that have a table: by sort and name, whether it says that they are done.
+/// The objects with a table in a log, by type and name, and whether they completed.
 pub(super) fn objects(log: &Log) -> BTreeMap<(String, String), bool> {
     let mut objects = BTreeMap::new();
     for step in events(log, "step") {
@@ -41,7 +41,7 @@ pub(super) fn objects(log: &Log) -> BTreeMap<(String, String), bool> {
     objects
 }
 
-/// The data of the events `name`.
+/// The data of the events named `name`.
 pub(super) fn events(log: &Log, name: &str) -> Vec<Value> {
     let head = format!("event: {name}\ndata: ");
     let data = log.iter().filter_map(|frame| std::str::from_utf8(frame).ok()?.strip_prefix(&head));
@@ -105,7 +105,7 @@ impl Driven {
 
     fn over(mut self) -> Log {
         if let Some(deadline) = self.session.deadline() {
-            // What may still come has had its time.
+            // The wait for late events is over.
             self.session.handle(deadline, SessionEvent::Tick, &mut self.out);
             self.log.extend(self.out.frames.iter().map(|frame| frame.bytes.to_vec()));
         }
@@ -114,7 +114,7 @@ impl Driven {
     }
 }
 
-/// The log of a job that heard on `/ws` what is in a recording.
+/// The log of a job over `/ws`, from a recording.
 pub(super) fn heard(recording: &str, kind: Kind, dialect: Dialect) -> Log {
     let mut driven = Driven::new(kind, Channel::Websocket, dialect);
     for line in recording.lines().skip(1) {
@@ -134,7 +134,7 @@ pub(super) fn heard(recording: &str, kind: Kind, dialect: Dialect) -> Log {
     driven.over()
 }
 
-/// The log of a job that read the stream which is in a recording.
+/// The log of a job over a native stream, from a recording.
 pub(super) fn read(recording: &str, kind: Kind) -> Log {
     let mut driven = Driven::new(kind, Channel::Native, Dialect::V0_0_7);
     for line in recording.lines().skip(1) {
@@ -147,8 +147,8 @@ pub(super) fn read(recording: &str, kind: Kind) -> Log {
     driven.over()
 }
 
-/// The log of a bridge in front of this one, which is given what pages are given and whose log here is
-/// `log`.
+/// The log of a bridge in front of this one. It receives the frames that pages receive; `log` is the log of this
+/// bridge.
 pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
     let mut driven = Driven::new(kind, Channel::Websocket, dialect);
     let mut told = 0;
@@ -176,7 +176,7 @@ pub(super) fn relayed(log: &Log, kind: Kind, dialect: Dialect) -> Log {
     driven.over()
 }
 
-/// Everything that a page is sent for a log.
+/// All frames that a page receives for a log.
 pub(super) fn page(log: &Log, command: Command, run_id: Option<String>) -> (Vec<String>, LegacyClient) {
     let mut page = LegacyClient::new(command, run_id);
     let mut out = page.greeting();

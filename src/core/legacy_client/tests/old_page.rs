@@ -1,4 +1,4 @@
-//! An old plugin page: the part of its script that reads `/ws`, line by line as it is.
+//! An old plugin page: the part of its script that reads `/ws`, ported line by line.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub(super) const MACHINE: [&str; 11] = [
 /// One of its two tables.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Its rows, by their id: the HTML of every cell, by its key.
+    /// The rows by id, with the HTML of every cell by key.
     pub(super) rows: BTreeMap<String, BTreeMap<&'static str, String>>,
     pub(super) total: usize,
     pub(super) synced: usize,
@@ -33,9 +33,9 @@ pub(super) struct Table {
 pub(super) struct OldPage {
     pub(super) devices: Table,
     pub(super) machines: Table,
-    /// What has given back its button.
+    /// The buttons that were re-enabled.
     pub(super) released: BTreeSet<String>,
-    /// The list of raw frames, which is HTML in the oldest pages.
+    /// The list of raw frames, which the oldest pages render as HTML.
     pub(super) list: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ impl OldPage {
         }
     }
 
-    /// Asserts what must be true of every page at any time.
+    /// Asserts the invariants of a page.
     pub(super) fn check(&self) {
         for table in [&self.devices, &self.machines] {
             assert_eq!(table.total, table.rows.len(), "each object is counted once: {table:#?}");
@@ -97,7 +97,7 @@ impl OldPage {
     }
 }
 
-/// A value as the script puts it into a cell.
+/// A value as the script inserts it into a cell.
 fn text(value: Option<&Value>) -> String {
     match value {
         None => "undefined".to_owned(),
@@ -109,7 +109,7 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
-/// Asserts that a browser makes nothing of `html` but text and links to pages.
+/// Asserts that a browser renders `html` as nothing but text and links to pages.
 pub(super) fn assert_harmless(html: &str) {
     let mut rest = html;
     while let Some(at) = rest.find(['<', '>']) {

@@ -1,4 +1,4 @@
-//! Whatever a log holds.
+//! Properties that hold for any log.
 
 use super::logs::Log;
 use super::old_page::OldPage;
@@ -6,7 +6,7 @@ use crate::core::domain::kind::Command;
 use crate::core::legacy_client::LegacyClient;
 use crate::core::legacy_client::{parse_command, unknown_command_frames};
 
-// Inside of a module, so that the rule on what the core may use holds for the core alone.
+// In a module, so that the layer rules apply only to the core itself.
 mod any {
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -103,7 +103,7 @@ mod any {
         })
     }
 
-    /// The objects of a sort that a log names, and those of them that it says are done.
+    /// The objects of a type in a log, and how many of them completed.
     fn told(log: &Log, sort: &str) -> (usize, usize) {
         let mut seen = std::collections::BTreeMap::new();
         for frame in log {
