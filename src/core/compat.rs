@@ -1,8 +1,8 @@
-//! Where releases of the backend fall short of what the NetBox plugin asks for beside the sync streams, and
-//! what the bridge makes of it.
+//! Compatibility shims: backend releases that do not support the NetBox plugin's requests beside the sync streams, and
+//! how the bridge closes the gaps.
 //!
-//! Every rule here was read in the sources of the plugin and of each release, and says what an answer may not
-//! do: the plugin deletes and overwrites by some of them.
+//! Every rule was derived from the source of the plugin and of each release. The rules also state what an answer must
+//! not contain, because the plugin deletes and overwrites NetBox objects based on some of them.
 
 pub mod netbox;
 pub mod options;
@@ -17,53 +17,52 @@ use super::domain::kind::{Kind, SyncEndpoint};
 use super::domain::release::Release;
 use super::text::words::words;
 
-/// One gap between the plugin's requests and a backend's answers, and the key of the table `[shims]` that
-/// closes it.
+/// A gap between the plugin's requests and a backend's answers. Each one has a key in the table `[shims]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shim {
-    /// `/health`, which backends before 0.0.6 do not have.
+    /// `/health`, which backends before 0.0.6 lack.
     Health,
-    /// `/auth/bootstrap-status`, `/auth/register-key` and `/auth/keys`, which those before 0.0.7 do not have.
+    /// `/auth/bootstrap-status`, `/auth/register-key` and `/auth/keys`, which backends before 0.0.7 lack.
     Auth,
-    /// The two stream paths that plugin 0.0.10 asks for and no backend has.
+    /// The two stream paths that plugin 0.0.10 requests and no backend has.
     Aliases,
-    /// `/version`, which backends before 0.0.6 do not have.
+    /// `/version`, which backends before 0.0.6 lack.
     Version,
-    /// `/proxmox/firewall/summary` and `/proxmox/datacenter/cpu-models`, which old backends do not have.
+    /// `/proxmox/firewall/summary` and `/proxmox/datacenter/cpu-models`, which old backends lack.
     Inventory,
-    /// `/proxmox/cluster/resources?type=vm`, by which the plugin deletes VM templates.
+    /// `/proxmox/cluster/resources?type=vm`, which the plugin uses to delete VM templates.
     Templates,
-    /// `proxmox_endpoint_ids`, which backends before 0.0.8 do not know.
+    /// `proxmox_endpoint_ids`, which backends before 0.0.8 do not support.
     Scope,
     /// `netbox_vm_ids`, without which the VM stream of 0.0.5 and 0.0.6 fails.
     VmIds,
-    /// Options of a sync that a backend does not know.
+    /// Sync options that a backend does not support.
     Options,
-    /// The row of NetBox in a backend's database.
+    /// The NetBox row in a backend's database.
     NetboxEndpoint,
-    /// The rows of Proxmox in a backend's database.
+    /// The Proxmox rows in a backend's database.
     ProxmoxEndpoints,
-    /// Tokens and passwords that backends before 0.0.7 show.
+    /// Tokens and passwords that backends before 0.0.7 expose.
     Secrets,
-    /// The form of the tokens that old releases send to NetBox.
+    /// The format of the tokens that old releases send to NetBox.
     NetboxToken,
     /// The links in NetBox's answers.
     NetboxLinks,
-    /// The token that 0.0.2 goes on sending to NetBox after it was replaced.
+    /// The replaced token that 0.0.2 continues to send to NetBox.
     CurrentToken,
-    /// The Proxmox credentials that 0.0.2 reads in NetBox.
+    /// The Proxmox credentials that 0.0.2 reads from NetBox.
     ProxmoxCredentials,
     /// The custom fields that 0.0.1 fails to create in NetBox.
     CustomFields,
-    /// The objects in NetBox's answers that 0.0.1 and 0.0.2 read as texts.
+    /// The nested objects in NetBox's answers that 0.0.1 and 0.0.2 expect as strings.
     NestedObjects,
-    /// The objects in which 0.0.3 records its syncs in NetBox.
+    /// The objects in NetBox in which 0.0.3 records its syncs.
     SyncProcesses,
-    /// The custom field that 0.0.5 to 0.0.7 narrow in NetBox.
+    /// The custom field that 0.0.5 to 0.0.7 restrict in NetBox.
     LastUpdated,
 }
 
-/// A text that is not the word for a shim.
+/// The text is not the name of a shim.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of a shim")]
 pub struct UnknownShim;
@@ -91,20 +90,20 @@ words!(Shim or UnknownShim {
     LastUpdated => "last_updated",
 });
 
-/// How a request that a backend cannot answer as it came was dealt with.
+/// How the bridge handled a request that the backend does not support as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ShimAction {
-    /// The bridge answered in the backend's place.
+    /// The bridge answered instead of the backend.
     Emulated,
-    /// The backend's answer was completed, or freed of what it must not show.
+    /// The bridge completed the backend's answer, or removed secrets from it.
     Completed,
-    /// The backend was asked in the form that it understands.
+    /// The bridge sent the request in the form that the backend supports.
     Translated,
-    /// The request was refused, with the reason.
+    /// The bridge refused the request and gave the reason.
     Refused,
 }
 
-/// A text that is not the word for an action.
+/// The text is not the name of an action.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of: {}", ShimAction::WORDS.join(", "))]
 pub struct UnknownShimAction;
@@ -117,7 +116,7 @@ words!(ShimAction or UnknownShimAction {
 });
 
 impl Shim {
-    /// What this shim can do.
+    /// The actions that this shim can take.
     pub const fn actions(self) -> &'static [ShimAction] {
         match self {
             Self::Health
@@ -142,27 +141,27 @@ impl Shim {
     }
 }
 
-/// The releases that cannot run the VM stream without `netbox_vm_ids`.
+/// The releases whose VM stream fails without `netbox_vm_ids`.
 const NEEDS_VM_IDS: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 6));
-/// A list without an id in it, which those releases take for all virtual machines.
+/// A list without ids, which these releases interpret as all virtual machines.
 const ALL_VMS: &str = "netbox_vm_ids=,";
 
-/// Whether the VM stream of `release` fails unless it is given `netbox_vm_ids`: it reads a variable that is
-/// assigned only where the parameter is there.
+/// Whether the VM stream of `release` fails without `netbox_vm_ids`: it reads a variable that is only assigned if the
+/// parameter is present.
 pub fn needs_vm_ids(release: Option<Release>) -> bool {
     release.is_some_and(|release| release >= NEEDS_VM_IDS.0 && release.is_up_to(NEEDS_VM_IDS.1))
 }
 
-/// The query for the native stream of `endpoint`, with `netbox_vm_ids` where `release` fails without it.
+/// The query for the native stream of `endpoint`, with `netbox_vm_ids` added if `release` fails without it.
 pub fn with_vm_ids(query: &str, endpoint: SyncEndpoint, release: Option<Release>) -> Option<String> {
     let concerns = endpoint == SyncEndpoint::for_kind(Kind::VirtualMachines) && needs_vm_ids(release);
-    // An empty one is none to them.
+    // These releases treat an empty value as absent.
     let has_ids = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "netbox_vm_ids" && !value.is_empty();
     let is_given = scope::parameters(query).any(has_ids);
     (concerns && !is_given).then(|| scope::with_part(query, ALL_VMS))
 }
 
-/// What readers are told of a release that does not see what was deleted in NetBox.
+/// The notice about a release that does not detect objects deleted from NetBox.
 pub fn overlooks_deleted(release: Option<Release>) -> Option<String> {
     let is_first = release.is_some_and(|release| release.is_up_to(Release::new(0, 0, 1)));
     is_first.then(|| {
@@ -173,7 +172,7 @@ pub fn overlooks_deleted(release: Option<Release>) -> Option<String> {
     })
 }
 
-/// How a release is named to people: `proxbox-api 0.0.6.post4`, or "This backend" where it is not known.
+/// The display name of a release: `proxbox-api 0.0.6.post4`, or "This backend" if unknown.
 pub fn release_name(release: Option<Release>) -> String {
     release.map_or_else(|| "This backend".to_owned(), |release| format!("proxbox-api {release}"))
 }

@@ -1,4 +1,4 @@
-//! Options of a sync by which NetBox protects what people have written there, and releases that ignore them.
+//! Sync options that protect manual edits in NetBox, and releases that ignore them.
 
 use super::scope::parameters;
 use crate::core::domain::channel::Channel;
@@ -6,13 +6,13 @@ use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::release::Release;
 use crate::core::run::plan::RunPlan;
 
-/// The branch of NetBox that a sync is to write to.
+/// The option for the NetBox branch that a sync writes to.
 const BRANCH: &str = "netbox_branch_schema_id";
-/// The first release whose full update knows branches. No release has a stream of a single stage that does.
+/// The first release whose full update supports branches. No release supports them in the stream of a single stage.
 const FIRST_WITH_BRANCH: Release = Release::new(0, 0, 11);
 
-/// What releases from the given one on know. They take `true` and `always` for what is not said, which is what
-/// older ones do whatever is said.
+/// The options that releases from the given one on support. A missing option defaults to `true` or `always`, which is
+/// also the fixed behaviour of older releases.
 const KNOWN_FROM: [(Release, &[&str]); 5] = [
     (
         Release::new(0, 0, 9),
@@ -53,10 +53,10 @@ const KNOWN_FROM: [(Release, &[&str]); 5] = [
     (Release::new(0, 0, 18), &["sync_mode_vm", "sync_mode_vm_template"]),
 ];
 
-/// How many options are named before the rest is counted: a step has 600 characters.
+/// The maximum number of options named in a message; the others are counted. A step has at most 600 characters.
 const MAX_NAMED: usize = 8;
 
-/// The options in `query` that protect something and that `release` does not know, as they are written there.
+/// The protective options in `query` that `release` does not support, as written there.
 pub fn ignored(query: &str, release: Release) -> Vec<String> {
     let is_unknown =
         |name: &str| KNOWN_FROM.iter().any(|(first, names)| release < *first && names.contains(&name));
@@ -71,7 +71,7 @@ pub fn ignored(query: &str, release: Release) -> Vec<String> {
         .collect()
 }
 
-/// What readers are told of options that `release` ignores.
+/// The notice about options that `release` ignores.
 pub fn notice(ignored: &[String], release: Release) -> Option<String> {
     let named = ignored.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = match ignored.len().saturating_sub(MAX_NAMED) {
@@ -85,8 +85,8 @@ pub fn notice(ignored: &[String], release: Release) -> Option<String> {
     })
 }
 
-/// Why the sync that `plan` drives cannot be given `query`: it names a branch, and the backend would write to the main
-/// one. Branches reach it in the native stream of a full update alone.
+/// Why the sync of `plan` cannot be run with `query`: it names a branch, and the backend would write to the main one.
+/// Only the native stream of a full update supports branches.
 pub fn loses_branch(query: &str, plan: &RunPlan, release: Option<Release>) -> Option<String> {
     let takes_it = match plan.legs.as_slice() {
         [leg] => leg.channel == Channel::Native && leg.endpoint.kind == Kind::FullUpdate && knows(release),
@@ -95,7 +95,7 @@ pub fn loses_branch(query: &str, plan: &RunPlan, release: Option<Release>) -> Op
     (!takes_it).then(|| branch(query)).flatten()
 }
 
-/// The same of a request for `path` that is no stream, if the backend writes to NetBox for it.
+/// The same for a request to `path` that is not a stream, if it makes the backend write to NetBox.
 pub fn loses_branch_at(path: &str, query: &str, release: Option<Release>) -> Option<String> {
     let is_sync = Kind::all().any(|kind| SyncEndpoint::for_kind(kind).json_path() == path);
     let writes = is_sync || path.starts_with(INDIVIDUAL) || path == SOCKET_OF_VMS;
@@ -103,7 +103,7 @@ pub fn loses_branch_at(path: &str, query: &str, release: Option<Release>) -> Opt
     (writes && !takes_it).then(|| branch(query)).flatten()
 }
 
-/// Syncs of single objects, and the WebSocket that syncs at once.
+/// The paths of syncs of single objects, and the WebSocket that starts a sync immediately.
 const INDIVIDUAL: &str = "/sync/individual/";
 const SOCKET_OF_VMS: &str = "/ws/virtual-machines";
 const TAKE_IT: [&str; 2] = ["/full-update", "/sync/individual/cluster"];

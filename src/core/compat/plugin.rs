@@ -1,5 +1,5 @@
-//! The requests of a job of the newest NetBox plugin, in their order, what becomes of each in front of a given
-//! backend, and how NetBox's job ends for it.
+//! Forecasts a job of the newest NetBox plugin for a given backend: its requests in order, how each is handled, and
+//! how the NetBox job ends.
 
 #[cfg(test)]
 mod tests;
@@ -17,10 +17,10 @@ use crate::core::run::plan::plan;
 use crate::core::run::policy::UnsupportedPolicy;
 use crate::core::text::words::words;
 
-/// The plugin whose requests these are.
+/// The plugin version that sends these requests.
 const PLUGIN: &str = "0.0.29.post6";
 
-/// The stages of its full update, in their order.
+/// The stages of its full update, in order.
 pub const STAGES: [Kind; 13] = [
     Kind::Devices,
     Kind::Storage,
@@ -37,26 +37,26 @@ pub const STAGES: [Kind; 13] = [
     Kind::BackupRoutines,
 ];
 
-/// The first release that touches no cluster which the plugin cannot claim for it.
+/// The first release that leaves clusters alone which the plugin has not claimed for it.
 const FIRST_WITH_CLAIMS: Release = Release::new(0, 0, 30);
 
-/// What becomes of a request.
+/// How a request is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestHandling {
-    /// The backend answers it.
+    /// The backend answers it unaided.
     Answered,
-    /// The bridge has a part in the answer.
+    /// A shim takes part in the answer.
     Shimmed(ShimAction),
-    /// The backend's own failure reaches the plugin.
+    /// The backend's own failure is passed on to the plugin.
     Failed,
 }
 
 impl RequestHandling {
-    /// The word for each.
+    /// The names of all variants.
     pub const WORDS: [&'static str; 6] =
         ["answered", "emulated", "completed", "translated", "refused", "failed"];
 
-    /// The word for it.
+    /// The name of the variant.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -82,29 +82,29 @@ fn kind_name<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_str(kind.as_str())
 }
 
-/// One request of the job, or several that have the same fate.
+/// A request of the job, or several that are handled alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobRequest {
     /// Method and path.
     pub request: String,
-    /// What becomes of it.
+    /// How it is handled.
     pub treatment: RequestHandling,
-    /// Why, or how, if the backend does not answer it alone.
+    /// The explanation, unless the backend answers it unaided.
     pub why: String,
 }
 
-/// How a job of NetBox ends.
+/// The end of a NetBox job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobEnding {
     /// `completed`.
     Completed,
-    /// `completed`, with warnings in its log.
+    /// `completed`, with warnings in the job's log.
     CompletedWithWarnings,
     /// `errored`.
     Errored,
 }
 
-/// A text that is not the word for an ending.
+/// The text is not the name of an ending.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not one of: {}", JobEnding::WORDS.join(", "))]
 pub struct UnknownJobEnding;
@@ -115,41 +115,41 @@ words!(JobEnding or UnknownJobEnding {
     Errored => "errored",
 });
 
-/// How the job of one of the plugin's buttons ends.
+/// The end of the job that one of the plugin's buttons starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobForecast {
-    /// What is synchronised.
+    /// The kind of sync.
     #[serde(serialize_with = "kind_name")]
     pub kind: Kind,
-    /// How it ends.
+    /// The end of the job.
     pub ending: JobEnding,
-    /// Why it does not end as `completed` alone.
+    /// Why the ending is not plain `completed`.
     pub because: Vec<String>,
 }
 
-/// All of that for one backend.
+/// The forecast for one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Forecast {
-    /// The version of the plugin.
+    /// The plugin version.
     pub plugin: &'static str,
-    /// Every request of a full update, in the order of the job.
+    /// All requests of a full update, in the order of the job.
     pub requests: Vec<JobRequest>,
-    /// How the jobs of three buttons end: devices, virtual machines, full update.
+    /// The endings of the jobs of three buttons: devices, virtual machines, full update.
     pub verdicts: Vec<JobForecast>,
-    /// What must be so in NetBox for that.
+    /// The state of NetBox that the forecast assumes.
     pub conditions: Vec<&'static str>,
 }
 
-/// What an operator has chosen, as far as it decides about a job.
+/// The operator's settings that affect a job.
 #[derive(Clone, Copy, Debug)]
 pub struct ForecastSettings {
-    /// Whether each shim is on, in their order.
+    /// Whether each shim is enabled, in the order of the shims.
     pub on: [bool; Shim::ALL.len()],
-    /// What becomes of a stage that the backend lacks.
+    /// How a stage that the backend lacks is handled.
     pub unsupported: UnsupportedPolicy,
-    /// How the backend is driven.
+    /// The channel choice for the backend.
     pub channel: ChannelChoice,
-    /// The listener in front of NetBox that the backend has (`backend.netbox_listen`).
+    /// The listener in front of NetBox that the backend uses (`backend.netbox_listen`).
     pub netbox_listener: Option<ListenerAddress>,
 }
 
@@ -163,13 +163,13 @@ impl ForecastSettings {
     }
 }
 
-/// What the newest plugin's jobs come to in front of a backend; `None` for one of which too little is known.
+/// Forecasts the jobs of the newest plugin for a backend. `None` if too little is known about the backend.
 pub fn forecast(capabilities: &Capabilities, settings: &ForecastSettings) -> Option<Forecast> {
     let release = capabilities.release?;
     let mut capabilities = capabilities.clone();
     for endpoint in STAGES.map(SyncEndpoint::for_kind) {
         if capabilities.stream(endpoint).is_none() {
-            // What has keys has every stream but the youngest, which is not asked for without one.
+            // A release with API keys has every stream except the newest one, which requires a key to be probed.
             let is_there = release >= FIRST_WITH_KEY && endpoint.kind != Kind::Sdn;
             if !is_there && endpoint.kind != Kind::Sdn {
                 return None;
@@ -194,12 +194,12 @@ pub fn forecast(capabilities: &Capabilities, settings: &ForecastSettings) -> Opt
         if !fatal.is_empty() {
             verdict.ending = JobEnding::Errored;
         }
-        // A job that fails before or behind its stages has one reason.
+        // If a job fails outside its stages, that is the only reason given.
         let is_part = |stage: &&StageForecast| {
             fatal.is_empty()
                 && match kind {
                     Kind::FullUpdate => true,
-                    // Disks belong to that button.
+                    // This button also syncs disks.
                     Kind::VirtualMachines => [kind, Kind::VirtualDisks].contains(&stage.kind),
                     _ => stage.kind == kind,
                 }
@@ -218,14 +218,14 @@ pub fn forecast(capabilities: &Capabilities, settings: &ForecastSettings) -> Opt
     })
 }
 
-/// The part of a job that is not its stages.
+/// Builds the part of the forecast outside the stages.
 struct ForecastBuilder<'a> {
     release: Release,
     settings: &'a ForecastSettings,
     requests: Vec<JobRequest>,
-    /// Why the job ends as errored, whatever becomes of its stages.
+    /// Why the job ends as errored, whatever the result of its stages.
     fatal: Vec<String>,
-    /// What it does to NetBox that it should not.
+    /// Unwanted changes that the job makes in NetBox.
     harm: Vec<String>,
 }
 
@@ -238,7 +238,7 @@ impl ForecastBuilder<'_> {
         });
     }
 
-    /// A request that the backend answers in a way that needs `shim`; without it the job fails for `otherwise`.
+    /// A request whose answer needs `shim`. Without the shim the job fails for the reason `otherwise`.
     fn shimmed(
         &mut self,
         request: &str,
@@ -376,7 +376,7 @@ const NO_ENDPOINTS: &str = "The backend takes its Proxmox credentials from the N
                             plugin does not give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.";
 const DELETES: &str = "The backend lists no VM template, and the job deletes those that NetBox has";
 
-/// One stage, and what it makes of the job.
+/// A stage, and its effect on the job.
 struct StageForecast {
     kind: Kind,
     request: JobRequest,
@@ -466,7 +466,7 @@ fn forecast_stage(kind: Kind, capabilities: &Capabilities, settings: &ForecastSe
     }
 }
 
-/// What must be so in NetBox for jobs on `release` to end well.
+/// The state of NetBox that jobs on `release` require to succeed.
 fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str> {
     let mut conditions = Vec::new();
     if release.is_up_to(FIRST) {
@@ -504,8 +504,8 @@ fn conditions(release: Release, settings: &ForecastSettings) -> Vec<&'static str
     conditions
 }
 
-/// Whether, for a client that has just run the stages `before` in this order, `kind` is the next stage of the same
-/// job. Jobs of more than one stage begin with devices or with virtual machines, and leave out what is switched off.
+/// Whether `kind` is the next stage of a job whose client has just run the stages `before`, in order. Jobs of several
+/// stages begin with devices or virtual machines and omit disabled stages.
 pub fn continues_job(before: &[Kind], kind: Kind) -> bool {
     let place = |kind: &Kind| STAGES.iter().position(|stage| stage == kind);
     matches!(before.first(), Some(Kind::Devices | Kind::VirtualMachines))
@@ -513,7 +513,7 @@ pub fn continues_job(before: &[Kind], kind: Kind) -> bool {
         && before.last().is_some_and(|last| place(last) <= place(&kind))
 }
 
-/// What the plugin reads of Proxmox at the beginning of a job, and NetBox keeps if it gets an empty list.
+/// Proxmox data that the plugin reads at the start of a job. An empty list leaves NetBox unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inventory {
     /// `/proxmox/firewall/summary`.
@@ -523,10 +523,10 @@ pub enum Inventory {
 }
 
 impl Inventory {
-    /// Both.
+    /// All variants.
     pub const ALL: [Self; 2] = [Self::Firewalls, Self::CpuModels];
 
-    /// Where it is read.
+    /// The path of the data.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Firewalls => "/proxmox/firewall/summary",
@@ -534,7 +534,7 @@ impl Inventory {
         }
     }
 
-    /// The first release that has it.
+    /// The first release that has the path.
     const fn first(self) -> Release {
         match self {
             Self::Firewalls => Release::new(0, 0, 13),
@@ -550,7 +550,7 @@ impl Inventory {
     }
 }
 
-/// A sentence about what a backend of `release` cannot read, which the plugin was given an empty list for.
+/// The notice about data that a backend of `release` cannot read. The plugin received an empty list for it.
 pub fn cannot_read(missing: &[Inventory], release: Option<Release>) -> Option<String> {
     let titles: Vec<&str> = missing.iter().map(|inventory| inventory.title()).collect();
     let (release, titles) = (release_name(release), titles.join(" and "));

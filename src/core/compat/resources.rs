@@ -1,9 +1,8 @@
-//! `/proxmox/cluster/resources?type=vm`, by which the plugin knows VM templates: one that is not listed as a
-//! template is deleted from NetBox.
+//! `/proxmox/cluster/resources?type=vm`, which the plugin uses to find VM templates. It deletes a template from NetBox
+//! if the answer does not list it as one.
 //!
-//! Two faults of releases make the list untrue. 0.0.7 to 0.0.19 ask Proxmox for a type that it does not know
-//! (`ClusterResourcesType.vm`), which Proxmox refuses or answers with nothing. Those before 0.0.6 leave
-//! `template` out of every row.
+//! Two defects make the list wrong. 0.0.7 to 0.0.19 send Proxmox an invalid type (`ClusterResourcesType.vm`), which
+//! Proxmox rejects or answers with an empty list. Releases before 0.0.6 omit `template` from every row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +11,28 @@ use serde_json::{Map, Value, json};
 use crate::core::domain::release::Release;
 
 const FIRST_WITH_TEMPLATE: Release = Release::new(0, 0, 6);
-/// Those that refuse most configurations of guests, and give them in another place.
+/// The releases that reject most guest configurations but offer them at another path.
 const REFUSES_CONFIG: (Release, Release) = (Release::new(0, 0, 4), Release::new(0, 0, 18));
 const MISTAKES_TYPE: (Release, Release) = (Release::new(0, 0, 7), Release::new(0, 0, 19));
 
-/// Whether `release` hands Proxmox a type that it does not know.
+/// Whether `release` sends Proxmox an invalid type.
 pub fn mistakes_type(release: Release) -> bool {
     release >= MISTAKES_TYPE.0 && release.is_up_to(MISTAKES_TYPE.1)
 }
 
-/// Whether `release` leaves `template` out.
+/// Whether `release` omits `template`.
 pub fn drops_template(release: Release) -> bool {
     release < FIRST_WITH_TEMPLATE
 }
 
-/// Whether `release` answers 500 to the configuration of a guest with a key that it does not know, such as `template`,
-/// and has Proxmox's own path for it as well, unless it was installed from its package: those before 0.0.7 lack it.
+/// Whether `release` answers 500 for a guest configuration with an unknown key, such as `template`. These releases
+/// also offer Proxmox's own path, except those before 0.0.7 that were installed as a package.
 pub fn refuses_config(release: Release) -> bool {
     release >= REFUSES_CONFIG.0 && release.is_up_to(REFUSES_CONFIG.1)
 }
 
-/// A configuration as Proxmox gives it, from what the backend makes of it there: it adds every key that Proxmox knows,
-/// as null, and writes switches as booleans. `None` for anything else.
+/// Restores the configuration as Proxmox returns it from the backend's version, which adds every possible key as null
+/// and writes switches as booleans. `None` for anything else.
 pub fn config(body: &[u8]) -> Option<Value> {
     let config: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let fields = config.into_iter().filter(|(_, value)| !value.is_null());
@@ -43,45 +42,45 @@ pub fn config(body: &[u8]) -> Option<Value> {
             value => (key, value),
         })
         .collect();
-    // Every configuration has its digest. One without is none, and would blank what NetBox has.
+    // Every configuration has a digest. An answer without one is invalid and would clear the values in NetBox.
     config.contains_key("digest").then_some(Value::Object(config))
 }
 
-/// One guest: the cluster or standalone node that lists it, and its number there.
+/// A guest: the cluster or standalone node that lists it, and its VMID.
 pub type Guest = (String, u64);
 
-/// What a backend lists, by cluster.
+/// The backend's resource list, by cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources(Vec<(String, Vec<Map<String, Value>>)>);
 
 /// Why a list cannot be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidList {
-    /// It is no list of clusters.
+    /// It is not a list of clusters.
     #[error("its answer is no list of clusters")]
     NotAList,
-    /// It lists nothing at all, not even a node.
+    /// It is empty, without even a node.
     #[error("it lists no resources at all, and a cluster has at least its nodes")]
     Empty,
-    /// Whether a guest is a template is not known.
+    /// A guest has no `template`.
     #[error("it does not say whether {kind} {vmid} is a template")]
     Guest {
         /// `qemu` or `lxc`.
         kind: String,
-        /// Its number.
+        /// The VMID.
         vmid: u64,
     },
-    /// A row without a type, a node or a number.
+    /// A row has no type, node or number.
     #[error("it lists a resource without a type, a node or a number")]
     Row,
 }
 
 impl Resources {
-    /// The list in `body`, which is `[{cluster: [row, …]}, …]`.
+    /// Parses the list in `body`: `[{cluster: [row, …]}, …]`.
     ///
     /// # Errors
     ///
-    /// [`InvalidList::NotAList`] for anything else, and [`InvalidList::Empty`] for a list that cannot be whole.
+    /// [`InvalidList::NotAList`] for any other format, and [`InvalidList::Empty`] for a list that must be incomplete.
     pub fn parse(body: &[u8]) -> Result<Self, InvalidList> {
         let clusters: Vec<Map<String, Value>> =
             serde_json::from_slice(body).map_err(|_| InvalidList::NotAList)?;
@@ -97,11 +96,11 @@ impl Resources {
         if read.is_empty() { Err(InvalidList::Empty) } else { Ok(Self(read)) }
     }
 
-    /// Keeps virtual machines and containers alone, which is what `type=vm` asks for.
+    /// Keeps only virtual machines and containers, as `type=vm` requests.
     ///
     /// # Errors
     ///
-    /// A row that does not say what it is.
+    /// A row without a type.
     pub fn retain_guests(&mut self) -> Result<(), InvalidList> {
         for row in self.0.iter().flat_map(|(_, rows)| rows) {
             let is_whole = match row.get("type").and_then(Value::as_str) {
@@ -118,12 +117,12 @@ impl Resources {
         Ok(())
     }
 
-    /// The nodes with virtual machines on them.
+    /// The nodes that have virtual machines.
     pub fn nodes(&self) -> BTreeSet<String> {
         self.guests("qemu").filter_map(|(_, row)| node(row)).map(str::to_owned).collect()
     }
 
-    /// The containers, with the node that each is on.
+    /// The containers, each with its node.
     pub fn containers(&self) -> Vec<(Guest, String)> {
         let found = self
             .guests("lxc")
@@ -137,11 +136,11 @@ impl Resources {
         rows.filter(move |(_, row)| row["type"] == kind)
     }
 
-    /// Whether every guest says whether it is a template.
+    /// Checks that every guest has `template`.
     ///
     /// # Errors
     ///
-    /// The first that does not.
+    /// The first guest without it.
     pub fn validate(&self) -> Result<(), InvalidList> {
         let rows = self.0.iter().flat_map(|(_, rows)| rows);
         rows.filter(|row| row.get("template").is_none_or(Value::is_null)).try_for_each(|row| {
@@ -150,11 +149,11 @@ impl Resources {
         })
     }
 
-    /// Writes into every guest whether it is a template.
+    /// Sets `template` of every guest.
     ///
     /// # Errors
     ///
-    /// The first guest that is not in `templates`.
+    /// The first guest missing from `templates`.
     pub fn complete(&mut self, templates: &BTreeMap<Guest, bool>) -> Result<(), InvalidList> {
         for (cluster, rows) in &mut self.0 {
             for row in rows {
@@ -168,7 +167,7 @@ impl Resources {
         Ok(())
     }
 
-    /// The list, in the form that it came in.
+    /// The list in its original format.
     pub fn to_json(&self) -> Value {
         self.0.iter().map(|(cluster, rows)| json!({ cluster.as_str(): rows })).collect()
     }
@@ -182,12 +181,12 @@ fn vmid(row: &Map<String, Value>) -> Option<u64> {
     row.get("vmid")?.as_u64()
 }
 
-/// Which virtual machines of a node are templates, from the backend's answer to `/proxmox/nodes/NODE/qemu`:
-/// there Proxmox gives `template` to templates alone, and the backend passes rows on as they are.
+/// Finds the templates among the virtual machines of a node in the backend's answer to `/proxmox/nodes/NODE/qemu`.
+/// Proxmox sets `template` only for templates there, and the backend returns the rows unchanged.
 ///
 /// # Errors
 ///
-/// [`InvalidList::NotAList`] for an answer of another form.
+/// [`InvalidList::NotAList`] for an answer in any other format.
 pub fn templates_of_node(body: &[u8]) -> Result<BTreeMap<Guest, bool>, InvalidList> {
     let sessions: Vec<BTreeMap<String, Vec<Map<String, Value>>>> =
         serde_json::from_slice(body).map_err(|_| InvalidList::NotAList)?;

@@ -1,24 +1,24 @@
-//! The rows of NetBox and Proxmox in a backend's database, which the plugin pushes before every job.
+//! The NetBox and Proxmox rows in a backend's database, which the plugin pushes before every job.
 
 use serde_json::{Map, Value};
 
 use crate::core::domain::release::Release;
 use crate::core::secret::SecretJson;
 
-/// What no answer may show.
+/// Fields that no answer may contain.
 const SECRETS: [&str; 3] = ["token", "password", "token_value"];
-/// The form of a token of NetBox.
+/// The version of a NetBox token.
 const TOKEN_VERSION: &str = "token_version";
-/// The form that tokens had before NetBox 4.5, and the only one that old releases know.
+/// The token version before NetBox 4.5, and the only one that old releases support.
 pub const V1: &str = "v1";
-/// What the row of NetBox in 0.0.2 consists of, its id aside.
+/// The fields of the NetBox row in 0.0.2, without its id.
 const NETBOX_ROW: [&str; 6] = ["name", "ip_address", "domain", "port", "token", "verify_ssl"];
 
 const FIRST_WITH_TOKEN_VERSION: Release = Release::new(0, 0, 3);
 const FIRST_WITH_ENABLED: Release = Release::new(0, 0, 14);
 const FIRST_WITHOUT_SECRETS: Release = Release::new(0, 0, 7);
 
-/// Whether `release` has one row for NetBox that can be changed, and knows of which form its token is.
+/// Whether `release` has an updatable NetBox row with a token version.
 pub fn can_update_netbox(release: Release) -> bool {
     release >= FIRST_WITH_TOKEN_VERSION
 }
@@ -28,32 +28,32 @@ pub fn stores_proxmox(release: Release) -> bool {
     release >= FIRST_WITH_TOKEN_VERSION
 }
 
-/// Whether a Proxmox endpoint can be switched off in `release`.
+/// Whether `release` supports disabling a Proxmox endpoint.
 pub fn knows_enabled(release: Release) -> bool {
     release >= FIRST_WITH_ENABLED
 }
 
-/// Whether `release` shows tokens and passwords in its answers.
+/// Whether `release` exposes tokens and passwords in its answers.
 pub fn shows_secrets(release: Release) -> bool {
     release < FIRST_WITHOUT_SECRETS
 }
 
-/// Takes tokens and passwords out of a row, or of each row of a list. Says whether there were any.
+/// Removes tokens and passwords from a row or a list of rows. Returns whether there were any.
 pub fn redact(answer: &mut Value) -> bool {
     let take = |row: &mut Map<String, Value>| {
         SECRETS.iter().filter_map(|name| row.remove(*name)).map(SecretJson::from).count()
     };
-    // 0.0.1 shows the row of NetBox as the `config` of a larger answer, too.
+    // 0.0.1 also returns the NetBox row as the `config` of a larger answer.
     let inner = answer.get_mut("config").map(|config| rows(config).map(take).sum::<usize>());
     rows(answer).map(take).sum::<usize>() + inner.unwrap_or_default() > 0
 }
 
-/// Applies `change` to a row, or to each row of a list; says whether it changed one.
+/// Applies `change` to a row or to each row of a list. Returns whether any row changed.
 pub fn change_rows(answer: &mut Value, change: impl Fn(&mut Map<String, Value>) -> bool) -> bool {
     rows(answer).filter_map(|row| change(row).then_some(())).count() > 0
 }
 
-/// Writes the form of their token into rows that do not say it. Says whether there were any.
+/// Adds the token version to rows without one. Returns whether there were any.
 pub fn add_token_version(answer: &mut Value) -> bool {
     let lacking = rows(answer).filter(|row| !row.contains_key(TOKEN_VERSION) && row.contains_key("id"));
     lacking.map(|row| row.insert(TOKEN_VERSION.to_owned(), V1.into())).count() > 0
@@ -67,17 +67,17 @@ fn rows(answer: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
     rows.iter_mut().filter_map(Value::as_object_mut)
 }
 
-/// Whether the token that `pushed` brings is of a form that releases without [`can_update_netbox`] cannot use.
+/// Whether the pushed token has a version that releases without [`can_update_netbox`] do not support.
 pub fn has_new_token(pushed: &Value) -> bool {
     pushed[TOKEN_VERSION].as_str().is_some_and(|version| version != V1)
 }
 
-/// Whether the row of 0.0.2 leads to the same address as what is pushed.
+/// Whether the row of 0.0.2 has the same address as the pushed row.
 pub fn is_same_address(row: &Value, pushed: &Value) -> bool {
     ["ip_address", "port", "verify_ssl"].iter().all(|name| row[*name] == pushed[*name])
 }
 
-/// Whether the row of 0.0.2 says already what is pushed.
+/// Whether the row of 0.0.2 already equals the pushed row.
 pub fn is_same(row: &Value, pushed: &Value) -> bool {
     NETBOX_ROW.iter().all(|name| {
         let default = if *name == "verify_ssl" { Value::Bool(true) } else { Value::Null };
@@ -89,7 +89,7 @@ pub fn is_same(row: &Value, pushed: &Value) -> bool {
     })
 }
 
-/// What 0.0.2 is given as the new row, without what it does not know.
+/// The new row for 0.0.2, without unsupported fields.
 pub fn netbox_row(pushed: &Value) -> Value {
     let fields = NETBOX_ROW.iter().filter_map(|name| Some(((*name).to_owned(), pushed.get(name)?.clone())));
     Value::Object(fields.collect())

@@ -1,7 +1,7 @@
-//! `proxmox_endpoint_ids`: the Proxmox endpoints that a sync or a read is for.
+//! `proxmox_endpoint_ids`: restricts a sync or a read to some Proxmox endpoints.
 //!
-//! A release that does not know the parameter ignores it and takes every endpoint: a sync for one then writes
-//! all of them, and a read for one tells the plugin to overwrite it with the nodes of the others.
+//! A release that does not support the parameter ignores it and uses every endpoint. A sync of one endpoint then
+//! writes all of them. A read of one endpoint makes the plugin overwrite it with the nodes of the others.
 
 use std::borrow::Cow;
 
@@ -11,20 +11,20 @@ use super::release_name;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::release::Release;
 
-/// The parameter, as the plugin sends it.
+/// The name of the parameter that the plugin sends.
 pub const ENDPOINT_IDS: &str = "proxmox_endpoint_ids";
 
-/// How a release is told which Proxmox endpoints are meant.
+/// How a release selects Proxmox endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointSelector {
-    /// As the plugin says it.
+    /// By the plugin's parameter.
     Unchanged,
-    /// By `endpoint_ids`, with the same value: 0.0.4 to 0.0.7. It does no harm to younger ones.
+    /// By `endpoint_ids` with the same value: 0.0.4 to 0.0.7. Newer releases ignore it.
     EndpointIds,
     /// By `name`, one endpoint at a time: 0.0.3.
     Name,
-    /// By `domain` or `ip_address`, one endpoint at a time: before 0.0.3. It stores no endpoints, and reads those of
-    /// NetBox, which have no ids there.
+    /// By `domain` or `ip_address`, one endpoint at a time: before 0.0.3. These releases store no endpoints. They read
+    /// them from NetBox, where they have no ids.
     Address,
 }
 
@@ -33,7 +33,7 @@ const FIRST_WITH_IDS: Release = Release::new(0, 0, 4);
 const FIRST_WITH_ALIAS: Release = Release::new(0, 0, 8);
 
 impl EndpointSelector {
-    /// How `release` is told. One that is not known may need either parameter, and gets both.
+    /// The form for `release`. An unknown release may need either parameter and gets both.
     pub fn for_release(release: Option<Release>) -> Self {
         match release {
             Some(release) if release < FIRST_WITH_NAME => Self::Address,
@@ -44,34 +44,33 @@ impl EndpointSelector {
     }
 }
 
-/// The parameters of a query, decoded.
+/// The decoded parameters of a query.
 pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }
 
-/// `query` with `part` at its end, every other byte as it was.
+/// Appends `part` to `query`. All other bytes stay unchanged.
 pub fn with_part(query: &str, part: &str) -> String {
     if query.is_empty() { part.to_owned() } else { format!("{query}&{part}") }
 }
 
-/// `query` with the parameter `name` set to `value` behind everything else, which is the value that backends
-/// take of a parameter that is there twice.
+/// Appends the parameter `name` with `value` to `query`. Backends use the last value of a repeated parameter.
 pub fn with_parameter(query: &str, name: &str, value: &str) -> String {
     let part = form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
     with_part(query, &part)
 }
 
-/// `query` without the parameter `name`, every other byte as it was.
+/// Removes the parameter `name` from `query`. All other bytes stay unchanged.
 pub fn without_parameter(query: &str, name: &str) -> String {
     let is_named = |part: &&str| parameters(part).next().is_some_and(|(known, _)| known == name);
     query.split('&').filter(|part| !is_named(part)).collect::<Vec<_>>().join("&")
 }
 
-/// The ids in `query`, if it has the parameter: the last one, as backends read it.
+/// The ids in `query`, if it has the parameter. Like backends, it uses the last one.
 ///
 /// # Errors
 ///
-/// A value that is no list of ids.
+/// The value is not a list of ids.
 pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, InvalidEndpointIds> {
     let Some((_, value)) = parameters(query).filter(|(name, _)| name == ENDPOINT_IDS).last() else {
         return Ok(None);
@@ -85,12 +84,12 @@ pub fn endpoint_ids(query: &str) -> Result<Option<Vec<u64>>, InvalidEndpointIds>
     Ok(Some(ids?).filter(|ids| !ids.is_empty()))
 }
 
-/// A value of `proxmox_endpoint_ids` that is no list of ids.
+/// The value of `proxmox_endpoint_ids` is not a list of ids.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("proxmox_endpoint_ids takes ids with commas between them, and not {0:?}")]
 pub struct InvalidEndpointIds(String);
 
-/// Why a sync for the Proxmox endpoints with `ids` is refused: `release` takes one at a time, or all.
+/// The refusal of a sync of the Proxmox endpoints `ids`: `release` syncs one at a time, or all.
 pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
     format!(
         "{} can be told to synchronise one Proxmox endpoint at a time, not several ({}). Start one sync for each of \
@@ -100,8 +99,8 @@ pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
     )
 }
 
-/// Why it is refused where the bridge knows none of the endpoints that `release` reads from NetBox. `is_between` says
-/// whether the bridge stands between the backend and NetBox.
+/// The refusal if the bridge knows none of the endpoints that `release` reads from NetBox. `is_between` says whether
+/// the bridge is between the backend and NetBox.
 pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64], is_between: bool) -> String {
     let (name, ids) = (release_name(release), list(ids));
     if is_between {
@@ -118,7 +117,7 @@ pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64], is_between: boo
     )
 }
 
-/// Why it is refused where the bridge does not know the endpoint with `id` among those that `release` reads from NetBox.
+/// The refusal if the endpoint `id` is not among those that `release` reads from NetBox.
 pub fn unknown_endpoint(release: Option<Release>, id: u64) -> String {
     format!(
         "NetBox has not pushed the Proxmox endpoint {id} to {} since the bridge started, or has disabled or deleted it. \
@@ -127,7 +126,7 @@ pub fn unknown_endpoint(release: Option<Release>, id: u64) -> String {
     )
 }
 
-/// Why it is refused where another endpoint has the address by which `release` would find the one with `ids`.
+/// The refusal if another endpoint shares the address by which `release` would select `ids`.
 pub fn same_address(release: Option<Release>, ids: &[u64]) -> String {
     format!(
         "{} is told by its domain or IP address which Proxmox endpoint to synchronise, and another endpoint has those of \
@@ -137,20 +136,20 @@ pub fn same_address(release: Option<Release>, ids: &[u64]) -> String {
     )
 }
 
-/// `query` without `source`, where `release` fails for the plugin's: 0.0.1 has its Proxmox endpoints from NetBox, and
-/// knows no other source.
+/// Removes `source` from `query` if `release` fails with the plugin's value. 0.0.1 reads its Proxmox endpoints from
+/// NetBox and supports no other source.
 pub fn without_source(query: &str, release: Option<Release>) -> Option<String> {
     let has_source = parameters(query).any(|(name, value)| name == "source" && value != "netbox");
     (has_source && is_first(release)).then(|| without_parameter(query, "source"))
 }
 
-/// Whether it is the first release, which synchronises with one Proxmox endpoint alone.
+/// Whether it is the first release, which can sync only one Proxmox endpoint.
 pub fn is_first(release: Option<Release>) -> bool {
     release.is_some_and(|release| release.is_up_to(Release::new(0, 0, 1)))
 }
 
-/// Why a sync of `release` is not begun with `enabled` Proxmox endpoints, if it is not: the frames of 0.0.1 tell the end
-/// of a sync of one endpoint alone.
+/// The refusal of a sync on `release` with `enabled` Proxmox endpoints, if it is needed. The frames of 0.0.1 show the
+/// end of a sync only for a single endpoint.
 pub fn cannot_tell_end(release: Option<Release>, enabled: usize) -> Option<String> {
     (is_first(release) && enabled != 1).then(|| {
         let enabled = match enabled {
@@ -165,40 +164,39 @@ pub fn cannot_tell_end(release: Option<Release>, enabled: usize) -> Option<Strin
     })
 }
 
-/// Ids as people read them.
+/// Formats ids for people.
 pub fn list(ids: &[u64]) -> String {
     ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What deletes from NetBox what Proxmox no longer has.
+/// The parameters that delete objects from NetBox that Proxmox no longer has.
 const PRUNING: [&str; 2] = ["delete_nonexistent_backup", "delete_nonexistent_snapshot"];
-/// The first release that deletes only what the Proxmox endpoints of a sync no longer have.
+/// The first release that deletes only objects of the Proxmox endpoints in the sync.
 const FIRST_TO_PRUNE_ITS_OWN: Release = Release::new(0, 0, 20);
 
-/// Whether `release` takes what a sync for some Proxmox endpoints has not seen for what Proxmox no longer has: the
-/// backups and snapshots of the others.
+/// Whether a sync of some Proxmox endpoints on `release` deletes the backups and snapshots of the others.
 pub fn prunes_others(release: Option<Release>) -> bool {
     release.is_some_and(|release| release < FIRST_TO_PRUNE_ITS_OWN)
 }
 
-/// Whether `query` asks for backups or snapshots to be deleted that Proxmox no longer has.
+/// Whether `query` requests the deletion of backups or snapshots that Proxmox no longer has.
 pub fn prunes(query: &str) -> bool {
     let is_on = |value: &str| !["false", "0", "no", "off", "f", "n"].contains(&value.to_lowercase().as_str());
     parameters(query).any(|(name, value)| PRUNING.contains(&&*name) && is_on(&value))
 }
 
-/// `query` with nothing that asks for that.
+/// Removes the deletion parameters from `query`.
 pub fn without_pruning(query: &str) -> String {
     PRUNING.into_iter().fold(query.to_owned(), |query, name| without_parameter(&query, name))
 }
 
-/// Whether a backend that stores `rows` has other Proxmox endpoints than `ids`. If it does not say, it may.
+/// Whether a backend with `rows` has Proxmox endpoints other than `ids`. Unreadable rows count as such.
 pub fn has_others(rows: &Value, ids: &[u64]) -> bool {
     rows.as_array()
         .is_none_or(|rows| rows.iter().any(|row| row["id"].as_u64().is_none_or(|id| !ids.contains(&id))))
 }
 
-/// What readers are told of a sync that does not delete.
+/// The warning that a sync deletes nothing.
 pub fn prunes_nothing(release: Option<Release>) -> String {
     format!(
         "Warning: {} would delete the backups and snapshots of other Proxmox endpoints, too. Those that Proxmox no \
@@ -207,10 +205,11 @@ pub fn prunes_nothing(release: Option<Release>) -> String {
     )
 }
 
-/// The releases with a stream of storages that look a storage up by its name alone where its cluster has none.
+/// The releases whose storage stream finds a storage by its name alone if its cluster has none of that name.
 const MOVES_STORAGES: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 6));
 
-/// Why a sync of `kind` for some Proxmox endpoints harms the others, if `release` does that whatever it is asked.
+/// The refusal of a sync of `kind` for some Proxmox endpoints, if it would modify the others on `release` whatever the
+/// parameters.
 pub fn harms_others(kind: Kind, release: Option<Release>) -> Option<String> {
     let (first, last) = MOVES_STORAGES;
     let moves = release.is_some_and(|release| release >= first && release.is_up_to(last));
@@ -228,12 +227,12 @@ pub fn harms_others(kind: Kind, release: Option<Release>) -> Option<String> {
     }
 }
 
-/// The ids under which a backend stores the Proxmox endpoints that NetBox knows by the primary keys `keys`:
-/// the plugin names its rows `… (nb:KEY)`.
+/// Maps the primary keys `keys` of NetBox to the backend's ids of the same Proxmox endpoints. The plugin names its
+/// rows `… (nb:KEY)`.
 ///
 /// # Errors
 ///
-/// The primary key that no row, or more than one, is named after.
+/// The primary key that is named in no row, or in several.
 pub fn backend_ids(rows: &Value, keys: &[u64]) -> Result<Vec<u64>, String> {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     keys.iter()

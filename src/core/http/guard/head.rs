@@ -7,7 +7,7 @@ use super::rejection::{RejectReason, Rejection};
 use super::target;
 use super::token::{is_token, trim};
 
-/// The maximum length of an [`http::HeaderName`] in bytes. hyper panics on longer names.
+/// The maximum length of an [`http::HeaderName`] in bytes. hyper cannot handle longer names.
 const NAME_BYTES: usize = 65_535;
 
 /// A head so far.

@@ -1,4 +1,4 @@
-//! Every request of `fixtures/hostile`, split in every way, and cases that the table cannot express.
+//! Every request of `fixtures/hostile`, whole, byte by byte and in pieces, and cases that the table cannot express.
 
 use bytes::BytesMut;
 use http::request::Parts;
