@@ -37,7 +37,7 @@ words!(Limit or UnknownLimit {
 });
 
 impl Limit {
-    /// The status of the answer when the limit is exceeded. It tells a full bridge from a client with too much.
+    /// The status of the answer when the limit is exceeded: 503 if the bridge is full, 429 if one client uses too much.
     pub const fn status(self) -> u16 {
         match self {
             Self::Connections | Self::Requests | Self::Streams => 503,

@@ -308,8 +308,8 @@ impl Normalizer {
         }
     }
 
-    /// Merges the result summary of a leg. In a run of several legs, keys that would collide get the name of their
-    /// stage.
+    /// Merges the result summary of a leg. In a run of several legs, `count` is kept under the name of the stage, such
+    /// as `devices_count`.
     fn merge_summary(&mut self, summary: ResultSummary) {
         let Some(stage) = self.leg.stage else {
             self.summary = summary;

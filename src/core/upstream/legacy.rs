@@ -161,7 +161,7 @@ impl<'a> LegacyRow<'a> {
             self.address.as_ref().is_some_and(|address| matches!(address.or_empty(), "" | "No IP"));
         match self.ip_id {
             _ if has_none => ObjectState::Checked { found: Some(0), written: 0, warning },
-            // The backend swallowed the error of this one.
+            // The backend suppressed the error of this address.
             Some(LenientCount(None)) => ObjectState::Processing,
             id => ObjectState::Completed { warning, id: id.and_then(|id| id.0) },
         }

@@ -21,8 +21,8 @@ const CONNECTION_OPTIONS: [&str; 8] = [
     "http2-settings",
 ];
 
-/// Headers that a `Connection` must not name. Named headers stay on the connection (RFC 9110, section 7.6.1). The
-/// bridge and the backend rely on these, so a client could remove what a proxy in front has set.
+/// Headers that a `Connection` must not name. Named headers are not forwarded (RFC 9110, section 7.6.1). The bridge and
+/// the backend rely on these headers, and a client could remove those that a proxy in front has set.
 const END_TO_END: [&str; 15] = [
     "authorization",
     "cache-control",

@@ -10,8 +10,8 @@ use super::rejection::{RejectReason, Rejection};
 /// The maximum number of bytes that hyper accepts, including the final empty line.
 const HYPER_BYTES: usize = 16 * 1024 - 1;
 
-/// Fields that are not allowed as trailers (RFC 9110, section 6.5.1): framing, routing, authentication, and the
-/// encoding of a body that is already over.
+/// Fields that are not allowed as trailers (RFC 9110, section 6.5.1). They determine the framing, the route or the
+/// sender of a message, or how to decode its body.
 const NAMES: [&str; 27] = [
     "authorization",
     "cache-control",

@@ -66,7 +66,7 @@ impl Occurrence {
         has_failed && report.state == ObjectStatus::Failed && self.begun(report.form) > 1
     }
 
-    /// Its final status. If the two forms disagree, the worse one counts.
+    /// Its status. If the two forms disagree, the worse one counts.
     fn outcome(self) -> ObjectStatus {
         let states = [EventForm::Frame, EventForm::Item].map(|form| self.state(form));
         let ends = [ObjectStatus::Failed, ObjectStatus::Completed, ObjectStatus::Checked];

@@ -98,7 +98,7 @@ impl<'a> StepEvent<'a> {
     }
 }
 
-/// The number of objects that another bridge could not name: `Failed: 2 storage, not named by the backend`.
+/// The number of failed objects that another bridge could not name: `Failed: 2 storage, not named by the backend`.
 fn unnamed(message: &str) -> Option<u64> {
     let count = message.strip_prefix("Failed: ")?.strip_suffix(", not named by the backend")?;
     count.split(' ').next()?.parse().ok()
