@@ -19,7 +19,7 @@ pub const ENDPOINT_IDS: &str = "proxmox_endpoint_ids";
 pub enum EndpointSelector {
     /// By the plugin's parameter.
     Unchanged,
-    /// By `endpoint_ids` with the same value: 0.0.4 to 0.0.7. Newer releases ignore it.
+    /// By `endpoint_ids` with the same value: 0.0.4 to 0.0.7. The parameter is harmless for newer releases.
     EndpointIds,
     /// By `name`, one endpoint at a time: 0.0.3.
     Name,

@@ -38,7 +38,7 @@ impl StepStatus {
 pub struct Step<'a> {
     /// The stage or object type.
     pub step: Cow<'a, str>,
-    /// What happened to it.
+    /// The status of the stage or object.
     pub status: StepStatus,
     /// The event as a sentence.
     pub message: Cow<'a, str>,
