@@ -19,7 +19,7 @@ use crate::core::run::plan::Leg;
 /// What a connection does next.
 #[derive(Debug)]
 pub(super) enum ConnectionEvent {
-    /// The stream begins, or the socket is open. A stream has the `PayloadPart-Type` that the backend gave it.
+    /// The stream begins, or the socket is open. A stream has the `Content-Type` that the backend gave it.
     Opened { content_type: Option<String> },
     /// An answer that is neither, and its body.
     Answered(Box<BackendResponse>, Bytes),

@@ -281,7 +281,7 @@ impl CapabilitiesLearned<'_> {
 /// A stream of the backend that is not announced as one was read all the same.
 #[derive(Debug)]
 pub struct StreamRecognized<'a> {
-    /// Its `PayloadPart-Type`, if it has one.
+    /// Its `Content-Type`, if it has one.
     pub content_type: Option<&'a str>,
 }
 
