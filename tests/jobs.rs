@@ -2,8 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod bridge;
+#[path = "jobs/broken.rs"]
+mod broken;
 #[path = "jobs/cooldown.rs"]
 mod cooldown;
+#[path = "jobs/resumed.rs"]
+mod resumed;
 mod support;
 
 use std::fs::Permissions;

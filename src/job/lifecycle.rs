@@ -83,8 +83,12 @@ async fn cancel_when_abandoned(job: &Job) -> Infallible {
 async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duration) {
     let kind = job.key.endpoint().kind;
     let now = Timestamp::now();
+    let last = job.log.tail(0, 1).pop();
+    let is_whole = last.is_some_and(|last| last.name == FrameName::Complete);
     let (was_running, failure, rest) = {
         let mut record = job.record_lock();
+        // A good end that no reader was given is none.
+        record.end.take_if(|end| !is_whole && end.failure.is_none());
         let was_running = record.started.is_some();
         let failure = Failure {
             step: kind.row().step.to_owned(),
@@ -106,8 +110,6 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
         (was_running, failure, rest)
     };
     registry.release_permit(job, rest, None);
-    let last = job.log.tail(0, 1).pop();
-    let is_whole = last.is_some_and(|last| last.name == FrameName::Complete);
     let ending = if is_whole { Vec::new() } else { Normalizer::interrupted_frames(kind, failure) };
     let ending = job.log.assign_sequence(ending, Timestamp::now());
     let frames = ending.iter().map(stored).collect();

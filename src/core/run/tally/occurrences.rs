@@ -153,8 +153,10 @@ impl Occurrences {
         for ordinal in 0..MAX_PER_NAME {
             let identity = identity(object, scope, name, ordinal);
             let Some(occurrence) = self.seen.get(&identity) else {
-                if let (None, Some(hidden)) = (best, hidden.and_then(|hidden| self.seen.get_mut(&hidden))) {
-                    hidden.count_begun(report.form, false);
+                if let Some(hidden) = hidden.filter(|_| best.is_none_or(|(fits, _)| fits <= 1)) {
+                    // Neither is one meant that has failed already: there are more that began.
+                    best = best.filter(|(fits, _)| *fits > 0);
+                    self.seen.entry(hidden).and_modify(|hidden| hidden.count_begun(report.form, false));
                 }
                 let target = best.map_or(identity, |(_, best)| best);
                 return self.update(object, target, place, report);
@@ -221,4 +223,76 @@ fn hash(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::domain::object::Object;
+    use crate::core::run::tally::{Count, EventForm, ObjectReport, ObjectStatus, Scope, Tally};
+
+    use ObjectStatus::{Completed, Failed, Processing};
+
+    /// What comes of virtual machines of one name of which this is said: seen, completed, failed, unconfirmed.
+    fn count(said: &[(EventForm, ObjectStatus)]) -> [u64; 4] {
+        let mut tally = Tally::default();
+        for (form, state) in said.iter().copied() {
+            let said = ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
+            tally.record(Object::VirtualMachine, &Scope::default(), "web01", said);
+        }
+        let Count { seen, completed, failed, unconfirmed } = tally.count(Object::VirtualMachine);
+        [seen, completed, failed, unconfirmed]
+    }
+
+    #[test]
+    fn an_object_that_is_processed_and_fails_has_failed_in_either_form() {
+        for form in [EventForm::Frame, EventForm::Item] {
+            assert_eq!(count(&[Processing, Failed].map(|state| (form, state))), [1, 0, 1, 0]);
+            assert_eq!(count(&[Processing, Completed].map(|state| (form, state))), [1, 1, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn as_many_objects_of_one_name_fail_as_have_begun_in_either_form() {
+        for form in [EventForm::Frame, EventForm::Item] {
+            let count = |states: &[ObjectStatus]| {
+                count(&states.iter().map(|state| (form, *state)).collect::<Vec<_>>())
+            };
+            assert_eq!(count(&[Processing, Processing, Failed]), [1, 0, 1, 0]);
+            assert_eq!(count(&[Processing, Failed, Failed]), [1, 0, 1, 0]);
+            assert_eq!(count(&[Processing, Processing, Failed, Failed]), [2, 0, 2, 0]);
+            assert_eq!(count(&[Processing, Processing, Failed, Failed, Failed]), [2, 0, 2, 0]);
+            assert_eq!(count(&[[Processing; 3], [Failed; 3]].concat()), [3, 0, 3, 0]);
+            assert_eq!(count(&[[Processing; 3], [Failed; 3], [Failed; 3]].concat()), [3, 0, 3, 0]);
+        }
+    }
+
+    #[test]
+    fn two_objects_of_one_name_that_are_told_of_in_both_forms_are_two() {
+        let [frame, item] = [EventForm::Frame, EventForm::Item].map(|form| move |state| (form, state));
+        let begun = [frame(Processing), item(Processing), frame(Processing), item(Processing)];
+        let failed = [frame(Failed), frame(Failed), item(Failed), item(Failed), frame(Failed), item(Failed)];
+        assert_eq!(count(&[begun.as_slice(), failed.as_slice()].concat()), [2, 0, 2, 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_any_more_takes_no_memory_and_what_is_known_still_ends() {
+        let mut known = super::Occurrences::default();
+        let mut take = |name: &str, state| {
+            let said = ObjectReport {
+                form: EventForm::Frame,
+                state,
+                is_part: false,
+                found: 0,
+                written: 0,
+                id: None,
+            };
+            known.observe(Object::VirtualMachine, &Scope::default(), name, said).after
+        };
+        for number in 0..super::MAX_TRACKED {
+            take(&number.to_string(), Processing);
+        }
+        assert_eq!((take("one more", Processing), take("0", Failed)), (Processing, Failed));
+        assert_eq!(known.seen.len(), super::MAX_TRACKED);
+        assert!(known.has_ended(Object::VirtualMachine, "0", 0));
+    }
 }

@@ -1,0 +1,41 @@
+//! Who may go on behind an event of a job that only the ledger knows.
+
+use crate::bridge::puppet::ManualBackend;
+use crate::{Reader, front};
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_and_by_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = ManualBackend::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("limits.replay", "0s")];
+    let front = front(&puppet, &settings).await;
+    let backups = |vm: u64| format!("/virtualization/virtual-machines/{vm}/backups/create/stream");
+    let snapshots = "/virtualization/virtual-machines/7/snapshots/create/stream?a=1".to_owned();
+    let own = format!("{}?a=1", backups(7));
+    let key = ("X-Proxbox-API-Key", "the-key-of-a-client");
+    let first = Reader::open(&front, &own, &[key]).await;
+    let job = first.job.clone();
+    puppet.played().await.complete().await;
+    first.rest().await;
+
+    let last = format!("{job}.1");
+    let last = ("Last-Event-ID", last.as_str());
+    let another = ("X-Proxbox-API-Key", "the-key-of-another-client");
+    for (target, headers) in [
+        (own.clone(), &[last, another][..]),
+        (own.clone(), &[last]),
+        (format!("{}?a=2", backups(7)), &[last, key]),
+        (format!("{}?a=1", backups(8)), &[last, key]),
+        (snapshots, &[last, key]),
+    ] {
+        let reader = Reader::open(&front, &target, headers).await;
+        assert_ne!(reader.job, job, "{target}");
+        puppet.played().await.complete().await;
+        let text = reader.rest().await;
+        assert!(text.contains("is unknown here, has expired, or is of another job"), "{target}: {text}");
+    }
+    let again = Reader::open(&front, &own, &[last, key]).await;
+    assert_eq!(again.job, job);
+    assert!(again.rest().await.starts_with(&format!("id: {job}.2\n")));
+    assert!(puppet.is_idle(), "a second run");
+}
