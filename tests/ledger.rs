@@ -228,6 +228,7 @@ async fn a_file_that_is_no_database_makes_it_unavailable_until_it_is_gone() {
     let ledger = Sqlite::open(options(folder.path())).await.unwrap();
     let problem = unavailable(&ledger).await;
     assert!(problem.contains(file.to_str().unwrap()) && problem.contains("not a database"), "{problem}");
+    assert_eq!(ledger.never_worked(), None, "it may have");
     let job = full();
     let refused = ledger.put(JobUpdate { record: job.clone(), frames: frames(1..=1) }).await.unwrap_err();
     assert_eq!(refused.0, problem);
@@ -251,6 +252,7 @@ async fn a_directory_that_cannot_be_made_makes_it_unavailable_until_it_can() {
     let ledger = Sqlite::open(options(&obstacle.join("ledger"))).await.unwrap();
     let problem = unavailable(&ledger).await;
     assert!(problem.contains(obstacle.to_str().unwrap()), "{problem}");
+    assert_eq!(ledger.never_worked(), Some(problem.as_str()));
     fs::remove_file(&obstacle).unwrap();
     available(&ledger).await;
     put(&ledger, &bare(), vec![]).await;

@@ -25,8 +25,12 @@ mod plain;
 mod recorded;
 #[path = "session/refusals.rs"]
 mod refusals;
+#[path = "session/secrets.rs"]
+mod secrets;
 #[path = "session/shapes.rs"]
 mod shapes;
+#[path = "session/unnamed.rs"]
+mod unnamed;
 #[path = "session/verdicts.rs"]
 mod verdicts;
 #[path = "session/websocket.rs"]

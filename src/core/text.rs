@@ -180,4 +180,25 @@ mod tests {
     fn control_characters_never_come_out() {
         assert_eq!(plain("a\0b\r\nc\u{7f}d\u{2028}e", 100), "a b c d e");
     }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_however_plain_it_is() {
+        assert_eq!(plain("pve1 is down", 12), "pve1 is down");
+        assert_eq!(plain("pve1 is down", 11), "pve1 is ...");
+    }
+
+    #[test]
+    fn white_space_at_the_edges_and_in_runs_goes() {
+        for text in [" pve1 is down", "pve1 is down ", "pve1  is down"] {
+            assert_eq!(plain(text, 100), "pve1 is down");
+        }
+    }
+
+    #[test]
+    fn of_a_large_text_only_the_beginning_is_looked_at() {
+        // A character of two bytes across the end of what is looked at is left out.
+        for fill in [" ".repeat(MAX_READ), format!("{}é", " ".repeat(MAX_READ - 1))] {
+            assert_eq!(plain(&format!("{fill}word"), 100), "...");
+        }
+    }
 }

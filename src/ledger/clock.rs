@@ -47,3 +47,16 @@ impl Clock for SystemClock {
         timesyncd.is_dir().then(|| timesyncd.join("synchronized").exists())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clocks_of_the_system_are_those_of_the_system() {
+        let (before, began) = (Timestamp::now(), SystemClock.monotonic());
+        let wall = SystemClock.wall();
+        assert!(before <= wall && wall <= Timestamp::now());
+        assert!(began > Duration::ZERO && began <= SystemClock.monotonic());
+    }
+}

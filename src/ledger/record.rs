@@ -225,3 +225,17 @@ pub struct JobUpdate {
     /// The frames that are new since the last time.
     pub frames: Vec<StoredFrame>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_read_in_seconds_and_moved_both_ways() {
+        let moment = Timestamp(2_500);
+        assert!((moment.seconds() - 2.5).abs() < f64::EPSILON);
+        let [second, hour] = [1, 3600].map(Duration::from_secs);
+        assert_eq!((moment.after(second), moment.before(second)), (Timestamp(3_500), Timestamp(1_500)));
+        assert_eq!(moment.before(hour), Timestamp(0));
+    }
+}

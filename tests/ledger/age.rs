@@ -364,3 +364,24 @@ async fn recordings_go_at_once_when_the_log_is_gone_and_not_because_the_ledger_w
     }
     ledger.close().await;
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_once_more_is_held_back_anew_and_it_is_said_by_how_much_it_jumped() {
+    let clock = SteppedClock::at(NOW);
+    let folder = folder();
+    let ledger = opened(folder.path(), &clock).await;
+    for (passed, jump, held) in [
+        (0, 10, Some("10days ahead of")),
+        (5, 20, Some("30days ahead of")),
+        (5, 0, Some("30days ahead of")),
+        (2, 0, None),
+    ] {
+        clock.pass(passed * HOUR);
+        clock.set(clock.wall().after(jump * DAY));
+        usual(&ledger).await;
+        let said = ledger.cleaning_held();
+        assert_eq!(said.is_some(), held.is_some(), "{said:?}");
+        assert!(said.unwrap_or_default().contains(held.unwrap_or_default()), "{held:?}");
+    }
+    ledger.close().await;
+}

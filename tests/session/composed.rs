@@ -278,3 +278,14 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
         run.message()
     );
 }
+
+#[test]
+fn a_failure_that_another_stage_has_too_is_told_of_in_each() {
+    let legs = [Kind::Devices, Kind::Storage].map(|kind| leg(kind, Channel::Native)).to_vec();
+    let mut drive = begun(composed(legs, vec![]));
+    let trouble = sse("error_detail", json!({"phase": "bootstrap", "message": "No branch"}));
+    for _ in 0..2 {
+        drive.stream(&trouble).stream(&count(1)).hang_up().open();
+    }
+    assert_eq!(drive.run().failed_steps().len(), 2);
+}

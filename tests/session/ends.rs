@@ -182,3 +182,16 @@ fn a_bridge_that_stops_ends_the_stream_with_its_reason() {
     assert!(run.detail().starts_with("The bridge is stopping, 1.0 s after the start"), "{}", run.detail());
     assert_eq!(drive.closed, 1);
 }
+
+#[test]
+fn a_job_that_is_cancelled_says_by_whom() {
+    for (cause, said) in [
+        (Cause::ClientGone, "Nobody watched the job any more"),
+        (Cause::CancelRequested, "The job was cancelled by request"),
+        (Cause::Stopping, "The bridge is stopping"),
+    ] {
+        let run = native(Kind::Devices).event(SessionEvent::Stopped(cause)).run();
+        assert_eq!(run.report.cause, Some(cause));
+        assert!(run.detail().starts_with(said), "{}", run.detail());
+    }
+}

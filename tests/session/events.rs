@@ -2,10 +2,13 @@
 
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::kind::Kind;
+use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::{Value, json};
 
-use crate::support::backend::{begun, complete_ok, discovery, item, object_step, phase_summary, sse, whole};
-use crate::support::drive::setup;
+use crate::support::backend::{
+    begun, complete_ok, discovery, end, frame, item, object_step, phase_summary, sse, whole, ws,
+};
+use crate::support::drive::{Drive, setup};
 
 /// One event of every type that any release sends on a sync stream, and one that none does.
 fn every_extra() -> Vec<String> {
@@ -192,6 +195,8 @@ fn a_bootstrap_that_is_not_ok_is_told_and_is_no_failure() {
         note.starts_with("NetBox bootstrap was not complete:") && note.contains("NetBox REST request failed"),
         "{note}"
     );
+    let run = whole(Kind::FullUpdate, &[sse("bootstrap_done", json!({"ok": false})), complete_ok()]);
+    assert!(run.says("NetBox bootstrap was not complete."), "{:?}", run.messages());
 }
 
 #[test]
@@ -215,4 +220,27 @@ fn events_of_wrong_shapes_cost_no_more_than_themselves() {
     assert!(run.is_ok());
     assert_eq!(run.objects("device"), Some([1, 1, 0, 0]));
     assert!(run.report.unreadable > 0);
+}
+
+#[test]
+fn the_frames_and_the_bytes_that_come_are_counted() {
+    let count = |drive: &Drive| {
+        let received = drive.session.received();
+        (received.frames.total(), received.bytes)
+    };
+    let events = [item("devices", "completed", "pve01"), complete_ok()];
+    let mut drive = begun(setup(Kind::Devices, Channel::Native));
+    drive.stream(&events[0]).stream(&events[1]);
+    assert_eq!(count(&drive), (2, events.concat().len() as u64));
+
+    let frames = [frame("device", "pve01", true), end("device")];
+    let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
+    let (before, bytes_before) = count(&drive);
+    drive.text(&frames[0]).text(&frames[1]);
+    assert_eq!(count(&drive), (before + 2, bytes_before + frames.concat().len() as u64));
+
+    let body = r#"[{"id":1}]"#;
+    let mut drive = Drive::start(setup(Kind::Devices, Channel::Json));
+    drive.answer(200, body);
+    assert_eq!(count(&drive), (1, body.len() as u64));
 }

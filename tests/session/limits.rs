@@ -165,3 +165,10 @@ fn a_bridge_that_stops_before_the_backend_answered_still_ends_in_order() {
     drive.text(&end("device")).event(SessionEvent::Stopped(Cause::Stopping));
     assert_eq!(drive.run().report.cause, Some(Cause::Stopping));
 }
+
+#[test]
+fn a_socket_that_falls_silent_has_greeted() {
+    let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
+    let run = drive.wait(LIMITS.idle).run();
+    assert!(run.detail().starts_with("The backend said nothing for 30 min"), "{}", run.detail());
+}

@@ -123,3 +123,13 @@ fn an_answer_that_is_too_large_says_which_limit_it_broke() {
     assert!(!run.is_ok());
     assert!(run.detail().contains("limits.event_bytes"), "{}", run.detail());
 }
+
+#[test]
+fn an_answer_of_as_many_bytes_as_the_limit_may_have_been_cut() {
+    let body = r#"[{"id":1}]"#;
+    for (limit, is_ok) in [(body.len(), false), (body.len() + 1, true)] {
+        let mut setup = setup(Kind::Storage, Channel::Json);
+        setup.limits.event_bytes = limit;
+        assert_eq!(Drive::start(setup).answer(200, body).run().is_ok(), is_ok);
+    }
+}

@@ -186,3 +186,24 @@ fn what_an_answer_is_in_place_of_a_stream_is_named() {
     );
     assert!(!detail.contains("event-stream"), "a handshake or a question asks for no stream: {detail}");
 }
+
+#[test]
+fn a_key_that_was_refused_in_an_answer_without_a_body_is_told_with_its_time_of_waiting() {
+    for (status, said) in [(401, "Invalid API key."), (429, "Too many failed authentication attempts.")] {
+        let refusal = Refusal::key_refused(status, Some("300"));
+        let (_, detail) = ours(&refusal);
+        assert_eq!((refusal.status, refusal.retry_after.as_deref()), (status, Some("300")));
+        assert!(detail.starts_with(said), "{detail}");
+        assert!(!refusal.is_from_backend());
+    }
+    assert!(refused(401, None, br#"{"detail":"Invalid API key."}"#).is_from_backend());
+}
+
+#[test]
+fn a_job_that_was_cancelled_before_it_began_is_not_to_be_tried_again() {
+    for (cause, status) in [(Cause::ClientGone, 409), (Cause::CancelRequested, 409), (Cause::Stopping, 503)] {
+        let refusal = Refusal::stopped(cause, 30);
+        assert_eq!((refusal.status, refusal.retry_after.is_some()), (status, status == 503), "{cause:?}");
+        assert_eq!(refusal.cause, cause);
+    }
+}

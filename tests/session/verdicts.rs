@@ -299,6 +299,8 @@ fn what_was_discovered_and_is_not_counted_has_failed() {
     let run = under(ObjectFailures::All, &events);
     assert_eq!(run.objects("virtual_machine"), Some([3, 2, 1, 0]));
     assert_eq!(run.report.failed_objects[0].object, "virtual_machine web02");
+    let why = &run.report.failed_objects[0].error;
+    assert_eq!(why, "the backend discovered it, and does not count it as done");
 }
 
 #[test]
@@ -610,6 +612,7 @@ fn a_failure_that_a_backend_repeats_is_one_step_and_every_time_is_counted() {
     let run = whole(Kind::Devices, &told);
     let failed: Vec<&str> = run.failed_steps().iter().map(|(step, ..)| *step).collect();
     assert_eq!(failed, ["sync", "virtual_machine"]);
+    assert_eq!(run.report.dropped, 2 * 999);
     assert!(run.message().contains("With trouble: No route to Proxmox; and 999 more."), "{}", run.message());
 }
 

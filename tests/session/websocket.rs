@@ -277,6 +277,12 @@ fn a_command_that_returns_without_an_end_of_its_stage_has_failed() {
     assert_eq!(run.report.cause, Some(Cause::BackendFailed));
     assert!(run.detail().contains("without an end of the devices stage"), "{}", run.detail());
     assert!(!run.says("Devices synchronization finished."));
+    let run = ws(Kind::VirtualMachines, Dialect::V0_0_7).text(&barrier()).run();
+    assert!(
+        run.detail().contains("only in its own log"),
+        "no devices stage was to be done: {}",
+        run.detail()
+    );
 }
 
 #[test]

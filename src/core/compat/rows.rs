@@ -143,4 +143,36 @@ mod tests {
         assert_eq!(kept.as_object().map(Map::len), Some(6), "{kept}");
         assert_eq!(kept["token"], "u");
     }
+
+    #[test]
+    fn what_0_0_2_does_not_store_is_taken_for_the_default() {
+        let row = json!({ "name": "netbox", "ip_address": "127.0.0.1", "port": 80, "verify_ssl": true });
+        let without = json!({ "name": "netbox", "ip_address": "127.0.0.1", "port": 80 });
+        assert!(is_same(&row, &without), "a certificate is verified unless something else is said");
+        let mut pushed = row.clone();
+        pushed["domain"] = json!("nb");
+        assert!(!is_same(&row, &pushed) && is_same_address(&row, &pushed));
+        for (name, value) in
+            [("ip_address", json!("127.0.0.2")), ("port", json!(81)), ("verify_ssl", json!(false))]
+        {
+            let mut moved = row.clone();
+            moved[name] = value;
+            assert!(!is_same_address(&row, &moved), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_whether_one_of_its_rows_was_changed() {
+        let mut answer = json!([{ "id": 1 }, { "id": 2 }]);
+        assert!(change_rows(&mut answer, |row| row.remove("id") == Some(json!(2))));
+        assert!(!change_rows(&mut answer, |_| false));
+    }
+
+    #[test]
+    fn what_a_row_can_hold_begins_with_its_release() {
+        let release = |text: &str| text.parse::<Release>().unwrap();
+        assert!(!can_update_netbox(release("0.0.2.post3")) && can_update_netbox(release("0.0.3")));
+        assert!(!knows_enabled(release("0.0.13")) && knows_enabled(release("0.0.14")));
+        assert!(shows_secrets(release("0.0.6.post4")) && !shows_secrets(release("0.0.7")));
+    }
 }

@@ -358,4 +358,19 @@ mod tests {
         assert!(backend_ids(&rows, &[3]).unwrap_err().contains("more than one"));
         assert!(backend_ids(&json!({ "detail": "no" }), &[1]).is_err());
     }
+
+    #[test]
+    fn what_a_release_would_do_to_other_endpoints_is_known_by_kind() {
+        for (release, kind, harms) in [
+            ("0.0.19.post5", Kind::FullUpdate, true),
+            ("0.0.20", Kind::FullUpdate, false),
+            ("0.0.4", Kind::Storage, false),
+            ("0.0.5", Kind::Storage, true),
+            ("0.0.6.post4", Kind::Storage, true),
+            ("0.0.7", Kind::Storage, false),
+            ("0.0.6", Kind::Devices, false),
+        ] {
+            assert_eq!(harms_others(kind, release.parse().ok()).is_some(), harms, "{kind} of {release}");
+        }
+    }
 }

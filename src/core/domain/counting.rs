@@ -238,4 +238,33 @@ mod tests {
             assert_eq!(numbers, ReportedCounts::default());
         }
     }
+
+    #[test]
+    fn what_is_believed_changes_with_the_release() {
+        for (kind, before, since) in [
+            (Kind::VirtualMachines, CountSource::CountOfRows, CountSource::CountOfDiscovered),
+            (Kind::Storage, CountSource::Count, CountSource::RestOfDiscovered),
+            (Kind::VirtualDisks, CountSource::LargestDiskRow, CountSource::DiskRows),
+            (Kind::Backups, CountSource::OncePerNode, CountSource::Reconciled),
+            (Kind::Snapshots, CountSource::ByName, CountSource::Written),
+        ] {
+            assert_eq!(CountSource::for_kind(kind, Some(Release::new(0, 0, 6).post(4))), before, "{kind}");
+            assert_eq!(CountSource::for_kind(kind, Some(COUNTS_OBJECTS)), since, "{kind}");
+            let counts_machines = matches!(kind, Kind::VirtualDisks | Kind::Snapshots);
+            assert_eq!([before, since].map(CountSource::counts_machines), [counts_machines; 2], "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_total_of_a_stage_is_what_was_seen_and_a_list_of_storages_is_no_count() {
+        let figures =
+            Figures { count: LenientCount(Some(3)), total: LenientCount(Some(5)), ..Figures::default() };
+        for counting in [CountSource::CountOrSummary, CountSource::CountOfDiscovered] {
+            assert_eq!(counting.reported_counts(figures).total, 5, "{counting:?}");
+        }
+        let listed =
+            Figures { records: LenientCount(Some(3)), skipped: LenientCount(Some(1)), ..Figures::default() };
+        let numbers = CountSource::RestOfDiscovered.reported_counts(listed);
+        assert_eq!((numbers.records, numbers.written, numbers.skipped), (None, Some(3), Some(1)));
+    }
 }

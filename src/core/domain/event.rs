@@ -106,3 +106,22 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::text::redact::HIDDEN;
+
+    #[test]
+    fn no_text_of_an_end_holds_a_secret() {
+        let text = || "not with s3cret-key".to_owned();
+        let failure = Failure { step: text(), error: text(), detail: text() };
+        let told =
+            ResultSummary { numbers: vec![(text(), 1)], warnings: vec![text()], ..ResultSummary::default() };
+        let mut verdict =
+            StreamEnd { message: text(), counts: Counts::default(), summary: told, failure: Some(failure) };
+        verdict.redact(&Redactor::new(["s3cret-key"]));
+        let texts = format!("{verdict:?}");
+        assert_eq!((texts.matches(HIDDEN).count(), texts.matches("s3cret").count()), (6, 0), "{texts}");
+    }
+}

@@ -323,6 +323,7 @@ mod tests {
             "/virtualization/virtual-machines/orphans/sweep/stream",
             "/virtualization/virtual-machines//create/stream",
             "/virtualization/virtual-machines/x7/create/stream",
+            "/virtualization/virtual-machines/+7/create/stream",
             "/full-update/stream/",
             "/full-update",
         ] {

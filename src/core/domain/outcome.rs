@@ -224,4 +224,32 @@ mod tests {
         }
         assert_eq!((Outcome::from_name("done"), Cause::from_name("")), (None, None));
     }
+
+    #[test]
+    fn every_cause_is_of_the_backend_but_for_those_of_clients_and_of_the_bridge() {
+        for cause in Cause::ALL {
+            let source = match cause {
+                Cause::KeyRefused | Cause::ClientGone | Cause::CancelRequested => ErrorSource::Client,
+                Cause::Stopping | Cause::Busy | Cause::Unrecorded | Cause::Crashed => ErrorSource::Bridge,
+                _ => ErrorSource::Backend,
+            };
+            assert_eq!(cause.source(), source, "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_report_holds_a_secret() {
+        let text = || "not with s3cret-key".to_owned();
+        let mut report = RunReport {
+            outcome: Outcome::Errored,
+            cause: None,
+            failure: Some(Failure { step: text(), error: text(), detail: text() }),
+            counts: Counts::default(),
+            failed_objects: vec![FailedObject { object: text(), error: text() }],
+            dropped: 0,
+            unreadable: 0,
+        };
+        report.redact(&Redactor::new(["s3cret-key"]));
+        assert!(!format!("{report:?}").contains("s3cret"), "{report:?}");
+    }
 }

@@ -67,3 +67,18 @@ impl StageTracker {
         KINDS.iter().position(|other| *other == kind).map(|at| &mut self.states[at])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_began_ends_as_its_run_and_one_that_did_not_was_skipped() {
+        let mut stages = StageTracker::new(Command::FullUpdate);
+        stages.begin(Kind::Devices);
+        assert_eq!(stages.verdicts(true), r#""devices":"completed","virtual-machines":"skipped""#);
+        assert_eq!(stages.verdicts(false), r#""devices":"failed","virtual-machines":"skipped""#);
+        assert!(stages.end(Kind::Devices) && !stages.end(Kind::Devices));
+        assert_eq!(stages.verdicts(false), r#""devices":"completed","virtual-machines":"skipped""#);
+    }
+}

@@ -342,4 +342,24 @@ mod tests {
         capabilities.set_stream(endpoint, true);
         assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto), []);
     }
+
+    #[test]
+    fn only_devices_over_the_socket_are_one_command_with_virtual_machines() {
+        let mut known = Capabilities::with_streams("0.0.4", &[Kind::Devices]);
+        known.socket = SocketSupport::Presumed;
+        let plan = plan(SyncEndpoint::for_kind(Kind::FullUpdate), &known, ChannelChoice::Auto).unwrap();
+        let machines = (Channel::Websocket, &[Kind::VirtualMachines][..]);
+        assert!(channels(&plan).contains(&(Channel::Native, &[Kind::Devices])), "{plan:?}");
+        assert!(channels(&plan).contains(&machines), "{plan:?}");
+    }
+
+    #[test]
+    fn a_socket_that_is_switched_off_is_no_reason_for_a_kind_that_it_never_had() {
+        let mut known = Capabilities::with_streams("0.0.30", &[]);
+        known.socket = SocketSupport::Denied;
+        for (kind, socket_denied) in [(Kind::Devices, true), (Kind::Sdn, false)] {
+            let unsupported = plan(SyncEndpoint::for_kind(kind), &known, ChannelChoice::Auto).unwrap_err();
+            assert_eq!(unsupported.socket_denied, socket_denied, "{kind}");
+        }
+    }
 }

@@ -552,9 +552,12 @@ mod tests {
         tally.add_announced(Object::VirtualMachine, 3, names(&["a", "b", "b"]));
         frame(&mut tally, "b", ObjectStatus::Completed);
         assert_eq!(tally.unfinished(Object::VirtualMachine), ["a", "b"]);
+        tally.add_recorded(Object::VirtualMachine, names(&["a", "b"]));
+        assert_eq!(tally.unfinished(Object::VirtualMachine), ["b"]);
         // The objects of a second list are unclear. Only started and unfinished objects are known.
         tally.add_announced(Object::VirtualMachine, 2, names(&["c", "d"]));
-        frame(&mut tally, "c", ObjectStatus::Processing);
-        assert_eq!(tally.unfinished(Object::VirtualMachine), ["c"]);
+        let begun = ["h", "a", "g", "b", "f", "c", "e"];
+        assert!(begun.iter().all(|name| frame(&mut tally, name, ObjectStatus::Processing)));
+        assert_eq!(tally.unfinished(Object::VirtualMachine), begun);
     }
 }

@@ -539,4 +539,22 @@ mod tests {
         assert_eq!(redactor.chunk(&mut held, b"not s3cret-k"), b"not ");
         assert_eq!(Redactor::rest(&mut held), HIDDEN.as_bytes());
     }
+
+    #[test]
+    fn a_percent_encoded_secret_is_found_whatever_the_case_of_its_hex_digits() {
+        let redactor = Redactor::new(["S3cret/KEY"]);
+        for text in ["S3cret%2FKEY", "S3cret%2fKEY"] {
+            assert_eq!(redactor.text(text), HIDDEN);
+        }
+    }
+
+    #[test]
+    fn a_few_bytes_that_were_held_back_are_no_secret() {
+        let redactor = Redactor::new(["s3cret-key"]);
+        for (end, rest) in [("s3c", "s3c"), ("s3cr", HIDDEN)] {
+            let mut held = Vec::new();
+            assert_eq!(redactor.chunk(&mut held, end.as_bytes()), b"");
+            assert_eq!(Redactor::rest(&mut held), rest.as_bytes());
+        }
+    }
 }

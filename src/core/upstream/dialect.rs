@@ -298,6 +298,7 @@ mod tests {
             ("0.0.2", Dialect::V0_0_2),
             ("0.0.2.post3", Dialect::V0_0_2),
             ("0.0.3", Dialect::V0_0_3),
+            ("0.0.4", Dialect::V0_0_4),
             ("0.0.6.post4", Dialect::V0_0_4),
             ("0.0.7", Dialect::V0_0_7),
             ("0.0.23", Dialect::V0_0_7),
@@ -327,6 +328,10 @@ mod tests {
         );
         assert_eq!(Dialect::V0_0_23.classify_invalid(command, None), InvalidCommand::Barrier);
         assert_eq!(Dialect::V0_0_7.classify_invalid(command, Some(BARRIER)), InvalidCommand::Barrier);
+        assert_eq!(
+            Dialect::V0_0_7.classify_invalid(command, Some("of another client")),
+            InvalidCommand::Nothing
+        );
     }
 
     #[test]
@@ -359,5 +364,13 @@ mod tests {
         );
         let WsMessage::RunEnd { ok: false, incomplete } = heard else { panic!("{heard:?}") };
         assert_eq!(incomplete, [("virtual-machines".to_owned(), "skipped".to_owned())]);
+    }
+
+    #[test]
+    fn a_frame_that_carries_a_key_is_known() {
+        assert!(Dialect::is_key_frame(&Dialect::key_frame("0123456789abcdef")));
+        for frame in ["Sync Nodes", r#"{"command": "Sync Nodes", "run_id": "x"}"#] {
+            assert!(!Dialect::is_key_frame(frame), "{frame}");
+        }
     }
 }

@@ -224,4 +224,37 @@ mod tests {
         assert!(count("<html>").is_err());
         assert!(count("3").is_err());
     }
+
+    #[test]
+    fn an_error_is_told_from_a_record_by_its_fields() {
+        for body in [
+            r#"[{"detail":"x"}]"#,
+            r#"[{"detail":"x","message":"m","count":1}]"#,
+            r#"[{"detail":"x","python_exception":"p"}]"#,
+            r#"[{"message":"m","python_exception":"p"}]"#,
+            r#"[{"status":"error"}]"#,
+        ] {
+            assert!(count(body).is_err(), "{body}");
+        }
+        for body in [
+            r#"[{"message":"m"}]"#,
+            r#"[{"python_exception":"p","name":"a"}]"#,
+            r#"[{"detail":"x","name":"a"}]"#,
+            r#"[{"id":1,"detail":"x","message":"m","python_exception":"p"}]"#,
+        ] {
+            assert_eq!(count(body), Ok(1), "{body}");
+        }
+    }
+
+    #[test]
+    fn records_without_an_id_are_as_many_as_there_are() {
+        let done = parse_result(Kind::Devices, br#"[{"name":"a"},{"name":"b"}]"#).unwrap();
+        assert_eq!((done.figures.count.0, done.figures.records.0), (Some(2), None));
+    }
+
+    #[test]
+    fn a_character_that_python_cut_in_two_costs_no_record() {
+        assert_eq!(count(r#"[{"id":1,"name":"vm\ud83d"}]"#), Ok(1));
+        assert_eq!(count(r#"[{"id":1,"name":"vm\uD83D"}]"#), Ok(1));
+    }
 }

@@ -268,6 +268,7 @@ mod tests {
             ResultSummary { objects: Counts(counts), ..ResultSummary::default() }
         );
         assert_eq!(summarize(Some(raw("[1]"))), ResultSummary::default());
+        assert_eq!(summarize(Some(raw(r#"{"ok":true}"#))), ResultSummary::default());
         assert_eq!(summarize(None), ResultSummary::default());
     }
 }

@@ -81,3 +81,24 @@ impl FrameCounts {
         since
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_by_the_name_of_their_event() {
+        let mut earlier = FrameCounts::default();
+        earlier.count(FrameType::Step);
+        let mut traffic = earlier;
+        for name in ["step", "step", "error", "complete", "discovery"] {
+            traffic.count(FrameType::from_event(name.as_bytes()));
+        }
+        let of = |traffic: &FrameCounts| {
+            [FrameType::Step, FrameType::Error, FrameType::Complete, FrameType::Other]
+                .map(|frame| traffic.get(frame))
+        };
+        assert_eq!((of(&traffic), traffic.total()), ([3, 1, 1, 1], 6));
+        assert_eq!(of(&traffic.since(&earlier)), [2, 1, 1, 1]);
+    }
+}

@@ -226,4 +226,13 @@ mod tests {
             assert!(!follower.is_between() && !follower.is_closed(), "{bytes:?}");
         }
     }
+
+    #[test]
+    fn the_reason_of_a_close_frame_is_that_of_the_frame_alone() {
+        let mut follower = FrameFollower::new(FrameSender::Server);
+        let stream = [&[0x82, 3][..], b"abc", &[0x88, 5], &1000_u16.to_be_bytes(), b"bye"].concat();
+        let used = follower.follow(&stream);
+        follower.follow(&stream[used..]);
+        assert_eq!(follower.close_reason(), Some((1000, "bye".to_owned())));
+    }
 }

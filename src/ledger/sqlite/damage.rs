@@ -23,3 +23,21 @@ impl DamagedRows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_damaged_row_is_reported_once_and_no_more_of_them_than_are_remembered() {
+        let damage = DamagedRows::default();
+        let reported = || damage.0.lock().unwrap().len();
+        let row = |job: usize| RowError::Malformed { job: job.to_string(), problem: "odd".to_owned() };
+        for job in [0, 0, 1] {
+            damage.report(&row(job));
+        }
+        assert_eq!(reported(), 2);
+        (0..=MAX_REPORTED).for_each(|job| damage.report(&row(job)));
+        assert_eq!(reported(), MAX_REPORTED);
+    }
+}

@@ -210,3 +210,26 @@ async fn a_job_that_cannot_be_read_is_interrupted_all_the_same() {
     assert_eq!(end, ("interrupted".to_owned(), "cats".to_owned(), 1_000));
     ledger.close().await;
 }
+
+#[test]
+fn what_is_in_memory_alone_is_kept_for_less_and_goes_at_once() {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let long = Retention { jobs: 90 * day, logs: 7 * day, share: 10, ..retention() };
+    assert_eq!(effective_retention(long, false), long);
+    let expected = Retention { jobs: JOBS_IN_MEMORY, logs: LOGS_IN_MEMORY, share: 100, ..long };
+    assert_eq!(effective_retention(long, true), expected);
+    assert_eq!(effective_retention(retention(), true), retention(), "what is to be kept for less still is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_may_be_broken_is_replaced_and_nothing_is_taken_for_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Sqlite::open(options(Some(folder.path()))).await.unwrap();
+    within(&ledger, |connection| connection.pragma_update(None, "query_only", 1)).await;
+    let job = ended(&record());
+    assert!(ledger.put(JobUpdate { record: job.clone(), frames: vec![] }).await.is_err());
+    available(&ledger).await;
+    assert_eq!(ledger.job(job.id).await.unwrap(), Some(job));
+    assert_eq!(*ledger.lost().borrow(), None);
+    ledger.close().await;
+}

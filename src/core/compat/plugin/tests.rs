@@ -96,3 +96,81 @@ fn a_job_of_several_stages_is_told_from_a_single_one_by_what_came_before() {
     assert!(!continues_job(&[Devices, VirtualMachines], Storage));
     assert!(!continues_job(&[Devices, VirtualMachines, Storage], Sdn));
 }
+
+const LISTENER: ListenerAddress = ListenerAddress { port: 8803, speaks_tls: false };
+
+fn local<'a>(release: &str, settings: &'a ForecastSettings) -> ForecastBuilder<'a> {
+    let release = release.parse().unwrap();
+    let mut job =
+        ForecastBuilder { release, settings, requests: Vec::new(), fatal: Vec::new(), harm: Vec::new() };
+    job.preflight();
+    job.local_phases();
+    job
+}
+
+#[test]
+fn the_requests_around_the_stages_meet_what_their_release_can_do() {
+    const LISTENING: ForecastSettings = ForecastSettings { netbox_listener: Some(LISTENER), ..SHIPPED };
+    use RequestHandling::{Answered, Failed, Shimmed};
+    for (release, settings, request, expected) in [
+        ("0.0.6.post4", &SHIPPED, "/auth/keys", Shimmed(ShimAction::Emulated)),
+        ("0.0.7", &SHIPPED, "/auth/keys", Answered),
+        ("0.0.5", &SHIPPED, "GET /health", Shimmed(ShimAction::Emulated)),
+        ("0.0.6", &SHIPPED, "GET /health", Answered),
+        ("0.0.2", &SHIPPED, "/proxmox/cluster/status", Shimmed(ShimAction::Refused)),
+        ("0.0.2", &LISTENING, "/proxmox/cluster/status", Shimmed(ShimAction::Translated)),
+        ("0.0.2", &SHIPPED, "/qemu/900/config", Failed),
+        ("0.0.7", &SHIPPED, "/qemu/900/config", Shimmed(ShimAction::Translated)),
+        ("0.0.20", &SHIPPED, "/qemu/900/config", Answered),
+    ] {
+        let job = local(release, settings);
+        let of_request = job.requests.iter().find(|known| known.request.contains(request));
+        assert_eq!(of_request.map(|known| known.treatment), Some(expected), "{request} on {release}");
+    }
+}
+
+#[test]
+fn templates_that_a_job_would_delete_are_a_harm_where_they_are_not_looked_up() {
+    let mut off = SHIPPED;
+    off.on[Shim::Templates as usize] = false;
+    for (release, settings, harms) in
+        [("0.0.5", &SHIPPED, false), ("0.0.5", &off, true), ("0.0.6", &off, false)]
+    {
+        assert_eq!(!local(release, settings).harm.is_empty(), harms, "{release}");
+    }
+}
+
+#[test]
+fn what_must_be_so_in_netbox_is_said_for_the_releases_that_need_it() {
+    let listening = ForecastSettings { netbox_listener: Some(LISTENER), ..SHIPPED };
+    let mut narrowed = listening;
+    narrowed.on[Shim::LastUpdated as usize] = false;
+    for (release, settings, expected) in [
+        ("0.0.2", &SHIPPED, [false; 4]),
+        ("0.0.4", &SHIPPED, [false, true, false, false]),
+        ("0.0.5", &SHIPPED, [true, true, true, false]),
+        ("0.0.6", &SHIPPED, [true, true, true, false]),
+        ("0.0.6", &listening, [false, true, true, false]),
+        ("0.0.7", &narrowed, [true, true, false, false]),
+        ("0.0.8", &narrowed, [false, true, false, false]),
+        ("0.0.29", &SHIPPED, [false; 4]),
+        ("0.0.30", &SHIPPED, [false, false, false, true]),
+    ] {
+        let said = conditions(release.parse().unwrap(), settings);
+        let about = ["proxmox_last_updated", "backups and snapshots", "stage of storages", "superuser"];
+        let is_said = about.map(|about| said.iter().any(|condition| condition.contains(about)));
+        assert_eq!(is_said, expected, "{release}: {said:?}");
+    }
+}
+
+#[test]
+fn the_button_for_virtual_machines_synchronises_their_disks_too() {
+    let refusing = ForecastSettings {
+        unsupported: UnsupportedPolicy::Refuse,
+        channel: ChannelChoice::Only(Channel::Native),
+        ..SHIPPED
+    };
+    let without_disks = OF_0_0_6.into_iter().filter(|kind| *kind != Kind::VirtualDisks).collect::<Vec<_>>();
+    let known = Capabilities::with_streams("0.0.6.post4", &without_disks);
+    assert_eq!(endings(&known, &refusing)[..2], [JobEnding::Completed, JobEnding::Errored]);
+}

@@ -405,4 +405,26 @@ mod tests {
             passed(&frame(HEADERS, 0x5, &[&start[..], &[0xff; 300]].concat()));
         }
     }
+
+    #[test]
+    fn padding_and_priority_are_no_fields() {
+        let path = b"\x04\x04/x#y";
+        for (flags, front, fields, back) in [
+            (0xd, &[3][..], &path[..], &b"###"[..]),
+            (0x25, &[0, 0, 0, 0, 16], path, b""),
+            (0x2d, &[2, 0, 0, 0, 0, 16], path, b"##"),
+            // A path that stands in the padding is none.
+            (0xd, &[6], b"\x82", path),
+        ] {
+            let sent = frame(HEADERS, flags, &[front, fields, back].concat());
+            let fields = if fields == path { &b"\x04\x04/x>y"[..] } else { fields };
+            assert_eq!(passed(&sent), frame(HEADERS, flags, &[front, fields, back].concat()), "{flags:x}");
+        }
+    }
+
+    #[test]
+    fn a_path_ends_where_its_length_says_though_that_takes_two_bytes() {
+        let fields = |byte: u8| [&b"\x04\x7f\x49"[..], &[b'/'; 199], &[byte], b"\x00\x01a\x02##"].concat();
+        assert_eq!(passed(&frame(HEADERS, 0x5, &fields(b'#'))), frame(HEADERS, 0x5, &fields(b'>')));
+    }
 }

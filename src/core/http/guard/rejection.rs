@@ -202,7 +202,21 @@ mod tests {
                 word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
             );
             assert_eq!(RejectReason::ALL.iter().position(|other| other.as_str() == word), Some(at), "{word}");
-            assert!((400..600).contains(&reason.status()));
+            let status = match reason {
+                RejectReason::Method => 405,
+                RejectReason::SlowHead | RejectReason::SlowBody => 408,
+                RejectReason::BodyTooLarge => 413,
+                RejectReason::TargetTooLong => 414,
+                RejectReason::Expectation => 417,
+                RejectReason::HeadTooLarge
+                | RejectReason::TooManyHeaders
+                | RejectReason::TrailersTooLarge => 431,
+                RejectReason::TransferEncoding => 501,
+                RejectReason::Version => 505,
+                _ => 400,
+            };
+            assert_eq!(reason.status(), status, "{word}");
+            assert_eq!(Rejection::new(reason, "why").to_string(), "why");
         }
     }
 }

@@ -442,3 +442,38 @@ fn trailers_never_have_more_bytes_than_hyper_takes() {
     let refused = watch(WIDE, [sent(16_383 - 6).as_bytes()]).refused.unwrap();
     assert_eq!(refused.reason, RejectReason::TrailersTooLarge);
 }
+
+#[test]
+fn the_path_of_a_whole_url_is_checked_as_one_that_stands_alone() {
+    for (path, goes) in [
+        ("/a", true),
+        ("/a\"b", true),
+        ("/a?b`c", true),
+        ("/a#b", false),
+        ("/a<b", false),
+        ("/a>b", false),
+        ("/a?b\"c", false),
+        ("/a`b", false),
+        ("/a\u{7f}b", false),
+    ] {
+        for target in [path.to_owned(), format!("http://bridge{path}")] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: bridge\r\n\r\n");
+            let outcome = watch(BOUNDS, [request.as_bytes()]);
+            assert_eq!(outcome.refused.is_none(), goes, "{target}: {:?}", outcome.refused);
+        }
+    }
+}
+
+#[test]
+fn a_parsed_request_has_no_more_headers_and_no_longer_target_than_it_may() {
+    for (count, goes) in [(2, true), (3, false), (4, false)] {
+        let headers: Vec<_> = ["a", "b", "c", "d"].into_iter().take(count).map(|name| (name, "x")).collect();
+        let bounds = HeadLimits { header_count: 2, ..BOUNDS };
+        assert_eq!(check(&http2("https://bridge/", &headers), &bounds).is_ok(), goes, "{count} headers");
+    }
+    for (bytes, goes) in [(2, true), (3, false), (4, false)] {
+        let bounds = HeadLimits { target_bytes: 2, ..BOUNDS };
+        let target = format!("https://bridge/{}", "x".repeat(bytes - 1));
+        assert_eq!(check(&http2(&target, &[]), &bounds).is_ok(), goes, "{bytes} bytes");
+    }
+}

@@ -27,3 +27,23 @@ impl SeenFailures {
         self.0.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_new_once_and_always_where_too_many_are_known() {
+        let mut repeats = SeenFailures::default();
+        for failure in 0..MAX_SEEN {
+            assert!(repeats.is_first(&failure));
+            assert!(!repeats.is_first(&failure));
+        }
+        for _ in 0..2 {
+            assert!(repeats.is_first(&MAX_SEEN));
+            assert!(!repeats.is_first(&0_usize));
+        }
+        repeats.clear();
+        assert!(repeats.is_first(&0_usize));
+    }
+}

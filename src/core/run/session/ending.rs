@@ -123,6 +123,7 @@ mod tests {
             (60.0, "1 min"),
             (723.0, "12 min 3 s"),
             (21_600.0, "6 h"),
+            (21_660.0, "6 h 1 min"),
             (7_500.0, "2 h 5 min"),
         ] {
             assert_eq!(duration(Duration::from_secs_f64(seconds)), text);

@@ -109,15 +109,18 @@ mod tests {
         PendingRun::new(Kind::Devices, NormalizerOptions::default()).stop(Cause::Stopping, 30, &mut out);
         assert_eq!(out.refused.map(|refusal| refusal.status), Some(503));
         assert!(out.frames.is_empty() && !out.accepted);
-        assert_eq!(out.end.unwrap().outcome, Outcome::Interrupted);
+        let report = out.end.unwrap();
+        assert_eq!((report.outcome, report.cause), (Outcome::Interrupted, Some(Cause::Stopping)));
+        assert!(report.failure.is_some_and(|failure| !failure.error.is_empty()));
     }
 
     #[test]
     fn a_run_that_was_told_of_ends_as_a_stream() {
         let mut out = SessionOutput::default();
         let mut waiting = PendingRun::new(Kind::Devices, NormalizerOptions::default());
+        assert!(!waiting.has_begun());
         waiting.report("Waiting for storage synchronization.", &mut out);
-        assert!(out.accepted);
+        assert!(out.accepted && waiting.has_begun());
         waiting.report("Waiting for storage synchronization.", &mut out);
         waiting.stop(Cause::CancelRequested, 30, &mut out);
         assert!(out.refused.is_none() && out.refusal.is_some());

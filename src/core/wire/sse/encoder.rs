@@ -540,4 +540,57 @@ mod tests {
             assert!(stream.extra(name, raw).is_none(), "{name}");
         }
     }
+
+    #[test]
+    fn an_event_of_the_backend_is_told_from_our_own() {
+        let raw = |json: String| RawValue::from_string(json).unwrap();
+        let (mut stream, step) = SseEncoder::start(&object_step("a", "b"));
+        let longest = raw(format!("\"{}\"", "x".repeat(EXTRA_LIMIT - 2)));
+        let extra = stream.extra("discovery", &longest).unwrap();
+        assert!(is_extra(&extra.bytes) && !is_extra(&step.bytes));
+        assert!(stream.extra("discovery", &raw(format!("[{longest}]"))).is_none());
+        let failure = Failure { step: String::new(), error: String::new(), detail: String::new() };
+        let verdict = StreamEnd {
+            message: String::new(),
+            counts: Counts::default(),
+            summary: ResultSummary::default(),
+            failure: Some(failure),
+        };
+        assert!(stream.finish(verdict).iter().all(|frame| !is_extra(&frame.bytes)));
+    }
+
+    #[test]
+    fn numbers_are_left_out_by_and_by() {
+        let count = Count { seen: 3, completed: 2, failed: 1, unconfirmed: 0 };
+        let counts = Counts(vec![(crate::core::domain::object::Object::Device, count)]);
+        let numbers = [("count", 2), ("created", 0), ("updated", 2)].map(|(name, n)| (name.to_owned(), n));
+        let warnings = vec!["a".to_owned(), "b".to_owned()];
+        let told = ResultSummary { numbers: numbers.into(), warnings, ..ResultSummary::default() };
+        for (extent, expected) in [
+            (
+                ResultExtent::Full,
+                r#"{"count": 2, "backend_count": 2, "created": 0, "updated": 2, "warnings": ["a", "b"], "objects": {"device": {"seen": 3, "completed": 2, "failed": 1, "unconfirmed": 0}}}"#,
+            ),
+            (
+                ResultExtent::Counted,
+                r#"{"count": 2, "updated": 2, "warnings": ["a", "b"], "objects": {"device": {"seen": 3, "completed": 2, "failed": 1}}}"#,
+            ),
+            (
+                ResultExtent::BySort,
+                r#"{"count": 2, "objects": {"device": {"seen": 3, "completed": 2, "failed": 1}}}"#,
+            ),
+            (ResultExtent::InTotal, r#"{"count": 2, "failed": 1}"#),
+        ] {
+            let mut out = BytesMut::new();
+            result(&mut out, &counts, &told, extent);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_by_what_it_takes_in_json() {
+        assert_eq!(truncate_escaped("12345678", 8), "12345678");
+        assert_eq!(truncate_escaped("12345678", 7), "1234...");
+        assert_eq!(truncate_escaped(&"\u{1}".repeat(10), 20), "\u{1}\u{1}...");
+    }
 }

@@ -253,4 +253,22 @@ mod tests {
         let seen = events(&[&stream, b"\n"], 100);
         assert_eq!(seen, [pair("", "<219 bytes>")]);
     }
+
+    #[test]
+    fn an_event_over_the_limit_is_measured_in_whatever_pieces_it_comes() {
+        let line = [b"data: ".as_slice(), &[b'x'; 5000], b"\n"].concat();
+        for size in [1, 7, 5000, 10_000] {
+            let pieces: Vec<&[u8]> = line.chunks(size).chain([b"\n".as_slice()]).collect();
+            assert_eq!(events(&pieces, 100), [pair("", "<5000 bytes>")], "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_no_more_memory_than_the_limit_allows() {
+        let mut parser = SseParser::new(100);
+        for _ in 0..1000 {
+            parser.feed(&[b'x'; 64], |_| {});
+        }
+        assert_eq!(parser.line.len(), 100 + FIELD);
+    }
 }
