@@ -1,7 +1,7 @@
 //! A job: one sync on one backend, from request to outcome.
 //!
-//! It belongs to the bridge. Clients watch it, and come and go; it is never started a second time while it
-//! runs, and what became of it stands in the ledger.
+//! The bridge owns the job. Clients only watch it: they may attach and detach at any time. A running job is never
+//! started a second time, and its outcome is recorded in the ledger.
 
 mod clients;
 mod concurrency;

@@ -1,4 +1,4 @@
-//! What each client has asked for lately, as far as it decides how its next stream is answered.
+//! Recent requests of each client, as far as they affect the answer to its next stream.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,19 +11,19 @@ use super::request::{JobKey, SyncRequest};
 use crate::core::compat::plugin::{Inventory, STAGES, continues_job};
 use crate::core::domain::kind::Kind;
 
-/// How many clients are remembered at most.
+/// The maximum number of clients kept.
 const MAX_CLIENTS: usize = 1024;
-/// How long one is remembered that asks for nothing.
+/// How long an idle client is kept.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// The longest time between two stages of one job. The plugin takes a second or two, and 24 to try
-/// again.
+/// The maximum time between two stages of one plugin job. The plugin takes 1 or 2 s between stages, and 24 s with its
+/// retries.
 const BETWEEN_STAGES: Duration = Duration::from_secs(120);
 
-/// The clients of this process.
+/// The recent clients of this process.
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<HashMap<ClientId, Client>>);
 
-/// Who asks: NetBox is known by its key and by its address.
+/// The identity of a client: the hash of its API key and its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientId {
     backend: String,
@@ -36,7 +36,7 @@ impl ClientId {
         Self { backend, credential, address }
     }
 
-    /// The client that asks for `request`.
+    /// The client of `request`.
     pub(super) fn from_request(request: &SyncRequest, key: &JobKey) -> Self {
         Self::new(request.backend.url().to_string(), key.credential(), request.client())
     }
@@ -45,16 +45,16 @@ impl ClientId {
 #[derive(Debug)]
 struct Client {
     seen: Instant,
-    /// The stages that it has run, one soon after the other.
+    /// The stages of its current job, in order.
     stages: Vec<Kind>,
-    /// What it was given an empty list for, because its backend cannot read it.
+    /// The inventories that were answered with an empty list because the backend cannot read them.
     missing: Vec<Inventory>,
-    /// What it was told since its job began.
+    /// The notices sent since its job began.
     notified: Vec<String>,
 }
 
 impl Clients {
-    /// The client reads what the plugin reads at the beginning of a job, which no page and no stage of it does.
+    /// Notes the start of a plugin job. The client made the request that the plugin makes only at the start of a job.
     pub(super) fn begins_job(&self, id: ClientId) {
         self.with(id, |client| {
             client.stages.clear();
@@ -62,7 +62,7 @@ impl Clients {
         });
     }
 
-    /// Whether the client was given an empty list in the place of `inventory`.
+    /// Notes whether `inventory` was answered with an empty list.
     pub(super) fn note_inventory(&self, id: ClientId, inventory: Inventory, is_missing: bool) {
         self.with(id, |client| {
             client.missing.retain(|known| *known != inventory);
@@ -72,7 +72,7 @@ impl Clients {
         });
     }
 
-    /// The client runs the stage `kind`. Says whether that is a later stage of one job.
+    /// Notes that the client runs the stage `kind`. Returns whether it is a later stage of the same job.
     pub(super) fn note_stage(&self, id: ClientId, kind: Kind) -> bool {
         self.with(id, |client| {
             if client.seen.elapsed() > BETWEEN_STAGES {
@@ -90,23 +90,23 @@ impl Clients {
         })
     }
 
-    /// Its stream has ended.
+    /// Notes the end of the client's stream.
     pub(super) fn ended(&self, id: ClientId) {
         self.with(id, |_| ());
     }
 
-    /// What the client was given an empty list for.
+    /// The inventories that were answered with an empty list.
     pub(super) fn missing(&self, id: ClientId) -> Vec<Inventory> {
         self.with(id, |client| client.missing.clone())
     }
 
-    /// Those of `notices` that the client was not told since its job began.
+    /// Returns the `notices` that the client has not received since its job began.
     pub(super) fn new_notices(&self, id: ClientId, mut notices: Vec<String>) -> Vec<String> {
         self.with(id, |client| notices.retain(|notice| !client.notified.contains(notice)));
         notices
     }
 
-    /// The client is told `notices`.
+    /// Notes that `notices` were sent to the client.
     pub(super) fn mark_notified(&self, id: ClientId, notices: Vec<String>) {
         self.with(id, |client| client.notified.extend(notices));
     }

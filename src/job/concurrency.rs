@@ -1,7 +1,7 @@
-//! The places to run in that backends have.
+//! Concurrency limits of the backends.
 //!
-//! A place is given when one becomes free, or when the configuration gives more or fewer of them, to those that
-//! wait, in the order in which they came. Jobs that run and cool-downs take the same places.
+//! Running jobs and cool-downs take permits from the same limit. A permit is granted to the oldest waiting request
+//! when one is released, or when a new configuration raises the limit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,38 +13,38 @@ use crate::backend::{Backend, BackendId};
 use crate::config::Config;
 use crate::ledger::JobId;
 
-/// The places of all backends. Clones are the same.
+/// The concurrency limits of all backends. Clones share one state.
 #[derive(Clone, Debug)]
 pub(super) struct ConcurrencyLimit(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     config: Arc<Config>,
-    /// Those that are taken, by their ticket.
+    /// The granted permits, by ticket.
     held: BTreeMap<u64, PermitRequest>,
-    /// Those that are waited for. Tickets are numbered in the order in which they were drawn.
+    /// The waiting requests, by ticket. Tickets are numbered in the order of the requests.
     waiting: BTreeMap<u64, PermitRequest>,
     next: u64,
     cooling_down: HashMap<JobId, CooldownHold>,
 }
 
-/// A place on a backend that is taken, or waited for.
+/// A permit of a backend, granted or waiting.
 #[derive(Debug)]
 struct PermitRequest {
     backend: BackendId,
-    /// How many there were when it was asked for. It counts when the backend is not configured any more.
+    /// The limit at the time of the request. It applies when the backend is no longer configured.
     concurrency: usize,
     is_granted: watch::Sender<bool>,
 }
 
-/// A cool-down that takes a place.
+/// A cool-down that holds a permit.
 #[derive(Debug)]
 struct CooldownHold {
     backend: BackendId,
     until: watch::Sender<Instant>,
 }
 
-/// A place that was asked for, whether it is given or still waited for. Dropping it frees it.
+/// A permit, granted or waiting. Dropping it releases the permit or cancels the request.
 #[derive(Debug)]
 pub(super) struct Permit {
     limit: ConcurrencyLimit,
@@ -54,7 +54,7 @@ pub(super) struct Permit {
 }
 
 impl ConcurrencyLimit {
-    /// The places that `config` gives its backends.
+    /// Creates the limits of the backends in `config`.
     pub(super) fn new(config: Arc<Config>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             config,
@@ -65,15 +65,15 @@ impl ConcurrencyLimit {
         })))
     }
 
-    /// From now on there are as many as `config` says. Where those are fewer, nobody is given one before enough of
-    /// those that are taken are free.
+    /// Applies the limits of `config`. If a limit is lower now, no permit is granted until enough of them are
+    /// released.
     pub(super) fn configure(&self, config: Arc<Config>) {
         let mut inner = self.inner();
         inner.config = config;
         inner.grant();
     }
 
-    /// Asks for a place on `backend`, which is given as soon as there is one.
+    /// Requests a permit on `backend`. It is granted as soon as the limit allows.
     pub(super) fn request(&self, backend: &Backend) -> Permit {
         self.enqueue(backend, |inner, ticket, claim| {
             inner.waiting.insert(ticket, claim);
@@ -81,7 +81,7 @@ impl ConcurrencyLimit {
         })
     }
 
-    /// Takes a place on `backend`, also where that is one more than there are: what runs there runs.
+    /// Takes a permit on `backend` at once, even beyond the limit. It is for work that already runs there.
     pub(super) fn acquire_now(&self, backend: &Backend) -> Permit {
         self.enqueue(backend, |inner, ticket, claim| {
             claim.is_granted.send_replace(true);
@@ -100,8 +100,8 @@ impl ConcurrencyLimit {
         Permit { limit: self.clone(), ticket, backend: backend.id().clone(), is_granted: is_given }
     }
 
-    /// Notes that the cool-down of `job` takes a place on `backend` until then. What comes back knows when that
-    /// changes, and ends when it takes none any more.
+    /// Registers the cool-down of `job`, which holds a permit on `backend` until `until`. The receiver follows
+    /// changes of that time, and closes when the cool-down ends.
     pub(super) fn cool_down(
         &self,
         job: JobId,
@@ -113,19 +113,19 @@ impl ConcurrencyLimit {
         receiver
     }
 
-    /// Makes the cool-down of `job` last until then, if it is not over.
+    /// Extends the cool-down of `job` to `until`, unless it has ended.
     pub(super) fn extend(&self, job: JobId, until: Instant) {
         if let Some(hold) = self.inner().cooling_down.get(&job) {
             hold.until.send_replace(until);
         }
     }
 
-    /// Ends the cool-down of `job`, and says whether there was one.
+    /// Ends the cool-down of `job`. Returns whether there was one.
     pub(super) fn end_cooldown(&self, job: JobId) -> bool {
         self.inner().cooling_down.remove(&job).is_some()
     }
 
-    /// The jobs whose cool-down takes a place on `backend`, and until when. The one that is over first is in front.
+    /// The jobs whose cool-down holds a permit on `backend`, with the end of each, earliest first.
     pub(super) fn cooling_down(&self, backend: &BackendId) -> Vec<(JobId, Instant)> {
         let inner = self.inner();
         let on_backend = inner.cooling_down.iter().filter(|(_, cooling)| cooling.backend.is_same(backend));
@@ -140,9 +140,9 @@ impl ConcurrencyLimit {
 }
 
 impl Inner {
-    /// Gives every place that is free to the first that waits for it.
+    /// Grants free permits to the oldest waiting requests.
     fn grant(&mut self) {
-        // Nobody overtakes one that waits for the same backend.
+        // Requests for one backend are served in order: a later one does not overtake an earlier one.
         let mut full: Vec<BackendId> = Vec::new();
         let tickets: Vec<u64> = self.waiting.keys().copied().collect();
         for ticket in tickets {
@@ -161,8 +161,8 @@ impl Inner {
         }
     }
 
-    /// Whether one more may run on the backend of `claim`. Where several configurations lead to one backend, the
-    /// smallest number counts.
+    /// Returns whether the backend of `claim` has a free permit. Where several configured entries reach one backend,
+    /// the lowest limit applies.
     fn has_room(&self, claim: &PermitRequest) -> bool {
         let others = self.held.values().filter(|held| held.backend.is_same(&claim.backend));
         let (count, most) = others.fold((0, self.concurrency(claim)), |(count, most), held| {
@@ -178,19 +178,19 @@ impl Inner {
 }
 
 impl Permit {
-    /// The backend that it is on.
+    /// The backend of this permit.
     pub(super) fn backend(&self) -> &BackendId {
         &self.backend
     }
 
-    /// Whether it was given.
+    /// Returns whether the permit was granted.
     pub(super) fn is_granted(&self) -> bool {
         *self.is_granted.borrow()
     }
 
-    /// Done when it was given. Dropping the future loses nothing.
+    /// Waits until the permit is granted. Cancel safe.
     pub(super) async fn granted(&mut self) {
-        // The sender is there as long as this place is.
+        // The sender lives as long as this permit.
         let _ = self.is_granted.wait_for(|is_given| *is_given).await;
     }
 }
@@ -220,7 +220,7 @@ mod tests {
         Arc::new(Config::parse(&flags, [], |_| Ok(file.as_bytes().to_vec())).unwrap())
     }
 
-    /// The backend with the number `index` of `config`.
+    /// The backend at `index` in `config`.
     fn backend(config: &Config, index: usize) -> Backend {
         Backend::new(config.backends[index].clone()).unwrap()
     }

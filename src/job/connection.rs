@@ -16,57 +16,57 @@ use crate::core::domain::channel::Channel;
 use crate::core::http::headers::VIA_HTTP_1;
 use crate::core::run::plan::Leg;
 
-/// What a connection does next.
+/// An event of a connection.
 #[derive(Debug)]
 pub(super) enum ConnectionEvent {
-    /// The stream begins, or the socket is open. A stream has the `Content-Type` that the backend gave it.
+    /// The stream or the socket is open. `content_type` is that of a stream.
     Opened { content_type: Option<String> },
-    /// An answer that is neither, and its body.
+    /// A response that opens neither a stream nor a socket, with its body.
     Answered(Box<BackendResponse>, Bytes),
-    /// Nobody is there; nothing was sent.
+    /// The connection could not be made. No request was sent.
     Unreachable(String),
-    /// A piece of the stream.
+    /// A chunk of the stream.
     Bytes(Bytes),
     /// A text frame.
     Text(Utf8Bytes),
-    /// It is over in good order.
+    /// The connection ended cleanly.
     Cleanly,
-    /// It broke.
+    /// The connection broke.
     Broken(String),
-    /// It is over with a close frame.
+    /// The socket was closed with a close frame.
     Close { code: u16, reason: String },
 }
 
 /// The connection of a leg.
 pub(super) enum LegConnection {
-    /// None: between two legs, or after the last.
+    /// No connection: between two legs, or after the last.
     None,
-    /// On its way.
+    /// The connection is being opened.
     Opening(BoxFuture<'static, OpenResult>),
     /// A stream.
     Stream(Box<BackendResponse>),
-    /// A socket.
+    /// A WebSocket.
     Socket(Box<backend::BackendSocket>),
 }
 
-/// What opening came to.
+/// The result of opening a connection.
 pub(super) enum OpenResult {
     Stream(Box<BackendResponse>),
     Socket(Box<backend::BackendSocket>),
     Failed(ConnectionEvent),
 }
 
-/// The code that stands for a socket that was closed without one (RFC 6455, section 7.1.5).
+/// The code for a close frame without a status (RFC 6455, section 7.1.5).
 const NO_CODE: u16 = 1005;
 
-/// What the backend is asked for in `leg`, with the client's query.
+/// The request target of `leg`, with the client's query.
 pub(super) fn target(leg: &Leg, query: &str) -> String {
     let path = leg.path();
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
 impl LegConnection {
-    /// Begins to open the connection for `leg`, at `target`.
+    /// Starts to open the connection of `leg`, at `target`.
     pub(super) fn open(backend: Arc<Backend>, leg: &Leg, target: String, identity: RequestIdentity) -> Self {
         Self::Opening(match leg.channel {
             Channel::Native => async move { stream(&backend, &target, &identity).await }.boxed(),
@@ -75,7 +75,7 @@ impl LegConnection {
         })
     }
 
-    /// Waits for what comes next. Dropping the future loses nothing.
+    /// Waits for the next event. Cancel safe.
     pub(super) async fn next(&mut self) -> ConnectionEvent {
         match self {
             Self::None => std::future::pending().await,
@@ -100,7 +100,7 @@ impl LegConnection {
                 None => self.close(ConnectionEvent::Cleanly),
             },
             Self::Socket(socket) => loop {
-                // Pings are answered by the library whenever it is read, and it is read always.
+                // The library answers pings on every read, and this loop always reads.
                 match socket.frames.next().await {
                     Some(Ok(Message::Text(text))) => return ConnectionEvent::Text(text),
                     Some(Ok(Message::Close(frame))) => {
@@ -139,7 +139,7 @@ impl LegConnection {
 
 async fn stream(backend: &Backend, target: &str, identity: &RequestIdentity) -> OpenResult {
     let mut identity = identity.clone();
-    // A bridge behind this one then tells all that it knows of each object.
+    // `Via` makes a bridge behind this one send all details of each object.
     identity.forwarded_headers.insert(VIA, VIA_HTTP_1);
     let mut exchange = match backend.send(Method::GET, target, &identity).await {
         Ok(exchange) => exchange,
@@ -171,7 +171,7 @@ async fn socket(backend: &Backend, target: &str, identity: &RequestIdentity) -> 
 }
 
 async fn read_response(backend: &Backend, mut exchange: BackendResponse) -> ConnectionEvent {
-    // One that is compressed may be a stream, which has no end to wait for, and nothing of it can be read.
+    // A compressed body is not read: it cannot be parsed, and it may be a stream without an end.
     let is_readable = exchange.content_encoding().is_none();
     let body = if is_readable { exchange.body(backend.limits().event_bytes).await } else { Ok(Bytes::new()) };
     match body {

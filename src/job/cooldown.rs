@@ -1,4 +1,4 @@
-//! Places that stay taken because the backend may still be at work on a job that has ended for the bridge.
+//! Cool-downs: permits that stay taken after a job has ended for the bridge, because the backend may still run it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::core::domain::kind::{SyncEndpoint, VmId};
 use crate::ledger::{Cooldown, Health, JobId, JobUpdate, LedgerUnavailable, Record, Timestamp};
 use crate::telemetry;
 
-/// The least time between two questions to a backend whether it is at work.
+/// The minimum interval between two requests for the activity of a backend.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A job whose cool-down takes a place on its backend.
+/// A job whose cool-down holds a permit on its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoolingDown {
     /// The job.
     pub job: JobId,
-    /// When its cool-down is over.
+    /// The end of the cool-down.
     pub until: Timestamp,
 }
 
@@ -34,13 +34,13 @@ pub struct CoolingDown {
 pub(super) struct ActivityReporter {
     /// The backend.
     pub(super) backend: Arc<Backend>,
-    /// What the full update was run with.
+    /// The identity that the full update was requested with.
     pub(super) identity: RequestIdentity,
 }
 
 impl Registry {
-    /// Frees the place of `job`, which has ended, after `rest`, or at once. Before that, `reporter`, if there
-    /// is one, is asked whether the backend is still at work.
+    /// Releases the permit of the ended `job` after `rest`, or at once. If there is a `reporter`, the backend is
+    /// asked first whether it still runs a full update.
     pub(super) fn release_permit(
         self: &Arc<Self>,
         job: &Job,
@@ -51,12 +51,12 @@ impl Registry {
         self.hold_permit(place, rest, job.span.clone(), job.record(), reporter);
     }
 
-    /// Takes a place for every job that one of `backends` may be at work on since an earlier process.
+    /// Takes a permit for every job of an earlier process that one of `backends` may still run.
     pub async fn resume_cooldowns(self: &Arc<Self>, backends: &[Arc<Backend>]) {
         if self.resume_recorded(backends).await.is_ok() {
             return;
         }
-        // The ledger reports itself that it does not work.
+        // The ledger reports its own failures.
         let (registry, backends) = (Arc::clone(self), backends.to_vec());
         let (mut closing, mut health) = (self.closing(), self.ledger().health());
         self.spawn(async move {
@@ -81,7 +81,7 @@ impl Registry {
         });
     }
 
-    /// Takes the places that the ledger knows of. Jobs that have taken them meanwhile go on.
+    /// Takes the permits recorded in the ledger. Jobs that hold a permit already keep it.
     async fn resume_recorded(self: &Arc<Self>, backends: &[Arc<Backend>]) -> Result<(), LedgerUnavailable> {
         let now = Timestamp::now();
         for record in self.ledger().cooling_down(now).await? {
@@ -98,7 +98,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The places on `backend` that a cool-down takes, the one that is free first in front.
+    /// The cool-downs on `backend`, the earliest end first.
     pub fn cooling_down(&self, backend: &Backend) -> Vec<CoolingDown> {
         let (now, time) = (Instant::now(), Timestamp::now());
         let held = self.concurrency.cooling_down(backend.id());
@@ -106,7 +106,7 @@ impl Registry {
         held.into_iter().map(|(job, ends)| CoolingDown { job, until: until(ends) }).collect()
     }
 
-    /// Holds `place` for `rest`, in the name of the job of `record`.
+    /// Holds `place` for `rest` as the cool-down of the job of `record`.
     fn hold_permit(
         self: &Arc<Self>,
         permit: Permit,
@@ -124,29 +124,29 @@ impl Registry {
     }
 }
 
-/// A place that a cool-down takes. Dropping it frees the place.
+/// The permit of a cool-down. Dropping it releases the permit.
 struct CooldownPermit {
     registry: Arc<Registry>,
     /// The record of the job.
     record: Record,
-    /// When the cool-down is over.
+    /// The end of the cool-down.
     until: watch::Receiver<Instant>,
     permit: Permit,
 }
 
-/// Why a place is not waited for any longer.
+/// The reason a cool-down ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CooldownEnd {
-    /// The cool-down is over.
+    /// Its time has elapsed.
     Elapsed,
     /// An operator ended it.
     Freed,
-    /// The bridge stops. The ledger knows the cool-down.
+    /// The bridge stops. The ledger has the cool-down on record.
     Stopping,
 }
 
 impl CooldownPermit {
-    /// Waits for the end of the cool-down, and frees the place.
+    /// Waits for the end of the cool-down, and releases the permit.
     async fn cool_down(mut self, reporter: Option<ActivityReporter>) {
         let began = Instant::now();
         let mut closing = self.registry.closing();
@@ -167,7 +167,7 @@ impl CooldownPermit {
         }
     }
 
-    /// Done when the time is over and the backend reports no full update.
+    /// Waits until the time has elapsed and the backend reports no full update.
     async fn elapsed(&mut self, began: Instant, reporter: Option<ActivityReporter>) {
         self.sleep().await;
         let Some(reporter) = reporter else { return };
@@ -184,14 +184,15 @@ impl CooldownPermit {
         sleep_until(until).await;
     }
 
-    /// Whether the backend reports a full update before `last`. One that this bridge runs beside is none.
+    /// Returns whether the backend reports a full update before `last`. A full update that this bridge runs itself
+    /// does not count.
     async fn is_reported(&self, reporter: &ActivityReporter, last: Instant) -> bool {
         Instant::now() < last
             && !self.registry.drives_full_update(self.permit.backend())
             && reporter.backend.reports_full_update(&reporter.identity).await
     }
 
-    /// Makes the cool-down last for `time` more, and until `last` at most.
+    /// Extends the cool-down by `time`, and at most until `last`.
     fn lengthen(&mut self, time: Duration, last: Instant) {
         let now = Instant::now();
         let until = (now + time).min(last);
@@ -201,16 +202,16 @@ impl CooldownPermit {
         self.record(Some(Cooldown { least: Duration::ZERO, until }));
     }
 
-    /// Records for how long the place is taken.
+    /// Records the end of the cool-down.
     fn record(&mut self, cooldown: Option<Cooldown>) {
         self.record.cooldown = cooldown;
         let entry = JobUpdate { record: self.record.clone(), frames: Vec::new() };
-        // The ledger writes it whether or not somebody waits for that.
+        // The ledger writes the record even if its future is dropped.
         drop(self.registry.ledger().put(entry));
     }
 }
 
-/// The one of `backends` that the ledger knows by `url`, which it may have had under another name of its host.
+/// The backend with the recorded `url`. The record may hold another name of the same host.
 async fn backend_of_record<'a>(backends: &'a [Arc<Backend>], url: &str) -> Option<&'a Arc<Backend>> {
     let same = backends.iter().find(|backend| backend.url().to_string() == url);
     if same.is_some() {
@@ -218,13 +219,13 @@ async fn backend_of_record<'a>(backends: &'a [Arc<Backend>], url: &str) -> Optio
     }
     let id = BackendId::from_url(url.parse::<BackendUrl>().ok()?);
     let longest = backends.iter().map(|backend| backend.limits().connect).max()?;
-    // A name that nobody knows any more is no address of a backend.
+    // A host name that no longer resolves matches no backend.
     timeout(longest, id.resolve()).await.ok()?.ok()?;
     join_all(backends.iter().map(|backend| backend.resolve())).await;
     backends.iter().find(|backend| backend.id().is_same(&id))
 }
 
-/// Done when the place is freed before its time.
+/// Waits until the permit is released early.
 async fn freed(until: &mut watch::Receiver<Instant>) {
     while until.changed().await.is_ok() {}
 }

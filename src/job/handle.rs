@@ -1,4 +1,4 @@
-//! A job, as those see it who watch it.
+//! The handle of a job, as its watchers use it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,76 +18,76 @@ use crate::core::wire::sse::encoder::is_extra;
 use crate::ledger::{JobId, Record, StoredFrame, Timestamp};
 use crate::telemetry;
 
-/// A job, whether it waits, runs, or has ended.
+/// A job: queued, running or ended.
 #[derive(Debug)]
 pub struct Job {
-    /// Its name.
+    /// Its id.
     pub id: JobId,
-    /// What it does, for whom.
+    /// Its work and its client.
     pub key: JobKey,
-    /// Where it runs.
+    /// The backend that it runs on.
     pub(super) backend: BackendId,
-    /// The configuration that was in force when it was asked for, and is for it until it ends.
+    /// The configuration at the time of the request. It applies until the job ends.
     pub(super) config: Arc<Config>,
-    /// What its watchers are given.
+    /// The log that its watchers read.
     pub log: Arc<JobLog>,
-    /// What the first client wanted to have kept.
+    /// The events that the first client selected.
     pub selection: EventSelection,
     started: watch::Sender<Option<StartResult>>,
     stop: watch::Sender<Option<Cause>>,
     watchers: watch::Sender<WatcherCounts>,
     record: Mutex<Record>,
-    /// What may be neither stored nor logged.
+    /// Removes secrets from all that is stored or logged.
     pub(super) redactor: Redactor,
-    /// What every line of the log that is about it says.
+    /// The span of all its log lines.
     pub(super) span: Span,
-    /// When its backend said something last, in milliseconds since 1970.
+    /// The time of the last frame from the backend, in milliseconds since 1970.
     last_frame_at: AtomicU64,
-    /// What became of it has been counted.
+    /// The job is counted in the metrics.
     counted: AtomicBool,
     permit: Mutex<PermitState>,
     ended: AtomicBool,
 }
 
-/// How far a job has come on its way to a place to run in.
+/// The state of a job's concurrency permit.
 #[derive(Debug, Default)]
 enum PermitState {
-    /// It waits for one.
+    /// It waits for a permit.
     #[default]
     Waiting,
-    /// It has one.
+    /// It holds a permit.
     Held(Permit),
-    /// It needs none any more.
+    /// It needs no permit any more.
     Released,
 }
 
-/// What a job is made of.
+/// The parts of a new job.
 #[derive(Debug)]
 pub(super) struct NewJob {
-    /// What it does, for whom.
+    /// Its work and its client.
     pub(super) key: JobKey,
-    /// Where it runs.
+    /// The backend that it runs on.
     pub(super) backend: BackendId,
-    /// The configuration that is in force.
+    /// The configuration in force.
     pub(super) config: Arc<Config>,
-    /// What its watchers will be given.
+    /// The log that its watchers will read.
     pub(super) log: Arc<JobLog>,
-    /// What is recorded of it.
+    /// Its record.
     pub(super) record: Record,
-    /// What the first client wants to have kept.
+    /// The events that the first client selected.
     pub(super) selection: EventSelection,
-    /// What may be neither stored nor logged.
+    /// Removes secrets from all that is stored or logged.
     pub(super) redactor: Redactor,
-    /// What every line of the log that is about it says.
+    /// The span of all its log lines.
     pub(super) span: Span,
 }
 
-/// What a job keeps, or a client wants, beside what every reader is given.
+/// The optional events that a job keeps, or that a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSelection {
     /// Events of the backend's own types.
     pub all_events: bool,
-    /// The backend's own account of objects.
+    /// The backend's own payload of each object.
     pub payloads: bool,
 }
 
@@ -96,13 +96,14 @@ impl EventSelection {
         Self { all_events: request.all_events, payloads: request.payloads }
     }
 
-    /// What a client must be told that wants what is not kept: the first client of the job did not ask for it.
+    /// The notice for a client that requested events which the job does not keep, because its first client did not
+    /// select them.
     pub fn notice(self, requested: Self) -> Option<String> {
         let missing = self.missing(requested)?;
         Some(format!("This job was there already, and keeps no {missing}."))
     }
 
-    /// What a client must be told that wants `wanted` of a job of which only the ledger has something: `frames`.
+    /// The notice for a client that requested events which the stored `frames` of an ended job do not contain.
     pub fn ledger_notice(requested: Self, frames: &[StoredFrame]) -> Option<String> {
         let all_events = frames.iter().any(|frame| is_extra(&frame.bytes));
         let missing = Self { all_events, payloads: false }.missing(requested)?;
@@ -119,24 +120,24 @@ impl EventSelection {
     }
 }
 
-/// What came of the beginning of a job.
+/// The result of starting a job.
 #[derive(Clone, Debug)]
 pub enum StartResult {
-    /// The backend has accepted the work, or takes so long that clients must be told something.
+    /// The backend accepted the work, or took so long that clients need an event first.
     Accepted,
-    /// It was refused.
+    /// The job was refused.
     Refused(Refusal),
 }
 
-/// Who watches a job.
+/// The watchers of a job.
 #[derive(Clone, Copy, Debug, Default)]
 struct WatcherCounts {
     now: u64,
-    /// The most at once.
+    /// The highest number at one time.
     most: u64,
-    /// How many came when it was there already.
+    /// How many attached to the existing job.
     attached: u64,
-    /// It goes on without any.
+    /// The job runs on without watchers.
     keeps_running: bool,
 }
 
@@ -163,12 +164,12 @@ impl Job {
         })
     }
 
-    /// Whether a request with `key` on `backend` is for this job.
+    /// Returns whether a request with `key` on `backend` is for this job.
     pub(super) fn is_for(&self, key: &JobKey, backend: &BackendId) -> bool {
         self.key == *key && self.backend.is_identical(backend)
     }
 
-    /// What others are told of it. Its end only when that is recorded, or cannot be.
+    /// The record as shown to API clients. The outcome stays hidden until it is persisted, or persisting failed.
     pub fn public_record(&self) -> Record {
         let has_ended = self.ended.load(Ordering::Relaxed);
         let mut record = self.record();
@@ -176,7 +177,7 @@ impl Job {
         record
     }
 
-    /// What is recorded of it, as far as that is known now.
+    /// The current record.
     pub(super) fn record(&self) -> Record {
         let mut record = self.record_lock().clone();
         let watchers = *self.watchers.borrow();
@@ -185,7 +186,7 @@ impl Job {
         record
     }
 
-    /// Ends it. The first reason counts.
+    /// Requests the end of the job. The first cause wins.
     pub fn stop(&self, cause: Cause) {
         self.stop.send_if_modified(|stop| {
             let first = stop.is_none();
@@ -194,27 +195,27 @@ impl Job {
         });
     }
 
-    /// Whether it is to end.
+    /// Returns whether the job was stopped.
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.borrow().is_some()
     }
 
-    /// Notes that it has ended, and says whether that is new.
+    /// Marks the job as ended. Returns whether it was not before.
     pub(super) fn mark_ended(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes that what became of it is counted, and says whether that is new.
+    /// Marks the job as counted. Returns whether it was not before.
     pub(super) fn mark_counted(&self) -> bool {
         !self.counted.swap(true, Ordering::Relaxed)
     }
 
-    /// Makes it go on to its end without watchers.
+    /// Makes the job run on without watchers.
     pub(super) fn keep_running(&self) {
         self.watchers.send_modify(|watchers| watchers.keeps_running = true);
     }
 
-    /// Watches it, from the frame with the number `next` on.
+    /// Watches the job from the frame numbered `next`.
     pub(super) fn watch(self: &Arc<Self>, next: u64, is_new: bool) -> Watcher {
         self.watchers.send_modify(|watchers| {
             watchers.now += 1;
@@ -227,29 +228,29 @@ impl Job {
         Watcher { cursor: self.log.watch(next), job: Arc::clone(self), notice: None }
     }
 
-    /// Notes that its backend has said something.
+    /// Notes the time of a frame from the backend.
     pub(super) fn note_frame(&self, at: Timestamp) {
         self.last_frame_at.store(at.0, Ordering::Relaxed);
     }
 
-    /// Since when its backend has said nothing, if it drives it now.
+    /// The time of the last frame from the backend, if the job drives it now.
     pub fn silent_since(&self) -> Option<Timestamp> {
         let record = self.record_lock();
         let started = record.started.filter(|_| record.end.is_none())?;
         Some(started.max(Timestamp(self.last_frame_at.load(Ordering::Relaxed))))
     }
 
-    /// Does `work` in its span.
+    /// Runs `work` in the span of the job.
     pub fn in_span<T>(&self, work: impl FnOnce() -> T) -> T {
         self.span.in_scope(work)
     }
 
-    /// Gives it a place to run in.
+    /// Stores the permit of the job.
     pub(super) fn hold_permit(&self, place: Permit) {
         *self.permit() = PermitState::Held(place);
     }
 
-    /// Takes its place away, if it has one.
+    /// Takes the permit from the job, if it holds one.
     pub(super) fn release_permit(&self) -> Option<Permit> {
         match std::mem::replace(&mut *self.permit(), PermitState::Released) {
             PermitState::Held(place) => Some(place),
@@ -257,12 +258,12 @@ impl Job {
         }
     }
 
-    /// Whether it has a place to run in.
+    /// Returns whether the job holds a permit.
     pub(super) fn has_permit(&self) -> bool {
         matches!(*self.permit(), PermitState::Held(_))
     }
 
-    /// Whether it waits for a place to run in.
+    /// Returns whether the job waits for a permit.
     pub(super) fn awaits_permit(&self) -> bool {
         matches!(*self.permit(), PermitState::Waiting)
     }
@@ -275,7 +276,7 @@ impl Job {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what came of its beginning. What was told first stays.
+    /// Publishes the result of the start. Only the first one counts.
     pub(super) fn set_started(&self, started: StartResult) {
         self.started.send_if_modified(|result| {
             let first = result.is_none();
@@ -284,46 +285,46 @@ impl Job {
         });
     }
 
-    /// Where it is heard that it is to end.
+    /// A signal for the end of the job.
     pub(super) fn stopping(&self) -> StopSignal {
         StopSignal(self.stop.subscribe())
     }
 
-    /// Done when nobody watches it and it does not go on without watchers.
+    /// Waits until the job has no watchers and must not run on without them.
     pub(super) async fn abandoned(&self) {
         let mut watchers = self.watchers.subscribe();
-        // The sender is a part of this job.
+        // The sender is a field of this job.
         let _ = watchers.wait_for(|watchers| watchers.now == 0 && !watchers.keeps_running).await;
     }
 
-    /// Done when that is over.
+    /// Waits until the job has a watcher again, or must run on without them.
     pub(super) async fn attached(&self) {
         let mut watchers = self.watchers.subscribe();
         let _ = watchers.wait_for(|watchers| watchers.now > 0 || watchers.keeps_running).await;
     }
 }
 
-/// The end of a job, as something to wait for.
+/// Signals that the job must end.
 #[derive(Debug)]
 pub(super) struct StopSignal(watch::Receiver<Option<Cause>>);
 
 impl StopSignal {
-    /// Done when the job is to end. Dropping the future loses nothing.
+    /// Waits until the job must end. Cancel safe.
     pub(super) async fn cause(&mut self) -> Cause {
         let stopped = self.0.wait_for(Option::is_some).await.ok().and_then(|cause| *cause);
-        // Whoever could say it being gone says it too.
+        // A dropped sender means that the bridge is stopping.
         stopped.unwrap_or(Cause::Stopping)
     }
 }
 
-/// A client that watches a job. Dropping it is going away.
+/// A client that watches a job. Dropping it detaches the client.
 #[derive(Debug)]
 pub struct Watcher {
     /// The job.
     pub job: Arc<Job>,
-    /// The client's place in its log.
+    /// The client's position in the log.
     pub cursor: Cursor,
-    /// What the client must be told about where its stream starts.
+    /// The notice to send before the stream.
     pub notice: Option<String>,
 }
 
@@ -332,7 +333,7 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// The answer that the client should get instead.
+    /// The refusal to answer the client with.
     pub async fn started(&self) -> Result<(), Refusal> {
         if self.cursor.position() > FIRST {
             return Ok(());
@@ -341,7 +342,7 @@ impl Watcher {
         let result = started.wait_for(Option::is_some).await;
         match result.ok().as_deref() {
             Some(Some(StartResult::Refused(refusal))) => Err(refusal.clone()),
-            // The sender is a part of the job.
+            // The sender is a field of the job.
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The life of a job: it runs as long as somebody wants it, and is there for a while when it has ended.
+//! The life of a job: it runs while it has watchers, and stays in memory for a while after its end.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -25,7 +25,7 @@ use crate::deadline;
 use crate::ledger::{Cooldown, JobEnd, JobUpdate, Timestamp};
 use crate::telemetry;
 
-/// The whole life of `job`, which runs in one of the places of its backend.
+/// Runs the whole life of `job`, with a permit of its backend.
 pub(super) fn run_job(
     registry: Arc<Registry>,
     job: Arc<Job>,
@@ -43,13 +43,13 @@ pub(super) fn run_job(
         if ended.is_err() {
             record_crash(&registry, &job, longest).await;
         }
-        // The registry alone decides how long it is kept.
+        // From here only the registry keeps the job.
         let (id, replay) = (job.id, job.config.limits.replay);
         drop(job);
         let mut closing = registry.closing.subscribe();
         tokio::select! {
             () = sleep(replay) => {}
-            // Whoever could say it being gone says it too.
+            // A dropped sender closes it too.
             _ = closing.wait_for(|closing| *closing) => {}
         }
         registry.forget(id);
@@ -57,7 +57,7 @@ pub(super) fn run_job(
     .instrument(span)
 }
 
-/// Cancels a job that nobody watches any more. A client that comes back in time saves it.
+/// Cancels a job without watchers. A client that returns within the grace period prevents that.
 async fn cancel_when_abandoned(job: &Job) -> Infallible {
     loop {
         job.abandoned().await;
@@ -70,7 +70,7 @@ async fn cancel_when_abandoned(job: &Job) -> Infallible {
         tokio::select! {
             biased;
             () = job.attached() => {}
-            // A client that came back while the process was stopped waits to be accepted.
+            // After `SIGSTOP`, a client that has returned may still wait to be accepted.
             () = deadline::sleep(grace) => {
                 job.stop(Cause::ClientGone);
                 return pending().await;
@@ -79,7 +79,7 @@ async fn cancel_when_abandoned(job: &Job) -> Infallible {
     }
 }
 
-/// What is left to do for a job whose own code failed. Its cool-down is `longest` at most.
+/// Records the end of a job whose own code panicked. Its cool-down is `max_cooldown` at most.
 async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duration) {
     let kind = job.key.endpoint().kind;
     let now = Timestamp::now();
@@ -103,7 +103,7 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
             failed_objects: Vec::new(),
         });
         let failure = end.failure.clone();
-        // Whatever failed has closed the connection.
+        // The panic has closed the connection.
         let rest = record.cooldown.map(|cooldown| cooldown.ends(now).since(now).min(max_cooldown));
         let rest = rest.filter(|rest| !rest.is_zero());
         record.cooldown = rest.map(|rest| Cooldown { least: Duration::ZERO, until: now.after(rest) });
@@ -114,7 +114,7 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
     let ending = job.log.assign_sequence(ending, Timestamp::now());
     let frames = ending.iter().map(stored).collect();
     let put = registry.ledger.put(JobUpdate { record: job.record(), frames });
-    // The ledger keeps what it cannot write now, and tells about it.
+    // The ledger retries and reports what it cannot write.
     let _ = timeout(job.config.limits.ledger, put).await;
     registry.mark_ended(job);
     job.set_started(StartResult::Refused(Refusal::bad_backend(CRASHED)));

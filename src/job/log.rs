@@ -1,9 +1,9 @@
-//! The log of a job: what its readers are given, in order.
+//! The log of a job: the frames that its watchers read, in order.
 //!
-//! The job appends, every watcher reads at its own pace from its own cursor. Replay and live are the
-//! same read, so that nothing falls between them. The log is bounded: the oldest frames go first, the
-//! first and the last failures only when nothing else is left, the first frame and the end never. A watcher that was
-//! behind is given the number of the frames that are gone.
+//! The job appends, and every watcher reads at its own pace from its own cursor. Replay and live use the same read,
+//! so that no frame is lost between them. The log is bounded. The oldest frames are evicted first. The first and the
+//! last failures are evicted only when no other frame is left; the first frame and the final one never are. A slow
+//! watcher receives the number of evicted frames.
 
 mod cursor;
 mod memory;
@@ -28,30 +28,30 @@ use crate::ledger::Timestamp;
 /// One frame of a log.
 #[derive(Clone, Debug)]
 pub struct LoggedFrame {
-    /// Its number; the first one has 1.
+    /// Its number; the first frame has 1.
     pub sequence: u64,
     /// When it was written.
     pub at: Timestamp,
-    /// What it is.
+    /// Its type.
     pub name: FrameName,
     /// Its bytes.
     pub bytes: Bytes,
-    /// The same with the backend's own account of the object, if it was kept, or with the whole result.
+    /// The frame with the backend's payload of the object, if it was kept, or with the whole result.
     pub with_payload: Option<Bytes>,
 }
 
 impl LoggedFrame {
-    /// Whether it is the first frame, or one that ends the stream. A log never drops these.
+    /// Returns whether it is the first frame, or one that ends the stream. These are never evicted.
     fn is_permanent(&self) -> bool {
         self.sequence == FIRST || matches!(self.name, FrameName::Error | FrameName::Complete)
     }
 
-    /// Whether it is a step of something that failed inside a run that goes on.
+    /// Returns whether it is a failed step of a run that continues.
     fn is_failure(&self) -> bool {
         self.name == FrameName::Step(StepStatus::Failed)
     }
 
-    /// The memory that it takes.
+    /// The memory of the frame, in bytes.
     fn size(&self) -> usize {
         size_of::<Self>() + ALLOCATION + self.bytes.len() + self.with_payload.as_ref().map_or(0, Bytes::len)
     }
@@ -65,10 +65,10 @@ impl From<&LoggedFrame> for FrameType {
 
 /// The number of the first frame.
 pub const FIRST: u64 = 1;
-/// What a frame takes beside its bytes and its place in the log: the count of its owners, and what the
-/// allocator rounds up to.
+/// The overhead of a frame beyond its bytes and its slot in the log, in bytes: the reference count and the rounding
+/// of the allocator.
 const ALLOCATION: usize = 64;
-/// How many of the first failures, and as many of the last ones, are kept longer than the other frames.
+/// How many of the first failures, and of the last ones, are kept longer than other frames.
 const MAX_FAILURES: usize = 64;
 
 /// An append-only, bounded log of encoded frames.
@@ -76,29 +76,30 @@ const MAX_FAILURES: usize = 64;
 pub struct JobLog {
     frames: Mutex<LogFrames>,
     state: watch::Sender<LogState>,
-    /// What `frames` takes, for whoever looks for a log to shorten.
+    /// The size of `frames`, readable without their lock when a log to evict from is chosen.
     size: AtomicUsize,
     limit: usize,
     memory: Arc<LogMemory>,
-    /// The places of the cursors.
+    /// The positions of the cursors.
     cursors: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
-/// What is left of a log. Each part is in the order of its numbers.
+/// The remaining frames of a log. Each part is ordered by number.
 #[derive(Debug)]
 struct LogFrames {
     progress: VecDeque<LoggedFrame>,
-    /// The failures behind the first [`FAILURES`]. The last [`FAILURES`] of them go when all others are gone.
+    /// The failures after the first [`FAILURES`]. The last [`FAILURES`] of them are evicted only after all other
+    /// frames.
     failures: VecDeque<LoggedFrame>,
-    /// The first frame, the first failures, and the end.
+    /// The first frame, the first failures, and the final frame.
     permanent: Vec<LoggedFrame>,
     /// The number of the next frame.
     next: u64,
-    /// No frame with this number or a higher one is gone.
+    /// No frame from this number on is evicted.
     frontier: u64,
     /// How many failures were appended.
     failed: u64,
-    /// How many of them are gone.
+    /// How many failures were evicted.
     failures_evicted: u64,
 }
 
@@ -110,7 +111,7 @@ struct LogState {
 }
 
 impl JobLog {
-    /// An empty log that takes at most `limit` bytes of those that `memory` has for all logs.
+    /// Creates an empty log of at most `limit` bytes, which count against `memory`.
     pub fn new(limit: usize, memory: Arc<LogMemory>) -> Arc<Self> {
         let log = Arc::new(Self {
             frames: Mutex::new(LogFrames::new()),
@@ -124,7 +125,7 @@ impl JobLog {
         log
     }
 
-    /// Gives frames the numbers under which they are to be appended. There is one who appends.
+    /// Assigns numbers to frames before they are appended. There is a single writer.
     pub fn assign_sequence(&self, frames: Vec<Frame>, at: Timestamp) -> Vec<LoggedFrame> {
         let next = self.frames().next;
         let frames = (next..).zip(frames);
@@ -139,7 +140,7 @@ impl JobLog {
             .collect()
     }
 
-    /// Appends frames that [`JobLog::assign_sequence`] has numbered.
+    /// Appends frames numbered by [`JobLog::assign_sequence`].
     pub fn append(&self, new: Vec<LoggedFrame>) {
         if new.is_empty() {
             return;
@@ -162,22 +163,22 @@ impl JobLog {
         self.state.send_modify(|state| state.next = next);
     }
 
-    /// Tells the watchers that nothing more will come.
+    /// Marks the log as complete, and wakes its watchers.
     pub fn end(&self) {
         self.state.send_modify(|state| state.ended = true);
     }
 
-    /// Whether nothing more will come.
+    /// Returns whether the log is complete.
     pub fn has_ended(&self) -> bool {
         self.state.borrow().ended
     }
 
-    /// The number of the last frame; nothing if there is none.
+    /// The number of the last frame, or 0 if there is none.
     pub fn last(&self) -> Option<u64> {
         Some(self.state.borrow().next - 1).filter(|last| *last >= FIRST)
     }
 
-    /// The last frames behind the one with the number `after`, at most `limit` of them.
+    /// The last frames after the number `after`, at most `limit` of them.
     pub fn tail(&self, after: u64, limit: usize) -> Vec<LoggedFrame> {
         let frames = self.frames();
         let mut tail: Vec<LoggedFrame> =
@@ -186,12 +187,12 @@ impl JobLog {
         tail
     }
 
-    /// A cursor at the frame with the number `next`.
+    /// A cursor at the frame numbered `next`.
     pub fn watch(self: &Arc<Self>, next: u64) -> Cursor {
         Cursor::new(Arc::clone(self), next, self.state.subscribe())
     }
 
-    /// How many frames the slowest of its cursors is behind.
+    /// How many frames the slowest cursor is behind.
     pub fn lag(&self) -> u64 {
         let next = self.state.borrow().next;
         let places = self.cursors();
@@ -200,14 +201,14 @@ impl JobLog {
         slowest.map_or(0, |slowest| next.saturating_sub(slowest))
     }
 
-    /// The places of its cursors, without those that are gone.
+    /// The positions of its live cursors.
     fn cursors(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         cursors.retain(|place| place.strong_count() > 0);
         cursors
     }
 
-    /// The memory that it takes.
+    /// The memory of the log, in bytes.
     fn size(&self) -> usize {
         self.size.load(Ordering::Relaxed)
     }
@@ -221,7 +222,7 @@ impl JobLog {
         self.memory.grow(by);
     }
 
-    /// Drops frames until `excess` bytes are free, or only permanent frames are left. Returns what it freed.
+    /// Evicts frames until `excess` bytes are free, or only permanent frames are left. Returns the freed bytes.
     fn evict(&self, frames: &mut LogFrames, excess: usize) -> usize {
         let mut freed = 0;
         while freed < excess {
@@ -270,8 +271,8 @@ impl LogFrames {
         }
     }
 
-    /// Takes the frame that is worth least: the oldest of the progress and of the failures in the middle; when there
-    /// is none, the failure next to the middle.
+    /// Removes the frame of the lowest value: the oldest of the progress frames and the unprotected failures, and
+    /// then the protected failure nearest to the middle.
     fn pop(&mut self) -> Option<LoggedFrame> {
         let progress = self.progress.front().map(|frame| frame.sequence);
         let failure = self.failures.front().map(|frame| frame.sequence);
@@ -287,7 +288,7 @@ impl LogFrames {
         Some(frame)
     }
 
-    /// Takes the last of the first failures, or the first of the last ones, so that as many of both are left.
+    /// Removes the last of the first failures, or the first of the last ones, so that both groups keep the same size.
     fn pop_protected(&mut self) -> Option<LoggedFrame> {
         let first = self.permanent.iter().filter(|frame| !frame.is_permanent()).count();
         if first < self.failures.len() {
@@ -297,7 +298,7 @@ impl LogFrames {
         Some(self.permanent.remove(last))
     }
 
-    /// What is left from the number `from` on, in order.
+    /// The remaining frames from the number `from`, in order.
     fn forwards(&self, from: u64) -> impl Iterator<Item = &LoggedFrame> {
         let progress = self.progress.partition_point(|frame| frame.sequence < from);
         let failures = self.failures.partition_point(|frame| frame.sequence < from);
@@ -308,21 +309,21 @@ impl LogFrames {
         merge(self.progress.range(progress..), all_failures, precedes)
     }
 
-    /// What is left, the last first.
+    /// The remaining frames in reverse order.
     fn backwards(&self) -> impl Iterator<Item = &LoggedFrame> {
         let precedes = |a: &LoggedFrame, b: &LoggedFrame| a.sequence > b.sequence;
         let all_failures = merge(self.failures.iter().rev(), self.permanent.iter().rev(), precedes);
         merge(self.progress.iter().rev(), all_failures, precedes)
     }
 
-    /// How many frames between the numbers `from` and `to` are gone, `to` not included.
+    /// How many frames from `from` up to, but not including, `to` were evicted.
     fn evicted(&self, from: u64, to: u64) -> u64 {
         let to = to.min(self.frontier);
         let left = self.before(to) - self.before(from.min(to));
         to.saturating_sub(from) - left as u64
     }
 
-    /// How many frames with a lower number than `sequence` are left.
+    /// How many frames before `sequence` remain.
     fn before(&self, sequence: u64) -> usize {
         self.progress.partition_point(|frame| frame.sequence < sequence)
             + self.failures.partition_point(|frame| frame.sequence < sequence)
@@ -330,7 +331,7 @@ impl LogFrames {
     }
 }
 
-/// Two ordered sequences as one.
+/// Merges two ordered sequences.
 fn merge<'a>(
     one: impl Iterator<Item = &'a LoggedFrame>,
     other: impl Iterator<Item = &'a LoggedFrame>,

@@ -1,4 +1,4 @@
-//! Writes down what becomes of a job.
+//! Writes the record of a job to the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use super::log::LoggedFrame;
 use crate::ledger::{JobUpdate, Ledger, LedgerUnavailable, StoredFrame};
 use crate::telemetry;
 
-/// How often the progress of a job is written at most.
+/// The minimum interval between two writes of the progress of a job.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The hand that writes the record of one job.
+/// Writes the record of one job.
 pub(super) struct RecordWriter {
     ledger: Arc<dyn Ledger>,
     job: Arc<Job>,
-    /// How long to wait for what must be on disk.
+    /// How long to wait for a durable write.
     limit: Duration,
     /// How many of the last frames are kept.
     frames: usize,
-    /// The number of the last frame that was written.
+    /// The number of the last written frame.
     written: u64,
     last: Instant,
-    /// There is something to write.
+    /// The record has changed since the last write.
     due: bool,
     writing: Option<BoxFuture<'static, Result<(), LedgerUnavailable>>>,
 }
@@ -36,15 +36,15 @@ impl RecordWriter {
         Self { ledger, job, limit, frames, written: 0, last, due: false, writing: None }
     }
 
-    /// Notes that there is something new, to be written when it is time.
+    /// Marks the record as changed, to be written at the next interval.
     pub(super) fn mark_dirty(&mut self) {
         self.due = true;
     }
 
-    /// Done when it is time to write. Dropping the future loses nothing.
+    /// Waits until a write is due. Cancel safe.
     pub(super) async fn due(&mut self) {
         if let Some(writing) = &mut self.writing {
-            // What could not be written is kept by the ledger, which tells about it too.
+            // The ledger retries and reports what it could not write.
             let _ = writing.await;
             self.writing = None;
         }
@@ -54,7 +54,7 @@ impl RecordWriter {
         sleep_until(self.last + MIN_INTERVAL).await;
     }
 
-    /// Begins to write the record as it is now; whoever waits for [`RecordWriter::due`] moves it on.
+    /// Starts to write the current record. [`RecordWriter::due`] drives the write.
     pub(super) fn write(&mut self) {
         let entry = self.entry(&[]);
         self.writing = Some(self.ledger.put(entry));
@@ -62,14 +62,14 @@ impl RecordWriter {
         self.last = Instant::now();
     }
 
-    /// Writes the record as it is now, with frames that are about to be appended, and waits until it is on
-    /// disk, or cannot be.
+    /// Writes the current record, with frames that are about to be appended, and waits until it is on disk or the
+    /// write has failed.
     ///
     /// # Errors
     ///
-    /// Why it is not. The ledger keeps it, and writes it as soon as it can.
+    /// Why it is not on disk. The ledger keeps it, and writes it as soon as it can.
     pub(super) async fn persist(&mut self, coming: &[LoggedFrame]) -> Result<(), LedgerUnavailable> {
-        // Of two that are being written, the newer one counts.
+        // The newer of two concurrent writes wins.
         self.writing = None;
         let entry = self.entry(coming);
         let put = self.ledger.put(entry);
@@ -92,7 +92,7 @@ impl RecordWriter {
     }
 }
 
-/// `frame`, as the ledger keeps it.
+/// `frame`, as the ledger stores it.
 pub(super) fn stored(frame: &LoggedFrame) -> StoredFrame {
     StoredFrame { sequence: frame.sequence, at: frame.at, bytes: frame.bytes.clone() }
 }
@@ -118,7 +118,7 @@ mod tests {
         Timestamp,
     };
 
-    /// A ledger that remembers when it was written to, and may never be done with it.
+    /// A ledger that counts its writes, and may never complete one.
     #[derive(Debug)]
     struct Witness {
         written: Mutex<Vec<Instant>>,

@@ -1,4 +1,4 @@
-//! What a backend said in a job, word for word, in the format of recordings.
+//! Records the bytes that a backend sent in a job, in the format of recordings.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::private;
 use crate::recording::{Direction, Protocol, RecordedEvent, RecordedFrame, RecordedKey, RecordingHeader};
 use crate::telemetry;
 
-/// The recordings of one job: one file for each of its legs.
+/// The recordings of one job: one file for each leg.
 pub(super) struct Recorder {
     folder: PathBuf,
     job: JobId,
@@ -26,25 +26,24 @@ pub(super) struct Recorder {
     remaining: usize,
     leg: usize,
     began: Instant,
-    /// What may not be written.
+    /// Removes secrets from the recording.
     redactor: Redactor,
-    /// The end of what has come, while it may be the beginning of a secret.
+    /// The end of the received bytes, held back while it may be the start of a secret.
     unwritten: Vec<u8>,
-    /// What is to be written, by leg.
+    /// The lines to write, by leg.
     lines: Vec<(usize, String)>,
-    /// Whether the recording of the leg has come to an end.
+    /// The recording of the leg has ended.
     ended: bool,
     writing: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// A recording that could hold less than this, in bytes, is not begun.
+/// The minimum size of a recording, in bytes. With less room, none is started.
 const MIN_BYTES: usize = 4096;
-/// What stands in the place of a key.
+/// The placeholder for a key.
 const KEY: &str = "{\"api_key\":\"<api-key>\"}";
 
 impl Recorder {
-    /// A tape for `job`, of at most `room` bytes, under the data directory `folder`, without the secrets that
-    /// `redactor` knows.
+    /// Creates a recorder for `job` of at most `room` bytes, under `data_dir`. `redactor` removes secrets.
     pub(super) fn new(data_dir: &Path, job: JobId, room: usize, redactor: Redactor) -> Self {
         Self {
             folder: directory(data_dir),
@@ -60,7 +59,7 @@ impl Recorder {
         }
     }
 
-    /// A leg begins with a request to `release`, if that is known.
+    /// Starts the recording of a leg with its request. `release` is that of the backend, if known.
     pub(super) fn open(&mut self, leg: &Leg, release: Option<&str>, target: &str, has_key: bool) {
         self.close();
         self.leg += 1;
@@ -80,7 +79,7 @@ impl Recorder {
         self.frame(Direction::Out, RecordedEvent::get(&self.redactor.target(target)));
     }
 
-    /// Something came from the backend.
+    /// Records an event of the connection.
     pub(super) fn record_event(&mut self, event: &ConnectionEvent, leg: Option<Channel>) {
         let is_socket = leg == Some(Channel::Websocket);
         match event {
@@ -118,7 +117,7 @@ impl Recorder {
         }
     }
 
-    /// Text frames go to the backend.
+    /// Records text frames sent to the backend.
     pub(super) fn record_sent(&mut self, texts: &[String]) {
         for text in texts {
             let text = if Dialect::is_key_frame(text) { KEY } else { text };
@@ -133,15 +132,15 @@ impl Recorder {
         }
     }
 
-    /// We hang up.
+    /// Records that the bridge closes the connection.
     pub(super) fn close(&mut self) {
         if !self.ended {
             self.end_with(Direction::Ctl, RecordedEvent::Open);
         }
     }
 
-    /// Begins to write what there is to its files, unless it is still writing: a disk that hangs must not
-    /// hold the job up.
+    /// Starts to write the pending lines to the files, unless an earlier write is under way: a hung disk must not
+    /// delay the job.
     pub(super) async fn write(&mut self) {
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;
@@ -165,7 +164,8 @@ impl Recorder {
         }));
     }
 
-    /// Waits until it has written. One that cannot be written ends here, and says so once.
+    /// Waits until the pending lines are written. If the write fails, the recording ends here, and the failure is
+    /// logged once.
     async fn flushed(&mut self) {
         let Some(writing) = &mut self.writing else { return };
         let written = writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
@@ -178,7 +178,7 @@ impl Recorder {
         }
     }
 
-    /// Ends the recording, and waits until it is written, but not for longer than `limit`.
+    /// Ends the recording, and waits until it is written, for `limit` at most.
     pub(super) async fn end(&mut self, limit: Duration) {
         self.close();
         let written = async {
@@ -186,7 +186,7 @@ impl Recorder {
             self.write().await;
             self.flushed().await;
         };
-        // Nobody waits for a disk that hangs.
+        // A hung disk is not waited for.
         let _ = timeout(limit, written).await;
     }
 
@@ -198,7 +198,7 @@ impl Recorder {
         let t_ms = (t_ms * 10.0).round() / 10.0;
         self.push(&RecordedFrame { t_ms, direction, event }.to_line());
         if self.remaining == 0 {
-            // What comes after is left out, and the recording says so.
+            // The rest is omitted, and the recording states it.
             self.ended = true;
             self.append(
                 &RecordedFrame { t_ms, direction: Direction::Ctl, event: RecordedEvent::Open }.to_line(),
@@ -232,7 +232,7 @@ impl Recorder {
     }
 }
 
-/// The head of an answer, with the headers that it has.
+/// The head of a response, with the `headers` that are present.
 fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -> RecordedEvent {
     let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     RecordedEvent::Response { status, headers: headers.collect() }

@@ -10,7 +10,7 @@ use super::registry::Registry;
 use crate::ledger::{Cleaning, CleaningResult, JobId};
 use crate::private;
 
-/// Their directory.
+/// The directory of the recordings.
 pub(super) fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("recordings")
 }
@@ -20,17 +20,17 @@ pub(super) fn file(folder: &Path, job: JobId, leg: usize) -> PathBuf {
     folder.join(format!("{job}.{leg}.ndjson"))
 }
 
-/// The files that hold the recordings of `job` under `data_dir`, in the order of its legs.
+/// The recording files of `job` under `data_dir`, in the order of its legs.
 pub fn recordings(data_dir: &Path, job: JobId) -> impl Iterator<Item = PathBuf> {
     let folder = directory(data_dir);
     (1..).map(move |leg| file(&folder, job, leg)).take_while(|file| file.is_file())
 }
 
-/// Keeps others from reading recordings that an earlier release made for them to read.
+/// Restricts recordings of an earlier release to the user of the bridge.
 pub(super) async fn restrict_permissions(data_dir: PathBuf) {
     let narrow = move || {
         let folder = directory(&data_dir);
-        // Of those that are not there nothing can be read, and what cannot be narrowed belongs to another user.
+        // A missing file needs nothing, and a file that cannot be restricted belongs to another user.
         let _ = private::restrict_permissions(&folder);
         for file in files(&folder) {
             let _ = private::restrict_permissions(&file);
@@ -40,8 +40,8 @@ pub(super) async fn restrict_permissions(data_dir: PathBuf) {
 }
 
 impl Registry {
-    /// Removes the recordings of the jobs in `cleaned`, and of others whose logs the ledger has no more: an earlier
-    /// cleaning may have been cut off before it removed the recordings. Says how many files are gone.
+    /// Removes the recordings of the jobs in `cleaned`, and of other jobs whose logs the ledger no longer has: an
+    /// interrupted cleaning may have left them. Returns the number of removed files.
     pub(super) async fn remove_recordings(
         &self,
         data_dir: &Path,
@@ -49,12 +49,12 @@ impl Registry {
         cleaning: Cleaning,
     ) -> usize {
         let folder = directory(data_dir);
-        // Nothing in it can panic.
+        // The closure cannot panic.
         let found = spawn_blocking(move || by_job(&folder)).await.unwrap_or_default();
         let mut gone: HashSet<JobId> = cleaned.logs.iter().chain(&cleaned.jobs).copied().collect();
         let is_other = |job: &JobId| !gone.contains(job) && self.find(*job).is_none();
         let others = found.keys().copied().filter(is_other).collect();
-        // Where the ledger does not answer, the next cleaning asks again.
+        // If the ledger does not answer, the next cleaning repeats this.
         gone.extend(self.ledger.without_log(others, cleaning).await.unwrap_or_default());
         let files = found.into_iter().filter(move |(job, _)| gone.contains(job)).flat_map(|(_, files)| files);
         let remove = move || files.filter(|file| fs::remove_file(file).is_ok()).count();
@@ -62,7 +62,7 @@ impl Registry {
     }
 }
 
-/// The files in `folder`, by the jobs that they are of.
+/// The files in `folder`, by job.
 fn by_job(folder: &Path) -> BTreeMap<JobId, Vec<PathBuf>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for file in files(folder) {

@@ -39,107 +39,107 @@ pub struct Registry {
     jobs: Mutex<JobTable>,
     pub(super) concurrency: ConcurrencyLimit,
     pub(super) clients: Clients,
-    /// What is neither stored nor logged.
+    /// The secrets that are neither stored nor logged.
     pub secrets: SecretStore,
-    /// Backends that must be restarted before a sync may run there, by the URL that they had then, and why.
+    /// Backends that must be restarted before the next sync, by their URL at the time, with the reason.
     blocked: Mutex<HashMap<String, (BackendId, String)>>,
-    /// Told when a cool-down begins.
+    /// Notified when a cool-down begins.
     pub(super) cooldowns: watch::Sender<()>,
-    /// How many have not ended.
+    /// How many jobs have not ended.
     pub(super) unfinished: watch::Sender<usize>,
-    /// No job begins any more.
+    /// No new job is admitted.
     pub(super) draining: watch::Sender<bool>,
-    /// Nothing is kept for clients that come back any more.
+    /// Ended jobs are no longer kept for returning clients.
     pub(super) closing: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct JobTable {
-    /// Those that have not ended.
+    /// The jobs that have not ended.
     pub(super) unfinished: BTreeMap<JobId, Arc<Job>>,
-    /// Those, and the ones that have ended not long ago. Ids sort by time.
+    /// These, and the recently ended jobs. Ids sort by time.
     pub(super) by_id: BTreeMap<JobId, Arc<Job>>,
-    /// The latter, in the order in which they ended.
+    /// The recently ended jobs, in the order of their ends.
     ended: VecDeque<JobId>,
 }
 
 impl JobTable {
-    /// Those on `backend` that have not ended.
+    /// The unfinished jobs on `backend`.
     fn on<'a>(&'a self, backend: &'a BackendId) -> impl Iterator<Item = &'a Arc<Job>> {
         self.unfinished.values().filter(|job| job.backend.is_same(backend))
     }
 
-    /// The one that `request` with `key` is for. One that is being cancelled is not what anybody asks for.
+    /// The unfinished job that `request` with `key` is for. A job that is being cancelled does not match.
     pub(super) fn identical(&self, key: &JobKey, request: &SyncRequest) -> Option<&Arc<Job>> {
         self.unfinished.values().find(|job| job.is_for(key, request.backend.id()) && !job.is_stopping())
     }
 }
 
-/// How many jobs that have ended are kept in memory at most.
+/// The maximum number of ended jobs in memory.
 const MAX_ENDED: usize = 256;
 
-/// How a client comes.
+/// How a client attaches.
 #[derive(Clone, Debug, Default)]
 pub struct AttachOptions {
-    /// It wants a job of its own.
+    /// The client requires a new job.
     pub fresh: bool,
-    /// The id of the last event that it has seen.
+    /// The `Last-Event-ID` of the client.
     pub last_event: Option<String>,
 }
 
-/// What a client came to.
+/// The result of attaching a client.
 #[derive(Debug)]
 pub enum Attached {
-    /// A job that waits, runs, or has ended not long ago.
+    /// A queued, running or recently ended job.
     Watching(Watcher),
-    /// What is left of a job that has ended: its frames, and how many before them are gone.
+    /// The remaining frames of an ended job.
     Replay {
         /// The job.
         id: JobId,
-        /// How many frames are gone.
+        /// How many frames before them are gone.
         missed: u64,
-        /// The others.
+        /// The remaining frames.
         frames: Vec<StoredFrame>,
-        /// What the client must be told about what the ledger does not keep.
+        /// The notice for events that the ledger does not keep.
         notice: Option<String>,
     },
-    /// A job that has ended, and the client has seen its end.
+    /// An ended job whose final event the client has already received.
     Seen,
 }
 
-/// How much there is to do on a backend.
+/// The load of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendLoad {
-    /// Jobs that have a place to run in.
+    /// Jobs that hold a permit.
     pub running: usize,
-    /// Jobs that wait for one.
+    /// Jobs that wait for a permit.
     pub waiting: usize,
-    /// Places that a cool-down takes.
+    /// Permits held by cool-downs.
     pub cooling_down: usize,
 }
 
-/// What a job waits for.
+/// What a queued job waits for.
 #[derive(Debug)]
 pub(super) struct QueuePosition {
-    /// The kinds that run on its backend.
+    /// The kinds of the jobs that run on its backend.
     pub(super) running: Vec<Kind>,
-    /// How many jobs wait before it.
+    /// How many jobs are queued before it.
     pub(super) waiting: usize,
-    /// The job whose cool-down is over first, and when.
+    /// The job whose cool-down ends first, with its end.
     pub(super) cooling_down: Option<(JobId, Instant)>,
 }
 
-/// Why a client came to nothing.
+/// Why a client was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
-    /// The client wants a job of its own, and there is one.
+    /// The client requires a new job, and an identical one runs.
     #[error("job {0} runs already")]
     Running(JobId),
-    /// So many wait already.
+    /// The queue of the backend is full.
     #[error("{waiting} syncs wait for their turn on this backend, as many as may (backend.queue)")]
     QueueFull {
-        /// How many.
+        /// How many jobs are queued.
         waiting: usize,
     },
     /// The bridge is stopping.
@@ -148,13 +148,13 @@ pub enum AdmitError {
     /// The backend must be restarted first.
     #[error("{0}")]
     AwaitsRestart(String),
-    /// The ledger does not work, and nothing may run without it.
+    /// The ledger is unavailable, and jobs must not run without it.
     #[error("no sync may begin without a record of it (jobs.without_ledger): {0}")]
     LedgerUnavailable(String),
 }
 
 impl Registry {
-    /// A registry without jobs.
+    /// Creates a registry without jobs.
     pub fn new(config: Arc<Config>, ledger: Arc<dyn Ledger>) -> Arc<Self> {
         let mut salt = [0; 32];
         salt[..16].copy_from_slice(Uuid::new_v4().as_bytes());
@@ -179,7 +179,7 @@ impl Registry {
         })
     }
 
-    /// From now on jobs begin with `config`, and as many run at once as it says. Those that are there keep theirs.
+    /// Applies `config` to new jobs and to the concurrency limits. Existing jobs keep their configuration.
     pub fn configure(&self, config: Arc<Config>) {
         self.memory.resize(config.limits.all_logs_bytes);
         self.secrets.configure(&config);
@@ -193,14 +193,14 @@ impl Registry {
         &self.ledger
     }
 
-    /// Runs `task`, which ends when the registry closes.
+    /// Spawns `task`, which ends when the registry closes.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
 
-    /// Whether one more job may begin.
+    /// Checks whether one more job may start.
     pub(super) fn admit(
         &self,
         jobs: &JobTable,
@@ -220,7 +220,7 @@ impl Registry {
         }
         let BackendLoad { running, waiting, cooling_down } = self.load_in(jobs, request.backend.id());
         let config = request.backend.config();
-        // There may be fewer places by now than are taken.
+        // After a reload, more permits may be taken than the limit allows.
         let free = config.concurrency.saturating_sub(running + cooling_down);
         if waiting >= free + config.queue {
             return Err(AdmitError::QueueFull { waiting: waiting.saturating_sub(free) });
@@ -228,17 +228,17 @@ impl Registry {
         Ok(())
     }
 
-    /// What tells one key from another in this process, and says nothing about it.
+    /// A salted hash of `key` that identifies it in this process and does not reveal it.
     pub fn key_hash(&self, key: &ApiKey) -> [u8; 32] {
         hash(&self.salt, key)
     }
 
-    /// A client with this key, at this address, reads what the plugin reads at the beginning of a job.
+    /// Notes that the client with this key and address made the request that starts a plugin job.
     pub fn begins_job(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) {
         self.clients.begins_job(self.client(backend, key, address));
     }
 
-    /// Whether that client was given an empty list in the place of `inventory`, which the backend cannot read.
+    /// Notes whether that client received an empty list for `inventory`, which the backend cannot read.
     pub fn note_inventory(
         &self,
         backend: &Backend,
@@ -250,30 +250,31 @@ impl Registry {
     }
 
     fn client(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) -> ClientId {
-        // The same as that of its streams.
+        // The same key as for its streams.
         let key = backend.config().api_key.as_ref().or(key).map(|key| self.key_hash(key));
         ClientId::new(backend.url().to_string(), key, Some(address))
     }
 
-    /// No sync runs where `backend` is until `url` is released, because of `why`.
+    /// Blocks syncs on `backend` with the reason `why`, until `url` is unblocked.
     pub fn block(&self, url: String, backend: BackendId, why: String) {
         self.blocked_map().insert(url, (backend, why));
     }
 
-    /// Why no sync may run on `backend`, if that is so. It looks up where the backend is, and those that are held.
+    /// The reason why syncs are blocked on `backend`, if they are. Resolves the addresses of `backend` and of the
+    /// blocked backends.
     pub async fn resolve_blocked(&self, backend: &Backend) -> Option<String> {
         let held: Vec<_> = self.blocked_map().values().map(|(id, _)| id.clone()).collect();
         if !held.is_empty() {
             backend.resolve().await;
         }
         for id in held.iter().filter(|id| !id.has_address()) {
-            // One that is not found cannot be told to be this one.
+            // A backend that does not resolve cannot be matched by address.
             let _ = id.resolve().await;
         }
         self.blocked(backend)
     }
 
-    /// Why no sync may run on `backend`, if that is so, as far as it is known where the backend is.
+    /// The reason why syncs are blocked on `backend`, as far as its addresses are known.
     fn blocked(&self, backend: &Backend) -> Option<String> {
         let is_on = self.config.load().shims.is_on(Shim::NetboxEndpoint);
         let holds = self.blocked_map();
@@ -281,7 +282,7 @@ impl Registry {
         there.next().map(|(_, why)| why.clone())
     }
 
-    /// Syncs run again where a backend was held under `url`.
+    /// Allows syncs again on the backend that was blocked as `url`.
     pub fn unblock(&self, url: &str) {
         self.blocked_map().remove(url);
     }
@@ -290,7 +291,7 @@ impl Registry {
         self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the ledger knows a client's credential by.
+    /// The fingerprint of the client's credential in the ledger.
     fn fingerprint(&self, request: &SyncRequest) -> Option<String> {
         let credential = request.identity.key.as_ref();
         credential.map(|key| fingerprint(&self.ledger.secret(), key))
@@ -309,17 +310,17 @@ impl Registry {
         }
     }
 
-    /// A job that waits, runs, or has ended not long ago.
+    /// A queued, running or recently ended job.
     pub fn find(&self, id: JobId) -> Option<Arc<Job>> {
         self.jobs().by_id.get(&id).cloned()
     }
 
-    /// All of these, the newest first.
+    /// All these jobs, newest first.
     pub fn all(&self) -> Vec<Arc<Job>> {
         self.jobs().by_id.values().rev().cloned().collect()
     }
 
-    /// How much there is to do on `backend`.
+    /// The load of `backend`.
     pub fn load(&self, backend: &Backend) -> BackendLoad {
         self.load_in(&self.jobs(), backend.id())
     }
@@ -334,12 +335,12 @@ impl Registry {
         load
     }
 
-    /// Where it is heard that the bridge closes.
+    /// A receiver for the close of the registry.
     pub fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
     }
 
-    /// What those who ask for metrics are told of the jobs in memory, at the time `now`.
+    /// The gauges of the jobs in memory, at `now`.
     pub fn reading(&self, now: Timestamp) -> telemetry::GaugeReadings {
         let jobs = self.all();
         let silent = jobs.iter().filter_map(|job| job.silent_since()).map(|since| now.since(since)).max();
@@ -351,7 +352,7 @@ impl Registry {
         }
     }
 
-    /// Watches a job from behind the event with the number `after`, as one more client.
+    /// Attaches one more watcher after the event numbered `after`.
     pub fn watch(&self, id: JobId, after: u64) -> Option<Watcher> {
         Some(self.find(id)?.watch(after + 1, false))
     }
@@ -367,18 +368,18 @@ impl Registry {
         QueuePosition { running, waiting, cooling_down }
     }
 
-    /// Ends the cool-down of a job, and says whether there was one.
+    /// Ends the cool-down of a job. Returns whether there was one.
     pub fn end_cooldown(&self, id: JobId) -> bool {
         self.concurrency.end_cooldown(id)
     }
 
-    /// Whether a job runs a full update on `backend`.
+    /// Returns whether a job runs a full update on `backend`.
     pub(super) fn drives_full_update(&self, backend: &BackendId) -> bool {
         let jobs = self.jobs();
         jobs.on(backend).any(|job| job.has_permit() && job.key.endpoint().kind == Kind::FullUpdate)
     }
 
-    /// A job has ended: the next request for the same starts a new one.
+    /// Marks `job` as ended: the next identical request starts a new one.
     pub(super) fn mark_ended(&self, job: &Job) {
         if !job.mark_ended() {
             return;
@@ -394,32 +395,32 @@ impl Registry {
         self.unfinished.send_modify(|count| *count -= 1);
     }
 
-    /// Forgets a job that has ended.
+    /// Removes an ended job from memory.
     pub(super) fn forget(&self, id: JobId) {
         let mut jobs = self.jobs();
         jobs.by_id.remove(&id);
         jobs.ended.retain(|ended| *ended != id);
     }
 
-    /// Begins no job any more; those that wait for their turn end.
+    /// Stops the admission of jobs, and ends the queued ones.
     pub fn drain(&self) {
         let _no_job_begins = self.jobs();
         self.draining.send_replace(true);
     }
 
-    /// Whether no job begins any more.
+    /// Returns whether the admission of jobs has stopped.
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }
 
-    /// Done when every job has ended.
+    /// Waits until every job has ended.
     pub async fn idle(&self) {
         let mut unfinished = self.unfinished.subscribe();
-        // The sender is a part of this registry.
+        // The sender is a field of this registry.
         let _ = unfinished.wait_for(|count| *count == 0).await;
     }
 
-    /// Ends what runs, as interrupted, and waits until it has ended and is recorded.
+    /// Interrupts the running jobs, and waits until each has ended and is recorded.
     pub async fn close(&self) {
         self.drain();
         let running: Vec<_> = self.jobs().by_id.values().cloned().collect();
@@ -436,7 +437,7 @@ impl Registry {
     }
 }
 
-/// For how long the ledger keeps what is in it, by `limits`.
+/// The retention of the ledger under `limits`.
 pub fn retention(limits: &Limits) -> Retention {
     Retention {
         jobs: limits.retention,

@@ -1,4 +1,4 @@
-//! What a client asks for, and when that is what another one has asked for.
+//! A sync request, and the key that identifies identical requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,50 +9,50 @@ use crate::backend::{Backend, RequestIdentity};
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 use crate::core::domain::kind::SyncEndpoint;
 
-/// A sync that a client asks for.
+/// A sync request of a client.
 #[derive(Clone, Debug)]
 pub struct SyncRequest {
     /// The backend.
     pub backend: Arc<Backend>,
-    /// What is to be synchronised.
+    /// The endpoint to run.
     pub endpoint: SyncEndpoint,
     /// The client's query without the bridge's own parameters, byte for byte.
     pub query: String,
-    /// Pass the backend's own event types on.
+    /// Pass through events of the backend's own types.
     pub all_events: bool,
-    /// Keep the backend's own account of an object.
+    /// Keep the backend's own payload of each object.
     pub payloads: bool,
-    /// Prefer the backend's `/ws`, if it has one that can do it.
+    /// Prefer the backend's `/ws`, if it supports the sync there.
     pub over_socket: bool,
-    /// The client came to a stream endpoint, as the stages of the NetBox plugin do.
+    /// The request was made to a stream endpoint, as the stages of the NetBox plugin do.
     pub to_stream: bool,
-    /// The key and the headers that go to the backend.
+    /// The key and the headers for the backend.
     pub identity: RequestIdentity,
-    /// The address that the client has.
+    /// The address of the client.
     pub address: Option<String>,
-    /// Who the client says it is.
+    /// The actor that the client names.
     pub actor: Option<String>,
 }
 
 impl SyncRequest {
-    /// The address of the client, if it is one.
+    /// The IP address of the client, if `address` is one.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.address.as_ref().and_then(|address| address.parse().ok())
     }
 }
 
-/// Two requests with the same key are for one and the same job, if they are for one backend
+/// Identifies the work of a request. Two requests with equal keys are for the same job if they are for one backend
 /// ([`BackendId::is_identical`](crate::backend::BackendId::is_identical)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobKey {
     endpoint: SyncEndpoint,
     query: String,
-    /// Hashed, so that no key is kept longer than the request that brought it.
+    /// A hash, so that the key itself is not kept beyond its request.
     credential: Option<[u8; 32]>,
 }
 
 impl JobKey {
-    /// The key of `request`. `salt` is a secret of the process.
+    /// The job key of `request`. `salt` is a secret of the process.
     pub fn new(request: &SyncRequest, salt: &[u8; 32]) -> Self {
         Self {
             endpoint: request.endpoint,
@@ -61,26 +61,26 @@ impl JobKey {
         }
     }
 
-    /// What stands for the key of the client, if it has one.
+    /// The hash of the client's key, if it has one.
     pub(super) fn credential(&self) -> Option<[u8; 32]> {
         self.credential
     }
 
-    /// What is synchronised.
+    /// The endpoint to run.
     pub fn endpoint(&self) -> SyncEndpoint {
         self.endpoint
     }
 }
 
-/// What a query says about the work: a `run_id` only names one run of it.
+/// The part of a query that defines the work. `run_id` is removed: it only names a run.
 pub(super) fn scope(query: &str) -> String {
     let parts: Vec<&str> =
         query.split('&').filter(|part| part.split('=').next().is_some_and(|name| name != "run_id")).collect();
     parts.join("&")
 }
 
-/// A short fingerprint of a credential. `secret` is that of the ledger: without it, nothing can be learned
-/// from the fingerprint, and with it, only whether a key may be the one.
+/// A short fingerprint of a credential, keyed with the `secret` of the ledger. Without the secret it reveals nothing;
+/// with it, a candidate key can be checked.
 pub(super) fn fingerprint(secret: &[u8; 32], credential: &ApiKey) -> String {
     hexadecimal(&hash(secret, credential)[..8])
 }

@@ -1,4 +1,4 @@
-//! Runs a job: waits for its turn, drives its session, hands it what arrives, and writes what it says.
+//! Runs a job: waits for a permit, drives the session, feeds it the events of the connection, and records its output.
 
 mod prepare;
 mod queue;
@@ -41,43 +41,43 @@ use crate::telemetry;
 use prepare::Preparation;
 use work::LegWork;
 
-/// One job at work.
+/// A running job.
 pub(super) struct Runner {
     registry: Arc<Registry>,
     job: Arc<Job>,
     stopping: StopSignal,
     request: SyncRequest,
     record_writer: RecordWriter,
-    /// Where the backend's own words are kept, if they are.
+    /// Records the bytes of the backend, if recording is enabled.
     recorder: Option<Recorder>,
-    /// The backend's release, if it is known.
+    /// The release of the backend, if known.
     release: Option<Release>,
-    /// What the backend is asked, in the words of that release.
+    /// The query for the backend, in the vocabulary of its release.
     query: String,
-    /// What readers are told when the backend has accepted the work.
+    /// Notices for readers when the backend has accepted the work.
     notices: Vec<String>,
-    /// Its key may be wrong, until the backend has answered it.
+    /// The trial of a key that may be wrong, until the backend has answered it.
     key_attempt: Option<KeyAttempt>,
     connection: LegConnection,
     channel: Option<Channel>,
-    /// What the backend may be at work on.
+    /// The work that the backend may be running.
     work: Option<LegWork>,
-    /// What has come from the backend, as far as it was counted.
+    /// The frames from the backend that are counted in the metrics so far.
     counted_frames: FrameCounts,
-    /// How often keys of the backend had changed when it was last asked for.
+    /// The generation of the backend's keys at the last request.
     generation: u64,
-    /// When it began to drive the backend; before that, when it was queued.
+    /// When the job began to drive the backend; before that, when it was queued.
     began: Instant,
-    /// The session's deadline.
+    /// The deadline of the session.
     deadline: DeadlineTimer,
     clock: (Timestamp, Instant),
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum AttemptResult {
     /// The job has ended.
     Done,
-    /// The backend is not the one that it was, and nothing has begun.
+    /// The capabilities of the backend have changed, and no work has begun.
     Retry,
 }
 
@@ -122,7 +122,7 @@ impl Runner {
         let mut waiting = self.pending_run();
         let mut out = SessionOutput::default();
         if let (Err(why), Some(WithoutLedger::Refuse)) = (recorded, self.job.config.jobs.without_ledger) {
-            // Nobody knew it when the job was let in.
+            // The failure was unknown when the job was admitted.
             let reason = AdmitError::LedgerUnavailable(why.0).to_string();
             waiting.refuse(Refusal::no_record(&reason, self.retry_after()), &mut out);
             self.apply(&mut out).await;
@@ -134,7 +134,7 @@ impl Runner {
             return;
         }
         if let AttemptResult::Retry = self.attempt(waiting, true).await {
-            // What was known of the backend was wrong, and has been forgotten. A socket that was denied is no way.
+            // The cached capabilities were wrong, and have been dropped. A refused socket is not tried again.
             self.request.over_socket = false;
             self.attempt(self.pending_run(), false).await;
         }
@@ -179,8 +179,8 @@ impl Runner {
         let mut out = SessionOutput::default();
         let mut session = waiting.drive(setup, &mut out);
         loop {
-            // A path that is not there and a handshake that was refused have started nothing. (A single
-            // virtual machine may really not be there.)
+            // A missing path or a refused handshake has started no work. (A 404 for a single virtual machine may be
+            // genuine.)
             if may_repeat
                 && self.request.endpoint.vm.is_none()
                 && out.refused.as_ref().is_some_and(|refusal| matches!(refusal.status, 403..=405))
@@ -190,7 +190,7 @@ impl Runner {
                 return AttemptResult::Retry;
             }
             if out.accepted {
-                // From now on they will be told, whatever happens.
+                // These notices are sent whatever happens next.
                 let client = ClientId::from_request(&self.request, &self.job.key);
                 self.registry.clients.mark_notified(client, std::mem::take(&mut self.notices));
             }
@@ -230,7 +230,7 @@ impl Runner {
     fn event<'a>(&mut self, arrived: &'a ConnectionEvent) -> SessionEvent<'a> {
         match arrived {
             ConnectionEvent::Opened { .. } => {
-                // A socket is opened before its key is looked at.
+                // The backend opens a socket before it checks the key.
                 if self.channel != Some(Channel::Websocket) {
                     self.accept_key();
                 }
@@ -242,7 +242,7 @@ impl Runner {
                     self.accept_key();
                 }
                 self.work = self.work.filter(|work| work.may_precede(answer.status));
-                // A backend that turned out to be another one.
+                // These statuses indicate that the backend was replaced by another release.
                 if matches!(answer.status, 403..=405) {
                     self.request.backend.capabilities_cache.invalidate();
                 }
@@ -271,7 +271,7 @@ impl Runner {
         tokio::select! {
             biased;
             cause = self.stopping.cause() => NextEvent::Stop(cause),
-            // Before the connection: a backend that never stops talking must not outrun its limits.
+            // Checked before the connection: a backend that sends without pause must not escape its limits.
             () = self.deadline.expired(), if !is_telling => NextEvent::Tick,
             () = sleep_until(due), if is_telling => NextEvent::Tick,
             () = self.record_writer.due() => NextEvent::Write,
@@ -302,7 +302,7 @@ impl Runner {
         self.record_writer.write();
     }
 
-    /// Counts what has come since that was done last.
+    /// Counts the frames received since the last call.
     fn count(&mut self, session: &Session) {
         let frames = session.received().frames;
         let new = frames.since(&self.counted_frames);
@@ -314,7 +314,7 @@ impl Runner {
         }
     }
 
-    /// Notes how far the job has come.
+    /// Updates the progress of the job.
     fn progress(&self, session: &Session) {
         let received = session.received();
         let updated = self.time();
@@ -327,7 +327,7 @@ impl Runner {
         progress.bytes_in = received.bytes;
     }
 
-    /// Does what the session says. Gives the reason if a socket could not be written to.
+    /// Applies the output of the session. Returns the reason if the socket could not be written to.
     async fn apply(&mut self, out: &mut SessionOutput) -> Option<String> {
         let SessionOutput {
             invalidate_capabilities: doubtful,
@@ -351,7 +351,7 @@ impl Runner {
             self.key_attempt = None;
         }
         if let Some(refusal) = &refused {
-            // Nobody is given these instead of a status, but whoever reads the log later is.
+            // Clients get a status instead of these frames, but they are kept in the log.
             frames = Normalizer::refusal_frames(self.request.endpoint.kind, refusal, &self.job.redactor);
         }
         if close || end.is_some() {
@@ -367,8 +367,8 @@ impl Runner {
             if let Some(recorder) = &mut self.recorder {
                 recorder.end(self.job.config.limits.ledger).await;
             }
-            // Before anybody is told of the end, so that an outcome that was told is one that is recorded.
-            // What cannot be recorded is told all the same: the ledger says loudly that it does not work.
+            // Persist before clients see the end, so that every outcome they see is recorded. If persisting fails,
+            // clients get it all the same: the ledger reports that it is unavailable.
             let _ = self.record_writer.persist(&logged).await;
             if self.job.mark_counted() {
                 ended.emit();
@@ -401,13 +401,13 @@ impl Runner {
         if let Some(work) = &mut self.work {
             work.has_begun |= send.iter().any(|frame| !Dialect::is_key_frame(frame));
         }
-        // A command is tiny: a backend that does not take it takes nothing.
+        // A command is small: a backend that does not accept it accepts nothing.
         let limit = self.request.backend.limits().probe;
         let sent = timeout(limit, self.connection.send(send)).await;
         sent.unwrap_or_else(|_| Err("it does not take what it is sent".to_owned())).err()
     }
 
-    /// What the backend is asked for in `leg`.
+    /// The request target of `leg`.
     fn target(&self, leg: &Leg) -> String {
         let shim = Shim::VmIds;
         let is_on = leg.channel == Channel::Native && self.job.config.shims.is_on(shim);
@@ -419,18 +419,18 @@ impl Runner {
         connection::target(leg, &query)
     }
 
-    /// The backend works for the key, which is right.
+    /// Marks the key as accepted by the backend.
     fn accept_key(&mut self) {
         if self.key_attempt.take().is_some() {
             self.request.backend.gate.accept(self.job.key.credential());
         }
     }
 
-    /// Remembers what the backend does not want to be asked again.
+    /// Notes a refusal of the key, so that the backend is not asked with it again.
     fn note_auth_failure(&self, refusal: &Refusal) {
         let SyncRequest { backend, .. } = &self.request;
         let (client, key) = (self.request.client(), self.job.key.credential());
-        // Not what the bridge says itself, because it knows it already, or because there is no key to ask with.
+        // Not for refusals by the bridge itself: it knows them already, or there is no key to ask with.
         if backend.gate.backoff_for(client, key).is_some() || (key.is_none() && !refusal.is_from_backend()) {
             return;
         }
@@ -442,7 +442,7 @@ impl Runner {
 
     /// Numbers frames for the log, and counts them.
     fn number(&self, frames: Vec<Frame>) -> Vec<LoggedFrame> {
-        // Much of what a backend says is nothing to readers.
+        // Many frames of a backend produce no output.
         if frames.is_empty() {
             return Vec::new();
         }
@@ -462,8 +462,8 @@ impl Runner {
         }
     }
 
-    /// The job is over, and its place is free, at once or after a cool-down. What is given back is to be told
-    /// when it is recorded.
+    /// Ends the job, and releases its permit at once or after a cool-down. The returned event is to be logged once
+    /// the end is recorded.
     fn end<'a>(&mut self, report: &'a RunReport, has_stream: bool) -> telemetry::JobEnded<'a> {
         self.registry.clients.ended(ClientId::from_request(&self.request, &self.job.key));
         let finished = self.time();
@@ -490,7 +490,7 @@ impl Runner {
         ended
     }
 
-    /// Since the job began to drive the backend.
+    /// The time since the job began to drive the backend.
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -505,14 +505,14 @@ impl Runner {
     }
 }
 
-/// What comes next for a session.
+/// The next input of a session.
 enum NextEvent {
-    /// Its deadline has come.
+    /// Its deadline has passed.
     Tick,
-    /// It is to end.
+    /// The job must end.
     Stop(Cause),
-    /// How far it is must be written down.
+    /// The progress is due to be written.
     Write,
-    /// Its connection has something.
+    /// An event of its connection.
     Arrived(ConnectionEvent),
 }

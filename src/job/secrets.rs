@@ -1,4 +1,4 @@
-//! The secrets that nothing of a job may hold when it is stored or logged.
+//! The secrets that must not appear in anything stored or logged.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use crate::config::Config;
 use crate::core::text::redact::{Redactor, is_among, is_long_enough, secrets_in_query};
 use crate::telemetry;
 
-/// How many secrets are kept that clients have pushed to backends, or that were configured before.
+/// The maximum number of former secrets kept: pushed to backends by clients, or configured earlier.
 const MAX_SEEN: usize = 1024;
 
-/// The secrets of the configuration, and those that clients have pushed to backends. The log does not hold them either.
+/// The secrets of the configuration, and those that clients pushed to backends. The log omits them too.
 #[derive(Debug, Default)]
 pub struct SecretStore(Mutex<KnownSecrets>);
 
@@ -25,7 +25,7 @@ struct KnownSecrets {
 }
 
 impl SecretStore {
-    /// The secrets of `config`, and those of the configuration before, which backends may still repeat.
+    /// Replaces the configured secrets. The former ones are kept, because backends may still repeat them.
     pub(super) fn configure(&self, config: &Config) {
         let mut inner = self.inner();
         let before =
@@ -33,7 +33,7 @@ impl SecretStore {
         inner.add(before);
     }
 
-    /// Notes secrets that a backend has been given.
+    /// Adds secrets that were sent to a backend.
     pub fn remember(&self, secrets: Vec<SecretString>) {
         let mut inner = self.inner();
         let is_new =
@@ -43,7 +43,7 @@ impl SecretStore {
         }
     }
 
-    /// What takes them out of a text, and the secrets of `request` too.
+    /// A redactor for all these secrets and those of `request`.
     pub(super) fn redactor_for(&self, request: &SyncRequest) -> Redactor {
         let key = request.identity.key.as_ref().map(|key| key.expose().into());
         let redactor = self.inner().redactor.clone();

@@ -1,4 +1,4 @@
-//! What is done with the table of jobs: a request starts a job or attaches to a running one, and old records are removed.
+//! Operations on the table of jobs: start a job or attach to a running one, and remove old records.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::core::text::plain;
 use crate::ledger::{Cleaning, CleaningResult, JobUpdate, LedgerUnavailable};
 use crate::telemetry;
 
-/// How much of an id that makes no sense is repeated, in characters.
+/// How much of an invalid id is repeated in an error, in characters.
 const MAX_ID: usize = 64;
 impl Registry {
-    /// Brings a client to the job that it asks for. One that runs is never started again.
+    /// Attaches a client to the job that it requests, and starts the job if there is none. A running job is never
+    /// started again.
     ///
     /// # Errors
     ///
@@ -54,8 +55,7 @@ impl Registry {
         Ok(Attached::Watching(watching))
     }
 
-    /// Starts the job that is asked for, or finds the one that runs, and makes it go on to its end without
-    /// clients.
+    /// Starts the requested job, or finds the running one, and makes it run to its end without watchers.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Registry {
         request.backend.locate().await;
         let key = JobKey::new(&request, &self.salt);
         let watching = self.start_or_attach(key, request, fresh)?;
-        // Before this client goes, which is now.
+        // Before the watcher is dropped.
         watching.job.keep_running();
         Ok(Arc::clone(&watching.job))
     }
@@ -98,13 +98,13 @@ impl Registry {
         jobs.unfinished.insert(job.id, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
         let life = lifecycle::run_job(Arc::clone(self), job, request);
-        // With the jobs locked, so that no job begins behind the back of one who stops them all.
+        // Under the lock, so that no job starts unseen while all are being stopped.
         self.unfinished.send_modify(|count| *count += 1);
         self.spawn(life);
         Ok(watching)
     }
 
-    /// Removes what is older than it is to be kept, recordings included, and says what.
+    /// Removes records and recordings that are past their retention, and returns what was removed.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Registry {
         Ok(cleaned)
     }
 
-    /// From now on, records the jobs that are in memory anew each time that the file of the ledger was lost.
+    /// Spawns a task that records the jobs in memory again whenever the file of the ledger was lost.
     pub fn restore_lost_records(self: &Arc<Self>) {
         let registry = Arc::clone(self);
         let (mut lost, mut closing) = (self.ledger.lost(), self.closing());
@@ -145,7 +145,7 @@ impl Registry {
                 let frames = registry.config.load().jobs.log_frames;
                 for job in registry.all() {
                     let frames = job.log.tail(0, frames).iter().map(stored).collect();
-                    // The ledger keeps it until it is written.
+                    // The ledger keeps the update until it is written.
                     drop(registry.ledger.put(JobUpdate { record: job.record(), frames }));
                 }
             }

@@ -1,4 +1,4 @@
-//! A watcher's place in a log.
+//! The position of a watcher in a log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,31 +9,31 @@ use tokio::sync::watch;
 use super::memory::ReservedBytes;
 use super::{FIRST, JobLog, LogState, LoggedFrame};
 
-/// How much is given at once, in bytes: whole frames, and at least one. A reader that stalls holds it.
+/// The maximum size of a batch, in bytes. A batch holds whole frames, and at least one. A stalled reader retains it.
 const MAX_BATCH_BYTES: usize = 16 * 1024;
 
-/// A place in a log.
+/// A position in a log.
 #[derive(Debug)]
 pub struct Cursor {
     log: Arc<JobLog>,
     /// The number of the next frame.
     next: u64,
-    /// What has gone before this number was told.
+    /// Evicted frames before this number have been reported.
     reported: u64,
     state: watch::Receiver<LogState>,
-    /// `next`, for whoever looks how far behind the watcher is.
+    /// `next`, shared with the log to measure the lag.
     position: Arc<AtomicU64>,
 }
 
-/// What a watcher is given at once.
+/// Frames that a watcher receives together.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// How many frames have gone before this watcher could read them, and were not told of before. They
-    /// stood before the last one of `frames`.
+    /// How many frames were evicted before this watcher read them, and were not reported yet. All of them precede the
+    /// last of `frames`.
     pub missed: u64,
-    /// How many failures of the job are gone, whoever has missed them.
+    /// How many failures of the job were evicted, whether or not this watcher missed them.
     pub failures_evicted: u64,
-    /// Whole frames in order, and at least one.
+    /// Whole frames in order, at least one.
     pub frames: Vec<LoggedFrame>,
 }
 
@@ -50,13 +50,13 @@ impl Cursor {
         self.next
     }
 
-    /// The next frames; waits for at least one. `None` when the log has ended and everything was given.
+    /// Waits for the next frames, at least one. `None` when the log is complete and all of it was read.
     ///
-    /// Dropping the future loses nothing.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<Batch> {
         loop {
             let next = self.next;
-            // The sender is a part of the log, and so is not gone before this.
+            // The sender is a field of the log, which outlives this call.
             let state = *self.state.wait_for(|state| state.next > next || state.ended).await.ok()?;
             if let Some(batch) = self.read(state.next) {
                 return Some(batch);
@@ -64,12 +64,12 @@ impl Cursor {
             if state.ended {
                 return None;
             }
-            // Everything up to here has gone already; what comes next tells how much that was.
+            // All frames up to here were evicted. The next batch reports how many.
             self.move_to(self.next.max(state.next));
         }
     }
 
-    /// What is left of the frames before the number `end`.
+    /// Reads the remaining frames before the number `end`.
     fn read(&mut self, end: u64) -> Option<Batch> {
         let frames = self.log.frames();
         let mut size = 0;
@@ -93,12 +93,12 @@ impl Cursor {
         Some(Batch { missed, failures_evicted: failures_gone, frames: batch })
     }
 
-    /// `bytes` on their way to the reader. They count as memory of the logs until they are sent.
+    /// Wraps `bytes` on their way to the reader. They count as log memory until they are sent.
     pub fn hold(&self, bytes: Bytes) -> Bytes {
         self.log.memory.hold(bytes)
     }
 
-    /// Counts `bytes` on their way to the reader as memory of the logs until the reservation is dropped.
+    /// Counts `bytes` on their way to the reader as log memory until the reservation is dropped.
     pub fn reserve(&self, bytes: usize) -> ReservedBytes {
         self.log.memory.reserve(bytes)
     }

@@ -1,4 +1,4 @@
-//! The memory that all logs and their readers have together.
+//! The memory that all logs and their readers share.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -7,24 +7,23 @@ use bytes::Bytes;
 
 use super::JobLog;
 
-/// A bound on the logs of all jobs together. What is on its way to their readers is counted, and takes from them up to
-/// half of it; only the number of readers bounds it beyond that.
+/// A memory limit for the logs of all jobs together. Bytes in flight to readers count too, and reduce the share of
+/// the logs by up to half. Beyond that, only the number of readers bounds them.
 #[derive(Debug)]
 pub struct LogMemory {
     limit: AtomicUsize,
-    /// What the logs take.
+    /// The bytes of the logs.
     logged: AtomicUsize,
-    /// What is on its way to readers.
+    /// The bytes in flight to readers.
     reserved: AtomicUsize,
     logs: Mutex<Vec<Weak<JobLog>>>,
 }
 
-/// How much more than necessary is freed at once, as a part of the limit, so that the logs are not looked
-/// through for every frame.
+/// The extra amount freed on eviction, as a fraction of the limit, so that the logs are not searched for every frame.
 const SLACK: usize = 64;
 
 impl LogMemory {
-    /// Memory for `limit` bytes.
+    /// Creates a limit of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicUsize::new(limit),
@@ -34,17 +33,17 @@ impl LogMemory {
         })
     }
 
-    /// The bytes that are in use.
+    /// The bytes in use.
     pub fn used(&self) -> usize {
         self.logged.load(Ordering::Relaxed) + self.reserved.load(Ordering::Relaxed)
     }
 
-    /// The bytes that it is for.
+    /// The limit, in bytes.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// From now on it is for `limit` bytes.
+    /// Changes the limit to `limit` bytes.
     pub fn resize(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -63,15 +62,15 @@ impl LogMemory {
         self.logged.fetch_sub(by, Ordering::Relaxed);
     }
 
-    /// Counts `bytes` on their way to a reader until the reservation is dropped. Must not be called with a log locked.
+    /// Counts `bytes` in flight to a reader until the reservation is dropped. Must not be called with a log locked.
     pub(super) fn reserve(self: &Arc<Self>, bytes: usize) -> ReservedBytes {
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
         self.make_room();
         ReservedBytes { memory: Arc::clone(self), bytes }
     }
 
-    /// `bytes` on their way to a reader, counted until the last reference to them is dropped. Must not be called with
-    /// a log locked.
+    /// Counts `bytes` in flight to a reader until their last reference is dropped. Must not be called with a log
+    /// locked.
     pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         if bytes.is_empty() {
             return bytes;
@@ -80,15 +79,15 @@ impl LogMemory {
         Bytes::from_owner(HeldBytes { bytes, _reserved: reserved })
     }
 
-    /// The bytes that the logs may take: what the readers leave, but at least half of all, so that readers who stall
-    /// do not take the logs away from the others.
+    /// The limit for the logs: what the readers leave, but at least half of the whole, so that stalled readers do not
+    /// evict the logs of others.
     fn limit_of_logs(&self) -> usize {
         let limit = self.limit();
         limit.saturating_sub(self.reserved.load(Ordering::Relaxed)).max(limit / 2)
     }
 
-    /// Shortens logs until the limit holds: those that have ended first, the oldest before the others, then the
-    /// longest. None of them loses what is within its fair share. Must not be called with a log locked.
+    /// Evicts from logs until the limit holds: from ended jobs first, the oldest first, then from the longest log. No
+    /// log falls below its fair share. Must not be called with a log locked.
     pub(super) fn make_room(&self) {
         let limit = self.limit_of_logs();
         let logged = self.logged.load(Ordering::Relaxed);
@@ -113,7 +112,7 @@ impl LogMemory {
     }
 }
 
-/// Bytes on their way to a reader, as they are counted.
+/// A count of bytes in flight to a reader.
 #[derive(Debug)]
 pub struct ReservedBytes {
     memory: Arc<LogMemory>,

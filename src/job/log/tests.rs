@@ -1,4 +1,4 @@
-//! What a log keeps, and what its watchers are given.
+//! Retention of a log, and the frames that its watchers receive.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::core::domain::event::Step;
 use crate::core::wire::sse::encoder::standalone_step;
 use crate::job::log::*;
 
-/// Enough for everything.
+/// A limit that nothing reaches.
 const PLENTY: usize = 1 << 30;
 
 fn frame(name: FrameName, bytes: impl Into<Bytes>) -> Frame {
@@ -91,7 +91,7 @@ async fn over_its_bound_a_log_drops_the_oldest_progress_before_failures_and_neve
     assert!(kept.iter().all(|number| got.contains(number)), "{got:?}");
     assert!(log.size() <= 4096 && got.len() < 103, "{}", log.size());
     assert_eq!(batch.missed + got.len() as u64, 103);
-    // What is left of the progress is the newest.
+    // The newest progress frames remain.
     let oldest = got.iter().copied().find(|number| !kept.contains(number)).unwrap();
     assert!((oldest..=103).all(|number| got.contains(&number)), "{got:?}");
 }
@@ -261,7 +261,7 @@ fn the_tail_is_in_order_and_ends_with_the_last_frame() {
     assert_eq!(tail(4, 10), Vec::<u64>::new());
 }
 
-/// Numbers that look like chance, from a seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
+/// A pseudorandom sequence from a seed (SplitMix64, <https://prng.di.unimi.it/splitmix64.c>).
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -276,7 +276,7 @@ impl SplitMix64 {
 
 struct TestReader {
     cursor: Cursor,
-    /// The number that comes next.
+    /// The next number.
     next: u64,
     seen: Vec<u64>,
     missed: u64,

@@ -1,4 +1,4 @@
-//! Clients that come back, and say what they have seen.
+//! Clients that resume with a `Last-Event-ID`.
 
 use super::{Attached, Registry};
 use crate::backend::BackendId;
@@ -9,8 +9,8 @@ use crate::job::request::{JobKey, SyncRequest, fingerprint, scope};
 use crate::ledger::{JobEnd, JobId, Record, StoredFrame};
 
 impl Registry {
-    /// What comes behind the event `last`, if it is one of a job that `request` is for. Whoever has another
-    /// credential gets the same answer as for an event that never was.
+    /// Resumes after the event `last`, if it belongs to a job that `request` is for. A request with another
+    /// credential gets the same answer as for an unknown event.
     pub(in crate::job) async fn resume(
         &self,
         key: &JobKey,
@@ -31,7 +31,7 @@ impl Registry {
         Some(Attached::Watching(watching))
     }
 
-    /// The rest of a job that only the ledger knows.
+    /// Replays the rest of a job that is only in the ledger.
     async fn replay(&self, request: &SyncRequest, id: JobId, sequence: u64) -> Option<Attached> {
         let record = self.ledger.job(id).await.ok()??;
         if !self.is_visible_to(&record, request) || record.end.is_none() || !was_on(&record, request).await {
@@ -46,7 +46,7 @@ impl Registry {
     }
 
     fn is_visible_to(&self, record: &Record, request: &SyncRequest) -> bool {
-        // A record has no secrets in its query.
+        // The recorded query holds no secrets.
         let redactor = self.secrets.redactor_for(request);
         let scope = |query: &str| scope(&redactor.query(query));
         self.is_requested_by(record.requester.fingerprint.as_deref(), request)
@@ -55,7 +55,7 @@ impl Registry {
             && scope(&record.query) == scope(&request.query)
     }
 
-    /// Whether `known` is the fingerprint of the credential of `request`.
+    /// Returns whether `recorded` is the fingerprint of the credential of `request`.
     fn is_requested_by(&self, recorded: Option<&str>, request: &SyncRequest) -> bool {
         match (recorded, &request.identity.key) {
             (None, None) => true,
@@ -66,8 +66,8 @@ impl Registry {
         }
     }
 
-    /// What the ledger has of the frames of a job that has ended, behind the one with the number `after`, to
-    /// its end; and how many are gone. Nothing if it has none of them any more.
+    /// The stored frames of an ended job after the number `after`, and how many of them are gone. `None` if no frame
+    /// is left.
     pub async fn stored(&self, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
         let mut frames = self.ledger.frames(record.id, 0).await.ok()?;
         for frame in &mut frames {
@@ -75,12 +75,12 @@ impl Registry {
         }
         let end = record.end.as_ref()?;
         let newest = frames.last().map_or(0, |last| last.sequence);
-        // A job whose own code failed has its end.
+        // A job that panicked has its final frame.
         let is_whole = frames.last().is_some_and(|last| last.bytes.starts_with(b"event: complete\n"));
         let ending = match end.cause {
             _ if is_whole => Vec::new(),
             Some(Cause::Crashed) => final_frames(record, end),
-            // It had an end that is not kept any more, and nobody must be given a stream without one (R10).
+            // The final frame is no longer stored, and a client must not get a stream without one (R10).
             _ => return None,
         };
         if ending.last().map_or(newest, |last| last.sequence) < after {
@@ -93,22 +93,22 @@ impl Registry {
     }
 }
 
-/// Whether the job of `record` ran where the backend of `request` is.
+/// Returns whether the job of `record` ran on the backend of `request`.
 async fn was_on(record: &Record, request: &SyncRequest) -> bool {
     let Ok(url) = record.backend.parse() else { return false };
     let backend = BackendId::from_url(url);
     if !backend.has_address() {
-        // One that is not found is known by its URL.
+        // A backend that does not resolve is matched by its URL.
         let _ = backend.resolve().await;
     }
     backend.is_at(request.backend.id())
 }
 
-/// The numbers of an end that was written after a crash begin behind this one. Readers may have seen frames
-/// that the ledger never got, and those had the numbers behind the last one that it did get.
+/// The final frames written after a crash are numbered after this. Clients may have received frames that were never
+/// stored, whose numbers follow the last stored one.
 const UNSEEN: u64 = 1 << 62;
 
-/// The end that a job would have had if the bridge had not ended under it.
+/// The final frames of a job that was interrupted by the end of the bridge.
 fn final_frames(record: &Record, end: &JobEnd) -> Vec<StoredFrame> {
     let frames = Normalizer::interrupted_frames(record.kind, end.failure.clone());
     let numbered = (UNSEEN + 1..).zip(frames);

@@ -1,4 +1,4 @@
-//! Learning what the backend can do, and choosing how to drive it.
+//! Detects the capabilities of the backend, and plans how to drive it.
 
 use std::time::Duration;
 
@@ -25,29 +25,29 @@ use crate::job::registry::Registry;
 use crate::job::request::SyncRequest;
 use crate::telemetry;
 
-/// How a job is to be done.
+/// The plan of a job.
 pub(super) enum Preparation {
-    /// Like this.
+    /// Drive the backend.
     Drive {
-        /// How.
+        /// The setup of the session.
         setup: Box<SessionSetup>,
-        /// The backend's release, if it is known.
+        /// The release of the backend, if known.
         release: Option<Release>,
-        /// The client's query, in the words of that release.
+        /// The client's query, in the vocabulary of that release.
         query: String,
     },
-    /// Not at all.
+    /// Refuse the job.
     Refuse(Refusal),
-    /// Not at all, and that is fine.
+    /// Complete the job without work.
     Skip {
-        /// Why, if it is not that the backend has no such sync.
+        /// The reason, unless the backend merely lacks this sync.
         why: Option<String>,
     },
-    /// Not any more.
+    /// End the job.
     Stop(Cause),
 }
 
-/// Chooses how to do `job`. Its key is tried for the first time here, and `trial` stands for that.
+/// Plans `job`. Its key is used here for the first time, and `trial` is the attempt that it counts as.
 pub(super) async fn prepare(
     registry: &Registry,
     job: &Job,
@@ -72,7 +72,7 @@ async fn choose_plan(
     let limits = &config.limits;
     let retry_after = limits.retry_after.as_secs();
     let (endpoint, identity) = (request.endpoint, &request.identity);
-    // It may have come to that while the job waited.
+    // The backend may have been blocked while the job was queued.
     if let Some(why) = registry.resolve_blocked(&request.backend).await {
         return Err(Refusal::awaits_restart(&why, retry_after));
     }
@@ -97,11 +97,11 @@ async fn choose_plan(
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let shims = &job.config.shims;
-    // Of a client without a key, the plan does not need it.
+    // The plan of a client without a key does not need the release.
     let is_needed = !request.query.is_empty() || endpoint.kind == Kind::VirtualMachines;
     let release = match reason.release {
         None if is_needed => request.backend.release(identity).await?,
-        // Without it, less of what the backend counts is believed.
+        // Without the release, fewer of the backend's counts can be relied on.
         None if CountSource::depends_on_release(endpoint.kind) => {
             request.backend.release(identity).await.ok().flatten()
         }
@@ -128,7 +128,7 @@ async fn choose_plan(
     let mut sockets = plan.legs.iter().filter(|leg| leg.channel == Channel::Websocket);
     let has_machines = sockets.any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
     let guests = match reason.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
-        // It says nothing of those that it cannot read.
+        // The backend sends no event for a guest that it cannot read.
         Some(_) => request.backend.guests(&query, identity).await,
         None => Vec::new(),
     };
@@ -159,7 +159,7 @@ async fn choose_plan(
     Ok(Preparation::Drive { setup: Box::new(setup), release, query })
 }
 
-/// The client's query, with the Proxmox endpoints that it names as the backend understands them.
+/// Translates the Proxmox endpoints in the client's query for the backend.
 async fn scope_query(
     request: &SyncRequest,
     release: Option<Release>,
@@ -184,7 +184,7 @@ async fn scope_query(
     scoped
 }
 
-/// What readers are told before the work begins.
+/// The notices for readers before the work begins.
 fn notices(
     request: &SyncRequest,
     release: Option<Release>,
@@ -205,7 +205,7 @@ fn notices(
         return Err(Refusal::loses_branch(&why));
     }
     if let Some(release) = release {
-        // No option reaches a backend over /ws.
+        // Options cannot be sent over /ws.
         let over_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
         let ignored = options::ignored(query, if over_socket { Release::default() } else { release });
         if let Some(notice) = options::notice(&ignored, release) {
@@ -216,12 +216,13 @@ fn notices(
     Ok(notices)
 }
 
-/// Whether a sync that the backend cannot run ends well. `is_part` says that it is a later stage of one job.
+/// Returns whether a sync that the backend does not support completes successfully. `is_part` marks a later stage of
+/// one job.
 fn is_skipped(request: &SyncRequest, release: Option<Release>, is_part: bool) -> bool {
     match request.backend.config().unsupported {
         WhenUnsupported::Skip => true,
         WhenUnsupported::Refuse => false,
-        // Younger ones have every such stage: what seems to be missing there is the backend itself.
+        // Later releases have every such stage: a missing one there means that the backend itself is unreachable.
         WhenUnsupported::Auto => {
             let is_old = release.is_some_and(|release| release < FIRST_WITH_KEY);
             is_part && is_old && request.endpoint.kind.row().plugin == PluginStage::Required
@@ -229,7 +230,7 @@ fn is_skipped(request: &SyncRequest, release: Option<Release>, is_part: bool) ->
     }
 }
 
-/// What must be known of the backend. If it has answered with the key, the trial of that is over.
+/// Reads the required capabilities of the backend. An answer to the key ends its trial.
 async fn capabilities(
     job: &Job,
     request: &SyncRequest,
@@ -247,7 +248,7 @@ async fn capabilities(
     Ok(capabilities)
 }
 
-/// What is known of the backend, if the client prefers its `/ws` and that can do it.
+/// The known capabilities, if the client prefers the backend's `/ws` and it supports the sync.
 async fn over_socket(
     job: &Job,
     request: &SyncRequest,
@@ -259,14 +260,14 @@ async fn over_socket(
     }
     let socket = ChannelChoice::Only(Channel::Websocket);
     let capabilities = capabilities(job, request, socket, key_attempt).await?;
-    // A release that is not known may refuse the handshake, when it is too late for anything else.
+    // An unknown release may refuse the handshake when no other channel can be tried.
     let is_known = capabilities.dialect().is_some();
     Ok(plan(request.endpoint, &capabilities, socket).is_ok_and(|_| is_known).then_some(capabilities))
 }
 
-/// The answer to a client that the backend would not answer well.
+/// The refusal for a request that the gate of the backend holds back.
 pub fn backoff_refusal(has_key: bool, reason: &BackoffReason) -> Refusal {
-    // Whole seconds, and not too early.
+    // Rounded up to whole seconds, so that a retry is not too early.
     let whole = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
     match reason {
         BackoffReason::Refused { retry_after: again } => Refusal::key_refused_recently(has_key, whole(again)),
@@ -280,14 +281,14 @@ pub fn backoff_refusal(has_key: bool, reason: &BackoffReason) -> Refusal {
 
 async fn unsupported(request: &SyncRequest, unsupported: NoChannel) -> Result<Preparation, Refusal> {
     let config = request.backend.config();
-    // The client is told what there is instead, and that takes more questions.
+    // The refusal lists the available syncs, which takes more requests.
     let capabilities = request.backend.all_capabilities(&request.identity).await;
     let now =
         capabilities.and_then(|capabilities| plan(request.endpoint, &capabilities, config.channel).err());
     Err(Refusal::unsupported(now.unwrap_or(unsupported).to_string()))
 }
 
-/// What the operator and the client want of the stream.
+/// The normalizer options of the operator and the client.
 pub(super) fn options(job: &Job, request: &SyncRequest) -> NormalizerOptions {
     NormalizerOptions {
         object_failures: request.backend.config().object_failures.clone(),

@@ -1,4 +1,4 @@
-//! Waiting for a place to run in.
+//! Waiting for a concurrency permit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::ledger::JobId;
 use crate::telemetry;
 
 impl Runner {
-    /// Waits for a place to run in, and says so as often as readers must hear something.
+    /// Waits for a permit, and reports that to readers once per heartbeat.
     ///
     /// # Errors
     ///
-    /// Why the job is to end instead.
+    /// The cause with which the job must end.
     pub(super) async fn acquire_permit(&mut self, waiting: &mut PendingRun) -> Result<(), Cause> {
         let backend = Arc::clone(&self.request.backend);
         tokio::select! {
             biased;
             cause = self.stopping.cause() => return Err(cause),
-            // By its address it may be one that has another name.
+            // Resolve first: the address may belong to a backend with another name.
             () = backend.resolve() => {}
         }
         let place = self.registry.concurrency.request(&backend);
@@ -59,12 +59,12 @@ impl Runner {
                     _ = draining.wait_for(|draining| *draining) => return Err(Cause::Stopping),
                     () = place.granted() => {
                         self.job.hold_permit(place);
-                        // Whoever waited for long had better ask again what the backend can do.
+                        // After a long wait the capabilities may have changed.
                         self.request.backend.capabilities_cache.invalidate();
                         return Ok(());
                     }
                     () = sleep_until(again) => break,
-                    // The sender is a part of the registry.
+                    // The sender is a field of the registry.
                     Ok(()) = cooldowns.changed() => if self.cooling_down() != cooling_down {
                         break;
                     },
@@ -74,12 +74,12 @@ impl Runner {
         }
     }
 
-    /// The job whose cool-down is over first on this backend.
+    /// The job whose cool-down on this backend ends first.
     fn cooling_down(&self) -> Option<JobId> {
         self.registry.queue_position(&self.job).cooling_down.map(|(job, _)| job)
     }
 
-    /// What the job waits for.
+    /// A text that says what the job waits for.
     fn reason(&self) -> String {
         let QueuePosition { running, waiting, cooling_down } = self.registry.queue_position(&self.job);
         let what = match running.as_slice() {
@@ -106,7 +106,7 @@ impl Runner {
     }
 }
 
-/// A job that waits for its turn, as it is counted: also if its own code fails.
+/// Counts a queued job in the metrics, even if its code panics.
 struct QueueWait {
     began: Instant,
     has_permit: bool,

@@ -1,4 +1,4 @@
-//! What the backend may be at work on when the job ends.
+//! Work that the backend may still run when the job ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,31 +15,31 @@ use crate::core::run::plan::Leg;
 use crate::job::cooldown::ActivityReporter;
 use crate::ledger::{Cooldown, JobFilter, Record};
 
-/// How many completed runs tell how long one takes.
+/// How many completed runs the expected duration is derived from.
 const MAX_RUNS: usize = 200;
 
-/// The leg that the backend was asked for last.
+/// The leg that was requested last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LegWork {
     channel: Channel,
     kind: Kind,
     began: Instant,
     estimate: Estimate,
-    /// The backend may have begun it: on `/ws`, it does so with the command.
+    /// The backend may have begun the work. On `/ws`, the command starts it.
     pub(super) has_begun: bool,
 }
 
 impl LegWork {
-    /// Whether an answer with `status` may come after work. One in place of a stream or a socket refuses it,
-    /// and a plain endpoint refuses with some statuses.
+    /// Returns whether a response with `status` may follow work. In place of a stream or a socket, any response is a
+    /// refusal; for a plain endpoint, only some statuses are.
     pub(super) fn may_precede(&self, status: u16) -> bool {
         self.channel == Channel::Json && !matches!(status, 401 | 403..=405 | 422 | 429)
     }
 }
 
 impl Runner {
-    /// Notes that the backend is about to be asked for `leg`, and records for how long it may be at work on
-    /// it, so that a bridge that is killed knows it after its restart.
+    /// Marks that `leg` is about to be requested, and records how long the backend may work on it, so that a bridge
+    /// that is killed knows it after its restart.
     pub(super) async fn expect_work(&mut self, leg: &Leg) {
         let limits = self.request.backend.limits();
         if limits.cooldown.is_zero() {
@@ -50,7 +50,7 @@ impl Runner {
         let durations = if after.needs_durations() {
             let (ledger, limit) = (Arc::clone(self.registry.ledger()), self.job.config.limits.ledger);
             let completed = ledger.jobs(completed(leg, self.request.backend.url().to_string()));
-            // A ledger that does not work reports that itself, and knows of no run.
+            // An unavailable ledger reports itself, and yields no runs.
             let records = timeout(limit, completed).await.ok().and_then(Result::ok).unwrap_or_default();
             durations(&records, leg)
         } else {
@@ -61,11 +61,11 @@ impl Runner {
         self.work = Some(LegWork { channel: leg.channel, kind, began: Instant::now(), estimate, has_begun });
         let until = self.time().after(estimate.expected);
         self.job.record_lock().cooldown = Some(Cooldown { least: estimate.least, until });
-        // Where that cannot be recorded, the job runs all the same.
+        // The job runs even if this cannot be recorded.
         let _ = self.record_writer.persist(&[]).await;
     }
 
-    /// For how long the backend may still be at work on a job that ends with `cause`, or completes.
+    /// How long the backend may still work on a job that ends with `cause`, or completes.
     pub(super) fn remaining_work(&self, cause: Option<Cause>) -> Option<Duration> {
         let work = self.work.filter(|work| work.has_begun)?;
         if !LegEnd::new(cause).leaves_work(self.release, work.channel) {
@@ -75,7 +75,7 @@ impl Runner {
         (!rest.is_zero()).then_some(rest)
     }
 
-    /// The backend, if it reports whether it is still at work.
+    /// The backend, if it reports whether it still runs a full update.
     pub(super) fn reporter(&self) -> Option<ActivityReporter> {
         let is_reported = self.work.is_some_and(|work| is_reported(self.release, work.channel, work.kind));
         let identity =
@@ -84,7 +84,7 @@ impl Runner {
     }
 }
 
-/// The runs that tell how long `leg` takes on `backend`. Those of its stages tell that of a full update, too.
+/// The completed runs that the duration of `leg` is derived from. Runs of its stages count towards a full update too.
 fn completed(leg: &Leg, backend: String) -> JobFilter {
     let kind = leg.endpoint.kind;
     JobFilter {
@@ -97,7 +97,7 @@ fn completed(leg: &Leg, backend: String) -> JobFilter {
     }
 }
 
-/// How long each of them took. Runs for one virtual machine and for all of them have nothing in common.
+/// The durations of `records`. Runs for one virtual machine are not mixed with runs for all of them.
 fn durations(records: &[Record], leg: &Leg) -> Vec<(Kind, Duration)> {
     let same = records.iter().filter(|record| record.vm.is_some() == leg.endpoint.vm.is_some());
     same.filter_map(|record| {
