@@ -21,33 +21,33 @@ pub use sqlite::{LedgerOpenError, Sqlite, has_ledger, inspect};
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
 
-/// Where jobs are recorded. One that is written to a second database implements this.
+/// A store for the records of jobs. Another database implements this trait.
 pub trait Ledger: fmt::Debug + Send + Sync + 'static {
-    /// Writes the record of a job, in the place of what was written of it before, and adds its frames.
-    /// Done when that would survive a loss of power.
+    /// Writes the record of a job, replacing the previous one, and adds its frames. Completes when the write is
+    /// durable, that is, survives a loss of power.
     ///
-    /// What cannot be written is kept and tried again until it can be.
+    /// A failed write is kept and retried until it succeeds.
     ///
     /// # Errors
     ///
     /// [`LedgerUnavailable`], at once if the ledger is known to be unavailable.
     fn put(&self, entry: JobUpdate) -> BoxFuture<'static, Result<(), LedgerUnavailable>>;
 
-    /// The record of one job.
+    /// Reads the record of one job.
     ///
     /// # Errors
     ///
     /// [`LedgerUnavailable`].
     fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<Record>, LedgerUnavailable>>;
 
-    /// The records that `filter` lets through, newest first, at most `filter.limit` of them.
+    /// Reads the records that match `filter`, newest first, at most `filter.limit` of them.
     ///
     /// # Errors
     ///
     /// [`LedgerUnavailable`].
     fn jobs(&self, filter: JobFilter) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>>;
 
-    /// What is left of the frames of a job behind the one with the number `after`, in their order.
+    /// Reads the stored frames of a job after the number `after`, in order.
     ///
     /// # Errors
     ///
@@ -58,18 +58,17 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
         after: u64,
     ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>>;
 
-    /// The records of jobs whose backends may be at work on them after `now`, although they have ended: the longest
-    /// cool-down first.
+    /// Reads the records of ended jobs whose backends may still run them after `now`, the longest cool-down first.
     ///
     /// # Errors
     ///
     /// [`LedgerUnavailable`].
     fn cooling_down(&self, now: Timestamp) -> BoxFuture<'static, Result<Vec<Record>, LedgerUnavailable>>;
 
-    /// Which of `jobs` have recordings that are not to be kept any more: those whose frames were removed for their age
-    /// and, of those that the ledger does not know, [`Retention::share`] of `jobs` in a usual cleaning. Of the latter
-    /// none while their records may have been lost: after [`Ledger::lost`], and in a ledger that is younger than
-    /// [`Retention::logs`].
+    /// Returns the `jobs` whose recordings are due for removal: those whose frames were removed for their age and, of
+    /// those that the ledger does not know, [`Retention::share`] of `jobs` in a scheduled cleaning. None of the
+    /// unknown jobs is returned while their records may have been lost: after [`Ledger::lost`], and in a ledger that
+    /// is younger than [`Retention::logs`].
     ///
     /// # Errors
     ///
@@ -80,104 +79,105 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
         cleaning: Cleaning,
     ) -> BoxFuture<'static, Result<Vec<JobId>, LedgerUnavailable>>;
 
-    /// Removes what is older than it is to be kept, unless that is held back.
+    /// Removes what is past its retention, unless cleaning is held.
     ///
-    /// Records age by the time that the bridge has seen pass since their job ended, and not by what the wall clock
-    /// has been set to.
+    /// The age of a record is the time that the bridge has observed since the end of the job. It does not depend on
+    /// the wall clock.
     ///
     /// # Errors
     ///
     /// [`LedgerUnavailable`].
     fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>>;
 
-    /// From now on records are removed by `retention`.
+    /// Applies `retention` from now on.
     fn set_retention(&self, retention: Retention);
 
-    /// Why nothing is removed for its age at present, if that is so.
+    /// The reason why cleaning is held, if it is.
     fn cleaning_held(&self) -> Option<String>;
 
-    /// When its file was found to be deleted or replaced under the running bridge, the last time that it was.
-    /// What was in it is gone: whoever still has records puts them again.
+    /// The last time the file was found deleted or replaced while the bridge was running. Its contents are lost:
+    /// callers put the records that they still hold again.
     fn lost(&self) -> watch::Receiver<Option<LedgerLoss>>;
 
-    /// Whether it works, now and from now on.
+    /// Whether the ledger works, as a value to watch.
     fn health(&self) -> watch::Receiver<Health>;
 
-    /// A secret that lives as long as the ledger, for fingerprints that mean nothing elsewhere.
+    /// A secret for fingerprints, which lives as long as the ledger. Fingerprints made with it mean nothing
+    /// elsewhere.
     fn secret(&self) -> [u8; 32];
 
-    /// Every secret that fingerprints in it may have been made with, [`Ledger::secret`] first. A bridge whose
-    /// ledger was not there yet began with a secret of its own.
+    /// Every secret that stored fingerprints may have been made with, [`Ledger::secret`] first. A bridge that could
+    /// not open its ledger at first started with a secret of its own.
     fn secrets(&self) -> Vec<[u8; 32]>;
 
-    /// Writes what is left, as far as that is possible, and ends.
+    /// Writes what is pending, as far as possible, and closes the ledger.
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 
-/// Which jobs are wanted.
+/// A filter for jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFilter {
-    /// Of this kind.
+    /// Only jobs of this kind.
     pub kind: Option<Kind>,
-    /// With this outcome.
+    /// Only jobs with this outcome.
     pub outcome: Option<Outcome>,
-    /// On this backend.
+    /// Only jobs on this backend.
     pub backend: Option<String>,
-    /// Queued at this time or later.
+    /// Only jobs queued at this time or later.
     pub since: Option<Timestamp>,
-    /// Older than this job: the last one of the page before.
+    /// Only jobs older than this one: the last job of the previous page.
     pub before: Option<JobId>,
-    /// How many at most.
+    /// The maximum number of jobs.
     pub limit: usize,
 }
 
-/// What was removed.
+/// The result of a cleaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleaningResult {
-    /// Jobs of which nothing is left.
+    /// Jobs that were removed entirely.
     pub jobs: Vec<JobId>,
-    /// Jobs that lost their frames, and whose recordings are to be removed too.
+    /// Jobs whose frames were removed, and whose recordings are to be removed too.
     pub logs: Vec<JobId>,
-    /// How many jobs are due to lose their record or their frames, and keep them until a later cleaning:
-    /// more would have been removed at once than [`Retention::share`].
+    /// How many jobs are due to lose their record or frames, and keep them until a later cleaning because of
+    /// [`Retention::share`].
     pub left: u64,
-    /// Why nothing was removed, if cleaning is held back.
+    /// The reason why nothing was removed, if cleaning is held.
     pub held: Option<String>,
 }
 
-/// How often the ledger is cleaned.
+/// The interval between two scheduled cleanings.
 pub const CLEANING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// How much a cleaning may remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cleaning {
-    /// A share of the jobs, and nothing while the clock is not believed.
+    /// A share of the jobs, and nothing while cleaning is held after a jump of the clock.
     Scheduled,
-    /// All that is due. An operator says that the wall clock is right, and that the time by which it jumped has
+    /// Everything that is due. The operator confirms that the wall clock is right, and that the time it jumped by has
     /// passed.
     Requested,
 }
 
-/// For how long records are kept.
+/// How long records are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How long the record of a job is kept after its end.
     pub jobs: Duration,
-    /// How long its frames are kept.
+    /// How long the frames of a job are kept after its end.
     pub logs: Duration,
-    /// How far the wall clock may be from the time that the ledger expects, before nothing is removed.
+    /// How far the wall clock may be from the expected time before cleaning is held.
     pub clock_jump: Duration,
-    /// How long nothing is removed then.
+    /// How long cleaning is held then.
     pub clock_hold: Duration,
-    /// How many of the jobs one cleaning removes at most, in percent; twice what a steady load makes due within
-    /// [`CLEANING_INTERVAL`], if that is more.
+    /// The maximum share of the jobs that one cleaning removes, in percent. If twice what a steady load makes due
+    /// within [`CLEANING_INTERVAL`] is more, that applies.
     pub share: usize,
 }
 
-/// The file of a ledger that was deleted or replaced while it was open.
+/// The loss of the file: it was deleted or replaced while it was open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerLoss {
-    /// When that was noticed.
+    /// When the loss was noticed.
     pub at: Timestamp,
     /// What was noticed.
     pub problem: String,
@@ -186,26 +186,26 @@ pub struct LedgerLoss {
 /// Whether the ledger works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It does.
+    /// It works.
     Available,
-    /// It does not, for this reason.
+    /// It does not work, with the reason.
     Unavailable(String),
 }
 
-/// The ledger does not work.
+/// The ledger does not work. It holds the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record of jobs is unavailable: {0}")]
 pub struct LedgerUnavailable(pub String);
 
-/// Where a ledger is kept, and for how long what is in it.
+/// The location and the retention of a ledger.
 #[derive(Clone, Debug)]
 pub struct LedgerOptions {
-    /// Its directory; without one it is kept in memory, and lost at the end.
+    /// The directory. Without one the ledger is kept in memory, and lost when the process ends.
     pub directory: Option<PathBuf>,
-    /// For how long what is in it is kept.
+    /// How long records are kept.
     pub retention: Retention,
     /// How many of the last frames of a job are kept.
     pub log_frames: usize,
-    /// What records age by.
+    /// The clock that records age by.
     pub clock: Arc<dyn Clock>,
 }

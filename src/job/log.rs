@@ -88,8 +88,8 @@ pub struct JobLog {
 #[derive(Debug)]
 struct LogFrames {
     progress: VecDeque<LoggedFrame>,
-    /// The failures after the first [`FAILURES`]. The last [`FAILURES`] of them are evicted only after all other
-    /// frames.
+    /// The failures after the first [`MAX_FAILURES`]. The last [`MAX_FAILURES`] of them are evicted only after all
+    /// other frames.
     failures: VecDeque<LoggedFrame>,
     /// The first frame, the first failures, and the final frame.
     permanent: Vec<LoggedFrame>,

@@ -1,4 +1,4 @@
-//! The clocks by which records age.
+//! The clocks that records age by.
 
 use std::fmt;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use super::Timestamp;
 
-/// The clocks of the system. A test passes its own.
+/// The clocks of the system. Tests substitute their own.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The wall clock. Anybody may set it.
+    /// The wall clock. It may be set at any time.
     fn wall(&self) -> Timestamp;
 
-    /// The time since some moment in the past, suspended time included. Nobody can set it.
+    /// The time since some fixed point in the past, including time spent suspended. It cannot be set.
     fn monotonic(&self) -> Duration;
 
-    /// Whether the system has synchronised its wall clock, if it says so.
+    /// Whether the system reports its wall clock as synchronised. `None` if it does not report that.
     fn is_synchronised(&self) -> Option<bool>;
 }
 
@@ -40,8 +40,8 @@ impl Clock for SystemClock {
         START.elapsed()
     }
 
-    /// `adjtimex(2)` cannot be called without unsafe code. This is the file by which systemd-timesyncd announces
-    /// it; where something else sets the clock, nothing is known.
+    /// `adjtimex(2)` cannot be called without unsafe code. systemd-timesyncd announces synchronisation with this
+    /// file; with other time daemons the state is unknown.
     fn is_synchronised(&self) -> Option<bool> {
         let timesyncd = Path::new("/run/systemd/timesync");
         timesyncd.is_dir().then(|| timesyncd.join("synchronized").exists())

@@ -1,4 +1,4 @@
-//! What is recorded of a job.
+//! The record of a job.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,12 +12,12 @@ use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
 
-/// The name of a job: a UUID of version 7, so that names sort by time.
+/// The id of a job: a UUID of version 7, so that ids sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// A name that no other job has.
+    /// Creates a unique id.
     #[allow(clippy::new_without_default, reason = "a default is always the same, and this never is")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
@@ -30,7 +30,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// A text that is not the name of a job.
+/// A text that is not the id of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of a job: a UUID is wanted")]
 pub struct InvalidJobId;
@@ -43,44 +43,44 @@ impl FromStr for JobId {
     }
 }
 
-/// A moment, in whole milliseconds since the beginning of 1970 in UTC.
+/// A time, in whole milliseconds since the beginning of 1970 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// What the clock of the system says.
+    /// The current time of the system clock.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// How long it is since `earlier`; nothing if it is not earlier.
+    /// The duration since `earlier`, or zero if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// In seconds since 1970.
+    /// The time in seconds since 1970.
     pub fn seconds(self) -> f64 {
         Duration::from_millis(self.0).as_secs_f64()
     }
 
-    /// This moment, and a length of time more.
+    /// This time plus a duration.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// This moment, less a length of time.
+    /// This time minus a duration.
     #[must_use]
     pub fn before(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
-/// The last millisecond of the year 9999, the last year that RFC 3339 has.
+/// The last millisecond of the year 9999, the last year in RFC 3339.
 const MAX_MILLIS: u64 = 253_402_300_799_999;
 
-/// RFC 3339, in UTC: `2026-11-24T15:16:46.123Z`. A later year than 9999 is shown as the end of that year.
+/// RFC 3339, in UTC: `2026-11-24T15:16:46.123Z`. Years after 9999 are shown as the end of 9999.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = UNIX_EPOCH + Duration::from_millis(self.0.min(MAX_MILLIS));
@@ -88,50 +88,50 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Who asked for a job.
+/// The client that requested a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
-    /// A short fingerprint of the credential; it means nothing outside this ledger.
+    /// A short fingerprint of the credential, meaningless outside this ledger.
     pub fingerprint: Option<String>,
-    /// The address that the request came from.
+    /// The address of the client.
     pub address: Option<String>,
-    /// What the client said in `X-Proxbox-LedgerWriter`.
+    /// The actor from the header `X-Proxbox-Actor`.
     pub actor: Option<String>,
 }
 
-/// Everything that is recorded of a job.
+/// The record of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its name.
+    /// Its id.
     pub id: JobId,
     /// Its backend.
     pub backend: String,
-    /// What it synchronises.
+    /// The kind of object that it synchronises.
     pub kind: Kind,
-    /// The one virtual machine that it is about, if it is about one.
+    /// The id of the virtual machine, for a sync of a single one.
     pub vm: Option<u64>,
-    /// How it drives the backend: the channels of its legs, each once. Empty until that is known.
+    /// The channels of its legs, each once. Empty until they are known.
     pub channels: Vec<String>,
-    /// The dialect of the backend's `/ws`, if it is known.
+    /// The dialect of the backend's `/ws`, if known.
     pub dialect: Option<String>,
-    /// The query that the backend gets.
+    /// The query sent to the backend.
     pub query: String,
-    /// Who asked for it.
+    /// The client that requested it.
     pub requester: Requester,
-    /// When it was asked for.
+    /// When it was requested.
     pub queued: Timestamp,
     /// When it began to drive the backend.
     pub started: Option<Timestamp>,
-    /// How far it has come.
+    /// Its progress.
     pub progress: JobProgress,
-    /// For how long its backend may be at work on it. None if nothing was begun there, or its end is known.
+    /// How long its backend may still run it. `None` if no work was begun there, or the work is known to have ended.
     pub cooldown: Option<Cooldown>,
     /// How it ended.
     pub end: Option<JobEnd>,
 }
 
 impl Record {
-    /// The record of a new job of `kind` on `backend`, which was asked for at `queued` by nobody in particular.
+    /// Creates the record of a new job of `kind` on `backend`, queued at `queued`, without a requester.
     pub fn new(backend: String, kind: Kind, queued: Timestamp) -> Self {
         Self {
             id: JobId::new(),
@@ -151,78 +151,78 @@ impl Record {
     }
 }
 
-/// For how long the backend of a job may be at work on it.
+/// How long the backend of a job may still run it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cooldown {
-    /// The least time after the bridge let go of the backend; zero when the job has ended, and `until` counts
-    /// alone.
+    /// The minimum time after the bridge has dropped its connection to the backend. Zero when the job has ended; only
+    /// `until` applies then.
     pub least: Duration,
-    /// Until when, as far as it was known when this was written.
+    /// The end, as known when this was written.
     pub until: Timestamp,
 }
 
 impl Cooldown {
-    /// Until when the backend may be at work if the bridge lets go of it at `now`.
+    /// The end of the work if the bridge drops its connection to the backend at `now`.
     pub fn ends(self, now: Timestamp) -> Timestamp {
         self.until.max(now.after(self.least))
     }
 }
 
-/// How far a job has come.
+/// The progress of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobProgress {
-    /// When this was so.
+    /// When it was updated.
     pub updated: Option<Timestamp>,
-    /// From the start to the backend's first event.
+    /// The time from the start to the backend's first event.
     pub first_frame: Option<Duration>,
-    /// What became of its objects so far.
+    /// The counts of its objects so far.
     pub counts: Counts,
-    /// Events and frames that came from the backend.
+    /// Events and frames received from the backend.
     pub frames_in: u64,
-    /// Bytes of the streams and frames that came from the backend.
+    /// Bytes of the streams and frames received from the backend.
     pub bytes_in: u64,
-    /// Events that were written for readers.
+    /// Events written for readers.
     pub frames_out: u64,
-    /// Bytes of these.
+    /// Bytes written for readers.
     pub bytes_out: u64,
-    /// The most clients that watched it at once.
+    /// The highest number of clients that watched it at one time.
     pub watchers: u64,
-    /// How often a client came to a job that was there already.
+    /// How often a client attached to the existing job.
     pub attaches: u64,
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobEnd {
-    /// When.
+    /// When it ended.
     pub finished: Timestamp,
-    /// How.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why, if it did not complete.
+    /// The cause, if it did not complete.
     pub cause: Option<Cause>,
-    /// What was said about it, if it failed.
+    /// The failure, if it failed.
     pub failure: Option<Failure>,
     /// The first and the last objects that failed.
     pub failed_objects: Vec<FailedObject>,
 }
 
-/// One frame of a job, as it was written for readers, without an id.
+/// One frame of a job, as written for readers, without an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFrame {
-    /// Its number in the log of the job; the first one has 1.
+    /// Its number in the log of the job; the first frame has 1.
     pub sequence: u64,
     /// When it was written.
     pub at: Timestamp,
-    /// Its bytes, the blank line at the end included.
+    /// Its bytes, including the blank line at the end.
     pub bytes: Bytes,
 }
 
-/// What is written about a job at one time.
+/// An update to the record of a job.
 #[derive(Clone, Debug)]
 pub struct JobUpdate {
-    /// The whole record as it is now.
+    /// The whole current record.
     pub record: Record,
-    /// The frames that are new since the last time.
+    /// The frames added since the last update.
     pub frames: Vec<StoredFrame>,
 }
 

@@ -2,15 +2,15 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`actor`] | the one writer, which gathers what comes into transactions |
-//! | [`pending`] | what is yet to be written |
+//! | [`actor`] | the single writer, which batches updates into transactions |
+//! | [`pending`] | updates that are not written yet |
 //! | [`store`] | the file, its lock and its connection |
-//! | [`schema`] | the tables |
-//! | [`rows`], [`queries`] | records in them |
+//! | [`schema`] | the tables and their migrations |
+//! | [`rows`], [`queries`] | records as rows, and the queries |
 //! | [`damage`] | rows that cannot be read |
-//! | [`mod@inspect`] | what can be said of the file without opening the ledger |
-//! | [`interrupted`], [`clean`] | what the last process left, and what is too old |
-//! | [`aging`] | the time by which that is too old |
+//! | [`mod@inspect`] | checks of the file without opening the ledger |
+//! | [`recovery`], [`retention`] | unfinished jobs of an earlier process, and the removal of old records |
+//! | [`record_clock`] | the clock that records age by |
 
 mod actor;
 mod damage;
@@ -52,13 +52,13 @@ use record_clock::RecordClock;
 use rows::RowError;
 use store::{FingerprintSecrets, Store, StoreError};
 
-/// Why a ledger is not opened. Waiting does not help: somebody has to do something about it.
+/// Why a ledger cannot be opened. A retry does not help: an operator must act.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerOpenError {
-    /// Another process has it open, and would be told that its jobs have ended.
+    /// Another process has it open, whose jobs would be marked as ended.
     #[error("another bridge is using {}: stop it, or set another data_dir", .directory.display())]
     Held {
-        /// Where it is.
+        /// Its directory.
         directory: PathBuf,
     },
     /// A later release wrote it.
@@ -72,12 +72,12 @@ pub enum LedgerOpenError {
         file: PathBuf,
         /// The version of its tables.
         found: i64,
-        /// The newest version that this bridge knows.
+        /// The newest version that this bridge supports.
         known: i64,
     },
 }
 
-/// A ledger in one file of SQLite, or in memory.
+/// A ledger in one SQLite file, or in memory.
 pub struct Sqlite {
     requests: WriterHandle,
     never_worked: Option<String>,
@@ -90,8 +90,7 @@ pub struct Sqlite {
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// `retention` as it is configured; what is in memory alone is kept for less, and all that is due goes
-/// at once.
+/// The effective retention. A ledger in memory keeps records for less time, and a cleaning removes all that is due.
 fn effective_retention(retention: Retention, in_memory: bool) -> Retention {
     if !in_memory {
         return retention;
@@ -101,10 +100,10 @@ fn effective_retention(retention: Retention, in_memory: bool) -> Retention {
 }
 
 impl Sqlite {
-    /// Opens the ledger, or makes it. One that cannot be opened now is there all the same, as
-    /// unavailable, and opened as soon as that is possible.
+    /// Opens the ledger, or creates it. If it cannot be opened now, it is returned as unavailable, and opened as soon
+    /// as possible.
     ///
-    /// What an earlier process left without an end has one from then on.
+    /// Unfinished jobs of an earlier process are marked as interrupted.
     ///
     /// # Errors
     ///
@@ -149,7 +148,7 @@ impl Sqlite {
 }
 
 impl Sqlite {
-    /// Why it could not be opened, if its directory holds no ledger of an earlier process either.
+    /// The reason why it could not be opened, if its directory does not hold a ledger of an earlier process either.
     pub fn never_worked(&self) -> Option<&str> {
         self.never_worked.as_deref()
     }
@@ -254,13 +253,13 @@ impl Ledger for Sqlite {
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
-        // This fails if it is closed already. Whoever closes it twice waits for the first time.
+        // Fails if the ledger is closed already. A second call waits for the first close.
         let _ = self.requests.sender.send(WriterRequest::Close);
         let task = self.task.clone();
         async move {
             let mut task = task.lock().await;
             if let Some(task) = task.take() {
-                // It fails by a panic alone, and that was reported where it happened.
+                // Fails only after a panic, which was reported where it happened.
                 let _ = task.await;
             }
         }
@@ -268,15 +267,15 @@ impl Ledger for Sqlite {
     }
 }
 
-/// How long a question waits for its answer.
+/// How long a query waits for its result.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is kept in memory alone is kept for less: frames, and all else.
+/// Retention in memory, which is shorter: frames for this long, and records for the time below.
 const LOGS_IN_MEMORY: Duration = Duration::from_secs(60 * 60);
 const JOBS_IN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How many frames of a job.
+/// How many frames of a job are kept in memory.
 const FRAMES_IN_MEMORY: usize = 200;
 
-/// The way to the writer.
+/// A handle to the writer.
 #[derive(Clone)]
 struct WriterHandle {
     sender: mpsc::UnboundedSender<WriterRequest>,
@@ -285,7 +284,7 @@ struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Does something with the connection, after everything that was put before.
+    /// Runs a query on the connection, after all earlier updates.
     fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut Connection) -> Result<T, RowError> + Send + 'static,
@@ -296,7 +295,7 @@ impl WriterHandle {
             let result = connection.and_then(|connection| {
                 query(connection).map_err(|error| LedgerUnavailable(format!("{place}: {error}")))
             });
-            // Whoever asked may be gone.
+            // The caller may have gone.
             drop(answer.send(result));
         };
         let reply = self.send(WriterRequest::Query(Box::new(query)), reply);
@@ -305,8 +304,7 @@ impl WriterHandle {
         async move { timeout(QUERY_TIMEOUT, reply).await.unwrap_or_else(overdue) }.boxed()
     }
 
-    /// Sends at once, so that what is asked is done in the order of the calls, and also if nobody waits
-    /// for the answer.
+    /// Sends the request at once, so that requests run in the order of the calls, even if their futures are dropped.
     fn send<T: Send + 'static>(
         &self,
         request: WriterRequest,
@@ -322,7 +320,7 @@ impl WriterHandle {
     }
 }
 
-/// What nobody can guess: all but twelve of these bits are random.
+/// Random bytes: all but twelve of the bits are random.
 fn random() -> [u8; 32] {
     let mut random = [0; 32];
     let (first, second) = random.split_at_mut(16);

@@ -1,7 +1,7 @@
-//! The one writer: it takes what is asked of the ledger, in order, and runs it in batches.
+//! The single writer: it receives the requests to the ledger in order, and runs them in batches.
 //!
-//! What blocks runs on another thread, one batch at a time. Meanwhile everything that comes is taken in,
-//! so that what waits stays within the bounds of [`Pending`], however long a disk hangs.
+//! Blocking work runs on another thread, one batch at a time. Meanwhile new requests are received into [`Pending`],
+//! so that the queue stays bounded, however long a disk hangs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,58 +17,58 @@ use super::store::{Store, WriteError};
 use crate::ledger::{Health, JobUpdate, LedgerUnavailable};
 use crate::telemetry::{LedgerClosed, LedgerCommitFailed, LedgerCommitted, LedgerHealthChanged};
 
-/// How long it takes until what failed is tried again.
+/// The delay before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a batch may take until the ledger counts as unavailable: longer than SQLite waits for a lock.
+/// How long a batch may take before the ledger counts as unavailable. It is longer than SQLite waits for a lock.
 const OVERDUE_AFTER: Duration = Duration::from_secs(5);
-/// How often it is looked whether the file is the one that was opened, and whether the clock is to be believed.
+/// The interval between checks of the file's identity and of the clock.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(15);
-/// How many questions wait at most. Those that come then are not answered.
+/// The maximum number of queued queries. Further ones are not answered.
 const MAX_QUERIES: usize = 256;
 
-/// What is told whoever wrote something.
+/// The result of a write.
 pub(super) type Reply = oneshot::Sender<Result<(), LedgerUnavailable>>;
-/// Something to be done with the connection, or without if there is none.
+/// A query on the connection, or on the error if there is no connection.
 pub(super) type Query = Box<dyn FnOnce(Result<&mut Connection, LedgerUnavailable>) + Send>;
 
-/// What is asked of the ledger.
+/// A request to the ledger.
 pub(super) enum WriterRequest {
-    /// Write this.
+    /// Write this update.
     Put(Box<JobUpdate>, Reply),
-    /// Answer this, with everything in it that was put before.
+    /// Run this query, with all earlier updates visible.
     Query(Query),
-    /// Write what is left, and end.
+    /// Write what is pending, and stop.
     Close,
 }
 
-/// Who does it.
+/// The writer task.
 pub(super) struct LedgerWriter {
     store: Arc<Mutex<Store>>,
     requests: mpsc::UnboundedReceiver<WriterRequest>,
     health: watch::Sender<Health>,
-    /// What is to be written in the next batch.
+    /// What the next batch will write.
     pending: Pending,
-    /// Who waits for that.
+    /// The callers that wait for it.
     replies: Vec<Reply>,
     queries: Vec<Query>,
-    /// When writing is tried again, if it has failed.
+    /// When a failed write is retried.
     retry: Option<Instant>,
-    /// When the batch that runs has taken too long.
+    /// When the running batch becomes overdue.
     overdue: Option<Instant>,
-    /// The files are to be looked at in the next batch.
+    /// The files are checked in the next batch.
     check_due: bool,
     closing: bool,
 }
 
-/// A batch that has been run.
+/// A finished batch.
 struct BatchResult {
-    /// What it was to write, if it was to write at all.
+    /// The updates of the batch, if it had any to write.
     pending: Option<Arc<Pending>>,
     replies: Vec<Reply>,
-    /// Whether it could.
+    /// The result of the write, if there was one.
     written: Option<Result<(), WriteError>>,
-    /// How long that took.
+    /// The duration of the write.
     duration: Duration,
 }
 
@@ -94,7 +94,7 @@ impl LedgerWriter {
         }
     }
 
-    /// Works until it is told to close, or nobody is left to tell it.
+    /// Runs until it is closed, or all handles are dropped.
     pub(super) async fn run(mut self) {
         let mut running: Option<BoxFuture<'static, BatchResult>> = None;
         let mut looks = interval(FILE_CHECK_INTERVAL);
@@ -130,7 +130,7 @@ impl LedgerWriter {
             WriterRequest::Put(entry, answer) => {
                 self.pending.add(*entry);
                 match self.problem() {
-                    // The one who asked may be gone, and it is written all the same.
+                    // The caller may have gone; the update is written all the same.
                     Some(problem) => drop(answer.send(Err(LedgerUnavailable(problem)))),
                     None => self.replies.push(answer),
                 }
@@ -148,7 +148,7 @@ impl LedgerWriter {
         }
     }
 
-    /// Sets everything in motion that is there to be done, if there is anything.
+    /// Starts a batch of everything that is due, if there is anything.
     fn begin(&mut self) -> Option<BoxFuture<'static, BatchResult>> {
         while let Ok(request) = self.requests.try_recv() {
             self.take(request);
@@ -186,7 +186,7 @@ impl LedgerWriter {
             })
         });
         Some(Box::pin(async move {
-            // The hook of the process has said more about a panic than is known here.
+            // The panic hook of the process has logged the details.
             let panicked = |error| {
                 let failed = WriteError::Failed(format!("something panicked: {error}"));
                 (Some(Err(failed)), Duration::ZERO)
@@ -196,7 +196,7 @@ impl LedgerWriter {
         }))
     }
 
-    /// Says how a batch went, and keeps what it could not write.
+    /// Publishes the result of a batch, and keeps the updates that were not written.
     fn end(&mut self, BatchResult { pending, replies: answers, written, duration }: BatchResult) {
         match written {
             None => {}
@@ -217,7 +217,7 @@ impl LedgerWriter {
                 }
                 self.retry = retry;
                 self.set_health(Health::Unavailable(problem.clone()));
-                // Those who came while it was tried would wait for a batch that is not coming soon.
+                // Later callers would otherwise wait for a batch that is not due soon.
                 for answer in answers.into_iter().chain(std::mem::take(&mut self.replies)) {
                     drop(answer.send(Err(LedgerUnavailable(problem.clone()))));
                 }
@@ -236,7 +236,7 @@ impl LedgerWriter {
         });
     }
 
-    /// Tries once more to write what is left, and closes the file.
+    /// Makes a last attempt to write what is pending, and closes the file.
     async fn shut_down(mut self) {
         self.requests.close();
         self.retry = None;
@@ -245,13 +245,13 @@ impl LedgerWriter {
         }
         let unwritten = self.pending.len();
         let store = self.store;
-        // If this panics there is nothing left to be done about it.
+        // A panic here has no further consequence.
         let _ = spawn_blocking(move || with_store(&store, Store::close)).await;
         LedgerClosed { unwritten }.emit();
     }
 }
 
-/// Logs and counts what is published.
+/// Logs and counts the published health.
 pub(super) fn publish(health: &Health) {
     let problem = match health {
         Health::Available => None,
@@ -260,8 +260,7 @@ pub(super) fn publish(health: &Health) {
     LedgerHealthChanged { problem }.emit();
 }
 
-/// Does something with the store. After a panic in the middle of something, its connection is not
-/// trusted any more.
+/// Runs `work` on the store. After a panic its connection is dropped, because its state is unknown.
 pub(super) fn with_store<T>(store: &Mutex<Store>, work: impl FnOnce(&mut Store) -> T) -> T {
     let mut store = store.lock().unwrap_or_else(|poisoned| {
         let mut inner = poisoned.into_inner();
@@ -272,7 +271,7 @@ pub(super) fn with_store<T>(store: &Mutex<Store>, work: impl FnOnce(&mut Store) 
     work(&mut store)
 }
 
-/// Waits for the end of the batch that runs; for ever if none does.
+/// Waits for the end of the running batch; pends forever if there is none.
 async fn ended(running: &mut Option<BoxFuture<'static, BatchResult>>) -> BatchResult {
     match running {
         Some(batch) => {
@@ -284,7 +283,7 @@ async fn ended(running: &mut Option<BoxFuture<'static, BatchResult>>) -> BatchRe
     }
 }
 
-/// Waits until that time; for ever if there is none.
+/// Waits until `time`; pends forever if there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::rows::RowError;
 use crate::telemetry::LedgerRowDamaged;
 
-/// How many rows are remembered as reported.
+/// How many reported rows are remembered.
 const MAX_REPORTED: usize = 1_000;
 
-/// The jobs whose damaged rows have been reported.
+/// The jobs whose damaged rows were reported.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DamagedRows(Arc<Mutex<HashSet<String>>>);
 
 impl DamagedRows {
-    /// Reports a row that is left out.
+    /// Reports a skipped row.
     pub(super) fn report(&self, unreadable: &RowError) {
         let problem = unreadable.to_string();
         let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);

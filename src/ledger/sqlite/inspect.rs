@@ -1,4 +1,4 @@
-//! What can be said of a ledger without opening it, which would change it.
+//! Inspects a ledger without opening it, because opening would change it.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -8,16 +8,16 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{LedgerOpenError, schema, store};
 
-/// What a database begins with (<https://www.sqlite.org/fileformat2.html#the_database_header>).
+/// The magic bytes of a database (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 const MAGIC: &[u8] = b"SQLite format 3\0";
-/// Where its header has its `user_version`.
+/// The offset of `user_version` in the header.
 const USER_VERSION: usize = 60;
 
-/// Whether a bridge can use the ledger in `directory`, if there is one. Nothing is changed there.
+/// Checks whether a bridge can use the ledger in `directory`, if there is one. Nothing is changed there.
 ///
 /// # Errors
 ///
-/// [`LedgerOpenError::Newer`]. Another bridge may have it open, and what cannot be read is not told here.
+/// [`LedgerOpenError::Newer`]. A lock of another bridge and an unreadable file are not detected here.
 pub fn inspect(directory: &Path) -> Result<(), LedgerOpenError> {
     let file = store::file(directory);
     match version(&file) {
@@ -28,7 +28,7 @@ pub fn inspect(directory: &Path) -> Result<(), LedgerOpenError> {
     }
 }
 
-/// Whether `directory` holds a ledger that some bridge has written, damaged or not. It may, where that cannot be told.
+/// Returns whether `directory` holds a ledger of any bridge, damaged or not. True if that cannot be determined.
 pub fn has_ledger(directory: &Path) -> bool {
     match fs::metadata(store::file(directory)) {
         Ok(found) => found.is_file() && found.len() > 0,
@@ -48,7 +48,8 @@ fn version(file: &Path) -> Option<i64> {
     };
     let has_log =
         fs::metadata(with_suffix("-wal")).is_ok_and(|log| log.len() > 0) && with_suffix("-shm").exists();
-    // Only SQLite knows what a log means for the file. Without one the header says it, and opening would make files.
+    // The write-ahead log may hold a newer version, which only SQLite can read. Without one the header is right, and
+    // opening would create files.
     let in_log = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         schema::version(&Connection::open_with_flags(file, flags).ok()?).ok()

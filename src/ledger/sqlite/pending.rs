@@ -1,28 +1,28 @@
-//! What is yet to be written.
+//! Pending updates.
 
 use std::collections::BTreeMap;
 
 use crate::ledger::{JobId, JobUpdate, Record, StoredFrame};
 use crate::telemetry::LedgerShed;
 
-/// Of how many jobs something is kept.
+/// The maximum number of jobs with pending updates.
 const MAX_JOBS: usize = 10_000;
-/// How many bytes of frames are kept, of all jobs together.
+/// The maximum size of the pending frames of all jobs together, in bytes.
 const MAX_BYTES: usize = 64 << 20;
 
-/// What is yet to be written of one job.
+/// The pending update of one job.
 #[derive(Clone, Debug)]
 pub(super) struct PendingJob {
     /// Its newest record.
     pub(super) record: Record,
-    /// Its frames, by their number.
+    /// Its frames, by number.
     pub(super) frames: BTreeMap<u64, StoredFrame>,
 }
 
-/// What is yet to be written, in bounds, however long the ledger does not work.
+/// Pending updates, bounded in size however long the ledger is unavailable.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    /// In the order of age: ids sort by time.
+    /// Ordered by age: ids sort by time.
     jobs: BTreeMap<JobId, PendingJob>,
     /// Invariant: the bytes of all frames in `jobs`.
     bytes: usize,
@@ -31,7 +31,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Nothing. Of each job, the last `log_frames` frames will be kept.
+    /// Creates an empty set. Of each job, the last `log_frames` frames are kept.
     pub(super) fn new(log_frames: usize) -> Self {
         Self { jobs: BTreeMap::new(), bytes: 0, log_frames, most: (MAX_JOBS, MAX_BYTES) }
     }
@@ -44,18 +44,18 @@ impl Pending {
         self.jobs.len()
     }
 
-    /// What is to be written, job by job.
+    /// The pending updates, job by job.
     pub(super) fn iter(&self) -> impl Iterator<Item = &PendingJob> {
         self.jobs.values()
     }
 
-    /// Everything, and nothing stays.
+    /// Takes all updates, and leaves none.
     pub(super) fn take(&mut self) -> Self {
         let rest = Self { jobs: BTreeMap::new(), bytes: 0, ..*self };
         std::mem::replace(self, rest)
     }
 
-    /// Adds what is new of a job. A record that has an end is not replaced by one that has none.
+    /// Adds an update. A record with an end is not replaced by one without.
     pub(super) fn add(&mut self, JobUpdate { record, frames }: JobUpdate) {
         let waiting = self
             .jobs
@@ -76,7 +76,7 @@ impl Pending {
         self.shed();
     }
 
-    /// Takes back what could not be written, as if it had been added before everything else.
+    /// Puts back updates that could not be written, as if they had been added before all others.
     pub(super) fn restore(&mut self, older: Self) {
         let newer = std::mem::replace(self, older);
         for PendingJob { record, frames } in newer.jobs.into_values() {
@@ -84,8 +84,8 @@ impl Pending {
         }
     }
 
-    /// Gives up what is too much: first logs, the oldest first, then the records of jobs without an
-    /// end, which will be written again, and at the last those of the oldest jobs.
+    /// Drops updates beyond the bounds: first frames, the oldest first, then records of unfinished jobs, which will
+    /// be written again, and last the records of the oldest jobs.
     fn shed(&mut self) {
         while self.bytes > self.most.1 {
             let Some((id, waiting)) = self.jobs.iter_mut().find(|(_, waiting)| !waiting.frames.is_empty())

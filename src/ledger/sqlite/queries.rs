@@ -1,4 +1,4 @@
-//! What is asked of the tables.
+//! The queries.
 
 use bytes::Bytes;
 use rusqlite::types::Value;
@@ -11,7 +11,7 @@ use super::rows::{self, COLUMNS, RowError};
 use super::schema;
 use crate::ledger::{JobFilter, JobId, Record, StoredFrame, Timestamp};
 
-/// Writes everything that is pending, and where the ledger's time stands; all of it or nothing.
+/// Writes all pending updates and the state of the ledger's clock in one transaction.
 pub(super) fn write(
     connection: &mut Connection,
     pending: &Pending,
@@ -23,7 +23,7 @@ pub(super) fn write(
         let mut upsert = transaction.prepare(&upsert())?;
         let mut add = transaction
             .prepare("INSERT OR REPLACE INTO frames (job, sequence, at, bytes) VALUES (?1, ?2, ?3, ?4)")?;
-        // Frames are numbered without gaps, so that the number of the last one says which are too many.
+        // Frames are numbered without gaps, so that the last number determines which ones to prune.
         let mut prune = transaction.prepare(
             "DELETE FROM frames WHERE job = ?1
                 AND sequence <= (SELECT max(sequence) FROM frames WHERE job = ?1) - ?2",
@@ -45,8 +45,8 @@ pub(super) fn write(
     transaction.commit()
 }
 
-/// A record takes the place of the one before, unless that one has an end and it has none: then it is
-/// late. What it is kept by is when it was first recorded with an end.
+/// A record replaces the previous one, unless that has an end and the new one has none: then the new one is late.
+/// Retention counts from the time at which the record was first written with an end.
 fn upsert() -> String {
     let placeholders: Vec<String> = (1..=COLUMNS.len() + 1).map(|place| format!("?{place}")).collect();
     let updates: Vec<String> = COLUMNS.iter().map(|name| format!("{name} = excluded.{name}")).collect();
@@ -67,7 +67,7 @@ pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<Record>, 
     rows.next()?.map(rows::record).transpose()
 }
 
-/// The records that `filter` lets through. One that cannot be read takes nothing from the others.
+/// Reads the records that match `filter`. Unreadable ones are skipped and do not count towards the limit.
 pub(super) fn jobs(
     connection: &Connection,
     filter: &JobFilter,
@@ -77,7 +77,7 @@ pub(super) fn jobs(
     read(connection, (&sql, values), filter.limit, damage)
 }
 
-/// The jobs whose cool-down is not over at `now`, the longest first.
+/// Reads the jobs whose cool-down ends after `now`, the longest first.
 pub(super) fn cooling_down(
     connection: &Connection,
     now: Timestamp,
@@ -90,7 +90,7 @@ pub(super) fn cooling_down(
     read(connection, (&sql, vec![Value::Integer(rows::time(now))]), usize::MAX, damage)
 }
 
-/// The first `limit` records that can be read.
+/// Reads the first `limit` readable records.
 fn read(
     connection: &Connection,
     (sql, values): (&str, Vec<Value>),
@@ -111,7 +111,7 @@ fn read(
     Ok(records)
 }
 
-/// Only what is asked for stands in the query, so that the index that fits can be taken.
+/// Builds the query from the set fields alone, so that SQLite can choose a matching index.
 fn select(filter: &JobFilter) -> (String, Vec<Value>) {
     let JobFilter { kind, outcome, backend, since, before, limit: _ } = filter;
     let text = |text: &str| Value::Text(text.to_owned());
@@ -134,7 +134,7 @@ fn select(filter: &JobFilter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// The frames of a job that can be read.
+/// Reads the readable frames of a job.
 pub(super) fn frames(
     connection: &Connection,
     (id, after): (JobId, u64),
@@ -167,7 +167,7 @@ fn frame(row: &Row<'_>) -> rusqlite::Result<StoredFrame> {
     })
 }
 
-/// The number of a frame as a column, in its order.
+/// The number of a frame as a column, with its order preserved.
 fn sequence(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }

@@ -1,9 +1,9 @@
-//! The time by which records age.
+//! The clock that records age by.
 //!
-//! Machines boot with wrong clocks, and a record that was removed does not come back. So records do not age by the wall
-//! clock, but by the *ledger's time*: it advances with the monotonic clock while a bridge runs, and by the wall clock
-//! between two runs. What the wall clock jumps by more than `limits.clock_jump` is not counted, unless an operator
-//! orders it, and nothing is removed for a while after a jump, so that somebody can look at the clock.
+//! Machines boot with wrong clocks, and a removed record cannot be restored. So records do not age by the wall clock,
+//! but by the *ledger's time*: it advances with the monotonic clock while a bridge runs, and with the wall clock
+//! between two runs. A jump of the wall clock by more than `limits.clock_jump` is not counted, unless an operator
+//! orders it. After a jump, cleaning is held for a while, so that an operator can check the clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use crate::ledger::{Clock, Retention, Timestamp};
 use crate::telemetry::{ClockTrustReason, LedgerClockJumped, LedgerClockTrusted};
 
-/// Where the ledger's time stands, as it is stored.
+/// The state of the ledger's time, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClockState {
-    /// The ledger's time, in milliseconds. It begins with the wall clock's.
+    /// The ledger's time, in milliseconds. It starts at the wall clock.
     pub(super) time: i64,
-    /// How far the wall clock is ahead of it: the jumps that were not counted.
+    /// How far the wall clock is ahead of it: the sum of the jumps that were not counted.
     offset: i64,
 }
 
@@ -35,17 +35,17 @@ impl ClockState {
         Self { time: i64::from_be_bytes(time), offset: i64::from_be_bytes(offset) }
     }
 
-    /// How far the wall clock is from where it is expected.
+    /// How far the wall clock is from its expected time.
     fn jump(self, wall: i64) -> i64 {
         wall.saturating_sub(self.time.saturating_add(self.offset))
     }
 }
 
-/// How many times as long nothing is removed after a jump while the system says that its clock is not synchronised.
-/// Many machines always say so, so that this must end, too.
+/// The factor by which the hold after a jump is longer while the system reports its clock as unsynchronised. Many
+/// machines always report that, so the hold must end as well.
 const UNSYNCHRONISED_FACTOR: u32 = 3;
 
-/// The ledger's time in this process, and the clocks that it advances by.
+/// The ledger's time in this process, and the clocks that drive it.
 #[derive(Clone, Debug)]
 pub(super) struct RecordClock {
     clock: Arc<dyn Clock>,
@@ -55,29 +55,29 @@ pub(super) struct RecordClock {
 #[derive(Debug)]
 struct Inner {
     retention: Retention,
-    /// Nothing before the ledger was opened for the first time.
+    /// `None` before the ledger was first opened.
     running: Option<RunningClock>,
-    /// Why nothing is removed.
+    /// The reason why cleaning is held.
     held: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct RunningClock {
     state: ClockState,
-    /// The monotonic clock when `stand` was right.
+    /// The monotonic clock when the state was last updated.
     read: Duration,
     hold: Option<ClockHold>,
 }
 
-/// A jump of the wall clock, because of which nothing is removed.
+/// A hold on cleaning after a jump of the wall clock.
 #[derive(Clone, Copy, Debug)]
 struct ClockHold {
-    /// The monotonic clock when it was noticed.
+    /// The monotonic clock when the jump was noticed.
     since: Duration,
     jump: i64,
 }
 
-/// What became of the belief in the wall clock.
+/// A change of the trust in the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClockChange {
     None,
@@ -90,7 +90,7 @@ impl RunningClock {
         Self { state: stand, read: monotonic, hold: None }
     }
 
-    /// Advances to the time that the clocks show.
+    /// Advances to the time of the clocks.
     fn observe(&mut self, wall: i64, monotonic: Duration, held_for: Duration, most: Duration) -> ClockChange {
         let passed = milliseconds(monotonic.saturating_sub(self.read));
         self.state.time = self.state.time.saturating_add(passed);
@@ -98,7 +98,7 @@ impl RunningClock {
         let jump = self.state.jump(wall);
         let most = milliseconds(most).unsigned_abs();
         if jump.unsigned_abs() <= most {
-            // Less than has passed by the monotonic clock never has.
+            // Time never advances by less than the monotonic clock.
             self.state.time = self.state.time.saturating_add(jump.max(0));
             return self
                 .hold
@@ -110,7 +110,7 @@ impl RunningClock {
                 if monotonic.saturating_sub(hold.since) < held_for {
                     return ClockChange::None;
                 }
-                // It is believed from now on, but by how much it jumped is not counted.
+                // The clock is trusted from now on, but the jump is not counted.
                 self.state.offset = self.state.offset.saturating_add(jump);
                 self.hold = None;
                 ClockChange::Trusted(ClockTrustReason::Stayed)
@@ -122,7 +122,7 @@ impl RunningClock {
         }
     }
 
-    /// The wall clock is right, and the time by which it is ahead has passed.
+    /// Trusts the wall clock, and counts the time by which it is ahead.
     fn count(&mut self, wall: i64) -> ClockChange {
         let jump = self.state.jump(wall);
         if jump > 0 {
@@ -140,7 +140,7 @@ impl RecordClock {
         Self { clock, inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// For how long records are kept from now on.
+    /// Applies `retention` from now on.
     pub(super) fn set_retention(&self, retention: Retention) {
         self.inner().retention = retention;
     }
@@ -149,13 +149,13 @@ impl RecordClock {
         self.inner().retention
     }
 
-    /// Why nothing is removed at present, if that is so.
+    /// The reason why cleaning is held, if it is.
     pub(super) fn held(&self) -> Option<String> {
         self.inner().held.clone()
     }
 
-    /// Goes on from where the ledger's time stood when it was stored or, where none was, from the `newest` time in the
-    /// ledger. Within one process it goes on by itself.
+    /// Resumes from the stored state of the ledger's time or, if there is none, from the `newest` time in the ledger.
+    /// Within one process the time continues without it.
     pub(super) fn resume(&self, stored: Option<ClockState>, newest: Option<Timestamp>) -> ClockState {
         let (wall, monotonic) = (wall(&*self.clock), self.clock.monotonic());
         {
@@ -169,12 +169,12 @@ impl RecordClock {
         self.observe()
     }
 
-    /// Where the ledger's time stands now.
+    /// The current state of the ledger's time.
     pub(super) fn observe(&self) -> ClockState {
         self.with(|_, _| ClockChange::None)
     }
 
-    /// Where it stands now that the wall clock is right by an operator's word.
+    /// The current state, after an operator has confirmed the wall clock.
     pub(super) fn trust(&self) -> ClockState {
         self.with(RunningClock::count)
     }
@@ -201,7 +201,7 @@ impl RecordClock {
 }
 
 impl Inner {
-    /// Tells operators about `change`.
+    /// Logs `change` for operators.
     fn note(&mut self, change: ClockChange, held_for: Duration, is_synchronised: Option<bool>) {
         match change {
             ClockChange::None => {}

@@ -1,4 +1,4 @@
-//! Jobs that the bridge before this one left without an end.
+//! Unfinished jobs of an earlier bridge process.
 
 use rusqlite::{Connection, Row, TransactionBehavior, params};
 
@@ -7,7 +7,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::ledger::Timestamp;
 
-/// What is known of such a job.
+/// An unfinished job.
 struct InterruptedJob {
     row: i64,
     step: String,
@@ -18,15 +18,14 @@ struct InterruptedJob {
 /// The longest cool-down, in milliseconds, that can be added to a time. No bridge writes a longer one.
 const MAX_MILLIS: i64 = i64::MAX / 2;
 
-/// Gives every job that has no end the one that it had: the bridge ended under it, when it was last
-/// heard of. Says how many there were.
+/// Marks every unfinished job as interrupted at its last update. Returns how many there were.
 ///
-/// The connection to the backend may have ended as late as just now, so that a cool-down counts from now on.
+/// The connection to the backend may have ended only now, so that a cool-down counts from now.
 ///
-/// To be done before this process writes any job of its own, and with the lock on the directory: then
-/// whatever has no end is of a process that is gone.
+/// Call this before this process writes a job of its own, and with the lock on the directory held: then every
+/// unfinished job belongs to a process that has ended.
 ///
-/// It is kept from now on, which is `recorded` in the ledger's time.
+/// Retention counts from `recorded`, in the ledger's time.
 pub(super) fn end(connection: &mut Connection, recorded: i64) -> rusqlite::Result<usize> {
     let left = interrupted_jobs(connection)?;
     if left.is_empty() {
@@ -67,8 +66,7 @@ fn interrupted_jobs(connection: &Connection) -> rusqlite::Result<Vec<Interrupted
     statement.query_map([], flag_name)?.collect()
 }
 
-/// A row that this bridge cannot make sense of ends all the same: else it would look as if it ran, for
-/// ever.
+/// A row that this bridge cannot parse ends all the same. It would otherwise appear to run forever.
 fn flag_name(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
     let kind = rows::lossy(row, "kind");
     let last: i64 = row.get("last").unwrap_or_default();

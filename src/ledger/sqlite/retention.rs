@@ -1,4 +1,4 @@
-//! Removing what is older than it is to be kept.
+//! Removes records and frames that are past their retention.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use super::record_clock::{RecordClock, milliseconds};
 use super::{rows, schema};
 use crate::ledger::{CLEANING_INTERVAL, Cleaning, CleaningResult, JobId, Retention};
 
-/// How many frames are removed at once, and so about how long others wait for it.
+/// How many frames are removed in one step. That bounds how long other requests wait.
 const MAX_FRAMES: usize = 2_000;
-/// How many jobs are removed at once.
+/// How many jobs are removed in one step.
 const MAX_JOBS: usize = 200;
-/// How many pages that became free are given back to the file system at once.
+/// How many free pages are returned to the file system in one step.
 const MAX_PAGES: usize = 1_000;
 
 /// What one cleaning may remove. Its times are the ledger's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CleaningPlan {
-    /// Jobs that ended before this go.
+    /// Jobs that ended before this are removed.
     jobs_before: i64,
-    /// The frames of jobs that ended before this go. Never earlier than `jobs_before`: what is left of a job
-    /// goes with it.
+    /// The frames of jobs that ended before this are removed. Never earlier than `jobs_before`: the frames of a
+    /// removed job go with it.
     logs_before: i64,
-    /// How many jobs.
+    /// How many jobs may be removed.
     jobs: usize,
-    /// How many jobs lose their frames.
+    /// How many jobs may lose their frames.
     logs: usize,
 }
 
-/// One step of cleaning.
+/// The result of one step of a cleaning.
 #[derive(Debug)]
 pub(super) struct CleaningStep {
     /// What it removed.
     pub(super) cleaned: CleaningResult,
-    /// What may be removed after it, if there may be more.
+    /// The plan of the next step, if there may be more to remove.
     pub(super) rest: Option<CleaningPlan>,
 }
 
-/// What `cleaning` may remove now, or why it is held back.
+/// Plans `cleaning` for the current time, or returns why it is held.
 pub(super) fn plan(
     connection: &Connection,
     aging: &RecordClock,
@@ -75,15 +75,15 @@ pub(super) fn share_of(all: usize, share: usize) -> usize {
     (all.saturating_mul(share) / 100).max(1)
 }
 
-/// Twice what a steady load makes due from one cleaning to the next of what is kept for `age`, in percent. With less
-/// than what becomes due, more and more would be left.
+/// Twice the share of records with the retention `age` that a steady load makes due between two cleanings, in
+/// percent. Below the share that becomes due, the backlog would grow without end.
 fn steady_share(age: Duration) -> usize {
     let share = 200 * CLEANING_INTERVAL.as_secs() / age.as_secs().max(1);
     usize::try_from(share.min(100)).unwrap_or(100)
 }
 
-/// Those of `jobs` whose frames were removed for their age, and at most `most` of those that are not known. A ledger
-/// that is younger than logs are kept for does not know jobs whose logs are to be kept, if it took the place of another.
+/// The `jobs` whose frames were removed for their age, and at most `most` of the unknown ones. A ledger that is
+/// younger than the retention of logs may have replaced another one, and does not know the jobs of that one.
 pub(super) fn without_log(
     connection: &Connection,
     aging: &RecordClock,
@@ -107,7 +107,7 @@ pub(super) fn without_log(
     Ok(gone)
 }
 
-/// How many jobs `plan` would remove something of, if it had not come to its end.
+/// How many jobs `plan` would still remove something of, had it not reached its limit.
 pub(super) fn remaining(connection: &Connection, plan: CleaningPlan) -> rusqlite::Result<u64> {
     let left: i64 = connection.query_row(
         "SELECT count(*) FROM jobs WHERE finished IS NOT NULL AND
@@ -118,8 +118,8 @@ pub(super) fn remaining(connection: &Connection, plan: CleaningPlan) -> rusqlite
     Ok(left.unsigned_abs())
 }
 
-/// Removes some of what is too old, in one transaction, and gives the space back. Logs go first, so that
-/// the log of every job is reported as gone once, also if the job goes at the same time.
+/// Removes a batch of expired rows in one transaction, and returns the space. Logs are removed first, so that the log
+/// of every job is reported as removed once, even if the job is removed in the same step.
 pub(super) fn step(connection: &mut Connection, plan: CleaningPlan) -> rusqlite::Result<CleaningStep> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (logs, more_logs) = logs(&transaction, plan)?;
@@ -138,8 +138,8 @@ pub(super) fn step(connection: &mut Connection, plan: CleaningPlan) -> rusqlite:
     Ok(CleaningStep { cleaned, rest: more.then_some(rest) })
 }
 
-/// Removes old logs, about [`FRAMES`] frames of them. Says which are gone, and whether others are left that the
-/// plan has, too.
+/// Removes old logs, about [`MAX_FRAMES`] frames of them. Returns which are gone, and whether the plan has more to
+/// remove.
 fn logs(transaction: &Transaction<'_>, plan: CleaningPlan) -> rusqlite::Result<(Vec<Option<JobId>>, bool)> {
     let (mut gone, mut removed) = (Vec::new(), 0);
     while removed < MAX_FRAMES && gone.len() < MAX_FRAMES && gone.len() < plan.logs {
@@ -152,7 +152,7 @@ fn logs(transaction: &Transaction<'_>, plan: CleaningPlan) -> rusqlite::Result<(
             )
             .optional()?;
         let Some((row, id)) = oldest else { return Ok((gone, false)) };
-        // By the row and not by the id, which may be damaged.
+        // By row id, because the job id may be damaged.
         let frames = transaction.execute(
             "DELETE FROM frames WHERE job = (SELECT id FROM jobs WHERE rowid = ?1) AND sequence IN
                 (SELECT sequence FROM frames WHERE job = (SELECT id FROM jobs WHERE rowid = ?1)
@@ -180,18 +180,18 @@ fn jobs(transaction: &Transaction<'_>, before: i64, most: usize) -> rusqlite::Re
     statement.query_map(params![before, most], |row| Ok(id(row, 0)))?.collect()
 }
 
-/// The id in a column; nothing if it is damaged.
+/// The id in a column; `None` if it is damaged.
 fn id(row: &Row<'_>, column: usize) -> Option<JobId> {
     rows::lossy(row, column).parse().ok()
 }
 
-/// Gives free pages back, and says whether there may be more of them. A file that some other program
-/// made may not be able to.
+/// Returns free pages to the file system. Returns whether there may be more. A file created by another program may
+/// not support it.
 fn vacuum(connection: &Connection) -> rusqlite::Result<bool> {
     let free = || connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
     let before = free()?;
     let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({MAX_PAGES})"))?;
-    // Each row of the answer is one page.
+    // Each row of the result is one page.
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     let after = free()?;

@@ -1,7 +1,7 @@
-//! Records as rows, and rows as records.
+//! Conversion between records and rows.
 //!
-//! Times are milliseconds since the beginning of 1970, and lengths of time are milliseconds too. What
-//! has no one value (counts, channels, failed objects) is JSON.
+//! Times are milliseconds since the beginning of 1970, and durations are milliseconds. Compound values (counts,
+//! channels, failed objects) are JSON.
 
 use std::time::Duration;
 
@@ -50,18 +50,18 @@ pub(super) const COLUMNS: [&str; 30] = [
     "failed_objects",
 ];
 
-/// Why a row is no record.
+/// Why a row is not a valid record.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowError {
-    /// The database did not give it.
+    /// The database failed to read it.
     #[error(transparent)]
     Database(#[from] rusqlite::Error),
-    /// It holds something that no bridge writes.
+    /// It holds a value that no bridge writes.
     #[error("the record of job {job} cannot be read: {problem}")]
     Malformed {
-        /// Whose row it is.
+        /// The job of the row.
         job: String,
-        /// What is wrong with it.
+        /// The invalid value.
         problem: String,
     },
 }
@@ -81,12 +81,12 @@ struct FailedObjectRow {
     error: String,
 }
 
-/// A time as a column. One that is out of reach stays so, and in its order.
+/// A time as a column. A time out of range is clamped, which preserves the order.
 pub(super) fn time(at: Timestamp) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
-/// A number as a column. Nothing is sorted by it, so that its bits may stay as they are.
+/// A number as a column. Rows are not sorted by it, so its bits are stored unchanged.
 fn number(number: u64) -> Value {
     Value::Integer(number.cast_signed())
 }
@@ -184,7 +184,7 @@ pub(super) fn values(record: &Record) -> rusqlite::Result<[Value; 30]> {
     ])
 }
 
-/// The record that a row is.
+/// Parses the record in a row.
 pub(super) fn record(row: &Row<'_>) -> Result<Record, RowError> {
     let job = lossy(row, "id");
     read(row, &job).map_err(|problem| RowError::Malformed { job, problem })
@@ -257,7 +257,7 @@ fn end(row: &Row<'_>) -> Result<Option<JobEnd>, String> {
     }))
 }
 
-/// What became of the objects of the job of a row.
+/// Parses the object counts in a row.
 pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
     let counts: Vec<CountRow> = parsed(row, "counts")?;
     let sort = |name: &str| Object::ALL.into_iter().find(|object| object.as_str() == name);
@@ -268,14 +268,14 @@ pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
 }
 
-/// A text out of a column, as far as it can be read.
+/// Reads a text column, lossily.
 pub(super) fn lossy<I: RowIndex>(row: &Row<'_>, index: I) -> String {
     let value = row.get_ref(index).ok();
     let bytes = value.as_ref().and_then(|value| value.as_bytes_or_null().ok()).flatten();
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
-/// A time out of a column. A bridge writes none before 1970.
+/// Reads a time column. A bridge writes no time before 1970.
 pub(super) fn timestamp(at: i64) -> Timestamp {
     Timestamp(u64::try_from(at).unwrap_or_default())
 }

@@ -1,12 +1,12 @@
-//! The tables, and how those of an older bridge become them.
+//! The tables, and their migrations.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::record_clock::{ClockState, RecordClock};
 use super::rows;
 
-/// What makes the tables of each version out of those of the one before. The first step makes
-/// version 1 out of nothing. A step that was released is never changed.
+/// The migration to each version from the previous one. The first creates version 1. A released migration is never
+/// changed.
 const STEPS: [&str; 3] = [
     "
     CREATE TABLE meta (
@@ -77,15 +77,15 @@ const STEPS: [&str; 3] = [
 ",
 ];
 
-/// The version of the tables that this bridge knows.
+/// The version of the tables that this bridge supports.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-/// The version of the tables that are there; 0 if none are.
+/// The version of the existing tables; 0 if there are none.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Brings the tables up to [`VERSION`], each step as a whole or not at all.
+/// Migrates the tables to [`VERSION`], each step in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let there = usize::try_from(version(connection)?).unwrap_or_default();
     for (index, step) in STEPS.iter().enumerate().skip(there) {
@@ -97,18 +97,18 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// How many secrets of bridges whose ledger was not there yet are kept.
+/// How many secrets of processes that started without the ledger are kept.
 const EARLIER_SECRETS: i64 = 8;
 const IS_EARLIER: &str = "name GLOB 'earlier secret *' AND length(value) = 32";
 
-/// The secrets that fingerprints in the ledger may have been made with, its own one first. `new` becomes its own one if
-/// it has none, and `used`, which this process has made fingerprints with already, are kept from now on, too.
+/// Loads the secrets that stored fingerprints may have been made with, the ledger's own first. A ledger without a
+/// secret adopts `new`. The secrets in `used`, which this process has made fingerprints with, are stored as well.
 pub(super) fn load_secrets(
     connection: &Connection,
     new: [u8; 32],
     used: &[[u8; 32]],
 ) -> rusqlite::Result<Vec<[u8; 32]>> {
-    // One that is damaged is none, so that it is in nobody's way.
+    // A damaged secret is removed, so that a new one can take its place.
     connection.execute("DELETE FROM meta WHERE name = 'secret' AND length(value) <> 32", [])?;
     connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('secret', ?1)", [new])?;
     for secret in used {
@@ -136,7 +136,7 @@ pub(super) fn load_secrets(
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Where the ledger's time stood when it was stored, if that can be read.
+/// The stored state of the ledger's time, if it is readable.
 fn clock_state(connection: &Connection) -> rusqlite::Result<Option<ClockState>> {
     let stored = connection
         .query_row("SELECT value FROM meta WHERE name = 'time' AND length(value) = 16", [], |row| row.get(0))
@@ -144,13 +144,13 @@ fn clock_state(connection: &Connection) -> rusqlite::Result<Option<ClockState>> 
     Ok(stored.map(ClockState::from_bytes))
 }
 
-/// Stores where the ledger's time stands.
+/// Stores the state of the ledger's time.
 pub(super) fn save_clock_state(connection: &Connection, stand: ClockState) -> rusqlite::Result<()> {
     let store = "INSERT OR REPLACE INTO meta (name, value) VALUES ('time', ?1)";
     connection.execute(store, [stand.to_bytes()]).map(|_| ())
 }
 
-/// When this ledger began, in its own time: `now`, if it is new, from an older bridge, or damaged there.
+/// When this ledger was created, in its own time. `now`, if it is new, of an older bridge, or damaged.
 pub(super) fn last_begun(connection: &Connection, now: i64) -> rusqlite::Result<i64> {
     let stored = connection
         .query_row("SELECT value FROM meta WHERE name = 'begun' AND length(value) = 8", [], |row| row.get(0))
@@ -163,8 +163,8 @@ pub(super) fn last_begun(connection: &Connection, now: i64) -> rusqlite::Result<
     Ok(now)
 }
 
-/// Makes `aging` go on from where the ledger's time stood, and gives the jobs that have ended a time in it that they
-/// are kept by.
+/// Resumes `aging` from the stored state, and gives ended jobs without a recorded time one that retention counts
+/// from.
 pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::Result<ClockState> {
     let stored = clock_state(connection)?;
     let newest: Option<i64> = connection.query_row(
@@ -173,15 +173,15 @@ pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::
         |row| row.get(0),
     )?;
     let stand = aging.resume(stored, newest.map(rows::timestamp));
-    // Of an older bridge's jobs it is not known. In the order in which they were written, none was recorded before
-    // an earlier one has ended, however far the clock was behind.
+    // The recorded time of an older bridge's jobs is unknown. They are taken in the order in which they were written:
+    // none was recorded before the end of an earlier one, however far the clock was behind.
     connection.execute(
         "UPDATE jobs SET recorded = ended.latest FROM
             (SELECT rowid AS row, max(finished) OVER (ORDER BY rowid) AS latest FROM jobs) AS ended
             WHERE jobs.rowid = ended.row AND finished IS NOT NULL AND recorded IS NULL",
         [],
     )?;
-    // Nothing was recorded later than now.
+    // No recorded time lies in the future.
     connection.execute("UPDATE jobs SET recorded = ?1 WHERE recorded > ?1", [stand.time])?;
     last_begun(connection, stand.time)?;
     save_clock_state(connection, stand)?;

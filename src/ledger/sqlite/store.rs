@@ -1,4 +1,4 @@
-//! The file: its lock, its connection, and what is done when one of them fails.
+//! The file: its lock, its connection, and the handling of their failures.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, TryLockError};
@@ -19,18 +19,18 @@ use crate::ledger::{LedgerLoss, Timestamp};
 use crate::private;
 use crate::telemetry::{LedgerLost, LedgerOpened};
 
-/// How long something waits for another program that uses the file, such as one that makes a copy.
+/// How long an operation waits for another program that uses the file, such as one that makes a copy.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// The file in the directory.
+/// The name of the file in the directory.
 const FILE: &str = "ledger.sqlite3";
 
 /// Why the ledger cannot be opened.
 #[derive(Debug)]
 pub(super) enum StoreError {
-    /// For good, until somebody does something about it.
+    /// Permanent until an operator acts.
     Permanent(LedgerOpenError),
-    /// It may go away.
+    /// Transient: a retry may succeed.
     Transient(String),
 }
 
@@ -43,16 +43,16 @@ impl StoreError {
     }
 }
 
-/// Why something was not written.
+/// Why a write failed.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// It failed, and may fail again.
+    /// The write failed, and a retry may fail too.
     Failed(String),
-    /// The file is not the one that was opened. Another one can be opened at once.
+    /// The file was replaced or deleted. A new one can be opened at once.
     Lost(String),
 }
 
-/// One ledger. Everything here blocks.
+/// One ledger. All methods block.
 #[derive(Debug)]
 pub(super) struct Store {
     directory: Option<PathBuf>,
@@ -60,14 +60,14 @@ pub(super) struct Store {
     /// Held from before the first connection until the end.
     lock: Option<File>,
     connection: Option<Connection>,
-    /// The files of `connection`, to notice when others take their place.
+    /// The files of `connection`, to detect their replacement.
     files: WatchedFiles,
-    /// What was lost, until another file is open.
+    /// The loss of the file, until another one is open.
     loss: Option<LedgerLoss>,
     lost: watch::Sender<Option<LedgerLoss>>,
     pub(super) secrets: FingerprintSecrets,
     pub(super) aging: RecordClock,
-    /// Whether the jobs of the process before this one have their end.
+    /// Whether the unfinished jobs of the previous process were marked as interrupted.
     recovered: bool,
 }
 
@@ -76,27 +76,27 @@ pub(super) struct Store {
 pub(super) struct FingerprintSecrets(Arc<Mutex<SecretsInner>>);
 
 struct SecretsInner {
-    /// The one that fingerprints are made with is the first.
+    /// New fingerprints are made with the first one.
     secrets: Vec<[u8; 32]>,
     /// Whether fingerprints may have been made.
     used: bool,
 }
 
 impl FingerprintSecrets {
-    /// `secret` is the one of a ledger that has none.
+    /// Creates the set with `secret`, which a ledger without a secret adopts.
     fn new(secret: [u8; 32]) -> Self {
         Self(Arc::new(Mutex::new(SecretsInner { secrets: vec![secret], used: false })))
     }
 
-    /// All of them, for somebody who makes fingerprints.
+    /// All secrets, for a caller that makes fingerprints.
     pub(super) fn all(&self) -> Vec<[u8; 32]> {
         let mut known = self.inner();
         known.used = true;
         known.secrets.clone()
     }
 
-    /// Takes those that stand in the ledger, and keeps those there that were used before. A request that wants them does
-    /// not wait for the file.
+    /// Loads the secrets of the ledger, and stores there those that were used before. Other callers do not wait for
+    /// the file meanwhile.
     fn exchange(&self, connection: &Connection) -> rusqlite::Result<()> {
         loop {
             let (secrets, used) = {
@@ -106,7 +106,7 @@ impl FingerprintSecrets {
             let new = secrets.first().copied().unwrap_or_default();
             let found = schema::load_secrets(connection, new, if used { &secrets } else { &[] })?;
             let mut known = self.inner();
-            // Else the first fingerprint was made meanwhile, and its secret must be kept, too.
+            // If it was used meanwhile, the secret must be stored too.
             if known.used == used {
                 known.secrets = found;
                 return Ok(());
@@ -126,7 +126,7 @@ impl fmt::Debug for FingerprintSecrets {
 }
 
 impl Store {
-    /// A store that is not open. `secret` is the one of a ledger that has none.
+    /// Creates a store that is not open. A ledger without a secret adopts `secret`.
     pub(super) fn new(
         directory: Option<PathBuf>,
         log_frames: usize,
@@ -153,7 +153,7 @@ impl Store {
         self.connection.as_mut()
     }
 
-    /// Where it is, in messages.
+    /// The location, for messages.
     pub(super) fn location(&self) -> String {
         self.directory.as_deref().map_or_else(
             || "the ledger in memory".to_owned(),
@@ -161,7 +161,7 @@ impl Store {
         )
     }
 
-    /// Opens it, if it is not open.
+    /// Opens the file, unless it is open.
     pub(super) fn open(&mut self) -> Result<&mut Connection, StoreError> {
         let opened = match self.connection.take() {
             Some(connection) => connection,
@@ -181,7 +181,7 @@ impl Store {
                 // SQLite gives the files beside it the same permissions.
                 private::create(&file).map_err(|error| StoreError::Transient(format!("{place}: {error}")))?;
                 for end in ["-wal", "-shm"] {
-                    // One that is not there is made with the permissions of the file.
+                    // A missing one will be created with the permissions of the file.
                     let _ = private::restrict_permissions(&directory.join(format!("{FILE}{end}")));
                 }
                 let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -208,7 +208,7 @@ impl Store {
             LedgerOpened { place: &place, interrupted }.emit();
         }
         if let Some(directory) = &self.directory {
-            // The last one comes about with the first write.
+            // The write-ahead log is created by the first write.
             self.files = WatchedFiles::new([file(directory), log(directory)]);
         }
         if let Some(lost) = self.loss.take() {
@@ -217,7 +217,7 @@ impl Store {
         Ok(connection)
     }
 
-    /// Whether the files are those that were opened, and whether the clock is to be believed.
+    /// Checks that the files are those that were opened, and that the clock is trusted.
     pub(super) fn check_files(&mut self) -> Result<(), WriteError> {
         if let Some(problem) = self.files.problem() {
             return Err(self.mark_lost(problem));
@@ -235,7 +235,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives up files that are not there any more, because of `problem`.
+    /// Abandons files that were deleted or replaced, as `problem` says.
     fn mark_lost(&mut self, problem: String) -> WriteError {
         self.abandon_connection();
         self.lock = None;
@@ -245,15 +245,15 @@ impl Store {
         WriteError::Lost(problem)
     }
 
-    /// Closes the connection without touching the files, which may be of another bridge by now.
+    /// Closes the connection without touching the files, which may belong to another bridge by now.
     fn abandon_connection(&mut self) {
         if let Some(connection) = self.connection.take() {
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
     }
 
-    /// Takes the lock on the directory, which keeps every other bridge out of it, unless it has it. A lock on a file
-    /// that was deleted or moved keeps nobody out.
+    /// Takes the lock on the directory, which excludes every other bridge, unless it is held already. A lock on a
+    /// file that was deleted or moved excludes none.
     fn lock_directory(&mut self, directory: &Path) -> Result<(), StoreError> {
         let path = directory.join("lock");
         if let Some(lock) = &self.lock
@@ -280,10 +280,9 @@ impl Store {
         }
     }
 
-    /// Writes everything that is pending, and opens the ledger for it if need be. When this is done, it
-    /// is on the disk.
+    /// Writes all pending updates, and opens the ledger first if necessary. When it returns, they are on disk.
     pub(super) fn write(&mut self, pending: &Pending) -> Result<(), WriteError> {
-        // Nothing must be reported as written that stands in a file which is gone.
+        // A write to a deleted file must not be reported as successful.
         self.check_files()?;
         let log_frames = self.log_frames;
         let aging = self.aging.clone();
@@ -296,16 +295,17 @@ impl Store {
         })
     }
 
-    /// Gives up a connection that may be broken; the next one may not be. In memory it is all there is.
+    /// Drops a connection that may be broken, so that a new one is opened. A ledger in memory is kept: it is the only
+    /// copy.
     pub(super) fn drop_connection(&mut self) {
         if let Some(directory) = &self.directory {
-            // Whoever closes the file last removes it.
+            // The last process to close the file removes the log.
             self.files.forget(&log(directory));
             self.connection = None;
         }
     }
 
-    /// Ends it. What cannot be moved out of the write-ahead log stays there, and is read from there.
+    /// Closes the store. Pages that cannot be checkpointed stay in the write-ahead log, and are read from there.
     pub(super) fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             let _ = schema::save_clock_state(&connection, self.aging.observe());
@@ -315,11 +315,11 @@ impl Store {
     }
 }
 
-/// Files, and which ones they were when they were opened.
+/// Files, with their identity when they were opened.
 #[derive(Debug, Default)]
 struct WatchedFiles(Vec<(PathBuf, FileId)>);
 
-/// What tells a file from another one at the same path: its device and its number there.
+/// The identity of a file: its device and inode number.
 type FileId = (u64, u64);
 
 impl WatchedFiles {
@@ -332,17 +332,17 @@ impl WatchedFiles {
         self.0.retain(|(known, _)| known != path);
     }
 
-    /// Which one is not there any more, if that is known.
+    /// Describes a file that was deleted or replaced, if that can be determined.
     fn problem(&self) -> Option<String> {
         self.0.iter().find_map(|(path, known)| {
-            // Opening a file to ask for this, and closing it again, would take SQLite's locks on it away.
+            // `stat` by path: opening and closing the file would release SQLite's locks on it.
             let what = match fs::metadata(path) {
                 Ok(found) if id(&found) == *known => return None,
                 Ok(_) => "replaced",
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     "deleted"
                 }
-                // Whether it is there cannot be told.
+                // Its existence cannot be determined.
                 Err(_) => return None,
             };
             Some(format!(
@@ -359,7 +359,7 @@ fn id(found: &Metadata) -> FileId {
     (found.dev(), found.ino())
 }
 
-/// Whether a failure has its reason outside of the connection, which is as good as it was.
+/// Returns whether the cause of a failure lies outside the connection, which remains usable.
 fn is_outside(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -377,11 +377,11 @@ fn log(directory: &Path) -> PathBuf {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Before there is any table; later it would do nothing.
+    // Must precede the first table; later it has no effect.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    // In memory, and where files cannot be mapped, another mode stays, which is as safe.
+    // In memory, and where files cannot be mapped, another mode stays in force, which is as safe.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // A commit is on the disk when it returns.
+    // A commit is on disk when it returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))
@@ -402,7 +402,7 @@ mod tests {
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         connection
             .busy_handler(Some(move |_| {
-                // A mutex that is locked would be waited for until the file is free.
+                // A locked mutex would block until the file is free.
                 if asked.0.try_lock().is_ok() {
                     asked.all();
                 }

@@ -1,4 +1,4 @@
-//! What can only be shown from within, and what several tests need.
+//! Tests of internals, and helpers for several tests.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::core::domain::outcome::{Cause, Outcome};
 use crate::ledger::sqlite::*;
 use crate::ledger::{Clock, JobEnd};
 
-/// A job that was asked for and nothing else.
+/// The record of a queued job.
 pub(crate) fn record() -> Record {
     Record::new("default".to_owned(), Kind::Devices, Timestamp(1_000))
 }
 
-/// The same, with an end.
+/// The same record with an end.
 pub(crate) fn ended(record: &Record) -> Record {
     let end = JobEnd {
         finished: Timestamp(2_000),
@@ -45,7 +45,7 @@ impl Clock for FixedClock {
     }
 }
 
-/// The ledger's time, before it was opened, where the wall clock stands at `wall`.
+/// The record clock before its first open, with the wall clock at `wall`.
 pub(super) fn aging(wall: u64) -> RecordClock {
     RecordClock::new(Arc::new(FixedClock(Timestamp(wall))), retention())
 }
@@ -76,7 +76,7 @@ fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
         .collect()
 }
 
-/// Does something with the connection of the ledger.
+/// Runs `work` on the connection of the ledger.
 async fn within<T: Send + 'static>(
     ledger: &Sqlite,
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -127,10 +127,10 @@ async fn a_full_disk_loses_nothing() {
     let refused = ledger.put(JobUpdate { record: first.clone(), frames: frames(1..=9) }).await.unwrap_err();
     assert!(refused.0.contains("ledger.sqlite3") && refused.0.contains("full"), "{refused}");
     assert_eq!(*ledger.health().borrow(), Health::Unavailable(refused.0.clone()));
-    // Known to be unavailable: this one does not wait for anything.
+    // Known to be unavailable: this put does not wait.
     let at_once = ledger.put(JobUpdate { record: second.clone(), frames: frames(1..=2) }).await;
     assert_eq!(at_once, Err(refused));
-    // What was there can be read.
+    // Earlier records can be read.
     assert_eq!(ledger.job(before.id).await.unwrap(), Some(before.clone()));
 
     let roomy = "PRAGMA max_page_count = 100000";
