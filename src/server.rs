@@ -1,4 +1,4 @@
-//! Listeners: connections in, answers out, and an end in good order.
+//! Listeners: they accept connections, serve them, and shut down gracefully.
 
 mod certificate;
 mod connection;
@@ -42,15 +42,16 @@ pub use crate::proxy::OpenError;
 pub use inherited::{InheritError, InheritedListeners};
 pub use reload::{ReloadError, Reloader};
 
-/// How long a connection that is closed is still read from. Closing with something unread takes the last answer back.
+/// How long a connection is still read from after its last response. Closing a socket with unread data resets the
+/// connection, and the client may lose the response.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long connections have to take their last bytes when the bridge stops.
+/// How long connections may take to receive their last bytes when the bridge stops.
 const STOP_LINGER: Duration = Duration::from_secs(10);
-/// The same when it stops in a hurry.
+/// The same limit for a hurried stop.
 const STOP_LINGER_HURRIED: Duration = Duration::from_secs(1);
-/// How often it is looked whether a backend is to be checked, and log lines that were held back are written.
+/// The interval between checks of whether a backend check is due, and between writes of suppressed log lines.
 const CHECKING: Duration = Duration::from_secs(1);
-/// How often the files of certificates are looked at.
+/// The interval between checks of the certificate files.
 const CERTIFICATE: Duration = Duration::from_secs(60);
 
 /// The bridge, with its listeners bound.
@@ -63,39 +64,39 @@ pub struct Server {
     reloads: mpsc::Receiver<reload::ReloadReply>,
     source: Option<reload::ConfigSource>,
     reloading: reload::PendingReload,
-    /// What is done beside serving, and given up when that is over.
+    /// Background tasks, aborted when serving ends.
     background: JoinSet<()>,
 }
 
-/// Why the bridge cannot serve.
+/// Why the bridge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener could not be bound.
     #[error("cannot listen on {address} ({key})")]
     Bind {
-        /// Where.
+        /// Its address.
         address: SocketAddr,
-        /// The key that says so.
+        /// The key that configures the address.
         key: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The admin listener that the process was started with is open to others.
+    /// The inherited admin listener is reachable by others.
     #[error(
         "the socket for operators that the bridge was started with listens on {0}, which is not a loopback \
          address: set admin_token_file to a file with a token, such as `openssl rand -hex 32` makes"
     )]
     OpenAdmin(SocketAddr),
-    /// The process was started with a listener that nothing is served on.
+    /// The process inherited a listener that nothing is served on.
     #[error(
         "the bridge was started with a socket called {0}, and every backend has a listen of its own: take the \
          socket away, or one of these"
     )]
     UnusedSocket(&'static str),
-    /// The ledger is of another bridge.
+    /// The ledger is in use by another bridge.
     #[error(transparent)]
     Ledger(#[from] ledger::LedgerOpenError),
-    /// There is no ledger in `data_dir`, and there cannot be one.
+    /// There is no ledger in `data_dir`, and none can be created.
     #[error(
         "data_dir cannot be used, and no ledger was found there ({0}): let it be a directory that the user of the \
          bridge can write to, or set jobs.without_ledger = \"continue\" to run without a record of jobs"
@@ -104,7 +105,7 @@ pub enum StartError {
     /// A certificate or a key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Something that the bridge keeps cannot be used.
+    /// A state file cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
@@ -114,16 +115,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`StartError`] names what cannot be had, and what to do about it.
+    /// [`StartError`] names the cause and the remedy.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         Self::bind_with(config, InheritedListeners::default()).await
     }
 
-    /// [`Server::bind`], with listeners that are there already.
+    /// [`Server::bind`] with inherited listeners.
     ///
     /// # Errors
     ///
-    /// [`StartError`] names what cannot be had, and what to do about it.
+    /// [`StartError`] names the cause and the remedy.
     pub async fn bind_with(config: Config, mut inherited: InheritedListeners) -> Result<Self, StartError> {
         let mut certificates = Certificates::load(&config)?;
         let mut bound = Vec::new();
@@ -174,7 +175,7 @@ impl Server {
         })
     }
 
-    /// Makes it `read` its configuration again when it is asked to, on another thread.
+    /// Sets the function that reads the configuration on a reload. It is called on another thread.
     #[must_use]
     pub fn reloading(
         self,
@@ -183,7 +184,7 @@ impl Server {
         Self { source: Some(reload::ConfigSource::new(read)), ..self }
     }
 
-    /// What asks it to read its configuration again.
+    /// A handle that requests a reload.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
     }
@@ -192,7 +193,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What the system says of a socket that has none.
+    /// The error of the system for a socket without an address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listeners.address(|door| matches!(door, ListenerRole::Clients(_)))
     }
@@ -201,19 +202,19 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What the system says of a socket that has none.
+    /// The error of the system for a socket without an address.
     pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
         self.listeners.address(|door| *door == ListenerRole::Admin)
     }
 
-    /// Every address that is listened on, with the key that says so.
+    /// Every listening address, with the key that configures it.
     pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         self.listeners.addresses()
     }
 
-    /// Serves until `shutdown` is done. From then on no job begins, and those that run have `limits.drain` to
-    /// end, or until `hurry` is done. What is left then ends as interrupted, the readers get the end of
-    /// their streams, and connections close.
+    /// Serves until `shutdown` completes. From then on no job is admitted, and running jobs may take `limits.drain`
+    /// to end, or until `hurry` completes. The remaining jobs are then interrupted, their streams are ended, and
+    /// connections close.
     pub async fn run(self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
         supervisor::watched(self.serve(shutdown, hurry)).await;
     }
@@ -234,17 +235,17 @@ impl Server {
                 _ = timeout(limits.drain, registry.idle()) => {}
             }
         };
-        // Clients are served until then: those who come back to their jobs, and whatever passes through.
+        // Clients are served while jobs drain: they may resume their streams, and other requests are forwarded.
         self.serve_until(drained).await;
         registry.close().await;
         self.proxy.close_tunnels().await;
         let Self { listeners, reloads, reloading, .. } = self;
-        // Whoever asks for one now, or waits for one that hangs, is told that there is none.
+        // Dropping these answers all pending and later reload requests with an error.
         drop((reloads, reloading));
         let patience = async {
             tokio::select! {
                 () = sleep(STOP_LINGER) => {}
-                // Also if it was said before.
+                // Also if `hurry` completed before.
                 () = async { if !hurry.is_terminated() { hurry.await } } => sleep(STOP_LINGER_HURRIED).await,
             }
         };
@@ -252,7 +253,7 @@ impl Server {
             () = listeners.close() => {}
             () = patience => telemetry::BridgeStopped::WithoutClients.emit(),
         }
-        // A disk that hangs must not keep the process.
+        // A hung disk must not block the exit.
         if timeout(limits.ledger, registry.ledger().close()).await.is_err() {
             telemetry::BridgeStopped::WithoutLedger.emit();
         }
@@ -266,7 +267,7 @@ impl Server {
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 ticks
             });
-        // Its files were read when the bridge started.
+        // The files were read at startup.
         looking.reset();
         loop {
             tokio::select! {
@@ -280,7 +281,7 @@ impl Server {
                 _ = cleaning.tick() => {
                     let proxy = Arc::clone(&self.proxy);
                     self.background.spawn(async move {
-                        // Of one that does not work, the ledger itself tells.
+                        // An unavailable ledger reports itself.
                         let _ = proxy.app.registry.clean(Cleaning::Scheduled).await;
                     });
                 }
@@ -299,8 +300,8 @@ impl Server {
         }
     }
 
-    /// Begins to look whether the files of certificates have changed, on a thread for each owner of files: where those
-    /// of one hang, the others are read.
+    /// Starts to check whether certificate files have changed, on one thread per owner: if the files of one hang, the
+    /// others are still read.
     fn start_certificate_check(&mut self) {
         self.certificates.look();
         let state = self.proxy.app.state();
@@ -322,8 +323,8 @@ impl Server {
         }
     }
 
-    /// Begins to tell the metrics what the ledger knows, and takes out of `data_dir` what the configuration has no use
-    /// for any more.
+    /// Starts to load the metrics that the ledger knows, and removes files from `data_dir` that the configuration no
+    /// longer uses.
     fn recall(&mut self) {
         let proxy = Arc::clone(&self.proxy);
         self.background.spawn(async move {
@@ -332,7 +333,7 @@ impl Server {
         });
     }
 
-    /// What a supervisor is told of it.
+    /// The status for the supervisor.
     fn status(&self) -> String {
         let state = self.proxy.app.state();
         let addresses: Vec<String> =
@@ -341,7 +342,7 @@ impl Server {
     }
 }
 
-/// The listener that the process was started with, in the place of one at `address`.
+/// Takes the inherited listener that replaces the one at `address`.
 fn adopt_listener(
     door: ListenerRole,
     address: SocketAddr,
@@ -357,7 +358,7 @@ fn adopt_listener(
     TcpListener::from_std(listener).map_err(failed)
 }
 
-/// Says what the bridge stands in front of, and what is not safe about it.
+/// Logs the configured backends, and insecure settings.
 fn log_startup(config: &Config) {
     for backend in &config.backends {
         let config::Backend { name, url, channel, trust, .. } = backend;
@@ -366,7 +367,7 @@ fn log_startup(config: &Config) {
     }
 }
 
-/// The addresses that `config` has clients and operators come to.
+/// The configured addresses for clients and operators.
 fn listener_roles(config: &Config) -> Vec<(ListenerRole, SocketAddr)> {
     let own = config.backends.iter().filter_map(|backend| backend.listen);
     let mut doors: Vec<_> =

@@ -1,4 +1,4 @@
-//! The certificates that listeners show, read again when their files change.
+//! The certificates of listeners, reloaded when their files change.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,41 +14,41 @@ use crate::config::Config;
 use crate::telemetry::{self, Validity};
 use crate::tls::{self, FileHashes, ServerFiles, TlsError};
 
-/// What TLS connections to a listener begin with, or nothing where it is served without TLS.
+/// The TLS configuration of a listener, or `None` for a listener without TLS.
 pub(super) type CurrentConfig = Arc<ArcSwapOption<ServerConfig>>;
 
-/// The certificates of all listeners that may have one.
+/// The certificates of all listeners that can have one.
 #[derive(Debug)]
 pub(super) struct Certificates(Vec<ServerCertificate>);
 
-/// The certificate of a listener, and the files that it is from.
+/// The certificate of a listener, and its files.
 #[derive(Debug)]
 struct ServerCertificate {
     owner: Owner,
     files: Option<ServerFiles>,
-    /// What they held when they were read last.
+    /// The hashes of the files when they were last read.
     contents: FileHashes,
-    /// What connections begin with.
+    /// The configuration for new connections.
     current: CurrentConfig,
-    /// When the certificate is valid.
+    /// The validity period of the certificate.
     period: Option<ValidityPeriod>,
-    /// What was logged of its validity last.
+    /// The validity that was logged last.
     logged: Option<Validity>,
-    /// Looks whether its files have changed.
+    /// The thread that checks whether the files have changed.
     reader: FileReader<Option<CertificateReload>>,
 }
 
-/// The listeners that show a certificate.
+/// The listeners that have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// Those of clients (`tls`).
+    /// The client listeners (`tls`).
     Clients,
-    /// The NetBox listener that is configured at this address (`backend.netbox_certificate`).
+    /// The NetBox listener configured at this address (`backend.netbox_certificate`).
     Netbox(SocketAddr),
 }
 
 impl Owner {
-    /// The key that names its certificate.
+    /// The key that configures the certificate.
     const fn key(self) -> &'static str {
         match self {
             Self::Clients => telemetry::CERTIFICATE,
@@ -57,14 +57,14 @@ impl Owner {
     }
 }
 
-/// The first and the last moment at which a certificate is valid.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug)]
 struct ValidityPeriod {
     not_before: SystemTime,
     not_after: SystemTime,
 }
 
-/// What files held that had changed.
+/// Files that have changed, as they were read.
 #[derive(Debug)]
 struct CertificateReload {
     before: FileHashes,
@@ -73,7 +73,7 @@ struct CertificateReload {
 }
 
 impl Certificates {
-    /// Reads the files that `config` names, and blocks.
+    /// Reads the files that `config` names. It blocks.
     pub(super) fn load(config: &Config) -> Result<Self, TlsError> {
         let netbox = config.backends.iter().filter_map(|backend| backend.netbox.as_ref());
         let netbox = netbox.map(|netbox| (Owner::Netbox(netbox.listen), netbox.tls.as_ref()));
@@ -81,7 +81,7 @@ impl Certificates {
         owners.map(|(owner, files)| ServerCertificate::load(owner, files)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// What TLS connections to `door` begin with.
+    /// The TLS configuration for `door`.
     pub(super) fn of(&self, door: ListenerRole) -> CurrentConfig {
         let owner = match door {
             ListenerRole::Clients(_) => Some(Owner::Clients),
@@ -92,29 +92,29 @@ impl Certificates {
         found.map(|certificate| Arc::clone(&certificate.current)).unwrap_or_default()
     }
 
-    /// Takes over what `newer` has. Connections that are there keep what they have.
+    /// Replaces the certificates with those of `newer`. Open connections keep theirs.
     pub(super) fn replace(&mut self, newer: Self) {
         let mut before = std::mem::replace(&mut self.0, newer.0);
         for newer in &mut self.0 {
             if let Some(before) = before.iter_mut().find(|before| before.owner == newer.owner) {
                 before.current.store(newer.current.load_full());
                 newer.current = Arc::clone(&before.current);
-                // What a thread reads that is on its way is not that of now, and is left out.
+                // The result of a running thread is outdated, and is dropped.
                 newer.reader = std::mem::replace(&mut before.reader, FileReader::Idle);
             }
         }
         self.log_validity(SystemTime::now());
     }
 
-    /// Logs until when each certificate may be shown, if it is another one than before, or has expired since.
+    /// Logs the expiry of each certificate that has been replaced or has expired since the last call.
     pub(super) fn log_validity(&mut self, now: SystemTime) {
         for certificate in &mut self.0 {
             certificate.log_validity(now);
         }
     }
 
-    /// Begins to look whether files have changed, on a thread for each certificate: where those of one hang, the others
-    /// are read.
+    /// Starts to check whether files have changed, on one thread per certificate: if the files of one hang, the
+    /// others are still read.
     pub(super) fn look(&mut self) {
         self.log_validity(SystemTime::now());
         for certificate in self.0.iter_mut().filter(|certificate| certificate.reader.is_idle()) {
@@ -123,8 +123,7 @@ impl Certificates {
         }
     }
 
-    /// Uses what one of the threads has read, when one has; waits for ever if there is none. Dropping the future loses
-    /// nothing.
+    /// Applies the result of the next thread to finish; pends forever if there is none. Cancel safe.
     pub(super) async fn looked(&mut self) {
         let reads = self.0.iter_mut().map(|certificate| Box::pin(certificate.reader.read()));
         let (read, at, _) = select_all(reads).await;
@@ -145,7 +144,7 @@ impl Certificates {
 
 impl ServerCertificate {
     fn load(owner: Owner, files: Option<&ServerFiles>) -> Result<Self, TlsError> {
-        // Before the files are used: a change in between is seen the next time.
+        // Hashed before the files are loaded: a change in between is detected by the next check.
         let contents = files.map(FileHashes::for_server).unwrap_or_default();
         let (config, period) = match files.map(read).transpose()? {
             Some((config, period)) => (Some(config), period),
@@ -163,7 +162,7 @@ impl ServerCertificate {
         })
     }
 
-    /// Logs until when the certificate may be shown, if it is another one than before, or has expired since.
+    /// Logs the expiry of the certificate if it was replaced or has expired since the last call.
     fn log_validity(&mut self, now: SystemTime) {
         let validity = match self.period {
             Some(period) if now < period.not_before => Validity::NotYet,
@@ -177,7 +176,7 @@ impl ServerCertificate {
         }
     }
 
-    /// What reads its files again if they have changed. That blocks, and is for another thread.
+    /// A task that reads the files again if they have changed. It blocks, so it runs on another thread.
     fn reload_task(&self) -> impl FnOnce() -> Option<CertificateReload> + Send + use<> {
         let (files, before) = (self.files.clone(), self.contents.clone());
         move || {
@@ -191,10 +190,10 @@ impl ServerCertificate {
         }
     }
 
-    /// Uses what was read from now on. What cannot be used is logged once, and changes nothing.
+    /// Uses the files that were read. If they are not usable, that is logged once, and nothing changes.
     fn apply_reload(&mut self, CertificateReload { before, now, read }: CertificateReload) {
         if self.contents != before {
-            // The configuration was read again meanwhile, and these files with it.
+            // The configuration was reloaded meanwhile, including these files.
             return;
         }
         self.contents = now;

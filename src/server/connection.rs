@@ -1,4 +1,4 @@
-//! One connection of a client.
+//! A connection of a client.
 
 use std::convert::Infallible;
 use std::io;
@@ -39,24 +39,24 @@ use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
 use crate::tls;
 
-/// How many requests an HTTP/2 connection may have at once.
+/// The maximum number of concurrent streams of an HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// How much hyper may buffer in one direction beyond the size of the largest head, in bytes. Of an answer, it buffers as
-/// much while the client takes nothing.
+/// How much hyper may buffer in one direction beyond the size of the largest head, in bytes. It buffers as much of a
+/// response while the client does not read.
 const BUFFER: usize = 16 * 1024;
-/// How much of an answer rustls buffers while the client takes nothing, in bytes.
+/// How much of a response rustls buffers while the client does not read, in bytes.
 const TLS_BUFFER: usize = 16 * 1024;
-/// How much of an answer an HTTP/2 stream keeps while its reader does not take it, in bytes.
+/// How much of a response an HTTP/2 stream buffers while the client does not read, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// What is known of a connection before anything was said on it.
+/// The context of an accepted connection.
 pub(super) struct ConnectionContext {
     pub(super) address: IpAddr,
     pub(super) role: ListenerRole,
     pub(super) on_loopback: bool,
     pub(super) proxy: Arc<Proxy>,
     pub(super) limits: Limits,
-    /// It is to come to an end.
+    /// Signals that the connection must close.
     pub(super) closing: watch::Receiver<bool>,
 }
 
@@ -64,7 +64,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Serves `stream`, over TLS if there is a certificate, until it ends.
+/// Serves `stream` until it closes, over TLS if the listener has a certificate.
 pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, connection: ConnectionContext) {
     let mut counted = ConnectionGauge::new(&connection);
     let is_tls = tls.is_some();
@@ -86,7 +86,7 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
     }
 }
 
-/// One connection, as it is counted.
+/// Counts a connection in the metrics.
 struct ConnectionGauge {
     listener: telemetry::Listener,
     client: IpAddr,
@@ -153,10 +153,11 @@ async fn served(
                 watched.end_when_idle();
             }
             let is_http_2 = request.version() == http::Version::HTTP_2;
-            // The connection goes on as something else, or not at all: nobody has looked at what comes next.
+            // After an upgrade request the connection changes its protocol or closes: the guard has not checked what
+            // follows.
             let mut may_upgrade = guard::may_upgrade(&request);
             if may_upgrade && is_sync_stream(request.uri()) {
-                // The screen lets nothing through behind it, and its answer has no Connection (R14).
+                // The guard passes nothing after it, and its response has no `Connection` (R14).
                 may_upgrade = false;
                 watched.end_when_idle();
             }
@@ -167,7 +168,7 @@ async fn served(
             let mut response = answer(&proxy, door, request, &peer).await;
             peer.informational.end();
             if is_head && is_http_2 {
-                // hyper does it over HTTP/1 only, and a body here is an error of the protocol.
+                // hyper omits the body over HTTP/1 only, and in HTTP/2 a body is a protocol error.
                 response = respond::without_body(response);
             }
             if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -178,7 +179,7 @@ async fn served(
     });
     let streams = StreamExecutor::default();
     let mut builder = auto::Builder::new(streams.clone());
-    // The time for a head is counted by the screen. This is the time between two requests.
+    // The guard limits the time for a head. This limits the time between two requests.
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -193,12 +194,12 @@ async fn served(
         .max_send_buf_size(SEND_BUFFER);
     let served = builder.serve_connection_with_upgrades(io, service);
     let mut served = std::pin::pin!(served);
-    // Since when it is to come to an end.
+    // When the connection was told to close.
     let mut closed: Option<Instant> = None;
     loop {
         tokio::select! {
             ended = &mut served => return ended,
-            // Also when whoever could say it is gone.
+            // A dropped sender closes it too.
             _ = closing.wait_for(|closing| *closing), if closed.is_none() => {}
             () = activity.drained(), if closed.is_none() => {}
             () = &mut stranger => {
@@ -211,7 +212,7 @@ async fn served(
                     telemetry::ConnectionStalled { client: address }.emit();
                     return Ok(());
                 }
-                // One that is to end has not for ever for its last frames either.
+                // A closing connection has a limited time for its last frames as well.
                 if closed.is_some() {
                     return Ok(());
                 }
@@ -233,14 +234,14 @@ async fn answer(
         ListenerRole::Admin => admin::answer(proxy, request, peer).await,
         ListenerRole::Netbox(wanted) => tokio::select! {
             biased;
-            // The connection ends with it.
+            // The connection closes with it.
             () = turned_stranger(Arc::clone(proxy), door, peer.address) => std::future::pending().await,
             response = proxy.answer_netbox(request, peer, wanted) => response,
         },
     }
 }
 
-/// Done when the configuration has changed so that `address` may not use a connection to `door` any more.
+/// Waits until a reloaded configuration no longer allows `address` to use `door`.
 async fn turned_stranger(proxy: Arc<Proxy>, door: ListenerRole, address: IpAddr) {
     match door {
         ListenerRole::Netbox(wanted) => proxy.netbox_listener_refuses(wanted, address).await,
@@ -248,8 +249,8 @@ async fn turned_stranger(proxy: Arc<Proxy>, door: ListenerRole, address: IpAddr)
     }
 }
 
-/// Sends the last `answer`, and waits a moment for the client to have read it: closing with something unread
-/// would take it back.
+/// Sends the last `answer`, and waits briefly for the client to read it: closing a socket with unread data resets the
+/// connection, and the client may lose the answer.
 pub(super) async fn send_and_close(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
@@ -259,8 +260,8 @@ pub(super) async fn send_and_close(stream: &mut TcpStream, answer: &[u8]) -> io:
     Ok(())
 }
 
-/// `stream` behind a TLS handshake. Nothing, if the client speaks plain HTTP and was told so, or has hung up or reset the
-/// connection before its first byte, as health checks of load balancers do.
+/// Performs the TLS handshake on `stream`. `None` if the client speaks plain HTTP, which is answered, or closes or
+/// resets the connection before its first byte, as health checks of load balancers do.
 async fn tls_accept(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -284,7 +285,7 @@ async fn tls_accept(
     shaken.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The streams of an HTTP/2 connection, which end with it.
+/// The streams of an HTTP/2 connection, aborted with it.
 #[derive(Clone, Debug, Default)]
 struct StreamExecutor(Arc<Mutex<JoinSet<()>>>);
 

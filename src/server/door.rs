@@ -1,26 +1,26 @@
-//! What a listener is for.
+//! The roles of listeners.
 
 use std::net::SocketAddr;
 
 use crate::app::ClientListener;
 use crate::telemetry;
 
-/// The key that names the certificate of a NetBox listener.
+/// The key that configures the certificate of a NetBox listener.
 pub(super) const NETBOX_CERTIFICATE: &str = "backend.netbox_certificate";
 
-/// What an address is for.
+/// The role of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenerRole {
-    /// Clients of backends.
+    /// Serves clients of backends.
     Clients(ClientListener),
-    /// Operators.
+    /// Serves operators.
     Admin,
-    /// A backend, in front of NetBox; the address is the configured one.
+    /// Serves a backend, in front of NetBox, at the configured address.
     Netbox(SocketAddr),
 }
 
 impl ListenerRole {
-    /// Who is served there.
+    /// The label of the listener in metrics.
     pub(super) const fn listener(self) -> telemetry::Listener {
         match self {
             Self::Clients(_) => telemetry::Listener::Clients,
@@ -29,7 +29,7 @@ impl ListenerRole {
         }
     }
 
-    /// The key that says where it is.
+    /// The key that configures its address.
     pub(super) const fn key(self) -> &'static str {
         match self {
             Self::Clients(ClientListener::Shared) => "listen",
@@ -39,7 +39,7 @@ impl ListenerRole {
         }
     }
 
-    /// The key that names the certificate which is shown there.
+    /// The key that configures its certificate.
     pub(super) const fn certificate_key(self) -> &'static str {
         match self {
             Self::Netbox(_) => NETBOX_CERTIFICATE,

@@ -1,53 +1,53 @@
 //! Reading files while the bridge serves.
 //!
-//! A disk may hang for ever, one over the network above all. What reads runs on a thread of its own, and the bridge
-//! serves on meanwhile.
+//! A disk may hang forever, above all a network file system. Files are read on a separate thread, so that the bridge
+//! serves on.
 
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-/// How long files may take to be read until that is an error.
+/// How long reading files may take before it is an error.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What came of reading files.
+/// The result of reading files.
 #[derive(Debug)]
 pub(super) enum ReadResult<T> {
-    /// This.
+    /// The files were read.
     Done(T),
-    /// Nothing within [`LIMIT`]. The thread goes on, and what it reads in the end counts for nothing.
+    /// The files were not read within [`READ_TIMEOUT`]. The thread continues, and its result is dropped.
     TimedOut,
 }
 
 /// A thread that reads files, if there is one.
 #[derive(Debug)]
 pub(super) enum FileReader<T> {
-    /// There is none.
+    /// There is no thread.
     Idle,
-    /// It has until then.
+    /// The thread has until this deadline.
     Reading(JoinHandle<T>, Instant),
-    /// It has not come back in time.
+    /// The thread missed its deadline.
     Stuck(JoinHandle<T>),
 }
 
 impl<T: Send + 'static> FileReader<T> {
-    /// Whether there is no thread.
+    /// Returns whether there is no thread.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self, Self::Idle)
     }
 
-    /// Whether somebody waits for what it reads.
+    /// Returns whether a result is awaited.
     pub(super) fn is_reading(&self) -> bool {
         matches!(self, Self::Reading(..))
     }
 
-    /// Does `work` on a new thread. There must be none yet.
+    /// Runs `work` on a new thread. There must be none yet.
     pub(super) fn begin(&mut self, work: impl FnOnce() -> T + Send + 'static) {
         *self = Self::Reading(spawn_blocking(work), Instant::now() + READ_TIMEOUT);
     }
 
-    /// What came of it; waits for ever if there is no thread. It may be given up, and asked for again.
+    /// Waits for the result; pends forever if there is no thread. Cancel safe.
     pub(super) async fn read(&mut self) -> ReadResult<T> {
         if let Self::Stuck(thread) = self {
             let _ = thread.await;
@@ -61,7 +61,7 @@ impl<T: Send + 'static> FileReader<T> {
                 *self = Self::Stuck(thread);
                 ReadResult::TimedOut
             }
-            // It broke, which is as little use as if it hung.
+            // The thread panicked, which is handled like a hang.
             _ => ReadResult::TimedOut,
         }
     }
@@ -85,7 +85,7 @@ mod tests {
         let waiting = tokio::time::timeout_at(Instant::now(), reader.read()).await;
         assert!(waiting.is_err(), "what it reads counts for nothing");
         release.send(()).unwrap();
-        // Nothing is read then; that it is idle is what the wait is for.
+        // There is nothing to read; the loop waits for the thread to become idle.
         loop {
             let _ = tokio::time::timeout_at(Instant::now(), reader.read()).await;
             if reader.is_idle() {

@@ -1,8 +1,8 @@
-//! What goes on on one HTTP/2 connection, where the transport does not tell who waits for whom.
+//! The activity of an HTTP/2 connection, to detect a stalled client.
 //!
-//! A reader that lets no more of a stream come holds it with a window of HTTP/2, and the connection below
-//! takes bytes all the same. But an answer is asked for its next piece only when the one before has gone: a
-//! piece that was handed out, and no further one was asked for, waits for the client.
+//! The transport does not show which side waits. A reader that grants no more window stalls its stream, and the
+//! connection below still accepts bytes. But the next chunk of a response body is polled only when the previous one
+//! was sent: if a chunk was returned, and no further one is polled, the response waits for the client.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,37 +20,37 @@ use crate::config::Limits;
 use crate::deadline::GRACE;
 use crate::respond::{Body, BoxError};
 
-/// What goes on on a connection.
+/// The activity of a connection.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     inner: Mutex<Inner>,
-    /// Something has ended.
+    /// Notified when an exchange ends.
     ended: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
     next: u64,
-    /// The exchanges that are open, with the time since when each waits for the client.
+    /// The open exchanges, each with the time since when it waits for the client.
     open: BTreeMap<u64, Option<Instant>>,
-    /// When the last one ended, or the connection began.
+    /// When the last exchange ended, or the connection began.
     idle: Instant,
-    /// The connection is to end with them.
+    /// The connection closes when it becomes idle.
     is_last: bool,
     is_http_2: bool,
 }
 
-/// What a connection is over its time with.
+/// The limit that a connection has exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionTimeout {
-    /// Its client takes nothing of an answer.
+    /// Its client does not read a response.
     Write,
-    /// Its client asks for nothing.
+    /// Its client sends no request.
     Idle,
 }
 
 impl Inner {
-    /// When the connection is over its time, as far as it is known by now, and with what.
+    /// When the connection will exceed a limit, and which one, as known now.
     fn due(&self, limits: &Limits, closing: Option<Instant>) -> Option<(Instant, ConnectionTimeout)> {
         let waits = self.open.values().flatten().min().map(|since| *since + limits.client_write);
         let idle =
@@ -58,21 +58,21 @@ impl Inner {
         waits.map(|at| (at, ConnectionTimeout::Write)).or_else(idle)
     }
 
-    /// How long the connection is kept while nothing is open on it.
+    /// How long the connection is kept while it is idle.
     fn idle_until(&self, limits: &Limits, closing: Option<Instant>) -> Instant {
         let has_asked = self.next > 0;
         match closing {
-            // Over HTTP/1 it is the screen that waits for the first head, and answers one that is not whole in time.
+            // Over HTTP/1 the guard times the first head, and answers an incomplete one.
             None if self.is_http_2 && !has_asked => self.idle + limits.client_head,
             None => self.idle + limits.client_idle,
-            // Its last frames may still be on their way.
+            // The last frames may still be in flight.
             Some(since) if has_asked => (self.idle + limits.client_write).max(since + LINGER),
             Some(since) => since + LINGER,
         }
     }
 }
 
-/// One request and its answer.
+/// An exchange: a request and its response.
 #[derive(Debug)]
 pub(super) struct ActiveRequest {
     activity: Arc<ConnectionActivity>,
@@ -88,7 +88,7 @@ impl Default for ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    /// A request has come.
+    /// Registers a request.
     pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         let mut inner = self.inner();
         let id = inner.next;
@@ -97,12 +97,12 @@ impl ConnectionActivity {
         ActiveRequest { activity: Arc::clone(self), id }
     }
 
-    /// The connection is to end when nothing is open on it any more.
+    /// Closes the connection when it becomes idle.
     pub(super) fn end_when_idle(&self) {
         self.inner().is_last = true;
     }
 
-    /// Done when nothing is open on a connection that is to end then.
+    /// Waits until a closing connection is idle.
     pub(super) async fn drained(&self) {
         loop {
             let ended = self.ended.notified();
@@ -116,16 +116,16 @@ impl ConnectionActivity {
         }
     }
 
-    /// The client speaks HTTP/2.
+    /// Marks the connection as HTTP/2.
     pub(super) fn set_http2(&self) {
         self.inner().is_http_2 = true;
     }
 
-    /// Done when a limit on the time of the connection has passed, which has been closing since `closing`.
+    /// Waits until the connection exceeds a limit. `closing` is when it was told to close.
     pub(super) async fn timed_out(&self, limits: &Limits, closing: Option<Instant>) -> ConnectionTimeout {
-        // A client may begin to take nothing, or to speak HTTP/2, at any time.
+        // A client may stall, or switch to HTTP/2, at any time.
         let most = limits.client_write.min(limits.client_head);
-        // What was found to be overdue once. What the client has sent meanwhile is read before it counts.
+        // The limit that was found exceeded once. Data that has arrived meanwhile is read before it counts.
         let mut passed = None;
         loop {
             let now = Instant::now();
@@ -148,7 +148,8 @@ impl ConnectionActivity {
 }
 
 impl ActiveRequest {
-    /// `body`, watched until it is gone; `is_timed` where nothing else tells that its client takes nothing.
+    /// Wraps `body` to track it until it is dropped. `is_timed` if nothing else detects that the client does not
+    /// read.
     pub(super) fn watch(self, body: Body, is_timed: bool) -> Body {
         WatchedBody { body, exchange: self, is_timed }.boxed_unsync()
     }

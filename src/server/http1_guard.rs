@@ -1,9 +1,8 @@
-//! A connection whose requests are looked at before they are parsed, and whose answers may be preceded by
-//! others.
+//! An HTTP/1 connection whose requests are checked before they are parsed, and whose responses may follow
+//! informational ones.
 //!
-//! What the guard rejects never reaches hyper. A request that stands for it does, which nobody can answer but
-//! with the rejection: so the answer comes in its turn, behind those to the requests before it, and the
-//! connection ends with it.
+//! A rejected request never reaches hyper. A placeholder request takes its place, which is answered with the
+//! rejection. So the rejection is sent in order, after the responses to earlier requests, and closes the connection.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -29,15 +28,16 @@ use crate::proxy::request::{REJECTED, StoppedConnection};
 use crate::proxy::router::is_sync_stream;
 use crate::telemetry;
 
-/// How much of what a client goes on to send that has its answer is taken before its connection is closed, in bytes.
+/// How much further data is read from a client whose final response was sent, before its connection is closed, in
+/// bytes.
 const MAX_DISCARDED: usize = 256 * 1024;
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// What a screen tells others of its connection, and they tell it.
+/// State shared between a guard and the service of its connection.
 #[derive(Debug, Default)]
 pub(super) struct GuardSignals {
-    /// Why nothing is let through any more, for whoever answers.
+    /// Why the guard accepts no further data. The service answers with it.
     pub(super) stopped: Arc<Mutex<Option<StoppedConnection>>>,
     pub(super) interim: InformationalResponses,
     pub(super) activity: Arc<ConnectionActivity>,
@@ -49,21 +49,21 @@ pub(super) struct Http1Guard<T> {
     io: T,
     client: IpAddr,
     guard: Guard,
-    /// What was let through and is not read yet.
+    /// Accepted bytes that hyper has not read yet.
     accepted: BytesMut,
     signals: GuardSignals,
-    /// What of the interim answers is not written yet.
+    /// Bytes of informational responses that are not written yet.
     pending_write: BytesMut,
-    /// hyper has nothing to write, or had nothing before what it is about to write.
+    /// hyper has flushed all that it wrote, before the data that it is about to write.
     is_flushed: bool,
     is_rejected: bool,
-    /// The reader must be told that what it reads has no end.
+    /// The next read must fail, because the body is incomplete.
     is_broken: bool,
-    /// How long a head may take, from its first byte; the first of all from the beginning.
+    /// The time limit for a head, from its first byte; for the first head, from the start of the connection.
     head_timeout: Duration,
     timer: DeadlineTimer,
     is_timed: bool,
-    /// Something has come.
+    /// Data has arrived.
     has_begun: bool,
     leftovers: usize,
     linger: Option<Pin<Box<Sleep>>>,
@@ -102,7 +102,7 @@ impl<T> Http1Guard<T> {
         *self.signals.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
         self.is_rejected = true;
         if in_body {
-            // The request is there already: its body ends here, and never in good order.
+            // The request was passed on already. Its body ends here, and must end with an error.
             self.is_broken = true;
             return;
         }
@@ -110,7 +110,7 @@ impl<T> Http1Guard<T> {
         self.accepted.extend_from_slice(stand_in.as_bytes());
     }
 
-    /// Starts and stops the timer of a head, and says whether it has run out.
+    /// Starts and stops the timer of a head. Returns whether it has expired.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         if self.has_begun && !self.guard.is_waiting_for_head() {
             self.is_timed = false;
@@ -125,7 +125,7 @@ impl<T> Http1Guard<T> {
 }
 
 impl<T: Read + Unpin> Http1Guard<T> {
-    /// Reads and throws away.
+    /// Reads and discards.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut piece = [0; CHUNK_BYTES];
         while self.leftovers > 0 {
@@ -154,7 +154,7 @@ impl<T: Write + Unpin> Http1Guard<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes the interim answers that belong before what hyper is about to write.
+    /// Writes the informational responses that precede what hyper is about to write.
     fn poll_send_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_flushed {
             self.is_flushed = false;
@@ -164,13 +164,13 @@ impl<T: Write + Unpin> Http1Guard<T> {
     }
 }
 
-/// What `Connection: close` is called on its way to whoever closes the connection. The two names are equally
-/// long.
+/// The name that replaces `Connection` of `Connection: close` in a head on its way to hyper. Both names have the same
+/// length.
 pub(super) const CLOSE: &str = "x-go-after";
 
 /// Hides `Connection: close` in the head of a request for a stream from hyper, which would repeat it in the head of
-/// the answer (R14). Says whether another request may come behind it: also not behind an `Upgrade`, which is not taken
-/// up there.
+/// the response (R14). Returns whether another request may follow. None may follow an `Upgrade` either, which is not
+/// performed there.
 fn keep_open(head: &mut [u8]) -> KeepAlive {
     const NAME: &[u8] = b"connection";
     const _: () = assert!(NAME.len() == CLOSE.len());
@@ -181,7 +181,7 @@ fn keep_open(head: &mut [u8]) -> KeepAlive {
     };
     let target = line.split(|byte| *byte == b' ').next().unwrap_or_default();
     let Ok(uri) = Uri::try_from(target) else { return KeepAlive::Yes };
-    // As the path is looked at later.
+    // The path is decoded like later in routing.
     let path = percent_decode_str(uri.path()).decode_utf8_lossy();
     if !["/stream", "/stream/", "/events"].iter().any(|end| path.ends_with(end)) {
         return KeepAlive::Yes;
@@ -222,7 +222,7 @@ impl<T: Read + Unpin> Read for Http1Guard<T> {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             if this.is_rejected {
-                // Not the end of the connection, or the answer would not be written any more.
+                // The connection stays open: closing it would lose the response.
                 let _ = this.poll_discard(cx);
                 return Poll::Pending;
             }
@@ -238,7 +238,7 @@ impl<T: Read + Unpin> Read for Http1Guard<T> {
                 }
                 this.has_begun = true;
                 if this.guard.is_ended() {
-                    // An answer may last for hours, and nothing that is sent behind its request is of any use.
+                    // A response may take hours, and data sent after its request is of no use.
                     this.leftovers = this.leftovers.saturating_sub(read.filled().len());
                     if this.leftovers == 0 {
                         return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -262,7 +262,7 @@ impl<T: Read + Unpin> Read for Http1Guard<T> {
                 return Poll::Pending;
             }
             if !this.has_begun {
-                // There was no beginning of a request that could be answered.
+                // There was no partial request that could be answered.
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             this.reject(Rejection::slow_head());
@@ -292,7 +292,7 @@ impl<T: Read + Write + Unpin> Write for Http1Guard<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-        // Also for one that was answered in the middle of its body.
+        // Also for a request that was answered before its body was complete.
         if (this.is_rejected || this.guard.is_in_body()) && this.leftovers > 0 {
             let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
             if linger.as_mut().poll(cx).is_pending() {
@@ -379,7 +379,7 @@ mod tests {
             let mut taken = vec![0; head.len()];
             screen.read_exact(&mut taken).await.unwrap();
             let send = async move {
-                // It may be cut off.
+                // The write may fail midway.
                 let _ = theirs.write_all(&vec![b'x'; sent]).await;
             };
             let read = async move { screen.read_to_end(&mut taken).await };

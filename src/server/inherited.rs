@@ -1,24 +1,24 @@
-//! Listeners that were opened before the process began, by systemd's socket activation or the like.
+//! Listeners inherited from the parent, as with systemd's socket activation.
 
 use std::io;
 use std::net::TcpListener;
 
 use listenfd::ListenFd;
 
-/// The listeners that the process was started with.
+/// The inherited listeners.
 #[derive(Debug, Default)]
 pub struct InheritedListeners {
     listen: Option<TcpListener>,
     admin: Option<TcpListener>,
 }
 
-/// Why they cannot be used.
+/// Why the inherited listeners cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InheritError {
-    /// One is not a TCP listener.
+    /// A socket is not a TCP listener.
     #[error("a socket that the bridge was started with cannot be used: {0}")]
     Socket(#[from] io::Error),
-    /// One has a name that says nothing.
+    /// A socket has an unknown name.
     #[error(
         "the bridge was started with a socket called {0:?}: FileDescriptorName must be listen or admin, and \
          each may be there once"
@@ -27,12 +27,12 @@ pub enum InheritError {
 }
 
 impl InheritedListeners {
-    /// Takes them over. `names` are theirs, with colons between them, as `LISTEN_FDNAMES` has them; without
+    /// Takes the inherited listeners. `names` are their names, separated by colons as in `LISTEN_FDNAMES`. Without
     /// names, the first is for clients and the second for operators.
     ///
     /// # Errors
     ///
-    /// [`InheritError`] says which one is no use.
+    /// [`InheritError`] identifies the unusable socket.
     pub fn take(names: Option<&str>) -> Result<Self, InheritError> {
         let mut sockets = ListenFd::from_env();
         let mut inherited = Self::default();
@@ -56,13 +56,13 @@ impl InheritedListeners {
         Ok(inherited)
     }
 
-    /// The name of one that nobody has taken.
+    /// The name of a listener that was not taken.
     pub(super) fn unused_key(&self) -> Option<&'static str> {
         let rest = [("listen", &self.listen), ("admin", &self.admin)];
         rest.into_iter().find(|(_, socket)| socket.is_some()).map(|(name, _)| name)
     }
 
-    /// The one for `key`, if there is one.
+    /// Takes the listener for `key`, if there is one.
     pub(super) fn take_for(&mut self, key: &str) -> Option<TcpListener> {
         match key {
             "listen" => self.listen.take(),

@@ -1,4 +1,4 @@
-//! The doors of the bridge, and who comes in.
+//! The listeners, and the acceptance of connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::respond;
 use crate::tcp::TcpOptions;
 use crate::telemetry;
 
-/// How many connections beyond a limit are answered at once, on each sort of listener; more are closed without an
-/// answer. An answer takes a socket and a task for as long as its client needs to read it.
+/// How many connections beyond a limit are answered at once, on each kind of listener. Further ones are closed
+/// without an answer. An answer needs a socket and a task until its client has read it.
 const MAX_REFUSALS: usize = 64;
 
-/// Every door that is open.
+/// The open listeners.
 #[derive(Debug)]
 pub(super) struct Listeners {
     proxy: Arc<Proxy>,
@@ -37,20 +37,20 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 struct OpenListener {
     role: ListenerRole,
-    /// As it is configured: port 0 is any port.
+    /// The configured address; port 0 stands for any port.
     configured: SocketAddr,
     address: std::io::Result<SocketAddr>,
     certificate: CurrentConfig,
-    /// Closes it. Its connections come to a good end then.
+    /// Closes the listener and shuts its connections down gracefully.
     close: watch::Sender<bool>,
 }
 
-/// Whose connections are counted.
+/// The key that connections are counted by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ConnectionQuotaKey {
     All(telemetry::Listener),
     Address(telemetry::Listener, IpAddr),
-    /// Those beyond a limit that are being answered.
+    /// Connections beyond a limit that are being answered.
     Refused(telemetry::Listener),
 }
 
@@ -60,12 +60,12 @@ impl Listeners {
         Self { proxy, connections, open: Vec::new(), tasks }
     }
 
-    /// Whether this one is open.
+    /// Returns whether this listener is open.
     pub(super) fn has(&self, role: ListenerRole, configured: SocketAddr) -> bool {
         self.open.iter().any(|open| (open.role, open.configured) == (role, configured))
     }
 
-    /// Opens one, over TLS while there is a `certificate`.
+    /// Opens a listener, with TLS while there is a `certificate`.
     pub(super) fn open(
         &mut self,
         role: ListenerRole,
@@ -93,7 +93,7 @@ impl Listeners {
         self.open.push(OpenListener { role, configured, address, certificate, close });
     }
 
-    /// Says again what is listened on, and how.
+    /// Logs the listening addresses again.
     pub(super) fn log_addresses(&self) {
         for open in &self.open {
             if let Ok(address) = &open.address {
@@ -103,7 +103,7 @@ impl Listeners {
         }
     }
 
-    /// Closes those that are not `wanted`.
+    /// Closes the listeners that are no longer configured.
     pub(super) fn retain(&mut self, configured: &[(ListenerRole, SocketAddr)]) {
         self.open.retain(|open| {
             let keeps = configured.contains(&(open.role, open.configured));
@@ -115,7 +115,7 @@ impl Listeners {
         });
     }
 
-    /// The address of the first that `is_wanted`.
+    /// The address of the first listener that matches `is_wanted`.
     pub(super) fn address(&self, is_wanted: impl Fn(&ListenerRole) -> bool) -> std::io::Result<SocketAddr> {
         let none = || Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable));
         match self.open.iter().find(|open| is_wanted(&open.role)).map(|open| &open.address) {
@@ -130,14 +130,14 @@ impl Listeners {
         self.open.iter().filter_map(known).collect()
     }
 
-    /// Forgets a task that has ended; waits for ever if there is none.
+    /// Reaps a finished task; pends forever if there is none.
     pub(super) async fn reap(&mut self) {
         if self.tasks.join_next().await.is_none() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Closes all of them, and waits until every connection has ended.
+    /// Closes all listeners, and waits until every connection has closed.
     pub(super) async fn close(mut self) {
         for open in self.open {
             open.close.send_replace(true);
@@ -146,7 +146,7 @@ impl Listeners {
     }
 }
 
-/// One door, as it is minded.
+/// The accept loop of a listener.
 struct AcceptLoop {
     role: ListenerRole,
     address: Option<SocketAddr>,
@@ -169,11 +169,11 @@ impl AcceptLoop {
                         if let Some(address) = self.address {
                             self.proxy.app.listeners.fail(self.role.key(), address, error.to_string());
                         }
-                        // Out of descriptors, mostly: trying again at once would only burn the processor.
+                        // Usually the process is out of file descriptors: an immediate retry would spin.
                         sleep(Duration::from_millis(100)).await;
                     }
                 },
-                // Also when whoever could say it is gone.
+                // A dropped sender closes it too.
                 () = closed(&mut closing) => break,
                 Some(_) = served.join_next() => {}
             }
@@ -219,7 +219,7 @@ impl AcceptLoop {
         });
     }
 
-    /// Answers a connection beyond `limit`, unless as many as may be are being answered.
+    /// Answers a connection beyond `limit`, unless too many are being answered already.
     fn refuse(&self, stream: TcpStream, limit: Limit, write_timeout: Duration, served: &mut JoinSet<()>) {
         let refused = (ConnectionQuotaKey::Refused(self.role.listener()), MAX_REFUSALS, limit);
         let Ok(slot) = self.connections.acquire([refused]) else { return };
@@ -229,8 +229,8 @@ impl AcceptLoop {
         });
     }
 
-    /// A place for one more connection. Operators have as many of their own, so that they come in when clients
-    /// have taken everything.
+    /// Takes a slot for one more connection. Operators have slots of their own, so that they can connect when clients
+    /// have used up theirs.
     fn acquire_quota(
         &self,
         limits: &Limits,
@@ -249,7 +249,7 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-/// Says why, without waiting for what would have been asked.
+/// Answers with the reason, without reading a request.
 async fn send_limit_exceeded(mut stream: TcpStream, limit: Limit, write_timeout: Duration) {
     let answer = respond::raw_limit_exceeded(limit);
     let _ = timeout(write_timeout, connection::send_and_close(&mut stream, answer.as_bytes())).await;

@@ -1,4 +1,4 @@
-//! Reading the configuration again while the bridge serves.
+//! Reloads of the configuration while the bridge serves.
 
 use std::error::Error as _;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::proxy::Proxy;
 use crate::telemetry;
 use crate::tls::TlsError;
 
-/// Where a configuration is read from again.
+/// The source that the configuration is read from again.
 #[derive(Clone)]
 pub(super) struct ConfigSource(Arc<dyn Fn() -> Result<Config, config::ConfigError> + Send + Sync>);
 
@@ -29,25 +29,25 @@ pub(super) struct PreparedReload {
     state: AppState,
 }
 
-/// A reload that is on its way, if there is one.
+/// The reload in progress, if there is one.
 #[derive(Debug)]
 pub(super) struct PendingReload {
     reader: FileReader<Result<PreparedReload, ReloadError>>,
-    /// Where the answer goes.
+    /// The channel for its result.
     reply: Option<ReloadReply>,
 }
 
-/// Where the answer to somebody goes who wants a reload.
+/// The channel for the result of a requested reload.
 pub(super) type ReloadReply = oneshot::Sender<Result<(), ReloadError>>;
 
-/// Asks the bridge to read its configuration again.
+/// A handle that requests a reload.
 #[derive(Clone, Debug)]
 pub struct Reloader(mpsc::Sender<ReloadReply>);
 
-/// Why the configuration that was in force is in force still.
+/// Why a reload failed. The previous configuration stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The new one is wrong.
+    /// The new configuration is invalid.
     #[error(transparent)]
     Config(#[from] config::ConfigError),
     /// A certificate or a key cannot be used.
@@ -56,18 +56,18 @@ pub enum ReloadError {
     /// A new listener could not be bound.
     #[error("{source}{}", why(.source))]
     Start {
-        /// Why not.
+        /// The cause.
         #[from]
         source: StartError,
     },
-    /// It wants something that only a restart can do.
+    /// The change requires a restart.
     #[error("{key} cannot change from {before} to {after} while the bridge runs: restart it")]
     Restart {
-        /// What cannot change.
+        /// The key that cannot change.
         key: &'static str,
-        /// What it is.
+        /// Its current value.
         before: String,
-        /// What it would be.
+        /// Its new value.
         after: String,
     },
     /// A file could not be read in time.
@@ -77,12 +77,12 @@ pub enum ReloadError {
         humantime::format_duration(files::READ_TIMEOUT)
     )]
     Overdue,
-    /// There is nothing to read it from, or the bridge is stopping.
+    /// There is no source, or the bridge is stopping.
     #[error("the bridge is stopping, or does not know where its configuration came from")]
     Unavailable,
 }
 
-/// What an error leaves to its source to say.
+/// The part of an error that its source does not describe.
 fn why(error: &StartError) -> String {
     error.source().map(|source| format!(": {source}")).unwrap_or_default()
 }
@@ -92,7 +92,7 @@ impl Reloader {
         Self(sender)
     }
 
-    /// Makes the bridge read its configuration again, and waits until it has.
+    /// Requests a reload, and waits for its result.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl ConfigSource {
         Self(Arc::new(read))
     }
 
-    /// Reads the configuration, and the files that it names. It blocks.
+    /// Reads the configuration and the files that it names. It blocks.
     fn prepare(&self, proxy: &Proxy) -> Result<PreparedReload, ReloadError> {
         let Self(read) = self;
         let before = proxy.app.state();
@@ -143,12 +143,12 @@ impl Default for PendingReload {
 }
 
 impl PendingReload {
-    /// Whether another reload may begin, or be refused at once because files hang.
+    /// Returns whether another reload may start, or can be refused at once because the files hang.
     pub(super) fn is_free(&self) -> bool {
         !self.reader.is_reading()
     }
 
-    /// What was read; waits for ever if no reload is on its way.
+    /// Waits for the configuration that was read; pends forever if no reload is in progress.
     pub(super) async fn prepared(&mut self) -> Result<PreparedReload, ReloadError> {
         match self.reader.read().await {
             ReadResult::Done(prepared) => prepared,
@@ -170,7 +170,7 @@ impl Reload for Reloader {
 }
 
 impl Server {
-    /// Begins to read the configuration again, on another thread.
+    /// Starts a reload on another thread.
     pub(super) fn begin_reload(&mut self, reply: ReloadReply) {
         if !self.proxy.app.registry.is_draining() {
             supervisor::reloading();
@@ -178,7 +178,7 @@ impl Server {
         self.reloading.reply = Some(reply);
         match self.source.clone() {
             None => self.reloaded(Err(ReloadError::Unavailable)),
-            // The files hang from the last time: another thread would hang with them.
+            // The files still hang since the last reload: another thread would hang with them.
             Some(_) if !self.reloading.reader.is_idle() => self.reloaded(Err(ReloadError::Overdue)),
             Some(source) => {
                 let proxy = Arc::clone(&self.proxy);
@@ -187,8 +187,7 @@ impl Server {
         }
     }
 
-    /// Ends the reload with what was read. Everything of it is in force then, for whatever begins from now on; or
-    /// nothing.
+    /// Completes the reload. Either all of it applies to new requests and connections, or none of it.
     pub(super) async fn end_reload(&mut self, prepared: Result<PreparedReload, ReloadError>) {
         let reloaded = match prepared {
             Ok(prepared) => self.take_over(prepared).await,
@@ -199,12 +198,12 @@ impl Server {
 
     fn reloaded(&mut self, reloaded: Result<(), ReloadError>) {
         telemetry::ConfigReloaded { error: reloaded.as_ref().err().map(ToString::to_string) }.emit();
-        // Whoever was told that the bridge is stopping need not be told more.
+        // While the bridge stops, the supervisor keeps that status.
         if !self.proxy.app.registry.is_draining() {
             supervisor::ready(&self.status());
         }
         if let Some(wanted) = self.reloading.reply.take() {
-            // Nobody may wait for it any more.
+            // The caller may have gone.
             let _ = wanted.send(reloaded);
         }
     }
@@ -218,7 +217,7 @@ impl Server {
                 bound.push((*door, *address, bind(*door, *address).await?));
             }
         }
-        // From here on nothing can fail.
+        // Nothing can fail from here on.
         self.proxy.replace(state);
         self.certificates.replace(certificates);
         self.listeners.retain(&wanted);

@@ -1,6 +1,6 @@
-//! What whoever supervises the process is told: systemd, or anybody else who listens on `NOTIFY_SOCKET`.
+//! Notifications to the supervisor of the process: systemd, or another listener on `NOTIFY_SOCKET`.
 //!
-//! Without such a socket nothing is told, and nobody misses it.
+//! Without that socket nothing is sent.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::telemetry;
 
-/// The bridge serves, with the configuration that is in force.
+/// Notifies that the bridge serves with the configuration in force.
 pub(super) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// It reads its configuration again. [`ready`] ends that, whatever came of it.
+/// Notifies that the bridge reloads its configuration. [`ready`] ends that state, whatever the result.
 pub(super) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
-    // Newer supervisors want to know when that was.
+    // Newer versions of systemd require the time.
     states.extend(NotifyState::monotonic_usec_now().ok());
     notify(&states);
 }
 
-/// It comes to its end.
+/// Notifies that the bridge is stopping.
 pub(super) fn stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// Does `work`, and gives a sign of life twice in the time after which the supervisor would miss it.
+/// Runs `work`, and sends watchdog notifications at half of the watchdog timeout.
 pub(super) async fn watched<T>(work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let Some(limit) = sd_notify::watchdog_enabled() else { return work.await };

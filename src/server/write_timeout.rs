@@ -1,4 +1,4 @@
-//! A connection that does not wait for ever for its peer to take what is sent.
+//! A write timeout for connections.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,20 +10,20 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use crate::deadline::DeadlineTimer;
 use crate::proxy::request::StallFlag;
 
-/// Fails a write that makes no progress within a limit. A reader that takes nothing must not hold a
-/// connection, and what is kept for it, for as long as it likes.
+/// Fails a write that makes no progress within a limit, so that a client that does not read cannot hold a connection
+/// and its buffers indefinitely.
 #[derive(Debug)]
 pub(super) struct WriteTimeout<T> {
     io: T,
     limit: Duration,
-    /// Runs while a write waits; `waiting` says whether it does.
+    /// Runs while a write is pending, as `waiting` records.
     timer: DeadlineTimer,
     waiting: bool,
     stall: StallFlag,
 }
 
 impl<T> WriteTimeout<T> {
-    /// `io`, which notes in `stuck` that a limit of time for writing was too much.
+    /// Wraps `io`. A write timeout is noted in `stall`.
     pub(super) fn new(io: T, limit: Duration, stall: StallFlag) -> Self {
         Self { io, limit, timer: DeadlineTimer::after(limit), waiting: false, stall }
     }
@@ -52,7 +52,7 @@ impl<T> WriteTimeout<T> {
         }
     }
 
-    /// The kernel closes a connection with this error when its client acknowledged nothing within
+    /// Notes `ETIMEDOUT`: the kernel closes a connection with it when the client acknowledged nothing within
     /// `limits.tcp_user_timeout`.
     fn note_timeout<R>(&self, result: &Poll<io::Result<R>>) {
         if matches!(result, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
