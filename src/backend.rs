@@ -1,7 +1,7 @@
-//! Connections to a backend, and what is known of it.
+//! Connections to a backend, and the known state of it.
 //!
-//! Every request of the stream path has a connection of its own: nothing that one run does to it, a
-//! cut in the middle above all, can reach another. What passes through shares a pool.
+//! Every request of the stream path has a connection of its own, so that a failure of one run, above all a cut
+//! connection, cannot affect another. Forwarded requests share a pool.
 
 mod active;
 mod auth_backoff;
@@ -56,48 +56,48 @@ use auth_backoff::{Admission, AttemptLimit, KeyHash, Throttled};
 use connect::Dialer;
 use forward::Pool;
 
-/// The header that carries the key since 0.0.7.
+/// The header that carries the API key since 0.0.7.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-proxbox-api-key");
 
-/// How long what was found out about whether a backend can be reached is news.
+/// How long the result of a reachability check is reused.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// What this bridge calls itself.
+/// The `User-Agent` of this bridge.
 const AGENT: &str = concat!("proxbox-bridge/", env!("CARGO_PKG_VERSION"));
 
-/// One backend.
+/// A backend.
 #[derive(Debug)]
 pub struct Backend {
     config: config::Backend,
     dialer: Arc<Dialer>,
     pool: Pool,
-    /// What it can do, as far as it is known.
+    /// Its cached capabilities.
     pub capabilities_cache: CapabilitiesCache,
-    /// What it need not be asked.
+    /// The requests that it is not sent.
     pub gate: RequestGate,
     /// The Proxmox endpoints that were pushed to it, if it cannot store them.
     pub proxmox: Arc<ProxmoxEndpoints>,
-    /// What is counted of it.
+    /// Its metrics.
     pub metrics: Arc<BackendMetrics>,
-    /// Whether it can be reached is found out by one at a time.
+    /// Admits one reachability check at a time.
     checking: Semaphore,
 }
 
-/// What a request carries besides its path.
+/// The credentials and headers of a request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestIdentity {
-    /// The key.
+    /// The API key.
     pub key: Option<ApiKey>,
-    /// Headers of the client that the backend's own records want.
+    /// Headers of the client that the backend records.
     pub forwarded_headers: HeaderMap,
 }
 
 impl Backend {
-    /// The backend that is configured.
+    /// Creates the backend that `config` describes.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files that its certificate is checked by.
+    /// A file for the verification of its certificate cannot be used.
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
         let has_listener = config.netbox.is_some();
         Self::at(config, |name| match has_listener {
@@ -106,11 +106,11 @@ impl Backend {
         })
     }
 
-    /// NetBox, which is reached as `config` says, whose name is that of the backend that asks it.
+    /// Creates the NetBox that `config` describes, named after the backend that uses it.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files that its certificate is checked by.
+    /// A file for the verification of its certificate cannot be used.
     pub fn netbox(config: config::Backend) -> Result<Self, TlsError> {
         Self::at(config, |name| BackendMetrics::new(Remote::Netbox, name))
     }
@@ -135,8 +135,9 @@ impl Backend {
         })
     }
 
-    /// Counts wrong and accepted keys together with `other`, which is the same backend, and has the Proxmox endpoints
-    /// that were pushed to it. These are dropped with their secrets if it has no NetBox listener any more.
+    /// Shares the counts of wrong and accepted keys with `other`, which is the same backend, and the Proxmox
+    /// endpoints that were pushed to it. The endpoints and their secrets are dropped if it has no NetBox listener any
+    /// more.
     pub fn share_keys(&mut self, other: &Self) {
         self.gate.backoff = Arc::clone(&other.gate.backoff);
         if self.config.netbox.is_some() {
@@ -144,7 +145,8 @@ impl Backend {
         }
     }
 
-    /// Learns from its answer to `client` with `key`, whose request began in `generation` of [`RequestGate::generation`].
+    /// Notes the authentication failure of `client` with `key`. `generation` is that of [`RequestGate::generation`]
+    /// when the request began.
     pub fn note_auth_failure(
         &self,
         failure: AuthFailure<'_>,
@@ -156,7 +158,7 @@ impl Backend {
         self.emit_throttled(held_back);
     }
 
-    /// It has refused a key of `client` that the bridge has not seen, with the words `text`.
+    /// Notes that it refused, with `text`, a key of `client` that the bridge did not see.
     pub fn note_unseen_key_refusal(&self, client: IpAddr, text: &str) {
         let allowed = AttemptLimit::new(self.limits());
         self.emit_throttled(self.gate.backoff.refuse(client, UNSEEN_KEY, text, allowed));
@@ -171,51 +173,50 @@ impl Backend {
         telemetry::KeysThrottled { backend: &self.metrics, client }.emit();
     }
 
-    /// What it is to the bridge.
+    /// The role of this remote.
     pub fn remote(&self) -> Remote {
         self.dialer.remote()
     }
 
-    /// How it is configured.
+    /// Its configuration.
     pub fn config(&self) -> &config::Backend {
         &self.config
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> &BackendUrl {
         &self.config.url
     }
 
-    /// What tells it from others.
+    /// Its identity.
     pub fn id(&self) -> &BackendId {
         self.dialer.id()
     }
 
-    /// Looks up where it is, for [`Backend::id`] to tell. Where that fails, what was known stays.
+    /// Resolves its addresses for [`Backend::id`]. If that fails, the known ones stay.
     pub async fn resolve(&self) {
-        // Whoever connects next is told why.
+        // The next connection attempt reports the error.
         let _ = self.dialer.addresses().await;
     }
 
-    /// Looks up where it is, unless that is known.
+    /// Resolves its addresses, unless they are known.
     pub async fn locate(&self) {
         if !self.id().has_address() {
             self.resolve().await;
         }
     }
 
-    /// The limits that are in force for it.
+    /// The limits that apply to it.
     pub fn limits(&self) -> &Limits {
         &self.config.limits
     }
 
-    /// Whether what the files of its TLS hold is in use. It reads them, and blocks.
+    /// Returns whether its TLS files are unchanged since they were loaded. It reads them, and blocks.
     pub fn has_current_files(&self) -> bool {
         self.dialer.has_current_files(&self.config)
     }
 
-    /// Uses the files of its TLS again if they hold something else, for connections from now on. It reads them, and
-    /// blocks.
+    /// Reloads its TLS files if they have changed, for new connections. It reads them, and blocks.
     pub fn reload_files(&self) {
         if let Some(read) = self.dialer.reload_files(&self.config) {
             let error = read.err().map(|error| error.to_string());
@@ -223,7 +224,8 @@ impl Backend {
         }
     }
 
-    /// Connects to it and hangs up: a backend that is busy with a sync takes connections, and answers nothing.
+    /// Connects to it and closes the connection. A backend that is busy with a sync accepts connections, but does not
+    /// answer requests.
     ///
     /// # Errors
     ///
@@ -232,7 +234,7 @@ impl Backend {
         self.dialer.connect().await.map(drop)
     }
 
-    /// Whether nobody has connected to it for so long that the bridge is to (`limits.check`).
+    /// Returns whether the last connection attempt is so long ago that a check is due (`limits.check`).
     pub fn is_check_due(&self) -> bool {
         let limit = self.limits().check;
         let is_long = self.last_attempt().is_none_or(|last| last >= limit);
@@ -240,22 +242,22 @@ impl Backend {
         !limit.is_zero() && is_long && may_try
     }
 
-    /// Finds out whether it can be reached, unless somebody does.
+    /// Checks whether it can be reached, unless a check is under way.
     pub async fn check(&self) {
         let Ok(_turn) = self.checking.try_acquire() else { return };
-        // Whatever comes of it is told by the connection.
+        // The connection attempt reports its result.
         let _ = self.connect_once().await;
     }
 
-    /// Whether it can be reached, as it was found out not long ago, or is now. However many ask, it is one
-    /// connection at a time.
+    /// Checks whether it can be reached, or returns a recent result. Concurrent callers share one connection at a
+    /// time.
     ///
     /// # Errors
     ///
     /// Why it cannot be reached.
     pub async fn check_reachable(&self) -> Result<(), ConnectError> {
         if self.last_attempt().is_none_or(|last| last >= RECENT) {
-            // Nobody closes it.
+            // The semaphore is never closed.
             let _turn = self.checking.acquire().await;
             if self.last_attempt().is_none_or(|last| last >= RECENT) {
                 return self.connect_once().await;
@@ -264,12 +266,12 @@ impl Backend {
         self.last_error().map_or(Ok(()), Err)
     }
 
-    /// Lets a request of `client` with `key` go on when the key may be tried, and gives what stands for it until it is
-    /// answered.
+    /// Admits a request of `client` with `key` when the key may be tried. The attempt is held until the backend has
+    /// answered the key.
     ///
     /// # Errors
     ///
-    /// Why the backend is not asked.
+    /// Why the request is not sent.
     pub async fn admit(&self, client: IpAddr, key: KeyHash) -> Result<Option<KeyAttempt>, BackoffReason> {
         let limits = self.limits();
         let deadline = Instant::now() + limits.probe;
@@ -287,29 +289,29 @@ impl Backend {
                 }
                 Admission::Busy => {}
             }
-            // Wrong keys are answered at once, also while the request behind a right one takes its time.
+            // A wrong key is answered at once, even while the request with a valid key takes long.
             if timeout_at(deadline, changed).await.is_err() {
                 return Err(BackoffReason::Unanswered { after: limits.probe });
             }
         }
     }
 
-    /// Whether connections to it are tried.
+    /// The state of its circuit breaker.
     pub fn circuit(&self) -> telemetry::Circuit {
         self.dialer.breaker.state()
     }
 
-    /// Why it could not be reached when that was last tried, if it could not.
+    /// The error of the last connection attempt, if it failed.
     pub fn last_error(&self) -> Option<ConnectError> {
         self.dialer.breaker.last_error()
     }
 
-    /// How long it is since it was last found out whether it can be reached; nothing if it never was.
+    /// The time since the last connection attempt; `None` if there was none.
     pub fn last_attempt(&self) -> Option<Duration> {
         self.dialer.breaker.last_attempt()
     }
 
-    /// A request for `target` (path and query) as this bridge makes it.
+    /// Builds a request for `target` (path and query).
     fn request(
         &self,
         method: Method,

@@ -1,15 +1,15 @@
-//! What a backend reports of the syncs that run on it.
+//! The activity that a backend reports.
 
 use super::{Backend, RequestIdentity};
 use crate::core::domain::outcome::Cause;
 use crate::telemetry;
 
-/// Where releases since 0.0.11 report whether a full update runs.
+/// The path at which releases since 0.0.11 report whether a full update runs.
 const ACTIVE: &str = "/sync/active";
 
 impl Backend {
-    /// Whether it may report that a full update runs now: an answer that cannot be read may, and a backend that does
-    /// not answer, or refuses to, reports none.
+    /// Returns whether the backend may be running a full update. An unreadable response counts as yes; a refusal, or
+    /// no response, counts as no.
     pub async fn reports_full_update(&self, identity: &RequestIdentity) -> bool {
         match self.stored_endpoints(ACTIVE, identity).await {
             Ok(answer) => answer.is_some_and(|answer| answer["active"] == true),

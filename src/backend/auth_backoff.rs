@@ -1,9 +1,9 @@
-//! Keys that clients try, held back before the backend locks everybody out.
+//! Limits the wrong keys that clients try, before the backend locks all of them out.
 //!
-//! A backend locks an address out after five wrong keys. One that does not trust the bridge's `X-Forwarded-For`
-//! (`PROXBOX_TRUSTED_PROXIES`) sees a single address, that of the bridge, so that the wrong keys of one client lock
-//! out all others. So no client may try more than a few, and where the backend counts all clients together, they may
-//! try fewer than five together. A key that the backend has accepted before is never held back.
+//! A backend locks an address out after five wrong keys. If it does not trust the bridge's `X-Forwarded-For`
+//! (`PROXBOX_TRUSTED_PROXIES`), it sees a single address, that of the bridge, so that the wrong keys of one client
+//! lock out all others. So the number of wrong keys is limited per client, and where the backend counts all clients
+//! together, it is limited below five for all of them. A key that the backend has accepted before is never held back.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -17,15 +17,15 @@ use tokio::time::Instant;
 use crate::config::Limits;
 use crate::core::http::address::limited_as;
 
-/// After how many wrong keys a backend locks an address out, and for how long.
+/// How many wrong keys lock an address out, and for how long.
 const LOCKED_OUT_AFTER: usize = 5;
 const LOCKED_OUT_FOR: Duration = Duration::from_secs(300);
-/// How many keys and failures are remembered at most.
+/// The maximum number of keys and failures kept.
 const MAX_REMEMBERED: usize = 4096;
-/// What follows the number of further wrong keys that a backend takes.
+/// The text after the number of remaining attempts in a refusal.
 const REMAINING: &str = " attempts remaining";
 
-/// A hash of a key; none for the lack of one.
+/// A hash of a key; `None` for a request without a key.
 pub(super) type KeyHash = Option<[u8; 32]>;
 
 /// The keys that clients of one backend have tried.
@@ -38,43 +38,43 @@ pub(super) struct AuthBackoff {
 #[derive(Debug, Default)]
 struct AttemptHistory {
     accepted: HashSet<KeyHash>,
-    /// When a key was refused, and whose, the oldest in front.
+    /// The times and clients of refused keys, oldest first.
     failures: VecDeque<(Instant, IpAddr)>,
     /// The clients of requests whose key may be wrong.
     in_flight: HashMap<u64, IpAddr>,
     next: u64,
-    /// How many failures the backend has counted for the last address that failed, and when that was.
+    /// The failures that the backend has counted for the last failed address, and when.
     counted: Option<(Instant, usize)>,
-    /// Whether it counts the failures of all clients together, if that is known.
+    /// Whether the backend counts the failures of all clients together, if known.
     shares_counter: Option<bool>,
 }
 
-/// Whether a request may go on.
+/// Whether a request is admitted.
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// The backend has accepted its key before.
+    /// The backend has accepted the key before.
     Accepted,
-    /// Its key may be wrong. That is known when this is dropped.
+    /// The key may be wrong. The attempt ends when this is dropped.
     Attempt(KeyAttempt),
-    /// Other keys have to be answered first.
+    /// Other keys must be answered first.
     Busy,
     /// Too many keys were wrong.
     Refused {
-        /// When the next one may be tried.
+        /// When the next key may be tried.
         retry_after: Duration,
     },
 }
 
-/// Who tries no more keys that may be wrong.
+/// The clients whose unknown keys are held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Throttled {
     /// One client.
     Client(IpAddr),
-    /// All of them, because the backend counts them together.
+    /// All clients, because the backend counts them together.
     All,
 }
 
-/// How many wrong keys one client may try, and what one client is.
+/// The limit of wrong keys per client, and the definition of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptLimit {
     wrong_keys: usize,
@@ -86,7 +86,7 @@ impl AttemptLimit {
         Self { wrong_keys: limits.wrong_keys, ipv6_prefix: limits.ipv6_prefix }
     }
 
-    /// Whether both addresses are of one client.
+    /// Returns whether both addresses belong to one client.
     fn is_same(self, one: IpAddr, other: IpAddr) -> bool {
         limited_as(one, self.ipv6_prefix) == limited_as(other, self.ipv6_prefix)
     }
@@ -100,8 +100,8 @@ pub struct KeyAttempt {
 }
 
 impl AuthBackoff {
-    /// Asks for `client` whether a request with `key` may go on. A client may try as many wrong keys within
-    /// five minutes as `allowed` says.
+    /// Decides whether a request of `client` with `key` is admitted. `allowed` limits the wrong keys per client
+    /// within five minutes.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr, key: KeyHash, allowed: AttemptLimit) -> Admission {
         let mut tried = self.attempts();
         if tried.accepted.contains(&key) {
@@ -122,12 +122,12 @@ impl AuthBackoff {
         Admission::Attempt(KeyAttempt { backoff: Arc::clone(self), id })
     }
 
-    /// Done when a key was answered after this call.
+    /// Completes when a key is answered after this call.
     pub(super) fn changed(&self) -> OwnedNotified {
         Arc::clone(&self.changed).notified_owned()
     }
 
-    /// The backend has accepted `key`.
+    /// Notes that the backend accepted `key`.
     pub(super) fn accept(&self, key: KeyHash) {
         let mut tried = self.attempts();
         if tried.accepted.len() >= MAX_REMEMBERED {
@@ -138,8 +138,8 @@ impl AuthBackoff {
         }
     }
 
-    /// The backend has refused `key`, which `client` sent, with the words `text`, or with none to a HEAD. Says who is
-    /// held back from now on, if that is new.
+    /// Notes that the backend refused `key` of `client` with `text`; a response to HEAD has none. Returns the clients
+    /// that are held back from now on, if that is new.
     pub(super) fn refuse(
         &self,
         client: IpAddr,
@@ -149,7 +149,7 @@ impl AuthBackoff {
     ) -> Option<Throttled> {
         let mut tried = self.attempts();
         if text.is_empty() && tried.accepted.contains(&key) {
-            // It may be about what was asked for.
+            // The refusal may be about the requested resource.
             return None;
         }
         tried.accepted.remove(&key);
@@ -169,7 +169,7 @@ impl AuthBackoff {
 }
 
 impl AttemptHistory {
-    /// For how long no key of `client` is tried that may be wrong, if that is so.
+    /// How long unknown keys of `client` are held back, if they are.
     fn retry_after(&mut self, now: Instant, client: IpAddr, allowed: AttemptLimit) -> Option<Duration> {
         self.expire(now);
         let own = self.failures.iter().filter(|(_, other)| allowed.is_same(*other, client));
@@ -181,10 +181,10 @@ impl AttemptHistory {
         (!again.is_zero()).then_some(again)
     }
 
-    /// How many keys may be tried at once, so that one more wrong one is left if all of them are wrong.
+    /// How many keys may be tried at once so that one more wrong key is left if all of them are wrong.
     fn remaining(&self, now: Instant) -> usize {
         let spare = (LOCKED_OUT_AFTER - 1).saturating_sub(self.counted(now));
-        // What it has counted is of one client then. One key after the other shows whether that is still so.
+        // The count is that of one client then. Trying one key at a time shows whether that is still so.
         if self.shares_counter == Some(false) { spare.max(1) } else { spare }
     }
 
@@ -205,7 +205,7 @@ impl AttemptHistory {
             self.counted = Some((now, before + 1));
             return;
         };
-        // Answers to requests that were under way together may come in another order.
+        // Responses to concurrent requests may arrive out of order.
         let is_last = self.in_flight.len() <= 1;
         if counted > own {
             self.shares_counter = Some(true);
@@ -229,7 +229,8 @@ impl Drop for KeyAttempt {
     }
 }
 
-/// How many wrong keys the backend still takes, if `text` says so: `InvalidCommand API key. 3 attempts remaining.`
+/// The number of wrong keys that the backend still accepts, from a text such as `Invalid API key. 3 attempts
+/// remaining.`
 fn remaining(text: &str) -> Option<usize> {
     let (before, _) = text.split_once(REMAINING)?;
     before.rsplit(' ').next()?.parse().ok()
@@ -251,7 +252,7 @@ mod tests {
         Some([number; 32])
     }
 
-    /// A client tries a key, which is wrong; the backend says how many it still takes, or nothing.
+    /// Tries a wrong key for a client. The backend reports the `remaining` attempts, if given.
     fn fail_with_wrong_key(backoff: &Arc<AuthBackoff>, client: IpAddr, remaining: Option<usize>) -> bool {
         let key_attempt = backoff.admit(client, key(0), MOST);
         let text =

@@ -1,7 +1,6 @@
-//! A circuit breaker: a backend that cannot be reached is left alone for a while.
+//! A circuit breaker: an unreachable backend is not tried for a while.
 //!
-//! It counts connections that did not come about. What a backend says once it is reached is its answer,
-//! whatever its status, and no failure here.
+//! It counts failed connections. A response is never a failure here, whatever its status.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +12,9 @@ use crate::telemetry::{BackendMetrics, Circuit, CircuitChanged, ConnectAttempted
 
 #[derive(Debug)]
 pub(super) struct Breaker {
-    /// So many failures in a row open it.
+    /// The number of consecutive failures that open it.
     threshold: usize,
-    /// For how long it stays open before one attempt.
+    /// How long it stays open before one attempt.
     open_for: Duration,
     metrics: Arc<BackendMetrics>,
     inner: Mutex<Inner>,
@@ -25,21 +24,20 @@ pub(super) struct Breaker {
 struct Inner {
     failures: usize,
     last: Option<ConnectError>,
-    /// When an attempt was made last.
+    /// When the last attempt was made.
     tried: Option<Instant>,
-    /// When it opened, or when the last attempt to close it failed.
+    /// When it opened, or when the last probe failed.
     opened: Option<Instant>,
-    /// An attempt to close it is on its way.
+    /// A probe is in progress.
     probing: bool,
 }
 
-/// One connection on its way. Dropping it without a word, as a client that goes away does, says nothing of
-/// the backend.
+/// One connection attempt. Dropping it without a result, as when the client goes away, does not count as a failure.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
     breaker: &'a Breaker,
     is_probe: bool,
-    /// It is known what came of it.
+    /// The result was reported.
     is_reported: bool,
 }
 
@@ -48,7 +46,7 @@ impl Breaker {
         Self { threshold, open_for: pause, metrics, inner: Mutex::default() }
     }
 
-    /// Begins an attempt, if one is to be made.
+    /// Starts an attempt, if the breaker allows it.
     pub(super) fn attempt(&self) -> Result<Attempt<'_>, ConnectError> {
         let mut inner = self.inner();
         let (Some(opened), Some(last)) = (inner.opened, &inner.last) else {
@@ -56,7 +54,7 @@ impl Breaker {
         };
         let left = self.open_for.saturating_sub(opened.elapsed());
         if !left.is_zero() || inner.probing {
-            // In whole seconds, as clients are told.
+            // In whole seconds, as clients see it.
             let again = Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0));
             return Err(ConnectError::Down { last: Box::new(last.clone()), again });
         }
@@ -65,7 +63,7 @@ impl Breaker {
         Ok(Attempt { breaker: self, is_probe: true, is_reported: false })
     }
 
-    /// Whether connections are tried.
+    /// The state of the circuit.
     pub(super) fn state(&self) -> Circuit {
         let inner = self.inner();
         match inner.opened {
@@ -75,18 +73,18 @@ impl Breaker {
         }
     }
 
-    /// Whether an attempt would be made.
+    /// Returns whether an attempt would be allowed.
     pub(super) fn allows_attempt(&self) -> bool {
         let inner = self.inner();
         inner.opened.is_none_or(|opened| opened.elapsed() >= self.open_for && !inner.probing)
     }
 
-    /// Why the last attempt failed, if it did.
+    /// The error of the last attempt, if it failed.
     pub(super) fn last_error(&self) -> Option<ConnectError> {
         self.inner().last.clone()
     }
 
-    /// How long ago an attempt was made; nothing if none was.
+    /// The time since the last attempt; `None` if there was none.
     pub(super) fn last_attempt(&self) -> Option<Duration> {
         Some(self.inner().tried?.elapsed())
     }
@@ -118,12 +116,12 @@ impl Attempt<'_> {
         let breaker = self.breaker;
         ConnectAttempted { backend: &breaker.metrics, result: error.result(), error: Some(error) }.emit();
         let mut inner = breaker.inner();
-        // Somebody else may have got through meanwhile.
+        // Another attempt may have succeeded meanwhile.
         let was_probe = self.is_probe && std::mem::take(&mut inner.probing);
         inner.failures += 1;
         inner.last = Some(error.clone());
         inner.tried = Some(Instant::now());
-        // One that was on its way before says nothing that the probe will not say better.
+        // While a probe is in progress, the result of an earlier attempt is ignored: the probe decides.
         if was_probe || (inner.failures >= breaker.threshold && !inner.probing) {
             let was_closed = inner.opened.replace(Instant::now()).is_none();
             breaker.emit_change(Circuit::Open, was_closed, Some(error));
@@ -137,7 +135,7 @@ impl Drop for Attempt<'_> {
             return;
         }
         let mut inner = self.breaker.inner();
-        // One that was given up has told nothing yet, and is the one that is on its way.
+        // A dropped probe has reported nothing, so it still holds the `probing` flag.
         let was_given_up = !self.is_reported && std::mem::take(&mut inner.probing) && inner.opened.is_some();
         if was_given_up {
             let last = inner.last.clone();

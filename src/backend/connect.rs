@@ -1,4 +1,4 @@
-//! Connections to the backend, over TLS or without it.
+//! Connections to the backend, with or without TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,27 +38,27 @@ pub enum Link {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// How TLS is spoken to it, and by what name.
+/// The TLS configuration of a backend, and its server name.
 #[derive(Debug)]
 struct TlsSettings {
     config: ArcSwap<ClientConfig>,
-    /// The files that it is made from. Whoever reads them again holds it.
+    /// The files that the configuration was built from. The lock is held during a reload.
     files: Mutex<TlsFiles>,
-    /// None is possible for a name that no certificate can have.
+    /// `None` for a host that no certificate can name.
     name: Option<ServerName<'static>>,
 }
 
-/// The files as they were read last.
+/// The files as they were last read.
 #[derive(Debug)]
 struct TlsFiles {
     contents: FileHashes,
-    /// False where those read before stay in use.
+    /// False if they were unusable, and the previous ones stay in use.
     are_usable: bool,
 }
 
 impl TlsSettings {
     fn new(config: &config::Backend) -> Result<Self, TlsError> {
-        // Before the files are used: a change in between is seen the next time.
+        // Hashed before the files are loaded: a change in between is detected by the next check.
         let contents = file_hashes(config);
         let tls = client_config(config)?;
         let files = Mutex::new(TlsFiles { contents, are_usable: true });
@@ -66,7 +66,7 @@ impl TlsSettings {
     }
 }
 
-/// Makes connections to one backend.
+/// Connects to one backend.
 #[derive(Debug)]
 pub(super) struct Dialer {
     remote: Remote,
@@ -98,7 +98,7 @@ impl Dialer {
         })
     }
 
-    /// Whether what the files of `config` hold is in use. It reads them, and blocks.
+    /// Returns whether the files of `config` are unchanged since they were loaded. It reads them, and blocks.
     pub(super) fn has_current_files(&self, config: &config::Backend) -> bool {
         self.tls.as_ref().is_none_or(|tls| {
             let now = file_hashes(config);
@@ -107,8 +107,8 @@ impl Dialer {
         })
     }
 
-    /// Uses the files of `config` again if they hold something else; nothing if they do not, or if another thread
-    /// reads them. What cannot be used changes nothing, and is an error once. It reads them, and blocks.
+    /// Reloads the files of `config` if they have changed. `None` if they have not, or if another thread reads them.
+    /// Unusable files change nothing, and are reported once. It reads them, and blocks.
     pub(super) fn reload_files(&self, config: &config::Backend) -> Option<Result<(), TlsError>> {
         let tls = self.tls.as_ref()?;
         let mut files = match tls.files.try_lock() {
@@ -125,17 +125,17 @@ impl Dialer {
         Some(read)
     }
 
-    /// What it connects to.
+    /// The role of the remote.
     pub(super) fn remote(&self) -> Remote {
         self.remote
     }
 
-    /// The backend that it connects to.
+    /// The identity of the backend.
     pub(super) fn id(&self) -> &BackendId {
         &self.id
     }
 
-    /// A new connection, unless the backend is taken for down.
+    /// Opens a new connection, unless the circuit is open.
     pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
         let attempt = self.breaker.attempt()?;
         let dialed = self.dial().await;
@@ -152,7 +152,7 @@ impl Dialer {
         self.tls_handshake(stream).await
     }
 
-    /// The addresses that its name stands for, at least one, in the order in which they are tried.
+    /// Resolves the host to at least one address, in the order in which they are tried.
     pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         let looked_up = timeout(self.connect, self.id.resolve()).await;
         let found = looked_up.map_err(|_| self.timed_out(self.connect, "limits.connect"))?;
@@ -163,8 +163,8 @@ impl Dialer {
         Ok(addresses)
     }
 
-    /// A connection to the first of `addresses` that takes one. What time there is, they share: one that is
-    /// silent must leave some to the next, and none gets more than its share.
+    /// Connects to the first of `addresses` that accepts. The addresses share the time limit equally, so that an
+    /// unresponsive one leaves time for the next.
     async fn connect_any(
         &self,
         addresses: &[SocketAddr],
@@ -183,8 +183,7 @@ impl Dialer {
         Err(last)
     }
 
-    /// The connection to `address`, one of those that the backend's name stands for, whether it is taken for
-    /// down or not.
+    /// Connects to `address`, one of the backend's, whatever the state of the circuit.
     pub(super) async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
         match timeout(self.connect, self.open(address)).await {
             Ok(connected) => connected.map_err(|source| self.failed(source)),
@@ -198,7 +197,7 @@ impl Dialer {
         Ok(stream)
     }
 
-    /// `stream`, over TLS if the backend wants it.
+    /// Performs the TLS handshake on `stream`, if the backend uses TLS.
     pub(super) async fn tls_handshake(&self, stream: TcpStream) -> Result<Link, ConnectError> {
         let Some(TlsSettings { config, name, .. }) = &self.tls else { return Ok(Link::Plain(stream)) };
         let Some(name) = name else {
@@ -216,8 +215,8 @@ impl Dialer {
         }
     }
 
-    /// The certificate that is shown at the other end of `stream`, be it trusted or not. Nothing is said
-    /// there but what a handshake needs, and the own certificate is not shown.
+    /// Reads the certificate of the peer of `stream`, trusted or not. Nothing beyond the handshake is sent, and the
+    /// client certificate is not presented.
     pub(super) async fn peer_certificate(&self, stream: TcpStream) -> Option<Certificate> {
         let name = self.tls.as_ref()?.name.clone()?;
         let connector = TlsConnector::from(tls::client(&Trust::Insecure, None).ok()?);
@@ -242,13 +241,13 @@ fn file_hashes(config: &config::Backend) -> FileHashes {
     FileHashes::for_client(&config.trust, client_identity(config))
 }
 
-/// The files of the certificate that the backend is shown, and of its key.
+/// The files of the client certificate and its key.
 fn client_identity(config: &config::Backend) -> Option<(&Path, &Path)> {
     let own = config.client_certificate.as_ref();
     own.map(|(certificate, key)| (certificate.as_path(), key.as_path()))
 }
 
-/// What the certificate at the other end says.
+/// Describes the certificate of the peer.
 pub(super) fn certificate(stream: &TlsStream<TcpStream>) -> Option<Certificate> {
     let shown = stream.get_ref().1.peer_certificates()?;
     tls::describe(shown.first()?)
@@ -258,12 +257,12 @@ fn name(url: &BackendUrl) -> Option<ServerName<'static>> {
     ServerName::try_from(url.host().trim_end_matches('.').to_owned()).ok()
 }
 
-/// Whether a connection from the pool has brought an answer before; every connection has one.
+/// Whether a pooled connection has received a response before. Each connection has its own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HasResponded(Arc<AtomicBool>);
 
 impl HasResponded {
-    /// It has.
+    /// Notes a response.
     pub(super) fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -338,7 +337,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Flags};
 
-    /// A listener that answers nobody: its queue holds one connection, and that one is there.
+    /// A listener that never accepts: its queue holds one connection, which is taken.
     async fn silent() -> (SocketAddr, TcpListener, TcpStream) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();

@@ -1,4 +1,4 @@
-//! Why a backend could not be reached.
+//! Errors of connections to a backend.
 
 use std::io;
 use std::sync::Arc;
@@ -7,47 +7,47 @@ use std::time::Duration;
 use crate::config::BackendUrl;
 use crate::telemetry;
 
-/// A backend that could not be reached. Nothing was sent.
+/// A backend could not be reached. No request was sent.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The connection was refused, reset or not routed, or the name is unknown.
+    /// The connection was refused, reset or not routed, or the host is unknown.
     #[error("{url}: {source}")]
     Failed {
-        /// Where it should be.
+        /// The URL of the backend.
         url: BackendUrl,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// Nobody answered in time.
+    /// The connection attempt timed out.
     #[error("{url} did not answer within {} ({limit})", humantime::format_duration(*.after))]
     TimedOut {
-        /// Where it should be.
+        /// The URL of the backend.
         url: BackendUrl,
-        /// How long it had.
+        /// The time limit.
         after: Duration,
-        /// The limit that says so.
+        /// The key of the limit.
         limit: &'static str,
     },
-    /// There is no TLS connection to it.
+    /// The TLS handshake failed.
     #[error("{url}: {why}")]
     Tls {
-        /// Where it should be.
+        /// The URL of the backend.
         url: BackendUrl,
-        /// Why not, and what to do.
+        /// The cause and the remedy.
         why: String,
     },
-    /// It was not tried: it could not be reached a moment ago.
+    /// No attempt was made: the circuit is open.
     #[error("{last}; it is tried again in {} (limits.breaker_open)", humantime::format_duration(*.again))]
     Down {
-        /// Why it could not be reached then.
+        /// The error of the last attempt.
         last: Box<ConnectError>,
-        /// In how long it is tried again.
+        /// The time until the next attempt.
         again: Duration,
     },
 }
 
 impl ConnectError {
-    /// Whether the backend's machine answered that nothing listens there.
+    /// Returns whether the host reported that nothing listens on the port.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Failed { source, .. } => source.kind() == io::ErrorKind::ConnectionRefused,
@@ -56,7 +56,7 @@ impl ConnectError {
         }
     }
 
-    /// What came of an attempt that ended with it. One that was not made has the reason of the one before.
+    /// The result of the attempt for metrics. If none was made, it is that of the last attempt.
     pub(super) fn result(&self) -> telemetry::ConnectResult {
         match self {
             Self::Failed { .. } => telemetry::ConnectResult::Failed,

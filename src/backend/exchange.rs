@@ -1,4 +1,4 @@
-//! One request and its answer, on a connection of its own.
+//! One request and its response, on a connection of its own.
 
 use std::error::Error as _;
 use std::io;
@@ -25,8 +25,7 @@ use crate::core::wire::sse::sniff;
 use crate::telemetry;
 use crate::tls::{self, ConnectionUse};
 
-/// The response head of a backend, and the connection that its body comes from. Dropping it closes
-/// the connection.
+/// The response head of a backend, and the connection that its body is read from. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct BackendResponse {
     /// The status.
@@ -34,29 +33,29 @@ pub struct BackendResponse {
     /// The headers.
     pub headers: HeaderMap,
     body: Incoming,
-    /// What was read of the body to see what it is.
+    /// The bytes of the body that were read to detect its type.
     peeked: Option<Bytes>,
-    /// Where hyper keeps the way to an upgraded connection.
+    /// hyper's extensions, which hold the upgrade.
     extensions: Extensions,
-    /// The task that moves bytes; it ends with the exchange.
+    /// The task that drives the connection. It ends with the exchange.
     connection: JoinSet<()>,
 }
 
 /// Why there is no response head.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The backend could not be reached. Nothing was sent.
+    /// The backend could not be reached. No request was sent.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The connection broke before an answer came.
+    /// The connection broke before a response arrived.
     #[error("the connection broke before the backend answered ({})", describe_failure(Remote::Backend, .source, .url, ConnectionUse::Fresh))]
     Broken {
-        /// Where it was connected to.
+        /// The URL of the backend.
         url: BackendUrl,
-        /// How it broke.
+        /// The error.
         source: hyper::Error,
     },
-    /// The request cannot be written as HTTP.
+    /// The request is not valid HTTP.
     #[error("not a request that HTTP can carry ({0})")]
     Request(#[from] http::Error),
 }
@@ -66,7 +65,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Connect`] if nothing was sent; the others if something may have been.
+    /// [`RequestError::Connect`] if no request was sent; the others if one may have been.
     pub async fn send(
         &self,
         method: Method,
@@ -78,8 +77,8 @@ impl Backend {
         Ok(BackendResponse::new(response, connection))
     }
 
-    /// Sends `request` on a new connection and waits for the response head. The task moves the bytes of
-    /// the connection; without it, the connection is closed.
+    /// Sends `request` on a new connection and waits for the response head. The task drives the connection; dropping
+    /// it closes the connection.
     pub(super) async fn dispatch<B>(
         &self,
         request: Request<B>,
@@ -95,14 +94,14 @@ impl Backend {
         let (ended, end) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            // What ends the connection also ends the body, which is where it is noticed.
+            // An error of the connection also ends the body, where it is reported.
             if let Err(error) = connection.with_upgrades().await {
                 let _ = ended.send(error);
             }
         });
         match sender.send_request(request).await {
             Ok(response) => Ok((response, tasks)),
-            // It had ended before there was a request, and the reason is its own.
+            // The connection ended before the request was sent. Its own error is the cause.
             Err(error) if error.is_canceled() => Err(broken(end.await.unwrap_or(error))),
             Err(error) => Err(broken(error)),
         }
@@ -122,11 +121,11 @@ impl BackendResponse {
         }
     }
 
-    /// Whether this is the beginning of a stream of events: it says so, or what comes first can be nothing else.
+    /// Returns whether the body is an event stream, by its `Content-Type` or by its first bytes.
     ///
     /// # Errors
     ///
-    /// If the body ends in no good order before that is known.
+    /// The body broke before that was known.
     pub async fn is_event_stream(&mut self) -> Result<bool, hyper::Error> {
         if self.status != StatusCode::OK || self.content_encoding().is_some() {
             return Ok(false);
@@ -155,17 +154,17 @@ impl BackendResponse {
         Ok(is_stream)
     }
 
-    /// The codings of the body, but for `identity`, which is what was asked for.
+    /// The codings of the body, except for `identity`, the requested one.
     pub fn content_encoding(&self) -> Option<&str> {
         content_encoding(&self.headers)
     }
 
-    /// What the body is said to be.
+    /// The content type of the response.
     pub fn content_type(&self) -> Option<&str> {
         self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
     }
 
-    /// The whole answer, for those who say what it means; `body` is the one that was read.
+    /// The response for the code that interprets errors; `body` is the one that was read.
     pub fn error_response<'a>(&'a self, body: &'a [u8]) -> ErrorResponse<'a> {
         ErrorResponse {
             status: self.status.as_u16(),
@@ -176,7 +175,7 @@ impl BackendResponse {
         }
     }
 
-    /// The answer, to be passed on.
+    /// The response, to be forwarded.
     pub fn into_response(self) -> Response<ForwardedBody> {
         let mut response = Response::new(ForwardedBody { body: self.body, _connection: self.connection });
         *response.status_mut() = self.status;
@@ -184,11 +183,11 @@ impl BackendResponse {
         response
     }
 
-    /// The next piece of the body; `None` at its clean end.
+    /// Reads the next chunk of the body; `None` at its clean end.
     ///
     /// # Errors
     ///
-    /// If the body ends in any other way.
+    /// The body did not end cleanly.
     pub async fn next_chunk(&mut self) -> Option<Result<Bytes, hyper::Error>> {
         if let Some(ahead) = self.peeked.take().filter(|ahead| !ahead.is_empty()) {
             return Some(Ok(ahead));
@@ -205,11 +204,11 @@ impl BackendResponse {
         }
     }
 
-    /// The body, up to `limit` bytes of it; what is longer is cut.
+    /// Reads the body, cut to `limit` bytes.
     ///
     /// # Errors
     ///
-    /// If the body does not come to a clean end before the limit.
+    /// The body broke before the limit.
     pub async fn body(&mut self, limit: usize) -> Result<Bytes, hyper::Error> {
         let mut whole = BytesMut::new();
         while let Some(piece) = self.next_chunk().await {
@@ -223,12 +222,12 @@ impl BackendResponse {
         Ok(whole.freeze())
     }
 
-    /// The backend's `Retry-After`.
+    /// The `Retry-After` of the backend.
     pub fn retry_after(&self) -> Option<&str> {
         self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
     }
 
-    /// The connection itself, once the backend has switched protocols.
+    /// The upgraded connection, once the backend has switched protocols.
     pub(super) async fn upgraded(self) -> Result<(Upgraded, JoinSet<()>), hyper::Error> {
         let mut response = Response::new(self.body);
         *response.extensions_mut() = self.extensions;
@@ -236,7 +235,7 @@ impl BackendResponse {
     }
 }
 
-/// The body of an answer that is passed on, and the connection that it comes from.
+/// The body of a forwarded response, and the connection that it is read from.
 #[derive(Debug)]
 pub struct ForwardedBody {
     body: Incoming,
@@ -263,7 +262,8 @@ impl Body for ForwardedBody {
     }
 }
 
-/// The reason of an error before the first byte of an answer of `remote` at `url`, on a connection that has `brought` this.
+/// Describes an error before the first byte of a response from `remote` at `url`. `connection_use` says whether the
+/// connection was reused.
 pub(super) fn describe_failure(
     remote: Remote,
     error: &hyper::Error,
@@ -280,15 +280,15 @@ pub(super) fn describe_failure(
     why
 }
 
-/// Whether servers that speak TLS answer plain HTTP like this: with an alert, or with the end of the connection.
+/// Returns whether a TLS server may have answered plain HTTP: with an alert, or by closing the connection.
 fn is_answer_to_plain_http(error: &hyper::Error) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     let is_reset = source.is_some_and(|source| source.kind() == io::ErrorKind::ConnectionReset);
     is_reset || error.is_incomplete_message() || error.to_string() == "invalid HTTP version parsed"
 }
 
-/// The innermost reason of an error: hyper says "error reading a body" and keeps the rest to itself. In TLS
-/// 1.3 this is where a backend says that it wants another certificate of the bridge.
+/// The innermost cause of an error: the text of hyper is only "error reading a body". In TLS 1.3 a backend that
+/// refuses the client certificate is detected here.
 pub fn reason(error: &hyper::Error) -> String {
     if let Some(why) = tls::explain_tls(Remote::Backend, error) {
         return why;

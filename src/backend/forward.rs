@@ -1,4 +1,4 @@
-//! Requests of clients, passed on as they are.
+//! Forwarding of client requests.
 
 use std::error::Error;
 use std::future::Future;
@@ -30,32 +30,32 @@ use crate::core::remote::Remote;
 use crate::deadline::timeout_at;
 use crate::tls::ConnectionUse;
 
-/// The body of a request that is passed on.
+/// The body of a forwarded request.
 type RequestBody = UnsyncBoxBody<Bytes, UploadError>;
 
-/// How much of an answer is read before the client takes it, in bytes; the head of an answer must fit.
+/// How much of a response is buffered before the client reads it, in bytes. The head must fit.
 const BUFFER: usize = 64 * 1024;
-/// How many idle connections are kept at most.
+/// The maximum number of idle connections.
 const IDLE: usize = 32;
 
-/// Why there is no answer to pass back.
+/// Why there is no response to forward.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// The remote could not be reached. Nothing was sent.
+    /// The remote could not be reached. No request was sent.
     #[error(transparent)]
     Unreachable(ConnectError),
-    /// The connection broke before an answer came; the request may have done its work.
+    /// The connection broke before a response arrived. The request may have been executed.
     #[error("The connection broke before {remote} answered ({why}).")]
     Broken {
-        /// What did not answer.
+        /// The remote.
         remote: Remote,
-        /// Why, and what to do.
+        /// The cause and the remedy.
         why: String,
     },
-    /// The client's own body ended the request.
+    /// The body of the client failed.
     #[error("The body of the request ended it: {0}.")]
     Upload(UploadError),
-    /// No answer began in time.
+    /// No response head arrived in time.
     #[error("It did not begin to answer within {0} (limits.response_head).")]
     TimedOut(humantime::FormattedDuration),
 }
@@ -63,13 +63,13 @@ pub enum ForwardError {
 /// A connection that the backend has switched to another protocol.
 #[derive(Debug)]
 pub struct Tunnel {
-    /// The bytes.
+    /// The upgraded connection.
     pub upgraded: Upgraded,
-    /// The task that moves them; it ends with the tunnel.
+    /// The task that drives it. It ends with the tunnel.
     pub connection: JoinSet<()>,
 }
 
-/// Connections that are kept for the next request.
+/// Connections kept alive for later requests.
 #[derive(Debug)]
 pub(super) struct Pool(Client<Connector, RequestBody>);
 
@@ -81,17 +81,16 @@ impl Pool {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(idle)
             .pool_max_idle_per_host(if idle.is_zero() { 0 } else { IDLE })
-            // A request that provably was not sent, because the connection from the pool was closed.
+            // Retries only requests that were certainly not sent, because the pooled connection was closed.
             .retry_canceled_requests(true)
-            // The client's own, or the one that belongs to its `:authority`.
+            // The request keeps the client's `Host`, or the one from its `:authority`.
             .set_host(false);
         Self(builder.build(Connector(dialer)))
     }
 }
 
 impl Backend {
-    /// Passes `request` on, its path, query, headers and body unchanged, and waits for the head of the
-    /// answer.
+    /// Forwards `request` with its path, query, headers and body unchanged, and waits for the response head.
     ///
     /// # Errors
     ///
@@ -101,7 +100,7 @@ impl Backend {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let (mut parts, body) = request.into_parts();
-        // The form of the target that goes to an origin server, also where a client sent another.
+        // The origin form of the target, even if the client used another.
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let scheme = if self.url().is_tls() { "https" } else { "http" };
         let target = Uri::builder().scheme(scheme).authority(self.url().authority()).path_and_query(target);
@@ -110,7 +109,7 @@ impl Backend {
             target.build().map_err(|error| ForwardError::Broken { remote, why: error.to_string() })?;
         parts.version = Version::HTTP_11;
         if !body.is_end_stream() && body.size_hint().exact().is_none() {
-            // hyper leaves out such a body of GET and HEAD unless it is told not to.
+            // hyper omits such a body of GET and HEAD without this header.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let (progress, limits) = (UploadProgress::default(), self.limits());
@@ -121,8 +120,8 @@ impl Backend {
             let mut response = self.pool.0.request(request).await.map_err(|error| self.failure(error))?;
             response.extensions_mut().remove::<HasResponded>().inspect(HasResponded::note);
             if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-                // Behind the answer to an exception that nobody caught, uvicorn closes the connection without having
-                // said that it will. The next request would be lost on it, and is never sent twice.
+                // After an unhandled exception uvicorn closes the connection without announcing it. The next request
+                // on it would be lost, and is never retried.
                 connection.connection_metadata().as_ref().inspect(|connection| connection.poison());
             }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -131,13 +130,12 @@ impl Backend {
             Ok(response)
         };
         let mut response = self.await_response_head(response, &progress).await?;
-        // What version the backend speaks is between it and the bridge.
+        // The HTTP version of the backend applies to its own connection only.
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
 
-    /// Passes on a request to switch to another protocol, on a connection of its own, and waits for the head
-    /// of the answer.
+    /// Forwards an upgrade request on a connection of its own, and waits for the response head.
     ///
     /// # Errors
     ///
@@ -157,8 +155,8 @@ impl Backend {
         self.await_response_head(response, &UploadProgress::default()).await
     }
 
-    /// Waits for `answered` as long as the backend may take for the head of its answer. It has that time
-    /// anew with every piece of the request that it takes.
+    /// Waits for `answered` within the time limit for a response head. The limit restarts with every chunk of the
+    /// request that the backend reads.
     async fn await_response_head<T>(
         &self,
         response: impl Future<Output = Result<T, ForwardError>>,
@@ -190,7 +188,7 @@ impl Backend {
         }
     }
 
-    /// Whoever comes back may be another one.
+    /// After an outage the backend may be another release.
     fn unreachable(&self, error: ConnectError) -> ForwardError {
         self.capabilities_cache.invalidate();
         ForwardError::Unreachable(error)
@@ -203,25 +201,25 @@ impl Backend {
 }
 
 impl BackendResponse {
-    /// The connection itself, once the backend has switched protocols.
+    /// The upgraded connection, once the backend has switched protocols.
     ///
     /// # Errors
     ///
-    /// If it breaks while it is switching.
+    /// The connection broke during the switch.
     pub async fn tunnel(self) -> Result<Tunnel, hyper::Error> {
         let (upgraded, connection) = self.upgraded().await?;
         Ok(Tunnel { upgraded, connection })
     }
 }
 
-/// What the connection of a request that failed has brought before.
+/// The earlier use of a failed request's connection.
 fn connection_use(error: &legacy::Error) -> ConnectionUse {
     let mut extras = Extensions::new();
     error.connect_info().inspect(|connected| connected.get_extras(&mut extras));
     extras.get().map_or(ConnectionUse::Fresh, HasResponded::connection_use)
 }
 
-/// What the pool makes its connections with.
+/// The connector of the pool.
 #[derive(Clone, Debug)]
 struct Connector(Arc<Dialer>);
 

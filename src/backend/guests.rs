@@ -1,16 +1,16 @@
-//! What a backend says that Proxmox has.
+//! The guests that a backend reports for its Proxmox clusters.
 
 use serde_json::Value;
 
 use super::{Backend, RequestIdentity};
 
-/// Where every release lists what its clusters have.
+/// The path at which every release lists the resources of its clusters.
 const RESOURCES: &str = "/proxmox/cluster/resources";
-/// Where 0.0.2 forgets what it has found in NetBox.
+/// The path at which 0.0.2 clears its cache of NetBox objects.
 const CLEAR_CACHE: &str = "/clear-cache";
 
 impl Backend {
-    /// The names of the virtual machines and containers of the clusters that `query` selects. Nothing where the backend
+    /// The names of the virtual machines and containers in the clusters that `query` selects. Empty if the backend
     /// does not list them, or lists one without a name.
     pub async fn guests(&self, query: &str, identity: &RequestIdentity) -> Vec<String> {
         let target = if query.is_empty() { RESOURCES.to_owned() } else { format!("{RESOURCES}?{query}") };
@@ -18,14 +18,14 @@ impl Backend {
         answer.and_then(|answer| names(&answer)).unwrap_or_default()
     }
 
-    /// Has 0.0.2 look up in NetBox again what it has found there: it takes what was deleted since then to be there.
+    /// Clears the cache of 0.0.2, which would otherwise treat objects deleted from NetBox as present.
     pub async fn clear_cache(&self, identity: &RequestIdentity) {
-        // Where it fails, the sync that follows says why.
+        // If it fails, the sync that follows reports the cause.
         let _ = self.stored_endpoints(CLEAR_CACHE, identity).await;
     }
 }
 
-/// The names in a list of clusters, each an object with a list of resources under its name.
+/// The names in a list of clusters, each an object that maps its name to a list of resources.
 fn names(clusters: &Value) -> Option<Vec<String>> {
     let clusters =
         clusters.as_array()?.iter().filter_map(Value::as_object).flat_map(|cluster| cluster.values());

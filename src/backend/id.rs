@@ -1,8 +1,8 @@
-//! What tells one backend from another.
+//! The identity of a backend.
 //!
-//! Two syncs at once can make most objects of both fail, so what counts is the backend that they run on, and not
-//! the text of a URL: `localhost` and `127.0.0.1` lead to the same one, and so may the URL before a reload and the
-//! one after it.
+//! Two concurrent syncs on one backend can make most objects of both fail. So the identity is that of the backend,
+//! and not the text of a URL: `localhost` and `127.0.0.1` are the same backend, and so may be the URLs before and
+//! after a reload.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,21 +13,21 @@ use tokio::net::lookup_host;
 
 use crate::config::{self, BackendUrl};
 
-/// Which backend a sync runs on, by its name and by where it is. Clones learn of new addresses together.
+/// The identity of a backend, by its name and its location. Clones share updates of the addresses.
 #[derive(Clone, Debug)]
 pub struct BackendId(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     url: BackendUrl,
-    /// None of a backend that only its URL is known of.
+    /// `None` for a backend of which only the URL is known.
     configured: Option<Configured>,
-    /// Those that the host of the URL had at the last lookup.
+    /// The addresses of the host at the last lookup.
     addresses: ArcSwap<Vec<SocketAddr>>,
 }
 
-/// What the configuration calls a backend. A backend without `backend.name` is named after its URL, so that after
-/// a change of the URL only its listener and its host names tell that it is the same.
+/// The configured identity. A backend without `backend.name` is named after its URL; after a change of the URL, only
+/// its listener and its host names identify it.
 #[derive(Debug)]
 struct Configured {
     name: String,
@@ -42,14 +42,14 @@ impl Configured {
 }
 
 impl BackendId {
-    /// The backend that `config` configures.
+    /// The identity of the backend in `config`.
     pub fn new(config: &config::Backend) -> Self {
         let config::Backend { name, listen, hosts, .. } = config;
         let configured = Configured { name: name.clone(), listen: *listen, hosts: hosts.clone() };
         Self::with_config(config.url.clone(), Some(configured))
     }
 
-    /// The backend at `url`, whatever it is called.
+    /// The identity of the backend at `url`, whatever its name.
     pub fn from_url(url: BackendUrl) -> Self {
         Self::with_config(url, None)
     }
@@ -61,16 +61,16 @@ impl BackendId {
         Self(Arc::new(Inner { url, configured, addresses }))
     }
 
-    /// Looks up the addresses of its host, each once. They are remembered until the next lookup that succeeds.
+    /// Resolves the addresses of its host, without duplicates. They are kept until the next successful lookup.
     ///
     /// # Errors
     ///
-    /// What the system says of a name that it does not know.
+    /// The error of the system for an unknown host.
     pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let url = &self.0.url;
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for address in lookup_host((url.host(), url.port())).await? {
-            // A hosts file may say so twice.
+            // A hosts file may contain duplicates.
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -81,18 +81,19 @@ impl BackendId {
         Ok(addresses)
     }
 
-    /// Whether any address of its host is known.
+    /// Returns whether an address of its host is known.
     pub fn has_address(&self) -> bool {
         !self.0.addresses.load().is_empty()
     }
 
-    /// Whether both stand for one backend: they have the same name, listener and host names, URL, or address.
+    /// Returns whether both identify one backend: they share the name, the listener and host names, the URL, or an
+    /// address.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.has_name_of(other) || self.is_at(other)
     }
 
-    /// Whether both are one backend of the configuration at one place, so that a job on the one is a job on the other.
-    /// A backend that has moved to another address is not.
+    /// Returns whether both are one configured backend at one location, so that a job on the one is a job on the
+    /// other. A backend that has moved to another address is not identical.
     pub fn is_identical(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || (self.has_name_of(other) && self.is_at(other))
     }
@@ -104,12 +105,12 @@ impl BackendId {
         }
     }
 
-    /// Whether both have the same URL or address, whatever they are called.
+    /// Returns whether both have the same URL or an address in common, whatever their names.
     pub fn is_at(&self, other: &Self) -> bool {
         self.0.url == other.0.url || self.0.shares_address(&other.0)
     }
 
-    /// The one of `backends` that configures it: the one with its name, or else with its listener and host names.
+    /// Finds its configuration in `backends`: by its name, or else by its listener and host names.
     pub fn configured_in<'a>(&self, backends: &'a [config::Backend]) -> Option<&'a config::Backend> {
         let own = self.0.configured.as_ref()?;
         let named = backends.iter().find(|backend| backend.name == own.name);
@@ -124,8 +125,8 @@ impl Inner {
         own.iter().any(|address| others.contains(address)) && !self.may_be_virtual_host_beside(other)
     }
 
-    /// Whether both may be virtual hosts of one reverse proxy. Backends do not listen on ports 80 and 443
-    /// themselves.
+    /// Returns whether both may be virtual hosts of one reverse proxy. Backends themselves do not listen on ports 80
+    /// and 443.
     fn may_be_virtual_host_beside(&self, other: &Self) -> bool {
         let host = |url: &BackendUrl| url.host().trim_end_matches('.').to_owned();
         let is_name = |url: &BackendUrl| url.has_default_port() && url.host().parse::<IpAddr>().is_err();
@@ -133,7 +134,7 @@ impl Inner {
     }
 }
 
-/// `address`, in the one form that it is compared in: a listener on all addresses takes connections to both loopback
+/// Normalises `address` for comparison: a listener on all addresses also accepts connections to both loopback
 /// addresses.
 fn comparable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip().to_canonical() {
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Flags};
 
-    /// The backends of a configuration with two blocks, which begin with `one` and `other`.
+    /// The identities of a configuration with two backends, whose tables begin with `one` and `other`.
     fn pair(one: &str, other: &str) -> [BackendId; 2] {
         let file =
             format!("[[backend]]\n{one}\nhosts = [\"one\"]\n[[backend]]\n{other}\nhosts = [\"other\"]\n");

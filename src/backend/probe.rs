@@ -1,4 +1,4 @@
-//! Questions about a backend itself, asked for a person or before a client is let in.
+//! Diagnostic requests to a backend, for the `check` command and before a client is admitted.
 
 use std::net::SocketAddr;
 
@@ -13,54 +13,54 @@ use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tls::{self, Certificate, ConnectionUse};
 
-/// How much of an answer is read, in bytes.
+/// How much of a response body is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The beginning of an answer.
+/// A response, possibly truncated.
 #[derive(Debug)]
 pub struct ProbeResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The first bytes of the body; none if it is compressed.
+    /// The first bytes of the body; empty if it is compressed.
     pub body: Bytes,
-    /// What is wrong with its encoding, and what to do.
+    /// The problem with its encoding and the remedy, if there is one.
     pub compressed: Option<String>,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(ConnectError),
-    /// The connection was there, and brought no answer.
+    /// The connection broke before a response arrived.
     #[error("the connection broke before an answer came ({0})")]
     Broken(String),
-    /// TLS broke off when the connection seemed to stand. It says what to do.
+    /// TLS failed after the handshake. The text includes the remedy.
     #[error("{0}")]
     Tls(String),
-    /// It took too long.
+    /// The response timed out.
     #[error("no answer within {} (limits.probe)", humantime::format_duration(*.0))]
     TimedOut(std::time::Duration),
 }
 
 impl Backend {
-    /// The addresses that the name of the backend stands for, at least one.
+    /// Resolves the host of the backend to at least one address.
     ///
     /// # Errors
     ///
-    /// What the system says of a name that stands for none.
+    /// The error of the system for a host that does not resolve.
     pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         self.dialer.addresses().await
     }
 
-    /// Connects to `address`, and over TLS, if the backend wants it; with the certificate that it shows.
+    /// Connects to `address`, with TLS if the backend uses it. Returns its certificate.
     ///
     /// # Errors
     ///
-    /// Why there is no connection.
+    /// Why the connection failed.
     pub async fn handshake(&self, address: SocketAddr) -> Result<Option<Certificate>, ConnectError> {
         let stream = self.dialer.connect_to(address).await?;
         Ok(match self.dialer.tls_handshake(stream).await? {
@@ -69,16 +69,16 @@ impl Backend {
         })
     }
 
-    /// The certificate that is shown at `address`, whether it is trusted or not. Nothing is sent there.
+    /// Reads the certificate at `address`, trusted or not. No request is sent.
     pub async fn peer_certificate(&self, address: SocketAddr) -> Option<Certificate> {
         self.dialer.peer_certificate(self.dialer.connect_to(address).await.ok()?).await
     }
 
-    /// What the backend answers to `GET path`.
+    /// Sends `GET path`.
     ///
     /// # Errors
     ///
-    /// Why there is no answer within `limits.probe`.
+    /// Why there is no response within `limits.probe`.
     pub async fn probe(&self, path: &str, identity: &RequestIdentity) -> Result<ProbeResponse, ProbeError> {
         let request = async {
             let mut exchange = match self.send(Method::GET, path, identity).await {

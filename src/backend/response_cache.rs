@@ -1,4 +1,4 @@
-//! Answers that serve everybody who asks the same.
+//! A cache of responses that identical requests share.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,41 +12,41 @@ use tokio::time::Instant;
 
 use super::forward::ForwardError;
 
-/// How many answers are kept, or waited for, at most.
+/// The maximum number of entries, pending ones included.
 const MAX_ENTRIES: usize = 4096;
 
-/// An answer that serves everybody who asks the same.
+/// A response that identical requests share.
 #[derive(Clone, Debug)]
 pub struct CachedResponse {
-    /// Status and headers.
+    /// The status and the headers.
     pub head: response::Parts,
     /// The whole body.
     pub body: Bytes,
 }
 
-/// A hash of what is asked, where an answer may serve several, and of whatever the answer may depend on.
+/// A hash of a shareable request and of all that its response may depend on.
 pub type CacheKey = [u8; 32];
 
-/// An answer, or `None` for one that cannot serve several.
+/// A response, or `None` for one that cannot be shared.
 type CacheResult = Result<Option<CachedResponse>, ForwardError>;
 
-/// A request on its way, which ends with the last of those who wait for it.
+/// A pending request. It is cancelled when its last waiter is dropped.
 type PendingFetch = BoxFuture<'static, CacheResult>;
 
-/// The newest answer of a backend to each question.
+/// The latest response to each request.
 #[derive(Debug, Default)]
 pub struct ResponseCache(Mutex<HashMap<CacheKey, CacheEntry>>);
 
 #[derive(Debug)]
 enum CacheEntry {
-    /// It is waited for.
+    /// The request is pending.
     Pending(WeakShared<PendingFetch>),
-    /// It came then.
+    /// The response arrived at this time.
     Ready(Instant, Option<CachedResponse>),
 }
 
 impl CacheEntry {
-    /// Whether it is of use to somebody who asks now.
+    /// Returns whether the entry can serve a new request.
     fn is_fresh(&self, ttl: Duration) -> bool {
         match self {
             Self::Pending(pending) => pending.upgrade().is_some(),
@@ -56,7 +56,7 @@ impl CacheEntry {
 }
 
 impl ResponseCache {
-    /// The answer to `question` that came within `keep`.
+    /// The response for `key`, if it is younger than `ttl`.
     pub fn get(&self, key: &CacheKey, ttl: Duration) -> Option<Option<CachedResponse>> {
         match self.entries().get(key) {
             Some(CacheEntry::Ready(at, answer)) if at.elapsed() < ttl => Some(answer.clone()),
@@ -64,12 +64,12 @@ impl ResponseCache {
         }
     }
 
-    /// The answer to `question`: the one that came within `keep`, or what `ask` gives. All who ask in the meantime
-    /// wait for the same request, for as long as any of them does. If `keep` is zero, everybody asks anew.
+    /// Returns the response for `key`, if it is younger than `ttl`, or fetches it. Concurrent callers share one
+    /// request, which runs as long as one of them waits. If `ttl` is zero, every call fetches anew.
     ///
     /// # Errors
     ///
-    /// Those of `ask`, for all who waited. They are not kept.
+    /// The error of the fetch, for all waiters. Errors are not cached.
     pub async fn get_or_fetch(
         &self,
         key: CacheKey,
@@ -93,12 +93,12 @@ impl ResponseCache {
         result
     }
 
-    /// Forgets all answers. Those that are waited for serve nobody who asks from now on.
+    /// Clears the cache. Pending requests serve no later caller.
     pub fn clear(&self) {
         self.entries().clear();
     }
 
-    /// Keeps what `asking` gave, if it still is the newest request.
+    /// Stores the result of `pending`, if it still is the latest request.
     fn complete(&self, key: &CacheKey, pending: &Shared<PendingFetch>, result: &CacheResult) {
         let mut entries = self.entries();
         let is_newest = match entries.get(key) {
@@ -132,7 +132,7 @@ fn start_fetch(
     let pending = fetch.boxed().shared();
     entries.retain(|_, entry| entry.is_fresh(ttl));
     if entries.len() >= MAX_ENTRIES {
-        // Asking once more does no harm.
+        // A repeated request does no harm.
         entries.clear();
     }
     if let Some(weak) = pending.downgrade() {
@@ -220,7 +220,7 @@ mod tests {
             waiting.push(pending);
             advance(Duration::from_secs(5)).await;
         }
-        // The first may leave, and the request is the same.
+        // The first waiter may leave; the request goes on.
         drop(waiting.remove(0));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         release.send_replace(true);
@@ -229,7 +229,7 @@ mod tests {
         }
         assert_eq!(asked.load(Ordering::Relaxed), 1);
 
-        // With the last of them the request ends, and the next one asks anew.
+        // With the last waiter the request is cancelled, and the next call fetches anew.
         release.send_replace(false);
         advance(KEEP).await;
         assert!(poll!(fetch()).is_pending());

@@ -1,7 +1,7 @@
-//! What need not be asked of a backend, because it was a moment ago.
+//! Holds back requests that a backend has just refused.
 //!
-//! A backend locks an address out for five minutes after five bad tries, and behind a proxy everybody has
-//! one address. So what it has refused it is not asked again for a while.
+//! A backend locks an address out for five minutes after five failed attempts, and behind a proxy all clients share
+//! one address. So a refused key is not sent again for a while.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,58 +16,59 @@ use super::auth_backoff::{AttemptLimit, AuthBackoff, KeyHash, Throttled};
 use super::response_cache::ResponseCache;
 use crate::config::Limits;
 
-/// How many of each sort are remembered at most.
+/// The maximum number of entries of each kind.
 const MAX_REMEMBERED: usize = 4096;
-/// For how long at most a backend is obeyed that wants no more requests.
+/// The longest `Retry-After` of a backend that is honoured.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// What backends say of a key that is wrong, or missing. That there is none yet is no failed attempt.
+/// The texts with which backends refuse a wrong or missing key. A backend without any registered key does not count a
+/// failed attempt.
 const AUTH_FAILURE_TEXTS: [&str; 2] = ["Invalid API key", "API key required"];
-/// What they say to a client that is to ask for nothing for a while. Others are about one path.
+/// The texts with which backends rate-limit a client as a whole. Other texts concern one path.
 const RATE_LIMIT_TEXTS: [&str; 2] = ["Too many failed authentication attempts", "Rate limit exceeded"];
 
-/// Stands for a key that the bridge does not see.
+/// The hash for a key that the bridge does not see.
 pub const UNSEEN_KEY: KeyHash = Some([0; 32]);
 
-/// An answer of a backend, as far as it says what is not to be asked again.
+/// A response of a backend that may hold back later requests.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthFailure<'a> {
     /// Its status.
     pub status: u16,
     /// Its `Retry-After`.
     pub retry_after: Option<&'a str>,
-    /// What it says.
+    /// Its text.
     pub text: &'a str,
 }
 
-/// Why a backend is not asked.
+/// Why a request is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackoffReason {
-    /// It has refused this key, or refuses whoever has none.
+    /// The backend has refused this key, or requests without a key.
     Refused {
-        /// When it is asked again.
+        /// The time until the next attempt.
         retry_after: Duration,
     },
-    /// It has asked this client to wait.
+    /// The backend has rate-limited this client.
     Limited {
-        /// How long still.
+        /// The remaining time.
         retry_after: Duration,
     },
-    /// It has not answered the requests of clients whose keys may be wrong.
+    /// The backend has not answered pending requests whose keys may be wrong.
     Unanswered {
-        /// How long that was waited for.
+        /// How long they were waited for.
         after: Duration,
     },
-    /// Too many keys were wrong that this client, or all of them, have tried.
+    /// This client, or all of them together, tried too many wrong keys.
     WrongKeys {
-        /// When the next one may be tried.
+        /// The time until the next attempt.
         retry_after: Duration,
     },
 }
 
-/// What one backend need not be asked.
+/// The requests that one backend is not sent.
 #[derive(Debug, Default)]
 pub struct RequestGate {
-    /// The answers that serve everybody who asks the same.
+    /// The responses that identical requests share.
     pub responses: ResponseCache,
     refused: Mutex<HashMap<KeyHash, Instant>>,
     limited: Mutex<HashMap<IpAddr, Instant>>,
@@ -77,7 +78,7 @@ pub struct RequestGate {
 }
 
 impl RequestGate {
-    /// Why the backend is not asked by `client` with `key`, if it is not.
+    /// The reason why a request of `client` with `key` is held back, if it is.
     pub fn backoff_for(&self, client: Option<IpAddr>, key: KeyHash) -> Option<BackoffReason> {
         let now = Instant::now();
         let until = locked(&self.refused).get(&key).copied();
@@ -91,18 +92,18 @@ impl RequestGate {
         again.map(|again| BackoffReason::Limited { retry_after: again })
     }
 
-    /// What `learn` must be told of when a request began.
+    /// The generation of the keys, to be passed to `note_failure` with the response of a request that begins now.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// The backend has accepted `key`.
+    /// Notes that the backend accepted `key`.
     pub fn accept(&self, key: KeyHash) {
         self.backoff.accept(key);
     }
 
-    /// Learns from the backend's answer to `client` with `key`, whose request began in `generation`: a key
-    /// that it has refused is refused for a while. Says who is held back from now on, if that is new.
+    /// Notes the backend's response to `client` with `key`, whose request began in `generation`. A refused key is
+    /// held back for a while. Returns the clients that are held back from now on, if that is new.
     pub(super) fn note_failure(
         &self,
         failure: AuthFailure<'_>,
@@ -119,7 +120,7 @@ impl RequestGate {
             .and_then(|client| self.backoff.refuse(client, key, failure.text, AttemptLimit::new(limits)));
         let mentions = |texts: &[&str]| texts.iter().any(|texts| failure.text.contains(texts));
         match (failure.status, client) {
-            // What was wrong when it was asked may be right by now.
+            // Keys registered since the request began may include this one.
             (401, _) if mentions(&AUTH_FAILURE_TEXTS) && generation == self.generation() => {
                 insert_expiring(&self.refused, key, limits.refused_key);
             }
@@ -132,7 +133,7 @@ impl RequestGate {
         held_back
     }
 
-    /// Keys may be right that were wrong.
+    /// Notes that keys have changed: a refused key may be valid now.
     pub fn keys_changed(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         locked(&self.refused).clear();
@@ -150,7 +151,7 @@ fn insert_expiring<K: Eq + Hash>(entries: &Mutex<HashMap<K, Instant>>, key: K, t
     entries.insert(key, now + ttl);
 }
 
-/// Forgets what is over; or everything, if that is not enough: asking once more does no harm.
+/// Removes expired entries, or all of them if that is not enough: a repeated request does no harm.
 fn evict<K: Eq + Hash, V>(entries: &mut HashMap<K, V>, is_fresh: impl Fn(&V) -> bool) {
     if entries.len() >= MAX_REMEMBERED / 4 {
         entries.retain(|_, value| is_fresh(value));

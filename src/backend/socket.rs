@@ -1,7 +1,7 @@
 //! The backend's `/ws`.
 //!
-//! The opening handshake is an HTTP request like any other, so that a backend which refuses it can say
-//! why in a body of any length.
+//! The opening handshake is a plain HTTP request, so that the body of a refusal can be read whole, whatever its
+//! length.
 
 use http::{HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::Upgraded;
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::exchange::RequestError;
 use super::{Backend, BackendResponse, RequestIdentity};
 
-/// tungstenite reads 128 KiB at a time by default, and keeps a buffer of that size for every socket.
+/// By default tungstenite reads 128 KiB at a time, and keeps a buffer of that size per socket.
 const READ_BUFFER: usize = 8 * 1024;
 
 /// An open socket. Dropping it closes the connection.
@@ -29,16 +29,16 @@ pub struct BackendSocket {
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketOpenError {
-    /// No answer came.
+    /// No response arrived.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The backend answered with something else.
+    /// The backend did not switch protocols.
     #[error("the backend answered with status {}", .0.status)]
     Refused(Box<BackendResponse>),
-    /// The backend switched protocols, but not to what it was asked for.
+    /// The backend switched protocols, but its handshake is invalid.
     #[error("the backend's handshake is not that of a WebSocket ({0})")]
     Handshake(&'static str),
-    /// The connection broke while it was switching.
+    /// The connection broke during the switch.
     #[error("the connection broke in the handshake ({0})")]
     Broken(#[from] hyper::Error),
 }

@@ -1,4 +1,4 @@
-//! The body of a client's request, on its way to the backend.
+//! The body of a client's request, forwarded to the backend.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,24 +13,24 @@ use crate::config::Limits;
 use crate::core::http::guard::is_trailer;
 use crate::deadline::DeadlineTimer;
 
-/// Why the body of a client came to no good end.
+/// Why the body of a client failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// The client sends nothing.
+    /// The client sent nothing within the limit.
     #[error("no piece of it came within {} (limits.client_body)", humantime::format_duration(*.0))]
     Slow(Duration),
-    /// The client sends fewer bytes a second than it must.
+    /// The client was below the minimum rate, in bytes per second.
     #[error("it came with fewer than {0} bytes a second (limits.client_body_rate)")]
     BelowRate(usize),
-    /// It is longer than bodies may be.
+    /// The body exceeds the maximum size.
     #[error("it has more than {0} bytes (limits.body_bytes)")]
     TooLarge(usize),
-    /// The client's connection or stream broke, or what it sent is not HTTP.
+    /// The client's connection or stream broke, or its body is not valid HTTP.
     #[error("the client did not send it to its end")]
     Aborted,
 }
 
-/// When the backend last took a piece of a request.
+/// When the backend last read a chunk of a request.
 #[derive(Clone, Debug)]
 pub(super) struct UploadProgress(Arc<Mutex<Instant>>);
 
@@ -50,16 +50,16 @@ impl UploadProgress {
     }
 }
 
-/// A body that is neither too long nor too slow, and notes when it is taken.
+/// A body that enforces the limits of size and rate, and notes when it is read.
 #[derive(Debug)]
 pub(super) struct Upload<B> {
     body: B,
     limits: UploadLimits,
-    /// How many bytes have come.
+    /// The bytes received so far.
     seen: usize,
-    /// How long the client was waited for.
+    /// The time spent waiting for the client.
     waited: Duration,
-    /// The wait for the next piece, if there is one.
+    /// The wait for the next chunk, if there is one.
     waiting: Option<BodyWait>,
     progress: UploadProgress,
 }
@@ -72,22 +72,22 @@ struct BodyWait {
     timer: DeadlineTimer,
 }
 
-/// How long and how slow the body of a request may be.
+/// The limits of a request body.
 #[derive(Clone, Copy, Debug)]
 struct UploadLimits {
-    /// How many bytes it may have in all.
+    /// The maximum size, in bytes.
     bytes: usize,
-    /// How long the next piece may take.
+    /// The time limit for the next chunk.
     chunk: Duration,
-    /// How many bytes a second must come on average, beyond the time of one piece; no minimum if this is zero.
+    /// The minimum average rate, in bytes per second, after the time for one chunk; zero for no minimum.
     rate: usize,
 }
 
 impl UploadLimits {
-    /// How long the client may be waited for, who has sent `seen` bytes in the time for which it was `waited`; and
-    /// what it is if it takes longer.
+    /// How long to wait for a client that has sent `seen` bytes in a waiting time of `waited`, and the error after
+    /// that.
     ///
-    /// Time in which the backend takes nothing is not the client's, and does not count.
+    /// Time in which the backend does not read is not counted.
     fn timeout(self, seen: usize, waited: Duration) -> (Duration, UploadError) {
         let piece = (self.chunk, UploadError::Slow(self.chunk));
         let Some(seconds) = seen.checked_div(self.rate) else { return piece };
@@ -106,7 +106,7 @@ impl<B> Upload<B> {
         Self { body, limits, seen: 0, waited: Duration::ZERO, waiting: None, progress }
     }
 
-    /// Why the client is not waited for any longer, if that is so.
+    /// The timeout error, once the client has exceeded a limit.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
         let (timeout, error) = self.limits.timeout(self.seen, self.waited);
         let waiting = self.waiting.get_or_insert_with(|| BodyWait {
@@ -132,7 +132,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
             return Poll::Ready(Some(Err(ready!(this.poll_timeout(cx)))));
         };
         if let Some(BodyWait { since, timeout: patience, .. }) = this.waiting.take() {
-            // A pause of the process is not the client's.
+            // A pause of the process does not count against the client.
             this.waited += since.elapsed().min(patience);
         }
         this.progress.note();
@@ -141,7 +141,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
             Some(Err(_)) => Some(Err(UploadError::Aborted)),
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    // The guard has not seen those of HTTP/2.
+                    // The guard does not check trailers of HTTP/2.
                     let unfit: Vec<_> = trailers.keys().filter(|name| !is_trailer(name)).cloned().collect();
                     for name in unfit {
                         trailers.remove(name);
@@ -180,7 +180,7 @@ mod tests {
         (sender, Upload::new(StreamBody::new(frames), &limits, UploadProgress::default()))
     }
 
-    /// Sends `bytes` each time after `gap` until `upload` ends; gives how many pieces were taken, and why no more.
+    /// Sends `bytes` after every `gap` until `upload` ends. Returns how many chunks were read, and the error.
     async fn drip(
         bytes: usize,
         gap: Duration,
@@ -222,7 +222,7 @@ mod tests {
         let (taken, error) = drip(1, gap, upload(Limits::default())).await;
         assert_eq!((taken, error), (1, UploadError::BelowRate(500)));
         assert_eq!(began.elapsed().as_secs(), 30);
-        // As fast as it must be, it may be as long as it may be.
+        // At the minimum rate, the body may reach the maximum size.
         let limits = Limits { body_bytes: 10 * 14_500, ..Limits::default() };
         assert_eq!(drip(14_500, gap, upload(limits)).await, (10, UploadError::TooLarge(10 * 14_500)));
     }
@@ -239,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_of_the_process_uses_up_no_more_than_one_wait() {
         let (sender, mut upload) = upload(Limits::default());
-        // The time for the first piece, and as much again for what it brings.
+        // The time for the first chunk, and as much again as its bytes allow.
         let piece = Bytes::from(vec![b'x'; 500 * 30]);
         assert!(upload.frame().now_or_never().is_none());
         tokio::time::advance(Duration::from_secs(3600)).await;

@@ -1,4 +1,4 @@
-//! What is learned while a backend is forgotten.
+//! Capability detection while the cache is invalidated.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::backend::capabilities::*;
 use crate::config::{Config, Flags};
 
-/// The next question to the backend that listens there: its path, and where the answer goes.
+/// Accepts the next request to the backend on `listener`, and returns its path and its connection.
 async fn accept_request(listener: &TcpListener) -> (String, TcpStream) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut head = Vec::new();
@@ -22,7 +22,7 @@ async fn answer(mut stream: TcpStream, status: &str, body: &str) {
     stream.write_all(head.as_bytes()).await.unwrap();
 }
 
-/// Answers as a backend of `release` until nobody asks any more.
+/// Answers as a backend of `release` until no more requests arrive.
 async fn serve(listener: &TcpListener, release: &str) {
     loop {
         match accept_request(listener).await {
@@ -51,7 +51,7 @@ async fn what_was_asked_before_a_backend_was_forgotten_is_asked_again_and_not_ke
     let upgraded = async {
         let (path, stream) = accept_request(&listener).await;
         assert_eq!(path, "/version");
-        // The backend goes down for its upgrade before this answer has come.
+        // The backend restarts for an upgrade before this response has arrived.
         backend.capabilities_cache.invalidate();
         answer(stream, "200 OK", "{\"version\":\"0.0.7\"}").await;
         serve(&listener, "0.0.30").await;
