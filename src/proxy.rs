@@ -1,4 +1,4 @@
-//! The proxy: requests for a backend, and their answers.
+//! The proxy: requests for a backend, and their responses.
 
 mod coalesce;
 mod compat;
@@ -31,14 +31,14 @@ use netbox::NetboxProxy;
 use quota::{Quota, QuotaKey};
 use tunnel::Tunnels;
 
-/// The proxy: what it needs to answer requests for a backend.
+/// The state for serving requests to backends.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The state that it shares with the admin listener.
+    /// The state shared with the admin listener.
     pub app: Arc<App>,
-    /// The streams and tunnels that each client and each key has open.
+    /// The open streams and tunnels, per client and per key.
     streams: Quota<QuotaKey>,
-    /// The requests that each client has in flight to a backend.
+    /// The requests in flight to backends, per client.
     requests: Quota<QuotaKey>,
     tunnels: Tunnels,
     keyring: Keyring,
@@ -58,11 +58,11 @@ pub enum OpenError {
 }
 
 impl Proxy {
-    /// A proxy for the backends of `config`, whose jobs are recorded in `ledger`.
+    /// Creates a proxy for the backends of `config`, which records its jobs in `ledger`.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] names the file that cannot be used.
+    /// [`OpenError`] names the unusable file.
     pub fn new(config: Config, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Result<Self, OpenError> {
         let keyring = Keyring::open(config.data_dir.as_deref())?;
         let restarts = Arc::new(PendingRestarts::open(config.data_dir.as_deref())?);
@@ -81,7 +81,7 @@ impl Proxy {
         })
     }
 
-    /// Serves new requests by `state`, as [`App::replace`] does.
+    /// Serves new requests with `state`, as [`App::replace`] does.
     pub fn replace(&self, state: AppState) {
         self.restarts.resume(&self.app.registry, &state.backends);
         self.netbox.retain(&state.backends);

@@ -1,4 +1,4 @@
-//! What clients may ask without the backend being asked anew, and what they may not ask at all.
+//! Coalesces identical requests, and holds back requests that the backend would refuse.
 
 use std::sync::Arc;
 
@@ -26,19 +26,19 @@ use crate::proxy::credentials::{KEYS, REGISTER, request_key};
 use crate::respond::{self, Body, BoxError};
 use crate::telemetry;
 
-/// Cheap questions that everybody asks all the time.
+/// The paths of cheap requests that many clients repeat.
 const SHARED_PATHS: [&str; 3] = ["/", "/version", "/health"];
-/// The longest answer to one of them that serves several, in bytes.
+/// The largest response that is shared, in bytes.
 const MAX_SHARED_BYTES: usize = 256 * 1024;
-/// What backends answer without a key, so that a bad one is no failed attempt.
+/// The paths that backends serve without a key, so that a wrong key is not counted there.
 const PUBLIC_PATHS: [&str; 7] = ["/", "/docs", "/redoc", "/openapi.json", "/health", REGISTER, KEY_STATUS];
 const PUBLIC_PREFIX: &str = "/static/";
-/// The WebSockets of backends that take a key in the first frame.
+/// The WebSockets of backends that take the key in the first frame.
 const KEY_IN_FRAME_PATHS: [&str; 2] = ["/", "/ws/virtual-machines"];
-/// The longest refusal that is read, in bytes.
+/// The largest refusal that is read, in bytes.
 const MAX_REFUSAL_BYTES: u64 = 64 * 1024;
 
-/// What makes an answer one for a single client.
+/// Request headers with which a response is not shareable.
 pub(super) const PERSONAL_HEADERS: [HeaderName; 7] = [
     header::COOKIE,
     header::RANGE,
@@ -48,7 +48,7 @@ pub(super) const PERSONAL_HEADERS: [HeaderName; 7] = [
     header::IF_UNMODIFIED_SINCE,
     header::IF_RANGE,
 ];
-/// What else an answer may depend on.
+/// Other request headers that a response may depend on.
 const KEY_HEADERS: [HeaderName; 7] = [
     API_KEY,
     header::AUTHORIZATION,
@@ -59,14 +59,14 @@ const KEY_HEADERS: [HeaderName; 7] = [
     header::ORIGIN,
 ];
 
-/// Whether an answer to this question may serve several.
+/// Returns whether the response to this request can be shared.
 pub(super) fn is_shareable(parts: &Parts) -> bool {
     parts.method == Method::GET
         && SHARED_PATHS.contains(&&*decoded_path(&parts.uri))
         && !PERSONAL_HEADERS.iter().any(|name| parts.headers.contains_key(name))
 }
 
-/// Whether an answer with these headers is for whoever asked alone.
+/// Returns whether a response with these headers is for its client only.
 fn is_personal(headers: &HeaderMap) -> bool {
     let is_private = |control: &HeaderValue| {
         control.to_str().is_ok_and(|control| control.contains("private") || control.contains("no-store"))
@@ -74,11 +74,11 @@ fn is_personal(headers: &HeaderMap) -> bool {
     headers.contains_key(header::SET_COOKIE) || headers.get_all(header::CACHE_CONTROL).iter().any(is_private)
 }
 
-/// Lets a request go on to the backend, with what stands for its key until that is answered.
+/// Admits a request to the backend. The attempt is held until the backend has answered its key.
 ///
 /// # Errors
 ///
-/// The answer to a request for which the backend is not asked.
+/// The response, if the request is held back.
 pub(super) async fn admit(
     proxy: &Proxy,
     context: &RequestContext,
@@ -98,16 +98,17 @@ fn refusal_response(parts: &Parts, refusal: Refusal) -> Box<Response<Body>> {
     Box::new(respond::refusal(&refusal))
 }
 
-/// Whether a WebSocket at `uri` has its key in the first frame of the client, where the bridge does not see it.
+/// Returns whether the WebSocket at `uri` takes the key in the client's first frame, where the bridge does not see
+/// it.
 pub(super) fn has_key_in_frame(uri: &Uri) -> bool {
     KEY_IN_FRAME_PATHS.contains(&&*decoded_path(uri))
 }
 
-/// The same as [`admit`] for a WebSocket that has its key in the first frame.
+/// Like [`admit`], for a WebSocket that takes the key in the first frame.
 ///
 /// # Errors
 ///
-/// The answer to a request for which the backend is not asked.
+/// The response, if the request is held back.
 pub(super) async fn admit_unseen(
     context: &RequestContext,
     parts: &Parts,
@@ -116,7 +117,7 @@ pub(super) async fn admit_unseen(
     admitted.map_err(|reason| refusal_response(parts, backoff_refusal(true, &reason)))
 }
 
-/// Learns from the first frame of the backend on such a WebSocket whether the key was wrong. The trial lasts until then.
+/// Checks in the backend's first frame on such a WebSocket whether the key was refused. The attempt lasts until then.
 pub(super) fn check_first_frame(context: &RequestContext, key_attempt: Option<KeyAttempt>) -> OnFirstFrame {
     let (backend, client) = (Arc::clone(&context.backend), context.forwarded.client);
     Box::new(move |close| {
@@ -128,8 +129,9 @@ pub(super) fn check_first_frame(context: &RequestContext, key_attempt: Option<Ke
     })
 }
 
-/// The backend's answer to a cheap question, which may be one that somebody else has got. While it is waited for, it
-/// counts as a request. `None` is an answer that cannot serve several: the client must ask for itself.
+/// Returns the backend's response to a shareable request, possibly from another client's request. It counts as a
+/// request in flight while it is pending. `None` if the response cannot be shared: the client needs a request of its
+/// own.
 pub(super) async fn coalesced(
     proxy: &Proxy,
     context: &RequestContext,
@@ -159,7 +161,7 @@ pub(super) async fn coalesced(
     }))
 }
 
-/// What is asked, and whatever an answer may depend on.
+/// The cache key: the request, and all headers that the response may depend on.
 fn cache_key(parts: &Parts) -> CacheKey {
     let mut hash = Sha256::new();
     hash.update(parts.uri.path_and_query().map_or("/", |target| target.as_str()));
@@ -173,7 +175,7 @@ fn cache_key(parts: &Parts) -> CacheKey {
     hash.finalize().into()
 }
 
-/// Asks `backend` for what `parts` ask for. `None` is an answer that cannot serve several.
+/// Fetches the response for `parts` from `backend`. `None` if it cannot be shared.
 fn fetch(
     backend: Arc<Backend>,
     parts: &Parts,
@@ -197,7 +199,7 @@ fn fetch(
     }
 }
 
-/// A request that is passed on, as far as its answer may say what is not to be asked again.
+/// The parts of a forwarded request that the evaluation of its response needs.
 #[derive(Debug)]
 pub(super) struct RequestInfo {
     key: Option<ApiKey>,
@@ -207,7 +209,7 @@ pub(super) struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// The request that is about to be passed on.
+    /// The parts of a request about to be forwarded.
     pub(super) fn new(context: &RequestContext, request: &Parts) -> Self {
         Self {
             key: request_key(&request.headers),
@@ -222,7 +224,7 @@ impl RequestInfo {
         &self.path
     }
 
-    /// Heeds what the backend's answer says of the next request.
+    /// Updates the gate of the backend from its response.
     pub(super) async fn learn_from<B>(
         self,
         proxy: &Proxy,
@@ -257,7 +259,7 @@ impl RequestInfo {
     }
 }
 
-/// Learns from an answer of the backend to `key`, whose request began in `generation`.
+/// Updates the gate from the backend's response to `key`, whose request began in `generation`.
 pub(super) fn note_answer(
     proxy: &Proxy,
     context: &RequestContext,
@@ -269,7 +271,7 @@ pub(super) fn note_answer(
     note_auth_failure(context, hash, generation, (status, headers, body));
 }
 
-/// The same, where a hash stands for the key. A key with which the backend has done something is right.
+/// Like [`note_answer`], with the hash of the key. A key is valid if its request succeeded.
 pub(super) fn note_auth_failure(
     context: &RequestContext,
     hash: Option<[u8; 32]>,

@@ -1,8 +1,8 @@
-//! What plugins ask for beside the streams, and old backends do not have or get wrong.
+//! Compatibility shims: endpoints of the plugin beyond the streams that old backends lack or implement wrongly.
 //!
-//! Each of these acts only where the backend itself falls short. The shapes of what is made up are those that the
-//! checks of plugin 0.0.25 and later accept, which are stricter than what backends say; what an answer may never
-//! say is in [`crate::core::compat`].
+//! A shim is active only where the backend itself falls short. Emulated responses have the shapes that the checks of
+//! plugin 0.0.25 and later accept, which are stricter than the responses of backends. [`crate::core::compat`] lists
+//! what a response must never contain.
 
 mod config;
 mod inventory;
@@ -48,27 +48,27 @@ pub(super) use restart::PendingRestarts;
 
 const HEALTH: &str = "/health";
 const VERSION: &str = "/version";
-/// The shim that had a part in an answer.
+/// The shim that took part in a response.
 const SHIM: HeaderName = HeaderName::from_static("x-proxbox-bridge-shim");
-/// What a backend says of a path that it does not know.
+/// The text of a backend for an unknown path.
 const NOT_FOUND: &str = "Not Found";
-/// The longest answer that is looked at for these words, in bytes.
+/// The largest response that is searched for this text, in bytes.
 const MAX_404_BYTES: usize = 64 * 1024;
 /// The largest registration of a key that is read, in bytes.
 const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
 /// The shortest key that backends register, in characters.
 const MIN_KEY: usize = 32;
 
-/// The paths that plugin 0.0.10 asks for and no backend has, and what they stand for.
+/// The paths that plugin 0.0.10 requests and no backend has, with the syncs that they stand for.
 const ALIASES: [(&str, Kind); 2] =
     [("/cluster/replication/stream", Kind::Replications), ("/cluster/backup/stream", Kind::BackupRoutines)];
 
-/// Whether `path` stands for a stream where aliases are on.
+/// Returns whether `path` is an alias of a stream, where aliases are enabled.
 pub(super) fn is_alias(path: &str) -> bool {
     ALIASES.iter().any(|(alias, _)| *alias == path)
 }
 
-/// The stream that `path` stands for without being its path.
+/// The stream that the alias `path` stands for.
 pub(super) fn alias_endpoint(context: &RequestContext, path: &str) -> Option<SyncEndpoint> {
     let (_, kind) = ALIASES.iter().find(|(alias, _)| *alias == path)?;
     context.state.config.shims.is_on(Shim::Aliases).then(|| {
@@ -77,11 +77,11 @@ pub(super) fn alias_endpoint(context: &RequestContext, path: &str) -> Option<Syn
     })
 }
 
-/// Answers a request in the place of a backend that cannot.
+/// Answers a request in place of a backend that cannot.
 ///
 /// # Errors
 ///
-/// The request, if the backend is to answer it.
+/// The request, if the backend must answer it.
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,
@@ -91,7 +91,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, (Parts, Incoming)> {
     let shims = &context.state.config.shims;
     let is_get = parts.method == Method::GET;
-    // A body is for the backend to read, and whether it knows another method for it to say.
+    // A request with a body or another method is left to the backend.
     if shims.is_on(Shim::Health) && path == HEALTH && is_get && body.is_end_stream() {
         return match health(proxy, context, &parts).await {
             Some(response) => Ok(response),
@@ -143,10 +143,10 @@ pub(super) async fn answer(
     })
 }
 
-/// What a backend may be asked that waits for a restart: nothing there writes to NetBox.
+/// The paths that stay available while the backend waits for a restart: none of them writes to NetBox.
 const ALLOWED_BEFORE_RESTART: [&str; 4] = ["/netbox/", "/proxmox/", "/auth/", "/docs"];
 
-/// The answer to a request that may write to NetBox, while the backend would write to another one than it is to.
+/// Refuses a request that may write to NetBox while the backend would write to the wrong NetBox.
 pub(super) async fn restart_refusal(
     proxy: &Proxy,
     context: &RequestContext,
@@ -159,11 +159,11 @@ pub(super) async fn restart_refusal(
     (!is_harmless).then(|| *refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
 }
 
-/// Puts the Proxmox endpoints that a request for `path` names in the words of the backend's release.
+/// Translates the Proxmox endpoints in a request for `path` to the vocabulary of the backend's release.
 ///
 /// # Errors
 ///
-/// The answer to a request that would reach others too, or write to another branch of NetBox.
+/// The response to a request that would affect other endpoints, or write to another branch of NetBox.
 pub(super) async fn scope(
     proxy: &Proxy,
     context: &RequestContext,
@@ -214,8 +214,7 @@ pub(super) async fn scope(
     Ok(())
 }
 
-/// The release of the backend, as far as the client of `parts` may ask for it. A key that was refused is not tried
-/// again for that.
+/// The release of the backend, if the client of `parts` may query it. A refused key is not tried again for that.
 async fn release(
     proxy: &Proxy,
     context: &RequestContext,
@@ -247,7 +246,7 @@ fn refusal_response(path: &str, refusal: &Refusal) -> Box<Response<Body>> {
     Box::new(respond::refusal(refusal))
 }
 
-/// The backend's version, or the one that its streams tell where it has no `/version`.
+/// The backend's version, or the one derived from its streams if it has no `/version`.
 async fn version(proxy: &Proxy, context: &RequestContext, parts: Parts, body: Incoming) -> Response<Body> {
     let response = upstream::forward(proxy, context, &parts, body).await;
     if response.status() != StatusCode::NOT_FOUND {
@@ -265,13 +264,13 @@ async fn version(proxy: &Proxy, context: &RequestContext, parts: Parts, body: In
     }
 }
 
-/// Whether `response`, a 404, is that of a backend which does not know the path. What it says of something that is not
-/// there is another.
+/// Returns whether `response`, a 404, means that the backend does not know the path. A missing object has another
+/// text.
 async fn is_bare_404(context: &RequestContext, response: Response<Body>) -> (Response<Body>, bool) {
     is_404_with(context, response, |body| *body == json!({ "detail": NOT_FOUND })).await
 }
 
-/// Whether it is that of a backend at all: what a proxy in front of it says is mostly no JSON.
+/// Returns whether it comes from a backend at all: a 404 of a reverse proxy is rarely JSON.
 async fn is_json_404(context: &RequestContext, response: Response<Body>) -> (Response<Body>, bool) {
     is_404_with(context, response, Value::is_object).await
 }
@@ -291,13 +290,13 @@ async fn is_404_with(
     (Response::from_parts(head, respond::full(body)), is_it)
 }
 
-/// An answer that the bridge makes up in the backend's place.
+/// A response emulated by the bridge.
 fn emulated(shim: Shim, path: &str, body: &Value) -> Response<Body> {
     count_shim(shim, ShimAction::Emulated, path);
     with_shim_header(json_response(StatusCode::OK, body), shim)
 }
 
-/// `response`, which says that `shim` had a part in it.
+/// Marks `response` with the shim that took part in it.
 pub(super) fn with_shim_header(mut response: Response<Body>, shim: Shim) -> Response<Body> {
     response.headers_mut().insert(SHIM, HeaderValue::from_static(shim.as_str()));
     response
@@ -307,7 +306,7 @@ pub(super) fn count_shim(shim: Shim, action: ShimAction, path: &str) {
     telemetry::RequestShimmed { shim, action, path }.emit();
 }
 
-/// Whether the backend is there. `None` is for the backend to say.
+/// Whether the backend is healthy. `None` leaves the response to the backend.
 async fn health(proxy: &Proxy, context: &RequestContext, parts: &Parts) -> Option<Response<Body>> {
     let limit = context.backend.limits().probe;
     let why = match timeout(limit, probe_health(proxy, context, parts)).await {
@@ -328,7 +327,7 @@ async fn health(proxy: &Proxy, context: &RequestContext, parts: &Parts) -> Optio
     Some(response)
 }
 
-/// What the backend, or the bridge in its place, says of its health; the reason, if it is not there.
+/// The health response of the backend, or of the bridge in its place; the reason, if the backend is unreachable.
 async fn probe_health(
     proxy: &Proxy,
     context: &RequestContext,
@@ -356,7 +355,7 @@ async fn probe_health(
             backend.note_missing_path(HEALTH, true, generation);
             ready()
         }
-        // Of a proxy in front of it, whose word is final for plugins.
+        // The status of a reverse proxy, which plugins treat as final.
         Some(status @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)) => {
             Err(format!("What is in front of it answered {status}."))
         }
@@ -364,7 +363,7 @@ async fn probe_health(
     }
 }
 
-/// The one key that is right, and what is told of it.
+/// The registered key, as reported to the client.
 struct RegisteredKeyStatus {
     registered: Option<RegisteredKey>,
 }

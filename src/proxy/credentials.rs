@@ -1,4 +1,4 @@
-//! The secrets in requests of clients, which must not be stored or logged.
+//! The secrets in client requests, which must not be stored or logged.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,15 +19,15 @@ use crate::core::http::headers::text;
 use crate::core::secret::{SecretJson, append};
 use crate::core::text::redact::{Redactor, secrets_in_json, secrets_in_query};
 
-/// The longest body that is looked at for secrets, in bytes.
+/// The largest body that is searched for secrets, in bytes.
 const MAX_READ: usize = 64 * 1024;
 
-/// Where keys are registered, which makes them right if they were wrong.
+/// The path at which keys are registered, which makes a refused key valid.
 pub(super) const REGISTER: &str = "/auth/register-key";
-/// Where they are looked at.
+/// The path at which keys are managed.
 pub(super) const KEYS: &str = "/auth/keys";
 
-/// The key that a client sent, in one of the forms that plugins have used.
+/// The key of a client, in one of the forms that plugins have used.
 pub(super) fn request_key(headers: &HeaderMap) -> Option<ApiKey> {
     let from_header = || headers.get(API_KEY)?.to_str().ok()?.parse().ok();
     let bearer = || {
@@ -38,11 +38,11 @@ pub(super) fn request_key(headers: &HeaderMap) -> Option<ApiKey> {
     from_header().or_else(bearer)
 }
 
-/// What takes the secrets in the head of `request` out of a text.
+/// A redactor for the secrets in the head of `request`.
 pub(crate) fn redactor(request: &Parts) -> Redactor {
     let in_headers = in_headers(&request.headers);
     let in_query = secrets_in_query(request.uri.query().unwrap_or_default());
-    // Whoever sends an address as a key would hide it from the log.
+    // An address sent as a key must not hide that address from the log.
     Redactor::new(
         in_headers.into_iter().chain(in_query).filter(|secret| !is_like_an_address(secret.expose_secret())),
     )
@@ -67,25 +67,25 @@ fn in_headers(headers: &HeaderMap) -> Vec<SecretString> {
     secrets
 }
 
-/// Whether `secret` may be a part of an address, with or without a port.
+/// Returns whether `secret` may be part of an address, with or without a port.
 fn is_like_an_address(secret: &str) -> bool {
     secret.contains(['.', ':'])
         && secret.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']'))
 }
 
-/// A body on its way to the backend, and what of it is looked at.
+/// A body on its way to the backend that captures JSON.
 #[derive(Debug)]
 pub(super) struct ObservedBody<B> {
     body: B,
     seen: Option<BodyCapture>,
 }
 
-/// JSON that a client pushes to the backend, if it is not too long.
+/// The captured JSON, unless it is too long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BodyCapture(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
 impl<B> ObservedBody<B> {
-    /// The body of a request with `headers`. It is looked at if it is JSON.
+    /// Wraps the body of a request with `headers`. It is captured if it is JSON.
     pub(super) fn new(body: B, headers: &HeaderMap) -> (Self, Option<BodyCapture>) {
         let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| text(value).contains("json"));
         let seen = is_json.then(BodyCapture::default);
@@ -100,10 +100,10 @@ impl BodyCapture {
         append(&mut bytes, &data[..data.len().min(room)]);
     }
 
-    /// The secrets in it.
+    /// The secrets in the captured JSON.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is too long was cut, and is no JSON.
+        // A truncated body is not valid JSON.
         SecretJson::parse(&bytes).map(|pushed| secrets_in_json(&pushed)).unwrap_or_default()
     }
 }

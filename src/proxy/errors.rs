@@ -1,4 +1,4 @@
-//! Answers to requests that are rejected, or that a backend does not answer.
+//! Responses to rejected requests, and to requests that a backend does not answer.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::respond::{self, Body};
 use crate::telemetry;
 
-/// The answer to a request that is not one that may be answered.
+/// The response to a request that the guard rejects.
 pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
     let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
     raw.map(|stopped| stopped.rejection)
@@ -35,7 +35,7 @@ pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Respo
     response
 }
 
-/// The answer to a client whose request for `path` was not answered by its backend.
+/// The response to a client whose request for `path` failed at the backend.
 pub(super) fn error_response(
     context: &RequestContext,
     path: &str,
@@ -55,7 +55,7 @@ pub(super) fn error_response(
     respond::refusal(&refusal)
 }
 
-/// The answer to `client` whose body was not taken.
+/// The response to `client` whose request body failed.
 pub(super) fn upload_error_response(client: IpAddr, error: UploadError) -> Response<Body> {
     let reason = match error {
         UploadError::Slow(_) | UploadError::BelowRate(_) => RejectReason::SlowBody,

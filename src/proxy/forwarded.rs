@@ -1,11 +1,11 @@
-//! Who a client is, and what the backend is told of it.
+//! The address of the client, and the forwarding headers for the backend.
 //!
-//! Backends count failed attempts for each client by `X-Forwarded-For`, so what stands there must be true:
-//! only proxies that are trusted may say it (`trusted_proxies`).
+//! Backends count failed attempts per client by `X-Forwarded-For`, so its value must be reliable: only trusted
+//! proxies may set it (`trusted_proxies`).
 //!
-//! A proxy appends to what it got, so a chain is read from its right end. An element that cannot be read is what
-//! somebody unknown wrote, and so is everything before it: the chain that goes on begins behind it. Newer backends take
-//! no address at all from a chain in which anything is none, and count all clients as one.
+//! A proxy appends to the chain that it received, so a chain is read from the right. An unreadable element comes from
+//! an unknown sender, and so does everything to its left: the forwarded chain starts after it. Newer backends ignore
+//! a chain with any invalid element, and count all clients as one.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What others than trusted proxies have no business to say, and the bridge does not say itself.
+/// The forwarding headers that only trusted proxies may set, and that the bridge does not set itself.
 const FORWARDING_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-prefix"),
@@ -27,10 +27,10 @@ const FORWARDING_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// What is known of where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarded {
-    /// The address of the client itself, as far as trusted proxies tell it.
+    /// The address of the client, according to the trusted proxies.
     pub(crate) client: IpAddr,
     is_trusted: bool,
     chain: Option<HeaderValue>,
@@ -40,7 +40,7 @@ pub(crate) struct Forwarded {
 }
 
 impl Forwarded {
-    /// Where a request with `headers` for `host` comes from, whose connection is from `peer`.
+    /// Derives the origin of a request with `headers` for `host`, on a connection from `peer`.
     pub(crate) fn from_request(
         peer: IpAddr,
         is_tls: bool,
@@ -50,12 +50,12 @@ impl Forwarded {
     ) -> Self {
         let is_trusted_address = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
         let is_trusted = is_trusted_address(&peer);
-        // From the nearest to the farthest.
+        // From the nearest hop to the farthest.
         let mut chain = vec![peer];
         if is_trusted {
             chain.extend(list(headers, &FOR).rev().map_while(address));
         }
-        // What one that is not trusted says is not believed any more.
+        // Elements to the left of an untrusted address are ignored.
         let client = chain.iter().find(|address| !is_trusted_address(address)).or(chain.last());
         let client = client.copied().unwrap_or(peer);
         let trusted_header = |name| closest(headers, &name).filter(|_| is_trusted);
@@ -70,7 +70,7 @@ impl Forwarded {
         }
     }
 
-    /// Tells the backend, in `headers`.
+    /// Sets the forwarding headers for the backend.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         let claims = FORWARDING_HEADERS.map(|claim| {
             let value = closest(headers, &claim).filter(|_| self.is_trusted);
@@ -91,14 +91,14 @@ impl Forwarded {
     }
 }
 
-/// The last element of a header, which the nearest proxy has written; nothing if it cannot be read.
+/// The last element of a header, written by the nearest proxy; `None` if it is unreadable.
 fn closest(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let last = list(headers, name).next_back().filter(|element| is_text(element))?;
     HeaderValue::from_bytes(last).ok()
 }
 
-/// What trusted proxies say in `Forwarded` (RFC 7239), as far as it can be read. Nothing that it is read for has a
-/// comma, so that a quote which somebody left open hides no element behind it.
+/// The readable elements of `Forwarded` (RFC 7239) from trusted proxies. Their values contain no comma, so that an
+/// unterminated quote cannot hide later elements.
 fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_whole = |element: &[u8]| element.iter().filter(|byte| **byte == b'"').count() % 2 == 0;
     let elements = list(headers, &FORWARDED).rev();
@@ -106,14 +106,14 @@ fn forwarded(headers: &HeaderMap) -> Option<HeaderValue> {
     joined(readable.map(|element| String::from_utf8_lossy(element).into_owned()))
 }
 
-/// A list that was read from its right end, written from its left one; `None` if it is empty.
+/// Joins a list that was read from the right in its original order; `None` if it is empty.
 fn joined(elements: impl Iterator<Item = String>) -> Option<HeaderValue> {
     let mut elements: Vec<String> = elements.collect();
     elements.reverse();
     if elements.is_empty() { None } else { HeaderValue::from_str(&elements.join(", ")).ok() }
 }
 
-/// Whether it has only visible characters of ASCII, and spaces.
+/// Returns whether it contains only visible ASCII characters and spaces.
 fn is_text(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
 }
@@ -198,12 +198,12 @@ mod tests {
     #[test]
     fn one_byte_that_cannot_be_read_hides_neither_the_client_nor_the_proxies() {
         for (lines, client, forwarded) in [
-            // A proxy that appends, behind what a stranger sent.
+            // A proxy appended to the value of an unknown sender.
             (&[&b"caf\xe9, 198.51.100.7"[..]][..], "198.51.100.7", "198.51.100.7, 10.0.0.1"),
             (&[b"1.1.1.1, \xff, 198.51.100.7, 10.9.9.9"], "198.51.100.7", "198.51.100.7, 10.9.9.9, 10.0.0.1"),
             (&[b"\xff", b"198.51.100.7"], "198.51.100.7", "198.51.100.7, 10.0.0.1"),
             (&[b"<script>, , 198.51.100.7,"], "198.51.100.7", "198.51.100.7, 10.0.0.1"),
-            // What is nearest cannot be read: somebody behind the last proxy that is known.
+            // The nearest element is unreadable: the client is unknown beyond the last trusted proxy.
             (&[b"198.51.100.7, \xff"], "10.0.0.1", "10.0.0.1"),
             (&[b"198.51.100.7, \xff, 10.9.9.9"], "10.9.9.9", "10.9.9.9, 10.0.0.1"),
         ] {

@@ -1,4 +1,4 @@
-//! What changes in a request or an answer between two connections: headers of one hop, and forms that only HTTP/2 has.
+//! Header changes between two connections: hop-by-hop fields, and forms specific to HTTP/2.
 
 use std::borrow::Cow;
 
@@ -14,10 +14,10 @@ use crate::core::http::headers::{VIA_HTTP_1, accepts_trailers, strip_hop_by_hop}
 const VIA_HTTP_1_0: HeaderValue = HeaderValue::from_static("1.0 proxbox-bridge");
 const VIA_HTTP_2: HeaderValue = HeaderValue::from_static("2.0 proxbox-bridge");
 
-/// What the backend is sent of the headers of a request, which came in `version`.
+/// Rewrites the headers of a request of `version` for the backend.
 pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
     if let Some(value) = request_key(headers).and_then(|key| key.header().ok()) {
-        // Plugins up to 0.0.10 send it in a form that no backend has ever read.
+        // Plugins up to 0.0.10 send the key in a form that no backend has ever read.
         if headers.insert(API_KEY, value).is_none() {
             headers.remove(AUTHORIZATION);
         }
@@ -25,9 +25,9 @@ pub(super) fn outbound(headers: &mut HeaderMap, version: Version) {
     hop_by_hop(headers, version);
 }
 
-/// Replaces what `headers`, which came in `version`, say of the connection to the client by what is true of the next one.
+/// Replaces the hop-by-hop fields of a message of `version` by those for the next connection, and adds `Via`.
 pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version) {
-    // Of all that `TE` may say, this alone is true of the bridge too.
+    // `trailers` is the only value of `TE` that the bridge supports as well.
     let takes_trailers = accepts_trailers(headers, version);
     strip_hop_by_hop(headers);
     if takes_trailers {
@@ -44,21 +44,21 @@ pub(super) fn hop_by_hop(headers: &mut HeaderMap, version: Version) {
     );
 }
 
-/// Takes out of `headers` what announces a body, for a request that goes on without one: what is announced and
-/// does not come is made up of the next request.
+/// Removes the fields that announce a body, for a request that is sent without one. Otherwise the backend would read
+/// the next request as the body.
 pub(super) fn without_body(headers: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, TRAILER, EXPECT] {
         headers.remove(name);
     }
 }
 
-/// What the client is sent of the headers of an answer.
+/// Rewrites the headers of a response for the client.
 pub(super) fn inbound(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.append(VIA, VIA_HTTP_1);
 }
 
-/// Writes a request of HTTP/2 as backends know it.
+/// Rewrites an HTTP/2 request in the form of HTTP/1.1.
 pub(crate) fn as_http_1(parts: &mut Parts) {
     if !parts.headers.contains_key(HOST)
         && let Some(authority) = parts.uri.authority()
@@ -76,8 +76,8 @@ pub(crate) fn as_http_1(parts: &mut Parts) {
     }
 }
 
-/// The path by which a request is told from others. Backends look at it when it is decoded (ASGI decodes once, `%2F`
-/// included), and neither a sync nor a change of keys may go past the bridge.
+/// The path for routing, decoded. Backends decode it as well (ASGI decodes once, including `%2F`), and no sync and no
+/// change of keys may bypass the bridge.
 pub(super) fn decoded_path(uri: &Uri) -> Cow<'_, str> {
     percent_decode_str(uri.path()).decode_utf8_lossy()
 }

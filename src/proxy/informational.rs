@@ -1,5 +1,5 @@
-//! Interim answers of a backend (RFC 9110, section 15.2), on their way around hyper, whose server sends none but
-//! its own `100 Continue`.
+//! Informational responses of a backend (RFC 9110, section 15.2). They bypass hyper, whose server sends only its own
+//! `100 Continue`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -11,44 +11,44 @@ use hyper::ext::on_informational;
 
 use super::headers::inbound;
 
-/// How much may wait for a client that takes nothing, in bytes. What comes then is left out: an interim answer
-/// is a hint.
+/// The maximum number of bytes buffered for a client that does not read. Later responses are dropped: they are only
+/// hints.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The interim answers to the request that an HTTP/1.1 connection is at.
+/// The informational responses to the current request of an HTTP/1.1 connection.
 #[derive(Clone, Debug, Default)]
 pub struct InformationalResponses(Arc<Mutex<PendingInformational>>);
 
 #[derive(Debug, Default)]
 struct PendingInformational {
-    /// Which request of the connection is being answered, from 1.
+    /// The number of the current request, from 1.
     request: Option<u64>,
-    /// What is to be written before its final answer.
+    /// The bytes to write before the final response.
     answers: BytesMut,
-    /// Whoever writes it.
+    /// Wakes the writer.
     writer: Option<Waker>,
 }
 
 impl InformationalResponses {
-    /// `request` is being answered now. What was not written for the one before it never will be.
+    /// Makes `request` the current one. Unwritten responses to the previous request are dropped.
     pub fn begin(&self, request: u64) {
         let mut waiting = self.waiting();
         waiting.request = Some(request);
         waiting.answers.clear();
     }
 
-    /// Its final answer is about to be written.
+    /// Notes that the final response is about to be written.
     pub fn end(&self) {
         self.waiting().request = None;
     }
 
-    /// Moves what waits to `unsent`; nothing of the final answer may have been written yet.
+    /// Moves the buffered bytes to `unsent`. No byte of the final response may have been written yet.
     pub fn take(&self, unsent: &mut BytesMut) {
         unsent.unsplit(self.waiting().answers.split());
     }
 
-    /// The same, where the final answer may have been written: then it is too late, and nothing is moved.
-    /// Whoever asks is woken when there is more.
+    /// Like [`Self::take`], but drops the bytes if the final response may have been written already. The caller is
+    /// woken when there are more.
     pub fn take_in_time(&self, cx: &Context<'_>, unsent: &mut BytesMut) {
         let mut waiting = self.waiting();
         let answers = waiting.answers.split();
@@ -60,20 +60,19 @@ impl InformationalResponses {
         }
     }
 
-    /// Has the client told what the backend says to `request` before it answers it. Clients of HTTP/1.0 know no
-    /// such thing.
+    /// Passes the backend's informational responses to `request` on to the client. HTTP/1.0 has none.
     pub(super) fn pass<B>(&self, request: &mut Request<B>) {
         let Some(number) = self.waiting().request else { return };
         let this = self.clone();
         on_informational(request, move |answer| {
-            // To go on with its body, the client is told when the backend takes it.
+            // `100 Continue` is sent by hyper when the backend reads the body.
             if answer.status() != StatusCode::CONTINUE {
                 this.put(number, answer.status(), answer.headers().clone());
             }
         });
     }
 
-    /// Has the client told so before `request` is answered, unless it is too late for that.
+    /// Buffers an informational response to `request`, unless the final one has begun.
     pub fn put(&self, request: u64, status: StatusCode, mut headers: HeaderMap) {
         inbound(&mut headers);
         headers.remove(CONTENT_LENGTH);

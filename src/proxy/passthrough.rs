@@ -1,4 +1,4 @@
-//! Everything that is not the bridge's own: the backend's answer, unchanged.
+//! Forwards every request that the bridge does not handle itself, with the response unchanged.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -15,7 +15,7 @@ use crate::backend::UploadError;
 use crate::proxy::Proxy;
 use crate::respond::{self, Body};
 
-/// Passes a request on, and the answer back.
+/// Forwards a request, and its response.
 pub(super) async fn answer<B>(
     proxy: &Proxy,
     context: &RequestContext,
@@ -44,7 +44,7 @@ where
     let asked = RequestInfo::new(context, &parts);
     let (body, pushed) = ObservedBody::new(body, &parts.headers);
     let mut request = Request::from_parts(parts, body);
-    // A question that may be asked twice may also be asked later (R16).
+    // A safe request may be retried, so the response can ask for a later retry (R16).
     let is_safe = request.method().is_safe();
     let most = backend.limits().body_bytes;
     if request.body().size_hint().exact().is_some_and(|bytes| bytes > most as u64) {

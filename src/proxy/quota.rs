@@ -1,4 +1,4 @@
-//! How much clients have at once.
+//! Limits on concurrent use by clients.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,11 +17,11 @@ use crate::core::http::limit::Limit;
 use crate::respond::Body;
 use crate::telemetry;
 
-/// Counts of what is held, by who holds it.
+/// The number of slots in use, by key.
 #[derive(Clone, Debug)]
 pub struct Quota<K>(Arc<Mutex<HashMap<K, usize>>>);
 
-/// What is held. Dropping it gives it back.
+/// Slots in use. Dropping it releases them.
 #[derive(Debug)]
 pub struct ValueType<K: Eq + Hash> {
     counts: Arc<Mutex<HashMap<K, usize>>>,
@@ -35,11 +35,11 @@ impl<K> Default for Quota<K> {
 }
 
 impl<K: Clone + Eq + Hash> Quota<K> {
-    /// Takes one for every key of `wanted`, each of which may have so many; all of them, or none.
+    /// Takes one slot for every key in `wanted`, up to the limit of each; either all of them or none.
     ///
     /// # Errors
     ///
-    /// The first limit that does not let it.
+    /// The first limit that is exhausted.
     pub fn acquire(
         &self,
         quotas: impl IntoIterator<Item = (K, usize, Limit)>,
@@ -73,16 +73,16 @@ impl<K: Eq + Hash> Drop for ValueType<K> {
     }
 }
 
-/// Whose streams are counted.
+/// The key that slots are counted by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum QuotaKey {
     All,
-    /// An address, as limits count it.
+    /// A client address, masked as the limits count it.
     Address(IpAddr),
     Key([u8; 32]),
 }
 
-/// A place for one more stream or tunnel of `visit`, opened with `key`.
+/// A slot for one more stream or tunnel of `context`, opened with `key`.
 pub(super) fn acquire_stream(
     proxy: &Proxy,
     context: &RequestContext,
@@ -104,12 +104,12 @@ pub(super) fn acquire_stream(
     acquired.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 
-/// A place for one more request of `visit` on its way to the backend.
+/// A slot for one more request of `context` in flight to the backend.
 pub(super) fn acquire_request(proxy: &Proxy, context: &RequestContext) -> Result<ValueType<QuotaKey>, Limit> {
     request_slot_among(&proxy.requests, &context.state.config.limits, context.forwarded.client)
 }
 
-/// A place for one more request of `client` among `requests`, as `limits` allow.
+/// A slot for one more request of `client` in `requests`, under `limits`.
 pub(super) fn request_slot_among(
     requests: &Quota<QuotaKey>,
     limits: &Limits,
@@ -126,7 +126,7 @@ pub(super) fn request_slot_among(
     taken.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())
 }
 
-/// `response`, whose place is held until its body is gone.
+/// Holds the slot until the body of `response` is sent or dropped.
 pub(super) fn hold_until_sent(response: Response<Body>, slot: ValueType<QuotaKey>) -> Response<Body> {
     response.map(|body| {
         let held = body.map_frame(move |frame| {
@@ -137,7 +137,7 @@ pub(super) fn hold_until_sent(response: Response<Body>, slot: ValueType<QuotaKey
     })
 }
 
-/// A place for one more stream of `visit`, where only its key is known late; `hash` stands for it.
+/// A slot per key for one more stream of `context`, where the key is known late; `hash` is its hash.
 pub(super) fn acquire_key(
     streams: &Quota<QuotaKey>,
     context: &RequestContext,

@@ -1,4 +1,4 @@
-//! A request on its way through the proxy, and the connection that it came on.
+//! A request in the proxy, and the connection that it came on.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,35 +12,35 @@ use crate::app::{AppState, ClientListener};
 use crate::backend::Backend;
 use crate::core::http::guard::Rejection;
 
-/// The other end of a client's connection.
+/// The peer of a client connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address.
     pub address: IpAddr,
-    /// Where it came in.
+    /// The listener that accepted it.
     pub listener: ClientListener,
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub is_tls: bool,
-    /// Whether it came to a loopback address.
+    /// Whether it connected to a loopback address.
     pub on_loopback: bool,
-    /// Which of its requests this is, from 1.
+    /// The number of the request on the connection, from 1.
     pub request: u64,
-    /// Why nothing more is taken from it, if that is so.
+    /// Why the connection accepts no further data, if it does not.
     pub stopped: Arc<Mutex<Option<StoppedConnection>>>,
-    /// What it is told before it is answered.
+    /// The informational responses of the connection.
     pub informational: InformationalResponses,
-    /// Whether it was found to take nothing of what it is sent.
+    /// Whether the client was found to be stalled.
     pub stall: StallFlag,
-    /// Whether its connection is to come to an end.
+    /// Whether the connection must close.
     pub closing: watch::Receiver<bool>,
 }
 
-/// Whether a client was found to take nothing of what it is sent. Once it was, it is gone.
+/// Set when a client is found to be stalled: it does not read its response. It is then treated as gone.
 #[derive(Clone, Debug, Default)]
 pub struct StallFlag(Arc<AtomicBool>);
 
 impl StallFlag {
-    /// It was.
+    /// Marks the client as stalled.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -50,12 +50,12 @@ impl StallFlag {
     }
 }
 
-/// A connection of which nothing more is taken.
+/// A connection that accepts no further data.
 #[derive(Clone, Debug)]
 pub struct StoppedConnection {
-    /// Why.
+    /// The reason.
     pub rejection: Rejection,
-    /// Which request of the connection it was in the body of, from 1, if it was not one of its own.
+    /// The number of the request whose body was rejected, from 1. `None` if a request head was.
     pub in_body: Option<u64>,
 }
 
@@ -65,10 +65,10 @@ impl Peer {
     }
 }
 
-/// The method of the request that stands for one that was rejected before it was a request.
+/// The method of the placeholder for a request that was rejected before it was parsed.
 pub const REJECTED: &str = "X-REJECTED";
 
-/// A request that is for a backend, and where it comes from.
+/// A request for a backend, and its origin.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     pub(crate) state: Arc<AppState>,

@@ -1,29 +1,29 @@
-//! Names that follow a request from the client to the backend and into the logs of all three.
+//! Ids that follow a request from the client to the backend, and appear in the logs of all three.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::telemetry::Route;
 
-/// The name of a request.
+/// The id of a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Its place in a trace (<https://www.w3.org/TR/trace-context/>).
+/// Its position in a trace (<https://www.w3.org/TR/trace-context/>).
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// The longest name of a request that is taken from a client, in bytes.
+/// The longest request id that is accepted from a client, in bytes.
 const MAX_ID: usize = 128;
 
-/// The names of one request.
+/// The ids of one request.
 #[derive(Clone, Debug)]
 pub(super) struct RequestTrace {
-    /// The id of the request: the client's, if it has a good one.
+    /// The id of the request: the client's, if it is valid.
     pub(super) request: String,
     /// The id of the trace, 32 hexadecimal digits.
     pub(super) trace: String,
 }
 
 impl RequestTrace {
-    /// The names of a request with `headers`, which bear them from now on.
+    /// Reads the ids from `headers`, or creates them, and sets them there.
     pub(super) fn from_headers(headers: &mut HeaderMap) -> Self {
         let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_plain(id));
         let request = request_id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
@@ -45,7 +45,7 @@ impl RequestTrace {
         Self { request, trace }
     }
 
-    /// Names the request in the headers of its answer, unless it is one that NetBox names: its changelog has that id.
+    /// Sets the id in the headers of the response, except for NetBox requests: NetBox sets the id of its changelog.
     pub(super) fn apply(&self, route: Route, headers: &mut HeaderMap) {
         if route == Route::Netbox && headers.contains_key(REQUEST_ID) {
             return;
@@ -56,13 +56,13 @@ impl RequestTrace {
     }
 }
 
-/// Whether a name can stand in a log line as it is.
+/// Returns whether an id can be logged unescaped.
 fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
     (1..=MAX_ID).contains(&id.len()) && id.bytes().all(plain)
 }
 
-/// Whether `parent` is one that must be passed on: of this version, or of a later one that goes on behind it.
+/// Returns whether `parent` is valid and must be forwarded: of this version, or of a later one with further fields.
 fn is_parent(parent: &str) -> bool {
     let bytes = parent.as_bytes();
     let hex = |range: std::ops::Range<usize>| {

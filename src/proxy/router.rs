@@ -1,4 +1,4 @@
-//! What every request of a client goes through before it is answered, and every answer before it is sent.
+//! The processing that every client request and every response passes through.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
 
 impl Proxy {
-    /// Answers a client.
+    /// Answers a client request.
     pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         exchange(parts, peer, Route::Nowhere, |mut parts| async {
@@ -36,7 +36,7 @@ impl Proxy {
         .await
     }
 
-    /// Checks a request, and finds out whom it is for and where it is from.
+    /// Checks a request, and determines its backend and its origin.
     fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<RequestContext, Box<Response<Body>>> {
         if let Some(rejected) = rejection(&self.app.state(), parts, peer) {
             return Err(Box::new(rejected));
@@ -55,7 +55,7 @@ impl Proxy {
         let forwarded =
             Forwarded::from_request(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
         forwarded.apply(&mut parts.headers);
-        // HTTP/1.0 may leave it out, and what goes on is HTTP/1.1.
+        // HTTP/1.0 permits a missing `Host`, and the forwarded request is HTTP/1.1.
         if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
             && !parts.headers.contains_key(HOST)
         {
@@ -86,14 +86,14 @@ impl Proxy {
             return (Route::Stream, response);
         }
         if wants_websocket(&parts) {
-            // Nobody could tell such a body from the first words on the socket.
+            // A body could not be distinguished from the first frames on the socket.
             let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
             if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
                 return (route, rejection_response(&rejection, context.forwarded.client));
             }
             let response = match route {
                 Route::Socket => websocket::answer(self, context, parts).await,
-                // A tunnel may be one that begins a sync.
+                // A tunnel may start a sync.
                 _ => match compat::restart_refusal(self, &context, &path).await {
                     Some(held) => held,
                     None => match compat::scope(self, &context, &mut parts, &path).await {
@@ -107,7 +107,7 @@ impl Proxy {
         if let Err(refused) = compat::scope(self, &context, &mut parts, &path).await {
             return (Route::Shim, *refused);
         }
-        // Boxed: they are large, and rarely what a request is for.
+        // Boxed: these futures are large, and few requests need them.
         match compat::answer(self, &context, parts, &path, body).boxed().await {
             Ok(response) => (Route::Shim, response),
             Err((parts, body)) => {
@@ -117,8 +117,9 @@ impl Proxy {
     }
 }
 
-/// Answers the request of `parts` with `serve`, in a span with its ids, which also go on with it and stand in its answer. The
-/// log has a line of it, without the secrets in its head, and the metrics count it: for `refused` if its body is not HTTP.
+/// Answers the request of `parts` with `serve`, in a span with its ids. The ids are forwarded with it and set in its
+/// response. The request is logged without the secrets in its head, and counted in the metrics: under `refused` if
+/// its body is not valid HTTP.
 pub(super) async fn exchange<F>(
     mut parts: Parts,
     peer: &Peer,
@@ -156,20 +157,20 @@ where
     .await
 }
 
-/// The stream at `path`. Backends redirect a path with a slash at its end to the one without, and a stream is
-/// never redirected (R12).
+/// The stream at `path`. Backends redirect a path with a trailing slash to the one without, and a stream is never
+/// redirected (R12).
 fn endpoint_at(path: &str) -> Option<SyncEndpoint> {
     SyncEndpoint::from_path(path).or_else(|| SyncEndpoint::from_path(path.strip_suffix('/')?))
 }
 
-/// Whether a sync answers a GET of `uri` with a stream, which no `Upgrade` changes.
+/// Returns whether a GET of `uri` is answered with a sync stream, which no `Upgrade` changes.
 pub fn is_sync_stream(uri: &Uri) -> bool {
     let path = decoded_path(uri);
     endpoint_at(&path).is_some() || compat::is_alias(&path)
 }
 
-/// Whether the connection is to become a WebSocket, which only a GET can ask for (RFC 6455, section 4.1). An `Upgrade`
-/// that no `Connection` names is none (RFC 9110, section 7.8), and whoever stands in front does not expect one.
+/// Returns whether the request asks for a WebSocket, which only a GET can (RFC 6455, section 4.1). An `Upgrade` that
+/// `Connection` does not name is ignored (RFC 9110, section 7.8), and a proxy in front does not expect one.
 fn wants_websocket(request: &Parts) -> bool {
     let mut options = list(&request.headers, &CONNECTION);
     request.method == Method::GET

@@ -26,13 +26,13 @@ use crate::proxy::credentials::request_key;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Surface};
 
-/// Whose name is in the backend's records.
+/// The actor that the backend records.
 const ACTOR: HeaderName = HeaderName::from_static("x-proxbox-actor");
-/// Whose failed attempts the backend counts.
+/// The client address that the backend counts failed attempts by.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// A client that sends it can take `id:` lines (R1).
+/// A client that sends it supports `id:` lines (R1).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The job that an answer is of.
+/// The job of a response.
 const JOB: HeaderName = HeaderName::from_static("x-proxbox-bridge-job");
 
 /// Answers a request for the stream of `endpoint`.
@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     endpoint: SyncEndpoint,
     request: &Parts,
 ) -> Response<Body> {
-    // HEAD must never start a sync; it is how capabilities are learned.
+    // HEAD must never start a sync: clients use it to detect endpoints.
     if request.method != Method::GET {
         return respond::method_not_allowed("GET");
     }
@@ -89,9 +89,9 @@ pub(crate) async fn answer(
     refused(request.uri.path(), &context.backend, endpoint, id, &refusal)
 }
 
-/// The answer to a client that cannot be given a stream, if `version` is of one.
+/// The response to a client whose `version` of HTTP does not support streams.
 pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
-    // HTTP/1.0 has no chunks, and a body that ends with its connection is held back by readers (R5).
+    // HTTP/1.0 has no chunks, and readers buffer a body that ends with its connection (R5).
     (version < Version::HTTP_11).then(|| {
         respond::message(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -101,12 +101,12 @@ pub(crate) fn without_chunks(version: Version) -> Option<Response<Body>> {
     })
 }
 
-/// The answer to a query that is not understood.
+/// The response to an invalid query.
 pub(crate) fn unknown_parameter(detail: &str) -> Response<Body> {
     respond::message(StatusCode::BAD_REQUEST, "Unknown parameter.", detail)
 }
 
-/// The answer to a client at `path` that got no stream, because of the job `id` if there is one.
+/// The response to a client at `path` that gets no stream, with the job `id` if the refusal is due to one.
 pub(crate) fn refused(
     path: &str,
     backend: &Backend,
@@ -142,18 +142,19 @@ async fn respond(
     Ok(with_job_header(hold_until_sent(respond::stream(body), slot), id))
 }
 
-/// Whether the client is given all that is known of each object: another bridge counts by it.
+/// Returns whether the client gets all payloads: another bridge counts objects by them.
 fn wants_payloads(parameters: &BridgeParameters, headers: &HeaderMap) -> bool {
     parameters.payloads || came_through_bridge(headers)
 }
 
-/// What the client has seen, if it says so. An empty text says that it has seen nothing, and can take ids.
+/// The last event that the client has seen, if it sends one. An empty value means that it has seen none and supports
+/// ids.
 pub(crate) fn last_event(headers: &HeaderMap, parameters: &BridgeParameters) -> Option<String> {
     let header = || headers.get(LAST_EVENT_ID).map(text);
     header().or_else(|| parameters.last_event_id.clone())
 }
 
-/// The sync that a client asks for with `headers`, from `address`.
+/// The sync request of a client with `headers`, from `address`.
 pub(crate) fn job_request(
     backend: &Arc<Backend>,
     endpoint: SyncEndpoint,
@@ -181,7 +182,7 @@ pub(crate) fn job_request(
     }
 }
 
-/// The answer to a client that came to nothing, and the job that it is about.
+/// The refusal for a client that was not admitted, and the job that caused it.
 pub(crate) fn refusal_for(backend: &Backend, error: &AdmitError) -> (Option<JobId>, Refusal) {
     let retry_after = backend.limits().retry_after.as_secs();
     match error {
@@ -193,7 +194,7 @@ pub(crate) fn refusal_for(backend: &Backend, error: &AdmitError) -> (Option<JobI
     }
 }
 
-/// What the log of a job says of `refusal`, for the client that it is the answer to.
+/// The frames of `refusal` for the client.
 pub(crate) fn refusal_frames(kind: Kind, refusal: &Refusal) -> Vec<Bytes> {
     Normalizer::refusal_frames(kind, refusal, &Redactor::default())
         .into_iter()
@@ -201,7 +202,7 @@ pub(crate) fn refusal_frames(kind: Kind, refusal: &Refusal) -> Vec<Bytes> {
         .collect()
 }
 
-/// `response`, with the name of the job that it is of.
+/// Sets the id of the job in `response`.
 pub(crate) fn with_job_header(mut response: Response<Body>, id: JobId) -> Response<Body> {
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(JOB, id);

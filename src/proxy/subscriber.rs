@@ -1,4 +1,4 @@
-//! The log of a job, as one client is given it.
+//! The log of a job, as streamed to one client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::ledger::{JobId, StoredFrame};
 use crate::respond::{Body, BoxError};
 use crate::telemetry::{self, Surface, WatcherDeparture};
 
-/// What a client wants to see of a job.
+/// The events that a client selects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SubscriberOptions {
     /// An `id:` for every frame (R1).
     pub(crate) ids: bool,
     /// Events of the backend's own types.
     pub(crate) all_events: bool,
-    /// The backend's own account of objects, and the whole result.
+    /// The backend's payload of each object, and the whole result.
     pub(crate) payloads: bool,
 }
 
-/// The longest line with the id of a frame, in bytes.
+/// The longest `id:` line of a frame, in bytes.
 const ID_LINE: usize = "id: 00000000-0000-0000-0000-000000000000.18446744073709551615\n".len();
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
-/// A client at the log of a job, for as long as it reads it.
+/// Tracks a client of the log while it reads.
 pub(crate) struct WatcherGuard {
     job: Arc<Job>,
     surface: Surface,
@@ -49,7 +49,7 @@ impl WatcherGuard {
         Self { job: Arc::clone(job), surface, stuck, has_seen_end: false }
     }
 
-    /// Notes what it is given.
+    /// Notes a batch that is sent to the client.
     pub(crate) fn record_batch(&mut self, batch: &Batch) {
         self.has_seen_end |= batch.frames.last().is_some_and(|last| last.name == FrameName::Complete);
         if batch.missed > 0 {
@@ -70,7 +70,7 @@ impl Drop for WatcherGuard {
     }
 }
 
-/// What `watching` has seen, and what it will see, with a comment after `heartbeat` of silence.
+/// Streams the frames of `watching`, with a comment after every `heartbeat` of silence.
 pub(crate) fn live(
     watching: Watcher,
     guard: WatcherGuard,
@@ -84,7 +84,7 @@ pub(crate) fn live(
         if let Some(first) = first {
             return Some((Ok(Frame::data(first)), (watching, guard, None)));
         }
-        // However much comes that this client does not see (R11).
+        // Frames that this client does not receive do not count as output (R11).
         let silence = Instant::now() + heartbeat;
         loop {
             let bytes = match timeout_at(silence, watching.cursor.next()).await {
@@ -106,8 +106,8 @@ pub(crate) fn live(
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// What is left of the job `id` of `kind`, which has ended: `frames`, before which `missed` are gone. The
-/// client must be told `notice` about where its stream starts; `span` is that of the job.
+/// Streams the stored `frames` of the ended job `id` of `kind`, before which `missed` frames are gone. `notice` is
+/// sent first; `span` is the span of the job.
 pub(crate) fn stored(
     kind: Kind,
     id: JobId,
@@ -120,12 +120,12 @@ pub(crate) fn stored(
     let mut first: Vec<Bytes> = notice.map(|notice| notice_frame(kind, notice)).into_iter().collect();
     if missed > 0 {
         span.in_scope(|| telemetry::FramesMissed { missed }.emit());
-        // A stream begins with `started`, and this may be its beginning.
+        // A stream begins with `started`, and this may be its first frame.
         let status = if first.is_empty() { StepStatus::Started } else { StepStatus::Progress };
         first.push(gap_frame(kind, status, missed, None));
     }
     let seen = frames.into_iter().filter(move |frame| view.all_events || !is_extra(&frame.bytes));
-    // One frame is written at a time: a reader that stalls must not hold all of them twice.
+    // Frames are written one at a time, so that a stalled reader does not hold all of them twice.
     let written = seen.map(move |StoredFrame { sequence, bytes, .. }| {
         if !view.ids {
             return bytes;
@@ -140,12 +140,12 @@ pub(crate) fn stored(
 }
 
 impl SubscriberOptions {
-    /// The payloads of it, which a job may not have kept.
+    /// The events that a job may not have kept.
     pub(crate) fn selection(self) -> EventSelection {
         EventSelection { all_events: false, payloads: self.payloads }
     }
 
-    /// Whole frames in one piece.
+    /// Writes whole frames into one chunk.
     fn write(&self, watching: &Watcher, batch: &Batch) -> Bytes {
         let job = &watching.job;
         if let ([only], 0, false) = (batch.frames.as_slice(), batch.missed, self.ids) {
@@ -160,7 +160,7 @@ impl SubscriberOptions {
         let mut whole = BytesMut::with_capacity(length + gap_length);
         let mut missed = batch.missed;
         for frame in &batch.frames {
-            // A stream begins with its first frame, whatever is gone behind that.
+            // A stream begins with its first frame, even if later ones are gone.
             if missed > 0 && frame.sequence > FIRST {
                 let kind = job.key.endpoint().kind;
                 whole.extend_from_slice(&gap_frame(
@@ -186,7 +186,7 @@ impl SubscriberOptions {
         }
     }
 
-    /// Writes a frame, with its id as its first line, if the client wants ids (R1).
+    /// Writes a frame, with its id as the first line if the client uses ids (R1).
     fn write_frame(&self, out: &mut BytesMut, job: JobId, sequence: u64, frame: &[u8]) {
         if self.ids {
             out.extend_from_slice(format!("id: {job}.{sequence}\n").as_bytes());
@@ -199,8 +199,8 @@ fn notice_frame(kind: Kind, notice: &str) -> Bytes {
     standalone_step(&Step::stage(kind.row().step, StepStatus::Started, notice))
 }
 
-/// The step that stands in the place of `missed` frames that are gone. The log of the job has dropped `failures` of its
-/// failures in all, if that is known.
+/// The step in place of `missed` evicted frames. `failures` is the number of failures that the log has evicted in
+/// all, if known.
 fn gap_frame(kind: Kind, status: StepStatus, missed: u64, failures: Option<u64>) -> Bytes {
     let events =
         if missed == 1 { "1 earlier event is".to_owned() } else { format!("{missed} earlier events are") };

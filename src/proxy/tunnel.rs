@@ -1,4 +1,4 @@
-//! WebSockets that are not the bridge's own: bytes in both directions, once the backend has agreed.
+//! WebSockets that are forwarded: bytes in both directions, once the backend has switched protocols.
 
 mod relay;
 
@@ -35,10 +35,10 @@ pub(super) const BY_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// The reason in the close frame of every WebSocket when the bridge stops.
 pub(super) const STOPPING: &str = "The bridge is stopping.";
-/// How long sockets have to say goodbye.
+/// How long the closing handshake of a socket may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The tunnels and sockets that are open.
+/// The open tunnels and sockets.
 #[derive(Debug, Default)]
 pub(super) struct Tunnels {
     open: Mutex<JoinSet<()>>,
@@ -46,7 +46,7 @@ pub(super) struct Tunnels {
 }
 
 impl Tunnels {
-    /// Where it is heard that they are to end.
+    /// A receiver for the signal to close.
     pub(super) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
     }
@@ -60,7 +60,7 @@ impl Tunnels {
         });
     }
 
-    /// Ends them all.
+    /// Closes all of them.
     pub(super) async fn close(&self) {
         self.closing.send_replace(true);
         let mut open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
@@ -69,7 +69,7 @@ impl Tunnels {
     }
 }
 
-/// One tunnel or socket, as it is counted.
+/// Counts an open tunnel or socket in the metrics.
 struct TunnelGauge;
 
 impl TunnelGauge {
@@ -85,7 +85,7 @@ impl Drop for TunnelGauge {
     }
 }
 
-/// Passes on a request for a WebSocket, and whatever is said on it.
+/// Forwards a WebSocket request, and then the bytes in both directions.
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,

@@ -1,7 +1,7 @@
-//! `/ws`, for pages and clients that know nothing else.
+//! `/ws`, for old plugin pages and clients that support nothing else.
 //!
-//! The bridge speaks to them as the backend would, whatever the backend is: a command becomes a job like any
-//! other, and what its log says is told in the frames that old pages draw their table from.
+//! The bridge implements the protocol of the backend, whatever the release: a command becomes a regular job, and its
+//! log is translated to the frames that old pages build their table from.
 
 mod session;
 
@@ -26,7 +26,7 @@ use crate::core::http::query::Query;
 use crate::respond::{self, Body};
 use session::LegacySocketSession;
 
-/// Where it is.
+/// Its path.
 pub(super) const PATH: &str = "/ws";
 /// The version of the protocol (RFC 6455).
 const VERSION: &str = "13";
@@ -52,7 +52,7 @@ pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Pa
         Ok(slot) => slot,
         Err(limit) => return respond::limit_exceeded(limit),
     };
-    // Whether there is a backend at all is said now, as backends say whether there is a Proxmox.
+    // An unreachable backend is reported now, as backends report an unreachable Proxmox.
     let wants_key = match context.backend.lacks(KEY_STATUS).await {
         Ok(missing) => !missing && context.backend.config().api_key.is_none(),
         Err(why) => {
@@ -91,7 +91,7 @@ pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Pa
     respond::switching(headers)
 }
 
-/// The answer to the key of an opening handshake, if it is one.
+/// The `Sec-WebSocket-Accept` for an opening handshake, if it is valid.
 fn accept(parts: &Parts) -> Option<HeaderValue> {
     let is_version = parts.headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION);
     let key = parts.headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_version && parts.method == Method::GET)?;

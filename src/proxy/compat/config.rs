@@ -1,4 +1,4 @@
-//! The configuration of a guest, without which the plugin neither makes nor updates a VM template.
+//! The configuration of a guest. Without it the plugin neither creates nor updates a VM template.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -16,12 +16,12 @@ use crate::proxy::Proxy;
 use crate::proxy::request::RequestContext;
 use crate::respond::{self, Body};
 
-/// Where Proxmox's own API is, in a backend that has it.
+/// The path of the Proxmox API in backends that have it.
 const PROXMOX: &str = "/proxmox/api2/latest/nodes";
-/// What a path has before and behind the node, the kind and the number of a guest.
+/// The parts of a path before and after the node, kind and number of a guest.
 const PLACE: (&str, &str) = ("/proxmox/", "/config");
 
-/// The guest that the request asks for the configuration of: `NODE/KIND/NUMBER`.
+/// The guest whose configuration is requested: `NODE/KIND/NUMBER`.
 pub(super) fn match_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
     let guest = path.strip_prefix(PLACE.0)?.strip_suffix(PLACE.1)?;
     let mut parts = guest.split('/');
@@ -32,7 +32,7 @@ pub(super) fn match_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> 
     (method == Method::GET && is_guest).then_some(guest)
 }
 
-/// The backend's answer or, where it fails at a key that it does not know, what Proxmox says in another place.
+/// The backend's response or, if it fails because of an unknown key, the configuration from the Proxmox API.
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,
@@ -64,7 +64,7 @@ async fn read_from_proxmox(
 ) -> Option<Value> {
     let ids = endpoint_ids(parts.uri.query().unwrap_or_default()).ok()?;
     let mut query = "source=database".to_owned();
-    // There endpoints are told apart by name. Without an id there is one, or the backend refuses.
+    // This API selects endpoints by name. Without an id there is one endpoint, or the backend refuses.
     if let Some([id]) = ids.as_deref() {
         let row = read(proxy, context, parts, &format!("/proxmox/endpoints/{id}")).await?;
         let row: Value = serde_json::from_slice(&row).ok()?;
@@ -73,7 +73,7 @@ async fn read_from_proxmox(
     config(&read(proxy, context, parts, &format!("{PROXMOX}/{guest}/config?{query}")).await?)
 }
 
-/// What the backend answers to `target`, if it is a success.
+/// The backend's response to `target`, if it is successful.
 async fn read(proxy: &Proxy, context: &RequestContext, parts: &Parts, target: &str) -> Option<Bytes> {
     let response = send(proxy, context, parts, BackendRequest::get(target)).await;
     let is_success = response.status().is_success();

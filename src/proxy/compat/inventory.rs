@@ -1,4 +1,4 @@
-//! What the plugin reads at the beginning of a job and old backends do not have: firewalls and CPU models.
+//! Inventories that the plugin reads at the start of a job and old backends lack: firewalls and CPU models.
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -12,14 +12,14 @@ use crate::proxy::credentials::request_key;
 use crate::proxy::request::RequestContext;
 use crate::respond::Body;
 
-/// What the request reads, if it is one of these.
+/// The inventory that the request reads, if it does.
 pub(super) fn match_path(method: &Method, path: &str) -> Option<Inventory> {
     let is_asked = |inventory: &Inventory| method == Method::GET && inventory.path() == path;
     Inventory::ALL.into_iter().find(is_asked)
 }
 
-/// The backend's answer, or an empty list if it knows no such path. An empty list touches nothing in NetBox; any
-/// other would mark what it does not name.
+/// The backend's response, or an empty list if it does not know the path. An empty list changes nothing in NetBox;
+/// any other would mark the objects that it omits.
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,
@@ -34,7 +34,7 @@ pub(super) async fn answer(
         StatusCode::NOT_FOUND if is_on => is_bare_404(context, response).await,
         _ => (response, false),
     };
-    // Whoever is refused begins no job.
+    // A refused client starts no job.
     if is_missing || response.status().is_success() {
         let (backend, client) = (&context.backend, context.forwarded.client);
         proxy.app.registry.begins_job(backend, key.as_ref(), client);

@@ -1,7 +1,7 @@
-//! The keys that plugins have registered for backends that know none.
+//! The keys that plugins register for backends without authentication.
 //!
-//! Such a backend takes requests from everybody, and the bridge does not change that: a key here is what
-//! newer plugins must be able to register and to check before they begin a sync.
+//! Such a backend accepts requests from anyone, and the bridge does not change that. Newer plugins must be able to
+//! register and check a key before they start a sync.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -21,19 +21,19 @@ use crate::private::{StateFile, Unreadable};
 
 /// The file in `data_dir`.
 pub(super) const FILE: &str = "registered-keys.json";
-/// What to do about one that cannot be read.
+/// The remedy for an unreadable file.
 const REMEDY: &str = "mend it, or take it away and register again";
-/// The longest label that is kept, in characters.
+/// The maximum length of a label, in characters.
 const MAX_LABEL: usize = 100;
 
 /// One key for each backend, by its URL.
 #[derive(Debug)]
 pub(crate) struct Keyring(StateFile<BTreeMap<String, RegisteredKey>>);
 
-/// A key, without the key.
+/// A registered key, as a hash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RegisteredKey {
-    /// What whoever registered it calls it.
+    /// The label from the registration.
     pub(super) label: String,
     /// When it was registered, in seconds since 1970.
     pub(super) created_at: f64,
@@ -42,7 +42,7 @@ pub(super) struct RegisteredKey {
 }
 
 impl Keyring {
-    /// The keys that are kept in `data_dir`; without it, none, and none will be.
+    /// Opens the keys in `data_dir`. Without it there are no keys, and none can be registered.
     ///
     /// # Errors
     ///
@@ -56,11 +56,11 @@ impl Keyring {
         self.0.get().get(&url.to_string()).cloned()
     }
 
-    /// Makes `key` the one of the backend at `url`, unless there is one.
+    /// Registers `key` for the backend at `url`, unless it has one.
     ///
     /// # Errors
     ///
-    /// Why it could not be written; it is not registered then.
+    /// Why it could not be written. It is not registered then.
     pub(super) async fn register(&self, url: &BackendUrl, key: &ApiKey, label: &str) -> io::Result<bool> {
         let registered = RegisteredKey::new(key, label, now());
         let register = |keys: &mut BTreeMap<String, RegisteredKey>| {
@@ -74,7 +74,7 @@ impl Keyring {
 }
 
 impl RegisteredKey {
-    /// The key that is configured in the place of one that was registered.
+    /// The configured key, which takes the place of a registered one.
     pub(super) fn from_config(key: &ApiKey) -> Self {
         Self::new(key, "shims.api_key_file", 0.0)
     }
@@ -86,7 +86,7 @@ impl RegisteredKey {
         Self { label: plain(label, MAX_LABEL).into_owned(), created_at, salt, hash }
     }
 
-    /// Whether `key` is this one. How long that takes says nothing about it.
+    /// Compares `key` in constant time.
     pub(super) fn matches(&self, key: &ApiKey) -> bool {
         hash(&self.salt, key).as_bytes().ct_eq(self.hash.as_bytes()).into()
     }

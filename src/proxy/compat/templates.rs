@@ -23,16 +23,16 @@ use crate::proxy::request::RequestContext;
 use crate::respond::{self, Body};
 
 const PATH: &str = "/proxmox/cluster/resources";
-/// How many questions about single guests are asked at once.
+/// How many requests for single guests run at once.
 const MAX_CONCURRENT: usize = 8;
 
-/// Whether the request asks for guests.
+/// Returns whether the request reads guests.
 pub(super) fn matches(method: &Method, path: &str, query: &str) -> bool {
     let kind = parameters(query).filter(|(name, _)| name == "type").last();
     method == Method::GET && path == PATH && kind.is_some_and(|(_, kind)| kind == "vm")
 }
 
-/// The list, if `release` gives a wrong one itself. One that is not known may do so.
+/// The corrected list, if `release` returns a wrong one. An unknown release may do so.
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,
@@ -83,13 +83,13 @@ fn parse_list(body: &[u8]) -> Result<Resources, InvalidList> {
 
 /// Why a list could not be completed.
 enum CompletionError {
-    /// The backend does not tell what is needed.
+    /// The backend does not provide the necessary data.
     InvalidList(InvalidList),
-    /// It could not be asked now: this is the answer to one of the questions.
+    /// The backend is temporarily unavailable. This is its response to one of the requests.
     Busy(Box<Response<Body>>),
 }
 
-/// `list`, with what the nodes say of each guest.
+/// Completes `list` with the data of the nodes for each guest.
 async fn complete_list(
     proxy: &Proxy,
     context: &RequestContext,
@@ -107,8 +107,8 @@ async fn complete_list(
             templates.extend(templates_of_node(&body).map_err(CompletionError::InvalidList)?);
         }
     }
-    // The configuration of a container that is a template makes these releases fail: one that they can give is
-    // that of none.
+    // For a container that is a template, these releases fail to return the configuration. A container with a
+    // readable configuration is not a template.
     let mut questions: Vec<BoxFuture<'_, (Guest, Response<Body>)>> = Vec::new();
     for (guest, node) in list.containers() {
         let target = target(&format!("/proxmox/{}/lxc/{}/config", segment(&node), guest.1), query);
@@ -126,7 +126,7 @@ async fn complete_list(
     Ok(list)
 }
 
-/// `response`, unless it says that there will be another one later.
+/// Returns `response`, unless its status indicates a temporary failure.
 fn ensure_not_busy(response: Response<Body>) -> Result<Response<Body>, CompletionError> {
     match response.status() {
         StatusCode::TOO_MANY_REQUESTS
@@ -141,12 +141,12 @@ fn target(path: &str, query: &str) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-/// `name` as one segment of a path.
+/// Encodes `name` as one path segment.
 fn segment(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// The reason stands in the status line, too: it is all that the plugin writes into the log of its job.
+/// The reason is in the status line too: the plugin logs only that in its job.
 fn refusal_response(release: Option<Release>, untrue: &InvalidList) -> Response<Body> {
     count_shim(Shim::Templates, ShimAction::Refused, PATH);
     let release = release_name(release);

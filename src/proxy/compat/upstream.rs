@@ -1,4 +1,4 @@
-//! Asking the backend in a client's place, with the client's headers.
+//! Requests of the bridge to the backend on behalf of a client, with the client's headers.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::proxy::request::RequestContext;
 use crate::proxy::{headers, passthrough};
 use crate::respond::{self, Body, BoxError};
 
-/// The longest answer that is read as a whole, in bytes: a list of some 50,000 guests.
+/// The largest response that is read whole, in bytes: a list of some 50,000 guests.
 pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-/// What the bridge asks the backend for.
+/// A request of the bridge to the backend.
 pub(super) struct BackendRequest<'a> {
     pub(super) method: Method,
     /// Path and query.
@@ -40,7 +40,7 @@ impl<'a> BackendRequest<'a> {
     }
 }
 
-/// The backend's answer to `question`, asked as the client of `parts` would ask it.
+/// Sends a request to the backend with the headers of the client of `parts`, and returns the response.
 pub(super) async fn send(
     proxy: &Proxy,
     context: &RequestContext,
@@ -66,7 +66,8 @@ pub(super) async fn send(
     passthrough::answer(proxy, context, parts, Full::new(body)).await
 }
 
-/// The backend's answer to a GET as it came. A 404 that something compressed is asked for again, to be read.
+/// The backend's unchanged response to a GET. A compressed 404 is requested again without compression, so that it can
+/// be read.
 pub(super) async fn forward(
     proxy: &Proxy,
     context: &RequestContext,
@@ -82,7 +83,7 @@ pub(super) async fn forward(
     send(proxy, context, parts, BackendRequest::get(target)).await
 }
 
-/// Makes the answer to the request of `parts` one that can be read and changed.
+/// Asks for an uncompressed response, which can be read and changed.
 pub(super) fn request_identity_encoding(parts: &mut Parts) {
     for name in &PERSONAL_HEADERS {
         parts.headers.remove(name);
@@ -90,8 +91,8 @@ pub(super) fn request_identity_encoding(parts: &mut Parts) {
     parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// The bytes of `body`, if they are no more than `most`. They are zeroed when they are dropped: rows that are pushed,
-/// and those that old backends answer with, hold secrets.
+/// Reads `body`, if it has at most `limit` bytes. They are zeroed when they are dropped: pushed rows, and rows in
+/// responses of old backends, contain secrets.
 pub(super) async fn read<B>(mut body: B, limit: usize) -> Result<Bytes, BoxError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -108,7 +109,7 @@ where
     Ok(Bytes::from_owner(bytes))
 }
 
-/// The whole answer of the backend that `visit` is for, or the one that the client gets because it could not be read.
+/// Reads the whole response of the backend, or returns the response for the client if it cannot be read.
 pub(crate) async fn collect(
     context: &RequestContext,
     response: Response<Body>,
@@ -119,8 +120,8 @@ pub(crate) async fn collect(
     })
 }
 
-/// The whole answer of `remote`, which may take as long as the head of one, `limit`. The error says with which status,
-/// and why, a request is answered whose answer could not be read.
+/// Reads the whole response of `remote`, within the time limit for a response head, `limit`. The error is the status
+/// and the reason for the client if it cannot be read.
 pub(crate) async fn whole_of(
     remote: Remote,
     response: Response<Body>,
@@ -143,7 +144,7 @@ pub(crate) async fn whole_of(
     }
 }
 
-/// `head` with another `body`.
+/// Combines `head` with another `body`.
 pub(crate) fn rebuild(mut head: response::Parts, body: Bytes) -> Response<Body> {
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, respond::full(body))

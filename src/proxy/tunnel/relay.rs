@@ -1,4 +1,4 @@
-//! The bytes of a tunnel, from each end to the other.
+//! Relays the bytes of a tunnel in both directions.
 
 use std::io;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::deadline::sleep;
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// Copies in both directions until both are closed, or one is and the other has had `linger` to follow. Once the
-/// bridge is `stopping`, both ends get a close frame, and are waited for to close. `first` is called with the first frame
+/// Copies in both directions until both are closed, or one is closed and the other had `linger` to follow. Once the
+/// bridge is `stopping`, both ends get a close frame, and have time to close. `first` is called with the first frame
 /// of the backend.
 pub(super) async fn join<C, B>(
     client: C,
@@ -47,7 +47,7 @@ pub(super) async fn join<C, B>(
     }
 }
 
-/// Called once, when the first frame comes that is no ping or pong: with its code and reason if it is a close frame.
+/// Called once, on the first frame that is not a ping or pong: with its code and reason if it is a close frame.
 pub(crate) type OnFirstFrame = Box<dyn FnOnce(Option<(u16, String)>) + Send>;
 
 /// One direction of a tunnel.
@@ -63,8 +63,8 @@ impl RelayDirection {
         Self { sender, frames: FrameFollower::new(sender), stopping, first }
     }
 
-    /// Copies until one of the two is closed, and closes the other. What is sent to one that reads no more is
-    /// thrown away: a connection that is closed with something unread takes back what is on its way to its peer.
+    /// Copies until one end is closed, and closes the other. Data for an end that no longer reads is discarded:
+    /// closing a socket with unread data would drop the bytes in flight to its peer.
     async fn pass(
         mut self,
         mut from: impl AsyncRead + Unpin,
@@ -111,7 +111,7 @@ impl RelayDirection {
         Ok(())
     }
 
-    /// How many of `bytes` are passed on: all of them, or those before the place of a close frame.
+    /// How many of `bytes` are forwarded: all of them, or those before the close frame.
     fn passed_on(&mut self, bytes: &[u8]) -> usize {
         let is_stopping = *self.stopping.borrow();
         let mut passed = 0;
@@ -129,7 +129,7 @@ impl RelayDirection {
         }
     }
 
-    /// Looks for a close frame in `bytes`, which are not passed on.
+    /// Tracks frames in `bytes`, which are not forwarded, to find a close frame.
     fn skip(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = &bytes[self.frames.follow(bytes)..];
@@ -137,21 +137,21 @@ impl RelayDirection {
     }
 }
 
-/// Done when the bridge stops, also if whatever could say so is gone.
+/// Waits until the bridge stops. A dropped sender counts as a stop.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// The close frame that takes the place of what `sender` would go on to send.
+/// The close frame that replaces further frames of `sender`.
 fn going_away(sender: FrameSender) -> Vec<u8> {
     let mut frame = Frame::close(Some(CloseFrame { code: CloseCode::Away, reason: STOPPING.into() }));
     if sender == FrameSender::Client {
-        // Random in its first four bytes.
+        // The first four bytes are random.
         let [a, b, c, d, ..] = *Uuid::new_v4().as_bytes();
         frame.header_mut().mask = Some([a, b, c, d]);
     }
     let mut bytes = Vec::new();
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = frame.format(&mut bytes);
     bytes
 }
@@ -173,7 +173,7 @@ mod tests {
         let mut seen = String::new();
         backend_end.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "to the backend");
-        // It may still say something, and then it is over although it does not close.
+        // Further data from the backend is discarded, and the tunnel ends although the backend does not close.
         backend_end.write_all(b"a last word").await.unwrap();
         let began = Instant::now();
         joined.await.unwrap();
@@ -200,7 +200,7 @@ mod tests {
         let payload: Vec<u8> =
             masked[6..].iter().zip(masked[2..6].iter().cycle()).map(|(a, b)| a ^ b).collect();
         assert_eq!(payload, frame[2..]);
-        // What was on its way is read, and goes nowhere.
+        // Data in flight is read and discarded.
         client_end.write_all(&[0x82, 0x81, 0, 0, 0, 0, 7, 0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
         backend_end.write_all(&[0x82, 1, 7, 0x88, 0]).await.unwrap();
         for end in [&mut client_end, &mut backend_end] {

@@ -1,4 +1,4 @@
-//! One client of `/ws`: its key, its commands one after the other, and what becomes of them.
+//! The session of one `/ws` client: its key, its commands in order, and their results.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,15 +37,15 @@ use crate::proxy::tunnel::STOPPING;
 use crate::proxy::websocket::PATH;
 use crate::telemetry::{self, Surface};
 
-/// How long a client has for its key, as with backends since 0.0.23.post1.
+/// How long the client may take to send its key, as with backends since 0.0.23.post1.
 const KEY_WAIT: Duration = Duration::from_secs(10);
-/// How many commands wait at the most. A client that sends more is not read until one is done.
+/// The maximum number of queued commands. The socket is not read while the queue is full.
 const MAX_WAITING: usize = 16;
 /// The longest reason of a close frame, in bytes (RFC 6455, section 5.5).
 const MAX_REASON_BYTES: usize = 123;
 
-/// The codes of close frames. Backends end a failed command with 1000, and pages come back at once after any
-/// other.
+/// The codes of close frames. Backends close with 1000 after a failed command, and pages reconnect at once after any
+/// other code.
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const UNSUPPORTED_DATA: u16 = 1003;
@@ -53,25 +53,25 @@ const TOO_BIG: u16 = 1009;
 const TRY_LATER: u16 = 1013;
 const KEY_REFUSED: u16 = 4001;
 
-/// What is known of a client before it says anything.
+/// The context of a client before its first message.
 pub(super) struct LegacySocketSession {
     pub(super) registry: Arc<Registry>,
     pub(super) streams: Quota<QuotaKey>,
-    /// The state that is in force.
+    /// The state in force.
     pub(super) states: watch::Receiver<Arc<AppState>>,
     pub(super) closing: watch::Receiver<bool>,
     pub(super) visit: RequestContext,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
-    /// It must send a key first.
+    /// The client must send a key first.
     pub(super) wants_key: bool,
 }
 
-/// Why a session is over.
+/// Why a session ends.
 enum SessionEnd {
-    /// The client has gone, or takes nothing.
+    /// The client is gone or stalled.
     Gone,
-    /// The bridge ends it.
+    /// The bridge closes the session.
     Close(u16, String),
 }
 
@@ -86,15 +86,15 @@ impl From<Error> for SessionEnd {
     }
 }
 
-/// The socket, and what has been read of it too early.
+/// The socket, and the messages that were read early.
 struct SocketIo {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     waiting: VecDeque<String>,
     closing: watch::Receiver<bool>,
-    /// When the client last gave a sign of life, and when it is asked for one.
+    /// When data was last received, and when the next ping is due.
     last_read: Instant,
     ping: Instant,
-    /// It seems to have given none for too long. What it may have sent is read before it is given up.
+    /// The client seems to have been silent for too long. Pending data is read before it is given up.
     is_overdue: bool,
     heartbeat: Duration,
     write_timeout: Duration,
@@ -139,13 +139,13 @@ impl LegacySocketSession {
             }
         }
         io.send(GREETING.map(str::to_owned)).await?;
-        // It is held as long as the session is.
+        // The slot is held for the whole session.
         let _place = place;
         let mut may_be_key = !self.wants_key;
         loop {
             let text = io.next().await?;
             match legacy_client::parse_command(&text) {
-                // Newer clients send one to every backend, and this one needs none.
+                // Newer clients send a key to every backend, and this one needs none.
                 ClientCommand::Key(_) if may_be_key => {}
                 ClientCommand::Sync { command, run_id } => self.run_command(io, command, run_id).await?,
                 ClientCommand::Unknown { text, run_id } => {
@@ -157,7 +157,7 @@ impl LegacySocketSession {
         }
     }
 
-    /// Asks the backend whether it takes `key`, unless it has refused it before.
+    /// Checks `key` with the backend, unless the backend has refused it before.
     async fn check_key(&self, key: &ApiKey) -> Result<(), SessionEnd> {
         let RequestContext { backend, forwarded, .. } = &self.visit;
         let hash = self.registry.key_hash(key);
@@ -187,13 +187,13 @@ impl LegacySocketSession {
         Err(SessionEnd::Close(KEY_REFUSED, reason.to_owned()))
     }
 
-    /// The place that a client with `key` takes of those that it may have.
+    /// Takes a slot of the limit per key.
     fn acquire_stream(&self, key: &ApiKey) -> Result<ValueType<QuotaKey>, SessionEnd> {
         acquire_key(&self.streams, &self.visit, self.registry.key_hash(key))
             .map_err(|limit| SessionEnd::Close(TRY_LATER, limit.detail().to_owned()))
     }
 
-    /// Runs `command` as a job, and tells what becomes of it.
+    /// Runs `command` as a job, and sends its results.
     async fn run_command(
         &self,
         io: &mut SocketIo,
@@ -242,7 +242,7 @@ impl LegacySocketSession {
         let entered = self.registry.attach(request, AttachOptions::default()).await;
         let mut watching: Watcher = match entered {
             Ok(Attached::Watching(watching)) => watching,
-            // Only whoever says what it has seen comes to these.
+            // These only occur with a last event id, which is not sent here.
             Ok(Attached::Replay { .. } | Attached::Seen) => return Ok(Ok(())),
             Err(error) => return Ok(Err(streams::refusal_for(backend, &error).1)),
         };
@@ -264,7 +264,7 @@ impl LegacySocketSession {
 }
 
 impl SocketIo {
-    /// The next text of the client.
+    /// The next text message of the client.
     async fn next(&mut self) -> Result<String, SessionEnd> {
         loop {
             if let Some(text) = self.waiting.pop_front() {
@@ -274,7 +274,7 @@ impl SocketIo {
         }
     }
 
-    /// Does `work`, while the client is listened to.
+    /// Runs `work` while reading from the client.
     async fn poll_during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, SessionEnd> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -286,12 +286,12 @@ impl SocketIo {
         }
     }
 
-    /// Waits for something of the client, and keeps it if it is a text. Dropping the future loses nothing.
+    /// Waits for a message of the client, and queues it if it is a text. Cancel safe.
     async fn read(&mut self) -> Result<(), SessionEnd> {
         let is_full = self.waiting.len() >= MAX_WAITING;
         let (due, closing) = (self.ping, &mut self.closing);
         let message = tokio::select! {
-            // Also when whoever could say it is gone.
+            // A dropped sender closes the session too.
             () = async { let _ = closing.wait_for(|closing| *closing).await; } => {
                 return Err(SessionEnd::Close(GOING_AWAY, STOPPING.to_owned()));
             }
@@ -313,7 +313,7 @@ impl SocketIo {
         Ok(())
     }
 
-    /// Asks the client for a sign of life, unless it has given none for too long.
+    /// Sends a ping, unless the client has been silent for too long.
     async fn ping(&mut self) -> Result<(), SessionEnd> {
         let is_full = self.waiting.len() >= MAX_WAITING;
         if !is_full && self.last_read.elapsed() > self.heartbeat + self.write_timeout {
@@ -347,13 +347,13 @@ impl SocketIo {
         Ok(())
     }
 
-    /// The client takes nothing.
+    /// The result for a client that does not read.
     fn stalled(&self) -> SessionEnd {
         self.stall.set();
         SessionEnd::Gone
     }
 
-    /// Says goodbye, and waits a moment for the answer.
+    /// Closes the socket, and waits briefly for the peer's close frame.
     async fn close(&mut self, code: u16, reason: &str) {
         let mut reason = plain(reason, MAX_REASON_BYTES).into_owned();
         while reason.len() > MAX_REASON_BYTES {
@@ -369,7 +369,7 @@ impl SocketIo {
     }
 }
 
-/// What `command` synchronises.
+/// The kind that `command` synchronises.
 const fn kind(command: Command) -> Kind {
     match command {
         Command::SyncNodes => Kind::Devices,
