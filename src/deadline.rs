@@ -1,9 +1,8 @@
-//! Time limits for what a peer sends.
+//! Time limits for data from a peer.
 //!
-//! While the process is stopped (`SIGSTOP`, a machine that is paused), time goes on and data waits in the sockets. When
-//! it continues, every limit has passed before anything is read. So each limit gets a moment more once it is found to
-//! have passed: the runtime looks at the sockets, the tasks that read them run, and only a peer that has really sent
-//! nothing is overdue.
+//! While the process is stopped (`SIGSTOP`, a paused machine), time advances and data waits in the sockets. When it
+//! continues, every limit has expired before anything is read. So an expired limit is extended by a grace period: the
+//! runtime polls the sockets, the tasks that read them run, and only a peer that has sent nothing times out.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -13,10 +12,10 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{self, Instant, Sleep};
 
-/// How long what has come may take to be read, once a limit is found to have passed.
+/// The grace period after a limit has expired, in which received data is read.
 pub const GRACE: Duration = Duration::from_millis(250);
 
-/// A limit that can be set anew.
+/// A limit that can be reset.
 #[derive(Debug)]
 pub struct DeadlineTimer {
     sleep: Pin<Box<Sleep>>,
@@ -25,17 +24,17 @@ pub struct DeadlineTimer {
 }
 
 impl DeadlineTimer {
-    /// A timer that is due at `due`.
+    /// A timer that expires at `due`.
     pub fn new(due: Instant) -> Self {
         Self { sleep: Box::pin(time::sleep_until(due)), due, in_grace: false }
     }
 
-    /// A timer that is due after `limit`. A limit of zero waits for nothing, and has no moment more.
+    /// A timer that expires after `limit`. A limit of zero expires at once, without a grace period.
     pub fn after(limit: Duration) -> Self {
         Self { in_grace: limit.is_zero(), ..Self::new(Instant::now() + limit) }
     }
 
-    /// Makes it due at `due`. If it was before, it goes on as it is.
+    /// Sets the deadline to `due`. If it is unchanged, the timer continues.
     pub fn set(&mut self, due: Instant) {
         if due != self.due {
             self.due = due;
@@ -44,13 +43,13 @@ impl DeadlineTimer {
         }
     }
 
-    /// Makes it due after `limit`, as [`DeadlineTimer::after`] does.
+    /// Sets the deadline to `limit` from now, as [`DeadlineTimer::after`] does.
     pub fn restart(&mut self, limit: Duration) {
         self.set(Instant::now() + limit);
         self.in_grace = limit.is_zero();
     }
 
-    /// Ready when the limit has passed, and what has come meanwhile has had the time to be read.
+    /// Ready when the limit and the grace period have passed.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.sleep.as_mut().poll(cx));
         if self.in_grace {
@@ -61,31 +60,31 @@ impl DeadlineTimer {
         self.sleep.as_mut().poll(cx)
     }
 
-    /// Done when [`DeadlineTimer::poll_expired`] is ready. Dropping the future loses nothing.
+    /// Waits until [`DeadlineTimer::poll_expired`] is ready. Cancel safe.
     pub async fn expired(&mut self) {
         poll_fn(|cx| self.poll_expired(cx)).await;
     }
 }
 
-/// Done after `limit`, when what has come meanwhile has had the time to be read.
+/// Waits for `limit` and the grace period.
 pub async fn sleep(limit: Duration) {
     DeadlineTimer::after(limit).expired().await;
 }
 
-/// What `future` gives within `limit`.
+/// Waits for `future`, for `limit` at most.
 ///
 /// # Errors
 ///
-/// If it gives nothing in that time.
+/// `future` was not ready in that time.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     timeout_at(Instant::now() + limit, future).await
 }
 
-/// What `future` gives until `deadline`.
+/// Waits for `future`, until `deadline` at most.
 ///
 /// # Errors
 ///
-/// If it gives nothing in that time.
+/// `future` was not ready in that time.
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
     let mut future = std::pin::pin!(future);
     match time::timeout_at(deadline, &mut future).await {

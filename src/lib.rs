@@ -1,32 +1,32 @@
-//! A compatibility proxy that stands in front of ProxBox backends of any age.
+//! A compatibility proxy in front of ProxBox backends of any release.
 //!
-//! ProxBox copies a Proxmox inventory into NetBox. Its backend has told of its progress in many ways:
-//! over a WebSocket, in server-sent events of changing vocabularies, or not at all. The bridge drives a
-//! backend in whatever way its age allows, and gives readers one stream of `step`, `error` and
-//! `complete` events that none of them trips over.
+//! ProxBox copies a Proxmox inventory into NetBox. Its backends have reported progress in several ways: over a
+//! WebSocket, as server-sent events of changing vocabularies, or not at all. The bridge drives a backend in the way
+//! that its release supports, and gives readers one stream of `step`, `error` and `complete` events that every plugin
+//! release can parse.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`core`] | everything that decides: parsers, dialects, the normaliser, sessions |
-//! | [`config`] | file, environment and flags, one validated configuration |
+//! | [`core`] | all decisions: parsers, dialects, the normalizer, sessions |
+//! | [`config`] | file, environment and flags as one validated configuration |
 //! | [`tcp`] | options of TCP sockets |
-//! | [`tls`] | certificates, trust, and what went wrong with them |
-//! | [`backend`] | connections to a backend, and what it can do |
+//! | [`tls`] | certificates, trust, and explanations of TLS errors |
+//! | [`backend`] | connections to a backend, and its capabilities |
 //! | [`job`] | one sync, from request to outcome, and its log |
 //! | [`ledger`] | the durable record of jobs |
-//! | [`deadline`] | time limits for what a peer sends |
+//! | [`deadline`] | time limits for data from a peer |
 //! | [`private`] | files that only the user of the bridge can read |
 //! | [`app`] | the state in force: configuration, backends, jobs |
 //! | [`proxy`] | requests for a backend: streams, `/ws`, everything else |
 //! | [`admin`] | the admin listener: health, metrics, jobs API, live page |
 //! | [`server`] | listeners and connections |
-//! | [`respond`] | the one table from what happened to HTTP answers |
-//! | [`telemetry`] | what is logged and counted |
-//! | [`recording`], [`replay`] | what a backend once said, and a backend that says it again |
+//! | [`respond`] | the single mapping of errors to HTTP responses |
+//! | [`telemetry`] | logs and metrics |
+//! | [`recording`], [`replay`] | recordings of backends, and a server that replays them |
 //! | [`cli`] | the subcommands |
 //!
-//! Dependencies point one way: `cli → server → admin → proxy → app → job → backend, ledger → core`; what has to do with
-//! TLS may use [`tls`], and what writes files [`private`]; these two use none of them.
+//! Dependencies point one way: `cli → server → admin → proxy → app → job → backend, ledger → core`. Modules that use
+//! TLS may use [`tls`], and those that write files may use [`private`]. These two depend on none of the others.
 
 pub mod admin;
 pub mod app;

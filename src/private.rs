@@ -1,7 +1,7 @@
-//! Files and directories in `data_dir`: everything that the bridge writes there is for its own user alone.
+//! Files and directories in `data_dir`, which are private to the user of the bridge.
 //!
-//! Files have the mode 0600 and directories 0700, whatever the umask allows. What an earlier release made for more
-//! users is narrowed when it is written to again, or by [`narrow`].
+//! Files have the mode 0600 and directories 0700, whatever the umask. Wider permissions of an earlier release are
+//! restricted on the next write, or by [`restrict_permissions`].
 
 mod state_file;
 
@@ -16,33 +16,33 @@ pub use state_file::{StateFile, Unreadable};
 const FILE_MODE: u32 = 0o600;
 /// The mode of directories.
 const DIRECTORY_MODE: u32 = 0o700;
-/// What others may do.
+/// The permission bits of other users.
 const OTHERS_MASK: u32 = 0o077;
 
-/// Makes the directory at `path` and those above it that are missing. One that is there stays as it is.
+/// Creates the directory at `path` and its missing parents. An existing directory stays unchanged.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
 }
 
-/// Opens the file at `path` to read and write it, and makes it if it is missing.
+/// Opens the file at `path` for reading and writing, and creates it if it is missing.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn open(path: &Path) -> io::Result<File> {
     opened(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
-/// Makes the file at `path` if it is missing, and narrows it if it is there. It does not open one that is there: closing
-/// that would end the locks that SQLite has on it in this process.
+/// Creates the file at `path` if it is missing, and restricts its permissions otherwise. An existing file is not
+/// opened: closing it would release the locks that SQLite holds on it in this process.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn create(path: &Path) -> io::Result<()> {
     if fs::exists(path)? {
         return restrict_permissions(path);
@@ -50,20 +50,20 @@ pub fn create(path: &Path) -> io::Result<()> {
     open(path).map(|_| ())
 }
 
-/// Opens the file at `path` to write behind its end, and makes it if it is missing.
+/// Opens the file at `path` for appending, and creates it if it is missing.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn append(path: &Path) -> io::Result<File> {
     opened(path, OpenOptions::new().append(true).create(true))
 }
 
-/// Writes the file at `path` as a whole, or not at all. It goes by way of a file beside it.
+/// Replaces the file at `path` atomically, through a temporary file beside it.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -73,11 +73,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(beside, path)
 }
 
-/// Takes from others what they may do with the file or the directory at `path`.
+/// Removes the permissions of other users on the file or directory at `path`.
 ///
 /// # Errors
 ///
-/// What the system says, unless it belongs to another user.
+/// The error of the system, unless it belongs to another user.
 pub fn restrict_permissions(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     if found.mode() & OTHERS_MASK == 0 || found.is_symlink() {

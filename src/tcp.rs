@@ -1,4 +1,4 @@
-//! Options of TCP sockets, on connections that are accepted and on those that are dialled.
+//! Options of TCP sockets, for accepted and for outgoing connections.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use tokio::net::TcpStream;
 
 use crate::config::Limits;
 
-/// The longest time between two keep-alive probes.
+/// The longest interval between two keep-alive probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-/// After how many unanswered probes a connection is closed where `limits.tcp_user_timeout` does not say when.
+/// How many unanswered probes close a connection, if `limits.tcp_user_timeout` does not limit that.
 const PROBES: u32 = 3;
 
-/// How the kernel finds out that the other end of a connection has vanished.
+/// How the kernel detects that a peer has vanished.
 ///
-/// Without them, a host that loses its power or its network leaves a connection that nobody writes to for ever, and
-/// one whose writes fit into the send buffer for about 15 minutes.
+/// Without these options, a peer that loses power or its network leaves an idle connection open forever, and one
+/// whose writes fit into the send buffer for about 15 minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOptions {
-    /// After how long without traffic it is probed; never if this is zero.
+    /// The idle time before the first probe; zero for no probes.
     keepalive: Duration,
-    /// How long data and probes may stay unacknowledged; as the system has it if this is zero.
+    /// How long data and probes may stay unacknowledged; zero for the default of the system.
     user_timeout: Duration,
 }
 
 impl TcpOptions {
-    /// The options that `limits` ask for.
+    /// The options from `limits`.
     pub fn new(limits: &Limits) -> Self {
         Self { keepalive: limits.tcp_keepalive, user_timeout: limits.tcp_user_timeout }
     }
 
-    /// Sets them on `stream`, and turns off Nagle's algorithm: a frame that waits for more frames comes too late.
+    /// Sets the options on `stream`, and disables Nagle's algorithm, which would delay frames.
     ///
-    /// A failure is ignored. The connection has been closed then, which the next read or write reports.
+    /// Errors are ignored: the connection is closed then, which the next read or write reports.
     pub fn apply(self, stream: &TcpStream) {
         let _ = stream.set_nodelay(true);
         let socket = SockRef::from(stream);

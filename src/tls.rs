@@ -1,10 +1,10 @@
-//! TLS in front of clients and towards a backend: from files to what rustls takes.
+//! TLS for clients and for backends: from files to rustls configurations.
 //!
-//! A configuration is read when it is built, and stays as it is. Files that changed are picked up by
-//! building again; what fails to build leaves the one in use alone. Sessions are resumed only under the
-//! configuration that made them, so that nothing outlives a change of what is trusted.
+//! A configuration is read when it is built, and never changes. Changed files are loaded by building another one; if
+//! that fails, the current one stays in use. Sessions are resumed only under the configuration that created them, so
+//! that a change of trust applies to all connections.
 //!
-//! No socket is opened here, but files are read: what takes paths blocks.
+//! No socket is opened here. Functions that take paths read files, and block.
 
 mod certificate;
 mod contents;
@@ -37,7 +37,7 @@ pub use trust::{Trust, client};
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
-/// The cryptography, always passed by hand: a default of the process is one more thing that can be unset.
+/// The crypto provider, always passed explicitly: a process-wide default might not be installed.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

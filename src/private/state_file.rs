@@ -1,4 +1,4 @@
-//! Small state that outlives the process: in memory, and in one file of JSON in `data_dir`.
+//! Small persistent state: in memory, and in one JSON file in `data_dir`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,10 @@ use tokio::task::spawn_blocking;
 
 use super::replace;
 
-/// State of the type `T` and its file. Without a `data_dir` the state lasts as long as the process.
+/// State of type `T` and its file. Without a `data_dir` the state lasts as long as the process.
 ///
-/// The file is written as a whole, for the bridge's user alone, and one state after the other.
+/// The file is private to the user of the bridge, and is replaced as a whole. Changes are written one after the
+/// other.
 #[derive(Debug)]
 pub struct StateFile<T> {
     path: Option<PathBuf>,
@@ -20,7 +21,7 @@ pub struct StateFile<T> {
     writing: tokio::sync::Mutex<()>,
 }
 
-/// A file in `data_dir` that cannot be read, or holds something else than the bridge writes there.
+/// A file in `data_dir` that cannot be read or parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} ({source}): {remedy}", path.display())]
 pub struct Unreadable {
@@ -33,8 +34,8 @@ impl<T> StateFile<T>
 where
     T: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + 'static,
 {
-    /// The state in the file `name` of `data_dir`, or the default where there is no such file. `remedy` says what to do
-    /// about a file that cannot be read.
+    /// Opens the state in the file `name` of `data_dir`, or the default if there is no such file. `remedy` says how
+    /// to repair an unreadable file.
     ///
     /// # Errors
     ///
@@ -60,8 +61,8 @@ where
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state in memory, and then the file if the state is another now. Where the file cannot be written,
-    /// the state is changed all the same, and the reason is returned.
+    /// Changes the state in memory, and then the file if the state differs. If the file cannot be written, the change
+    /// is kept, and the error is returned.
     pub async fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> (R, io::Result<()>) {
         let (result, is_other) = {
             let mut state = self.get();
@@ -81,7 +82,7 @@ where
     ///
     /// # Errors
     ///
-    /// Why the file could not be written. The state is as before then.
+    /// Why the file could not be written. The state is unchanged then.
     pub async fn change_durably<R>(&self, change: impl Fn(&mut T) -> R) -> io::Result<R> {
         let _turn = self.writing.lock().await;
         let mut changed = self.get().clone();
@@ -99,11 +100,11 @@ where
     }
 }
 
-/// What the file at `path` holds; the default if there is none.
+/// Reads the file at `path`; the default if there is none.
 fn read<T: DeserializeOwned + Default>(path: &Path) -> io::Result<T> {
     match std::fs::read(path) {
         Ok(text) => Ok(serde_json::from_slice(&text)?),
-        // The ledger reports a `data_dir` that is no directory.
+        // The ledger reports a `data_dir` that is not a directory.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(T::default())
         }

@@ -1,4 +1,4 @@
-//! What a certificate says.
+//! The contents of a certificate.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
@@ -12,28 +12,28 @@ use x509_parser::time::ASN1Time;
 use super::fingerprint::Fingerprint;
 use super::printable::printable;
 
-/// How much of a text in a certificate is shown, in characters. A host name has at most 253.
+/// The maximum length of a displayed text from a certificate, in characters. A host name has at most 253.
 const MAX_CHARS: usize = 512;
 
-/// What a certificate says of itself. Nothing of it is verified; its texts may be printed.
+/// The contents of a certificate. They are not verified; the texts are printable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Whose it is: `CN=pve1, O=Example`. It is often empty.
+    /// The subject: `CN=pve1, O=Example`. It is often empty.
     pub subject: String,
-    /// Who signed it. The same as the subject when it is self-signed.
+    /// The issuer. It equals the subject if the certificate is self-signed.
     pub issuer: String,
-    /// The hosts that it is for: DNS names and addresses of its `subjectAltName`. What else stands there
-    /// is left out.
+    /// The hosts that it is valid for: the DNS names and addresses of its `subjectAltName`. Other entries are
+    /// omitted.
     pub names: Vec<String>,
-    /// The first moment of its validity.
+    /// The start of its validity.
     pub not_before: SystemTime,
-    /// The last moment of its validity.
+    /// The end of its validity.
     pub not_after: SystemTime,
-    /// Its SHA-256.
+    /// Its SHA-256 fingerprint.
     pub fingerprint: Fingerprint,
 }
 
-/// What `der` says, if it is a certificate.
+/// Parses and describes `der`, if it is a certificate.
 pub fn describe(der: &CertificateDer<'_>) -> Option<Certificate> {
     let parsed = parse(der)?;
     let names = match parsed.subject_alternative_name() {
@@ -50,7 +50,7 @@ pub fn describe(der: &CertificateDer<'_>) -> Option<Certificate> {
     })
 }
 
-/// `der`, if it is a certificate and nothing behind it.
+/// Parses `der`, if it is a certificate without trailing data.
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], parsed)) => Some(parsed),
@@ -58,7 +58,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'
     }
 }
 
-/// The length of the key of `der` in bits, if it is an RSA key.
+/// The length of the RSA key of `der` in bits, if it has one.
 pub(super) fn rsa_bits(der: &CertificateDer<'_>) -> Option<usize> {
     match parse(der)?.public_key().parsed() {
         Ok(PublicKey::RSA(key)) => {

@@ -1,4 +1,4 @@
-//! What files hold, so that a change is noticed.
+//! Hashes of files, to detect changes.
 
 use std::io;
 use std::path::Path;
@@ -8,20 +8,19 @@ use sha2::{Digest, Sha256};
 use super::front::ServerFiles;
 use super::trust::Trust;
 
-/// A hash of what each of several files holds, or why it cannot be read. Times of files are not looked at: package
-/// managers, `cp -p` and `tar` set them to whatever they like.
+/// The hash of each of several files, or why it cannot be read. File times are not compared: package managers, `cp
+/// -p` and `tar` set them arbitrarily.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileHashes(Vec<Result<[u8; 32], io::ErrorKind>>);
 
 impl FileHashes {
-    /// Of the files of a listener.
+    /// Hashes the files of a listener.
     pub fn for_server(files: &ServerFiles) -> Self {
         let ServerFiles { certificate, key, client_ca } = files;
         Self::from_files([certificate, key].into_iter().chain(client_ca).map(|path| path.as_path()))
     }
 
-    /// Of what connections to a backend are made with: its authorities, and the certificate that it is shown, with its
-    /// key.
+    /// Hashes the files for connections to a backend: its authorities, and the client certificate with its key.
     pub fn for_client(trust: &Trust, client_certificate: Option<(&Path, &Path)>) -> Self {
         let authorities = match trust {
             Trust::Authority(path) => Some(path.as_path()),
@@ -41,7 +40,7 @@ impl FileHashes {
     }
 }
 
-/// A hash of the authorities of the system.
+/// Hashes the authorities of the system.
 fn hash_system_roots() -> [u8; 32] {
     let mut hash = Sha256::new();
     for authority in rustls_native_certs::load_native_certs().certs {

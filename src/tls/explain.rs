@@ -1,4 +1,4 @@
-//! Failed handshakes with a backend or NetBox, in words that say what to do.
+//! Explanations of failed TLS handshakes, with the remedy.
 
 use std::error::Error as StdError;
 use std::io;
@@ -11,14 +11,14 @@ use super::printable::printable;
 use super::verifier::{MIN_RSA_BITS, PinMismatch, ShortKey};
 use crate::core::remote::Remote;
 
-/// How many names of a certificate are shown, and how much of each.
+/// How many names of a certificate are shown, and how many characters of each.
 const MAX_NAMES: usize = 8;
 const MAX_NAME: usize = 253;
 
-/// What happened in a handshake with `remote` and what to do, in one sentence with the remote as *it*.
+/// Explains a failed handshake with `remote` and the remedy, in one sentence that calls the remote *it*.
 ///
-/// In TLS 1.3 a client learns behind the handshake, from its first read, that its certificate was
-/// refused; that error is understood too.
+/// In TLS 1.3 a client learns only after the handshake, from its first read, that its certificate was refused. That
+/// error is explained too.
 pub fn explain(remote: Remote, error: &io::Error) -> String {
     if let Some(why) = tls_error_in(error) {
         return explain_rustls(remote, why);
@@ -36,7 +36,7 @@ pub fn explain(remote: Remote, error: &io::Error) -> String {
     }
 }
 
-/// The same for any error of a connection that stood, if TLS is what it comes from.
+/// Like [`explain`], for an error of an established connection, if TLS caused it.
 pub fn explain_tls(remote: Remote, error: &(dyn StdError + 'static)) -> Option<String> {
     let cut = || {
         is_cut(error).then(|| {
@@ -46,16 +46,17 @@ pub fn explain_tls(remote: Remote, error: &(dyn StdError + 'static)) -> Option<S
     tls_error_in(error).map(|why| explain_rustls(remote, why)).or_else(cut)
 }
 
-/// What a connection has brought before the request that is not answered.
+/// The earlier use of a connection on which a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionUse {
-    /// No answer yet.
+    /// No response was received.
     Fresh,
-    /// An answer to a request before it.
+    /// A response to an earlier request was received.
     Reused,
 }
 
-/// The same before the first byte of an answer came, on a connection that has `brought` this.
+/// Like [`explain_tls`], for an error before the first byte of a response, on a connection used as `connection_use`
+/// says.
 pub fn explain_unanswered(
     remote: Remote,
     error: &(dyn StdError + 'static),
@@ -76,7 +77,8 @@ pub fn explain_unanswered(
     ))
 }
 
-/// Whether a TLS connection was closed as if it had been cut, which rustls says with a link to its documentation.
+/// Returns whether a TLS connection was closed without `close_notify`. The text of rustls contains a link to its
+/// documentation.
 fn is_cut(error: &(dyn StdError + 'static)) -> bool {
     let is_eof = |error: &io::Error| {
         error.kind() == io::ErrorKind::UnexpectedEof && error.to_string().contains("close_notify")
@@ -84,8 +86,8 @@ fn is_cut(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|error| error.downcast_ref().is_some_and(is_eof))
 }
 
-/// What happened in a handshake with a client and what to do, with the client as *it*. It is shown the certificate that the
-/// key `certificate` of the configuration names. A handshake may take `limit`.
+/// Explains a failed handshake with a client and the remedy, calling the client *it*. `certificate` is the key that
+/// configures the certificate of the listener, and `limit` the time limit of a handshake.
 pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> String {
     use AlertDescription as Alert;
     match (tls_error_in(error), error.kind()) {
@@ -124,17 +126,17 @@ pub fn explain_client(error: &io::Error, limit: Duration, certificate: &str) -> 
     }
 }
 
-/// What rustls said, however deep it lies.
+/// The rustls error in the chain of causes.
 fn tls_error_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     causes(error).find_map(|error| error.downcast_ref())
 }
 
-/// `error`, and everything that it comes from.
+/// `error` and its causes.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
         match error.downcast_ref::<io::Error>() {
-            // Its source is that of what it holds, and what it holds is wanted.
+            // The source of an `io::Error` is that of its inner error, and the inner error itself is wanted.
             Some(error) => error.get_ref().map(|held| held as _),
             None => error.source(),
         }
@@ -212,8 +214,8 @@ fn explain_certificate(remote: Remote, error: &CertificateError) -> String {
     }
 }
 
-/// What webpki says that rustls has no word for. Its type is in none of our dependencies; its name is
-/// held by a test.
+/// Explains errors of webpki that rustls has no variant for. Their type is not in our dependencies; a test pins its
+/// name.
 fn explain_webpki(remote: Remote, error: &str) -> String {
     let (ca_file, pin) = (remote.ca_file_key(), remote.pin_key());
     match error {
@@ -247,8 +249,7 @@ fn explain_names(remote: Remote, expected: &str, presented: &[String]) -> String
     )
 }
 
-/// A name as webpki shows it (`DnsName("pve1")`, `IpAddress(127.0.0.1)`), without what kind it is; nothing
-/// if it is not one of a host.
+/// A host as webpki prints it (`DnsName("pve1")`, `IpAddress(127.0.0.1)`), without its kind; `None` for other names.
 fn host(shown: &str) -> Option<&str> {
     let dns = shown.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")"));
     dns.or_else(|| shown.strip_prefix("IpAddress(").and_then(|name| name.strip_suffix(')')))
@@ -285,7 +286,7 @@ fn explain_alert(remote: Remote, alert: AlertDescription) -> String {
 }
 
 fn date(time: UnixTime) -> String {
-    /// The first second that has no date of four digits, which is all that humantime can show.
+    /// The first second without a four-digit year, which humantime cannot display.
     const YEAR_10000: u64 = 253_402_300_800;
 
     let seconds = time.as_secs().min(YEAR_10000 - 1);

@@ -13,7 +13,7 @@ use super::certificate::parse;
 use super::problem::{FileRole, TlsError};
 use super::provider;
 
-/// A certificate with those of its issuers, and the key that belongs to it.
+/// Loads a certificate with its issuers, and its key.
 pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKey, TlsError> {
     let chain = chain(certificate)?;
     let secret = private_key(key)?;
@@ -38,7 +38,7 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<SingleCertAndKe
     Ok(CertifiedKey::new(chain, signing).into())
 }
 
-/// The certificates of a file that are shown to the other side: at least one, and every one is X.509.
+/// Loads the certificate chain that is presented to the peer: at least one certificate, and each is X.509.
 pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = certificates(FileRole::Certificate, path)?;
     for (at, der) in chain.iter().enumerate() {
@@ -53,7 +53,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(chain)
 }
 
-/// The authorities of a file: the certificates as they are, and what rustls makes of them.
+/// Loads the authorities of a file: the certificates themselves, and the root store of rustls.
 pub(super) fn authorities(path: &Path) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), TlsError> {
     let found = certificates(FileRole::Authorities, path)?;
     let mut roots = RootCertStore::empty();
@@ -76,7 +76,7 @@ fn certificates(holds: FileRole, path: &Path) -> Result<Vec<CertificateDer<'stat
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = read(FileRole::Key, path)?;
-    // One form has a label of its own, the older one a line in a section that otherwise looks like any.
+    // PKCS #8 has a label for encrypted keys; the older format has a header line in an otherwise regular section.
     if contains(&text, "BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, "Proc-Type: 4,ENCRYPTED") {
         return Err(TlsError::EncryptedKey { path: path.to_owned() });
     }
@@ -95,8 +95,8 @@ fn read(holds: FileRole, path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(without_byte_order_marks(text))
 }
 
-/// What Windows puts at the beginning of a text in UTF-8, and `cat` into the middle of several: a line behind it would
-/// be no line of PEM.
+/// Removes the byte order marks that Windows writes at the start of UTF-8 text, and that `cat` moves into the middle:
+/// a PEM line after one would not be recognised.
 fn without_byte_order_marks(text: Vec<u8>) -> Vec<u8> {
     const MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -115,7 +115,7 @@ fn without_byte_order_marks(text: Vec<u8>) -> Vec<u8> {
 
 fn missing(holds: FileRole, path: &Path, text: &[u8]) -> TlsError {
     let hint = match holds {
-        // What a SEQUENCE begins with, which both are.
+        // Both are a DER SEQUENCE, which starts with this byte.
         FileRole::Key if text.starts_with(b"\x30") => {
             "it seems to be DER; turn it into PEM with \"openssl pkey -inform der -in OLD -out NEW\""
         }
@@ -138,7 +138,7 @@ fn missing(holds: FileRole, path: &Path, text: &[u8]) -> TlsError {
     TlsError::Missing { holds, path: path.to_owned(), hint }
 }
 
-/// Why `key` cannot be used, as far as its kind shows in it.
+/// Why `key` cannot be used, as far as its type shows it.
 fn unusable(path: &Path, key: &PrivateKeyDer<'_>) -> TlsError {
     let path = path.to_owned();
     // The object identifier of the curve: 1.3.132.0.35.
@@ -148,7 +148,7 @@ fn unusable(path: &Path, key: &PrivateKeyDer<'_>) -> TlsError {
     }
 }
 
-/// What is wrong with PEM, without the line that is wrong: it may be the key.
+/// Describes invalid PEM without the invalid line, which may contain the key.
 fn broken(path: &Path, why: &pem::Error) -> TlsError {
     let why = match why {
         pem::Error::MissingSectionEnd { .. } => "it has a BEGIN line without its END line",

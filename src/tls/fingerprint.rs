@@ -1,4 +1,4 @@
-//! Certificates by their hash.
+//! Fingerprints of certificates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ const SHA1_LENGTH: usize = 20;
 pub struct Fingerprint([u8; LENGTH]);
 
 impl Fingerprint {
-    /// The fingerprint of this certificate.
+    /// The fingerprint of a certificate.
     pub fn from_certificate(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate).into())
     }
@@ -45,7 +45,7 @@ pub enum InvalidFingerprint {
          openssl x509 -noout -fingerprint -sha256 prints it behind the ="
     )]
     NotHex,
-    /// It is one, of SHA-1.
+    /// It is a SHA-1 fingerprint.
     #[error(
         "this is a fingerprint of SHA-1; one of SHA-256 has 64 digits: add -sha256 to the openssl command"
     )]
@@ -58,7 +58,7 @@ pub enum InvalidFingerprint {
 impl FromStr for Fingerprint {
     type Err = InvalidFingerprint;
 
-    /// Reads hexadecimal digits in either case: all with colons between the bytes, or all without.
+    /// Parses hexadecimal digits in either case, with colons between all bytes or without any.
     fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
         let bytes = if text.contains(':') {
             text.split(':').map(|pair| byte(pair.as_bytes())).collect::<Option<Vec<_>>>()
@@ -74,7 +74,7 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// The byte of two hexadecimal digits.
 fn byte(pair: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     match *pair {
@@ -87,7 +87,7 @@ fn byte(pair: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    /// What `openssl x509 -fingerprint -sha256` prints has this form.
+    /// The output format of `openssl x509 -fingerprint -sha256`.
     const EMPTY: &str =
         "E3:B0:C4:42:98:FC:1C:14:9A:FB:F4:C8:99:6F:B9:24:27:AE:41:E4:64:9B:93:4C:A4:95:99:1B:78:52:B8:55";
 

@@ -1,4 +1,4 @@
-//! TLS towards clients.
+//! TLS for clients.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use super::{HTTP_1, HTTP_2, files, provider};
 /// The files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The certificate in PEM, and behind it those of its issuers.
+    /// The certificate in PEM, followed by those of its issuers.
     pub certificate: PathBuf,
-    /// Its private key in PEM, not encrypted.
+    /// Its private key in PEM, unencrypted.
     pub key: PathBuf,
-    /// The authorities of client certificates in PEM. With it, a client without such a certificate is
-    /// turned away.
+    /// The authorities of client certificates in PEM. If set, a client without such a certificate is rejected.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What a listener needs: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
+/// Builds the configuration of a listener: TLS 1.2 and 1.3, HTTP/2 preferred to HTTP/1.1.
 ///
-/// An expired certificate is no error, since clients may not care: ask [`certificate_of`], and warn.
+/// An expired certificate is not an error, because clients may accept it: check [`read_certificate`], and warn.
 ///
 /// # Errors
-/// A file cannot be used, or the key is not that of the certificate. While the two are being replaced
-/// this is true for a moment: keep the configuration that there is, and try again.
+///
+/// A file cannot be used, or the key does not match the certificate. The latter occurs briefly while the two files
+/// are being replaced: keep the current configuration, and retry.
 pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let identity = files::identity(&files.certificate, &files.key)?;
     let builder = ServerConfig::builder_with_provider(provider());
@@ -48,10 +48,11 @@ pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// What the certificate of a listener says, for a look at its expiry.
+/// Reads the certificate of a listener, to check its expiry.
 ///
 /// # Errors
-/// The file holds no certificate that can be used.
+///
+/// The file contains no usable certificate.
 pub fn read_certificate(files: &ServerFiles) -> Result<Certificate, TlsError> {
     let chain = files::chain(&files.certificate)?;
     let own = chain.first().and_then(describe);

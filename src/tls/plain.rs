@@ -1,14 +1,14 @@
-//! Clients that speak plain HTTP to a port that speaks TLS.
+//! Clients that speak plain HTTP to a TLS port.
 
 use serde_json::json;
 
-/// Whether a connection that begins with these bytes is plain HTTP: its first byte is the upper-case
-/// letter of a method, or of the preface of HTTP/2. A TLS client begins with 0x16, and one byte tells.
+/// Returns whether the `first` bytes of a connection are plain HTTP: the first byte is the upper-case letter of a
+/// method, or of the HTTP/2 preface. A TLS client starts with 0x16, so one byte decides.
 pub fn looks_like_http(first: &[u8]) -> bool {
     first.first().is_some_and(u8::is_ascii_uppercase)
 }
 
-/// The whole answer to such a client, in HTTP/1.1; the connection is to be closed behind it.
+/// The whole HTTP/1.1 response to such a client. The connection must be closed after it.
 pub fn plain_on_tls() -> Vec<u8> {
     let body = json!({
         "message": "This port speaks TLS.",

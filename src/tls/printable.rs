@@ -1,7 +1,7 @@
-//! Text from certificates, in a form that may be logged.
+//! Text from certificates, escaped for logs.
 
-/// The first `limit` characters of `text`, with everything escaped that does not print: control
-/// characters, and those that turn the direction of text around.
+/// The first `limit` characters of `text`, with unprintable ones escaped: control characters, and those that change
+/// the direction of text.
 pub(super) fn printable(text: &str, limit: usize) -> String {
     let mut out = String::with_capacity(text.len().min(limit));
     for c in text.chars().take(limit) {

@@ -1,4 +1,4 @@
-//! What can be wrong with the files of TLS.
+//! Errors in TLS files.
 
 use std::fmt;
 use std::io;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use crate::core::remote::Remote;
 
-/// What a file is read for.
+/// The role of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileRole {
-    /// A certificate that is shown to the other side, and those of its issuers.
+    /// The certificate presented to the peer, and those of its issuers.
     Certificate,
     /// Its private key.
     Key,
@@ -18,7 +18,7 @@ pub enum FileRole {
 }
 
 impl FileRole {
-    /// What belongs into the file.
+    /// The expected contents of the file.
     pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Certificate => "it must hold the certificate in PEM, and behind it those of its issuers",
@@ -38,46 +38,46 @@ impl fmt::Display for FileRole {
     }
 }
 
-/// Why there is no TLS configuration. Its text is one line that names the file and the way out.
+/// Why a TLS configuration cannot be built. The text is one line that names the file and the remedy.
 ///
-/// Nothing that stands in a file is repeated, neither in `Display` nor in `Debug`: it may be a key.
+/// Neither `Display` nor `Debug` contains any contents of a file, which may be a key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file could not be read.
     #[error("cannot read the {holds} {path:?}: {source}{}", advice(source))]
     Unreadable {
-        /// What it should hold.
+        /// Its role.
         holds: FileRole,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// There is nothing in a file, or white space.
+    /// A file is empty, or contains only white space.
     #[error("{path:?} is empty: {}", holds.expected())]
     Empty {
-        /// What it should hold.
+        /// Its role.
         holds: FileRole,
         /// The file.
         path: PathBuf,
     },
-    /// There is something else in a file.
+    /// A file contains something else.
     #[error("there is no {holds} in {path:?}: {hint}")]
     Missing {
-        /// What it should hold.
+        /// Its role.
         holds: FileRole,
         /// The file.
         path: PathBuf,
-        /// What to do, ready to be shown.
+        /// The remedy, ready for display.
         hint: &'static str,
     },
-    /// A file is not whole PEM.
+    /// A file contains invalid PEM.
     #[error("{path:?} is damaged: {why}; copy it again, every line of it")]
     Broken {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, ready to be shown.
+        /// The problem, ready for display.
         why: &'static str,
     },
     /// The key needs a passphrase.
@@ -89,7 +89,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is of a kind that is not supported, or damaged.
+    /// The key has an unsupported type, or is damaged.
     #[error(
         "the private key in {path:?} cannot be used: it must be RSA with 2048 to 4096 bits, ECDSA with \
          P-256 or P-384, or Ed25519; make a new one, with its certificate"
@@ -98,7 +98,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is on a curve that is not supported.
+    /// The key is on an unsupported curve.
     #[error(
         "the private key in {path:?} is ECDSA with P-521, which is not supported: make a new one with P-256 or P-384, \
          with its certificate"
@@ -107,15 +107,15 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// A certificate is not X.509, or has what is not supported.
+    /// A certificate is not X.509, or has unsupported contents.
     #[error("certificate {position} in {path:?} cannot be used: it is damaged or not X.509; replace it")]
     BadCertificate {
         /// The file.
         path: PathBuf,
-        /// Which one of the file, from 1.
+        /// Its position in the file, from 1.
         position: usize,
     },
-    /// The certificate is of a version that nobody accepts.
+    /// The certificate has a version that no client accepts.
     #[error(
         "the certificate in {path:?} is of X.509 version 1, which has no host names: make it again with \
          \"openssl req -x509 -addext subjectAltName=DNS:HOST\""
@@ -124,7 +124,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is that of another certificate.
+    /// The key belongs to another certificate.
     #[error(
         "the private key in {key:?} does not belong to the certificate in {certificate:?}: name the two \
          files that were made together"
@@ -135,7 +135,7 @@ pub enum TlsError {
         /// The file of the key.
         key: PathBuf,
     },
-    /// The key is that of another certificate in the same file.
+    /// The key belongs to another certificate in the same file.
     #[error(
         "the private key in {key:?} belongs to certificate {position} in {certificate:?}: put that one \
          first, and its issuers behind it"
@@ -145,10 +145,10 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The file of the key.
         key: PathBuf,
-        /// Which one of the file it belongs to, from 1.
+        /// The position of its certificate in the file, from 1.
         position: usize,
     },
-    /// The system trusts nobody.
+    /// The system has no CA certificates.
     #[error(
         "this system has no CA certificates{}: install the package ca-certificates, set SSL_CERT_FILE to a \
          file with them, or name the CA of the backend in {}, that of NetBox in {}",
@@ -157,10 +157,10 @@ pub enum TlsError {
         Remote::Netbox.ca_file_key()
     )]
     NoSystemRoots {
-        /// What went wrong first when they were looked for.
+        /// The first error when they were loaded.
         why: Option<String>,
     },
-    /// What rustls refuses for another reason.
+    /// rustls refuses the configuration for another reason.
     #[error("cannot set up TLS: {0}; this is a fault of the bridge")]
     Setup(#[source] rustls::Error),
 }

@@ -1,4 +1,4 @@
-//! What is accepted, what is refused, and in which words.
+//! Accepted and refused certificates, and the texts of the errors.
 
 mod files;
 mod front;

@@ -1,4 +1,4 @@
-//! TLS towards a backend.
+//! TLS for backends.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,28 +14,29 @@ use super::problem::TlsError;
 use super::verifier::{ListedVerifier, UnchainedVerifier};
 use super::{HTTP_1, files, provider};
 
-/// What makes a backend's certificate a good one. Whatever it is, the backend must prove that it has
-/// the key of the certificate that it shows.
+/// Which certificates of a backend are trusted. In every case the backend must prove that it holds the key of its
+/// certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// An authority of the system signed it, for the name of the backend, and it has not expired. The
-    /// variables `SSL_CERT_FILE` and `SSL_CERT_DIR` replace those of the system.
+    /// Signed by an authority of the system, for the host name of the backend, and not expired. `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` replace the authorities of the system.
     System,
-    /// An authority of this PEM file signed it, or it stands there itself; the name and the time count.
+    /// Signed by an authority in this PEM file, or listed there itself. The host name and the validity are checked.
     Authority(PathBuf),
-    /// It is this one. Its name, its issuer and its time do not count.
+    /// This certificate only. Its host name, issuer and validity are not checked.
     Pinned(Fingerprint),
-    /// Any certificate is good. Whoever is in between can read and change everything, the key included.
+    /// Any certificate. An attacker in between can read and change everything, including the API key.
     Insecure,
 }
 
-/// What a connection to a backend needs: TLS 1.2 and 1.3, HTTP/1.1 and nothing else.
+/// Builds the configuration for a backend: TLS 1.2 and 1.3, and only HTTP/1.1.
 ///
-/// `client_certificate` is a file with a certificate in PEM and one with its key, for a backend that
-/// asks for them.
+/// `client_certificate` is a PEM file with a certificate and one with its key, for a backend that requires a client
+/// certificate.
 ///
 /// # Errors
-/// A file cannot be used, the key is not that of the certificate, or the system has no authorities.
+///
+/// A file cannot be used, the key does not match the certificate, or the system has no authorities.
 pub fn client(
     trust: &Trust,
     client_certificate: Option<(&Path, &Path)>,
@@ -73,7 +74,7 @@ fn chain_verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Tls
     built.map_err(|why| TlsError::Setup(rustls::Error::General(why.to_string())))
 }
 
-/// The authorities that were found. A single one that cannot be read is no reason to trust nobody.
+/// The authorities that were found. Unreadable ones are skipped.
 pub(super) fn system(found: CertificateResult) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);

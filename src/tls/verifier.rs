@@ -1,7 +1,7 @@
-//! Certificates that are accepted for another reason than a chain of signatures.
+//! Verification of certificates without a chain of signatures.
 //!
-//! None of this is reached for a session that is resumed: rustls keeps sessions by configuration, so
-//! that what is resumed was accepted by the same verifier.
+//! Verifiers are not called for a resumed session. rustls stores sessions per configuration, so that a resumed
+//! session was accepted by the same verifier.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +19,7 @@ use super::certificate::{describe, parse, rsa_bits};
 use super::fingerprint::Fingerprint;
 use super::provider;
 
-/// The other end has another certificate than the one that is pinned.
+/// The peer's certificate is not the pinned one.
 #[derive(Debug, thiserror::Error)]
 #[error("its certificate has the fingerprint {shown}, and the one that is pinned has {pinned}")]
 pub(super) struct PinMismatch {
@@ -28,7 +28,7 @@ pub(super) struct PinMismatch {
 }
 
 impl PinMismatch {
-    /// What happened and what to do, where the key `pin` of the configuration has the fingerprint.
+    /// Explains the mismatch and the remedy. `pin` is the key that configures the fingerprint.
     pub(super) fn explain(&self, pin: &str) -> String {
         let Self { pinned, shown } = self;
         format!(
@@ -38,7 +38,7 @@ impl PinMismatch {
     }
 }
 
-/// The backend has an RSA key that is too short for any handshake.
+/// The backend has an RSA key that is too short.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its certificate, or one above it, has an RSA key of {bits} bits, which is too short, whatever is trusted: make a \
@@ -49,10 +49,10 @@ pub(super) struct ShortKey {
     bits: usize,
 }
 
-/// The length of the shortest RSA key whose signatures are verified, in bits.
+/// The minimum length of an RSA key whose signatures are verified, in bits.
 pub(super) const MIN_RSA_BITS: usize = 2048;
 
-/// `error`, or what it comes from where a signature was not even looked at: one of `signers` has a key that is too
+/// Returns `error`, or its cause if a signature was not verified because one of `signers` has a key that is too
 /// short.
 fn with_short_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Error {
     if error != Error::InvalidCertificate(CertificateError::BadSignature) {
@@ -64,7 +64,7 @@ fn with_short_key<'a>(error: Error, signers: impl IntoIterator<Item = &'a Certif
     }
 }
 
-/// Accepts one certificate, or every one, whatever it says and whoever signed it.
+/// Accepts one certificate, or any, without checking its contents or its issuer.
 #[derive(Debug)]
 pub(super) struct UnchainedVerifier {
     pin: Option<Fingerprint>,
@@ -72,12 +72,12 @@ pub(super) struct UnchainedVerifier {
 }
 
 impl UnchainedVerifier {
-    /// Accepts the one with this fingerprint.
+    /// Accepts only the certificate with this fingerprint.
     pub(super) fn pinned(pin: Fingerprint) -> Self {
         Self { pin: Some(pin), ..Self::any() }
     }
 
-    /// Accepts every one.
+    /// Accepts any certificate.
     pub(super) fn any() -> Self {
         Self { pin: None, algorithms: provider().signature_verification_algorithms }
     }
@@ -111,8 +111,8 @@ impl ServerCertVerifier for UnchainedVerifier {
             .map_err(|error| with_short_key(error, [cert]))
     }
 
-    /// Takes the key out of the certificate by itself: rustls reads none of version 1, which many a
-    /// recipe for self-signed certificates still makes.
+    /// Extracts the key from the certificate itself: rustls does not parse version 1, which some guides for
+    /// self-signed certificates still create.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -130,10 +130,11 @@ impl ServerCertVerifier for UnchainedVerifier {
     }
 }
 
-/// Accepts what an authority signed, and a certificate that is itself in the list of authorities.
+/// Accepts certificates signed by an authority, and certificates that are listed in the file of authorities
+/// themselves.
 ///
-/// The second is what a file with a self-signed certificate means. Most of these say that they are an
-/// authority (`openssl req -x509` makes them so), and such a one is no server's to webpki.
+/// A file with a self-signed certificate means the latter. Most such certificates are marked as an authority (as
+/// `openssl req -x509` does), and webpki rejects an authority as a server certificate.
 #[derive(Debug)]
 pub(super) struct ListedVerifier {
     listed: Vec<CertificateDer<'static>>,
@@ -141,7 +142,7 @@ pub(super) struct ListedVerifier {
 }
 
 impl ListedVerifier {
-    /// Accepts those in `listed`, and what `chained` accepts.
+    /// Accepts the certificates in `listed`, and those that `chained` accepts.
     pub(super) fn new(listed: Vec<CertificateDer<'static>>, chained: Arc<WebPkiServerVerifier>) -> Self {
         Self { listed, chained }
     }
@@ -194,7 +195,7 @@ impl ServerCertVerifier for ListedVerifier {
     }
 }
 
-/// Whether `certificate` names the subject of `issuer` as its issuer. Its signature is not looked at.
+/// Returns whether `certificate` names the subject of `issuer` as its issuer. The signature is not verified.
 fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
     let (Some(certificate), Some(issuer)) = (parse(certificate), parse(issuer)) else { return false };
     certificate.issuer().as_raw() == issuer.subject().as_raw()
@@ -212,7 +213,7 @@ fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(),
     Ok(())
 }
 
-/// The same moment; what lies before 1970 becomes its beginning.
+/// Converts a time. Times before 1970 become 1970.
 fn unix(time: SystemTime) -> UnixTime {
     UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! What is said of files that cannot be used.
+//! Errors of unusable files.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use super::support::*;
 use crate::tls::trust::system;
 use crate::tls::{FileRole, ServerFiles, TlsError, Trust, client, read_certificate, server};
 
-/// A good leaf in files, and what is said when one of them is another.
+/// A valid leaf in files, and the error when one of the files is replaced.
 struct Case {
     folder: Folder,
     leaf: Leaf,

@@ -1,4 +1,4 @@
-//! What a listener offers, and how it takes up new files.
+//! The configuration of a listener, and its reload.
 
 use std::fs;
 

@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::tls::{ServerFiles, provider};
 
-/// The name that every leaf has unless it is changed.
+/// The host name of every leaf, unless a test changes it.
 pub(super) const HOST: &str = "pve1.example.org";
 
 pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -58,7 +58,7 @@ impl Leaf {
         Self { certificate: params.signed_by(&key, issuer).unwrap(), key }
     }
 
-    /// Signed by itself, and an authority: what `openssl req -x509` makes.
+    /// A self-signed certificate that is also an authority, as `openssl req -x509` creates it.
     pub(super) fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let (mut params, key) = (params("itself"), key());
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -104,7 +104,7 @@ pub(super) fn pair(files: &ServerFiles) -> Option<(&Path, &Path)> {
     Some((&files.certificate, &files.key))
 }
 
-/// A server that does not ask whether its key belongs to its certificate.
+/// A server that does not check that its key matches its certificate.
 pub(super) fn server_with(
     version: &'static SupportedProtocolVersion,
     certificate: &CertificateDer<'static>,
@@ -117,7 +117,7 @@ pub(super) fn server_with(
     Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(identity)))
 }
 
-/// A client of one version and with these protocols.
+/// A client with the given version and protocols.
 pub(super) fn client_with(
     version: &'static SupportedProtocolVersion,
     verifier: impl ServerCertVerifier + 'static,
@@ -130,7 +130,7 @@ pub(super) fn client_with(
     Arc::new(config)
 }
 
-/// What a side knows of a connection that stands.
+/// The properties of an established connection.
 #[derive(Debug)]
 pub(super) struct Stands {
     pub(super) protocol: Option<Vec<u8>>,
@@ -150,8 +150,8 @@ impl Stands {
     }
 }
 
-/// Both sides of a handshake, and two bytes from the server behind it: in TLS 1.3 a client learns by
-/// reading that it was refused.
+/// Performs a handshake, after which the server sends two bytes: in TLS 1.3 a client learns by reading that it was
+/// refused.
 pub(super) async fn shake(
     server: &Arc<ServerConfig>,
     client: &Arc<ClientConfig>,
@@ -173,7 +173,7 @@ pub(super) async fn shake(
     tokio::join!(client, server)
 }
 
-/// The same certificate in version 1, which has no extensions. The signature in it is not a good one.
+/// The same certificate in version 1, which has no extensions. Its signature is not valid.
 pub(super) fn version_1(der: &CertificateDer<'_>) -> CertificateDer<'static> {
     let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
     let whole = parsed.tbs_certificate.as_ref();

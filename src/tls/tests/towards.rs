@@ -1,4 +1,4 @@
-//! Which backends are trusted, and what is said of the others.
+//! Trust in backends, and the errors of untrusted ones.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const UNKNOWN: &str = "its certificate was not issued by an authority that is tr
 const WRONG_KEY: &str = "its certificate or its handshake is signed with a wrong key: if its CA was made \
                          anew, name the new one in backend.ca_file; if not, somebody may stand in between";
 
-/// A backend with a certificate of an authority whose file is at hand.
+/// A backend with a certificate of an authority whose file is available.
 struct Backend {
     folder: Folder,
     authority: Authority,
@@ -41,13 +41,13 @@ impl Backend {
         server(&self.folder.leaf("leaf", leaf)).unwrap()
     }
 
-    /// What a client with this trust makes of a server with this leaf.
+    /// Connects a client with `trust` to a server with `leaf`.
     async fn meets(&self, leaf: &Leaf, trust: &Trust, name: &str) -> Result<Stands, String> {
         meet(&self.serves(leaf), &client(trust, None).unwrap(), name).await
     }
 }
 
-/// The client's side, in words.
+/// Performs a handshake, and returns the client's result with the error as text.
 async fn meet(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>, name: &str) -> Result<Stands, String> {
     let (near, far) = shake(server, client, name).await;
     assert_eq!(near.is_ok(), far.is_ok(), "{near:?} {far:?}");
@@ -86,7 +86,7 @@ async fn a_file_may_hold_many_authorities() {
 #[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
     let backend = Backend::new();
-    // Of the same name, so that its key is what tells them apart.
+    // The same name as the real one, so that only its key differs.
     let leaf = Leaf::issued_by(&authority("ca"));
     let why = backend.meets(&leaf, &backend.trust(), HOST).await.unwrap_err();
     assert_eq!(why, WRONG_KEY);
@@ -168,7 +168,7 @@ async fn the_authorities_of_the_system_are_those_that_were_found_there() {
     found.certs.push(CertificateDer::from(b"not a certificate".to_vec()));
     found.certs.push(backend.authority.der().clone());
     assert_eq!(system(found).unwrap().len(), 1);
-    // Whatever this machine has, ours is not among it.
+    // The test's authority is not in the system's store.
     match client(&Trust::System, None) {
         Ok(client) => {
             let server = backend.serves(&Leaf::issued_by(&backend.authority));
@@ -206,7 +206,7 @@ async fn every_other_certificate_than_the_pinned_one_is_refused() {
              renewed, set the new one; if not, somebody stands in between"
         )
     );
-    // The one of its authority is another one too.
+    // The certificate of its authority is not the pinned one either.
     backend.meets(&leaf, &pin(backend.authority.der()), HOST).await.unwrap_err();
 }
 
@@ -299,7 +299,7 @@ async fn a_backend_that_wants_a_client_certificate_gets_the_one_that_is_named() 
     far.unwrap_err();
 }
 
-/// What a TLS client makes of a port that is not one.
+/// Connects a TLS client to a port that does not speak TLS.
 async fn against<Port: Future<Output = ()>>(port: impl FnOnce(DuplexStream) -> Port) -> io::Error {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let connector = TlsConnector::from(client(&Trust::Insecure, None).unwrap());
@@ -330,7 +330,7 @@ async fn a_port_that_speaks_plain_http_is_told_from_one_that_fails() {
     );
 }
 
-/// A self-signed certificate with an RSA key of 1,024 bits, which nothing here makes.
+/// A self-signed certificate with an RSA key of 1,024 bits, which no library here generates.
 const SHORT: &str = "\
 -----BEGIN CERTIFICATE-----
 MIICGTCCAYKgAwIBAgIUc6ADjDhGsrqdDR0RINOYVbs62AEwDQYJKoZIhvcNAQEL
@@ -365,7 +365,7 @@ oXd1NaCHJ+XB5qPNSj8SW8adEp4c/THZRUrn8eCZDBXKQCh1
 -----END CERTIFICATE-----
 ";
 
-/// What it has issued, with a key that is long enough.
+/// A certificate issued by that authority, with a key of sufficient length.
 const OF_OLD_CA: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBwzCCASygAwIBAgIUG1r3Hpn2+j83yGJF9louxalQeCQwDQYJKoZIhvcNAQEL
@@ -381,7 +381,7 @@ lw9x8R4Z/4FVaRg9/8G2vl0+y2puEzk=
 -----END CERTIFICATE-----
 ";
 
-/// Signs with anything: a signature of a key that is too short is not looked at.
+/// Returns invalid signatures: a signature of a key that is too short is not verified.
 #[derive(Debug)]
 struct Forger;
 

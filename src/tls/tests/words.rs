@@ -175,7 +175,7 @@ fn what_has_nothing_to_do_with_tls_is_said_as_it_is() {
 
 #[test]
 fn a_connection_that_was_cut_is_explained_without_a_link_to_the_documentation_of_a_library() {
-    // As rustls says it.
+    // The text of rustls.
     let text = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest";
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, text);
     for error in [cut(), io::Error::other(cut())] {
