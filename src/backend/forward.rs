@@ -155,7 +155,7 @@ impl Backend {
         self.await_response_head(response, &UploadProgress::default()).await
     }
 
-    /// Waits for `answered` within the time limit for a response head. The limit restarts with every chunk of the
+    /// Waits for `response` within the time limit for a response head. The limit restarts with every chunk of the
     /// request that the backend reads.
     async fn await_response_head<T>(
         &self,

@@ -92,7 +92,8 @@ impl RequestGate {
         again.map(|again| BackoffReason::Limited { retry_after: again })
     }
 
-    /// The generation of the keys, to be passed to `note_failure` with the response of a request that begins now.
+    /// The generation of the keys, to be passed to [`Backend::note_auth_failure`](super::Backend::note_auth_failure)
+    /// with the response of a request that begins now.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }

@@ -106,7 +106,7 @@ impl Registry {
         held.into_iter().map(|(job, ends)| CoolingDown { job, until: until(ends) }).collect()
     }
 
-    /// Holds `place` for `rest` as the cool-down of the job of `record`.
+    /// Holds `permit` for `rest` as the cool-down of the job of `record`.
     fn hold_permit(
         self: &Arc<Self>,
         permit: Permit,

@@ -238,7 +238,7 @@ impl Registry {
         self.clients.begins_job(self.client(backend, key, address));
     }
 
-    /// Notes whether that client received an empty list for `inventory`, which the backend cannot read.
+    /// Notes whether that client received an empty list for an inventory that the backend cannot read.
     pub fn note_inventory(
         &self,
         backend: &Backend,

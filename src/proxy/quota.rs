@@ -35,7 +35,7 @@ impl<K> Default for Quota<K> {
 }
 
 impl<K: Clone + Eq + Hash> Quota<K> {
-    /// Takes one slot for every key in `wanted`, up to the limit of each; either all of them or none.
+    /// Takes one slot for every key in `quotas`, up to the limit of each; either all of them or none.
     ///
     /// # Errors
     ///

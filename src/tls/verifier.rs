@@ -38,7 +38,7 @@ impl PinMismatch {
     }
 }
 
-/// The backend has an RSA key that is too short.
+/// The certificate of the backend, or of one of its issuers, has an RSA key that is too short.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its certificate, or one above it, has an RSA key of {bits} bits, which is too short, whatever is trusted: make a \

@@ -47,7 +47,7 @@ pub(super) enum Preparation {
     Stop(Cause),
 }
 
-/// Plans `job`. Its key is used here for the first time, and `trial` is the attempt that it counts as.
+/// Plans `job`. Its key is used here for the first time, which `key_attempt` stands for.
 pub(super) async fn prepare(
     registry: &Registry,
     job: &Job,
