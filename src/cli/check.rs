@@ -84,7 +84,7 @@ impl CheckError {
 ///
 /// # Errors
 ///
-/// A bad configuration, [`Failed`], or an output that cannot be written.
+/// A bad configuration, [`CheckError::ChecksFailed`], or an output that cannot be written.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { flags, json, only, key_file } = args;
     let config = match Config::load(&flags, environment()) {

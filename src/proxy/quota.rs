@@ -23,7 +23,7 @@ pub struct Quota<K>(Arc<Mutex<HashMap<K, usize>>>);
 
 /// Slots in use. Dropping it releases them.
 #[derive(Debug)]
-pub struct ValueType<K: Eq + Hash> {
+pub struct QuotaGuard<K: Eq + Hash> {
     counts: Arc<Mutex<HashMap<K, usize>>>,
     keys: Vec<K>,
 }
@@ -43,7 +43,7 @@ impl<K: Clone + Eq + Hash> Quota<K> {
     pub fn acquire(
         &self,
         quotas: impl IntoIterator<Item = (K, usize, Limit)>,
-    ) -> Result<ValueType<K>, Limit> {
+    ) -> Result<QuotaGuard<K>, Limit> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys = Vec::new();
         for (key, most, limit) in quotas {
@@ -55,11 +55,11 @@ impl<K: Clone + Eq + Hash> Quota<K> {
         for key in &keys {
             *counts.entry(key.clone()).or_default() += 1;
         }
-        Ok(ValueType { counts: Arc::clone(&self.0), keys })
+        Ok(QuotaGuard { counts: Arc::clone(&self.0), keys })
     }
 }
 
-impl<K: Eq + Hash> Drop for ValueType<K> {
+impl<K: Eq + Hash> Drop for QuotaGuard<K> {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &self.keys {
@@ -87,7 +87,7 @@ pub(super) fn acquire_stream(
     proxy: &Proxy,
     context: &RequestContext,
     key: Option<&ApiKey>,
-) -> Result<ValueType<QuotaKey>, Limit> {
+) -> Result<QuotaGuard<QuotaKey>, Limit> {
     let limits = &context.state.config.limits;
     let client = context.forwarded.client;
     let key = key.map(|key| QuotaKey::Key(proxy.app.registry.key_hash(key)));
@@ -105,7 +105,10 @@ pub(super) fn acquire_stream(
 }
 
 /// A slot for one more request of `context` in flight to the backend.
-pub(super) fn acquire_request(proxy: &Proxy, context: &RequestContext) -> Result<ValueType<QuotaKey>, Limit> {
+pub(super) fn acquire_request(
+    proxy: &Proxy,
+    context: &RequestContext,
+) -> Result<QuotaGuard<QuotaKey>, Limit> {
     request_slot_among(&proxy.requests, &context.state.config.limits, context.forwarded.client)
 }
 
@@ -114,7 +117,7 @@ pub(super) fn request_slot_among(
     requests: &Quota<QuotaKey>,
     limits: &Limits,
     client: IpAddr,
-) -> Result<ValueType<QuotaKey>, Limit> {
+) -> Result<QuotaGuard<QuotaKey>, Limit> {
     let taken = requests.acquire([
         (QuotaKey::All, limits.requests, Limit::Requests),
         (
@@ -127,7 +130,7 @@ pub(super) fn request_slot_among(
 }
 
 /// Holds the slot until the body of `response` is sent or dropped.
-pub(super) fn hold_until_sent(response: Response<Body>, slot: ValueType<QuotaKey>) -> Response<Body> {
+pub(super) fn hold_until_sent(response: Response<Body>, slot: QuotaGuard<QuotaKey>) -> Response<Body> {
     response.map(|body| {
         let held = body.map_frame(move |frame| {
             let _held = &slot;
@@ -142,7 +145,7 @@ pub(super) fn acquire_key(
     streams: &Quota<QuotaKey>,
     context: &RequestContext,
     hash: [u8; 32],
-) -> Result<ValueType<QuotaKey>, Limit> {
+) -> Result<QuotaGuard<QuotaKey>, Limit> {
     let (limits, client) = (&context.state.config.limits, context.forwarded.client);
     let acquired = streams.acquire([(QuotaKey::Key(hash), limits.streams_per_key, Limit::StreamsPerKey)]);
     acquired.inspect_err(|&limit| telemetry::OverLimit { limit, client }.emit())

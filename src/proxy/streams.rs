@@ -8,7 +8,7 @@ use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
-use super::quota::{QuotaKey, ValueType, acquire_stream, hold_until_sent};
+use super::quota::{QuotaGuard, QuotaKey, acquire_stream, hold_until_sent};
 use super::request::RequestContext;
 use super::request_id::{REQUEST_ID, TRACEPARENT};
 use super::subscriber::{self, SubscriberOptions, WatcherGuard};
@@ -132,7 +132,7 @@ async fn respond(
     watching: Watcher,
     context: &RequestContext,
     view: SubscriberOptions,
-    slot: ValueType<QuotaKey>,
+    slot: QuotaGuard<QuotaKey>,
 ) -> Result<Response<Body>, (JobId, Refusal)> {
     let id = watching.job.id;
     watching.started().await.map_err(|refusal| (id, refusal))?;

@@ -51,7 +51,7 @@ pub enum Side {
     Server,
 }
 
-/// Everything that a [`Server`](super::Server) has seen, in order. Clones share the same entries.
+/// Everything that a [`Server`](super::ReplayServer) has seen, in order. Clones share the same entries.
 ///
 /// It only grows: a server that runs for days remembers every request of these days.
 #[derive(Clone, Debug)]

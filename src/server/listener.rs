@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::core::http::address::limited_as;
 use crate::core::http::limit::Limit;
 use crate::proxy::Proxy;
-use crate::proxy::quota::{Quota, ValueType};
+use crate::proxy::quota::{Quota, QuotaGuard};
 use crate::respond;
 use crate::tcp::TcpOptions;
 use crate::telemetry;
@@ -236,7 +236,7 @@ impl AcceptLoop {
         limits: &Limits,
         address: IpAddr,
         is_proxy: bool,
-    ) -> Result<ValueType<ConnectionQuotaKey>, Limit> {
+    ) -> Result<QuotaGuard<ConnectionQuotaKey>, Limit> {
         let listener = self.role.listener();
         let all = (ConnectionQuotaKey::All(listener), limits.connections, Limit::Connections);
         let key = ConnectionQuotaKey::Address(listener, limited_as(address, limits.ipv6_prefix));

@@ -1,7 +1,7 @@
 //! The log: text on a terminal, JSON otherwise, on standard error, with a filter that can be changed while
 //! the process runs.
 //!
-//! No line holds a secret that is known ([`hide`]) or that the request or the job of its span knows ([`hide_in`]).
+//! No line holds a secret that is known ([`set_redactor`]) or that the request or the job of its span knows ([`redact_span`]).
 
 use std::borrow::Cow;
 use std::io::IsTerminal;

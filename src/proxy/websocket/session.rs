@@ -29,7 +29,7 @@ use crate::deadline::{GRACE, timeout};
 use crate::job::{AttachOptions, Attached, Registry, Watcher, backoff_refusal};
 use crate::proxy::coalesce::note_auth_failure;
 use crate::proxy::credentials::request_key;
-use crate::proxy::quota::{Quota, QuotaKey, ValueType, acquire_key};
+use crate::proxy::quota::{Quota, QuotaGuard, QuotaKey, acquire_key};
 use crate::proxy::request::{RequestContext, StallFlag};
 use crate::proxy::streams;
 use crate::proxy::subscriber::WatcherGuard;
@@ -188,7 +188,7 @@ impl LegacySocketSession {
     }
 
     /// Takes a slot of the limit per key.
-    fn acquire_stream(&self, key: &ApiKey) -> Result<ValueType<QuotaKey>, SessionEnd> {
+    fn acquire_stream(&self, key: &ApiKey) -> Result<QuotaGuard<QuotaKey>, SessionEnd> {
         acquire_key(&self.streams, &self.visit, self.registry.key_hash(key))
             .map_err(|limit| SessionEnd::Close(TRY_LATER, limit.detail().to_owned()))
     }
