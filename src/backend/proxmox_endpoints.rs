@@ -1,8 +1,8 @@
 //! The Proxmox endpoints that the plugin pushes to a backend that cannot store them. They are in memory alone.
 //!
 //! An endpoint is forgotten, with its secrets, when the plugin deletes or disables it, when it pushes the same Proxmox
-//! under another primary key, and when NetBox does not list it any more. The plugin pushes those that are in use before
-//! each of its jobs.
+//! under another primary key, when it pushes another NetBox or another token, and when NetBox does not list it any more.
+//! The plugin pushes those that are in use before each of its jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -81,6 +81,11 @@ impl ProxmoxEndpoints {
         self.endpoints().retain(|id, _| !keys.contains(id));
     }
 
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        self.endpoints().clear();
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.endpoints().len()
@@ -98,6 +103,9 @@ impl ProxmoxEndpoints {
         let endpoints = self.endpoints();
         let endpoint = endpoints.get(&id)?;
         Some(EndpointSecrets {
+            domain: endpoint.domain().map(str::to_owned),
+            ip_address: endpoint.ip_address().map(str::to_owned),
+            port: endpoint.row.get("port").and_then(Value::as_u64),
             password: endpoint.password.clone(),
             token_name: endpoint.row.get("token_name").and_then(Value::as_str).map(str::to_owned),
             token_value: endpoint.token_value.clone(),
@@ -166,11 +174,11 @@ impl StoredEndpoint {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+        self.row.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
     }
 
     fn domain(&self) -> Option<&str> {
-        self.text("domain")
+        self.text("domain").map(str::trim)
     }
 
     /// The IP address without the length of its prefix.

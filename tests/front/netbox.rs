@@ -66,7 +66,8 @@ impl NetBox {
         let text = match (&method, path.as_str()) {
             (_, STATUS) => json!({ "netbox-version": "4.7.3" }),
             (&Method::GET, ENDPOINTS) => json!({ "count": 2, "next": null, "previous": null, "results": [
-                { "id": 7, "url": url("/api/plugins/proxbox/endpoints/proxmox/7/"), "name": "pve", "token_name": "t" },
+                { "id": 7, "url": url("/api/plugins/proxbox/endpoints/proxmox/7/"), "name": "pve", "token_name": "t",
+                  "domain": "pve.example", "ip_address": { "address": "10.0.0.5/24" }, "port": 8006 },
                 { "id": 8, "url": url("/api/plugins/proxbox/endpoints/proxmox/8/"), "name": "other" },
             ] }),
             (&Method::GET, "/api/extras/custom-fields/4/") => field(&json!(["dcim.site", "dcim.rack"])),

@@ -132,8 +132,56 @@ async fn secrets_are_for_the_token_in_force_and_for_those_that_the_backend_may_h
     assert_eq!(between.send("GET", PROXMOX_ENDPOINTS, V1).await.status, 503, "nothing was pushed");
     between.push(V1).await;
     assert_eq!((of_backend(V1).await, of_backend(V2).await), (true, false));
-    push(&between.front, "any", "/netbox/endpoint", &between.netbox.row(V2)).await;
+    between.push(V2).await;
     assert_eq!((of_backend(V1).await, of_backend(V2).await, of_backend(OTHER).await), (true, true, false));
+}
+
+#[tokio::test]
+async fn another_netbox_or_another_token_drops_the_proxmox_secrets_of_the_one_before() {
+    let elsewhere = usual().await;
+    let between = Between::of("0.0.2.post1", V1, &[]).await;
+    for (row, token, keeps) in [
+        (between.netbox.row(V1), V1, true),
+        (elsewhere.row(V1), V1, false),
+        (between.netbox.row(V1), V1, false),
+        (between.netbox.row(OTHER), OTHER, false),
+    ] {
+        push(&between.front, "any", "/netbox/endpoint", &row).await;
+        let listed = between.send("GET", PROXMOX_ENDPOINTS, token).await;
+        assert_eq!((listed.status, holds_secret(listed.text())), (200, keeps), "{row}");
+        if !keeps {
+            push(&between.front, "any", "/proxmox/endpoints", &proxmox(PASSWORD, TOKEN_VALUE)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_netbox_that_answers_when_another_one_was_pushed_gets_no_secret_of_that_one() {
+    let (release, waiting) = tokio::sync::watch::channel(false);
+    let elsewhere = super::backend::Backend::start(move |_| {
+        let mut waiting = waiting.clone();
+        async move {
+            let _ = waiting.wait_for(|released| *released).await;
+            let page = json!({ "results": [{ "id": 7, "domain": "pve.example", "port": 8006 }] });
+            super::backend::answer(200, &[("content-type", "application/json")], &page.to_string())
+        }
+    })
+    .await;
+    let between = Between::before(usual().await, "0.0.2.post1", &[]).await;
+    let row = super::support::netbox::row(elsewhere.address, V1);
+    push(&between.front, "any", "/netbox/endpoint", &row).await;
+    push(&between.front, "any", "/proxmox/endpoints", &proxmox("password-of-others", "value-of-others"))
+        .await;
+    let asking = between.send("GET", PROXMOX_ENDPOINTS, V1);
+    let pushing = async {
+        while elsewhere.requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        between.push(V1).await;
+        release.send_replace(true);
+    };
+    let (answered, ()) = tokio::join!(asking, pushing);
+    assert_eq!((answered.status, holds_secret(answered.text())), (200, false), "{}", answered.text());
 }
 
 /// An address of this machine that is no loopback address, if it has one. Nothing is sent to find it out.
@@ -246,7 +294,10 @@ async fn what_netbox_allows_a_page_of_endpoints_is_filled_in_whatever_else_is_in
             200,
             &json!({
                 "count": 3, "next": null, "previous": null,
-                "results": [{ "id": 8, "name": "b" }, { "id": 7, "name": "pve", "password": null, "x": [1] }],
+                "results": [
+                    { "id": 8, "name": "b" },
+                    { "id": 7, "name": "pve", "password": null, "x": [1], "domain": "pve.example", "port": 8006 },
+                ],
             }),
         )
     })
@@ -256,6 +307,7 @@ async fn what_netbox_allows_a_page_of_endpoints_is_filled_in_whatever_else_is_in
     let page = between.send("GET", PROXMOX_ENDPOINTS, V1).await.json();
     let row = json!({
         "id": 7, "name": "pve", "password": PASSWORD, "token_value": TOKEN_VALUE, "token_name": "t", "x": [1],
+        "domain": "pve.example", "port": 8006,
     });
     assert_eq!((&page["count"], &page["results"]), (&json!(2), &json!([row])));
 }

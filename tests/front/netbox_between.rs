@@ -142,8 +142,8 @@ pub(super) fn with_plugin(received: &Received) -> Response<Body> {
     }
     let row = |id: u64| {
         json!({
-            "id": id, "url": format!("http://{host}{PROXMOX_ENDPOINTS}{id}/"), "name": "pve", "port": 8006,
-            "ip_address": { "url": format!("http://{host}/api/ipam/ip-addresses/3/"), "address": "10.0.0.5/24" },
+            "id": id, "url": format!("http://{host}{PROXMOX_ENDPOINTS}{id}/"), "name": "pve",
+            "domain": "pve.example", "port": 8006, "ip_address": { "url": format!("http://{host}/api/ipam/ip-addresses/3/"), "address": "10.0.0.5/24" },
             "username": "root@pam", "token_name": "t", "verify_ssl": false,
         })
     };

@@ -219,9 +219,15 @@ fn link_start(before: &[u8]) -> Option<usize> {
     LINKS.iter().any(is_link).then_some(rest.len())
 }
 
-/// The secrets of one Proxmox endpoint.
-#[derive(Clone, Debug)]
+/// The secrets of one Proxmox endpoint, and the address of the Proxmox that they are for.
+#[derive(Clone, Debug, Default)]
 pub struct EndpointSecrets {
+    /// The domain that was pushed with them.
+    pub domain: Option<String>,
+    /// The IP address that was pushed with them, without the length of its prefix.
+    pub ip_address: Option<String>,
+    /// The port that was pushed with them.
+    pub port: Option<u64>,
     /// The password.
     pub password: Option<SecretString>,
     /// The name of the API token, which is no secret.
@@ -230,17 +236,34 @@ pub struct EndpointSecrets {
     pub token_value: Option<SecretString>,
 }
 
+impl EndpointSecrets {
+    /// Whether `row` of NetBox leads to the Proxmox that the secrets are for: the backend sends them to the address in
+    /// that row.
+    fn are_for(&self, row: &Value) -> bool {
+        let text =
+            |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        let ip_address = text(&row["ip_address"]["address"]).or_else(|| text(&row["ip_address"]));
+        let ip_address = ip_address.as_deref().and_then(|address| address.split('/').next());
+        let is_same_ip_address = match (&self.ip_address, ip_address) {
+            (None, _) => true,
+            // The plugin pushes 127.0.0.1 for an endpoint that has a domain alone.
+            (Some(_), None) => self.domain.is_some(),
+            (Some(pushed), Some(listed)) => pushed == listed,
+        };
+        let is_same_port = self.port.is_none_or(|port| row["port"] == port);
+        text(&row["domain"]) == self.domain && is_same_ip_address && is_same_port
+    }
+}
+
 /// Fills the secrets into a list of Proxmox endpoints, a page of NetBox's; `secrets` has those of the endpoint with a
-/// primary key. Endpoints without secrets are left out. Returns how many are left, `None` if it is not such a page.
+/// primary key. Endpoints without secrets, and those at another address than was pushed with the secrets, are left out.
+/// Returns how many are left, `None` if it is not such a page.
 pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<EndpointSecrets>) -> Option<usize> {
     let rows = page.get_mut("results")?.as_array_mut()?;
     let all = rows.len();
     rows.retain_mut(|row| {
-        let Some(EndpointSecrets { password, token_name, token_value }) =
-            row["id"].as_u64().and_then(secrets)
-        else {
-            return false;
-        };
+        let pushed = row["id"].as_u64().and_then(secrets).filter(|pushed| pushed.are_for(row));
+        let Some(EndpointSecrets { password, token_name, token_value, .. }) = pushed else { return false };
         row["password"] = json!(password.as_ref().map(SecretString::expose_secret));
         row["token_value"] = json!(token_value.as_ref().map(SecretString::expose_secret));
         if token_name.is_some() {
@@ -395,12 +418,36 @@ mod tests {
         ] });
         let mut page = SecretJson::from(page);
         let (token_name, token_value) = (Some("t".to_owned()), Some("s".into()));
-        let secrets = EndpointSecrets { password: None, token_name, token_value };
+        let secrets = EndpointSecrets { token_name, token_value, ..EndpointSecrets::default() };
         let known = |id| (id == 1).then(|| secrets.clone());
         assert_eq!(fill_in(&mut page, &known), Some(1));
         let row = json!({ "id": 1, "name": "a", "token_name": "t", "password": null, "token_value": "s" });
         assert_eq!(*page, json!({ "count": 1, "next": null, "results": [row] }));
         assert_eq!(fill_in(&mut json!({ "detail": "Invalid token" }).into(), &known), None);
+    }
+
+    #[test]
+    fn secrets_are_filled_in_only_at_the_address_that_was_pushed_with_them() {
+        let [domain, ip_address] = ["pve.example", "10.0.0.5"].map(|text| Some(text.to_owned()));
+        let both = EndpointSecrets { domain, ip_address, port: Some(8006), ..EndpointSecrets::default() };
+        let by_address = EndpointSecrets { domain: None, ..both.clone() };
+        let address = |address: &str| json!({ "address": address, "family": { "value": 4 } });
+        for (pushed, domain, ip_address, port, is_filled) in [
+            (&both, json!("pve.example"), address("10.0.0.5/24"), 8006, true),
+            (&both, json!(" pve.example "), json!("10.0.0.5"), 8006, true),
+            (&both, json!("pve.example"), Value::Null, 8006, true),
+            (&both, json!("other.example"), address("10.0.0.5/24"), 8006, false),
+            (&both, Value::Null, address("10.0.0.5/24"), 8006, false),
+            (&both, json!("pve.example"), address("10.0.0.6/24"), 8006, false),
+            (&both, json!("pve.example"), address("10.0.0.5/24"), 8007, false),
+            (&by_address, json!(""), address("10.0.0.5/24"), 8006, true),
+            (&by_address, json!("other.example"), address("10.0.0.5/24"), 8006, false),
+            (&by_address, Value::Null, Value::Null, 8006, false),
+        ] {
+            let row = json!({ "id": 1, "domain": domain, "ip_address": ip_address, "port": port });
+            let mut page = SecretJson::from(json!({ "results": [row.clone()] }));
+            assert_eq!(fill_in(&mut page, &|_| Some(pushed.clone())), Some(usize::from(is_filled)), "{row}");
+        }
     }
 
     #[test]

@@ -251,6 +251,11 @@ impl NetboxRequest<'_> {
         let Ok(mut page) = SecretJson::parse(&body) else {
             return upstream::rebuild(head, body);
         };
+        // Another NetBox was pushed meanwhile, and maybe its Proxmox endpoints.
+        let target = self.proxy.netbox.endpoints.target(self.backend.config());
+        if target.as_ref() != Ok(self.upstream.config()) {
+            return upstream::rebuild(head, body);
+        }
         if lists_all && let Some(gone) = missing(&page, pushed) {
             proxmox.forget(&gone);
         }

@@ -82,13 +82,23 @@ impl NetboxEndpoints {
         target(backend, self.pushed.get().get(&backend.url.to_string()))
     }
 
-    /// Keeps what the plugin pushes to `backend`.
+    /// Keeps what the plugin pushes to `backend`. A push that changes where NetBox is, or its token, drops the Proxmox
+    /// endpoints of the backend: their secrets are for the NetBox before, and whoever can reach the bridge can push another
+    /// one. The plugin pushes them again behind this.
     pub(crate) async fn push(&self, backend: &Backend, pushed: &Value) {
         let key = backend.url().to_string();
         let text = token(pushed);
         let token = fingerprint(text.expose_secret());
         locked(&self.tokens).insert(key.clone(), text);
-        let take = |all: &mut BTreeMap<_, PushedEndpoint>| all.entry(key).or_default().apply(pushed, &token);
+        let take = |all: &mut BTreeMap<_, PushedEndpoint>| {
+            let endpoint = all.entry(key).or_default();
+            let before = endpoint.clone();
+            endpoint.apply(pushed, &token);
+            let [was, is] = [&before, endpoint].map(|endpoint| target(backend.config(), Some(endpoint)));
+            if before.token != token || was != is {
+                backend.proxmox.clear();
+            }
+        };
         self.change(take).await;
     }
 
