@@ -68,6 +68,23 @@ fn devices_have_ended_when_the_first_of_them_comes_again() {
 }
 
 #[test]
+fn a_device_that_is_confirmed_is_not_one_of_the_next_command() {
+    let mut drive = greeted(Kind::Devices);
+    drive.text(&frame("device", "pve01", false)).text(&frame("device", "pve01", true));
+    let run = drive.close(1000, "").run();
+    assert!(!run.is_ok(), "the command failed behind its first device: {}", run.message());
+
+    let mut drive = greeted(Kind::Devices);
+    for name in ["pve01", "pve02"] {
+        drive.text(&frame("device", name, false)).text(&frame("device", name, true));
+    }
+    nodes(&mut drive);
+    let run = drive.close(1000, "").run();
+    assert!(run.is_ok(), "{}", run.message());
+    assert_eq!(run.objects("device"), Some([2, 2, 0, 0]));
+}
+
+#[test]
 fn a_socket_that_is_closed_before_the_next_command_has_begun_is_a_failure() {
     let mut drive = greeted(Kind::Devices);
     nodes(&mut drive);

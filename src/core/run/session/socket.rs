@@ -11,7 +11,7 @@ use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::plan::Leg;
 use crate::core::upstream::dialect::{self, Dialect, InvalidCommand, WsMessage};
-use crate::core::upstream::fact::{self, Fact};
+use crate::core::upstream::fact::{self, Fact, ObjectState};
 use crate::core::upstream::python;
 
 /// The state of an open socket.
@@ -66,14 +66,15 @@ impl SocketLeg {
         !matches!(self.stage, CommandState::Waiting { .. })
     }
 
-    /// The stages that have ended when a frame about the object `name` arrives, for dialects that do not mark the end
-    /// of a stage. A frame of the next command shows that the previous command has returned.
-    fn ended_before(&mut self, object: Object, name: &str) -> Vec<Kind> {
+    /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
+    /// of the next command tells that the one before it has returned. `is_begun` says that the frame begins the object.
+    fn ended_before(&mut self, object: Object, name: &str, is_begun: bool) -> Vec<Kind> {
         let Some(running) = self.missing() else { return Vec::new() };
         let is_next = match (running, object) {
             (Kind::Devices, Object::Device) if self.devices.iter().any(|device| device == name) => {
-                // "Sync Nodes" was repeated: the virtual machine sync between the two found none.
-                return self.kinds.clone();
+                // "Sync Nodes" again: between the two, a sync of virtual machines has found none. A second frame that
+                // begins no device is of the same command: 0.0.1b1 confirms each device.
+                return if is_begun { self.kinds.clone() } else { Vec::new() };
             }
             (Kind::Devices, Object::Device) => {
                 self.devices.push(name.to_owned());
@@ -231,8 +232,10 @@ impl Session {
     /// Ends the stages that `fact` shows to have ended, for dialects that do not mark the end of a stage. Returns
     /// whether the fact belongs to the command after the last one.
     fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
-        let Fact::Object { object: (object, _), name, .. } = fact else { return false };
-        let ended = self.socket().map(|socket| socket.ended_before(*object, name)).unwrap_or_default();
+        let Fact::Object { object: (object, _), name, state, .. } = fact else { return false };
+        let is_begun = matches!(state, ObjectState::Processing);
+        let ended = self.socket().map(|socket| socket.ended_before(*object, name, is_begun));
+        let ended = ended.unwrap_or_default();
         for kind in ended {
             self.stage_ended(kind, out);
         }
