@@ -273,6 +273,18 @@ async fn a_v2_token_reaches_netbox_as_bearer_and_a_replaced_one_as_the_one_in_fo
 }
 
 #[tokio::test]
+async fn a_replaced_token_is_exchanged_for_the_release_that_was_learned_last() {
+    // What is known of the backend is never recent enough.
+    let (_, _backend, netbox, _, front, listener) = between(&[("limits.capabilities", "0s")]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let mut other = pushed(netbox.address);
+    other["token"] = json!("fedcba9876543210");
+    push(&front, "PUT", "/netbox/endpoint/1", &other).await;
+    get(listener, STATUS, V1).await;
+    assert_eq!(netbox.last().header("authorization"), Some("Token fedcba9876543210"));
+}
+
+#[tokio::test]
 async fn syncs_wait_until_the_backend_has_bound_its_session_to_the_listener() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;

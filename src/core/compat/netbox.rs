@@ -122,7 +122,8 @@ impl NetboxRule {
     pub fn applies_to(&self, release: Option<Release>) -> bool {
         let Some((first, last)) = self.releases else { return true };
         let Some(release) = release else {
-            return !matches!(self.shim, Shim::CustomFields | Shim::NestedObjects);
+            // Of a release that reads its token anew, one that was replaced is one that was revoked.
+            return !matches!(self.shim, Shim::CurrentToken | Shim::CustomFields | Shim::NestedObjects);
         };
         release >= first && release.is_up_to(last)
     }
@@ -514,7 +515,9 @@ mod tests {
         assert!(is_for(Shim::CustomFields, "0.0.1") && !is_for(Shim::CustomFields, "0.0.2"));
         assert!(is_for(Shim::NetboxToken, "0.0.30") && is_for(Shim::LastUpdated, ""));
         assert!(is_for(Shim::CurrentToken, "0.0.2") && !is_for(Shim::CurrentToken, "0.0.3"));
-        assert!(!is_for(Shim::NestedObjects, "") && !is_for(Shim::CustomFields, ""));
+        for shim in [Shim::CurrentToken, Shim::NestedObjects, Shim::CustomFields] {
+            assert!(!is_for(shim, ""), "{shim:?}");
+        }
         assert_eq!(NetboxRule::for_shim(Shim::Health), None);
     }
 

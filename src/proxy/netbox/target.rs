@@ -134,12 +134,8 @@ impl NetboxEndpoints {
         }
     }
 
-    /// `Authorization` with the token in force, where `backend` has `sent` one before it. Only releases that read their
-    /// token when they start need that: of any other, a token that was replaced is one that was revoked.
+    /// `Authorization` with the token in force, where `backend` has `sent` one before it.
     pub(super) fn current_token(&self, backend: &Backend, sent: &HeaderValue) -> Option<HeaderValue> {
-        if backend.cached_capabilities().release.is_none_or(can_update_netbox) {
-            return None;
-        }
         let key = backend.url().to_string();
         let is_replaced = self.pushed.get().get(&key)?.replaced.contains(&token_hash(sent)?);
         if !is_replaced {
