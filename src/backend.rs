@@ -13,6 +13,7 @@ mod exchange;
 mod forward;
 mod guests;
 mod id;
+mod last_release;
 mod probe;
 mod proxmox_endpoints;
 mod response_cache;
@@ -122,7 +123,7 @@ impl Backend {
         let metrics = metrics(&config.name);
         let dialer = Arc::new(Dialer::new(metrics.remote(), &config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
-        let knowledge = CapabilitiesCache::new(Arc::clone(&metrics));
+        let knowledge = CapabilitiesCache::new(Arc::clone(&metrics), Arc::clone(&dialer.last_release));
         Ok(Self {
             config,
             dialer,
@@ -138,8 +139,12 @@ impl Backend {
     /// Shares the counts of wrong and accepted keys with `other`, which is the same backend, and the Proxmox
     /// endpoints that were pushed to it. The endpoints and their secrets are dropped if it has no NetBox listener any
     /// more.
+    /// The last release that `other` was known to be is kept where both have the same URL.
     pub fn share_keys(&mut self, other: &Self) {
         self.gate.backoff = Arc::clone(&other.gate.backoff);
+        if self.url() == other.url() {
+            self.dialer.last_release.learn(other.last_release());
+        }
         if self.config.netbox.is_some() {
             self.proxmox = Arc::clone(&other.proxmox);
         }

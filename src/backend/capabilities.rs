@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::exchange::{BackendResponse, RequestError, reason};
+use super::last_release::LastRelease;
 use super::{Backend, RequestIdentity};
 use crate::core::domain::channel::{Channel, ChannelChoice};
 use crate::core::domain::kind::{Kind, SyncEndpoint};
@@ -37,6 +38,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct CapabilitiesCache {
     metrics: Arc<BackendMetrics>,
+    last_release: Arc<LastRelease>,
     inner: Mutex<CacheInner>,
     /// One question after the other: a second client waits for the answers that the first is getting.
     probing: tokio::sync::Mutex<()>,
@@ -106,11 +108,12 @@ impl CacheInner {
 }
 
 impl CapabilitiesCache {
-    pub(super) fn new(metrics: Arc<BackendMetrics>) -> Self {
-        Self { metrics, inner: Mutex::default(), probing: tokio::sync::Mutex::default() }
+    pub(super) fn new(metrics: Arc<BackendMetrics>, last_release: Arc<LastRelease>) -> Self {
+        Self { metrics, last_release, inner: Mutex::default(), probing: tokio::sync::Mutex::default() }
     }
 
-    /// Forgets everything, because it proved wrong or may have changed. What is being asked is not kept.
+    /// Forgets everything but [`Backend::last_release`], because it proved wrong or may have changed. What is being asked
+    /// is not kept.
     pub fn invalidate(&self) {
         let mut memory = self.inner();
         memory.generation += 1;
@@ -135,18 +138,13 @@ impl CapabilitiesCache {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The release that was learned last, however long ago. It is forgotten when the backend cannot be reached, after
-    /// which it may be another one.
-    fn last_release(&self) -> Option<Release> {
-        self.inner().cached.as_ref().and_then(|cached| cached.capabilities.release)
-    }
-
     /// Keeps what was learned, unless everything was forgotten meanwhile.
     fn store(&self, mut cached: CachedCapabilities) {
         let mut memory = self.inner();
         if memory.generation != cached.generation {
             return;
         }
+        self.last_release.learn(cached.capabilities.release);
         // Learned beside it.
         if let Some(now) = memory.cached.take().filter(|now| now.since >= cached.since) {
             let is_new = |path: &str| !cached.missing.iter().any(|(request, _)| *request == path);
@@ -289,7 +287,7 @@ impl Backend {
             return Ok(cached.capabilities.release);
         }
         // Backends that sync may answer nothing until they are done.
-        let last = || self.capabilities_cache.last_release().map(Some);
+        let last = || self.last_release().map(Some);
         if identity.key.is_none() {
             match self.lacks(KEY_STATUS).await {
                 Ok(true) => {}
@@ -361,9 +359,9 @@ impl Backend {
         self.capabilities_cache.get(self.limits().capabilities).capabilities
     }
 
-    /// The release that was learned last, however long ago.
+    /// The release that was learned last, however long ago. It is forgotten only when the backend refuses connections.
     pub fn last_release(&self) -> Option<Release> {
-        self.capabilities_cache.last_release()
+        self.capabilities_cache.last_release.get()
     }
 
     /// The same, if it is enough to plan a run of `endpoint`.

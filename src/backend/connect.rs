@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use super::breaker::Breaker;
 use super::connect_error::ConnectError;
 use super::id::BackendId;
+use super::last_release::LastRelease;
 use crate::config::{self, BackendUrl};
 use crate::core::remote::Remote;
 use crate::deadline::timeout;
@@ -77,6 +78,7 @@ pub(super) struct Dialer {
     tcp: TcpOptions,
     tls: Option<TlsSettings>,
     pub(super) breaker: Breaker,
+    pub(super) last_release: Arc<LastRelease>,
 }
 
 impl Dialer {
@@ -95,6 +97,7 @@ impl Dialer {
             handshake: limits.handshake,
             tcp: TcpOptions::new(limits),
             breaker: Breaker::new(limits.breaker_failures, limits.breaker_open, metrics),
+            last_release: Arc::default(),
         })
     }
 
@@ -141,7 +144,12 @@ impl Dialer {
         let dialed = self.dial().await;
         match &dialed {
             Ok(_) => attempt.succeeded(),
-            Err(error) => attempt.failed(error),
+            Err(error) => {
+                attempt.failed(error);
+                if error.is_refusal() {
+                    self.last_release.forget();
+                }
+            }
         }
         dialed
     }

@@ -94,6 +94,34 @@ async fn a_path_that_was_missing_before_a_backend_was_forgotten_is_not_known_to_
 }
 
 #[tokio::test]
+async fn the_release_that_was_learned_last_stays_until_the_backend_refuses_connections() {
+    let (listener, backend) = listening().await;
+    let key = Some("a-key-0123456789abcdef0123456789ab".parse().unwrap());
+    let identity = RequestIdentity { key, ..RequestIdentity::default() };
+    let first = Some(Release::new(0, 0, 1));
+    tokio::select! {
+        learned = backend.release(&identity) => assert_eq!(learned.unwrap(), first),
+        () = serve(&listener, "0.0.1") => unreachable!(),
+    }
+    backend.capabilities_cache.invalidate();
+    assert_eq!((backend.cached_capabilities().release, backend.last_release()), (None, first));
+
+    let mut config = backend.config().clone();
+    config.limits.probe *= 2;
+    let mut reloaded = Backend::new(config.clone()).unwrap();
+    reloaded.share_keys(&backend);
+    assert_eq!(reloaded.last_release(), first);
+    config.url = "http://127.0.0.1:1".parse().unwrap();
+    let mut moved = Backend::new(config).unwrap();
+    moved.share_keys(&backend);
+    assert_eq!(moved.last_release(), None, "another URL may be that of another release");
+
+    drop(listener);
+    assert!(backend.connect_once().await.is_err());
+    assert_eq!(backend.last_release(), None);
+}
+
+#[tokio::test]
 async fn what_is_learned_beside_a_question_is_kept_with_its_answer() {
     let (_listener, backend) = listening().await;
     let keep_for = backend.limits().capabilities;
