@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Backend, RequestIdentity, Unselectable};
 use crate::core::compat::scope::{
-    ENDPOINT_IDS, EndpointSelector, backend_ids, endpoint_ids, has_others, is_first, list,
+    ENDPOINT_IDS, EndpointSelector, backend_ids, cannot_tell_end, endpoint_ids, has_others, is_first, list,
     no_endpoint_pushed, one_at_a_time, prunes, prunes_others, same_address, unknown_endpoint, with_parameter,
     without_parameter, without_pruning, without_source,
 };
@@ -52,6 +52,10 @@ impl Backend {
         let ids = endpoint_ids(query).map_err(|error| Refusal::not_scoped(&error.to_string()))?;
         let Some(mut ids) = ids else { return Ok(ScopedQuery::Unchanged) };
         if selector == EndpointSelector::Address {
+            // No parameter selects an endpoint of 0.0.1, which takes all that are enabled.
+            if let Some(why) = cannot_tell_end(release, self.proxmox.count()) {
+                return Err(Refusal::not_scoped(&why));
+            }
             let selected = match self.proxmox.selector(&ids) {
                 // It has one endpoint alone, and needs not be told which.
                 Err(Unselectable::SameAddress) if is_first(release) => Ok(None),

@@ -435,6 +435,21 @@ async fn release_0_0_1_is_asked_for_the_endpoints_of_netbox_and_shows_no_token_a
 }
 
 #[tokio::test]
+async fn release_0_0_1_is_not_read_for_one_of_several_proxmox_endpoints() {
+    let (backend, _server, _, front, _) = first(&[]).await;
+    for row in [proxmox(7, "pve.example", "10.0.0.5"), proxmox(8, "other.example", "10.0.0.6")] {
+        push(&front, "POST", "/proxmox/endpoints", &row).await;
+    }
+    for ids in ["7", "7,8"] {
+        let path = format!("/proxmox/cluster/status?proxmox_endpoint_ids={ids}");
+        let refused = front.get(&path, &key()).await;
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        assert!(refused.detail().contains("2 are enabled"), "{}", refused.text());
+    }
+    assert!(backend.requests().iter().all(|asked| !asked.target.starts_with("/proxmox/cluster")));
+}
+
+#[tokio::test]
 async fn a_push_that_the_backend_refuses_changes_nothing() {
     let backend = Backend::start(|request: Request<Incoming>| async move {
         let json = [("content-type", "application/json")];
