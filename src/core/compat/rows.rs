@@ -1,5 +1,7 @@
 //! The NetBox and Proxmox rows in a backend's database, which the plugin pushes before every job.
 
+use http::{Method, StatusCode};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::core::domain::release::Release;
@@ -46,6 +48,14 @@ pub fn redact(answer: &mut Value) -> bool {
     // 0.0.1 also returns the NetBox row as the `config` of a larger answer.
     let inner = answer.get_mut("config").map(|config| rows(config).map(take).sum::<usize>());
     rows(answer).map(take).sum::<usize>() + inner.unwrap_or_default() > 0
+}
+
+/// The secrets of the row `pushed` by a request with `method` that was answered with `status`, if the row was stored. What
+/// else a client sends is not remembered: it could displace the secrets of others, or hide any word.
+pub fn stored_secrets(method: &Method, status: StatusCode, pushed: &Value) -> Vec<SecretString> {
+    let is_stored = [Method::POST, Method::PUT, Method::PATCH].contains(method) && status.is_success();
+    let secrets = SECRETS.iter().filter(|_| is_stored).filter_map(|name| pushed.get(*name)?.as_str());
+    secrets.map(SecretString::from).collect()
 }
 
 /// Applies `change` to a row or to each row of a list. Returns whether any row changed.
@@ -97,9 +107,28 @@ pub fn netbox_row(pushed: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_secrets_of_a_row_are_remembered_once_it_is_stored() {
+        let pushed = json!({ "name": "pve", "password": "p", "token_value": null, "token": "t", "secret": "completed",
+                             "nested": [{ "password": "started" }] });
+        for (method, status, wanted) in [
+            (Method::POST, StatusCode::OK, &["t", "p"][..]),
+            (Method::PUT, StatusCode::OK, &["t", "p"]),
+            (Method::PATCH, StatusCode::CREATED, &["t", "p"]),
+            (Method::GET, StatusCode::OK, &[]),
+            (Method::DELETE, StatusCode::OK, &[]),
+            (Method::POST, StatusCode::UNPROCESSABLE_ENTITY, &[]),
+        ] {
+            let secrets = stored_secrets(&method, status, &pushed);
+            let secrets: Vec<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+            assert_eq!(secrets, wanted, "{method} {status}");
+        }
+    }
 
     #[test]
     fn secrets_are_taken_out_of_one_row_and_of_many() {

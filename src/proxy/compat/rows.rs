@@ -12,13 +12,12 @@ use super::{count_shim, detail, json_response, with_shim_header};
 use crate::core::compat::netbox::{ListenerAddress, cannot_reach};
 use crate::core::compat::rows::{
     V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
-    netbox_row, redact, shows_secrets, stores_proxmox,
+    netbox_row, redact, shows_secrets, stored_secrets, stores_proxmox,
 };
 use crate::core::compat::{Shim, ShimAction, release_name};
 use crate::core::domain::release::Release;
 use crate::core::run::capabilities::SETTINGS;
 use crate::core::secret::{SecretJson, wipe};
-use crate::core::text::redact::secrets_in_json;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
 use crate::proxy::request::RequestContext;
@@ -70,8 +69,8 @@ pub(super) async fn answer(
             return match read_bytes(context, body).await {
                 Ok(body) => {
                     let pushed = SecretJson::parse(&body).unwrap_or_default();
-                    proxy.app.registry.secrets.remember(secrets_in_json(&pushed));
                     let (status, answer) = context.backend.proxmox.handle(&parts.method, id, &pushed);
+                    proxy.app.registry.secrets.remember(stored_secrets(&parts.method, status, &pushed));
                     count_shim(Shim::ProxmoxEndpoints, ShimAction::Emulated, PROXMOX);
                     with_shim_header(json_response(status, &answer), Shim::ProxmoxEndpoints)
                 }
@@ -126,7 +125,8 @@ pub(super) async fn answer(
             };
             // What the backend has refused changes nothing: it knows who may push.
             if context.backend.config().netbox.is_some() && response.status().is_success() {
-                proxy.app.registry.secrets.remember(secrets_in_json(&pushed));
+                let secrets = stored_secrets(&parts.method, response.status(), &pushed);
+                proxy.app.registry.secrets.remember(secrets);
                 proxy.netbox.endpoints.push(&context.backend, &pushed).await;
             }
             return rewrite_rows(proxy, context, release, path, response).await;
