@@ -172,6 +172,31 @@ async fn a_request_is_forwarded_and_authorised_and_its_links_lead_back() {
 }
 
 #[tokio::test]
+async fn no_header_says_where_a_request_comes_from_however_it_is_written() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let removed = [
+        "Forwarded",
+        "X-Forwarded-For",
+        "X_Forwarded_Host",
+        "X-Forwarded_Proto",
+        "x_forwarded-port",
+        "X-Forwarded-Prefix",
+        "X-Real-IP",
+        "X_Real_IP",
+    ];
+    let kept = ["X-Forward", "X_Realm", "Forwarded-By"];
+    let headers: Vec<_> = removed.iter().chain(&kept).map(|name| (*name, "elsewhere")).collect();
+    Client::send(listener, "GET", STATUS, &headers).await.answer().await;
+    for name in removed {
+        assert_eq!(netbox.last().header(&name.to_lowercase()), None, "{name}");
+    }
+    for name in kept {
+        assert_eq!(netbox.last().header(&name.to_lowercase()), Some("elsewhere"), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn proxmox_credentials_are_filled_in_for_whom_netbox_authorises_and_for_nobody_else() {
     let (_, backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;

@@ -36,15 +36,6 @@ use super::{STATUS, error_response, locked};
 
 /// The largest body of a request that is read as a whole, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// Headers by which NetBox would build its links, or find out whom a request is from.
-const FORWARDED: [HeaderName; 6] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-real-ip"),
-];
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// One request of a backend to NetBox.
@@ -97,7 +88,8 @@ impl NetboxRequest<'_> {
     /// The headers as NetBox is sent them.
     pub(super) fn outbound(&self, Parts { headers, version, .. }: &mut Parts) {
         headers::hop_by_hop(headers, *version);
-        for name in FORWARDED {
+        let forwarded: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
+        for name in forwarded {
             headers.remove(name);
         }
         if let Ok(host) = HeaderValue::from_str(&self.upstream.url().authority()) {
@@ -395,6 +387,13 @@ impl NetboxRequest<'_> {
             Err(_) => Err(refused(UploadError::Slow(patience))),
         }
     }
+}
+
+/// Whether NetBox would build its links from the header `name`, or find out from it whom a request is from. It is a WSGI
+/// application, for which `_` in a name is `-`.
+fn is_forwarded(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    ["forwarded", "x-real-ip"].contains(&name.as_str()) || name.starts_with("x-forwarded-")
 }
 
 /// A GET of `path` with the headers of `parts`.
