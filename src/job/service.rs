@@ -14,6 +14,7 @@ use crate::telemetry;
 
 /// How much of an invalid id is repeated in an error, in characters.
 const MAX_ID: usize = 64;
+
 impl Registry {
     /// Attaches a client to the job that it requests, and starts the job if there is none. A running job is never
     /// started again.

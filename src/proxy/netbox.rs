@@ -29,7 +29,7 @@ use super::request::Peer;
 use super::router;
 use crate::app::AppState;
 use crate::backend::{Backend, UploadError};
-use crate::core::compat::netbox::SyncProcesses;
+use crate::core::compat::netbox::{STATUS, SyncProcesses};
 use crate::private::Unreadable;
 use crate::respond::{self, Body};
 use crate::telemetry::{self, Route};
@@ -54,8 +54,6 @@ pub(crate) struct NetboxProxy {
     activities: Activities,
 }
 
-/// What NetBox is asked for to find out whether a token is accepted.
-const STATUS: &str = "/api/status/";
 /// What 0.0.1 and 0.0.2 ask for with a session of its own for each question; everything else with the one that they have
 /// bound when they started, which is the one that writes.
 const UNCOUNTED_PATHS: [&str; 5] =

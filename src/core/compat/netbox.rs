@@ -163,8 +163,11 @@ pub const SYNC_PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
 /// Where custom fields are written.
 pub const CUSTOM_FIELDS: &str = "/api/extras/custom-fields/";
 
+/// What NetBox is asked for to find out whether it answers, or accepts a token.
+pub const STATUS: &str = "/api/status/";
+
 /// The beginning of a v2 token.
-const V2: &str = "nbt_";
+pub const V2: &str = "nbt_";
 
 /// `Authorization` as NetBox takes it for a v2 token; `None` if `sent` is no v2 token behind `Token`.
 pub fn as_bearer(sent: &HeaderValue) -> Option<HeaderValue> {

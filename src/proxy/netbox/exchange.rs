@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
 use crate::core::compat::netbox::{
-    CUSTOM_FIELDS, NetboxRule, PROXMOX_ENDPOINTS, SYNC_PROCESSES, as_bearer, fill_in, flatten, lists_all,
-    may_nest, missing, relink, wanted_field, widen,
+    CUSTOM_FIELDS, NetboxRule, PROXMOX_ENDPOINTS, STATUS, SYNC_PROCESSES, as_bearer, fill_in, flatten,
+    lists_all, may_nest, missing, relink, wanted_field, widen,
 };
 use crate::core::compat::{Shim, ShimAction};
 use crate::core::http::guard::{RejectReason, Rejection};
@@ -23,16 +23,14 @@ use crate::core::remote::Remote;
 use crate::core::secret::SecretJson;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
-use crate::proxy::compat::upstream;
-use crate::proxy::compat::with_shim_header;
-use crate::proxy::errors;
-use crate::proxy::errors::rejection_response;
+use crate::proxy::compat::{upstream, with_shim_header};
+use crate::proxy::errors::{self, rejection_response};
 use crate::proxy::headers;
 use crate::proxy::request::Peer;
 use crate::respond::{self, Body};
-use crate::telemetry::{self};
+use crate::telemetry;
 
-use super::{STATUS, error_response, locked};
+use super::{error_response, locked};
 
 /// The largest body of a request that is read as a whole, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
