@@ -9,7 +9,6 @@ use super::connect::{self, Link};
 use super::connect_error::ConnectError;
 use super::exchange::describe_failure;
 use super::{Backend, RequestError, RequestIdentity, reason};
-use crate::core::remote::Remote;
 use crate::deadline::timeout;
 use crate::tls::{self, Certificate, ConnectionUse};
 
@@ -90,7 +89,7 @@ impl Backend {
             let compressed = exchange.error_response(b"").compressed();
             let body = match &compressed {
                 Some(_) => Bytes::new(),
-                None => exchange.body(MAX_BODY_BYTES).await.map_err(|error| broken(&error))?,
+                None => exchange.body(MAX_BODY_BYTES).await.map_err(|error| self.broken_body(&error))?,
             };
             Ok(ProbeResponse { status: exchange.status, headers: exchange.headers, body, compressed })
         };
@@ -104,9 +103,9 @@ impl Backend {
         tls::explain_unanswered(self.remote(), error, ConnectionUse::Fresh)
             .map_or_else(broken, ProbeError::Tls)
     }
-}
 
-fn broken(error: &hyper::Error) -> ProbeError {
-    tls::explain_tls(Remote::Backend, error)
-        .map_or_else(|| ProbeError::Broken(reason(error)), ProbeError::Tls)
+    fn broken_body(&self, error: &hyper::Error) -> ProbeError {
+        tls::explain_tls(self.remote(), error)
+            .map_or_else(|| ProbeError::Broken(reason(error)), ProbeError::Tls)
+    }
 }

@@ -13,6 +13,7 @@ use crate::bridge::{Client, KEY, TestBridge, config};
 use crate::replay;
 use crate::run::{Run, file};
 use crate::scripted::{Backend, answer};
+use crate::tls::{Folder, HERE, Leaf, TlsBackend, authority, params};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -203,4 +204,70 @@ async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there
     run.says(0, &[&format!("  ok       netbox_url   NetBox answers at {url}\n")]);
     assert_eq!(netbox.last().header("authorization"), None);
     assert_eq!(netbox.last().header("x-proxbox-api-key"), None);
+}
+
+#[tokio::test]
+async fn a_listener_with_a_certificate_is_reached_over_tls_and_its_certificate_is_checked() {
+    let (folder, ca) = (Folder::new(), authority("The CA"));
+    for (name, hosts, expected) in [
+        ("right", HERE, "  WARNING  listener     The bridge does not know yet where NetBox is"),
+        ("wrong", ["netbox.example"], ": no TLS connection comes of them\n"),
+    ] {
+        let leaf = Leaf::issued_by(&ca, &params(name, &hosts));
+        let certificate = folder.write(&format!("{name}.pem"), &leaf.pem);
+        let key = folder.write(&format!("{name}-key.pem"), &leaf.key.serialize_pem());
+        let files = [("backend.netbox_certificate", certificate.as_str()), ("backend.netbox_key", &key)];
+        let rows = Arc::default();
+        let backend = old(&rows).await;
+        let any = [&files[..], &[("backend.netbox_listen", "127.0.0.1:0")]].concat();
+        let front = TestBridge::start(config(backend.address, &any)).await;
+        let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+        rows.lock().unwrap().push(json!({
+            "id": 1, "name": "netbox", "ip_address": "127.0.0.1", "port": listener.port(), "verify_ssl": false,
+        }));
+        let listen = listener.to_string();
+        let settings = [&files[..], &[("backend.netbox_listen", listen.as_str())]].concat();
+        let run = Run::against(&backend.address, &[], &settings).await;
+        let without_tls = format!(
+            "  WARNING  netbox       reached through backend.netbox_listen ({listener}) with verify_ssl false, and the \
+             listener has backend.netbox_certificate\n"
+        );
+        run.says(i32::from(name == "wrong"), &[&without_tls, expected]);
+    }
+}
+
+#[tokio::test]
+async fn a_row_with_the_address_in_brackets_leads_to_a_listener_of_ipv6() {
+    let listen = "[::1]:9";
+    let rows = Arc::new(Mutex::new(vec![json!({
+        "id": 1, "name": "netbox", "ip_address": "[::1]", "port": 9, "verify_ssl": false,
+    })]));
+    let backend = old(&rows).await;
+    let run = Run::against(&backend.address, &[], &[("backend.netbox_listen", listen)]).await;
+    assert!(
+        run.text.contains("  ok       netbox       reached through backend.netbox_listen ([::1]:9)\n"),
+        "{}",
+        run.text
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_certificate_of_netbox_names_the_keys_for_netbox() {
+    let leaf = Leaf::issued_by(&authority("The CA"), &params("netbox", &HERE));
+    let (netbox, rows) = (TlsBackend::with(&leaf, None).await, Arc::default());
+    let (backend, folder, listen) = (old(&rows).await, Folder::new(), nowhere().await.to_string());
+    let ca_file = folder.write("other.pem", &authority("Another CA").pem());
+    let settings = [
+        ("backend.netbox_listen", listen.as_str()),
+        ("backend.netbox_url", &netbox.url),
+        ("backend.netbox_ca_file", &ca_file),
+    ];
+    let run = Run::against(&backend.address, &[], &settings).await;
+    run.says(
+        1,
+        &[
+            "  FAILED   netbox_url   NetBox cannot be reached at ",
+            "in backend.netbox_ca_file, or pin the certificate in backend.netbox_pin",
+        ],
+    );
 }

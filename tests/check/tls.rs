@@ -17,9 +17,9 @@ use crate::run::Run;
 use crate::scripted::{Backend, answer};
 use proxbox_bridge::tls::Fingerprint;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn params(name: &str, hosts: &[&str]) -> CertificateParams {
+pub(super) fn params(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
     let mut params = CertificateParams::new(hosts).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -29,21 +29,21 @@ fn params(name: &str, hosts: &[&str]) -> CertificateParams {
     params
 }
 
-fn authority(name: &str) -> Authority {
+pub(super) fn authority(name: &str) -> Authority {
     let mut params = params(name, &[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A certificate and its key.
-struct Leaf {
-    der: CertificateDer<'static>,
-    pem: String,
-    key: KeyPair,
+pub(super) struct Leaf {
+    pub(super) der: CertificateDer<'static>,
+    pub(super) pem: String,
+    pub(super) key: KeyPair,
 }
 
 impl Leaf {
-    fn issued_by(issuer: &Authority, params: &CertificateParams) -> Self {
+    pub(super) fn issued_by(issuer: &Authority, params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap();
         Self { der: certificate.der().clone(), pem: certificate.pem(), key }
@@ -55,14 +55,14 @@ impl Leaf {
 }
 
 /// An old backend that is spoken to over TLS.
-struct TlsBackend {
-    url: String,
+pub(super) struct TlsBackend {
+    pub(super) url: String,
     behind: Backend,
     task: JoinHandle<()>,
 }
 
 impl TlsBackend {
-    async fn with(leaf: &Leaf, people: Option<&Authority>) -> Self {
+    pub(super) async fn with(leaf: &Leaf, people: Option<&Authority>) -> Self {
         let behind = Backend::start(|request| async move {
             match request.uri().path() {
                 "/" => answer(200, &[], r#"{"message":"Proxbox Backend made in FastAPI framework"}"#),
@@ -114,21 +114,21 @@ impl Drop for TlsBackend {
     }
 }
 
-struct Folder(TempDir);
+pub(super) struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(super) fn write(&self, name: &str, text: &str) -> String {
         let path: PathBuf = self.0.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 }
 
-const HERE: [&str; 1] = ["127.0.0.1"];
+pub(super) const HERE: [&str; 1] = ["127.0.0.1"];
 
 #[tokio::test]
 async fn a_certificate_that_is_trusted_is_shown() {

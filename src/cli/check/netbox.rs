@@ -10,20 +10,16 @@ use serde_json::Value;
 use super::redact::KeyRedactor;
 use super::report::CheckLine;
 use super::verdict::{CheckName, CheckVerdict};
-use crate::backend::{Backend, ProbeError, ProbeResponse, RequestIdentity};
+use crate::backend::{Backend, ConnectError, ProbeError, ProbeResponse, RequestIdentity};
 use crate::config::{self, Config, NetboxListener, ShimsConfig};
-use crate::core::compat::netbox::{NetboxRule, RULES};
-use crate::core::compat::rows::{can_update_netbox, stores_proxmox};
+use crate::core::compat::netbox::{NetboxRule, RULES, STATUS, V2};
+use crate::core::compat::rows::{can_update_netbox, leads_to_listener, stores_proxmox};
 use crate::core::compat::{Shim, release_name};
 use crate::core::domain::release::Release;
 use crate::tls::Trust;
 
 /// Where a backend keeps where NetBox is.
 const NETBOX_ENDPOINT: &str = "/netbox/endpoint";
-/// What NetBox is asked for to find out whether it answers. No token is sent.
-const STATUS: &str = "/api/status/";
-/// The beginning of a v2 token.
-const V2: &str = "nbt_";
 const PUSH: &str = "Save the NetBox endpoint of the plugin in NetBox, or start a sync there: it is pushed through the \
                     bridge then.";
 
@@ -41,7 +37,7 @@ pub(super) async fn netbox(
     match backend.stored_endpoints(NETBOX_ENDPOINT, identity).await {
         Ok(rows) => {
             let row = rows.as_ref().and_then(|rows| rows.get(0));
-            lines.push(way(row, listener.listen, release));
+            lines.push(way(row, listener, release));
             let is_on = config.shims.is_on(Shim::NetboxToken);
             lines.extend(row.filter(|_| !is_on).and_then(|row| token(row, release)));
         }
@@ -52,7 +48,7 @@ pub(super) async fn netbox(
     }
     lines.extend(rules(&config.shims, release));
     lines.extend(configured(backend.config(), listener).await);
-    if let Some((line, is_there)) = through(backend.config(), listener.listen).await {
+    if let Some((line, is_there)) = through(backend.config(), listener).await {
         lines.push(line);
         if is_there {
             lines.extend(running(config, backend.config(), release).await);
@@ -84,15 +80,18 @@ async fn without_listener(
 }
 
 /// Whether the backend's own `row` of NetBox leads to the listener.
-fn way(row: Option<&Value>, listen: SocketAddr, release: Option<Release>) -> CheckLine {
-    let leads_there =
-        |row: &Value| row["ip_address"] == listen.ip().to_string() && row["port"] == listen.port();
+fn way(row: Option<&Value>, listener: &NetboxListener, release: Option<Release>) -> CheckLine {
+    let (listen, has_tls) = (listener.listen, listener.tls.is_some());
+    let leads_there = |row: &Value| row.as_object().is_some_and(|row| leads_to_listener(row, listen));
     let found = match row {
         Some(row) if leads_there(row) => {
-            return CheckLine::ok(
-                CheckName::Netbox,
-                format!("reached through backend.netbox_listen ({listen})"),
-            );
+            let found = format!("reached through backend.netbox_listen ({listen})");
+            let speaks_tls = row["verify_ssl"].as_bool().unwrap_or(true);
+            if speaks_tls == has_tls {
+                return CheckLine::ok(CheckName::Netbox, found);
+            }
+            let certificate = if has_tls { "has backend.netbox_certificate" } else { "has no certificate" };
+            format!("{found} with verify_ssl {speaks_tls}, and the listener {certificate}")
         }
         Some(_) => format!("reached past backend.netbox_listen ({listen})"),
         None => "the backend has no NetBox endpoint yet".to_owned(),
@@ -144,7 +143,7 @@ async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Opt
         ..other(backend, listener.url.clone()?)
     };
     let url = wanted.url.clone();
-    let netbox = match Backend::new(wanted) {
+    let netbox = match Backend::netbox(wanted) {
         Ok(netbox) => netbox,
         Err(error) => {
             return Some(CheckLine::new(
@@ -172,25 +171,48 @@ async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Opt
 
 /// Whether NetBox answers through the listener, and whether a bridge that runs has it open. `None` if the listener has
 /// port 0, whose address the configuration does not tell.
-async fn through(backend: &config::Backend, listen: SocketAddr) -> Option<(CheckLine, bool)> {
+async fn through(backend: &config::Backend, listener: &NetboxListener) -> Option<(CheckLine, bool)> {
+    // Backends are given an address of IPv4 as that, and the certificate is for it.
+    let listen = SocketAddr::new(listener.listen.ip().to_canonical(), listener.listen.port());
     if listen.port() == 0 {
         return None;
     }
-    let bridge = Backend::new(other(backend, format!("http://{listen}").parse().ok()?)).ok()?;
     let line = |verdict, found: String| CheckLine::new(CheckName::NetboxListener, verdict, found);
+    let certificate = listener.tls.as_ref().map(|files| &files.certificate);
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let wanted = config::Backend {
+        trust: certificate.cloned().map_or(Trust::System, Trust::Authority),
+        ..other(backend, format!("{scheme}://{listen}").parse().ok()?)
+    };
+    let bridge = match Backend::new(wanted) {
+        Ok(bridge) => bridge,
+        Err(error) => return Some((line(CheckVerdict::Misconfigured, error.to_string()), false)),
+    };
     let ProbeResponse { status, body, .. } = match bridge.probe(STATUS, &RequestIdentity::default()).await {
         Ok(answer) => answer,
-        Err(ProbeError::Connect(error)) => {
+        Err(ProbeError::Connect(error)) if error.is_refusal() => {
             let advice = "Start the bridge with this configuration, or reload it.";
             return Some((
                 line(CheckVerdict::Warning, format!("nothing listens: {error}")).with_advice(advice),
                 false,
             ));
         }
-        Err(ProbeError::Broken(_)) if !listen.ip().is_loopback() => {
+        Err(ProbeError::Broken(_) | ProbeError::Tls(_) | ProbeError::Connect(ConnectError::Tls { .. }))
+            if !listener.allows(listen.ip()) =>
+        {
             let found = format!("{listen} closes connections from this machine");
             let advice = "That is right if backend.netbox_allow has the backend's addresses alone.";
             return Some((line(CheckVerdict::Note, found).with_advice(advice), true));
+        }
+        // What TLS says of it names the keys for backends and their certificates.
+        Err(ProbeError::Tls(_) | ProbeError::Connect(ConnectError::Tls { .. })) => {
+            let found = format!("{listen} and backend.netbox_certificate: no TLS connection comes of them");
+            let advice = format!(
+                "Set backend.netbox_certificate to a certificate that has not expired and has the IP address {} in its \
+                 subjectAltName, and reload the bridge: its log says what it has read.",
+                listen.ip()
+            );
+            return Some((line(CheckVerdict::Failed, found).with_advice(advice), true));
         }
         Err(why) => return Some((line(CheckVerdict::Failed, format!("{listen}: {why}")), true)),
     };

@@ -1,8 +1,10 @@
 //! The NetBox and Proxmox rows in a backend's database, which the plugin pushes before every job.
 
+use core::net::{IpAddr, SocketAddr};
+
 use http::{Method, StatusCode};
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::core::domain::release::Release;
 use crate::core::secret::SecretJson;
@@ -87,6 +89,27 @@ pub fn is_same_address(row: &Value, pushed: &Value) -> bool {
     ["ip_address", "port", "verify_ssl"].iter().all(|name| row[*name] == pushed[*name])
 }
 
+/// Whether a backend's `row` of NetBox has the address of the NetBox listener at `listen`, in one of the forms that
+/// releases are given.
+pub fn leads_to_listener(row: &Map<String, Value>, listen: SocketAddr) -> bool {
+    let is = |name: &str, value: Value| row.get(name) == Some(&value);
+    let has_host = |host: String| is("ip_address", json!(host));
+    (has_host(plain_host(listen)) || has_host(host_in_url(listen))) && is("port", json!(listen.port()))
+}
+
+/// The address of the NetBox listener at `listen`.
+pub fn plain_host(listen: SocketAddr) -> String {
+    listen.ip().to_canonical().to_string()
+}
+
+/// The same as it stands in a URL.
+pub fn host_in_url(listen: SocketAddr) -> String {
+    match listen.ip().to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
 /// Whether the row of 0.0.2 already equals the pushed row.
 pub fn is_same(row: &Value, pushed: &Value) -> bool {
     NETBOX_ROW.iter().all(|name| {
@@ -108,7 +131,6 @@ pub fn netbox_row(pushed: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
-    use serde_json::json;
 
     use super::*;
 
@@ -152,6 +174,22 @@ mod tests {
         assert!(add_token_version(&mut rows));
         assert_eq!(rows, json!([{ "id": 1, "token_version": "v1" }, { "id": 2, "token_version": "v2" }]));
         assert!(!add_token_version(&mut json!({ "detail": "Netbox Endpoint not found" })));
+    }
+
+    #[test]
+    fn a_row_leads_to_the_listener_in_each_form_of_its_address() {
+        for (listen, host, leads) in [
+            ("127.0.0.1:8801", "127.0.0.1", true),
+            ("[::1]:8801", "::1", true),
+            ("[::1]:8801", "[::1]", true),
+            ("[::ffff:192.0.2.1]:8801", "192.0.2.1", true),
+            ("127.0.0.1:8802", "127.0.0.1", false),
+            ("127.0.0.2:8801", "127.0.0.1", false),
+        ] {
+            let row = json!({ "ip_address": host, "port": 8801 });
+            let is_there = leads_to_listener(row.as_object().unwrap(), listen.parse().unwrap());
+            assert_eq!(is_there, leads, "{listen} {host}");
+        }
     }
 
     #[test]

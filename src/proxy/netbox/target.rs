@@ -1,7 +1,7 @@
 //! Where NetBox is: the endpoint that the plugin pushes, which the backend is not given.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ use super::locked;
 use crate::backend::Backend;
 use crate::config::{self, BackendUrl};
 use crate::core::compat::netbox::v2_token;
-use crate::core::compat::rows::{can_update_netbox, change_rows};
+use crate::core::compat::rows::{can_update_netbox, change_rows, host_in_url, leads_to_listener, plain_host};
 use crate::core::domain::credential::hexadecimal;
 use crate::core::domain::release::Release;
 use crate::core::secret::{SecretJson, header};
@@ -108,10 +108,7 @@ impl NetboxEndpoints {
         let pushed = self.pushed.get();
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         change_rows(rows, |row| {
-            let is = |name: &str, value: Value| row.get(name) == Some(&value);
-            let has_host = |host: String| is("ip_address", json!(host));
-            let is_at_listener = (has_host(plain_host(address)) || has_host(host_in_url(address)))
-                && is("port", json!(address.port()));
+            let is_at_listener = leads_to_listener(row, address);
             if is_at_listener {
                 row.extend(pushed.row.clone());
             }
@@ -241,19 +238,6 @@ pub(crate) fn at_listener(
     row["port"] = json!(listen.port());
     row["verify_ssl"] = json!(speaks_tls);
     row
-}
-
-/// The address of the listener at `listen`.
-fn plain_host(listen: SocketAddr) -> String {
-    listen.ip().to_canonical().to_string()
-}
-
-/// The same as it stands in a URL.
-fn host_in_url(listen: SocketAddr) -> String {
-    match listen.ip().to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
 }
 
 /// The token of a pushed row in one text, as [`v2_token`] has it.
