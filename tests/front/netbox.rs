@@ -578,3 +578,38 @@ async fn the_files_of_a_listeners_certificate_are_read_at_the_start_and_again_wh
         tokio::time::advance(std::time::Duration::from_secs(10)).await;
     }
 }
+
+#[tokio::test]
+async fn what_netbox_refuses_of_a_custom_field_is_answered() {
+    let netbox = Backend::start(|request: Request<Incoming>| async move {
+        let json = [("content-type", "application/json")];
+        match request.method() {
+            &Method::POST => answer(400, &json, r#"{"object_types":["Invalid value."]}"#),
+            _ => answer(200, &json, r#"{"count":0,"next":null,"previous":null,"results":[]}"#),
+        }
+    })
+    .await;
+    let url = format!("http://{}", netbox.address);
+    let (_backend, _server, _, front, listener) = first(&[("backend.netbox_url", &url)]).await;
+    assert_eq!(front.get("/version", &key()).await.json()["version"], "0.0.1");
+    let refused = get(listener, &format!("{FIELDS}?name=proxmox_vm_id&limit=0"), V1).await;
+    assert_eq!((refused.status, refused.text()), (400, r#"{"object_types":["Invalid value."]}"#));
+}
+
+#[tokio::test]
+async fn a_custom_field_that_cannot_be_read_is_not_written() {
+    let netbox = Backend::start(|request: Request<Incoming>| async move {
+        let json = [("content-type", "application/json")];
+        let status = if request.method() == Method::GET { 500 } else { 200 };
+        answer(status, &json, r#"{"error":"x"}"#)
+    })
+    .await;
+    let url = format!("http://{}", netbox.address);
+    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
+    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let narrow = json!({ "object_types": ["dcim.site"] });
+    let failed = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
+    assert_eq!((failed.status, failed.text()), (500, r#"{"error":"x"}"#));
+    assert_eq!(netbox.last().method, "GET");
+}

@@ -298,7 +298,11 @@ impl NetboxRequest<'_> {
         };
         let is_new = parts.uri.path() == CUSTOM_FIELDS;
         let held = match written.get("object_types") {
-            Some(_) if !is_new => self.current_field(&parts).await,
+            Some(_) if !is_new => match self.current_field(&parts).await {
+                Ok(held) => Some(held),
+                // Written without it, the field would lose types.
+                Err(failed) => return failed,
+            },
             _ => None,
         };
         if !widen(&mut written, held.as_ref()) {
@@ -350,25 +354,43 @@ impl NetboxRequest<'_> {
         create.method = Method::POST;
         create.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let created = self.forward(create, Full::new(Bytes::from(field.to_string()))).await;
-        // Somebody else may have created it in between, which NetBox answers with 400.
-        if !created.status().is_success() && created.status() != StatusCode::BAD_REQUEST {
+        let is_refused = created.status() == StatusCode::BAD_REQUEST;
+        if !created.status().is_success() && !is_refused {
             return created;
         }
+        let mut found = look().await;
+        if is_refused {
+            // Another process may have created it in between, which NetBox answers with 400, too.
+            let (head, body) = match self.whole(found).await {
+                Ok(whole) => whole,
+                Err(broken) => return broken,
+            };
+            let page: Value = serde_json::from_slice(&body).unwrap_or_default();
+            if head.status == StatusCode::OK && page["count"] == 0 {
+                return created;
+            }
+            found = upstream::rebuild(head, body);
+        }
         self.note(Shim::CustomFields, ShimAction::Emulated);
-        with_shim_header(look().await, Shim::CustomFields)
+        with_shim_header(found, Shim::CustomFields)
     }
 
     /// The object of `parts` as NetBox has it.
-    async fn current_field(&self, parts: &Parts) -> Option<Value> {
+    ///
+    /// # Errors
+    ///
+    /// The answer to the backend where NetBox does not say it.
+    async fn current_field(&self, parts: &Parts) -> Result<Value, Response<Body>> {
         let mut question = lookup_request(parts, parts.uri.path());
         question.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let question = Request::from_parts(question, Full::new(Bytes::new()));
-        let response = self.upstream.forward(question).await.ok()?;
+        let response = self.forward(question, Full::new(Bytes::new())).await;
         if response.status() != StatusCode::OK {
-            return None;
+            return Err(response);
         }
-        let (_, body) = self.whole(response.map(respond::forwarded)).await.ok()?;
-        serde_json::from_slice(&body).ok()
+        let (_, body) = self.whole(response).await?;
+        serde_json::from_slice(&body).map_err(|_| {
+            self.unread(StatusCode::BAD_GATEWAY, "NetBox answered what is no JSON about this custom field.")
+        })
     }
 
     /// The body of a request as a whole.
