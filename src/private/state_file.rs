@@ -64,18 +64,28 @@ where
     /// Changes the state in memory, and then the file if the state differs. If the file cannot be written, the change
     /// is kept, and the error is returned.
     pub async fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> (R, io::Result<()>) {
-        let (result, is_other) = {
-            let mut state = self.get();
-            let before = state.clone();
-            let result = change(&mut state);
-            (result, *state != before)
-        };
-        if !is_other {
-            return (result, Ok(()));
-        }
+        let (result, is_other) = self.change_in_memory(change);
+        let saved = if is_other { self.save().await } else { Ok(()) };
+        (result, saved)
+    }
+
+    /// Changes the state in memory alone. Returns also whether the state is another now: [`StateFile::save`] writes it.
+    pub fn change_in_memory<R>(&self, change: impl FnOnce(&mut T) -> R) -> (R, bool) {
+        let mut state = self.get();
+        let before = state.clone();
+        let result = change(&mut state);
+        (result, *state != before)
+    }
+
+    /// Writes the state into the file.
+    ///
+    /// # Errors
+    ///
+    /// Why the file could not be written.
+    pub async fn save(&self) -> io::Result<()> {
         let _turn = self.writing.lock().await;
         let state = self.get().clone();
-        (result, self.write(state).await)
+        self.write(state).await
     }
 
     /// Changes the file, and then the state in memory.

@@ -242,7 +242,7 @@ impl Proxy {
             telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
         }
         if writes && response.status().is_success() {
-            self.restarts.netbox_session_bound(&self.app.registry, backend).await;
+            self.restarts.netbox_session_bound(&self.app.registry, backend);
         }
         hold_until_sent(response, slot)
     }

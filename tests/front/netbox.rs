@@ -613,3 +613,37 @@ async fn a_custom_field_that_cannot_be_read_is_not_written() {
     assert_eq!((failed.status, failed.text()), (500, r#"{"error":"x"}"#));
     assert_eq!(netbox.last().method, "GET");
 }
+
+#[tokio::test]
+async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_answered() {
+    let (rows, stored) = (Rows::default(), Arc::new(tokio::sync::Notify::new()));
+    let (serving, storing) = (rows.clone(), Arc::clone(&stored));
+    let backend = Backend::start(move |request: Request<Incoming>| {
+        let (serving, storing) = (serving.clone(), Arc::clone(&storing));
+        async move {
+            let is_push = request.method() == Method::POST;
+            let answered = serving.answer(request).await;
+            if is_push {
+                storing.notify_one();
+                std::future::pending::<()>().await;
+            }
+            answered
+        }
+    })
+    .await;
+    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let body = pushed("127.0.0.1:9".parse().unwrap()).to_string();
+    let request = format!(
+        "POST /netbox/endpoint HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let client = Client::raw(front.address, request.as_bytes()).await;
+    stored.notified().await;
+    drop(client);
+    let held = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while front.get(DEVICES, &key()).await.status != 503 {
+            tokio::task::yield_now().await;
+        }
+    });
+    held.await.expect("syncs are held");
+}

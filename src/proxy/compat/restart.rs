@@ -1,7 +1,7 @@
 //! Backends that read where NetBox is when they start, and must be restarted before they may write again.
 //!
-//! 0.0.2 binds its connection to NetBox when it is imported: after a change it asks the new NetBox for
-//! credentials and goes on writing to the old one. No sync runs on it until it has been seen down. Its URL may change
+//! 0.0.1 and 0.0.2 bind their connection to NetBox when they are imported: after a change they ask the new NetBox for
+//! credentials and go on writing to the old one. No sync runs on such a backend until it has been seen down. Its URL may change
 //! meanwhile, also while the bridge does not run: what waits is the process at an address.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,21 +62,46 @@ impl PendingRestarts {
 
     /// Holds the syncs of `backend` until it has been seen down.
     pub(super) async fn hold(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) {
+        if self.hold_in_memory(registry, backend) {
+            self.save().await;
+        }
+    }
+
+    /// The same, but for the file. Returns whether it is to be written.
+    fn hold_in_memory(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) -> bool {
         let url = backend.url().to_string();
-        self.change(|urls| urls.insert(url.clone())).await;
+        let (_, is_other) = self.urls.change_in_memory(|urls| urls.insert(url.clone()));
         self.watch(registry, backend.id().clone(), url);
+        is_other
+    }
+
+    /// Holds the syncs of `backend` if it is dropped: when the client hangs up, what the backend has made of its request
+    /// is not known.
+    pub(super) fn hold_if_dropped(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        backend: &Arc<Backend>,
+    ) -> HoldIfDropped {
+        HoldIfDropped {
+            restarts: Arc::clone(self),
+            registry: Arc::clone(registry),
+            backend: Arc::clone(backend),
+            is_answered: false,
+        }
     }
 
     /// `backend` has bound its NetBox session to the listener in front of NetBox: it writes to no other any more, and its
     /// syncs run again.
-    pub(crate) async fn netbox_session_bound(&self, registry: &Registry, backend: &Backend) {
+    ///
+    /// The file is written behind this, for NetBox's answer not to wait for a disk.
+    pub(crate) fn netbox_session_bound(self: &Arc<Self>, registry: &Registry, backend: &Backend) {
         let is_it = |(_, id): &(&String, &BackendId)| id.is_at(backend.id());
         let bound: Vec<String> =
             locked(&self.watched).iter().filter(is_it).map(|(url, _)| url.clone()).collect();
         if bound.is_empty() {
             return;
         }
-        self.change(|urls| urls.retain(|url| !bound.contains(url))).await;
+        let ((), is_other) = self.urls.change_in_memory(|urls| urls.retain(|url| !bound.contains(url)));
         for url in &bound {
             let _no_hold_between = locked(&self.watched);
             if !self.urls.get().contains(url) {
@@ -84,6 +109,14 @@ impl PendingRestarts {
             }
         }
         self.ended.notify_waiters();
+        if is_other {
+            self.save_behind();
+        }
+    }
+
+    fn save_behind(self: &Arc<Self>) {
+        let restarts = Arc::clone(self);
+        tokio::spawn(async move { restarts.save().await });
     }
 
     fn watch(self: &Arc<Self>, registry: &Arc<Registry>, id: BackendId, url: String) {
@@ -148,7 +181,8 @@ impl PendingRestarts {
             is_down = seen_down => is_down,
         };
         if is_down {
-            self.change(|urls| urls.remove(url)).await;
+            self.urls.change_in_memory(|urls| urls.remove(url));
+            self.save().await;
         }
     }
 
@@ -169,9 +203,33 @@ impl PendingRestarts {
         Some(find()?.connect_once().await.is_err_and(|error| error.is_refusal()))
     }
 
-    async fn change<R>(&self, change: impl FnOnce(&mut BTreeSet<String>) -> R) {
-        if let (_, Err(error)) = self.urls.change(change).await {
+    async fn save(&self) {
+        if let Err(error) = self.urls.save().await {
             telemetry::StateNotWritten { file: FILE, error: &error }.emit();
+        }
+    }
+}
+
+/// See [`PendingRestarts::hold_if_dropped`].
+#[derive(Debug)]
+pub(super) struct HoldIfDropped {
+    restarts: Arc<PendingRestarts>,
+    registry: Arc<Registry>,
+    backend: Arc<Backend>,
+    is_answered: bool,
+}
+
+impl HoldIfDropped {
+    /// The backend has answered: nothing is held for want of its answer.
+    pub(super) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for HoldIfDropped {
+    fn drop(&mut self) {
+        if !self.is_answered && self.restarts.hold_in_memory(&self.registry, &self.backend) {
+            self.restarts.save_behind();
         }
     }
 }

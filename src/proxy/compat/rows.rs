@@ -308,7 +308,12 @@ async fn push(
     }
     let row = SecretJson::from(netbox_row(&pushed)).to_body();
     let request = BackendRequest { method: Method::POST, target: NETBOX, body: Some(row) };
+    let unanswered =
+        (!is_bound).then(|| proxy.restarts.hold_if_dropped(&proxy.app.registry, &context.backend));
     let stored = send(proxy, context, parts, request).await;
+    if let Some(unanswered) = unanswered {
+        unanswered.answered();
+    }
     if !stored.status().is_success() {
         return stored;
     }
