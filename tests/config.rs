@@ -660,7 +660,7 @@ fn keys_of_certificates_must_go_together() {
 
 #[test]
 fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
-    let of = |more: &str| Setup::file(&format!("[backend]\nurl = \"http://a\"\n{more}")).error();
+    let of = |more: &str| Setup::file(&format!("[[backend]]\nurl = \"http://a\"\n{more}")).error();
     let open = of("netbox_listen = \"192.0.2.1:8803\"");
     assert!(open.contains("netbox_listen 192.0.2.1:8803, which is not a loopback address"), "{open}");
     assert_eq!(of("netbox_listen = \"192.0.2.1:8803\"\nnetbox_allow = [\"192.0.2.7\"]"), "");
@@ -690,6 +690,14 @@ fn a_netbox_listener_is_open_to_others_only_where_they_are_named() {
     assert!(of(half).starts_with("backend.netbox_key is not set"), "{}", of(half));
     let same = of("listen = \"127.0.0.1:8803\"\nnetbox_listen = \"127.0.0.1:8803\"");
     assert!(same.contains("must not share an address and port"), "{same}");
+    let both = |one: &str, other: &str| {
+        of(&format!(
+            "name = \"a\"\nhosts = [\"a\"]\nnetbox_listen = \"{one}\"\n[[backend]]\nname = \"b\"\nhosts = [\"b\"]\n\
+             url = \"http://b\"\nnetbox_listen = \"{other}\""
+        ))
+    };
+    assert!(both("127.0.0.1:0", "127.0.0.1:0").contains("must not share an address and port"));
+    assert_eq!(both("127.0.0.1:0", "127.0.0.2:0"), "");
 }
 
 #[test]

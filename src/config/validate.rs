@@ -88,7 +88,12 @@ impl Validator<'_> {
             all.extend(netbox.listen.map(|address| ("backend.netbox_listen", address)));
         }
         for (index, (one_key, one)) in all.iter().enumerate() {
-            for (other_key, other) in all.iter().skip(index + 1).filter(|(_, other)| overlap(*one, *other)) {
+            // What a listener is for is found by its configured address, port 0 too.
+            let is_same = |key: &str, other: SocketAddr| {
+                *one_key == "backend.netbox_listen" && key == *one_key && *one == other
+            };
+            let shared = |(key, other): &&(&str, SocketAddr)| overlap(*one, *other) || is_same(key, *other);
+            for (other_key, other) in all.iter().skip(index + 1).filter(shared) {
                 self.conflict(format!(
                     "{one_key} ({one}) and {other_key} ({other}) must not share an address and port"
                 ));
