@@ -230,6 +230,8 @@ impl Proxy {
         // Backends send one with each request; `check` and probes do not.
         let has_token = parts.headers.contains_key(AUTHORIZATION);
         let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
+        let has_current_token =
+            self.netbox.endpoints.is_current_token(backend, parts.headers.get(AUTHORIZATION));
         let applied = Mutex::default();
         let exchange = NetboxRequest { proxy: self, backend, peer, upstream, origin, is_of_backend, applied };
         exchange.outbound(&mut parts);
@@ -243,6 +245,9 @@ impl Proxy {
         }
         if writes && response.status().is_success() {
             self.restarts.netbox_session_bound(&self.app.registry, backend);
+            if has_current_token {
+                self.netbox.endpoints.forget_replaced(backend);
+            }
         }
         hold_until_sent(response, slot)
     }

@@ -647,3 +647,27 @@ async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_an
     });
     held.await.expect("syncs are held");
 }
+
+#[tokio::test]
+async fn a_replaced_token_is_forgotten_once_the_session_that_writes_has_the_one_in_force() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let mut v2 = pushed(netbox.address);
+    v2["token_version"] = json!("v2");
+    v2["token_key"] = json!("key");
+    v2["token"] = json!("secret");
+    push(&front, "PUT", "/netbox/endpoint/1", &v2).await;
+    let sent_as = async |target: &str, token: &str| {
+        get(listener, target, token).await;
+        netbox.last().header("authorization").unwrap().to_owned()
+    };
+    let in_force = "Token nbt_key.secret";
+    sent_as(STATUS, in_force).await;
+    assert_eq!(
+        sent_as("/api/dcim/sites/", V1).await,
+        "Bearer nbt_key.secret",
+        "it may be the one of its start"
+    );
+    sent_as("/api/dcim/sites/", in_force).await;
+    assert_eq!(sent_as("/api/dcim/sites/", V1).await, V1);
+}

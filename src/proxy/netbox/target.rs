@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
@@ -37,7 +37,7 @@ const HTTPS: u64 = 443;
 /// The NetBox endpoints that the plugin has pushed, by the URL of the backend.
 #[derive(Debug)]
 pub(crate) struct NetboxEndpoints {
-    pushed: StateFile<BTreeMap<String, PushedEndpoint>>,
+    pushed: Arc<StateFile<BTreeMap<String, PushedEndpoint>>>,
     /// The tokens in force. They are in memory alone.
     tokens: Mutex<HashMap<String, SecretString>>,
 }
@@ -59,7 +59,7 @@ impl NetboxEndpoints {
     ///
     /// Why the file could not be read.
     pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
-        let pushed = StateFile::open(data_dir, FILE, REMEDY)?;
+        let pushed = Arc::new(StateFile::open(data_dir, FILE, REMEDY)?);
         Ok(Self { pushed, tokens: Mutex::default() })
     }
 
@@ -123,6 +123,31 @@ impl NetboxEndpoints {
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         let sent = sent.and_then(token_hash);
         sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
+    }
+
+    /// Whether `sent` is the `Authorization` with the token that `backend` was given last.
+    pub(super) fn is_current_token(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
+        let pushed = self.pushed.get();
+        let current = pushed.get(&backend.url().to_string()).map(|pushed| pushed.token.as_str());
+        current.is_some() && sent.and_then(token_hash).as_deref() == current
+    }
+
+    /// Forgets the tokens of `backend` before the one in force, which its session that writes has: it was restarted, and
+    /// sends none of those any more. The file is written behind this.
+    pub(super) fn forget_replaced(&self, backend: &Backend) {
+        let forget = |all: &mut BTreeMap<String, PushedEndpoint>| {
+            if let Some(pushed) = all.get_mut(&backend.url().to_string()) {
+                pushed.replaced.clear();
+            }
+        };
+        if let ((), true) = self.pushed.change_in_memory(forget) {
+            let pushed = Arc::clone(&self.pushed);
+            tokio::spawn(async move {
+                if let Err(error) = pushed.save().await {
+                    telemetry::StateNotWritten { file: FILE, error: &error }.emit();
+                }
+            });
+        }
     }
 
     async fn change(&self, change: impl FnOnce(&mut BTreeMap<String, PushedEndpoint>)) {
@@ -212,7 +237,8 @@ impl PushedEndpoint {
         let verifies = self.row.get("verify_ssl").and_then(Value::as_bool).unwrap_or(true);
         let scheme = if verifies || port == HTTPS { "https" } else { "http" };
         let host = host.unwrap_or_default();
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let host =
+            if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
         let url = format!("{scheme}://{host}:{port}");
         let url = url.parse().map_err(|error| {
             format!("The NetBox endpoint that the plugin has pushed has no usable address: {error}.")
@@ -282,6 +308,10 @@ mod tests {
             ),
             (
                 json!({ "domain": null, "ip_address": "2001:db8::1", "port": 443, "verify_ssl": false }),
+                "https://[2001:db8::1]",
+            ),
+            (
+                json!({ "domain": "[2001:db8::1]", "ip_address": "10.0.0.1", "port": 443, "verify_ssl": true }),
                 "https://[2001:db8::1]",
             ),
         ] {
