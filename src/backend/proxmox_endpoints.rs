@@ -204,7 +204,7 @@ impl StoredEndpoint {
         let secrets = [("password", &mut self.password), ("token_value", &mut self.token_value)];
         for (name, secret) in secrets {
             if let Some(pushed) = pushed.get(name) {
-                *secret = pushed.as_str().map(SecretString::from);
+                *secret = pushed.as_str().filter(|text| !text.is_empty()).map(SecretString::from);
             }
         }
         self.row.insert("allow_packer_template_builds".to_owned(), json!(false));
@@ -343,10 +343,14 @@ mod tests {
             r#"{ "name": "token (nb:1)", "token_value": "v4lue" }"#,
             r#"{ "name": "password (nb:2)", "password": "p4ss" }"#,
             r#"{ "name": "bare (nb:3)", "password": null, "token_value": null }"#,
+            r#"{ "name": "empty (nb:4)", "password": "", "token_value": "" }"#,
         ] {
             assert_eq!(kept.handle(&Method::POST, "", &sent(body)).0, StatusCode::OK, "{body}");
         }
-        assert_eq!((kept.count(), kept.without_secrets()), (3, vec!["bare (nb:3)".to_owned()]));
+        assert_eq!(
+            (kept.count(), kept.without_secrets()),
+            (4, ["bare (nb:3)", "empty (nb:4)"].map(str::to_owned).to_vec())
+        );
     }
 
     #[test]

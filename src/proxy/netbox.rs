@@ -226,7 +226,8 @@ impl Proxy {
         headers::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let scheme = if peer.is_tls { "https" } else { "http" };
-        let origin = format!("{scheme}://{}", host.unwrap_or_else(|| listen.to_string()));
+        let origin =
+            format!("{scheme}://{}", host.unwrap_or_else(|| self.netbox.address(listen).to_string()));
         // Backends send one with each request; `check` and probes do not.
         let has_token = parts.headers.contains_key(AUTHORIZATION);
         let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
@@ -239,7 +240,8 @@ impl Proxy {
         let writes = exchange.is_of_backend && writes_to_netbox(&path);
         let response = exchange.answer(parts, body).await;
         if has_token {
-            let rules = self.netbox.activities.count(&backend.url().to_string(), &locked(&exchange.applied));
+            let url = backend.url().to_string();
+            let rules = self.netbox.activities.count(&url, is_of_backend, &locked(&exchange.applied));
             let (method, metrics) = (method.as_str(), &backend.metrics);
             telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
         }

@@ -357,6 +357,104 @@ async fn a_rule_that_is_turned_off_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_needs_a_rule_that_is_turned_off_is_refused() {
+    let (rows, _backend, netbox, _, front, _) =
+        between(&[("shims.netbox_token", "off"), ("shims.proxmox_credentials", "off")]).await;
+    let v2 = json!({ "token_version": "v2", "token_key": "key", "token": "secret" });
+    let mut row = pushed(netbox.address);
+    row.as_object_mut().unwrap().extend(v2.as_object().unwrap().clone());
+    let refused = push(&front, "POST", "/netbox/endpoint", &row).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.detail().contains("knows NetBox's v1 tokens alone"), "{}", refused.text());
+    assert!(rows.0.lock().unwrap().is_empty());
+    let refused = push(&front, "POST", "/proxmox/endpoints", &json!({ "name": "pve (nb:7)" })).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.detail().contains("set shims.proxmox_credentials = \"on\""), "{}", refused.text());
+}
+
+#[tokio::test]
+async fn a_replaced_token_is_forgotten_once_the_session_that_writes_has_the_one_in_force() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let mut v2 = pushed(netbox.address);
+    v2["token_version"] = json!("v2");
+    v2["token_key"] = json!("key");
+    v2["token"] = json!("secret");
+    push(&front, "PUT", "/netbox/endpoint/1", &v2).await;
+    let sent_as = async |target: &str, token: &str| {
+        get(listener, target, token).await;
+        netbox.last().header("authorization").unwrap().to_owned()
+    };
+    let in_force = "Token nbt_key.secret";
+    sent_as(STATUS, in_force).await;
+    assert_eq!(
+        sent_as("/api/dcim/sites/", V1).await,
+        "Bearer nbt_key.secret",
+        "it may be the one of its start"
+    );
+    sent_as("/api/dcim/sites/", in_force).await;
+    assert_eq!(sent_as("/api/dcim/sites/", V1).await, V1);
+}
+
+#[tokio::test]
+async fn a_request_without_the_token_of_the_backend_is_none_of_its_requests() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let last = async || {
+        front.ask("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"]["last_request"]
+            .clone()
+    };
+    get(listener, STATUS, "Token wrong").await;
+    assert_eq!(last().await, Value::Null);
+    get(listener, STATUS, V1).await;
+    assert_ne!(last().await, Value::Null);
+}
+
+#[tokio::test]
+async fn links_lead_to_the_open_port_where_the_request_has_no_host() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    let request = format!("GET /api/dcim/sites/3/ HTTP/1.0\r\nAuthorization: {V1}\r\n\r\n");
+    let text = Client::raw(listener, request.as_bytes()).await.rest().await;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(&format!("http://{listener}/api/dcim/sites/3/")), "{text}");
+}
+
+#[tokio::test]
+async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_answered() {
+    let (rows, stored) = (Rows::default(), Arc::new(tokio::sync::Notify::new()));
+    let (serving, storing) = (rows.clone(), Arc::clone(&stored));
+    let backend = Backend::start(move |request: Request<Incoming>| {
+        let (serving, storing) = (serving.clone(), Arc::clone(&storing));
+        async move {
+            let is_push = request.method() == Method::POST;
+            let answered = serving.answer(request).await;
+            if is_push {
+                storing.notify_one();
+                std::future::pending::<()>().await;
+            }
+            answered
+        }
+    })
+    .await;
+    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
+    let body = pushed("127.0.0.1:9".parse().unwrap()).to_string();
+    let request = format!(
+        "POST /netbox/endpoint HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let client = Client::raw(front.address, request.as_bytes()).await;
+    stored.notified().await;
+    drop(client);
+    let held = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        while front.get(DEVICES, &key()).await.status != 503 {
+            tokio::task::yield_now().await;
+        }
+    });
+    held.await.expect("syncs are held");
+}
+
+#[tokio::test]
 async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_netbox_authorises() {
     let netbox = NetBox::default();
     let server = netbox.clone().start().await;
@@ -434,6 +532,41 @@ async fn a_custom_field_that_0_0_1_looks_for_is_created_with_its_token() {
     assert_eq!(netbox.written.lock().unwrap().len(), 1, "it is created once");
     let other = get(listener, &format!("{FIELDS}?name=other&limit=0"), V1).await;
     assert_eq!(other.json()["count"], 0);
+}
+
+#[tokio::test]
+async fn what_netbox_refuses_of_a_custom_field_is_answered() {
+    let netbox = Backend::start(|request: Request<Incoming>| async move {
+        let json = [("content-type", "application/json")];
+        match request.method() {
+            &Method::POST => answer(400, &json, r#"{"object_types":["Invalid value."]}"#),
+            _ => answer(200, &json, r#"{"count":0,"next":null,"previous":null,"results":[]}"#),
+        }
+    })
+    .await;
+    let url = format!("http://{}", netbox.address);
+    let (_backend, _server, _, front, listener) = first(&[("backend.netbox_url", &url)]).await;
+    assert_eq!(front.get("/version", &key()).await.json()["version"], "0.0.1");
+    let refused = get(listener, &format!("{FIELDS}?name=proxmox_vm_id&limit=0"), V1).await;
+    assert_eq!((refused.status, refused.text()), (400, r#"{"object_types":["Invalid value."]}"#));
+}
+
+#[tokio::test]
+async fn a_custom_field_that_cannot_be_read_is_not_written() {
+    let netbox = Backend::start(|request: Request<Incoming>| async move {
+        let json = [("content-type", "application/json")];
+        let status = if request.method() == Method::GET { 500 } else { 200 };
+        answer(status, &json, r#"{"error":"x"}"#)
+    })
+    .await;
+    let url = format!("http://{}", netbox.address);
+    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
+    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
+    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let narrow = json!({ "object_types": ["dcim.site"] });
+    let failed = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
+    assert_eq!((failed.status, failed.text()), (500, r#"{"error":"x"}"#));
+    assert_eq!(netbox.last().method, "GET");
 }
 
 #[tokio::test]
@@ -577,97 +710,4 @@ async fn the_files_of_a_listeners_certificate_are_read_at_the_start_and_again_wh
     while shown().await == before {
         tokio::time::advance(std::time::Duration::from_secs(10)).await;
     }
-}
-
-#[tokio::test]
-async fn what_netbox_refuses_of_a_custom_field_is_answered() {
-    let netbox = Backend::start(|request: Request<Incoming>| async move {
-        let json = [("content-type", "application/json")];
-        match request.method() {
-            &Method::POST => answer(400, &json, r#"{"object_types":["Invalid value."]}"#),
-            _ => answer(200, &json, r#"{"count":0,"next":null,"previous":null,"results":[]}"#),
-        }
-    })
-    .await;
-    let url = format!("http://{}", netbox.address);
-    let (_backend, _server, _, front, listener) = first(&[("backend.netbox_url", &url)]).await;
-    assert_eq!(front.get("/version", &key()).await.json()["version"], "0.0.1");
-    let refused = get(listener, &format!("{FIELDS}?name=proxmox_vm_id&limit=0"), V1).await;
-    assert_eq!((refused.status, refused.text()), (400, r#"{"object_types":["Invalid value."]}"#));
-}
-
-#[tokio::test]
-async fn a_custom_field_that_cannot_be_read_is_not_written() {
-    let netbox = Backend::start(|request: Request<Incoming>| async move {
-        let json = [("content-type", "application/json")];
-        let status = if request.method() == Method::GET { 500 } else { 200 };
-        answer(status, &json, r#"{"error":"x"}"#)
-    })
-    .await;
-    let url = format!("http://{}", netbox.address);
-    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
-    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
-    let narrow = json!({ "object_types": ["dcim.site"] });
-    let failed = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
-    assert_eq!((failed.status, failed.text()), (500, r#"{"error":"x"}"#));
-    assert_eq!(netbox.last().method, "GET");
-}
-
-#[tokio::test]
-async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_answered() {
-    let (rows, stored) = (Rows::default(), Arc::new(tokio::sync::Notify::new()));
-    let (serving, storing) = (rows.clone(), Arc::clone(&stored));
-    let backend = Backend::start(move |request: Request<Incoming>| {
-        let (serving, storing) = (serving.clone(), Arc::clone(&storing));
-        async move {
-            let is_push = request.method() == Method::POST;
-            let answered = serving.answer(request).await;
-            if is_push {
-                storing.notify_one();
-                std::future::pending::<()>().await;
-            }
-            answered
-        }
-    })
-    .await;
-    let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
-    let body = pushed("127.0.0.1:9".parse().unwrap()).to_string();
-    let request = format!(
-        "POST /netbox/endpoint HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let client = Client::raw(front.address, request.as_bytes()).await;
-    stored.notified().await;
-    drop(client);
-    let held = tokio::time::timeout(std::time::Duration::from_secs(30), async {
-        while front.get(DEVICES, &key()).await.status != 503 {
-            tokio::task::yield_now().await;
-        }
-    });
-    held.await.expect("syncs are held");
-}
-
-#[tokio::test]
-async fn a_replaced_token_is_forgotten_once_the_session_that_writes_has_the_one_in_force() {
-    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
-    push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
-    let mut v2 = pushed(netbox.address);
-    v2["token_version"] = json!("v2");
-    v2["token_key"] = json!("key");
-    v2["token"] = json!("secret");
-    push(&front, "PUT", "/netbox/endpoint/1", &v2).await;
-    let sent_as = async |target: &str, token: &str| {
-        get(listener, target, token).await;
-        netbox.last().header("authorization").unwrap().to_owned()
-    };
-    let in_force = "Token nbt_key.secret";
-    sent_as(STATUS, in_force).await;
-    assert_eq!(
-        sent_as("/api/dcim/sites/", V1).await,
-        "Bearer nbt_key.secret",
-        "it may be the one of its start"
-    );
-    sent_as("/api/dcim/sites/", in_force).await;
-    assert_eq!(sent_as("/api/dcim/sites/", V1).await, V1);
 }

@@ -63,8 +63,9 @@ pub(super) async fn answer(
     if let Some(id) = row_id(path, PROXMOX) {
         let is_on = shims.is_on(Shim::ProxmoxEndpoints);
         if is_on && !stores_proxmox(release) {
-            if context.backend.config().netbox.is_none() {
-                return no_endpoints(release);
+            let has_listener = context.backend.config().netbox.is_some();
+            if !has_listener || !shims.is_on(Shim::ProxmoxCredentials) {
+                return no_endpoints(release, has_listener);
             }
             return match read_bytes(context, body).await {
                 Ok(body) => {
@@ -142,7 +143,10 @@ fn at_listener(proxy: &Proxy, context: &RequestContext, pushed: &SecretJson, rel
     let Some(listener) = &context.backend.config().netbox else { return pushed.clone() };
     let address = proxy.netbox.address(listener.listen);
     let mut row = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
-    if context.state.config.shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release) {
+    let shims = &context.state.config.shims;
+    // Where nothing makes a Bearer of it on the way to NetBox, a v2 token is of no use to such a release.
+    let is_sent_as_bearer = shims.is_on(Shim::NetboxEndpoint) && shims.is_on(Shim::NetboxToken);
+    if is_sent_as_bearer && !can_update_netbox(release) {
         wipe(&mut row["token"]);
         row["token"] = json!(netbox::token(pushed).expose_secret());
         row["token_version"] = json!(V1);
@@ -230,11 +234,13 @@ async fn rewrite_rows(
 }
 
 /// 0.0.1 and 0.0.2 store no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
-fn no_endpoints(release: Release) -> Response<Body> {
+fn no_endpoints(release: Release, has_listener: bool) -> Response<Body> {
     count_shim(Shim::ProxmoxEndpoints, ShimAction::Refused, PROXMOX);
+    let remedy =
+        if has_listener { "set shims.proxmox_credentials = \"on\"" } else { "set backend.netbox_listen" };
     let text = format!(
         "{} takes its Proxmox credentials from the NetBox plugin of its day, and today's netbox-proxbox does not \
-         give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.",
+         give them out. Use proxbox-api 0.0.4 or newer, or {remedy}.",
         release_name(Some(release))
     );
     let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });

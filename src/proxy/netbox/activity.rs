@@ -12,10 +12,10 @@ use crate::telemetry::RuleApplied;
 #[derive(Debug, Default)]
 pub(super) struct Activities(Mutex<HashMap<String, Activity>>);
 
-/// The requests of one backend to NetBox.
+/// The requests at the listener of one backend.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activity {
-    /// When the last one was answered.
+    /// When the last one was answered that had the backend's own token.
     pub(crate) last: Option<Timestamp>,
     /// How many no rule has changed.
     pub(crate) unchanged: u64,
@@ -24,12 +24,19 @@ pub(crate) struct Activity {
 }
 
 impl Activities {
-    /// A request of the backend at `url` was answered, and changed by `rules`. Returns which of them have changed none
-    /// before.
-    pub(super) fn count(&self, url: &str, rules: &[(Shim, ShimAction)]) -> Vec<RuleApplied> {
+    /// A request at the listener of the backend at `url` was answered, and changed by `rules`. Returns which of them have
+    /// changed none before.
+    pub(super) fn count(
+        &self,
+        url: &str,
+        is_of_backend: bool,
+        rules: &[(Shim, ShimAction)],
+    ) -> Vec<RuleApplied> {
         let mut all = locked(&self.0);
         let activity = all.entry(url.to_owned()).or_default();
-        activity.last = Some(Timestamp::now());
+        if is_of_backend {
+            activity.last = Some(Timestamp::now());
+        }
         if rules.is_empty() {
             activity.unchanged += 1;
         }
