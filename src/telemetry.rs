@@ -1,5 +1,5 @@
-//! One type for each thing that happens, which writes its log line and moves its metrics, so that the
-//! two cannot drift apart.
+//! One type for each operational event. Its `emit` writes the log line and updates the metrics, so that the two
+//! cannot drift apart.
 
 mod backend;
 mod front;

@@ -161,11 +161,11 @@ fn a_hangup_makes_it_read_its_configuration_again_and_a_bad_one_is_told_of_and_c
     assert!(get(bridge.address, "/").starts_with("HTTP/1.1 503 "));
     write(&format!("http://{}", backend.address), "");
     bridge.hang_up();
-    bridge.read_to("Configuration read again.");
+    bridge.read_to("Configuration reloaded.");
     assert!(get(bridge.address, "/").starts_with("HTTP/1.1 200 "));
     write("ftp://x", "colour = 1");
     bridge.hang_up();
-    bridge.read_to("The configuration could not be read again; the one before is in force.");
+    bridge.read_to("Reloading the configuration failed. The previous one stays in force.");
     assert!(get(bridge.address, "/health").starts_with("HTTP/1.1 200 "));
     let (code, log) = terminated(bridge);
     assert_eq!(code, Some(0), "{log}");
@@ -222,18 +222,17 @@ fn an_expired_certificate_and_handshakes_that_fail_are_warnings() {
     command.env("PROXBOX_BRIDGE_TLS_CERTIFICATE", &certificate).env("PROXBOX_BRIDGE_TLS_KEY", &key);
     command.env("PROXBOX_BRIDGE_LOG", "debug");
     let mut bridge = Process::spawn(command);
-    let line = bridge.read_to(
-        "The certificate of the bridge (tls.certificate) has expired, and clients refuse it: renew it.",
-    );
+    let line = bridge
+        .read_to("The bridge's certificate (tls.certificate) has expired and clients refuse it: renew it.");
     assert_eq!(line["level"], "WARN");
     let address = bridge.listening();
     // One that hangs up or resets the connection at once, as health checks do, is no handshake.
     drop(TcpStream::connect(address).unwrap());
-    bridge.read_to("A client's connection ended.");
+    bridge.read_to("Connection closed.");
     let resets = TcpStream::connect(address).unwrap();
     socket2::SockRef::from(&resets).set_linger(Some(Duration::ZERO)).unwrap();
     drop(resets);
-    bridge.read_to("A client's connection ended.");
+    bridge.read_to("Connection closed.");
     assert!(!bridge.lines.contains("TLS handshakes"), "{}", bridge.lines);
     let mut client = TcpStream::connect(address).unwrap();
     client.write_all(b"\x15\x03\x01\x00\x02\x02\x30").unwrap();

@@ -1,4 +1,4 @@
-//! What happens between the bridge and its backends.
+//! Events between the bridge and its backends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,13 +11,12 @@ use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
 use crate::core::upstream::dialect::Dialect;
 
-/// What is counted of one backend, and its name for the log. It is counted while the backend is one of those that
-/// the bridge stands in front of.
+/// The metrics of one backend, and its name in the log. Its series are exposed while the backend is configured.
 #[derive(Debug)]
 pub struct BackendMetrics {
     remote: Remote,
     name: String,
-    /// Whether it has a NetBox listener, whose requests are counted.
+    /// Whether the backend has a NetBox listener, whose requests are counted.
     has_netbox_listener: bool,
     series: Mutex<Option<Series>>,
 }
@@ -29,23 +28,23 @@ struct Series {
     circuit: PerLabel<Circuit, IntGauge>,
     last_success: Gauge,
     netbox: Option<PerLabel<NetboxRule, IntCounter>>,
-    /// The version and the dialect that are told.
+    /// The labels `version` and `dialect` of `backend_info`.
     info: [String; 2],
 }
 
-/// The backends whose series there are.
+/// The backends whose series are exposed.
 static COUNTED: Mutex<Vec<Arc<BackendMetrics>>> = Mutex::new(Vec::new());
 
-/// What is said of a backend before anything is known of it.
+/// The version and the dialect of a backend before they are known.
 const UNKNOWN: &str = "unknown";
 
-/// From now on the bridge stands in front of these backends alone.
+/// Exposes the series of these backends, and removes those of all others.
 pub fn set_backends(backends: Vec<Arc<BackendMetrics>>) {
     let mut known = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_in = |list: &[Arc<BackendMetrics>], one: &Arc<BackendMetrics>| {
         list.iter().any(|other| Arc::ptr_eq(other, one))
     };
-    // One that has taken the name of another begins anew.
+    // Removed first: a new backend may have the name of a removed one, and its series start at zero.
     for gone in known.iter().filter(|one| !is_in(&backends, one)) {
         gone.end();
     }
@@ -56,12 +55,12 @@ pub fn set_backends(backends: Vec<Arc<BackendMetrics>>) {
 }
 
 impl BackendMetrics {
-    /// The backend with this name, or the NetBox of the backend with this name. It is not counted yet.
+    /// The metrics of the backend with this name, or of its NetBox. They are not exposed yet.
     pub fn new(remote: Remote, name: &str) -> Arc<Self> {
         Arc::new(Self { remote, name: name.to_owned(), has_netbox_listener: false, series: Mutex::default() })
     }
 
-    /// The backend with this name, which has a NetBox listener. It is not counted yet.
+    /// The metrics of the backend with this name, which has a NetBox listener. They are not exposed yet.
     pub fn with_netbox_listener(name: &str) -> Arc<Self> {
         Arc::new(Self {
             remote: Remote::Backend,
@@ -71,17 +70,17 @@ impl BackendMetrics {
         })
     }
 
-    /// Its name.
+    /// The name of the backend.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it is a backend, or the NetBox of one.
+    /// Whether this is a backend or its NetBox.
     pub fn remote(&self) -> Remote {
         self.remote
     }
 
-    /// A request to NetBox was changed by `rule`, or by none.
+    /// Counts a request to NetBox, by the rule that changed it.
     pub(super) fn netbox_request(&self, rule: NetboxRule) {
         self.with_series(|series| {
             if let Some(requests) = &series.netbox {
@@ -90,7 +89,7 @@ impl BackendMetrics {
         });
     }
 
-    /// A job on it completed, at this time in seconds since 1970.
+    /// Records that a job on this backend completed at `at`, in seconds since the Unix epoch.
     pub fn succeeded(&self, at: f64) {
         self.with_series(|series| series.last_success.set(series.last_success.get().max(at)));
     }
@@ -121,7 +120,7 @@ impl BackendMetrics {
     fn end(&self) {
         let (metrics, name) = (&METRICS.backends, self.name.as_str());
         let Some(Series { info: [version, dialect], .. }) = self.series().take() else { return };
-        // What is not there cannot be removed, and need not be.
+        // Removing a series that does not exist fails, which does not matter.
         let _ = metrics.up.remove_label_values(&[name]);
         let _ = metrics.last_success.remove_label_values(&[name]);
         for result in ConnectResult::ALL {
@@ -136,7 +135,7 @@ impl BackendMetrics {
         let _ = metrics.info.remove_label_values(&[name, &version, &dialect]);
     }
 
-    /// Does `work` with its series, if it is counted.
+    /// Calls `work` with the series, if they are exposed.
     fn with_series<T>(&self, work: impl FnOnce(&mut Series) -> T) -> Option<T> {
         self.series().as_mut().map(work)
     }
@@ -154,19 +153,19 @@ impl Series {
     }
 }
 
-/// A connection to a backend was tried.
+/// A connection attempt to a backend ended.
 #[derive(Debug)]
 pub struct ConnectAttempted<'a> {
     /// The backend.
     pub backend: &'a BackendMetrics,
-    /// What came of it.
+    /// The result.
     pub result: ConnectResult,
-    /// Why it did not come about, if so.
+    /// The error, if the attempt failed.
     pub error: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
 impl ConnectAttempted<'_> {
-    /// Writes the log line and moves the metrics. What an operator sees is the line of the circuit.
+    /// Writes the log line and updates the metrics. The line is at debug: [`CircuitChanged`] is the one for operators.
     pub fn emit(self) {
         let Self { backend, result, error } = self;
         backend.with_series(|series| {
@@ -177,18 +176,18 @@ impl ConnectAttempted<'_> {
             backend = backend.name,
             result = result.as_str(),
             error,
-            "Connection to {} tried.",
+            "Connection attempt to {} ended.",
             backend.remote
         );
     }
 }
 
-/// As many wrong keys were tried as may be, and further ones are held back.
+/// A client, or all clients together, reached the limit of wrong API keys. Unknown keys are refused for a while.
 #[derive(Debug)]
 pub struct KeysThrottled<'a> {
     /// The backend.
     pub backend: &'a BackendMetrics,
-    /// The client that has tried them; none if they were those of all clients together.
+    /// The client that reached its limit. `None` if all clients together reached theirs.
     pub client: Option<std::net::IpAddr>,
 }
 
@@ -200,33 +199,32 @@ impl KeysThrottled<'_> {
             Some(client) => tracing::warn!(
                 backend,
                 client = %client,
-                "Client tried too many wrong API keys: its next unknown key is refused for 5 minutes \
-                 (limits.wrong_keys)."
+                "Client sent too many wrong API keys: its unknown keys are refused for 5 minutes (limits.wrong_keys)."
             ),
             None => tracing::warn!(
                 backend,
-                "Clients tried too many wrong API keys: unknown keys of all clients are refused for 5 minutes. Start the \
+                "Clients sent too many wrong API keys: unknown keys of all clients are refused for 5 minutes. Start the \
                  backend with PROXBOX_TRUSTED_PROXIES, so that it counts each client by itself."
             ),
         }
     }
 }
 
-/// The circuit of a backend is in another state.
+/// The circuit breaker of a backend changed its state.
 #[derive(Debug)]
 pub struct CircuitChanged<'a> {
     /// The backend.
     pub backend: &'a BackendMetrics,
-    /// The state.
+    /// The new state.
     pub state: Circuit,
-    /// Why it could not be reached last, if so.
+    /// The error of the last connection attempt, if it failed.
     pub error: Option<&'a (dyn std::error::Error + 'static)>,
-    /// Whether it was closed until now.
+    /// Whether the breaker was closed before.
     pub was_closed: bool,
 }
 
 impl CircuitChanged<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let Self { backend, state, error, was_closed } = self;
         backend.with_series(|series| series.is_in(state));
@@ -234,27 +232,33 @@ impl CircuitChanged<'_> {
         match state {
             Circuit::Closed => tracing::info!(backend = name, "{remote} can be reached again."),
             Circuit::Open if was_closed => {
-                tracing::warn!(backend = name, error, "{remote} is taken for down (limits.breaker_failures).")
+                tracing::warn!(
+                    backend = name,
+                    error,
+                    "{remote} is down: its circuit is open (limits.breaker_failures)."
+                )
             }
             Circuit::Open => tracing::debug!(backend = name, error, "{remote} is still down."),
-            Circuit::HalfOpen => tracing::debug!(backend = name, "{remote} is tried again."),
+            Circuit::HalfOpen => {
+                tracing::debug!(backend = name, "{remote} is being probed: its circuit is half open.")
+            }
         }
     }
 }
 
-/// Something is known of a backend.
+/// The release or the dialect of a backend was detected.
 #[derive(Debug)]
 pub struct CapabilitiesLearned<'a> {
     /// The backend.
     pub backend: &'a BackendMetrics,
-    /// Its release, if it is known.
+    /// The release, if it is known.
     pub release: Option<Release>,
     /// The dialect of its `/ws`, if it is known.
     pub dialect: Option<Dialect>,
 }
 
 impl CapabilitiesLearned<'_> {
-    /// Writes the log line and moves the metrics, if it is something new.
+    /// Writes the log line and updates the metrics, if the release or the dialect changed.
     pub fn emit(self) {
         let Self { backend, release, dialect } = self;
         let now = [
@@ -273,12 +277,12 @@ impl CapabilitiesLearned<'_> {
             is_new
         });
         if is_new == Some(true) {
-            tracing::info!(backend = name, version = now[0], dialect = now[1], "The backend is known.");
+            tracing::info!(backend = name, version = now[0], dialect = now[1], "Backend detected.");
         }
     }
 }
 
-/// A stream of the backend that is not announced as one was read all the same.
+/// A stream of the backend without the content type `text/event-stream` was recognized by its content.
 #[derive(Debug)]
 pub struct StreamRecognized<'a> {
     /// Its `Content-Type`, if it has one.
@@ -290,18 +294,18 @@ impl StreamRecognized<'_> {
     pub fn emit(self) {
         tracing::info!(
             content_type = self.content_type.unwrap_or("none"),
-            "The backend's stream is not announced as text/event-stream, and is read as one."
+            "The backend's stream does not have the content type text/event-stream. It is read as one."
         );
     }
 }
 
-/// The files of a backend's TLS have changed and were read again: `ca_file`, `client_certificate` and its key, or the
-/// authorities of the system.
+/// The TLS files of a backend changed and were read again: `ca_file`, `client_certificate` and its key, or the system's
+/// CA certificates.
 #[derive(Debug)]
 pub struct BackendFilesRead<'a> {
     /// The backend.
     pub backend: &'a BackendMetrics,
-    /// Why what was read before stays in use, if that is so.
+    /// Why the new files cannot be used. The ones before stay in use.
     pub error: Option<String>,
 }
 
@@ -311,20 +315,20 @@ impl BackendFilesRead<'_> {
         let backend = self.backend.name.as_str();
         let whose = match self.backend.remote {
             Remote::Backend => "this backend",
-            Remote::Netbox => "NetBox, which this backend asks,",
+            Remote::Netbox => "the NetBox of this backend",
         };
         match self.error {
-            None => tracing::info!(backend, "The certificates for {whose} have changed and were read again."),
+            None => tracing::info!(backend, "The TLS files for {whose} changed and were read again."),
             Some(error) => tracing::error!(
                 backend,
                 error,
-                "The certificates for {whose} have changed and cannot be used; those read before stay in use."
+                "The TLS files for {whose} changed and cannot be used. The previous ones stay in use."
             ),
         }
     }
 }
 
-/// A backend's report of the syncs that run on it cannot be read.
+/// A backend's report of its running syncs cannot be read.
 #[derive(Debug)]
 pub struct ReportUnreadable<'a> {
     /// The path of the report.
@@ -339,7 +343,7 @@ impl ReportUnreadable<'_> {
         tracing::warn!(
             path = self.path,
             error = self.refusal.text(),
-            "The report of running syncs cannot be read. The cool-down goes on as if one ran, up to limits.cooldown."
+            "The backend's report of running syncs cannot be read. The cool-down continues, up to limits.cooldown."
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What happens where clients come in.
+//! Events on the listeners: connections, requests, TLS and certificates.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -14,14 +14,14 @@ use crate::core::compat::{Shim, ShimAction};
 use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
 
-/// An address is listened on.
+/// A listener was opened.
 #[derive(Debug)]
 pub struct ListenerOpened {
-    /// The key that says so.
+    /// The configuration key of the address.
     pub key: &'static str,
     /// The address.
     pub address: SocketAddr,
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub is_tls: bool,
 }
 
@@ -36,7 +36,7 @@ impl ListenerOpened {
                 %address,
                 key,
                 tls = is_tls,
-                "Listening without TLS on an address that others reach: keys can be read on their way."
+                "Listening without TLS on an address that is not loopback: API keys are sent in clear text."
             );
         }
     }
@@ -45,7 +45,7 @@ impl ListenerOpened {
 /// A request was answered.
 #[derive(Debug)]
 pub struct RequestAnswered<'a> {
-    /// What it was for.
+    /// The part of the bridge that answered it.
     pub route: Route,
     /// Its method.
     pub method: &'a str,
@@ -53,15 +53,15 @@ pub struct RequestAnswered<'a> {
     pub path: &'a str,
     /// The status of the answer.
     pub status: StatusCode,
-    /// Where it came from.
+    /// The address of the client.
     pub client: IpAddr,
-    /// How long it took until the head of the answer.
+    /// The time until the head of the answer.
     pub duration: Duration,
 }
 
 impl RequestAnswered<'_> {
-    /// Writes the log line and moves the metrics. Probes and scrapes come every few seconds, and are not for
-    /// everybody's eyes.
+    /// Writes the log line and updates the metrics. GET and HEAD on the admin listener are logged at debug: probes and
+    /// scrapes recur every few seconds.
     pub fn emit(self) {
         let Self { route, method, path, status, client, duration } = self;
         METRICS.front.requests.get(route).get(Status::from_code(status)).inc();
@@ -76,19 +76,19 @@ impl RequestAnswered<'_> {
     }
 }
 
-/// A backend fell short of what was asked, and the bridge closed the gap or said why it cannot.
+/// The bridge filled a gap of an old backend, or refused the request because it cannot.
 #[derive(Debug)]
 pub struct RequestShimmed<'a> {
-    /// Which gap.
+    /// The shim.
     pub shim: Shim,
-    /// How.
+    /// Its action.
     pub action: ShimAction,
-    /// The path that was asked for.
+    /// The path of the request.
     pub path: &'a str,
 }
 
 impl RequestShimmed<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let Self { shim, action, path } = self;
         METRICS.front.shims.get(ShimLabel { shim, action }).inc();
@@ -96,17 +96,17 @@ impl RequestShimmed<'_> {
     }
 }
 
-/// A connection of a client is there.
+/// A connection of a client was accepted.
 #[derive(Debug)]
 pub struct ConnectionOpened {
-    /// Where it came in.
+    /// The listener.
     pub listener: Listener,
-    /// Who it is.
+    /// The address of the client.
     pub client: IpAddr,
 }
 
 impl ConnectionOpened {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.accepted.get(self.listener).inc();
         METRICS.front.connections.get(self.listener).inc();
@@ -114,43 +114,43 @@ impl ConnectionOpened {
     }
 }
 
-/// It is gone.
+/// A connection of a client was closed.
 #[derive(Debug)]
 pub struct ConnectionClosed<'a> {
-    /// Where it came in.
+    /// The listener.
     pub listener: Listener,
-    /// Who it was.
+    /// The address of the client.
     pub client: IpAddr,
-    /// Why, if it did not end in good order.
+    /// The error, if the connection was not closed cleanly.
     pub error: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
 impl ConnectionClosed<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.connections.get(self.listener).dec();
-        tracing::debug!(client = %self.client, error = self.error, "A client's connection ended.");
+        tracing::debug!(client = %self.client, error = self.error, "Connection closed.");
     }
 }
 
-/// A client takes nothing of what it is sent.
+/// A client read nothing within `limits.client_write`.
 #[derive(Debug)]
 pub struct ConnectionStalled {
-    /// Who it is.
+    /// The address of the client.
     pub client: IpAddr,
 }
 
 impl ConnectionStalled {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::debug!(client = %self.client, "A client took nothing within limits.client_write.");
+        tracing::debug!(client = %self.client, "Client read nothing within limits.client_write.");
     }
 }
 
 /// A connection could not be accepted.
 #[derive(Debug)]
 pub struct AcceptFailed<'a> {
-    /// Why.
+    /// The error of the system.
     pub error: &'a std::io::Error,
 }
 
@@ -161,20 +161,20 @@ impl AcceptFailed<'_> {
     }
 }
 
-/// The newest handshake that failed, and why. Whoever reaches the port can make them fail.
+/// The newest failed handshake and its error. Throttled, because any peer can cause them.
 static HANDSHAKES: LazyLock<Throttle<(IpAddr, String)>> = LazyLock::new(Throttle::default);
 
 /// The TLS handshake of a client failed.
 #[derive(Debug)]
 pub struct HandshakeFailed<'a> {
-    /// Who it was.
+    /// The address of the client.
     pub client: IpAddr,
-    /// Why, and what to do.
+    /// The reason, and what to do.
     pub error: &'a str,
 }
 
 impl HandshakeFailed<'_> {
-    /// Writes the log line, at most one a second, and moves the metrics.
+    /// Writes the log line, at most one a second, and updates the metrics.
     pub fn emit(self) {
         let Self { client, error } = self;
         METRICS.front.handshake_failures.inc();
@@ -188,43 +188,43 @@ fn handshakes_failed((count, (client, error)): (u64, (IpAddr, String))) {
     tracing::warn!(count, %client, %error, "TLS handshakes with clients failed.");
 }
 
-/// A WebSocket is open.
+/// A WebSocket was opened.
 #[derive(Debug)]
 pub struct TunnelOpened;
 
 impl TunnelOpened {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.tunnels.inc();
         tracing::debug!("WebSocket opened.");
     }
 }
 
-/// It is closed.
+/// A WebSocket was closed.
 #[derive(Debug)]
 pub struct TunnelClosed;
 
 impl TunnelClosed {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.tunnels.dec();
         tracing::debug!("WebSocket closed.");
     }
 }
 
-/// A request was refused for what it is.
+/// A request was rejected before it was routed: it is malformed or ambiguous.
 #[derive(Debug)]
 pub struct RequestRejected<'a> {
-    /// Why, in one word.
+    /// The reason, as the metrics' label.
     pub reason: RejectReason,
-    /// Why, in a sentence.
+    /// The reason, as a sentence.
     pub detail: &'a str,
-    /// Where it came from.
+    /// The address of the client.
     pub client: IpAddr,
 }
 
 impl RequestRejected<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.rejections.get(self.reason).inc();
         tracing::warn!(
@@ -236,21 +236,21 @@ impl RequestRejected<'_> {
     }
 }
 
-/// A client wanted more than it may have.
+/// A client exceeded a limit.
 #[derive(Debug)]
 pub struct OverLimit {
     /// The limit.
     pub limit: Limit,
-    /// Who it was.
+    /// The address of the client.
     pub client: IpAddr,
 }
 
-/// For each limit, the newest client that ran into it.
+/// For each limit, the newest client that exceeded it.
 static OVER_LIMIT: LazyLock<PerLabel<Limit, Throttle<IpAddr>>> =
     LazyLock::new(|| PerLabel::new(|_| Throttle::default()));
 
 impl OverLimit {
-    /// Moves the metrics, and writes a log line for each limit once a second at most.
+    /// Updates the metrics, and writes at most one log line a second for each limit.
     pub fn emit(self) {
         let Self { limit, client } = self;
         METRICS.front.over_limit.get(limit).inc();
@@ -264,15 +264,15 @@ fn over_limit(limit: Limit, (count, client): (u64, IpAddr)) {
     tracing::warn!(limit = limit.as_str(), count, %client, "{}", limit.detail());
 }
 
-/// A request of a backend was not answered by NetBox.
+/// NetBox did not answer a request of a backend.
 pub struct NetboxUnreachable<'a> {
     /// The URL of the backend.
     pub backend: &'a dyn Display,
-    /// Why.
+    /// The error.
     pub error: &'a str,
 }
 
-/// The newest request that NetBox did not answer: the backend, and why.
+/// The newest request that NetBox did not answer: the backend and the error.
 static NETBOX_UNREACHABLE: LazyLock<Throttle<(String, String)>> = LazyLock::new(Throttle::default);
 
 impl NetboxUnreachable<'_> {
@@ -289,14 +289,14 @@ fn netbox_unreachable((count, (backend, error)): (u64, (String, String))) {
     tracing::warn!(count, backend, error, "NetBox did not answer requests of this backend.");
 }
 
-/// A connection to a NetBox listener was closed: its address is not allowed.
+/// A connection to a NetBox listener was closed because its address is not allowed.
 #[derive(Debug)]
 pub struct NetboxStranger {
     /// The address.
     pub client: IpAddr,
 }
 
-/// The newest of these addresses. Whoever reaches the listener can connect as often as they like.
+/// The newest of these addresses. Throttled, because any peer can cause them.
 static NETBOX_STRANGERS: LazyLock<Throttle<IpAddr>> = LazyLock::new(Throttle::default);
 
 impl NetboxStranger {
@@ -312,12 +312,12 @@ fn netbox_strangers((count, client): (u64, IpAddr)) {
     tracing::warn!(
         count,
         %client,
-        "Connections to a NetBox listener were closed: if this is the backend, add its address to \
+        "Connections to a NetBox listener were refused: if this address is the backend's, add it to \
          backend.netbox_allow."
     );
 }
 
-/// Writes the log lines that were held back for a second, so that the last events of a burst are in the log, too.
+/// Writes the throttled log lines that are due, so that the log has the last events of a burst.
 pub fn flush_throttled_lines() {
     for limit in Limit::all() {
         if let Some(line) = OVER_LIMIT.get(limit).flush(Instant::now()) {
@@ -335,15 +335,15 @@ pub fn flush_throttled_lines() {
     }
 }
 
-/// The key that names the certificate that clients of backends are shown.
+/// The configuration key of the certificate for clients.
 pub const CERTIFICATE: &str = "tls.certificate";
 
-/// The files of the certificate of a listener have changed and were read again.
+/// The certificate files of a listener changed and were read again.
 #[derive(Debug)]
 pub struct CertificateRead {
-    /// The key that names the certificate.
+    /// The configuration key of the certificate.
     pub key: &'static str,
-    /// Why the one before is still shown, if that is so.
+    /// Why the new files cannot be used. The certificate before stays in use.
     pub error: Option<String>,
 }
 
@@ -352,18 +352,22 @@ impl CertificateRead {
     pub fn emit(self) {
         let Self { key, error } = self;
         match error {
-            None => tracing::info!(key, "Certificate read again, because its files have changed."),
+            None => tracing::info!(key, "Certificate files changed and were read again."),
             Some(error) => {
-                tracing::error!(key, error, "The files of the certificate have changed and cannot be used.");
+                tracing::error!(
+                    key,
+                    error,
+                    "The certificate files changed and cannot be used. The previous certificate stays in use."
+                );
             }
         }
     }
 }
 
-/// What files of certificates are for.
+/// The connections that certificate files are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilesOf<'a> {
-    /// The certificate that a listener shows, named by this key.
+    /// A listener, with the configuration key of its certificate.
     Listener(&'static str),
     /// Connections to the backend of this name.
     Backend(&'a str),
@@ -371,12 +375,12 @@ pub enum FilesOf<'a> {
     Netbox(&'a str),
 }
 
-/// The files of certificates could not be read in time.
+/// Certificate files could not be read in time.
 #[derive(Debug)]
 pub struct CertificatesOverdue<'a> {
-    /// What they are for.
+    /// The connections that they are for.
     pub owner: FilesOf<'a>,
-    /// How long that may take.
+    /// The time limit.
     pub limit: Duration,
 }
 
@@ -388,26 +392,25 @@ impl CertificatesOverdue<'_> {
             FilesOf::Listener(key) => tracing::error!(
                 key,
                 limit_seconds,
-                "The files of the bridge's certificate ({key}) cannot be read: see whether the disk that they are on \
-                 answers. Those read before stay in use."
+                "The files of the bridge's certificate ({key}) cannot be read in time: check their disk. The previous \
+                 ones stay in use."
             ),
             FilesOf::Backend(backend) => tracing::error!(
                 backend,
                 limit_seconds,
-                "The files of the certificates for this backend cannot be read: see whether the disk that they are \
-                 on answers. Those read before stay in use."
+                "The TLS files for this backend cannot be read in time: check their disk. The previous ones stay in use."
             ),
             FilesOf::Netbox(backend) => tracing::error!(
                 backend,
                 limit_seconds,
-                "The files of the certificates for NetBox (backend.netbox_ca_file and backend.netbox_client_certificate) \
-                 cannot be read: see whether the disk that they are on answers. Those read before stay in use."
+                "The TLS files for NetBox (backend.netbox_ca_file and backend.netbox_client_certificate) cannot be read \
+                 in time: check their disk. The previous ones stay in use."
             ),
         }
     }
 }
 
-/// Whether a certificate may be shown at a moment.
+/// Whether a certificate is valid now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     /// It is valid.
@@ -418,19 +421,19 @@ pub enum Validity {
     NotYet,
 }
 
-/// This is the certificate that a listener shows from now on, or it has another validity than before.
+/// A listener uses a new certificate, or the validity of its certificate changed.
 #[derive(Debug)]
 pub struct CertificateShown {
-    /// The key that names the certificate.
+    /// The configuration key of the certificate.
     pub key: &'static str,
-    /// When it ends, in seconds since 1970; nothing without TLS.
+    /// When it expires, in seconds since the Unix epoch. `None` without TLS.
     pub ends: Option<u64>,
-    /// Whether clients accept it now.
+    /// Whether it is valid now.
     pub validity: Validity,
 }
 
 impl CertificateShown {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let Self { key, ends, validity } = self;
         if key == CERTIFICATE {
@@ -441,11 +444,11 @@ impl CertificateShown {
             Validity::Valid => tracing::debug!(key, ends, "Certificate in use."),
             Validity::Expired => tracing::warn!(
                 ends,
-                "The certificate of the bridge ({key}) has expired, and clients refuse it: renew it."
+                "The bridge's certificate ({key}) has expired and clients refuse it: renew it."
             ),
             Validity::NotYet => tracing::warn!(
                 ends,
-                "The certificate of the bridge ({key}) is not valid yet: check the clock of this machine."
+                "The bridge's certificate ({key}) is not valid yet: check the clock of this machine."
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! What happens to jobs. Every line is written in the span of its job, which says which one it is.
+//! Events of jobs. Every line is written in the span of its job, which identifies it.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::core::domain::refusal::Refusal;
 use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::traffic::{FrameCounts, FrameType};
 
-/// The span of a job, with what every line of it says.
-// It is nobody's child: the request that it began with is over long before.
+/// The span of a job, with the fields that every line of the job has.
+// It has no parent: the request that started the job ends long before the job.
 pub fn job_span(id: impl Display, backend: &str, endpoint: SyncEndpoint) -> tracing::Span {
     let span = tracing::info_span!(
         parent: None,
@@ -25,15 +25,15 @@ pub fn job_span(id: impl Display, backend: &str, endpoint: SyncEndpoint) -> trac
         kind = endpoint.kind.as_str(),
         vm = endpoint.vm.map(|vm| vm.0),
     );
-    // Its secrets are those of the job too.
+    // The secrets of the request are secrets of the job, too.
     log::redact_span(&span, &log::current_redactor());
     span
 }
 
-/// A job was asked for that nobody had asked for yet.
+/// A job was queued.
 #[derive(Debug)]
 pub struct JobQueued<'a> {
-    /// The query that the backend gets.
+    /// The query for the backend.
     pub query: &'a str,
 }
 
@@ -44,34 +44,34 @@ impl JobQueued<'_> {
     }
 }
 
-/// A job waits for its turn.
+/// A job waits for a free place on its backend.
 #[derive(Debug)]
 pub struct JobWaiting<'a> {
-    /// What it waits for.
+    /// The reason.
     pub reason: &'a str,
 }
 
 impl JobWaiting<'_> {
-    /// Writes the log line and moves the metrics. [`JobWaitEnded`] ends it.
+    /// Writes the log line and updates the metrics. [`JobWaitEnded`] ends it.
     pub fn emit(self) {
         METRICS.jobs.waiting.inc();
-        tracing::info!(reason = self.reason, "Job waits for its turn.");
+        tracing::info!(reason = self.reason, "Job is waiting for its turn.");
     }
 }
 
-/// A job waits no more.
+/// A job left the queue.
 #[derive(Debug)]
 pub struct JobWaitEnded {
-    /// How long it has waited.
+    /// The time that it waited.
     pub waited: Duration,
-    /// Whether it had to.
+    /// Whether it had to wait.
     pub had_to_wait: bool,
-    /// Whether it has got its turn, and did not end before that.
+    /// Whether it got its turn. If not, it ended while it waited.
     pub has_permit: bool,
 }
 
 impl JobWaitEnded {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let Self { waited, had_to_wait, has_permit: has_place } = self;
         if had_to_wait {
@@ -79,15 +79,15 @@ impl JobWaitEnded {
         }
         if has_place {
             METRICS.jobs.wait.observe(waited.as_secs_f64());
-            tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job has got its turn.");
+            tracing::debug!(waited_seconds = waited.as_secs_f64(), "Job got its turn.");
         }
     }
 }
 
-/// The place of a job that has ended stays taken.
+/// The cool-down of a job began: the job has ended, and its place on the backend stays taken.
 #[derive(Debug)]
 pub struct CooldownStarted {
-    /// For how long.
+    /// The length of the cool-down.
     pub rest: Duration,
 }
 
@@ -96,15 +96,15 @@ impl CooldownStarted {
     pub fn emit(self) {
         tracing::info!(
             cooldown_seconds = self.rest.as_secs_f64(),
-            "The backend may still be at work on the job: its place stays taken."
+            "Cool-down started: the backend may still be working on the job, and its place stays taken."
         );
     }
 }
 
-/// The place of a job that has ended is free again.
+/// The cool-down of a job ended: its place on the backend is free.
 #[derive(Debug)]
 pub struct CooldownEnded {
-    /// How long it was taken after the end of the job.
+    /// The time between the end of the job and the end of the cool-down.
     pub duration: Duration,
     /// Whether an operator ended the cool-down.
     pub by_request: bool,
@@ -116,38 +116,38 @@ impl CooldownEnded {
         tracing::info!(
             cooldown_seconds = self.duration.as_secs_f64(),
             by_request = self.by_request,
-            "The cool-down of the job is over: its place is free."
+            "Cool-down ended: the place of the job is free."
         );
     }
 }
 
-/// The last client of a job is gone.
+/// The last watcher of a job disconnected.
 #[derive(Debug)]
 pub struct JobAbandoned {
-    /// How long the job goes on without one.
+    /// The time until the job is cancelled.
     pub grace: Duration,
 }
 
 impl JobAbandoned {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::info!(grace_seconds = self.grace.as_secs_f64(), "Nobody watches the job any more.");
+        tracing::info!(grace_seconds = self.grace.as_secs_f64(), "Last watcher of the job disconnected.");
     }
 }
 
-/// A job begins to drive its backend.
+/// A job began to drive its backend.
 #[derive(Debug)]
 pub struct JobStarted<'a> {
     /// What it synchronises.
     pub kind: Kind,
-    /// How it drives the backend.
+    /// The channels of its legs.
     pub channels: &'a [String],
     /// The dialect of the backend's `/ws`, if it is known.
     pub dialect: Option<Dialect>,
 }
 
 impl JobStarted<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.jobs.running.get(self.kind).inc();
         tracing::info!(
@@ -158,17 +158,17 @@ impl JobStarted<'_> {
     }
 }
 
-/// Frames came from the backend of a job.
+/// Frames were received from the backend of a job.
 #[derive(Debug)]
 pub struct FramesReceived {
-    /// How it is driven.
+    /// The channel.
     pub channel: Option<Channel>,
-    /// What came since this was told last.
+    /// The frames since the last event of this type.
     pub frames: FrameCounts,
 }
 
 impl FramesReceived {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let received = METRICS.frames.received.get(ChannelLabel(self.channel));
         for frame in FrameType::ALL {
@@ -181,12 +181,12 @@ impl FramesReceived {
     }
 }
 
-/// Frames were written for the readers of a job.
+/// Frames were written to the log of a job.
 #[derive(Debug)]
 pub struct FramesWritten<'a, F> {
-    /// How its backend is driven, if it is yet.
+    /// The channel, if the backend is already driven.
     pub channel: Option<Channel>,
-    /// What was written.
+    /// The frames.
     pub frames: &'a [F],
 }
 
@@ -194,7 +194,7 @@ impl<F> FramesWritten<'_, F>
 where
     for<'f> &'f F: Into<FrameType>,
 {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let written = METRICS.frames.written.get(ChannelLabel(self.channel));
         for frame in self.frames {
@@ -204,29 +204,29 @@ where
     }
 }
 
-/// A job has come to its end.
+/// A job ended.
 #[derive(Debug)]
 pub struct JobEnded<'a> {
-    /// What it synchronised.
+    /// The kind of objects.
     pub kind: Kind,
-    /// On which backend.
+    /// The metrics of its backend.
     pub backend: Arc<BackendMetrics>,
-    /// How it drove it, if it came to that.
+    /// The channel, if the backend was driven.
     pub channel: Option<Channel>,
-    /// What is left of it.
+    /// The result.
     pub report: &'a RunReport,
-    /// How long it took.
+    /// The time between its start and its end.
     pub duration: Duration,
-    /// When it ended, in seconds since 1970.
+    /// When it ended, in seconds since the Unix epoch.
     pub at: f64,
-    /// Whether it has driven its backend.
+    /// Whether it drove its backend.
     pub has_started: bool,
-    /// Whether its readers were given a stream, and not a refusal in its place.
+    /// Whether its clients got a stream, and not a refusal.
     pub has_stream: bool,
 }
 
 impl JobEnded<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let RunReport { outcome, cause, failure, counts, failed_objects: _, dropped, unreadable } =
             self.report;
@@ -283,7 +283,7 @@ impl JobEnded<'_> {
                 last_success(self.kind, self.at);
                 self.backend.succeeded(self.at);
             }
-            // The backend has said how it ended.
+            // The backend sent the end of the stream.
             Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
             Some(_) if self.has_stream => METRICS.frames.terminals.get(ChannelLabel(self.channel)).inc(),
             Some(_) => {}
@@ -291,27 +291,27 @@ impl JobEnded<'_> {
     }
 }
 
-/// A job of this kind completed, at this time in seconds since 1970.
+/// Records that a job of this kind completed at `at`, in seconds since the Unix epoch.
 pub fn last_success(kind: Kind, at: f64) {
     let last = METRICS.jobs.last_success.get(kind);
     last.set(last.get().max(at));
 }
 
-/// The code of a job failed.
+/// The task of a job panicked.
 #[derive(Debug)]
 pub struct JobCrashed {
-    /// What it synchronised.
+    /// The kind of objects.
     pub kind: Kind,
     /// Whether it drove its backend.
     pub was_running: bool,
-    /// Whether what became of it was counted before.
+    /// Whether its outcome was already counted.
     pub is_counted: bool,
-    /// Whether its readers had the end of their streams.
+    /// Whether its clients got the end of their streams.
     pub has_terminal: bool,
 }
 
 impl JobCrashed {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         if self.was_running && !self.is_counted {
             METRICS.jobs.running.get(self.kind).dec();
@@ -325,53 +325,53 @@ impl JobCrashed {
         tracing::error!(
             outcome = Outcome::Interrupted.as_str(),
             source = ErrorSource::Bridge.as_str(),
-            "The bridge failed in the middle of a job. This is a bug; please report it with the lines before."
+            "The bridge crashed in a job. This is a bug: please report it with the log lines before this one."
         );
     }
 }
 
-/// The record of a job was not written in time.
+/// The record of a job was not written within the limit.
 #[derive(Debug)]
 pub struct RecordOverdue {
-    /// How long it was waited for.
+    /// The limit.
     pub limit: Duration,
 }
 
 impl RecordOverdue {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.overdue.inc();
         tracing::warn!(
             limit_seconds = self.limit.as_secs_f64(),
-            "The job goes on without waiting for its record any longer (limits.ledger)."
+            "The record of the job was not written in time (limits.ledger). The job continues."
         );
     }
 }
 
-/// The recording of a job could not be written.
+/// Writing the recording of a job failed.
 #[derive(Debug)]
 pub struct RecordingFailed<'a> {
-    /// Why.
+    /// The error of the system.
     pub error: &'a std::io::Error,
 }
 
 impl RecordingFailed<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::warn!(error = %self.error, "The recording of the job ends here: it cannot be written.");
+        tracing::warn!(error = %self.error, "Writing the recording of the job failed. The recording ends here.");
     }
 }
 
-/// What was older than it is to be kept is gone.
+/// Expired records, logs and recordings were removed.
 #[derive(Debug)]
 pub struct LedgerCleaned {
-    /// How many jobs.
+    /// The number of records.
     pub jobs: usize,
-    /// How many logs of jobs.
+    /// The number of logs.
     pub logs: usize,
-    /// How many files of recordings.
+    /// The number of files with recordings.
     pub recordings: usize,
-    /// How many jobs are due to lose something and keep it for now.
+    /// The number of jobs with expired data that this cleaning kept.
     pub left: u64,
 }
 
@@ -380,31 +380,32 @@ impl LedgerCleaned {
     pub fn emit(self) {
         let Self { jobs, logs, recordings, left } = self;
         if left == 0 {
-            tracing::info!(jobs, logs, recordings, "Old records and logs removed.");
+            tracing::info!(jobs, logs, recordings, "Expired records and logs removed.");
         } else {
             tracing::warn!(
                 jobs,
                 logs,
                 recordings,
                 left,
-                "Old records and logs removed, as many as may be at once (limits.clean_share). The rest goes with the \
-                 next cleanings, or now with POST /clean on the admin listener. Is the clock right?"
+                "Expired records and logs removed, up to the share for one cleaning (limits.clean_share). The next \
+                 cleanings remove the rest; POST /clean on the admin listener removes it now. Check the clock of this \
+                 machine."
             );
         }
     }
 }
 
-/// A request was refused in the place of the backend, or because of it.
+/// The bridge refused a request on behalf of the backend, or because of it.
 #[derive(Debug)]
 pub struct RequestRefused<'a> {
-    /// The path that was asked for.
+    /// The path of the request.
     pub path: &'a str,
     /// The answer.
     pub refusal: &'a Refusal,
 }
 
 impl RequestRefused<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.front.refusals.get(self.refusal.cause).inc();
         tracing::warn!(

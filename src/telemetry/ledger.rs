@@ -1,15 +1,15 @@
-//! What happens to the ledger.
+//! Events of the ledger.
 
 use std::time::Duration;
 
 use super::metrics::METRICS;
 
-/// The ledger can be written, for the first time in this process.
+/// The ledger was opened for the first time in this process.
 #[derive(Debug)]
 pub struct LedgerOpened<'a> {
-    /// Where it is.
+    /// Its location.
     pub place: &'a str,
-    /// Jobs that the bridge before this one left without an end, and which have one now.
+    /// The number of jobs that the previous process left unfinished. They are recorded as interrupted now.
     pub interrupted: usize,
 }
 
@@ -21,180 +21,185 @@ impl LedgerOpened<'_> {
             interrupted => tracing::warn!(
                 place = self.place,
                 interrupted,
-                "Ledger opened: the bridge before this one ended in the middle of jobs."
+                "Ledger opened. The previous process ended while jobs were running; they are recorded as interrupted."
             ),
         }
     }
 }
 
-/// Whether the ledger works has changed.
+/// The ledger became available or unavailable.
 #[derive(Debug)]
 pub struct LedgerHealthChanged<'a> {
-    /// Why it does not, if it does not.
+    /// Why it is unavailable. `None` if it is available.
     pub problem: Option<&'a str>,
 }
 
 impl LedgerHealthChanged<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.available.set(i64::from(self.problem.is_none()));
         match self.problem {
             Some(problem) => tracing::warn!(
                 problem,
-                "Ledger unavailable: jobs go on, and what is to be recorded of them is kept in memory."
+                "Ledger unavailable: jobs continue, and their records are kept in memory."
             ),
             None => tracing::info!("Ledger available."),
         }
     }
 }
 
-/// The files of the ledger are not those that were opened.
+/// A file of the ledger was deleted or replaced while it was open.
 #[derive(Debug)]
 pub struct LedgerLost<'a> {
-    /// Which, and what is done about it.
+    /// Which file, and what the bridge does about it.
     pub problem: &'a str,
 }
 
 impl LedgerLost<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.lost.inc();
         tracing::error!(problem = self.problem, "Ledger file deleted or replaced.");
     }
 }
 
-/// A row cannot be read, and is left out.
+/// A row of the ledger cannot be read and is skipped.
 #[derive(Debug)]
 pub struct LedgerRowDamaged<'a> {
-    /// Of which job, and why.
+    /// The job of the row, and the error.
     pub problem: &'a str,
 }
 
 impl LedgerRowDamaged<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.damaged.inc();
         tracing::warn!(
             problem = self.problem,
-            "Damaged row in the ledger left out. A backup of ledger.sqlite3 may have it whole."
+            "Damaged row in the ledger skipped. A backup of ledger.sqlite3 may have an intact copy."
         );
     }
 }
 
-/// The wall clock is not where the ledger expects it, and nothing is removed for its age.
+/// The wall clock jumped. The ledger removes nothing because of its age until the clock is trusted again.
 #[derive(Debug)]
 pub struct LedgerClockJumped<'a> {
-    /// By how much, and what to do.
+    /// The size of the jump, and what to do.
     pub problem: &'a str,
 }
 
 impl LedgerClockJumped<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.cleaning_held.set(1);
-        tracing::warn!(problem = self.problem, "Clock jumped: cleaning of the ledger is held back.");
+        tracing::warn!(problem = self.problem, "Clock jumped: cleaning of the ledger is suspended.");
     }
 }
 
-/// A cleaning has removed nothing because the wall clock is not believed.
+/// A cleaning removed nothing because the wall clock is not trusted.
 #[derive(Debug)]
 pub struct LedgerCleaningHeld<'a> {
-    /// By how much it jumped, and what to do.
+    /// The size of the jump, and what to do.
     pub problem: &'a str,
 }
 
 impl LedgerCleaningHeld<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::warn!(problem = self.problem, "No old record removed: cleaning is held back.");
+        tracing::warn!(
+            problem = self.problem,
+            "No expired record removed: cleaning of the ledger is suspended."
+        );
     }
 }
 
-/// Why the wall clock is believed after a jump.
+/// Why the wall clock is trusted again after a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockTrustReason {
-    /// It went back to where it was expected.
+    /// It returned to the expected time.
     WentBack,
-    /// It stayed for `limits.clock_hold`.
+    /// It did not jump again for `limits.clock_hold`.
     Stayed,
-    /// An operator ordered a cleaning.
+    /// An operator requested a cleaning.
     Ordered,
 }
 
-/// The wall clock is believed again.
+/// The wall clock is trusted again.
 #[derive(Debug)]
 pub struct LedgerClockTrusted {
-    /// Why.
+    /// The reason.
     pub why: ClockTrustReason,
 }
 
 impl LedgerClockTrusted {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.cleaning_held.set(0);
         let why = match self.why {
-            ClockTrustReason::WentBack => "the clock is where it was expected",
+            ClockTrustReason::WentBack => "the clock returned to the expected time",
             ClockTrustReason::Stayed => {
-                "the clock has not jumped again for limits.clock_hold; records have not aged by the jump"
+                "the clock has not jumped again for limits.clock_hold; the jump does not count towards the age of records"
             }
-            ClockTrustReason::Ordered => "an operator ordered a cleaning; records have aged by the jump",
+            ClockTrustReason::Ordered => {
+                "an operator requested a cleaning; the jump counts towards the age of records"
+            }
         };
-        tracing::info!(why, "Cleaning of the ledger is not held back any more.");
+        tracing::info!(why, "Cleaning of the ledger resumed.");
     }
 }
 
 /// A batch was written.
 #[derive(Debug)]
 pub struct LedgerCommitted {
-    /// How long it took.
+    /// The time that it took.
     pub duration: Duration,
-    /// How many jobs it was about.
+    /// The number of jobs in it.
     pub jobs: usize,
 }
 
 impl LedgerCommitted {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.commit.observe(self.duration.as_secs_f64());
         tracing::trace!(jobs = self.jobs, duration_seconds = self.duration.as_secs_f64(), "Ledger written.");
     }
 }
 
-/// Something could not be written. It is kept, and tried again.
+/// A batch could not be written. It is kept and retried.
 #[derive(Debug)]
 pub struct LedgerCommitFailed<'a> {
-    /// Why.
+    /// The error.
     pub problem: &'a str,
-    /// How many jobs it is about.
+    /// The number of jobs in it.
     pub jobs: usize,
 }
 
 impl LedgerCommitFailed<'_> {
-    /// Writes the log line and moves the metrics. The line that an operator sees is the one of the
-    /// change that follows from the first failure; this one comes again with each attempt.
+    /// Writes the log line and updates the metrics. The line is at debug because it recurs with each attempt:
+    /// [`LedgerHealthChanged`] is the one for operators.
     pub fn emit(self) {
         METRICS.ledger.commit_failures.inc();
         tracing::debug!(problem = self.problem, jobs = self.jobs, "Ledger not written.");
     }
 }
 
-/// Too much waited to be written, and something of it was given up.
+/// A pending record or log was discarded because too many were waiting to be written.
 #[derive(Debug)]
 pub struct LedgerShed {
     /// The id of the job.
     pub job: String,
-    /// Whether its record went too, or its log alone.
+    /// Whether the record was discarded, too. If not, only the log was.
     pub record: bool,
 }
 
 impl LedgerShed {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.ledger.shed.inc();
         tracing::warn!(
             job = self.job,
             record = self.record,
-            "Something that waited to be recorded was given up, because too much waits."
+            "Pending record or log discarded: too many are waiting to be written."
         );
     }
 }
@@ -202,7 +207,7 @@ impl LedgerShed {
 /// The ledger was closed.
 #[derive(Debug)]
 pub struct LedgerClosed {
-    /// Jobs of which something could not be written to the last.
+    /// The number of jobs whose newest data could not be written.
     pub unwritten: usize,
 }
 
@@ -211,7 +216,7 @@ impl LedgerClosed {
     pub fn emit(self) {
         match self.unwritten {
             0 => tracing::debug!("Ledger closed."),
-            jobs => tracing::warn!(jobs, "Ledger closed: what is new of some jobs was never recorded."),
+            jobs => tracing::warn!(jobs, "Ledger closed. The newest data of some jobs was not written."),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The log: text on a terminal, JSON otherwise, on standard error, with a filter that can be changed while
-//! the process runs.
+//! The log on standard error: text on a terminal, JSON otherwise. Its filter can be changed while the process runs.
 //!
-//! No line holds a secret that is known ([`set_redactor`]) or that the request or the job of its span knows ([`redact_span`]).
+//! Secrets are redacted from every line: those of the configuration ([`set_redactor`]), and those of the request or
+//! job of its span ([`redact_span`]).
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
@@ -23,16 +23,16 @@ use crate::core::text::redact::Redactor;
 /// The filter that is in force.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// What no line may hold.
+/// Redacts the secrets of the configuration.
 static REDACTOR: ArcSwapOption<Redactor> = ArcSwapOption::const_empty();
 
-/// Why the log is not filtered as it was to be.
+/// Why the filter of the log was not set.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// It is not the text of a filter.
+    /// The text is not a filter.
     #[error("{0}; try info, debug or proxbox_bridge=trace")]
     Bad(#[from] ParseError),
-    /// The log of this process is not the bridge's.
+    /// The process has a log that the bridge did not start.
     #[error("the log of this process was not started by the bridge")]
     NoHandle,
 }
@@ -41,14 +41,15 @@ pub enum FilterError {
 ///
 /// # Errors
 ///
-/// [`FilterError`], if `filter` is none, or there is a log already.
+/// [`FilterError`] if `filter` is not a filter, or if the process already has a log.
 pub fn start(filter: &str) -> Result<(), FilterError> {
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
-    // Whatever line comes through says which job it is of, also if the job began under another filter.
+    // Spans of this crate are always enabled, so that every line has its job, also if the job began under another
+    // filter.
     let ours = |metadata: &Metadata<'_>| {
         metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
     };
-    // The hint spares every event below it a question.
+    // The hint lets tracing skip the events below it without calling the filter.
     let filter = filter.or(filter_fn(ours).with_max_level_hint(LevelFilter::INFO));
     let log = fmt::layer().with_writer(std::io::stderr);
     let log = if std::io::stderr().is_terminal() {
@@ -59,21 +60,21 @@ pub fn start(filter: &str) -> Result<(), FilterError> {
     };
     let started = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
     started.map_err(|_: TryInitError| FilterError::NoHandle)?;
-    // Nobody has started it before.
+    // It is not set yet: `try_init` succeeds once.
     let _ = FILTER.set(handle);
     Ok(())
 }
 
-/// The filter that is in force; nothing, if the log is not the bridge's.
+/// The current filter. `None` if the bridge did not start the log.
 pub fn filter() -> Option<String> {
     FILTER.get()?.with_current(ToString::to_string).ok()
 }
 
-/// Filters the log by `wanted` from now on, and says what it was filtered by before.
+/// Sets the filter of the log. Returns the one before.
 ///
 /// # Errors
 ///
-/// [`FilterError`]; nothing has changed then.
+/// [`FilterError`]; the filter is unchanged then.
 pub fn set(directives: &str) -> Result<String, FilterError> {
     let before = filter().ok_or(FilterError::NoHandle)?;
     let handle = FILTER.get().ok_or(FilterError::NoHandle)?;
@@ -82,12 +83,12 @@ pub fn set(directives: &str) -> Result<String, FilterError> {
     Ok(before)
 }
 
-/// From now on no line holds the secrets that `redactor` knows.
+/// Redacts the secrets of `redactor` from every line from now on.
 pub fn set_redactor(redactor: Redactor) {
     REDACTOR.store(Some(Arc::new(redactor)));
 }
 
-/// From now on no line in `span` holds the secrets that `redactor` knows.
+/// Redacts the secrets of `redactor` from every line in `span` from now on.
 pub fn redact_span(span: &Span, redactor: &Redactor) {
     if redactor.secrets().is_empty() {
         return;
@@ -102,7 +103,7 @@ pub fn redact_span(span: &Span, redactor: &Redactor) {
     });
 }
 
-/// The secrets that no line in the current span holds.
+/// The redactor of the current span.
 pub(super) fn current_redactor() -> Redactor {
     let known = |(id, dispatch): (&tracing::Id, &tracing::Dispatch)| {
         let span = dispatch.downcast_ref::<Registry>()?.span(id)?;
@@ -111,13 +112,13 @@ pub(super) fn current_redactor() -> Redactor {
     Span::current().with_subscriber(known).flatten().unwrap_or_default()
 }
 
-/// Writes lines as `format` does, without secrets.
+/// Writes lines as `format` does, with secrets redacted.
 struct RedactingFormat<F> {
     format: F,
     lines: LineFormat,
 }
 
-/// What lines look like.
+/// The format of lines.
 #[derive(Clone, Copy)]
 enum LineFormat {
     Text,

@@ -1,5 +1,4 @@
-//! The numbers that Prometheus asks for. Their labels come from closed sets, and every series is there
-//! from the start.
+//! The Prometheus metrics. Their labels come from closed sets, and every series is exposed from the start.
 
 pub(super) mod family;
 mod labels;
@@ -38,7 +37,7 @@ pub(super) struct Metrics {
     pub(super) process: ProcessMetrics,
 }
 
-/// What runs, and what became of it.
+/// Metrics of jobs.
 pub(super) struct JobMetrics {
     pub(super) running: PerLabel<Kind, IntGauge>,
     pub(super) waiting: IntGauge,
@@ -50,7 +49,7 @@ pub(super) struct JobMetrics {
     pub(super) objects: PerLabel<ObjectResult, IntCounter>,
 }
 
-/// What backends say, and what readers are given.
+/// Metrics of the frames that backends send and of those that jobs write.
 pub(super) struct FrameMetrics {
     pub(super) received: PerLabel<ChannelLabel, PerLabel<FrameType, IntCounter>>,
     pub(super) written: PerLabel<ChannelLabel, PerLabel<FrameType, IntCounter>>,
@@ -59,7 +58,7 @@ pub(super) struct FrameMetrics {
     pub(super) terminals: PerLabel<ChannelLabel, IntCounter>,
 }
 
-/// Who reads it.
+/// Metrics of watchers and their streams.
 pub(super) struct StreamMetrics {
     pub(super) heartbeats: IntCounter,
     pub(super) attaches: IntCounter,
@@ -71,7 +70,7 @@ pub(super) struct StreamMetrics {
     pub(super) departures: PerLabel<WatcherDeparture, IntCounter>,
 }
 
-/// Where clients come in.
+/// Metrics of the listeners.
 pub(super) struct FrontMetrics {
     pub(super) requests: PerLabel<Route, PerLabel<Status, IntCounter>>,
     pub(super) refusals: PerLabel<Cause, IntCounter>,
@@ -85,7 +84,7 @@ pub(super) struct FrontMetrics {
     pub(super) certificate_expiry: Gauge,
 }
 
-/// What is known of each backend. Their names are a closed set until the configuration changes.
+/// Metrics of each backend. The names of backends are a closed set until the configuration changes.
 pub(super) struct BackendFamilies {
     pub(super) up: IntGaugeVec,
     pub(super) info: IntGaugeVec,
@@ -95,7 +94,7 @@ pub(super) struct BackendFamilies {
     pub(super) netbox_requests: IntCounterVec,
 }
 
-/// Where jobs are recorded, and what is kept of them in memory.
+/// Metrics of the ledger, and of the logs of jobs in memory.
 pub(super) struct LedgerMetrics {
     pub(super) available: IntGauge,
     pub(super) commit: Histogram,
@@ -109,7 +108,7 @@ pub(super) struct LedgerMetrics {
     pub(super) log_bytes_limit: IntGauge,
 }
 
-/// The bridge as a process.
+/// Metrics of the process.
 pub(super) struct ProcessMetrics {
     pub(super) reloads: PerLabel<ReloadResult, IntCounter>,
     pub(super) reloaded: Gauge,
@@ -133,7 +132,7 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         {
             let process = prometheus::process_collector::ProcessCollector::for_self();
-            // Its names are not those of anything above.
+            // Its names begin with `process_` and cannot collide with those above.
             let _ = metrics.registry.register(Box::new(process));
         }
         metrics
@@ -144,15 +143,15 @@ impl JobMetrics {
     fn new(make: &MetricFactory<'_>) -> Self {
         let ended = make.counter_vector(
             "jobs_total",
-            "Jobs that have ended, by outcome, by why, and by whose doing it is.",
+            "Jobs that ended, by outcome, cause and source of the failure.",
             &["kind", "outcome", "cause", "source"],
         );
         Self {
-            running: make.gauges("jobs_running", "Jobs that drive their backend now."),
-            waiting: make.gauge("jobs_waiting", "Jobs that wait for their turn."),
+            running: make.gauges("jobs_running", "Jobs that are driving their backend."),
+            waiting: make.gauge("jobs_waiting", "Jobs that are waiting for their turn."),
             wait: make.histogram(
                 "job_wait_seconds",
-                "How long jobs that got their turn have waited for it.",
+                "Time that jobs waited for their turn, for those that got it.",
                 &[1.0, 10.0, 60.0, 300.0, 1800.0],
             ),
             ended: PerLabel::new(|kind: Kind| {
@@ -163,18 +162,18 @@ impl JobMetrics {
             }),
             duration: make.histograms(
                 "job_duration_seconds",
-                "How long jobs took from the moment that they began to drive their backend.",
+                "Time from the start of a job, when it begins to drive its backend, to its end.",
                 &[10.0, 60.0, 600.0, 3600.0],
             ),
             last_success: make.seconds_by(
                 "job_last_success_timestamp_seconds",
-                "When a job last completed, as the ledger has it; 0 if none has.",
+                "Time of the last completed job in the ledger; 0 if there is none.",
             ),
             frame_age: make.seconds(
                 "job_frame_age_seconds",
-                "Since when the running job whose backend is silent for longest has heard nothing; 0 if none runs.",
+                "Time since the last frame from the backend, for the running job where it is longest; 0 if no job runs.",
             ),
-            objects: make.counters("objects_total", "Objects of jobs that have ended, by what became of them."),
+            objects: make.counters("objects_total", "Objects of jobs that ended, by result."),
         }
     }
 }
@@ -182,17 +181,17 @@ impl JobMetrics {
 impl FrameMetrics {
     fn new(make: &MetricFactory<'_>) -> Self {
         Self {
-            received: make.counters_by_two("backend_frames_total", "Frames that backends sent."),
-            written: make.counters_by_two("frames_total", "Frames that were written for readers."),
+            received: make.counters_by_two("backend_frames_total", "Frames received from backends."),
+            written: make.counters_by_two("frames_total", "Frames written to the logs of jobs."),
             dropped: make.counter(
                 "backend_events_dropped_total",
-                "Events of backends that no reader needs, second accounts of the same thing included.",
+                "Events of backends that were dropped because clients do not need them, duplicates included.",
             ),
             unreadable: make
-                .counter("backend_events_unreadable_total", "Events of backends that could not be read."),
+                .counter("backend_events_unreadable_total", "Events of backends that could not be parsed."),
             terminals: make.counters(
                 "terminals_written_total",
-                "Ends of streams that the bridge had to write because the backend brought none.",
+                "Final events that the bridge wrote because the backend sent none.",
             ),
         }
     }
@@ -201,21 +200,26 @@ impl FrameMetrics {
 impl StreamMetrics {
     fn new(make: &MetricFactory<'_>) -> Self {
         Self {
-            heartbeats: make.counter(
-                "heartbeats_total",
-                "Comments that were sent because nothing else was there to send.",
-            ),
-            attaches: make.counter("attaches_total", "Clients that came to a job that was there already."),
+            heartbeats: make.counter("heartbeats_total", "Heartbeat comments sent on idle streams."),
+            attaches: make.counter("attaches_total", "Clients that attached to a running job."),
             resumes: make.counters(
                 "resumes_total",
-                "Clients that said which event they had seen, by where the rest came from.",
+                "Streams resumed after Last-Event-ID, by source of the remaining events.",
             ),
-            gaps: make.counter("gaps_total", "Times that a reader came too late for events that are gone."),
-            gap_frames: make.counter("gap_frames_total", "Events that were gone when a reader came to them."),
-            watchers: make.gauges("watchers", "Clients that watch a job."),
-            lag: make.gauge("watcher_lag_frames", "How many events the slowest watcher is behind."),
-            departures: make
-                .counters("watchers_dropped_total", "Clients that were gone before the end of their stream."),
+            gaps: make.counter(
+                "gaps_total",
+                "Gaps in streams: a watcher missed events that were evicted from the log.",
+            ),
+            gap_frames: make.counter(
+                "gap_frames_total",
+                "Events that watchers missed because they were evicted from the log.",
+            ),
+            watchers: make.gauges("watchers", "Clients that are watching a job."),
+            lag: make.gauge("watcher_lag_frames", "Number of events that the slowest watcher is behind."),
+            departures: make.counters(
+                "watchers_dropped_total",
+                "Watchers that disconnected or were dropped before the end of their stream.",
+            ),
         }
     }
 }
@@ -223,31 +227,36 @@ impl StreamMetrics {
 impl FrontMetrics {
     fn new(make: &MetricFactory<'_>) -> Self {
         Self {
-            requests: make.counters_by_two("http_requests_total", "Requests that were answered."),
+            requests: make
+                .counters_by_two("http_requests_total", "Requests answered, by route and status class."),
             refusals: make.counters(
                 "refusals_total",
-                "Requests that were refused in the place of the backend, or because of it.",
+                "Requests that the bridge refused on behalf of the backend, or because of it, by cause.",
             ),
             shims: {
                 let shims = make.counter_vector(
                     "shims_total",
-                    "Requests that the backend's release could not answer as they came, by gap and by what the \
-                     bridge did.",
+                    "Requests that the backend's release cannot answer unchanged, by shim and action of the bridge.",
                     &["shim", "action"],
                 );
                 PerLabel::new(|shimming: ShimLabel| shims.with_label_values(&shimming.values()))
             },
-            rejections: make.counters("rejections_total", "Requests that were rejected for what they were."),
-            over_limit: make
-                .counters("over_limit_total", "Connections, requests and streams that were one too many."),
-            connections: make.gauges("connections", "Connections of clients that are open."),
-            accepted: make.counters("connections_total", "Connections of clients that were accepted."),
+            rejections: make.counters(
+                "rejections_total",
+                "Malformed or ambiguous requests that were rejected, by reason.",
+            ),
+            over_limit: make.counters(
+                "over_limit_total",
+                "Connections, requests and streams refused because a limit was reached.",
+            ),
+            connections: make.gauges("connections", "Open client connections."),
+            accepted: make.counters("connections_total", "Client connections accepted."),
             handshake_failures: make
-                .counter("tls_handshake_failures_total", "TLS handshakes of clients that came to nothing."),
-            tunnels: make.gauge("tunnels", "WebSockets that are open, the bridge's own included."),
+                .counter("tls_handshake_failures_total", "TLS handshakes with clients that failed."),
+            tunnels: make.gauge("tunnels", "Open WebSockets, the bridge's own /ws included."),
             certificate_expiry: make.seconds(
                 "certificate_expiry_timestamp_seconds",
-                "When the certificate ends that clients are shown; 0 without TLS.",
+                "Expiry time of the certificate for clients; 0 without TLS.",
             ),
         }
     }
@@ -258,27 +267,27 @@ impl BackendFamilies {
         Self {
             up: make.gauge_vector(
                 "backend_up",
-                "Whether the backend could be reached when that was last tried (1) or not (0).",
+                "1 if the last connection attempt to the backend succeeded, 0 if it failed.",
                 &["backend"],
             ),
             info: make.gauge_vector(
                 "backend_info",
-                "1, with what is known of the backend.",
+                "1, with the detected version and /ws dialect of the backend as labels.",
                 &["backend", "version", "dialect"],
             ),
             connects: make.counter_vector(
                 "backend_connects_total",
-                "Connections to the backend that were tried, by what came of it.",
+                "Connection attempts to the backend, by result.",
                 &["backend", "result"],
             ),
             circuit: make.gauge_vector(
                 "backend_circuit_state",
-                "1 for the state that the circuit breaker of the backend is in.",
+                "1 for the current state of the backend's circuit breaker, 0 for the others.",
                 &["backend", "state"],
             ),
             last_success: make.seconds_vector(
                 "backend_last_success_timestamp_seconds",
-                "When a job on the backend last completed, as the ledger has it; 0 if none has.",
+                "Time of the last completed job on the backend in the ledger; 0 if there is none.",
                 &["backend"],
             ),
             netbox_requests: make.counter_vector(
@@ -293,20 +302,19 @@ impl BackendFamilies {
 impl LedgerMetrics {
     fn new(make: &MetricFactory<'_>) -> Self {
         Self {
-            available: make
-                .gauge("ledger_available", "Whether the record of jobs can be written (1) or not (0)."),
+            available: make.gauge("ledger_available", "1 if the ledger can be written, 0 if not."),
             commit: make.histogram(
                 "ledger_commit_seconds",
-                "How long it took to write the record of jobs, one batch at a time.",
+                "Time to write one batch to the ledger.",
                 &[0.005, 0.025, 0.1, 0.5, 2.5],
             ),
             commit_failures: make.counter(
                 "ledger_commit_failures_total",
-                "Attempts to write the record of jobs that failed. What they held is kept and tried again.",
+                "Failed attempts to write a batch to the ledger. The batch is kept and retried.",
             ),
             shed: make.counter(
                 "ledger_entries_shed_total",
-                "Records, or logs of jobs, that were given up because too many waited to be written.",
+                "Pending records and logs discarded because too many were waiting to be written.",
             ),
             overdue: make.counter(
                 "ledger_records_overdue_total",
@@ -314,58 +322,58 @@ impl LedgerMetrics {
             ),
             lost: make.counter(
                 "ledger_files_lost_total",
-                "Times that a file of the record of jobs was deleted or replaced while the bridge had it open.",
+                "Times that a file of the ledger was deleted or replaced while the bridge had it open.",
             ),
             damaged: make.counter(
                 "ledger_rows_damaged_total",
-                "Rows of the record of jobs that could not be read and were left out, each counted once.",
+                "Rows of the ledger that could not be read and were skipped, each counted once.",
             ),
             cleaning_held: make.gauge(
                 "ledger_cleaning_held",
-                "Whether no record is removed for its age because the clock jumped (1) or not (0).",
+                "1 if cleaning of the ledger is suspended because the clock jumped, 0 if not.",
             ),
             log_bytes: make.gauge(
                 "log_bytes",
-                "Memory that the logs of jobs take, with what is on its way to their readers.",
+                "Memory used by the logs of jobs, including frames being sent to watchers, in bytes.",
             ),
-            log_bytes_limit: make
-                .gauge("log_bytes_limit", "The memory that is meant for them (limits.all_logs_bytes)."),
+            log_bytes_limit: make.gauge(
+                "log_bytes_limit",
+                "Limit on the memory used by the logs of jobs (limits.all_logs_bytes), in bytes.",
+            ),
         }
     }
 }
 
 impl ProcessMetrics {
     fn new(make: &MetricFactory<'_>) -> Self {
-        let build = make.gauge_vector("build_info", "1, with the version of the bridge.", &["version"]);
+        let build =
+            make.gauge_vector("build_info", "1, with the version of the bridge as label.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            reloads: make.counters("reloads_total", "Times that the configuration was to be read again."),
+            reloads: make.counters("reloads_total", "Attempts to reload the configuration, by result."),
             reloaded: make.seconds(
                 "reload_last_success_timestamp_seconds",
-                "When the configuration that is in force was read.",
+                "Time of the last successful load of the configuration.",
             ),
-            draining: make.gauge(
-                "draining",
-                "Whether the bridge is stopping and begins no job any more (1) or not (0).",
-            ),
+            draining: make.gauge("draining", "1 if the bridge is draining and starts no new job, 0 if not."),
         }
     }
 }
 
-/// What is read when it is asked for, because nothing happens when it changes.
+/// The gauges that are read at each scrape, because no event updates them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GaugeReadings {
-    /// The longest time that the backend of a running job has said nothing for, in seconds.
+    /// The longest time since the last frame from the backend of a running job, in seconds.
     pub frame_age: f64,
-    /// How many events the slowest watcher is behind.
+    /// The number of events that the slowest watcher is behind.
     pub lag: u64,
-    /// The memory that the logs of jobs take, in bytes.
+    /// The memory used by the logs of jobs, in bytes.
     pub log_bytes: usize,
-    /// The most that it may be.
+    /// The limit on that memory, in bytes.
     pub log_bytes_limit: usize,
 }
 
-/// Everything, and `reading`, in the text format of Prometheus (version 0.0.4).
+/// All metrics, with the gauges of `reading`, in the Prometheus text format (version 0.0.4).
 pub fn text(reading: &GaugeReadings) -> Vec<u8> {
     let GaugeReadings { frame_age, lag, log_bytes, log_bytes_limit } = *reading;
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! What happens between backends and NetBox, on the NetBox listeners.
+//! Events on the NetBox listeners, between backends and NetBox.
 
 use super::backend::BackendMetrics;
 use super::metrics::{METRICS, NetboxRule, ShimLabel};
@@ -9,9 +9,9 @@ use crate::core::compat::{Shim, ShimAction};
 pub struct RuleApplied {
     /// The rule.
     pub shim: Shim,
-    /// What it did.
+    /// Its action.
     pub action: ShimAction,
-    /// Whether this is the first request of the backend that it has changed since the bridge started.
+    /// Whether this is the first request of the backend that it changed since the bridge started.
     pub is_first: bool,
 }
 
@@ -24,13 +24,13 @@ pub struct NetboxRequest<'a> {
     pub method: &'a str,
     /// Its path.
     pub path: &'a str,
-    /// The rules that changed it, each once.
+    /// The rules that changed the request or its answer, each once.
     pub rules: &'a [RuleApplied],
 }
 
 impl NetboxRequest<'_> {
-    /// Writes a log line for each rule and moves the metrics. The first request that a rule changes is logged at info,
-    /// those after it at debug.
+    /// Writes a log line for each rule and updates the metrics. The first request that a rule changes is logged at
+    /// info, later ones at debug.
     pub fn emit(self) {
         let Self { backend, method, path, rules } = self;
         if rules.is_empty() {

@@ -1,4 +1,4 @@
-//! What happens to the bridge as a whole.
+//! Events of the process: configuration, log, shutdown.
 
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,40 +6,40 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::metrics::{METRICS, ReloadResult};
 use crate::core::domain::channel::ChannelChoice;
 
-/// The configuration was read.
+/// The configuration was reloaded, or reloading it failed.
 #[derive(Debug)]
 pub struct ConfigReloaded {
-    /// Why nothing has changed, if that is so.
+    /// Why the reload failed. The configuration before stays in force.
     pub error: Option<String>,
 }
 
 impl ConfigReloaded {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let success = if self.error.is_some() { ReloadResult::Failure } else { ReloadResult::Success };
         METRICS.process.reloads.get(success).inc();
         match self.error {
             None => {
                 Self::in_force_now();
-                tracing::info!("Configuration read again.");
+                tracing::info!("Configuration reloaded.");
             }
             Some(error) => {
                 tracing::error!(
                     error,
-                    "The configuration could not be read again; the one before is in force."
+                    "Reloading the configuration failed. The previous one stays in force."
                 );
             }
         }
     }
 
-    /// Notes that the configuration that is in force was read just now.
+    /// Sets the time of the last successful reload to now.
     pub fn in_force_now() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         METRICS.process.reloaded.set(now.as_secs_f64());
     }
 }
 
-/// The log has another filter.
+/// The filter of the log was changed.
 #[derive(Debug)]
 pub struct LogFilterChanged<'a> {
     /// The one before.
@@ -49,35 +49,35 @@ pub struct LogFilterChanged<'a> {
 }
 
 impl LogFilterChanged<'_> {
-    /// Writes the log line: as loudly as it takes to be seen with either filter.
+    /// Writes the log line, at error so that both filters let it through.
     pub fn emit(self) {
-        tracing::error!(before = self.before, filter = self.filter, "The filter of the log was changed.");
+        tracing::error!(before = self.before, filter = self.filter, "Log filter changed.");
     }
 }
 
-/// The bridge is stopping.
+/// The bridge began to drain.
 #[derive(Debug)]
 pub struct DrainStarted {
-    /// How long the jobs that run may go on.
+    /// The time limit for running jobs.
     pub limit: Duration,
 }
 
 impl DrainStarted {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.process.draining.set(1);
-        tracing::info!(drain_seconds = self.limit.as_secs_f64(), "Stopping: no job begins any more.");
+        tracing::info!(drain_seconds = self.limit.as_secs_f64(), "Draining: no new job starts.");
     }
 }
 
-/// How the bridge has stopped.
+/// The bridge stopped.
 #[derive(Debug)]
 pub enum BridgeStopped {
-    /// Whole.
+    /// Cleanly.
     Whole,
-    /// Clients had not taken their last bytes.
+    /// Connections were dropped: clients did not read their last bytes.
     WithoutClients,
-    /// The ledger was not closed.
+    /// The ledger was not closed in time.
     WithoutLedger,
 }
 
@@ -86,24 +86,26 @@ impl BridgeStopped {
     pub fn emit(self) {
         match self {
             Self::Whole => tracing::info!("Stopped."),
-            Self::WithoutClients => tracing::warn!("Clients did not take their last bytes and were dropped."),
+            Self::WithoutClients => {
+                tracing::warn!("Connections dropped: clients did not read their last bytes.")
+            }
             Self::WithoutLedger => tracing::error!(
-                "The ledger could not be closed in time (limits.ledger); what it had yet to write is lost."
+                "The ledger was not closed in time (limits.ledger). Its pending writes are lost."
             ),
         }
     }
 }
 
-/// The bridge stands in front of a backend.
+/// A backend is configured.
 #[derive(Debug)]
 pub struct BackendConfigured<'a, U> {
-    /// What it is called.
+    /// Its name.
     pub backend: &'a str,
-    /// Where it is.
+    /// Its URL.
     pub url: U,
-    /// How it is driven.
+    /// The channels that are allowed.
     pub channel: ChannelChoice,
-    /// Whether its certificate is taken whatever it is.
+    /// Whether its certificate is not verified.
     pub is_insecure: bool,
 }
 
@@ -111,32 +113,32 @@ impl<U: Display> BackendConfigured<'_, U> {
     /// Writes the log lines.
     pub fn emit(self) {
         let Self { backend, url, channel, is_insecure } = self;
-        tracing::info!(backend, %url, %channel, "Standing in front of a backend.");
+        tracing::info!(backend, %url, %channel, "Backend configured.");
         if is_insecure {
             tracing::warn!(
                 backend,
-                "The certificate of this backend is not checked (backend.insecure): whoever is between it and \
-                 the bridge can read and change everything."
+                "The certificate of this backend is not verified (backend.insecure): an attacker on the network can \
+                 read and change all traffic."
             );
         }
     }
 }
 
-/// The process may not have as many open files as the system would give it.
+/// The limit on open files could not be raised.
 #[derive(Debug)]
 pub struct OpenFilesLimited<'a> {
-    /// Why.
+    /// The error of the system.
     pub error: &'a std::io::Error,
 }
 
 impl OpenFilesLimited<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::warn!(error = %self.error, "The limit on open files stays as it is.");
+        tracing::warn!(error = %self.error, "Cannot raise the limit on open files.");
     }
 }
 
-/// No sync runs on a backend until it has been restarted.
+/// Syncs on a backend are held until it has been restarted.
 #[derive(Debug)]
 pub struct RestartAwaited<'a> {
     /// Its URL.
@@ -148,13 +150,13 @@ impl RestartAwaited<'_> {
     pub fn emit(self) {
         tracing::warn!(
             backend = self.backend,
-            "NetBox has changed. Restart this backend: until then no sync runs on it, because it would write to the \
-             NetBox before."
+            "NetBox has changed. Restart this backend: no sync runs on it until then, because it would write to the \
+             previous NetBox."
         );
     }
 }
 
-/// It was down, so that it is another process now.
+/// A backend was restarted: it was down in the meantime.
 #[derive(Debug)]
 pub struct RestartSeen<'a> {
     /// Its URL.
@@ -164,36 +166,36 @@ pub struct RestartSeen<'a> {
 impl RestartSeen<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::info!(backend = self.backend, "The backend was restarted; syncs run on it again.");
+        tracing::info!(backend = self.backend, "Backend restarted. Syncs run on it again.");
     }
 }
 
-/// State that is to outlive the bridge is in memory alone, or was refused.
+/// Persistent state could not be written. It is in memory only, or was refused.
 #[derive(Debug)]
 pub struct StateNotWritten<'a> {
     /// The file in `data_dir`.
     pub file: &'a str,
-    /// Why it could not be written.
+    /// The error of the system.
     pub error: &'a std::io::Error,
 }
 
 impl StateNotWritten<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::error!(file = self.file, error = %self.error, "A file in data_dir could not be written.");
+        tracing::error!(file = self.file, error = %self.error, "Cannot write a file in data_dir.");
     }
 }
 
-/// A supervisor is there, and could not be told something.
+/// A notification to the supervisor (`NOTIFY_SOCKET`) failed.
 #[derive(Debug)]
 pub struct SupervisorUnreachable<'a> {
-    /// Why.
+    /// The error of the system.
     pub error: &'a std::io::Error,
 }
 
 impl SupervisorUnreachable<'_> {
     /// Writes the log line.
     pub fn emit(self) {
-        tracing::debug!(error = %self.error, "The supervisor could not be told.");
+        tracing::debug!(error = %self.error, "Cannot notify the supervisor.");
     }
 }

@@ -1,99 +1,103 @@
-//! What happens to those who watch jobs.
+//! Events of clients that watch jobs.
 
 use super::metrics::{METRICS, ResumeSource, Surface, WatcherDeparture};
 
-/// A client came to a job that was there already.
+/// A client attached to a running job.
 #[derive(Debug)]
 pub struct JobAttached;
 
 impl JobAttached {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.streams.attaches.inc();
-        tracing::info!("Client came to a job that was there.");
+        tracing::info!("Client attached to a running job.");
     }
 }
 
-/// A client said which event it had seen last.
+/// A client resumed a stream after an event.
 #[derive(Debug)]
 pub struct StreamResumed<'a> {
-    /// Where the rest comes from.
+    /// The source of the remaining events.
     pub from: ResumeSource,
-    /// What it said.
+    /// The id in its `Last-Event-ID`.
     pub event: &'a str,
 }
 
 impl StreamResumed<'_> {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.streams.resumes.get(self.from).inc();
-        tracing::info!(from = self.from.as_str(), event = self.event, "Client goes on behind an event.");
+        tracing::info!(from = self.from.as_str(), event = self.event, "Client resumed after Last-Event-ID.");
     }
 }
 
-/// A client begins to read the log of a job.
+/// A client began to watch a job.
 #[derive(Debug)]
 pub struct WatcherOpened {
-    /// Where.
+    /// The surface.
     pub surface: Surface,
 }
 
 impl WatcherOpened {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.streams.watchers.get(self.surface).inc();
-        tracing::debug!(surface = self.surface.as_str(), "Watcher came.");
+        tracing::debug!(surface = self.surface.as_str(), "Watcher connected.");
     }
 }
 
-/// A client reads it no more.
+/// A client stopped watching a job.
 #[derive(Debug)]
 pub struct WatcherClosed {
-    /// Where it was.
+    /// The surface.
     pub surface: Surface,
-    /// How it went, if that was before the end.
+    /// Why it left before the end of the stream. `None` if it got the whole stream.
     pub departure: Option<WatcherDeparture>,
 }
 
 impl WatcherClosed {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let surface = self.surface.as_str();
         METRICS.streams.watchers.get(self.surface).dec();
         match self.departure {
-            None => tracing::debug!(surface, "Watcher has seen the end."),
+            None => tracing::debug!(surface, "Watcher got the whole stream."),
             Some(departure) => {
                 METRICS.streams.departures.get(departure).inc();
-                tracing::info!(surface, reason = departure.as_str(), "Watcher is gone before the end.");
+                tracing::info!(
+                    surface,
+                    reason = departure.as_str(),
+                    "Watcher disconnected before the end of the stream."
+                );
             }
         }
     }
 }
 
-/// A comment was sent, because nothing else was there to send.
+/// A heartbeat comment was sent on an idle stream.
 #[derive(Debug)]
 pub struct HeartbeatSent;
 
 impl HeartbeatSent {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.streams.heartbeats.inc();
         tracing::trace!("Heartbeat sent.");
     }
 }
 
-/// A reader was told of events that are gone.
+/// A watcher missed events that were evicted from the log of its job.
 #[derive(Debug)]
 pub struct FramesMissed {
-    /// How many.
+    /// The number of events.
     pub missed: u64,
 }
 
 impl FramesMissed {
-    /// Writes the log line and moves the metrics.
+    /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         METRICS.streams.gaps.inc();
         METRICS.streams.gap_frames.inc_by(self.missed);
-        tracing::warn!(missed = self.missed, "A reader came too late for events that are gone.");
+        tracing::warn!(missed = self.missed, "Watcher missed events that were evicted from the log.");
     }
 }

@@ -1,12 +1,12 @@
-//! Log lines that somebody else can cause as often as they like: at most one a second.
+//! Throttles log lines that peers can cause at will: at most one a second.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The shortest time between two lines.
+/// The minimum time between two lines.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Lets through one event a second, and counts those that it holds back.
+/// Passes one event a second, and counts those that it suppresses.
 #[derive(Debug)]
 pub(super) struct Throttle<T>(Mutex<Window<T>>);
 
@@ -14,7 +14,7 @@ pub(super) struct Throttle<T>(Mutex<Window<T>>);
 struct Window<T> {
     /// When the last line was written.
     last: Option<Instant>,
-    /// How many events no line stands for yet, and the newest of them.
+    /// The number of events without a line yet, and the newest of them.
     suppressed: Option<(u64, T)>,
 }
 
@@ -25,8 +25,8 @@ impl<T> Default for Throttle<T> {
 }
 
 impl<T> Throttle<T> {
-    /// Adds an event that happens `now`. A line is to be written if it gives one, for so many events, of which that
-    /// is the newest.
+    /// Adds an event at the time `now`. If a line is due, returns the number of events that it is for, and the newest
+    /// of them.
     pub(super) fn add(&self, now: Instant, event: T) -> Option<(u64, T)> {
         let mut window = self.window();
         let count = window.suppressed.take().map_or(0, |(count, _)| count) + 1;
@@ -34,7 +34,7 @@ impl<T> Throttle<T> {
         window.line(now)
     }
 
-    /// The line for what was held back, if it may be written by `now`.
+    /// The line for the suppressed events, if one is due at `now`.
     pub(super) fn flush(&self, now: Instant) -> Option<(u64, T)> {
         self.window().line(now)
     }

@@ -118,7 +118,7 @@ async fn while_it_drains_nothing_begins_and_a_second_signal_ends_it_at_once() {
     let reader = begun(&bridge).await;
     assert_eq!(Client::send(bridge.admin, "GET", "/readyz", &[]).await.answer().await.status, 200);
     bridge.terminate();
-    bridge.read_to("Stopping: no job begins any more.");
+    bridge.read_to("Draining: no new job starts.");
     assert_eq!(Client::send(bridge.admin, "GET", "/readyz", &[]).await.answer().await.status, 503);
     assert_eq!(Client::send(bridge.admin, "GET", "/livez", &[]).await.answer().await.status, 200);
     let key = [("X-Proxbox-API-Key", KEY)];

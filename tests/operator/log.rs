@@ -34,7 +34,7 @@ async fn every_line_of_a_job_says_which_it_is_whatever_the_filter() {
             messages.push(line["fields"]["message"].as_str().unwrap().to_owned());
         }
         assert!(messages.iter().any(|message| message == wanted), "{messages:?}");
-        assert_eq!(messages.iter().any(|message| message == "Watcher came."), filter == "debug");
+        assert_eq!(messages.iter().any(|message| message == "Watcher connected."), filter == "debug");
     }
 }
 
@@ -44,7 +44,7 @@ async fn the_filter_is_changed_while_the_bridge_runs_and_a_bad_one_changes_nothi
     assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "info");
     let changed = bridge.admin("PUT", "/log?filter=proxbox_bridge%3Ddebug").await;
     assert_eq!((changed.status, changed.json()["before"].as_str()), (200, Some("info")));
-    let line = bridge.process.read_to("The filter of the log was changed.");
+    let line = bridge.process.read_to("Log filter changed.");
     assert_eq!(line["fields"]["filter"], "proxbox_bridge=debug");
     assert_eq!(bridge.admin("GET", "/log").await.json()["filter"], "proxbox_bridge=debug");
     // That it was changed is for everybody, and what was read after that for this filter alone.

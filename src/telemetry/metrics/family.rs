@@ -1,5 +1,5 @@
-//! Metrics whose labels come from closed sets: every series is made at once, and its handle is kept, so that
-//! nothing is looked up by a label when something happens.
+//! Metrics whose labels come from closed sets. Every series is created at the start and its handle is kept, so that
+//! updating one needs no lookup by label.
 
 use std::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-/// A closed set of words that a label may have.
+/// A label with a closed set of values.
 pub(in crate::telemetry) trait Label: Copy {
     /// The name of the label.
     const NAME: &'static str;
@@ -17,14 +17,14 @@ pub(in crate::telemetry) trait Label: Copy {
     /// Every value, in the order of [`Label::index`].
     fn all() -> Vec<Self>;
 
-    /// Its place among all values.
+    /// The index of this value in [`Label::all`].
     fn index(self) -> usize;
 
-    /// The word for it.
+    /// The text of this value.
     fn value(self) -> &'static str;
 }
 
-/// Makes labels of enums that have `ALL`, in the order of their declaration, and `as_str`.
+/// Implements [`Label`] for enums that have `ALL`, in the order of their declaration, and `as_str`.
 macro_rules! labels {
     ($($type:ty as $name:literal),+ $(,)?) => {
         $(
@@ -64,12 +64,12 @@ impl<L: Label, M> PerLabel<L, M> {
 
     /// The handle for `label`.
     pub(in crate::telemetry) fn get(&self, label: L) -> &M {
-        // There is one for each, in their order: `every_label_knows_its_place` holds it.
+        // `new` makes one handle for each value, in order; `every_label_knows_its_place` tests the indices.
         &self.handles[label.index()]
     }
 }
 
-/// Makes metrics, and keeps them where they are gathered.
+/// Creates metrics and registers them.
 pub(super) struct MetricFactory<'a>(pub(super) &'a Registry);
 
 impl MetricFactory<'_> {
@@ -136,8 +136,8 @@ impl MetricFactory<'_> {
         self.register(GaugeVec::new(opts(name, help), labels))
     }
 
-    /// What was `made`, also in the hands of the registry.
-    // Names and labels are constants, valid and different: `every_series_is_there_from_the_start` holds it.
+    /// Registers a metric.
+    // Names and labels are constants, valid and distinct: `every_series_is_there_from_the_start` tests it.
     #[allow(clippy::expect_used, reason = "constants, held by a test")]
     fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
         let metric = made.expect("valid");

@@ -1,4 +1,4 @@
-//! The closed sets that labels come from.
+//! The labels of metrics and their closed sets of values.
 
 use http::StatusCode;
 
@@ -29,21 +29,21 @@ labels! {
     Surface as "surface",
 }
 
-/// Who is served on a listener.
+/// The peers that a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Listener {
     /// Clients of backends.
     Clients,
     /// Operators.
     Admin,
-    /// Backends, in front of NetBox.
+    /// Backends that connect to NetBox through the bridge.
     Netbox,
 }
 
 impl Listener {
     pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Netbox];
 
-    /// The word for it in metrics and logs.
+    /// The value in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Clients => "clients",
@@ -53,7 +53,7 @@ impl Listener {
     }
 }
 
-/// Which part of the bridge a request was for.
+/// The part of the bridge that answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// A sync stream.
@@ -64,13 +64,13 @@ pub enum Route {
     Tunnel,
     /// The backend.
     Passthrough,
-    /// What an old backend lacks.
+    /// A path that an old backend lacks and the bridge answers.
     Shim,
     /// The admin listener.
     Admin,
     /// NetBox, for a backend.
     Netbox,
-    /// None: it was refused before that was known.
+    /// None: the request was refused before it was routed.
     Nowhere,
 }
 
@@ -86,7 +86,7 @@ impl Route {
         Self::Nowhere,
     ];
 
-    /// The word for it in metrics and logs.
+    /// The value in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stream => "stream",
@@ -101,7 +101,7 @@ impl Route {
     }
 }
 
-/// The class of a status.
+/// The class of a status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::telemetry) enum Status {
     Informational,
@@ -150,7 +150,7 @@ pub enum Surface {
 impl Surface {
     pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Stream, Self::Socket, Self::Admin];
 
-    /// The word for it in metrics and logs.
+    /// The value in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stream => "stream",
@@ -160,19 +160,19 @@ impl Surface {
     }
 }
 
-/// How a watcher was gone before the end of its stream.
+/// Why a watcher ended before its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatcherDeparture {
-    /// It took nothing within `limits.client_write` and was dropped.
+    /// It read nothing within `limits.client_write` and was dropped.
     Stalled,
-    /// It left.
+    /// It disconnected.
     Left,
 }
 
 impl WatcherDeparture {
     pub(in crate::telemetry) const ALL: [Self; 2] = [Self::Stalled, Self::Left];
 
-    /// The word for it in metrics and logs.
+    /// The value in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stalled => "stalled",
@@ -181,23 +181,23 @@ impl WatcherDeparture {
     }
 }
 
-/// Where the rest of a stream comes from for a client that has seen its beginning.
+/// The source of the remaining events for a client that resumes a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeSource {
     /// The log of the job, in memory.
     Memory,
     /// The ledger.
     Ledger,
-    /// There is no rest: it has seen the end.
+    /// None: the client already has the whole stream.
     Seen,
-    /// The event is not known, and it is given another stream from its beginning.
+    /// The event is unknown. The client gets a stream from its first event.
     Unknown,
 }
 
 impl ResumeSource {
     pub(in crate::telemetry) const ALL: [Self; 4] = [Self::Memory, Self::Ledger, Self::Seen, Self::Unknown];
 
-    /// The word for it in metrics and logs.
+    /// The value in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -208,25 +208,25 @@ impl ResumeSource {
     }
 }
 
-/// What came of an attempt to connect.
+/// The result of a connection attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectResult {
-    /// It stands.
+    /// The connection is established.
     Connected,
-    /// It was refused, reset or not routed, or the name is unknown.
+    /// The connection was refused, reset or not routed, or the name does not resolve.
     Failed,
-    /// Nobody answered in time.
+    /// There was no answer within the time limit.
     TimedOut,
-    /// There was no agreement about TLS.
+    /// The TLS handshake failed.
     Tls,
 }
 
 impl ConnectResult {
-    /// Everything that may come of it.
+    /// Every result.
     pub(in crate::telemetry) const ALL: [Self; 4] =
         [Self::Connected, Self::Failed, Self::TimedOut, Self::Tls];
 
-    /// The word for it in metrics.
+    /// The value in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connected => "connected",
@@ -237,14 +237,14 @@ impl ConnectResult {
     }
 }
 
-/// Whether connections to a backend are tried.
+/// The state of a backend's circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
-    /// They are.
+    /// Connections are attempted.
     Closed,
-    /// They are not: it is taken for down.
+    /// No connection is attempted: the backend is down.
     Open,
-    /// One is, and the others wait for what comes of it.
+    /// One connection is attempted. The others wait for its result.
     HalfOpen,
 }
 
@@ -252,7 +252,7 @@ impl Circuit {
     /// Every state.
     pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
 
-    /// The word for it in metrics and in the API.
+    /// The value in metrics and in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -278,12 +278,12 @@ impl Label for Kind {
     }
 }
 
-/// How a job ended and, if it did not complete, why.
+/// The outcome of a job and, if it did not complete, the cause.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::telemetry) struct OutcomeLabel(pub(in crate::telemetry) Option<Cause>);
 
 impl OutcomeLabel {
-    /// The outcome, the cause, and whose doing it is.
+    /// The outcome, the cause and its source.
     pub(super) fn values(self) -> [&'static str; 3] {
         match self.0 {
             None => [Outcome::Completed.as_str(), NONE, NONE],
@@ -308,7 +308,7 @@ impl Label for OutcomeLabel {
     }
 }
 
-/// The channel that a job drives its backend by, if it has come to that.
+/// The channel of a job, if its backend is driven.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::telemetry) struct ChannelLabel(pub(in crate::telemetry) Option<Channel>);
 
@@ -328,7 +328,7 @@ impl Label for ChannelLabel {
     }
 }
 
-/// A shim, and what it did.
+/// A shim and its action.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::telemetry) struct ShimLabel {
     pub(in crate::telemetry) shim: Shim,
@@ -336,7 +336,7 @@ pub(in crate::telemetry) struct ShimLabel {
 }
 
 impl ShimLabel {
-    /// Both words.
+    /// The two values.
     pub(super) fn values(self) -> [&'static str; 2] {
         [self.shim.as_str(), self.action.as_str()]
     }
@@ -361,7 +361,7 @@ impl Label for ShimLabel {
     }
 }
 
-/// The rule by which a request of a backend to NetBox, or its answer, was changed; `None` if it was not.
+/// The rule that changed a request of a backend to NetBox, or its answer; `None` if no rule did.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::telemetry) struct NetboxRule(pub(in crate::telemetry) Option<Shim>);
 
@@ -383,7 +383,7 @@ impl Label for NetboxRule {
 
 const NONE: &str = "none";
 
-/// What became of objects.
+/// The result of the sync of an object.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::telemetry) enum ObjectResult {
     Completed,
@@ -403,7 +403,7 @@ impl ObjectResult {
     }
 }
 
-/// Whether something came about.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::telemetry) enum ReloadResult {
     Success,

@@ -90,7 +90,7 @@ fn every_series_is_there_from_the_start_and_there_are_few() {
     let of = |backend: &str| series(&text).filter(|line| line.contains(backend)).count();
     assert_eq!(of("=\"old\"") - of("=\"one\""), 9, "those of its NetBox listener, which others do not have");
 
-    // One that is gone leaves nothing behind, and one that takes its name begins anew.
+    // A removed backend leaves no series, and a new one with its name starts at zero.
     let [one, two, three] = [&backends[0], &backends[1], &backends[2]].map(Arc::clone);
     three.succeeded(1.0);
     super::super::set_backends(vec![Arc::clone(&one), two]);
