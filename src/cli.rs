@@ -18,7 +18,7 @@ use crate::config;
 use crate::ledger;
 use crate::server::{InheritError, OpenError, StartError};
 
-/// A compatibility proxy that stands in front of ProxBox backends of any age.
+/// A compatibility proxy in front of ProxBox backends of any release.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -26,20 +26,20 @@ pub struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 not a command line that we understand, 78 bad \
-                          configuration.\nPROXBOX_BRIDGE_LOG filters the log (info, debug, warn, …).";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 64 invalid command line, 78 invalid configuration.\n\
+                          PROXBOX_BRIDGE_LOG sets the log filter (info, debug, warn, …).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stand in front of a backend.
+    /// Run the bridge.
     Serve(serve::Args),
-    /// Say what the bridge will do, and whether its backends let it.
+    /// Check the configuration, the backends and NetBox without changing anything.
     Check(check::Args),
-    /// Say what the counts of a job come from.
+    /// Print which events the counts of a job come from.
     Counts(counts::Args),
-    /// Ask a bridge that runs whether it can do its work.
+    /// Check whether a running bridge is ready.
     Health(health::Args),
-    /// Be a backend that was recorded.
+    /// Run a fake backend from recordings.
     Replay(replay::Args),
 }
 
@@ -49,7 +49,7 @@ pub const USAGE: u8 = 64;
 pub const CONFIG: u8 = 78;
 
 impl Cli {
-    /// What the log is filtered by if nobody says otherwise: who asks a question wants its answer alone.
+    /// The default filter of the log. Subcommands that print a report log errors only.
     pub const fn log_filter(&self) -> &'static str {
         match self.command {
             Command::Serve(_) | Command::Replay(_) => "info",
@@ -61,7 +61,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// Whatever ends it before it is done.
+    /// Any error of the subcommand.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
@@ -73,12 +73,11 @@ impl Cli {
     }
 }
 
-/// Writes `text` and the end of its line to standard output. A reader that has seen enough, such as `head`, closes the
-/// pipe, which is no failure.
+/// Writes `text` and a line end to standard output. A closed pipe, as `head` leaves it, is not an error.
 ///
 /// # Errors
 ///
-/// If it cannot be written for another reason.
+/// Any other error of standard output.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     match writeln!(output, "{}", text.trim_end()).and_then(|()| output.flush()) {
@@ -106,26 +105,26 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if is_configuration { ExitCode::from(CONFIG) } else { ExitCode::FAILURE }
 }
 
-/// The runtime that a subcommand runs in.
+/// The Tokio runtime of a subcommand.
 ///
 /// # Errors
 ///
-/// If the system does not let it have its threads.
+/// If the system cannot create its threads.
 pub fn runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().thread_name(THREAD).thread_keep_alive(KEEP_ALIVE).build()
 }
 
-/// What its threads are called.
+/// The name of its threads.
 const THREAD: &str = "bridge-worker";
-/// How long a thread for blocking work is kept without any. Idle threads take turns, so that a steady load of short
-/// work keeps as many as it has work in this time.
+/// How long an idle thread for blocking work is kept. Idle threads take turns, so a steady load of short work keeps as
+/// many threads as it has work items in this time.
 const KEEP_ALIVE: Duration = Duration::from_millis(100);
 
-/// Done when the process has been asked to end so many times: by SIGTERM, or by Ctrl-C.
+/// Completes after `times` signals to terminate: SIGTERM or SIGINT (Ctrl-C).
 ///
 /// # Errors
 ///
-/// If the system does not let us listen for signals.
+/// If the signal handlers cannot be installed.
 pub fn termination(times: usize) -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
@@ -149,10 +148,10 @@ mod tests {
 
     use super::*;
 
-    /// How many threads of the runtime there are in this process, by their name.
+    /// The number of threads of the runtime in this process, by name.
     fn threads() -> usize {
         let names = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
-            // One may have ended since it was listed.
+            // A thread may have ended since it was listed.
             fs::read_to_string(task.ok()?.path().join("comm")).ok()
         });
         names.filter(|name| name.trim_end() == THREAD).count()
@@ -170,7 +169,7 @@ mod tests {
             runtime.spawn_blocking(move || all_at_once.wait());
         }
         all_at_once.wait();
-        // tokio would keep them for 10 s.
+        // Tokio's default keeps them for 10 s.
         let began = Instant::now();
         while threads() > workers + WORK / 2 {
             assert!(began.elapsed() < Duration::from_secs(5), "{} of {workers}", threads());

@@ -176,7 +176,7 @@ async fn a_channel_that_is_no_use_is_told() {
         0,
         &[
             "  devices               –\n  storage               json\n",
-            "  –: there is no way to do it, and clients get a stream that says so (backend.unsupported)",
+            "  –: not supported by this backend; clients get a stream that reports it as skipped (backend.unsupported)",
         ],
     );
 }

@@ -1,14 +1,14 @@
-//! `proxbox-bridge check`: what the bridge will do, and whether its backends let it.
+//! `proxbox-bridge check`: checks the configuration, its files, the backends and NetBox.
 //!
-//! | part | what it looks at |
+//! | module | subject |
 //! |---|---|
-//! | `bridge` | the configuration, and the files that it names |
-//! | `examine` | one backend, from its name to what it can do |
-//! | `reach` | its name, its addresses, its certificate |
-//! | `ask` | what it says of itself, and what follows for syncs |
-//! | `netbox` | how it reaches NetBox |
-//! | `certificate`, `said` | what may be shown of certificates and answers |
-//! | `report`, `word`, `text` | what was found, for programs and for people |
+//! | `bridge` | the configuration and its files |
+//! | `backend` | one backend: runs the checks below |
+//! | `connect` | its host name, its addresses, its certificate |
+//! | `probe` | its release, its API key, its channels |
+//! | `netbox` | its connection to NetBox |
+//! | `certificate`, `redact` | the texts on certificates, and answers without the API key |
+//! | `report`, `verdict`, `render` | the results as JSON, their values, and their text form |
 
 mod backend;
 mod bridge;
@@ -33,14 +33,14 @@ use backend::check_backend;
 use report::CheckReport;
 use verdict::CheckVerdict;
 
-/// Read the configuration, say what the bridge will do, and ask its backends whether it can.
+/// Check the configuration, the backends and NetBox without changing anything.
 ///
-/// It starts no sync, opens no /ws and writes nothing. A key is tried once at the most: five refusals lock the
-/// address out. What it prints with --json is described by fixtures/check.schema.json.
+/// The check starts no sync, opens no /ws and writes nothing. It tries an API key at most once, because backends lock
+/// an address out after five refusals. The output of --json is described by fixtures/check.schema.json.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 it works, warnings or not; 1 something is wrong; 64 not a command line that \
-                        we understand; 78 bad configuration, or a file that it names."
+    after_help = "Exit codes: 0 no check failed (there may be warnings); 1 a check failed; 64 invalid command line; \
+                        78 invalid configuration, or a file that it names is not usable."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -50,41 +50,41 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Look at this one of several backends
+    /// Check this backend only
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 
-    /// A file with the API key to check with, such as the plugin's, for a backend without backend.api_key_file
+    /// File with the API key to check a backend with that has no backend.api_key_file, such as the plugin's key
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
 
-/// What was found is not good.
+/// Why the check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// Something is wrong, and was told.
-    #[error("something is wrong: see what is marked FAILED")]
+    /// A check failed. The report has been printed.
+    #[error("checks failed: see the lines marked FAILED")]
     ChecksFailed,
-    /// A file that the configuration names cannot be used, and that was told.
-    #[error("the configuration cannot be used: see what is marked FAILED")]
+    /// A file that the configuration names is not usable. The report has been printed.
+    #[error("the configuration is not usable: see the lines marked FAILED")]
     Configuration,
-    /// There was nothing to begin with.
+    /// An argument does not fit the configuration. Nothing was checked.
     #[error("{0}")]
     Arguments(String),
 }
 
 impl CheckError {
-    /// Whether it is the configuration that has to be changed.
+    /// Whether the configuration or the command line has to be changed.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::Configuration | Self::Arguments(_))
     }
 }
 
-/// Checks everything.
+/// Runs all checks and prints the report.
 ///
 /// # Errors
 ///
-/// A bad configuration, [`CheckError::ChecksFailed`], or an output that cannot be written.
+/// An invalid configuration, [`CheckError`], or an error of standard output.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { flags, json, only, key_file } = args;
     let config = match Config::load(&flags, environment()) {
@@ -114,7 +114,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// The backends to look at, and the key for one that has none of its own.
+/// The backends to check, and the key for the one without a configured key.
 fn select_backends<'a>(
     config: &'a Config,
     only: Option<&str>,
@@ -124,20 +124,23 @@ fn select_backends<'a>(
     let backends: Vec<_> = config.backends.iter().filter(is_wanted).collect();
     if backends.is_empty() {
         let names = names(config.backends.iter());
-        return Err(format!("--only: no backend has this name; there is {names}"));
+        return Err(format!("--only: no backend has this name; configured: {names}"));
     }
     let Some(path) = key_file else { return Ok((backends, None)) };
     let text =
         fs::read_to_string(path).map_err(|error| format!("--key-file: cannot read {path:?}: {error}"))?;
-    let key = text.parse().map_err(|error| format!("--key-file: no key in {path:?}: {error}"))?;
+    let key = text.parse().map_err(|error| format!("--key-file: not a key in {path:?}: {error}"))?;
     let keyless: Vec<_> = backends.iter().copied().filter(|backend| backend.api_key.is_none()).collect();
-    // The key of one is a wrong one for the others, and none of their business.
+    // A key must not be sent to a backend that it is not for.
     match keyless.as_slice() {
         [_] => Ok((backends, Some(key))),
-        [] => Err("--key-file: backend.api_key_file is set, and that key is checked".to_owned()),
+        [] => {
+            Err("--key-file: not needed, because backend.api_key_file is set and its key is checked"
+                .to_owned())
+        }
         several => {
             let names = names(several.iter().copied());
-            Err(format!("--key-file: a key is for one backend; choose with --only which of {names}"))
+            Err(format!("--key-file: a key is for one backend; select it with --only from {names}"))
         }
     }
 }
@@ -146,7 +149,8 @@ fn names<'a>(backends: impl Iterator<Item = &'a config::Backend>) -> String {
     backends.map(|backend| backend.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Tells programs of `problems` for which nothing can be checked; gives `error` back.
+/// With `json`, prints a report with the `problems` of a configuration with which nothing can be checked. Returns
+/// `error`.
 fn report_config_errors(
     json: bool,
     problems: Vec<String>,

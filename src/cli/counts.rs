@@ -1,4 +1,4 @@
-//! `proxbox-bridge counts`: what the counts of a job come from.
+//! `proxbox-bridge counts`: the events that the counts of a job come from.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
 
-/// Print, for each kind and release, what counts as completed, and what stays unconfirmed and why.
+/// Print, for each kind and release, which objects count as completed and which stay unconfirmed, with the reason.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only for this release of the backend, such as 0.0.6.post4.
+    /// Only for this release of the backend, such as 0.0.6.post4
     #[arg(long)]
     release: Option<Release>,
 }
@@ -19,12 +19,12 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// If they cannot be written.
+/// An error of standard output.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     super::print(&tables(args.release))
 }
 
-/// What is told over streams and in plain answers, and what over `/ws`, in tables of Markdown.
+/// Two Markdown tables: one for streams and plain answers, one for `/ws`.
 pub fn tables(release: Option<Release>) -> String {
     let mut text = "| kind | releases | completed | unconfirmed |\n|---|---|---|---|\n".to_owned();
     let older = ("before 0.0.7, and unknown", None);

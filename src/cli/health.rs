@@ -1,4 +1,4 @@
-//! `proxbox-bridge health`: ask a bridge that runs whether it can do its work.
+//! `proxbox-bridge health`: checks whether a running bridge is ready.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use tokio::time::timeout;
 
 use crate::config::{Config, Flags, environment};
 
-/// Asks the bridge that runs with this configuration whether it is ready. Exits with 0 if it is, with 1 if not.
+/// Check whether the bridge that runs with this configuration is ready. Exit code 0 if it is, 1 if not.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
-    /// Ask whether its backends can be reached, too.
+    /// Also check whether its backends are reachable
     #[arg(long)]
     backends: bool,
-    /// How long the answer may take.
+    /// Time limit for the answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
@@ -30,11 +30,11 @@ pub struct Args {
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Prints what the bridge says.
+/// Prints the answer of the bridge.
 ///
 /// # Errors
 ///
-/// A bad configuration, a bridge that does not answer, one that is not ready.
+/// An invalid configuration, no answer, or a bridge that is not ready.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { flags, backends, timeout: limit } = args;
     let address = connectable_address(Config::admin_listen(&flags, environment())?);
@@ -43,7 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let limit = humantime::format_duration(limit);
     let (status, body) = response
         .with_context(|| format!("http://{address}{path} did not answer within {limit}"))?
-        .with_context(|| format!("no bridge answers at http://{address}{path} (admin_listen)"))?;
+        .with_context(|| format!("cannot connect to the bridge at http://{address}{path} (admin_listen)"))?;
     super::print(&String::from_utf8_lossy(&body))?;
     if status != StatusCode::OK {
         bail!("the bridge is not ready ({status})");
@@ -51,7 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address at which this machine reaches a listener on `address`.
+/// The address to connect to for a listener on `address`.
 fn connectable_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -77,7 +77,7 @@ async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, B
         answer = &mut request => answer,
         ended = connection => {
             ended?;
-            // What it has sent is still there.
+            // The answer may be complete although the connection has ended.
             request.await
         }
     }

@@ -1,4 +1,4 @@
-//! `proxbox-bridge replay`: a fake backend made of recordings.
+//! `proxbox-bridge replay`: a fake backend that serves recordings.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,43 +8,43 @@ use tracing::info;
 
 use crate::replay::{Library, ReplayOptions, ReplayServer, Speed};
 
-/// Serve recorded streams as the backend that they were recorded from did.
+/// Serve recorded streams as the backend did when they were recorded.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The folder with the recordings of one backend version, such as fixtures/recordings/0.0.11.post2
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
 
-    /// How fast: `recorded`, `max`, or a number such as 10 for ten times as fast
+    /// Speed: `recorded`, `max`, or a factor such as 10 for ten times as fast
     #[arg(long, default_value_t = Speed::Recorded)]
     pub speed: Speed,
 
-    /// Serve this recording in place of the usual one, such as fail/ws-proxmox-down (repeatable)
+    /// Serve this recording instead of the default one, such as fail/ws-proxmox-down (repeatable)
     #[arg(long = "use", value_name = "NAME")]
     pub uses: Vec<String>,
 
-    /// The one right API key; without it any key is right
+    /// The valid API key; if not given, every key is valid
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
 
-    /// Drop the connection after so many frames of each exchange
+    /// Drop the connection after N frames of each exchange
     #[arg(long, value_name = "N")]
     pub cut_after: Option<u64>,
 
-    /// Fall silent after so many frames of each exchange
+    /// Send nothing more after N frames of each exchange
     #[arg(long, value_name = "N")]
     pub stall_after: Option<u64>,
 
-    /// Send garbage after so many frames of each exchange, and go on
+    /// Send garbage after N frames of each exchange, then continue
     #[arg(long, value_name = "N")]
     pub garbage_after: Option<u64>,
 }
 
-/// Serves until ctrl-c or SIGTERM.
+/// Serves until SIGTERM or SIGINT (Ctrl-C).
 ///
 /// # Errors
 /// The recordings cannot be read, or the address cannot be bound.

@@ -1,4 +1,4 @@
-//! `proxbox-bridge serve`: stand in front of a backend.
+//! `proxbox-bridge serve`: runs the bridge.
 
 use anyhow::Context;
 
@@ -8,18 +8,18 @@ use crate::config::{Config, Flags, environment};
 use crate::server::{InheritedListeners, Server};
 use crate::telemetry;
 
-/// Stands in front of a ProxBox backend of any age, and answers its sync streams as readers want them.
+/// Run the bridge in front of one or more ProxBox backends.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     flags: Flags,
 }
 
-/// Serves until the process is asked to end.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
 ///
 /// # Errors
 ///
-/// A bad configuration, an address that cannot be bound, a data directory that cannot be used.
+/// An invalid configuration, an address that cannot be bound, or a data directory that is not usable.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { flags } = args;
     let config = Config::load(&flags, environment())?;
@@ -27,7 +27,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let shutdown = shutdown.context("cannot listen for signals")?;
     let hurry = hurry.context("cannot listen for signals")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    // Every stream takes two, and what systems give by default is soon used up.
+    // Every stream needs two file descriptors, and the default limit of systems is low.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         telemetry::OpenFilesLimited { error: &error }.emit();
     }
@@ -38,7 +38,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let reloader = server.reloader();
     let reloading = async {
         while hangup.recv().await.is_some() {
-            // Whatever comes of it is in the log.
+            // The result is in the log.
             let _ = reloader.reload().await;
         }
     };

@@ -203,8 +203,8 @@ impl KeysThrottled<'_> {
             ),
             None => tracing::warn!(
                 backend,
-                "Clients sent too many wrong API keys: unknown keys of all clients are refused for 5 minutes. Start the \
-                 backend with PROXBOX_TRUSTED_PROXIES, so that it counts each client by itself."
+                "Clients sent too many wrong API keys: unknown keys of all clients are refused for 5 minutes. Start \
+                 the backend with PROXBOX_TRUSTED_PROXIES, so that it counts each client by itself."
             ),
         }
     }

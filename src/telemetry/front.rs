@@ -398,13 +398,14 @@ impl CertificatesOverdue<'_> {
             FilesOf::Backend(backend) => tracing::error!(
                 backend,
                 limit_seconds,
-                "The TLS files for this backend cannot be read in time: check their disk. The previous ones stay in use."
+                "The TLS files for this backend cannot be read in time: check their disk. The previous ones stay in \
+                 use."
             ),
             FilesOf::Netbox(backend) => tracing::error!(
                 backend,
                 limit_seconds,
-                "The TLS files for NetBox (backend.netbox_ca_file and backend.netbox_client_certificate) cannot be read \
-                 in time: check their disk. The previous ones stay in use."
+                "The TLS files for NetBox (backend.netbox_ca_file and backend.netbox_client_certificate) cannot be \
+                 read in time: check their disk. The previous ones stay in use."
             ),
         }
     }

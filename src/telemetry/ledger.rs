@@ -138,7 +138,8 @@ impl LedgerClockTrusted {
         let why = match self.why {
             ClockTrustReason::WentBack => "the clock returned to the expected time",
             ClockTrustReason::Stayed => {
-                "the clock has not jumped again for limits.clock_hold; the jump does not count towards the age of records"
+                "the clock has not jumped again for limits.clock_hold; the jump does not count towards the age of \
+                 records"
             }
             ClockTrustReason::Ordered => {
                 "an operator requested a cleaning; the jump counts towards the age of records"

@@ -171,7 +171,7 @@ impl JobMetrics {
             ),
             frame_age: make.seconds(
                 "job_frame_age_seconds",
-                "Time since the last frame from the backend, for the running job where it is longest; 0 if no job runs.",
+                "Longest time since the last frame from the backend of a running job; 0 if no job runs.",
             ),
             objects: make.counters("objects_total", "Objects of jobs that ended, by result."),
         }

@@ -65,7 +65,7 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
     run.says(0, &[&format!("  ok       data_dir     {there}\n")]);
     let deep = format!("{there}/a/b");
     let run = Run::against(&address, &["--data-dir", &deep], &[]).await;
-    run.says(0, &[&format!("  ok       data_dir     {deep}, to be made\n")]);
+    run.says(0, &[&format!("  ok       data_dir     {deep}, does not exist yet\n")]);
     assert_eq!(std::fs::read_dir(there).unwrap().count(), 0);
 
     let file = file("");
@@ -76,7 +76,7 @@ async fn a_data_dir_is_looked_at_and_left_alone() {
             78,
             &[
                 &format!("  FAILED   data_dir     {path}: not a directory\n"),
-                "→ Let data_dir be a directory that the user of the bridge can write to.\n",
+                "→ Set data_dir to a directory that the user of the bridge can write to.\n",
             ],
         );
     }
@@ -122,10 +122,10 @@ async fn what_others_can_reach_is_told() {
         0,
         &[
             "  note     clients      http://0.0.0.0:8800, for 127.0.0.1:",
-            "→ Keys and answers go over the network as they are: ",
+            "→ Keys and answers are sent in clear text: ",
             "  note     operators    http://0.0.0.0:8801\n",
-            "→ The token and what is read go over the network as they are: ",
-            "  ok       proxies      the X-Forwarded-For of 10.0.0.0/8 is believed\n",
+            "→ The token and all answers are sent in clear text: ",
+            "  ok       proxies      X-Forwarded-For is trusted from 10.0.0.0/8\n",
         ],
     );
 }
@@ -150,9 +150,9 @@ async fn several_backends_are_told_one_after_the_other() {
         &[
             "  ok       clients      http://127.0.0.1:8800, as lab.example or lab, for lab\n",
             "  ok       clients      http://127.0.0.1:8802, for hall\n",
-            &format!("\nBackend http://{}, called lab\n", old.local_addr()),
+            &format!("\nBackend http://{}, name lab\n", old.local_addr()),
             "  ok       /version     0.0.2",
-            &format!("\nBackend http://{}, called hall\n", young.local_addr()),
+            &format!("\nBackend http://{}, name hall\n", young.local_addr()),
             "  skipped  key ",
         ],
     );
@@ -160,20 +160,20 @@ async fn several_backends_are_told_one_after_the_other() {
     let given = ["--key-file", key.path().to_str().unwrap()];
     let run = Run::with(&[&both[..], &given, &["--json"]].concat(), &[]).await;
     assert_eq!(run.code, 78);
-    let problem = "--key-file: a key is for one backend; choose with --only which of lab, hall";
+    let problem = "--key-file: a key is for one backend; select it with --only from lab, hall";
     assert_eq!(run.json()["problems"], json!([problem]));
     let asked = old.log().requests().len();
     let run = Run::with(&[&both[..], &given, &["--only", "hall", "--json"]].concat(), &[]).await;
-    assert_eq!(run.line("key")["found"], "--key-file is accepted");
+    assert_eq!(run.line("key")["found"], "the key in --key-file is accepted");
     assert_eq!(old.log().requests().len(), asked);
     let run = Run::with(&[&both[..], &["--only", "attic"]].concat(), &[]).await;
     assert_eq!(run.code, 78);
-    assert_eq!(run.errors, "proxbox-bridge: --only: no backend has this name; there is lab, hall\n");
+    assert_eq!(run.errors, "proxbox-bridge: --only: no backend has this name; configured: lab, hall\n");
     // One that has a key of its own is not in the way.
     let own = config(&format!("api_key_file = {:?}\n", key.path()));
     let own = ["--config", own.path().to_str().unwrap()];
     let run = Run::with(&[&own[..], &given].concat(), &[]).await;
-    run.says(0, &["does not look at --key-file", "backend.api_key_file is accepted, "]);
+    run.says(0, &["ignores the key in --key-file", "the key in backend.api_key_file is accepted. "]);
 }
 
 #[tokio::test]

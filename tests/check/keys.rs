@@ -44,8 +44,8 @@ async fn a_wrong_key_is_refused_once() {
                 assert_eq!((run.code, &run.line("key")["verdict"]), (1, &json!("failed")));
             } else {
                 run.says(1, &[
-                    "  FAILED   key          --key-file is refused: Invalid API key. 4 attempts remaining.\n",
-                    "→ Put the key that is registered with the backend there. Do not try many: ",
+                    "  FAILED   key          the key in --key-file is refused: Invalid API key. 4 attempts remaining.\n",
+                    "→ Use the key that is registered with the backend. Do not try several: ",
                 ]);
             }
             let tried: Vec<_> = requests(&backend).into_iter().filter(|(_, has_key)| *has_key).collect();
@@ -63,8 +63,8 @@ async fn without_a_key_only_what_everybody_may_ask_is_asked() {
         run.says(
             0,
             &[
-                "  skipped  key          this backend wants one, and there is none to check with\n",
-                "→ Pass the plugin's with --key-file to see the rest. Clients send their own.\n",
+                "  skipped  key          this backend requires a key, and none is given\n",
+                "→ Pass the plugin's key with --key-file to run the remaining checks. Clients send their own.\n",
             ],
         );
         assert!(requests(&backend).iter().all(|(_, has_key)| !has_key));
@@ -79,12 +79,15 @@ async fn the_key_of_the_configuration_is_the_one_that_is_checked() {
     let address = backend.local_addr();
     let configured = [("backend.api_key_file", right.path().to_str().unwrap())];
     let run = Run::against(&address, &[], &configured).await;
-    run.says(0, &["  ok       key          backend.api_key_file is accepted, and sent in the place of "]);
+    run.says(0, &["  ok       key          the key in backend.api_key_file is accepted. It replaces "]);
     nothing_is_risked(&backend);
     let run =
         Run::against(&address, &["--json", "--key-file", wrong.path().to_str().unwrap()], &configured).await;
     assert_eq!(run.code, 78);
-    assert_eq!(run.json()["problems"][0], "--key-file: backend.api_key_file is set, and that key is checked");
+    assert_eq!(
+        run.json()["problems"][0],
+        "--key-file: not needed, because backend.api_key_file is set and its key is checked"
+    );
 }
 
 #[tokio::test]
@@ -92,7 +95,7 @@ async fn a_key_for_a_release_that_takes_none_is_a_note() {
     let key = file(KEY);
     let backend = replay("0.0.3").await;
     let run = Run::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(0, &["  note     key          this release wants none, and does not look at --key-file\n"]);
+    run.says(0, &["  note     key          this release requires none and ignores the key in --key-file\n"]);
 }
 
 #[tokio::test]
@@ -106,8 +109,8 @@ async fn whoever_is_locked_out_is_told_to_wait() {
     }
     let run = Run::against(&backend.local_addr(), &["--key-file", key.path().to_str().unwrap()], &[]).await;
     run.says(1, &[
-        "  FAILED   key          not looked at: Too many failed authentication attempts. Please try again later.\n",
-        "→ Wait 300 seconds, then check again. Until then the right key is refused as well.\n",
+        "  FAILED   key          not checked: Too many failed authentication attempts. Please try again later.\n",
+        "→ Wait 300 seconds, then check again. Until then the right key is refused, too.\n",
     ]);
 }
 
@@ -134,7 +137,7 @@ async fn whatever_else_a_backend_says_to_a_key_is_told_with_a_way_out() {
             405,
             [
                 "  FAILED   key          No API key configured. Register a key",
-                "→ Register the key with the backend, as plugins do: POST /auth/register-key.",
+                "→ Register the key with the backend, as the plugin does: POST /auth/register-key.",
             ],
         ),
         (
@@ -169,9 +172,9 @@ async fn whatever_else_a_backend_says_to_a_key_is_told_with_a_way_out() {
     run.says(
         0,
         &[
-            "  note     /version     it does not say its release\n",
-            "  ok       key          --key-file is accepted\n",
-            "  note     /ws          which dialect is known when it is opened\n",
+            "  note     /version     the backend does not report its release\n",
+            "  ok       key          the key in --key-file is accepted\n",
+            "  note     /ws          the dialect is detected when it is opened\n",
         ],
     );
 }
@@ -190,7 +193,7 @@ async fn a_backend_that_repeats_the_key_does_not_make_it_known() {
     .await;
     // That the key is never shown is asserted of every run.
     let run = Run::against(&echo.address, &["--key-file", key.path().to_str().unwrap()], &[]).await;
-    run.says(1, &["--key-file is refused: Not [hidden].\n"]);
+    run.says(1, &["the key in --key-file is refused: Not [hidden].\n"]);
 }
 
 #[tokio::test]
@@ -210,7 +213,7 @@ async fn a_release_that_says_its_age_and_wants_no_key_is_asked_without_one() {
         0,
         &[
             "  ok       /version     0.0.6.post4\n",
-            "  ok       key          this release wants none\n",
+            "  ok       key          this release requires none\n",
             "  ok       /ws          dialect 0.0.4\n",
             "  devices               native\n",
             "  emulated    GET /auth/bootstrap-status, /auth/keys: this release knows no keys\n",

@@ -158,7 +158,7 @@ async fn a_certificate_that_is_trusted_is_shown() {
     );
     let run = backend.check(&[], &[("backend.insecure", "on")]).await;
     run.says(0, &[
-        "  WARNING  tls          CN=pve1, issued by CN=The CA, for 127.0.0.1, until 4000-01-01; not checked\n",
+        "  WARNING  tls          CN=pve1, issued by CN=The CA, for 127.0.0.1, until 4000-01-01; not verified\n",
         &format!("set backend.pin = \"{}\".\n", leaf.pin()),
     ]);
 }
@@ -224,7 +224,7 @@ async fn a_certificate_that_is_not_trusted_is_shown_with_its_pin_and_nothing_is_
                 "  FAILED   tls          its certificate ",
                 why.strip_prefix("its certificate ").unwrap_or(why),
                 &format!(
-                    "→ It shows: {shown}. If that is the right one: backend.pin = \"{}\".\n",
+                    "→ Its certificate: {shown}. If that is the right one, set backend.pin = \"{}\".\n",
                     leaf.pin()
                 ),
             ],
@@ -317,7 +317,7 @@ async fn the_certificate_of_the_bridge_is_looked_at() {
         ];
         let run = old.check(&[], &settings).await;
         run.says(0, &["  ok       clients      https://127.0.0.1:8800", parts]);
-        assert!(run.text.contains("; clients must show one of tls.client_ca\n"), "{}", run.text);
+        assert!(run.text.contains("; client certificates of tls.client_ca required\n"), "{}", run.text);
     }
     // Each of the two is good, and they do not belong together.
     let (certificate, key) = (folder.0.path().join("good.pem"), folder.0.path().join("old.key"));

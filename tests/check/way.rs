@@ -22,7 +22,7 @@ async fn a_backend_that_is_down_is_told() {
         1,
         &[
             &format!("  FAILED   connect v4   {address}: connection refused\n"),
-            "→ Nothing listens there: start the backend, or mend the port in backend.url.\n",
+            "→ Nothing listens there: start the backend, or fix the port in backend.url.\n",
         ],
     );
     let run = Run::against(&address, &["--json"], &[]).await;
@@ -36,8 +36,8 @@ async fn a_name_that_nobody_knows_is_told() {
     run.says(
         1,
         &[
-            "  FAILED   name         nowhere.invalid stands for no address: ",
-            "→ Mend the name in backend.url, or the resolver or hosts file of this machine.\n",
+            "  FAILED   name         nowhere.invalid does not resolve: ",
+            "→ Fix the name in backend.url, or the resolver or hosts file of this machine.\n",
         ],
     );
     assert!(!run.text.contains("os error") && !run.text.contains("lookup"), "{}", run.text);
@@ -83,13 +83,16 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
             200,
             &[][..],
             "<html><title>Welcome</title><body>to <b>nginx</b>!</body></html>",
-            ["200 OK: Welcome to nginx !\n", "→ This is no ProxBox backend, and was not given the key: "],
+            [
+                "200 OK: Welcome to nginx !\n",
+                "→ This is not a ProxBox backend: fix backend.url. The key was not sent.",
+            ],
         ),
         (
             404,
             &[],
             r#"{"detail":"Not Found"}"#,
-            ["404 Not Found: Not Found\n", "→ This is no ProxBox backend"],
+            ["404 Not Found: Not Found\n", "→ This is not a ProxBox backend"],
         ),
         (
             301,
@@ -97,7 +100,7 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
             "moved",
             [
                 "301 Moved Permanently: to https://proxbox.example/\n",
-                "→ The backend is somewhere else: write that into backend.url.\n",
+                "→ The backend has another URL: set backend.url to it.\n",
             ],
         ),
         (
@@ -106,14 +109,17 @@ async fn what_is_no_proxbox_backend_is_told_and_not_given_the_key() {
             "\u{1f}compressed",
             [
                 "200 OK: It is compressed (Content-Encoding: gzip), although the bridge asks for identity. ",
-                "→ What is there cannot be read, and was not given the key.\n",
+                "→ The answer cannot be read. The key was not sent.\n",
             ],
         ),
         (
             502,
             &[],
             "",
-            ["502 Bad Gateway\n", "→ A proxy answers, and the backend behind it does not: start that.\n"],
+            [
+                "502 Bad Gateway\n",
+                "→ A proxy answers, but the backend behind it does not: start the backend.\n",
+            ],
         ),
     ] {
         let other = Backend::start(move |_| async move { answer(status, headers, body) }).await;
@@ -154,14 +160,14 @@ async fn a_backend_that_hangs_takes_no_longer_than_its_limit() {
     let run = Run::against(&address, &[], &limits).await;
     run.says(1, &[
         "  FAILED   /            no answer within 200ms (limits.probe)\n",
-        "→ If a sync runs on it, check again later, or give it longer (limits.probe). If none does, restart it.\n",
+        "→ If a sync is running on the backend, check again later or raise limits.probe. If not, restart the backend.\n",
     ]);
     let run = Run::with(&["--backend", &format!("https://{address}")], &limits).await;
     run.says(
         1,
         &[
             "  FAILED   tls          no TLS handshake within 200ms (limits.handshake)\n",
-            "→ Does it speak TLS at all? If not, write http:// in backend.url.\n",
+            "→ If it does not use TLS, write http:// in backend.url.\n",
         ],
     );
     drop(listener);

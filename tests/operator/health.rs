@@ -75,7 +75,10 @@ async fn the_command_asks_the_bridge_that_runs() {
     assert!(said.contains("cannot be reached") && why.contains("not ready"), "{said} {why}");
     let (code, _, why) = health("127.0.0.1:1".to_owned(), &[]).await;
     assert_eq!(code, Some(1));
-    assert!(why.contains("no bridge answers at http://127.0.0.1:1/readyz (admin_listen)"), "{why}");
+    assert!(
+        why.contains("cannot connect to the bridge at http://127.0.0.1:1/readyz (admin_listen)"),
+        "{why}"
+    );
     let (code, _, why) = health("nowhere".to_owned(), &[]).await;
     assert_eq!(code, Some(78), "{why}");
 }

@@ -1,4 +1,4 @@
-//! One backend, from its name to what it can do.
+//! The checks of one backend.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,11 +11,10 @@ use crate::config::{self, Config};
 use crate::core::domain::credential::ApiKey;
 use crate::tls::{self, ServerFiles};
 
-/// What is learned is kept at least this long, so that nothing is asked twice.
+/// How long capabilities are cached, at least: long enough that nothing is requested twice.
 const CAPABILITIES_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Asks the backend that `wanted` describes what it is and what it can do. `key` is tried where no other is
-/// configured, and whichever it is, until it is refused.
+/// Checks a backend. Uses `key` if none is configured. A key that is refused is not sent again.
 pub(super) async fn check_backend(
     config: &Config,
     backend_config: &config::Backend,
@@ -42,7 +41,7 @@ pub(super) async fn check_backend(
     report
 }
 
-/// The certificate that the backend is shown.
+/// The line on the client certificate for the backend.
 fn client_certificate_line(backend_config: &config::Backend) -> Option<CheckLine> {
     let (certificate, key) = backend_config.client_certificate.clone()?;
     let files = ServerFiles { certificate, key, client_ca: None };

@@ -1,4 +1,4 @@
-//! The bridge itself: where it serves whom, and the files that it needs.
+//! The checks of the bridge itself: its addresses and its files.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::config::{self, Config, WithoutLedger};
 use crate::ledger;
 use crate::tls::{self, ServerFiles};
 
-/// What a bridge with `config` will do. Its addresses are not tried: it may be running.
+/// Checks the bridge's own configuration. The addresses are not bound: the bridge may be running.
 pub(super) fn check_bridge(config: &Config) -> Vec<CheckLine> {
     let mut lines = clients_lines(config);
     lines.push(admin_line(config));
@@ -39,8 +39,8 @@ fn clients_lines(config: &Config) -> Vec<CheckLine> {
         }
         reported.push(address);
         lines.push(CheckLine { verdict: CheckVerdict::Note, ..line }.with_advice(
-            "Keys and answers go over the network as they are: set tls.certificate and tls.key, or let only a \
-             proxy with TLS come here.",
+            "Keys and answers are sent in clear text: set tls.certificate and tls.key, or allow only a proxy with TLS \
+             to connect here.",
         ));
     }
     lines
@@ -51,30 +51,31 @@ fn admin_line(config: &Config) -> CheckLine {
     let found = format!("http://{address}");
     if config.admin_token.is_none() {
         let advice = if config.admin_open_reads {
-            "Nobody can start, cancel or reload there: that needs a token, set admin_token_file."
+            "Starting, cancelling and reloading need a token: set admin_token_file."
         } else {
-            "Nobody gets more than /livez and /readyz there: the rest needs a token, set admin_token_file."
+            "Only /livez and /readyz are available. The rest needs a token: set admin_token_file."
         };
         return CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(advice);
     }
     if config.admin_open_reads && address.ip().to_canonical().is_loopback() {
         return CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(
-            "Reading needs no token on a loopback address (admin_open_reads): no proxy or tunnel may lead there.",
+            "Reading needs no token on a loopback address (admin_open_reads): do not put a proxy or tunnel in front \
+             of it.",
         );
     }
     if address.ip().to_canonical().is_loopback() {
         return CheckLine::ok(CheckName::Operators, found);
     }
     CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(
-        "The token and what is read go over the network as they are: let only a proxy with TLS come here.",
+        "The token and all answers are sent in clear text: allow only a proxy with TLS to connect here.",
     )
 }
 
 fn certificate_line(files: &ServerFiles) -> CheckLine {
-    // What serve does; a certificate alone says nothing of its key.
+    // As `serve` does it: the key has to fit the certificate.
     let certificate = tls::server(files).and_then(|_| tls::read_certificate(files));
     let client_certificates =
-        if files.client_ca.is_some() { "; clients must show one of tls.client_ca" } else { "" };
+        if files.client_ca.is_some() { "; client certificates of tls.client_ca required" } else { "" };
     match certificate {
         Ok(certificate) => {
             let line = certificate::line(CheckName::Certificate, &certificate, SystemTime::now());
@@ -86,9 +87,9 @@ fn certificate_line(files: &ServerFiles) -> CheckLine {
 
 fn data_dir_line(config: &Config) -> CheckLine {
     let Some(directory) = config.data_dir.as_deref() else {
-        let found = "none: the record of jobs is lost when the bridge ends";
+        let found = "none: the records of jobs are lost when the bridge stops";
         return CheckLine::new(CheckName::DataDir, CheckVerdict::Note, found)
-            .with_advice("Set data_dir to keep it.");
+            .with_advice("Set data_dir to keep them.");
     };
     let shown = directory.display();
     if let Err(error) = ledger::inspect(directory) {
@@ -96,13 +97,15 @@ fn data_dir_line(config: &Config) -> CheckLine {
     }
     match usable(directory) {
         Ok(DirectoryState::Exists) => CheckLine::ok(CheckName::DataDir, format!("{shown}")),
-        Ok(DirectoryState::Missing) => CheckLine::ok(CheckName::DataDir, format!("{shown}, to be made")),
+        Ok(DirectoryState::Missing) => {
+            CheckLine::ok(CheckName::DataDir, format!("{shown}, does not exist yet"))
+        }
         Err(error) => {
             let continues = config.jobs.without_ledger == Some(WithoutLedger::Continue);
             let starts = continues || ledger::has_ledger(directory);
             let verdict = if starts { CheckVerdict::Failed } else { CheckVerdict::Misconfigured };
             CheckLine::new(CheckName::DataDir, verdict, format!("{shown}: {}", reason(&error)))
-                .with_advice("Let data_dir be a directory that the user of the bridge can write to.")
+                .with_advice("Set data_dir to a directory that the user of the bridge can write to.")
         }
     }
 }
@@ -112,12 +115,12 @@ enum DirectoryState {
     Missing,
 }
 
-/// Whether the ledger can be in `directory`. Nothing is left there.
+/// Whether the ledger can be stored in `directory`. Leaves nothing there.
 fn usable(directory: &Path) -> io::Result<DirectoryState> {
     match std::fs::metadata(directory) {
         Ok(_) => {
             may_make_files_in(directory)?;
-            // SQLite's own files come and go; these two stay, and may be another user's.
+            // SQLite creates and removes its other files. These two stay and may belong to another user.
             for file in ["lock", "ledger.sqlite3"] {
                 match may(Access::WRITE_OK, &directory.join(file)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -127,7 +130,7 @@ fn usable(directory: &Path) -> io::Result<DirectoryState> {
             Ok(DirectoryState::Exists)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Those above it that are missing are made with it.
+            // Missing parents are created with it.
             let parents = directory.ancestors().skip(1).map(|parent| match parent.as_os_str().is_empty() {
                 true => Path::new("."),
                 false => parent,
@@ -148,18 +151,18 @@ fn may_make_files_in(directory: &Path) -> io::Result<()> {
     holds_files(directory)
 }
 
-/// Whether `directory` is one in which files can be made. The permissions do not say it: in /proc, root may do
-/// everything, and can make nothing.
+/// Whether files can be created in `directory`. Permissions are not enough: in /proc, root has all of them and can
+/// create nothing.
 fn holds_files(directory: &Path) -> io::Result<()> {
-    // A file without a name, which is gone when it is closed.
+    // An unnamed file, which the system removes when it is closed.
     let unnamed = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     match open(directory, unnamed, Mode::RUSR | Mode::WUSR) {
         Ok(_) => Ok(()),
-        // Not every file system knows such files.
+        // Not every file system supports unnamed files.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
             let probe = directory.join(format!(".proxbox-bridge-check-{}", std::process::id()));
             std::fs::create_dir(&probe).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => io::Error::other("nothing can be made there"),
+                io::ErrorKind::NotFound => io::Error::other("no file can be created there"),
                 _ => error,
             })?;
             std::fs::remove_dir(&probe)
@@ -172,7 +175,7 @@ fn may(access: Access, path: &Path) -> io::Result<()> {
     Ok(accessat(CWD, path, access, AtFlags::EACCESS)?)
 }
 
-/// What the system says, without its number.
+/// The message of the system, without the error number.
 pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();
@@ -183,8 +186,8 @@ pub(super) fn reason(error: &io::Error) -> String {
 fn proxies_line(config: &Config) -> CheckLine {
     let proxies: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
     let found = match proxies.as_slice() {
-        [] => "the X-Forwarded-For of nobody is believed (trusted_proxies)".to_owned(),
-        proxies => format!("the X-Forwarded-For of {} is believed", proxies.join(", ")),
+        [] => "X-Forwarded-For is ignored (trusted_proxies is empty)".to_owned(),
+        proxies => format!("X-Forwarded-For is trusted from {}", proxies.join(", ")),
     };
     CheckLine::ok(CheckName::Proxies, found)
 }

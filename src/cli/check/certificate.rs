@@ -1,4 +1,4 @@
-//! Certificates: what they say, and for how long.
+//! The texts on certificates: names, issuer and validity.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,10 +6,10 @@ use super::report::{CertificateInfo, CheckLine};
 use super::verdict::{CheckName, CheckVerdict};
 use crate::tls::Certificate;
 
-/// A certificate that ends within this time is worth a warning.
+/// A certificate that expires within this time gets a warning.
 const EXPIRY_WARNING: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 60 * 60;
-/// The last second that has a date of four digits, which is all that RFC 3339 has room for.
+/// The last second of the year 9999, the last that RFC 3339 can express.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 impl From<&Certificate> for CertificateInfo {
@@ -25,7 +25,7 @@ impl From<&Certificate> for CertificateInfo {
     }
 }
 
-/// The line on a certificate that is used, with a warning if it will not be for long, or clients refuse it.
+/// The line on a certificate in use, with a warning if it expires soon or clients refuse it.
 pub(super) fn line(check: CheckName, certificate: &Certificate, now: SystemTime) -> CheckLine {
     let problem = validity_problem(certificate, now).or_else(|| missing_names(check, certificate));
     let line = match problem {
@@ -37,20 +37,20 @@ pub(super) fn line(check: CheckName, certificate: &Certificate, now: SystemTime)
     CheckLine { certificate: Some(certificate.into()), ..line }
 }
 
-/// What a certificate says, on one line.
+/// The subject, issuer, names and expiry date of a certificate, on one line.
 pub(super) fn describe(certificate: &Certificate) -> String {
     let Certificate { subject, issuer, names, not_after, .. } = certificate;
     let whose = if subject.is_empty() { "no subject" } else { subject };
     let by = match issuer {
         issuer if issuer == subject => "itself",
-        issuer if issuer.is_empty() => "nobody",
+        issuer if issuer.is_empty() => "an unnamed authority",
         issuer => issuer,
     };
     let names = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
     format!("{whose}, issued by {by}, for {names}, until {}", &format_time(*not_after)[..DATE])
 }
 
-/// What is or will be wrong with its time, and what to do.
+/// A problem with the validity of a certificate, now or soon, and what to do.
 fn validity_problem(certificate: &Certificate, now: SystemTime) -> Option<String> {
     if now < certificate.not_before {
         return Some("It is not valid yet: check the clock of this machine.".to_owned());
@@ -66,19 +66,18 @@ fn validity_problem(certificate: &Certificate, now: SystemTime) -> Option<String
     }
 }
 
-/// What is wrong with a certificate that clients are shown and that is for no host.
+/// The problem of a server certificate without host names.
 fn missing_names(check: CheckName, certificate: &Certificate) -> Option<String> {
     let is_nameless = check == CheckName::Certificate && certificate.names.is_empty();
     is_nameless.then(|| {
-        "It has no subjectAltName, and clients refuse it, whatever its subject says: make it again with the host names."
-            .to_owned()
+        "It has no subjectAltName, so clients refuse it: issue a new one with the host names.".to_owned()
     })
 }
 
-/// The length of the date in a moment.
+/// The length of the date in an RFC 3339 time.
 const DATE: usize = "2026-01-01".len();
 
-/// `time` in RFC 3339. A certificate may name one that has no such form.
+/// `time` in RFC 3339. A certificate may have a time that RFC 3339 cannot express; it is clamped.
 fn format_time(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND));
@@ -129,7 +128,7 @@ mod tests {
         let nameless = Certificate { names: Vec::new(), ..until(20_000) };
         let shown = line(CheckName::Certificate, &nameless, at(DAY * 10_000));
         assert_eq!(shown.verdict, CheckVerdict::Warning);
-        assert!(shown.advice.unwrap().contains("no subjectAltName, and clients refuse it"));
+        assert!(shown.advice.unwrap().contains("no subjectAltName, so clients refuse it"));
         assert_eq!(line(CheckName::ClientCertificate, &nameless, at(DAY * 10_000)).verdict, CheckVerdict::Ok);
         assert_eq!(line(CheckName::Certificate, &until(20_000), at(DAY * 10_000)).verdict, CheckVerdict::Ok);
     }

@@ -1,4 +1,4 @@
-//! The way to a backend: its name, its addresses, its certificate.
+//! The connection to a backend: its host name, its addresses, its certificate.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,21 +11,21 @@ use super::verdict::{CheckName, CheckVerdict};
 use crate::backend::{Backend, ConnectError};
 use crate::tls::{Certificate, Trust};
 
-/// Whether a connection to it comes about.
+/// Whether at least one connection to the backend succeeds.
 pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLine>) -> bool {
     let host = backend.url().host();
     let addresses = match backend.addresses().await {
         Ok(addresses) => addresses,
         Err(error) => {
-            let found = format!("{host} stands for no address: {}", unresolved(&error));
-            let advice = "Mend the name in backend.url, or the resolver or hosts file of this machine.";
+            let found = format!("{host} does not resolve: {}", unresolved(&error));
+            let advice = "Fix the name in backend.url, or the resolver or hosts file of this machine.";
             lines.push(CheckLine::new(CheckName::Name, CheckVerdict::Failed, found).with_advice(advice));
             return false;
         }
     };
     if host.parse::<IpAddr>().is_err() {
         let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-        lines.push(CheckLine::ok(CheckName::Name, format!("{host} is {}", shown.join(", "))));
+        lines.push(CheckLine::ok(CheckName::Name, format!("{host} resolves to {}", shown.join(", "))));
     }
     let mut connected = Vec::new();
     let mut tls: Vec<CheckLine> = Vec::new();
@@ -39,12 +39,12 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
             Err(ConnectError::Tls { why, .. }) => {
                 Some(refusal_line(why, backend.peer_certificate(address).await.as_ref()))
             }
-            // It took the connection, and then said nothing.
+            // It accepted the connection and then sent nothing.
             Err(ConnectError::TimedOut { after, limit: limit @ "limits.handshake", .. }) => {
                 let found =
                     format!("no TLS handshake within {} ({limit})", humantime::format_duration(after));
                 let line = CheckLine::new(CheckName::Tls, CheckVerdict::Failed, found);
-                Some(line.with_advice("Does it speak TLS at all? If not, write http:// in backend.url."))
+                Some(line.with_advice("If it does not use TLS, write http:// in backend.url."))
             }
             Err(error) => {
                 connected.push(unreachable_line(check, address, &error));
@@ -53,14 +53,15 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
         };
         is_reached = true;
         connected.push(CheckLine::ok(check, address.to_string()));
-        // The same on every address is told once.
+        // The same line for several addresses is listed once.
         tls.extend(shown.filter(|line| tls.iter().all(|listed| listed.found != line.found)));
     }
     if is_reached {
         for line in connected.iter_mut().filter(|line| line.verdict == CheckVerdict::Failed) {
             line.verdict = CheckVerdict::Warning;
             line.advice =
-                Some("The bridge uses the others; an address that nobody needs costs time.".to_owned());
+                Some("The bridge uses the other addresses. If this one is not needed, remove it from DNS: attempts cost time."
+                    .to_owned());
         }
     }
     let is_trusted = tls.iter().all(|line| line.verdict != CheckVerdict::Failed);
@@ -84,16 +85,17 @@ fn unresolved(error: &ConnectError) -> String {
 fn unreachable_line(check: CheckName, address: SocketAddr, error: &ConnectError) -> CheckLine {
     let (why, advice) = match error {
         ConnectError::Failed { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
-            (reason(source), "Nothing listens there: start the backend, or mend the port in backend.url.")
+            (reason(source), "Nothing listens there: start the backend, or fix the port in backend.url.")
         }
-        ConnectError::Failed { source, .. } => {
-            (reason(source), "There is no way there from here: mend backend.url, or the network.")
-        }
+        ConnectError::Failed { source, .. } => (
+            reason(source),
+            "The address is not reachable from this machine: fix backend.url or the network.",
+        ),
         ConnectError::TimedOut { after, limit, .. } => (
             format!("no answer within {} ({limit})", humantime::format_duration(*after)),
-            "A firewall may be in between, or the machine off: mend that, or backend.url.",
+            "A firewall may drop the packets, or the machine may be off: fix that, or backend.url.",
         ),
-        other => (other.to_string(), "Mend backend.url."),
+        other => (other.to_string(), "Fix backend.url."),
     };
     CheckLine::new(check, CheckVerdict::Failed, format!("{address}: {why}")).with_advice(advice)
 }
@@ -103,22 +105,22 @@ fn trust_line(backend: &Backend, certificate: &Certificate) -> CheckLine {
     let found = line.found.clone();
     match backend.config().trust {
         Trust::Pinned(_) => CheckLine { found: format!("{found}; pinned"), ..line },
-        Trust::Insecure => CheckLine { verdict: CheckVerdict::Warning, found: format!("{found}; not checked"), ..line }
+        Trust::Insecure => CheckLine { verdict: CheckVerdict::Warning, found: format!("{found}; not verified"), ..line }
             .with_advice(format!(
-                "Any other would do as well: in the place of backend.insecure, name its CA in backend.ca_file, or \
-                 set backend.pin = \"{}\".",
+                "Any certificate is accepted: instead of backend.insecure, name its CA in backend.ca_file, or set \
+                 backend.pin = \"{}\".",
                 certificate.fingerprint
             )),
         Trust::System | Trust::Authority(_) => line,
     }
 }
 
-/// `why` says what to do, and here is what it is about.
+/// The line on a refused certificate: `why` is the reason, and the advice describes the certificate.
 fn refusal_line(why: String, shown: Option<&Certificate>) -> CheckLine {
     let line = CheckLine::new(CheckName::Tls, CheckVerdict::Failed, why);
     let Some(certificate) = shown else { return line };
     let advice = format!(
-        "It shows: {}. If that is the right one: backend.pin = \"{}\".",
+        "Its certificate: {}. If that is the right one, set backend.pin = \"{}\".",
         describe(certificate),
         certificate.fingerprint
     );

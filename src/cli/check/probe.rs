@@ -1,4 +1,4 @@
-//! What a backend says of itself, and what follows for syncs.
+//! The release, API key and channels of a backend.
 
 use serde::Deserialize;
 
@@ -19,13 +19,13 @@ use crate::core::http::headers::text;
 use crate::core::run::capabilities::{Capabilities, FIRST_WITH_VERSION, SocketSupport};
 use crate::core::run::plan::plan;
 
-/// The first release that believes the `X-Forwarded-For` of nobody but the proxies that it is told to trust.
+/// The first release that trusts `X-Forwarded-For` only from configured proxies.
 const FIRST_WITH_TRUSTED_PROXIES: Release = Release::new(0, 0, 10);
-/// Where the key is from.
+/// The names of the key's source in texts.
 const KEY_SETTING: &str = "backend.api_key_file";
 const KEY_FLAG: &str = "--key-file";
 
-/// Asks a backend that can be reached. It gets the key only if it looks like one that wants it.
+/// Probes a reachable backend. The key is sent only to a ProxBox backend that requires one.
 pub(super) async fn probe_backend(
     config: &Config,
     backend: &Backend,
@@ -44,7 +44,8 @@ pub(super) async fn probe_backend(
     let wants_key = match backend.lacks(KEY_STATUS).await {
         Ok(lacks) => !lacks,
         Err(_) => {
-            let found = format!("{KEY_STATUS} is not answered, which says whether it wants one");
+            let found =
+                format!("{KEY_STATUS} was not answered, so it is unknown whether the backend requires a key");
             report.checks.push(busy(CheckLine::new(CheckName::Key, CheckVerdict::Failed, found)));
             return;
         }
@@ -53,9 +54,10 @@ pub(super) async fn probe_backend(
         let line = CheckLine::new(
             CheckName::Key,
             CheckVerdict::Skipped,
-            "this backend wants one, and there is none to check with",
+            "this backend requires a key, and none is given",
         );
-        let advice = "Pass the plugin's with --key-file to see the rest. Clients send their own.";
+        let advice =
+            "Pass the plugin's key with --key-file to run the remaining checks. Clients send their own.";
         report.checks.push(line.with_advice(advice));
         return;
     }
@@ -82,7 +84,7 @@ pub(super) async fn probe_backend(
     }
 }
 
-/// What it says to everybody, and whether it is a ProxBox backend.
+/// The line on `/`, and whether a ProxBox backend answers there.
 async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, bool) {
     #[derive(Deserialize)]
     struct Root {
@@ -99,13 +101,16 @@ async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, boo
                 return (busy(CheckLine::new(CheckName::Root, CheckVerdict::Failed, why.to_string())), false);
             }
             Err(ProbeError::Connect(error)) => {
-                return failed(error.to_string(), "It was there a moment ago: see its log.");
+                return failed(
+                    error.to_string(),
+                    "A connection succeeded a moment ago: see the log of the backend.",
+                );
             }
             Err(ProbeError::Tls(why)) => {
                 return (CheckLine::new(CheckName::Root, CheckVerdict::Failed, why), false);
             }
             Err(why @ ProbeError::Broken(_)) => {
-                let advice = "The log of the backend, or of the proxy in front of it, says why.";
+                let advice = "See the log of the backend, or of the proxy in front of it.";
                 return failed(redactor.text(&why.to_string()), advice);
             }
         };
@@ -123,15 +128,15 @@ async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, boo
     };
     let found = if what.is_empty() { status.to_string() } else { format!("{status}: {what}") };
     let advice = match status.as_u16() {
-        300..=399 => "The backend is somewhere else: write that into backend.url.",
-        200..=299 if compressed.is_some() => "What is there cannot be read, and was not given the key.",
-        502..=504 => "A proxy answers, and the backend behind it does not: start that.",
-        _ => "This is no ProxBox backend, and was not given the key: mend backend.url.",
+        300..=399 => "The backend has another URL: set backend.url to it.",
+        200..=299 if compressed.is_some() => "The answer cannot be read. The key was not sent.",
+        502..=504 => "A proxy answers, but the backend behind it does not: start the backend.",
+        _ => "This is not a ProxBox backend: fix backend.url. The key was not sent.",
     };
     failed(found, advice)
 }
 
-/// Its release, and whether its `/ws` may be opened; the key is tried here.
+/// The release, and whether `/ws` may be opened. The first request with the key.
 async fn probe_capabilities(backend: &Backend, identity: &RequestIdentity) -> Result<Capabilities, Refusal> {
     let socket = ChannelChoice::Only(Channel::Websocket);
     backend.capabilities(SyncEndpoint::for_kind(Kind::Devices), socket, identity, 1).await
@@ -151,36 +156,38 @@ fn refusal_line(
     };
     match (refusal.status, failed_check) {
         (_, _) if refusal.cause == Cause::Unreachable => busy(line(failed_check, text)),
-        // The key was good a moment ago.
+        // The key was accepted a moment ago.
         (429, CheckName::Streams) => line(failed_check, "too many requests".to_owned()).with_advice(wait),
         (429, _) if text.starts_with("Too many failed") => {
-            line(CheckName::Key, format!("not looked at: {text}"))
-                .with_advice(format!("{wait} Until then the right key is refused as well."))
+            line(CheckName::Key, format!("not checked: {text}"))
+                .with_advice(format!("{wait} Until then the right key is refused, too."))
         }
         (401, _) if text.starts_with("No API key configured") => line(CheckName::Key, text)
-            .with_advice("Register the key with the backend, as plugins do: POST /auth/register-key."),
-        (401 | 403, _) => line(CheckName::Key, format!("{origin} is refused: {text}")).with_advice(
-            "Put the key that is registered with the backend there. Do not try many: five refusals lock the \
-             address out.",
+            .with_advice("Register the key with the backend, as the plugin does: POST /auth/register-key."),
+        (401 | 403, _) => line(CheckName::Key, format!("the key in {origin} is refused: {text}")).with_advice(
+            "Use the key that is registered with the backend. Do not try several: backends lock an address out after \
+             five refusals.",
         ),
         _ => line(failed_check, text).with_advice(wait),
     }
 }
 
-/// Backends are slow to answer anything while they sync.
+/// Adds the advice for a backend that did not answer: backends answer slowly while a sync runs.
 fn busy(line: CheckLine) -> CheckLine {
-    line.with_advice("If a sync runs on it, check again later, or give it longer (limits.probe). If none does, restart it.")
+    line.with_advice(
+        "If a sync is running on the backend, check again later or raise limits.probe. If not, restart the backend.",
+    )
 }
 
 fn version_line(capabilities: &Capabilities) -> CheckLine {
     match capabilities.release {
         Some(release) if release < FIRST_WITH_VERSION => {
-            CheckLine::ok(CheckName::Version, format!("{release}, as its streams tell: it has no /version"))
+            CheckLine::ok(CheckName::Version, format!("{release}, detected from its streams: it has no /version"))
         }
         Some(release) => CheckLine::ok(CheckName::Version, release.to_string()),
-        None => CheckLine::new(CheckName::Version, CheckVerdict::Note, "it does not say its release")
+        None => CheckLine::new(CheckName::Version, CheckVerdict::Note, "the backend does not report its release")
             .with_advice(
-                "The bridge goes by the streams that it has. A checkout has to be installed to know it.",
+                "The bridge goes by its streams instead. A source checkout has to be installed to know its release.",
             ),
     }
 }
@@ -189,50 +196,50 @@ fn key_line(wants_key: bool, has_key: bool, origin: &str) -> CheckLine {
     match (wants_key, has_key) {
         (true, _) if origin == KEY_SETTING => CheckLine::ok(
             CheckName::Key,
-            format!("{origin} is accepted, and sent in the place of the keys of clients on sync streams"),
+            format!("the key in {origin} is accepted. It replaces the keys of clients on sync streams"),
         ),
-        (true, _) => CheckLine::ok(CheckName::Key, format!("{origin} is accepted")),
-        (false, false) => CheckLine::ok(CheckName::Key, "this release wants none"),
+        (true, _) => CheckLine::ok(CheckName::Key, format!("the key in {origin} is accepted")),
+        (false, false) => CheckLine::ok(CheckName::Key, "this release requires none"),
         (false, true) => CheckLine::new(
             CheckName::Key,
             CheckVerdict::Note,
-            format!("this release wants none, and does not look at {origin}"),
+            format!("this release requires none and ignores the key in {origin}"),
         ),
     }
 }
 
-/// Whose wrong keys it counts together, which no question tells.
+/// The line on PROXBOX_TRUSTED_PROXIES. Whether it is set cannot be probed.
 fn clients_line(capabilities: &Capabilities) -> Option<CheckLine> {
     let may_not_know = capabilities.release.is_some_and(|release| release >= FIRST_WITH_TRUSTED_PROXIES);
     may_not_know.then(|| {
         CheckLine::new(
             CheckName::Proxies,
             CheckVerdict::Note,
-            "it takes the bridge for its only client unless it trusts the bridge's X-Forwarded-For",
+            "the backend counts wrong keys of all clients together unless it trusts the bridge's X-Forwarded-For",
         )
         .with_advice(
-            "Start the backend with PROXBOX_TRUSTED_PROXIES=<address of the bridge>, such as 127.0.0.1/32: then \
-             wrong keys of one client do not count for all.",
+            "Start the backend with PROXBOX_TRUSTED_PROXIES=<address of the bridge>, such as 127.0.0.1/32, so that \
+             wrong keys of one client do not lock out all.",
         )
     })
 }
 
-/// How its `/ws` is spoken to, as its release tells: opening it would make old releases write to NetBox.
+/// The line on `/ws`, derived from the release: opening it would make old releases write to NetBox.
 fn websocket_line(capabilities: &Capabilities) -> CheckLine {
     match (capabilities.socket, capabilities.dialect()) {
         (SocketSupport::Denied, _) => CheckLine::new(
             CheckName::Ws,
             CheckVerdict::Note,
-            "switched off by the execution policy of the backend",
+            "disabled by the execution policy of the backend",
         )
         .with_advice(
-            "Its streams do not need it. To use it, start the backend with PROXBOX_EXECUTION_MODE=legacy.",
+            "The streams do not need it. To use it, start the backend with PROXBOX_EXECUTION_MODE=legacy.",
         ),
         (SocketSupport::Presumed, Some(dialect)) => {
             CheckLine::ok(CheckName::Ws, format!("dialect {}", dialect.as_str()))
         }
         (SocketSupport::Presumed, None) if capabilities.release.is_none() => {
-            CheckLine::new(CheckName::Ws, CheckVerdict::Note, "which dialect is known when it is opened")
+            CheckLine::new(CheckName::Ws, CheckVerdict::Note, "the dialect is detected when it is opened")
         }
         (SocketSupport::Presumed, None) => {
             CheckLine::new(CheckName::Ws, CheckVerdict::Note, "a dialect that the bridge cannot drive")
@@ -240,7 +247,7 @@ fn websocket_line(capabilities: &Capabilities) -> CheckLine {
     }
 }
 
-/// The plan of every kind, as jobs would make it, and all that was learned for it.
+/// The plan for every kind, as jobs make it, and the capabilities that it is based on.
 async fn kind_lines(
     backend: &Backend,
     identity: &RequestIdentity,
@@ -269,12 +276,14 @@ async fn kind_lines(
 
 fn no_channel_line(kinds: &[KindLine], choice: ChannelChoice) -> Option<CheckLine> {
     let found = match choice {
-        ChannelChoice::Auto => "none that the bridge can drive".to_owned(),
+        ChannelChoice::Auto => "none that the bridge can use".to_owned(),
         ChannelChoice::Only(channel) => format!("nothing can be synchronised over the channel {channel}"),
     };
     let line = CheckLine::new(CheckName::Streams, CheckVerdict::Failed, found).with_advice(match choice {
-        ChannelChoice::Auto => "Upgrade the backend: 0.0.1 is the oldest release that can be driven, and 0.0.2.post1 the oldest that can be driven \
-                          with more than one Proxmox endpoint.",
+        ChannelChoice::Auto => {
+            "Upgrade the backend: the oldest supported release is 0.0.1, or 0.0.2.post1 with more \
+                                than one Proxmox endpoint."
+        }
         ChannelChoice::Only(_) => "Set backend.channel to auto.",
     });
     kinds.iter().all(|kind| kind.channels.is_empty()).then_some(line)

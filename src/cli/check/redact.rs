@@ -1,4 +1,4 @@
-//! What a backend says, made fit to be shown.
+//! Texts of a backend, without the API key and shortened for one line.
 
 use crate::core::domain::credential::ApiKey;
 use crate::core::domain::refusal::{Refusal, RefusalBody};
@@ -6,21 +6,21 @@ use crate::core::text::detail;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 
-/// How much of what a backend says is shown, in characters.
+/// The longest text of a backend that is shown, in characters.
 const MAX_CHARS: usize = 200;
 
-/// Shows what one backend says, without the key that it was given.
+/// Redacts the key from the texts of one backend.
 pub(super) struct KeyRedactor(Redactor);
 
 impl KeyRedactor {
-    /// Shows what a backend says that is given `key`.
+    /// For a backend that is sent `key`.
     pub(super) fn new(key: Option<&ApiKey>) -> Self {
         Self(Redactor::new(key.map(ApiKey::expose)))
     }
 
-    /// `text` on one line. Whatever answers may repeat what it was sent.
+    /// `text` on one line, without the key: an answer may echo it.
     pub(super) fn text(&self, text: &str) -> String {
-        // Markup may hide a key.
+        // Redacted again: markup may have split the key.
         self.0.owned(plain(&self.0.text(text), MAX_CHARS).into_owned())
     }
 
@@ -29,7 +29,7 @@ impl KeyRedactor {
         self.text(&detail::text_of_body(body).unwrap_or_default())
     }
 
-    /// Why the backend, or the way to it, did not give an answer.
+    /// The text of a refusal by the backend, or by the bridge because of it.
     pub(super) fn refusal(&self, refusal: &Refusal) -> String {
         match &refusal.body {
             RefusalBody::Bridge { detail, .. } => self.text(detail),

@@ -1,4 +1,4 @@
-//! What was found, for people: one line for each thing, and what to do below it.
+//! The report as text: one line for each check, and the advice below it.
 
 use std::fmt;
 
@@ -41,11 +41,11 @@ impl fmt::Display for CheckReport {
 impl fmt::Display for BackendReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Backend {}", self.url)?;
-        // Without a name of its own it is called by its address.
+        // The default name is the address in the URL.
         if self.url.ends_with(&format!("//{}", self.name)) {
             writeln!(f)?;
         } else {
-            writeln!(f, ", called {}", self.name)?;
+            writeln!(f, ", name {}", self.name)?;
         }
         self.checks.iter().try_for_each(|line| line.fmt(f))?;
         if !self.kinds.is_empty() {
@@ -59,12 +59,12 @@ impl fmt::Display for BackendReport {
         if self.kinds.iter().any(|line| line.channels.is_empty()) {
             let answer = match self.unsupported {
                 UnsupportedPolicy::Refuse => "are answered 404",
-                UnsupportedPolicy::Skip => "get a stream that says so",
+                UnsupportedPolicy::Skip => "get a stream that reports it as skipped",
                 UnsupportedPolicy::Auto => {
-                    "are answered 404, or in a job of several stages get a stream that says so"
+                    "are answered 404, or in a job of several stages get a stream that reports it as skipped"
                 }
             };
-            writeln!(f, "  –: there is no way to do it, and clients {answer} (backend.unsupported)")?;
+            writeln!(f, "  –: not supported by this backend; clients {answer} (backend.unsupported)")?;
         }
         self.plugin_job.iter().try_for_each(|forecast| write_forecast(f, forecast))
     }
@@ -87,12 +87,12 @@ impl fmt::Display for KindLine {
 }
 
 fn write_forecast(f: &mut fmt::Formatter<'_>, forecast: &Forecast) -> fmt::Result {
-    writeln!(f, "\n  A job of the NetBox plugin {} asks for, and gets:", forecast.plugin)?;
+    writeln!(f, "\n  Requests of a job of the NetBox plugin {}, and their answers:", forecast.plugin)?;
     for JobRequest { request, treatment, why } in &forecast.requests {
         let why = if why.is_empty() { String::new() } else { format!(": {why}") };
         writeln!(f, "  {:<11} {request}{why}", treatment.as_str())?;
     }
-    writeln!(f, "\n  NetBox's job will end:")?;
+    writeln!(f, "\n  Expected result of the job in NetBox:")?;
     for plugin::JobForecast { kind, ending, because } in &forecast.verdicts {
         writeln!(f, "  {:<21} {ending}", kind.as_str())?;
         because.iter().try_for_each(|because| writeln!(f, "  {:<21}   because: {because}", ""))?;

@@ -1,4 +1,4 @@
-//! What was found. `fixtures/check.schema.json` describes it as JSON: a change here is a change there.
+//! The report. `fixtures/check.schema.json` describes its JSON: change both together.
 
 use serde::{Serialize, Serializer};
 
@@ -9,18 +9,18 @@ use crate::core::domain::channel::{Channel, ChannelChoice};
 use crate::core::domain::kind::Kind;
 use crate::core::run::policy::UnsupportedPolicy;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckLine {
     #[serde(serialize_with = "serialize_display")]
     pub(super) check: CheckName,
     #[serde(serialize_with = "serialize_display")]
     pub(super) verdict: CheckVerdict,
-    /// What was found.
+    /// The finding.
     pub(super) found: String,
-    /// What to do about it, if there is something.
+    /// What to do about it, if anything.
     pub(super) advice: Option<String>,
-    /// The certificate that this is about.
+    /// The certificate that was checked, for checks of certificates.
     pub(super) certificate: Option<CertificateInfo>,
 }
 
@@ -29,15 +29,15 @@ pub(super) struct CheckLine {
 pub(super) struct KindLine {
     #[serde(serialize_with = "serialize_display")]
     pub(super) kind: Kind,
-    /// The channels, in their order; none if it cannot be synchronised.
+    /// The channels, in order of use; empty if the backend cannot sync the kind.
     #[serde(serialize_with = "serialize_all_display")]
     pub(super) channels: Vec<Channel>,
-    /// The stages of a full update that will be left out.
+    /// The stages of a full update that will be skipped.
     #[serde(serialize_with = "serialize_all_display")]
     pub(super) left_out: Vec<Kind>,
 }
 
-/// One backend.
+/// The results for one backend.
 #[derive(Debug, Serialize)]
 pub(super) struct BackendReport {
     pub(super) name: String,
@@ -47,20 +47,20 @@ pub(super) struct BackendReport {
     pub(super) channel: ChannelChoice,
     pub(super) checks: Vec<CheckLine>,
     pub(super) kinds: Vec<KindLine>,
-    /// What becomes of a kind without a channel.
+    /// The answer to requests for a kind without a channel.
     #[serde(serialize_with = "serialize_display")]
     pub(super) unsupported: UnsupportedPolicy,
-    /// What jobs of NetBox come to; nothing if the backend did not say enough.
+    /// The forecast for jobs of the NetBox plugin; `None` if too little is known of the backend.
     pub(super) plugin_job: Option<Forecast>,
 }
 
-/// Everything.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckReport {
-    /// The worst of all; what is no worse than skipped is ok.
+    /// The worst verdict of all checks; `ok` if none is worse than `skipped`.
     #[serde(serialize_with = "serialize_display")]
     pub(super) verdict: CheckVerdict,
-    /// What is wrong with the configuration. If there is anything, nothing was checked.
+    /// The errors in the configuration. If there are any, nothing was checked.
     pub(super) problems: Vec<String>,
     /// The bridge itself.
     pub(super) bridge: Vec<CheckLine>,
@@ -90,7 +90,7 @@ impl CheckLine {
 }
 
 impl BackendReport {
-    /// Of a backend that was not asked anything yet.
+    /// An empty report for a backend.
     pub(super) fn new(backend: &config::Backend) -> Self {
         Self {
             name: backend.name.clone(),
@@ -111,13 +111,13 @@ impl CheckReport {
         Self { verdict: worst.unwrap_or(CheckVerdict::Ok), problems: Vec::new(), bridge, backends }
     }
 
-    /// Of a configuration with which nothing can be checked.
+    /// The report for a configuration with which nothing can be checked.
     pub(super) fn from_problems(problems: Vec<String>) -> Self {
         Self { verdict: CheckVerdict::Misconfigured, problems, bridge: Vec::new(), backends: Vec::new() }
     }
 }
 
-/// A certificate, for programs.
+/// A certificate in the JSON report.
 #[derive(Debug, Serialize)]
 pub(super) struct CertificateInfo {
     pub(super) subject: String,
@@ -145,7 +145,7 @@ mod tests {
             ("check", &CheckName::WORDS),
             ("treatment", &RequestHandling::WORDS),
             ("ending", &JobEnding::WORDS),
-            // All but auto.
+            // Without `auto`.
             ("channel", &ChannelChoice::WORDS[1..]),
             ("choice", &ChannelChoice::WORDS),
             ("unsupported", &UnsupportedPolicy::WORDS),

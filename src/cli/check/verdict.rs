@@ -1,40 +1,40 @@
-//! The words of a report: programs go by them.
+//! The verdicts and the names of checks. Their texts are part of the JSON format.
 #![allow(unreachable_pub, reason = "what words! makes is public")]
 
 use crate::core::run::policy::UnknownVariant;
 use crate::core::text::words::words;
 
-/// How something is, the worse the later.
+/// The verdict of a check, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CheckVerdict {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// Worth knowing.
+    /// The check passed, with a remark.
     Note,
-    /// Not asked, because something is missing for it.
+    /// Not checked: a prerequisite is missing.
     Skipped,
-    /// It works, and is or will be a problem.
+    /// It works, but is or will become a problem.
     Warning,
     /// It does not work.
     Failed,
-    /// The bridge will not start with it.
+    /// The bridge does not start with it.
     Misconfigured,
 }
 
-/// What is looked at.
+/// The subject of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckName {
-    /// Where clients are served.
+    /// The address for clients.
     Clients,
-    /// Where operators are served.
+    /// The address of the admin listener.
     Operators,
-    /// The certificate that clients are shown.
+    /// The certificate for clients.
     Certificate,
-    /// Where the record of jobs is.
+    /// The directory of the ledger.
     DataDir,
-    /// Whose word on clients is believed.
+    /// The trusted proxies, of the bridge or of a backend.
     Proxies,
-    /// What the name of a backend stands for.
+    /// The host name of a backend.
     Name,
     /// A connection over IPv4.
     ConnectV4,
@@ -42,31 +42,31 @@ pub(super) enum CheckName {
     ConnectV6,
     /// The certificate of a backend.
     Tls,
-    /// The certificate that it is shown.
+    /// The client certificate for a backend.
     ClientCertificate,
-    /// What it says to everybody.
+    /// The answer of a backend at `/`.
     Root,
-    /// Its release.
+    /// The release of a backend.
     Version,
-    /// Whether it takes the key.
+    /// Whether a backend accepts the key.
     Key,
-    /// How its `/ws` is spoken to.
+    /// The dialect of the `/ws` of a backend.
     Ws,
-    /// Which streams it has.
+    /// The channels of a backend.
     Streams,
-    /// Whether it reaches NetBox through the NetBox listener.
+    /// Whether a backend reaches NetBox through the NetBox listener.
     Netbox,
-    /// The form of its token for NetBox.
+    /// The form of the backend's token for NetBox.
     NetboxToken,
-    /// What the bridge changes between it and NetBox.
+    /// The rules that the bridge applies between a backend and NetBox.
     NetboxRules,
     /// Whether NetBox answers at `backend.netbox_url`.
     NetboxUrl,
     /// Whether NetBox answers through the NetBox listener.
     NetboxListener,
-    /// Whether it uses the NetBox listener.
+    /// Whether a backend uses the NetBox listener.
     NetboxUse,
-    /// The Proxmox endpoints that were pushed to it, if it cannot store them.
+    /// The Proxmox endpoints that were pushed to a backend that cannot store them.
     ProxmoxEndpoints,
 }
 
