@@ -1,4 +1,4 @@
-//! What all that serves clients stands on: the configuration in force, the backends, and the jobs.
+//! The state that the proxy and the admin listener share: the current configuration, the backends and the jobs.
 
 mod listeners;
 mod state;
@@ -19,13 +19,13 @@ pub use listeners::{ClientListener, Listeners};
 pub use state::AppState;
 pub(crate) use state::host_name;
 
-/// The state that the proxy and the admin listener share.
+/// The shared state.
 #[derive(Debug)]
 pub struct App {
     state: Sender<Arc<AppState>>,
     /// The jobs.
     pub registry: Arc<Registry>,
-    /// Reads the configuration again.
+    /// Reloads the configuration.
     pub reload: Arc<dyn Reload>,
     /// The open listeners.
     pub listeners: Listeners,
@@ -33,23 +33,23 @@ pub struct App {
     pub instance: Instance,
 }
 
-/// One process of the bridge.
+/// The identity of this process.
 #[derive(Debug)]
 pub struct Instance {
-    /// An id that no other process has.
+    /// A unique id.
     pub id: String,
     /// When it started, as RFC 3339.
     pub started: String,
 }
 
-/// Reads the configuration again.
+/// Reloads the configuration.
 pub trait Reload: std::fmt::Debug + Send + Sync {
-    /// Reads the configuration again. The error is the reason why the one in force has not changed.
+    /// Reloads the configuration. The error says why it failed; the current one stays in force then.
     fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
 impl App {
-    /// Serves by `state`, and records its jobs in `ledger`.
+    /// An app with `state` that records its jobs in `ledger`.
     pub fn new(state: AppState, ledger: Arc<dyn Ledger>, reload: Arc<dyn Reload>) -> Self {
         let registry = Registry::new(Arc::clone(&state.config), ledger);
         state.publish_metrics();
@@ -62,24 +62,24 @@ impl App {
         }
     }
 
-    /// The state that new requests are served by.
+    /// The current state, for new requests.
     pub fn state(&self) -> Arc<AppState> {
         Arc::clone(&self.state.borrow())
     }
 
-    /// Every state from now on.
+    /// A receiver of the current state and its replacements.
     pub fn subscribe(&self) -> Receiver<Arc<AppState>> {
         self.state.subscribe()
     }
 
-    /// Serves new requests by `state`. Open streams and tunnels keep the state that they began with.
+    /// Replaces the state for new requests. Open streams and tunnels keep the state that they started with.
     pub fn replace(&self, state: AppState) {
         self.registry.configure(Arc::clone(&state.config));
         state.publish_metrics();
         self.state.send_replace(Arc::new(state));
     }
 
-    /// Sets the metrics of last success, for each kind and each backend, to what the ledger has.
+    /// Sets the metrics of the last success, for each kind and each backend, from the ledger.
     pub async fn restore_last_success(&self) {
         let state = self.state();
         let ledger = self.registry.ledger();
@@ -92,7 +92,7 @@ impl App {
             limit: 1,
         };
         let last = async |filter| {
-            // A ledger that does not work reports that itself.
+            // The ledger reports its errors itself.
             let found = ledger.jobs(filter).await.ok()?;
             Some(found.first()?.end.as_ref()?.finished.seconds())
         };
@@ -108,7 +108,7 @@ impl App {
         }
     }
 
-    /// Takes the slots on backends that may still be at work for jobs of an earlier process.
+    /// Resumes the cool-downs of jobs of an earlier process, which take places on their backends.
     pub async fn resume_cooldowns(&self) {
         let state = self.state();
         self.registry.resume_cooldowns(&state.backends).await;

@@ -1,4 +1,4 @@
-//! From what happened to HTTP answers: status, headers and body, in one place.
+//! Constructors for HTTP responses: status, headers and body.
 
 use std::convert::Infallible;
 
@@ -14,19 +14,19 @@ use serde::Serialize;
 use crate::core::domain::refusal::{self, Refusal};
 use crate::core::http::limit::Limit;
 
-/// The body of every answer.
+/// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// Whatever ends a body that is passed on.
+/// The error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-const LIMIT_MESSAGE: &str = "There is too much at once.";
-/// After how many seconds there may be room again.
+const LIMIT_MESSAGE: &str = "Too many concurrent requests.";
+/// The `Retry-After` of a response about a limit, in seconds.
 const RETRY_AFTER_SECONDS: &str = "5";
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The head of a stream (R2, R14), with `body` behind it.
+/// A `text/event-stream` response (R2, R14) with `body`.
 pub fn stream(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -50,46 +50,48 @@ pub fn refusal(refusal: &Refusal) -> Response<Body> {
     response
 }
 
-/// There is nothing to say, and nothing will come: an `EventSource` does not ask again.
+/// 204: an `EventSource` does not reconnect after it.
 pub fn no_content() -> Response<Body> {
     json_response(StatusCode::NO_CONTENT, Bytes::new())
 }
 
-/// The connection goes on as something else, which `headers` name.
+/// 101: the connection switches to the protocol in `headers`.
 pub fn switching(headers: HeaderMap) -> Response<Body> {
     let mut response = json_response(StatusCode::SWITCHING_PROTOCOLS, Bytes::new());
     *response.headers_mut() = headers;
     response
 }
 
-/// An answer in our own words: a JSON object with `message` and `detail`.
+/// A response of the bridge: a JSON object with `message` and `detail`.
 pub fn message(status: StatusCode, message: &str, detail: &str) -> Response<Body> {
     json(status, message_body(message, detail))
 }
 
-/// The answer to a method that a path does not know.
+/// 405 with `Allow`.
 pub fn method_not_allowed(methods: &'static str) -> Response<Body> {
-    let detail = format!("This path knows {methods}.");
+    let detail = format!("This path supports {methods}.");
     let mut response = message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.", &detail);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }
 
-/// `value` as JSON.
+/// A response with the JSON text `body`.
 pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = json_response(status, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// `value`, written as JSON.
+/// A response with `value` serialized as JSON.
 pub fn object(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(body) => json(status, Bytes::from(body)),
-        // Only what cannot happen to our own types: a map whose keys are no text.
-        Err(error) => {
-            message(StatusCode::INTERNAL_SERVER_ERROR, "The answer could not be written.", &error.to_string())
-        }
+        // Does not happen with the bridge's types: only maps whose keys are not strings fail.
+        Err(error) => message(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The response could not be serialized.",
+            &error.to_string(),
+        ),
     }
 }
 
@@ -99,7 +101,7 @@ fn json_response(status: StatusCode, body: Bytes) -> Response<Body> {
     response
 }
 
-/// A body that is known.
+/// A complete body.
 pub fn full(body: Bytes) -> Body {
     if body.is_empty() {
         Empty::new().map_err(unreachable_error).boxed_unsync()
@@ -108,12 +110,12 @@ pub fn full(body: Bytes) -> Body {
     }
 }
 
-/// A body that is known, and whose length is not told.
+/// A complete body without a `Content-Length`.
 pub fn chunked(body: Bytes) -> Body {
     StreamBody::new(stream::iter([Ok(Frame::data(body))])).boxed_unsync()
 }
 
-/// The body of an answer of a backend.
+/// The body of a backend's response.
 pub fn forwarded<B>(body: B) -> Body
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -122,7 +124,7 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// `response` as the answer to HEAD: with the length that its body has, and without the body.
+/// `response` as the response to HEAD: with the length of its body, without the body.
 pub fn without_body(mut response: Response<Body>) -> Response<Body> {
     let length = response.body().size_hint().exact().filter(|_| !response.body().is_end_stream());
     if let Some(length) = length {
@@ -131,7 +133,7 @@ pub fn without_body(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| full(Bytes::new()))
 }
 
-/// An answer to one who has too much.
+/// The response to a client that exceeded `limit`.
 pub fn limit_exceeded(limit: Limit) -> Response<Body> {
     let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut response = message(status, LIMIT_MESSAGE, limit.detail());
@@ -139,7 +141,7 @@ pub fn limit_exceeded(limit: Limit) -> Response<Body> {
     response
 }
 
-/// The whole answer, in HTTP/1.1, to a client whose connection is one too many.
+/// The bytes of an HTTP/1.1 response to a connection that exceeds `limit`.
 pub fn raw_limit_exceeded(limit: Limit) -> String {
     let status = StatusCode::from_u16(limit.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let body = String::from_utf8_lossy(&message_body(LIMIT_MESSAGE, limit.detail())).into_owned();

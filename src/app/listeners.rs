@@ -1,4 +1,4 @@
-//! Where the bridge listens, and whether clients come in there.
+//! The open listeners and their accept errors.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,51 +7,51 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The address that a request came to.
+/// The listener that a request came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientListener {
-    /// The one of all backends that have none of their own (`listen`).
+    /// The one that backends without their own share (`listen`).
     Shared,
-    /// The one of a single backend (`backend.listen`), as it is configured.
+    /// The one of a single backend (`backend.listen`), with the configured address.
     Dedicated(SocketAddr),
 }
 
-/// The addresses that are listened on, with what went wrong there last, and when.
+/// The open listeners, each with its last accept error and the time of that error.
 #[derive(Debug, Default)]
 pub struct Listeners(Mutex<ListenerErrors>);
 
 type ListenerErrors = BTreeMap<(&'static str, SocketAddr), Option<(String, Instant)>>;
 
-/// How long what went wrong counts. What is wrong still goes wrong again before that; and when it is over, nobody
-/// may come whose connection would tell.
+/// How long an accept error is reported. A persistent failure recurs within this time. The recovery has no event of its
+/// own: there may be no connection to accept.
 const ERROR_TTL: Duration = Duration::from_secs(1);
 
 impl Listeners {
-    /// The listener of `key` is open at `address`.
+    /// Adds the listener of `key`, which is open at `address`.
     pub fn open(&self, key: &'static str, address: SocketAddr) {
         self.locked().insert((key, address), None);
     }
 
-    /// It is closed.
+    /// Removes a closed listener.
     pub fn close(&self, key: &'static str, address: SocketAddr) {
         self.locked().remove(&(key, address));
     }
 
-    /// A connection could not be accepted there, for this reason.
+    /// Records that a connection could not be accepted.
     pub fn fail(&self, key: &'static str, address: SocketAddr, reason: String) {
         if let Some(known) = self.locked().get_mut(&(key, address)) {
             *known = Some((reason, Instant::now()));
         }
     }
 
-    /// What is wrong, if something is.
+    /// The current problem, if there is one.
     pub fn problem(&self) -> Option<String> {
         let listeners = self.locked();
         let problem = listeners.iter().find_map(|((key, address), problem)| {
             let (reason, _) = problem.as_ref().filter(|(_, at)| at.elapsed() < ERROR_TTL)?;
             Some(format!("{key} ({address}) accepts no connections: {reason}"))
         });
-        let none = || listeners.is_empty().then(|| "nothing is listened on".to_owned());
+        let none = || listeners.is_empty().then(|| "no listener is open".to_owned());
         problem.or_else(none)
     }
 
@@ -69,7 +69,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_door_that_nobody_could_come_in_by_is_open_again_although_nobody_comes() {
         let (listeners, address) = (Listeners::default(), "127.0.0.1:8800".parse().unwrap());
-        assert_eq!(listeners.problem().as_deref(), Some("nothing is listened on"));
+        assert_eq!(listeners.problem().as_deref(), Some("no listener is open"));
         listeners.open("listen", address);
         assert_eq!(listeners.problem(), None);
         listeners.fail("listen", address, "too many open files".to_owned());

@@ -1,4 +1,4 @@
-//! The configuration and the backends that requests are answered by, until they are replaced as a whole.
+//! The configuration and its backends. A reload replaces both as a whole.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use crate::config::{BackendUrl, Config, NetboxListener};
 use crate::telemetry;
 use crate::tls::{self, TlsError, Trust};
 
-/// What requests are answered by.
+/// A configuration and its backends.
 #[derive(Debug)]
 pub struct AppState {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The backends, in its order.
+    /// The backends, in the order of the configuration.
     pub backends: Vec<Arc<Backend>>,
 }
 
 impl AppState {
-    /// What `config` makes of `before`: a backend whose configuration is the same, and what its files hold, is the
-    /// same, with all that is known of it. Of one whose configuration has changed, the keys that it has refused and
-    /// accepted stay known. It reads files, and blocks.
+    /// The state for `config`. A backend whose configuration and files are unchanged is taken over from `before` with
+    /// its cached capabilities. One whose configuration has changed keeps its accepted and refused keys. Reads files
+    /// and blocks.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files that certificates of backends and of NetBox are checked by.
+    /// A TLS file for a backend or for NetBox is not usable.
     pub fn new(config: Config, before: Option<&Self>) -> Result<Self, TlsError> {
         let previous = |backend_config: &crate::config::Backend| {
             let previous = before?.backends.iter().find(|previous| previous.config() == backend_config);
@@ -49,7 +49,7 @@ impl AppState {
         Ok(Self { backends, config: Arc::new(config) })
     }
 
-    /// The backend that a request is for which came in at `entrance` and names `host`, which may have a port.
+    /// The backend for a request on the listener `entrance` with the host `host`, which may have a port.
     pub(crate) fn backend(&self, entrance: ClientListener, host: Option<&str>) -> Option<&Arc<Backend>> {
         let name = host.map(host_name);
         self.backends
@@ -72,12 +72,12 @@ impl AppState {
             })
     }
 
-    /// Its backends are those that are counted from now on.
+    /// Exposes the metrics of its backends.
     pub(crate) fn publish_metrics(&self) {
         telemetry::set_backends(self.backends.iter().map(|backend| Arc::clone(&backend.metrics)).collect());
     }
 
-    /// The backend of this name.
+    /// The backend with this name.
     pub(crate) fn find_backend(&self, name: &str) -> Option<&Arc<Backend>> {
         self.backends.iter().find(|backend| backend.config().name == name)
     }
@@ -89,15 +89,14 @@ impl AppState {
     }
 }
 
-/// Reads the files by which the certificate of NetBox is checked, and the one that it is shown, whether it is known where
-/// NetBox is or not. It blocks.
+/// Checks the TLS files for NetBox, also if its URL is not known yet. Reads files and blocks.
 ///
 /// # Errors
 ///
-/// What is wrong with them.
+/// A file is not usable.
 fn check_files(netbox: &NetboxListener) -> Result<(), TlsError> {
     let is_tls = netbox.url.as_ref().is_some_and(BackendUrl::is_tls);
-    // What the plugin pushes says later whether those of the system are needed.
+    // Without a URL, the plugin's push decides later whether the system's CA certificates are needed.
     let default = if is_tls { Trust::System } else { Trust::Insecure };
     let own = netbox.client_certificate.as_ref();
     let own = own.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
