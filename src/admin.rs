@@ -3,30 +3,30 @@
 //! | path | answer | needs |
 //! |---|---|---|
 //! | `GET /` | the live page | reading |
-//! | `GET /page/…` | what it is made of | reading; its style nothing |
-//! | `GET /livez` | 200 as long as the process can answer | nothing |
-//! | `GET /readyz` | 200 when jobs can begin, 503 with the reasons when not; `?backend` asks the backends, too | nothing |
-//! | `GET /metrics` | the numbers that Prometheus asks for | reading, or nothing |
-//! | `GET /openapi.json` | what this table says, for programs | reading |
-//! | `GET /backends` | the backends, and what each kind will use there | reading |
-//! | `GET /events` | everything that changes, as a stream | reading |
+//! | `GET /page/…` | its scripts and styles | reading; nothing for styles |
+//! | `GET /livez` | 200 while the process can answer | nothing |
+//! | `GET /readyz` | 200 if jobs can start, else 503 with the reasons; `?backend` checks the backends, too | nothing |
+//! | `GET /metrics` | the Prometheus metrics | reading; nothing with `admin_open_metrics` |
+//! | `GET /openapi.json` | the OpenAPI document of this listener | reading |
+//! | `GET /backends` | the backends, and the channel of each kind there | reading |
+//! | `GET /events` | changes of the bridge and of jobs, as a stream | reading |
 //! | `GET /jobs` | the jobs, newest first | reading |
 //! | `GET /jobs/{id}` | one job, with its log | reading |
-//! | `DELETE /jobs/{id}` | cancels it | the token |
-//! | `GET /jobs/{id}/events` | its stream, from its first event on, and live | reading |
-//! | `GET /jobs/{id}/recording` | what the backend said in it, word for word | reading |
-//! | `DELETE /jobs/{id}/cooldown` | frees the place that it takes on the backend after its end | the token |
-//! | `GET /log` | what the log is filtered by | reading |
-//! | `PUT /log` | filters it by something else | the token |
-//! | `GET /session` | the page where operators sign in | nothing |
-//! | `POST /session` | begins a session, with the token | nothing |
-//! | `DELETE /session` | takes the cookie of the browser away | nothing |
-//! | `POST /clean` | removes what is older than it is to be kept | the token |
-//! | `POST /reload` | reads the configuration again | the token |
-//! | `POST /sync/…` | starts a sync, or finds the one that runs | the token |
+//! | `DELETE /jobs/{id}` | cancels the job | the token |
+//! | `GET /jobs/{id}/events` | the stream of the job, from its first event | reading |
+//! | `GET /jobs/{id}/recording` | the recorded exchanges with the backend | reading |
+//! | `DELETE /jobs/{id}/cooldown` | ends the cool-down of the job, which frees its place on the backend | the token |
+//! | `GET /log` | the log filter | reading |
+//! | `PUT /log` | sets the log filter | the token |
+//! | `GET /session` | the sign-in page | nothing |
+//! | `POST /session` | starts a session; the form has the token | nothing |
+//! | `DELETE /session` | removes the session cookie from the browser | nothing |
+//! | `POST /clean` | removes expired records, logs and recordings | the token |
+//! | `POST /reload` | reloads the configuration | the token |
+//! | `POST /sync/…` | starts a sync, or attaches to the running one | the token |
 //!
-//! HEAD is known where GET is, but for streams. Reading needs the token too, unless `admin_open_reads` makes it free on
-//! a loopback address; `access` has more.
+//! HEAD is supported where GET is, except for streams. Reading needs the token, too, unless `admin_open_reads` opens it
+//! on a loopback address; see `auth`.
 
 mod auth;
 mod backends;
@@ -59,10 +59,10 @@ use crate::telemetry::{self, Route};
 use auth::{AuthError, Caller, RequiredAccess};
 use page::Asset;
 
-/// What every path of this listener is described in, as OpenAPI 3.1.
+/// The OpenAPI 3.1 document of this listener.
 const DOCUMENT: &str = include_str!("admin/openapi.json");
 
-/// What a path stands for.
+/// The resource at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
     Page,
@@ -85,7 +85,7 @@ enum Resource {
     Sync(SyncEndpoint),
 }
 
-/// The part of a path that is the id of a job.
+/// The placeholder for the id of a job in a path.
 const ID: &str = "{id}";
 
 const ROUTES: [(&str, Resource); 16] = [
@@ -108,14 +108,14 @@ const ROUTES: [(&str, Resource); 16] = [
 ];
 
 impl Resource {
-    /// What is at `path`, with the id that stands in it.
+    /// The resource at `path`, with the id in the path.
     fn from_path(path: &str) -> Option<(Self, &str)> {
         let route = ROUTES.iter().find_map(|(route, resource)| Some((*resource, matched(route, path)?)));
         let part = || Some((Self::Asset(Asset::from_path(path)?), ""));
         route.or_else(part).or_else(|| Some((Self::Sync(SyncEndpoint::from_queue_path(path)?), "")))
     }
 
-    /// The methods that it knows, as `Allow` has them.
+    /// The methods that it supports, as the value of `Allow`.
     const fn methods(self) -> &'static str {
         match self {
             Self::Job => "GET, HEAD, DELETE",
@@ -128,10 +128,10 @@ impl Resource {
         }
     }
 
-    /// What it asks of whoever wants it.
+    /// The access that `method` requires.
     fn required_access(self, method: &Method, config: &Config) -> RequiredAccess {
         match self {
-            // How whoever has the token says so, and what that page looks like.
+            // The sign-in page and its styles.
             Self::Session => RequiredAccess::None,
             Self::Asset(part) if part.is_style() => RequiredAccess::None,
             Self::Livez | Self::Readyz => RequiredAccess::None,
@@ -142,14 +142,14 @@ impl Resource {
     }
 }
 
-/// Whether `path` is one of those that `route` describes; if it is, the id in it.
+/// The id in `path`, if `path` matches `route`; empty for a route without an id.
 fn matched<'a>(route: &str, path: &'a str) -> Option<&'a str> {
     let Some((before, after)) = route.split_once(ID) else { return (route == path).then_some("") };
     let id = path.strip_prefix(before)?.strip_suffix(after)?;
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
-/// Every path that this listener serves, with the methods that it knows. `{id}` stands for the id of a job.
+/// Every path of this listener, with its methods. `{id}` stands for the id of a job.
 pub fn paths() -> impl Iterator<Item = (String, &'static str)> {
     let queued = Kind::all().filter_map(|kind| {
         let path = kind.row().plugin_path?;
@@ -193,7 +193,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
              and POST /sync/…; /openapi.json describes them.",
         );
     };
-    // As HTTP/1 has it: whom it is asked by name for, above all.
+    // HTTP/2 requests get the headers of HTTP/1, `Host` in particular.
     headers::as_http_1(&mut request);
     let method = request.method.clone();
     if !resource.methods().split(", ").any(|allowed| allowed == method.as_str()) {
@@ -202,8 +202,8 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
     if csrf::is_cross_site(&method, &request.headers) {
         return respond::message(
             StatusCode::FORBIDDEN,
-            "Refused for a page of another site.",
-            "Sec-Fetch-Site or Origin says that a page of another site asks for this. Ask from a page of \
+            "Cross-site request refused.",
+            "Sec-Fetch-Site or Origin shows that a page of another site sent this request. Send it from a page of \
              this address, or without a browser.",
         );
     }
@@ -215,7 +215,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Err(AuthError::NoToken) if resource == Resource::Page => return page::sign_in_first(),
         Err(AuthError::NoToken) => return unauthorized(),
     }
-    // It is the token of operators, and no key of a backend.
+    // The operator token must not be taken for the key of a backend.
     request.headers.remove(AUTHORIZATION);
     let query = request.uri.query().unwrap_or_default();
     match resource {
@@ -249,8 +249,8 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
 fn unauthorized() -> Response<Body> {
     let mut response = respond::message(
         StatusCode::UNAUTHORIZED,
-        "This needs the token of operators.",
-        "Send it as `Authorization: Bearer …`, or sign in at /session. It stands in the file that \
+        "Operator token required.",
+        "Send the token as `Authorization: Bearer …`, or sign in at /session. The token is in the file that \
          admin_token_file names.",
     );
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -265,35 +265,36 @@ fn metrics(app: &App) -> Response<Body> {
     response
 }
 
-/// Removes all that is older than it is to be kept, by the clock as it is now.
+/// Removes all expired data, by the current wall clock.
 async fn clean(app: &App) -> Response<Body> {
     match app.registry.clean(Cleaning::Requested).await {
         Ok(CleaningResult { jobs, logs, left, .. }) => {
-            let counts = format!("Jobs: {}; logs of jobs: {}; still due: {left}.", jobs.len(), logs.len());
-            respond::message(StatusCode::OK, "Old records and logs were removed.", &counts)
+            let counts =
+                format!("Jobs: {}; logs of jobs: {}; not removed yet: {left}.", jobs.len(), logs.len());
+            respond::message(StatusCode::OK, "Expired records and logs were removed.", &counts)
         }
         Err(unavailable) => respond::message(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Not all old records and logs were removed.",
+            "Not all expired records and logs were removed.",
             &unavailable.to_string(),
         ),
     }
 }
 
-/// Reads the configuration again.
+/// Reloads the configuration.
 async fn reload(app: &App) -> Response<Body> {
     match app.reload.reload().await {
         Ok(()) => {
             let names = app.state().names();
             respond::message(
                 StatusCode::OK,
-                "The configuration was read again.",
+                "The configuration was reloaded.",
                 &format!("Backends: {names}."),
             )
         }
         Err(why) => respond::message(
             StatusCode::UNPROCESSABLE_ENTITY,
-            "The configuration was not read again; the one before is in force.",
+            "Reloading the configuration failed. The previous one stays in force.",
             &why,
         ),
     }

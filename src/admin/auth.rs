@@ -1,10 +1,9 @@
-//! Who may do what on the admin listener.
+//! Authentication on the admin listener.
 //!
-//! Everything but health takes the token, in `Authorization` or as the session that a browser was given for it: a
-//! request that a proxy, an SSH tunnel or a container port has brought looks like one of this machine. With
-//! `admin_open_reads`, reading is free on a loopback address, under a name that means it, where no header says that a
-//! proxy has passed the request on. (A page of another site whose name is made to mean 127.0.0.1 would come under that
-//! name.)
+//! Everything but health requires the operator token, in `Authorization` or as a session cookie. The peer address
+//! alone proves nothing: requests through a proxy, an SSH tunnel or a container port come from a loopback address, too.
+//! With `admin_open_reads`, reading needs no token on a loopback address if `Host` is a loopback name, which excludes
+//! DNS rebinding, and no header shows that a proxy forwarded the request.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,40 +18,40 @@ use crate::app::host_name;
 use crate::config::Config;
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 
-/// What a resource asks of whoever wants it.
+/// The access that a request requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequiredAccess {
-    /// Nothing.
+    /// None.
     None,
-    /// The token, or to be on this machine where reading is free there.
+    /// The token, or a local request with `admin_open_reads`.
     Read,
     /// The token.
     Write,
 }
 
-/// Who somebody is.
+/// The rights of a caller.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
-    /// Whether it reads without a token: it comes from this machine, and that is enough (`admin_open_reads`).
+    /// Whether it may read without a token: a local request with `admin_open_reads`.
     pub(super) is_local: bool,
-    /// Whether it has the token.
+    /// Whether it presented the token or a valid session.
     pub(super) is_operator: bool,
 }
 
-/// Why somebody may not do it.
+/// Why access is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AuthError {
-    /// There is no token, or a wrong one.
+    /// The request has no token, or a wrong one.
     NoToken,
-    /// Nobody may: no token is configured.
+    /// No token is configured.
     NotConfigured,
 }
 
-/// How long a session lasts.
+/// The lifetime of a session.
 pub(super) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Caller {
-    /// Who sent `headers`, to a listener on a loopback address or not.
+    /// The caller that sent `headers`.
     pub(super) fn from_request(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
         let token = config.admin_token.as_ref();
         Self {
@@ -70,7 +69,7 @@ impl Caller {
         self.is_local || self.is_operator
     }
 
-    /// Whether it may have what makes this `demand`.
+    /// Checks that the caller has the access in `demand`.
     pub(super) fn authorize(self, demand: RequiredAccess, config: &Config) -> Result<(), AuthError> {
         let is_allowed = match demand {
             RequiredAccess::None => true,
@@ -85,15 +84,14 @@ impl Caller {
     }
 }
 
-/// Whether the host that is asked for is a loopback address or `localhost`, and not a name that others may give to
-/// this machine.
+/// Whether `Host` is a loopback address or `localhost`. Any other name could be pointed at this machine by its owner.
 fn has_loopback_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
     let name = host_name(host);
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Whether a proxy has passed it on.
+/// Whether a header shows that a proxy forwarded the request.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
         .iter()
@@ -108,7 +106,7 @@ fn has_token(token: &ApiKey, headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether `given` is the token. How long that takes says nothing about it.
+/// Whether `given` is the token, in constant time.
 pub(super) fn is_token(token: &ApiKey, presented: &str) -> bool {
     let [right, presented] = [token.expose(), presented].map(|text| Sha256::digest(text.as_bytes()));
     right.as_slice().ct_eq(presented.as_slice()).into()
@@ -123,13 +121,13 @@ fn has_session(config: &Config, token: &ApiKey, headers: &HeaderMap) -> bool {
     cookies.any(|(known, value)| known == name && is_session(token, value, now))
 }
 
-/// The name of the cookie of a session. Browsers keep the cookies of all ports of a host together.
+/// The name of the session cookie. It has the port, because browsers share cookies between the ports of a host.
 pub(super) fn cookie_name(config: &Config) -> String {
     format!("proxbox_bridge_{}", config.admin_listen.port())
 }
 
-/// The cookie of a session that begins now: when it ends, and the proof that whoever knows the token has said
-/// so. It holds over a restart, and no longer than the token.
+/// The cookie value of a session that starts now: its expiry time, with a MAC keyed with the token. It stays valid
+/// across a restart, and becomes invalid when the token changes.
 pub(super) fn session(token: &ApiKey) -> String {
     let ends = seconds(SystemTime::now() + SESSION);
     format!("{ends}.{}", proof(token, ends).unwrap_or_default())
@@ -142,7 +140,7 @@ fn is_session(token: &ApiKey, cookie: &str, now: u64) -> bool {
     ends > now && right.is_some_and(|right| right.as_bytes().ct_eq(given.as_bytes()).into())
 }
 
-/// HMAC takes keys of any length. If it did not, nothing would be a proof.
+/// HMAC accepts keys of any length. `None`, which it never returns, would match no cookie.
 fn proof(token: &ApiKey, ends: u64) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(token.expose().as_bytes()).ok()?;
     mac.update(format!("proxbox-bridge session until {ends}").as_bytes());
@@ -166,7 +164,7 @@ mod tests {
         Config { admin_open_reads: true, ..closed(token) }
     }
 
-    /// As it is unless something else is configured.
+    /// The default configuration with a token.
     fn closed(token: Option<&str>) -> Config {
         let flags = Flags {
             backend: Some("http://127.0.0.1:1".to_owned()),

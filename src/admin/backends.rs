@@ -1,4 +1,4 @@
-//! The backends: what is known of each, and what its jobs will use.
+//! `GET /backends`: the state of each backend, and the channels that its jobs use.
 
 use futures::future::join_all;
 use http::{Response, StatusCode};
@@ -20,14 +20,14 @@ struct BackendList {
     results: Vec<BackendObject>,
 }
 
-/// A backend. What is not known is `null`.
+/// A backend. Unknown values are `null`.
 #[derive(Serialize)]
 struct BackendObject {
     name: String,
     url: String,
-    /// Whether it could be reached when that was last tried.
+    /// Whether the last connection attempt succeeded.
     up: Option<bool>,
-    /// What is wrong with it.
+    /// The last connection error, or why its capabilities are unknown.
     problem: Option<String>,
     circuit: &'static str,
     version: Option<String>,
@@ -35,33 +35,33 @@ struct BackendObject {
     channel: &'static str,
     running: usize,
     waiting: usize,
-    /// The jobs whose cool-down takes a place.
+    /// The ended jobs whose cool-down takes a place.
     cooling_down: Vec<CoolingDownObject>,
     concurrency: usize,
     queue: usize,
     kinds: Vec<KindObject>,
-    /// What jobs of the NetBox plugin come to.
+    /// The forecast for jobs of the NetBox plugin.
     plugin_job: Option<Forecast>,
-    /// The listener on which the bridge stands between it and NetBox.
+    /// The listener through which the backend connects to NetBox.
     netbox_listener: Option<NetboxListenerObject>,
 }
 
-/// A job that has ended, and that the backend may still be at work on.
+/// An ended job on which the backend may still be working.
 #[derive(Serialize)]
 struct CoolingDownObject {
     job: String,
     until: String,
 }
 
-/// What a sync of a kind will use.
+/// The channel for syncs of a kind.
 #[derive(Serialize)]
 struct KindObject {
     kind: &'static str,
     queue_path: Option<String>,
     known: bool,
-    /// Nothing, if the backend cannot do it.
+    /// `None` if the backend does not support the kind.
     channel: Option<&'static str>,
-    /// The stages that it is done without.
+    /// The stages that are skipped.
     without: Vec<&'static str>,
 }
 
@@ -101,9 +101,8 @@ async fn backend_object(proxy: &Proxy, shims: &ShimsConfig, backend: &Backend) -
     }
 }
 
-/// What each kind will use, and why that is not known, if so. A backend that is at work on a sync may answer
-/// nothing until it is done, and one that wants a key is not asked without one: then only what is known
-/// already counts.
+/// The channel for each kind, or why it is unknown. A backend is not probed while a sync runs on it, because it may not
+/// answer until the sync has ended, nor without a key if it requires one. Only cached capabilities count then.
 async fn kinds(backend: &Backend, load: BackendLoad) -> (Vec<KindObject>, Option<String>) {
     let choice = backend.config().channel;
     let identity = RequestIdentity { key: backend.config().api_key.clone(), ..RequestIdentity::default() };
@@ -126,8 +125,8 @@ async fn kinds(backend: &Backend, load: BackendLoad) -> (Vec<KindObject>, Option
     (kinds, problem)
 }
 
-const NO_KEY: &str = "It may want a key, and the bridge has none of its own (backend.api_key_file). What it can do \
-                      is learned with the key of the first client.";
+const NO_KEY: &str = "The backend may require an API key, and none is configured (backend.api_key_file). Its \
+                      capabilities are probed with the key of the first client.";
 
 impl CoolingDownObject {
     fn new(CoolingDown { job, until }: CoolingDown) -> Self {

@@ -1,17 +1,17 @@
-//! Requests that a page of another site makes a browser send.
+//! Protection against cross-site request forgery.
 //!
-//! A page of another site reaches the admin listener through the browser of somebody who does. It cannot read
-//! an answer, but it could do something without reading one.
+//! A page of another site can send requests to the admin listener through an operator's browser. It cannot read the
+//! answers, but a request can have effects.
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method};
 
-/// What browsers say of the page that made a request.
+/// The relation of the page that made the request to this site.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What they say of the sort of request: one that was clicked on is `navigate`.
+/// The mode of the request: `navigate` for a link.
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Whether a browser says that a page of another site made this request. A link to the live page may be anywhere.
+/// Whether a page of another site made this request. Links (navigation with GET) are allowed from any site.
 pub(super) fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let is_said = text(&FETCH_SITE).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
@@ -20,7 +20,7 @@ pub(super) fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
     (is_said || is_seen) && !is_link
 }
 
-/// Whether `origin` is the site of `host`. `null`, which pages without a site send, is of none.
+/// Whether `origin` is the origin of `host`. `null`, the origin of pages without one, matches no host.
 fn is_same_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };

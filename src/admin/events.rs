@@ -1,4 +1,4 @@
-//! Everything that changes, as one stream: what the live page stands on.
+//! `GET /events`: changes of the bridge and of jobs as one stream, for the live page.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -25,43 +25,43 @@ use crate::proxy::request::Peer;
 use crate::proxy::streams;
 use crate::respond::{self, Body, BoxError};
 
-/// How often what has changed is sent, at most.
+/// The minimum time between two batches of changes.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
-/// After how long a reader has to come again, and to say again who it is.
+/// The longest stream. The client has to reconnect then, which authenticates it again.
 const MAX_DURATION: Duration = Duration::from_secs(60 * 60);
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
-/// How long a browser waits before it comes again, in milliseconds.
+/// The delay before a browser reconnects, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n\n";
 
-/// The bridge as a whole.
+/// The `bridge` event.
 #[derive(Serialize)]
 struct BridgeObject<'a> {
     version: &'static str,
-    /// Another one after a restart.
+    /// The id of the process: it changes with a restart.
     instance: &'a str,
     started: &'a str,
     ready: bool,
     draining: bool,
     reasons: Vec<String>,
-    /// Whether this reader may start and cancel.
+    /// Whether this client may start and cancel jobs.
     can_act: bool,
-    /// Whether there is a token that anybody could have.
+    /// Whether a token is configured.
     has_token: bool,
 }
 
-/// One reader, and what it has been told.
+/// The stream of one client, with the state that was sent.
 struct AdminEvents {
     app: Arc<App>,
     caller: Caller,
-    /// The token that was right when it came, and whether reading was free.
+    /// The token and `admin_open_reads` when the stream began.
     access: (Option<ApiKey>, bool),
     ticks: Interval,
     began: Instant,
-    /// When it was sent something last.
+    /// When the last bytes were sent.
     last: Instant,
-    /// The bridge closes: it ends what runs.
+    /// Whether the bridge is closing: it ends running jobs.
     closing: watch::Receiver<bool>,
-    /// The connection is to end.
+    /// Whether the connection is to be closed.
     leaving: watch::Receiver<bool>,
     sent: SentState,
 }
@@ -69,13 +69,13 @@ struct AdminEvents {
 #[derive(Default)]
 struct SentState {
     bridge: Vec<u8>,
-    /// The jobs that it has been told of, and not yet of their end.
+    /// The jobs whose end was not sent yet, with the object that was sent last.
     open: BTreeMap<JobId, (Arc<Job>, Vec<u8>)>,
-    /// Those of which it needs to hear no more, as long as they are in memory.
+    /// The jobs in memory whose end was sent.
     ended: HashSet<JobId>,
 }
 
-/// The stream of everything that changes, for `visitor`.
+/// Answers `GET /events` for `caller`.
 pub(super) fn answer(app: &Arc<App>, caller: Caller, version: Version, peer: &Peer) -> Response<Body> {
     if let Some(refused) = streams::without_chunks(version) {
         return refused;
@@ -101,13 +101,13 @@ pub(super) fn answer(app: &Arc<App>, caller: Caller, version: Version, peer: &Pe
     respond::stream(StreamBody::new(frames).boxed_unsync())
 }
 
-/// What decides who may read.
+/// The settings that decide on read access.
 fn auth_settings(config: &Config) -> (Option<ApiKey>, bool) {
     (config.admin_token.clone(), config.admin_open_reads)
 }
 
 impl AdminEvents {
-    /// What has changed, or a comment if nothing has for long. Nothing when the stream is over.
+    /// The next changes, or a heartbeat comment on an idle stream. `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.ticks.tick().await;
@@ -126,11 +126,10 @@ impl AdminEvents {
         }
     }
 
-    /// Whether the reader has to go: it may have to come again. It is told of the end of every job first, when
-    /// the bridge ends it.
+    /// Whether the stream ends. When the bridge closes, it ends after the end of every job was sent.
     fn is_over(&self, access: &(Option<ApiKey>, bool)) -> bool {
         let is_closed = *self.closing.borrow() && self.sent.open.is_empty();
-        // The other side of it is there as long as the connection is.
+        // The sender lives as long as the connection.
         let leaves = *self.leaving.borrow() && !*self.closing.borrow() && !self.app.registry.is_draining();
         is_closed || leaves || self.access != *access || self.began.elapsed() >= MAX_DURATION
     }
@@ -140,7 +139,7 @@ impl AdminEvents {
         self.push_bridge(&mut out);
         let jobs = self.app.registry.all();
         let sent = &mut self.sent;
-        // Those that are not in memory any more need not be remembered either.
+        // Jobs that have left the memory are dropped from `ended`, too.
         let before = std::mem::take(&mut sent.ended);
         for job in jobs {
             if before.contains(&job.id) {
@@ -149,9 +148,9 @@ impl AdminEvents {
                 sent.open.entry(job.id).or_insert_with(|| (job, Vec::new()));
             }
         }
-        // In the order in which they began.
+        // In the order of their ids, which is that of their creation.
         sent.open.retain(|id, (job, before)| {
-            // Asked before the record is looked at, so that an end that is told is the whole of it.
+            // Read before the record, so that the record of an ended job is final.
             let has_ended = job.log.has_ended();
             let object = jobs::object(&job.public_record());
             if *before != object {

@@ -1,4 +1,4 @@
-//! Whether the bridge lives, and whether it can do its work.
+//! `GET /livez` and `GET /readyz`.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::config::WithoutLedger;
 use crate::ledger::Health;
 use crate::respond::{self, Body};
 
-/// What the bridge needs to do its work.
+/// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
-    /// Whether jobs can begin.
+    /// Whether jobs can start.
     pub(super) ready: bool,
-    /// Whether it is stopping.
+    /// Whether the bridge is draining.
     pub(super) draining: bool,
     ledger: ComponentHealth,
     listeners: ComponentHealth,
-    /// The backends, if they were asked.
+    /// The backends, if they were checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     backends: Option<Vec<BackendHealth>>,
-    /// Everything that is wrong, also where jobs begin all the same.
+    /// All problems, including those that do not prevent jobs from starting.
     pub(super) reasons: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl ComponentHealth {
 }
 
 impl Readiness {
-    /// What can be said without asking anybody.
+    /// The readiness without a check of the backends.
     pub(super) fn new(app: &App) -> Self {
         let ledger = match &*app.registry.ledger().health().borrow() {
             Health::Available => None,
@@ -69,7 +69,7 @@ impl Readiness {
             app.registry
                 .ledger()
                 .cleaning_held()
-                .map(|why| format!("cleaning of the ledger is held back: {why}")),
+                .map(|why| format!("cleaning of the ledger is suspended: {why}")),
             lost.as_ref().map(|lost| format!("since {}: {}", lost.at, lost.problem)),
         ];
         Self {
@@ -82,7 +82,7 @@ impl Readiness {
         }
     }
 
-    /// The same, and whether the backends can be reached.
+    /// The readiness with a connection attempt to each backend.
     async fn with_backends(app: &App, may_read: bool) -> Self {
         let mut readiness = Self::new(app);
         let state = app.state();
@@ -98,27 +98,27 @@ impl Readiness {
     }
 }
 
-/// How long a backend may take to be reached, for somebody who wants to know soon.
+/// The time limit for the connection attempt to a backend.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether `backend` can be reached, and why not, for whoever may know that.
+/// Whether `backend` can be reached. The reason is given to callers that may read.
 async fn check_backend(backend: &Backend, may_read: bool) -> BackendHealth {
     let reason = match timeout(PROBE_TIMEOUT, backend.check_reachable()).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) if may_read => Some(error.to_string()),
-        Ok(Err(_)) => Some("the bridge says why to whoever has its token".to_owned()),
+        Ok(Err(_)) => Some("the reason is shown with the operator token".to_owned()),
         Err(_) => Some(format!("it did not answer within {}", humantime::format_duration(PROBE_TIMEOUT))),
     };
     BackendHealth { name: backend.config().name.clone(), part: ComponentHealth::from_reason(reason) }
 }
 
-/// The process can answer.
+/// Answers `GET /livez`.
 pub(super) fn live() -> Response<Body> {
     let body = json!({ "live": true, "version": env!("CARGO_PKG_VERSION") });
     respond::json(StatusCode::OK, body.to_string().into())
 }
 
-/// Whether it can do its work; with `backend` in the query, whether its backends can be reached, too.
+/// Answers `GET /readyz`. With `backend` in the query, the backends are checked, too.
 pub(super) async fn ready(app: &App, query: &str, may_read: bool) -> Response<Body> {
     let readiness = match query {
         "" => Readiness::new(app),
@@ -127,7 +127,7 @@ pub(super) async fn ready(app: &App, query: &str, may_read: bool) -> Response<Bo
             return respond::message(
                 StatusCode::BAD_REQUEST,
                 "Unknown parameter.",
-                "/readyz knows ?backend, which asks whether the backends can be reached, too.",
+                "/readyz has one parameter: ?backend also checks whether the backends can be reached.",
             );
         }
     };

@@ -1,7 +1,7 @@
-//! The jobs: what there are, what became of each, and an end to those that nobody needs.
+//! The jobs API: list, show, cancel.
 //!
-//! A job is in memory while it runs and for `limits.replay` after that, and in the ledger from its beginning
-//! on. What is in memory is newer.
+//! A job is in memory while it runs and for `limits.replay` after that, and in the ledger from its start. The state in
+//! memory is newer.
 
 mod events;
 mod json;
@@ -29,13 +29,13 @@ use query::JobQuery;
 pub(super) use events::answer as events;
 pub(super) use recording::answer as recording;
 
-/// Why there is no job to tell of.
+/// Why a job was not found.
 enum JobLookupError {
-    /// The path holds no id.
+    /// The path has no valid id.
     NotAnId,
-    /// Nobody knows it, or it is forgotten.
+    /// There is no such job, or its record was removed.
     Unknown(JobId),
-    /// It is not in memory, and the ledger cannot be asked.
+    /// The job is not in memory and the ledger is unavailable.
     Unavailable(LedgerUnavailable),
 }
 
@@ -44,18 +44,18 @@ enum JobLookupError {
 struct JobList<'a> {
     next: Option<String>,
     results: Vec<JobObject<'a>>,
-    /// Why there may be more than these.
+    /// Why the list may be incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
 
-/// The jobs that `query` lets through, newest first.
+/// Answers `GET /jobs`: the jobs that match `query`, newest first.
 pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
     let page = match JobQuery::parse(query, Timestamp::now()) {
         Ok(page) => page,
         Err(bad) => return unknown_parameter(&bad.to_string()),
     };
-    // Before those in memory are looked at, so that what begins or ends meanwhile is seen there.
+    // The ledger is read before the memory, so that jobs that start or end in between are found in memory.
     let (mut records, warning) = match app.registry.ledger().jobs(page.filter()).await {
         Ok(records) => (records, None),
         Err(unavailable) => (Vec::new(), Some(format!("Only the jobs in memory are listed: {unavailable}."))),
@@ -71,7 +71,7 @@ pub(super) async fn list(app: &App, query: &str) -> Response<Body> {
     respond::object(StatusCode::OK, &JobList { next, results, warning })
 }
 
-/// One job, with its log.
+/// Answers `GET /jobs/{id}`: one job with its log.
 pub(super) async fn get(app: &App, id: &str) -> Response<Body> {
     match record_with_log(app, id).await {
         Ok((record, entries)) => respond::object(StatusCode::OK, &JobObject::new(&record).with_log(entries)),
@@ -82,7 +82,7 @@ pub(super) async fn get(app: &App, id: &str) -> Response<Body> {
 async fn record_with_log(app: &App, id: &str) -> Result<(Record, Vec<log::LogEntry>), JobLookupError> {
     let id = parse_id(id)?;
     if let Some(job) = app.registry.find(id) {
-        // As much as the ledger keeps, so that there is nothing less to see later.
+        // No more than the ledger keeps, so that the answer does not shrink later.
         let frames = job.log.tail(0, app.state().config.jobs.log_frames);
         return Ok((job.public_record(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
     }
@@ -91,7 +91,7 @@ async fn record_with_log(app: &App, id: &str) -> Result<(Record, Vec<log::LogEnt
     Ok((record, log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))))
 }
 
-/// What the ledger has of the log of a job, with the end that a crash has kept from it.
+/// The log of a job from the ledger, with the final event that a crash prevented.
 async fn frames(app: &App, record: &Record) -> Result<Vec<StoredFrame>, JobLookupError> {
     if record.end.is_some()
         && let Some((_, frames)) = app.registry.stored(record, 0).await
@@ -101,7 +101,7 @@ async fn frames(app: &App, record: &Record) -> Result<Vec<StoredFrame>, JobLooku
     app.registry.ledger().frames(record.id, 0).await.map_err(JobLookupError::Unavailable)
 }
 
-/// Ends a job.
+/// Answers `DELETE /jobs/{id}`: cancels a job.
 pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
     let id = match parse_id(id) {
         Ok(id) => id,
@@ -119,20 +119,20 @@ pub(super) async fn cancel(app: &App, id: &str) -> Response<Body> {
         },
     };
     let how = record.end.map_or_else(
-        || "It is not run by this bridge any more.".to_owned(),
+        || "This process does not run it.".to_owned(),
         |end| format!("It ended at {}: {}.", end.finished, end.outcome.as_str()),
     );
     with_job_header(respond::message(StatusCode::CONFLICT, "This job has ended.", &how), id)
 }
 
-/// Frees the place that a job takes on its backend after its end.
+/// Answers `DELETE /jobs/{id}/cooldown`: ends the cool-down of a job, which frees its place on the backend.
 pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
     if app.registry.end_cooldown(id) {
-        let detail = "The next sync may begin, also if the backend is still at work on this job.";
+        let detail = "The next sync may start, even if the backend is still working on this job.";
         return with_job_header(
             respond::message(StatusCode::OK, "The place on the backend is free.", detail),
             id,
@@ -143,11 +143,11 @@ pub(super) async fn end_cooldown(app: &App, id: &str) -> Response<Body> {
     {
         return missing.answer(app);
     }
-    let detail = "It runs or waits, it took no place after its end, or its cool-down is over.";
+    let detail = "The job is running or waiting, had no cool-down, or its cool-down has ended.";
     with_job_header(respond::message(StatusCode::CONFLICT, "This job is not cooling down.", detail), id)
 }
 
-/// The answer to a client that asked for something that will be done.
+/// The answer 202 with the job.
 pub(super) fn accepted(job: &Arc<Job>) -> Response<Body> {
     let record = job.public_record();
     let object = JobObject::new(&record);
@@ -172,7 +172,7 @@ impl JobLookupError {
         match self {
             Self::NotAnId => respond::message(
                 StatusCode::BAD_REQUEST,
-                "Not the id of a job.",
+                "Invalid job id.",
                 "The id of a job is a UUID; /jobs lists them.",
             ),
             Self::Unknown(id) => {
@@ -190,6 +190,6 @@ impl JobLookupError {
 
 /// A job as JSON, without its log.
 pub(super) fn object(record: &Record) -> Vec<u8> {
-    // Only what cannot happen to our own types fails.
+    // Serializing this type does not fail.
     serde_json::to_vec(&JobObject::new(record)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the log is filtered by, while the bridge runs.
+//! `GET /log` and `PUT /log`: the filter of the log at run time.
 
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::respond::{self, Body};
 use crate::telemetry::log::{self, FilterError};
 
-/// The filter that is in force.
+/// Answers `GET /log`: the current filter.
 pub(super) fn filter() -> Response<Body> {
     match log::filter() {
         Some(filter) => respond::json(StatusCode::OK, json!({ "filter": filter }).to_string().into()),
@@ -14,16 +14,16 @@ pub(super) fn filter() -> Response<Body> {
     }
 }
 
-/// Filters the log as `query` says.
+/// Answers `PUT /log`: sets the filter in `query`.
 pub(super) fn set_filter(query: &str) -> Response<Body> {
     let mut filter = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "filter" || filter.replace(value).is_some() {
-            return bad_filter("It knows one parameter.");
+            return bad_filter("The query has one parameter, filter.");
         }
     }
     let Some(filter) = filter.filter(|filter| !filter.is_empty()) else {
-        return bad_filter("There is none.");
+        return bad_filter("The filter is missing.");
     };
     match log::set(&filter) {
         Ok(before) => {
@@ -36,11 +36,11 @@ pub(super) fn set_filter(query: &str) -> Response<Body> {
 }
 
 fn bad_filter(why: &str) -> Response<Body> {
-    let detail = format!("{why} PUT /log?filter=info, debug, proxbox_bridge=trace and the like.");
-    respond::message(StatusCode::BAD_REQUEST, "Not a filter of the log.", &detail)
+    let detail = format!("{why} Examples: PUT /log?filter=debug, PUT /log?filter=proxbox_bridge=trace.");
+    respond::message(StatusCode::BAD_REQUEST, "Invalid log filter.", &detail)
 }
 
 fn filter_unavailable() -> Response<Body> {
     let detail = FilterError::NoHandle.to_string();
-    respond::message(StatusCode::CONFLICT, "The log cannot be filtered.", &detail)
+    respond::message(StatusCode::CONFLICT, "The log filter cannot be changed.", &detail)
 }

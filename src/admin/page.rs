@@ -1,4 +1,4 @@
-//! The live page, and the page where operators sign in.
+//! The live page and the sign-in page.
 
 use bytes::Bytes;
 use http::header::{
@@ -20,7 +20,7 @@ const SIGN_IN: &str = include_str!("page/sign-in.html");
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asset {
-    /// Where it is.
+    /// Its path.
     pub(super) path: &'static str,
     content_type: &'static str,
     text: &'static str,
@@ -69,29 +69,29 @@ pub(super) const ASSETS: [Asset; 35] = [
     Asset { path: "/page/words.js", content_type: JAVASCRIPT, text: include_str!("page/words.js") },
 ];
 
-/// Nothing but our own files, which are shown nowhere else.
+/// The content security policy: own files only, no framing.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 );
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// The largest form that is read, in bytes.
+/// The largest sign-in form, in bytes.
 const FORM: usize = 4096;
-/// The field of the form.
+/// The field of the form that has the token.
 const TOKEN: &str = "token";
 
 impl Asset {
-    /// The one at `path`.
+    /// The file at `path`.
     pub(super) fn from_path(path: &str) -> Option<&'static Self> {
         ASSETS.iter().find(|part| part.path == path)
     }
 
-    /// Whether it is needed where operators sign in.
+    /// Whether it is a style sheet, which the sign-in page needs without a token.
     pub(super) fn is_style(&self) -> bool {
         self.content_type == CSS
     }
 
-    /// The file.
+    /// The answer with the file.
     pub(super) fn response(&self) -> Response<Body> {
         asset_response(self.content_type, self.text)
     }
@@ -102,12 +102,12 @@ pub(super) fn page() -> Response<Body> {
     asset_response(HTML, PAGE)
 }
 
-/// The page where operators sign in.
+/// The sign-in page.
 pub(super) fn sign_in() -> Response<Body> {
     asset_response(HTML, SIGN_IN)
 }
 
-/// The same, in the place of what somebody may not see.
+/// The sign-in page with 401, instead of the live page.
 pub(super) fn sign_in_first() -> Response<Body> {
     let mut response = sign_in();
     *response.status_mut() = StatusCode::UNAUTHORIZED;
@@ -115,14 +115,14 @@ pub(super) fn sign_in_first() -> Response<Body> {
     response
 }
 
-/// The same, for whoever has sent another token: it says so.
+/// The sign-in page with 403 and the message that the token is wrong.
 fn wrong_token() -> Response<Body> {
     let mut response = asset_response(HTML, SIGN_IN.replacen(" hidden>", ">", 1));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response
 }
 
-/// Begins a session for whoever has sent the token.
+/// Answers `POST /session`: starts a session if the form has the token.
 pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: Incoming) -> Response<Body> {
     let Some(token) = &config.admin_token else { return not_configured() };
     let form = timeout(config.limits.client_body, Limited::new(body, FORM).collect()).await;
@@ -141,20 +141,20 @@ pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: In
     response
 }
 
-/// Takes the cookie of a session away. Whoever has a copy of it keeps that until it ends.
+/// Answers `DELETE /session`: removes the cookie. A copy of the cookie stays valid until it expires.
 pub(super) fn end_session(config: &Config) -> Response<Body> {
     with_cookie(config, "", 0, false)
 }
 
-/// The answer where nobody may do what was asked for.
+/// The answer if no token is configured.
 pub(super) fn not_configured() -> Response<Body> {
     respond::message(
         StatusCode::FORBIDDEN,
         "No token is configured.",
-        "Everything here but /livez and /readyz needs one: set admin_token_file (or --admin-token-file) to a file \
-         with a token, such as `openssl rand -hex 32` makes, and restart or reload the bridge. For reading alone, \
-         admin_open_reads = \"on\" does without one on a loopback address, and admin_open_metrics = \"on\" for \
-         /metrics on any.",
+        "Everything but /livez and /readyz requires one. Write a token to a file, such as the output of \
+         `openssl rand -hex 32`, set admin_token_file (or --admin-token-file) to the file, and restart or reload the \
+         bridge. To read without a token, set admin_open_reads = \"on\" for a loopback address, or \
+         admin_open_metrics = \"on\" for /metrics on any.",
     )
 }
 
@@ -174,9 +174,9 @@ fn asset_response(content_type: &'static str, text: impl Into<Bytes>) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Where nothing is said, browsers send a form as one of another site.
+    // With no-referrer, browsers would send the form with `Origin: null`.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    // The next version of the bridge has other files.
+    // The files change with the version of the bridge.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

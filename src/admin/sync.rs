@@ -1,4 +1,4 @@
-//! The paths under which the NetBox plugin queues a sync, for whoever wants one and no stream of it.
+//! `POST /sync/…`, on the paths under which the NetBox plugin queues syncs: starts a sync without a stream.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ use crate::proxy::{credentials, streams};
 use crate::respond::Body;
 use crate::telemetry;
 
-/// Starts the sync of `endpoint` that a client at `address` asks for, or finds the one that runs. It goes on
-/// to its end whether somebody watches it or not.
+/// Starts the sync of `endpoint` for a client at `address`, or finds the running one. The job runs to its end, with or
+/// without watchers.
 pub(super) async fn answer(
     app: &App,
     endpoint: SyncEndpoint,
@@ -28,8 +28,8 @@ pub(super) async fn answer(
     };
     if query.parameters.last_event_id.is_some() {
         return streams::unknown_parameter(
-            "bridge.last_event_id belongs to a stream: the answer to POST is the job itself, and its stream \
-             is at /jobs/{id}/events.",
+            "bridge.last_event_id is for streams only. The answer to POST is the job; its stream is at \
+             /jobs/{id}/events.",
         );
     }
     let state = app.state();
@@ -37,14 +37,16 @@ pub(super) async fn answer(
         (None, [only]) => only,
         (None, _) => {
             let names = state.names();
-            return streams::unknown_parameter(&format!("Say which backend with bridge.backend: {names}."));
+            return streams::unknown_parameter(&format!(
+                "Name the backend with bridge.backend, one of: {names}."
+            ));
         }
         (Some(name), _) => match state.find_backend(name) {
             Some(backend) => backend,
             None => {
                 let names = state.names();
                 return streams::unknown_parameter(&format!(
-                    "There is no such bridge.backend. There is: {names}."
+                    "There is no backend with this name. bridge.backend is one of: {names}."
                 ));
             }
         },

@@ -43,7 +43,7 @@ export function testTrust() {
     await page.locator("#history .why").getByText(image).waitFor();
     await page.locator("#history .about").getByText(image).waitFor();
     await page.goto(`${bridge.admin}/#/jobs/${encodeURIComponent(image)}`);
-    await seen(page, "Not the id of a job.");
+    await seen(page, "Invalid job id.");
     await page.goto(`${bridge.admin}/#/?kind=${encodeURIComponent(image)}`);
     await page.locator("#history-problem").getByText(encodeURIComponent(image)).waitFor();
     await drawn(page);

@@ -1,4 +1,4 @@
-//! The stream of one job, whoever started it: from its first event on, and live.
+//! `GET /jobs/{id}/events`: the stream of one job, from its first event, then live.
 
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -27,8 +27,8 @@ pub(crate) async fn answer(app: &App, id: &str, request: &Parts, peer: &Peer) ->
     };
     if !query.backend_query.is_empty() || query.parameters.fresh || query.parameters.backend.is_some() {
         return unknown_parameter(
-            "The events of a job are what they are. bridge.events=all, bridge.payload=1 and \
-             bridge.last_event_id=ID say which of them are given.",
+            "The stream of an existing job has only the parameters bridge.events=all, bridge.payload=1 and \
+             bridge.last_event_id=ID.",
         );
     }
     let view = SubscriberOptions {
@@ -66,13 +66,13 @@ fn live(
     let mut watching = app.registry.watch(id, seen.unwrap_or_default())?;
     let unknown = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
     watching.notice = join_notices(unknown, watching.job.selection.notice(view.selection()));
-    // Not when it has begun: what comes before that is a part of its log.
+    // Not only once the job has started: the events before that are part of its log.
     let watcher = WatcherGuard::new(&watching.job, Surface::Admin, peer.stall.clone());
     let body = subscriber::live(watching, watcher, view, app.state().config.limits.heartbeat);
     Some(with_job_header(respond::stream(body), id))
 }
 
-/// The stream of a job that only the ledger knows.
+/// The stream of a job that is only in the ledger.
 async fn stored(app: &App, record: &Record, last: Option<&str>, view: SubscriberOptions) -> Response<Body> {
     let (registry, id) = (&app.registry, record.id);
     let after = last.and_then(|last| sequence_of(id, last));
@@ -98,7 +98,7 @@ async fn stored(app: &App, record: &Record, last: Option<&str>, view: Subscriber
     }
 }
 
-/// Two notices as one.
+/// Joins two notices.
 fn join_notices(first: Option<String>, second: Option<String>) -> Option<String> {
     let notices: Vec<String> = [first, second].into_iter().flatten().collect();
     (!notices.is_empty()).then(|| notices.join(" "))
@@ -110,13 +110,13 @@ fn log_unavailable(app: &App, id: JobId) -> Response<Body> {
     }
     let kept = humantime::format_duration(app.state().config.limits.log_retention);
     let detail = format!(
-        "The log of a job is kept for {kept} after its end (limits.log_retention). What became of it stands \
-         in /jobs/{id}."
+        "The log of a job is kept for {kept} after its end (limits.log_retention). The record of the job is at \
+         /jobs/{id}."
     );
-    with_job_header(respond::message(StatusCode::GONE, "The log of this job is gone.", &detail), id)
+    with_job_header(respond::message(StatusCode::GONE, "The log of this job was removed.", &detail), id)
 }
 
-/// The number of the event `last`, if it is one of the job `id`.
+/// The sequence number of the event `last`, if it is an event of the job `id`.
 fn sequence_of(id: JobId, last: &str) -> Option<u64> {
     let (job, number) = last.rsplit_once('.')?;
     let job: JobId = job.parse().ok()?;

@@ -1,4 +1,4 @@
-//! A job as JSON: NetBox's names where they mean the same, and the bridge's own beside them.
+//! A job as JSON: NetBox's field names where the meaning is the same, and the bridge's own fields beside them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
 use crate::ledger::{JobEnd, Record, Timestamp};
 
-/// A job. Times are RFC 3339 in UTC; what is not known is `null`.
+/// A job. Times are RFC 3339 in UTC. Unknown values are `null`.
 #[derive(Debug, Serialize)]
 pub(super) struct JobObject<'a> {
     id: String,
@@ -21,7 +21,7 @@ pub(super) struct JobObject<'a> {
     started: Option<String>,
     completed: Option<String>,
     user: Option<&'a str>,
-    /// Empty where there is none, as NetBox has it.
+    /// Empty if there is none, as in NetBox.
     error: &'a str,
     data: JobData<'a>,
     kind: &'static str,
@@ -45,7 +45,7 @@ pub(super) struct JobObject<'a> {
     watchers: u64,
     attaches: u64,
     updated: Option<String>,
-    /// Only where one job is asked for.
+    /// Only in the answer for a single job.
     #[serde(skip_serializing_if = "Option::is_none")]
     log_entries: Option<Vec<LogEntry>>,
 }
@@ -78,7 +78,7 @@ struct FailedObjectJson<'a> {
 }
 
 impl<'a> JobObject<'a> {
-    /// What is recorded of a job.
+    /// The job with this record, without its log.
     pub(super) fn new(record: &'a Record) -> Self {
         let Record { kind, vm, requester: who, progress, .. } = record;
         let end = record.end.as_ref();
@@ -127,14 +127,14 @@ impl<'a> JobObject<'a> {
         }
     }
 
-    /// The same with its log.
+    /// Adds the log.
     pub(super) fn with_log(self, entries: Vec<LogEntry>) -> Self {
         Self { log_entries: Some(entries), ..self }
     }
 }
 
-/// NetBox's word for where a job is: `failed` where the sync ran and its result is a failure, `errored`
-/// where it could not run to its end.
+/// NetBox's status of a job: `failed` if the sync ran and its result is a failure, `errored` if it did not run to its
+/// end.
 fn status(record: &Record) -> &'static str {
     match &record.end {
         None if record.started.is_none() => "pending",
@@ -149,12 +149,12 @@ fn time(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.to_string())
 }
 
-/// To the millisecond, which is what the ledger keeps of it.
+/// Rounded to the millisecond, the precision of the ledger.
 fn seconds(time: Duration) -> f64 {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
-/// In the order in which the backend came to them.
+/// In the order in which the backend reported them.
 fn counts<S: Serializer>(counts: &[(Object, Count)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(counts.iter().map(|(object, count)| {
         let Count { seen, completed, failed, unconfirmed } = *count;

@@ -1,11 +1,11 @@
-//! The log of a job in NetBox's words.
+//! The log of a job in NetBox's format.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Timestamp;
 
-/// One line of it.
+/// One line of the log.
 #[derive(Debug, Serialize)]
 pub(super) struct LogEntry {
     timestamp: String,
@@ -13,21 +13,21 @@ pub(super) struct LogEntry {
     message: String,
 }
 
-/// How NetBox's scripts call what they log.
+/// The log levels of NetBox's scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    /// Something goes on.
+    /// Progress.
     Info,
-    /// An object or a stage is done, or everything.
+    /// An object, a stage or the job completed.
     Success,
-    /// An object failed, and the job went on.
+    /// An object failed and the job continued.
     Warning,
     /// The job failed.
     Failure,
 }
 
-/// What is read of an event.
+/// The fields of an event that the log uses.
 #[derive(Deserialize)]
 struct EventFields {
     #[serde(default)]
@@ -40,7 +40,7 @@ struct EventFields {
     ok: bool,
 }
 
-/// What frames say. Events of the backend's own types are left out.
+/// The log entries of `frames`. Events of the backend's own types are skipped.
 pub(super) fn entries<'a>(frames: impl Iterator<Item = (Timestamp, &'a Bytes)>) -> Vec<LogEntry> {
     frames
         .filter_map(|(at, bytes)| {

@@ -1,4 +1,4 @@
-//! Which jobs are listed, and how many at once.
+//! The query of `GET /jobs`: filters and pages.
 
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,22 +10,22 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Outcome;
 use crate::ledger::{JobFilter, Record, Timestamp};
 
-/// What a client wants to see.
+/// A page of the list of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct JobQuery {
     filter: JobFilter,
-    /// How many jobs at most.
+    /// The most jobs on the page.
     pub(super) size: usize,
 }
 
-/// A query that is none of `/jobs`.
+/// Why a query of `/jobs` is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum JobQueryError {
-    #[error("{0:?} is no parameter of /jobs. It knows kind, outcome, backend, since, limit and before.")]
+    #[error("{0:?} is not a parameter of /jobs. It has kind, outcome, backend, since, limit and before.")]
     Unknown(String),
-    #[error("{0:?} stands there twice.")]
+    #[error("{0:?} is given twice.")]
     Twice(String),
-    #[error("{name}={value} is not understood: {allowed}.")]
+    #[error("{name}={value} is invalid. Expected: {allowed}.")]
     Value { name: &'static str, value: String, allowed: String },
 }
 
@@ -33,11 +33,11 @@ const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 
 impl JobQuery {
-    /// The page that `query` asks for at the time `now`.
+    /// Parses `query` at the time `now`.
     ///
     /// # Errors
     ///
-    /// [`JobQueryError`] says what may stand there.
+    /// [`JobQueryError`] names the valid parameters or values.
     pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, JobQueryError> {
         let filter = JobFilter {
             kind: None,
@@ -76,12 +76,12 @@ impl JobQuery {
                 filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", kinds()))?);
             }
             "backend" => {
-                let expected = || "the URL of a backend, as jobs have it".to_owned();
+                let expected = || "the URL of a backend, as in the field backend of jobs".to_owned();
                 let url: Option<BackendUrl> = value.and_then(|value| value.parse().ok());
                 filter.backend = Some(url.ok_or_else(|| bad("backend", expected()))?.to_string());
             }
             "since" => {
-                let expected = || "a time as in 2026-11-24T15:16:46Z, or how long ago as in 1h".to_owned();
+                let expected = || "a time such as 2026-11-24T15:16:46Z, or an age such as 1h".to_owned();
                 let since = value.and_then(|value| parse_time(value, now));
                 filter.since = Some(since.ok_or_else(|| bad("since", expected()))?);
             }
@@ -100,12 +100,12 @@ impl JobQuery {
         Ok(())
     }
 
-    /// What the ledger is asked for: one more than the page has, which tells whether there is a next one.
+    /// The filter for the ledger. Its limit is one more than the page, which shows whether there is a next page.
     pub(super) fn filter(&self) -> JobFilter {
         JobFilter { limit: self.size + 1, ..self.filter.clone() }
     }
 
-    /// Whether a job is one of those that are asked for.
+    /// Whether a job matches the filters.
     pub(super) fn matches(&self, record: &Record) -> bool {
         let JobFilter { kind, outcome, backend, since, before, limit: _ } = &self.filter;
         kind.is_none_or(|kind| record.kind == kind)
@@ -115,16 +115,16 @@ impl JobQuery {
             && before.is_none_or(|before| record.id < before)
     }
 
-    /// Where the rest of `records` is found, if they are more than the page has.
+    /// The path of the next page, if `records` has more jobs than the page.
     pub(super) fn next(&self, records: &[Record]) -> Option<String> {
         let last = records.get(..self.size)?.last().filter(|_| records.len() > self.size)?;
         let JobFilter { kind, outcome, backend, since, .. } = &self.filter;
         let parts = [
             kind.map(|kind| format!("kind={kind}")),
             outcome.map(|outcome| format!("outcome={}", outcome.as_str())),
-            // Names, addresses and ports hold nothing that a query would have to escape.
+            // Host names, addresses and ports have no characters that need escaping in a query.
             backend.as_ref().map(|backend| format!("backend={backend}")),
-            // A time, so that the last page ends where the first one said that it would.
+            // As a time, not an age: all pages have the same bound.
             since.map(|since| format!("since={since}")),
             Some(format!("limit={}&before={}", self.size, last.id)),
         ];
@@ -137,7 +137,7 @@ fn join_or<'a>(values: impl Iterator<Item = &'a str>) -> String {
     format!("one of {}", values.collect::<Vec<_>>().join(", "))
 }
 
-/// A time as in RFC 3339, or so long before `now`.
+/// A time in RFC 3339, or an age before `now`.
 fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Some(now.before(ago));
@@ -149,7 +149,7 @@ fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
     Some(Timestamp(u64::try_from(at.as_millis()).ok()?))
 }
 
-/// A time with an offset such as `+02:00`: what it would be without, and how many seconds east that is.
+/// A time with an offset such as `+02:00`: the local time as if in UTC, and the offset in seconds east.
 fn offset(text: &str) -> Option<(String, i64)> {
     let (local, offset) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
     let sign = match offset.as_bytes().first()? {
@@ -163,7 +163,7 @@ fn offset(text: &str) -> Option<(String, i64)> {
     is_time.then(|| (format!("{local}Z"), sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60)))
 }
 
-/// `text` without its percent signs, if each begins an escape and it is text then.
+/// `text` percent-decoded. `None` if an escape is invalid or the result is not UTF-8.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     let is_escape =
         |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));

@@ -1,4 +1,4 @@
-//! What the backend said in a job, word for word.
+//! `GET /jobs/{id}/recording`: the recorded exchanges of a job with its backend.
 
 use std::path::PathBuf;
 
@@ -17,17 +17,17 @@ use crate::job::recordings;
 use crate::proxy::streams::with_job_header;
 use crate::respond::{self, Body, BoxError};
 
-/// How much of a file is read at once, in bytes.
+/// The size of one read, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The recording of the job `id`, as far as it has been written: one for each leg, one behind the other.
+/// The recordings of the job `id` as far as they are written: one for each leg, in order.
 pub(crate) async fn answer(app: &App, id: &str) -> Response<Body> {
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
     };
     let files = match app.state().config.data_dir.clone() {
-        // Nothing in it can panic.
+        // The closure does not panic.
         Some(folder) => tokio::task::spawn_blocking(move || recordings(&folder, id).collect()).await,
         None => Ok(Vec::new()),
     };
@@ -66,7 +66,7 @@ fn not_found() -> Response<Body> {
     respond::message(
         StatusCode::NOT_FOUND,
         "There is no recording of this job.",
-        "What backends say is kept for jobs that begin while jobs.recording is on and there is a data_dir, \
-         for as long as their logs (limits.log_retention).",
+        "A recording is made for jobs that start while jobs.recording is on and data_dir is set. It is kept as long \
+         as the log of the job (limits.log_retention).",
     )
 }
