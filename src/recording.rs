@@ -1,17 +1,17 @@
-//! One recorded exchange between a client and a backend: the format, its types, its reader and writer.
+//! Recordings of exchanges between a client and a backend: the format, its types, its reader and writer.
 //!
-//! A recording is NDJSON. The first line is the [`RecordingHeader`], every further line a [`RecordedFrame`]: when it
-//! came, which way it went, and what it was. Bytes that are valid UTF-8 are written as `"text"`, all
-//! others as `"base64"`, so that a recording can be read and edited by a person.
+//! A recording is NDJSON. The first line is the [`RecordingHeader`]. Each further line is a [`RecordedFrame`]: its
+//! time, its direction and its event. Bytes that are valid UTF-8 are written as `"text"`, all others as `"base64"`, so
+//! that a recording can be read and edited by hand.
 //!
 //! ```
-//! use proxbox_bridge::recording::{Direction, Event, Key, Protocol, Recording};
+//! use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
 //!
-//! let recording = Recording::new("0.0.11.post2", Protocol::Http, Key::Sent)
-//!     .with(0.0, Direction::Out, Event::get("/version"))
-//!     .with(1.5, Direction::In, Event::Response { status: 200, headers: vec![] })
-//!     .with(1.6, Direction::In, Event::Body("{}".into()))
-//!     .with(1.6, Direction::In, Event::End);
+//! let recording = Recording::new("0.0.11.post2", Protocol::Http, RecordedKey::Sent)
+//!     .with(0.0, Direction::Out, RecordedEvent::get("/version"))
+//!     .with(1.5, Direction::In, RecordedEvent::Response { status: 200, headers: vec![] })
+//!     .with(1.6, Direction::In, RecordedEvent::Body("{}".into()))
+//!     .with(1.6, Direction::In, RecordedEvent::End);
 //! assert_eq!(Recording::parse(&recording.to_ndjson()).unwrap(), recording);
 //! ```
 
@@ -32,26 +32,26 @@ pub const FORMAT: u32 = 1;
 /// One exchange: a request with its response, or a WebSocket from its handshake to its end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
-    /// What the recording is of.
+    /// The first line.
     pub header: RecordingHeader,
-    /// What went over the wire, in the order in which it went.
+    /// The frames, in order.
     pub frames: Vec<RecordedFrame>,
 }
 
-/// What a recording is of: its first line.
+/// The first line of a recording: the backend, the protocol and the API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingHeader {
-    /// The release of the backend, as its package calls it: `0.0.11.post2`.
+    /// The release of the backend, in the form of its package: `0.0.11.post2`.
     pub backend: String,
-    /// Whether it is a plain exchange or a WebSocket.
+    /// The protocol.
     pub protocol: Protocol,
-    /// What the client sent as its API key.
+    /// The API key that the client sent.
     pub key: RecordedKey,
-    /// A word from whoever recorded it.
+    /// A note by the author of the recording.
     pub note: Option<String>,
 }
 
-/// What was spoken.
+/// The protocol of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -61,37 +61,37 @@ pub enum Protocol {
     Websocket,
 }
 
-/// What the client sent as its API key.
+/// The API key that the client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordedKey {
-    /// The right one.
+    /// The valid key.
     Sent,
-    /// None at all.
+    /// No key.
     None,
-    /// A wrong one.
+    /// A wrong key.
     Wrong,
 }
 
-/// Something that happened during a recording.
+/// One event of a recording, with its time and direction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedFrame {
     /// Milliseconds since the recording began; finite and not negative.
     pub t_ms: f64,
-    /// Which way it went.
+    /// The direction.
     pub direction: Direction,
-    /// What it was.
+    /// The event.
     pub event: RecordedEvent,
 }
 
 impl RecordedFrame {
-    /// When this happened, counted from the beginning of the recording.
+    /// The time since the recording began.
     pub fn at(&self) -> Duration {
         Duration::try_from_secs_f64(self.t_ms / 1000.0).unwrap_or_default()
     }
 }
 
-/// Which way a frame went.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -99,21 +99,21 @@ pub enum Direction {
     Out,
     /// From the backend to the client.
     In,
-    /// Nowhere: a remark of the recorder.
+    /// None: a remark of the recorder.
     Ctl,
 }
 
 /// Names and values of HTTP headers, in the order in which they were sent.
 pub type Headers = Vec<(String, String)>;
 
-/// What happened.
+/// An event of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordedEvent {
     /// A request, or the request that opens a WebSocket.
     Request {
-        /// `GET` and the like.
+        /// The method.
         method: String,
-        /// Path and query.
+        /// The path and query.
         target: String,
         /// As sent, without credentials.
         headers: Headers,
@@ -125,9 +125,9 @@ pub enum RecordedEvent {
         /// As sent.
         headers: Headers,
     },
-    /// A part of a response's body. Where the parts are cut means nothing.
+    /// A part of a response's body. The boundaries between parts have no meaning.
     Body(Bytes),
-    /// The body ended as HTTP wants it to.
+    /// The body ended as its framing requires.
     End,
     /// A WebSocket text frame.
     Text(String),
@@ -144,12 +144,11 @@ pub enum RecordedEvent {
         /// The reason, empty if the frame had none.
         reason: String,
     },
-    /// The connection ended without the ending that its protocol asks for.
+    /// The connection was closed without the end that the protocol requires.
     Cut,
-    /// The recorder left while the backend was still connected and silent. Always the last frame.
+    /// The recorder disconnected while the backend was still connected and silent. Always the last frame.
     Open,
-    /// The backend's command loop is free again. Frames that still come belong to tasks that the
-    /// command left behind.
+    /// The backend's command loop is free again. Later frames come from background tasks of the command.
     Returned,
 }
 
@@ -164,7 +163,7 @@ impl RecordedEvent {
         Self::Text(text.into())
     }
 
-    /// Whether this can go in `direction`: requests go out, responses come in, remarks go nowhere.
+    /// Whether this event can have `direction`: requests go out, responses come in, remarks have none.
     fn is_valid_for(&self, direction: Direction) -> bool {
         match self {
             Self::Request { .. } => direction == Direction::Out,
@@ -184,20 +183,20 @@ impl Recording {
         Self { header, frames: Vec::new() }
     }
 
-    /// Appends what happened `t_ms` milliseconds after the recording began.
+    /// Appends an event, `t_ms` milliseconds after the beginning of the recording.
     pub fn push(&mut self, t_ms: f64, direction: Direction, event: RecordedEvent) {
         debug_assert!(event.is_valid_for(direction), "{event:?} cannot go {direction:?}");
         self.frames.push(RecordedFrame { t_ms, direction, event });
     }
 
-    /// This recording and one more frame, see [`Recording::push`].
+    /// This recording with one more frame, see [`Recording::push`].
     #[must_use]
     pub fn with(mut self, t_ms: f64, direction: Direction, event: RecordedEvent) -> Self {
         self.push(t_ms, direction, event);
         self
     }
 
-    /// Method and target of the request, which is the first frame of every complete recording.
+    /// The method and target of the request, which is the first frame of every complete recording.
     pub fn request(&self) -> Option<(&str, &str)> {
         self.frames.iter().find_map(|frame| match &frame.event {
             RecordedEvent::Request { method, target, .. } => Some((method.as_str(), target.as_str())),

@@ -1,12 +1,11 @@
-//! A fake backend that serves recorded streams as the backend that they were recorded from did.
+//! A fake backend that serves recordings.
 //!
-//! A [`Library`] holds the recordings of one release, a [`ReplayServer`] serves them over HTTP and
-//! WebSocket, and its [`ServerLog`] tells what clients did. Tests run it in their own process, people run
-//! `proxbox-bridge replay DIR`. On top of what was recorded it can misbehave on purpose, see
-//! [`ReplayOptions`].
+//! A [`Library`] has the recordings of one release, a [`ReplayServer`] serves them over HTTP and WebSocket, and its
+//! [`ServerLog`] records the actions of clients. Tests run the server in their own process; the command is
+//! `proxbox-bridge replay DIR`. The server can also inject faults, see [`ReplayOptions`].
 //!
-//! What is known of a release but was not recorded (its answer to an unknown command, to a request
-//! without a key) is filled in; everything else comes out of the recordings byte by byte.
+//! Answers that were not recorded but are known of a release (to an unknown command, to a request without a key) are
+//! generated. Everything else is served from the recordings byte for byte.
 
 mod answer;
 mod body;
@@ -33,22 +32,21 @@ pub use log::{ServerEvent, ServerLog, Side};
 pub use server::{ReplayHandle, ReplayServer};
 pub use speed::{NotASpeed, Speed};
 
-/// How a [`ReplayServer`] replays.
+/// Options of a [`ReplayServer`].
 ///
-/// The three numbers count *frames* of one exchange: an SSE event or comment with the blank line that
-/// ends it, a WebSocket text frame, or the whole body of any other response. Whichever number is
-/// reached first acts first; an exchange with fewer frames is not touched, nor is what a backend is asked
-/// about itself (`/`, `/version`, `/health`, `/execution-policy`).
+/// The three fault counts are in *frames* of one exchange: an SSE event or comment with the blank line that ends it, a
+/// WebSocket text frame, or the whole body of any other response. The lowest count takes effect first. Exchanges with
+/// fewer frames are not affected, nor are `/`, `/version`, `/health` and `/execution-policy`.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayOptions {
-    /// How fast time passes.
+    /// The speed of the replay.
     pub speed: Speed,
-    /// The one right API key; without it any key is right. Backends older than 0.0.7 ask for none.
+    /// The valid API key. If it is not set, every key is valid. Backends before 0.0.7 require none.
     pub api_key: Option<String>,
-    /// After so many frames the TCP connection is dropped, without the ending of its protocol.
+    /// Drop the TCP connection after this many frames, without the end that the protocol requires.
     pub cut_after: Option<u64>,
-    /// After so many frames nothing is sent any more, and the connection stays open.
+    /// Send nothing more after this many frames, and keep the connection open.
     pub stall_after: Option<u64>,
-    /// After so many frames come bytes that make no sense; then the recording goes on.
+    /// Send garbage after this many frames, then continue with the recording.
     pub garbage_after: Option<u64>,
 }

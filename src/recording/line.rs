@@ -1,4 +1,4 @@
-//! The JSON of one line, before and after it means something.
+//! The JSON of one line, and its conversion to and from headers and frames.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,36 +9,36 @@ use super::{
     Direction, FORMAT, Headers, Protocol, RecordedEvent, RecordedFrame, RecordedKey, RecordingHeader,
 };
 
-/// What can be wrong with a line of a recording.
+/// Why a line of a recording is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// There is no first line.
-    #[error("a recording begins with a header line, and this file is empty")]
+    /// The file is empty.
+    #[error("the file is empty: a recording begins with a header line")]
     Empty,
     /// Not JSON, or not the JSON of a header or a frame.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// A format that a newer release of this program wrote.
-    #[error("this is a recording of format {0}, and only format 1 is known here")]
+    /// An unsupported format.
+    #[error("the recording has format {0}: only format 1 is supported")]
     Format(u32),
-    /// A field that this kind of frame cannot do without.
-    #[error("a frame of this kind needs the field {0}")]
+    /// A required field of this kind of frame is missing.
+    #[error("a frame of this kind requires the field {0}")]
     Missing(&'static str),
-    /// Bytes that are not base64.
-    #[error("the base64 of this frame cannot be decoded: {0}")]
+    /// Invalid base64.
+    #[error("the base64 of this frame is invalid: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// A time that is negative or no number.
-    #[error("t_ms is {0}, and must be zero or more")]
+    /// A time that is negative or not finite.
+    #[error("t_ms is {0}: it must be a number, zero or more")]
     Time(f64),
-    /// A response that goes out, and the like.
+    /// A direction that the kind of frame cannot have, such as a response that goes out.
     #[error("a frame of this kind cannot have this dir")]
     Direction,
-    /// Something after `open`.
-    #[error("nothing can follow a frame of the kind open")]
+    /// A frame after `open`.
+    #[error("a frame of the kind open must be the last one")]
     AfterOpen,
 }
 
-/// The header's line. Fields that a newer recorder may add are passed over.
+/// The line of the header. Unknown fields are ignored: a newer recorder may add some.
 #[derive(Serialize, Deserialize)]
 pub(super) struct HeaderLine {
     recording: u32,
@@ -81,7 +81,7 @@ enum FrameKind {
     Returned,
 }
 
-/// A frame's line: one flat object, so that a missing field can be called by its name.
+/// The line of a frame: one flat object, so that an error can name the missing field.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FrameLine {
     t_ms: f64,

@@ -14,35 +14,35 @@ pub enum RecordingError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file is no recording.
+    /// The file is not a valid recording.
     #[error("{}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The line and the reason.
         source: ParseError,
     },
 }
 
-/// Why a text is no recording.
+/// Why a text is not a valid recording.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {wrong}")]
 pub struct ParseError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The reason.
     #[source]
     pub wrong: LineError,
 }
 
 impl Recording {
-    /// Reads a recording from its NDJSON. Empty lines are passed over.
+    /// Parses a recording from NDJSON. Empty lines are skipped.
     ///
     /// # Errors
-    /// Names the first line that is wrong.
+    /// [`ParseError`] names the first invalid line.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let (index, first) = lines.next().ok_or(ParseError { line: 1, wrong: LineError::Empty })?;
@@ -69,7 +69,7 @@ impl Recording {
     /// Reads a recording from a file.
     ///
     /// # Errors
-    /// Names the file, and the line if it is there but wrong.
+    /// [`RecordingError`] names the file, and the line if it is invalid.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, RecordingError> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
@@ -77,7 +77,7 @@ impl Recording {
         Self::parse(&text).map_err(|source| RecordingError::Parse { path: path.to_owned(), source })
     }
 
-    /// The recording as NDJSON, ready to be written to a file.
+    /// The recording as NDJSON.
     pub fn to_ndjson(&self) -> String {
         let mut text = self.header.to_line();
         for frame in &self.frames {
@@ -88,21 +88,21 @@ impl Recording {
 }
 
 impl RecordingHeader {
-    /// The first line of a recording, its end included.
+    /// The first line of a recording, with its line end.
     pub fn to_line(&self) -> String {
         line(&HeaderLine::from_header(self))
     }
 }
 
 impl RecordedFrame {
-    /// A further line of a recording, its end included.
+    /// A line of a recording, with its line end.
     pub fn to_line(&self) -> String {
         line(&FrameLine::from_frame(self))
     }
 }
 
 fn line(line: &impl serde::Serialize) -> String {
-    // Structs of strings and numbers with fixed names: there is nothing in them that JSON cannot say.
+    // A struct of strings and numbers: serializing it does not fail.
     #[expect(clippy::expect_used, reason = "see above")]
     let mut text = serde_json::to_string(line).expect("a line is plain data");
     text.push('\n');

@@ -1,4 +1,4 @@
-//! A recorded response as something to be played: its head, and its body with its times.
+//! A recorded response for replay: its head, and the events of its body with their times.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::recording::{Headers, RecordedEvent, Recording};
 
-/// What was recorded as the answer to a request. All times count from the request.
+/// The recorded answer to a request. Times count from the request.
 #[derive(Clone, Debug)]
 pub(super) struct RecordedResponse {
     pub(super) head: Option<ResponseHead>,
@@ -20,13 +20,13 @@ pub(super) struct RecordedResponse {
 pub(super) struct ResponseHead {
     pub(super) after: Duration,
     pub(super) status: StatusCode,
-    /// Without those that say how the body is framed: that is done anew.
+    /// The headers without those on the framing of the body, which are set anew.
     pub(super) headers: HeaderMap,
-    /// What the backend declared as the length of the body.
+    /// The `Content-Length` that the backend declared.
     pub(super) declared_length: Option<HeaderValue>,
 }
 
-/// Something that happened to the body.
+/// An event of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BodyPart {
     Data(Bytes),
@@ -48,7 +48,7 @@ impl RecordedResponse {
                 RecordedEvent::Body(bytes) => answer.parts.push_back((after, BodyPart::Data(bytes.clone()))),
                 RecordedEvent::End => answer.parts.push_back((after, BodyPart::End)),
                 RecordedEvent::Cut => answer.parts.push_back((after, BodyPart::Cut)),
-                // An open end is a list of parts without one.
+                // A body that stays open has no end event.
                 _ => {}
             }
         }
@@ -69,7 +69,7 @@ impl RecordedResponse {
         content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
     }
 
-    /// The length to declare: that of a body that ended well, else what the backend declared.
+    /// The `Content-Length` to send: the length of a complete body, else the one that the backend declared.
     pub(super) fn length(&self) -> Option<HeaderValue> {
         let mut length: u64 = 0;
         for (_, part) in &self.parts {
@@ -84,7 +84,7 @@ impl RecordedResponse {
 }
 
 impl ResponseHead {
-    /// `None` if the status is none that HTTP knows of.
+    /// `None` if the status is invalid in HTTP.
     fn new(after: Duration, status: u16, recorded: &Headers) -> Option<Self> {
         let status = StatusCode::from_u16(status).ok()?;
         let mut head = Self { after, status, headers: HeaderMap::new(), declared_length: None };

@@ -1,4 +1,4 @@
-//! The body of a replayed response: recorded parts at their times, and the trouble that was asked for.
+//! The body of a replayed response: recorded parts at their times, with injected faults.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use super::line::{ConnectionDropped, ConnectionHandle};
 use super::misbehaviour::{Fault, FaultCounter, JSON_GARBAGE, SSE_GARBAGE, end_of_event};
 use super::speed::Speed;
 
-/// The body of any response here.
+/// The body of every response.
 pub(super) type Body = UnsyncBoxBody<Bytes, ConnectionDropped>;
 
-/// A body that is there at once.
+/// A complete body.
 pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The body of a recorded answer to a request that came at `start`.
+/// The body of a recorded answer to a request that was received at `start`.
 pub(super) fn replayed(
     answer: RecordedResponse,
     start: Instant,
@@ -54,12 +54,12 @@ struct BodyPlayer {
     start: Instant,
     speed: Speed,
     is_sse: bool,
-    /// The end of a body that is no stream of events was reached.
+    /// Whether the end of a body that is not an event stream was reached.
     counted: bool,
     parts: VecDeque<(Duration, BodyPart)>,
-    /// What is left of the part that is being sent.
+    /// The rest of the current part.
     unsent: Bytes,
-    /// The last byte of an event that is not complete.
+    /// The last byte sent of an incomplete event.
     last: Option<u8>,
     count: FaultCounter,
     line: ConnectionHandle,
@@ -81,7 +81,7 @@ impl BodyPlayer {
                 return Some(Ok(self.piece()));
             }
             let Some((after, part)) = self.parts.pop_front() else {
-                // The recorder left here, with the backend still connected.
+                // The recorder disconnected here, with the backend still connected.
                 return std::future::pending().await;
             };
             self.speed.wait(self.start, after).await;
@@ -89,7 +89,7 @@ impl BodyPlayer {
                 BodyPart::Data(bytes) => self.unsent = bytes,
                 BodyPart::Cut => return Some(Err(self.line.cut().await)),
                 BodyPart::End if !self.is_sse && !self.counted => {
-                    // The whole body was one frame, and what is due after it comes before its end.
+                    // The whole body is one frame. A fault that is due after it comes before its end.
                     self.count.frame();
                     self.counted = true;
                     self.parts.push_front((after, BodyPart::End));
@@ -99,7 +99,7 @@ impl BodyPlayer {
         }
     }
 
-    /// As much as can go before somebody has to count.
+    /// The next piece to send: up to the end of an event if frames are counted, else all.
     fn piece(&mut self) -> Bytes {
         if !self.is_sse || !self.count.is_armed() {
             return std::mem::take(&mut self.unsent);

@@ -1,4 +1,4 @@
-//! What a backend answers to a text on its `/ws`.
+//! The answers of a backend to commands on its `/ws`.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ const VALID_COMMANDS: &str = "Valid commands: 'Sync Nodes', 'Sync Virtual Machin
 
 const FULL_UPDATE: [&str; 2] = ["Full Update Sync", "Full Update"];
 
-/// Everything that was recorded as the answer to a text, the best recording first.
+/// The recorded answers to commands, the best recording first.
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
     release: Option<Release>,
-    /// Of recordings that were asked for by name. They go before all others.
+    /// From recordings that were selected by name. They take precedence.
     chosen: Vec<Segment>,
     defaults: Vec<Segment>,
 }
 
 impl Commands {
-    /// `conversations` says of each whether it was asked for by name.
+    /// `conversations` has each conversation, with whether it was selected by name.
     pub(super) fn new<'a>(
         release: Option<Release>,
         conversations: impl IntoIterator<Item = (bool, &'a Conversation)>,
@@ -52,7 +52,7 @@ impl Commands {
         })
     }
 
-    /// What the backend does when it takes `text` from its queue.
+    /// The script of the backend for the command `text`.
     pub(super) fn answer(&self, text: &str) -> Script {
         let knows_envelopes = self
             .chosen
@@ -100,7 +100,7 @@ impl Commands {
         segments.iter().find(same).or_else(|| segments.iter().find(alias))
     }
 
-    /// An unknown text is answered as an unknown text was when the recording was made.
+    /// The answer to an unknown command: the recorded answer to another unknown one, if there is one.
     fn unknown(&self, text: &str) -> Script {
         let rejection = |segment: &&Segment| {
             is_rejection(segment)
@@ -140,19 +140,19 @@ impl Commands {
         recorded.map_or_else(unrecorded, Script::returning)
     }
 
-    /// Whether two commands mean the same. `Full Update` is known from 0.0.3 on.
+    /// Whether two commands are the same. `Full Update` is an alias from 0.0.3 on.
     fn same_command(&self, one: &str, other: &str) -> bool {
         let alias = self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 2)));
         one == other || alias && FULL_UPDATE.contains(&one) && FULL_UPDATE.contains(&other)
     }
 
-    /// Whether white space around a command is dropped, which began with 0.0.6.
+    /// Whether the backend trims white space around a command, as from 0.0.6 on.
     fn trims(&self) -> bool {
         self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 5)))
     }
 }
 
-/// The script of a segment with the command that was sent in place of the one that was recorded.
+/// The script of a segment with the received command in place of the recorded one.
 fn renamed(segment: &Segment, text: &str) -> Script {
     if segment.command == text || segment.command.is_empty() {
         return segment.script.clone();
@@ -164,8 +164,8 @@ fn renamed(segment: &Segment, text: &str) -> Script {
     })
 }
 
-/// Whether the backend said that it does not know the command. 0.0.2 says so after each
-/// `Full Update Sync`, having done it.
+/// Whether the backend rejected the command as unknown. 0.0.2 also sends this after it has executed
+/// `Full Update Sync`.
 fn is_rejection(segment: &Segment) -> bool {
     let says_so = |text: &str| {
         text.starts_with("Invalid ") || text.starts_with("{\"message\":\"Invalid sync command\"")
@@ -173,7 +173,7 @@ fn is_rejection(segment: &Segment) -> bool {
     !FULL_UPDATE.contains(&segment.command.as_str()) && segment.script.texts().any(says_so)
 }
 
-/// A client that did not wait for the greeting got it after its first command. It belongs before.
+/// Removes the greeting from the answer to the first command: a client that did not wait for it got it there.
 fn without_greeting(script: &mut Script, conversation: &Conversation, greeting: &Script) {
     if conversation.greeting.texts().next().is_none() {
         script.steps.retain(|step| match &step.act {

@@ -1,4 +1,4 @@
-//! One connection: its requests, and the WebSocket that it may become.
+//! One connection: its HTTP requests, and its WebSocket after an upgrade.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,16 +24,16 @@ use super::session::ReplaySession;
 use super::shared::Shared;
 use crate::core::http::headers::text;
 
-/// One connection, for as long as it speaks HTTP.
+/// The HTTP service of one connection.
 struct ReplayConnection {
     number: u64,
     shared: Arc<Shared>,
     line: ConnectionHandle,
-    /// What the connection is about to become: a WebSocket on a path.
+    /// The WebSocket that the connection is upgraded to, with its path.
     upgrade: Mutex<Option<(OnUpgrade, String)>>,
 }
 
-/// Notes the end of a connection, however it comes.
+/// Logs the end of a connection when it is dropped.
 struct CloseLogger<'a> {
     log: &'a ServerLog,
     connection: u64,
@@ -49,14 +49,14 @@ impl Drop for CloseLogger<'_> {
 /// Serves one connection until either side ends it.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, number: u64) {
     shared.log.note(ServerEvent::Opened { connection: number });
-    // If this future is dropped before it is done, the server ended the connection.
+    // If this future is dropped before it completes, the server ended the connection.
     let mut goodbye = CloseLogger { log: &shared.log, connection: number, by: Side::Server };
     let (stream, line) = CountedStream::new(stream);
     let upgrade = Mutex::new(None);
     let connection = Arc::new(ReplayConnection { number, shared: Arc::clone(&shared), line, upgrade });
 
     let service = service_fn(|request| Arc::clone(&connection).respond(request));
-    // An error is a client that left or a connection that was dropped on purpose; `line` knows which.
+    // An error means that the client disconnected or the connection was dropped on purpose; `line` knows which.
     let _ = http1::Builder::new().serve_connection(stream, service).with_upgrades().await;
 
     let upgrade = connection.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -81,7 +81,7 @@ impl ReplayConnection {
         let response = if is_websocket_request(request.headers()) {
             self.shake_hands(&mut request).await
         } else {
-            // As backends do, which keep the connection: one with something unread would be closed.
+            // Backends read the body and keep the connection. With an unread body, hyper would close it.
             while let Some(Ok(_)) = request.body_mut().frame().await {}
             respond(&self.shared, &self.line, &request).await
         };
@@ -129,7 +129,7 @@ impl ReplayConnection {
         })
     }
 
-    /// Holds the conversation on a WebSocket. Returns who ended it.
+    /// Runs the conversation on a WebSocket. Returns the side that ended it.
     async fn run_websocket(&self, upgrade: OnUpgrade, path: &str) -> Side {
         let (Ok(upgraded), Some(socket)) = (upgrade.await, self.shared.library.socket(path)) else {
             return Side::Client;
@@ -147,7 +147,7 @@ fn accepted(recorded: HeaderMap, accept: &str) -> Response<Body> {
     *headers = recorded;
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    // Base64 is within what a header may hold.
+    // Base64 is valid in a header.
     if let Ok(accept) = HeaderValue::from_str(accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }

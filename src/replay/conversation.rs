@@ -1,4 +1,4 @@
-//! A recorded WebSocket, taken apart into what answers what.
+//! A recorded WebSocket, split into commands and their answers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,32 +8,32 @@ use serde::Deserialize;
 use super::script::{Script, ScriptAction};
 use crate::recording::{Direction, RecordedEvent, RecordedFrame, RecordedKey, Recording};
 
-/// A command and what the backend did about it.
+/// A command and the backend's answer to it.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) command: String,
     pub(super) script: Script,
-    /// The recording that it comes from.
+    /// The name of its recording.
     pub(super) name: String,
-    /// The first command of its recording: nothing left over from another one is in it.
+    /// Whether it is the first command of its recording. Its answer has no frames of an earlier command.
     first: bool,
-    /// The client did not go on before it was known to be done.
+    /// Whether the command was complete before the client sent the next one.
     whole: bool,
 }
 
 impl Segment {
-    /// The worse, the higher.
+    /// A rank of the quality of the recording; 0 is best.
     pub(super) fn flaws(&self) -> u8 {
         u8::from(!self.whole) * 2 + u8::from(!self.first)
     }
 }
 
-/// A recorded WebSocket: what came before the first command, and every command.
+/// A recorded WebSocket: the greeting and the commands.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conversation {
-    /// The client sent a key first.
+    /// Whether the client sent a key first.
     pub(super) sent_key: bool,
-    /// What came before the first command, after the key or the handshake.
+    /// The frames before the first command, after the key or the handshake.
     pub(super) greeting: Script,
     pub(super) segments: Vec<Segment>,
 }
@@ -61,21 +61,21 @@ impl Conversation {
         listener.conversation
     }
 
-    /// Whether the client was turned away for its key.
+    /// Whether the client was refused because of its key.
     pub(super) fn was_refused(&self, recording: &Recording) -> bool {
         let closes = |act: &ScriptAction| matches!(act, ScriptAction::Close { code: Some(4001), .. });
         recording.header.key == RecordedKey::Wrong || self.greeting.steps.iter().any(|step| closes(&step.act))
     }
 }
 
-/// Goes through a recording frame by frame.
+/// Reads a recording frame by frame.
 struct ConversationReader<'a> {
     name: &'a str,
-    /// The recording says where commands returned.
+    /// Whether the recording marks where commands returned.
     is_marked: bool,
-    /// What times count from: the handshake, the key, or the moment that a command began.
+    /// The origin of times: the handshake, the key, or the start of a command.
     start: Duration,
-    /// Commands that the client sent while another one ran.
+    /// Commands that the client sent while another one was running.
     waiting: VecDeque<String>,
     conversation: Conversation,
 }
@@ -134,7 +134,7 @@ impl ConversationReader<'_> {
     }
 }
 
-/// The key in a WebSocket's first text, if it is one that carries a key.
+/// The key in the first text of a WebSocket, if that is a key message.
 pub(super) fn key_in(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct KeyFrame {

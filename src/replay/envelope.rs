@@ -1,4 +1,4 @@
-//! Commands in an envelope, `{"command":C,"run_id":R}`: every answer to one carries its `run_id`.
+//! Commands in an envelope, `{"command":C,"run_id":R}`: every answer to one has its `run_id`.
 
 use serde::Deserialize;
 
@@ -12,8 +12,8 @@ pub(super) struct CommandEnvelope {
 }
 
 impl CommandEnvelope {
-    /// Reads an envelope. One whose `run_id` is not `[A-Za-z0-9_-]{8,64}` is none: backends take it
-    /// for an unknown command.
+    /// Parses an envelope. `None` if its `run_id` is not `[A-Za-z0-9_-]{8,64}`: backends treat that as an unknown
+    /// command.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let envelope: Self = serde_json::from_str(text).ok()?;
         let id = envelope.run_id.as_bytes();
@@ -21,16 +21,16 @@ impl CommandEnvelope {
         ((8..=64).contains(&id.len()) && id.iter().all(allowed)).then_some(envelope)
     }
 
-    /// The answer to `recorded`, made into the answer to this envelope.
+    /// Converts the answer to `recorded` to an answer to this envelope.
     pub(super) fn readdress(&self, recorded: &Self, script: Script) -> Script {
         let (old, new) = (format!("\"{}\"", recorded.run_id), format!("\"{}\"", self.run_id));
         script.map_texts(|text| text.replace(&old, &new))
     }
 
-    /// The answer to the bare command, made into what the answer to this envelope would have been.
+    /// Converts the answer to the bare command to an answer to this envelope.
     ///
-    /// Backends that know envelopes keep the socket open when a command fails, and end a full update
-    /// with an aggregate that the bare command lacks.
+    /// Backends that support envelopes keep the socket open when a command fails, and end a full update with an
+    /// aggregate that the bare command lacks.
     pub(super) fn wrap(&self, script: Script) -> Script {
         let is_full = self.command.starts_with("Full Update");
         let mut ended: Vec<&'static str> = Vec::new();
@@ -64,8 +64,8 @@ impl CommandEnvelope {
         Script { steps }
     }
 
-    /// `{"message":TEXT,"run_id":R}`, or the JSON object with `run_id` as its last member. Nothing
-    /// else in the object is touched, so its bytes stay those of the recording.
+    /// `{"message":TEXT,"run_id":R}`, or the JSON object with `run_id` added as its last member. The other bytes of the
+    /// object stay those of the recording.
     pub(super) fn wrap_text(&self, text: &str) -> String {
         let is_object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
             .is_ok_and(|object| !object.is_empty());

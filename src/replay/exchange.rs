@@ -6,7 +6,7 @@ use crate::recording::Recording;
 #[derive(Clone, Debug)]
 pub(super) struct RecordedExchange {
     pub(super) name: String,
-    /// It was asked for by name.
+    /// Whether it was selected by name.
     pub(super) chosen: bool,
     pub(super) method: String,
     pub(super) path: String,

@@ -1,4 +1,4 @@
-//! What is answered to a request that asks for no WebSocket.
+//! The answers to requests that are not WebSocket upgrades.
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use crate::recording::Recording;
 /// The header that carries the API key.
 const KEY_HEADER: &str = "x-proxbox-api-key";
 
-/// What can be had without a key, besides everything under `/static/`.
+/// The paths that need no key, besides everything under `/static/`.
 const EXEMPT: [&str; 8] = [
     "/",
     "/auth/bootstrap-status",
@@ -28,14 +28,14 @@ const EXEMPT: [&str; 8] = [
     "/redoc",
 ];
 
-/// What a client asks before it begins. A backend that misbehaved here would never get to do it where it
-/// matters.
+/// The paths that a client probes before a sync. Faults are not injected here, because the client would not start a
+/// sync then.
 const SELF_DESCRIBING: [&str; 4] = ["/", "/execution-policy", "/health", "/version"];
 
-/// Answers a request: first its key is looked at, then whether there is such a thing.
+/// Answers a request. The key is checked before the path.
 ///
 /// # Errors
-/// The connection is to be dropped without an answer, as it was when the recording was made.
+/// The connection is to be dropped without an answer, as in the recording.
 pub(super) async fn respond(
     shared: &Shared,
     line: &ConnectionHandle,
@@ -67,10 +67,10 @@ pub(super) async fn respond(
     Ok(detail(StatusCode::NOT_FOUND, "Not Found"))
 }
 
-/// Answers as was recorded.
+/// Answers as recorded.
 ///
 /// # Errors
-/// The connection was dropped without an answer when the recording was made.
+/// The connection was dropped without an answer in the recording.
 pub(super) async fn replay(
     shared: &Shared,
     line: &ConnectionHandle,
@@ -83,7 +83,7 @@ pub(super) async fn replay(
         return Err(ConnectionDropped);
     }
     let Some(ResponseHead { after, status, headers, .. }) = answer.head.clone() else {
-        // The recorder gave up before the backend said anything.
+        // The recorder disconnected before the backend answered.
         return std::future::pending().await;
     };
     speed.wait(start, after).await;
@@ -94,7 +94,7 @@ pub(super) async fn replay(
     } else {
         FaultCounter::new(&shared.options)
     };
-    // With a declared length a client would believe that it has the whole body before trouble comes.
+    // With a declared length, the client would have the whole body before the fault.
     let length = answer.length().filter(|_| !answer.is_sse() && !count.is_armed());
     let mut response = Response::new(replayed(answer, start, speed, count, line.clone()));
     *response.status_mut() = status;
@@ -105,7 +105,7 @@ pub(super) async fn replay(
     Ok(response)
 }
 
-/// A response in the words of the backend's framework.
+/// A response in the format of the backend's framework, FastAPI.
 pub(super) fn detail(status: StatusCode, detail: &str) -> Response<Body> {
     let body = serde_json::json!({ "detail": detail }).to_string();
     let mut response = Response::new(whole(body));

@@ -1,9 +1,8 @@
-//! API keys: who has the right one, and who has guessed too often.
+//! The check of API keys, with the lock-out after failures.
 //!
-//! As backends from 0.0.7 on do it: each failure is counted down, after the fifth everybody from
-//! that address is locked out for five minutes, and a right key clears the count. All clients count
-//! as one address here, which is what a backend behind a proxy sees. 0.0.30 counts each wrong key by
-//! itself; that is not imitated.
+//! As in backends from 0.0.7 on: five failures lock an address out for five minutes, and a valid key resets the count.
+//! All clients count as one address here, as behind a proxy. 0.0.30 counts each wrong key separately; that is not
+//! emulated.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,21 +11,21 @@ use tokio::time::Instant;
 
 const FAILURES_ALLOWED: u32 = 5;
 
-/// How long a lock-out lasts, in seconds as in `Retry-After`.
+/// The duration of a lock-out, in seconds as in `Retry-After`.
 pub(super) const LOCK_OUT_SECONDS: u64 = 300;
 
 const TOO_MANY: &str = "Too many failed authentication attempts. Please try again later.";
 
-/// Why a client is turned away.
+/// The refusal of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeyRefusal {
-    /// The sentence that the client is told.
+    /// The text for the client.
     pub(super) detail: String,
-    /// Whether it is the lock-out that speaks: 429 and not 401.
+    /// Whether the client is locked out: the status is 429 then, else 401.
     pub(super) locked_out: bool,
 }
 
-/// The keys of one server and the failures of its clients.
+/// The valid key of one server, and the failures of its clients.
 pub(super) struct KeyCheck {
     expected: Option<String>,
     failures: Mutex<Failures>,
@@ -39,12 +38,12 @@ struct Failures {
 }
 
 impl KeyCheck {
-    /// Any non-empty key is right if `right` is `None`.
+    /// If `right` is `None`, every non-empty key is valid.
     pub(super) fn new(right: Option<String>) -> Self {
         Self { expected: right, failures: Mutex::default() }
     }
 
-    /// Judges what a client presented as its key.
+    /// Checks the key that a client presented.
     pub(super) fn check(&self, presented: Option<&str>) -> Result<(), KeyRefusal> {
         let mut failures = self.failures();
         if failures.locked_out() {
@@ -71,7 +70,7 @@ impl KeyCheck {
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
-        // A count cannot be left half-changed, so one that a panic left behind is still good.
+        // The count is changed in one step, so it is consistent after a panic.
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

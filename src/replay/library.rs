@@ -1,4 +1,4 @@
-//! The recordings of one release, and which of them answers what.
+//! The recordings of one release, and the selection of one for each request.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +11,10 @@ use super::socket::ReplaySocket;
 use crate::core::domain::release::Release;
 use crate::recording::{self, Protocol, RecordedKey, Recording};
 
-/// Folders whose recordings are served without being asked for.
+/// The folders whose recordings are served by default.
 const DEFAULT_FOLDERS: [&str; 5] = ["", "json", "meta", "sse", "ws"];
 
-/// Why there is nothing to serve.
+/// Why a library cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// The folder, or a file in it, could not be read.
@@ -22,13 +22,13 @@ pub enum LibraryError {
     Read {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file in it is no recording.
+    /// A file in the folder is not a valid recording.
     #[error(transparent)]
     Recording(#[from] recording::RecordingError),
-    /// The folder holds no recordings where they should be.
+    /// The folder has no recordings in the expected places.
     #[error(
         "no recordings in {}; name the folder of one version, with files NAME.ndjson in its folders ws, sse, json or meta",
         path.display()
@@ -37,18 +37,18 @@ pub enum LibraryError {
         /// The folder.
         path: PathBuf,
     },
-    /// There is no recording of a name that was asked for.
-    #[error("there is no recording {name}; there are {known}")]
+    /// There is no recording with a selected name.
+    #[error("no recording has the name {name}; available: {known}")]
     Unknown {
         /// The name.
         name: String,
-        /// The names that are not served unless asked for.
+        /// The names of the recordings that are not served by default.
         known: String,
     },
-    /// A recording without a request answers nothing.
+    /// A recording has no request.
     #[error("the recording {0} has no request")]
     NoRequest(String),
-    /// Recordings of one library come from one release.
+    /// The recordings are of more than one release.
     #[error("the recordings are of several backends, {one} and {other}; name the folder of one version")]
     Backends {
         /// One of the releases.
@@ -63,20 +63,20 @@ pub enum LibraryError {
 pub struct Library {
     version: String,
     release: Option<Release>,
-    /// Those that were asked for first, then the usual ones by name. The first that fits is served.
+    /// The selected ones first, then the default ones by name. The first match is served.
     exchanges: Vec<RecordedExchange>,
     sockets: BTreeMap<String, ReplaySocket>,
 }
 
 impl Library {
-    /// Reads the recordings of the folder of one version.
+    /// Reads the recordings in the folder of one version.
     ///
-    /// Those in `ws`, `sse`, `json`, `meta` and in the folder itself are served. Any other is served
-    /// if `uses` names it, such as `fail/ws-proxmox-down`, and then in place of the usual one.
+    /// Those in `ws`, `sse`, `json`, `meta` and in the folder itself are served by default. Others are served if `uses`
+    /// names them, such as `fail/ws-proxmox-down`, in place of the default one.
     ///
     /// # Errors
-    /// The folder is missing or holds no recordings, a file in it is none, or a name in `uses` is not
-    /// there.
+    /// The folder is missing or has no recordings, a file is not a valid recording, or no recording has a name in
+    /// `uses`.
     pub fn load(dir: impl AsRef<Path>, uses: &[String]) -> Result<Self, LibraryError> {
         let dir = dir.as_ref();
         let names = names(dir)?;
@@ -108,7 +108,7 @@ impl Library {
         Self::build(&version, recordings)
     }
 
-    /// A library of recordings at hand, all of which are served. The earlier goes before the later.
+    /// A library of these recordings. All are served; earlier ones take precedence.
     ///
     /// # Errors
     /// A recording has no request.
@@ -139,12 +139,12 @@ impl Library {
         Ok(Self { version: version.to_owned(), release, exchanges, sockets })
     }
 
-    /// The release that the recordings are of.
+    /// The release of the recordings.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// What is served, one line for each request or command, with the recording that answers it.
+    /// One line for each request or command that is served, with the name of its recording.
     pub fn served(&self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for exchange in self.plain() {
@@ -165,7 +165,7 @@ impl Library {
         lines
     }
 
-    /// Whether the backend wants a key: from 0.0.7 on, or when it turned a request without one away.
+    /// Whether the backend requires a key: from 0.0.7 on, or if a recording has a refusal without one.
     pub(super) fn demands_keys(&self) -> bool {
         let young = self.release.is_some_and(|release| !release.is_up_to(Release::new(0, 0, 6)));
         let refused = |it: &RecordedExchange| {
@@ -174,12 +174,12 @@ impl Library {
         young || self.plain().any(refused)
     }
 
-    /// Whether a WebSocket is told why its key is refused, which ended with 0.0.23.post1.
+    /// Whether a WebSocket gets the reason why its key is refused, as before 0.0.23.post1.
     pub(super) fn explains_refusals(&self) -> bool {
         self.release.is_none_or(|release| release < Release::new(0, 0, 23).post(1))
     }
 
-    /// The recording that answers a request which shows a key or does not.
+    /// The recording that answers a request with or without a key.
     pub(super) fn exchange(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
         let here = |it: &&RecordedExchange| it.method == method.as_str() && it.path == path;
         let fits = |it: &&RecordedExchange| match (it.recording.header.key, shows_key) {
@@ -187,8 +187,8 @@ impl Library {
             (RecordedKey::Wrong, _) => it.chosen && shows_key,
             _ => false,
         };
-        // What was recorded without a key does for a request that shows one, and the reverse, unless
-        // it was the key that the answer was about.
+        // A recording without a key also serves requests with one, and the reverse, unless the answer is about the
+        // key.
         let serves = |it: &&RecordedExchange| {
             it.recording.header.key != RecordedKey::Wrong && it.recording.status() != Some(401)
         };
@@ -202,7 +202,7 @@ impl Library {
         Some(&found.recording)
     }
 
-    /// What was recorded for a request without a key, to say that it needs one.
+    /// The recorded refusal of a request without a key.
     pub(super) fn refusal(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
         let wanted = if shows_key { RecordedKey::Wrong } else { RecordedKey::None };
         let found = self.plain().find(|it| {
@@ -214,12 +214,12 @@ impl Library {
         Some(&found.recording)
     }
 
-    /// Whether something other than "not found" is there to be had with `GET`.
+    /// Whether `GET` has a recorded answer other than 404.
     pub(super) fn has_path(&self, path: &str) -> bool {
         self.plain().any(|it| it.method == "GET" && it.path == path && it.recording.status() != Some(404))
     }
 
-    /// What happens on the WebSocket of a path.
+    /// The WebSocket of a path.
     pub(super) fn socket(&self, path: &str) -> Option<&ReplaySocket> {
         self.sockets.get(path)
     }

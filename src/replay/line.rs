@@ -1,4 +1,4 @@
-//! The TCP connection under an exchange, and how to break it off at the right moment.
+//! The TCP connection under an exchange, which can be dropped after the data was flushed.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// Tells hyper to drop the connection as it is.
+/// An error that makes hyper drop the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped on purpose")]
 pub(super) struct ConnectionDropped;
@@ -22,7 +22,7 @@ pub(super) struct CountedStream {
     flushes: watch::Sender<u64>,
 }
 
-/// What the exchanges on a connection know of it.
+/// A handle to a connection, for its exchanges.
 #[derive(Clone)]
 pub(super) struct ConnectionHandle {
     flushes: watch::Receiver<u64>,
@@ -38,22 +38,21 @@ impl CountedStream {
 }
 
 impl ConnectionHandle {
-    /// Notes that it is this side that ends the connection.
+    /// Records that the server ends the connection.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is this side that ends the connection.
+    /// Whether the server ends the connection.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything that was given to hyper has left this process, and then lets the
-    /// connection be dropped. Without the wait hyper would throw its buffer away. It flushes whenever
-    /// a body has nothing to give it, so there is a flush to come.
+    /// Waits until hyper has flushed all data, and then lets the connection be dropped. Without the wait hyper would
+    /// discard its buffer. Hyper flushes whenever a body is pending, so a flush follows.
     pub(super) async fn cut(&mut self) -> ConnectionDropped {
         self.flushes.mark_unchanged();
-        // If the connection is gone there is nothing left to wait for.
+        // The sender is dropped with the connection.
         let _ = self.flushes.changed().await;
         self.end();
         ConnectionDropped

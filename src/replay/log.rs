@@ -1,11 +1,11 @@
-//! What a replay server was asked, for tests to look at and to wait for.
+//! The log of a replay server, for tests to inspect and to wait for.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tracing::info;
 
-/// Something that a client did, or that happened to its connection.
+/// An event of a client or its connection.
 ///
 /// Connections are numbered from 0 in the order in which they were accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,20 +15,20 @@ pub enum ServerEvent {
         /// Its number.
         connection: u64,
     },
-    /// A request came, or the request that opens a WebSocket.
+    /// A request was received; that of a WebSocket upgrade, too.
     Request {
-        /// The connection that it came on.
+        /// The number of its connection.
         connection: u64,
-        /// `GET` and the like.
+        /// The method.
         method: String,
-        /// Path and query.
+        /// The path and query.
         target: String,
-        /// Names in lower case, values as sent. An API key among them is not hidden.
+        /// The headers: names in lower case, values as sent. API keys are not redacted.
         headers: Vec<(String, String)>,
     },
-    /// A WebSocket text frame came. An API key in it is not hidden.
+    /// A WebSocket text frame was received. API keys are not redacted.
     Text {
-        /// The connection that it came on.
+        /// The number of its connection.
         connection: u64,
         /// As sent.
         text: String,
@@ -37,7 +37,7 @@ pub enum ServerEvent {
     Closed {
         /// Its number.
         connection: u64,
-        /// Who ended it.
+        /// The side that ended it.
         by: Side,
     },
 }
@@ -45,15 +45,15 @@ pub enum ServerEvent {
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Whoever connected.
+    /// The client.
     Client,
-    /// The replay server: the recording, a misbehaviour or the shutdown said so.
+    /// The replay server, because of the recording, an injected fault or its shutdown.
     Server,
 }
 
-/// Everything that a [`Server`](super::ReplayServer) has seen, in order. Clones share the same entries.
+/// The events of a [`ReplayServer`](super::ReplayServer), in order. Clones share the same entries.
 ///
-/// It only grows: a server that runs for days remembers every request of these days.
+/// The log is unbounded.
 #[derive(Clone, Debug)]
 pub struct ServerLog {
     entries: Arc<watch::Sender<Vec<ServerEvent>>>,
@@ -64,7 +64,7 @@ impl ServerLog {
         Self { entries: Arc::new(watch::Sender::new(Vec::new())) }
     }
 
-    /// Remembers an entry and writes it to the program's own log, there without keys.
+    /// Adds an entry and writes it to the log of the process, without API keys.
     pub(super) fn note(&self, entry: ServerEvent) {
         match &entry {
             ServerEvent::Opened { connection } => info!(connection, "Connection opened."),
@@ -80,12 +80,12 @@ impl ServerLog {
         self.entries.send_modify(|entries| entries.push(entry));
     }
 
-    /// Everything so far.
+    /// All entries so far.
     pub fn entries(&self) -> Vec<ServerEvent> {
         self.entries.borrow().clone()
     }
 
-    /// Method and target of every request so far.
+    /// The method and target of every request so far.
     pub fn requests(&self) -> Vec<(String, String)> {
         let of = |entry: &ServerEvent| match entry {
             ServerEvent::Request { method, target, .. } => Some((method.clone(), target.clone())),
@@ -94,7 +94,7 @@ impl ServerLog {
         self.entries.borrow().iter().filter_map(of).collect()
     }
 
-    /// Every WebSocket text so far, the one with the key included.
+    /// Every WebSocket text so far, including the one with the key.
     pub fn texts(&self) -> Vec<String> {
         let of = |entry: &ServerEvent| match entry {
             ServerEvent::Text { text, .. } => Some(text.clone()),
@@ -103,13 +103,13 @@ impl ServerLog {
         self.entries.borrow().iter().filter_map(of).collect()
     }
 
-    /// How many connections are open right now.
+    /// The number of open connections.
     pub fn open_connections(&self) -> usize {
         open(&self.entries.borrow())
     }
 
-    /// Waits until the entries are as wanted and returns them. It looks first, so nothing is missed,
-    /// and it waits for ever: a test puts a limit around it.
+    /// Waits until the entries satisfy `wanted` and returns them. Existing entries count. There is no time limit: a test
+    /// has to add one.
     pub async fn wait_for(&self, mut predicate: impl FnMut(&[ServerEvent]) -> bool) -> Vec<ServerEvent> {
         let mut entries = self.entries.subscribe();
         match entries.wait_for(|entries| predicate(entries)).await {
@@ -119,7 +119,7 @@ impl ServerLog {
         }
     }
 
-    /// Waits until no connection is open and at least one has been.
+    /// Waits until at least one connection was accepted and none is open.
     pub async fn wait_until_idle(&self) {
         self.wait_for(|entries| !entries.is_empty() && open(entries) == 0).await;
     }

@@ -1,21 +1,21 @@
-//! Counting frames, and what is sent in place of sense.
+//! Injected faults: the count of frames, and the garbage.
 
 use memchr::memmem;
 
 use super::ReplayOptions;
 
-/// What to do at a point between two frames.
+/// A fault between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Drop the connection.
     Cut,
-    /// Be silent from here on.
+    /// Send nothing more.
     Stall,
-    /// Send garbage and go on.
+    /// Send garbage, then continue.
     Garbage,
 }
 
-/// The frames of one exchange so far, and the trouble that waits at certain counts.
+/// The number of frames of one exchange so far, and the faults that are due at certain counts.
 #[derive(Clone, Debug)]
 pub(super) struct FaultCounter {
     frames: u64,
@@ -30,17 +30,17 @@ impl FaultCounter {
         Self { frames: 0, cut_after, stall_after, garbage_after }
     }
 
-    /// Whether there is any trouble to come, and so any sense in counting.
+    /// Whether a fault is still to come, so that frames have to be counted.
     pub(super) fn is_armed(&self) -> bool {
         self.cut_after.is_some() || self.stall_after.is_some() || self.garbage_after.is_some()
     }
 
-    /// One more frame has been sent.
+    /// Counts a frame that was sent.
     pub(super) fn frame(&mut self) {
         self.frames += 1;
     }
 
-    /// What is due now. Garbage comes once, and before the ending that is due at the same count.
+    /// The fault that is due now. Garbage is sent once, before another fault at the same count.
     pub(super) fn due(&mut self) -> Option<Fault> {
         if self.garbage_after == Some(self.frames) {
             self.garbage_after = None;
@@ -53,8 +53,8 @@ impl FaultCounter {
     }
 }
 
-/// Where the first SSE event in `bytes` ends, given what came before it in the same event. Backends
-/// end lines with LF only.
+/// The end of the first SSE event in `bytes`, with the preceding bytes of the same event in `before`. Backends end lines
+/// with LF only.
 pub(super) fn end_of_event(before: &[u8], bytes: &[u8]) -> Option<usize> {
     if before.ends_with(b"\n") && bytes.starts_with(b"\n") {
         return Some(1);
@@ -62,14 +62,14 @@ pub(super) fn end_of_event(before: &[u8], bytes: &[u8]) -> Option<usize> {
     memmem::find(bytes, b"\n\n").map(|at| at + 2)
 }
 
-/// Lines that are no SSE, bytes that are no UTF-8, and an event whose data is no JSON.
+/// Lines that are not SSE, bytes that are not UTF-8, and an event whose data is not JSON.
 pub(super) const SSE_GARBAGE: &[u8] =
     b"\x00\xff\xfe\xc3\x28garbage\n\xf0\x9f\x92\n:\xff\n\nevent: step\ndata: {\"step\": \"devices\", \"sta\n\n";
 
 /// Bytes that are neither UTF-8 nor JSON.
 pub(super) const JSON_GARBAGE: &[u8] = b"\x00\xff\xfe{\"garbage\": ";
 
-/// A text that is no JSON, and JSON of a shape that no backend sends. Text frames have to be UTF-8.
+/// A text that is not JSON, and JSON of a shape that no backend sends. Text frames must be UTF-8.
 pub(super) const TEXT_GARBAGE: [&str; 2] =
     ["\u{0}\u{fffd}garbage {\"object\":", "{\"object\":[\"device\"],\"data\":42,\"end\":\"perhaps\"}"];
 

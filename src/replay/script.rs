@@ -1,23 +1,23 @@
-//! What a backend does on a WebSocket, and when.
+//! Timed actions of a backend on a WebSocket.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// Things to do, each at its time after the moment that the script answers.
+/// Actions, each with its time after the start of the script.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Script {
     pub(super) steps: Vec<ScriptStep>,
 }
 
-/// One thing to do.
+/// An action with its time.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ScriptStep {
     pub(super) after: Duration,
     pub(super) act: ScriptAction,
 }
 
-/// What to do.
+/// An action.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ScriptAction {
     Text(String),
@@ -28,7 +28,7 @@ pub(super) enum ScriptAction {
         reason: String,
     },
     Cut,
-    /// Begin with the next command.
+    /// Start the next command.
     Returned,
 }
 
@@ -37,13 +37,13 @@ impl Script {
         self.steps.push(ScriptStep { after, act });
     }
 
-    /// A script that says these texts at once and is done.
+    /// A script that sends these texts at once and returns.
     pub(super) fn from_texts(texts: impl IntoIterator<Item = String>) -> Self {
         let acts = texts.into_iter().map(ScriptAction::Text).chain([ScriptAction::Returned]);
         Self { steps: acts.map(|act| ScriptStep { after: Duration::ZERO, act }).collect() }
     }
 
-    /// The texts in it.
+    /// The texts of the script.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| match &step.act {
             ScriptAction::Text(text) => Some(text.as_str()),
@@ -51,7 +51,7 @@ impl Script {
         })
     }
 
-    /// The same script with other texts.
+    /// This script with its texts replaced.
     pub(super) fn map_texts(mut self, change: impl Fn(&str) -> String) -> Self {
         for step in &mut self.steps {
             if let ScriptAction::Text(text) = &mut step.act {
@@ -61,7 +61,7 @@ impl Script {
         self
     }
 
-    /// The same script, which frees the command loop after its last step unless it did so before.
+    /// This script, freeing the command loop after its last step at the latest.
     pub(super) fn returning(mut self) -> Self {
         if !self.has_end() {
             let after = self.steps.last().map_or(Duration::ZERO, |step| step.after);
@@ -70,7 +70,7 @@ impl Script {
         self
     }
 
-    /// A greeting: the command loop begins once its last text is out. Pings may follow later.
+    /// This script as a greeting: the command loop starts after its last text. Pings may follow.
     pub(super) fn returning_after_texts(mut self) -> Self {
         if !self.has_end() {
             let is_text = |step: &ScriptStep| matches!(step.act, ScriptAction::Text(_));
@@ -81,7 +81,7 @@ impl Script {
         self
     }
 
-    /// Whether the command loop or the connection ends in it.
+    /// Whether the script frees the command loop or ends the connection.
     pub(super) fn has_end(&self) -> bool {
         self.steps.iter().any(|step| {
             matches!(step.act, ScriptAction::Returned | ScriptAction::Close { .. } | ScriptAction::Cut)

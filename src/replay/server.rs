@@ -1,4 +1,4 @@
-//! The server: its port, its connections, its end.
+//! The server: listening, connections, shutdown.
 
 use std::future::Future;
 use std::io;
@@ -16,11 +16,10 @@ use super::keys::KeyCheck;
 use super::shared::Shared;
 use super::{Library, ReplayOptions, ServerLog};
 
-/// How long to wait after the system refused to accept a connection, which mostly means that there
-/// are too many files open.
+/// The pause after an accept error, which is mostly caused by too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A fake backend that has its port and does not serve yet.
+/// A fake backend that is bound to its port and does not serve yet.
 pub struct ReplayServer {
     listener: TcpListener,
     address: SocketAddr,
@@ -28,7 +27,7 @@ pub struct ReplayServer {
 }
 
 impl ReplayServer {
-    /// Takes a port. Port 0 takes any that is free.
+    /// Binds to an address. Port 0 selects a free port.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -44,18 +43,17 @@ impl ReplayServer {
         Ok(Self { listener, address, shared })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it has seen. The log outlives the server.
+    /// The log of the server. It outlives the server.
     pub fn log(&self) -> ServerLog {
         self.shared.log.clone()
     }
 
-    /// Serves until `shutdown` is done. Then it drops every connection as it is, and returns when all
-    /// of them are gone.
+    /// Serves until `shutdown` completes. Then it drops all connections and returns when they are closed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut connections = JoinSet::new();
@@ -65,7 +63,7 @@ impl ReplayServer {
                 () = &mut shutdown => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        // Recorded frames are to arrive one by one, as they did from the backend.
+                        // Recorded frames must arrive one by one, as from the backend.
                         let _ = stream.set_nodelay(true);
                         connections.spawn(serve(Arc::clone(&self.shared), stream, number));
                         number += 1;
@@ -81,19 +79,19 @@ impl ReplayServer {
         connections.shutdown().await;
     }
 
-    /// Serves in a task of its own, until the handle is stopped or dropped.
+    /// Serves in a new task, until the handle is stopped or dropped.
     pub fn spawn(self) -> ReplayHandle {
         let (address, log) = (self.local_addr(), self.log());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(self.run(async {
-            // A dropped sender stops the server too.
+            // A dropped sender stops the server, too.
             let _ = stopped.await;
         }));
         ReplayHandle { address, log, stop: Some(stop), task }
     }
 }
 
-/// A server that runs. Dropping it ends the server, and every connection with it.
+/// A running server. Dropping the handle ends the server and all its connections.
 pub struct ReplayHandle {
     address: SocketAddr,
     log: ServerLog,
@@ -102,12 +100,12 @@ pub struct ReplayHandle {
 }
 
 impl ReplayHandle {
-    /// Where the server listens.
+    /// The address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// What the server has seen.
+    /// The log of the server.
     pub fn log(&self) -> ServerLog {
         self.log.clone()
     }
@@ -115,10 +113,10 @@ impl ReplayHandle {
     /// Stops the server and returns when its port and all its connections are closed.
     pub async fn stop(mut self) {
         if let Some(stop) = self.stop.take() {
-            // If nobody listens the server has stopped already.
+            // An error means that the server has already stopped.
             let _ = stop.send(());
         }
-        // An error is a panic in the server, which the panic has reported.
+        // An error is a panic in the server. The panic hook has reported it.
         let _ = (&mut self.task).await;
     }
 }

@@ -21,16 +21,16 @@ use super::script::{Script, ScriptAction};
 use super::shared::Shared;
 use super::socket::ReplaySocket;
 
-/// How long backends that do not say why they refuse a key wait for one.
+/// The time limit for the key in backends that do not explain refusals.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What such a backend says.
+/// The text of such a backend.
 const REFUSED: &str = "Authentication failed";
 
 /// A WebSocket of this server.
 type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Goes on, or ends the session and says by whom.
+/// Continues, or ends the session with the side that ended it.
 type Flow = ControlFlow<Side>;
 
 /// A conversation on a WebSocket.
@@ -40,16 +40,16 @@ pub(super) struct ReplaySession<'a> {
     socket: &'a ReplaySocket,
     stream: WebSocket,
     count: FaultCounter,
-    /// Nothing is sent any more.
+    /// Whether nothing more is sent.
     stalled: bool,
-    /// When a client that has shown no key yet is thrown out; `None` within for never.
+    /// When a client without a key is disconnected; the inner `None` means never.
     awaits_key: Option<Option<Instant>>,
-    /// The last command has returned, and the next one can begin.
+    /// Whether the last command has returned, so that the next one can start.
     free: bool,
-    /// What came while a command ran.
+    /// The frames that were received while a command was running.
     queue: VecDeque<ReceivedFrame>,
-    /// What is yet to be done, by its time and then by the order in which it was planned. Frames
-    /// that a command sends after it has returned stay here while the next one runs.
+    /// The planned actions, by time and then by the order in which they were planned. Frames that a command sends after
+    /// it has returned stay here while the next one runs.
     plan: BTreeMap<(Instant, u64), ScriptAction>,
     planned: u64,
 }
@@ -77,7 +77,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Talks until either side ends the connection, and returns which.
+    /// Runs until either side ends the connection, and returns which.
     pub(super) async fn run(mut self) -> Side {
         if self.socket.requires_key {
             self.awaits_key = Some(self.key_deadline());
@@ -92,7 +92,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Does the next thing that there is to do.
+    /// Runs the next step.
     async fn step(&mut self) -> Flow {
         self.inject_fault().await?;
         if self.free
@@ -112,7 +112,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Takes a frame from the client.
+    /// Handles a frame from the client.
     async fn receive(&mut self, message: Option<Result<Message, Error>>) -> Flow {
         let received = match message {
             Some(Ok(Message::Text(text))) => {
@@ -131,7 +131,7 @@ impl<'a> ReplaySession<'a> {
         Flow::Continue(())
     }
 
-    /// Looks at the first frame, which is to hold the key.
+    /// Checks the first frame, which has the key.
     async fn check(&mut self, received: &ReceivedFrame) -> Flow {
         let key = match received {
             ReceivedFrame::Text(text) => key_in(text),
@@ -149,7 +149,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Begins with what is first in the queue.
+    /// Starts the first command in the queue.
     async fn begin(&mut self, received: ReceivedFrame) -> Flow {
         match received {
             ReceivedFrame::Binary => self.close(Some(1000), "").await,
@@ -161,7 +161,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Plans the steps of a script that begins now.
+    /// Plans the steps of a script that starts now.
     fn follow(&mut self, script: Script) {
         let start = Instant::now();
         for step in script.steps {
@@ -171,7 +171,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Does what is planned first.
+    /// Runs the first planned action.
     async fn act(&mut self) -> Flow {
         let Some((_, act)) = self.plan.pop_first() else { return Flow::Continue(()) };
         match act {
@@ -191,7 +191,7 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Makes the trouble that is due.
+    /// Injects the fault that is due.
     async fn inject_fault(&mut self) -> Flow {
         while !self.stalled {
             match self.count.due() {
@@ -215,14 +215,14 @@ impl<'a> ReplaySession<'a> {
         }
     }
 
-    /// Sends a close frame and reads on until the client has taken leave too.
+    /// Sends a close frame and reads until the client closes, too.
     async fn close(&mut self, code: Option<u16>, reason: &str) -> Flow {
         // A recorder writes 1005 for a close frame without a code.
         let frame = code
             .filter(|code| *code != 1005)
             .map(|code| CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() });
         if frame.as_ref().is_some_and(|frame| !frame.code.is_allowed()) {
-            // Such as 1006, which is written down for a connection that broke off.
+            // Such as 1006, which a recorder writes for an aborted connection.
             return Flow::Break(Side::Server);
         }
         if self.stream.close(frame).await.is_ok() {
@@ -239,14 +239,14 @@ impl<'a> ReplaySession<'a> {
         self.shared.log.note(ServerEvent::Text { connection: self.number, text: text.to_owned() });
     }
 
-    /// From 0.0.23.post1 on a key has to come within ten seconds. Without waiting there is no deadline.
+    /// From 0.0.23.post1 on, the key has to arrive within ten seconds. At the speed `max` there is no deadline.
     fn key_deadline(&self) -> Option<Instant> {
         let waits = self.shared.options.speed != Speed::Max && !self.shared.library.explains_refusals();
         waits.then(|| Instant::now() + KEY_TIMEOUT)
     }
 }
 
-/// Waits until then, or for ever.
+/// Waits until `at`; forever if it is `None`.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

@@ -1,11 +1,11 @@
-//! What all connections of a server share.
+//! The state that all connections of a server share.
 
 use super::ReplayOptions;
 use super::keys::KeyCheck;
 use super::library::Library;
 use super::log::ServerLog;
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 pub(super) struct Shared {
     pub(super) library: Library,
     pub(super) options: ReplayOptions,

@@ -1,4 +1,4 @@
-//! What happens on the WebSocket of one path.
+//! The recorded WebSocket of one path.
 
 use super::commands::Commands;
 use super::conversation::Conversation;
@@ -7,7 +7,7 @@ use super::script::Script;
 use crate::core::domain::release::Release;
 use crate::recording::{Protocol, RecordedKey, Recording};
 
-/// What happens on the WebSocket of one path.
+/// The recorded WebSocket of one path.
 #[derive(Clone, Debug)]
 pub(super) struct ReplaySocket {
     /// The recording whose handshake is served.
@@ -18,7 +18,7 @@ pub(super) struct ReplaySocket {
 }
 
 impl ReplaySocket {
-    /// Puts together what the recordings of this path show. The first that fits is taken.
+    /// Combines the recordings of this path. The first match takes precedence.
     pub(super) fn new(path: &str, release: Option<Release>, exchanges: &[RecordedExchange]) -> Self {
         let here: Vec<(&RecordedExchange, Conversation)> = exchanges
             .iter()
@@ -26,7 +26,7 @@ impl ReplaySocket {
             .map(|it| (it, Conversation::from_recording(&it.name, &it.recording)))
             .collect();
         let asks_for_key = here.iter().any(|(_, conversation)| conversation.sent_key);
-        // Recordings of clients without a key, or with a wrong one, say nothing about commands.
+        // Recordings with no key or a wrong one have no commands.
         let accepted = |(it, conversation): &&(&RecordedExchange, Conversation)| {
             it.recording.status() == Some(101)
                 && conversation.sent_key == asks_for_key
@@ -38,7 +38,7 @@ impl ReplaySocket {
             .or_else(|| here.iter().find(accepted))
             .or(here.first())
             .map_or_else(
-                // There is an exchange with this path, or nobody would ask for its socket.
+                // The caller has found an exchange with this path.
                 || Recording::new("", Protocol::Websocket, RecordedKey::None),
                 |(it, _)| it.recording.clone(),
             );

@@ -1,4 +1,4 @@
-//! How fast recorded time passes.
+//! The speed of a replay.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How fast recorded time passes.
+/// The speed of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Speed {
-    /// As fast as it did when the recording was made.
+    /// As recorded.
     #[default]
     Recorded,
-    /// So many times as fast; finite and above zero.
+    /// Faster by this factor; finite and above zero.
     Times(f64),
     /// Without any waiting.
     Max,
 }
 
 impl Speed {
-    /// How long a recorded wait takes at this speed.
+    /// The duration of a recorded wait at this speed.
     pub fn scale(self, recorded: Duration) -> Duration {
         match self {
             Self::Recorded => recorded,
@@ -38,9 +38,9 @@ impl Speed {
     }
 }
 
-/// A text that is no speed.
+/// A text that is not a speed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a speed is `recorded`, `max` or a number above zero, such as 10 for ten times as fast")]
+#[error("expected `recorded`, `max` or a number above zero, such as 10 for ten times as fast")]
 pub struct NotASpeed;
 
 impl FromStr for Speed {
