@@ -185,10 +185,7 @@ async fn one_backend_that_fails_does_not_hide_the_others() {
         good.local_addr()
     ));
     let run = Run::with(&["--config", config.path().to_str().unwrap()], &[]).await;
-    run.says(
-        1,
-        &["called down\n", "  FAILED   connect v4 ", "called good\n", "  ok       /version     0.0.2"],
-    );
+    run.says(1, &["name down\n", "  FAILED   connect v4 ", "name good\n", "  ok       /version     0.0.2"]);
 }
 
 #[tokio::test]

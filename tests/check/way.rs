@@ -178,7 +178,7 @@ async fn a_backend_that_hangs_in_the_middle_is_told_where() {
     let key = file(KEY);
     for (hangs, parts) in [
         ("/health", "  ok       /ws          dialect 0.0.7\n"),
-        ("/auth/bootstrap-status", "  FAILED   key          /auth/bootstrap-status is not answered"),
+        ("/auth/bootstrap-status", "  FAILED   key          /auth/bootstrap-status was not answered"),
         ("/version", "  FAILED   /version     "),
         ("/dcim/devices/create/stream", "  FAILED   streams      "),
     ] {
