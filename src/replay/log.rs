@@ -108,8 +108,8 @@ impl ServerLog {
         open(&self.entries.borrow())
     }
 
-    /// Waits until the entries satisfy `wanted` and returns them. Existing entries count. There is no time limit: a test
-    /// has to add one.
+    /// Waits until the entries are as wanted and returns them. Existing entries count. There is no time limit: a
+    /// test has to add one.
     pub async fn wait_for(&self, mut predicate: impl FnMut(&[ServerEvent]) -> bool) -> Vec<ServerEvent> {
         let mut entries = self.entries.subscribe();
         match entries.wait_for(|entries| predicate(entries)).await {

@@ -53,8 +53,8 @@ impl FaultCounter {
     }
 }
 
-/// The end of the first SSE event in `bytes`, with the preceding bytes of the same event in `before`. Backends end lines
-/// with LF only.
+/// The end of the first SSE event in `bytes`, with the preceding bytes of the same event in `before`. Backends end
+/// lines with LF only.
 pub(super) fn end_of_event(before: &[u8], bytes: &[u8]) -> Option<usize> {
     if before.ends_with(b"\n") && bytes.starts_with(b"\n") {
         return Some(1);

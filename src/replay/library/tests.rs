@@ -88,7 +88,7 @@ fn a_folder_that_cannot_be_served_says_what_to_do() {
         (complaint(one_level_up.path(), &[]), "no recordings"),
         (complaint(mixed.path(), &[]), "several backends"),
         (complaint(broken.path(), &[]), "x.ndjson"),
-        (complaint(usual.path(), &["fail/nope".to_owned()]), "there are fail/b"),
+        (complaint(usual.path(), &["fail/nope".to_owned()]), "available: fail/b"),
     ] {
         assert!(complaint.contains(wanted), "{complaint:?} does not say {wanted:?}");
     }
