@@ -259,7 +259,7 @@ fn what_is_not_safe_is_said_at_every_start() {
     let mut bridge = Process::spawn(command);
     // The last thing that it says before it serves.
     bridge.read_to("Listening.");
-    for part in ["backend.insecure", "Listening without TLS on an address that others reach"] {
+    for part in ["backend.insecure", "Listening without TLS on an address that is not loopback"] {
         assert!(bridge.lines.contains(part), "{}", bridge.lines);
     }
 }

@@ -196,7 +196,7 @@ async fn a_backend_that_hangs_in_the_middle_is_told_where() {
         let run = Run::against(&backend.address, &args, &[("limits.probe", "1s")]).await;
         run.says(i32::from(hangs != "/health"), &[parts]);
         if hangs != "/health" {
-            run.says(1, &["→ If a sync runs on it, check again later, or give it longer (limits.probe)."]);
+            run.says(1, &["→ If a sync is running on the backend, check again later or raise limits.probe."]);
         }
     }
 }

@@ -106,9 +106,17 @@ async fn a_place_that_another_bridge_has_taken_meanwhile_is_left_to_it() {
     let folder = folder();
     let [data, moved] = ["data", "moved"].map(|name| folder.path().join(name));
     let ledger = open(&data).await;
+    fs::create_dir(&moved).unwrap();
     put(&ledger, &full(), vec![]).await;
-    fs::rename(&data, &moved).unwrap();
-    let other = Sqlite::open(options(&data)).await.unwrap();
+    let mut takes = 0;
+    let other = loop {
+        fs::rename(&data, moved.join(takes.to_string())).unwrap();
+        match Sqlite::open(options(&data)).await {
+            Ok(other) => break other,
+            // The ledger has written its file anew before the other bridge came.
+            Err(_) => takes += 1,
+        }
+    };
     let mut health = ledger.health();
     let held = health.wait_for(|health| format!("{health:?}").contains("another bridge is using"));
     drop(timeout(MINUTE, held).await.unwrap().unwrap());
