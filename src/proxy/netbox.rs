@@ -247,9 +247,9 @@ impl Proxy {
         }
         if writes && response.status().is_success() {
             self.restarts.netbox_session_bound(&self.app.registry, backend);
-            if has_current_token {
-                self.netbox.endpoints.forget_replaced(backend);
-            }
+        }
+        if has_current_token && response.status().is_success() {
+            self.netbox.endpoints.token_accepted(backend, writes);
         }
         hold_until_sent(response, slot)
     }

@@ -285,6 +285,11 @@ async fn a_proxmox_endpoint_that_netbox_does_not_list_any_more_is_forgotten_with
 async fn a_v2_token_reaches_netbox_as_bearer_and_a_replaced_one_as_the_one_in_force() {
     let (rows, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    assert_eq!(
+        get(listener, STATUS, V1).await.status,
+        200,
+        "NetBox accepts it, so that the backend may have it"
+    );
     let mut v2 = pushed(netbox.address);
     v2["token_version"] = json!("v2");
     v2["token_key"] = json!("key");
@@ -298,10 +303,23 @@ async fn a_v2_token_reaches_netbox_as_bearer_and_a_replaced_one_as_the_one_in_fo
 }
 
 #[tokio::test]
+async fn a_token_that_netbox_never_accepted_is_not_exchanged_for_the_one_in_force() {
+    let (_, _backend, netbox, _, front, listener) = between(&[]).await;
+    let mut own = pushed(netbox.address);
+    own["token"] = json!("of-a-stranger");
+    push(&front, "POST", "/netbox/endpoint", &own).await;
+    assert_eq!(get(listener, STATUS, "Token of-a-stranger").await.status, 403);
+    push(&front, "PUT", "/netbox/endpoint/1", &pushed(netbox.address)).await;
+    assert_eq!(get(listener, STATUS, "Token of-a-stranger").await.status, 403);
+    assert_eq!(netbox.last().header("authorization"), Some("Token of-a-stranger"));
+}
+
+#[tokio::test]
 async fn a_replaced_token_is_exchanged_for_the_release_that_was_learned_last() {
     // What is known of the backend is never recent enough.
     let (_, _backend, netbox, _, front, listener) = between(&[("limits.capabilities", "0s")]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    get(listener, STATUS, V1).await;
     let mut other = pushed(netbox.address);
     other["token"] = json!("fedcba9876543210");
     push(&front, "PUT", "/netbox/endpoint/1", &other).await;
@@ -376,6 +394,7 @@ async fn what_needs_a_rule_that_is_turned_off_is_refused() {
 async fn a_replaced_token_is_forgotten_once_the_session_that_writes_has_the_one_in_force() {
     let (_, _backend, netbox, _, front, listener) = between(&[]).await;
     push(&front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
+    get(listener, STATUS, V1).await;
     let mut v2 = pushed(netbox.address);
     v2["token_version"] = json!("v2");
     v2["token_key"] = json!("key");

@@ -48,7 +48,11 @@ pub(crate) struct PushedEndpoint {
     row: Map<String, Value>,
     /// The SHA-256 of the token in force.
     token: String,
-    /// The SHA-256 of those before it. A backend that reads its token at its start sends the one of then.
+    /// Whether NetBox has accepted it. Only then can a backend have read it: anybody can push a token to a release without
+    /// authentication.
+    #[serde(default)]
+    is_accepted: bool,
+    /// The SHA-256 of those before it that NetBox accepted. A backend that reads its token at its start sends the one of then.
     replaced: Vec<String>,
 }
 
@@ -132,15 +136,18 @@ impl NetboxEndpoints {
         current.is_some() && sent.and_then(token_hash).as_deref() == current
     }
 
-    /// Forgets the tokens of `backend` before the one in force, which its session that writes has: it was restarted, and
-    /// sends none of those any more. The file is written behind this.
-    pub(super) fn forget_replaced(&self, backend: &Backend) {
-        let forget = |all: &mut BTreeMap<String, PushedEndpoint>| {
+    /// NetBox has accepted the token in force of `backend`. If `writes`, the session that writes has sent it: the backend
+    /// was restarted, and the tokens before it are forgotten. The file is written after this.
+    pub(super) fn token_accepted(&self, backend: &Backend, writes: bool) {
+        let note = |all: &mut BTreeMap<String, PushedEndpoint>| {
             if let Some(pushed) = all.get_mut(&backend.url().to_string()) {
-                pushed.replaced.clear();
+                pushed.is_accepted = true;
+                if writes {
+                    pushed.replaced.clear();
+                }
             }
         };
-        if let ((), true) = self.pushed.change_in_memory(forget) {
+        if let ((), true) = self.pushed.change_in_memory(note) {
             let pushed = Arc::clone(&self.pushed);
             tokio::spawn(async move {
                 if let Err(error) = pushed.save().await {
@@ -220,7 +227,7 @@ impl PushedEndpoint {
         self.row = fields.collect();
         if self.token != token {
             self.replaced.retain(|replaced| replaced != token);
-            if !self.token.is_empty() {
+            if std::mem::take(&mut self.is_accepted) {
                 self.replaced.push(std::mem::take(&mut self.token));
             }
             let excess = self.replaced.len().saturating_sub(MAX_REPLACED);
@@ -326,10 +333,13 @@ mod tests {
     fn a_token_that_was_replaced_is_remembered_by_its_hash_and_no_token_is_kept() {
         let mut endpoint = PushedEndpoint::default();
         let row = json!({ "name": "nb", "token": "s3cret", "token_version": "v1", "domain": "nb.example" });
+        endpoint.apply(&row, "never accepted");
         endpoint.apply(&row, "one");
+        endpoint.is_accepted = true;
         endpoint.apply(&row, "two");
         endpoint.apply(&row, "two");
         assert_eq!((endpoint.token.as_str(), endpoint.replaced.clone()), ("two", vec!["one".to_owned()]));
+        endpoint.is_accepted = true;
         endpoint.apply(&row, "one");
         assert_eq!((endpoint.token.as_str(), endpoint.replaced.clone()), ("one", vec!["two".to_owned()]));
         assert!(!serde_json::to_string(&endpoint).unwrap().contains("s3cret"));
