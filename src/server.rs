@@ -328,7 +328,7 @@ impl Server {
     fn recall(&mut self) {
         let proxy = Arc::clone(&self.proxy);
         self.background.spawn(async move {
-            proxy.keep_netbox_endpoints().await;
+            proxy.remove_unused_netbox_endpoints().await;
             proxy.app.restore_last_success().await;
         });
     }

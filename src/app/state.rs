@@ -1,5 +1,6 @@
 //! The configuration and its backends. A reload replaces both as a whole.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::app::ClientListener;
@@ -70,6 +71,14 @@ impl AppState {
                     entrance == ClientListener::Shared && config.listen.is_none() && config.hosts.is_empty()
                 })
             })
+    }
+
+    /// The backend whose NetBox listener is configured at `listen`, and that listener.
+    pub(crate) fn netbox_listener(&self, listen: SocketAddr) -> Option<(&Arc<Backend>, &NetboxListener)> {
+        self.backends.iter().find_map(|backend| {
+            let listener = backend.config().netbox.as_ref().filter(|listener| listener.listen == listen)?;
+            Some((backend, listener))
+        })
     }
 
     /// Exposes the metrics of its backends.

@@ -37,6 +37,7 @@ use crate::telemetry::{self, Route};
 use activity::Activities;
 pub(super) use activity::Activity;
 use exchange::NetboxRequest;
+use target::BackendToken;
 pub(super) use target::{NetboxEndpoints, at_listener, check_pushed, token};
 
 /// What is kept for the NetBox listeners of all backends, by the URL of the backend.
@@ -54,9 +55,9 @@ pub(crate) struct NetboxProxy {
     activities: Activities,
 }
 
-/// What 0.0.1 and 0.0.2 ask for with a session of its own for each question; everything else with the one that they have
-/// bound when they started, which is the one that writes.
-const UNCOUNTED_PATHS: [&str; 5] =
+/// Paths for which 0.0.1 and 0.0.2 open a session for each request. All other requests are sent in the session that they
+/// open when they start, which is the one that writes.
+const OWN_SESSION_PATHS: [&str; 5] =
     [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/", "/api/extras/tags/"];
 
 impl NetboxProxy {
@@ -81,12 +82,12 @@ impl NetboxProxy {
         self.activities.of(&backend.url().to_string())
     }
 
-    /// The listener that is configured at `wanted` is open at `address`.
+    /// The listener that is configured at `configured` is open at `address`.
     pub(super) fn set_address(&self, configured: SocketAddr, address: SocketAddr) {
         locked(&self.addresses).insert(configured, address);
     }
 
-    /// Where the listener that is configured at `wanted` is.
+    /// The address of the listener that is configured at `configured`.
     pub(crate) fn address(&self, configured: SocketAddr) -> SocketAddr {
         locked(&self.addresses).get(&configured).copied().unwrap_or(configured)
     }
@@ -95,7 +96,7 @@ impl NetboxProxy {
     /// get one.
     pub(super) fn retain(&self, backends: &[Arc<Backend>]) {
         let urls = with_listener(backends);
-        self.endpoints.retain(&urls);
+        self.endpoints.retain_tokens(&urls);
         self.activities.retain(&urls);
         locked(&self.processes).retain(|url, _| urls.contains(url));
         locked(&self.upstreams).retain(|url, _| urls.contains(url));
@@ -124,7 +125,7 @@ impl NetboxProxy {
         Ok(upstream)
     }
 
-    /// Every NetBox that is asked.
+    /// The NetBox instances that requests were forwarded to.
     fn upstreams(&self) -> Vec<Arc<Backend>> {
         locked(&self.upstreams).values().map(Arc::clone).collect()
     }
@@ -141,38 +142,35 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Proxy {
-    /// The NetBox listener that is configured at `wanted` is open at `address`.
-    pub fn netbox_listener_opened(&self, wanted: SocketAddr, address: SocketAddr) {
-        self.netbox.set_address(wanted, address);
+    /// The NetBox listener that is configured at `configured` is open at `address`.
+    pub fn netbox_listener_opened(&self, configured: SocketAddr, address: SocketAddr) {
+        self.netbox.set_address(configured, address);
     }
 
-    /// Whether the NetBox listener that is configured at `wanted` accepts connections from `address`.
-    pub fn netbox_listener_allows(&self, wanted: SocketAddr, address: IpAddr) -> bool {
-        let state = self.app.state();
-        let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
-        listeners.any(|netbox| netbox.listen == wanted && netbox.allows(address))
+    /// Whether the NetBox listener that is configured at `configured` accepts connections from `address`.
+    pub fn netbox_listener_allows(&self, configured: SocketAddr, address: IpAddr) -> bool {
+        self.app.state().netbox_listener(configured).is_some_and(|(_, listener)| listener.allows(address))
     }
 
-    /// Done when the NetBox listener that is configured at `wanted` accepts no connections from `address`. One that is
-    /// not configured any more closes its connections by itself.
-    pub async fn netbox_listener_refuses(&self, wanted: SocketAddr, address: IpAddr) {
+    /// Done when the NetBox listener that is configured at `configured` accepts no connections from `address`. A listener
+    /// that is removed from the configuration closes its connections itself.
+    pub async fn netbox_listener_refuses(&self, configured: SocketAddr, address: IpAddr) {
         let refuses = |state: &Arc<AppState>| {
-            let mut listeners = state.backends.iter().filter_map(|backend| backend.config().netbox.as_ref());
-            listeners.find(|netbox| netbox.listen == wanted).is_some_and(|netbox| !netbox.allows(address))
+            state.netbox_listener(configured).is_some_and(|(_, listener)| !listener.allows(address))
         };
         if self.app.subscribe().wait_for(refuses).await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Every NetBox that a backend asks.
+    /// The NetBox instances that requests were forwarded to.
     pub fn netboxes(&self) -> Vec<Arc<Backend>> {
         self.netbox.upstreams()
     }
 
-    /// Takes out of `data_dir` what was pushed to backends that have no NetBox listener any more.
-    pub async fn keep_netbox_endpoints(&self) {
-        self.netbox.endpoints.save(&with_listener(&self.app.state().backends)).await;
+    /// Removes from `data_dir` the NetBox endpoints of backends without a NetBox listener.
+    pub async fn remove_unused_netbox_endpoints(&self) {
+        self.netbox.endpoints.retain_pushed(&with_listener(&self.app.state().backends)).await;
     }
 
     /// Answers a request of the backend whose NetBox listener is at `listen`.
@@ -201,10 +199,7 @@ impl Proxy {
         listen: SocketAddr,
     ) -> Response<Body> {
         let state = self.app.state();
-        let is_it = |backend: &&Arc<Backend>| {
-            backend.config().netbox.as_ref().is_some_and(|netbox| netbox.listen == listen)
-        };
-        let Some(backend) = state.backends.iter().find(is_it) else {
+        let Some((backend, _)) = state.netbox_listener(listen) else {
             return error_response(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "No backend has this NetBox listener any more.",
@@ -228,36 +223,35 @@ impl Proxy {
         let scheme = if peer.is_tls { "https" } else { "http" };
         let origin =
             format!("{scheme}://{}", host.unwrap_or_else(|| self.netbox.address(listen).to_string()));
-        // Backends send one with each request; `check` and probes do not.
-        let has_token = parts.headers.contains_key(AUTHORIZATION);
-        let is_of_backend = self.netbox.endpoints.is_of_backend(backend, parts.headers.get(AUTHORIZATION));
-        let has_current_token =
-            self.netbox.endpoints.is_current_token(backend, parts.headers.get(AUTHORIZATION));
-        let applied = Mutex::default();
-        let exchange = NetboxRequest { proxy: self, backend, peer, upstream, origin, is_of_backend, applied };
+        // Backends send a token with each request; `check` and probes do not.
+        let authorization = parts.headers.get(AUTHORIZATION);
+        let has_token = authorization.is_some();
+        let token = authorization.and_then(|sent| self.netbox.endpoints.match_token(backend, sent));
+        let (shims, applied) = (&state.config.shims, Mutex::default());
+        let exchange = NetboxRequest { proxy: self, shims, backend, peer, upstream, origin, token, applied };
         exchange.outbound(&mut parts);
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let writes = exchange.is_of_backend && writes_to_netbox(&path);
+        let writes = token.is_some() && writes_to_netbox(&path);
         let response = exchange.answer(parts, body).await;
         if has_token {
             let url = backend.url().to_string();
-            let rules = self.netbox.activities.count(&url, is_of_backend, &locked(&exchange.applied));
+            let rules = self.netbox.activities.count(&url, token.is_some(), &locked(&exchange.applied));
             let (method, metrics) = (method.as_str(), &backend.metrics);
             telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
         }
         if writes && response.status().is_success() {
             self.restarts.netbox_session_bound(&self.app.registry, backend);
         }
-        if has_current_token && response.status().is_success() {
+        if token == Some(BackendToken::Current) && response.status().is_success() {
             self.netbox.endpoints.token_accepted(backend, writes);
         }
         hold_until_sent(response, slot)
     }
 }
 
-/// Whether a request for `path` is one of the session that writes to NetBox.
+/// Whether 0.0.1 and 0.0.2 send a request for `path` in the session that writes to NetBox.
 fn writes_to_netbox(path: &str) -> bool {
-    path.starts_with("/api/") && !UNCOUNTED_PATHS.iter().any(|prefix| path.starts_with(prefix))
+    path.starts_with("/api/") && !OWN_SESSION_PATHS.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// A failure of the bridge's own, in the form of NetBox's.

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
+use crate::config::ShimsConfig;
 use crate::core::compat::netbox::{
     CUSTOM_FIELDS, NetboxRule, PROXMOX_ENDPOINTS, STATUS, SYNC_PROCESSES, as_bearer, fill_in, flatten,
     lists_all, may_nest, missing, relink, wanted_field, widen,
@@ -30,6 +31,7 @@ use crate::proxy::request::Peer;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
+use super::target::BackendToken;
 use super::{error_response, locked};
 
 /// The largest body of a request that is read as a whole, in bytes.
@@ -39,13 +41,14 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// One request of a backend to NetBox.
 pub(super) struct NetboxRequest<'a> {
     pub(super) proxy: &'a Proxy,
+    pub(super) shims: &'a ShimsConfig,
     pub(super) backend: &'a Backend,
     pub(super) peer: &'a Peer,
     pub(super) upstream: Arc<Backend>,
     /// Where the backend reaches NetBox, as it wrote it: `http://127.0.0.1:8801`.
     pub(super) origin: String,
-    /// Whether the token is the backend's own.
-    pub(super) is_of_backend: bool,
+    /// The backend's token in the request; `None` if the token is of something else.
+    pub(super) token: Option<BackendToken>,
     /// The rules that have changed the request or its answer, each once.
     pub(super) applied: Mutex<Vec<(Shim, ShimAction)>>,
 }
@@ -54,7 +57,7 @@ impl NetboxRequest<'_> {
     pub(super) async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
         let path = parts.uri.path().to_owned();
         let asks_for_endpoints = path == PROXMOX_ENDPOINTS && parts.method == Method::GET;
-        if asks_for_endpoints && self.is_of_backend && self.applies(Shim::ProxmoxCredentials) {
+        if asks_for_endpoints && self.token.is_some() && self.applies(Shim::ProxmoxCredentials) {
             return self.proxmox_endpoints(parts, body).await;
         }
         if self.applies(Shim::SyncProcesses)
@@ -79,8 +82,8 @@ impl NetboxRequest<'_> {
     }
 
     fn applies(&self, shim: Shim) -> bool {
-        let is_on = self.proxy.app.state().config.shims.is_on(shim);
-        is_on && NetboxRule::for_shim(shim).is_some_and(|rule| rule.applies_to(self.backend.last_release()))
+        self.shims.is_on(shim)
+            && NetboxRule::for_shim(shim).is_some_and(|rule| rule.applies_to(self.backend.last_release()))
     }
 
     /// The headers as NetBox is sent them.
@@ -97,9 +100,11 @@ impl NetboxRequest<'_> {
             // The links in the answer are read.
             headers.insert(ACCEPT_ENCODING, IDENTITY);
         }
-        let sent = headers.get(AUTHORIZATION).filter(|_| self.applies(Shim::CurrentToken));
-        let replaced = sent.and_then(|sent| self.proxy.netbox.endpoints.current_token(self.backend, sent));
-        if let Some(current) = replaced {
+        if self.token == Some(BackendToken::Replaced)
+            && headers.contains_key(AUTHORIZATION)
+            && self.applies(Shim::CurrentToken)
+            && let Some(current) = self.proxy.netbox.endpoints.current_token(self.backend)
+        {
             self.note(Shim::CurrentToken, ShimAction::Translated);
             headers.insert(AUTHORIZATION, current);
         }
@@ -337,42 +342,38 @@ impl NetboxRequest<'_> {
     /// NetBox's answer to `parts`, which looks for the custom field `field`: it is created if NetBox does not have it.
     async fn created_field(&self, parts: &Parts, field: &Value) -> Response<Body> {
         let target = parts.uri.path_and_query().map_or(CUSTOM_FIELDS, PathAndQuery::as_str);
-        let look = || {
-            let mut question = lookup_request(parts, target);
-            question.headers.insert(ACCEPT_ENCODING, IDENTITY);
-            self.forward(question, Full::new(Bytes::new()))
-        };
-        let (head, body) = match self.whole(look().await).await {
-            Ok(whole) => whole,
-            Err(broken) => return broken,
-        };
-        let page: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if head.status != StatusCode::OK || page["count"] != 0 {
-            return upstream::rebuild(head, body);
+        let (found, is_missing) = self.look_up_field(parts, target).await;
+        if !is_missing {
+            return found;
         }
         let mut create = lookup_request(parts, CUSTOM_FIELDS);
         create.method = Method::POST;
         create.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let created = self.forward(create, Full::new(Bytes::from(field.to_string()))).await;
-        let is_refused = created.status() == StatusCode::BAD_REQUEST;
-        if !created.status().is_success() && !is_refused {
+        // Another process may have created it in between, which NetBox answers with 400.
+        if !created.status().is_success() && created.status() != StatusCode::BAD_REQUEST {
             return created;
         }
-        let mut found = look().await;
-        if is_refused {
-            // Another process may have created it in between, which NetBox answers with 400, too.
-            let (head, body) = match self.whole(found).await {
-                Ok(whole) => whole,
-                Err(broken) => return broken,
-            };
-            let page: Value = serde_json::from_slice(&body).unwrap_or_default();
-            if head.status == StatusCode::OK && page["count"] == 0 {
-                return created;
-            }
-            found = upstream::rebuild(head, body);
+        let (found, is_missing) = self.look_up_field(parts, target).await;
+        if is_missing && !created.status().is_success() {
+            return created;
         }
         self.note(Shim::CustomFields, ShimAction::Emulated);
         with_shim_header(found, Shim::CustomFields)
+    }
+
+    /// NetBox's answer to a GET of `target`, a search for custom fields, and whether it has found none.
+    async fn look_up_field(&self, parts: &Parts, target: &str) -> (Response<Body>, bool) {
+        let mut request = lookup_request(parts, target);
+        request.headers.insert(ACCEPT_ENCODING, IDENTITY);
+        let response = self.forward(request, Full::new(Bytes::new())).await;
+        let (head, body) = match self.whole(response).await {
+            Ok(whole) => whole,
+            Err(broken) => return (broken, false),
+        };
+        let page: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let is_missing = head.status == StatusCode::OK && page["count"] == 0;
+        (upstream::rebuild(head, body), is_missing)
     }
 
     /// The object of `parts` as NetBox has it.

@@ -56,6 +56,15 @@ pub(crate) struct PushedEndpoint {
     replaced: Vec<String>,
 }
 
+/// A token of a backend in a request to NetBox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BackendToken {
+    /// The token that was pushed last.
+    Current,
+    /// A token that was pushed before. A backend that reads its token when it starts goes on sending that one.
+    Replaced,
+}
+
 impl NetboxEndpoints {
     /// Those that are kept in `data_dir`; without it, none.
     ///
@@ -68,12 +77,12 @@ impl NetboxEndpoints {
     }
 
     /// Drops the tokens that were pushed to other backends than those at `urls`.
-    pub(super) fn retain(&self, urls: &HashSet<String>) {
+    pub(super) fn retain_tokens(&self, urls: &HashSet<String>) {
         locked(&self.tokens).retain(|url, _| urls.contains(url));
     }
 
     /// Drops the endpoints that were pushed to other backends than those at `urls`, in the file too.
-    pub(super) async fn save(&self, urls: &HashSet<String>) {
+    pub(super) async fn retain_pushed(&self, urls: &HashSet<String>) {
         self.change(|pushed| pushed.retain(|url, _| urls.contains(url))).await;
     }
 
@@ -120,20 +129,15 @@ impl NetboxEndpoints {
         })
     }
 
-    /// Whether `sent` is the `Authorization` of `backend` itself: with the token that was pushed to it, or with one before
-    /// that, which it may have read when it started.
-    pub(super) fn is_of_backend(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
+    /// Which token of `backend` is in `authorization`; `None` if it is not one that was pushed to the backend.
+    pub(super) fn match_token(&self, backend: &Backend, authorization: &HeaderValue) -> Option<BackendToken> {
+        let sent = token_hash(authorization)?;
         let pushed = self.pushed.get();
-        let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
-        let sent = sent.and_then(token_hash);
-        sent.is_some_and(|sent| pushed.token == sent || pushed.replaced.contains(&sent))
-    }
-
-    /// Whether `sent` is the `Authorization` with the token that `backend` was given last.
-    pub(super) fn is_current_token(&self, backend: &Backend, sent: Option<&HeaderValue>) -> bool {
-        let pushed = self.pushed.get();
-        let current = pushed.get(&backend.url().to_string()).map(|pushed| pushed.token.as_str());
-        current.is_some() && sent.and_then(token_hash).as_deref() == current
+        let pushed = pushed.get(&backend.url().to_string())?;
+        if pushed.token == sent {
+            return Some(BackendToken::Current);
+        }
+        pushed.replaced.contains(&sent).then_some(BackendToken::Replaced)
     }
 
     /// NetBox has accepted the token in force of `backend`. If `writes`, the session that writes has sent it: the backend
@@ -163,15 +167,10 @@ impl NetboxEndpoints {
         }
     }
 
-    /// `Authorization` with the token in force, where `backend` has `sent` one before it.
-    pub(super) fn current_token(&self, backend: &Backend, sent: &HeaderValue) -> Option<HeaderValue> {
-        let key = backend.url().to_string();
-        let is_replaced = self.pushed.get().get(&key)?.replaced.contains(&token_hash(sent)?);
-        if !is_replaced {
-            return None;
-        }
+    /// `Authorization` with the token that was pushed to `backend` last, if it was pushed since the bridge started.
+    pub(super) fn current_token(&self, backend: &Backend) -> Option<HeaderValue> {
         let tokens = locked(&self.tokens);
-        header(&["Token ", tokens.get(&key)?.expose_secret()]).ok()
+        header(&["Token ", tokens.get(&backend.url().to_string())?.expose_secret()]).ok()
     }
 }
 
