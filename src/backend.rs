@@ -11,6 +11,7 @@ mod connect;
 mod connect_error;
 mod exchange;
 mod forward;
+mod gate;
 mod guests;
 mod id;
 mod last_release;
@@ -18,7 +19,6 @@ mod probe;
 mod proxmox_endpoints;
 mod response_cache;
 mod scope;
-mod shield;
 mod socket;
 mod upload;
 
@@ -44,12 +44,12 @@ pub use connect::Link;
 pub use connect_error::ConnectError;
 pub use exchange::{BackendResponse, ForwardedBody, RequestError, reason};
 pub use forward::{ForwardError, Tunnel};
+pub use gate::{AuthFailure, BackoffReason, RequestGate, UNSEEN_KEY};
 pub use id::BackendId;
 pub use probe::{ProbeError, ProbeResponse};
 pub use proxmox_endpoints::{ProxmoxEndpoints, Unselectable};
 pub use response_cache::{CacheKey, CachedResponse, ResponseCache};
 pub use scope::ScopedQuery;
-pub use shield::{AuthFailure, BackoffReason, RequestGate, UNSEEN_KEY};
 pub use socket::{BackendSocket, SocketOpenError, open};
 pub use upload::UploadError;
 
@@ -100,11 +100,7 @@ impl Backend {
     ///
     /// A file for the verification of its certificate cannot be used.
     pub fn new(config: config::Backend) -> Result<Self, TlsError> {
-        let has_listener = config.netbox.is_some();
-        Self::at(config, |name| match has_listener {
-            true => BackendMetrics::with_netbox_listener(name),
-            false => BackendMetrics::new(Remote::Backend, name),
-        })
+        Self::at(Remote::Backend, config)
     }
 
     /// Creates the NetBox that `config` describes, named after the backend that uses it.
@@ -113,15 +109,15 @@ impl Backend {
     ///
     /// A file for the verification of its certificate cannot be used.
     pub fn netbox(config: config::Backend) -> Result<Self, TlsError> {
-        Self::at(config, |name| BackendMetrics::new(Remote::Netbox, name))
+        Self::at(Remote::Netbox, config)
     }
 
-    fn at(
-        config: config::Backend,
-        metrics: impl FnOnce(&str) -> Arc<BackendMetrics>,
-    ) -> Result<Self, TlsError> {
-        let metrics = metrics(&config.name);
-        let dialer = Arc::new(Dialer::new(metrics.remote(), &config, Arc::clone(&metrics))?);
+    fn at(remote: Remote, config: config::Backend) -> Result<Self, TlsError> {
+        let metrics = match config.netbox {
+            Some(_) => BackendMetrics::with_netbox_listener(&config.name),
+            None => BackendMetrics::new(remote, &config.name),
+        };
+        let dialer = Arc::new(Dialer::new(remote, &config, Arc::clone(&metrics))?);
         let pool = Pool::new(Arc::clone(&dialer), config.limits.pool_idle);
         let knowledge = CapabilitiesCache::new(Arc::clone(&metrics), Arc::clone(&dialer.last_release));
         Ok(Self {
@@ -140,7 +136,7 @@ impl Backend {
     /// endpoints that were pushed to it. The endpoints and their secrets are dropped if it has no NetBox listener any
     /// more.
     /// The last release that `other` was known to be is kept where both have the same URL.
-    pub fn share_keys(&mut self, other: &Self) {
+    pub fn share_state(&mut self, other: &Self) {
         self.gate.backoff = Arc::clone(&other.gate.backoff);
         if self.url() == other.url() {
             self.dialer.last_release.learn(other.last_release());

@@ -2,13 +2,13 @@
 
 mod certificate;
 mod connection;
-mod door;
 mod files;
 mod h2_stall;
 mod http1_guard;
 mod inherited;
 mod listener;
 mod reload;
+mod role;
 mod supervisor;
 mod write_timeout;
 
@@ -34,9 +34,9 @@ use crate::telemetry;
 use crate::tls::{TlsError, Trust};
 
 use certificate::Certificates;
-use door::ListenerRole;
 use files::{FileReader, ReadResult};
 use listener::Listeners;
+use role::ListenerRole;
 
 pub use crate::proxy::OpenError;
 pub use inherited::{InheritError, InheritedListeners};
@@ -220,7 +220,7 @@ impl Server {
     }
 
     async fn serve(mut self, shutdown: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
-        self.recall();
+        self.restore_and_prune();
         supervisor::ready(&self.status());
         self.serve_until(shutdown).await;
         let registry = Arc::clone(&self.proxy.app.registry);
@@ -323,9 +323,9 @@ impl Server {
         }
     }
 
-    /// Starts to load the metrics that the ledger knows, and removes files from `data_dir` that the configuration no
-    /// longer uses.
-    fn recall(&mut self) {
+    /// Starts to load the metrics that the ledger knows, and to remove the NetBox endpoints of listeners that are not
+    /// configured any more.
+    fn restore_and_prune(&mut self) {
         let proxy = Arc::clone(&self.proxy);
         self.background.spawn(async move {
             proxy.remove_unused_netbox_endpoints().await;

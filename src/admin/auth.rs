@@ -106,7 +106,7 @@ fn has_token(token: &ApiKey, headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether `given` is the token, in constant time.
+/// Whether `presented` is the token, in constant time.
 pub(super) fn is_token(token: &ApiKey, presented: &str) -> bool {
     let [right, presented] = [token.expose(), presented].map(|text| Sha256::digest(text.as_bytes()));
     right.as_slice().ct_eq(presented.as_slice()).into()

@@ -43,7 +43,7 @@ impl AppState {
             let mut backend = Backend::new(backend_config.clone())?;
             let others = before.into_iter().flat_map(|before| &before.backends).chain(&backends);
             if let Some(same) = others.into_iter().find(|other| other.id().is_same(backend.id())) {
-                backend.share_keys(same);
+                backend.share_state(same);
             }
             backends.push(Arc::new(backend));
         }

@@ -11,7 +11,7 @@ impl Backend {
     /// Returns whether the backend may be running a full update. An unreadable response counts as yes; a refusal, or
     /// no response, counts as no.
     pub async fn reports_full_update(&self, identity: &RequestIdentity) -> bool {
-        match self.stored_endpoints(ACTIVE, identity).await {
+        match self.get_json(ACTIVE, identity).await {
             Ok(answer) => answer.is_some_and(|answer| answer["active"] == true),
             Err(refusal) if refusal.cause == Cause::BackendLost => {
                 telemetry::ReportUnreadable { path: ACTIVE, refusal: &refusal }.emit();

@@ -85,7 +85,7 @@ impl CachedCapabilities {
     }
 
     fn note_missing(&mut self, path: &'static str, missing: bool) {
-        self.missing.retain(|(request, _)| *request != path);
+        self.missing.retain(|(known, _)| *known != path);
         self.missing.push((path, missing));
     }
 
@@ -100,7 +100,7 @@ impl CachedCapabilities {
 }
 
 impl CacheInner {
-    /// What is known, if it is not older than that.
+    /// The cached capabilities, if they are not older than `ttl`.
     fn unexpired(&self, ttl: Duration) -> CachedCapabilities {
         let cached = self.cached.clone().filter(|cached| cached.since.elapsed() < ttl);
         CachedCapabilities { generation: self.generation, ..cached.unwrap_or_default() }
@@ -129,7 +129,7 @@ impl CapabilitiesCache {
         self.inner().unexpired(ttl)
     }
 
-    /// Whether nothing was forgotten since `known` was recalled.
+    /// Whether nothing was forgotten since `cached` was read.
     fn is_current(&self, cached: &CachedCapabilities) -> bool {
         self.generation() == cached.generation
     }
@@ -264,8 +264,8 @@ impl Backend {
             if identity.key.is_none() && cached.capabilities.wants_key() != Some(false) {
                 return None;
             }
-            for kind in Kind::all().map(SyncEndpoint::for_kind) {
-                self.probe_stream(&mut cached, kind, identity).await.ok()?;
+            for endpoint in Kind::all().map(SyncEndpoint::for_kind) {
+                self.probe_stream(&mut cached, endpoint, identity).await.ok()?;
             }
             let capabilities = cached.capabilities.clone();
             self.capabilities_cache.store(cached);
@@ -364,7 +364,7 @@ impl Backend {
         self.capabilities_cache.last_release.get()
     }
 
-    /// The same, if it is enough to plan a run of `endpoint`.
+    /// The cached capabilities, if they are enough to plan a run of `endpoint`.
     pub fn cached_capabilities_for(&self, endpoint: SyncEndpoint) -> Option<Capabilities> {
         let cached = self.capabilities_cache.get(self.limits().capabilities);
         cached.is_sufficient(endpoint, self.config().channel).then_some(cached.capabilities)
@@ -373,7 +373,7 @@ impl Backend {
     /// Whether the backend is known to lack `path`.
     pub fn is_known_missing(&self, path: &str) -> bool {
         let cached = self.capabilities_cache.get(self.limits().capabilities);
-        cached.missing.iter().any(|(request, missing)| *request == path && *missing)
+        cached.missing.iter().any(|(known, missing)| *known == path && *missing)
     }
 
     /// Notes whether the backend lacks `path`, which it was asked in this generation of what is known of it.
@@ -473,8 +473,8 @@ impl Backend {
                 if !RELEASE_HINTS.into_iter().any(has_stream) {
                     cached.capabilities.has_settings = Some(self.has(SETTINGS, identity).await?);
                 }
-                let betrayed = cached.capabilities.inferred_release();
-                cached.capabilities.release = betrayed.filter(|release| *release < FIRST_WITH_VERSION);
+                let inferred = cached.capabilities.inferred_release();
+                cached.capabilities.release = inferred.filter(|release| *release < FIRST_WITH_VERSION);
                 Ok(())
             }
             status if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE => {

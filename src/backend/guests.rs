@@ -14,14 +14,14 @@ impl Backend {
     /// does not list them, or lists one without a name.
     pub async fn guests(&self, query: &str, identity: &RequestIdentity) -> Vec<String> {
         let target = if query.is_empty() { RESOURCES.to_owned() } else { format!("{RESOURCES}?{query}") };
-        let answer = self.stored_endpoints(&target, identity).await.ok().flatten();
+        let answer = self.get_json(&target, identity).await.ok().flatten();
         answer.and_then(|answer| names(&answer)).unwrap_or_default()
     }
 
     /// Clears the cache of 0.0.2, which would otherwise treat objects deleted from NetBox as present.
     pub async fn clear_cache(&self, identity: &RequestIdentity) {
         // If it fails, the sync that follows reports the cause.
-        let _ = self.stored_endpoints(CLEAR_CACHE, identity).await;
+        let _ = self.get_json(CLEAR_CACHE, identity).await;
     }
 }
 

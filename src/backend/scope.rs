@@ -80,7 +80,7 @@ impl Backend {
         }
         let mut scoped = query.to_owned();
         let rows = match plugin_keys || may_harm {
-            true => self.stored_endpoints(ENDPOINTS, identity).await?.unwrap_or_default(),
+            true => self.get_json(ENDPOINTS, identity).await?.unwrap_or_default(),
             false => Value::Null,
         };
         if plugin_keys {
@@ -97,7 +97,7 @@ impl Backend {
                 scoped = with_parameter(&scoped, "endpoint_ids", &comma_separated(ids))
             }
             (_, [id]) => {
-                let row = self.stored_endpoints(&format!("{ENDPOINTS}/{id}"), identity).await?;
+                let row = self.get_json(&format!("{ENDPOINTS}/{id}"), identity).await?;
                 let Some(name) = row.as_ref().and_then(|row| row["name"].as_str()) else {
                     let why = format!(
                         "The backend has no Proxmox endpoint with the id {id}; its {ENDPOINTS} lists those that it \
@@ -118,16 +118,12 @@ impl Backend {
         Ok(if scoped == query { ScopedQuery::Unchanged } else { ScopedQuery::Rewritten(scoped) })
     }
 
-    /// What the backend stores at `path`; nothing where it stores nothing.
+    /// The JSON that the backend answers at `path`; `None` for 404.
     ///
     /// # Errors
     ///
     /// Its own refusal, that its answer cannot be read, or that it cannot be reached.
-    pub async fn stored_endpoints(
-        &self,
-        path: &str,
-        identity: &RequestIdentity,
-    ) -> Result<Option<Value>, Refusal> {
+    pub async fn get_json(&self, path: &str, identity: &RequestIdentity) -> Result<Option<Value>, Refusal> {
         let retry_after = self.limits().retry_after.as_secs();
         let limit = self.limits().probe;
         let unreachable = |why: &str| Refusal::unreachable(why, retry_after);

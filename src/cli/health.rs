@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The address to connect to for a listener on `address`.
-fn connectable_address(address: SocketAddr) -> SocketAddr {
+pub(super) fn connectable_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

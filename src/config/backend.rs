@@ -86,3 +86,21 @@ keys! {
         limits: Limits = limits;
     }
 }
+
+impl Backend {
+    /// NetBox at `url`, which this backend reaches through `listener`, as an upstream with the limits of this backend. Its
+    /// certificate is verified by `default_trust` if the configuration does not say how.
+    #[must_use]
+    pub fn netbox_upstream(&self, listener: &NetboxListener, url: BackendUrl, default_trust: Trust) -> Self {
+        Self {
+            trust: listener.trust.clone().unwrap_or(default_trust),
+            client_certificate: listener.client_certificate.clone(),
+            url,
+            listen: None,
+            hosts: Vec::new(),
+            api_key: None,
+            netbox: None,
+            ..self.clone()
+        }
+    }
+}

@@ -82,7 +82,7 @@ impl TomlReader<'_> {
                     format!("{key} applies to the whole bridge, not to one backend: set it in its own table");
                 return Some(Err(ConfigProblem::Misplaced { origin, message }));
             }
-            let shown = self.redacted_value(value);
+            let shown = self.shown_value(value);
             return Some(match text_of(value.get_ref(), key) {
                 Some(text) => Ok(Setting { key, origin, text, shown, block }),
                 None => Err(ConfigProblem::not_allowed(origin, key.name, &key.allowed(), &shown)),
@@ -116,7 +116,7 @@ impl TomlReader<'_> {
             return None;
         }
         let allowed = format!("a table, written [{inner}]");
-        Some(Err(ConfigProblem::not_allowed(origin, inner, &allowed, &self.redacted_value(value))))
+        Some(Err(ConfigProblem::not_allowed(origin, inner, &allowed, &self.shown_value(value))))
     }
 
     /// Adds a backend that begins at `origin`, and returns its index.
@@ -131,7 +131,7 @@ impl TomlReader<'_> {
     }
 
     /// The value on one line, as the file has it where that is one line.
-    fn redacted_value(&self, value: &Spanned<DeValue<'_>>) -> String {
+    fn shown_value(&self, value: &Spanned<DeValue<'_>>) -> String {
         match value.get_ref() {
             DeValue::String(text) => format!("{text:?}"),
             DeValue::Array(_) => "an array".to_owned(),

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::key::keys;
 use super::url::BackendUrl;
+use crate::core::remote::Remote;
 use crate::tls::{Fingerprint, ServerFiles, Trust};
 
 keys! {
@@ -56,10 +57,10 @@ impl NetboxListener {
     /// The key about certificates that is of use only with TLS to NetBox, if one is set.
     pub fn tls_key(&self) -> Option<&'static str> {
         let of_trust = self.trust.as_ref().map(|trust| match trust {
-            Trust::Pinned(_) => "backend.netbox_pin",
-            _ => "backend.netbox_ca_file",
+            Trust::Pinned(_) => Remote::Netbox.pin_key(),
+            _ => Remote::Netbox.ca_file_key(),
         });
-        let own = || self.client_certificate.is_some().then_some("backend.netbox_client_certificate");
+        let own = || self.client_certificate.is_some().then_some(Remote::Netbox.client_certificate_key());
         of_trust.or_else(own)
     }
 

@@ -8,6 +8,7 @@ use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
 use super::url::BackendUrl;
 use super::value::written;
+use crate::core::compat::netbox::TLS_PORT;
 
 /// Validates the values of the whole bridge and those of each backend, which begin at `blocks`, against each other.
 /// Nothing is reported that follows from the `known` problems.
@@ -199,7 +200,7 @@ impl Validator<'_> {
                 ));
             }
             Some(address)
-                if address.port() == HTTPS
+                if address.port() == TLS_PORT
                     && netbox.certificate.is_none()
                     && !self.refused(&["backend.netbox_certificate"]) =>
             {
@@ -279,9 +280,6 @@ impl Validator<'_> {
         }
     }
 }
-
-/// The port on which backends use TLS, whatever else their NetBox endpoint says.
-const HTTPS: u16 = 443;
 
 /// Whether no URL leads to `address`: it is unspecified, or link-local in IPv6, which exists on every network.
 fn is_unreachable(address: IpAddr) -> bool {

@@ -121,11 +121,11 @@ impl Clients {
                 clients.remove(&oldest);
             }
         }
-        let forgotten =
+        let new_client =
             || Client { seen: now, stages: Vec::new(), missing: Vec::new(), notified: Vec::new() };
-        let client = clients.entry(id).or_insert_with(forgotten);
+        let client = clients.entry(id).or_insert_with(new_client);
         if client.seen.elapsed() >= REMEMBERED {
-            *client = forgotten();
+            *client = new_client();
         }
         let result = what(client);
         client.seen = now;

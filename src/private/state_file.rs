@@ -64,8 +64,8 @@ where
     /// Changes the state in memory, and then the file if the state differs. If the file cannot be written, the change
     /// is kept, and the error is returned.
     pub async fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> (R, io::Result<()>) {
-        let (result, is_other) = self.change_in_memory(change);
-        let saved = if is_other { self.save().await } else { Ok(()) };
+        let (result, is_changed) = self.change_in_memory(change);
+        let saved = if is_changed { self.save().await } else { Ok(()) };
         (result, saved)
     }
 

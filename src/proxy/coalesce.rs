@@ -278,9 +278,9 @@ pub(super) fn note_auth_failure(
     generation: u64,
     (status, headers, body): (StatusCode, &HeaderMap, &[u8]),
 ) {
-    let shield = &context.backend.gate;
+    let gate = &context.backend.gate;
     if status.is_success() {
-        shield.accept(hash);
+        gate.accept(hash);
         return;
     }
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok());

@@ -152,11 +152,14 @@ pub(super) async fn restart_refusal(
     context: &RequestContext,
     path: &str,
 ) -> Option<Response<Body>> {
-    let why = proxy.app.registry.resolve_blocked(&context.backend).await?;
     let is_harmless = ["/", VERSION, "/openapi.json"].contains(&path)
         || ALLOWED_BEFORE_RESTART.iter().any(|harmless| path.starts_with(harmless));
+    if is_harmless {
+        return None;
+    }
+    let why = proxy.app.registry.resolve_blocked(&context.backend).await?;
     let retry_after = context.backend.limits().retry_after.as_secs();
-    (!is_harmless).then(|| *refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
+    Some(*refusal_response(path, &Refusal::awaits_restart(&why, retry_after)))
 }
 
 /// Translates the Proxmox endpoints in a request for `path` to the vocabulary of the backend's release.

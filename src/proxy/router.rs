@@ -28,7 +28,7 @@ impl Proxy {
     pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         exchange(parts, peer, Route::Nowhere, |mut parts| async {
-            match self.visit(&mut parts, peer) {
+            match self.request_context(&mut parts, peer) {
                 Ok(context) => self.serve(context, parts, body).await,
                 Err(rejected) => (Route::Nowhere, *rejected),
             }
@@ -37,7 +37,7 @@ impl Proxy {
     }
 
     /// Checks a request, and determines its backend and its origin.
-    fn visit(&self, parts: &mut Parts, peer: &Peer) -> Result<RequestContext, Box<Response<Body>>> {
+    fn request_context(&self, parts: &mut Parts, peer: &Peer) -> Result<RequestContext, Box<Response<Body>>> {
         if let Some(rejected) = rejection(&self.app.state(), parts, peer) {
             return Err(Box::new(rejected));
         }

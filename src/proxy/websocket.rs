@@ -66,7 +66,7 @@ pub(super) async fn answer(proxy: &Proxy, context: RequestContext, mut parts: Pa
         streams: proxy.streams.clone(),
         states: proxy.app.subscribe(),
         closing: proxy.tunnels.closing(),
-        visit: context,
+        context,
         query,
         headers: parts.headers,
         wants_key,

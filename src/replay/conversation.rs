@@ -41,7 +41,7 @@ pub(super) struct Conversation {
 impl Conversation {
     pub(super) fn from_recording(name: &str, recording: &Recording) -> Self {
         let is_marked = recording.frames.iter().any(|frame| frame.event == RecordedEvent::Returned);
-        let mut listener = ConversationReader {
+        let mut reader = ConversationReader {
             name,
             is_marked,
             start: Duration::ZERO,
@@ -56,9 +56,9 @@ impl Conversation {
             ) {
                 break;
             }
-            listener.read_frame(frame);
+            reader.read_frame(frame);
         }
-        listener.conversation
+        reader.conversation
     }
 
     /// Whether the client was refused because of its key.

@@ -8,8 +8,8 @@ use arc_swap::ArcSwapOption;
 use futures::future::select_all;
 use rustls::ServerConfig;
 
-use super::door::{ListenerRole, NETBOX_CERTIFICATE};
 use super::files::{self, FileReader, ReadResult};
+use super::role::{ListenerRole, NETBOX_CERTIFICATE};
 use crate::config::Config;
 use crate::telemetry::{self, Validity};
 use crate::tls::{self, FileHashes, ServerFiles, TlsError};

@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
-use super::door::ListenerRole;
 use super::h2_stall::{ConnectionActivity, ConnectionTimeout};
 use super::http1_guard::{CLOSE, GuardSignals, Http1Guard};
+use super::role::ListenerRole;
 use super::write_timeout::WriteTimeout;
 use crate::admin;
 use crate::app::ClientListener;

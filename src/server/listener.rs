@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::certificate::CurrentConfig;
 use super::connection::{self, ConnectionContext};
-use super::door::ListenerRole;
+use super::role::ListenerRole;
 use crate::config::Limits;
 use crate::core::http::address::limited_as;
 use crate::core::http::limit::Limit;

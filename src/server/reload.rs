@@ -159,7 +159,7 @@ impl PendingReload {
 
 impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
+        f.write_str("ConfigSource")
     }
 }
 
@@ -226,7 +226,7 @@ impl Server {
         }
         log_startup(&self.proxy.app.state().config);
         self.listeners.log_addresses();
-        self.recall();
+        self.restore_and_prune();
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::metrics::family::{Label, PerLabel};
-use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRule};
+use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRuleLabel};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
@@ -27,7 +27,7 @@ struct Series {
     connects: PerLabel<ConnectResult, IntCounter>,
     circuit: PerLabel<Circuit, IntGauge>,
     last_success: Gauge,
-    netbox: Option<PerLabel<NetboxRule, IntCounter>>,
+    netbox: Option<PerLabel<NetboxRuleLabel, IntCounter>>,
     /// The labels `version` and `dialect` of `backend_info`.
     info: [String; 2],
 }
@@ -81,7 +81,7 @@ impl BackendMetrics {
     }
 
     /// Counts a request to NetBox, by the rule that changed it.
-    pub(super) fn netbox_request(&self, rule: NetboxRule) {
+    pub(super) fn netbox_request(&self, rule: NetboxRuleLabel) {
         self.with_series(|series| {
             if let Some(requests) = &series.netbox {
                 requests.get(rule).inc();
@@ -106,14 +106,14 @@ impl BackendMetrics {
             }),
             last_success: metrics.last_success.with_label_values(&[name]),
             netbox: self.has_netbox_listener.then(|| {
-                PerLabel::new(|rule: NetboxRule| {
+                PerLabel::new(|rule: NetboxRuleLabel| {
                     metrics.netbox_requests.with_label_values(&[name.as_str(), rule.value()])
                 })
             }),
             info: [UNKNOWN, UNKNOWN].map(str::to_owned),
         };
         metrics.info.with_label_values(&[name.as_str(), UNKNOWN, UNKNOWN]).set(1);
-        series.is_in(Circuit::Closed);
+        series.set_circuit(Circuit::Closed);
         *self.series() = Some(series);
     }
 
@@ -129,7 +129,7 @@ impl BackendMetrics {
         for state in Circuit::ALL {
             let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
         }
-        for rule in NetboxRule::all() {
+        for rule in NetboxRuleLabel::all() {
             let _ = metrics.netbox_requests.remove_label_values(&[name, rule.value()]);
         }
         let _ = metrics.info.remove_label_values(&[name, &version, &dialect]);
@@ -146,7 +146,7 @@ impl BackendMetrics {
 }
 
 impl Series {
-    fn is_in(&self, state: Circuit) {
+    fn set_circuit(&self, state: Circuit) {
         for other in Circuit::ALL {
             self.circuit.get(other).set(i64::from(other == state));
         }
@@ -227,7 +227,7 @@ impl CircuitChanged<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
         let Self { backend, state, error, was_closed } = self;
-        backend.with_series(|series| series.is_in(state));
+        backend.with_series(|series| series.set_circuit(state));
         let (name, remote) = (&backend.name, backend.remote.capitalized());
         match state {
             Circuit::Closed => tracing::info!(backend = name, "{remote} can be reached again."),

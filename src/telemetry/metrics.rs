@@ -19,7 +19,7 @@ use crate::core::http::limit::Limit;
 use crate::core::wire::traffic::FrameType;
 use family::{MetricFactory, PerLabel};
 pub(super) use labels::{
-    ChannelLabel, NetboxRule, ObjectResult, OutcomeLabel, ReloadResult, ShimLabel, Status,
+    ChannelLabel, NetboxRuleLabel, ObjectResult, OutcomeLabel, ReloadResult, ShimLabel, Status,
 };
 pub use labels::{Circuit, ConnectResult, Listener, ResumeSource, Route, Surface, WatcherDeparture};
 

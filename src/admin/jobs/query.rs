@@ -71,9 +71,9 @@ impl JobQuery {
                 filter.kind = Some(value.and_then(Kind::from_name).ok_or_else(|| bad("kind", kinds()))?);
             }
             "outcome" => {
-                let kinds = || join_or(Outcome::ALL.into_iter().map(Outcome::as_str));
+                let outcomes = || join_or(Outcome::ALL.into_iter().map(Outcome::as_str));
                 let outcome = value.and_then(Outcome::from_name);
-                filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", kinds()))?);
+                filter.outcome = Some(outcome.ok_or_else(|| bad("outcome", outcomes()))?);
             }
             "backend" => {
                 let expected = || "the URL of a backend, as in the field backend of jobs".to_owned();

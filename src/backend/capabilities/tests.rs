@@ -109,11 +109,11 @@ async fn the_release_that_was_learned_last_stays_until_the_backend_refuses_conne
     let mut config = backend.config().clone();
     config.limits.probe *= 2;
     let mut reloaded = Backend::new(config.clone()).unwrap();
-    reloaded.share_keys(&backend);
+    reloaded.share_state(&backend);
     assert_eq!(reloaded.last_release(), first);
     config.url = "http://127.0.0.1:1".parse().unwrap();
     let mut moved = Backend::new(config).unwrap();
-    moved.share_keys(&backend);
+    moved.share_state(&backend);
     assert_eq!(moved.last_release(), None, "another URL may be that of another release");
 
     drop(listener);

@@ -1,21 +1,23 @@
 //! How a backend reaches NetBox: whether its release needs the NetBox listener, whether it uses it, what the bridge
 //! changes there, and what is missing for it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::redact::KeyRedactor;
 use super::report::CheckLine;
 use super::verdict::{CheckName, CheckVerdict};
 use crate::backend::{Backend, ConnectError, ProbeError, ProbeResponse, RequestIdentity};
+use crate::cli::health::connectable_address;
 use crate::config::{self, Config, NetboxListener, ShimsConfig};
 use crate::core::compat::netbox::{NetboxRule, RULES, STATUS, V2};
 use crate::core::compat::rows::{can_update_netbox, leads_to_listener, stores_proxmox};
 use crate::core::compat::{Shim, release_name};
 use crate::core::domain::release::Release;
+use crate::core::secret;
 use crate::tls::Trust;
 
 /// Where a backend keeps where NetBox is.
@@ -34,7 +36,7 @@ pub(super) async fn netbox(
         return without_listener(backend, identity, release).await;
     };
     let mut lines = Vec::new();
-    match backend.stored_endpoints(NETBOX_ENDPOINT, identity).await {
+    match backend.get_json(NETBOX_ENDPOINT, identity).await {
         Ok(rows) => {
             let row = rows.as_ref().and_then(|rows| rows.get(0));
             lines.push(way(row, listener, release));
@@ -73,7 +75,7 @@ async fn without_listener(
     let mut lines = vec![CheckLine::new(CheckName::Netbox, CheckVerdict::Note, found).with_advice(advice)];
     if release.is_some_and(|release| !can_update_netbox(release)) {
         // A row that cannot be read changes nothing of the advice.
-        let rows = backend.stored_endpoints(NETBOX_ENDPOINT, identity).await.ok().flatten();
+        let rows = backend.get_json(NETBOX_ENDPOINT, identity).await.ok().flatten();
         lines.extend(rows.as_ref().and_then(|rows| rows.get(0)).and_then(|row| token(row, release)));
     }
     lines
@@ -137,11 +139,7 @@ fn rules(shims: &ShimsConfig, release: Option<Release>) -> Vec<CheckLine> {
 
 /// Whether NetBox answers at `backend.netbox_url`, if that is set.
 async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Option<CheckLine> {
-    let wanted = config::Backend {
-        trust: listener.trust.clone().unwrap_or(Trust::System),
-        client_certificate: listener.client_certificate.clone(),
-        ..other(backend, listener.url.clone()?)
-    };
+    let wanted = backend.netbox_upstream(listener, listener.url.clone()?, Trust::System);
     let url = wanted.url.clone();
     let netbox = match Backend::netbox(wanted) {
         Ok(netbox) => netbox,
@@ -300,34 +298,23 @@ async fn running(config: &Config, backend: &config::Backend, release: Option<Rel
 
 /// What `GET /backends` of the running bridge has of the listener of `backend`.
 async fn seen(config: &Config, backend: &config::Backend) -> Result<Option<Value>, String> {
-    let address = reachable(config.admin_listen);
+    let address = connectable_address(config.admin_listen);
     if config.admin_token.is_none() && !config.admin_open_reads {
         return Err("there is no admin_token_file".to_owned());
     }
     let url = format!("http://{address}").parse().map_err(|_| format!("{address} is no address to ask"))?;
     let bridge = Backend::new(other(backend, url)).map_err(|error| error.to_string())?;
     let mut passed_on = HeaderMap::new();
-    let token = config.admin_token.as_ref().map(|token| format!("Bearer {}", token.expose()));
-    if let Some(mut token) = token.and_then(|token| HeaderValue::from_str(&token).ok()) {
-        token.set_sensitive(true);
+    let token = config.admin_token.as_ref();
+    if let Some(Ok(token)) = token.map(|token| secret::header(&["Bearer ", token.expose()])) {
         passed_on.insert(AUTHORIZATION, token);
     }
     let identity = RequestIdentity { key: None, forwarded_headers: passed_on };
-    let backends = bridge.stored_endpoints("/backends", &identity).await.map_err(|refusal| refusal.text())?;
+    let backends = bridge.get_json("/backends", &identity).await.map_err(|refusal| refusal.text())?;
     let backends = backends.unwrap_or_default();
     let mut named = backends["results"].as_array().into_iter().flatten();
     let named = named.find(|known| known["name"] == backend.name);
     Ok(named.map(|known| known["netbox_listener"].clone()).filter(Value::is_object))
-}
-
-/// Where an address is reached that stands for every address of this machine.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// Another server with the limits of `backend`.

@@ -73,7 +73,7 @@ pub(super) async fn probe_backend(
     match kind_lines(backend, &identity).await {
         Ok((kinds, capabilities)) => {
             report.checks.push(key_line(wants_key, key.is_some(), origin));
-            report.checks.extend(clients_line(&capabilities));
+            report.checks.extend(proxies_line(&capabilities));
             report.checks.push(websocket_line(&capabilities));
             report.checks.extend(netbox(config, backend, &identity, capabilities.release).await);
             report.checks.extend(no_channel_line(&kinds, backend.config().channel));
@@ -209,7 +209,7 @@ fn key_line(wants_key: bool, has_key: bool, origin: &str) -> CheckLine {
 }
 
 /// The line on PROXBOX_TRUSTED_PROXIES. Whether it is set cannot be probed.
-fn clients_line(capabilities: &Capabilities) -> Option<CheckLine> {
+fn proxies_line(capabilities: &Capabilities) -> Option<CheckLine> {
     let may_not_know = capabilities.release.is_some_and(|release| release >= FIRST_WITH_TRUSTED_PROXIES);
     may_not_know.then(|| {
         CheckLine::new(

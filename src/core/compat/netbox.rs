@@ -37,6 +37,8 @@ pub struct NetboxRule {
 /// The oldest release, and the one port on which it reaches NetBox without TLS.
 pub(super) const FIRST: Release = Release::new(0, 0, 1);
 const PLAIN_PORT: u16 = 8000;
+/// The port on which backends use TLS, whatever else their NetBox endpoint says.
+pub const TLS_PORT: u16 = 443;
 const WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
 /// The one release that records every sync in a table that today's plugin does not have.
 pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);

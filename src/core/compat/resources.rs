@@ -188,10 +188,10 @@ fn vmid(row: &Map<String, Value>) -> Option<u64> {
 ///
 /// [`InvalidList::NotAList`] for an answer in any other format.
 pub fn templates_of_node(body: &[u8]) -> Result<BTreeMap<Guest, bool>, InvalidList> {
-    let sessions: Vec<BTreeMap<String, Vec<Map<String, Value>>>> =
+    let clusters: Vec<BTreeMap<String, Vec<Map<String, Value>>>> =
         serde_json::from_slice(body).map_err(|_| InvalidList::NotAList)?;
     let mut found = BTreeMap::new();
-    for (cluster, rows) in sessions.into_iter().flatten() {
+    for (cluster, rows) in clusters.into_iter().flatten() {
         for row in rows {
             let is_template = match row.get("template") {
                 None | Some(Value::Null) => false,

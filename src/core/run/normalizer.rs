@@ -298,10 +298,10 @@ impl Normalizer {
                     self.apply(failed_object(Object::Sdn, name, error), out);
                 }
                 self.merge_summary(told);
-                let word = TerminalEvent { ok, message, detail };
+                let terminal = TerminalEvent { ok, message, detail };
                 // If there are two terminal events, the worse one counts.
                 if self.leg.terminal.as_ref().is_none_or(|previous| previous.ok == Some(true)) {
-                    self.leg.terminal = Some(word);
+                    self.leg.terminal = Some(terminal);
                 }
             }
             Fact::Nothing => self.dropped += 1,

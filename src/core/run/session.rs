@@ -341,7 +341,7 @@ impl Session {
         match self.current() {
             Some(leg) if leg.channel == Channel::Websocket => {
                 self.phase = Phase::Socket(SocketLeg::opened(leg, now));
-                self.handle_greeting(out);
+                self.before_greeting(out);
             }
             _ => {
                 self.phase = Phase::Stream(Box::new(SseParser::new(self.setup.limits.event_bytes)));

@@ -16,7 +16,7 @@ use crate::core::domain::release::Release;
 use crate::core::run::capabilities::{Capabilities, FIRST_WITH_KEY};
 use crate::core::run::normalizer::NormalizerOptions;
 use crate::core::run::plan::{NoChannel, RunPlan, plan};
-use crate::core::run::policy::UnsupportedPolicy as WhenUnsupported;
+use crate::core::run::policy::UnsupportedPolicy;
 use crate::core::run::session::{SessionLimits, SessionSetup};
 use crate::core::upstream::dialect::Dialect;
 use crate::job::clients::ClientId;
@@ -81,25 +81,25 @@ async fn choose_plan(
         *key_attempt = admitted.map_err(|reason| backoff_refusal(identity.key.is_some(), &reason))?;
     }
     let choice = config.channel;
-    let (choice, reason) = match over_socket(job, request, choice, key_attempt).await? {
-        Some(reason) => (ChannelChoice::Only(Channel::Websocket), reason),
+    let (choice, known) = match over_socket(job, request, choice, key_attempt).await? {
+        Some(known) => (ChannelChoice::Only(Channel::Websocket), known),
         None => (choice, capabilities(job, request, choice, key_attempt).await?),
     };
-    if reason.wants_key() == Some(true) && identity.key.is_none() {
+    if known.wants_key() == Some(true) && identity.key.is_none() {
         return Err(Refusal::key_missing());
     }
     let client = ClientId::from_request(request, &job.key);
     let is_stage = request.to_stream && endpoint.vm.is_none();
     let is_part = is_stage && registry.clients.note_stage(client.clone(), endpoint.kind);
-    let plan = match plan(endpoint, &reason, choice) {
+    let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
-        Err(_) if is_skipped(request, reason.release, is_part) => return Ok(Preparation::Skip { why: None }),
+        Err(_) if is_skipped(request, known.release, is_part) => return Ok(Preparation::Skip { why: None }),
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let shims = &job.config.shims;
     // The plan of a client without a key does not need the release.
     let is_needed = !request.query.is_empty() || endpoint.kind == Kind::VirtualMachines;
-    let release = match reason.release {
+    let release = match known.release {
         None if is_needed => request.backend.release(identity).await?,
         // Without the release, fewer of the backend's counts can be relied on.
         None if CountSource::depends_on_release(endpoint.kind) => {
@@ -108,7 +108,7 @@ async fn choose_plan(
         release => release,
     };
     let has_socket = plan.legs.iter().any(|leg| leg.channel == Channel::Websocket);
-    let endless = cannot_tell_end(reason.release, request.backend.proxmox.count());
+    let endless = cannot_tell_end(known.release, request.backend.proxmox.count());
     if let Some(why) = endless.filter(|_| has_socket) {
         return Err(Refusal::cannot_tell_end(&why));
     }
@@ -127,12 +127,12 @@ async fn choose_plan(
     }
     let mut sockets = plan.legs.iter().filter(|leg| leg.channel == Channel::Websocket);
     let has_machines = sockets.any(|leg| leg.kinds.contains(&Kind::VirtualMachines));
-    let guests = match reason.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
+    let guests = match known.dialect().filter(|dialect| dialect.confirms_each() && has_machines) {
         // The backend sends no event for a guest that it cannot read.
         Some(_) => request.backend.guests(&query, identity).await,
         None => Vec::new(),
     };
-    if has_socket && reason.dialect() == Some(Dialect::V0_0_2) {
+    if has_socket && known.dialect() == Some(Dialect::V0_0_2) {
         request.backend.clear_cache(identity).await;
     }
     let setup = SessionSetup {
@@ -150,7 +150,7 @@ async fn choose_plan(
             event_bytes: limits.event_bytes,
         },
         release,
-        dialect: reason.dialect(),
+        dialect: known.dialect(),
         credential: identity.key.clone(),
         run_id: job.id.to_string(),
         notices: registry.clients.new_notices(client, notices),
@@ -220,10 +220,10 @@ fn notices(
 /// one job.
 fn is_skipped(request: &SyncRequest, release: Option<Release>, is_part: bool) -> bool {
     match request.backend.config().unsupported {
-        WhenUnsupported::Skip => true,
-        WhenUnsupported::Refuse => false,
+        UnsupportedPolicy::Skip => true,
+        UnsupportedPolicy::Refuse => false,
         // Later releases have every such stage: a missing one there means that the backend itself is unreachable.
-        WhenUnsupported::Auto => {
+        UnsupportedPolicy::Auto => {
             let is_old = release.is_some_and(|release| release < FIRST_WITH_KEY);
             is_part && is_old && request.endpoint.kind.row().plugin == PluginStage::Required
         }

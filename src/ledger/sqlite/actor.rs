@@ -27,7 +27,7 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// The maximum number of queued queries. Further ones are not answered.
 const MAX_QUERIES: usize = 256;
 
-/// The result of a write.
+/// The channel for the result of a write.
 pub(super) type Reply = oneshot::Sender<Result<(), LedgerUnavailable>>;
 /// A query on the connection, or on the error if there is no connection.
 pub(super) type Query = Box<dyn FnOnce(Result<&mut Connection, LedgerUnavailable>) + Send>;

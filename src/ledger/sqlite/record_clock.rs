@@ -123,7 +123,7 @@ impl RunningClock {
     }
 
     /// Trusts the wall clock, and counts the time by which it is ahead.
-    fn count(&mut self, wall: i64) -> ClockChange {
+    fn trust(&mut self, wall: i64) -> ClockChange {
         let jump = self.state.jump(wall);
         if jump > 0 {
             self.state.time = self.state.time.saturating_add(jump);
@@ -176,7 +176,7 @@ impl RecordClock {
 
     /// The current state, after an operator has confirmed the wall clock.
     pub(super) fn trust(&self) -> ClockState {
-        self.with(RunningClock::count)
+        self.with(RunningClock::trust)
     }
 
     fn with(&self, then: impl FnOnce(&mut RunningClock, i64) -> ClockChange) -> ClockState {

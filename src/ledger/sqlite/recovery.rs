@@ -63,11 +63,11 @@ fn interrupted_jobs(connection: &Connection) -> rusqlite::Result<Vec<Interrupted
         "SELECT rowid AS row, kind, counts, frames_in, coalesce(updated, started, queued) AS last
             FROM jobs WHERE finished IS NULL",
     )?;
-    statement.query_map([], flag_name)?.collect()
+    statement.query_map([], interrupted_job)?.collect()
 }
 
 /// A row that this bridge cannot parse ends all the same. It would otherwise appear to run forever.
-fn flag_name(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
+fn interrupted_job(row: &Row<'_>) -> rusqlite::Result<InterruptedJob> {
     let kind = rows::lossy(row, "kind");
     let last: i64 = row.get("last").unwrap_or_default();
     let events = row.get::<_, i64>("frames_in").unwrap_or_default().cast_unsigned();

@@ -92,7 +92,7 @@ pub(super) fn without_log(
 ) -> rusqlite::Result<Vec<JobId>> {
     let now = aging.observe().time;
     let is_old =
-        now.saturating_sub(schema::last_begun(connection, now)?) >= milliseconds(aging.retention().logs);
+        now.saturating_sub(schema::created_at(connection, now)?) >= milliseconds(aging.retention().logs);
     let mut statement =
         connection.prepare("SELECT finished IS NOT NULL AND logged = 0 FROM jobs WHERE id = ?1")?;
     let (mut gone, mut unknown) = (Vec::new(), Vec::new());

@@ -151,7 +151,7 @@ pub(super) fn save_clock_state(connection: &Connection, stand: ClockState) -> ru
 }
 
 /// When this ledger was created, in its own time. `now`, if it is new, of an older bridge, or damaged.
-pub(super) fn last_begun(connection: &Connection, now: i64) -> rusqlite::Result<i64> {
+pub(super) fn created_at(connection: &Connection, now: i64) -> rusqlite::Result<i64> {
     let stored = connection
         .query_row("SELECT value FROM meta WHERE name = 'begun' AND length(value) = 8", [], |row| row.get(0))
         .optional()?;
@@ -183,7 +183,7 @@ pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::
     )?;
     // No recorded time lies in the future.
     connection.execute("UPDATE jobs SET recorded = ?1 WHERE recorded > ?1", [stand.time])?;
-    last_begun(connection, stand.time)?;
+    created_at(connection, stand.time)?;
     save_clock_state(connection, stand)?;
     Ok(stand)
 }

@@ -217,7 +217,7 @@ impl Store {
         Ok(connection)
     }
 
-    /// Checks that the files are those that were opened, and that the clock is trusted.
+    /// Checks that the files and the lock are still those that were opened, and advances the clock of the ledger.
     pub(super) fn check_files(&mut self) -> Result<(), WriteError> {
         if let Some(problem) = self.files.problem() {
             return Err(self.mark_lost(problem));

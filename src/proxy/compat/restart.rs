@@ -70,9 +70,9 @@ impl PendingRestarts {
     /// The same, but for the file. Returns whether it is to be written.
     fn hold_in_memory(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) -> bool {
         let url = backend.url().to_string();
-        let (_, is_other) = self.urls.change_in_memory(|urls| urls.insert(url.clone()));
+        let (_, is_changed) = self.urls.change_in_memory(|urls| urls.insert(url.clone()));
         self.watch(registry, backend.id().clone(), url);
-        is_other
+        is_changed
     }
 
     /// Holds the syncs of `backend` if it is dropped: when the client hangs up, what the backend has made of its request
@@ -101,7 +101,7 @@ impl PendingRestarts {
         if bound.is_empty() {
             return;
         }
-        let ((), is_other) = self.urls.change_in_memory(|urls| urls.retain(|url| !bound.contains(url)));
+        let ((), is_changed) = self.urls.change_in_memory(|urls| urls.retain(|url| !bound.contains(url)));
         for url in &bound {
             let _no_hold_between = locked(&self.watched);
             if !self.urls.get().contains(url) {
@@ -109,7 +109,7 @@ impl PendingRestarts {
             }
         }
         self.ended.notify_waiters();
-        if is_other {
+        if is_changed {
             self.save_behind();
         }
     }

@@ -105,15 +105,10 @@ pub(super) async fn answer(
                 let port = proxy.netbox.address(listener.listen).port();
                 let listener = ListenerAddress { port, speaks_tls: listener.tls.is_some() };
                 if let Some(why) = cannot_reach(release, listener) {
-                    return no_listener(&why);
+                    return refused(NETBOX, "This backend cannot reach backend.netbox_listen.", &why);
                 }
                 if let Err(why) = netbox::check_pushed(config, &pushed) {
-                    count_shim(Shim::NetboxEndpoint, ShimAction::Refused, NETBOX);
-                    let body = json!({ "message": "The bridge cannot reach this NetBox.", "detail": why });
-                    return with_shim_header(
-                        json_response(StatusCode::UNPROCESSABLE_ENTITY, &body),
-                        Shim::NetboxEndpoint,
-                    );
+                    return refused(NETBOX, "The bridge cannot reach this NetBox.", &why);
                 }
             }
             let row = at_listener(proxy, context, &pushed, release);
@@ -233,9 +228,8 @@ async fn rewrite_rows(
     with_shim_header(upstream::rebuild(head, value.to_body()), shim)
 }
 
-/// 0.0.1 and 0.0.2 store no Proxmox endpoints: `detail` is what NetBox's job says of it, word for word.
+/// 0.0.1 and 0.0.2 store no Proxmox endpoints.
 fn no_endpoints(release: Release, has_listener: bool) -> Response<Body> {
-    count_shim(Shim::ProxmoxEndpoints, ShimAction::Refused, PROXMOX);
     let remedy =
         if has_listener { "set shims.proxmox_credentials = \"on\"" } else { "set backend.netbox_listen" };
     let text = format!(
@@ -243,15 +237,15 @@ fn no_endpoints(release: Release, has_listener: bool) -> Response<Body> {
          give them out. Use proxbox-api 0.0.4 or newer, or {remedy}.",
         release_name(Some(release))
     );
-    let body = json!({ "message": "This backend stores no Proxmox endpoints.", "detail": text });
-    with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::ProxmoxEndpoints)
+    refused(PROXMOX, "This backend stores no Proxmox endpoints.", &text)
 }
 
-/// The backend cannot reach the listener in front of NetBox, for the reason `why`.
-fn no_listener(why: &str) -> Response<Body> {
-    count_shim(Shim::NetboxEndpoint, ShimAction::Refused, NETBOX);
-    let body = json!({ "message": "This backend cannot reach backend.netbox_listen.", "detail": why });
-    with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), Shim::NetboxEndpoint)
+/// The refusal of a pushed row for `collection`: `detail` is what NetBox's job says of it, word for word.
+fn refused(collection: &'static str, message: &str, detail: &str) -> Response<Body> {
+    let shim = if collection == NETBOX { Shim::NetboxEndpoint } else { Shim::ProxmoxEndpoints };
+    count_shim(shim, ShimAction::Refused, collection);
+    let body = json!({ "message": message, "detail": detail });
+    with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), shim)
 }
 
 /// A Proxmox endpoint is disabled in NetBox, and the backend cannot disable it: without its row, it is not
@@ -282,17 +276,12 @@ async fn push(
     release: Release,
 ) -> Response<Body> {
     if has_new_token(&pushed) {
-        count_shim(Shim::NetboxEndpoint, ShimAction::Refused, NETBOX);
         let text = format!(
             "{} knows NetBox's v1 tokens alone. Give the NetBox endpoint of the plugin a v1 token, or use proxbox-api \
              0.0.3 or newer.",
             release_name(Some(release))
         );
-        let body = json!({ "message": "This backend cannot use a v2 token.", "detail": text });
-        return with_shim_header(
-            json_response(StatusCode::UNPROCESSABLE_ENTITY, &body),
-            Shim::NetboxEndpoint,
-        );
+        return refused(NETBOX, "This backend cannot use a v2 token.", &text);
     }
     let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {

@@ -222,7 +222,11 @@ impl NetboxRequest<'_> {
     /// What says where NetBox is.
     fn source_of_url(&self) -> &'static str {
         let is_configured = self.backend.config().netbox.as_ref().is_some_and(|netbox| netbox.url.is_some());
-        if is_configured { "backend.netbox_url" } else { "the NetBox endpoint that the plugin has pushed" }
+        if is_configured {
+            Remote::Netbox.url_key()
+        } else {
+            "the NetBox endpoint that the plugin has pushed"
+        }
     }
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.

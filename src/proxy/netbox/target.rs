@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::locked;
 use crate::backend::Backend;
 use crate::config::{self, BackendUrl};
-use crate::core::compat::netbox::v2_token;
+use crate::core::compat::netbox::{TLS_PORT, v2_token};
 use crate::core::compat::rows::{can_update_netbox, change_rows, host_in_url, leads_to_listener, plain_host};
 use crate::core::domain::credential::hexadecimal;
 use crate::core::domain::release::Release;
@@ -31,8 +31,6 @@ const REMEDY: &str = "delete it, and the plugin pushes them again";
 const STORED_FIELDS: [&str; 6] = ["name", "ip_address", "domain", "port", "verify_ssl", "token_version"];
 /// How many tokens that were replaced are remembered.
 const MAX_REPLACED: usize = 8;
-/// The port that backends take for https.
-const HTTPS: u64 = 443;
 
 /// The NetBox endpoints that the plugin has pushed, by the URL of the backend.
 #[derive(Debug)]
@@ -143,6 +141,11 @@ impl NetboxEndpoints {
     /// NetBox has accepted the token in force of `backend`. If `writes`, the session that writes has sent it: the backend
     /// was restarted, and the tokens before it are forgotten. The file is written after this.
     pub(super) fn token_accepted(&self, backend: &Backend, writes: bool) {
+        let is_news =
+            |pushed: &PushedEndpoint| !pushed.is_accepted || (writes && !pushed.replaced.is_empty());
+        if !self.pushed.get().get(&backend.url().to_string()).is_some_and(is_news) {
+            return;
+        }
         let note = |all: &mut BTreeMap<String, PushedEndpoint>| {
             if let Some(pushed) = all.get_mut(&backend.url().to_string()) {
                 pushed.is_accepted = true;
@@ -195,17 +198,8 @@ fn target(backend: &config::Backend, pushed: Option<&PushedEndpoint>) -> Result<
              take {key} away."
         ));
     }
-    let own = if verifies { Trust::System } else { Trust::Insecure };
-    Ok(config::Backend {
-        trust: netbox.trust.clone().unwrap_or(own),
-        client_certificate: netbox.client_certificate.clone(),
-        url,
-        listen: None,
-        hosts: Vec::new(),
-        api_key: None,
-        netbox: None,
-        ..backend.clone()
-    })
+    let default_trust = if verifies { Trust::System } else { Trust::Insecure };
+    Ok(backend.netbox_upstream(netbox, url, default_trust))
 }
 
 /// Whether the NetBox of `backend` can be asked where the plugin says that it is with `pushed`.
@@ -239,9 +233,9 @@ impl PushedEndpoint {
     fn url(&self) -> Result<(BackendUrl, bool), String> {
         let text = |name: &str| self.row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let host = text("domain").or_else(|| text("ip_address")?.split('/').next());
-        let port = self.row.get("port").and_then(Value::as_u64).unwrap_or(HTTPS);
+        let port = self.row.get("port").and_then(Value::as_u64).unwrap_or(u64::from(TLS_PORT));
         let verifies = self.row.get("verify_ssl").and_then(Value::as_bool).unwrap_or(true);
-        let scheme = if verifies || port == HTTPS { "https" } else { "http" };
+        let scheme = if verifies || port == u64::from(TLS_PORT) { "https" } else { "http" };
         let host = host.unwrap_or_default();
         let host =
             if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };

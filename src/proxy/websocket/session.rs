@@ -60,7 +60,7 @@ pub(super) struct LegacySocketSession {
     /// The state in force.
     pub(super) states: watch::Receiver<Arc<AppState>>,
     pub(super) closing: watch::Receiver<bool>,
-    pub(super) visit: RequestContext,
+    pub(super) context: RequestContext,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
     /// The client must send a key first.
@@ -103,7 +103,7 @@ struct SocketIo {
 
 impl LegacySocketSession {
     pub(super) async fn run(self, socket: WebSocketStream<TokioIo<Upgraded>>) {
-        let limits = &self.visit.state.config.limits;
+        let limits = &self.context.state.config.limits;
         let (heartbeat, patience) = (limits.heartbeat, limits.client_write);
         let now = Instant::now();
         let mut io = SocketIo {
@@ -115,7 +115,7 @@ impl LegacySocketSession {
             is_overdue: false,
             heartbeat,
             write_timeout: patience,
-            stall: self.visit.stall.clone(),
+            stall: self.context.stall.clone(),
         };
         if let Err(SessionEnd::Close(code, reason)) = self.serve(&mut io).await {
             io.close(code, &reason).await;
@@ -123,7 +123,7 @@ impl LegacySocketSession {
     }
 
     async fn serve(mut self, io: &mut SocketIo) -> Result<(), SessionEnd> {
-        let mut place = request_key(&self.headers).map(|key| self.acquire_stream(&key)).transpose()?;
+        let mut place = request_key(&self.headers).map(|key| self.acquire_key_slot(&key)).transpose()?;
         if self.wants_key {
             let key = timeout(KEY_WAIT, io.next()).await;
             let required = || SessionEnd::Close(KEY_REFUSED, "API key required.".to_owned());
@@ -133,7 +133,7 @@ impl LegacySocketSession {
             let key: ApiKey = key.parse().map_err(|_| required())?;
             telemetry::log::redact_span(&Span::current(), &Redactor::new([key.expose()]));
             self.check_key(&key).await?;
-            place = Some(self.acquire_stream(&key)?);
+            place = Some(self.acquire_key_slot(&key)?);
             if let Ok(value) = key.header() {
                 self.headers.insert(API_KEY, value);
             }
@@ -159,7 +159,7 @@ impl LegacySocketSession {
 
     /// Checks `key` with the backend, unless the backend has refused it before.
     async fn check_key(&self, key: &ApiKey) -> Result<(), SessionEnd> {
-        let RequestContext { backend, forwarded, .. } = &self.visit;
+        let RequestContext { backend, forwarded, .. } = &self.context;
         let hash = self.registry.key_hash(key);
         let admitted = backend.admit(forwarded.client, Some(hash)).await;
         let _trial = admitted
@@ -183,13 +183,13 @@ impl LegacySocketSession {
                 return Ok(());
             }
         };
-        note_auth_failure(&self.visit, Some(hash), generation, (status, &answer.headers, &answer.body));
+        note_auth_failure(&self.context, Some(hash), generation, (status, &answer.headers, &answer.body));
         Err(SessionEnd::Close(KEY_REFUSED, reason.to_owned()))
     }
 
     /// Takes a slot of the limit per key.
-    fn acquire_stream(&self, key: &ApiKey) -> Result<QuotaGuard<QuotaKey>, SessionEnd> {
-        acquire_key(&self.streams, &self.visit, self.registry.key_hash(key))
+    fn acquire_key_slot(&self, key: &ApiKey) -> Result<QuotaGuard<QuotaKey>, SessionEnd> {
+        acquire_key(&self.streams, &self.context, self.registry.key_hash(key))
             .map_err(|limit| SessionEnd::Close(TRY_LATER, limit.detail().to_owned()))
     }
 
@@ -200,7 +200,7 @@ impl LegacySocketSession {
         command: Command,
         run_id: Option<String>,
     ) -> Result<(), SessionEnd> {
-        let backend = &self.visit.backend;
+        let backend = &self.context.backend;
         if !self.states.borrow().backends.iter().any(|other| Arc::ptr_eq(other, backend)) {
             let reason = "The configuration has changed: come again.";
             return Err(SessionEnd::Close(GOING_AWAY, reason.to_owned()));
@@ -235,7 +235,7 @@ impl LegacySocketSession {
     ) -> Result<Result<(), Refusal>, SessionEnd> {
         let bridge = BridgeParameters { payloads: true, ..BridgeParameters::default() };
         let query = Query { backend_query: self.query.clone(), parameters: bridge };
-        let RequestContext { backend, forwarded, .. } = &self.visit;
+        let RequestContext { backend, forwarded, .. } = &self.context;
         let endpoint = SyncEndpoint::for_kind(kind(command));
         let mut request = streams::job_request(backend, endpoint, query, &self.headers, forwarded.client);
         request.over_socket = true;

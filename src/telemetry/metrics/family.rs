@@ -137,7 +137,7 @@ impl MetricFactory<'_> {
     }
 
     /// Registers a metric.
-    // Names and labels are constants, valid and distinct: `every_series_is_there_from_the_start` tests it.
+    // Names and labels are constants, valid and distinct: `every_series_is_there_from_the_start_and_there_are_few` tests it.
     #[allow(clippy::expect_used, reason = "constants, held by a test")]
     fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
         let metric = made.expect("valid");

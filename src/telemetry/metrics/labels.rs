@@ -363,9 +363,9 @@ impl Label for ShimLabel {
 
 /// The rule that changed a request of a backend to NetBox, or its answer; `None` if no rule did.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct NetboxRule(pub(in crate::telemetry) Option<Shim>);
+pub(in crate::telemetry) struct NetboxRuleLabel(pub(in crate::telemetry) Option<Shim>);
 
-impl Label for NetboxRule {
+impl Label for NetboxRuleLabel {
     const NAME: &'static str = "rule";
 
     fn all() -> Vec<Self> {

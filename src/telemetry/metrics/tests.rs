@@ -37,7 +37,7 @@ fn every_label_knows_its_place() {
     check::<ObjectResult>();
     check::<ReloadResult>();
     check::<ShimLabel>();
-    check::<NetboxRule>();
+    check::<NetboxRuleLabel>();
     check::<ConnectResult>();
     check::<Circuit>();
 }

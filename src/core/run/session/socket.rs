@@ -69,7 +69,7 @@ impl SocketLeg {
     /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
     /// of the next command tells that the one before it has returned. `is_begun` says that the frame begins the object.
     fn ended_before(&mut self, object: Object, name: &str, is_begun: bool) -> Vec<Kind> {
-        let Some(running) = self.missing() else { return Vec::new() };
+        let Some(running) = self.first_unended() else { return Vec::new() };
         let is_next = match (running, object) {
             (Kind::Devices, Object::Device) if self.devices.iter().any(|device| device == name) => {
                 // "Sync Nodes" again: between the two, a sync of virtual machines has found none. A second frame that
@@ -87,7 +87,7 @@ impl SocketLeg {
     }
 
     /// The first stage that has not ended.
-    fn missing(&self) -> Option<Kind> {
+    fn first_unended(&self) -> Option<Kind> {
         self.kinds.iter().copied().find(|kind| !self.ended.contains(kind))
     }
 }
@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Sends what the backend expects before its greeting.
-    pub(super) fn handle_greeting(&mut self, out: &mut SessionOutput) {
+    pub(super) fn before_greeting(&mut self, out: &mut SessionOutput) {
         if self.setup.dialect.is_some_and(Dialect::wants_key) {
             self.send_key(out);
         }
@@ -221,7 +221,7 @@ impl Session {
             return;
         }
         socket.ended.push(kind);
-        let Some(next) = socket.missing() else {
+        let Some(next) = socket.first_unended() else {
             // The last stage ends when the command has returned and no late frame is expected.
             return;
         };
@@ -239,7 +239,9 @@ impl Session {
         for kind in ended {
             self.stage_ended(kind, out);
         }
-        let Some(socket) = self.socket().filter(|socket| socket.missing().is_none()) else { return false };
+        let Some(socket) = self.socket().filter(|socket| socket.first_unended().is_none()) else {
+            return false;
+        };
         socket.stage = CommandState::Returned;
         // It closes the socket when it reads the barrier.
         self.settle_for_late_events(now);
@@ -250,7 +252,7 @@ impl Session {
     fn returned(&mut self, dialect: Dialect, now: Duration, out: &mut SessionOutput) {
         let Some(socket) = self.socket() else { return };
         socket.stage = CommandState::Returned;
-        if let Some(missing) = socket.missing() {
+        if let Some(missing) = socket.first_unended() {
             if self.normalizer.has_stage_error() {
                 // The backend has reported the reason.
                 self.leg_done(now, None, out);

@@ -27,7 +27,7 @@ enum Timer {
 }
 
 impl Session {
-    /// When to call again with [`Event::Tick`](super::SessionEvent::Tick) if no event arrives earlier.
+    /// When to call again with [`SessionEvent::Tick`](super::SessionEvent::Tick) if no event arrives earlier.
     pub fn deadline(&self) -> Option<Duration> {
         self.timers().into_iter().filter_map(|(_, due)| due).min()
     }

@@ -177,7 +177,7 @@ impl SseEncoder {
     /// Writes the `complete` twice: within [`COMPLETE_LIMIT`] characters for every client, and in full.
     fn complete(&mut self, verdict: &StreamEnd) -> Frame {
         let whole = self.complete_with(verdict, EndLimits::for_extent(ResultExtent::Full));
-        for extent in [ResultExtent::Counted, ResultExtent::BySort, ResultExtent::InTotal] {
+        for extent in [ResultExtent::Counted, ResultExtent::ByObject, ResultExtent::InTotal] {
             let short = self.complete_with(verdict, EndLimits::for_extent(extent));
             if self.data_length() <= COMPLETE_LIMIT {
                 return Frame {
@@ -239,7 +239,7 @@ enum ResultExtent {
     /// The same without zeros.
     Counted,
     /// The counts by object type, without zeros.
-    BySort,
+    ByObject,
     /// The total counts, without zeros.
     InTotal,
 }
@@ -576,7 +576,7 @@ mod tests {
                 r#"{"count": 2, "updated": 2, "warnings": ["a", "b"], "objects": {"device": {"seen": 3, "completed": 2, "failed": 1}}}"#,
             ),
             (
-                ResultExtent::BySort,
+                ResultExtent::ByObject,
                 r#"{"count": 2, "objects": {"device": {"seen": 3, "completed": 2, "failed": 1}}}"#,
             ),
             (ResultExtent::InTotal, r#"{"count": 2, "failed": 1}"#),

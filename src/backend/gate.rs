@@ -114,12 +114,11 @@ impl RequestGate {
         limits: &Limits,
     ) -> Option<Throttled> {
         let is_about_key = failure.status == 401
-            && (failure.text.is_empty()
-                || AUTH_FAILURE_TEXTS.iter().any(|texts| failure.text.contains(texts)));
+            && (failure.text.is_empty() || AUTH_FAILURE_TEXTS.iter().any(|text| failure.text.contains(text)));
         let held_back = client
             .filter(|_| is_about_key)
             .and_then(|client| self.backoff.refuse(client, key, failure.text, AttemptLimit::new(limits)));
-        let mentions = |texts: &[&str]| texts.iter().any(|texts| failure.text.contains(texts));
+        let mentions = |texts: &[&str]| texts.iter().any(|text| failure.text.contains(text));
         match (failure.status, client) {
             // Keys registered since the request began may include this one.
             (401, _) if mentions(&AUTH_FAILURE_TEXTS) && generation == self.generation() => {
@@ -180,64 +179,61 @@ mod tests {
         Limits { refused_key, ..config.limits }
     }
 
-    fn refuse(shield: &RequestGate, key: Option<[u8; 32]>, keep: Duration) {
+    fn refuse(gate: &RequestGate, key: Option<[u8; 32]>, keep: Duration) {
         let failure =
             AuthFailure { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
-        shield.note_failure(failure, None, key, shield.generation(), &limits(keep));
+        gate.note_failure(failure, None, key, gate.generation(), &limits(keep));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_refused_for_a_while_or_until_keys_change() {
-        let shield = RequestGate::default();
+        let gate = RequestGate::default();
         let keep = Duration::from_secs(300);
-        refuse(&shield, Some([1; 32]), keep);
-        assert_eq!(
-            shield.backoff_for(None, Some([1; 32])),
-            Some(BackoffReason::Refused { retry_after: keep })
-        );
-        assert_eq!(shield.backoff_for(None, Some([2; 32])), None);
-        assert_eq!(shield.backoff_for(None, None), None);
+        refuse(&gate, Some([1; 32]), keep);
+        assert_eq!(gate.backoff_for(None, Some([1; 32])), Some(BackoffReason::Refused { retry_after: keep }));
+        assert_eq!(gate.backoff_for(None, Some([2; 32])), None);
+        assert_eq!(gate.backoff_for(None, None), None);
         advance(keep).await;
-        assert_eq!(shield.backoff_for(None, Some([1; 32])), None);
-        refuse(&shield, None, keep);
-        shield.keys_changed();
-        assert_eq!(shield.backoff_for(None, None), None);
-        refuse(&shield, None, Duration::ZERO);
-        assert_eq!(shield.backoff_for(None, None), None, "it is to be asked every time");
+        assert_eq!(gate.backoff_for(None, Some([1; 32])), None);
+        refuse(&gate, None, keep);
+        gate.keys_changed();
+        assert_eq!(gate.backoff_for(None, None), None);
+        refuse(&gate, None, Duration::ZERO);
+        assert_eq!(gate.backoff_for(None, None), None, "it is to be asked every time");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_must_wait_is_held_back_alone() {
-        let shield = RequestGate::default();
+        let gate = RequestGate::default();
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
         let limited = |client, wait, text| {
             let failure = AuthFailure { status: 429, retry_after: Some(wait), text };
-            shield.note_failure(failure, Some(client), None, shield.generation(), &limits(KEEP));
+            gate.note_failure(failure, Some(client), None, gate.generation(), &limits(KEEP));
         };
         limited(other, "60", "Too many renderings at once.");
         limited(one, "60", "Rate limit exceeded. Please try again later.");
         advance(Duration::from_secs(20)).await;
         let again = Duration::from_secs(40);
-        assert_eq!(shield.backoff_for(Some(one), None), Some(BackoffReason::Limited { retry_after: again }));
-        assert_eq!(shield.backoff_for(Some(other), None), None, "that was about one path");
+        assert_eq!(gate.backoff_for(Some(one), None), Some(BackoffReason::Limited { retry_after: again }));
+        assert_eq!(gate.backoff_for(Some(other), None), None, "that was about one path");
         limited(other, "18446744073709551615", "Rate limit exceeded.");
         assert_eq!(
-            shield.backoff_for(Some(other), None),
+            gate.backoff_for(Some(other), None),
             Some(BackoffReason::Limited { retry_after: LONGEST_WAIT })
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_from_before_the_keys_changed_and_one_that_there_is_none_yet_are_forgotten() {
-        let shield = RequestGate::default();
-        let before = shield.generation();
-        shield.keys_changed();
+        let gate = RequestGate::default();
+        let before = gate.generation();
+        gate.keys_changed();
         let lesson = AuthFailure { status: 401, retry_after: None, text: "Invalid API key." };
-        shield.note_failure(lesson, None, Some([1; 32]), before, &limits(KEEP));
+        gate.note_failure(lesson, None, Some([1; 32]), before, &limits(KEEP));
         let lesson =
             AuthFailure { status: 401, retry_after: None, text: "No API key configured. Register one." };
-        shield.note_failure(lesson, None, Some([1; 32]), shield.generation(), &limits(KEEP));
-        assert_eq!(shield.backoff_for(None, Some([1; 32])), None);
+        gate.note_failure(lesson, None, Some([1; 32]), gate.generation(), &limits(KEEP));
+        assert_eq!(gate.backoff_for(None, Some([1; 32])), None);
     }
 
     #[test]
