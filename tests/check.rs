@@ -1,27 +1,16 @@
 //! `proxbox-bridge check`, as an operator and a program see it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-mod bridge;
-#[path = "check/configuration.rs"]
 mod configuration;
-#[path = "check/keys.rs"]
 mod keys;
-#[path = "check/netbox.rs"]
 mod netbox;
-#[path = "check/run.rs"]
 mod run;
-#[path = "front/backend.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
-mod scripted;
-#[path = "check/tls.rs"]
 mod tls;
-#[path = "check/way.rs"]
 mod way;
 
 use std::fs;
 use std::path::Path;
 
-use bridge::{KEY, fast};
+use crate::support::bridge::{KEY, fast};
 use proxbox_bridge::replay::{Library, ReplayHandle, ReplayOptions, ReplayServer};
 use run::{Run, file};
 use tempfile::TempDir;
@@ -32,7 +21,7 @@ const VERSIONS: [&str; 5] =
 
 /// A replayed backend, with the one right key.
 async fn replay(version: &str) -> ReplayHandle {
-    serve(bridge::recordings(version, &[])).await
+    serve(crate::support::bridge::recordings(version, &[])).await
 }
 
 async fn serve(library: Library) -> ReplayHandle {

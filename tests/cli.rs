@@ -1,9 +1,4 @@
 //! The command itself: exit codes, signals, and what it never writes.
-#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
-#[path = "bridge/process.rs"]
-mod process;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use process::Process;
+use crate::support::process::Process;
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxbox-bridge"));

@@ -1,5 +1,4 @@
 //! The configuration: its sources, their priority, and the messages for errors.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -499,7 +498,7 @@ fn the_deployed_sample_names_keys_and_their_defaults() {
 /// The list of keys for people, made from the code.
 fn reference() -> String {
     let mut text = "# Configuration keys\n\n<!-- Made from src/config by \
-                    `CONFIGURATION_UPDATE=1 cargo test --test config`. Do not edit it by hand. -->\n\n\
+                    `CONFIGURATION_UPDATE=1 cargo test --test integration config::`. Do not edit it by hand. -->\n\n\
                     How they are set, and what the bridge does with them, is in the \
                     [README](../README.md#configuration).\n"
         .to_owned();

@@ -1,17 +1,13 @@
 //! The rules that real readers depend on, R1 to R16, each on the bytes that a client gets.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
-mod bridge;
-mod support;
 
 use std::time::Duration;
 
-use bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::plugin::{self, JobPage};
+use crate::support::session::stream;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions};
-use support::plugin::{self, JobPage};
-use support::stream;
 use tokio::net::TcpListener;
 
 const OLD: &str = "0.0.2.post1";

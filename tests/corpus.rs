@@ -1,7 +1,4 @@
 //! The saved corpus of the fuzz targets (`tests/fuzz`), run once by an ordinary test.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
-mod support;
 
 use std::fs;
 use std::path::Path;
@@ -18,15 +15,15 @@ fn run(target: &str, check: fn(&[u8])) {
 
 #[test]
 fn the_parser_takes_its_corpus() {
-    run("sse", support::fuzz::sse);
+    run("sse", crate::support::session::fuzz::sse);
 }
 
 #[test]
 fn the_dialects_take_their_corpus() {
-    run("dialect", support::fuzz::dialect);
+    run("dialect", crate::support::session::fuzz::dialect);
 }
 
 #[test]
 fn sessions_take_their_corpus() {
-    run("session", support::fuzz::session);
+    run("session", crate::support::session::fuzz::session);
 }

@@ -3,17 +3,9 @@
 //!
 //! The process is the real one, and it is killed without a warning. What it had given to the system is
 //! there after that; a loss of power, which takes that too, cannot be had here.
-#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-mod bridge;
-#[path = "bridge/process.rs"]
-mod process;
-#[path = "crash/reader.rs"]
 mod reader;
-#[path = "crash/rounds.rs"]
 mod rounds;
-#[path = "crash/stops.rs"]
 mod stops;
 
 use std::path::Path;

@@ -1,16 +1,12 @@
 //! Every recorded version, every documented endpoint: the exact bytes that come out, and what the
 //! plugin makes of them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
-mod bridge;
-mod support;
 
 use std::fmt::Write;
 
-use bridge::{Answer, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Answer, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::plugin::{self, JobPage};
+use crate::support::session::stream;
 use proxbox_bridge::core::domain::kind::Kind;
-use support::plugin::{self, JobPage};
-use support::stream;
 
 /// What must come of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]

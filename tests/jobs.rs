@@ -1,22 +1,17 @@
 //! A sync belongs to the bridge: clients come to it, leave it, and find it again.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-mod bridge;
-#[path = "jobs/broken.rs"]
 mod broken;
-#[path = "jobs/cooldown.rs"]
 mod cooldown;
-#[path = "jobs/resumed.rs"]
 mod resumed;
-mod support;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bridge::puppet::ManualBackend;
-use bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::manual::ManualBackend;
+use crate::support::session::stream::{self, Event};
 use futures::future::join_all;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
@@ -26,7 +21,6 @@ use proxbox_bridge::ledger::{
 };
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use proxbox_bridge::replay::{Library, ReplayOptions, Speed};
-use support::stream::{self, Event};
 use tokio::time::{Duration, Instant};
 
 const DEVICES: &str = "/dcim/devices/create/stream";

@@ -1,12 +1,8 @@
 //! The ledger of a bridge, from outside: what is written is there, whatever happens to the bridge and
 //! to the disk.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-#[path = "ledger/age.rs"]
 mod age;
-#[path = "ledger/damage.rs"]
 mod damage;
-#[path = "ledger/loss.rs"]
 mod loss;
 
 use std::fs;

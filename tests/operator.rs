@@ -1,41 +1,21 @@
 //! What an operator sees and may do: metrics, health, the log, the live stream of changes, and who is let in.
-#![allow(unreachable_pub, reason = "the parts of a test are nobody's interface")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-#[path = "operator/access.rs"]
 mod access;
-mod bridge;
-#[path = "operator/feed.rs"]
 mod feed;
-#[path = "operator/health.rs"]
 mod health;
-#[path = "operator/log.rs"]
 mod log;
-#[path = "operator/metrics.rs"]
 mod metrics;
-#[path = "operator/netbox.rs"]
 mod netbox;
-#[path = "bridge/process.rs"]
-mod process;
-#[path = "front/backend.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
-mod scripted;
-#[path = "operator/secrets.rs"]
 mod secrets;
-#[path = "operator/secrets_netbox.rs"]
 mod secrets_netbox;
-#[path = "operator/stalls.rs"]
 mod stalls;
-#[path = "support/netbox.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
-mod support_netbox;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bridge::{Answer, Client};
-use process::Process;
+use crate::support::bridge::{Answer, Client};
+use crate::support::process::Process;
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 const FULL_UPDATE: &str = "/full-update/stream";

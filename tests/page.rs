@@ -1,5 +1,4 @@
 //! The live page, in a browser: `tests/page/page.mjs` looks at it and presses its buttons.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,12 +1,12 @@
 //! Whatever a backend does, and however its bytes are cut, the contract holds.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
-mod support;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::{self, sse, whole};
+use crate::support::session::stream;
 use proptest::prelude::*;
 use proxbox_bridge::core::domain::channel::Channel;
 use proxbox_bridge::core::domain::counts::Count;
@@ -18,9 +18,6 @@ use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
 use serde_json::json;
-use support::backend::{self, sse};
-use support::drive::{Drive, setup};
-use support::stream;
 
 /// Something that a backend does, or time.
 #[derive(Clone, Debug)]
@@ -204,10 +201,10 @@ fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
         let title = format!("vm{name}");
         for (_, has_failed, has_end) in objects.iter().filter(|(known, ..)| *known == name) {
             let end = if *has_failed { "failed" } else { "completed" };
-            frames.push(backend::object_step("virtual_machine", "progress", &title));
-            items.push(backend::item("virtual-machines", "processing", &title));
+            frames.push(events::object_step("virtual_machine", "progress", &title));
+            items.push(events::item("virtual-machines", "processing", &title));
             if *has_end {
-                items.push(backend::item("virtual-machines", end, &title));
+                items.push(events::item("virtual-machines", end, &title));
                 frames.push(sse(
                     "step",
                     json!({"step": "virtual_machine", "status": end, "rowid": title, "error": "e"}),
@@ -221,8 +218,8 @@ fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
     let finished =
         json!({"step": "virtual-machines", "status": "completed", "result": {"count": all - failed}});
     let numbers = vec![
-        backend::discovery("virtual-machines", all),
-        backend::phase_summary("virtual-machines", all - failed, failed),
+        events::discovery("virtual-machines", all),
+        events::phase_summary("virtual-machines", all - failed, failed),
         sse("step", finished),
         sse("complete", json!({"ok": true, "message": "m", "result": {"count": all - failed}})),
     ];
@@ -231,7 +228,7 @@ fn truth(objects: &[(usize, bool, bool)]) -> (Vec<Vec<String>>, Vec<String>) {
 
 /// What is counted of a stream of virtual machines.
 fn counted(events: &[String]) -> Vec<(Object, Count)> {
-    let run = backend::whole(Kind::VirtualMachines, events);
+    let run = whole(Kind::VirtualMachines, events);
     run.report.counts.0
 }
 

@@ -1,14 +1,10 @@
 //! What clients of a stream endpoint see of the bridge, and what the backend sees.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-mod bridge;
-mod support;
-
-use bridge::{Client, KEY, Pair, Place, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Client, KEY, Pair, Place, TestBridge, config, fast, recordings};
+use crate::support::session::stream;
 use futures::{SinkExt, StreamExt};
 use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay, ServerEvent, Side};
-use support::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -4,34 +4,19 @@
 //! ways that nobody means and HTTP allows. What comes back must be the same both ways but for what belongs to
 //! one connection and what the bridge adds, and so must what the backend was asked. The bridge's own answers
 //! have no `Via`: they come where [`own::Own`] says so, and nowhere else.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-#[allow(dead_code, reason = "each test binary uses its own part")]
-#[path = "front/backend.rs"]
-mod backend;
-mod bridge;
-#[path = "surface/calls.rs"]
 mod calls;
-#[path = "surface/headers.rs"]
 mod headers;
-#[path = "surface/http1.rs"]
 mod http1;
-#[path = "surface/http2.rs"]
 mod http2;
-#[path = "surface/idle.rs"]
 mod idle;
-#[path = "surface/listing.rs"]
 mod listing;
-#[path = "surface/odd.rs"]
 mod odd;
-#[path = "surface/own.rs"]
 mod own;
-#[path = "surface/scripted.rs"]
 mod scripted;
-#[path = "surface/walk.rs"]
 mod walk;
 
-use bridge::{Pair, fast, recordings};
+use crate::support::bridge::{Pair, fast, recordings};
 use calls::calls;
 use http1::Http1;
 use http2::Http2;
@@ -59,8 +44,8 @@ async fn walk_scripted(versions: &[&str], is_http2: bool) {
     let listing = Listing::for_versions(versions);
     let scripted = Scripted::start(is_old).await;
     // Each question is a new one.
-    let config = bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
-    let front = bridge::TestBridge::start(config).await;
+    let config = crate::support::bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
+    let front = crate::support::bridge::TestBridge::start(config).await;
     let mut walk = Walk {
         direct: Http1::new(scripted.address()),
         through: match is_http2 {

@@ -1,6 +1,5 @@
 //! What is left of a secret in the memory of the process once it was replaced or dropped: nothing.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

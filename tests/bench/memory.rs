@@ -9,7 +9,7 @@
 
 #[path = "memory/backend.rs"]
 mod backend;
-#[path = "../bridge/process.rs"]
+#[path = "../support/process.rs"]
 mod process;
 
 use std::io::{Read, Write};

@@ -3,9 +3,9 @@
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::bridge::KEY;
-use crate::replay;
-use crate::run::{Run, file};
+use super::replay;
+use super::run::{Run, file};
+use crate::support::bridge::KEY;
 
 #[tokio::test]
 async fn a_bad_configuration_is_78_for_people_and_programs() {

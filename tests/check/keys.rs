@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::bridge::{Client, KEY};
-use crate::replay;
-use crate::run::{Run, file};
-use crate::scripted::{Backend, answer};
+use super::replay;
+use super::run::{Run, file};
+use crate::support::bridge::{Client, KEY};
+use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::{ReplayHandle, ServerEvent};
 
 const WRONG: &str = "wrong-key-0123456789abcdef0123456789abcdef";

@@ -9,11 +9,11 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::bridge::{Client, KEY, TestBridge, config};
-use crate::replay;
-use crate::run::{Run, file};
-use crate::scripted::{Backend, answer};
-use crate::tls::{Folder, HERE, Leaf, TlsBackend, authority, params};
+use super::replay;
+use super::run::{Run, file};
+use super::tls::{Folder, HERE, Leaf, TlsBackend, authority, params};
+use crate::support::bridge::{Client, KEY, TestBridge, config};
+use crate::support::scripted::{Backend, answer};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 

@@ -1,5 +1,4 @@
 //! One run of the command.
-#![allow(unreachable_pub, reason = "as in the other helpers of tests")]
 
 use std::fmt::Display;
 use std::fs;
@@ -8,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use crate::bridge::KEY;
+use crate::support::bridge::KEY;
 use jsonschema::Validator;
 use serde_json::Value;
 use tempfile::NamedTempFile;

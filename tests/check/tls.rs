@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::run::Run;
-use crate::scripted::{Backend, answer};
+use super::run::Run;
+use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::tls::Fingerprint;
 
 pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;

@@ -4,10 +4,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use tokio::net::TcpListener;
 
-use crate::bridge::{KEY, fast, recordings};
-use crate::replay;
-use crate::run::{Run, file};
-use crate::scripted::{Backend, answer};
+use super::replay;
+use super::run::{Run, file};
+use crate::support::bridge::{KEY, fast, recordings};
+use crate::support::scripted::{Backend, answer};
 
 /// An address where nothing listens.
 async fn nowhere() -> SocketAddr {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::bridge::KEY;
+use crate::support::bridge::KEY;
 
 /// What takes so long never comes, and a test must not wait for it.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -7,10 +7,10 @@ use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::ledger::JobId;
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
 
-use super::process::Process;
 use super::reader::Reader;
 use super::{DEVICES, DISKS, FULL_UPDATE, MACHINES, file, records};
-use crate::bridge::recordings;
+use crate::support::bridge::recordings;
+use crate::support::process::Process;
 
 /// How often the bridge is killed.
 const KILLS: usize = 40;

@@ -5,10 +5,10 @@ use std::path::Path;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::replay::{ReplayHandle, ReplayOptions, ReplayServer as Replay, Speed};
 
-use super::process::{Process, refused};
 use super::reader::Reader;
 use super::{DEVICES, MACHINES, records};
-use crate::bridge::{Client, KEY, recordings};
+use crate::support::bridge::{Client, KEY, recordings};
+use crate::support::process::{Process, refused};
 
 /// A backend that begins every sync and ends none.
 async fn stalled() -> ReplayHandle {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::backend::{Backend, answer};
-use super::bridge::{Client, KEY, TestBridge, configured, fast, recordings};
+use crate::support::bridge::{Client, KEY, TestBridge, configured, fast, recordings};
+use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::ReplayServer as Replay;
 
 async fn named(name: &'static str) -> Backend {

@@ -12,10 +12,10 @@ use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-use super::backend::{Backend, Body, ReceivedRequest, answer};
-use super::bridge::{Answer, Client, KEY, TestBridge, config};
 use super::reload::{ReloadableBridge, file};
-use super::support::stream::{self, Event};
+use crate::support::bridge::{Answer, Client, KEY, TestBridge, config};
+use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
+use crate::support::session::stream::{self, Event};
 
 const FIREWALL: &str = "/proxmox/firewall/summary?source=database&proxmox_endpoint_ids=1";
 const CPU_MODELS: &str = "/proxmox/datacenter/cpu-models?source=database&proxmox_endpoint_ids=1";

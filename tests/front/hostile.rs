@@ -3,9 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::backend::{Backend, answer};
-use super::bridge::{TestBridge, config};
-use super::support::hostile::{Case, table};
+use crate::support::bridge::{TestBridge, config};
+use crate::support::hostile::{Case, table};
+use crate::support::scripted::{Backend, answer};
 
 /// One answer of the listener.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::backend::{Backend, answer};
-use super::bridge::puppet::ManualBackend;
-use super::bridge::{TestBridge, config};
 use super::hostile::metric;
+use crate::support::bridge::{TestBridge, config};
+use crate::support::manual::ManualBackend;
+use crate::support::scripted::{Backend, answer};
 
 const STREAM: &str = "/dcim/devices/create/stream";
 

@@ -3,9 +3,9 @@
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::backend::{Backend, answer};
-use super::bridge::puppet::ManualBackend;
-use super::bridge::{Client, KEY, TestBridge, config};
+use crate::support::bridge::{Client, KEY, TestBridge, config};
+use crate::support::manual::ManualBackend;
+use crate::support::scripted::{Backend, answer};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 
@@ -144,9 +144,9 @@ async fn one_request_too_many_on_its_way_is_refused_until_another_is_done() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_has_so_many_sockets_too() {
-    let pair = super::bridge::Pair::start(
-        super::bridge::recordings("0.0.30.post2", &[]),
-        super::bridge::fast(),
+    let pair = crate::support::bridge::Pair::start(
+        crate::support::bridge::recordings("0.0.30.post2", &[]),
+        crate::support::bridge::fast(),
         &[("limits.streams_per_key", "1")],
     )
     .await;

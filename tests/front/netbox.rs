@@ -19,10 +19,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::backend::{Backend, Body, ReceivedRequest, answer};
-use super::bridge::{Answer, Client, KEY, TestBridge, config};
 use super::compat::{Rows, push};
 use super::tls::Authority;
+use crate::support::bridge::{Answer, Client, KEY, TestBridge, config};
+use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
 
 pub(super) const STATUS: &str = "/api/status/";
 pub(super) const ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";

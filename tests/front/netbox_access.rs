@@ -12,7 +12,7 @@ use super::netbox_between::{
     Between, PASSWORD, TOKEN_VALUE, next, of_release, proxmox, push, send, usual, with_plugin,
 };
 use super::reload::ReloadableBridge;
-use super::support::netbox::{
+use crate::support::netbox::{
     Body, NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, V2, authorization, json_answer,
 };
 
@@ -112,7 +112,7 @@ async fn only_a_list_that_netbox_gives_out_gets_secrets() {
     for (status, kind, text) in answers {
         let netbox = NetBox::start(&[V1], move |_| {
             let response = Response::builder().status(status).header("content-type", kind);
-            response.body(super::support::netbox::whole(text)).unwrap()
+            response.body(crate::support::netbox::whole(text)).unwrap()
         })
         .await;
         let between = Between::before(netbox, "0.0.2.post1", &[]).await;
@@ -158,17 +158,17 @@ async fn another_netbox_or_another_token_drops_the_proxmox_secrets_of_the_one_be
 #[tokio::test]
 async fn a_netbox_that_answers_when_another_one_was_pushed_gets_no_secret_of_that_one() {
     let (release, waiting) = tokio::sync::watch::channel(false);
-    let elsewhere = super::backend::Backend::start(move |_| {
+    let elsewhere = crate::support::scripted::Backend::start(move |_| {
         let mut waiting = waiting.clone();
         async move {
             let _ = waiting.wait_for(|released| *released).await;
             let page = json!({ "results": [{ "id": 7, "domain": "pve.example", "port": 8006 }] });
-            super::backend::answer(200, &[("content-type", "application/json")], &page.to_string())
+            crate::support::scripted::answer(200, &[("content-type", "application/json")], &page.to_string())
         }
     })
     .await;
     let between = Between::before(usual().await, "0.0.2.post1", &[]).await;
-    let row = super::support::netbox::row(elsewhere.address, V1);
+    let row = crate::support::netbox::row(elsewhere.address, V1);
     push(&between.front, "any", "/netbox/endpoint", &row).await;
     push(&between.front, "any", "/proxmox/endpoints", &proxmox("password-of-others", "value-of-others"))
         .await;
@@ -215,7 +215,7 @@ async fn from(source: IpAddr, listener: SocketAddr) -> Vec<u8> {
 async fn open_to(
     host: &str,
     allow: &str,
-) -> (ReloadableBridge, SocketAddr, String, [super::backend::Backend; 1], NetBox) {
+) -> (ReloadableBridge, SocketAddr, String, [crate::support::scripted::Backend; 1], NetBox) {
     let (backend, netbox) = (of_release("0.0.2.post1").await, NetBox::start(&[V1], with_plugin).await);
     let text = |allow: &str| {
         format!(
@@ -272,7 +272,7 @@ async fn a_connection_of_an_address_that_is_not_allowed_any_more_gets_no_further
     let (changing, listener, template, _backend, _netbox) =
         open_to(&stranger.to_string(), &stranger.to_string()).await;
     let own = SocketAddr::new(stranger, listener.port());
-    let mut client = super::bridge::Client::raw(own, b"").await;
+    let mut client = crate::support::bridge::Client::raw(own, b"").await;
     let request = format!(
         "GET {PROXMOX_ENDPOINTS} HTTP/1.1\r\nHost: {own}\r\nAuthorization: {}\r\n\r\n",
         authorization(V1)

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::backend::Backend;
-use super::bridge::Client;
 use super::netbox_between::{listeners, next, of_release, proxmox, push, send, with_plugin};
 use super::reload::ReloadableBridge;
-use super::support::netbox::{NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization};
+use crate::support::bridge::Client;
+use crate::support::netbox::{NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization};
+use crate::support::scripted::Backend;
 
 /// The secrets of the Proxmox endpoint of each backend.
 const SECRETS: [[&str; 2]; 2] = [["password-of-one", "value-of-one"], ["password-of-two", "value-of-two"]];

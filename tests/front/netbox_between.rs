@@ -9,11 +9,11 @@ use hyper::body::Incoming;
 use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::{Value, json};
 
-use super::backend::{Backend, answer};
-use super::bridge::{Answer, Client, KEY, TestBridge, config};
-use super::support::netbox::{
+use crate::support::bridge::{Answer, Client, KEY, TestBridge, config};
+use crate::support::netbox::{
     Body, NetBox, OTHER, PROXMOX_ENDPOINTS, Received, V1, V2, authorization, json_answer, objects,
 };
+use crate::support::scripted::{Backend, answer};
 
 /// The secrets of the Proxmox endpoint that the plugin pushes.
 pub(super) const PASSWORD: &str = "p4ssword-of-pve-0123456789";

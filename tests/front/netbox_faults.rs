@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::backend::Backend;
-use super::bridge::{Client, TestBridge, config};
 use super::netbox_between::{PASSWORD, TOKEN_VALUE, listeners, of_release, proxmox, push, send};
-use super::support::netbox::{PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization, row};
+use crate::support::bridge::{Client, TestBridge, config};
+use crate::support::netbox::{PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization, row};
+use crate::support::scripted::Backend;
 
 const SITES: &str = "/api/dcim/sites/";
 const FIELD: &str = "/api/extras/custom-fields/4/";
@@ -247,8 +247,10 @@ async fn a_netbox_that_hangs_delays_neither_clients_nor_operators() {
         waiting.push(Client::raw(faulty.listener, request.as_bytes()).await);
         timeout(LONG, faulty.seen.recv()).await.unwrap().unwrap();
     }
-    let read =
-        timeout(LONG, faulty.front.get("/netbox/endpoint", &[("X-Proxbox-API-Key", super::bridge::KEY)]));
+    let read = timeout(
+        LONG,
+        faulty.front.get("/netbox/endpoint", &[("X-Proxbox-API-Key", crate::support::bridge::KEY)]),
+    );
     let shown = read.await.unwrap();
     assert_eq!((shown.status, &shown.json()[0]["port"]), (200, &json!(faulty.netbox.port())));
     assert_eq!(timeout(LONG, faulty.front.ask("GET", "/backends", &[])).await.unwrap().status, 200);

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::bridge::{Answer, Client};
 use super::netbox_between::{Between, LAST_UPDATED, PASSWORD, TOKEN_VALUE, received};
-use super::support::netbox::{PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, V1, V2, authorization};
+use crate::support::bridge::{Answer, Client};
+use crate::support::netbox::{PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, V1, V2, authorization};
 
 const RELEASES: [&str; 5] = ["0.0.1", "0.0.2.post1", "0.0.3", "0.0.6.post4", "0.0.7.post1"];
 const CUSTOM_FIELDS: &str = "/api/extras/custom-fields/";

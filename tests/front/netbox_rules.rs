@@ -10,11 +10,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::backend::{Backend, Body, answer};
-use super::bridge::{Client, TestBridge, config, configured};
 use super::compat::{Rows, push};
 use super::netbox::{ENDPOINTS, FIELDS, NetBox, PROCESSES, STATUS, V1, between, get, key, pushed};
 use super::reload::{ReloadableBridge, file};
+use crate::support::bridge::{Client, TestBridge, config, configured};
+use crate::support::scripted::{Backend, Body, answer};
 
 const OFF: [(&str, &str); 6] = [
     ("shims.netbox_token", "off"),

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::backend::{Backend, answer, whole};
-use super::bridge::{Client, TestBridge, config};
+use crate::support::bridge::{Client, TestBridge, config};
+use crate::support::scripted::{Backend, answer, whole};
 
 #[tokio::test(start_paused = true)]
 async fn method_path_query_headers_and_body_arrive_byte_for_byte() {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use proxbox_bridge::config::{Config, Flags, keys};
 use tokio::time::Instant;
 
-use super::backend::{Backend, answer};
-use super::bridge::puppet::ManualBackend;
-use super::bridge::{Client, TOKEN, TestBridge, configured};
+use crate::support::bridge::{Client, TOKEN, TestBridge, configured};
+use crate::support::manual::ManualBackend;
+use crate::support::scripted::{Backend, answer};
 
 const DEVICES: &str = "/dcim/devices/create/stream";
 const MACHINES: &str = "/virtualization/virtual-machines/create/stream";

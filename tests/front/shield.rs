@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::advance;
 
-use super::backend::{Backend, answer};
-use super::bridge::{KEY, Place, TestBridge, config, fast, recordings};
+use crate::support::bridge::{KEY, Place, TestBridge, config, fast, recordings};
+use crate::support::scripted::{Backend, answer};
 use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay, Speed};
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,12 @@ async fn a_wrong_key_costs_one_attempt_and_the_right_one_goes_on_working() {
 }
 
 /// The answer to a client at `address` that asks for `target` with `key`.
-async fn with_key(front: &TestBridge, address: &str, target: &str, key: &str) -> super::bridge::Answer {
+async fn with_key(
+    front: &TestBridge,
+    address: &str,
+    target: &str,
+    key: &str,
+) -> crate::support::bridge::Answer {
     front.get(target, &[("X-Forwarded-For", address), ("X-Proxbox-API-Key", key)]).await
 }
 
@@ -264,7 +269,7 @@ async fn a_key_that_is_registered_is_right_at_once() {
         assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
     }
     let request = b"POST /auth/register-key HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
-    assert_eq!(super::bridge::Client::raw(front.address, request).await.answer().await.status, 201);
+    assert_eq!(crate::support::bridge::Client::raw(front.address, request).await.answer().await.status, 201);
     assert_eq!(front.get("/proxmox/version", &key).await.text(), "welcome");
 }
 
@@ -287,7 +292,7 @@ async fn a_path_is_the_same_when_it_is_percent_encoded() {
     assert_eq!(front.get("/%68ealth", &key).await.text(), "ready", "it takes no key");
     assert_eq!(backend.requests().len(), 2);
     let delete = b"DELETE /auth/keys%2F7 HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_eq!(super::bridge::Client::raw(front.address, delete).await.answer().await.status, 204);
+    assert_eq!(crate::support::bridge::Client::raw(front.address, delete).await.answer().await.status, 204);
     assert_eq!(front.get("/proxmox/version", &key).await.status, 401);
     assert_eq!(backend.requests().len(), 4, "keys have changed, so that it is asked again");
 }
@@ -369,7 +374,8 @@ async fn a_body_where_none_is_asked_for_is_never_announced_without_being_sent() 
     let front = TestBridge::start(config(backend.address, &[])).await;
     for path in ["/health", "/version", "/"] {
         let request = format!("GET {path}?x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
-        let with_body = super::bridge::Client::raw(front.address, request.as_bytes()).await.answer().await;
+        let with_body =
+            crate::support::bridge::Client::raw(front.address, request.as_bytes()).await.answer().await;
         assert_eq!(with_body.text(), format!("{path} hello"));
         // Whoever comes next over the same connection to the backend is answered for what it asked.
         assert_eq!(front.get("/next", &[]).await.text(), "/next ");
@@ -439,7 +445,7 @@ async fn a_refusal_that_was_on_its_way_when_keys_changed_is_not_remembered() {
     assert_eq!(front.get("/version", &key).await.status, 401);
     let request =
         b"POST /auth/keys HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: admin\r\nContent-Length: 2\r\n\r\n{}";
-    assert_eq!(super::bridge::Client::raw(front.address, request).await.answer().await.status, 201);
+    assert_eq!(crate::support::bridge::Client::raw(front.address, request).await.answer().await.status, 201);
     assert_eq!(front.get("/version", &key).await.text(), "welcome", "not the answer of a moment ago");
 }
 

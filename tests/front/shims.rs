@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::backend::{Backend, answer};
-use super::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{Answer, Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::scripted::{Backend, answer};
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";

@@ -8,8 +8,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::bridge::puppet::ManualBackend;
-use super::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::manual::ManualBackend;
 
 const OLD: &str = "0.0.2.post1";
 const NEW: &str = "0.0.30.post2";
@@ -370,7 +370,8 @@ async fn a_deep_or_broken_text_is_no_command_and_harms_nobody() {
         "POST /auth/register-key HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = super::bridge::Client::raw(pair.front.address, request.as_bytes()).await.answer().await;
+    let answer =
+        crate::support::bridge::Client::raw(pair.front.address, request.as_bytes()).await.answer().await;
     assert_eq!(answer.status, 422);
 }
 
@@ -394,7 +395,7 @@ async fn a_bridge_in_front_of_a_bridge_can_drive_it() {
     let outer = TestBridge::start(config(pair.front.address, &settings)).await;
     let answer = outer.get("/virtualization/virtual-machines/create/stream", &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let events = super::support::stream::read(&answer.body, false);
+    let events = crate::support::session::stream::read(&answer.body, false);
     let last = events.last().unwrap();
     assert_eq!(last.data["ok"], true, "{}", last.data);
     assert_eq!(last.data["result"]["objects"]["virtual_machine"]["completed"], 12);

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::backend::{Backend, answer};
-use super::bridge::{Client, TestBridge, config, configured};
+use crate::support::bridge::{Client, TestBridge, config, configured};
+use crate::support::scripted::{Backend, answer};
 
 /// An authority, and files of what it has issued.
 pub(super) struct Authority {

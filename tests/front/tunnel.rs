@@ -2,7 +2,6 @@
 //!
 //! Three languages speak through the bridge, each with its own library, and every one with every one. What no
 //! library does is done with bytes, in `bytes.rs`.
-#![allow(clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 #[path = "tunnel/bytes.rs"]
 mod bytes;
@@ -17,7 +16,7 @@ mod wire;
 
 use std::net::SocketAddr;
 
-use super::bridge::{TestBridge, config};
+use crate::support::bridge::{TestBridge, config};
 
 /// What a peer is written in.
 #[derive(Clone, Copy, Debug)]

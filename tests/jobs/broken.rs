@@ -15,10 +15,10 @@ use proxbox_bridge::ledger::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::bridge::config;
-use crate::bridge::puppet::ManualBackend;
-use crate::ledger;
-use crate::support::stream;
+use super::ledger;
+use crate::support::bridge::config;
+use crate::support::manual::ManualBackend;
+use crate::support::session::stream;
 
 /// A ledger that panics once, in the code of the job that writes into it.
 #[derive(Debug)]

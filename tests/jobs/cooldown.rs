@@ -8,9 +8,9 @@ use proxbox_bridge::ledger::{Cooldown, JobUpdate, Ledger, Record, Timestamp};
 use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
 
-use crate::bridge::puppet::{ManualBackend, ManualStream};
-use crate::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
-use crate::{DEVICES, JOB, Reader, STORAGE, front, ledger, recorded};
+use super::{DEVICES, JOB, Reader, STORAGE, front, ledger, recorded};
+use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::manual::{ManualBackend, ManualStream};
 
 const FULL_UPDATE: &str = "/full-update/stream";
 const OLD: &str = "0.0.6.post4";

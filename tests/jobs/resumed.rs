@@ -1,7 +1,7 @@
 //! Who may go on behind an event of a job that only the ledger knows.
 
-use crate::bridge::puppet::ManualBackend;
-use crate::{Reader, front};
+use super::{Reader, front};
+use crate::support::manual::ManualBackend;
 
 #[tokio::test(start_paused = true)]
 async fn a_recorded_job_is_resumed_by_a_request_for_the_same_with_the_same_key_and_by_no_other() {

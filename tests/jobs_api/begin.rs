@@ -5,10 +5,10 @@ use std::path::Path;
 use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side};
 use serde_json::{Value, json};
 
-use crate::bridge::{Client, KEY, Pair, TestBridge, config, fast, recordings};
-use crate::document::{Api, ids, path};
-use crate::support::stream;
-use crate::{DEVICES, NEW, OLD, key};
+use super::document::{Api, ids, path};
+use super::{DEVICES, NEW, OLD, key};
+use crate::support::bridge::{Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::session::stream;
 
 /// A backend that is silent after its first words.
 fn stalling() -> ReplayOptions {

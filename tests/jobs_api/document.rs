@@ -3,7 +3,7 @@
 use proxbox_bridge::admin;
 use serde_json::{Value, json};
 
-use crate::bridge::{Answer, Client, TestBridge};
+use crate::support::bridge::{Answer, Client, TestBridge};
 
 /// What a bridge says of its admin listener.
 pub struct Document(Value);

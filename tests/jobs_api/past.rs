@@ -5,10 +5,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::bridge::{Client, Pair, TestBridge, config, fast, recordings};
-use crate::document::{Api, ids, path};
-use crate::support::stream;
-use crate::{NEW, OLD, key};
+use super::document::{Api, ids, path};
+use super::{NEW, OLD, key};
+use crate::support::bridge::{Client, Pair, TestBridge, config, fast, recordings};
+use crate::support::session::stream;
 
 const SOMEONE: &str = "01890000-0000-7000-8000-000000000000";
 

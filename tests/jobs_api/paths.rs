@@ -9,9 +9,9 @@ use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use serde_json::json;
 
-use crate::OLD;
-use crate::bridge::{Client, Pair, fast, recordings};
-use crate::document::{Api, path, served};
+use super::OLD;
+use super::document::{Api, path, served};
+use crate::support::bridge::{Client, Pair, fast, recordings};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

@@ -9,7 +9,7 @@ use proxbox_bridge::ledger::{
     Timestamp,
 };
 
-use crate::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
+use super::{DAY, HOUR, bare, end, everything, folder, frames, full, ids, options, put};
 
 /// Clocks that a test moves.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use proxbox_bridge::ledger::{Cleaning, Health, Ledger, LedgerOptions, Sqlite, Ti
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
-use crate::{end, everything, folder, frames, full, open, options, put};
+use super::{end, everything, folder, frames, full, open, options, put};
 
 fn file(directory: &Path) -> Connection {
     Connection::open(directory.join("ledger.sqlite3")).unwrap()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxbox_bridge::ledger::{JobUpdate, Ledger, LedgerLoss, LedgerOpenError, Sqlite};
 use tokio::time::timeout;
 
-use crate::{available, folder, frames, full, open, options, put, unavailable};
+use super::{available, folder, frames, full, open, options, put, unavailable};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use proxbox_bridge::admin;
 
-use crate::OLD;
-use crate::bridge::{Answer, Client, TOKEN, TestBridge, config, fast, recordings};
+use super::OLD;
+use crate::support::bridge::{Answer, Client, TOKEN, TestBridge, config, fast, recordings};
 use proxbox_bridge::replay::{ReplayHandle, ReplayServer as Replay};
 
 /// A bridge whose admin listener others reach.

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::bridge::puppet::ManualBackend;
-use crate::bridge::{Client, Pair, TOKEN, TestBridge, config, fast, recordings};
-use crate::{DEVICES, OLD};
+use super::{DEVICES, OLD};
+use crate::support::bridge::{Client, Pair, TOKEN, TestBridge, config, fast, recordings};
+use crate::support::manual::ManualBackend;
 
 /// Somebody who reads the stream.
 struct Reader {

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use crate::bridge::puppet::ManualBackend;
-use crate::bridge::{Client, Pair, fast, recordings};
-use crate::{DEVICES, OLD, RunningBridge};
+use super::{DEVICES, OLD, RunningBridge};
+use crate::support::bridge::{Client, Pair, fast, recordings};
+use crate::support::manual::ManualBackend;
 
 #[tokio::test]
 async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
@@ -18,7 +18,7 @@ async fn a_bridge_is_ready_and_says_why_it_is_not_any_more() {
     let played = puppet.played().await;
     assert_eq!(client.head().await.0, 200);
     bridge.process.terminate();
-    let reasons = crate::until(async || {
+    let reasons = super::until(async || {
         let answer = bridge.admin("GET", "/readyz").await;
         (answer.status == 503).then(|| answer.json()["reasons"].clone())
     })
@@ -37,7 +37,7 @@ async fn a_backend_that_is_not_there_is_a_reason_for_who_asks() {
     assert_eq!((reached.status, &reached.json()["backends"][0]["available"]), (200, &true.into()));
     drop(backend);
     // What was found out a moment ago is news for a second.
-    let gone = crate::until(async || {
+    let gone = super::until(async || {
         let answer = front.ask("GET", "/readyz?backend", &[]).await;
         (answer.status == 503).then_some(answer)
     })
@@ -67,7 +67,7 @@ async fn the_command_asks_the_bridge_that_runs() {
     assert_eq!(code, Some(0));
     assert!(said.starts_with("{\"ready\":true"), "{said}");
     drop(backend);
-    let (said, why) = crate::until(async || {
+    let (said, why) = super::until(async || {
         let (code, said, why) = health(bridge.process.admin.to_string(), &["--backends"]).await;
         (code == Some(1)).then_some((said, why))
     })

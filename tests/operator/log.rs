@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::bridge::{fast, recordings};
-use crate::{FULL_UPDATE, OLD, RunningBridge};
+use super::{FULL_UPDATE, OLD, RunningBridge};
+use crate::support::bridge::{fast, recordings};
 use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
 
-use crate::bridge::puppet::ManualBackend;
-use crate::bridge::{Client, Pair, fast, recordings};
-use crate::{DEVICES, FULL_UPDATE, OLD, RunningBridge};
+use super::{DEVICES, FULL_UPDATE, OLD, RunningBridge};
+use crate::support::bridge::{Client, Pair, fast, recordings};
+use crate::support::manual::ManualBackend;
 use proxbox_bridge::replay::{ReplayOptions, ReplayServer as Replay};
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
         bridge.until(series, wanted).await;
     }
     // It says nothing, and readers hear so.
-    crate::until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
+    super::until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
     assert!(bridge.value("job_frame_age_seconds").await > 0.5);
     drop(attached);
     bridge.until("watchers_dropped_total{reason=\"left\"}", 1.0).await;

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::RunningBridge;
-use crate::bridge::Client;
-use crate::scripted::{Backend, answer};
+use super::RunningBridge;
+use crate::support::bridge::Client;
+use crate::support::scripted::{Backend, answer};
 
 const TOKEN: &str = "netbox-token-0123456789";
 

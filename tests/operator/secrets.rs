@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use crate::bridge::{Answer, Client};
-use crate::scripted::{Backend, Body, answer};
-use crate::{DEVICES, RunningBridge, TOKEN, until};
+use super::{DEVICES, RunningBridge, TOKEN, until};
+use crate::support::bridge::{Answer, Client};
+use crate::support::scripted::{Backend, Body, answer};
 
 pub(super) const CLIENT: &str = "client-key/with+\"quotes\"-0123456789";
 const IN_QUERY: &str = "query-key-0123456789";
@@ -183,7 +183,7 @@ async fn a_key_that_the_backend_repeats_is_not_in_the_log_the_ledger_or_a_record
     assert_eq!(code, Some(0), "{log}");
     hides("the log", &log);
     assert!(log.contains("Job failed.") && log.contains("Not for [hidden]."), "{log}");
-    let files = files(&crate::ledger(data.path()));
+    let files = files(&super::ledger(data.path()));
     for end in ["ledger.sqlite3", ".1.ndjson"] {
         assert!(
             files.iter().any(|(path, text)| path.ends_with(end) && text.contains("[hidden]")),

@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::bridge::{Answer, Client};
-use crate::scripted::{Backend, Body, answer};
-use crate::secrets::{CLIENT, ask, files, hides_all, repeating};
-use crate::support_netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row, whole};
-use crate::{DEVICES, RunningBridge, TOKEN, until};
+use super::secrets::{CLIENT, ask, files, hides_all, repeating};
+use super::{DEVICES, RunningBridge, TOKEN, until};
+use crate::support::bridge::{Answer, Client};
+use crate::support::netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row, whole};
+use crate::support::scripted::{Backend, Body, answer};
 
 const V1: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
 const V2: &str = "nbt_kkkkkkkkkkkk.v2-secret-0123456789-ABCDEFGHIJKLMNOPQRS";
@@ -237,7 +237,7 @@ async fn nowhere_else(has_stream: bool) {
     hides("the log", &log);
     assert!(log.contains("NetBox did not answer requests of this backend."), "{log}");
     assert!(log.contains("\"route\":\"netbox\""), "{log}");
-    let kept = files(&crate::ledger(data.path()));
+    let kept = files(&super::ledger(data.path()));
     for end in ["ledger.sqlite3", "netbox-endpoints.json"] {
         assert!(kept.iter().any(|(path, _)| path.ends_with(end)), "{end} is not kept");
     }

@@ -7,9 +7,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-use crate::bridge::Client;
-use crate::bridge::puppet::{ManualBackend, ManualStream};
-use crate::{DEVICES, RunningBridge, until};
+use super::{DEVICES, RunningBridge, until};
+use crate::support::bridge::Client;
+use crate::support::manual::{ManualBackend, ManualStream};
 
 #[path = "../bench/memory/backend.rs"]
 mod flood;

@@ -6,7 +6,7 @@ use proxbox_bridge::core::upstream::dialect::BARRIER;
 use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent, RecordedKey, Recording};
 use proxbox_bridge::replay::{Library, ReplayHandle, ReplayServer};
 
-use crate::client::{AT_ONCE, Ws, ask, send, soon};
+use super::client::{AT_ONCE, Ws, ask, send, soon};
 
 /// The folders of all versions.
 fn versions() -> Vec<PathBuf> {

@@ -5,7 +5,7 @@ use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
-use crate::client::{AT_ONCE, OLD, WITH_KEYS, ask, get, json, response, send, serve, soon, sse};
+use super::client::{AT_ONCE, OLD, WITH_KEYS, ask, get, json, response, send, serve, soon, sse};
 
 const STREAM: &str = "/dcim/devices/create/stream";
 const ONE: &str = "event: step\ndata: {\"step\": \"devices\", \"n\": 1}\n\n";

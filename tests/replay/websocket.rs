@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{
+use super::client::{
     AT_ONCE, OLD, WITH_ENVELOPES, WITH_KEYS, Ws, ask, command, greeted, json, send, serve, soon,
 };
 

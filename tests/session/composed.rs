@@ -11,8 +11,10 @@ use proxbox_bridge::core::run::session::{SessionEvent, SessionSetup};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::json;
 
-use crate::support::backend::{KEY, barrier, begun, complete_ok, end, error, frame, item, object_step, sse};
-use crate::support::drive::{Drive, setup};
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::{
+    KEY, barrier, begun, complete_ok, end, error, frame, item, object_step, sse,
+};
 
 fn leg(kind: Kind, channel: Channel) -> Leg {
     let command = kind.row().command.filter(|_| channel == Channel::Websocket);

@@ -8,8 +8,8 @@ use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use serde_json::json;
 
-use crate::support::backend::{begun, complete_ok, error, item, native, sse, whole};
-use crate::support::drive::{LIMITS, setup};
+use crate::support::session::drive::{LIMITS, setup};
+use crate::support::session::events::{begun, complete_ok, error, item, native, sse, whole};
 
 const SECOND: Duration = Duration::from_secs(1);
 

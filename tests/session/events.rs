@@ -5,10 +5,10 @@ use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::{Value, json};
 
-use crate::support::backend::{
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::{
     begun, complete_ok, discovery, end, frame, item, object_step, phase_summary, sse, whole, ws,
 };
-use crate::support::drive::{Drive, setup};
 
 /// One event of every type that any release sends on a sync stream, and one that none does.
 fn every_extra() -> Vec<String> {

@@ -9,8 +9,8 @@ use proxbox_bridge::core::run::session::SessionEvent;
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::json;
 
-use crate::support::backend::{begun, frame, ws_setup};
-use crate::support::drive::{Drive, LIMITS};
+use crate::support::session::drive::{Drive, LIMITS};
+use crate::support::session::events::{begun, frame, ws_setup};
 
 const SYNCED: &str =
     "<span class='text-bg-green badge p-1' title='Synced VM'><i class='mdi mdi-check'></i></span>";

@@ -9,8 +9,8 @@ use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
-use crate::support::backend::{KEY, barrier, begun, end, frame, ws_setup};
-use crate::support::drive::{Drive, LIMITS};
+use crate::support::session::drive::{Drive, LIMITS};
+use crate::support::session::events::{KEY, barrier, begun, end, frame, ws_setup};
 
 const KEYLESS: [Dialect; 3] = [Dialect::V0_0_2, Dialect::V0_0_3, Dialect::V0_0_4];
 const KEYED: [Dialect; 3] = [Dialect::V0_0_7, Dialect::V0_0_23, Dialect::V0_0_27];

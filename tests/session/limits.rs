@@ -9,8 +9,8 @@ use proxbox_bridge::core::domain::refusal::RefusalBody;
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 
-use crate::support::backend::{begun, complete_ok, end, frame, item, native, ws, ws_setup};
-use crate::support::drive::{Drive, LIMITS, setup};
+use crate::support::session::drive::{Drive, LIMITS, setup};
+use crate::support::session::events::{begun, complete_ok, end, frame, item, native, ws, ws_setup};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -7,8 +7,8 @@ use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::Cause;
 use proxbox_bridge::core::run::session::{NOTICE_GAP, SessionEvent, SessionSetup};
 
-use crate::support::backend::{begun, complete_ok, object_step};
-use crate::support::drive::{Drive, setup};
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::{begun, complete_ok, object_step};
 
 fn setup_with_notices(channel: Channel) -> SessionSetup {
     let notices = ["one", "two"].map(str::to_owned).to_vec();

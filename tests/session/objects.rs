@@ -3,7 +3,7 @@
 use proxbox_bridge::core::domain::kind::Kind;
 use serde_json::json;
 
-use crate::support::backend::{
+use crate::support::session::events::{
     complete_ok, discovery, item, native, object_step, phase_summary, sse, step, whole,
 };
 
@@ -78,10 +78,12 @@ fn the_account_of_an_object_is_kept_only_for_clients_that_ask() {
     let events = [object_step("device", "completed", "pve01"), complete_ok()];
     assert!(whole(Kind::Devices, &events).steps().all(|step| step.data.get("payload").is_none()));
 
-    let mut setup =
-        crate::support::drive::setup(Kind::Devices, proxbox_bridge::core::domain::channel::Channel::Native);
+    let mut setup = crate::support::session::drive::setup(
+        Kind::Devices,
+        proxbox_bridge::core::domain::channel::Channel::Native,
+    );
     setup.options.payloads = true;
-    let run = crate::support::backend::begun(setup).stream(&events.concat()).hang_up().run();
+    let run = crate::support::session::events::begun(setup).stream(&events.concat()).hang_up().run();
     let synced = run.steps().find(|step| step.text("message") == "Synced device pve01").expect("a step");
     assert_eq!(synced.data["payload"]["data"]["netbox_id"], 428);
 }

@@ -6,7 +6,7 @@ use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::core::domain::refusal::RefusalBody;
 use serde_json::json;
 
-use crate::support::drive::{Drive, LIMITS, setup};
+use crate::support::session::drive::{Drive, LIMITS, setup};
 
 fn plain(kind: Kind) -> Drive {
     Drive::start(setup(kind, Channel::Json))

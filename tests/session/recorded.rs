@@ -13,9 +13,9 @@ use proxbox_bridge::core::upstream::dialect::Dialect;
 use proxbox_bridge::recording::{Direction, Protocol, RecordedEvent as Recorded, Recording};
 use serde_json::Value;
 
-use crate::support::backend::KEY;
-use crate::support::drive::{Drive, setup};
-use crate::support::run::Run;
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::KEY;
+use crate::support::session::run::Run;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")

@@ -7,8 +7,8 @@ use proxbox_bridge::core::domain::refusal::{ErrorResponse, Refusal, RefusalBody}
 use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::Dialect;
 
-use crate::support::backend::ws_setup;
-use crate::support::drive::{Drive, setup};
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::ws_setup;
 
 fn refused(status: u16, retry_after: Option<&str>, body: &[u8]) -> Refusal {
     let mut drive = Drive::start(setup(Kind::Devices, Channel::Native));

@@ -7,8 +7,8 @@ use proxbox_bridge::core::run::normalizer::Normalizer;
 use proxbox_bridge::core::text::redact::Redactor;
 use serde_json::json;
 
-use crate::support::backend::{begun, error, item, object_step, sse};
-use crate::support::drive::setup;
+use crate::support::session::drive::setup;
+use crate::support::session::events::{begun, error, item, object_step, sse};
 
 const SECRET: &str = "s3cret-key";
 

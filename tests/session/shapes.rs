@@ -7,10 +7,10 @@ use proxbox_bridge::core::run::session::SessionEvent;
 use proxbox_bridge::core::upstream::dialect::Dialect;
 use serde_json::{Value, json};
 
-use crate::support::backend::{
+use crate::support::session::drive::{Drive, setup};
+use crate::support::session::events::{
     barrier, begun, complete_ok, end, error, item, native, object_step, sse, whole, ws,
 };
-use crate::support::drive::{Drive, setup};
 
 const LIMIT: usize = 4096;
 

@@ -7,9 +7,9 @@ use proxbox_bridge::core::run::policy::ObjectFailures;
 use proxbox_bridge::core::run::session::SessionSetup;
 use serde_json::{Value, json};
 
-use crate::support::backend::{begun, complete_ok, item, object_step, sse, step, whole};
-use crate::support::drive::setup;
-use crate::support::run::Run;
+use crate::support::session::drive::setup;
+use crate::support::session::events::{begun, complete_ok, item, object_step, sse, step, whole};
+use crate::support::session::run::Run;
 
 fn driven(setup: SessionSetup, events: &[String]) -> Run {
     begun(setup).stream(&events.concat()).hang_up().run()

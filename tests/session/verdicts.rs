@@ -7,11 +7,11 @@ use proxbox_bridge::core::run::policy::ObjectFailures;
 use proxbox_bridge::core::run::session::SessionSetup;
 use serde_json::json;
 
-use crate::support::backend::{
+use crate::support::session::drive::setup;
+use crate::support::session::events::{
     begun, complete_ok, discovery, item, native, object_step, phase_summary, sse, step, whole,
 };
-use crate::support::drive::setup;
-use crate::support::run::Run;
+use crate::support::session::run::Run;
 
 fn under(policy: ObjectFailures, events: &[String]) -> Run {
     let mut setup = setup(Kind::VirtualMachines, Channel::Native);
@@ -487,7 +487,8 @@ fn what_the_backend_never_speaks_of_again_is_unconfirmed() {
 #[test]
 fn the_count_of_a_stage_confirms_the_objects_that_no_event_confirms() {
     // 0.0.3 to 0.0.6 tell of machines only that they are processed.
-    let processing = |name: &str| crate::support::backend::object_step("virtual_machine", "progress", name);
+    let processing =
+        |name: &str| crate::support::session::events::object_step("virtual_machine", "progress", name);
     let run = whole(
         Kind::VirtualMachines,
         &[

@@ -8,9 +8,9 @@ use proxbox_bridge::core::run::session::{CloseReason, SessionEvent};
 use proxbox_bridge::core::upstream::dialect::{BARRIER, Dialect};
 use serde_json::{Value, json};
 
-use crate::support::backend::{VALID, barrier, begun, end, frame, ws, ws_setup};
-use crate::support::drive::{Drive, LIMITS};
-use crate::support::run::Run;
+use crate::support::session::drive::{Drive, LIMITS};
+use crate::support::session::events::{VALID, barrier, begun, end, frame, ws, ws_setup};
+use crate::support::session::run::Run;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,12 +1,11 @@
-//! What the tests share. Every test file uses its own part of it.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+//! What the tests share.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
-pub mod backend;
-pub mod drive;
-pub mod fuzz;
+pub mod bridge;
 pub mod hostile;
+pub mod manual;
 pub mod netbox;
 pub mod plugin;
-pub mod run;
-pub mod stream;
+pub mod process;
+pub mod scripted;
+pub mod session;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::bridge::KEY;
 use super::listing::{Listing, Place};
 use super::own::{ALIASES, is_stream};
+use crate::support::bridge::KEY;
 
 /// The name by which backends are asked, directly too.
 pub(super) const HOST: &str = "netbox.example:8800";

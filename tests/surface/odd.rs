@@ -3,10 +3,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::bridge::{TestBridge, config};
 use super::calls::Call;
 use super::headers::{self, Headers, end_to_end};
 use super::http1::Http1;
+use crate::support::bridge::{TestBridge, config};
 
 #[tokio::test]
 async fn an_answer_is_taken_however_it_is_written_and_wherever_it_ends() {

@@ -11,9 +11,9 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
-use super::backend::{Backend, Body, whole};
 use super::calls::TAG;
 use super::headers::{self, Headers};
+use crate::support::scripted::{Backend, Body, whole};
 
 /// What the backend was asked.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ fn answer(seen: &Seen, is_old: bool) -> Response<Body> {
     let path = seen.target.split('?').next().unwrap_or_default();
     if is_old && ["/health", "/auth/bootstrap-status", "/auth/register-key", "/auth/keys"].contains(&path) {
         let text = if seen.method == "HEAD" { "" } else { "{\"detail\":\"Not Found\"}" };
-        return super::backend::answer(404, &[("content-type", "application/json")], text);
+        return crate::support::scripted::answer(404, &[("content-type", "application/json")], text);
     }
     let mut choice = Choice(hash(&[seen.method.as_bytes(), seen.target.as_bytes(), &seen.body]));
     let (status, reason) = choice.pick(&STATUSES);

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
-use crate::backend::{Backend, answer};
-use crate::bridge::{Answer, Client, TestBridge, config};
+use crate::support::bridge::{Answer, Client, TestBridge, config};
+use crate::support::scripted::{Backend, answer};
 
 use super::{FIELDS, NetBox, V1, get};
 

@@ -7,8 +7,8 @@ use proxbox_bridge::server::Server;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::bridge::{TestBridge, config};
-use crate::tls::{Authority, secure_backend};
+use crate::front::tls::{Authority, secure_backend};
+use crate::support::bridge::{TestBridge, config};
 
 use super::{NetBox, V1, between, get, push, pushed};
 

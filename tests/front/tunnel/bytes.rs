@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Instant, timeout};
 
-use super::super::bridge::{TestBridge, config};
 use super::noise;
 use super::wire::{AGREED, Head, OPENING, Wire};
+use crate::support::bridge::{TestBridge, config};
 
 /// A request that must be none, where it stands.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: bridge\r\n\r\n";

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../support/mod.rs"]
-mod support;
+#[path = "../../support/session/mod.rs"]
+mod session;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| support::fuzz::session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| session::fuzz::session(data));

@@ -1,8 +1,4 @@
 //! A bridge in front of a replayed backend, and a client that sees the bytes.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
-pub mod puppet;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,5 +1,4 @@
 //! A backend that answers as a test wants it.
-#![allow(unreachable_pub, reason = "as in the other helpers of tests")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
