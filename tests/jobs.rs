@@ -696,6 +696,31 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cleaning_keeps_the_recording_of_a_running_job_that_is_not_in_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut puppet = ManualBackend::start().await;
+    let settings = [("data_dir", folder.path().to_str().unwrap()), ("jobs.recording", "on")];
+    let front = front(&puppet, &settings).await;
+    let reader = Reader::open(&front, DEVICES, &[]).await;
+    let job = reader.job.parse().unwrap();
+    let mut played = puppet.played().await;
+    played.device("pve1", "completed").await;
+    let recording = || proxbox_bridge::job::recordings(folder.path(), job).next();
+    while recording().is_none() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // The ledger becomes one that is older than the job.
+    let rows = rusqlite::Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+    rows.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('begun', zeroblob(8))", []).unwrap();
+    rows.execute("DELETE FROM jobs", []).unwrap();
+    assert_eq!(front.ask("POST", "/clean", &[]).await.status, 200);
+    assert!(recording().is_some());
+    assert_eq!(rows.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0)), Ok(0));
+    played.complete().await;
+    reader.rest().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_actor_in_latin1_is_recorded_as_the_text_that_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let mut puppet = ManualBackend::start().await;

@@ -148,6 +148,7 @@ mod tests {
         let clients = Clients::default();
         clients.begins_job(netbox());
         assert!(!clients.note_stage(netbox(), Kind::Devices));
+        advance(BETWEEN_STAGES * 2).await;
         clients.ended(netbox());
         advance(Duration::from_secs(2)).await;
         assert!(clients.note_stage(netbox(), Kind::Storage));
@@ -205,8 +206,8 @@ mod tests {
             advance(Duration::from_millis(1)).await;
             clients.note_inventory(client(number, other), Inventory::Firewalls, true);
         }
-        assert_eq!(clients.0.lock().unwrap().len(), MAX_CLIENTS);
         assert_eq!(clients.missing(client(7, 255)), [Inventory::Firewalls]);
+        assert_eq!(clients.0.lock().unwrap().len(), MAX_CLIENTS);
         assert_eq!(clients.missing(client(9, 9)), [], "the oldest has gone");
     }
 }

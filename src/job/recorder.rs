@@ -237,3 +237,119 @@ fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -
     let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     RecordedEvent::Response { status, headers: headers.collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bytes::Bytes;
+    use tokio::task::yield_now;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::core::domain::kind::{Kind, SyncEndpoint};
+    use crate::recording::Recording;
+
+    const SECRET: &str = "secret-of-a-client";
+    const PLENTY: usize = 1 << 20;
+
+    fn recorder(data_dir: &Path, job: JobId, room: usize) -> Recorder {
+        Recorder::new(data_dir, job, room, Redactor::new([SECRET]))
+    }
+
+    fn open(recorder: &mut Recorder, channel: Channel) {
+        let endpoint = SyncEndpoint::for_kind(Kind::Devices);
+        let leg = Leg { endpoint, kinds: vec![Kind::Devices], channel, command: None };
+        recorder.open(&leg, None, &leg.path(), true);
+    }
+
+    fn read(data_dir: &Path, job: JobId, leg: usize) -> Vec<(f64, Direction, RecordedEvent)> {
+        let text = fs::read_to_string(file(&directory(data_dir), job, leg)).unwrap();
+        let frames = Recording::parse(&text).unwrap().frames;
+        frames.into_iter().map(|frame| (frame.t_ms, frame.direction, frame.event)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_is_recorded_without_keys_from_its_handshake_to_its_end() {
+        let (folder, job) = (tempfile::tempdir().unwrap(), JobId::new());
+        let mut recorder = recorder(folder.path(), job, PLENTY);
+        open(&mut recorder, Channel::Websocket);
+        let leg = Some(Channel::Websocket);
+        recorder.record_event(&ConnectionEvent::Opened { content_type: None }, leg);
+        let key = "{\"api_key\":\"another-secret\"}";
+        recorder.record_sent(&[key.to_owned(), format!("Sync {SECRET}")]);
+        recorder.record_event(&ConnectionEvent::Text(format!("No {SECRET}.").into()), leg);
+        recorder.record_event(&ConnectionEvent::Cleanly, leg);
+        recorder.end(Duration::from_secs(60)).await;
+        let expected = [
+            (Direction::Out, RecordedEvent::get("/ws")),
+            (Direction::In, response(101, [])),
+            (Direction::Out, RecordedEvent::text(KEY)),
+            (Direction::Out, RecordedEvent::text("Sync [hidden]")),
+            (Direction::In, RecordedEvent::text("No [hidden].")),
+            (Direction::In, RecordedEvent::Cut),
+        ];
+        assert_eq!(read(folder.path(), job, 1), expected.map(|(direction, event)| (0.0, direction, event)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_recorded_to_its_last_byte_with_the_time_of_each_event() {
+        let (folder, job) = (tempfile::tempdir().unwrap(), JobId::new());
+        let mut recorder = recorder(folder.path(), job, PLENTY);
+        let leg = Some(Channel::Native);
+        for _ in 1..=2 {
+            open(&mut recorder, Channel::Native);
+            advance(Duration::from_millis(2500)).await;
+            let content_type = Some("text/event-stream".to_owned());
+            recorder.record_event(&ConnectionEvent::Opened { content_type }, leg);
+            recorder.write().await;
+            recorder.flushed().await;
+            advance(Duration::from_micros(1234)).await;
+            // The last bytes may be the start of the secret.
+            recorder.record_event(&ConnectionEvent::Bytes(Bytes::from("data: se")), leg);
+        }
+        recorder.record_event(&ConnectionEvent::Cleanly, leg);
+        recorder.end(Duration::from_secs(60)).await;
+        let begin = [
+            (0.0, Direction::Out, RecordedEvent::get("/dcim/devices/create/stream")),
+            (2500.0, Direction::In, response(200, [("content-type", Some("text/event-stream".to_owned()))])),
+            (2501.2, Direction::In, RecordedEvent::Body("data: ".into())),
+            (2501.2, Direction::In, RecordedEvent::Body("se".into())),
+        ];
+        // The bridge ends the first leg, and the backend the second.
+        for (leg, direction, end) in
+            [(1, Direction::Ctl, RecordedEvent::Open), (2, Direction::In, RecordedEvent::End)]
+        {
+            let expected: Vec<_> = begin.iter().cloned().chain([(2501.2, direction, end)]).collect();
+            assert_eq!(read(folder.path(), job, leg), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recording_ends_where_it_could_not_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data_dir, job) = (folder.path().join("data"), JobId::new());
+        fs::write(&data_dir, "not a directory").unwrap();
+        let mut recorder = recorder(&data_dir, job, PLENTY);
+        open(&mut recorder, Channel::Native);
+        recorder.write().await;
+        while recorder.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            yield_now().await;
+        }
+        fs::remove_file(&data_dir).unwrap();
+        recorder.record_event(&ConnectionEvent::Bytes(Bytes::from("data: {}")), Some(Channel::Native));
+        recorder.end(Duration::from_secs(60)).await;
+        assert!(!data_dir.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_recording_begins_with_too_little_room() {
+        for (room, begins) in [(MIN_BYTES - 1, false), (MIN_BYTES, true)] {
+            let (folder, job) = (tempfile::tempdir().unwrap(), JobId::new());
+            let mut recorder = recorder(folder.path(), job, room);
+            open(&mut recorder, Channel::Native);
+            recorder.end(Duration::from_secs(60)).await;
+            assert_eq!(file(&directory(folder.path()), job, 1).exists(), begins, "{room}");
+        }
+    }
+}

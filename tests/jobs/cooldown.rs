@@ -9,7 +9,7 @@ use proxbox_bridge::replay::ReplayOptions;
 use tokio::time::{Duration, Instant, advance};
 
 use super::{DEVICES, JOB, Reader, STORAGE, front, ledger, recorded};
-use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{KEY, Pair, TestBridge, config, configured, fast, recordings};
 use crate::support::manual::{ManualBackend, ManualStream};
 
 const FULL_UPDATE: &str = "/full-update/stream";
@@ -47,8 +47,13 @@ async fn waits(front: &TestBridge, puppet: &mut ManualBackend, began: Instant) -
 
 /// What `GET /backends` says of the places that a cool-down takes.
 async fn cooling_down(front: &TestBridge) -> Vec<String> {
+    cooling_down_on(front, 0).await
+}
+
+/// What it says of those on the backend at `index`.
+async fn cooling_down_on(front: &TestBridge, index: usize) -> Vec<String> {
     let answer = front.ask("GET", "/backends", &[]).await.json();
-    let held = answer["results"][0]["cooling_down"].as_array().unwrap().clone();
+    let held = answer["results"][index]["cooling_down"].as_array().unwrap().clone();
     held.iter().map(|held| held["job"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -306,7 +311,17 @@ async fn a_ledger_that_works_only_later_gives_the_places_back() {
         // The ledger tries again.
         advance(Duration::from_secs(1)).await;
     }
-    assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
+    let held = [killed.id.to_string()];
+    assert_eq!(cooling_down(&front).await, held);
+
+    // The ledger is lost and available once more.
+    let copy = folder.path().join("copy");
+    other.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    std::fs::rename(copy, folder.path().join("ledger.sqlite3")).unwrap();
+    while !front.ask("GET", "/readyz", &[]).await.text().contains("was replaced") {
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(cooling_down(&front).await, held);
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,6 +345,33 @@ async fn what_ran_under_another_name_of_the_same_address_takes_its_place_after_t
     let settings = [("data_dir", folder.path().to_str().unwrap()), ("backend.url", url.as_str())];
     let front = front(&puppet, &settings).await;
     assert_eq!(cooling_down(&front).await, [killed.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_killed_bridge_cools_down_on_its_own_backend_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] = [ManualBackend::with_release(OLD).await, ManualBackend::with_release(OLD).await];
+    let killed = killed(&two, folder.path()).await;
+    let front = TestBridge::start(configured(&format!(
+        r#"
+        listen = "127.0.0.1:0"
+        admin_listen = "127.0.0.1:0"
+        data_dir = "{}"
+        [[backend]]
+        name = "one"
+        url = "http://{}"
+        hosts = ["one.example"]
+        [[backend]]
+        name = "two"
+        url = "http://{}"
+        "#,
+        folder.path().display(),
+        one.address,
+        two.address,
+    )))
+    .await;
+    assert!(cooling_down_on(&front, 0).await.is_empty());
+    assert_eq!(cooling_down_on(&front, 1).await, [killed.id.to_string()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,4 +470,17 @@ async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
     for reader in [second, third] {
         assert!(reader.rest().await.contains("\"ok\": true"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_of_another_kind_ends_no_cool_down_of_a_reported_full_update() {
+    let mut puppet = ManualBackend::with_release(NEW).await;
+    let front = front(&puppet, &[("backend.concurrency", "2")]).await;
+    puppet.report_active(true);
+    let (job, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
+    let (running, played) = begun(&front, &mut puppet, STORAGE).await;
+    tokio::time::sleep_until(began + Duration::from_secs(40)).await;
+    assert_eq!(cooling_down(&front).await, [job]);
+    played.complete().await;
+    running.rest().await;
 }

@@ -190,6 +190,87 @@ fn progress_and_the_failures_in_the_middle_go_before_the_first_and_the_last_fail
 }
 
 #[test]
+fn progress_and_unprotected_failures_are_evicted_in_order() {
+    let log = log(64 * 1024);
+    append(&log, vec![frame(FrameName::Step(StepStatus::Started), "began")]);
+    append(&log, (0..MAX_FAILURES).map(|_| failed("failed")).collect());
+    let first = 1 + MAX_FAILURES as u64;
+    let total = first + 400;
+    for _ in 0..200 {
+        append(&log, vec![failed(vec![b'x'; 100])]);
+        append(&log, vec![frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 100])]);
+    }
+    let left: Vec<u64> = log.tail(0, usize::MAX).iter().map(|frame| frame.sequence).collect();
+    let oldest = total + 1 - (left.len() as u64 - first);
+    assert!((first + 50..total - 150).contains(&oldest), "some were evicted: {left:?}");
+    assert_eq!(left, (1..=first).chain(oldest..=total).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_first_and_the_last_failures_are_evicted_evenly_when_nothing_else_is_left() {
+    let log = log(16 * 1024);
+    append(&log, vec![frame(FrameName::Step(StepStatus::Started), "began")]);
+    for _ in 0..1_000 {
+        append(&log, vec![failed("failed")]);
+    }
+    let left: Vec<u64> = log.tail(0, usize::MAX).iter().map(|frame| frame.sequence).collect();
+    let first = (1..).zip(&left).take_while(|(number, left)| number == *left).count() - 1;
+    let last = left.len() - 1 - first;
+    assert!(first < MAX_FAILURES && first.abs_diff(last) <= 1, "{left:?}");
+    assert!(left.iter().rev().take(last).copied().eq((0..=1_001).rev().take(last)), "{left:?}");
+}
+
+#[tokio::test]
+async fn missed_frames_are_counted_exactly_from_every_position() {
+    let log = log(64 * 1024);
+    let total = 1_000;
+    for number in 1..=total {
+        append(&log, vec![if number % 3 == 0 { progress("progress") } else { failed("failed") }]);
+    }
+    log.end();
+    for from in 1..=total {
+        let mut cursor = log.watch(from);
+        let mut accounted = 0;
+        while let Some(batch) = cursor.next().await {
+            accounted += batch.missed + batch.frames.len() as u64;
+        }
+        assert_eq!(accounted, total + 1 - from, "from {from}");
+    }
+}
+
+#[tokio::test]
+async fn the_lag_is_that_of_the_slowest_live_cursor() {
+    let log = log(PLENTY);
+    append(&log, (0..5).map(|_| progress("progress")).collect());
+    let (slow, mut fast) = (log.watch(FIRST), log.watch(3));
+    assert_eq!(log.lag(), 5);
+    drop(slow);
+    assert_eq!(log.lag(), 3);
+    fast.next().await;
+    assert_eq!(log.lag(), 0);
+    append(&log, vec![progress("progress")]);
+    assert_eq!(log.lag(), 1);
+    drop(fast);
+    assert_eq!((log.lag(), log.cursors().len()), (0, 0));
+}
+
+#[test]
+fn a_new_memory_limit_applies_to_the_next_frame() {
+    let memory = LogMemory::new(64 * 1024);
+    let log = JobLog::new(PLENTY, Arc::clone(&memory));
+    let fill = || {
+        for _ in 0..100 {
+            append(&log, vec![frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 1000])]);
+        }
+        memory.used()
+    };
+    for limit in [64 * 1024, 16 * 1024, 128 * 1024] {
+        memory.resize(limit);
+        assert!((limit / 2..=limit).contains(&fill()), "{} of {limit}", memory.used());
+    }
+}
+
+#[test]
 fn a_job_takes_from_others_only_what_is_above_their_fair_share() {
     let memory = LogMemory::new(64 * 1024);
     let [quiet, ended, noisy, greedy] = [(); 4].map(|()| JobLog::new(PLENTY, Arc::clone(&memory)));
