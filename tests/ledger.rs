@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proxbox_bridge::core::domain::counts::{Count, Counts};
-use proxbox_bridge::core::domain::event::Failure;
+use proxbox_bridge::core::domain::event::{Failure, StepStatus};
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, FailedObject, Outcome};
+use proxbox_bridge::core::wire::sse::frame::FrameName;
 use proxbox_bridge::ledger::{
     Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
     LedgerOptions, Record, Requester, Retention, Sqlite, StoredFrame, SystemClock, Timestamp,
@@ -108,6 +109,7 @@ fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
     let frame = |sequence| StoredFrame {
         sequence,
         at: Timestamp(1_000 + sequence),
+        name: FrameName::Step(StepStatus::Progress),
         bytes: format!("event: step\ndata: {sequence}\n\n").into(),
     };
     numbers.map(frame).collect()
@@ -409,6 +411,7 @@ async fn the_last_frames_of_each_job_are_kept() {
     assert_eq!(ledger.frames(job.id, u64::MAX).await.unwrap(), []);
     assert_eq!(ledger.frames(other.id, 0).await.unwrap(), frames(1..=3));
     let mut again = frames(12..=12);
+    again[0].name = FrameName::Error;
     again[0].bytes = "other".into();
     put(&ledger, &job, again.clone()).await;
     assert_eq!(ledger.frames(job.id, 11).await.unwrap(), again);

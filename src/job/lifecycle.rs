@@ -20,7 +20,7 @@ use crate::core::domain::event::Failure;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::normalizer::Normalizer;
-use crate::core::wire::sse::encoder::FrameName;
+use crate::core::wire::sse::frame::FrameName;
 use crate::deadline;
 use crate::ledger::{Cooldown, JobEnd, JobUpdate, Timestamp};
 use crate::telemetry;

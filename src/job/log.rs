@@ -21,7 +21,7 @@ pub use cursor::{Batch, Cursor};
 pub use memory::LogMemory;
 
 use crate::core::domain::event::StepStatus;
-use crate::core::wire::sse::encoder::{Frame, FrameName};
+use crate::core::wire::sse::frame::{Frame, FrameName};
 use crate::core::wire::traffic::FrameType;
 use crate::ledger::Timestamp;
 

@@ -94,7 +94,7 @@ impl RecordWriter {
 
 /// `frame`, as the ledger stores it.
 pub(super) fn stored(frame: &LoggedFrame) -> StoredFrame {
-    StoredFrame { sequence: frame.sequence, at: frame.at, bytes: frame.bytes.clone() }
+    StoredFrame { sequence: frame.sequence, at: frame.at, name: frame.name, bytes: frame.bytes.clone() }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use crate::core::run::session::{
     CloseReason, NOTICE_GAP, Session, SessionEvent, SessionOutput, SessionSetup,
 };
 use crate::core::upstream::dialect::Dialect;
-use crate::core::wire::sse::encoder::Frame;
+use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::traffic::FrameCounts;
 use crate::deadline::{DeadlineTimer, timeout};
 use crate::ledger::{Cooldown, JobEnd, Timestamp};

@@ -11,6 +11,7 @@ use crate::core::domain::counts::Counts;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
+use crate::core::wire::sse::frame::FrameName;
 
 /// The id of a job: a UUID of version 7, so that ids sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -213,6 +214,8 @@ pub struct StoredFrame {
     pub sequence: u64,
     /// When it was written.
     pub at: Timestamp,
+    /// Its type.
+    pub name: FrameName,
     /// Its bytes, including the blank line at the end.
     pub bytes: Bytes,
 }

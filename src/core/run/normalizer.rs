@@ -29,7 +29,8 @@ use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
 use crate::core::upstream::lenient::LenientCount;
-use crate::core::wire::sse::encoder::{Frame, SseEncoder};
+use crate::core::wire::sse::encoder::SseEncoder;
+use crate::core::wire::sse::frame::Frame;
 use objects::{FailedGroup, FailureSample, MAX_NAMED, failed_object};
 use repeats::SeenFailures;
 

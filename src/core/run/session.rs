@@ -26,7 +26,7 @@ use crate::core::upstream::fact::Fact;
 use crate::core::upstream::json;
 use crate::core::upstream::native;
 use crate::core::upstream::python;
-use crate::core::wire::sse::encoder::Frame;
+use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::sse::parser::{SseItem, SseParser};
 use crate::core::wire::traffic::{FrameCounts, FrameType};
 use socket::SocketLeg;

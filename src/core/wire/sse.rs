@@ -1,8 +1,10 @@
 //! Server-sent events: the parser for backend streams and the encoder for client streams.
 
 pub mod encoder;
+pub mod frame;
 pub mod parser;
 pub mod sniff;
 
-pub use encoder::{Frame, FrameName, STEP_LIMIT, SseEncoder, is_extra, standalone_step, truncate_escaped};
+pub use encoder::{STEP_LIMIT, SseEncoder, is_extra, standalone_step, truncate_escaped};
+pub use frame::{Frame, FrameName};
 pub use parser::{SseItem, SseParser};

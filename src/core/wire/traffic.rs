@@ -1,6 +1,6 @@
 //! Frame types and counts for metrics.
 
-use super::sse::encoder::FrameName;
+use super::sse::frame::FrameName;
 
 /// The type of a frame, in either direction and in any wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

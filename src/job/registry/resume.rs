@@ -4,6 +4,7 @@ use super::{Attached, Registry};
 use crate::backend::BackendId;
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
+use crate::core::wire::sse::frame::Frame;
 use crate::job::handle::EventSelection;
 use crate::job::request::{JobKey, SyncRequest, fingerprint, scope};
 use crate::ledger::{JobEnd, JobId, Record, StoredFrame};
@@ -112,5 +113,7 @@ const UNSEEN: u64 = 1 << 62;
 fn final_frames(record: &Record, end: &JobEnd) -> Vec<StoredFrame> {
     let frames = Normalizer::interrupted_frames(record.kind, end.failure.clone());
     let numbered = (UNSEEN + 1..).zip(frames);
-    numbered.map(|(sequence, frame)| StoredFrame { sequence, at: end.finished, bytes: frame.bytes }).collect()
+    let at = end.finished;
+    let stored = |(sequence, Frame { name, bytes, .. })| StoredFrame { sequence, at, name, bytes };
+    numbered.map(stored).collect()
 }

@@ -112,6 +112,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::core::wire::sse::frame::FrameName;
     use crate::ledger::Timestamp;
     use crate::ledger::sqlite::tests::{ended, record};
 
@@ -120,6 +121,7 @@ mod tests {
             .map(|sequence| StoredFrame {
                 sequence,
                 at: Timestamp(sequence),
+                name: FrameName::Extra,
                 bytes: Bytes::from_static(b"x"),
             })
             .collect()

@@ -21,8 +21,9 @@ pub(super) fn write(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut upsert = transaction.prepare(&upsert())?;
-        let mut add = transaction
-            .prepare("INSERT OR REPLACE INTO frames (job, sequence, at, bytes) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut add = transaction.prepare(
+            "INSERT OR REPLACE INTO frames (job, sequence, at, name, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
         // Frames are numbered without gaps, so that the last number determines which ones to prune.
         let mut prune = transaction.prepare(
             "DELETE FROM frames WHERE job = ?1
@@ -36,7 +37,8 @@ pub(super) fn write(
             }
             let job = waiting.record.id.to_string();
             for frame in waiting.frames.values() {
-                add.execute(params![job, sequence(frame.sequence), rows::time(frame.at), &*frame.bytes])?;
+                let StoredFrame { sequence: number, at, name, bytes } = frame;
+                add.execute(params![job, sequence(*number), rows::time(*at), name.as_str(), &**bytes])?;
             }
             prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
         }
@@ -141,7 +143,7 @@ pub(super) fn frames(
     damage: &DamagedRows,
 ) -> Result<Vec<StoredFrame>, RowError> {
     let mut statement = connection.prepare(
-        "SELECT sequence, at, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
+        "SELECT sequence, at, name, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
     )?;
     let mut rows = statement.query(params![id.to_string(), sequence(after)])?;
     let mut frames = Vec::new();
@@ -163,7 +165,8 @@ fn frame(row: &Row<'_>) -> rusqlite::Result<StoredFrame> {
     Ok(StoredFrame {
         sequence: row.get::<_, i64>(0)?.unsigned_abs(),
         at: rows::timestamp(row.get(1)?),
-        bytes: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+        name: row.get(2)?,
+        bytes: Bytes::from(row.get::<_, Vec<u8>>(3)?),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, Value};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Value, ValueRef};
 use rusqlite::{Row, RowIndex};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::object::Object;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
+use crate::core::wire::sse::frame::FrameName;
 use crate::ledger::{Cooldown, JobEnd, JobId, JobProgress, Record, Requester, Timestamp};
 
 /// The columns of a record, in the order of [`values`].
@@ -266,6 +267,13 @@ pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
         Ok((parse_name(&object, "object", sort)?, Count { seen, completed, failed, unconfirmed }))
     };
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
+}
+
+impl FromSql for FrameName {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        parse_name(value.as_str()?, "frame", Self::from_name)
+            .map_err(|error| FromSqlError::Other(error.into()))
+    }
 }
 
 /// Reads a text column, lossily.

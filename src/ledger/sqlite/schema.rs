@@ -7,7 +7,7 @@ use super::rows;
 
 /// The migration to each version from the previous one. The first creates version 1. A released migration is never
 /// changed.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
@@ -75,6 +75,19 @@ const STEPS: [&str; 3] = [
     CREATE INDEX jobs_by_recorded ON jobs (recorded);
     CREATE INDEX jobs_with_log ON jobs (recorded) WHERE logged = 1;
 ",
+    r#"
+    -- The type of the event: the status of a step, or `error`, `complete`, or `extra` for a type of the backend's own.
+    ALTER TABLE frames ADD COLUMN name TEXT NOT NULL DEFAULT 'progress';
+    UPDATE frames SET name = CASE
+        WHEN CAST(bytes AS TEXT) GLOB 'event: complete?data: *' THEN 'complete'
+        WHEN CAST(bytes AS TEXT) GLOB 'event: error?data: *' THEN 'error'
+        WHEN CAST(bytes AS TEXT) NOT GLOB 'event: step?data: *' THEN 'extra'
+        WHEN CAST(bytes AS TEXT) GLOB '*", "status": "started", "*' THEN 'started'
+        WHEN CAST(bytes AS TEXT) GLOB '*", "status": "completed", "*' THEN 'completed'
+        WHEN CAST(bytes AS TEXT) GLOB '*", "status": "failed", "*' THEN 'failed'
+        ELSE 'progress'
+    END;
+"#,
 ];
 
 /// The version of the tables that this bridge supports.
@@ -190,7 +203,17 @@ pub(super) fn resume(connection: &Connection, aging: &RecordClock) -> rusqlite::
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::params;
+
     use super::*;
+    use crate::core::domain::counts::Counts;
+    use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
+    use crate::core::domain::figures::ResultSummary;
+    use crate::core::wire::sse::encoder::SseEncoder;
+    use crate::core::wire::sse::frame::Frame;
+    use crate::ledger::sqlite::damage::DamagedRows;
+    use crate::ledger::sqlite::queries;
+    use crate::ledger::{JobId, StoredFrame, Timestamp};
 
     #[test]
     fn the_tables_are_made_once() {
@@ -216,6 +239,49 @@ mod tests {
             Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?))
         });
         assert_eq!(cooldown.unwrap(), ("a".to_owned(), None));
+    }
+
+    #[test]
+    fn the_frames_of_an_older_bridge_are_readable_and_have_their_types() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..3].concat()).unwrap();
+        connection.pragma_update(None, "user_version", 3).unwrap();
+        let id = JobId::new();
+        let job = "INSERT INTO jobs (id, backend, kind, channels, query, queued, counts, frames_in, bytes_in,
+            frames_out, bytes_out, watchers, attaches, failed_objects)
+            VALUES (?1, 'b', 'devices', '[]', '', 1, '[]', 0, 0, 0, 0, 0, 0, '[]')";
+        connection.execute(job, [id.to_string()]).unwrap();
+        let text = r#"", "status": "failed", "message": "event: complete"#;
+        let step = |status| Step { rowid: Some(text.into()), ..Step::stage(text, status, text) };
+        let (mut stream, first) = SseEncoder::start(&step(StepStatus::Started));
+        let mut frames = vec![first];
+        frames.extend([StepStatus::Progress, StepStatus::Completed].map(|status| stream.step(&step(status))));
+        frames.push(stream.step(&Step { error: Some(text.into()), ..step(StepStatus::Failed) }));
+        let extra = serde_json::value::to_raw_value(text).unwrap();
+        frames.extend(["completed", "discovery"].map(|name| stream.extra(name, &extra).unwrap()));
+        let failure = Failure { step: text.to_owned(), error: text.to_owned(), detail: text.to_owned() };
+        frames.extend(stream.finish(StreamEnd {
+            message: text.to_owned(),
+            counts: Counts::default(),
+            summary: ResultSummary::default(),
+            failure: Some(failure),
+        }));
+        let stored: Vec<StoredFrame> = (1..)
+            .zip(frames)
+            .map(|(sequence, Frame { name, bytes, .. })| StoredFrame {
+                sequence,
+                at: Timestamp(5),
+                name,
+                bytes,
+            })
+            .collect();
+        for frame in &stored {
+            let add = "INSERT INTO frames (job, sequence, at, bytes) VALUES (?1, ?2, 5, ?3)";
+            connection.execute(add, params![id.to_string(), frame.sequence as i64, &*frame.bytes]).unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let damage = DamagedRows::default();
+        assert_eq!(queries::frames(&connection, (id, 0), &damage).unwrap(), stored);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rusqlite::types::Value;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
+use crate::core::wire::sse::frame::FrameName;
 use crate::ledger::sqlite::*;
 use crate::ledger::{Clock, JobEnd};
 
@@ -72,7 +73,12 @@ fn options(directory: Option<&Path>) -> LedgerOptions {
 
 fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
     numbers
-        .map(|sequence| StoredFrame { sequence, at: Timestamp(sequence), bytes: vec![b'x'; 2_000].into() })
+        .map(|sequence| StoredFrame {
+            sequence,
+            at: Timestamp(sequence),
+            name: FrameName::Extra,
+            bytes: vec![b'x'; 2_000].into(),
+        })
         .collect()
 }
 
@@ -107,7 +113,7 @@ async fn a_commit_is_on_the_disk_when_it_is_done() {
         ("synchronous", "2"),
         ("foreign_keys", "1"),
         ("auto_vacuum", "2"),
-        ("user_version", "3"),
+        ("user_version", "4"),
     ] {
         assert_eq!(pragma(&ledger, name).await, value, "{name}");
     }

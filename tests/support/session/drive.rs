@@ -14,7 +14,7 @@ use proxbox_bridge::core::run::session::{
     CloseReason, Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
 };
 use proxbox_bridge::core::upstream::dialect::Dialect;
-use proxbox_bridge::core::wire::sse::encoder::FrameName;
+use proxbox_bridge::core::wire::sse::frame::FrameName;
 
 use super::run::Run;
 

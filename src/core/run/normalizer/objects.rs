@@ -17,7 +17,7 @@ use crate::core::run::tally::{EventForm, ObjectReport, ObjectStatus, ReportedCou
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::{plain, shortened};
 use crate::core::upstream::fact::{Fact, ObjectState, Stage};
-use crate::core::wire::sse::encoder::Frame;
+use crate::core::wire::sse::frame::Frame;
 
 /// The number of failed objects named in the detail of a failed run. The record keeps this many of the first and of
 /// the last ones.

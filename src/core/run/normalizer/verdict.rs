@@ -14,7 +14,8 @@ use crate::core::run::tally::CountMismatch;
 use crate::core::text::detail::{self, join_distinct};
 use crate::core::text::redact::Redactor;
 use crate::core::text::{plain, shortened};
-use crate::core::wire::sse::encoder::{Frame, truncate_escaped};
+use crate::core::wire::sse::encoder::truncate_escaped;
+use crate::core::wire::sse::frame::Frame;
 
 impl Normalizer {
     /// Why the leg failed, by the backend's report and the operator's policy. `ended` is the failure of a backend that

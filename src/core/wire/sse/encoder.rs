@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
+use super::frame::{Frame, FrameName};
 use crate::core::domain::counts::{Count, Counts};
-use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
+use crate::core::domain::event::{Failure, Step, StreamEnd};
 use crate::core::domain::figures::ResultSummary;
 use crate::core::text::redact::Redactor;
 
@@ -34,31 +35,6 @@ const FAILED_LIMIT: usize = 200;
 const DETAIL_LIMIT: usize = 4000;
 /// The maximum size of a passed-on payload or event of a backend's own type, in bytes of JSON.
 const EXTRA_LIMIT: usize = 16 * 1024;
-
-/// The type of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameName {
-    /// `event: step`.
-    Step(StepStatus),
-    /// `event: error`.
-    Error,
-    /// `event: complete`.
-    Complete,
-    /// An event of the backend's own type, for clients that requested these.
-    Extra,
-}
-
-/// An encoded event, including its blank line.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// The type of the event.
-    pub name: FrameName,
-    /// The encoded event, short enough for every client.
-    pub bytes: Bytes,
-    /// The event with the parts that exceed R13, if they were kept: the backend's payload of an object, or the full
-    /// result.
-    pub with_payload: Option<Bytes>,
-}
 
 /// A step for a single client, outside the run's log, such as a notice of missed events.
 ///
@@ -452,6 +428,7 @@ fn compact_ascii(out: &mut BytesMut, json: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::domain::event::StepStatus;
 
     fn text(frame: &Frame) -> &str {
         std::str::from_utf8(&frame.bytes).unwrap()
