@@ -1,10 +1,11 @@
 //! Writes the record of a job to the ledger.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::handle::Job;
 use super::log::LoggedFrame;
@@ -24,7 +25,8 @@ pub(super) struct RecordWriter {
     frames: usize,
     /// The number of the last written frame.
     written: u64,
-    last: Instant,
+    /// Ends when the next write is allowed.
+    interval: Pin<Box<Sleep>>,
     /// The record has changed since the last write.
     due: bool,
     writing: Option<BoxFuture<'static, Result<(), LedgerUnavailable>>>,
@@ -32,8 +34,8 @@ pub(super) struct RecordWriter {
 
 impl RecordWriter {
     pub(super) fn new(ledger: Arc<dyn Ledger>, job: Arc<Job>, limit: Duration, frames: usize) -> Self {
-        let last = Instant::now();
-        Self { ledger, job, limit, frames, written: 0, last, due: false, writing: None }
+        let interval = Box::pin(sleep(MIN_INTERVAL));
+        Self { ledger, job, limit, frames, written: 0, interval, due: false, writing: None }
     }
 
     /// Marks the record as changed, to be written at the next interval.
@@ -51,15 +53,19 @@ impl RecordWriter {
         if !self.due {
             std::future::pending::<()>().await;
         }
-        sleep_until(self.last + MIN_INTERVAL).await;
+        self.interval.as_mut().await;
     }
 
     /// Starts to write the current record. [`RecordWriter::due`] drives the write.
     pub(super) fn write(&mut self) {
         let entry = self.entry(&[]);
         self.writing = Some(self.ledger.put(entry));
+        self.mark_clean();
+    }
+
+    fn mark_clean(&mut self) {
         self.due = false;
-        self.last = Instant::now();
+        self.interval.as_mut().reset(Instant::now() + MIN_INTERVAL);
     }
 
     /// Writes the current record, with frames that are about to be appended, and waits until it is on disk or the
@@ -73,8 +79,7 @@ impl RecordWriter {
         self.writing = None;
         let entry = self.entry(coming);
         let put = self.ledger.put(entry);
-        self.last = Instant::now();
-        self.due = false;
+        self.mark_clean();
         timeout(self.limit, put).await.unwrap_or_else(|_| {
             telemetry::RecordOverdue { limit: self.limit }.emit();
             let limit = humantime::format_duration(self.limit);

@@ -264,18 +264,22 @@ impl Runner {
     }
 
     async fn wait(&mut self, due: Instant, session: &Session) -> NextEvent {
-        let is_telling = session.has_notices();
-        if !is_telling {
+        let has_notices = session.has_notices();
+        let deadline = async {
+            if has_notices {
+                // No grace period: nothing is read from the backend.
+                return sleep_until(due).await;
+            }
             self.deadline.set(due);
-        }
+            self.deadline.expired().await;
+        };
         tokio::select! {
             biased;
             cause = self.stopping.cause() => NextEvent::Stop(cause),
             // Checked before the connection: a backend that sends without pause must not escape its limits.
-            () = self.deadline.expired(), if !is_telling => NextEvent::Tick,
-            () = sleep_until(due), if is_telling => NextEvent::Tick,
+            () = deadline => NextEvent::Tick,
             () = self.record_writer.due() => NextEvent::Write,
-            arrived = self.connection.next(), if !is_telling => NextEvent::Arrived(arrived),
+            arrived = self.connection.next(), if !has_notices => NextEvent::Arrived(arrived),
         }
     }
 

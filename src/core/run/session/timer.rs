@@ -20,6 +20,12 @@ enum Timer {
     Total,
     /// The greeting of a backend that takes no key.
     Greeting,
+    /// The plain answer of the backend.
+    Answer,
+    /// The head of the backend's response.
+    ResponseHead,
+    /// The backend's greeting on `/ws`.
+    Ready,
     /// The maximum silence of the backend.
     Idle,
     /// The end of the wait for a status line.
@@ -27,43 +33,46 @@ enum Timer {
 }
 
 impl Session {
-    /// When to call again with [`SessionEvent::Tick`](super::SessionEvent::Tick) if no event arrives earlier.
+    /// When to call again with [`SessionEvent::Tick`](super::SessionEvent::Tick) if no event arrives earlier. `None` once
+    /// the run is over. It may change with each call of [`Session::handle`].
     pub fn deadline(&self) -> Option<Duration> {
-        self.timers().into_iter().filter_map(|(_, due)| due).min()
+        let is_over = matches!(self.phase, Phase::Over);
+        self.timers().into_iter().filter_map(|(_, due)| due).min().filter(|_| !is_over)
     }
 
     fn timers(&self) -> [(Timer, Option<Duration>); 7] {
         let limits = &self.setup.limits;
-        let is_over = matches!(self.phase, Phase::Over);
         // The backend does not count as silent while it is not read.
         let reads = !self.has_notices();
-        let timers = [
+        let (silence, silence_ends) = self.silence_timer();
+        [
             (Timer::Notice, self.notice),
             (Timer::Settled, self.settled),
             (Timer::SettleTotal, self.settled.and(self.settle_ends)),
             (Timer::Total, Some(limits.total)),
             (Timer::Greeting, self.greeting_deadline().filter(|_| reads)),
-            (Timer::Idle, self.idle_deadline().filter(|_| reads)),
+            (silence, reads.then_some(silence_ends)),
             (Timer::Accept, (!self.accepted).then_some(limits.accept_wait)),
-        ];
-        timers.map(|(timer, due)| (timer, due.filter(|_| !is_over)))
+        ]
     }
 
-    /// Fires the timers that are due.
+    /// Fires the first timer that is due.
     pub(super) fn tick(&mut self, now: Duration, out: &mut SessionOutput) {
         let due = self.timers().into_iter().find(|(_, due)| due.is_some_and(|due| now >= due));
         let Some((timer, _)) = due else { return };
         let limits = self.setup.limits;
+        let [total, idle, head] = [limits.total, limits.idle, limits.response_head].map(ending::duration);
         match timer {
             Timer::Notice => self.send_notice(now, out),
             Timer::Settled | Timer::SettleTotal => self.leg_done(now, None, out),
             Timer::Total => {
-                let what =
-                    format!("The run took longer than the limit of {}", ending::duration(limits.total));
-                self.lost(now, Cause::Total, &what, out);
+                self.lost(now, Cause::Total, &format!("The run took longer than the limit of {total}"), out);
             }
             Timer::Greeting => self.greeting_timed_out(out),
-            Timer::Idle => self.idle_timed_out(now, out),
+            Timer::Answer => self.silent(now, format!("did not answer within {idle}"), out),
+            Timer::ResponseHead => self.silent(now, format!("did not begin to answer within {head}"), out),
+            Timer::Ready => self.silent(now, format!("did not greet on /ws within {head}"), out),
+            Timer::Idle => self.silent(now, format!("said nothing for {idle}"), out),
             Timer::Accept => self.accept(now, out),
         }
     }
@@ -76,40 +85,29 @@ impl Session {
         self.settle_ends.get_or_insert(now + limits.settle_total.max(limits.settle));
     }
 
-    /// When the backend has been silent for too long. The limit depends on the phase of the leg.
-    fn idle_deadline(&self) -> Option<Duration> {
+    /// The timer of the backend's silence in this phase of the leg, and when it is due.
+    fn silence_timer(&self) -> (Timer, Duration) {
         let limits = &self.setup.limits;
-        Some(match &self.phase {
-            Phase::Over => return None,
-            Phase::Opening if self.channel() == Some(Channel::Json) => self.leg_began + limits.idle,
-            Phase::Opening => self.leg_began + limits.response_head,
-            Phase::Socket(socket) if !socket.is_ready() => self.leg_began + limits.response_head,
-            Phase::Stream(_) | Phase::Socket(_) => self.last_event + limits.idle,
-        })
+        match &self.phase {
+            Phase::Opening if self.channel() == Some(Channel::Json) => {
+                (Timer::Answer, self.leg_began + limits.idle)
+            }
+            Phase::Opening => (Timer::ResponseHead, self.leg_began + limits.response_head),
+            Phase::Socket(socket) if !socket.is_ready() => {
+                (Timer::Ready, self.leg_began + limits.response_head)
+            }
+            Phase::Stream(_) | Phase::Socket(_) | Phase::Over => (Timer::Idle, self.last_event + limits.idle),
+        }
     }
 
-    fn idle_timed_out(&mut self, now: Duration, out: &mut SessionOutput) {
-        let limits = &self.setup.limits;
-        let idle = ending::duration(limits.idle);
-        let what = match &self.phase {
-            Phase::Opening if self.channel() == Some(Channel::Json) => {
-                format!("The backend did not answer within {idle}")
-            }
-            Phase::Opening => {
-                format!(
-                    "The backend did not begin to answer within {}",
-                    ending::duration(limits.response_head)
-                )
-            }
-            Phase::Socket(socket) if !socket.is_ready() => {
-                format!("The backend did not greet on /ws within {}", ending::duration(limits.response_head))
-            }
-            _ => format!("The backend said nothing for {idle}"),
-        };
+    /// Handles a backend that was silent for too long.
+    fn silent(&mut self, now: Duration, what: String, out: &mut SessionOutput) {
+        let what = format!("The backend {what}");
         if self.accepted {
             self.lost(now, Cause::Idle, &what, out);
         } else {
-            self.refuse(Refusal::unreachable(&format!("{what}."), limits.retry_after), out);
+            let retry_after = self.setup.limits.retry_after;
+            self.refuse(Refusal::unreachable(&format!("{what}."), retry_after), out);
         }
     }
 }
