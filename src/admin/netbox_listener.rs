@@ -61,9 +61,9 @@ impl NetboxListenerObject {
         let lacks_store =
             backend.cached_capabilities().release.is_some_and(|release| !stores_proxmox(release));
         Some(Self {
-            address: proxy.netbox.address(listener.listen).to_string(),
+            address: proxy.app.listeners.netbox_address(listener.listen).to_string(),
             problem: match &target {
-                Ok(_) => proxy.netbox.trouble(backend),
+                Ok(_) => proxy.netbox.last_error(backend),
                 Err(reason) => Some(reason.clone()),
             },
             netbox: target.ok().map(|target| NetboxObject { url: target.url.to_string(), source }),

@@ -16,46 +16,60 @@ pub enum ClientListener {
     Dedicated(SocketAddr),
 }
 
-/// The open listeners, each with its last accept error and the time of that error.
-#[derive(Debug, Default)]
-pub struct Listeners(Mutex<ListenerErrors>);
+/// The key that configures the listener of a backend in front of NetBox.
+pub const NETBOX_LISTEN: &str = "backend.netbox_listen";
 
-type ListenerErrors = BTreeMap<(&'static str, SocketAddr), Option<(String, Instant)>>;
+/// The open listeners, by the key and the address in the configuration.
+#[derive(Debug, Default)]
+pub struct Listeners(Mutex<BTreeMap<(&'static str, SocketAddr), OpenListener>>);
+
+#[derive(Debug)]
+struct OpenListener {
+    /// Its address: in the configuration, port 0 stands for any port.
+    address: SocketAddr,
+    /// The last accept error, and its time.
+    error: Option<(String, Instant)>,
+}
 
 /// How long an accept error is reported. A persistent failure recurs within this time. The recovery has no event of its
 /// own: there may be no connection to accept.
 const ERROR_TTL: Duration = Duration::from_secs(1);
 
 impl Listeners {
-    /// Adds the listener of `key`, which is open at `address`.
-    pub fn open(&self, key: &'static str, address: SocketAddr) {
-        self.locked().insert((key, address), None);
+    /// Adds the listener that is configured at `configured` and open at `address`.
+    pub fn open(&self, key: &'static str, configured: SocketAddr, address: SocketAddr) {
+        self.locked().insert((key, configured), OpenListener { address, error: None });
     }
 
     /// Removes a closed listener.
-    pub fn close(&self, key: &'static str, address: SocketAddr) {
-        self.locked().remove(&(key, address));
+    pub fn close(&self, key: &'static str, configured: SocketAddr) {
+        self.locked().remove(&(key, configured));
     }
 
     /// Records that a connection could not be accepted.
-    pub fn fail(&self, key: &'static str, address: SocketAddr, reason: String) {
-        if let Some(known) = self.locked().get_mut(&(key, address)) {
-            *known = Some((reason, Instant::now()));
+    pub fn fail(&self, key: &'static str, configured: SocketAddr, reason: String) {
+        if let Some(listener) = self.locked().get_mut(&(key, configured)) {
+            listener.error = Some((reason, Instant::now()));
         }
+    }
+
+    /// The address of the NetBox listener that is configured at `configured`.
+    pub fn netbox_address(&self, configured: SocketAddr) -> SocketAddr {
+        self.locked().get(&(NETBOX_LISTEN, configured)).map_or(configured, |listener| listener.address)
     }
 
     /// The current problem, if there is one.
     pub fn problem(&self) -> Option<String> {
         let listeners = self.locked();
-        let problem = listeners.iter().find_map(|((key, address), problem)| {
-            let (reason, _) = problem.as_ref().filter(|(_, at)| at.elapsed() < ERROR_TTL)?;
+        let problem = listeners.iter().find_map(|((key, _), OpenListener { address, error })| {
+            let (reason, _) = error.as_ref().filter(|(_, at)| at.elapsed() < ERROR_TTL)?;
             Some(format!("{key} ({address}) accepts no connections: {reason}"))
         });
         let none = || listeners.is_empty().then(|| "no listener is open".to_owned());
         problem.or_else(none)
     }
 
-    fn locked(&self) -> MutexGuard<'_, ListenerErrors> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<(&'static str, SocketAddr), OpenListener>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -70,7 +84,7 @@ mod tests {
     async fn a_door_that_nobody_could_come_in_by_is_open_again_although_nobody_comes() {
         let (listeners, address) = (Listeners::default(), "127.0.0.1:8800".parse().unwrap());
         assert_eq!(listeners.problem().as_deref(), Some("no listener is open"));
-        listeners.open("listen", address);
+        listeners.open("listen", address, address);
         assert_eq!(listeners.problem(), None);
         listeners.fail("listen", address, "too many open files".to_owned());
         advance(ERROR_TTL / 2).await;

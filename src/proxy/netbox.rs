@@ -1,24 +1,25 @@
 //! The listener on which the bridge stands in front of NetBox, for one backend (`backend.netbox_listen`).
 //!
-//! Every request is forwarded, and NetBox authorises it. What is changed on the way is in
-//! [`crate::core::compat::netbox`].
+//! Every request is forwarded, and NetBox authorises it. [`crate::core::compat::netbox`] lists what the bridge changes
+//! in requests and responses.
 
-mod activity;
 mod exchange;
 mod target;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use serde_json::json;
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::Proxy;
@@ -30,104 +31,136 @@ use super::router;
 use crate::app::AppState;
 use crate::backend::{Backend, UploadError};
 use crate::core::compat::netbox::{STATUS, SyncProcesses};
+use crate::core::compat::{Shim, ShimAction};
+use crate::core::secret;
+use crate::ledger::Timestamp;
 use crate::private::Unreadable;
 use crate::respond::{self, Body};
-use crate::telemetry::{self, Route};
+use crate::telemetry::{self, Route, RuleApplied};
 
-use activity::Activities;
-pub(super) use activity::Activity;
 use exchange::NetboxRequest;
 use target::BackendToken;
 pub(super) use target::{NetboxEndpoints, at_listener, check_pushed, token};
 
-/// What is kept for the NetBox listeners of all backends, by the URL of the backend.
+/// The NetBox listeners of all backends.
 #[derive(Debug)]
 pub(crate) struct NetboxProxy {
     /// The NetBox endpoints that the plugin has pushed.
     pub(crate) endpoints: NetboxEndpoints,
-    /// Where the listeners are, by their addresses in the configuration: port 0 is any port.
-    addresses: Mutex<HashMap<SocketAddr, SocketAddr>>,
-    processes: Mutex<HashMap<String, SyncProcesses>>,
-    /// The connections to NetBox.
-    upstreams: Mutex<HashMap<String, Arc<Backend>>>,
-    /// The requests that are on their way to NetBox.
+    /// By the URL of the backend: they outlast a reload.
+    listeners: Mutex<HashMap<String, ListenerState>>,
+    /// The requests in flight to NetBox, per client.
     requests: Quota<QuotaKey>,
-    activities: Activities,
 }
 
-/// Paths for which 0.0.1 and 0.0.2 open a session for each request. All other requests are sent in the session that they
-/// open when they start, which is the one that writes.
+/// The state of the listener of one backend, in memory only.
+#[derive(Debug, Default)]
+struct ListenerState {
+    /// The token that the plugin pushed last.
+    token: Option<SecretString>,
+    /// The connections to NetBox.
+    upstream: Option<Arc<Backend>>,
+    processes: SyncProcesses,
+    activity: Activity,
+}
+
+/// The requests of one backend to NetBox since the bridge started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Activity {
+    /// When the last request with the backend's own token was answered.
+    pub(crate) last: Option<Timestamp>,
+    /// The number of requests that no rule changed.
+    pub(crate) unchanged: u64,
+    /// The number of requests that each rule changed.
+    pub(crate) changed: HashMap<Shim, u64>,
+}
+
+/// Paths for which 0.0.1 and 0.0.2 open a new session for each request. All other requests use the session that they
+/// open at startup, which is also the one that writes.
 const OWN_SESSION_PATHS: [&str; 5] =
     [STATUS, "/api/plugins/", "/api/schema/", "/api/docs/", "/api/extras/tags/"];
 
 impl NetboxProxy {
-    /// What is kept in `data_dir`; without it, nothing.
+    /// Opens the state in `data_dir`.
     ///
     /// # Errors
     ///
     /// Why the file could not be read.
     pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
-        Ok(Self {
-            endpoints: NetboxEndpoints::open(data_dir)?,
-            addresses: Mutex::default(),
-            processes: Mutex::default(),
-            upstreams: Mutex::default(),
-            requests: Quota::default(),
-            activities: Activities::default(),
-        })
+        let endpoints = NetboxEndpoints::open(data_dir)?;
+        Ok(Self { endpoints, listeners: Mutex::default(), requests: Quota::default() })
     }
 
-    /// What `backend` has sent to NetBox since the bridge started.
+    /// Reads or changes the state of the listener of `backend`.
+    fn listener<R>(&self, backend: &Backend, access: impl FnOnce(&mut ListenerState) -> R) -> R {
+        access(self.listeners.lock().entry(backend.url().to_string()).or_default())
+    }
+
+    /// The requests of `backend`.
     pub(crate) fn activity(&self, backend: &Backend) -> Activity {
-        self.activities.of(&backend.url().to_string())
+        self.listener(backend, |listener| listener.activity.clone())
     }
 
-    /// The listener that is configured at `configured` is open at `address`.
-    pub(super) fn set_address(&self, configured: SocketAddr, address: SocketAddr) {
-        locked(&self.addresses).insert(configured, address);
+    /// The error of the last attempt to reach the NetBox of `backend`, if it failed.
+    pub(crate) fn last_error(&self, backend: &Backend) -> Option<String> {
+        let upstream = self.listener(backend, |listener| listener.upstream.clone())?;
+        upstream.last_error().map(|error| error.to_string())
     }
 
-    /// The address of the listener that is configured at `configured`.
-    pub(crate) fn address(&self, configured: SocketAddr) -> SocketAddr {
-        locked(&self.addresses).get(&configured).copied().unwrap_or(configured)
-    }
-
-    /// Drops what is known for backends that have no NetBox listener any more: the plugin pushes it again to those that
-    /// get one.
+    /// Drops the state of backends that no longer have a NetBox listener. The plugin pushes again to a backend that
+    /// gets one.
     pub(super) fn retain(&self, backends: &[Arc<Backend>]) {
         let urls = with_listener(backends);
-        self.endpoints.retain_tokens(&urls);
-        self.activities.retain(&urls);
-        locked(&self.processes).retain(|url, _| urls.contains(url));
-        locked(&self.upstreams).retain(|url, _| urls.contains(url));
+        self.listeners.lock().retain(|url, _| urls.contains(url));
     }
 
-    /// Why the NetBox of `backend` could not be reached when that was last tried, if so.
-    pub(crate) fn trouble(&self, backend: &Backend) -> Option<String> {
-        let upstream = locked(&self.upstreams).get(&backend.url().to_string()).cloned()?;
-        upstream.last_error().map(|error| error.to_string())
+    /// Stores the NetBox endpoint that the plugin pushes to `backend`.
+    pub(super) async fn push(&self, backend: &Backend, pushed: &Value) {
+        let token = token(pushed);
+        let hash = target::token_hash(token.expose_secret());
+        self.listener(backend, |listener| listener.token = Some(token));
+        self.endpoints.push(backend, pushed, &hash).await;
+    }
+
+    /// `Authorization` with the token that was pushed to `backend` last, if it was pushed since the bridge started.
+    fn current_token(&self, backend: &Backend) -> Option<HeaderValue> {
+        self.listener(backend, |listener| {
+            secret::header(&["Token ", listener.token.as_ref()?.expose_secret()]).ok()
+        })
     }
 
     /// The connections to the NetBox of `backend`.
     async fn upstream(&self, backend: &Backend) -> Result<Arc<Backend>, String> {
         let config = self.endpoints.target(backend.config())?;
-        let key = backend.url().to_string();
-        if let Some(upstream) =
-            locked(&self.upstreams).get(&key).filter(|upstream| *upstream.config() == config)
-        {
-            return Ok(Arc::clone(upstream));
+        let open = self.listener(backend, |listener| listener.upstream.clone());
+        if let Some(upstream) = open.filter(|upstream| *upstream.config() == config) {
+            return Ok(upstream);
         }
         // It reads files.
         let made = spawn_blocking(move || Backend::netbox(config)).await;
         let made = made.map_err(|error| error.to_string())?;
-        let upstream = Arc::new(made.map_err(|error| format!("NetBox cannot be asked: {error}."))?);
-        locked(&self.upstreams).insert(key, Arc::clone(&upstream));
+        let upstream =
+            Arc::new(made.map_err(|error| format!("The connection to NetBox cannot be set up: {error}."))?);
+        self.listener(backend, |listener| listener.upstream = Some(Arc::clone(&upstream)));
         Ok(upstream)
     }
+}
 
-    /// The NetBox instances that requests were forwarded to.
-    fn upstreams(&self) -> Vec<Arc<Backend>> {
-        locked(&self.upstreams).values().map(Arc::clone).collect()
+impl Activity {
+    /// Counts a request that was changed by `rules`. Returns for each rule whether this is its first request.
+    fn count(&mut self, is_of_backend: bool, rules: &[(Shim, ShimAction)]) -> Vec<RuleApplied> {
+        if is_of_backend {
+            self.last = Some(Timestamp::now());
+        }
+        if rules.is_empty() {
+            self.unchanged += 1;
+        }
+        let apply = |&(shim, action): &(Shim, ShimAction)| {
+            let count = self.changed.entry(shim).or_default();
+            *count += 1;
+            RuleApplied { shim, action, is_first: *count == 1 }
+        };
+        rules.iter().map(apply).collect()
     }
 }
 
@@ -137,23 +170,14 @@ fn with_listener(backends: &[Arc<Backend>]) -> HashSet<String> {
     with_listener.map(|backend| backend.url().to_string()).collect()
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Proxy {
-    /// The NetBox listener that is configured at `configured` is open at `address`.
-    pub fn netbox_listener_opened(&self, configured: SocketAddr, address: SocketAddr) {
-        self.netbox.set_address(configured, address);
-    }
-
     /// Whether the NetBox listener that is configured at `configured` accepts connections from `address`.
     pub fn netbox_listener_allows(&self, configured: SocketAddr, address: IpAddr) -> bool {
         self.app.state().netbox_listener(configured).is_some_and(|(_, listener)| listener.allows(address))
     }
 
-    /// Done when the NetBox listener that is configured at `configured` accepts no connections from `address`. A listener
-    /// that is removed from the configuration closes its connections itself.
+    /// Completes when the NetBox listener that is configured at `configured` no longer accepts connections from
+    /// `address`. A listener that is removed from the configuration closes its connections itself.
     pub async fn netbox_listener_refuses(&self, configured: SocketAddr, address: IpAddr) {
         let refuses = |state: &Arc<AppState>| {
             state.netbox_listener(configured).is_some_and(|(_, listener)| !listener.allows(address))
@@ -165,12 +189,13 @@ impl Proxy {
 
     /// The NetBox instances that requests were forwarded to.
     pub fn netboxes(&self) -> Vec<Arc<Backend>> {
-        self.netbox.upstreams()
+        let listeners = self.netbox.listeners.lock();
+        listeners.values().filter_map(|listener| listener.upstream.clone()).collect()
     }
 
     /// Removes from `data_dir` the NetBox endpoints of backends without a NetBox listener.
     pub async fn remove_unused_netbox_endpoints(&self) {
-        self.netbox.endpoints.retain_pushed(&with_listener(&self.app.state().backends)).await;
+        self.netbox.endpoints.retain(&with_listener(&self.app.state().backends)).await;
     }
 
     /// Answers a request of the backend whose NetBox listener is at `listen`.
@@ -200,10 +225,8 @@ impl Proxy {
     ) -> Response<Body> {
         let state = self.app.state();
         let Some((backend, _)) = state.netbox_listener(listen) else {
-            return error_response(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "No backend has this NetBox listener any more.",
-            );
+            let detail = "No backend has this NetBox listener any more.";
+            return error_response(StatusCode::SERVICE_UNAVAILABLE, detail);
         };
         let upstream = match self.netbox.upstream(backend).await {
             Ok(upstream) => upstream,
@@ -220,9 +243,8 @@ impl Proxy {
         }
         headers::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let scheme = if peer.is_tls { "https" } else { "http" };
-        let origin =
-            format!("{scheme}://{}", host.unwrap_or_else(|| self.netbox.address(listen).to_string()));
+        let host = host.unwrap_or_else(|| self.app.listeners.netbox_address(listen).to_string());
+        let origin = format!("{}://{host}", if peer.is_tls { "https" } else { "http" });
         // Backends send a token with each request; `check` and probes do not.
         let authorization = parts.headers.get(AUTHORIZATION);
         let has_token = authorization.is_some();
@@ -234,8 +256,9 @@ impl Proxy {
         let writes = token.is_some() && writes_to_netbox(&path);
         let response = exchange.answer(parts, body).await;
         if has_token {
-            let url = backend.url().to_string();
-            let rules = self.netbox.activities.count(&url, token.is_some(), &locked(&exchange.applied));
+            let rules = exchange.applied.into_inner();
+            let count = |listener: &mut ListenerState| listener.activity.count(token.is_some(), &rules);
+            let rules = self.netbox.listener(backend, count);
             let (method, metrics) = (method.as_str(), &backend.metrics);
             telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
         }
@@ -254,7 +277,7 @@ fn writes_to_netbox(path: &str) -> bool {
     path.starts_with("/api/") && !OWN_SESSION_PATHS.iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// A failure of the bridge's own, in the form of NetBox's.
+/// An error of the bridge, in the form of NetBox's own errors.
 fn error_response(status: StatusCode, detail: &str) -> Response<Body> {
     respond::json(status, Bytes::from(json!({ "detail": detail }).to_string()))
 }

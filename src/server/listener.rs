@@ -77,6 +77,7 @@ impl Listeners {
         let close = watch::Sender::new(false);
         let accepting = AcceptLoop {
             role,
+            configured,
             address: address.as_ref().ok().copied(),
             proxy: Arc::clone(&self.proxy),
             certificate: Arc::clone(&certificate),
@@ -84,10 +85,7 @@ impl Listeners {
             closing: close.subscribe(),
         };
         if let Ok(address) = &address {
-            if let ListenerRole::Netbox(configured) = role {
-                self.proxy.netbox_listener_opened(configured, *address);
-            }
-            self.proxy.app.listeners.open(role.key(), *address);
+            self.proxy.app.listeners.open(role.key(), configured, *address);
         }
         self.tasks.spawn(accepting.run(listener));
         self.open.push(OpenListener { role, configured, address, certificate, close });
@@ -108,8 +106,8 @@ impl Listeners {
         self.open.retain(|open| {
             let keeps = configured.contains(&(open.role, open.configured));
             open.close.send_replace(!keeps);
-            if let (false, Ok(address)) = (keeps, &open.address) {
-                self.proxy.app.listeners.close(open.role.key(), *address);
+            if !keeps {
+                self.proxy.app.listeners.close(open.role.key(), open.configured);
             }
             keeps
         });
@@ -149,6 +147,7 @@ impl Listeners {
 /// The accept loop of a listener.
 struct AcceptLoop {
     role: ListenerRole,
+    configured: SocketAddr,
     address: Option<SocketAddr>,
     proxy: Arc<Proxy>,
     certificate: CurrentConfig,
@@ -166,9 +165,7 @@ impl AcceptLoop {
                     Ok((stream, address)) => self.accept(stream, address.ip().to_canonical(), &mut served),
                     Err(error) => {
                         telemetry::AcceptFailed { error: &error }.emit();
-                        if let Some(address) = self.address {
-                            self.proxy.app.listeners.fail(self.role.key(), address, error.to_string());
-                        }
+                        self.proxy.app.listeners.fail(self.role.key(), self.configured, error.to_string());
                         // Usually the process is out of file descriptors: an immediate retry would spin.
                         sleep(Duration::from_millis(100)).await;
                     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::app::ClientListener;
+use crate::app::{ClientListener, NETBOX_LISTEN};
 use crate::telemetry;
 
 /// The key that configures the certificate of a NetBox listener.
@@ -35,7 +35,7 @@ impl ListenerRole {
             Self::Clients(ClientListener::Shared) => "listen",
             Self::Clients(ClientListener::Dedicated(_)) => "backend.listen",
             Self::Admin => "admin_listen",
-            Self::Netbox(_) => "backend.netbox_listen",
+            Self::Netbox(_) => NETBOX_LISTEN,
         }
     }
 

@@ -102,7 +102,7 @@ pub(super) async fn answer(
             };
             let config = context.backend.config();
             if let Some(listener) = &config.netbox {
-                let port = proxy.netbox.address(listener.listen).port();
+                let port = proxy.app.listeners.netbox_address(listener.listen).port();
                 let listener = ListenerAddress { port, speaks_tls: listener.tls.is_some() };
                 if let Some(why) = cannot_reach(release, listener) {
                     return refused(NETBOX, "This backend cannot reach backend.netbox_listen.", &why);
@@ -123,7 +123,7 @@ pub(super) async fn answer(
             if context.backend.config().netbox.is_some() && response.status().is_success() {
                 let secrets = stored_secrets(&parts.method, response.status(), &pushed);
                 proxy.app.registry.secrets.remember(secrets);
-                proxy.netbox.endpoints.push(&context.backend, &pushed).await;
+                proxy.netbox.push(&context.backend, &pushed).await;
             }
             return rewrite_rows(proxy, context, release, path, response).await;
         }
@@ -136,7 +136,7 @@ pub(super) async fn answer(
 /// it has one. A release that sends one token gets a v2 token in one text.
 fn at_listener(proxy: &Proxy, context: &RequestContext, pushed: &SecretJson, release: Release) -> SecretJson {
     let Some(listener) = &context.backend.config().netbox else { return pushed.clone() };
-    let address = proxy.netbox.address(listener.listen);
+    let address = proxy.app.listeners.netbox_address(listener.listen);
     let mut row = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
     let shims = &context.state.config.shims;
     // Where nothing makes a Bearer of it on the way to NetBox, a v2 token is of no use to such a release.
@@ -211,8 +211,8 @@ async fn rewrite_rows(
     let completed = adds_token_version(context, release, path) && add_token_version(&mut value);
     let listener = context.backend.config().netbox.as_ref().filter(|_| is_moved(context, path));
     let moved = listener.is_some_and(|listener| {
-        let address = proxy.netbox.address(listener.listen);
-        proxy.netbox.endpoints.show(&context.backend, address, &mut value)
+        let address = proxy.app.listeners.netbox_address(listener.listen);
+        proxy.netbox.endpoints.restore(&context.backend, address, &mut value)
     });
     let completed = completed || moved;
     for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {

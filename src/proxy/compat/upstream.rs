@@ -115,14 +115,14 @@ pub(crate) async fn collect(
     response: Response<Body>,
 ) -> Result<(response::Parts, Bytes), Response<Body>> {
     let limit = context.backend.limits().response_head;
-    whole_of(Remote::Backend, response, limit).await.map_err(|(status, why)| {
+    read_response(Remote::Backend, response, limit).await.map_err(|(status, why)| {
         respond::message(status, "The answer of the backend could not be read.", &why)
     })
 }
 
 /// Reads the whole response of `remote`, within the time limit for a response head, `limit`. The error is the status
 /// and the reason for the client if it cannot be read.
-pub(crate) async fn whole_of(
+pub(crate) async fn read_response(
     remote: Remote,
     response: Response<Body>,
     limit: Duration,

@@ -1,6 +1,6 @@
-//! One request of a backend to NetBox, and what the rules change in it and in its answer.
+//! A request of a backend to NetBox, and the changes that the rules make to it and to its response.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::backend::{Backend, ConnectError, ForwardError, UploadError};
@@ -31,12 +32,15 @@ use crate::proxy::request::Peer;
 use crate::respond::{self, Body};
 use crate::telemetry;
 
+use super::error_response;
 use super::target::BackendToken;
-use super::{error_response, locked};
 
-/// The largest body of a request that is read as a whole, in bytes.
+/// The largest request body that is read as a whole, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// A response for the backend. The error is the one if NetBox's own could not be read.
+type ResponseResult = Result<Response<Body>, Response<Body>>;
 
 /// One request of a backend to NetBox.
 pub(super) struct NetboxRequest<'a> {
@@ -45,19 +49,26 @@ pub(super) struct NetboxRequest<'a> {
     pub(super) backend: &'a Backend,
     pub(super) peer: &'a Peer,
     pub(super) upstream: Arc<Backend>,
-    /// Where the backend reaches NetBox, as it wrote it: `http://127.0.0.1:8801`.
+    /// The origin of NetBox as the backend sees it: `http://127.0.0.1:8801`.
     pub(super) origin: String,
-    /// The backend's token in the request; `None` if the token is of something else.
+    /// The backend's token in the request; `None` if the request has another token.
     pub(super) token: Option<BackendToken>,
-    /// The rules that have changed the request or its answer, each once.
+    /// The rules that have changed the request or its response, each once.
     pub(super) applied: Mutex<Vec<(Shim, ShimAction)>>,
 }
 
 impl NetboxRequest<'_> {
     pub(super) async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
+        match self.apply_rules(parts, body).await {
+            Ok(response) | Err(response) => response,
+        }
+    }
+
+    async fn apply_rules(&self, parts: Parts, body: Incoming) -> ResponseResult {
         let path = parts.uri.path().to_owned();
-        let asks_for_endpoints = path == PROXMOX_ENDPOINTS && parts.method == Method::GET;
-        if asks_for_endpoints && self.token.is_some() && self.applies(Shim::ProxmoxCredentials) {
+        let is_get = parts.method == Method::GET;
+        let reads_endpoints = is_get && path == PROXMOX_ENDPOINTS && self.token.is_some();
+        if reads_endpoints && self.applies(Shim::ProxmoxCredentials) {
             return self.proxmox_endpoints(parts, body).await;
         }
         if self.applies(Shim::SyncProcesses)
@@ -70,15 +81,15 @@ impl NetboxRequest<'_> {
             return self.custom_field(parts, body).await;
         }
         if self.applies(Shim::CustomFields)
-            && parts.method == Method::GET
+            && is_get
             && let Some(field) = wanted_field(&path, parts.uri.query().unwrap_or_default())
         {
-            return self.created_field(&parts, &field).await;
+            return Ok(self.create_missing_field(&parts, &field).await);
         }
         if may_nest(&path) && self.applies(Shim::NestedObjects) {
-            return self.flattened(parts, body).await;
+            return self.flatten(parts, body).await;
         }
-        self.forward(parts, body).await
+        Ok(self.forward(parts, body).await)
     }
 
     fn applies(&self, shim: Shim) -> bool {
@@ -86,7 +97,7 @@ impl NetboxRequest<'_> {
             && NetboxRule::for_shim(shim).is_some_and(|rule| rule.applies_to(self.backend.last_release()))
     }
 
-    /// The headers as NetBox is sent them.
+    /// Rewrites the headers of the request for NetBox.
     pub(super) fn outbound(&self, Parts { headers, version, .. }: &mut Parts) {
         headers::hop_by_hop(headers, *version);
         let forwarded: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
@@ -97,13 +108,13 @@ impl NetboxRequest<'_> {
             headers.insert(HOST, host);
         }
         if self.applies(Shim::NetboxLinks) {
-            // The links in the answer are read.
+            // The links in the response must be readable.
             headers.insert(ACCEPT_ENCODING, IDENTITY);
         }
         if self.token == Some(BackendToken::Replaced)
             && headers.contains_key(AUTHORIZATION)
             && self.applies(Shim::CurrentToken)
-            && let Some(current) = self.proxy.netbox.endpoints.current_token(self.backend)
+            && let Some(current) = self.proxy.netbox.current_token(self.backend)
         {
             self.note(Shim::CurrentToken, ShimAction::Translated);
             headers.insert(AUTHORIZATION, current);
@@ -116,15 +127,21 @@ impl NetboxRequest<'_> {
         }
     }
 
-    /// The rule of `shim` has changed the request, or its answer.
+    /// Records that the rule of `shim` has changed the request or its response.
     fn note(&self, shim: Shim, action: ShimAction) {
-        let mut applied = locked(&self.applied);
+        let mut applied = self.applied.lock();
         if !applied.contains(&(shim, action)) {
             applied.push((shim, action));
         }
     }
 
-    /// NetBox's answer to a request, with its links leading back to the listener.
+    /// Records that the rule of `shim` has produced `response`, and marks the response.
+    fn noted(&self, shim: Shim, action: ShimAction, response: Response<Body>) -> Response<Body> {
+        self.note(shim, action);
+        with_shim_header(response, shim)
+    }
+
+    /// NetBox's response to a request, in which links lead back to the listener.
     async fn forward<B>(&self, parts: Parts, body: B) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -132,55 +149,53 @@ impl NetboxRequest<'_> {
         let mut request = Request::from_parts(parts, body);
         self.peer.informational.pass(&mut request);
         match self.upstream.forward(request).await {
-            Ok(response) => self.inbound(response).await,
+            Ok(response) => match self.inbound(response).await {
+                Ok(response) | Err(response) => response,
+            },
             Err(error) => self.upstream_error(&error),
         }
     }
 
-    async fn inbound(&self, response: Response<Incoming>) -> Response<Body> {
+    async fn inbound(&self, response: Response<Incoming>) -> ResponseResult {
         let mut response = response.map(respond::forwarded);
         headers::inbound(response.headers_mut());
         if !self.applies(Shim::NetboxLinks) {
-            return response;
+            return Ok(response);
         }
         let authority = self.upstream.url().authority();
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         if let Some(location) = location.and_then(|location| self.rewritten_location(location, &authority)) {
             response.headers_mut().insert(LOCATION, location);
-            response = self.relinked(response);
+            response = self.noted(Shim::NetboxLinks, ShimAction::Translated, response);
         }
         let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
         if !response.headers().get(CONTENT_TYPE).is_some_and(is_json) || response.body().is_end_stream() {
-            return response;
+            return Ok(response);
         }
-        let (head, body) = match self.whole(response).await {
-            Ok(whole) => whole,
-            Err(broken) => return broken,
-        };
-        match relink(&body, &authority, &self.origin) {
-            Some(relinked) => self.relinked(upstream::rebuild(head, Bytes::from(relinked))),
+        let (head, body) = self.read_response(response).await?;
+        Ok(match relink(&body, &authority, &self.origin) {
+            Some(relinked) => {
+                let response = upstream::rebuild(head, Bytes::from(relinked));
+                self.noted(Shim::NetboxLinks, ShimAction::Translated, response)
+            }
             None => upstream::rebuild(head, body),
-        }
+        })
     }
 
-    /// NetBox's answer as a whole.
-    async fn whole(&self, response: Response<Body>) -> Result<(response::Parts, Bytes), Response<Body>> {
+    /// Reads the whole response of NetBox.
+    async fn read_response(
+        &self,
+        response: Response<Body>,
+    ) -> Result<(response::Parts, Bytes), Response<Body>> {
         let limit = self.upstream.limits().response_head;
-        upstream::whole_of(Remote::Netbox, response, limit)
-            .await
-            .map_err(|(status, why)| self.unread(status, &why))
+        let read = upstream::read_response(Remote::Netbox, response, limit).await;
+        read.map_err(|(status, why)| self.no_response(status, &why))
     }
 
-    /// The answer to a request that NetBox did not answer, or not to the end.
-    fn unread(&self, status: StatusCode, why: &str) -> Response<Body> {
+    /// The response to a request that NetBox did not answer completely.
+    fn no_response(&self, status: StatusCode, why: &str) -> Response<Body> {
         telemetry::NetboxUnreachable { backend: self.backend.url(), error: why }.emit();
         error_response(status, why)
-    }
-
-    /// `response`, in which links lead to the listener.
-    fn relinked(&self, response: Response<Body>) -> Response<Body> {
-        self.note(Shim::NetboxLinks, ShimAction::Translated);
-        with_shim_header(response, Shim::NetboxLinks)
     }
 
     fn rewritten_location(&self, location: &str, authority: &str) -> Option<HeaderValue> {
@@ -190,37 +205,32 @@ impl NetboxRequest<'_> {
     }
 
     fn upstream_error(&self, error: &ForwardError) -> Response<Body> {
-        if let ForwardError::Upload(error) = error {
-            return errors::upload_error_response(self.peer.address, *error);
-        }
         let url = self.upstream.url();
-        let (status, text) = match error {
-            // It says itself what to do.
+        let mut status = StatusCode::BAD_GATEWAY;
+        let text = match error {
+            ForwardError::Upload(error) => {
+                return errors::upload_error_response(self.peer.address, *error);
+            }
+            // The error says what to do.
             ForwardError::Unreachable(error @ ConnectError::Tls { .. }) => {
-                (StatusCode::BAD_GATEWAY, format!("NetBox cannot be reached: {error}."))
+                format!("NetBox cannot be reached: {error}.")
             }
-            ForwardError::Unreachable(error) => {
-                let source = self.source_of_url();
-                let text = format!(
-                    "NetBox cannot be reached: {error}. See whether NetBox runs and can be reached from the bridge; the \
-                     address is that of {source}."
-                );
-                (StatusCode::BAD_GATEWAY, text)
-            }
-            ForwardError::TimedOut(_) => {
-                let text = format!("NetBox did not answer at {url}. {error} Its log says what it does.");
-                (StatusCode::GATEWAY_TIMEOUT, text)
-            }
-            _ => (
-                StatusCode::BAD_GATEWAY,
-                format!("NetBox did not answer at {url}. {error} Its log says why."),
+            ForwardError::Unreachable(error) => format!(
+                "NetBox cannot be reached: {error}. Check that NetBox is running and reachable from the bridge; its \
+                 address comes from {}.",
+                self.url_source()
             ),
+            ForwardError::TimedOut(_) => {
+                status = StatusCode::GATEWAY_TIMEOUT;
+                format!("NetBox did not answer at {url}. {error} See its log.")
+            }
+            ForwardError::Broken { .. } => format!("NetBox did not answer at {url}. {error} See its log."),
         };
-        self.unread(status, &text)
+        self.no_response(status, &text)
     }
 
-    /// What says where NetBox is.
-    fn source_of_url(&self) -> &'static str {
+    /// Where the address of NetBox comes from.
+    fn url_source(&self) -> &'static str {
         let is_configured = self.backend.config().netbox.as_ref().is_some_and(|netbox| netbox.url.is_some());
         if is_configured {
             Remote::Netbox.url_key()
@@ -230,121 +240,107 @@ impl NetboxRequest<'_> {
     }
 
     /// The list of Proxmox endpoints, with the secrets that the plugin has pushed.
-    async fn proxmox_endpoints(&self, mut parts: Parts, body: Incoming) -> Response<Body> {
+    async fn proxmox_endpoints(&self, mut parts: Parts, body: Incoming) -> ResponseResult {
         let proxmox = &self.backend.proxmox;
-        // What is pushed while NetBox answers may not be in its answer.
+        // Read first: an endpoint that is pushed while NetBox answers may be missing from the response.
         let pushed = proxmox.keys();
         if pushed.is_empty() {
-            return self.forward(parts, body).await;
+            return Ok(self.forward(parts, body).await);
         }
         let lists_all = lists_all(parts.uri.query().unwrap_or_default());
         parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let response = self.forward(parts, body).await;
         if response.status() != StatusCode::OK {
-            return response;
+            return Ok(response);
         }
-        let (head, body) = match self.whole(response).await {
-            Ok(whole) => whole,
-            Err(broken) => return broken,
-        };
+        let (head, body) = self.read_response(response).await?;
         let Ok(mut page) = SecretJson::parse(&body) else {
-            return upstream::rebuild(head, body);
+            return Ok(upstream::rebuild(head, body));
         };
-        // Another NetBox was pushed meanwhile, and maybe its Proxmox endpoints.
+        // Another NetBox may have been pushed in the meantime, and the secrets of its Proxmox endpoints.
         let target = self.proxy.netbox.endpoints.target(self.backend.config());
         if target.as_ref() != Ok(self.upstream.config()) {
-            return upstream::rebuild(head, body);
+            return Ok(upstream::rebuild(head, body));
         }
         if lists_all && let Some(gone) = missing(&page, pushed) {
             proxmox.forget(&gone);
         }
-        if fill_in(&mut page, &|id| proxmox.secrets(id)).is_none() {
-            return upstream::rebuild(head, body);
+        if !fill_in(&mut page, &|id| proxmox.secrets(id)) {
+            return Ok(upstream::rebuild(head, body));
         }
-        self.note(Shim::ProxmoxCredentials, ShimAction::Completed);
-        with_shim_header(upstream::rebuild(head, page.to_body()), Shim::ProxmoxCredentials)
+        let response = upstream::rebuild(head, page.to_body());
+        Ok(self.noted(Shim::ProxmoxCredentials, ShimAction::Completed, response))
     }
 
     /// The objects in which 0.0.3 records its syncs: NetBox's own if its plugin has them, or those in memory.
-    async fn sync_processes(&self, parts: Parts, body: Incoming, rest: &str) -> Response<Body> {
-        let body = match self.read(body).await {
-            Ok(body) => body,
-            Err(refused) => return refused,
-        };
+    async fn sync_processes(&self, parts: Parts, body: Incoming, rest: &str) -> ResponseResult {
+        let body = self.read_request(body).await?;
         let response = self.forward(parts.clone(), Full::new(body.clone())).await;
         if response.status() != StatusCode::NOT_FOUND {
-            return response;
+            return Ok(response);
         }
-        // NetBox answers 404 whoever asks: whether the token is accepted is another question.
+        // NetBox answers 404 without checking the token, so the token is checked with another request.
         let allowed = self.forward(lookup_request(&parts, STATUS), Full::new(Bytes::new())).await;
         if !allowed.status().is_success() {
-            return allowed;
+            return Ok(allowed);
         }
-        let written: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let mut processes = locked(&self.proxy.netbox.processes);
-        let processes = processes.entry(self.backend.url().to_string()).or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let id = rest.trim_end_matches('/').parse::<u64>().ok();
-        let (status, answer) = match (&parts.method, id) {
-            (&Method::POST, None) => (StatusCode::CREATED, Some(processes.create(&written, &self.origin))),
-            (&Method::GET, None) => (StatusCode::OK, Some(processes.page())),
-            (&Method::GET, Some(id)) => (StatusCode::OK, processes.get(id)),
-            (&(Method::PATCH | Method::PUT), Some(id)) => (StatusCode::OK, processes.update(id, &written)),
-            _ => (StatusCode::NOT_FOUND, None),
-        };
-        let Some(answer) = answer else { return response };
-        self.note(Shim::SyncProcesses, ShimAction::Emulated);
-        with_shim_header(respond::json(status, Bytes::from(answer.to_string())), Shim::SyncProcesses)
+        let (status, object) =
+            self.proxy.netbox.listener(self.backend, |listener| match (&parts.method, id) {
+                (&Method::POST, None) => {
+                    (StatusCode::CREATED, Some(listener.processes.create(&body, &self.origin)))
+                }
+                (&Method::GET, None) => (StatusCode::OK, Some(listener.processes.page())),
+                (&Method::GET, Some(id)) => (StatusCode::OK, listener.processes.get(id)),
+                (&(Method::PATCH | Method::PUT), Some(id)) => {
+                    (StatusCode::OK, listener.processes.update(id, &body))
+                }
+                _ => (StatusCode::NOT_FOUND, None),
+            });
+        let Some(object) = object else { return Ok(response) };
+        let response = respond::json(status, Bytes::from(object.to_string()));
+        Ok(self.noted(Shim::SyncProcesses, ShimAction::Emulated, response))
     }
 
-    /// A custom field is written: the one that some releases narrow keeps its types.
-    async fn custom_field(&self, mut parts: Parts, body: Incoming) -> Response<Body> {
-        let body = match self.read(body).await {
-            Ok(body) => body,
-            Err(refused) => return refused,
-        };
-        let Ok(mut written) = serde_json::from_slice::<Value>(&body) else {
-            return self.forward(parts, Full::new(body)).await;
-        };
+    /// Forwards a request that writes a custom field. The field that some releases narrow keeps its types.
+    async fn custom_field(&self, mut parts: Parts, body: Incoming) -> ResponseResult {
+        let body = self.read_request(body).await?;
+        let mut written: Value = serde_json::from_slice(&body).unwrap_or_default();
         let is_new = parts.uri.path() == CUSTOM_FIELDS;
-        let held = match written.get("object_types") {
-            Some(_) if !is_new => match self.current_field(&parts).await {
-                Ok(held) => Some(held),
-                // Written without it, the field would lose types.
-                Err(failed) => return failed,
-            },
+        let current = match written.get("object_types") {
+            // Without the current field, it would lose types.
+            Some(_) if !is_new => Some(self.current_field(&parts).await?),
             _ => None,
         };
-        if !widen(&mut written, held.as_ref()) {
-            return self.forward(parts, Full::new(body)).await;
+        if !widen(&mut written, current.as_ref()) {
+            return Ok(self.forward(parts, Full::new(body)).await);
         }
         self.note(Shim::LastUpdated, ShimAction::Translated);
         parts.headers.remove(CONTENT_LENGTH);
         let response = self.forward(parts, Full::new(Bytes::from(written.to_string()))).await;
-        with_shim_header(response, Shim::LastUpdated)
+        Ok(with_shim_header(response, Shim::LastUpdated))
     }
 
-    /// NetBox's answer with texts in place of the objects that old releases read as texts.
-    async fn flattened(&self, mut parts: Parts, body: Incoming) -> Response<Body> {
+    /// NetBox's response with strings in place of the objects that old releases read as strings.
+    async fn flatten(&self, mut parts: Parts, body: Incoming) -> ResponseResult {
         let path = parts.uri.path().to_owned();
         parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let response = self.forward(parts, body).await;
         if !response.status().is_success() {
-            return response;
+            return Ok(response);
         }
-        let (head, body) = match self.whole(response).await {
-            Ok(whole) => whole,
-            Err(broken) => return broken,
-        };
+        let (head, body) = self.read_response(response).await?;
         let mut answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if !flatten(&path, &mut answer) {
-            return upstream::rebuild(head, body);
+            return Ok(upstream::rebuild(head, body));
         }
-        self.note(Shim::NestedObjects, ShimAction::Translated);
-        with_shim_header(upstream::rebuild(head, Bytes::from(answer.to_string())), Shim::NestedObjects)
+        let response = upstream::rebuild(head, Bytes::from(answer.to_string()));
+        Ok(self.noted(Shim::NestedObjects, ShimAction::Translated, response))
     }
 
-    /// NetBox's answer to `parts`, which looks for the custom field `field`: it is created if NetBox does not have it.
-    async fn created_field(&self, parts: &Parts, field: &Value) -> Response<Body> {
+    /// NetBox's response to `parts`, a search for the custom field `field`, which is created if NetBox does not have it.
+    async fn create_missing_field(&self, parts: &Parts, field: &Value) -> Response<Body> {
         let target = parts.uri.path_and_query().map_or(CUSTOM_FIELDS, PathAndQuery::as_str);
         let (found, is_missing) = self.look_up_field(parts, target).await;
         if !is_missing {
@@ -354,7 +350,7 @@ impl NetboxRequest<'_> {
         create.method = Method::POST;
         create.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let created = self.forward(create, Full::new(Bytes::from(field.to_string()))).await;
-        // Another process may have created it in between, which NetBox answers with 400.
+        // NetBox answers 400 if another process has created the field in the meantime.
         if !created.status().is_success() && created.status() != StatusCode::BAD_REQUEST {
             return created;
         }
@@ -362,59 +358,57 @@ impl NetboxRequest<'_> {
         if is_missing && !created.status().is_success() {
             return created;
         }
-        self.note(Shim::CustomFields, ShimAction::Emulated);
-        with_shim_header(found, Shim::CustomFields)
+        self.noted(Shim::CustomFields, ShimAction::Emulated, found)
     }
 
-    /// NetBox's answer to a GET of `target`, a search for custom fields, and whether it has found none.
+    /// NetBox's response to a GET of `target`, a search for custom fields, and whether nothing was found.
     async fn look_up_field(&self, parts: &Parts, target: &str) -> (Response<Body>, bool) {
         let mut request = lookup_request(parts, target);
         request.headers.insert(ACCEPT_ENCODING, IDENTITY);
         let response = self.forward(request, Full::new(Bytes::new())).await;
-        let (head, body) = match self.whole(response).await {
-            Ok(whole) => whole,
-            Err(broken) => return (broken, false),
+        let (head, body) = match self.read_response(response).await {
+            Ok(read) => read,
+            Err(unreadable) => return (unreadable, false),
         };
         let page: Value = serde_json::from_slice(&body).unwrap_or_default();
         let is_missing = head.status == StatusCode::OK && page["count"] == 0;
         (upstream::rebuild(head, body), is_missing)
     }
 
-    /// The object of `parts` as NetBox has it.
+    /// The current state of the custom field that `parts` is about.
     ///
     /// # Errors
     ///
-    /// The answer to the backend where NetBox does not say it.
+    /// The response for the backend, if NetBox does not return the field.
     async fn current_field(&self, parts: &Parts) -> Result<Value, Response<Body>> {
-        let mut question = lookup_request(parts, parts.uri.path());
-        question.headers.insert(ACCEPT_ENCODING, IDENTITY);
-        let response = self.forward(question, Full::new(Bytes::new())).await;
+        let mut request = lookup_request(parts, parts.uri.path());
+        request.headers.insert(ACCEPT_ENCODING, IDENTITY);
+        let response = self.forward(request, Full::new(Bytes::new())).await;
         if response.status() != StatusCode::OK {
             return Err(response);
         }
-        let (_, body) = self.whole(response).await?;
-        serde_json::from_slice(&body).map_err(|_| {
-            self.unread(StatusCode::BAD_GATEWAY, "NetBox answered what is no JSON about this custom field.")
-        })
+        let (_, body) = self.read_response(response).await?;
+        let why = "NetBox did not answer with JSON for this custom field.";
+        serde_json::from_slice(&body).map_err(|_| self.no_response(StatusCode::BAD_GATEWAY, why))
     }
 
-    /// The body of a request as a whole.
-    async fn read(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
-        let patience = self.backend.limits().client_body;
+    /// Reads the whole body of a request.
+    async fn read_request(&self, body: Incoming) -> Result<Bytes, Response<Body>> {
+        let limit = self.backend.limits().client_body;
         let refused = |error| errors::upload_error_response(self.peer.address, error);
-        match timeout(patience, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+        match timeout(limit, Limited::new(body, MAX_BODY_BYTES).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let why = format!("A body for this path has {MAX_BODY_BYTES} bytes at most.");
+                let why = format!("A body for this path may have {MAX_BODY_BYTES} bytes at most.");
                 Err(rejection_response(&Rejection::body(RejectReason::BodyTooLarge, why), self.peer.address))
             }
             Ok(Err(_)) => Err(refused(UploadError::Aborted)),
-            Err(_) => Err(refused(UploadError::Slow(patience))),
+            Err(_) => Err(refused(UploadError::Slow(limit))),
         }
     }
 }
 
-/// Whether NetBox would build its links from the header `name`, or find out from it whom a request is from. It is a WSGI
+/// Whether NetBox would build its links from the header `name`, or take the client's address from it. NetBox is a WSGI
 /// application, for which `_` in a name is `-`.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");

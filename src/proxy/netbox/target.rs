@@ -1,56 +1,52 @@
-//! Where NetBox is: the endpoint that the plugin pushes, which the backend is not given.
+//! The address of NetBox: the NetBox endpoints that the plugin pushes. Backends get the address of their listener instead.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::locked;
 use crate::backend::Backend;
 use crate::config::{self, BackendUrl};
 use crate::core::compat::netbox::{TLS_PORT, v2_token};
 use crate::core::compat::rows::{can_update_netbox, change_rows, host_in_url, leads_to_listener, plain_host};
 use crate::core::domain::credential::hexadecimal;
 use crate::core::domain::release::Release;
-use crate::core::secret::{SecretJson, header};
+use crate::core::secret::SecretJson;
 use crate::private::{StateFile, Unreadable};
 use crate::telemetry;
 use crate::tls::Trust;
 
 /// The file in `data_dir`.
 const FILE: &str = "netbox-endpoints.json";
-/// What to do about one that cannot be read.
+/// The remedy for an unreadable file.
 const REMEDY: &str = "delete it, and the plugin pushes them again";
-/// What is kept of an endpoint: what the plugin compares, and no token.
+/// The stored fields of an endpoint: those that the plugin compares. No token is stored.
 const STORED_FIELDS: [&str; 6] = ["name", "ip_address", "domain", "port", "verify_ssl", "token_version"];
-/// How many tokens that were replaced are remembered.
+/// The number of replaced tokens that are remembered.
 const MAX_REPLACED: usize = 8;
 
 /// The NetBox endpoints that the plugin has pushed, by the URL of the backend.
 #[derive(Debug)]
-pub(crate) struct NetboxEndpoints {
-    pushed: Arc<StateFile<BTreeMap<String, PushedEndpoint>>>,
-    /// The tokens in force. They are in memory alone.
-    tokens: Mutex<HashMap<String, SecretString>>,
-}
+pub(crate) struct NetboxEndpoints(Arc<StateFile<BTreeMap<String, PushedEndpoint>>>);
 
 /// The NetBox endpoint that the plugin has pushed to one backend.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PushedEndpoint {
     row: Map<String, Value>,
-    /// The SHA-256 of the token in force.
+    /// The SHA-256 of the current token.
     token: String,
-    /// Whether NetBox has accepted it. Only then can a backend have read it: anybody can push a token to a release without
-    /// authentication.
+    /// Whether NetBox has accepted the token. A token that it has not accepted may come from anybody, because releases
+    /// without authentication accept every push.
     #[serde(default)]
     is_accepted: bool,
-    /// The SHA-256 of those before it that NetBox accepted. A backend that reads its token at its start sends the one of then.
+    /// The SHA-256 of the previous tokens that NetBox accepted. A backend that reads its token at startup still sends one
+    /// of them.
     replaced: Vec<String>,
 }
 
@@ -59,64 +55,54 @@ pub(crate) struct PushedEndpoint {
 pub(super) enum BackendToken {
     /// The token that was pushed last.
     Current,
-    /// A token that was pushed before. A backend that reads its token when it starts goes on sending that one.
+    /// A token that was pushed before. A backend that reads its token at startup continues to send it.
     Replaced,
 }
 
 impl NetboxEndpoints {
-    /// Those that are kept in `data_dir`; without it, none.
+    /// Opens the endpoints in `data_dir`.
     ///
     /// # Errors
     ///
     /// Why the file could not be read.
     pub(super) fn open(data_dir: Option<&Path>) -> Result<Self, Unreadable> {
-        let pushed = Arc::new(StateFile::open(data_dir, FILE, REMEDY)?);
-        Ok(Self { pushed, tokens: Mutex::default() })
+        StateFile::open(data_dir, FILE, REMEDY).map(Arc::new).map(Self)
     }
 
-    /// Drops the tokens that were pushed to other backends than those at `urls`.
-    pub(super) fn retain_tokens(&self, urls: &HashSet<String>) {
-        locked(&self.tokens).retain(|url, _| urls.contains(url));
-    }
-
-    /// Drops the endpoints that were pushed to other backends than those at `urls`, in the file too.
-    pub(super) async fn retain_pushed(&self, urls: &HashSet<String>) {
+    /// Drops the endpoints that were pushed to other backends than those at `urls`, also from the file.
+    pub(super) async fn retain(&self, urls: &HashSet<String>) {
         self.change(|pushed| pushed.retain(|url, _| urls.contains(url))).await;
     }
 
-    /// How the NetBox of a backend is reached: as an upstream of the same limits.
+    /// The configuration for connections to the NetBox of `backend`, with the limits of the backend.
     ///
     /// # Errors
     ///
-    /// What is missing for that.
+    /// Why NetBox cannot be reached.
     pub(crate) fn target(&self, backend: &config::Backend) -> Result<config::Backend, String> {
-        target(backend, self.pushed.get().get(&backend.url.to_string()))
+        target(backend, self.0.get().get(&backend.url.to_string()))
     }
 
-    /// Keeps what the plugin pushes to `backend`. A push that changes where NetBox is, or its token, drops the Proxmox
-    /// endpoints of the backend: their secrets are for the NetBox before, and whoever can reach the bridge can push another
-    /// one. The plugin pushes them again behind this.
-    pub(crate) async fn push(&self, backend: &Backend, pushed: &Value) {
-        let key = backend.url().to_string();
-        let text = token(pushed);
-        let token = fingerprint(text.expose_secret());
-        locked(&self.tokens).insert(key.clone(), text);
-        let take = |all: &mut BTreeMap<_, PushedEndpoint>| {
-            let endpoint = all.entry(key).or_default();
+    /// Stores the endpoint that the plugin pushes to `backend`; `token` is the hash of its token. If the address or the
+    /// token changes, the Proxmox endpoints of the backend are dropped: their secrets belong to the previous NetBox, and
+    /// anybody who can reach the bridge can push another one. The plugin pushes the Proxmox endpoints right afterwards.
+    pub(super) async fn push(&self, backend: &Backend, pushed: &Value, token: &str) {
+        let store = |all: &mut BTreeMap<_, PushedEndpoint>| {
+            let endpoint = all.entry(backend.url().to_string()).or_default();
             let before = endpoint.clone();
-            endpoint.apply(pushed, &token);
+            endpoint.apply(pushed, token);
             let [was, is] = [&before, endpoint].map(|endpoint| target(backend.config(), Some(endpoint)));
             if before.token != token || was != is {
                 backend.proxmox.clear();
             }
         };
-        self.change(take).await;
+        self.change(store).await;
     }
 
-    /// Makes those `rows` of the backend that lead to its listener at `address` what the plugin is to see: the NetBox
-    /// that it has pushed. Returns whether there are any.
-    pub(crate) fn show(&self, backend: &Backend, address: SocketAddr, rows: &mut Value) -> bool {
-        let pushed = self.pushed.get();
+    /// Replaces the address of the listener, `address`, in `rows` of the backend by the pushed endpoint, which the plugin
+    /// expects. Returns whether any row changed.
+    pub(crate) fn restore(&self, backend: &Backend, address: SocketAddr, rows: &mut Value) -> bool {
+        let pushed = self.0.get();
         let Some(pushed) = pushed.get(&backend.url().to_string()) else { return false };
         change_rows(rows, |row| {
             let is_at_listener = leads_to_listener(row, address);
@@ -127,10 +113,11 @@ impl NetboxEndpoints {
         })
     }
 
-    /// Which token of `backend` is in `authorization`; `None` if it is not one that was pushed to the backend.
+    /// Which token of `backend` is in `authorization`; `None` if it was not pushed to the backend.
     pub(super) fn match_token(&self, backend: &Backend, authorization: &HeaderValue) -> Option<BackendToken> {
-        let sent = token_hash(authorization)?;
-        let pushed = self.pushed.get();
+        let (_, sent) = authorization.to_str().ok()?.split_once(' ')?;
+        let sent = token_hash(sent.trim());
+        let pushed = self.0.get();
         let pushed = pushed.get(&backend.url().to_string())?;
         if pushed.token == sent {
             return Some(BackendToken::Current);
@@ -138,24 +125,24 @@ impl NetboxEndpoints {
         pushed.replaced.contains(&sent).then_some(BackendToken::Replaced)
     }
 
-    /// NetBox has accepted the token in force of `backend`. If `writes`, the session that writes has sent it: the backend
-    /// was restarted, and the tokens before it are forgotten. The file is written after this.
+    /// Records that NetBox has accepted the current token of `backend`. If `writes`, it came in the session that writes:
+    /// the backend was restarted, and its replaced tokens are dropped. The file is written in the background.
     pub(super) fn token_accepted(&self, backend: &Backend, writes: bool) {
-        let is_news =
-            |pushed: &PushedEndpoint| !pushed.is_accepted || (writes && !pushed.replaced.is_empty());
-        if !self.pushed.get().get(&backend.url().to_string()).is_some_and(is_news) {
+        let url = backend.url().to_string();
+        let is_new = |pushed: &PushedEndpoint| !pushed.is_accepted || (writes && !pushed.replaced.is_empty());
+        if !self.0.get().get(&url).is_some_and(is_new) {
             return;
         }
-        let note = |all: &mut BTreeMap<String, PushedEndpoint>| {
-            if let Some(pushed) = all.get_mut(&backend.url().to_string()) {
+        let accept = |all: &mut BTreeMap<String, PushedEndpoint>| {
+            if let Some(pushed) = all.get_mut(&url) {
                 pushed.is_accepted = true;
                 if writes {
                     pushed.replaced.clear();
                 }
             }
         };
-        if let ((), true) = self.pushed.change_in_memory(note) {
-            let pushed = Arc::clone(&self.pushed);
+        if let ((), true) = self.0.change_in_memory(accept) {
+            let pushed = Arc::clone(&self.0);
             tokio::spawn(async move {
                 if let Err(error) = pushed.save().await {
                     telemetry::StateNotWritten { file: FILE, error: &error }.emit();
@@ -165,44 +152,34 @@ impl NetboxEndpoints {
     }
 
     async fn change(&self, change: impl FnOnce(&mut BTreeMap<String, PushedEndpoint>)) {
-        if let ((), Err(error)) = self.pushed.change(change).await {
+        if let ((), Err(error)) = self.0.change(change).await {
             telemetry::StateNotWritten { file: FILE, error: &error }.emit();
         }
     }
-
-    /// `Authorization` with the token that was pushed to `backend` last, if it was pushed since the bridge started.
-    pub(super) fn current_token(&self, backend: &Backend) -> Option<HeaderValue> {
-        let tokens = locked(&self.tokens);
-        header(&["Token ", tokens.get(&backend.url().to_string())?.expose_secret()]).ok()
-    }
 }
 
-/// How the NetBox of a backend is reached, to which the plugin has `pushed` this.
+/// The configuration for connections to the NetBox of `backend`, for which the plugin has `pushed` an endpoint.
 fn target(backend: &config::Backend, pushed: Option<&PushedEndpoint>) -> Result<config::Backend, String> {
-    let Some(netbox) = &backend.netbox else {
-        return Err("This backend has no NetBox listener.".to_owned());
-    };
+    let netbox = backend.netbox.as_ref().ok_or("This backend has no NetBox listener.")?;
     let (url, verifies) = match (&netbox.url, pushed) {
         (Some(url), _) => (url.clone(), true),
         (None, Some(pushed)) => pushed.url()?,
         (None, None) => {
-            let reason = "The bridge does not know yet where NetBox is: start a sync in NetBox, whose plugin tells it, \
-                          or set backend.netbox_url.";
-            return Err(reason.to_owned());
+            Err("The bridge does not know yet where NetBox is: start a sync in NetBox, so that the plugin \
+                             pushes its NetBox endpoint, or set backend.netbox_url.")?
         }
     };
     if let Some(key) = netbox.tls_key().filter(|_| !url.is_tls()) {
         return Err(format!(
-            "{key} is set, and the NetBox endpoint that the plugin has pushed is {url}, which has no certificate: give \
-             the endpoint in NetBox its port of https and verify_ssl, set backend.netbox_url to the https address, or \
-             take {key} away."
+            "{key} is set, but the NetBox endpoint that the plugin has pushed, {url}, does not use TLS: set its port to \
+             the HTTPS port and enable verify_ssl, set backend.netbox_url to the https URL, or remove {key}."
         ));
     }
     let default_trust = if verifies { Trust::System } else { Trust::Insecure };
     Ok(backend.netbox_upstream(netbox, url, default_trust))
 }
 
-/// Whether the NetBox of `backend` can be asked where the plugin says that it is with `pushed`.
+/// Checks that the NetBox of `backend` could be reached with the endpoint `pushed`.
 ///
 /// # Errors
 ///
@@ -229,7 +206,7 @@ impl PushedEndpoint {
         }
     }
 
-    /// Where it is, as backends understand such a row, and whether its certificate is verified.
+    /// The URL that backends derive from the row, and whether its certificate is verified.
     fn url(&self) -> Result<(BackendUrl, bool), String> {
         let text = |name: &str| self.row.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let host = text("domain").or_else(|| text("ip_address")?.split('/').next());
@@ -240,15 +217,14 @@ impl PushedEndpoint {
         let host =
             if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
         let url = format!("{scheme}://{host}:{port}");
-        let url = url.parse().map_err(|error| {
-            format!("The NetBox endpoint that the plugin has pushed has no usable address: {error}.")
-        });
-        Ok((url?, verifies))
+        let invalid =
+            |error| format!("The NetBox endpoint that the plugin has pushed has no usable address: {error}.");
+        Ok((url.parse().map_err(invalid)?, verifies))
     }
 }
 
-/// What a backend of `release` is given in the place of `pushed`: the listener at `listen`. Releases take `verify_ssl` for
-/// whether to speak TLS, too, and 0.0.2 for that alone.
+/// The row for a backend of `release` in place of `pushed`: it leads to the listener at `listen`. For releases,
+/// `verify_ssl` also decides whether to use TLS; for 0.0.2 it decides nothing else.
 pub(crate) fn at_listener(
     pushed: &SecretJson,
     listen: SocketAddr,
@@ -256,7 +232,7 @@ pub(crate) fn at_listener(
     release: Release,
 ) -> SecretJson {
     let mut row = pushed.clone();
-    // Releases write their URL with the domain as it is, 0.0.2 with the address.
+    // Releases put the domain into their URL as it is, and 0.0.2 the address.
     let in_url = host_in_url(listen);
     let address = if can_update_netbox(release) { plain_host(listen) } else { in_url.clone() };
     row["ip_address"] = json!(address);
@@ -266,7 +242,7 @@ pub(crate) fn at_listener(
     row
 }
 
-/// The token of a pushed row in one text, as [`v2_token`] has it.
+/// The token of a pushed row, in the form of [`v2_token`].
 pub(crate) fn token(pushed: &Value) -> SecretString {
     let secret = pushed["token"].as_str().unwrap_or_default();
     match pushed["token_key"].as_str().filter(|key| !key.is_empty()) {
@@ -275,18 +251,15 @@ pub(crate) fn token(pushed: &Value) -> SecretString {
     }
 }
 
-/// The hash of the token in an `Authorization`.
-fn token_hash(authorization: &HeaderValue) -> Option<String> {
-    let (_, token) = authorization.to_str().ok()?.split_once(' ')?;
-    Some(fingerprint(token.trim()))
-}
-
-fn fingerprint(token: &str) -> String {
+/// The SHA-256 of `token`.
+pub(super) fn token_hash(token: &str) -> String {
     hexadecimal(&Sha256::digest(token.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn pushed(row: Value) -> PushedEndpoint {
