@@ -21,7 +21,7 @@ mod service;
 
 pub use cooldown::CoolingDown;
 pub use handle::{EventSelection, Job, StartResult, Watcher};
-pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory, LoggedFrame};
+pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory};
 pub use recordings::recordings;
 pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, retention};
 pub use request::{JobKey, SyncRequest};

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 pub use clock::{Clock, SystemClock};
 pub use record::{
-    Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, Record, Requester, StoredFrame, Timestamp,
+    Cooldown, InvalidJobId, JobEnd, JobId, JobProgress, JobUpdate, LoggedFrame, Record, Requester, Timestamp,
 };
 pub use sqlite::{LedgerOpenError, Sqlite, has_ledger, inspect};
 
@@ -56,7 +56,7 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
         &self,
         id: JobId,
         after: u64,
-    ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>>;
+    ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>>;
 
     /// Reads the records of ended jobs whose backends may still run them after `now`, the longest cool-down first.
     ///

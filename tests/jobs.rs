@@ -16,9 +16,9 @@ use futures::future::join_all;
 use proxbox_bridge::core::domain::event::StepStatus;
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::core::wire::sse::frame::FrameName;
+use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
-    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, Record, Retention, Sqlite, StoredFrame,
+    JobEnd, JobFilter, JobId, JobUpdate, Ledger, LedgerOptions, LoggedFrame, Record, Retention, Sqlite,
     SystemClock, Timestamp,
 };
 use proxbox_bridge::recording::{RecordedEvent as Recorded, Recording};
@@ -659,7 +659,8 @@ async fn recordings_are_for_one_user_alone_and_go_with_the_logs_of_their_jobs_ho
     };
     let [unknown, without_log, cut_off, with_log] = [(); 4].map(|()| JobId::new());
     let bytes = "event: complete\ndata: {\"ok\": true, \"message\": \"m\"}\n\n".into();
-    let frames = vec![StoredFrame { sequence: 1, at: now, name: FrameName::Complete, bytes }];
+    let frame = Frame { name: FrameName::Complete, bytes, payload: None };
+    let frames = vec![LoggedFrame { sequence: 1, at: now, frame }];
     let ledger = ledger(folder.path()).await;
     for job in [without_log, cut_off, with_log] {
         ledger.put(JobUpdate { record: ended(job), frames: frames.clone() }).await.unwrap();
@@ -748,8 +749,8 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let record = Record { started: Some(now), ..Record::new(backend, Kind::Devices, now) };
     let id = record.id;
     let step = "event: step\ndata: {\"step\": \"devices\", \"status\": \"started\", \"message\": \"Starting.\", \"rowid\": null}\n\n";
-    let name = FrameName::Step(StepStatus::Started);
-    let frame = |sequence| StoredFrame { sequence, at: Timestamp::now(), name, bytes: step.into() };
+    let step = Frame { name: FrameName::Step(StepStatus::Started), bytes: step.into(), payload: None };
+    let frame = |sequence| LoggedFrame { sequence, at: Timestamp::now(), frame: step.clone() };
     let ledger = ledger(folder.path()).await;
     let (broken, finished) = (JobId::new(), Timestamp::now());
     let end = JobEnd {
@@ -760,7 +761,8 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
         failed_objects: Vec::new(),
     };
     let bytes = "event: complete\ndata: {\"ok\": false, \"message\": \"It failed.\"}\n\n".into();
-    let whole = vec![frame(1), StoredFrame { sequence: 2, at: finished, name: FrameName::Complete, bytes }];
+    let last = Frame { name: FrameName::Complete, bytes, payload: None };
+    let whole = vec![frame(1), LoggedFrame { sequence: 2, at: finished, frame: last }];
     let other = Record { id: broken, end: Some(end), ..record.clone() };
     ledger.put(JobUpdate { record: other, frames: whole }).await.unwrap();
     ledger.put(JobUpdate { record, frames: (1..=5).map(frame).collect() }).await.unwrap();

@@ -16,10 +16,10 @@ use proxbox_bridge::core::domain::event::{Failure, StepStatus};
 use proxbox_bridge::core::domain::kind::Kind;
 use proxbox_bridge::core::domain::object::Object;
 use proxbox_bridge::core::domain::outcome::{Cause, FailedObject, Outcome};
-use proxbox_bridge::core::wire::sse::frame::FrameName;
+use proxbox_bridge::core::wire::sse::frame::{Frame, FrameName};
 use proxbox_bridge::ledger::{
     Cooldown, Health, JobEnd, JobFilter, JobId, JobProgress, JobUpdate, Ledger, LedgerOpenError,
-    LedgerOptions, Record, Requester, Retention, Sqlite, StoredFrame, SystemClock, Timestamp,
+    LedgerOptions, LoggedFrame, Record, Requester, Retention, Sqlite, SystemClock, Timestamp,
 };
 use tempfile::TempDir;
 
@@ -105,17 +105,20 @@ fn end(finished: u64) -> JobEnd {
     }
 }
 
-fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
-    let frame = |sequence| StoredFrame {
+fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<LoggedFrame> {
+    let frame = |sequence| LoggedFrame {
         sequence,
         at: Timestamp(1_000 + sequence),
-        name: FrameName::Step(StepStatus::Progress),
-        bytes: format!("event: step\ndata: {sequence}\n\n").into(),
+        frame: Frame {
+            name: FrameName::Step(StepStatus::Progress),
+            bytes: format!("event: step\ndata: {sequence}\n\n").into(),
+            payload: None,
+        },
     };
     numbers.map(frame).collect()
 }
 
-async fn put(ledger: &Sqlite, record: &Record, frames: Vec<StoredFrame>) {
+async fn put(ledger: &Sqlite, record: &Record, frames: Vec<LoggedFrame>) {
     ledger.put(JobUpdate { record: record.clone(), frames }).await.unwrap();
 }
 
@@ -411,8 +414,8 @@ async fn the_last_frames_of_each_job_are_kept() {
     assert_eq!(ledger.frames(job.id, u64::MAX).await.unwrap(), []);
     assert_eq!(ledger.frames(other.id, 0).await.unwrap(), frames(1..=3));
     let mut again = frames(12..=12);
-    again[0].name = FrameName::Error;
-    again[0].bytes = "other".into();
+    again[0].frame.name = FrameName::Error;
+    again[0].frame.bytes = "other".into();
     put(&ledger, &job, again.clone()).await;
     assert_eq!(ledger.frames(job.id, 11).await.unwrap(), again);
     ledger.close().await;

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::job::Job;
-use crate::ledger::{JobId, LedgerUnavailable, Record, StoredFrame, Timestamp};
+use crate::ledger::{JobId, LedgerUnavailable, LoggedFrame, Record, Timestamp};
 use crate::proxy::streams::{unknown_parameter, with_job_header};
 use crate::respond::{self, Body};
 use json::JobObject;
@@ -84,15 +84,18 @@ async fn record_with_log(app: &App, id: &str) -> Result<(Record, Vec<log::LogEnt
     if let Some(job) = app.registry.find(id) {
         // No more than the ledger keeps, so that the answer does not shrink later.
         let frames = job.log.tail(0, app.state().config.jobs.log_frames);
-        return Ok((job.public_record(), log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))));
+        return Ok((
+            job.public_record(),
+            log::entries(frames.iter().map(|frame| (frame.at, &frame.frame.bytes))),
+        ));
     }
     let record = find_record(app, id).await?;
     let frames = frames(app, &record).await?;
-    Ok((record, log::entries(frames.iter().map(|frame| (frame.at, &frame.bytes)))))
+    Ok((record, log::entries(frames.iter().map(|frame| (frame.at, &frame.frame.bytes)))))
 }
 
 /// The log of a job from the ledger, with the final event that a crash prevented.
-async fn frames(app: &App, record: &Record) -> Result<Vec<StoredFrame>, JobLookupError> {
+async fn frames(app: &App, record: &Record) -> Result<Vec<LoggedFrame>, JobLookupError> {
     if record.end.is_some()
         && let Some((_, frames)) = app.registry.stored(record, 0).await
     {

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::text::redact::Redactor;
-use crate::core::wire::sse::encoder::is_extra;
-use crate::ledger::{JobId, Record, StoredFrame, Timestamp};
+use crate::core::wire::sse::frame::FrameName;
+use crate::ledger::{JobId, LoggedFrame, Record, Timestamp};
 use crate::telemetry;
 
 /// A job: queued, running or ended.
@@ -104,8 +104,8 @@ impl EventSelection {
     }
 
     /// The notice for a client that requested events which the stored `frames` of an ended job do not contain.
-    pub fn ledger_notice(requested: Self, frames: &[StoredFrame]) -> Option<String> {
-        let all_events = frames.iter().any(|frame| is_extra(&frame.bytes));
+    pub fn ledger_notice(requested: Self, frames: &[LoggedFrame]) -> Option<String> {
+        let all_events = frames.iter().any(|frame| frame.frame.name == FrameName::Extra);
         let missing = Self { all_events, payloads: false }.missing(requested)?;
         Some(format!("This job has ended, and the rest of its record has no {missing}."))
     }

@@ -11,7 +11,6 @@ use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
 use super::handle::{Job, StartResult};
-use super::record_writer::stored;
 use super::registry::Registry;
 use super::request::SyncRequest;
 use super::runner::Runner;
@@ -22,7 +21,7 @@ use crate::core::domain::refusal::Refusal;
 use crate::core::run::normalizer::Normalizer;
 use crate::core::wire::sse::frame::FrameName;
 use crate::deadline;
-use crate::ledger::{Cooldown, JobEnd, JobUpdate, Timestamp};
+use crate::ledger::{Cooldown, JobEnd, JobUpdate, LoggedFrame, Timestamp};
 use crate::telemetry;
 
 /// Runs the whole life of `job`, with a permit of its backend.
@@ -84,7 +83,7 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
     let kind = job.key.endpoint().kind;
     let now = Timestamp::now();
     let last = job.log.tail(0, 1).pop();
-    let is_whole = last.is_some_and(|last| last.name == FrameName::Complete);
+    let is_whole = last.is_some_and(|last| last.frame.name == FrameName::Complete);
     let (was_running, failure, rest) = {
         let mut record = job.record_lock();
         // A good end that no reader was given is none.
@@ -112,7 +111,7 @@ async fn record_crash(registry: &Arc<Registry>, job: &Job, max_cooldown: Duratio
     registry.release_permit(job, rest, None);
     let ending = if is_whole { Vec::new() } else { Normalizer::interrupted_frames(kind, failure) };
     let ending = job.log.assign_sequence(ending, Timestamp::now());
-    let frames = ending.iter().map(stored).collect();
+    let frames = ending.iter().map(LoggedFrame::without_payload).collect();
     let put = registry.ledger.put(JobUpdate { record: job.record(), frames });
     // The ledger retries and reports what it cannot write.
     let _ = timeout(job.config.limits.ledger, put).await;

@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use cursor::{Batch, Cursor};
@@ -22,44 +21,22 @@ pub use memory::LogMemory;
 
 use crate::core::domain::event::StepStatus;
 use crate::core::wire::sse::frame::{Frame, FrameName};
-use crate::core::wire::traffic::FrameType;
-use crate::ledger::Timestamp;
-
-/// One frame of a log.
-#[derive(Clone, Debug)]
-pub struct LoggedFrame {
-    /// Its number; the first frame has 1.
-    pub sequence: u64,
-    /// When it was written.
-    pub at: Timestamp,
-    /// Its type.
-    pub name: FrameName,
-    /// Its bytes.
-    pub bytes: Bytes,
-    /// The frame with the backend's payload of the object, if it was kept, or with the whole result.
-    pub with_payload: Option<Bytes>,
-}
+use crate::ledger::{LoggedFrame, Timestamp};
 
 impl LoggedFrame {
     /// Returns whether it is the first frame, or one that ends the stream. These are never evicted.
     fn is_permanent(&self) -> bool {
-        self.sequence == FIRST || matches!(self.name, FrameName::Error | FrameName::Complete)
+        self.sequence == FIRST || matches!(self.frame.name, FrameName::Error | FrameName::Complete)
     }
 
     /// Returns whether it is a failed step of a run that continues.
     fn is_failure(&self) -> bool {
-        self.name == FrameName::Step(StepStatus::Failed)
+        self.frame.name == FrameName::Step(StepStatus::Failed)
     }
 
     /// The memory of the frame, in bytes.
     fn size(&self) -> usize {
-        size_of::<Self>() + ALLOCATION + self.bytes.len() + self.with_payload.as_ref().map_or(0, Bytes::len)
-    }
-}
-
-impl From<&LoggedFrame> for FrameType {
-    fn from(frame: &LoggedFrame) -> Self {
-        frame.name.into()
+        size_of::<Self>() + ALLOCATION + self.frame.size()
     }
 }
 
@@ -128,16 +105,7 @@ impl JobLog {
     /// Assigns numbers to frames before they are appended. There is a single writer.
     pub fn assign_sequence(&self, frames: Vec<Frame>, at: Timestamp) -> Vec<LoggedFrame> {
         let next = self.frames().next;
-        let frames = (next..).zip(frames);
-        frames
-            .map(|(sequence, Frame { name, bytes, with_payload })| LoggedFrame {
-                sequence,
-                at,
-                name,
-                bytes,
-                with_payload,
-            })
-            .collect()
+        (next..).zip(frames).map(|(sequence, frame)| LoggedFrame { sequence, at, frame }).collect()
     }
 
     /// Appends frames numbered by [`JobLog::assign_sequence`].
@@ -178,11 +146,11 @@ impl JobLog {
         Some(self.state.borrow().next - 1).filter(|last| *last >= FIRST)
     }
 
-    /// The last frames after the number `after`, at most `limit` of them.
+    /// The last frames after the number `after`, at most `limit` of them, without their payloads.
     pub fn tail(&self, after: u64, limit: usize) -> Vec<LoggedFrame> {
         let frames = self.frames();
-        let mut tail: Vec<LoggedFrame> =
-            frames.backwards().take_while(|frame| frame.sequence > after).take(limit).cloned().collect();
+        let newer = frames.backwards().take_while(|frame| frame.sequence > after);
+        let mut tail: Vec<LoggedFrame> = newer.take(limit).map(LoggedFrame::without_payload).collect();
         tail.reverse();
         tail
     }

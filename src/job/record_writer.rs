@@ -8,8 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::handle::Job;
-use super::log::LoggedFrame;
-use crate::ledger::{JobUpdate, Ledger, LedgerUnavailable, StoredFrame};
+use crate::ledger::{JobUpdate, Ledger, LedgerUnavailable, LoggedFrame};
 use crate::telemetry;
 
 /// The minimum interval between two writes of the progress of a job.
@@ -89,17 +88,11 @@ impl RecordWriter {
 
     fn entry(&mut self, coming: &[LoggedFrame]) -> JobUpdate {
         let coming = &coming[coming.len().saturating_sub(self.frames)..];
-        let mut frames: Vec<StoredFrame> =
-            self.job.log.tail(self.written, self.frames - coming.len()).iter().map(stored).collect();
-        frames.extend(coming.iter().map(stored));
+        let mut frames = self.job.log.tail(self.written, self.frames - coming.len());
+        frames.extend(coming.iter().map(LoggedFrame::without_payload));
         self.written = frames.last().map_or(self.written, |frame| frame.sequence);
         JobUpdate { record: self.job.record(), frames }
     }
-}
-
-/// `frame`, as the ledger stores it.
-pub(super) fn stored(frame: &LoggedFrame) -> StoredFrame {
-    StoredFrame { sequence: frame.sequence, at: frame.at, name: frame.name, bytes: frame.bytes.clone() }
 }
 
 #[cfg(test)]
@@ -148,7 +141,7 @@ mod tests {
             &self,
             _: JobId,
             _: u64,
-        ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>> {
+        ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>> {
             ready(Ok(Vec::new())).boxed()
         }
 

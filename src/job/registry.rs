@@ -26,7 +26,7 @@ use crate::core::domain::credential::ApiKey;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::Cause;
 use crate::core::text::redact::Redactor;
-use crate::ledger::{Health, JobId, Ledger, Record, Requester, Retention, StoredFrame, Timestamp};
+use crate::ledger::{Health, JobId, Ledger, LoggedFrame, Record, Requester, Retention, Timestamp};
 use crate::telemetry;
 
 /// The jobs of this process.
@@ -100,7 +100,7 @@ pub enum Attached {
         /// How many frames before them are gone.
         missed: u64,
         /// The remaining frames.
-        frames: Vec<StoredFrame>,
+        frames: Vec<LoggedFrame>,
         /// The notice for events that the ledger does not keep.
         notice: Option<String>,
     },

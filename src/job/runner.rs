@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::clients::ClientId;
 use super::connection::{self, ConnectionEvent, LegConnection};
 use super::handle::{Job, StartResult, StopSignal};
-use super::log::LoggedFrame;
 use super::record_writer::RecordWriter;
 use super::recorder::Recorder;
 use super::registry::{AdmitError, Registry};
@@ -36,7 +35,7 @@ use crate::core::upstream::dialect::Dialect;
 use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::traffic::FrameCounts;
 use crate::deadline::{DeadlineTimer, timeout};
-use crate::ledger::{Cooldown, JobEnd, Timestamp};
+use crate::ledger::{Cooldown, JobEnd, LoggedFrame, Timestamp};
 use crate::telemetry;
 use prepare::Preparation;
 use work::LegWork;
@@ -454,7 +453,7 @@ impl Runner {
         telemetry::FramesWritten { channel: self.channel, frames: &logged }.emit();
         let mut record = self.job.record_lock();
         record.progress.frames_out += logged.len() as u64;
-        record.progress.bytes_out += logged.iter().map(|frame| frame.bytes.len() as u64).sum::<u64>();
+        record.progress.bytes_out += logged.iter().map(|frame| frame.frame.bytes.len() as u64).sum::<u64>();
         logged
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::handle::{EventSelection, Job, NewJob, Watcher};
 use super::log::{FIRST, JobLog};
-use super::record_writer::stored;
 use super::registry::{AdmitError, AttachOptions, Attached, Registry};
 use super::request::{JobKey, SyncRequest};
 use super::{lifecycle, recordings};
@@ -145,7 +144,7 @@ impl Registry {
                 }
                 let frames = registry.config.load().jobs.log_frames;
                 for job in registry.all() {
-                    let frames = job.log.tail(0, frames).iter().map(stored).collect();
+                    let frames = job.log.tail(0, frames);
                     // The ledger keeps the update until it is written.
                     drop(registry.ledger.put(JobUpdate { record: job.record(), frames }));
                 }

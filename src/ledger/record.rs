@@ -4,14 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::core::domain::counts::Counts;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, FailedObject, Outcome};
-use crate::core::wire::sse::frame::FrameName;
+use crate::core::wire::sse::frame::Frame;
+use crate::core::wire::traffic::FrameType;
 
 /// The id of a job: a UUID of version 7, so that ids sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,17 +207,30 @@ pub struct JobEnd {
     pub failed_objects: Vec<FailedObject>,
 }
 
-/// One frame of a job, as written for readers, without an id.
+/// One frame in the log of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredFrame {
-    /// Its number in the log of the job; the first frame has 1.
+pub struct LoggedFrame {
+    /// Its number; the first frame has 1.
     pub sequence: u64,
     /// When it was written.
     pub at: Timestamp,
-    /// Its type.
-    pub name: FrameName,
-    /// Its bytes, including the blank line at the end.
-    pub bytes: Bytes,
+    /// The frame. The ledger stores no payload.
+    pub frame: Frame,
+}
+
+impl LoggedFrame {
+    /// The frame as the ledger stores it.
+    #[must_use]
+    pub fn without_payload(&self) -> Self {
+        let Frame { name, ref bytes, .. } = self.frame;
+        Self { frame: Frame { name, bytes: bytes.clone(), payload: None }, ..*self }
+    }
+}
+
+impl From<&LoggedFrame> for FrameType {
+    fn from(logged: &LoggedFrame) -> Self {
+        logged.frame.name.into()
+    }
 }
 
 /// An update to the record of a job.
@@ -226,7 +239,7 @@ pub struct JobUpdate {
     /// The whole current record.
     pub record: Record,
     /// The frames added since the last update.
-    pub frames: Vec<StoredFrame>,
+    pub frames: Vec<LoggedFrame>,
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use uuid::Uuid;
 
 use super::{
     Cleaning, CleaningResult, Health, JobFilter, JobId, JobUpdate, Ledger, LedgerLoss, LedgerOptions,
-    LedgerUnavailable, Record, Retention, StoredFrame, Timestamp,
+    LedgerUnavailable, LoggedFrame, Record, Retention, Timestamp,
 };
 pub use inspect::{has_ledger, inspect};
 
@@ -179,7 +179,7 @@ impl Ledger for Sqlite {
         &self,
         id: JobId,
         after: u64,
-    ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>> {
+    ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>> {
         let damage = self.damage.clone();
         self.requests.query(move |connection| queries::frames(connection, (id, after), &damage))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -13,10 +13,10 @@ use tracing::Span;
 use super::request::StallFlag;
 use crate::core::domain::event::{Step, StepStatus};
 use crate::core::domain::kind::Kind;
-use crate::core::wire::sse::encoder::{STEP_LIMIT, is_extra, standalone_step};
+use crate::core::wire::sse::encoder::standalone_step;
 use crate::core::wire::sse::frame::FrameName;
-use crate::job::{Batch, EventSelection, FIRST, Job, LoggedFrame, Watcher};
-use crate::ledger::{JobId, StoredFrame};
+use crate::job::{Batch, EventSelection, FIRST, Job, Watcher};
+use crate::ledger::{JobId, LoggedFrame};
 use crate::respond::{Body, BoxError};
 use crate::telemetry::{self, Surface, WatcherDeparture};
 
@@ -30,9 +30,6 @@ pub(crate) struct SubscriberOptions {
     /// The backend's payload of each object, and the whole result.
     pub(crate) payloads: bool,
 }
-
-/// The longest `id:` line of a frame, in bytes.
-const ID_LINE: usize = "id: 00000000-0000-0000-0000-000000000000.18446744073709551615\n".len();
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
@@ -52,7 +49,7 @@ impl WatcherGuard {
 
     /// Notes a batch that is sent to the client.
     pub(crate) fn record_batch(&mut self, batch: &Batch) {
-        self.has_seen_end |= batch.frames.last().is_some_and(|last| last.name == FrameName::Complete);
+        self.has_seen_end |= batch.frames.last().is_some_and(|last| last.frame.name == FrameName::Complete);
         if batch.missed > 0 {
             self.job.in_span(|| telemetry::FramesMissed { missed: batch.missed }.emit());
         }
@@ -114,7 +111,7 @@ pub(crate) fn stored(
     id: JobId,
     notice: Option<&str>,
     missed: u64,
-    frames: Vec<StoredFrame>,
+    frames: Vec<LoggedFrame>,
     view: SubscriberOptions,
     span: &Span,
 ) -> Body {
@@ -125,16 +122,8 @@ pub(crate) fn stored(
         let status = if first.is_empty() { StepStatus::Started } else { StepStatus::Progress };
         first.push(gap_frame(kind, status, missed, None));
     }
-    let seen = frames.into_iter().filter(move |frame| view.all_events || !is_extra(&frame.bytes));
     // Frames are written one at a time, so that a stalled reader does not hold all of them twice.
-    let written = seen.map(move |StoredFrame { sequence, bytes, .. }| {
-        if !view.ids {
-            return bytes;
-        }
-        let mut whole = BytesMut::with_capacity(ID_LINE + bytes.len());
-        view.write_frame(&mut whole, id, sequence, &bytes);
-        whole.freeze()
-    });
+    let written = frames.into_iter().filter_map(move |logged| view.encode(id, &logged));
     let frames =
         stream::iter(first.into_iter().chain(written).map(|bytes| Ok::<_, BoxError>(Frame::data(bytes))));
     StreamBody::new(frames).boxed_unsync()
@@ -149,50 +138,35 @@ impl SubscriberOptions {
     /// Writes whole frames into one chunk.
     fn write(&self, watching: &Watcher, batch: &Batch) -> Bytes {
         let job = &watching.job;
-        if let ([only], 0, false) = (batch.frames.as_slice(), batch.missed, self.ids) {
-            return self.bytes_for(only).cloned().unwrap_or_default();
-        }
-        let length = batch
-            .frames
-            .iter()
-            .filter_map(|frame| Some(ID_LINE + self.bytes_for(frame)?.len()))
-            .sum::<usize>();
-        let gap_length = if batch.missed > 0 { STEP_LIMIT } else { 0 };
-        let mut whole = BytesMut::with_capacity(length + gap_length);
         let mut missed = batch.missed;
-        for frame in &batch.frames {
+        let mut pieces = Vec::with_capacity(batch.frames.len() + 1);
+        for logged in &batch.frames {
             // A stream begins with its first frame, even if later ones are gone.
-            if missed > 0 && frame.sequence > FIRST {
+            if missed > 0 && logged.sequence > FIRST {
                 let kind = job.key.endpoint().kind;
-                whole.extend_from_slice(&gap_frame(
-                    kind,
-                    StepStatus::Progress,
-                    missed,
-                    Some(batch.failures_evicted),
-                ));
+                pieces.push(gap_frame(kind, StepStatus::Progress, missed, Some(batch.failures_evicted)));
                 missed = 0;
             }
-            if let Some(bytes) = self.bytes_for(frame) {
-                self.write_frame(&mut whole, job.id, frame.sequence, bytes);
-            }
+            pieces.extend(self.encode(job.id, logged));
         }
-        whole.freeze()
-    }
-
-    fn bytes_for<'a>(&self, frame: &'a LoggedFrame) -> Option<&'a Bytes> {
-        match (&frame.with_payload, frame.name) {
-            (_, FrameName::Extra) if !self.all_events => None,
-            (Some(longer), _) if self.payloads => Some(longer),
-            _ => Some(&frame.bytes),
+        match pieces.as_mut_slice() {
+            [only] => std::mem::take(only),
+            pieces => pieces.concat().into(),
         }
     }
 
-    /// Writes a frame, with its id as the first line if the client uses ids (R1).
-    fn write_frame(&self, out: &mut BytesMut, job: JobId, sequence: u64, frame: &[u8]) {
-        if self.ids {
-            out.extend_from_slice(format!("id: {job}.{sequence}\n").as_bytes());
+    /// Writes a frame, with its id as the first line if the client uses ids (R1). `None` for an event that the client
+    /// does not select.
+    fn encode(&self, job: JobId, LoggedFrame { sequence, frame, .. }: &LoggedFrame) -> Option<Bytes> {
+        let bytes = match frame.name {
+            FrameName::Extra if !self.all_events => return None,
+            _ if self.payloads => frame.with_payload(),
+            _ => frame.bytes.clone(),
+        };
+        if !self.ids {
+            return Some(bytes);
         }
-        out.extend_from_slice(frame);
+        Some([format!("id: {job}.{sequence}\n").as_bytes(), &bytes].concat().into())
     }
 }
 

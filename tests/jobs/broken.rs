@@ -10,7 +10,7 @@ use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
 use proxbox_bridge::job::{AttachOptions, Attached, Registry, SyncRequest};
 use proxbox_bridge::ledger::{
     Cleaning, CleaningResult, Health, JobFilter, JobId, JobUpdate, Ledger, LedgerLoss, LedgerUnavailable,
-    Record, Retention, Sqlite, StoredFrame, Timestamp,
+    LoggedFrame, Record, Retention, Sqlite, Timestamp,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -48,7 +48,7 @@ impl Ledger for Trap {
         &self,
         id: JobId,
         after: u64,
-    ) -> BoxFuture<'static, Result<Vec<StoredFrame>, LedgerUnavailable>> {
+    ) -> BoxFuture<'static, Result<Vec<LoggedFrame>, LedgerUnavailable>> {
         self.ledger.frames(id, after)
     }
 
@@ -118,7 +118,7 @@ async fn watched(registry: &Arc<Registry>, backend: &Arc<Backend>) -> (JobId, St
     let Attached::Watching(mut watching) = entered else { panic!("{entered:?}") };
     let mut text = String::new();
     while let Some(batch) = watching.cursor.next().await {
-        text.extend(batch.frames.iter().map(|frame| std::str::from_utf8(&frame.bytes).unwrap()));
+        text.extend(batch.frames.iter().map(|frame| std::str::from_utf8(&frame.frame.bytes).unwrap()));
     }
     (watching.job.id, text)
 }

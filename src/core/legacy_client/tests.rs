@@ -91,8 +91,7 @@ fn step(object: &str, status: StepStatus, rowid: &str, payload: Value) -> Vec<u8
     let error = (status == StepStatus::Failed).then_some(Cow::Borrowed("no room"));
     let rowid = Some(Cow::Borrowed(rowid));
     let step = Step { rowid, error, payload: raw.as_deref(), ..Step::stage(object, status, "m") };
-    let frame = SseEncoder::start(&step).1;
-    frame.with_payload.unwrap_or(frame.bytes).to_vec()
+    SseEncoder::start(&step).1.with_payload().to_vec()
 }
 
 fn stage(word: &str, status: StepStatus) -> Vec<u8> {

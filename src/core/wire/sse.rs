@@ -5,6 +5,6 @@ pub mod frame;
 pub mod parser;
 pub mod sniff;
 
-pub use encoder::{STEP_LIMIT, SseEncoder, is_extra, standalone_step, truncate_escaped};
+pub use encoder::{STEP_LIMIT, SseEncoder, standalone_step, truncate_escaped};
 pub use frame::{Frame, FrameName};
 pub use parser::{SseItem, SseParser};

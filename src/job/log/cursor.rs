@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::memory::ReservedBytes;
-use super::{FIRST, JobLog, LogState, LoggedFrame};
+use super::{FIRST, JobLog, LogState};
+use crate::ledger::LoggedFrame;
 
 /// The maximum size of a batch, in bytes. A batch holds whole frames, and at least one. A stalled reader retains it.
 const MAX_BATCH_BYTES: usize = 16 * 1024;
@@ -77,9 +78,8 @@ impl Cursor {
             .forwards(self.next)
             .take_while(|frame| frame.sequence < end)
             .take_while(|frame| {
-                let length = frame.with_payload.as_ref().unwrap_or(&frame.bytes).len();
-                let fits = size == 0 || size + length <= MAX_BATCH_BYTES;
-                size += length;
+                let fits = size == 0 || size + frame.frame.size() <= MAX_BATCH_BYTES;
+                size += frame.frame.size();
                 fits
             })
             .cloned()

@@ -13,7 +13,7 @@ use crate::job::log::*;
 const PLENTY: usize = 1 << 30;
 
 fn frame(name: FrameName, bytes: impl Into<Bytes>) -> Frame {
-    Frame { name, bytes: bytes.into(), with_payload: None }
+    Frame { name, bytes: bytes.into(), payload: None }
 }
 
 fn progress(text: &'static str) -> Frame {
@@ -129,7 +129,7 @@ fn the_memory_of_all_logs_is_bounded_and_those_that_have_ended_give_first() {
         assert!(memory.used() <= 64 * 1024, "{}", memory.used());
     }
     assert_eq!(full, 20, "there was room");
-    let left: Vec<_> = old.tail(0, 10).iter().map(|frame| frame.name).collect();
+    let left: Vec<_> = old.tail(0, 10).iter().map(|frame| frame.frame.name).collect();
     assert_eq!(
         left,
         [FrameName::Step(StepStatus::Progress), FrameName::Complete],

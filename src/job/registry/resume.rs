@@ -4,10 +4,10 @@ use super::{Attached, Registry};
 use crate::backend::BackendId;
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
-use crate::core::wire::sse::frame::Frame;
+use crate::core::wire::sse::frame::FrameName;
 use crate::job::handle::EventSelection;
 use crate::job::request::{JobKey, SyncRequest, fingerprint, scope};
-use crate::ledger::{JobEnd, JobId, Record, StoredFrame};
+use crate::ledger::{JobEnd, JobId, LoggedFrame, Record};
 
 impl Registry {
     /// Resumes after the event `last`, if it belongs to a job that `request` is for. A request with another
@@ -69,15 +69,15 @@ impl Registry {
 
     /// The stored frames of an ended job after the number `after`, and how many of them are gone. `None` if no frame
     /// is left.
-    pub async fn stored(&self, record: &Record, after: u64) -> Option<(u64, Vec<StoredFrame>)> {
+    pub async fn stored(&self, record: &Record, after: u64) -> Option<(u64, Vec<LoggedFrame>)> {
         let mut frames = self.ledger.frames(record.id, 0).await.ok()?;
-        for frame in &mut frames {
+        for LoggedFrame { frame, .. } in &mut frames {
             frame.bytes = self.memory.hold(std::mem::take(&mut frame.bytes));
         }
         let end = record.end.as_ref()?;
         let newest = frames.last().map_or(0, |last| last.sequence);
         // A job that panicked has its final frame.
-        let is_whole = frames.last().is_some_and(|last| last.bytes.starts_with(b"event: complete\n"));
+        let is_whole = frames.last().is_some_and(|last| last.frame.name == FrameName::Complete);
         let ending = match end.cause {
             _ if is_whole => Vec::new(),
             Some(Cause::Crashed) => final_frames(record, end),
@@ -110,10 +110,8 @@ async fn was_on(record: &Record, request: &SyncRequest) -> bool {
 const UNSEEN: u64 = 1 << 62;
 
 /// The final frames of a job that was interrupted by the end of the bridge.
-fn final_frames(record: &Record, end: &JobEnd) -> Vec<StoredFrame> {
+fn final_frames(record: &Record, end: &JobEnd) -> Vec<LoggedFrame> {
     let frames = Normalizer::interrupted_frames(record.kind, end.failure.clone());
     let numbered = (UNSEEN + 1..).zip(frames);
-    let at = end.finished;
-    let stored = |(sequence, Frame { name, bytes, .. })| StoredFrame { sequence, at, name, bytes };
-    numbered.map(stored).collect()
+    numbered.map(|(sequence, frame)| LoggedFrame { sequence, at: end.finished, frame }).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ledger::{JobId, JobUpdate, Record, StoredFrame};
+use crate::ledger::{JobId, JobUpdate, LoggedFrame, Record};
 use crate::telemetry::LedgerShed;
 
 /// The maximum number of jobs with pending updates.
@@ -16,7 +16,7 @@ pub(super) struct PendingJob {
     /// Its newest record.
     pub(super) record: Record,
     /// Its frames, by number.
-    pub(super) frames: BTreeMap<u64, StoredFrame>,
+    pub(super) frames: BTreeMap<u64, LoggedFrame>,
 }
 
 /// Pending updates, bounded in size however long the ledger is unavailable.
@@ -65,13 +65,13 @@ impl Pending {
             waiting.record = record;
         }
         for frame in frames {
-            self.bytes += frame.bytes.len();
+            self.bytes += frame.frame.bytes.len();
             let replaced = waiting.frames.insert(frame.sequence, frame);
-            self.bytes -= replaced.map_or(0, |frame| frame.bytes.len());
+            self.bytes -= replaced.map_or(0, |frame| frame.frame.bytes.len());
         }
         while waiting.frames.len() > self.log_frames {
             let first = waiting.frames.pop_first();
-            self.bytes -= first.map_or(0, |(_, frame)| frame.bytes.len());
+            self.bytes -= first.map_or(0, |(_, frame)| frame.frame.bytes.len());
         }
         self.shed();
     }
@@ -93,7 +93,7 @@ impl Pending {
                 return;
             };
             let frames = std::mem::take(&mut waiting.frames);
-            self.bytes -= frames.values().map(|frame| frame.bytes.len()).sum::<usize>();
+            self.bytes -= frames.values().map(|frame| frame.frame.bytes.len()).sum::<usize>();
             LedgerShed { job: id.to_string(), record: false }.emit();
         }
         while self.jobs.len() > self.most.0 {
@@ -101,7 +101,7 @@ impl Pending {
             let Some(id) = unended.or_else(|| self.jobs.first_key_value()).map(|(id, _)| *id) else { return };
             let gone = self.jobs.remove(&id);
             let frames = gone.into_iter().flat_map(|waiting| waiting.frames.into_values());
-            self.bytes -= frames.map(|frame| frame.bytes.len()).sum::<usize>();
+            self.bytes -= frames.map(|frame| frame.frame.bytes.len()).sum::<usize>();
             LedgerShed { job: id.to_string(), record: true }.emit();
         }
     }
@@ -112,17 +112,16 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::core::wire::sse::frame::FrameName;
+    use crate::core::wire::sse::frame::{Frame, FrameName};
     use crate::ledger::Timestamp;
     use crate::ledger::sqlite::tests::{ended, record};
 
-    fn frames(numbers: std::ops::Range<u64>) -> Vec<StoredFrame> {
+    fn frames(numbers: std::ops::Range<u64>) -> Vec<LoggedFrame> {
         numbers
-            .map(|sequence| StoredFrame {
+            .map(|sequence| LoggedFrame {
                 sequence,
                 at: Timestamp(sequence),
-                name: FrameName::Extra,
-                bytes: Bytes::from_static(b"x"),
+                frame: Frame { name: FrameName::Extra, bytes: Bytes::from_static(b"x"), payload: None },
             })
             .collect()
     }

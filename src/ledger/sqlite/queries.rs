@@ -9,7 +9,8 @@ use super::pending::Pending;
 use super::record_clock::ClockState;
 use super::rows::{self, COLUMNS, RowError};
 use super::schema;
-use crate::ledger::{JobFilter, JobId, Record, StoredFrame, Timestamp};
+use crate::core::wire::sse::frame::Frame;
+use crate::ledger::{JobFilter, JobId, LoggedFrame, Record, Timestamp};
 
 /// Writes all pending updates and the state of the ledger's clock in one transaction.
 pub(super) fn write(
@@ -37,7 +38,7 @@ pub(super) fn write(
             }
             let job = waiting.record.id.to_string();
             for frame in waiting.frames.values() {
-                let StoredFrame { sequence: number, at, name, bytes } = frame;
+                let LoggedFrame { sequence: number, at, frame: Frame { name, bytes, .. } } = frame;
                 add.execute(params![job, sequence(*number), rows::time(*at), name.as_str(), &**bytes])?;
             }
             prune.execute(params![job, i64::try_from(log_frames).unwrap_or(i64::MAX)])?;
@@ -141,7 +142,7 @@ pub(super) fn frames(
     connection: &Connection,
     (id, after): (JobId, u64),
     damage: &DamagedRows,
-) -> Result<Vec<StoredFrame>, RowError> {
+) -> Result<Vec<LoggedFrame>, RowError> {
     let mut statement = connection.prepare(
         "SELECT sequence, at, name, bytes FROM frames WHERE job = ?1 AND sequence > ?2 ORDER BY sequence",
     )?;
@@ -161,12 +162,11 @@ pub(super) fn frames(
     Ok(frames)
 }
 
-fn frame(row: &Row<'_>) -> rusqlite::Result<StoredFrame> {
-    Ok(StoredFrame {
+fn frame(row: &Row<'_>) -> rusqlite::Result<LoggedFrame> {
+    Ok(LoggedFrame {
         sequence: row.get::<_, i64>(0)?.unsigned_abs(),
         at: rows::timestamp(row.get(1)?),
-        name: row.get(2)?,
-        bytes: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+        frame: Frame { name: row.get(2)?, bytes: Bytes::from(row.get::<_, Vec<u8>>(3)?), payload: None },
     })
 }
 

@@ -210,10 +210,9 @@ mod tests {
     use crate::core::domain::event::{Failure, Step, StepStatus, StreamEnd};
     use crate::core::domain::figures::ResultSummary;
     use crate::core::wire::sse::encoder::SseEncoder;
-    use crate::core::wire::sse::frame::Frame;
     use crate::ledger::sqlite::damage::DamagedRows;
     use crate::ledger::sqlite::queries;
-    use crate::ledger::{JobId, StoredFrame, Timestamp};
+    use crate::ledger::{JobId, LoggedFrame, Timestamp};
 
     #[test]
     fn the_tables_are_made_once() {
@@ -266,18 +265,15 @@ mod tests {
             summary: ResultSummary::default(),
             failure: Some(failure),
         }));
-        let stored: Vec<StoredFrame> = (1..)
+        let stored: Vec<LoggedFrame> = (1..)
             .zip(frames)
-            .map(|(sequence, Frame { name, bytes, .. })| StoredFrame {
-                sequence,
-                at: Timestamp(5),
-                name,
-                bytes,
-            })
+            .map(|(sequence, frame)| LoggedFrame { sequence, at: Timestamp(5), frame }.without_payload())
             .collect();
         for frame in &stored {
             let add = "INSERT INTO frames (job, sequence, at, bytes) VALUES (?1, ?2, 5, ?3)";
-            connection.execute(add, params![id.to_string(), frame.sequence as i64, &*frame.bytes]).unwrap();
+            connection
+                .execute(add, params![id.to_string(), frame.sequence as i64, &*frame.frame.bytes])
+                .unwrap();
         }
         migrate(&mut connection).unwrap();
         let damage = DamagedRows::default();

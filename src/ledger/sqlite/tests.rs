@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use crate::core::domain::event::Failure;
 use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
-use crate::core::wire::sse::frame::FrameName;
+use crate::core::wire::sse::frame::{Frame, FrameName};
 use crate::ledger::sqlite::*;
 use crate::ledger::{Clock, JobEnd};
 
@@ -71,13 +71,12 @@ fn options(directory: Option<&Path>) -> LedgerOptions {
     }
 }
 
-fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<StoredFrame> {
+fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<LoggedFrame> {
     numbers
-        .map(|sequence| StoredFrame {
+        .map(|sequence| LoggedFrame {
             sequence,
             at: Timestamp(sequence),
-            name: FrameName::Extra,
-            bytes: vec![b'x'; 2_000].into(),
+            frame: Frame { name: FrameName::Extra, bytes: vec![b'x'; 2_000].into(), payload: None },
         })
         .collect()
 }

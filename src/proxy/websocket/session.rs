@@ -254,7 +254,7 @@ impl LegacySocketSession {
         while let Some(batch) = io.poll_during(watching.cursor.next()).await? {
             watcher.record_batch(&batch);
             for frame in &batch.frames {
-                page.push_frame(frame.with_payload.as_ref().unwrap_or(&frame.bytes), &mut frames);
+                page.push_frame(&frame.frame.with_payload(), &mut frames);
             }
             let _on_its_way = watching.cursor.reserve(frames.iter().map(String::len).sum());
             io.send(std::mem::take(&mut frames)).await?;

@@ -186,7 +186,7 @@ impl Drive {
         }
         for frame in out.frames {
             let is_end = frame.name == FrameName::Complete;
-            let longer = frame.with_payload.unwrap_or_else(|| frame.bytes.clone());
+            let longer = frame.with_payload();
             let bytes = if is_end { frame.bytes } else { longer.clone() };
             self.end_with_result = if is_end { longer.to_vec() } else { Vec::new() };
             self.bytes.extend_from_slice(&bytes);

@@ -98,7 +98,7 @@ impl Driven {
         self.session.handle(Duration::from_secs(1), event, &mut self.out);
         let out = std::mem::take(&mut self.out);
         for frame in out.frames {
-            self.log.push(frame.with_payload.unwrap_or(frame.bytes).to_vec());
+            self.log.push(frame.with_payload().to_vec());
         }
         self.sent.extend(out.send);
     }

@@ -44,13 +44,6 @@ pub fn standalone_step(step: &Step<'_>) -> Bytes {
     SseEncoder::start(step).1.bytes
 }
 
-/// Whether the encoded `frame` is a [`FrameName::Extra`].
-pub fn is_extra(frame: &[u8]) -> bool {
-    ["event: step\n", "event: error\n", "event: complete\n"]
-        .iter()
-        .all(|name| !frame.starts_with(name.as_bytes()))
-}
-
 /// An event stream that has begun and not ended.
 // Deliberately not Clone: a copy could write a second end.
 #[derive(Debug)]
@@ -97,19 +90,16 @@ impl SseEncoder {
         let used = self.out.len() - start + self.tail.len() + 1;
         string(&mut self.out, &self.redactor.text(&step.message), STEP_LIMIT.saturating_sub(used));
         self.out.put_slice(&self.tail);
-        let payload = step.payload.filter(|payload| payload.get().len() <= EXTRA_LIMIT);
-        let payload = payload.map(|payload| self.extended(payload));
         self.out.put_u8(b'}');
-        Frame { with_payload: payload, ..self.end(FrameName::Step(step.status)) }
+        let payload = step.payload.filter(|payload| payload.get().len() <= EXTRA_LIMIT);
+        let payload = payload.map(|payload| self.payload(payload));
+        Frame { payload, ..self.end(FrameName::Step(step.status)) }
     }
 
-    /// The step written so far, with a payload and its closing brace.
-    fn extended(&self, payload: &RawValue) -> Bytes {
-        let mut longer = BytesMut::from(&self.out[..]);
-        longer.put_slice(b", \"payload\": ");
-        compact_ascii(&mut longer, &self.redactor.json(payload.get()));
-        longer.put_slice(b"}\n\n");
-        longer.freeze()
+    fn payload(&mut self, payload: &RawValue) -> Bytes {
+        self.tail.clear();
+        compact_ascii(&mut self.tail, &self.redactor.json(payload.get()));
+        Bytes::copy_from_slice(&self.tail)
     }
 
     /// Writes an event of the backend's own type. `None` if the name is one of the bridge's own or more than one word,
@@ -153,23 +143,21 @@ impl SseEncoder {
     /// Writes the `complete` twice: within [`COMPLETE_LIMIT`] characters for every client, and in full.
     fn complete(&mut self, verdict: &StreamEnd) -> Frame {
         let whole = self.complete_with(verdict, EndLimits::for_extent(ResultExtent::Full));
+        let payload = Some(whole.bytes.slice_ref(whole.data()));
         for extent in [ResultExtent::Counted, ResultExtent::ByObject, ResultExtent::InTotal] {
             let short = self.complete_with(verdict, EndLimits::for_extent(extent));
-            if self.data_length() <= COMPLETE_LIMIT {
-                return Frame {
-                    with_payload: Some(whole.bytes).filter(|whole| *whole != short.bytes),
-                    ..short
-                };
+            if short.data().len() <= COMPLETE_LIMIT {
+                return Frame { payload: payload.filter(|_| whole != short), ..short };
             }
         }
         // For a failed run, `detail` matters more than `message` and gets the remaining room.
         let message = if verdict.failure.is_some() { FAILED_LIMIT } else { SENTENCE_LIMIT };
         let mut room = EndLimits { message, ..EndLimits::for_extent(ResultExtent::InTotal) };
         *room.last(verdict) = 0;
-        self.complete_with(verdict, room);
-        let left = COMPLETE_LIMIT.saturating_sub(self.data_length() - MIN_TRUNCATED);
+        let least = self.complete_with(verdict, room);
+        let left = COMPLETE_LIMIT.saturating_sub(least.data().len() - MIN_TRUNCATED);
         *room.last(verdict) = left;
-        Frame { with_payload: Some(whole.bytes), ..self.complete_with(verdict, room) }
+        Frame { payload, ..self.complete_with(verdict, room) }
     }
 
     fn complete_with(&mut self, verdict: &StreamEnd, room: EndLimits) -> Frame {
@@ -188,11 +176,6 @@ impl SseEncoder {
         self.end(FrameName::Complete)
     }
 
-    /// The length of the JSON written last.
-    fn data_length(&self) -> usize {
-        self.out.len() - b"event: complete\ndata: \n\n".len()
-    }
-
     fn begin(&mut self, name: &str) {
         self.out.clear();
         self.out.put_slice(b"event: ");
@@ -203,7 +186,7 @@ impl SseEncoder {
     fn end(&mut self, name: FrameName) -> Frame {
         self.out.put_slice(b"\n\n");
         // An exactly sized buffer of its own: frames are kept for a long time, and not all equally long.
-        Frame { name, bytes: Bytes::copy_from_slice(&self.out), with_payload: None }
+        Frame { name, bytes: Bytes::copy_from_slice(&self.out), payload: None }
     }
 }
 
@@ -401,7 +384,7 @@ fn put_unicode(out: &mut impl BufMut, c: char) {
 
 /// Writes valid JSON on one line and in ASCII. White space between tokens is removed. Strings are kept, with every
 /// character above U+007F escaped.
-fn compact_ascii(out: &mut BytesMut, json: &str) {
+fn compact_ascii(out: &mut impl BufMut, json: &str) {
     let mut in_string = false;
     let mut escaped = false;
     for c in json.chars() {
@@ -524,7 +507,7 @@ mod tests {
         let (mut stream, step) = SseEncoder::start(&object_step("a", "b"));
         let longest = raw(format!("\"{}\"", "x".repeat(EXTRA_LIMIT - 2)));
         let extra = stream.extra("discovery", &longest).unwrap();
-        assert!(is_extra(&extra.bytes) && !is_extra(&step.bytes));
+        assert_eq!((extra.name, step.name), (FrameName::Extra, FrameName::Step(StepStatus::Progress)));
         assert!(stream.extra("discovery", &raw(format!("[{longest}]"))).is_none());
         let failure = Failure { step: String::new(), error: String::new(), detail: String::new() };
         let verdict = StreamEnd {
@@ -533,7 +516,8 @@ mod tests {
             summary: ResultSummary::default(),
             failure: Some(failure),
         };
-        assert!(stream.finish(verdict).iter().all(|frame| !is_extra(&frame.bytes)));
+        let names: Vec<_> = stream.finish(verdict).iter().map(|frame| frame.name).collect();
+        assert_eq!(names, [FrameName::Error, FrameName::Complete]);
     }
 
     #[test]

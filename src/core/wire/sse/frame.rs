@@ -45,14 +45,38 @@ impl FrameName {
     }
 }
 
-/// An encoded event, including its blank line.
-#[derive(Clone, Debug)]
+/// An encoded event.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The type of the event.
     pub name: FrameName,
-    /// The encoded event, short enough for every client.
+    /// The encoded event with its blank line, short enough for every client.
     pub bytes: Bytes,
-    /// The event with the parts that exceed R13, if they were kept: the backend's payload of an object, or the full
-    /// result.
-    pub with_payload: Option<Bytes>,
+    /// The JSON that exceeds R13, if it was kept: the backend's payload of an object, or the whole data of a
+    /// `complete`.
+    pub payload: Option<Bytes>,
+}
+
+impl Frame {
+    /// The size of its content, in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.payload.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The encoded event with its payload, if it has one.
+    pub fn with_payload(&self) -> Bytes {
+        let Some(payload) = &self.payload else { return self.bytes.clone() };
+        if self.name == FrameName::Complete {
+            return [b"event: complete\ndata: ", &payload[..], b"\n\n"].concat().into();
+        }
+        let step = self.bytes.strip_suffix(b"}\n\n").unwrap_or(&self.bytes);
+        [step, b", \"payload\": ", payload, b"}\n\n"].concat().into()
+    }
+
+    /// The data of the encoded event, as JSON.
+    pub(super) fn data(&self) -> &[u8] {
+        let lines = self.bytes.strip_suffix(b"\n\n").unwrap_or(&self.bytes);
+        let data = lines.splitn(2, |byte| *byte == b'\n').nth(1);
+        data.and_then(|line| line.strip_prefix(b"data: ")).unwrap_or_default()
+    }
 }
