@@ -71,6 +71,7 @@ fn nothing_is_left_of_a_secret_that_was_pushed_and_replaced() {
     assert_eq!(endpoints.handle(&Method::POST, "", &pushed).0, 200);
     let mut page = SecretJson::from(json!({ "count": 1, "next": null, "results": [{ "id": 7 }] }));
     assert!(fill_in(&mut page, &|id| endpoints.secrets(id)));
+    assert_eq!(page["results"].as_array().map(Vec::len), Some(1));
     let body = page.to_body();
     assert_eq!(redactor.text(std::str::from_utf8(&body).unwrap()).matches("[hidden]").count(), 1);
     assert!(secret.copies() >= 5, "in the row, the redactor, the store, the page and its body");

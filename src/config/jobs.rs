@@ -2,8 +2,7 @@
 
 use super::key::keys;
 use super::value::{count, value};
-use crate::core::run::policy::UnknownVariant;
-use crate::core::text::words::words;
+use crate::core::text::string_enum::string_enum;
 
 keys! {
     /// The table `[jobs]`.
@@ -23,33 +22,30 @@ keys! {
     }
 }
 
-/// What happens to a job when its last client disconnects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnDisconnect {
-    /// It continues for `limits.detach_grace` and is then cancelled.
-    #[default]
-    Grace,
-    /// It continues to its end.
-    Continue,
-    /// It is cancelled at once.
-    Cancel,
+string_enum! {
+    /// What happens to a job when its last client disconnects.
+    #[derive(Default)]
+    pub enum OnDisconnect {
+        /// It continues for `limits.detach_grace` and is then cancelled.
+        #[default]
+        Grace = "grace",
+        /// It continues to its end.
+        Continue = "continue",
+        /// It is cancelled at once.
+        Cancel = "cancel",
+    }
 }
 
-words!(OnDisconnect or UnknownVariant(&OnDisconnect::WORDS) {
-    Grace => "grace",
-    Continue => "continue",
-    Cancel => "cancel",
-});
 value!(OnDisconnect);
 
-/// What happens to new jobs while the ledger cannot be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WithoutLedger {
-    /// They run without a record until it can be written, even if it never could be.
-    Continue,
-    /// They are refused with status 503.
-    Refuse,
+string_enum! {
+    /// What happens to new jobs while the ledger cannot be written.
+    pub enum WithoutLedger {
+        /// They run without a record until it can be written, even if it never could be.
+        Continue = "continue",
+        /// They are refused with status 503.
+        Refuse = "refuse",
+    }
 }
 
-words!(WithoutLedger or UnknownVariant(&WithoutLedger::WORDS) { Continue => "continue", Refuse => "refuse" });
 value!(WithoutLedger);

@@ -83,7 +83,7 @@ macro_rules! value {
             $type,
             |text| text.parse().ok(),
             |value| value.to_string(),
-            $crate::config::value::one_of(&$type::WORDS)
+            $crate::config::value::one_of(&$type::NAMES)
         );
     };
 }

@@ -15,105 +15,67 @@ use std::borrow::Cow;
 
 use super::domain::kind::{Kind, SyncEndpoint};
 use super::domain::release::Release;
-use super::text::words::words;
+use super::text::string_enum::string_enum;
 
-/// A gap between the plugin's requests and a backend's answers. Each one has a key in the table `[shims]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shim {
-    /// `/health`, which backends before 0.0.6 lack.
-    Health,
-    /// `/auth/bootstrap-status`, `/auth/register-key` and `/auth/keys`, which backends before 0.0.7 lack.
-    Auth,
-    /// The two stream paths that plugin 0.0.10 requests and no backend has.
-    Aliases,
-    /// `/version`, which backends before 0.0.6 lack.
-    Version,
-    /// `/proxmox/firewall/summary` and `/proxmox/datacenter/cpu-models`, which old backends lack.
-    Inventory,
-    /// `/proxmox/cluster/resources?type=vm`, which the plugin uses to delete VM templates.
-    Templates,
-    /// `proxmox_endpoint_ids`, which backends before 0.0.8 do not support.
-    Scope,
-    /// `netbox_vm_ids`, without which the VM stream of 0.0.5 and 0.0.6 fails.
-    VmIds,
-    /// Sync options that a backend does not support.
-    Options,
-    /// The NetBox row in a backend's database.
-    NetboxEndpoint,
-    /// The Proxmox rows in a backend's database.
-    ProxmoxEndpoints,
-    /// Tokens and passwords that backends before 0.0.7 expose.
-    Secrets,
-    /// The format of the tokens that old releases send to NetBox.
-    NetboxToken,
-    /// The links in NetBox's answers.
-    NetboxLinks,
-    /// The replaced token that 0.0.2 continues to send to NetBox.
-    CurrentToken,
-    /// The Proxmox credentials that 0.0.2 reads from NetBox.
-    ProxmoxCredentials,
-    /// The custom fields that 0.0.1 fails to create in NetBox.
-    CustomFields,
-    /// The nested objects in NetBox's answers that 0.0.1 and 0.0.2 expect as strings.
-    NestedObjects,
-    /// The objects in NetBox in which 0.0.3 records its syncs.
-    SyncProcesses,
-    /// The custom field that 0.0.5 to 0.0.7 restrict in NetBox.
-    LastUpdated,
+string_enum! {
+    /// A gap between the plugin's requests and a backend's answers. Each one has a key in the table `[shims]`.
+    pub enum Shim {
+        /// `/health`, which backends before 0.0.6 lack.
+        Health = "health",
+        /// `/auth/bootstrap-status`, `/auth/register-key` and `/auth/keys`, which backends before 0.0.7 lack.
+        Auth = "auth",
+        /// The two stream paths that plugin 0.0.10 requests and no backend has.
+        Aliases = "aliases",
+        /// `/version`, which backends before 0.0.6 lack.
+        Version = "version",
+        /// `/proxmox/firewall/summary` and `/proxmox/datacenter/cpu-models`, which old backends lack.
+        Inventory = "inventory",
+        /// `/proxmox/cluster/resources?type=vm`, which the plugin uses to delete VM templates.
+        Templates = "templates",
+        /// `proxmox_endpoint_ids`, which backends before 0.0.8 do not support.
+        Scope = "scope",
+        /// `netbox_vm_ids`, without which the VM stream of 0.0.5 and 0.0.6 fails.
+        VmIds = "vm_ids",
+        /// Sync options that a backend does not support.
+        Options = "options",
+        /// The NetBox row in a backend's database.
+        NetboxEndpoint = "netbox_endpoint",
+        /// The Proxmox rows in a backend's database.
+        ProxmoxEndpoints = "proxmox_endpoints",
+        /// Tokens and passwords that backends before 0.0.7 expose.
+        Secrets = "secrets",
+        /// The format of the tokens that old releases send to NetBox.
+        NetboxToken = "netbox_token",
+        /// The links in NetBox's answers.
+        NetboxLinks = "netbox_links",
+        /// The replaced token that 0.0.2 continues to send to NetBox.
+        CurrentToken = "current_token",
+        /// The Proxmox credentials that 0.0.2 reads from NetBox.
+        ProxmoxCredentials = "proxmox_credentials",
+        /// The custom fields that 0.0.1 fails to create in NetBox.
+        CustomFields = "custom_fields",
+        /// The nested objects in NetBox's answers that 0.0.1 and 0.0.2 expect as strings.
+        NestedObjects = "nested_objects",
+        /// The objects in NetBox in which 0.0.3 records its syncs.
+        SyncProcesses = "sync_processes",
+        /// The custom field that 0.0.5 to 0.0.7 restrict in NetBox.
+        LastUpdated = "last_updated",
+    }
 }
 
-/// The text is not the name of a shim.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a shim")]
-pub struct UnknownShim;
-
-words!(Shim or UnknownShim {
-    Health => "health",
-    Auth => "auth",
-    Aliases => "aliases",
-    Version => "version",
-    Inventory => "inventory",
-    Templates => "templates",
-    Scope => "scope",
-    VmIds => "vm_ids",
-    Options => "options",
-    NetboxEndpoint => "netbox_endpoint",
-    ProxmoxEndpoints => "proxmox_endpoints",
-    Secrets => "secrets",
-    NetboxToken => "netbox_token",
-    NetboxLinks => "netbox_links",
-    CurrentToken => "current_token",
-    ProxmoxCredentials => "proxmox_credentials",
-    CustomFields => "custom_fields",
-    NestedObjects => "nested_objects",
-    SyncProcesses => "sync_processes",
-    LastUpdated => "last_updated",
-});
-
-/// How the bridge handled a request that the backend does not support as sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ShimAction {
-    /// The bridge answered instead of the backend.
-    Emulated,
-    /// The bridge completed the backend's answer, or removed secrets from it.
-    Completed,
-    /// The bridge sent the request in the form that the backend supports.
-    Translated,
-    /// The bridge refused the request and gave the reason.
-    Refused,
+string_enum! {
+    /// How the bridge handled a request that the backend does not support as sent.
+    pub enum ShimAction {
+        /// The bridge answered instead of the backend.
+        Emulated = "emulated",
+        /// The bridge completed the backend's answer, or removed secrets from it.
+        Completed = "completed",
+        /// The bridge sent the request in the form that the backend supports.
+        Translated = "translated",
+        /// The bridge refused the request and gave the reason.
+        Refused = "refused",
+    }
 }
-
-/// The text is not the name of an action.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", ShimAction::WORDS.join(", "))]
-pub struct UnknownShimAction;
-
-words!(ShimAction or UnknownShimAction {
-    Emulated => "emulated",
-    Completed => "completed",
-    Translated => "translated",
-    Refused => "refused",
-});
 
 impl Shim {
     /// The actions that this shim can take.

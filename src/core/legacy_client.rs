@@ -138,7 +138,7 @@ impl LegacyClient {
             self.stages.begin(kind);
         }
         let data = LegacyFields::from_payload(event.payload);
-        let sort = Object::from_name(object_name).unwrap_or(Object::Other);
+        let sort = Object::from_step(object_name).unwrap_or(Object::Other);
         if !sort.has_rows() && event.status.or_empty() != "failed" {
             // It is a parent whose objects were searched for. Pages have no row for it.
             return;

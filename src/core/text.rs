@@ -2,7 +2,7 @@
 
 pub mod detail;
 pub mod redact;
-pub(crate) mod words;
+pub(crate) mod string_enum;
 
 use std::borrow::Cow;
 

@@ -192,7 +192,7 @@ impl BackendCounts {
 
     fn frame(&mut self, frame: &Value) {
         let data = &frame["data"];
-        let Some(object) = frame["object"].as_str().and_then(Object::from_name) else { return };
+        let Some(object) = frame["object"].as_str().and_then(Object::from_step) else { return };
         if data["error"].is_string() {
             self.name(object, &data["rowid"], &data["error"]);
         } else if data["sync_status"] == "undefined" && data["disks"].is_string() && data["completed"] == true

@@ -141,14 +141,14 @@ mod tests {
             serde_json::from_str(include_str!("../../../fixtures/check.schema.json")).unwrap();
         let kinds: Vec<&str> = Kind::all().map(Kind::as_str).collect();
         for (name, words) in [
-            ("verdict", &CheckVerdict::WORDS[..]),
-            ("check", &CheckName::WORDS),
-            ("treatment", &RequestHandling::WORDS),
-            ("ending", &JobEnding::WORDS),
+            ("verdict", &CheckVerdict::NAMES[..]),
+            ("check", &CheckName::NAMES),
+            ("treatment", &RequestHandling::NAMES),
+            ("ending", &JobEnding::NAMES),
             // Without `auto`.
-            ("channel", &ChannelChoice::WORDS[1..]),
-            ("choice", &ChannelChoice::WORDS),
-            ("unsupported", &UnsupportedPolicy::WORDS),
+            ("channel", &ChannelChoice::NAMES[1..]),
+            ("choice", &ChannelChoice::NAMES),
+            ("unsupported", &UnsupportedPolicy::NAMES),
             ("kind", &kinds),
         ] {
             assert_eq!(schema["$defs"][name]["enum"], serde_json::json!(words), "{name}");

@@ -15,7 +15,7 @@ use crate::core::domain::release::Release;
 use crate::core::run::capabilities::{Capabilities, FIRST_WITH_KEY, FIRST_WITH_VERSION};
 use crate::core::run::plan::plan;
 use crate::core::run::policy::UnsupportedPolicy;
-use crate::core::text::words::words;
+use crate::core::text::string_enum::string_enum;
 
 /// The plugin version that sends these requests.
 const PLUGIN: &str = "0.0.29.post6";
@@ -53,7 +53,7 @@ pub enum RequestHandling {
 
 impl RequestHandling {
     /// The names of all variants.
-    pub const WORDS: [&'static str; 6] =
+    pub const NAMES: [&'static str; 6] =
         ["answered", "emulated", "completed", "translated", "refused", "failed"];
 
     /// The name of the variant.
@@ -93,27 +93,18 @@ pub struct JobRequest {
     pub why: String,
 }
 
-/// The end of a NetBox job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum JobEnding {
-    /// `completed`.
-    Completed,
-    /// `completed`, with warnings in the job's log.
-    CompletedWithWarnings,
-    /// `errored`.
-    Errored,
+string_enum! {
+    /// The end of a NetBox job.
+    #[derive(PartialOrd, Ord)]
+    pub enum JobEnding {
+        /// `completed`.
+        Completed = "completed",
+        /// `completed`, with warnings in the job's log.
+        CompletedWithWarnings = "completed with warnings",
+        /// `errored`.
+        Errored = "errored",
+    }
 }
-
-/// The text is not the name of an ending.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", JobEnding::WORDS.join(", "))]
-pub struct UnknownJobEnding;
-
-words!(JobEnding or UnknownJobEnding {
-    Completed => "completed",
-    CompletedWithWarnings => "completed with warnings",
-    Errored => "errored",
-});
 
 /// The end of the job that one of the plugin's buttons starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -372,8 +363,8 @@ impl ForecastBuilder<'_> {
     }
 }
 
-const NO_ENDPOINTS: &str = "The backend takes its Proxmox credentials from the NetBox plugin of its day, and today's \
-                            plugin does not give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.";
+const NO_ENDPOINTS: &str = "The backend reads its Proxmox credentials from NetBox, and today's plugin does not \
+                            return them there. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen.";
 const DELETES: &str = "The backend lists no VM template, and the job deletes those that NetBox has";
 
 /// A stage, and its effect on the job.

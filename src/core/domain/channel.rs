@@ -1,34 +1,16 @@
 //! Channels: the ways to drive a backend.
 
-use std::fmt;
+use crate::core::text::string_enum::{string_enum, variant_names};
 
-use crate::core::text::words::words;
-
-/// How a job drives the backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Channel {
-    /// The backend's own server-sent events.
-    Native,
-    /// A command on the legacy `/ws` socket.
-    Websocket,
-    /// The plain endpoint, which answers once after all its work.
-    Json,
-}
-
-impl Channel {
-    /// The name of the channel in configuration, logs and records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Websocket => "websocket",
-            Self::Json => "json",
-        }
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+string_enum! {
+    /// How a job drives the backend.
+    pub enum Channel {
+        /// The backend's own server-sent events.
+        Native = "native",
+        /// A command on the legacy `/ws` socket.
+        Websocket = "websocket",
+        /// The plain endpoint, which answers once after all its work.
+        Json = "json",
     }
 }
 
@@ -49,12 +31,7 @@ impl ChannelChoice {
     }
 }
 
-/// The text is not the name of a channel choice.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", ChannelChoice::WORDS.join(", "))]
-pub struct UnknownChannel;
-
-words!(ChannelChoice or UnknownChannel {
+variant_names!(pub ChannelChoice {
     Auto => "auto",
     Only(Channel::Native) => Channel::Native.as_str(),
     Only(Channel::Websocket) => Channel::Websocket.as_str(),
@@ -67,7 +44,7 @@ mod tests {
 
     #[test]
     fn every_word_names_its_choice() {
-        for (choice, word) in ChannelChoice::ALL.into_iter().zip(ChannelChoice::WORDS) {
+        for (choice, word) in ChannelChoice::ALL.into_iter().zip(ChannelChoice::NAMES) {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);
         }

@@ -7,29 +7,19 @@ use serde_json::value::RawValue;
 use super::figures::ResultSummary;
 use crate::core::domain::counts::Counts;
 use crate::core::text::redact::Redactor;
+use crate::core::text::string_enum::string_enum;
 
-/// The `status` of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StepStatus {
-    /// A stage began.
-    Started,
-    /// Work is in progress, or there is information for people.
-    Progress,
-    /// An object or a stage completed.
-    Completed,
-    /// One object failed while the run continues (R9).
-    Failed,
-}
-
-impl StepStatus {
-    /// The value on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Progress => "progress",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-        }
+string_enum! {
+    /// The `status` of a step.
+    pub enum StepStatus {
+        /// A stage began.
+        Started = "started",
+        /// Work is in progress, or there is information for people.
+        Progress = "progress",
+        /// An object or a stage completed.
+        Completed = "completed",
+        /// One object failed while the run continues (R9).
+        Failed = "failed",
     }
 }
 

@@ -3,140 +3,75 @@
 use super::event::Failure;
 use crate::core::domain::counts::Counts;
 use crate::core::text::redact::Redactor;
+use crate::core::text::string_enum::string_enum;
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// It succeeded.
-    Completed,
-    /// It failed.
-    Errored,
-    /// A client or an operator cancelled it.
-    Cancelled,
-    /// It exceeded a time limit.
-    TimedOut,
-    /// The bridge terminated during the run.
-    Interrupted,
-}
-
-impl Outcome {
-    /// All outcomes.
-    pub const ALL: [Self; 5] =
-        [Self::Completed, Self::Errored, Self::Cancelled, Self::TimedOut, Self::Interrupted];
-
-    /// The name of the outcome in logs and records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Errored => "errored",
-            Self::Cancelled => "cancelled",
-            Self::TimedOut => "timed_out",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    /// The outcome with this name in logs and records.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+string_enum! {
+    /// How a run ended.
+    pub enum Outcome {
+        /// It succeeded.
+        Completed = "completed",
+        /// It failed.
+        Errored = "errored",
+        /// A client or an operator cancelled it.
+        Cancelled = "cancelled",
+        /// It exceeded a time limit.
+        TimedOut = "timed_out",
+        /// The bridge terminated during the run.
+        Interrupted = "interrupted",
     }
 }
 
-/// Why a run did not complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The backend reported a failure.
-    BackendFailed,
-    /// Objects failed, and the operator's policy makes that a failure.
-    ObjectsFailed,
-    /// The backend disconnected before its terminal event.
-    BackendLost,
-    /// The backend's terminal event was invalid.
-    BackendNonsense,
-    /// The backend could not be reached.
-    Unreachable,
-    /// The backend rejected the API key, or requires one.
-    KeyRefused,
-    /// The backend refused the request.
-    Refused,
-    /// The backend does not support the sync.
-    Unsupported,
-    /// The backend was silent for too long.
-    Idle,
-    /// The run exceeded its maximum duration.
-    Total,
-    /// The bridge was shut down.
-    Stopping,
-    /// The last client disconnected.
-    ClientGone,
-    /// It was cancelled on request.
-    CancelRequested,
-    /// The queue was full, or the same sync was running.
-    Busy,
-    /// It could not be recorded.
-    Unrecorded,
-    /// The bridge terminated without recording the end of the run.
-    Crashed,
+string_enum! {
+    /// Why a run did not complete.
+    pub enum Cause {
+        /// The backend reported a failure.
+        BackendFailed = "backend_failed",
+        /// Objects failed, and the operator's policy makes that a failure.
+        ObjectsFailed = "objects_failed",
+        /// The backend disconnected before its terminal event.
+        BackendLost = "backend_lost",
+        /// The backend's terminal event was invalid.
+        BackendNonsense = "backend_nonsense",
+        /// The backend could not be reached.
+        Unreachable = "unreachable",
+        /// The backend rejected the API key, or requires one.
+        KeyRefused = "key_refused",
+        /// The backend refused the request.
+        Refused = "refused",
+        /// The backend does not support the sync.
+        Unsupported = "unsupported",
+        /// The backend was silent for too long.
+        Idle = "idle",
+        /// The run exceeded its maximum duration.
+        Total = "total",
+        /// The bridge was shut down.
+        Stopping = "stopping",
+        /// The last client disconnected.
+        ClientGone = "client_gone",
+        /// It was cancelled on request.
+        CancelRequested = "cancel_requested",
+        /// The queue was full, or the same sync was running.
+        Busy = "busy",
+        /// It could not be recorded.
+        Unrecorded = "unrecorded",
+        /// The bridge terminated without recording the end of the run.
+        Crashed = "crashed",
+    }
 }
 
-/// Which side caused the failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorSource {
-    /// The backend.
-    Backend,
-    /// The client.
-    Client,
-    /// The bridge.
-    Bridge,
+string_enum! {
+    /// Which side caused the failure.
+    pub enum ErrorSource {
+        /// The backend.
+        Backend = "backend",
+        /// The client.
+        Client = "client",
+        /// The bridge.
+        Bridge = "bridge",
+    }
 }
 
 impl Cause {
-    /// All causes.
-    pub const ALL: [Self; 16] = [
-        Self::BackendFailed,
-        Self::ObjectsFailed,
-        Self::BackendLost,
-        Self::BackendNonsense,
-        Self::Unreachable,
-        Self::KeyRefused,
-        Self::Refused,
-        Self::Unsupported,
-        Self::Idle,
-        Self::Total,
-        Self::Stopping,
-        Self::ClientGone,
-        Self::CancelRequested,
-        Self::Busy,
-        Self::Unrecorded,
-        Self::Crashed,
-    ];
-
-    /// The name of the cause in logs and records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BackendFailed => "backend_failed",
-            Self::ObjectsFailed => "objects_failed",
-            Self::BackendLost => "backend_lost",
-            Self::BackendNonsense => "backend_nonsense",
-            Self::Unreachable => "unreachable",
-            Self::KeyRefused => "key_refused",
-            Self::Refused => "refused",
-            Self::Unsupported => "unsupported",
-            Self::Idle => "idle",
-            Self::Total => "total",
-            Self::Stopping => "stopping",
-            Self::ClientGone => "client_gone",
-            Self::CancelRequested => "cancel_requested",
-            Self::Busy => "busy",
-            Self::Unrecorded => "unrecorded",
-            Self::Crashed => "crashed",
-        }
-    }
-
-    /// The cause with this name in logs and records.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
-    }
-
     /// Which side the cause is attributed to.
     pub const fn source(self) -> ErrorSource {
         match self {
@@ -153,17 +88,6 @@ impl Cause {
             Self::Stopping | Self::Crashed => Outcome::Interrupted,
             Self::ClientGone | Self::CancelRequested => Outcome::Cancelled,
             _ => Outcome::Errored,
-        }
-    }
-}
-
-impl ErrorSource {
-    /// The name of the source in logs and records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Backend => "backend",
-            Self::Client => "client",
-            Self::Bridge => "bridge",
         }
     }
 }

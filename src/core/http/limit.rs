@@ -1,40 +1,26 @@
 //! The limits on concurrent use by clients.
 
-use crate::core::text::words::words;
+use crate::core::text::string_enum::string_enum;
 
-/// A limit that a client can exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// All connections.
-    Connections,
-    /// The connections of one address.
-    ConnectionsPerAddress,
-    /// All proxied requests.
-    Requests,
-    /// The proxied requests of one address.
-    RequestsPerAddress,
-    /// All streams and tunnels.
-    Streams,
-    /// The streams and tunnels of one address.
-    StreamsPerAddress,
-    /// The streams and tunnels with one API key.
-    StreamsPerKey,
+string_enum! {
+    /// A limit that a client can exceed.
+    pub enum Limit {
+        /// All connections.
+        Connections = "connections",
+        /// The connections of one address.
+        ConnectionsPerAddress = "connections_per_address",
+        /// All proxied requests.
+        Requests = "requests",
+        /// The proxied requests of one address.
+        RequestsPerAddress = "requests_per_address",
+        /// All streams and tunnels.
+        Streams = "streams",
+        /// The streams and tunnels of one address.
+        StreamsPerAddress = "streams_per_address",
+        /// The streams and tunnels with one API key.
+        StreamsPerKey = "streams_per_key",
+    }
 }
-
-/// The text is not the name of a limit.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a limit")]
-pub struct UnknownLimit;
-
-words!(Limit or UnknownLimit {
-    Connections => "connections",
-    ConnectionsPerAddress => "connections_per_address",
-    Requests => "requests",
-    RequestsPerAddress => "requests_per_address",
-    Streams => "streams",
-    StreamsPerAddress => "streams_per_address",
-    StreamsPerKey => "streams_per_key",
-});
 
 impl Limit {
     /// The status of the answer when the limit is exceeded: 503 if the bridge is full, 429 if one client uses too much.

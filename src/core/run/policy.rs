@@ -4,21 +4,23 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::core::domain::kind::Kind;
-use crate::core::text::words::words;
+use crate::core::text::string_enum::string_enum;
 
-/// Which failed objects fail their run.
-///
-/// Under every policy, a run fails if the backend reports a failure or disconnects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ObjectFailures {
-    /// A run fails if objects failed and none completed. This applies to all its objects together and to the objects
-    /// of each documented kind. A run of another kind keeps the backend's result.
-    #[default]
-    All,
-    /// A run fails if any object failed.
-    Any,
-    /// A run keeps the backend's result, whichever objects failed.
-    Never,
+string_enum! {
+    /// Which failed objects fail their run.
+    ///
+    /// Under every policy, a run fails if the backend reports a failure or disconnects.
+    #[derive(Default)]
+    pub enum ObjectFailures {
+        /// A run fails if objects failed and none completed. This applies to all its objects together and to the objects
+        /// of each documented kind. A run of another kind keeps the backend's result.
+        #[default]
+        All = "all",
+        /// A run fails if any object failed.
+        Any = "any",
+        /// A run keeps the backend's result, whichever objects failed.
+        Never = "never",
+    }
 }
 
 /// The policies of all kinds of sync.
@@ -58,8 +60,9 @@ impl FromStr for FailurePolicies {
     /// Parses `all` and `all, backup-routines=any`.
     fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
         let mut parts = text.split(',').map(str::trim);
-        let others = parts.next().unwrap_or_default().parse()?;
-        let mut policies = Self { default: others, overrides: Vec::new() };
+        let parse = |policy: &str| ObjectFailures::from_name(policy).ok_or(UnknownPolicy);
+        let default = parse(parts.next().unwrap_or_default())?;
+        let mut policies = Self { default, overrides: Vec::new() };
         for part in parts {
             let (kind, policy) = part.split_once('=').ok_or(UnknownPolicy)?;
             // A kind whose objects are not counted has nothing to judge by.
@@ -68,7 +71,7 @@ impl FromStr for FailurePolicies {
             if policies.has_override(kind) {
                 return Err(UnknownPolicy);
             }
-            policies.overrides.push((kind, policy.trim().parse()?));
+            policies.overrides.push((kind, parse(policy.trim())?));
         }
         Ok(policies)
     }
@@ -86,38 +89,32 @@ impl fmt::Display for FailurePolicies {
 #[error("not one of all, any and never, with KIND=POLICY for single kinds behind it")]
 pub struct UnknownPolicy;
 
-words!(ObjectFailures or UnknownPolicy { All => "all", Any => "any", Never => "never" });
-
-/// How a sync that the backend does not support is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum UnsupportedPolicy {
-    /// A stage that the NetBox plugin requires is skipped visibly if it follows others in one job. Everything else is
-    /// refused with status 404. The plugin treats 404 as a warning for stages it does not require.
-    #[default]
-    Auto,
-    /// The request is refused with status 404.
-    Refuse,
-    /// The request is answered with a stream that completes and reports that nothing was done.
-    Skip,
+string_enum! {
+    /// How a sync that the backend does not support is answered.
+    #[derive(Default)]
+    pub enum UnsupportedPolicy {
+        /// A stage that the NetBox plugin requires is skipped visibly if it follows others in one job. Everything else is
+        /// refused with status 404. The plugin treats 404 as a warning for stages it does not require.
+        #[default]
+        Auto = "auto",
+        /// The request is refused with status 404.
+        Refuse = "refuse",
+        /// The request is answered with a stream that completes and reports that nothing was done.
+        Skip = "skip",
+    }
 }
 
-/// Which ids clients send as `proxmox_endpoint_ids`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum EndpointIds {
-    /// Ids of the backend's database, as sent by plugins since 0.0.20.
-    #[default]
-    Backend,
-    /// Primary keys of NetBox, as sent by plugins 0.0.11 to 0.0.19.
-    Plugin,
+string_enum! {
+    /// Which ids clients send as `proxmox_endpoint_ids`.
+    #[derive(Default)]
+    pub enum EndpointIds {
+        /// Ids of the backend's database, as sent by plugins since 0.0.20.
+        #[default]
+        Backend = "backend",
+        /// Primary keys of NetBox, as sent by plugins 0.0.11 to 0.0.19.
+        Plugin = "plugin",
+    }
 }
-
-/// The text is not a value that the key accepts.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not one of: {}", .0.join(", "))]
-pub struct UnknownVariant(pub &'static [&'static str]);
-
-words!(UnsupportedPolicy or UnknownVariant(&UnsupportedPolicy::WORDS) { Auto => "auto", Refuse => "refuse", Skip => "skip" });
-words!(EndpointIds or UnknownVariant(&EndpointIds::WORDS) { Backend => "backend", Plugin => "plugin" });
 
 #[cfg(test)]
 mod tests {
@@ -125,11 +122,11 @@ mod tests {
 
     #[test]
     fn every_word_names_its_policy() {
-        for (policy, word) in ObjectFailures::ALL.into_iter().zip(ObjectFailures::WORDS) {
+        for (policy, word) in ObjectFailures::ALL.into_iter().zip(ObjectFailures::NAMES) {
             assert_eq!(word.parse(), Ok(policy));
             assert_eq!(policy.to_string(), word);
         }
-        assert_eq!("ALL".parse::<ObjectFailures>(), Err(UnknownPolicy));
+        assert_eq!(ObjectFailures::from_name("ALL"), None);
     }
 
     #[test]
@@ -156,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_word_names_its_choice() {
-        for (choice, word) in UnsupportedPolicy::ALL.into_iter().zip(UnsupportedPolicy::WORDS) {
+        for (choice, word) in UnsupportedPolicy::ALL.into_iter().zip(UnsupportedPolicy::NAMES) {
             assert_eq!(word.parse(), Ok(choice));
             assert_eq!(choice.to_string(), word);
         }

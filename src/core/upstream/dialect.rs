@@ -23,29 +23,31 @@ use crate::core::domain::kind::{Command, Kind};
 use crate::core::domain::release::Release;
 use crate::core::text::detail::SENTENCE;
 use crate::core::text::plain;
+use crate::core::text::string_enum::string_enum;
 use crate::core::wire::traffic::FrameType;
 
 /// A command that no release knows. It is sent right after a real command. The backend answers it once the real
 /// command has returned, whether that failed or not.
 pub const BARRIER: &str = "proxbox-bridge-barrier";
 
-/// A dialect of `/ws`, named after the first release that speaks it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// 0.0.1: no end markers; the socket closes on a failure and on an unknown command.
-    V0_0_1,
-    /// 0.0.2: frames of a command may arrive after its end.
-    V0_0_2,
-    /// 0.0.3: two end markers per stage.
-    V0_0_3,
-    /// 0.0.4 to 0.0.6: one end marker per stage.
-    V0_0_4,
-    /// 0.0.7 to 0.0.23: the client sends its key first.
-    V0_0_7,
-    /// 0.0.23.post1 to 0.0.27.post2: disabled by default; the key is checked before the dependencies.
-    V0_0_23,
-    /// 0.0.27.post3 and later: commands and frames may carry a `run_id`.
-    V0_0_27,
+string_enum! {
+    /// A dialect of `/ws`, named after the first release that speaks it.
+    pub enum Dialect {
+        /// 0.0.1: no end markers; the socket closes on a failure and on an unknown command.
+        V0_0_1 = "0.0.1",
+        /// 0.0.2: frames of a command may arrive after its end.
+        V0_0_2 = "0.0.2",
+        /// 0.0.3: two end markers per stage.
+        V0_0_3 = "0.0.3",
+        /// 0.0.4 to 0.0.6: one end marker per stage.
+        V0_0_4 = "0.0.4",
+        /// 0.0.7 to 0.0.23: the client sends its key first.
+        V0_0_7 = "0.0.7",
+        /// 0.0.23.post1 to 0.0.27.post2: disabled by default; the key is checked before the dependencies.
+        V0_0_23 = "0.0.23.post1",
+        /// 0.0.27.post3 and later: commands and frames may carry a `run_id`.
+        V0_0_27 = "0.0.27.post3",
+    }
 }
 
 impl Dialect {
@@ -59,19 +61,6 @@ impl Dialect {
             r if r < Release::new(0, 0, 23).post(1) => Self::V0_0_7,
             r if r < Release::new(0, 0, 27).post(3) => Self::V0_0_23,
             _ => Self::V0_0_27,
-        }
-    }
-
-    /// The name of the dialect in logs and records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::V0_0_1 => "0.0.1",
-            Self::V0_0_2 => "0.0.2",
-            Self::V0_0_3 => "0.0.3",
-            Self::V0_0_4 => "0.0.4",
-            Self::V0_0_7 => "0.0.7",
-            Self::V0_0_23 => "0.0.23.post1",
-            Self::V0_0_27 => "0.0.27.post3",
         }
     }
 

@@ -145,7 +145,7 @@ impl<'a> LegacyRow<'a> {
 
     fn completed(&self, object_name: &str) -> ObjectState<'a> {
         let warning = self.warning.as_str().map(sentence);
-        let (found, written) = match Object::from_name(object_name) {
+        let (found, written) = match Object::from_step(object_name) {
             Some(Object::VirtualDisk) => disks_in(self.disks.or_empty()),
             Some(Object::Snapshot) => (self.snapshots_found.0, 0),
             Some(Object::NodeInterface) => (self.count.0, 0),
@@ -198,7 +198,7 @@ pub fn object_fact<'a>(
     (form, state): (EventForm, ObjectState<'a>),
     payload: Option<&'a RawValue>,
 ) -> Fact<'a> {
-    let object = Object::from_name(&object_name).unwrap_or(Object::Other);
+    let object = Object::from_step(&object_name).unwrap_or(Object::Other);
     let object_name =
         if object == Object::Other { tidy(object_name, MAX_NAME) } else { Cow::Borrowed(object.as_str()) };
     let scope = match object {

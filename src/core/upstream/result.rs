@@ -211,7 +211,7 @@ fn objects(json: &str) -> Vec<(Object, Count)> {
     let sorts: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
     let counts = sorts.into_iter().filter_map(|(word, count)| {
         let count = Count::deserialize(count).ok().filter(|count| count.adds_up())?;
-        Some((Object::from_name(&word).unwrap_or(Object::Other), count))
+        Some((Object::from_step(&word).unwrap_or(Object::Other), count))
     });
     counts.collect()
 }

@@ -1,34 +1,23 @@
 //! Frame types and counts for metrics.
 
 use super::sse::frame::FrameName;
+use crate::core::text::string_enum::string_enum;
 
-/// The type of a frame, in either direction and in any wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FrameType {
-    /// Progress.
-    Step,
-    /// A failure of a stage or run.
-    Error,
-    /// The end of a stage or run.
-    Complete,
-    /// Any other frame: greetings, echoes, and event types of newer backends.
-    Other,
+string_enum! {
+    /// The type of a frame, in either direction and in any wire format.
+    pub enum FrameType {
+        /// Progress.
+        Step = "step",
+        /// A failure of a stage or run.
+        Error = "error",
+        /// The end of a stage or run.
+        Complete = "complete",
+        /// Any other frame: greetings, echoes, and event types of newer backends.
+        Other = "other",
+    }
 }
 
 impl FrameType {
-    /// All types.
-    pub const ALL: [Self; 4] = [Self::Step, Self::Error, Self::Complete, Self::Other];
-
-    /// The name of the type in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Step => "step",
-            Self::Error => "error",
-            Self::Complete => "complete",
-            Self::Other => "other",
-        }
-    }
-
     /// The type of a backend's event with this name.
     pub fn from_event(name: &[u8]) -> Self {
         match name {

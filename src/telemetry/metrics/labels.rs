@@ -10,6 +10,7 @@ use crate::core::domain::kind::Kind;
 use crate::core::domain::outcome::{Cause, Outcome};
 use crate::core::http::guard::RejectReason;
 use crate::core::http::limit::Limit;
+use crate::core::text::string_enum::string_enum;
 use crate::core::wire::traffic::FrameType;
 
 labels! {
@@ -29,102 +30,52 @@ labels! {
     Surface as "surface",
 }
 
-/// The peers that a listener is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// Clients of backends.
-    Clients,
-    /// Operators.
-    Admin,
-    /// Backends that connect to NetBox through the bridge.
-    Netbox,
-}
-
-impl Listener {
-    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Clients, Self::Admin, Self::Netbox];
-
-    /// The value in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clients => "clients",
-            Self::Admin => "admin",
-            Self::Netbox => "netbox",
-        }
+string_enum! {
+    /// The peers that a listener is for.
+    pub enum Listener {
+        /// Clients of backends.
+        Clients = "clients",
+        /// Operators.
+        Admin = "admin",
+        /// Backends that connect to NetBox through the bridge.
+        Netbox = "netbox",
     }
 }
 
-/// The part of the bridge that answers a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// A sync stream.
-    Stream,
-    /// The bridge's own `/ws`.
-    Socket,
-    /// A WebSocket of the backend.
-    Tunnel,
-    /// The backend.
-    Passthrough,
-    /// A path that an old backend lacks and the bridge answers.
-    Shim,
-    /// The admin listener.
-    Admin,
-    /// NetBox, for a backend.
-    Netbox,
-    /// None: the request was refused before it was routed.
-    Nowhere,
-}
-
-impl Route {
-    pub(in crate::telemetry) const ALL: [Self; 8] = [
-        Self::Stream,
-        Self::Socket,
-        Self::Tunnel,
-        Self::Passthrough,
-        Self::Shim,
-        Self::Admin,
-        Self::Netbox,
-        Self::Nowhere,
-    ];
-
-    /// The value in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::Socket => "socket",
-            Self::Tunnel => "tunnel",
-            Self::Passthrough => "passthrough",
-            Self::Shim => "shim",
-            Self::Admin => "admin",
-            Self::Netbox => "netbox",
-            Self::Nowhere => "none",
-        }
+string_enum! {
+    /// The part of the bridge that answers a request.
+    pub enum Route {
+        /// A sync stream.
+        Stream = "stream",
+        /// The bridge's own `/ws`.
+        Socket = "socket",
+        /// A WebSocket of the backend.
+        Tunnel = "tunnel",
+        /// The backend.
+        Passthrough = "passthrough",
+        /// A path that an old backend lacks and the bridge answers.
+        Shim = "shim",
+        /// The admin listener.
+        Admin = "admin",
+        /// NetBox, for a backend.
+        Netbox = "netbox",
+        /// None: the request was refused before it was routed.
+        Nowhere = "none",
     }
 }
 
-/// The class of a status code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::telemetry) enum Status {
-    Informational,
-    Success,
-    Redirection,
-    ClientError,
-    ServerError,
+string_enum! {
+    /// The class of a status code.
+    pub(in crate::telemetry) enum Status {
+        Informational = "1xx",
+        Success = "2xx",
+        Redirection = "3xx",
+        ClientError = "4xx",
+        ServerError = "5xx",
+    }
 }
 
 impl Status {
-    pub(in crate::telemetry) const ALL: [Self; 5] =
-        [Self::Informational, Self::Success, Self::Redirection, Self::ClientError, Self::ServerError];
-
-    pub(in crate::telemetry) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Informational => "1xx",
-            Self::Success => "2xx",
-            Self::Redirection => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-        }
-    }
-
     pub(in crate::telemetry) fn from_code(status: StatusCode) -> Self {
         match status.as_u16() {
             ..200 => Self::Informational,
@@ -136,129 +87,65 @@ impl Status {
     }
 }
 
-/// Where a client watches a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
-    /// A sync stream.
-    Stream,
-    /// The bridge's own `/ws`.
-    Socket,
-    /// The jobs API.
-    Admin,
-}
-
-impl Surface {
-    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Stream, Self::Socket, Self::Admin];
-
-    /// The value in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::Socket => "socket",
-            Self::Admin => "admin",
-        }
+string_enum! {
+    /// Where a client watches a job.
+    pub enum Surface {
+        /// A sync stream.
+        Stream = "stream",
+        /// The bridge's own `/ws`.
+        Socket = "socket",
+        /// The jobs API.
+        Admin = "admin",
     }
 }
 
-/// Why a watcher ended before its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatcherDeparture {
-    /// It read nothing within `limits.client_write` and was dropped.
-    Stalled,
-    /// It disconnected.
-    Left,
-}
-
-impl WatcherDeparture {
-    pub(in crate::telemetry) const ALL: [Self; 2] = [Self::Stalled, Self::Left];
-
-    /// The value in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stalled => "stalled",
-            Self::Left => "left",
-        }
+string_enum! {
+    /// Why a watcher ended before its stream.
+    pub enum WatcherDeparture {
+        /// It read nothing within `limits.client_write` and was dropped.
+        Stalled = "stalled",
+        /// It disconnected.
+        Left = "left",
     }
 }
 
-/// The source of the remaining events for a client that resumes a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResumeSource {
-    /// The log of the job, in memory.
-    Memory,
-    /// The ledger.
-    Ledger,
-    /// None: the client already has the whole stream.
-    Seen,
-    /// The event is unknown. The client gets a stream from its first event.
-    Unknown,
-}
-
-impl ResumeSource {
-    pub(in crate::telemetry) const ALL: [Self; 4] = [Self::Memory, Self::Ledger, Self::Seen, Self::Unknown];
-
-    /// The value in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Ledger => "ledger",
-            Self::Seen => "seen",
-            Self::Unknown => "unknown",
-        }
+string_enum! {
+    /// The source of the remaining events for a client that resumes a stream.
+    pub enum ResumeSource {
+        /// The log of the job, in memory.
+        Memory = "memory",
+        /// The ledger.
+        Ledger = "ledger",
+        /// None: the client already has the whole stream.
+        Seen = "seen",
+        /// The event is unknown. The client gets a stream from its first event.
+        Unknown = "unknown",
     }
 }
 
-/// The result of a connection attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectResult {
-    /// The connection is established.
-    Connected,
-    /// The connection was refused, reset or not routed, or the name does not resolve.
-    Failed,
-    /// There was no answer within the time limit.
-    TimedOut,
-    /// The TLS handshake failed.
-    Tls,
-}
-
-impl ConnectResult {
-    /// Every result.
-    pub(in crate::telemetry) const ALL: [Self; 4] =
-        [Self::Connected, Self::Failed, Self::TimedOut, Self::Tls];
-
-    /// The value in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Tls => "tls",
-        }
+string_enum! {
+    /// The result of a connection attempt.
+    pub enum ConnectResult {
+        /// The connection is established.
+        Connected = "connected",
+        /// The connection was refused, reset or not routed, or the name does not resolve.
+        Failed = "failed",
+        /// There was no answer within the time limit.
+        TimedOut = "timed_out",
+        /// The TLS handshake failed.
+        Tls = "tls",
     }
 }
 
-/// The state of a backend's circuit breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Circuit {
-    /// Connections are attempted.
-    Closed,
-    /// No connection is attempted: the backend is down.
-    Open,
-    /// One connection is attempted. The others wait for its result.
-    HalfOpen,
-}
-
-impl Circuit {
-    /// Every state.
-    pub(in crate::telemetry) const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
-
-    /// The value in metrics and in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
+string_enum! {
+    /// The state of a backend's circuit breaker.
+    pub enum Circuit {
+        /// Connections are attempted.
+        Closed = "closed",
+        /// No connection is attempted: the backend is down.
+        Open = "open",
+        /// One connection is attempted. The others wait for its result.
+        HalfOpen = "half_open",
     }
 }
 
@@ -383,40 +270,19 @@ impl Label for NetboxRuleLabel {
 
 const NONE: &str = "none";
 
-/// The result of the sync of an object.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) enum ObjectResult {
-    Completed,
-    Failed,
-    Unconfirmed,
-}
-
-impl ObjectResult {
-    const ALL: [Self; 3] = [Self::Completed, Self::Failed, Self::Unconfirmed];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Unconfirmed => "unconfirmed",
-        }
+string_enum! {
+    /// The result of the sync of an object.
+    pub(in crate::telemetry) enum ObjectResult {
+        Completed = "completed",
+        Failed = "failed",
+        Unconfirmed = "unconfirmed",
     }
 }
 
-/// The result of a reload.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) enum ReloadResult {
-    Success,
-    Failure,
-}
-
-impl ReloadResult {
-    const ALL: [Self; 2] = [Self::Success, Self::Failure];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-        }
+string_enum! {
+    /// The result of a reload.
+    pub(in crate::telemetry) enum ReloadResult {
+        Success = "success",
+        Failure = "failure",
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::core::text::string_enum::string_enum;
+
 /// A rejected request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -14,134 +16,69 @@ pub struct Rejection {
     pub detail: String,
 }
 
-/// The reason of a rejection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// The first line is not a request line.
-    RequestLine,
-    /// The method is `CONNECT`, which is not supported.
-    Method,
-    /// The target has an invalid form or byte.
-    Target,
-    /// The target is too long.
-    TargetTooLong,
-    /// The version is neither HTTP/1.0 nor HTTP/1.1.
-    Version,
-    /// A line does not end with CR LF.
-    LineEnd,
-    /// A header line is folded.
-    Folding,
-    /// A header name is invalid.
-    HeaderName,
-    /// A header value has an invalid byte.
-    HeaderValue,
-    /// The head has too many bytes.
-    HeadTooLarge,
-    /// There are too many headers.
-    TooManyHeaders,
-    /// The host is missing, repeated or invalid.
-    Host,
-    /// The target and `Host` name different hosts.
-    Authority,
-    /// The `Connection` names an end-to-end header or an invalid name.
-    Connection,
-    /// A header is not allowed in HTTP/2.
-    ConnectionSpecific,
-    /// The `Content-Length` is repeated or not a number.
-    ContentLength,
-    /// The `Transfer-Encoding` is not exactly one `chunked`.
-    TransferEncoding,
-    /// The request is HTTP/1.0 and has a `Transfer-Encoding`, which that version lacks.
-    TransferEncodingInHttp10,
-    /// There are a `Content-Length` and a `Transfer-Encoding`.
-    TwoLengths,
-    /// The `Expect` is not `100-continue`.
-    Expectation,
-    /// A chunk of the body is malformed.
-    Chunk,
-    /// A trailer is only allowed as a header.
-    Trailer,
-    /// There are too many trailers, or they are too large.
-    TrailersTooLarge,
-    /// The request must not have a body.
-    Body,
-    /// The head did not arrive in time.
-    SlowHead,
-    /// A part of the body did not arrive in time.
-    SlowBody,
-    /// The body is too large.
-    BodyTooLarge,
-    /// The body is incomplete.
-    BodyBroken,
+string_enum! {
+    /// The reason of a rejection.
+    pub enum RejectReason {
+        /// The first line is not a request line.
+        RequestLine = "request_line",
+        /// The method is `CONNECT`, which is not supported.
+        Method = "method",
+        /// The target has an invalid form or byte.
+        Target = "target",
+        /// The target is too long.
+        TargetTooLong = "target_too_long",
+        /// The version is neither HTTP/1.0 nor HTTP/1.1.
+        Version = "version",
+        /// A line does not end with CR LF.
+        LineEnd = "line_end",
+        /// A header line is folded.
+        Folding = "folding",
+        /// A header name is invalid.
+        HeaderName = "header_name",
+        /// A header value has an invalid byte.
+        HeaderValue = "header_value",
+        /// The head has too many bytes.
+        HeadTooLarge = "head_too_large",
+        /// There are too many headers.
+        TooManyHeaders = "too_many_headers",
+        /// The host is missing, repeated or invalid.
+        Host = "host",
+        /// The target and `Host` name different hosts.
+        Authority = "authority",
+        /// The `Connection` names an end-to-end header or an invalid name.
+        Connection = "connection",
+        /// A header is not allowed in HTTP/2.
+        ConnectionSpecific = "connection_specific",
+        /// The `Content-Length` is repeated or not a number.
+        ContentLength = "content_length",
+        /// The `Transfer-Encoding` is not exactly one `chunked`.
+        TransferEncoding = "transfer_encoding",
+        /// The request is HTTP/1.0 and has a `Transfer-Encoding`, which that version lacks.
+        TransferEncodingInHttp10 = "transfer_encoding_in_http_1_0",
+        /// There are a `Content-Length` and a `Transfer-Encoding`.
+        TwoLengths = "two_lengths",
+        /// The `Expect` is not `100-continue`.
+        Expectation = "expectation",
+        /// A chunk of the body is malformed.
+        Chunk = "chunk",
+        /// A trailer is only allowed as a header.
+        Trailer = "trailer",
+        /// There are too many trailers, or they are too large.
+        TrailersTooLarge = "trailers_too_large",
+        /// The request must not have a body.
+        Body = "body",
+        /// The head did not arrive in time.
+        SlowHead = "slow_head",
+        /// A part of the body did not arrive in time.
+        SlowBody = "slow_body",
+        /// The body is too large.
+        BodyTooLarge = "body_too_large",
+        /// The body is incomplete.
+        BodyBroken = "body_broken",
+    }
 }
 
 impl RejectReason {
-    /// All reasons.
-    pub const ALL: [Self; 28] = [
-        Self::RequestLine,
-        Self::Method,
-        Self::Target,
-        Self::TargetTooLong,
-        Self::Version,
-        Self::LineEnd,
-        Self::Folding,
-        Self::HeaderName,
-        Self::HeaderValue,
-        Self::HeadTooLarge,
-        Self::TooManyHeaders,
-        Self::Host,
-        Self::Authority,
-        Self::Connection,
-        Self::ConnectionSpecific,
-        Self::ContentLength,
-        Self::TransferEncoding,
-        Self::TransferEncodingInHttp10,
-        Self::TwoLengths,
-        Self::Expectation,
-        Self::Chunk,
-        Self::Trailer,
-        Self::TrailersTooLarge,
-        Self::Body,
-        Self::SlowHead,
-        Self::SlowBody,
-        Self::BodyTooLarge,
-        Self::BodyBroken,
-    ];
-
-    /// The name of the reason in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RequestLine => "request_line",
-            Self::Method => "method",
-            Self::Target => "target",
-            Self::TargetTooLong => "target_too_long",
-            Self::Version => "version",
-            Self::LineEnd => "line_end",
-            Self::Folding => "folding",
-            Self::HeaderName => "header_name",
-            Self::HeaderValue => "header_value",
-            Self::HeadTooLarge => "head_too_large",
-            Self::TooManyHeaders => "too_many_headers",
-            Self::Host => "host",
-            Self::Authority => "authority",
-            Self::Connection => "connection",
-            Self::ConnectionSpecific => "connection_specific",
-            Self::ContentLength => "content_length",
-            Self::TransferEncoding => "transfer_encoding",
-            Self::TransferEncodingInHttp10 => "transfer_encoding_in_http_1_0",
-            Self::TwoLengths => "two_lengths",
-            Self::Expectation => "expectation",
-            Self::Chunk => "chunk",
-            Self::Trailer => "trailer",
-            Self::TrailersTooLarge => "trailers_too_large",
-            Self::Body => "body",
-            Self::SlowHead => "slow_head",
-            Self::SlowBody => "slow_body",
-            Self::BodyTooLarge => "body_too_large",
-            Self::BodyBroken => "body_broken",
-        }
-    }
-
     /// The HTTP status for this reason.
     pub const fn status(self) -> u16 {
         match self {

@@ -51,7 +51,7 @@ impl<'a> StepEvent<'a> {
         if payload.end.0 == Some(true) {
             return Fact::Nothing;
         }
-        let is_object = Object::from_name(&object_name).is_some() || Kind::from_stage(&object_name).is_none();
+        let is_object = Object::from_step(&object_name).is_some() || Kind::from_stage(&object_name).is_none();
         let mut nameless = is_object && self.rowid.as_str().is_some();
         if let (true, Some(data)) = (is_object, payload.data.0) {
             match data.fact(object_name.clone(), self.payload) {
@@ -69,7 +69,7 @@ impl<'a> StepEvent<'a> {
             let state = self.state();
             return object_fact(object_name, Scope::default(), name, (EventForm::Frame, state), self.payload);
         }
-        if let (Some(object), "failed") = (Object::from_name(&object_name), self.status.or_empty())
+        if let (Some(object), "failed") = (Object::from_step(&object_name), self.status.or_empty())
             && let Some(count) = unnamed(self.message.or_empty())
         {
             return Fact::Unnamed { object, count, error: error_text(&self.error, &self.message) };
