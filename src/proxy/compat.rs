@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::coalesce;
+use super::errors::{ResponseResult, merge};
 use super::quota::acquire_request;
 use super::request::RequestContext;
 use crate::backend::{AuthFailure, KEY_STATUS, RequestIdentity, ScopedQuery};
@@ -114,30 +115,34 @@ pub(super) async fn answer(
         };
         return response.ok_or((parts, body));
     }
-    if let Some(guest) = config::match_path(&parts.method, path) {
-        return match release(proxy, context, &parts).await {
-            Ok(Some(release)) => Ok(config::answer(proxy, context, &parts, body, guest, release).await),
-            Ok(None) => Err((parts, body)),
-            Err(refused) => Ok(*refused),
+    let guest = config::match_path(&parts.method, path);
+    if guest.is_some() || rows::matches(path) {
+        let release = match release(proxy, context, &parts).await {
+            Ok(Some(release)) => release,
+            Ok(None) => return Err((parts, body)),
+            Err(refused) => return Ok(*refused),
         };
-    }
-    if rows::matches(path) {
-        return match release(proxy, context, &parts).await {
-            Ok(Some(release)) => Ok(rows::answer(proxy, context, parts, path, body, release).await),
-            Ok(None) => Err((parts, body)),
-            Err(refused) => Ok(*refused),
-        };
+        return Ok(match guest {
+            Some(guest) => config::answer(proxy, context, &parts, body, guest, release).await,
+            None => merge(rows::answer(proxy, context, parts, path, body, release).await),
+        });
     }
     let lacks = || async { context.backend.lacks(KEY_STATUS).await == Ok(true) };
     if !shims.is_on(Shim::Auth) || ![KEY_STATUS, REGISTER, KEYS].contains(&path) || !lacks().await {
         return Err((parts, body));
     }
     count_shim(Shim::Auth, ShimAction::Emulated, path);
-    let key = RegisteredKeyStatus::new(proxy, context);
+    let registered = match &context.state.config.shims.api_key {
+        Some(key) => Some(RegisteredKey::from_config(key)),
+        None => proxy.keyring.get(context.backend.url()),
+    };
     Ok(match (path, &parts.method) {
-        (KEY_STATUS, &Method::GET) => status(&key),
-        (KEYS, &Method::GET) => keys(&key, &parts),
-        (REGISTER, &Method::POST) => register(proxy, context, &key, body).await,
+        (KEY_STATUS, &Method::GET) => {
+            let (is_open, has_key) = (registered.is_none(), registered.is_some());
+            json_response(StatusCode::OK, &json!({ "needs_bootstrap": is_open, "has_db_keys": has_key }))
+        }
+        (KEYS, &Method::GET) => keys(registered.as_ref(), &parts),
+        (REGISTER, &Method::POST) => merge(register(proxy, context, registered.is_some(), body).await),
         (REGISTER, _) => not_allowed("POST"),
         _ => not_allowed("GET"),
     })
@@ -366,35 +371,12 @@ async fn probe_health(
     }
 }
 
-/// The registered key, as reported to the client.
-struct RegisteredKeyStatus {
-    registered: Option<RegisteredKey>,
-}
-
-impl RegisteredKeyStatus {
-    fn new(proxy: &Proxy, context: &RequestContext) -> Self {
-        let configured = context.state.config.shims.api_key.as_ref();
-        let registered = match configured {
-            Some(key) => Some(RegisteredKey::from_config(key)),
-            None => proxy.keyring.get(context.backend.url()),
-        };
-        Self { registered }
-    }
-}
-
-fn status(key: &RegisteredKeyStatus) -> Response<Body> {
-    let has_one = key.registered.is_some();
-    json_response(StatusCode::OK, &json!({ "needs_bootstrap": !has_one, "has_db_keys": has_one }))
-}
-
-fn keys(key: &RegisteredKeyStatus, parts: &Parts) -> Response<Body> {
+fn keys(registered: Option<&RegisteredKey>, parts: &Parts) -> Response<Body> {
     let unauthorized = |detail: &str| {
-        json_response(
-            StatusCode::UNAUTHORIZED,
-            &json!({ "message": "The API key is refused.", "detail": detail }),
-        )
+        let body = json!({ "message": "The API key is refused.", "detail": detail });
+        json_response(StatusCode::UNAUTHORIZED, &body)
     };
-    let Some(registered) = &key.registered else {
+    let Some(registered) = registered else {
         return unauthorized("No API key configured. Register a key via POST /auth/register-key.");
     };
     match request_key(&parts.headers) {
@@ -411,9 +393,9 @@ fn keys(key: &RegisteredKeyStatus, parts: &Parts) -> Response<Body> {
 async fn register(
     proxy: &Proxy,
     context: &RequestContext,
-    key: &RegisteredKeyStatus,
+    is_registered: bool,
     body: Incoming,
-) -> Response<Body> {
+) -> ResponseResult {
     #[derive(Deserialize)]
     struct Registration {
         api_key: SecretString,
@@ -421,25 +403,22 @@ async fn register(
         label: String,
     }
 
-    let body_timeout = context.state.config.limits.client_body;
-    let read = timeout(body_timeout, upstream::read(body, MAX_REGISTRATION_BYTES)).await;
-    let Some(body) = read.ok().and_then(Result::ok) else {
-        return detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end.");
-    };
+    let body = read_body(context, body, MAX_REGISTRATION_BYTES).await?;
+    let invalid = |text: &str| Err(detail(StatusCode::BAD_REQUEST, text));
     let Ok(Registration { api_key, label }) = serde_json::from_slice(&body) else {
-        let text = "The body must be a JSON object with api_key, and with a label if you like.";
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, text);
+        let text = "The body must be a JSON object with api_key and an optional label.";
+        return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
     if api_key.expose_secret().chars().count() < MIN_KEY {
-        return detail(StatusCode::BAD_REQUEST, "API key must be at least 32 characters.");
+        return invalid("API key must be at least 32 characters.");
     }
     let Ok(api_key) = api_key.expose_secret().parse::<ApiKey>() else {
-        return detail(StatusCode::BAD_REQUEST, "API key must be one line of visible ASCII characters.");
+        return invalid("API key must be one line of visible ASCII characters.");
     };
-    if key.registered.is_some() {
-        return detail(StatusCode::CONFLICT, "An API key is already configured.");
+    if is_registered {
+        return Err(detail(StatusCode::CONFLICT, "An API key is already configured."));
     }
-    match proxy.keyring.register(context.backend.url(), &api_key, &label).await {
+    Ok(match proxy.keyring.register(context.backend.url(), &api_key, &label).await {
         Ok(true) => {
             proxy.app.registry.secrets.remember(vec![api_key.expose().into()]);
             detail(StatusCode::CREATED, "API key registered.")
@@ -447,9 +426,16 @@ async fn register(
         Ok(false) => detail(StatusCode::CONFLICT, "An API key is already configured."),
         Err(error) => {
             telemetry::StateNotWritten { file: keyring::FILE, error: &error }.emit();
-            detail(StatusCode::SERVICE_UNAVAILABLE, "The key could not be written; the log says why.")
+            detail(StatusCode::SERVICE_UNAVAILABLE, "The key could not be written; see the log.")
         }
-    }
+    })
+}
+
+/// Reads a body that a client sends, of at most `limit` bytes.
+async fn read_body(context: &RequestContext, body: Incoming, limit: usize) -> Result<Bytes, Response<Body>> {
+    let read = timeout(context.state.config.limits.client_body, upstream::read(body, limit)).await;
+    let incomplete = || detail(StatusCode::BAD_REQUEST, "The body is too long or incomplete.");
+    read.ok().and_then(Result::ok).ok_or_else(incomplete)
 }
 
 fn not_allowed(methods: &'static str) -> Response<Body> {

@@ -14,6 +14,16 @@ use crate::core::http::guard::{self, RejectReason, Rejection};
 use crate::respond::{self, Body};
 use crate::telemetry;
 
+/// A response, or the one that takes its place because of an error.
+pub(super) type ResponseResult = Result<Response<Body>, Response<Body>>;
+
+/// The response to send.
+pub(super) fn merge(result: ResponseResult) -> Response<Body> {
+    match result {
+        Ok(response) | Err(response) => response,
+    }
+}
+
 /// The response to a request that the guard rejects.
 pub(crate) fn rejection(state: &AppState, request: &Parts, peer: &Peer) -> Option<Response<Body>> {
     let raw = peer.stopped().filter(|_| request.method.as_str() == REJECTED);
@@ -62,6 +72,6 @@ pub(super) fn upload_error_response(client: IpAddr, error: UploadError) -> Respo
         UploadError::TooLarge(_) => RejectReason::BodyTooLarge,
         UploadError::Aborted => RejectReason::BodyBroken,
     };
-    let rejection = Rejection::body(reason, format!("The body of the request was not taken: {error}."));
+    let rejection = Rejection::body(reason, format!("The request body could not be read: {error}."));
     rejection_response(&rejection, client)
 }

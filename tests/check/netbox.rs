@@ -77,8 +77,8 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
         0,
         &[
             "  WARNING  netbox       the backend has no NetBox endpoint yet\n",
-            "→ Save the NetBox endpoint of the plugin in NetBox, or start a sync there: ",
-            "Restart proxbox-api once after that.\n",
+            "→ Save the NetBox endpoint of the plugin in NetBox, or start a sync there. ",
+            "Then restart proxbox-api once.\n",
             "  ok       rules        netbox_token, netbox_links, current_token, proxmox_credentials, nested_objects\n",
             "  WARNING  listener     The bridge does not know yet where NetBox is",
             "  note     requests     the backend has sent no request since the bridge started\n",
@@ -100,7 +100,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
             &format!("  ok       netbox       reached through backend.netbox_listen ({listener})\n"),
             &format!("  ok       listener     NetBox answers through {listener}\n"),
             "  note     requests     the backend has sent no request since the bridge started\n",
-            "  WARNING  requests     syncs get 503 for now\n",
+            "  WARNING  requests     syncs are refused with 503 for now\n",
             "→ Restart proxbox-api: ",
             "  WARNING  proxmox      2, without password or API token: bare (nb:9)\n",
         ],
@@ -115,7 +115,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     let run = Run::against(&backend.address, &[], &unread).await;
     run.says(
         0,
-        &["  skipped  proxmox      which Proxmox endpoints the plugin has pushed is not known: there is no admin_token_file\n"],
+        &["  skipped  proxmox      the pushed Proxmox endpoints are unknown: admin_token_file is not set\n"],
     );
 
     drop(netbox);
@@ -130,7 +130,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
         1,
         &[
             "  FAILED   listener     NetBox cannot be reached: ",
-            "→ Mend the NetBox endpoint of the plugin, or backend.netbox_url, or the network between the bridge and NetBox.\n",
+            "→ Fix the NetBox endpoint of the plugin, backend.netbox_url, or the network between the bridge and NetBox.\n",
         ],
     );
     front.stop().await;
@@ -160,8 +160,8 @@ async fn a_rule_that_is_off_and_a_token_that_needs_it_are_told() {
     run.says(
         0,
         &[
-            &format!("  WARNING  netbox       reached past backend.netbox_listen ({listen})\n"),
-            "  WARNING  token        a v2 token, which proxbox-api 0.0.2 sends as Token: NetBox accepts it as Bearer alone\n",
+            &format!("  WARNING  netbox       not reached through backend.netbox_listen ({listen})\n"),
+            "  WARNING  token        a v2 token, which proxbox-api 0.0.2 sends as Token, but NetBox accepts it only as Bearer\n",
             "→ Set backend.netbox_listen with shims.netbox_token = \"on\", or give the NetBox endpoint of the plugin a v1 token.\n",
             "  ok       rules        netbox_links, current_token, nested_objects\n",
             "  WARNING  rules        shims.proxmox_credentials is off. ",
@@ -194,7 +194,7 @@ async fn a_release_that_needs_no_listener_is_told_and_a_netbox_that_is_not_there
             "  note     rules        netbox_token, netbox_links\n",
             "→ proxbox-api 0.0.11.post2 does not need backend.netbox_listen.\n",
             &format!("  FAILED   netbox_url   NetBox cannot be reached at {url}: "),
-            "→ Mend backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.\n",
+            "→ Fix backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.\n",
         ],
     );
     let netbox = netbox().await;
@@ -211,7 +211,7 @@ async fn a_listener_with_a_certificate_is_reached_over_tls_and_its_certificate_i
     let (folder, ca) = (Folder::new(), authority("The CA"));
     for (name, hosts, expected) in [
         ("right", HERE, "  WARNING  listener     The bridge does not know yet where NetBox is"),
-        ("wrong", ["netbox.example"], ": no TLS connection comes of them\n"),
+        ("wrong", ["netbox.example"], ": the TLS handshake with backend.netbox_certificate fails\n"),
     ] {
         let leaf = Leaf::issued_by(&ca, &params(name, &hosts));
         let certificate = folder.write(&format!("{name}.pem"), &leaf.pem);
@@ -229,7 +229,7 @@ async fn a_listener_with_a_certificate_is_reached_over_tls_and_its_certificate_i
         let settings = [&files[..], &[("backend.netbox_listen", listen.as_str())]].concat();
         let run = Run::against(&backend.address, &[], &settings).await;
         let without_tls = format!(
-            "  WARNING  netbox       reached through backend.netbox_listen ({listener}) with verify_ssl false, and the \
+            "  WARNING  netbox       reached through backend.netbox_listen ({listener}) with verify_ssl false, but the \
              listener has backend.netbox_certificate\n"
         );
         run.says(i32::from(name == "wrong"), &[&without_tls, expected]);

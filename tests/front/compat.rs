@@ -725,7 +725,7 @@ async fn secrets_are_shown_by_no_release_and_rows_say_their_token_version() {
             let read = front.get(path, &key()).await;
             if version == "0.0.2.post1" && path == "/proxmox/endpoints" {
                 assert_eq!(read.status, 422);
-                assert!(read.detail().starts_with("proxbox-api 0.0.2 takes its Proxmox credentials"));
+                assert!(read.detail().starts_with("proxbox-api 0.0.2 reads its Proxmox credentials"));
                 continue;
             }
             assert_eq!(read.status, 200, "{version} {path}: {}", read.text());
@@ -873,7 +873,7 @@ async fn a_token_that_0_0_2_cannot_use_is_refused_for_that_reason() {
     for (method, target) in [("PUT", "/netbox/endpoint/1"), ("POST", NETBOX)] {
         let refused = push(&front, method, target, &pushed).await;
         assert_eq!(refused.status, 422);
-        assert!(refused.detail().contains("v1 tokens alone"), "{}", refused.text());
+        assert!(refused.detail().contains("only supports v1 tokens of NetBox"), "{}", refused.text());
     }
     assert!(work(&backend).is_empty(), "{:?}", targets(&backend));
     let broken = push(&front, "PUT", "/netbox/endpoint/1", &json!("no row")).await;

@@ -383,7 +383,7 @@ async fn what_needs_a_rule_that_is_turned_off_is_refused() {
     row.as_object_mut().unwrap().extend(v2.as_object().unwrap().clone());
     let refused = push(&front, "POST", "/netbox/endpoint", &row).await;
     assert_eq!(refused.status, 422);
-    assert!(refused.detail().contains("knows NetBox's v1 tokens alone"), "{}", refused.text());
+    assert!(refused.detail().contains("only supports v1 tokens of NetBox"), "{}", refused.text());
     assert!(rows.0.lock().unwrap().is_empty());
     let refused = push(&front, "POST", "/proxmox/endpoints", &json!({ "name": "pve (nb:7)" })).await;
     assert_eq!(refused.status, 422);
@@ -593,7 +593,7 @@ async fn release_0_0_1_is_given_no_listener_that_it_cannot_reach_and_no_sync_who
     let (_backend, server, _, front, _) = first(&[]).await;
     let refused = push(&front, "POST", "/netbox/endpoint", &pushed(server.address)).await;
     assert_eq!(refused.status, 422);
-    assert!(refused.detail().contains("port 8000 alone"), "{}", refused.text());
+    assert!(refused.detail().contains("only on port 8000"), "{}", refused.text());
     assert_eq!(front.get("/netbox/endpoint", &key()).await.json(), json!([]));
     let refused = front.get(DEVICES, &key()).await;
     assert_eq!(refused.status, 422, "{}", refused.text());

@@ -114,9 +114,9 @@ async fn a_backend_is_told_why_netbox_did_not_answer_and_waits_no_longer_than_th
         (
             Fault::closing(cut(100, "{\"results\":[{\"id\":7")),
             502,
-            "The answer of NetBox to this was not taken: ",
+            "The answer of NetBox could not be read: ",
         ),
-        (Fault::closing(chunk), 502, "The answer of NetBox to this was not taken: "),
+        (Fault::closing(chunk), 502, "The answer of NetBox could not be read: "),
         (
             Fault::staying(cut(100, "{\"results\":[{\"id\":7")),
             504,

@@ -61,7 +61,7 @@ export function testSyncs() {
     await kinds.filter({ hasText: "Snapshots" }).getByText("not possible").waitFor();
     await page.getByText("How jobs of NetBox end").click();
     const devices = kinds.filter({ hasText: "errored" }).first();
-    await devices.getByText("takes its Proxmox credentials from the NetBox plugin of its day").waitFor();
+    await devices.getByText("reads its Proxmox credentials from NetBox").waitFor();
     await kinds.filter({ hasText: "GET /health" }).getByText("emulated").waitFor();
     assert.deepEqual(page.complaints, []);
   });

@@ -54,8 +54,8 @@ WORKING = list(LEFT_OUT)
 FIRST_WITH_FIREWALL = (0, 0, 13)
 OLDEST = "0.0.2.post1"
 NO_ENDPOINTS = (
-    "proxbox-api 0.0.2 takes its Proxmox credentials from the NetBox plugin of its day, and today's "
-    "netbox-proxbox does not give them out. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen."
+    "proxbox-api 0.0.2 reads its Proxmox credentials from NetBox, and today's "
+    "netbox-proxbox does not return them there. Use proxbox-api 0.0.4 or newer, or set backend.netbox_listen."
 )
 # The plugin logs a frame if so many seconds have passed since the last that it logged (sync_stages.py).
 THROTTLE = 1.5

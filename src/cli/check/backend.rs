@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::certificate;
 use super::report::{BackendReport, CheckLine};
-use super::verdict::{CheckName, CheckVerdict};
+use super::verdict::CheckName;
 use super::{connect, probe};
 use crate::backend::Backend;
 use crate::config::{self, Config};
@@ -26,11 +26,7 @@ pub(super) async fn check_backend(
     let backend = match Backend::new(own) {
         Ok(backend) => backend,
         Err(error) => {
-            report.checks.push(CheckLine::new(
-                CheckName::Tls,
-                CheckVerdict::Misconfigured,
-                error.to_string(),
-            ));
+            report.checks.push(CheckLine::misconfigured(CheckName::Tls, &error));
             return report;
         }
     };
@@ -47,8 +43,6 @@ fn client_certificate_line(backend_config: &config::Backend) -> Option<CheckLine
     let files = ServerFiles { certificate, key, client_ca: None };
     Some(match tls::read_certificate(&files) {
         Ok(certificate) => certificate::line(CheckName::ClientCertificate, &certificate, SystemTime::now()),
-        Err(error) => {
-            CheckLine::new(CheckName::ClientCertificate, CheckVerdict::Misconfigured, error.to_string())
-        }
+        Err(error) => CheckLine::misconfigured(CheckName::ClientCertificate, &error),
     })
 }

@@ -55,10 +55,10 @@ fn admin_line(config: &Config) -> CheckLine {
         } else {
             "Only /livez and /readyz are available. The rest needs a token: set admin_token_file."
         };
-        return CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(advice);
+        return CheckLine::note(CheckName::Operators, found).with_advice(advice);
     }
     if config.admin_open_reads && address.ip().to_canonical().is_loopback() {
-        return CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(
+        return CheckLine::note(CheckName::Operators, found).with_advice(
             "Reading needs no token on a loopback address (admin_open_reads): do not put a proxy or tunnel in front \
              of it.",
         );
@@ -66,7 +66,7 @@ fn admin_line(config: &Config) -> CheckLine {
     if address.ip().to_canonical().is_loopback() {
         return CheckLine::ok(CheckName::Operators, found);
     }
-    CheckLine::new(CheckName::Operators, CheckVerdict::Note, found).with_advice(
+    CheckLine::note(CheckName::Operators, found).with_advice(
         "The token and all answers are sent in clear text: allow only a proxy with TLS to connect here.",
     )
 }
@@ -81,19 +81,18 @@ fn certificate_line(files: &ServerFiles) -> CheckLine {
             let line = certificate::line(CheckName::Certificate, &certificate, SystemTime::now());
             CheckLine { found: format!("{}{client_certificates}", line.found), ..line }
         }
-        Err(error) => CheckLine::new(CheckName::Certificate, CheckVerdict::Misconfigured, error.to_string()),
+        Err(error) => CheckLine::misconfigured(CheckName::Certificate, &error),
     }
 }
 
 fn data_dir_line(config: &Config) -> CheckLine {
     let Some(directory) = config.data_dir.as_deref() else {
         let found = "none: the records of jobs are lost when the bridge stops";
-        return CheckLine::new(CheckName::DataDir, CheckVerdict::Note, found)
-            .with_advice("Set data_dir to keep them.");
+        return CheckLine::note(CheckName::DataDir, found).with_advice("Set data_dir to keep them.");
     };
     let shown = directory.display();
     if let Err(error) = ledger::inspect(directory) {
-        return CheckLine::new(CheckName::DataDir, CheckVerdict::Misconfigured, error.to_string());
+        return CheckLine::misconfigured(CheckName::DataDir, &error);
     }
     match usable(directory) {
         Ok(DirectoryState::Exists) => CheckLine::ok(CheckName::DataDir, format!("{shown}")),

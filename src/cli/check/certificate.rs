@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::report::{CertificateInfo, CheckLine};
-use super::verdict::{CheckName, CheckVerdict};
+use super::verdict::CheckName;
 use crate::tls::Certificate;
 
 /// A certificate that expires within this time gets a warning.
@@ -30,9 +30,7 @@ pub(super) fn line(check: CheckName, certificate: &Certificate, now: SystemTime)
     let problem = validity_problem(certificate, now).or_else(|| missing_names(check, certificate));
     let line = match problem {
         None => CheckLine::ok(check, describe(certificate)),
-        Some(advice) => {
-            CheckLine::new(check, CheckVerdict::Warning, describe(certificate)).with_advice(advice)
-        }
+        Some(advice) => CheckLine::warning(check, describe(certificate)).with_advice(advice),
     };
     CheckLine { certificate: Some(certificate.into()), ..line }
 }
@@ -86,6 +84,7 @@ fn format_time(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::verdict::CheckVerdict;
     use super::*;
     use crate::tls::Fingerprint;
 

@@ -19,7 +19,7 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
         Err(error) => {
             let found = format!("{host} does not resolve: {}", unresolved(&error));
             let advice = "Fix the name in backend.url, or the resolver or hosts file of this machine.";
-            lines.push(CheckLine::new(CheckName::Name, CheckVerdict::Failed, found).with_advice(advice));
+            lines.push(CheckLine::failed(CheckName::Name, found).with_advice(advice));
             return false;
         }
     };
@@ -43,7 +43,7 @@ pub(super) async fn check_connection(backend: &Backend, lines: &mut Vec<CheckLin
             Err(ConnectError::TimedOut { after, limit: limit @ "limits.handshake", .. }) => {
                 let found =
                     format!("no TLS handshake within {} ({limit})", humantime::format_duration(after));
-                let line = CheckLine::new(CheckName::Tls, CheckVerdict::Failed, found);
+                let line = CheckLine::failed(CheckName::Tls, found);
                 Some(line.with_advice("If it does not use TLS, write http:// in backend.url."))
             }
             Err(error) => {
@@ -97,7 +97,7 @@ fn unreachable_line(check: CheckName, address: SocketAddr, error: &ConnectError)
         ),
         other => (other.to_string(), "Fix backend.url."),
     };
-    CheckLine::new(check, CheckVerdict::Failed, format!("{address}: {why}")).with_advice(advice)
+    CheckLine::failed(check, format!("{address}: {why}")).with_advice(advice)
 }
 
 fn trust_line(backend: &Backend, certificate: &Certificate) -> CheckLine {
@@ -117,7 +117,7 @@ fn trust_line(backend: &Backend, certificate: &Certificate) -> CheckLine {
 
 /// The line on a refused certificate: `why` is the reason, and the advice describes the certificate.
 fn refusal_line(why: String, shown: Option<&Certificate>) -> CheckLine {
-    let line = CheckLine::new(CheckName::Tls, CheckVerdict::Failed, why);
+    let line = CheckLine::failed(CheckName::Tls, why);
     let Some(certificate) = shown else { return line };
     let advice = format!(
         "Its certificate: {}. If that is the right one, set backend.pin = \"{}\".",

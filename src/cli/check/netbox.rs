@@ -1,5 +1,5 @@
-//! How a backend reaches NetBox: whether its release needs the NetBox listener, whether it uses it, what the bridge
-//! changes there, and what is missing for it.
+//! The connection of a backend to NetBox: whether its release needs the NetBox listener, whether it uses the listener,
+//! which rules apply there, and what is missing.
 
 use std::net::SocketAddr;
 
@@ -20,12 +20,12 @@ use crate::core::domain::release::Release;
 use crate::core::secret;
 use crate::tls::Trust;
 
-/// Where a backend keeps where NetBox is.
+/// The path of the NetBox endpoint in a backend.
 const NETBOX_ENDPOINT: &str = "/netbox/endpoint";
-const PUSH: &str = "Save the NetBox endpoint of the plugin in NetBox, or start a sync there: it is pushed through the \
-                    bridge then.";
+const PUSH: &str = "Save the NetBox endpoint of the plugin in NetBox, or start a sync there. The plugin then pushes it \
+                    through the bridge.";
 
-/// Checks the way from a backend of `release` to NetBox.
+/// Checks the connection from a backend of `release` to NetBox.
 pub(super) async fn netbox(
     config: &Config,
     backend: &Backend,
@@ -39,27 +39,27 @@ pub(super) async fn netbox(
     match backend.get_json(NETBOX_ENDPOINT, identity).await {
         Ok(rows) => {
             let row = rows.as_ref().and_then(|rows| rows.get(0));
-            lines.push(way(row, listener, release));
+            lines.push(endpoint_line(row, listener, release));
             let is_on = config.shims.is_on(Shim::NetboxToken);
-            lines.extend(row.filter(|_| !is_on).and_then(|row| token(row, release)));
+            lines.extend(row.filter(|_| !is_on).and_then(|row| token_line(row, release)));
         }
         Err(refusal) => {
             let found = format!("{NETBOX_ENDPOINT} cannot be read: {}", refusal.text());
-            lines.push(CheckLine::new(CheckName::Netbox, CheckVerdict::Warning, found));
+            lines.push(CheckLine::warning(CheckName::Netbox, found));
         }
     }
-    lines.extend(rules(&config.shims, release));
-    lines.extend(configured(backend.config(), listener).await);
-    if let Some((line, is_there)) = through(backend.config(), listener).await {
+    lines.extend(rule_lines(&config.shims, release));
+    lines.extend(url_line(backend.config(), listener).await);
+    if let Some((line, is_open)) = listener_line(backend.config(), listener).await {
         lines.push(line);
-        if is_there {
-            lines.extend(running(config, backend.config(), release).await);
+        if is_open {
+            lines.extend(status_lines(config, backend.config(), release).await);
         }
     }
     lines
 }
 
-/// Of a backend that reaches NetBox without the bridge.
+/// Checks a backend without a NetBox listener.
 async fn without_listener(
     backend: &Backend,
     identity: &RequestIdentity,
@@ -72,17 +72,17 @@ async fn without_listener(
     }
     let found = format!("{} needs backend.netbox_listen. {}", release_name(release), reasons.join(" "));
     let advice = "Set backend.netbox_listen: deploy/netbox-listener.md has the steps.";
-    let mut lines = vec![CheckLine::new(CheckName::Netbox, CheckVerdict::Note, found).with_advice(advice)];
+    let mut lines = vec![CheckLine::note(CheckName::Netbox, found).with_advice(advice)];
     if release.is_some_and(|release| !can_update_netbox(release)) {
-        // A row that cannot be read changes nothing of the advice.
+        // The advice is the same if the row cannot be read.
         let rows = backend.get_json(NETBOX_ENDPOINT, identity).await.ok().flatten();
-        lines.extend(rows.as_ref().and_then(|rows| rows.get(0)).and_then(|row| token(row, release)));
+        lines.extend(rows.as_ref().and_then(|rows| rows.get(0)).and_then(|row| token_line(row, release)));
     }
     lines
 }
 
 /// Whether the backend's own `row` of NetBox leads to the listener.
-fn way(row: Option<&Value>, listener: &NetboxListener, release: Option<Release>) -> CheckLine {
+fn endpoint_line(row: Option<&Value>, listener: &NetboxListener, release: Option<Release>) -> CheckLine {
     let (listen, has_tls) = (listener.listen, listener.tls.is_some());
     let leads_there = |row: &Value| row.as_object().is_some_and(|row| leads_to_listener(row, listen));
     let found = match row {
@@ -93,38 +93,37 @@ fn way(row: Option<&Value>, listener: &NetboxListener, release: Option<Release>)
                 return CheckLine::ok(CheckName::Netbox, found);
             }
             let certificate = if has_tls { "has backend.netbox_certificate" } else { "has no certificate" };
-            format!("{found} with verify_ssl {speaks_tls}, and the listener {certificate}")
+            format!("{found} with verify_ssl {speaks_tls}, but the listener {certificate}")
         }
-        Some(_) => format!("reached past backend.netbox_listen ({listen})"),
+        Some(_) => format!("not reached through backend.netbox_listen ({listen})"),
         None => "the backend has no NetBox endpoint yet".to_owned(),
     };
-    let restart =
-        if release.is_none_or(can_update_netbox) { "" } else { " Restart proxbox-api once after that." };
-    CheckLine::new(CheckName::Netbox, CheckVerdict::Warning, found).with_advice(format!("{PUSH}{restart}"))
+    let restart = if release.is_none_or(can_update_netbox) { "" } else { " Then restart proxbox-api once." };
+    CheckLine::warning(CheckName::Netbox, found).with_advice(format!("{PUSH}{restart}"))
 }
 
-/// Whether the token in `row` is of a form that `release` cannot send so that NetBox accepts it.
-fn token(row: &Value, release: Option<Release>) -> Option<CheckLine> {
+/// The line on a token in `row` that `release` sends in a form that NetBox does not accept.
+fn token_line(row: &Value, release: Option<Release>) -> Option<CheckLine> {
     let is_v2 = row["token"].as_str().is_some_and(|token| token.starts_with(V2));
     let cannot = release.is_some_and(|release| !can_update_netbox(release));
     (is_v2 && cannot).then(|| {
-        let found = format!("a v2 token, which {} sends as Token: NetBox accepts it as Bearer alone", release_name(release));
+        let found = format!("a v2 token, which {} sends as Token, but NetBox accepts it only as Bearer", release_name(release));
         let advice = "Set backend.netbox_listen with shims.netbox_token = \"on\", or give the NetBox endpoint of the \
                       plugin a v1 token.";
-        CheckLine::new(CheckName::NetboxToken, CheckVerdict::Warning, found).with_advice(advice)
+        CheckLine::warning(CheckName::NetboxToken, found).with_advice(advice)
     })
 }
 
-/// What the bridge changes between a backend of `release` and NetBox.
-fn rules(shims: &ShimsConfig, release: Option<Release>) -> Vec<CheckLine> {
+/// The rules that apply between a backend of `release` and NetBox.
+fn rule_lines(shims: &ShimsConfig, release: Option<Release>) -> Vec<CheckLine> {
     let (on, off): (Vec<&NetboxRule>, Vec<&NetboxRule>) =
         RULES.iter().filter(|rule| rule.applies_to(release)).partition(|rule| shims.is_on(rule.shim));
     let names: Vec<&str> = on.iter().map(|rule| rule.shim.as_str()).collect();
     let found =
-        if names.is_empty() { "none: every request passes as it comes".to_owned() } else { names.join(", ") };
+        if names.is_empty() { "none: requests are forwarded unchanged".to_owned() } else { names.join(", ") };
     let line = match release {
         Some(release) if !RULES.iter().any(|rule| rule.is_needed_by(Some(release))) => {
-            CheckLine::new(CheckName::NetboxRules, CheckVerdict::Note, found)
+            CheckLine::note(CheckName::NetboxRules, found)
                 .with_advice(format!("proxbox-api {release} does not need backend.netbox_listen."))
         }
         _ => CheckLine::ok(CheckName::NetboxRules, found),
@@ -132,45 +131,41 @@ fn rules(shims: &ShimsConfig, release: Option<Release>) -> Vec<CheckLine> {
     let missing = off.into_iter().filter(|rule| rule.is_needed_by(release)).map(|rule| {
         let found = format!("shims.{} is off. {}", rule.shim, rule.reason);
         let advice = format!("Set shims.{} = \"on\".", rule.shim);
-        CheckLine::new(CheckName::NetboxRules, CheckVerdict::Warning, found).with_advice(advice)
+        CheckLine::warning(CheckName::NetboxRules, found).with_advice(advice)
     });
     std::iter::once(line).chain(missing).collect()
 }
 
 /// Whether NetBox answers at `backend.netbox_url`, if that is set.
-async fn configured(backend: &config::Backend, listener: &NetboxListener) -> Option<CheckLine> {
+async fn url_line(backend: &config::Backend, listener: &NetboxListener) -> Option<CheckLine> {
     let wanted = backend.netbox_upstream(listener, listener.url.clone()?, Trust::System);
     let url = wanted.url.clone();
     let netbox = match Backend::netbox(wanted) {
         Ok(netbox) => netbox,
         Err(error) => {
-            return Some(CheckLine::new(
-                CheckName::NetboxUrl,
-                CheckVerdict::Misconfigured,
-                error.to_string(),
-            ));
+            return Some(CheckLine::misconfigured(CheckName::NetboxUrl, &error));
         }
     };
-    let advice = "Mend backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.";
+    let advice = "Fix backend.netbox_url, backend.netbox_ca_file or backend.netbox_pin, or the network.";
     Some(match netbox.probe(STATUS, &RequestIdentity::default()).await {
         Ok(answer) if is_netbox(answer.status) => {
             CheckLine::ok(CheckName::NetboxUrl, format!("NetBox answers at {url}"))
         }
         Ok(answer) => {
-            let found = format!("{url}{STATUS} answers {}: that is no NetBox", answer.status);
-            CheckLine::new(CheckName::NetboxUrl, CheckVerdict::Failed, found).with_advice(advice)
+            let found = format!("{url}{STATUS} answers {}: this is not NetBox", answer.status);
+            CheckLine::failed(CheckName::NetboxUrl, found).with_advice(advice)
         }
         Err(why) => {
             let found = format!("NetBox cannot be reached at {url}: {why}");
-            CheckLine::new(CheckName::NetboxUrl, CheckVerdict::Failed, found).with_advice(advice)
+            CheckLine::failed(CheckName::NetboxUrl, found).with_advice(advice)
         }
     })
 }
 
-/// Whether NetBox answers through the listener, and whether a bridge that runs has it open. `None` if the listener has
-/// port 0, whose address the configuration does not tell.
-async fn through(backend: &config::Backend, listener: &NetboxListener) -> Option<(CheckLine, bool)> {
-    // Backends are given an address of IPv4 as that, and the certificate is for it.
+/// Whether NetBox answers through the listener, and whether a running bridge has it open. `None` if the listener has
+/// port 0: its actual port is unknown.
+async fn listener_line(backend: &config::Backend, listener: &NetboxListener) -> Option<(CheckLine, bool)> {
+    // Backends get an IPv4-mapped address as IPv4, and the certificate is issued for that.
     let listen = SocketAddr::new(listener.listen.ip().to_canonical(), listener.listen.port());
     if listen.port() == 0 {
         return None;
@@ -199,73 +194,71 @@ async fn through(backend: &config::Backend, listener: &NetboxListener) -> Option
             if !listener.allows(listen.ip()) =>
         {
             let found = format!("{listen} closes connections from this machine");
-            let advice = "That is right if backend.netbox_allow has the backend's addresses alone.";
+            let advice =
+                "This is correct if backend.netbox_allow contains only the addresses of the backend.";
             return Some((line(CheckVerdict::Note, found).with_advice(advice), true));
         }
-        // What TLS says of it names the keys for backends and their certificates.
+        // The TLS error itself names the keys for backends.
         Err(ProbeError::Tls(_) | ProbeError::Connect(ConnectError::Tls { .. })) => {
-            let found = format!("{listen} and backend.netbox_certificate: no TLS connection comes of them");
+            let found = format!("{listen}: the TLS handshake with backend.netbox_certificate fails");
             let advice = format!(
                 "Set backend.netbox_certificate to a certificate that has not expired and has the IP address {} in its \
-                 subjectAltName, and reload the bridge: its log says what it has read.",
+                 subjectAltName, and reload the bridge. Its log shows the certificate that it has read.",
                 listen.ip()
             );
             return Some((line(CheckVerdict::Failed, found).with_advice(advice), true));
         }
         Err(why) => return Some((line(CheckVerdict::Failed, format!("{listen}: {why}")), true)),
     };
-    let told = KeyRedactor::new(None).body(&body);
+    let reason = KeyRedactor::new(None).body(&body);
     Some((
         match status {
-            StatusCode::SERVICE_UNAVAILABLE => line(CheckVerdict::Warning, told).with_advice(PUSH),
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => line(CheckVerdict::Failed, told).with_advice(
-                "Mend the NetBox endpoint of the plugin, or backend.netbox_url, or the network between the bridge and \
-                 NetBox.",
+            StatusCode::SERVICE_UNAVAILABLE => line(CheckVerdict::Warning, reason).with_advice(PUSH),
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => line(CheckVerdict::Failed, reason).with_advice(
+                "Fix the NetBox endpoint of the plugin, backend.netbox_url, or the network between the bridge and NetBox.",
             ),
             status if is_netbox(status) => CheckLine::ok(CheckName::NetboxListener, format!("NetBox answers through {listen}")),
-            status => line(CheckVerdict::Failed, format!("{listen}{STATUS} answers {status}: that is no NetBox"))
-                .with_advice("Mend the NetBox endpoint of the plugin, or backend.netbox_url."),
+            status => line(CheckVerdict::Failed, format!("{listen}{STATUS} answers {status}: this is not NetBox"))
+                .with_advice("Fix the NetBox endpoint of the plugin or backend.netbox_url."),
         },
         true,
     ))
 }
 
-/// Whether NetBox may answer [`STATUS`] with `status` where no token is sent.
+/// Whether NetBox may answer a request for [`STATUS`] without a token with `status`.
 fn is_netbox(status: StatusCode) -> bool {
     status.is_success() || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
 }
 
-/// What the bridge that runs knows of the listener, if it may be read.
-async fn running(config: &Config, backend: &config::Backend, release: Option<Release>) -> Vec<CheckLine> {
+/// What the running bridge reports about the listener, if this command may read it.
+async fn status_lines(
+    config: &Config,
+    backend: &config::Backend,
+    release: Option<Release>,
+) -> Vec<CheckLine> {
     let lacks_store = release.is_some_and(|release| !stores_proxmox(release));
-    let listener = match seen(config, backend).await {
+    let listener = match read_status(config, backend).await {
         Ok(Some(listener)) => listener,
         Ok(None) => return Vec::new(),
         Err(why) if lacks_store => {
-            let found = format!("which Proxmox endpoints the plugin has pushed is not known: {why}");
-            let advice = "The live page says it. Set admin_token_file for this command to read it.";
-            return vec![
-                CheckLine::new(CheckName::ProxmoxEndpoints, CheckVerdict::Skipped, found).with_advice(advice),
-            ];
+            let found = format!("the pushed Proxmox endpoints are unknown: {why}");
+            let advice = "The live page shows them. Set admin_token_file so that this command can read them.";
+            return vec![CheckLine::skipped(CheckName::ProxmoxEndpoints, found).with_advice(advice)];
         }
         Err(_) => return Vec::new(),
     };
     let mut lines = Vec::new();
-    let last = listener["last_request"].as_str();
-    lines.push(match last {
+    lines.push(match listener["last_request"].as_str() {
         Some(last) => {
             CheckLine::ok(CheckName::NetboxUse, format!("the backend last sent a request at {last}"))
         }
-        None => CheckLine::new(
-            CheckName::NetboxUse,
-            CheckVerdict::Note,
-            "the backend has sent no request since the bridge started",
-        ),
+        None => {
+            CheckLine::note(CheckName::NetboxUse, "the backend has sent no request since the bridge started")
+        }
     });
     if let Some(held) = listener["held"].as_str() {
         lines.push(
-            CheckLine::new(CheckName::NetboxUse, CheckVerdict::Warning, "syncs get 503 for now")
-                .with_advice(held),
+            CheckLine::warning(CheckName::NetboxUse, "syncs are refused with 503 for now").with_advice(held),
         );
     }
     let pushed = &listener["proxmox_endpoints"];
@@ -275,13 +268,12 @@ async fn running(config: &Config, backend: &config::Backend, release: Option<Rel
         return lines;
     }
     lines.push(match pushed["count"].as_u64().unwrap_or_default() {
-        0 => CheckLine::new(
+        0 => CheckLine::warning(
             CheckName::ProxmoxEndpoints,
-            CheckVerdict::Warning,
             "the plugin has pushed none since the bridge started",
         )
         .with_advice(
-            "Start a sync in NetBox: the plugin pushes them before each one. They are in memory alone.",
+            "Start a sync in NetBox: the plugin pushes them before each sync. They are kept in memory only.",
         ),
         count if names.is_empty() => {
             CheckLine::ok(CheckName::ProxmoxEndpoints, format!("{count}, with their secrets"))
@@ -290,19 +282,19 @@ async fn running(config: &Config, backend: &config::Backend, release: Option<Rel
             let found = format!("{count}, without password or API token: {}", names.join(", "));
             let advice =
                 "Give these Proxmox endpoints a password or an API token in NetBox, or disable them.";
-            CheckLine::new(CheckName::ProxmoxEndpoints, CheckVerdict::Warning, found).with_advice(advice)
+            CheckLine::warning(CheckName::ProxmoxEndpoints, found).with_advice(advice)
         }
     });
     lines
 }
 
-/// What `GET /backends` of the running bridge has of the listener of `backend`.
-async fn seen(config: &Config, backend: &config::Backend) -> Result<Option<Value>, String> {
+/// The listener of `backend` in `GET /backends` of the running bridge.
+async fn read_status(config: &Config, backend: &config::Backend) -> Result<Option<Value>, String> {
     let address = connectable_address(config.admin_listen);
     if config.admin_token.is_none() && !config.admin_open_reads {
-        return Err("there is no admin_token_file".to_owned());
+        return Err("admin_token_file is not set".to_owned());
     }
-    let url = format!("http://{address}").parse().map_err(|_| format!("{address} is no address to ask"))?;
+    let url = format!("http://{address}").parse().map_err(|_| format!("{address} is not a valid address"))?;
     let bridge = Backend::new(other(backend, url)).map_err(|error| error.to_string())?;
     let mut passed_on = HeaderMap::new();
     let token = config.admin_token.as_ref();

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::netbox::netbox;
 use super::redact::KeyRedactor;
 use super::report::{BackendReport, CheckLine, KindLine};
-use super::verdict::{CheckName, CheckVerdict};
+use super::verdict::CheckName;
 use crate::backend::{Backend, KEY_STATUS, ProbeError, ProbeResponse, RequestIdentity};
 use crate::config::Config;
 use crate::core::compat::plugin::forecast;
@@ -46,16 +46,12 @@ pub(super) async fn probe_backend(
         Err(_) => {
             let found =
                 format!("{KEY_STATUS} was not answered, so it is unknown whether the backend requires a key");
-            report.checks.push(busy(CheckLine::new(CheckName::Key, CheckVerdict::Failed, found)));
+            report.checks.push(busy(CheckLine::failed(CheckName::Key, found)));
             return;
         }
     };
     if wants_key && key.is_none() {
-        let line = CheckLine::new(
-            CheckName::Key,
-            CheckVerdict::Skipped,
-            "this backend requires a key, and none is given",
-        );
+        let line = CheckLine::skipped(CheckName::Key, "this backend requires a key, and none is given");
         let advice =
             "Pass the plugin's key with --key-file to run the remaining checks. Clients send their own.";
         report.checks.push(line.with_advice(advice));
@@ -92,13 +88,13 @@ async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, boo
     }
 
     let failed = |found: String, advice: &str| {
-        (CheckLine::new(CheckName::Root, CheckVerdict::Failed, found).with_advice(advice.to_owned()), false)
+        (CheckLine::failed(CheckName::Root, found).with_advice(advice.to_owned()), false)
     };
     let ProbeResponse { status, headers, body, compressed } =
         match backend.probe("/", &RequestIdentity::default()).await {
             Ok(answer) => answer,
             Err(why @ ProbeError::TimedOut(_)) => {
-                return (busy(CheckLine::new(CheckName::Root, CheckVerdict::Failed, why.to_string())), false);
+                return (busy(CheckLine::failed(CheckName::Root, why.to_string())), false);
             }
             Err(ProbeError::Connect(error)) => {
                 return failed(
@@ -107,7 +103,7 @@ async fn root_line(backend: &Backend, redactor: &KeyRedactor) -> (CheckLine, boo
                 );
             }
             Err(ProbeError::Tls(why)) => {
-                return (CheckLine::new(CheckName::Root, CheckVerdict::Failed, why), false);
+                return (CheckLine::failed(CheckName::Root, why), false);
             }
             Err(why @ ProbeError::Broken(_)) => {
                 let advice = "See the log of the backend, or of the proxy in front of it.";
@@ -149,7 +145,7 @@ fn refusal_line(
     refusal: &Refusal,
 ) -> CheckLine {
     let text = redactor.refusal(refusal);
-    let line = |check, found| CheckLine::new(check, CheckVerdict::Failed, found);
+    let line = |check, found| CheckLine::failed(check, found);
     let wait = match refusal.retry_after.as_deref() {
         Some(seconds) => format!("Wait {} seconds, then check again.", redactor.text(seconds)),
         None => "Check again in a minute.".to_owned(),
@@ -185,7 +181,7 @@ fn version_line(capabilities: &Capabilities) -> CheckLine {
             CheckLine::ok(CheckName::Version, format!("{release}, detected from its streams: it has no /version"))
         }
         Some(release) => CheckLine::ok(CheckName::Version, release.to_string()),
-        None => CheckLine::new(CheckName::Version, CheckVerdict::Note, "the backend does not report its release")
+        None => CheckLine::note(CheckName::Version, "the backend does not report its release")
             .with_advice(
                 "The bridge goes by its streams instead. A source checkout has to be installed to know its release.",
             ),
@@ -200,9 +196,8 @@ fn key_line(wants_key: bool, has_key: bool, origin: &str) -> CheckLine {
         ),
         (true, _) => CheckLine::ok(CheckName::Key, format!("the key in {origin} is accepted")),
         (false, false) => CheckLine::ok(CheckName::Key, "this release requires none"),
-        (false, true) => CheckLine::new(
+        (false, true) => CheckLine::note(
             CheckName::Key,
-            CheckVerdict::Note,
             format!("this release requires none and ignores the key in {origin}"),
         ),
     }
@@ -212,10 +207,7 @@ fn key_line(wants_key: bool, has_key: bool, origin: &str) -> CheckLine {
 fn proxies_line(capabilities: &Capabilities) -> Option<CheckLine> {
     let may_not_know = capabilities.release.is_some_and(|release| release >= FIRST_WITH_TRUSTED_PROXIES);
     may_not_know.then(|| {
-        CheckLine::new(
-            CheckName::Proxies,
-            CheckVerdict::Note,
-            "the backend counts wrong keys of all clients together unless it trusts the bridge's X-Forwarded-For",
+        CheckLine::note(CheckName::Proxies, "the backend counts wrong keys of all clients together unless it trusts the bridge's X-Forwarded-For",
         )
         .with_advice(
             "Start the backend with PROXBOX_TRUSTED_PROXIES=<address of the bridge>, such as 127.0.0.1/32, so that \
@@ -227,9 +219,8 @@ fn proxies_line(capabilities: &Capabilities) -> Option<CheckLine> {
 /// The line on `/ws`, derived from the release: opening it would make old releases write to NetBox.
 fn websocket_line(capabilities: &Capabilities) -> CheckLine {
     match (capabilities.socket, capabilities.dialect()) {
-        (SocketSupport::Denied, _) => CheckLine::new(
+        (SocketSupport::Denied, _) => CheckLine::note(
             CheckName::Ws,
-            CheckVerdict::Note,
             "disabled by the execution policy of the backend",
         )
         .with_advice(
@@ -239,10 +230,10 @@ fn websocket_line(capabilities: &Capabilities) -> CheckLine {
             CheckLine::ok(CheckName::Ws, format!("dialect {}", dialect.as_str()))
         }
         (SocketSupport::Presumed, None) if capabilities.release.is_none() => {
-            CheckLine::new(CheckName::Ws, CheckVerdict::Note, "the dialect is detected when it is opened")
+            CheckLine::note(CheckName::Ws, "the dialect is detected when it is opened")
         }
         (SocketSupport::Presumed, None) => {
-            CheckLine::new(CheckName::Ws, CheckVerdict::Note, "a dialect that the bridge cannot drive")
+            CheckLine::note(CheckName::Ws, "a dialect that the bridge cannot drive")
         }
     }
 }
@@ -279,7 +270,7 @@ fn no_channel_line(kinds: &[KindLine], choice: ChannelChoice) -> Option<CheckLin
         ChannelChoice::Auto => "none that the bridge can use".to_owned(),
         ChannelChoice::Only(channel) => format!("nothing can be synchronised over the channel {channel}"),
     };
-    let line = CheckLine::new(CheckName::Streams, CheckVerdict::Failed, found).with_advice(match choice {
+    let line = CheckLine::failed(CheckName::Streams, found).with_advice(match choice {
         ChannelChoice::Auto => {
             "Upgrade the backend: the oldest supported release is 0.0.1, or 0.0.2.post1 with more \
                                 than one Proxmox endpoint."

@@ -84,6 +84,26 @@ impl CheckLine {
         Self::new(check, CheckVerdict::Ok, found)
     }
 
+    pub(super) fn note(check: CheckName, found: impl Into<String>) -> Self {
+        Self::new(check, CheckVerdict::Note, found)
+    }
+
+    pub(super) fn skipped(check: CheckName, found: impl Into<String>) -> Self {
+        Self::new(check, CheckVerdict::Skipped, found)
+    }
+
+    pub(super) fn warning(check: CheckName, found: impl Into<String>) -> Self {
+        Self::new(check, CheckVerdict::Warning, found)
+    }
+
+    pub(super) fn failed(check: CheckName, found: impl Into<String>) -> Self {
+        Self::new(check, CheckVerdict::Failed, found)
+    }
+
+    pub(super) fn misconfigured(check: CheckName, error: &impl ToString) -> Self {
+        Self::new(check, CheckVerdict::Misconfigured, error.to_string())
+    }
+
     pub(super) fn with_advice(self, advice: impl Into<String>) -> Self {
         Self { advice: Some(advice.into()), ..self }
     }

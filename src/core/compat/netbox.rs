@@ -1,5 +1,5 @@
-//! The requests of old backends to NetBox: what today's NetBox refuses, or answers in another form than they read, and
-//! what the bridge changes on the way.
+//! The requests of old backends to NetBox that today's NetBox rejects or answers in an unexpected form, and the changes
+//! that the bridge makes to them and to the responses.
 
 mod fields;
 mod nested;
@@ -19,28 +19,30 @@ use crate::core::secret::{SecretJson, header, joined};
 pub use fields::wanted as wanted_field;
 pub use nested::{flatten, may_nest};
 
-/// One change that the bridge makes between a backend and NetBox.
+/// A change that the bridge makes to requests or responses between a backend and NetBox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetboxRule {
-    /// What turns it off.
+    /// The shim that it belongs to.
     pub shim: Shim,
-    /// The first and the last release that it is for; `None` if it is for every release.
+    /// The first and the last release that it applies to; `None` for all releases.
     pub releases: Option<(Release, Release)>,
-    /// The request that it is about.
+    /// The requests that it applies to.
     pub request: &'static str,
-    /// What is changed.
+    /// The change.
     pub change: &'static str,
-    /// Why.
+    /// The reason for the change.
     pub reason: &'static str,
 }
 
-/// The oldest release, and the one port on which it reaches NetBox without TLS.
+/// The oldest release.
 pub(super) const FIRST: Release = Release::new(0, 0, 1);
+/// The only port on which that release connects to NetBox without TLS.
 const PLAIN_PORT: u16 = 8000;
-/// The port on which backends use TLS, whatever else their NetBox endpoint says.
+/// The port on which backends always use TLS, whatever their NetBox endpoint says.
 pub const TLS_PORT: u16 = 443;
-const WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
-/// The one release that records every sync in a table that today's plugin does not have.
+/// The last release that reads its Proxmox credentials from NetBox, and its NetBox token at startup.
+const LAST_WITH_CREDENTIALS: Release = Release::new(0, 0, 2);
+/// The only release that records every sync in objects that today's plugin does not have.
 pub(super) const WITH_SYNC_PROCESSES: Release = Release::new(0, 0, 3);
 /// The releases whose custom field `proxmox_last_updated` is narrower than the plugin's.
 pub(super) const NARROW_FIELD: (Release, Release) = (Release::new(0, 0, 5), Release::new(0, 0, 7));
@@ -52,62 +54,61 @@ pub static RULES: [NetboxRule; 8] = [
         releases: None,
         request: "every request",
         change: "Authorization: Token nbt_KEY.SECRET becomes Bearer nbt_KEY.SECRET",
-        reason: "NetBox accepts v2 tokens as Bearer alone, and releases before 0.0.3 send every token as Token.",
+        reason: "NetBox accepts v2 tokens only as Bearer, and releases before 0.0.3 send every token as Token.",
     },
     NetboxRule {
         shim: Shim::NetboxLinks,
         releases: None,
         request: "every request",
-        change: "Accept-Encoding becomes identity; the links to NetBox's API in the answer (url, next and previous of \
+        change: "Accept-Encoding becomes identity; the links to NetBox's API in the response (url, next and previous in \
                  JSON, and Location) lead to the listener",
-        reason: "Backends follow these links, and would go on without the bridge.",
+        reason: "Backends follow these links, and would bypass the bridge.",
     },
     NetboxRule {
         shim: Shim::CurrentToken,
-        releases: Some((FIRST, WITH_CREDENTIALS)),
+        releases: Some((FIRST, LAST_WITH_CREDENTIALS)),
         request: "every request",
-        change: "a token that the plugin has pushed before becomes the one that it has pushed last",
-        reason: "These releases read their token when they start, and go on sending it after it was replaced.",
+        change: "a replaced token becomes the one that the plugin has pushed last",
+        reason: "These releases read their token at startup, and continue to send it after it was replaced.",
     },
     NetboxRule {
         shim: Shim::ProxmoxCredentials,
-        releases: Some((FIRST, WITH_CREDENTIALS)),
+        releases: Some((FIRST, LAST_WITH_CREDENTIALS)),
         request: "GET /api/plugins/proxbox/endpoints/proxmox/",
         change: "the password and the token value that the plugin has pushed are filled in; endpoints that it has not \
                  pushed are left out",
-        reason: "These releases log in to Proxmox with what the plugin of their day answered; today's plugin does not \
-                 give secrets out.",
+        reason: "These releases log in to Proxmox with the credentials that the plugin of their time returned; today's \
+                 plugin does not return any.",
     },
     NetboxRule {
         shim: Shim::CustomFields,
         releases: Some((FIRST, FIRST)),
         request: "GET /api/extras/custom-fields/?name=NAME",
-        change: "a custom field of virtual machines that NetBox does not have is created, as the release defines it and \
-                 with its token",
-        reason: "This release fails before it sends the request that creates the field, and opens /ws only when NetBox \
+        change: "a missing custom field of virtual machines is created as the release defines it, with the token of the \
+                 request",
+        reason: "This release fails before it sends the request that creates the field, and opens /ws only if NetBox \
                  has it.",
     },
     NetboxRule {
         shim: Shim::NestedObjects,
-        releases: Some((FIRST, WITH_CREDENTIALS)),
+        releases: Some((FIRST, LAST_WITH_CREDENTIALS)),
         request: "interfaces and IP addresses of virtual machines, devices, virtual machines and clusters",
-        change: "MAC addresses, VLANs, VRFs and the like are answered as the texts by which NetBox displays them, in place \
-                 of objects",
-        reason: "These releases read texts there. NetBox 4.2 and later answer with objects, and the sync of a virtual \
+        change: "MAC addresses, VLANs, VRFs and similar objects become the strings that NetBox displays for them",
+        reason: "These releases expect strings there. NetBox 4.2 and later return objects, and the sync of a virtual \
                  machine fails at its first interface with a MAC address and at its first IP address.",
     },
     NetboxRule {
         shim: Shim::SyncProcesses,
         releases: Some((WITH_SYNC_PROCESSES, WITH_SYNC_PROCESSES)),
         request: "/api/plugins/proxbox/sync-processes/",
-        change: "the bridge keeps these objects in memory and answers in NetBox's place",
+        change: "the bridge keeps these objects in memory and answers in place of NetBox",
         reason: "This release records each sync there and fails if it cannot; today's plugin does not have them.",
     },
     NetboxRule {
         shim: Shim::LastUpdated,
         releases: Some(NARROW_FIELD),
         request: "POST, PUT, PATCH /api/extras/custom-fields/",
-        change: "object_types of proxmox_last_updated keeps those that NetBox has, and gets those that the release \
+        change: "object_types of proxmox_last_updated keeps the types that NetBox has, and gains those that the release \
                  writes",
         reason: "These releases narrow the field to six types and then write it on fourteen.",
     },
@@ -119,19 +120,19 @@ impl NetboxRule {
         RULES.iter().find(|rule| rule.shim == shim)
     }
 
-    /// Whether it is for `release`. A backend sends requests to NetBox while it starts, before its release can be
-    /// known: then every rule is for it that does no harm to another release.
+    /// Whether the rule applies to `release`. A backend sends requests to NetBox while it starts, before its release is
+    /// known. The rules that are harmless for other releases apply then.
     pub fn applies_to(&self, release: Option<Release>) -> bool {
         let Some((first, last)) = self.releases else { return true };
         let Some(release) = release else {
-            // Of a release that reads its token anew, one that was replaced is one that was revoked.
+            // For other releases, a replaced token is a revoked one.
             return !matches!(self.shim, Shim::CurrentToken | Shim::CustomFields | Shim::NestedObjects);
         };
         release >= first && release.is_up_to(last)
     }
 
-    /// Whether jobs on `release` fail, or do less, without it: today's NetBox does not serve this release. The other
-    /// rules are for what comes with the listener itself.
+    /// Whether jobs on `release` fail, or do less, without the rule, because today's NetBox does not support the release.
+    /// The other rules are only needed because of the listener.
     pub fn is_needed_by(&self, release: Option<Release>) -> bool {
         let is_about_netbox =
             ![Shim::NetboxToken, Shim::NetboxLinks, Shim::CurrentToken].contains(&self.shim);
@@ -139,7 +140,7 @@ impl NetboxRule {
     }
 }
 
-/// What a backend has to know of a listener to reach it.
+/// The properties of a listener that decide whether a backend can reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerAddress {
     /// Its port.
@@ -152,26 +153,25 @@ pub struct ListenerAddress {
 pub fn cannot_reach(release: Release, listener: ListenerAddress) -> Option<String> {
     (release.is_up_to(FIRST) && (listener.port == PLAIN_PORT) == listener.speaks_tls).then(|| {
         format!(
-            "proxbox-api {release} reaches NetBox without TLS on port {PLAIN_PORT} alone. Set backend.netbox_listen to that \
-             port, as in \"127.0.0.1:{PLAIN_PORT}\", or use proxbox-api 0.0.2.post1 or newer."
+            "proxbox-api {release} connects to NetBox without TLS only on port {PLAIN_PORT}. Set backend.netbox_listen to \
+             that port, as in \"127.0.0.1:{PLAIN_PORT}\", or use proxbox-api 0.0.2.post1 or newer."
         )
     })
 }
 
-/// Where these releases read Proxmox endpoints.
+/// The path at which releases read Proxmox endpoints from NetBox.
 pub const PROXMOX_ENDPOINTS: &str = "/api/plugins/proxbox/endpoints/proxmox/";
-/// Where 0.0.3 records its syncs.
+/// The path at which 0.0.3 records its syncs.
 pub const SYNC_PROCESSES: &str = "/api/plugins/proxbox/sync-processes/";
-/// Where custom fields are written.
+/// The path of custom fields.
 pub const CUSTOM_FIELDS: &str = "/api/extras/custom-fields/";
-
-/// What NetBox is asked for to find out whether it answers, or accepts a token.
+/// The path that is requested to check whether NetBox answers, or accepts a token.
 pub const STATUS: &str = "/api/status/";
 
-/// The beginning of a v2 token.
+/// The prefix of v2 tokens.
 pub const V2: &str = "nbt_";
 
-/// `Authorization` as NetBox takes it for a v2 token; `None` if `sent` is no v2 token behind `Token`.
+/// `Authorization` in the form that NetBox accepts for a v2 token; `None` if `sent` is not a v2 token sent as `Token`.
 pub fn as_bearer(sent: &HeaderValue) -> Option<HeaderValue> {
     let (scheme, token) = sent.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
@@ -181,20 +181,20 @@ pub fn as_bearer(sent: &HeaderValue) -> Option<HeaderValue> {
     header(&["Bearer ", token]).ok()
 }
 
-/// The one text in which a v2 token is sent: `nbt_KEY.SECRET`.
+/// A v2 token in the form in which it is sent: `nbt_KEY.SECRET`.
 pub fn v2_token(key: &str, secret: &str) -> SecretString {
     if secret.starts_with(V2) { secret.into() } else { joined(&[V2, key, ".", secret]) }
 }
 
-/// The members of an answer of NetBox that hold links to itself, which clients follow.
+/// The keys of links in JSON of NetBox.
 const LINKS: [&str; 3] = ["url", "next", "previous"];
-/// Where they lead.
+/// The prefix of the paths that links are rewritten for.
 const API: &[u8] = b"/api/";
 
-/// `body`, JSON of NetBox, with the links to NetBox at `authority` leading to `listener`, an origin
-/// (`http://127.0.0.1:8801`). `None` if there is none.
+/// Rewrites the links to NetBox at `authority` in its JSON `body` to `listener`, an origin (`http://127.0.0.1:8801`).
+/// `None` if there are no such links.
 ///
-/// A client that followed the links as they are would go on without the bridge.
+/// A client that follows an unchanged link would bypass the bridge.
 pub fn relink(body: &[u8], authority: &str, listener: &str) -> Option<Vec<u8>> {
     let mut relinked = Vec::new();
     let mut copied = 0;
@@ -216,7 +216,7 @@ pub fn relink(body: &[u8], authority: &str, listener: &str) -> Option<Vec<u8>> {
     Some(relinked)
 }
 
-/// Where the text begins that `before` ends in, if it is `http` or `https` and the value of a link.
+/// The start of the scheme, `http` or `https`, that `before` ends with, if it begins the value of a link.
 fn link_start(before: &[u8]) -> Option<usize> {
     let rest = before.strip_suffix(b"https").or_else(|| before.strip_suffix(b"http"))?;
     let key = rest.strip_suffix(b"\"")?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
@@ -225,34 +225,33 @@ fn link_start(before: &[u8]) -> Option<usize> {
     LINKS.iter().any(is_link).then_some(rest.len())
 }
 
-/// The secrets of one Proxmox endpoint, and the address of the Proxmox that they are for.
+/// The secrets of one Proxmox endpoint, and the address that they belong to.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointSecrets {
     /// The domain that was pushed with them.
     pub domain: Option<String>,
-    /// The IP address that was pushed with them, without the length of its prefix.
+    /// The IP address that was pushed with them, without the prefix length.
     pub ip_address: Option<String>,
     /// The port that was pushed with them.
     pub port: Option<u64>,
     /// The password.
     pub password: Option<SecretString>,
-    /// The name of the API token, which is no secret.
+    /// The name of the API token, which is not secret.
     pub token_name: Option<String>,
-    /// Its value.
+    /// The value of the API token.
     pub token_value: Option<SecretString>,
 }
 
 impl EndpointSecrets {
-    /// Whether `row` of NetBox leads to the Proxmox that the secrets are for: the backend sends them to the address in
-    /// that row.
-    fn are_for(&self, row: &Value) -> bool {
+    /// Whether the secrets belong to the address in `row` of NetBox, to which the backend sends them.
+    fn belong_to(&self, row: &Value) -> bool {
         let text =
             |value: &Value| value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
         let ip_address = text(&row["ip_address"]["address"]).or_else(|| text(&row["ip_address"]));
         let ip_address = ip_address.as_deref().and_then(|address| address.split('/').next());
         let is_same_ip_address = match (&self.ip_address, ip_address) {
             (None, _) => true,
-            // The plugin pushes 127.0.0.1 for an endpoint that has a domain alone.
+            // The plugin pushes 127.0.0.1 for an endpoint that only has a domain.
             (Some(_), None) => self.domain.is_some(),
             (Some(pushed), Some(listed)) => pushed == listed,
         };
@@ -261,14 +260,14 @@ impl EndpointSecrets {
     }
 }
 
-/// Fills the secrets into a list of Proxmox endpoints, a page of NetBox's; `secrets` has those of the endpoint with a
-/// primary key. Endpoints without secrets, and those at another address than was pushed with the secrets, are left out.
-/// Returns whether it is such a page.
+/// Adds the secrets to a page of Proxmox endpoints from NetBox. `secrets` returns those for a primary key. Endpoints
+/// without secrets, and endpoints whose address differs from the one pushed with the secrets, are removed. Returns
+/// whether `page` is such a page.
 pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<EndpointSecrets>) -> bool {
     let Some(rows) = page.get_mut("results").and_then(Value::as_array_mut) else { return false };
     let all = rows.len();
     rows.retain_mut(|row| {
-        let pushed = row["id"].as_u64().and_then(secrets).filter(|pushed| pushed.are_for(row));
+        let pushed = row["id"].as_u64().and_then(secrets).filter(|pushed| pushed.belong_to(row));
         let Some(EndpointSecrets { password, token_name, token_value, .. }) = pushed else { return false };
         row["password"] = json!(password.as_ref().map(SecretString::expose_secret));
         row["token_value"] = json!(token_value.as_ref().map(SecretString::expose_secret));
@@ -284,12 +283,12 @@ pub fn fill_in(page: &mut SecretJson, secrets: &dyn Fn(u64) -> Option<EndpointSe
     true
 }
 
-/// Whether a list of NetBox's that is asked for with `query` begins at its first row and leaves none out.
+/// Whether a list requested from NetBox with `query` starts at the first row and is not filtered.
 pub fn lists_all(query: &str) -> bool {
     parameters(query).all(|(name, value)| name == "limit" || (name == "offset" && value == "0"))
 }
 
-/// Those of `keys` that `page`, the first of a list of NetBox's, has no row of. `None` if there are more pages.
+/// The `keys` without a row in `page`, the first page of a list of NetBox. `None` if there are more pages.
 pub fn missing(page: &Value, mut keys: Vec<u64>) -> Option<Vec<u64>> {
     let rows = page.get("results")?.as_array()?;
     if !page.get("next")?.is_null() {
@@ -301,7 +300,7 @@ pub fn missing(page: &Value, mut keys: Vec<u64>) -> Option<Vec<u64>> {
 
 /// The custom field that releases narrow.
 const LAST_UPDATED: &str = "proxmox_last_updated";
-/// The types of objects that 0.0.5 to 0.0.7 write it on.
+/// The object types on which 0.0.5 to 0.0.7 write it.
 const WRITTEN: [&str; 14] = [
     "dcim.device",
     "dcim.devicerole",
@@ -319,10 +318,10 @@ const WRITTEN: [&str; 14] = [
     "virtualization.vminterface",
 ];
 
-/// Widens what is written of the custom field `proxmox_last_updated` to the types that `held`, the field as NetBox has
-/// it, is for, and to those that the release writes. Returns whether `written` was about that field and is another now.
-pub fn widen(written: &mut Value, held: Option<&Value>) -> bool {
-    let name = written["name"].as_str().or_else(|| held?["name"].as_str());
+/// Adds to `written`, an update of the custom field `proxmox_last_updated`, the object types of the `current` field and
+/// those that the release writes. Returns whether `written` is about that field and has changed.
+pub fn widen(written: &mut Value, current: Option<&Value>) -> bool {
+    let name = written["name"].as_str().or_else(|| current?["name"].as_str());
     if name != Some(LAST_UPDATED) {
         return false;
     }
@@ -334,7 +333,7 @@ pub fn widen(written: &mut Value, held: Option<&Value>) -> bool {
     let before: BTreeSet<String> = texts(types).into_iter().collect();
     let mut wide = before.clone();
     wide.extend(WRITTEN.map(str::to_owned));
-    wide.extend(held.map(|held| texts(&held["object_types"])).unwrap_or_default());
+    wide.extend(current.map(|current| texts(&current["object_types"])).unwrap_or_default());
     let is_wider = wide.len() > before.len();
     if is_wider {
         *types = json!(wide);
@@ -342,18 +341,18 @@ pub fn widen(written: &mut Value, held: Option<&Value>) -> bool {
     is_wider
 }
 
-/// The `sync-processes` of 0.0.3, which it creates and updates; the newest are kept.
+/// The `sync-processes` that 0.0.3 creates and updates. The newest [`MAX_ROWS`] are kept.
 #[derive(Debug, Default)]
 pub struct SyncProcesses {
     rows: Vec<Map<String, Value>>,
     last: u64,
 }
 
-/// How many are kept.
+/// The maximum number of sync processes.
 const MAX_ROWS: usize = 64;
 
 impl SyncProcesses {
-    /// Creates one as `body` says. `origin` is where the backend reaches NetBox.
+    /// Creates an object from `body`. `origin` is the origin of NetBox as the backend sees it.
     pub fn create(&mut self, body: &Value, origin: &str) -> Value {
         self.last += 1;
         let id = self.last;
@@ -369,7 +368,7 @@ impl SyncProcesses {
         Value::Object(row)
     }
 
-    /// Updates the one with `id` as `body` says; `None` if there is none.
+    /// Updates the object with this `id` from `body`, if it exists.
     pub fn update(&mut self, id: u64, body: &Value) -> Option<Value> {
         let row = self.rows.iter_mut().find(|row| row["id"] == json!(id))?;
         for (name, value) in body.as_object()? {
@@ -380,12 +379,12 @@ impl SyncProcesses {
         Some(Value::Object(row.clone()))
     }
 
-    /// The one with `id`.
+    /// The object with this `id`.
     pub fn get(&self, id: u64) -> Option<Value> {
         self.rows.iter().find(|row| row["id"] == json!(id)).cloned().map(Value::Object)
     }
 
-    /// All of them, as one page.
+    /// All objects, as one page.
     pub fn page(&self) -> Value {
         json!({ "count": self.rows.len(), "next": null, "previous": null, "results": self.rows })
     }
@@ -546,7 +545,7 @@ mod tests {
             cannot_reach(Release::new(0, 0, patch), ListenerAddress { port, speaks_tls })
         };
         let reason = cannot_reach(1, 8803, false).unwrap();
-        assert!(reason.contains("port 8000 alone") && reason.contains("0.0.2.post1 or newer"), "{reason}");
+        assert!(reason.contains("only on port 8000") && reason.contains("0.0.2.post1 or newer"), "{reason}");
         assert!(cannot_reach(1, 8000, true).is_some());
         for (patch, port, speaks_tls) in [(1, 8000, false), (1, 8803, true), (2, 8803, false)] {
             assert_eq!(cannot_reach(patch, port, speaks_tls), None);

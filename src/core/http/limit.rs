@@ -37,21 +37,19 @@ impl Limit {
     /// What exceeds the limit, and where to change it.
     pub const fn detail(self) -> &'static str {
         match self {
-            Self::Connections => "There are as many connections as there may be (limits.connections).",
+            Self::Connections => "Too many connections (limits.connections).",
             Self::ConnectionsPerAddress => {
-                "Your address has as many connections as it may have (limits.connections_per_address)."
+                "Too many connections from your address (limits.connections_per_address)."
             }
-            Self::Requests => "There are as many requests on their way as there may be (limits.requests).",
+            Self::Requests => "Too many concurrent requests (limits.requests).",
             Self::RequestsPerAddress => {
-                "Your address has as many requests on their way as it may have (limits.requests_per_address)."
+                "Too many concurrent requests from your address (limits.requests_per_address)."
             }
-            Self::Streams => "There are as many streams and tunnels as there may be (limits.streams).",
+            Self::Streams => "Too many streams and tunnels (limits.streams).",
             Self::StreamsPerAddress => {
-                "Your address has as many streams and tunnels as it may have (limits.streams_per_address)."
+                "Too many streams and tunnels from your address (limits.streams_per_address)."
             }
-            Self::StreamsPerKey => {
-                "Your API key has as many streams and tunnels as it may have (limits.streams_per_key)."
-            }
+            Self::StreamsPerKey => "Too many streams and tunnels with your API key (limits.streams_per_key).",
         }
     }
 }

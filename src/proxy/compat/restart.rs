@@ -1,15 +1,17 @@
-//! Backends that read where NetBox is when they start, and must be restarted before they may write again.
+//! Backends that read the address of NetBox at startup, and must be restarted before they may write again.
 //!
-//! 0.0.1 and 0.0.2 bind their connection to NetBox when they are imported: after a change they ask the new NetBox for
-//! credentials and go on writing to the old one. No sync runs on such a backend until it has been seen down. Its URL may change
-//! meanwhile, also while the bridge does not run: what waits is the process at an address.
+//! 0.0.1 and 0.0.2 create their NetBox session when they are imported. After a change they read credentials from the
+//! new NetBox but still write to the old one. No sync runs on such a backend until it has been seen down. The restart
+//! is awaited for the process at an address: the backend's URL may change in the meantime, even while the bridge is
+//! stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -20,27 +22,27 @@ use crate::telemetry;
 
 /// The file in `data_dir`.
 const FILE: &str = "awaiting-restart.json";
-/// What to do about one that cannot be read.
+/// The remedy for an unreadable file.
 const REMEDY: &str = "delete it once the backend was restarted";
-/// How often it is found out whether such a backend is down.
+/// How often a backend is checked for being down.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How often one is looked for that no backend of the configuration is.
+/// How often a backend that is not in the configuration is searched for.
 const MISSING_EVERY: Duration = Duration::from_secs(5);
 
-/// The backends that wait for a restart, by their URL.
+/// The backends whose restart is awaited, by their URL.
 #[derive(Debug)]
 pub(crate) struct PendingRestarts {
     urls: StateFile<BTreeSet<String>>,
-    /// Those of them that are looked at, and where they are.
+    /// The backends among them that are being checked, and their addresses.
     watched: Mutex<BTreeMap<String, BackendId>>,
     /// The backends of the configuration.
     backends: ArcSwap<Vec<Arc<Backend>>>,
-    /// One of them waits no longer.
+    /// Notified when a restart is no longer awaited.
     ended: Notify,
 }
 
 impl PendingRestarts {
-    /// Those that are kept in `data_dir`; without it, none.
+    /// Opens the state in `data_dir`.
     ///
     /// # Errors
     ///
@@ -50,7 +52,7 @@ impl PendingRestarts {
         Ok(Self { urls, watched: Mutex::default(), backends: ArcSwap::default(), ended: Notify::new() })
     }
 
-    /// Holds the syncs of those of `backends`, which are configured from now on, that wait for a restart.
+    /// Continues to hold the syncs of backends whose restart is awaited. `backends` are those of the new configuration.
     pub(crate) fn resume(self: &Arc<Self>, registry: &Arc<Registry>, backends: &[Arc<Backend>]) {
         self.backends.store(Arc::new(backends.to_vec()));
         let urls = self.urls.get().clone();
@@ -67,7 +69,7 @@ impl PendingRestarts {
         }
     }
 
-    /// The same, but for the file. Returns whether it is to be written.
+    /// The same without writing the file. Returns whether it must be written.
     fn hold_in_memory(self: &Arc<Self>, registry: &Arc<Registry>, backend: &Arc<Backend>) -> bool {
         let url = backend.url().to_string();
         let (_, is_changed) = self.urls.change_in_memory(|urls| urls.insert(url.clone()));
@@ -75,8 +77,8 @@ impl PendingRestarts {
         is_changed
     }
 
-    /// Holds the syncs of `backend` if it is dropped: when the client hangs up, what the backend has made of its request
-    /// is not known.
+    /// Returns a guard that holds the syncs of `backend` if it is dropped: when the client disconnects, it is unknown
+    /// whether the backend has stored the new row.
     pub(super) fn hold_if_dropped(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
@@ -90,41 +92,41 @@ impl PendingRestarts {
         }
     }
 
-    /// `backend` has bound its NetBox session to the listener in front of NetBox: it writes to no other any more, and its
-    /// syncs run again.
+    /// Lets the syncs of `backend` run again after it has opened its NetBox session through its NetBox listener: it
+    /// no longer writes to another NetBox.
     ///
-    /// The file is written behind this, for NetBox's answer not to wait for a disk.
+    /// The file is written in the background, so that NetBox's answer does not wait for a disk.
     pub(crate) fn netbox_session_bound(self: &Arc<Self>, registry: &Registry, backend: &Backend) {
         let is_it = |(_, id): &(&String, &BackendId)| id.is_at(backend.id());
         let bound: Vec<String> =
-            locked(&self.watched).iter().filter(is_it).map(|(url, _)| url.clone()).collect();
+            self.watched.lock().iter().filter(is_it).map(|(url, _)| url.clone()).collect();
         if bound.is_empty() {
             return;
         }
         let ((), is_changed) = self.urls.change_in_memory(|urls| urls.retain(|url| !bound.contains(url)));
         for url in &bound {
-            let _no_hold_between = locked(&self.watched);
+            let _no_hold_between = self.watched.lock();
             if !self.urls.get().contains(url) {
                 registry.unblock(url);
             }
         }
         self.ended.notify_waiters();
         if is_changed {
-            self.save_behind();
+            self.save_in_background();
         }
     }
 
-    fn save_behind(self: &Arc<Self>) {
+    fn save_in_background(self: &Arc<Self>) {
         let restarts = Arc::clone(self);
         tokio::spawn(async move { restarts.save().await });
     }
 
     fn watch(self: &Arc<Self>, registry: &Arc<Registry>, id: BackendId, url: String) {
-        let why = "Restart proxbox-api: NetBox has changed, and this release reads where it is when it starts. \
-                   Until it was restarted it would write to the NetBox before. If it was, and a proxy between keeps the \
-                   bridge from seeing that, set shims.netbox_endpoint = \"off\".";
+        let why = "Restart proxbox-api: NetBox has changed, and this release reads the address of NetBox at startup. \
+                   Until it is restarted, it would write to the previous NetBox. If it was restarted but a proxy hides \
+                   that from the bridge, set shims.netbox_endpoint = \"off\".";
         {
-            let mut watched = locked(&self.watched);
+            let mut watched = self.watched.lock();
             if !self.urls.get().contains(&url) {
                 return;
             }
@@ -150,10 +152,10 @@ impl PendingRestarts {
         });
     }
 
-    /// Ends the watch over `url` and lets its syncs run, unless it waits for a restart still, or again. Returns whether it
-    /// has.
+    /// Stops checking `url` and lets its syncs run, unless its restart is still, or again, awaited. Returns whether it
+    /// has stopped.
     fn unwatch(&self, registry: &Registry, url: &str) -> bool {
-        let mut watched = locked(&self.watched);
+        let mut watched = self.watched.lock();
         let is_over = !self.urls.get().contains(url);
         if is_over {
             watched.remove(url);
@@ -162,7 +164,7 @@ impl PendingRestarts {
         is_over
     }
 
-    /// Done when the backend at `id` has been seen down, or `url` waits for no restart any more; or sooner.
+    /// Waits until the backend at `id` has been seen down or the restart of `url` is no longer awaited. May return early.
     async fn wait(&self, id: &BackendId, url: &str) {
         let ended = self.ended.notified();
         if !self.urls.get().contains(url) {
@@ -186,11 +188,11 @@ impl PendingRestarts {
         }
     }
 
-    /// Whether the backend at `id` refuses connections: one that is slow may be the same as before. `None` if no backend
-    /// of the configuration is found there.
+    /// Whether the backend at `id` refuses connections. One that is merely slow may be the same process. `None` if no
+    /// configured backend is at `id`.
     async fn is_down(&self, id: &BackendId) -> Option<bool> {
         if !id.has_address() {
-            // A name that is not known now may be later.
+            // A name that does not resolve now may do so later.
             let _ = id.resolve().await;
         }
         let backends = self.backends.load_full();
@@ -220,7 +222,7 @@ pub(super) struct HoldIfDropped {
 }
 
 impl HoldIfDropped {
-    /// The backend has answered: nothing is held for want of its answer.
+    /// Disarms the guard: the backend has answered.
     pub(super) fn answered(mut self) {
         self.is_answered = true;
     }
@@ -229,11 +231,7 @@ impl HoldIfDropped {
 impl Drop for HoldIfDropped {
     fn drop(&mut self) {
         if !self.is_answered && self.restarts.hold_in_memory(&self.registry, &self.backend) {
-            self.restarts.save_behind();
+            self.restarts.save_in_background();
         }
     }
-}
-
-fn locked(watched: &Mutex<BTreeMap<String, BackendId>>) -> MutexGuard<'_, BTreeMap<String, BackendId>> {
-    watched.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,6 @@
-//! The rows of NetBox and Proxmox in a backend's database (see [`crate::core::compat::rows`]).
+//! The NetBox and Proxmox rows in a backend's database (see [`crate::core::compat::rows`]).
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -8,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::upstream::{self, BackendRequest, request_identity_encoding, send};
-use super::{count_shim, detail, json_response, with_shim_header};
+use super::{count_shim, detail, json_response, read_body, with_shim_header};
 use crate::core::compat::netbox::{ListenerAddress, cannot_reach};
 use crate::core::compat::rows::{
     V1, add_token_version, can_update_netbox, has_new_token, is_same, is_same_address, knows_enabled,
@@ -18,8 +20,8 @@ use crate::core::compat::{Shim, ShimAction, release_name};
 use crate::core::domain::release::Release;
 use crate::core::run::capabilities::SETTINGS;
 use crate::core::secret::{SecretJson, wipe};
-use crate::deadline::timeout;
 use crate::proxy::Proxy;
+use crate::proxy::errors::ResponseResult;
 use crate::proxy::request::RequestContext;
 use crate::proxy::{netbox, passthrough};
 use crate::respond::Body;
@@ -37,7 +39,7 @@ pub(super) fn matches(path: &str) -> bool {
     row_id(path, NETBOX).is_some() || row_id(path, PROXMOX).is_some() || ELSEWHERE.contains(&path)
 }
 
-/// What stands behind `collection` in `path`: nothing for all of its rows, or the id of one.
+/// The id of the row of `collection` in `path`; empty for the collection itself.
 fn row_id<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(collection)?;
     if rest.is_empty() || rest == "/" {
@@ -55,91 +57,90 @@ pub(super) async fn answer(
     path: &str,
     body: Incoming,
     release: Release,
-) -> Response<Body> {
-    let shims = &context.state.config.shims;
-    if changes(context, release, path) {
+) -> ResponseResult {
+    let changes = RowChanges::new(proxy, context, path, release);
+    if !changes.is_empty() {
         request_identity_encoding(&mut parts);
     }
-    if let Some(id) = row_id(path, PROXMOX) {
-        let is_on = shims.is_on(Shim::ProxmoxEndpoints);
-        if is_on && !stores_proxmox(release) {
-            let has_listener = context.backend.config().netbox.is_some();
+    let shims = &context.state.config.shims;
+    let handles_proxmox = shims.is_on(Shim::ProxmoxEndpoints);
+    let pushes_netbox = [Method::PUT, Method::POST].contains(&parts.method);
+    let replaces_netbox = shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release);
+    let has_listener = context.backend.config().netbox.is_some();
+    let response = match (row_id(path, PROXMOX), row_id(path, NETBOX)) {
+        (Some(id), _) if handles_proxmox && !stores_proxmox(release) => {
             if !has_listener || !shims.is_on(Shim::ProxmoxCredentials) {
-                return no_endpoints(release, has_listener);
+                return Ok(no_endpoints(release, has_listener));
             }
-            return match read_bytes(context, body).await {
-                Ok(body) => {
-                    let pushed = SecretJson::parse(&body).unwrap_or_default();
-                    let (status, answer) = context.backend.proxmox.handle(&parts.method, id, &pushed);
-                    proxy.app.registry.secrets.remember(stored_secrets(&parts.method, status, &pushed));
-                    count_shim(Shim::ProxmoxEndpoints, ShimAction::Emulated, PROXMOX);
-                    with_shim_header(json_response(status, &answer), Shim::ProxmoxEndpoints)
-                }
-                Err(refused) => refused,
-            };
+            let pushed =
+                SecretJson::parse(&read_body(context, body, MAX_ROW_BYTES).await?).unwrap_or_default();
+            let (status, answer) = context.backend.proxmox.handle(&parts.method, id, &pushed);
+            proxy.app.registry.secrets.remember(stored_secrets(&parts.method, status, &pushed));
+            count_shim(Shim::ProxmoxEndpoints, ShimAction::Emulated, PROXMOX);
+            return Ok(with_shim_header(json_response(status, &answer), Shim::ProxmoxEndpoints));
         }
-        if is_on && parts.method == Method::PUT && !id.is_empty() && !knows_enabled(release) {
-            let (pushed, bytes) = match read(context, body).await {
-                Ok(read) => read,
-                Err(refused) => return refused,
-            };
+        (Some(id), _)
+            if handles_proxmox
+                && parts.method == Method::PUT
+                && !id.is_empty()
+                && !knows_enabled(release) =>
+        {
+            let (pushed, bytes) = read(context, body).await?;
             if pushed["enabled"] == json!(false) {
-                return revoke(proxy, context, &parts, id).await;
+                return Ok(revoke(proxy, context, &parts, id).await);
             }
-            let target = parts.uri.path_and_query().map_or(PROXMOX, |target| target.as_str()).to_owned();
-            let request = BackendRequest { method: Method::PUT, target: &target, body: Some(bytes) };
-            let response = send(proxy, context, &parts, request).await;
-            return rewrite_rows(proxy, context, release, path, response).await;
+            let target = upstream::target(&parts);
+            send(proxy, context, &parts, BackendRequest { method: Method::PUT, target, body: Some(bytes) })
+                .await
         }
-    } else if (parts.method == Method::PUT || parts.method == Method::POST)
-        && let Some(id) = row_id(path, NETBOX)
-    {
-        let replaces = shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release);
-        if replaces || context.backend.config().netbox.is_some() {
-            let (pushed, _) = match read(context, body).await {
-                Ok(read) => read,
-                Err(refused) => return refused,
-            };
-            let config = context.backend.config();
-            if let Some(listener) = &config.netbox {
-                let port = proxy.app.listeners.netbox_address(listener.listen).port();
-                let listener = ListenerAddress { port, speaks_tls: listener.tls.is_some() };
-                if let Some(why) = cannot_reach(release, listener) {
-                    return refused(NETBOX, "This backend cannot reach backend.netbox_listen.", &why);
-                }
-                if let Err(why) = netbox::check_pushed(config, &pushed) {
-                    return refused(NETBOX, "The bridge cannot reach this NetBox.", &why);
-                }
-            }
-            let row = at_listener(proxy, context, &pushed, release);
-            let response = if replaces {
-                push(proxy, context, &parts, id, row, release).await
+        (_, Some(id)) if pushes_netbox && (replaces_netbox || has_listener) => {
+            let (pushed, _) = read(context, body).await?;
+            let row = listener_row(proxy, context, &pushed, release)?;
+            let response = if replaces_netbox {
+                replace_netbox(proxy, context, &parts, id, row, release).await?
             } else {
-                let target = parts.uri.path_and_query().map_or(NETBOX, |target| target.as_str()).to_owned();
-                let (method, body) = (parts.method.clone(), Some(row.to_body()));
-                send(proxy, context, &parts, BackendRequest { method, target: &target, body }).await
+                let (method, target) = (parts.method.clone(), upstream::target(&parts));
+                let request = BackendRequest { method, target, body: Some(row.to_body()) };
+                send(proxy, context, &parts, request).await
             };
-            // What the backend has refused changes nothing: it knows who may push.
-            if context.backend.config().netbox.is_some() && response.status().is_success() {
+            // A push that the backend has refused changes nothing: the backend knows who may push.
+            if has_listener && response.status().is_success() {
                 let secrets = stored_secrets(&parts.method, response.status(), &pushed);
                 proxy.app.registry.secrets.remember(secrets);
                 proxy.netbox.push(&context.backend, &pushed).await;
             }
-            return rewrite_rows(proxy, context, release, path, response).await;
+            response
         }
-    }
-    let response = passthrough::answer(proxy, context, parts, body).await;
-    rewrite_rows(proxy, context, release, path, response).await
+        _ => passthrough::answer(proxy, context, parts, body).await,
+    };
+    changes.apply(proxy, context, path, response).await
 }
 
-/// The NetBox endpoint that a backend of `release` is given for the one that is `pushed`: that of its NetBox listener, if
-/// it has one. A release that sends one token gets a v2 token in one text.
-fn at_listener(proxy: &Proxy, context: &RequestContext, pushed: &SecretJson, release: Release) -> SecretJson {
-    let Some(listener) = &context.backend.config().netbox else { return pushed.clone() };
+/// The NetBox row for a backend of `release` in place of `pushed`: it leads to the NetBox listener, if the backend has
+/// one. A release that sends a single token gets a v2 token in one string.
+///
+/// # Errors
+///
+/// The response, if the backend cannot reach the listener or the bridge cannot reach NetBox.
+#[allow(clippy::result_large_err, reason = "the caller answers with it")]
+fn listener_row(
+    proxy: &Proxy,
+    context: &RequestContext,
+    pushed: &SecretJson,
+    release: Release,
+) -> Result<SecretJson, Response<Body>> {
+    let config = context.backend.config();
+    let Some(listener) = &config.netbox else { return Ok(pushed.clone()) };
     let address = proxy.app.listeners.netbox_address(listener.listen);
-    let mut row = netbox::at_listener(pushed, address, listener.tls.is_some(), release);
+    let speaks_tls = listener.tls.is_some();
+    if let Some(why) = cannot_reach(release, ListenerAddress { port: address.port(), speaks_tls }) {
+        return Err(refusal(NETBOX, "This backend cannot reach backend.netbox_listen.", &why));
+    }
+    netbox::check_pushed(config, pushed)
+        .map_err(|why| refusal(NETBOX, "The bridge cannot reach this NetBox.", &why))?;
+    let mut row = netbox::at_listener(pushed, address, speaks_tls, release);
     let shims = &context.state.config.shims;
-    // Where nothing makes a Bearer of it on the way to NetBox, a v2 token is of no use to such a release.
+    // Unless the listener sends it as Bearer, a v2 token is useless to such a release.
     let is_sent_as_bearer = shims.is_on(Shim::NetboxEndpoint) && shims.is_on(Shim::NetboxToken);
     if is_sent_as_bearer && !can_update_netbox(release) {
         wipe(&mut row["token"]);
@@ -147,109 +148,98 @@ fn at_listener(proxy: &Proxy, context: &RequestContext, pushed: &SecretJson, rel
         row["token_version"] = json!(V1);
     }
     count_shim(Shim::NetboxEndpoint, ShimAction::Translated, NETBOX);
-    row
+    Ok(row)
 }
 
-/// What a client pushes.
-async fn read_bytes(context: &RequestContext, body: Incoming) -> Result<Bytes, Response<Body>> {
-    let body_timeout = context.state.config.limits.client_body;
-    let read = timeout(body_timeout, upstream::read(body, MAX_ROW_BYTES)).await;
-    read.ok()
-        .and_then(Result::ok)
-        .ok_or_else(|| detail(StatusCode::BAD_REQUEST, "The body is too long, or did not come to its end."))
-}
-
-/// The JSON that a client pushes, and as it came.
+/// Reads the row that a client pushes, as JSON and as it was sent.
 async fn read(context: &RequestContext, body: Incoming) -> Result<(SecretJson, Bytes), Response<Body>> {
-    let body = read_bytes(context, body).await?;
+    let body = read_body(context, body, MAX_ROW_BYTES).await?;
     let value = SecretJson::parse(&body).ok().filter(|value| value.is_object());
     let no_object = || detail(StatusCode::UNPROCESSABLE_ENTITY, "The body must be a JSON object.");
     Ok((value.ok_or_else(no_object)?, body))
 }
 
-/// Whether answers of `release` show what they must not.
-fn hides_secrets(context: &RequestContext, release: Release) -> bool {
-    context.state.config.shims.is_on(Shim::Secrets) && shows_secrets(release)
+/// The changes to rows in responses of a backend.
+struct RowChanges {
+    /// Tokens and passwords are removed.
+    hides_secrets: bool,
+    /// NetBox rows get a token version, which the plugin requires.
+    adds_token_version: bool,
+    /// In NetBox rows, the address of this listener is replaced by the pushed one.
+    listener: Option<SocketAddr>,
 }
 
-/// Whether its rows of NetBox lack what the plugin demands.
-fn adds_token_version(context: &RequestContext, release: Release, path: &str) -> bool {
-    let is_on = context.state.config.shims.is_on(Shim::NetboxEndpoint);
-    is_on && !can_update_netbox(release) && row_id(path, NETBOX).is_some()
-}
-
-/// Whether its rows of NetBox lead to the listener in front of NetBox.
-fn is_moved(context: &RequestContext, path: &str) -> bool {
-    context.backend.config().netbox.is_some() && row_id(path, NETBOX).is_some()
-}
-
-fn changes(context: &RequestContext, release: Release, path: &str) -> bool {
-    hides_secrets(context, release) || adds_token_version(context, release, path) || is_moved(context, path)
-}
-
-/// `response` without what no answer may show, and with what the plugin demands of a row.
-async fn rewrite_rows(
-    proxy: &Proxy,
-    context: &RequestContext,
-    release: Release,
-    path: &str,
-    response: Response<Body>,
-) -> Response<Body> {
-    if !changes(context, release, path) || !response.status().is_success() {
-        return response;
-    }
-    let (head, body) = match upstream::collect(context, response).await {
-        Ok(whole) => whole,
-        Err(broken) => return broken,
-    };
-    let Ok(mut value) = SecretJson::parse(&body) else {
-        let text =
-            "The backend's answer may hold tokens and passwords, and could not be read to take them out.";
-        return detail(StatusCode::BAD_GATEWAY, text);
-    };
-    let hidden = hides_secrets(context, release) && redact(&mut value);
-    let completed = adds_token_version(context, release, path) && add_token_version(&mut value);
-    let listener = context.backend.config().netbox.as_ref().filter(|_| is_moved(context, path));
-    let moved = listener.is_some_and(|listener| {
-        let address = proxy.app.listeners.netbox_address(listener.listen);
-        proxy.netbox.endpoints.restore(&context.backend, address, &mut value)
-    });
-    let completed = completed || moved;
-    for (was, shim) in [(hidden, Shim::Secrets), (completed, Shim::NetboxEndpoint)] {
-        if was {
-            let action = if shim == Shim::Secrets { ShimAction::Completed } else { ShimAction::Translated };
-            count_shim(shim, action, path);
+impl RowChanges {
+    fn new(proxy: &Proxy, context: &RequestContext, path: &str, release: Release) -> Self {
+        let shims = &context.state.config.shims;
+        let is_netbox = row_id(path, NETBOX).is_some();
+        let listener = context.backend.config().netbox.as_ref().filter(|_| is_netbox);
+        Self {
+            hides_secrets: shims.is_on(Shim::Secrets) && shows_secrets(release),
+            adds_token_version: is_netbox && shims.is_on(Shim::NetboxEndpoint) && !can_update_netbox(release),
+            listener: listener.map(|listener| proxy.app.listeners.netbox_address(listener.listen)),
         }
     }
-    if !(hidden || completed) {
-        return upstream::rebuild(head, body);
+
+    fn is_empty(&self) -> bool {
+        !self.hides_secrets && !self.adds_token_version && self.listener.is_none()
     }
-    let shim = if hidden { Shim::Secrets } else { Shim::NetboxEndpoint };
-    with_shim_header(upstream::rebuild(head, value.to_body()), shim)
+
+    async fn apply(
+        &self,
+        proxy: &Proxy,
+        context: &RequestContext,
+        path: &str,
+        response: Response<Body>,
+    ) -> ResponseResult {
+        if self.is_empty() || !response.status().is_success() {
+            return Ok(response);
+        }
+        let (head, body) = upstream::collect(context, response).await?;
+        let Ok(mut value) = SecretJson::parse(&body) else {
+            let text = "The backend's answer may contain tokens and passwords, and could not be parsed to remove them.";
+            return Err(detail(StatusCode::BAD_GATEWAY, text));
+        };
+        let hidden = self.hides_secrets && redact(&mut value);
+        let completed = self.adds_token_version && add_token_version(&mut value);
+        let restored = self
+            .listener
+            .is_some_and(|address| proxy.netbox.endpoints.restore(&context.backend, address, &mut value));
+        if hidden {
+            count_shim(Shim::Secrets, ShimAction::Completed, path);
+        }
+        if completed || restored {
+            count_shim(Shim::NetboxEndpoint, ShimAction::Translated, path);
+        } else if !hidden {
+            return Ok(upstream::rebuild(head, body));
+        }
+        let shim = if hidden { Shim::Secrets } else { Shim::NetboxEndpoint };
+        Ok(with_shim_header(upstream::rebuild(head, value.to_body()), shim))
+    }
 }
 
-/// 0.0.1 and 0.0.2 store no Proxmox endpoints.
+/// The refusal of Proxmox endpoints for 0.0.1 and 0.0.2, which do not store any.
 fn no_endpoints(release: Release, has_listener: bool) -> Response<Body> {
     let remedy =
         if has_listener { "set shims.proxmox_credentials = \"on\"" } else { "set backend.netbox_listen" };
     let text = format!(
-        "{} takes its Proxmox credentials from the NetBox plugin of its day, and today's netbox-proxbox does not \
-         give them out. Use proxbox-api 0.0.4 or newer, or {remedy}.",
+        "{} reads its Proxmox credentials from NetBox, and today's netbox-proxbox does not return them there. Use \
+         proxbox-api 0.0.4 or newer, or {remedy}.",
         release_name(Some(release))
     );
-    refused(PROXMOX, "This backend stores no Proxmox endpoints.", &text)
+    refusal(PROXMOX, "This backend stores no Proxmox endpoints.", &text)
 }
 
-/// The refusal of a pushed row for `collection`: `detail` is what NetBox's job says of it, word for word.
-fn refused(collection: &'static str, message: &str, detail: &str) -> Response<Body> {
+/// The refusal of a row for `collection`. NetBox's job shows `detail` unchanged.
+fn refusal(collection: &'static str, message: &str, detail: &str) -> Response<Body> {
     let shim = if collection == NETBOX { Shim::NetboxEndpoint } else { Shim::ProxmoxEndpoints };
     count_shim(shim, ShimAction::Refused, collection);
     let body = json!({ "message": message, "detail": detail });
     with_shim_header(json_response(StatusCode::UNPROCESSABLE_ENTITY, &body), shim)
 }
 
-/// A Proxmox endpoint is disabled in NetBox, and the backend cannot disable it: without its row, it is not
-/// synchronised. When it is enabled again, the plugin pushes it anew.
+/// Deletes the row of a Proxmox endpoint that is disabled in NetBox, on a backend that cannot disable it. The plugin
+/// pushes the endpoint again when it is enabled.
 async fn revoke(proxy: &Proxy, context: &RequestContext, parts: &Parts, id: &str) -> Response<Body> {
     let target = format!("{PROXMOX}/{id}");
     let request = BackendRequest { method: Method::DELETE, target: &target, body: None };
@@ -259,47 +249,43 @@ async fn revoke(proxy: &Proxy, context: &RequestContext, parts: &Parts, id: &str
     }
     count_shim(Shim::ProxmoxEndpoints, ShimAction::Translated, PROXMOX);
     let id = id.parse::<u64>().map_or_else(|_| json!(id), |id| json!(id));
-    with_shim_header(
-        json_response(StatusCode::OK, &json!({ "id": id, "enabled": false })),
-        Shim::ProxmoxEndpoints,
-    )
+    let response = json_response(StatusCode::OK, &json!({ "id": id, "enabled": false }));
+    with_shim_header(response, Shim::ProxmoxEndpoints)
 }
 
-/// Makes what is pushed the row of NetBox in 0.0.2, which has no way to change one: a new row is stored, and the
-/// old one deleted then, so that there is never none.
-async fn push(
+/// Replaces the NetBox row of 0.0.2, which cannot update it. The new row is stored before the old one is deleted, so
+/// that there is always one.
+async fn replace_netbox(
     proxy: &Proxy,
     context: &RequestContext,
     parts: &Parts,
     id: &str,
     pushed: SecretJson,
     release: Release,
-) -> Response<Body> {
+) -> ResponseResult {
     if has_new_token(&pushed) {
         let text = format!(
-            "{} knows NetBox's v1 tokens alone. Give the NetBox endpoint of the plugin a v1 token, or use proxbox-api \
-             0.0.3 or newer.",
+            "{} only supports v1 tokens of NetBox. Give the NetBox endpoint of the plugin a v1 token, or use \
+             proxbox-api 0.0.3 or newer.",
             release_name(Some(release))
         );
-        return refused(NETBOX, "This backend cannot use a v2 token.", &text);
+        return Err(refusal(NETBOX, "This backend cannot use a v2 token.", &text));
     }
     let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {
-        let response = send(proxy, context, parts, BackendRequest::get(&format!("{NETBOX}/{id}"))).await;
+        let target = format!("{NETBOX}/{id}");
+        let response = send(proxy, context, parts, BackendRequest::get(&target)).await;
         if !response.status().is_success() {
-            return response;
+            return Ok(response);
         }
-        let (head, body) = match upstream::collect(context, response).await {
-            Ok(whole) => whole,
-            Err(broken) => return broken,
-        };
+        let (head, body) = upstream::collect(context, response).await?;
         let row = SecretJson::parse(&body).unwrap_or_default();
         if is_same(&row, &pushed) {
-            return upstream::rebuild(head, body);
+            return Ok(upstream::rebuild(head, body));
         }
-        // Behind the listener the old token serves until the backend is restarted.
+        // Through the listener, the old token works until the backend is restarted.
         is_bound = context.backend.config().netbox.is_some() && is_same_address(&row, &pushed);
-        old = Some(format!("{NETBOX}/{id}"));
+        old = Some(target);
     }
     let row = SecretJson::from(netbox_row(&pushed)).to_body();
     let request = BackendRequest { method: Method::POST, target: NETBOX, body: Some(row) };
@@ -310,7 +296,7 @@ async fn push(
         unanswered.answered();
     }
     if !stored.status().is_success() {
-        return stored;
+        return Ok(stored);
     }
     if !is_bound {
         proxy.restarts.hold(&proxy.app.registry, &context.backend).await;
@@ -320,8 +306,8 @@ async fn push(
         let request = BackendRequest { method: Method::DELETE, target: &old, body: None };
         let deleted = send(proxy, context, parts, request).await;
         if !deleted.status().is_success() {
-            return deleted;
+            return Ok(deleted);
         }
     }
-    stored
+    Ok(stored)
 }

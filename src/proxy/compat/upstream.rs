@@ -48,7 +48,7 @@ pub(super) async fn send(
     request: BackendRequest<'_>,
 ) -> Response<Body> {
     let Ok(target) = request.target.parse::<PathAndQuery>() else {
-        let detail = format!("The path {:?} cannot be asked for.", request.target);
+        let detail = format!("The path {:?} is not valid.", request.target);
         return respond::message(StatusCode::BAD_REQUEST, "This request is refused.", &detail);
     };
     let mut parts = parts.clone();
@@ -66,6 +66,11 @@ pub(super) async fn send(
     passthrough::answer(proxy, context, parts, Full::new(body)).await
 }
 
+/// The path and query of `parts`.
+pub(super) fn target(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
 /// The backend's unchanged response to a GET. A compressed 404 is requested again without compression, so that it can
 /// be read.
 pub(super) async fn forward(
@@ -79,8 +84,7 @@ pub(super) async fn forward(
     if response.status() != StatusCode::NOT_FOUND || !is_unreadable {
         return response;
     }
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    send(proxy, context, parts, BackendRequest::get(target)).await
+    send(proxy, context, parts, BackendRequest::get(target(parts))).await
 }
 
 /// Asks for an uncompressed response, which can be read and changed.
@@ -134,7 +138,7 @@ pub(crate) async fn read_response(
     match timeout(limit, read(body, MAX_BODY_BYTES)).await {
         Ok(Ok(body)) => Ok((head, body)),
         Ok(Err(error)) => {
-            Err((StatusCode::BAD_GATEWAY, format!("The answer of {remote} to this was not taken: {error}.")))
+            Err((StatusCode::BAD_GATEWAY, format!("The answer of {remote} could not be read: {error}.")))
         }
         Err(_) => {
             let limit = humantime::format_duration(limit);

@@ -26,7 +26,7 @@ use crate::core::secret::SecretJson;
 use crate::deadline::timeout;
 use crate::proxy::Proxy;
 use crate::proxy::compat::{upstream, with_shim_header};
-use crate::proxy::errors::{self, rejection_response};
+use crate::proxy::errors::{self, ResponseResult, merge, rejection_response};
 use crate::proxy::headers;
 use crate::proxy::request::Peer;
 use crate::respond::{self, Body};
@@ -38,9 +38,6 @@ use super::target::BackendToken;
 /// The largest request body that is read as a whole, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-
-/// A response for the backend. The error is the one if NetBox's own could not be read.
-type ResponseResult = Result<Response<Body>, Response<Body>>;
 
 /// One request of a backend to NetBox.
 pub(super) struct NetboxRequest<'a> {
@@ -59,9 +56,7 @@ pub(super) struct NetboxRequest<'a> {
 
 impl NetboxRequest<'_> {
     pub(super) async fn answer(&self, parts: Parts, body: Incoming) -> Response<Body> {
-        match self.apply_rules(parts, body).await {
-            Ok(response) | Err(response) => response,
-        }
+        merge(self.apply_rules(parts, body).await)
     }
 
     async fn apply_rules(&self, parts: Parts, body: Incoming) -> ResponseResult {
@@ -149,9 +144,7 @@ impl NetboxRequest<'_> {
         let mut request = Request::from_parts(parts, body);
         self.peer.informational.pass(&mut request);
         match self.upstream.forward(request).await {
-            Ok(response) => match self.inbound(response).await {
-                Ok(response) | Err(response) => response,
-            },
+            Ok(response) => merge(self.inbound(response).await),
             Err(error) => self.upstream_error(&error),
         }
     }

@@ -1,11 +1,11 @@
-//! The custom fields that 0.0.1 needs for virtual machines, and fails to create.
+//! The custom fields of virtual machines that 0.0.1 needs but fails to create.
 
 use serde_json::{Value, json};
 
 use super::CUSTOM_FIELDS;
 use crate::core::compat::scope::parameters;
 
-/// Their names, types, labels, descriptions and when NetBox shows them, as the release has them.
+/// Name, type, label, description and `ui_visible` of each field, as the release defines them.
 const FIELDS: [(&str, &str, &str, &str, &str); 5] = [
     ("proxmox_vm_id", "integer", "VM ID", "Proxmox Virtual Machine or Container ID", "always"),
     ("proxmox_start_at_boot", "boolean", "Start at Boot", "Proxmox Start at Boot Option", "always"),
@@ -20,8 +20,8 @@ const FIELDS: [(&str, &str, &str, &str, &str); 5] = [
     ("proxmox_search_domain", "text", "Search Domain", "Proxmox Search Domain", "if-set"),
 ];
 
-/// The custom field that a GET of `path` with `query` looks for, as it is to be created if NetBox does not have it;
-/// `None` if that is none of those that the release needs.
+/// The definition of the custom field that a GET of `path` with `query` searches for; `None` if the release does not
+/// need it.
 pub fn wanted(path: &str, query: &str) -> Option<Value> {
     if path != CUSTOM_FIELDS {
         return None;

@@ -1,8 +1,8 @@
-//! Objects in answers of NetBox that releases before 0.0.3 read as texts.
+//! Objects in responses of NetBox that releases before 0.0.3 expect as strings.
 
 use serde_json::{Map, Value};
 
-/// The collections of NetBox whose objects hold such objects, and the members that are such objects or lists of them.
+/// The collections of NetBox with such objects, and the members that are such objects or lists of them.
 const TEXTS: [(&str, &[&str]); 5] = [
     (
         "/api/virtualization/interfaces/",
@@ -38,8 +38,7 @@ const TEXTS: [(&str, &[&str]); 5] = [
     ("/api/virtualization/clusters/", &["tenant", "scope"]),
 ];
 
-/// The members of the objects at `path`, a collection or one of its objects, that are to be texts; none for a path of
-/// which nothing is known.
+/// The members that must be strings in the objects at `path`, a collection or one of its objects.
 fn texts_at(path: &str) -> &'static [&'static str] {
     let is_at = |collection: &str| {
         let rest = path.strip_prefix(collection).map(|rest| rest.trim_end_matches('/'));
@@ -48,13 +47,13 @@ fn texts_at(path: &str) -> &'static [&'static str] {
     TEXTS.iter().find(|(collection, _)| is_at(collection)).map_or(&[], |(_, members)| members)
 }
 
-/// Whether answers for `path` may hold objects that are to be texts.
+/// Whether responses for `path` may contain objects that must be strings.
 pub fn may_nest(path: &str) -> bool {
     !texts_at(path).is_empty()
 }
 
-/// Makes texts of the objects in `answer`, NetBox's answer for `path`: an object, a list of objects, or a page of them.
-/// Returns whether there were any.
+/// Replaces the nested objects in `answer`, NetBox's response for `path`, by strings. It is an object, a list of objects,
+/// or a page of them. Returns whether anything changed.
 pub fn flatten(path: &str, answer: &mut Value) -> bool {
     let members = texts_at(path);
     let answer = match answer {
@@ -66,18 +65,15 @@ pub fn flatten(path: &str, answer: &mut Value) -> bool {
         row => std::slice::from_mut(row),
     };
     let rows = rows.iter_mut().filter_map(Value::as_object_mut);
-    let flattened = |row: &mut Map<String, Value>| {
-        let nested = members.iter().filter(|member| row.get_mut(**member).is_some_and(flatten_member));
-        nested.count()
+    let flatten = |row: &mut Map<String, Value>| {
+        members.iter().filter(|member| row.get_mut(**member).is_some_and(flatten_member)).count()
     };
-    rows.map(flattened).sum::<usize>() > 0
+    rows.map(flatten).sum::<usize>() > 0
 }
 
 fn flatten_member(member: &mut Value) -> bool {
     match member {
-        Value::Array(list) => {
-            list.iter_mut().filter_map(|item| flatten_member(item).then_some(())).count() > 0
-        }
+        Value::Array(list) => list.iter_mut().map(flatten_member).fold(false, |any, flat| any | flat),
         // An object has a `display`, a choice a `value`.
         Value::Object(object) => match object.remove("display").or_else(|| object.remove("value")) {
             Some(text) => {

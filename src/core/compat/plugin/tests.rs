@@ -61,7 +61,7 @@ fn a_netbox_listener_lets_jobs_of_0_0_1_run_on_the_port_that_it_reaches() {
         ..SHIPPED
     };
     let because = forecast(&known, &settings).unwrap().verdicts[0].because.join(" ");
-    assert!(because.contains("port 8000 alone"), "{because}");
+    assert!(because.contains("only on port 8000"), "{because}");
 }
 
 #[test]
