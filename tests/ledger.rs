@@ -415,7 +415,7 @@ async fn the_last_frames_of_each_job_are_kept() {
     assert_eq!(ledger.frames(other.id, 0).await.unwrap(), frames(1..=3));
     let mut again = frames(12..=12);
     again[0].frame.name = FrameName::Error;
-    again[0].frame.bytes = "other".into();
+    again[0].frame.bytes = "event: error\ndata: other\n\n".into();
     put(&ledger, &job, again.clone()).await;
     assert_eq!(ledger.frames(job.id, 11).await.unwrap(), again);
     ledger.close().await;

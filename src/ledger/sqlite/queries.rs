@@ -1,7 +1,6 @@
 //! The queries.
 
-use bytes::Bytes;
-use rusqlite::types::Value;
+use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
 use super::damage::DamagedRows;
@@ -163,10 +162,16 @@ pub(super) fn frames(
 }
 
 fn frame(row: &Row<'_>) -> rusqlite::Result<LoggedFrame> {
+    let bytes: Vec<u8> = row.get(3)?;
+    // Other bytes would damage the stream of a client.
+    if !bytes.starts_with(b"event: ") || !bytes.ends_with(b"\n\n") {
+        let problem = "not an encoded event".into();
+        return Err(rusqlite::Error::FromSqlConversionFailure(3, Type::Blob, problem));
+    }
     Ok(LoggedFrame {
         sequence: row.get::<_, i64>(0)?.unsigned_abs(),
         at: rows::timestamp(row.get(1)?),
-        frame: Frame { name: row.get(2)?, bytes: Bytes::from(row.get::<_, Vec<u8>>(3)?), payload: None },
+        frame: Frame { name: row.get(2)?, bytes: bytes.into(), payload: None },
     })
 }
 

@@ -72,11 +72,12 @@ fn options(directory: Option<&Path>) -> LedgerOptions {
 }
 
 fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<LoggedFrame> {
+    let bytes = format!("event: x\ndata: {}\n\n", "x".repeat(2_000));
     numbers
         .map(|sequence| LoggedFrame {
             sequence,
             at: Timestamp(sequence),
-            frame: Frame { name: FrameName::Extra, bytes: vec![b'x'; 2_000].into(), payload: None },
+            frame: Frame { name: FrameName::Extra, bytes: bytes.clone().into(), payload: None },
         })
         .collect()
 }
