@@ -84,14 +84,11 @@ async fn record_with_log(app: &App, id: &str) -> Result<(Record, Vec<log::LogEnt
     if let Some(job) = app.registry.find(id) {
         // No more than the ledger keeps, so that the answer does not shrink later.
         let frames = job.log.tail(0, app.state().config.jobs.log_frames);
-        return Ok((
-            job.public_record(),
-            log::entries(frames.iter().map(|frame| (frame.at, &frame.frame.bytes))),
-        ));
+        return Ok((job.public_record(), log::entries(&frames)));
     }
     let record = find_record(app, id).await?;
     let frames = frames(app, &record).await?;
-    Ok((record, log::entries(frames.iter().map(|frame| (frame.at, &frame.frame.bytes)))))
+    Ok((record, log::entries(&frames)))
 }
 
 /// The log of a job from the ledger, with the final event that a crash prevented.

@@ -10,7 +10,7 @@
 
 mod command;
 mod envelope;
-mod event;
+mod fields;
 mod markup;
 mod row;
 mod rows;
@@ -18,13 +18,14 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
+use super::domain::event::StepStatus;
 use super::domain::kind::{Command, Kind};
 use super::domain::object::Object;
 use super::text::detail::{self, SENTENCE};
 use super::text::plain;
-use super::wire::sse::parser::{SseItem, SseParser};
+use super::wire::sse::frame::{Frame, FrameData, FrameName};
 use envelope::ClientEnvelope;
-use event::{LegacyFields, LogEvent};
+use fields::LegacyFields;
 use row::{Cells, State, TableRow};
 use rows::RowTracker;
 use stages::StageTracker;
@@ -33,9 +34,6 @@ pub use command::{ClientCommand, parse_command, unknown_command_frames};
 
 /// The greeting of every backend when its `/ws` is ready for a command.
 pub const GREETING: [&str; 2] = ["Connected!", "Connected 2!"];
-
-/// The maximum size of a log event, in bytes of data. The encoder never exceeds it.
-const MAX_EVENT_BYTES: usize = 128 * 1024;
 
 /// The end of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +80,25 @@ impl LegacyClient {
         }
     }
 
-    /// Appends to `out` the frames for the next frame of the log. Invalid frames, and frames after `complete`, add
+    /// Appends to `out` the frames for the next frame of the log. Malformed frames, and frames after `complete`, add
     /// nothing.
-    pub fn push_frame(&mut self, frame: &[u8], out: &mut Vec<String>) {
-        SseParser::new(MAX_EVENT_BYTES).feed(frame, |item| match item {
-            SseItem::Event { name, data } => self.event(name, data, out),
-            SseItem::Oversized { name, head, .. } => self.event(name, head, out),
-        });
+    pub fn push_frame(&mut self, frame: &Frame, out: &mut Vec<String>) {
+        if self.ending.is_some() {
+            return;
+        }
+        match (frame.name, frame.decode()) {
+            (FrameName::Step(status), Some(data)) => match data.rowid.as_str() {
+                Some(rowid) => self.object(status, &data, rowid, out),
+                None => self.stage(status, &data, out),
+            },
+            (FrameName::Error, Some(data)) => {
+                let text = data.detail.as_str().or(data.error.as_str()).unwrap_or_default().to_owned();
+                self.failed_stage = Some((Kind::from_stage(data.step.or_empty()), text));
+            }
+            // A malformed `complete` ends the command too, and counts as a failure.
+            (FrameName::Complete, data) => self.complete(&data.unwrap_or_default(), out),
+            _ => {}
+        }
     }
 
     /// The end of the command, once the log has ended.
@@ -96,32 +106,12 @@ impl LegacyClient {
         self.ending.clone()
     }
 
-    fn event(&mut self, name: &[u8], data: &[u8], out: &mut Vec<String>) {
-        if self.ending.is_some() {
-            return;
-        }
-        let event = LogEvent::parse(data);
-        match (name, event) {
-            (b"step", Some(event)) => match event.rowid.as_str() {
-                Some(rowid) => self.object(&event, rowid, out),
-                None => self.stage(&event, out),
-            },
-            (b"error", Some(event)) => {
-                let text = event.detail.as_str().or(event.error.as_str()).unwrap_or_default().to_owned();
-                self.failed_stage = Some((Kind::from_stage(event.step.or_empty()), text));
-            }
-            // An unreadable `complete` ends the command too, and counts as a failure.
-            (b"complete", event) => self.complete(&event.unwrap_or_default(), out),
-            _ => {}
-        }
-    }
-
-    fn stage(&mut self, event: &LogEvent<'_>, out: &mut Vec<String>) {
-        let Some(kind) = Kind::from_stage(event.step.or_empty()) else { return };
-        match event.status.or_empty() {
-            "completed" => self.end(kind, out),
-            "started" | "failed" => self.stages.begin(kind),
-            _ => {}
+    fn stage(&mut self, status: StepStatus, data: &FrameData<'_>, out: &mut Vec<String>) {
+        let Some(kind) = Kind::from_stage(data.step.or_empty()) else { return };
+        match status {
+            StepStatus::Completed => self.end(kind, out),
+            StepStatus::Started | StepStatus::Failed => self.stages.begin(kind),
+            StepStatus::Progress => {}
         }
     }
 
@@ -132,31 +122,35 @@ impl LegacyClient {
         }
     }
 
-    fn object(&mut self, event: &LogEvent<'_>, rowid: &str, out: &mut Vec<String>) {
-        let Some(object_name) = event.step.as_str() else { return };
+    fn object(&mut self, status: StepStatus, data: &FrameData<'_>, rowid: &str, out: &mut Vec<String>) {
+        let Some(object_name) = data.step.as_str() else { return };
         if let Some(kind) = Kind::from_stage(object_name) {
             self.stages.begin(kind);
         }
-        let data = LegacyFields::from_payload(event.payload);
+        let fields = LegacyFields::from_payload(data.payload);
         let sort = Object::from_step(object_name).unwrap_or(Object::Other);
-        if !sort.has_rows() && event.status.or_empty() != "failed" {
+        if !sort.has_rows() && status != StepStatus::Failed {
             // It is a parent whose objects were searched for. Pages have no row for it.
             return;
         }
-        let owner = if sort.is_scoped() { data.owner() } else { None };
+        let owner = if sort.is_scoped() { fields.owner() } else { None };
         let (object, rowid) =
             (markup::text(object_name, markup::MAX_TEXT), markup::text(rowid, markup::MAX_TEXT));
-        let state = match event.status.or_empty() {
-            "completed" => State::Completed,
-            "failed" => State::Failed,
-            _ => State::Begun,
+        let state = match status {
+            StepStatus::Completed => State::Completed,
+            StepStatus::Failed => State::Failed,
+            StepStatus::Started | StepStatus::Progress => State::Begun,
         };
         let key = (object.as_str(), owner.as_ref().map(|(_, name)| name.as_str()), rowid.as_str());
-        let Some(news) = self.rows.update(key, state, Cells::from_fields(sort, &data)) else { return };
+        let Some(news) = self.rows.update(key, state, Cells::from_fields(sort, &fields)) else { return };
         let remark = match state {
             State::Begun => None,
-            State::Completed => data.text("warning"),
-            State::Failed => Some(event.reason()),
+            State::Completed => fields.text("warning"),
+            State::Failed => {
+                // Never empty, because clients detect a failure by its text.
+                let error = data.error.as_str().or(data.message.as_str()).unwrap_or("no reason given");
+                Some(markup::text(error, markup::MAX_TEXT))
+            }
         };
         let row =
             TableRow { object: &object, object_type: sort, owner, rowid: &rowid, cells: &news.cells, remark };
@@ -168,8 +162,8 @@ impl LegacyClient {
         }
     }
 
-    fn complete(&mut self, event: &LogEvent<'_>, out: &mut Vec<String>) {
-        let ending = if event.ok.0 == Some(true) {
+    fn complete(&mut self, data: &FrameData<'_>, out: &mut Vec<String>) {
+        let ending = if data.ok {
             let verdicts = self.stages.verdicts(true);
             for kind in self.stages.unfinished() {
                 self.end(kind, out);
@@ -177,14 +171,14 @@ impl LegacyClient {
             self.full_update_end("completed", &verdicts, out);
             CommandEnding::Done
         } else {
-            let reason = self.reason(event);
+            let reason = self.reason(data);
             self.failed(&reason, out);
             CommandEnding::Failed { reason }
         };
         self.ending = Some(ending);
     }
 
-    fn reason(&self, complete: &LogEvent<'_>) -> String {
+    fn reason(&self, complete: &FrameData<'_>) -> String {
         let blamed = self.failed_stage.as_ref().map(|(_, text)| text.clone());
         let message = complete.message.as_str().map(str::to_owned);
         let parts = [detail::text_of_field(complete.errors), blamed, message].into_iter().flatten();

@@ -222,8 +222,7 @@ impl LoggedFrame {
     /// The frame as the ledger stores it.
     #[must_use]
     pub fn without_payload(&self) -> Self {
-        let Frame { name, ref bytes, .. } = self.frame;
-        Self { frame: Frame { name, bytes: bytes.clone(), payload: None }, ..*self }
+        Self { frame: self.frame.without_payload(), ..*self }
     }
 }
 

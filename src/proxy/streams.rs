@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
@@ -13,12 +12,10 @@ use super::request::RequestContext;
 use super::request_id::{REQUEST_ID, TRACEPARENT};
 use super::subscriber::{self, SubscriberOptions, WatcherGuard};
 use crate::backend::{Backend, RequestIdentity};
-use crate::core::domain::kind::{Kind, SyncEndpoint};
+use crate::core::domain::kind::SyncEndpoint;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::{came_through_bridge, text};
 use crate::core::http::query::{BridgeParameters, Query};
-use crate::core::run::normalizer::Normalizer;
-use crate::core::text::redact::Redactor;
 use crate::job::{self, AdmitError, AttachOptions, Attached, Watcher};
 use crate::ledger::JobId;
 use crate::proxy::Proxy;
@@ -192,14 +189,6 @@ pub(crate) fn refusal_for(backend: &Backend, error: &AdmitError) -> (Option<JobI
         AdmitError::AwaitsRestart(why) => (None, Refusal::awaits_restart(why, retry_after)),
         AdmitError::LedgerUnavailable(_) => (None, Refusal::no_record(&error.to_string(), retry_after)),
     }
-}
-
-/// The frames of `refusal` for the client.
-pub(crate) fn refusal_frames(kind: Kind, refusal: &Refusal) -> Vec<Bytes> {
-    Normalizer::refusal_frames(kind, refusal, &Redactor::default())
-        .into_iter()
-        .map(|frame| frame.bytes)
-        .collect()
 }
 
 /// Sets the id of the job in `response`.

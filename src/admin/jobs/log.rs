@@ -1,9 +1,10 @@
 //! The log of a job in NetBox's format.
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::ledger::Timestamp;
+use crate::core::domain::event::StepStatus;
+use crate::core::wire::sse::frame::{Frame, FrameName};
+use crate::ledger::LoggedFrame;
 
 /// One line of the log.
 #[derive(Debug, Serialize)]
@@ -27,44 +28,29 @@ enum Level {
     Failure,
 }
 
-/// The fields of an event that the log uses.
-#[derive(Deserialize)]
-struct EventFields {
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    ok: bool,
-}
-
 /// The log entries of `frames`. Events of the backend's own types are skipped.
-pub(super) fn entries<'a>(frames: impl Iterator<Item = (Timestamp, &'a Bytes)>) -> Vec<LogEntry> {
-    frames
-        .filter_map(|(at, bytes)| {
-            let (level, message) = parse_frame(std::str::from_utf8(bytes).ok()?)?;
-            Some(LogEntry { timestamp: at.to_string(), level, message })
-        })
-        .collect()
+pub(super) fn entries(frames: &[LoggedFrame]) -> Vec<LogEntry> {
+    let entries = frames.iter().filter_map(|LoggedFrame { at, frame, .. }| {
+        let (level, message) = entry(frame)?;
+        Some(LogEntry { timestamp: at.to_string(), level, message })
+    });
+    entries.collect()
 }
 
-fn parse_frame(frame: &str) -> Option<(Level, String)> {
-    let (name, data) = frame.strip_prefix("event: ")?.split_once("\ndata: ")?;
-    if !matches!(name, "step" | "error" | "complete") {
-        return None;
-    }
-    let EventFields { status, message, error, ok } = serde_json::from_str(data).ok()?;
-    Some(match (name, status.as_str()) {
-        ("error", _) => (Level::Failure, error),
-        ("complete", _) if ok => (Level::Success, message),
-        ("complete", _) => (Level::Failure, message),
-        (_, "failed") if message.contains(&error) => (Level::Warning, message),
-        (_, "failed") => (Level::Warning, format!("{message}: {error}")),
-        (_, "completed") => (Level::Success, message),
-        _ => (Level::Info, message),
-    })
+fn entry(frame: &Frame) -> Option<(Level, String)> {
+    let data = frame.decode()?;
+    let (message, error) = (data.message.or_empty(), data.error.or_empty());
+    let (level, message) = match frame.name {
+        FrameName::Extra => return None,
+        FrameName::Error => (Level::Failure, error),
+        FrameName::Complete if data.ok => (Level::Success, message),
+        FrameName::Complete => (Level::Failure, message),
+        FrameName::Step(StepStatus::Failed) if message.contains(error) => (Level::Warning, message),
+        FrameName::Step(StepStatus::Failed) => return Some((Level::Warning, format!("{message}: {error}"))),
+        FrameName::Step(StepStatus::Completed) => (Level::Success, message),
+        FrameName::Step(StepStatus::Started | StepStatus::Progress) => (Level::Info, message),
+    };
+    Some((level, message.to_owned()))
 }
 
 #[cfg(test)]
@@ -73,26 +59,27 @@ mod tests {
 
     #[test]
     fn every_event_has_its_level_and_what_it_says() {
-        let step = |status: &str| {
-            format!(
-                "event: step\ndata: {{\"step\": \"devices\", \"status\": \"{status}\", \"message\": \"A\", \"error\": \"B\"}}\n\n"
-            )
+        let logged = |name, data: &str| {
+            let bytes = format!("event: x\ndata: {data}\n\n").into();
+            entry(&Frame { name, bytes, payload: None })
         };
-        let error = "event: error\ndata: {\"error\": \"B\", \"detail\": \"C\"}\n\n";
-        let complete = |ok| format!("event: complete\ndata: {{\"ok\": {ok}, \"message\": \"A\"}}\n\n");
-        for (frame, level, message) in [
-            (step("started"), Level::Info, "A"),
-            (step("progress"), Level::Info, "A"),
-            (step("completed"), Level::Success, "A"),
-            (step("failed"), Level::Warning, "A: B"),
-            (error.to_owned(), Level::Failure, "B"),
-            (complete(true), Level::Success, "A"),
-            (complete(false), Level::Failure, "A"),
+        let step = r#"{"step": "devices", "status": "failed", "message": "A", "error": "B"}"#;
+        let [started, progress, completed, failed] =
+            [StepStatus::Started, StepStatus::Progress, StepStatus::Completed, StepStatus::Failed]
+                .map(FrameName::Step);
+        for (name, data, level, message) in [
+            (started, step, Level::Info, "A"),
+            (progress, step, Level::Info, "A"),
+            (completed, step, Level::Success, "A"),
+            (failed, step, Level::Warning, "A: B"),
+            (FrameName::Error, r#"{"error": "B", "detail": "C"}"#, Level::Failure, "B"),
+            (FrameName::Complete, r#"{"ok": true, "message": "A"}"#, Level::Success, "A"),
+            (FrameName::Complete, r#"{"ok": false, "message": "A"}"#, Level::Failure, "A"),
         ] {
-            assert_eq!(parse_frame(&frame), Some((level, message.to_owned())), "{frame}");
+            assert_eq!(logged(name, data), Some((level, message.to_owned())), "{name:?} {data}");
         }
-        for frame in ["event: discovery\ndata: {}\n\n", "event: step\ndata: [\n\n", ": keepalive\n\n", ""] {
-            assert_eq!(parse_frame(frame), None, "{frame}");
+        for (name, data) in [(FrameName::Extra, "{}"), (started, "["), (started, "")] {
+            assert_eq!(logged(name, data), None, "{name:?} {data}");
         }
     }
 }

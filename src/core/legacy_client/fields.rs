@@ -1,4 +1,4 @@
-//! The events of a job's log, as far as a page can show them.
+//! The fields of the legacy frame in a step's payload.
 
 use std::collections::BTreeMap;
 
@@ -6,42 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::markup;
-use crate::core::upstream::lenient::{LenientBool, LenientMap, LenientText};
-
-/// The fields of `step`, `error` and `complete`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct LogEvent<'a> {
-    #[serde(borrow)]
-    pub(super) step: LenientText<'a>,
-    #[serde(borrow)]
-    pub(super) status: LenientText<'a>,
-    #[serde(borrow)]
-    pub(super) message: LenientText<'a>,
-    #[serde(borrow)]
-    pub(super) rowid: LenientText<'a>,
-    #[serde(borrow)]
-    pub(super) error: LenientText<'a>,
-    #[serde(borrow)]
-    pub(super) detail: LenientText<'a>,
-    pub(super) ok: LenientBool,
-    #[serde(borrow)]
-    pub(super) errors: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) payload: Option<&'a RawValue>,
-}
-
-impl<'a> LogEvent<'a> {
-    pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice::<LenientMap<Self>>(data).ok()?.0
-    }
-
-    /// The error of the object. Never empty, because clients detect a failure by its text.
-    pub(super) fn reason(&self) -> String {
-        let reason = self.error.as_str().or(self.message.as_str()).unwrap_or("no reason given");
-        markup::text(reason, markup::MAX_TEXT)
-    }
-}
+use crate::core::upstream::lenient::{LenientMap, LenientText};
 
 /// The `data` of the legacy frame in a step's payload, by key. Empty if the step has none.
 #[derive(Default)]
@@ -55,9 +20,9 @@ struct Payload<'a> {
 }
 
 impl<'a> LegacyFields<'a> {
-    pub(super) fn from_payload(payload: Option<&'a RawValue>) -> Self {
+    pub(super) fn from_payload(payload: Option<&'a [u8]>) -> Self {
         let data = payload
-            .and_then(|raw| serde_json::from_str::<LenientMap<Payload<'a>>>(raw.get()).ok()?.0)
+            .and_then(|json| serde_json::from_slice::<LenientMap<Payload<'a>>>(json).ok()?.0)
             .and_then(|payload| payload.data);
         Self(data.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default())
     }

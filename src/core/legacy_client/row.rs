@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::event::LegacyFields;
+use super::fields::LegacyFields;
 use super::markup;
 use crate::core::domain::object::Object;
 

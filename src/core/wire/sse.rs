@@ -6,5 +6,5 @@ pub mod parser;
 pub mod sniff;
 
 pub use encoder::{STEP_LIMIT, SseEncoder, standalone_step, truncate_escaped};
-pub use frame::{Frame, FrameName};
+pub use frame::{Frame, FrameData, FrameName};
 pub use parser::{SseItem, SseParser};

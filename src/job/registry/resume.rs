@@ -113,5 +113,6 @@ const UNSEEN: u64 = 1 << 62;
 fn final_frames(record: &Record, end: &JobEnd) -> Vec<LoggedFrame> {
     let frames = Normalizer::interrupted_frames(record.kind, end.failure.clone());
     let numbered = (UNSEEN + 1..).zip(frames);
-    numbered.map(|(sequence, frame)| LoggedFrame { sequence, at: end.finished, frame }).collect()
+    let logged = |(sequence, frame)| LoggedFrame { sequence, at: end.finished, frame }.without_payload();
+    numbered.map(logged).collect()
 }

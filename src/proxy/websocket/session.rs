@@ -23,6 +23,7 @@ use crate::core::domain::refusal::Refusal;
 use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::legacy_client::ClientCommand;
 use crate::core::legacy_client::{self, CommandEnding, GREETING, LegacyClient};
+use crate::core::run::normalizer::Normalizer;
 use crate::core::text::plain;
 use crate::core::text::redact::Redactor;
 use crate::deadline::{GRACE, timeout};
@@ -216,8 +217,8 @@ impl LegacySocketSession {
             Err(refusal) => {
                 telemetry::RequestRefused { path: PATH, refusal: &refusal }.emit();
                 let mut frames = Vec::new();
-                for frame in streams::refusal_frames(kind(command), &refusal) {
-                    page.push_frame(&frame, &mut frames);
+                for frame in Normalizer::refusal_frames(kind(command), &refusal, &Redactor::default()) {
+                    page.push_frame(&frame.without_payload(), &mut frames);
                 }
                 io.send(frames).await?;
                 refusal.text()
@@ -254,7 +255,7 @@ impl LegacySocketSession {
         while let Some(batch) = io.poll_during(watching.cursor.next()).await? {
             watcher.record_batch(&batch);
             for frame in &batch.frames {
-                page.push_frame(&frame.frame.with_payload(), &mut frames);
+                page.push_frame(&frame.frame, &mut frames);
             }
             let _on_its_way = watching.cursor.reserve(frames.iter().map(String::len).sum());
             io.send(std::mem::take(&mut frames)).await?;

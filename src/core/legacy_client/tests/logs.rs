@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::core::domain::channel::Channel;
+use crate::core::domain::event::StepStatus;
 use crate::core::domain::kind::{Command, Kind, SyncEndpoint};
 use crate::core::legacy_client::{ClientCommand, parse_command, unknown_command_frames};
 use crate::core::legacy_client::{GREETING, LegacyClient};
@@ -16,6 +20,8 @@ use crate::core::run::session::{
     CloseReason, Session, SessionEvent, SessionLimits, SessionOutput, SessionSetup,
 };
 use crate::core::upstream::dialect::{BARRIER, Dialect};
+use crate::core::upstream::lenient::LenientText;
+use crate::core::wire::sse::frame::{Frame, FrameName};
 
 /// The frames of one log.
 pub(super) type Log = Vec<Vec<u8>>;
@@ -26,6 +32,33 @@ pub(super) const RUN_ID: &str = "run-0123456789";
 pub(super) fn golden(snapshot: &str) -> Log {
     let body = &snapshot[snapshot.find("\nevent: ").expect("it is a stream") + 1..];
     body.trim_end().split("\n\n").map(|frame| format!("{frame}\n\n").into_bytes()).collect()
+}
+
+/// The frame of an event whose payload is a field of its data.
+pub(super) fn frame(event: &[u8]) -> Frame {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Fields<'a> {
+        #[serde(borrow)]
+        status: LenientText<'a>,
+        #[serde(borrow)]
+        payload: Option<&'a RawValue>,
+    }
+
+    let text = str::from_utf8(event).ok();
+    let event_parts = text.and_then(|text| text.strip_prefix("event: ")?.split_once("\ndata: "));
+    let (name, data) = event_parts.unwrap_or_default();
+    let fields: Fields<'_> = serde_json::from_str(data).unwrap_or_default();
+    let name = match name {
+        "step" => FrameName::from_name(fields.status.or_empty())
+            .filter(|name| matches!(name, FrameName::Step(_)))
+            .unwrap_or(FrameName::Step(StepStatus::Progress)),
+        "error" => FrameName::Error,
+        "complete" => FrameName::Complete,
+        _ => FrameName::Extra,
+    };
+    let payload = fields.payload.map(|payload| Bytes::copy_from_slice(payload.get().as_bytes()));
+    Frame { name, bytes: Bytes::copy_from_slice(event), payload }
 }
 
 /// The objects with a table in a log, by type and name, and whether they completed.
@@ -182,7 +215,7 @@ pub(super) fn page(log: &Log, command: Command, run_id: Option<String>) -> (Vec<
     let mut out = page.greeting();
     for frame in log {
         assert_eq!(page.ending(), None, "complete is the last frame");
-        page.push_frame(frame, &mut out);
+        page.push_frame(&self::frame(frame), &mut out);
     }
     (out, page)
 }

@@ -131,7 +131,7 @@ mod any {
             let mut page = LegacyClient::new(command, run_id);
             let mut out = page.greeting();
             for frame in &log {
-                page.push_frame(frame, &mut out);
+                page.push_frame(&super::super::logs::frame(frame), &mut out);
             }
             let shown = OldPage::reading(&out);
             shown.check();

@@ -1,8 +1,11 @@
-//! The frames of a job's log.
+//! The frames of a job's log, and their decoder.
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::core::domain::event::StepStatus;
+use crate::core::upstream::lenient::LenientText;
 
 /// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +21,6 @@ pub enum FrameName {
 }
 
 impl FrameName {
-    /// All names.
-    pub const ALL: [Self; 7] = [
-        Self::Step(StepStatus::Started),
-        Self::Step(StepStatus::Progress),
-        Self::Step(StepStatus::Completed),
-        Self::Step(StepStatus::Failed),
-        Self::Error,
-        Self::Complete,
-        Self::Extra,
-    ];
-
     /// The name in the ledger.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +33,12 @@ impl FrameName {
 
     /// The frame type with this name in the ledger.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|frame| frame.as_str() == name)
+        match name {
+            "error" => Some(Self::Error),
+            "complete" => Some(Self::Complete),
+            "extra" => Some(Self::Extra),
+            status => status.parse().ok().map(Self::Step),
+        }
     }
 }
 
@@ -63,6 +60,12 @@ impl Frame {
         self.bytes.len() + self.payload.as_ref().map_or(0, Bytes::len)
     }
 
+    /// The frame as the ledger stores it.
+    #[must_use]
+    pub fn without_payload(&self) -> Self {
+        Self { name: self.name, bytes: self.bytes.clone(), payload: None }
+    }
+
     /// The encoded event with its payload, if it has one.
     pub fn with_payload(&self) -> Bytes {
         let Some(payload) = &self.payload else { return self.bytes.clone() };
@@ -73,10 +76,101 @@ impl Frame {
         [step, b", \"payload\": ", payload, b"}\n\n"].concat().into()
     }
 
+    /// Decodes the event with its payload. `None` if its data is malformed.
+    pub fn decode(&self) -> Option<FrameData<'_>> {
+        let (data, payload) = match (self.name, self.payload.as_deref()) {
+            (FrameName::Complete, Some(whole)) => (whole, None),
+            (_, payload) => (self.data(), payload),
+        };
+        let data: FrameData<'_> = serde_json::from_slice(data).ok()?;
+        Some(FrameData { payload, ..data })
+    }
+
     /// The data of the encoded event, as JSON.
     pub(super) fn data(&self) -> &[u8] {
         let lines = self.bytes.strip_suffix(b"\n\n").unwrap_or(&self.bytes);
         let data = lines.splitn(2, |byte| *byte == b'\n').nth(1);
         data.and_then(|line| line.strip_prefix(b"data: ")).unwrap_or_default()
+    }
+}
+
+/// The fields of `step`, `error` and `complete`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct FrameData<'a> {
+    /// The stage or object type.
+    #[serde(borrow)]
+    pub step: LenientText<'a>,
+    /// The event as a sentence.
+    #[serde(borrow)]
+    pub message: LenientText<'a>,
+    /// The name of the object.
+    #[serde(borrow)]
+    pub rowid: LenientText<'a>,
+    /// The failure as a sentence.
+    #[serde(borrow)]
+    pub error: LenientText<'a>,
+    /// All details of the failure.
+    #[serde(borrow)]
+    pub detail: LenientText<'a>,
+    /// Whether the run succeeded.
+    pub ok: bool,
+    /// The details of the failure, as a list.
+    #[serde(borrow)]
+    pub errors: Option<&'a RawValue>,
+    /// The backend's payload of the object, as JSON.
+    #[serde(skip)]
+    pub payload: Option<&'a [u8]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::domain::counts::Counts;
+    use crate::core::domain::event::{Step, StreamEnd};
+    use crate::core::domain::figures::ResultSummary;
+    use crate::core::wire::sse::encoder::SseEncoder;
+
+    #[test]
+    fn every_name_in_the_ledger_is_understood_again() {
+        let steps = StepStatus::ALL.map(FrameName::Step);
+        for name in [FrameName::Error, FrameName::Complete, FrameName::Extra].into_iter().chain(steps) {
+            assert_eq!(FrameName::from_name(name.as_str()), Some(name));
+        }
+        assert_eq!(FrameName::from_name("step"), None);
+    }
+
+    #[test]
+    fn a_payload_is_the_last_field_of_its_step_and_is_stored_alone() {
+        let payload: Box<RawValue> = serde_json::from_str("{ \"name\": \"caf\u{e9}\" }").unwrap();
+        let step = Step { payload: Some(&payload), ..Step::stage("device", StepStatus::Progress, "m") };
+        let (_, frame) = SseEncoder::start(&step);
+        let plain = r#"{"step": "device", "status": "progress", "message": "m", "rowid": null"#;
+        let payload = r#"{"name":"caf\u00e9"}"#;
+        assert_eq!(frame.bytes, format!("event: step\ndata: {plain}}}\n\n"));
+        assert_eq!(frame.payload.as_deref(), Some(payload.as_bytes()));
+        assert_eq!(frame.with_payload(), format!("event: step\ndata: {plain}, \"payload\": {payload}}}\n\n"));
+        assert_eq!(frame.without_payload().with_payload(), frame.bytes);
+        assert_eq!(frame.decode().unwrap().payload, Some(payload.as_bytes()));
+    }
+
+    #[test]
+    fn a_complete_with_its_payload_is_the_whole_one() {
+        let (stream, _) = SseEncoder::start(&Step::stage("devices", StepStatus::Started, "m"));
+        let numbers = (0..100).map(|number| (format!("number{number}"), number)).collect();
+        let [frame] = &stream.finish(StreamEnd {
+            message: "Done.".to_owned(),
+            counts: Counts::default(),
+            summary: ResultSummary { numbers, ..ResultSummary::default() },
+            failure: None,
+        })[..] else {
+            panic!("one frame")
+        };
+        let whole = frame.with_payload();
+        assert!(!frame.bytes.windows(8).any(|text| text == b"number99") && frame.bytes.len() < whole.len());
+        let end = b"\"number99\": 99, \"objects\": {}}}\n\n";
+        assert!(whole.starts_with(b"event: complete\ndata: {\"ok\": true, ") && whole.ends_with(end));
+        let data = frame.decode().unwrap();
+        assert_eq!((data.ok, data.message.or_empty(), data.payload), (true, "Done.", None));
     }
 }
