@@ -10,7 +10,7 @@ use std::borrow::{Borrow, Cow};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, Match, MatchKind};
 use base64::Engine as _;
@@ -57,8 +57,8 @@ pub struct Redactor {
     secrets: Arc<Vec<SecretString>>,
     /// All forms of the secrets.
     forms: Arc<BTreeSet<Form>>,
-    /// The search automaton. `None` if there are no secrets.
-    search: Option<AhoCorasick>,
+    /// The search automaton, built for the first text: most requests have none to redact.
+    search: Arc<OnceLock<Option<AhoCorasick>>>,
 }
 
 /// One form of a secret.
@@ -106,12 +106,7 @@ impl Redactor {
             .flat_map(|secret| forms(secret.expose_secret()))
             .map(|mut form| Form(std::mem::take(&mut form)))
             .collect();
-        // A prefilter would keep a copy of every form that is never zeroed.
-        let builder =
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).prefilter(false).to_owned();
-        // It fails only for more than 2 GiB of forms.
-        let search = builder.build(&forms).ok();
-        Self { secrets: Arc::new(all), forms: Arc::new(forms), search }
+        Self { secrets: Arc::new(all), forms: Arc::new(forms), search: Arc::default() }
     }
 
     /// The secrets it redacts.
@@ -217,14 +212,26 @@ impl Redactor {
         changes(value) || changes(&decoded(value))
     }
 
+    /// The search automaton. `None` if there are no secrets.
+    fn search(&self) -> Option<&AhoCorasick> {
+        let build = || {
+            // A prefilter would keep a copy of every form that is never zeroed.
+            let mut builder = AhoCorasick::builder();
+            builder.match_kind(MatchKind::LeftmostLongest).prefilter(false);
+            // It fails only for more than 2 GiB of forms.
+            builder.build(&*self.forms).ok()
+        };
+        if self.forms.is_empty() { None } else { self.search.get_or_init(build).as_ref() }
+    }
+
     /// The secrets in `bytes`, in order. Of two secrets at the same position, the longer one matches.
     fn find(&self, bytes: &[u8]) -> impl Iterator<Item = Match> {
-        self.search.iter().flat_map(move |search| search.find_iter(bytes))
+        self.search().into_iter().flat_map(move |search| search.find_iter(bytes))
     }
 
     /// The position of the longest suffix of `bytes` that may be the beginning of a secret.
     fn partial_secret_at(&self, bytes: &[u8]) -> usize {
-        let longest = self.search.as_ref().map_or(0, AhoCorasick::max_pattern_len);
+        let longest = self.search().map_or(0, AhoCorasick::max_pattern_len);
         let from = bytes.len().saturating_sub(longest);
         let begins = |at: &usize| {
             let end = &bytes[*at..];
@@ -235,7 +242,7 @@ impl Redactor {
     }
 
     fn without_partial_secret<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
-        if self.search.is_none() || !text.contains("...") {
+        if self.forms.is_empty() || !text.contains("...") {
             return text;
         }
         let mut out = String::with_capacity(text.len());
