@@ -142,7 +142,7 @@ impl KindObject {
         let channel = planned.as_ref().and_then(|plan| plan.legs.first()).map(|leg| leg.channel.as_str());
         let without = planned.map(|plan| plan.skipped).unwrap_or_default();
         Self {
-            kind: row.name,
+            kind: row.kind.as_str(),
             queue_path: row.plugin_path.map(|path| format!("/{path}")),
             known: capabilities.is_some(),
             channel,

@@ -1,14 +1,14 @@
 //! The services that the bridge connects to, and their names in messages.
 
-use std::fmt;
-
-/// The remote end of an outgoing connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remote {
-    /// A `ProxBox` backend.
-    Backend,
-    /// NetBox, for which the bridge acts as a backend.
-    Netbox,
+use crate::core::text::string_enum::string_enum;
+string_enum! {
+    /// The remote end of an outgoing connection.
+    pub enum Remote {
+        /// A `ProxBox` backend.
+        Backend = "the backend",
+        /// NetBox, for which the bridge acts as a backend.
+        Netbox = "NetBox",
+    }
 }
 
 impl Remote {
@@ -51,14 +51,5 @@ impl Remote {
             Self::Backend => "The backend",
             Self::Netbox => "NetBox",
         }
-    }
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Backend => "the backend",
-            Self::Netbox => "NetBox",
-        })
     }
 }

@@ -1,20 +1,21 @@
 //! Errors in TLS files.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use crate::core::remote::Remote;
+use crate::core::text::string_enum::string_enum;
 
-/// The role of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileRole {
-    /// The certificate presented to the peer, and those of its issuers.
-    Certificate,
-    /// Its private key.
-    Key,
-    /// The authorities whose certificates are accepted.
-    Authorities,
+string_enum! {
+    /// The role of a file.
+    pub enum FileRole {
+        /// The certificate presented to the peer, and those of its issuers.
+        Certificate = "certificate",
+        /// Its private key.
+        Key = "private key",
+        /// The authorities whose certificates are accepted.
+        Authorities = "CA certificate",
+    }
 }
 
 impl FileRole {
@@ -25,16 +26,6 @@ impl FileRole {
             Self::Key => "it must hold the private key of the certificate in PEM",
             Self::Authorities => "it must hold one or more CA certificates in PEM",
         }
-    }
-}
-
-impl fmt::Display for FileRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate => "certificate",
-            Self::Key => "private key",
-            Self::Authorities => "CA certificate",
-        })
     }
 }
 

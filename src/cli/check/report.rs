@@ -1,6 +1,6 @@
 //! The report. `fixtures/check.schema.json` describes its JSON: change both together.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::verdict::{CheckName, CheckVerdict};
 use crate::config;
@@ -12,9 +12,7 @@ use crate::core::run::policy::UnsupportedPolicy;
 /// The result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckLine {
-    #[serde(serialize_with = "serialize_display")]
     pub(super) check: CheckName,
-    #[serde(serialize_with = "serialize_display")]
     pub(super) verdict: CheckVerdict,
     /// The finding.
     pub(super) found: String,
@@ -27,13 +25,10 @@ pub(super) struct CheckLine {
 /// How a kind will be synchronised.
 #[derive(Debug, Serialize)]
 pub(super) struct KindLine {
-    #[serde(serialize_with = "serialize_display")]
     pub(super) kind: Kind,
     /// The channels, in order of use; empty if the backend cannot sync the kind.
-    #[serde(serialize_with = "serialize_all_display")]
     pub(super) channels: Vec<Channel>,
     /// The stages of a full update that will be skipped.
-    #[serde(serialize_with = "serialize_all_display")]
     pub(super) left_out: Vec<Kind>,
 }
 
@@ -43,12 +38,10 @@ pub(super) struct BackendReport {
     pub(super) name: String,
     pub(super) url: String,
     /// The channels that are allowed.
-    #[serde(serialize_with = "serialize_display")]
     pub(super) channel: ChannelChoice,
     pub(super) checks: Vec<CheckLine>,
     pub(super) kinds: Vec<KindLine>,
     /// The answer to requests for a kind without a channel.
-    #[serde(serialize_with = "serialize_display")]
     pub(super) unsupported: UnsupportedPolicy,
     /// The forecast for jobs of the NetBox plugin; `None` if too little is known of the backend.
     pub(super) plugin_job: Option<Forecast>,
@@ -58,21 +51,12 @@ pub(super) struct BackendReport {
 #[derive(Debug, Serialize)]
 pub(super) struct CheckReport {
     /// The worst verdict of all checks; `ok` if none is worse than `skipped`.
-    #[serde(serialize_with = "serialize_display")]
     pub(super) verdict: CheckVerdict,
     /// The errors in the configuration. If there are any, nothing was checked.
     pub(super) problems: Vec<String>,
     /// The bridge itself.
     pub(super) bridge: Vec<CheckLine>,
     pub(super) backends: Vec<BackendReport>,
-}
-
-fn serialize_display<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
-}
-
-fn serialize_all_display<T: ToString, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 impl CheckLine {

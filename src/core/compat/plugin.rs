@@ -72,16 +72,6 @@ impl Serialize for RequestHandling {
     }
 }
 
-impl Serialize for JobEnding {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-fn kind_name<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.as_str())
-}
-
 /// A request of the job, or several that are handled alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobRequest {
@@ -110,7 +100,6 @@ string_enum! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobForecast {
     /// The kind of sync.
-    #[serde(serialize_with = "kind_name")]
     pub kind: Kind,
     /// The end of the job.
     pub ending: JobEnding,

@@ -5,43 +5,44 @@
 
 mod table;
 
-use std::fmt;
-
 use super::object::Object;
 use super::release::Release;
+use crate::core::text::string_enum::string_enum;
 use table::TABLE;
 
-/// A kind of sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Proxmox nodes.
-    Devices,
-    /// Storages of the cluster.
-    Storage,
-    /// Virtual machines and containers.
-    VirtualMachines,
-    /// Disks of virtual machines.
-    VirtualDisks,
-    /// Backups of virtual machines.
-    Backups,
-    /// Snapshots of virtual machines.
-    Snapshots,
-    /// Every stage of the backend, one after the other.
-    FullUpdate,
-    /// Network interfaces of nodes.
-    DeviceInterfaces,
-    /// Network interfaces of virtual machines.
-    VmInterfaces,
-    /// IP addresses of virtual machines.
-    IpAddresses,
-    /// Proxmox tasks of virtual machines.
-    TaskHistory,
-    /// Replication jobs.
-    Replications,
-    /// Backup schedules of the cluster.
-    BackupRoutines,
-    /// Software-defined networks.
-    Sdn,
+string_enum! {
+    /// A kind of sync.
+    #[derive(PartialOrd, Ord)]
+    pub enum Kind {
+        /// Proxmox nodes.
+        Devices = "devices",
+        /// Storages of the cluster.
+        Storage = "storage",
+        /// Virtual machines and containers.
+        VirtualMachines = "virtual-machines",
+        /// Disks of virtual machines.
+        VirtualDisks = "virtual-disks",
+        /// Backups of virtual machines.
+        Backups = "backups",
+        /// Snapshots of virtual machines.
+        Snapshots = "snapshots",
+        /// Every stage of the backend, one after the other.
+        FullUpdate = "full-update",
+        /// Network interfaces of nodes.
+        DeviceInterfaces = "device-interfaces",
+        /// Network interfaces of virtual machines.
+        VmInterfaces = "vm-interfaces",
+        /// IP addresses of virtual machines.
+        IpAddresses = "ip-addresses",
+        /// Proxmox tasks of virtual machines.
+        TaskHistory = "task-history",
+        /// Replication jobs.
+        Replications = "replications",
+        /// Backup schedules of the cluster.
+        BackupRoutines = "backup-routines",
+        /// Software-defined networks.
+        Sdn = "sdn",
+    }
 }
 
 /// A command of the legacy `/ws` socket.
@@ -98,8 +99,6 @@ pub enum PluginStage {
 pub struct KindRow {
     /// The kind of this row.
     pub kind: Kind,
-    /// The name in logs, records and metric labels.
-    pub name: &'static str,
     /// The `step` of its stage.
     pub step: &'static str,
     /// The path under which the NetBox plugin queues it, for the seven documented kinds.
@@ -143,23 +142,13 @@ pub const FULL_UPDATE: [Kind; 8] = [
 impl Kind {
     /// All kinds, in table order.
     pub fn all() -> impl Iterator<Item = Self> {
-        TABLE.iter().map(|row| row.kind)
+        Self::ALL.into_iter()
     }
 
     /// The row of this kind.
     pub fn row(self) -> &'static KindRow {
         // The table is in the order of the enum. The test `every_kind_has_its_own_row` checks this.
         &TABLE[self as usize]
-    }
-
-    /// The name of the kind in logs and records.
-    pub fn as_str(self) -> &'static str {
-        self.row().name
-    }
-
-    /// The kind with this name in logs and records.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::all().find(|kind| kind.as_str() == name)
     }
 
     /// The kind of a field in the result of a full update, such as `virtual_machines`.
@@ -169,16 +158,10 @@ impl Kind {
 
     /// The kind of a backend's stage or phase, if known.
     pub fn from_stage(name: &str) -> Option<Self> {
-        TABLE
-            .iter()
-            .find(|row| row.step == name || row.name == name || row.aliases.contains(&name))
-            .map(|row| row.kind)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        Self::all().find(|kind| {
+            let row = kind.row();
+            row.step == name || kind.as_str() == name || row.aliases.contains(&name)
+        })
     }
 }
 
@@ -262,18 +245,17 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_row() {
         for (index, row) in TABLE.iter().enumerate() {
-            assert_eq!(row.kind as usize, index, "{}", row.name);
+            assert_eq!(row.kind as usize, index, "{}", row.kind);
             assert!(row.stream_path.ends_with("/stream"));
             assert_eq!(SyncEndpoint::from_path(row.stream_path), Some(SyncEndpoint::for_kind(row.kind)));
             assert_eq!(SyncEndpoint::for_kind(row.kind).stream_path(), row.stream_path);
-            assert_eq!(Kind::from_name(row.name), Some(row.kind));
         }
     }
 
     #[test]
     fn every_word_for_a_stage_means_one_kind() {
         for row in &TABLE {
-            for word in [row.name, row.step].iter().chain(row.aliases) {
+            for word in [row.kind.as_str(), row.step].iter().chain(row.aliases) {
                 assert_eq!(Kind::from_stage(word), Some(row.kind), "{word}");
             }
         }

@@ -53,6 +53,12 @@ macro_rules! variant_names {
                 f.write_str(self.as_str())
             }
         }
+
+        impl ::serde::Serialize for $type {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
     };
 }
 

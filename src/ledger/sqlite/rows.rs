@@ -261,10 +261,12 @@ fn end(row: &Row<'_>) -> Result<Option<JobEnd>, String> {
 /// Parses the object counts in a row.
 pub(super) fn counts(row: &Row<'_>) -> Result<Counts, String> {
     let counts: Vec<CountRow> = parsed(row, "counts")?;
-    let sort = |name: &str| Object::ALL.into_iter().find(|object| object.as_str() == name);
     let count = |of: CountRow| {
         let CountRow { object, seen, completed, failed, unconfirmed } = of;
-        Ok((parse_name(&object, "object", sort)?, Count { seen, completed, failed, unconfirmed }))
+        Ok((
+            parse_name(&object, "object", Object::from_name)?,
+            Count { seen, completed, failed, unconfirmed },
+        ))
     };
     counts.into_iter().map(count).collect::<Result<_, String>>().map(Counts)
 }
