@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::metrics::family::{Label, PerLabel};
-use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRuleLabel};
+use super::metrics::{Circuit, ConnectResult, METRICS, NetboxRule};
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
 use crate::core::remote::Remote;
@@ -27,7 +27,7 @@ struct Series {
     connects: PerLabel<ConnectResult, IntCounter>,
     circuit: PerLabel<Circuit, IntGauge>,
     last_success: Gauge,
-    netbox: Option<PerLabel<NetboxRuleLabel, IntCounter>>,
+    netbox: Option<PerLabel<Option<NetboxRule>, IntCounter>>,
     /// The labels `version` and `dialect` of `backend_info`.
     info: [String; 2],
 }
@@ -81,7 +81,7 @@ impl BackendMetrics {
     }
 
     /// Counts a request to NetBox, by the rule that changed it.
-    pub(super) fn netbox_request(&self, rule: NetboxRuleLabel) {
+    pub(super) fn netbox_request(&self, rule: Option<NetboxRule>) {
         self.with_series(|series| {
             if let Some(requests) = &series.netbox {
                 requests.get(rule).inc();
@@ -106,7 +106,7 @@ impl BackendMetrics {
             }),
             last_success: metrics.last_success.with_label_values(&[name]),
             netbox: self.has_netbox_listener.then(|| {
-                PerLabel::new(|rule: NetboxRuleLabel| {
+                PerLabel::new(|rule: Option<NetboxRule>| {
                     metrics.netbox_requests.with_label_values(&[name.as_str(), rule.value()])
                 })
             }),
@@ -129,7 +129,7 @@ impl BackendMetrics {
         for state in Circuit::ALL {
             let _ = metrics.circuit.remove_label_values(&[name, state.as_str()]);
         }
-        for rule in NetboxRuleLabel::all() {
+        for rule in Option::<NetboxRule>::all() {
             let _ = metrics.netbox_requests.remove_label_values(&[name, rule.value()]);
         }
         let _ = metrics.info.remove_label_values(&[name, &version, &dialect]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backend::BackendMetrics;
 use super::log;
-use super::metrics::{ChannelLabel, METRICS, ObjectResult, OutcomeLabel};
+use super::metrics::{METRICS, ObjectResult};
 use crate::core::domain::channel::Channel;
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::outcome::{Cause, ErrorSource, Outcome, RunReport};
@@ -170,7 +170,7 @@ pub struct FramesReceived {
 impl FramesReceived {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        let received = METRICS.frames.received.get(ChannelLabel(self.channel));
+        let received = METRICS.frames.received.get(self.channel);
         for frame in FrameType::ALL {
             let count = self.frames.get(frame);
             if count > 0 {
@@ -196,7 +196,7 @@ where
 {
     /// Writes the log line and updates the metrics.
     pub fn emit(self) {
-        let written = METRICS.frames.written.get(ChannelLabel(self.channel));
+        let written = METRICS.frames.written.get(self.channel);
         for frame in self.frames {
             written.get(frame.into()).inc();
         }
@@ -273,7 +273,7 @@ impl JobEnded<'_> {
 
     fn count(&self) {
         let cause = self.report.cause;
-        METRICS.jobs.ended.get(self.kind).get(OutcomeLabel(cause)).inc();
+        METRICS.jobs.ended.get(self.kind).get(cause).inc();
         if self.has_started {
             METRICS.jobs.running.get(self.kind).dec();
             METRICS.jobs.duration.get(self.kind).observe(self.duration.as_secs_f64());
@@ -285,7 +285,7 @@ impl JobEnded<'_> {
             }
             // The backend sent the end of the stream.
             Some(Cause::BackendFailed | Cause::ObjectsFailed) => {}
-            Some(_) if self.has_stream => METRICS.frames.terminals.get(ChannelLabel(self.channel)).inc(),
+            Some(_) if self.has_stream => METRICS.frames.terminals.get(self.channel).inc(),
             Some(_) => {}
         }
     }
@@ -317,10 +317,10 @@ impl JobCrashed {
             METRICS.jobs.running.get(self.kind).dec();
         }
         if !self.is_counted {
-            METRICS.jobs.ended.get(self.kind).get(OutcomeLabel(Some(Cause::Crashed))).inc();
+            METRICS.jobs.ended.get(self.kind).get(Some(Cause::Crashed)).inc();
         }
         if !self.has_terminal {
-            METRICS.frames.terminals.get(ChannelLabel(None)).inc();
+            METRICS.frames.terminals.get(None).inc();
         }
         tracing::error!(
             outcome = Outcome::Interrupted.as_str(),

@@ -1,7 +1,7 @@
 //! Events on the NetBox listeners, between backends and NetBox.
 
 use super::backend::BackendMetrics;
-use super::metrics::{METRICS, NetboxRuleLabel, ShimLabel};
+use super::metrics::{METRICS, NetboxRule, ShimLabel};
 use crate::core::compat::{Shim, ShimAction};
 
 /// A rule that changed a request of a backend to NetBox, or its answer.
@@ -34,11 +34,11 @@ impl NetboxRequest<'_> {
     pub fn emit(self) {
         let Self { backend, method, path, rules } = self;
         if rules.is_empty() {
-            backend.netbox_request(NetboxRuleLabel(None));
+            backend.netbox_request(None);
         }
         for RuleApplied { shim, action, is_first } in rules.iter().copied() {
             METRICS.front.shims.get(ShimLabel { shim, action }).inc();
-            backend.netbox_request(NetboxRuleLabel(Some(shim)));
+            backend.netbox_request(Some(NetboxRule(shim)));
             let (backend, rule, action) = (backend.name(), shim.as_str(), action.as_str());
             if is_first {
                 tracing::info!(

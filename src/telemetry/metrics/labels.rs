@@ -15,6 +15,8 @@ use crate::core::wire::traffic::FrameType;
 
 labels! {
     Cause as "cause",
+    Channel as "channel",
+    Kind as "kind",
     Circuit as "state",
     ConnectResult as "result",
     WatcherDeparture as "reason",
@@ -149,69 +151,28 @@ string_enum! {
     }
 }
 
-impl Label for Kind {
-    const NAME: &'static str = "kind";
+/// A value that need not be known; `none` is the first.
+impl<L: Label> Label for Option<L> {
+    const NAME: &'static str = L::NAME;
 
     fn all() -> Vec<Self> {
-        Self::all().collect()
+        [None].into_iter().chain(L::all().into_iter().map(Some)).collect()
     }
 
     fn index(self) -> usize {
-        self as usize
+        self.map_or(0, |label| 1 + label.index())
     }
 
     fn value(self) -> &'static str {
-        self.as_str()
+        self.map_or(NONE, Label::value)
     }
 }
 
-/// The outcome of a job and, if it did not complete, the cause.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct OutcomeLabel(pub(in crate::telemetry) Option<Cause>);
-
-impl OutcomeLabel {
-    /// The outcome, the cause and its source.
-    pub(super) fn values(self) -> [&'static str; 3] {
-        match self.0 {
-            None => [Outcome::Completed.as_str(), NONE, NONE],
-            Some(cause) => [cause.outcome().as_str(), cause.as_str(), cause.source().as_str()],
-        }
-    }
-}
-
-impl Label for OutcomeLabel {
-    const NAME: &'static str = "cause";
-
-    fn all() -> Vec<Self> {
-        [None].into_iter().chain(Cause::ALL.map(Some)).map(Self).collect()
-    }
-
-    fn index(self) -> usize {
-        self.0.map_or(0, |cause| 1 + cause.index())
-    }
-
-    fn value(self) -> &'static str {
-        self.0.map_or(NONE, Cause::as_str)
-    }
-}
-
-/// The channel of a job, if its backend is driven.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct ChannelLabel(pub(in crate::telemetry) Option<Channel>);
-
-impl Label for ChannelLabel {
-    const NAME: &'static str = "channel";
-
-    fn all() -> Vec<Self> {
-        [None, Some(Channel::Native), Some(Channel::Websocket), Some(Channel::Json)].map(Self).to_vec()
-    }
-
-    fn index(self) -> usize {
-        self.0.map_or(0, |channel| 1 + channel as usize)
-    }
-
-    fn value(self) -> &'static str {
-        self.0.map_or(NONE, Channel::as_str)
+/// The labels of the outcome of a job: the outcome and, if it did not complete, the cause and its source.
+pub(super) const fn outcome_values(cause: Option<Cause>) -> [&'static str; 3] {
+    match cause {
+        None => [Outcome::Completed.as_str(), NONE, NONE],
+        Some(cause) => [cause.outcome().as_str(), cause.as_str(), cause.source().as_str()],
     }
 }
 
@@ -220,13 +181,6 @@ impl Label for ChannelLabel {
 pub(in crate::telemetry) struct ShimLabel {
     pub(in crate::telemetry) shim: Shim,
     pub(in crate::telemetry) action: ShimAction,
-}
-
-impl ShimLabel {
-    /// The two values.
-    pub(super) fn values(self) -> [&'static str; 2] {
-        [self.shim.as_str(), self.action.as_str()]
-    }
 }
 
 impl Label for ShimLabel {
@@ -248,23 +202,23 @@ impl Label for ShimLabel {
     }
 }
 
-/// The rule that changed a request of a backend to NetBox, or its answer; `None` if no rule did.
+/// The rule that changed a request of a backend to NetBox, or its answer.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::telemetry) struct NetboxRuleLabel(pub(in crate::telemetry) Option<Shim>);
+pub(in crate::telemetry) struct NetboxRule(pub(in crate::telemetry) Shim);
 
-impl Label for NetboxRuleLabel {
+impl Label for NetboxRule {
     const NAME: &'static str = "rule";
 
     fn all() -> Vec<Self> {
-        std::iter::once(None).chain(RULES.iter().map(|rule| Some(rule.shim))).map(Self).collect()
+        RULES.iter().map(|rule| Self(rule.shim)).collect()
     }
 
     fn index(self) -> usize {
-        self.0.map_or(0, |shim| RULES.iter().position(|rule| rule.shim == shim).map_or(0, |place| 1 + place))
+        RULES.iter().position(|rule| rule.shim == self.0).unwrap_or_default()
     }
 
     fn value(self) -> &'static str {
-        self.0.map_or(NONE, Shim::as_str)
+        self.0.as_str()
     }
 }
 
