@@ -75,6 +75,8 @@ keys! {
     pub struct Config from values.bridge:
         fn new(values: Values, admin_token: Option<ApiKey>, shim_key: Option<ApiKey>, backends: Vec<Backend>)
     {
+        /// The keys whose change needs a restart, with their values.
+        needing_restart: Vec<(&'static str, String)> = values.needing_restart();
         /// The token for operators. It is set if the admin listener has another address than a loopback address.
         admin_token: Option<ApiKey> = admin_token;
         /// The files for TLS with clients, if it is used.
@@ -161,6 +163,14 @@ impl Config {
     ) -> Result<SocketAddr, ConfigError> {
         let Builder { common, problems, .. } = Builder::new(flags, env, &|path| std::fs::read(path));
         if problems.is_empty() { Ok(common.bridge.admin_listen) } else { Err(ConfigError::Invalid(problems)) }
+    }
+
+    /// The first key whose value in `newer` needs a restart, with its value here and there.
+    pub fn restart_needed<'a>(&'a self, newer: &'a Self) -> Option<(&'static str, &'a str, &'a str)> {
+        let pairs = self.needing_restart.iter().zip(&newer.needing_restart);
+        pairs
+            .map(|((key, before), (_, after))| (*key, before.as_str(), after.as_str()))
+            .find(|of| of.1 != of.2)
     }
 
     /// The keys and tokens, which must not be stored or logged.

@@ -43,6 +43,15 @@ impl Values {
         let tables: [&mut dyn Table; 7] = [bridge, tls, backend, netbox, shims, jobs, limits];
         tables.into_iter().find_map(|table| table.set(key.name, text)).unwrap_or(Err(ValueError::NotAllowed))
     }
+
+    /// The keys whose change needs a restart, with their values.
+    pub(super) fn needing_restart(&self) -> Vec<(&'static str, String)> {
+        let Self { bridge, tls, backend, netbox, shims, jobs, limits } = self;
+        let tables: [&dyn Table; 7] = [bridge, tls, backend, netbox, shims, jobs, limits];
+        let value =
+            |name| tables.iter().find_map(|table| table.get(name)).unwrap_or_else(|| "none".to_owned());
+        keys().filter(|key| key.needs_restart).map(|key| (key.name, value(key.name))).collect()
+    }
 }
 
 #[cfg(test)]

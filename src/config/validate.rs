@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::key::{ConfigKey, Table};
+use super::netbox::NetboxKeys;
 use super::problem::{ConfigProblem, ValueOrigin};
 use super::schema::Values;
 use super::url::BackendUrl;
@@ -210,17 +212,8 @@ impl Validator<'_> {
                 ));
             }
             None if !self.refused(&["backend.netbox_listen"]) => {
-                let given = [
-                    ("netbox_certificate", netbox.certificate.is_some()),
-                    ("netbox_key", netbox.key.is_some()),
-                    ("netbox_allow", !netbox.allow.is_empty()),
-                    ("netbox_url", netbox.url.is_some()),
-                    ("netbox_ca_file", netbox.ca_file.is_some()),
-                    ("netbox_pin", netbox.pin.is_some()),
-                    ("netbox_client_certificate", netbox.client_certificate.is_some()),
-                    ("netbox_client_key", netbox.client_key.is_some()),
-                ];
-                if let Some(key) = set(&given).next() {
+                let given = NetboxKeys::KEYS.iter().find(|key| netbox.get(key.name).is_some());
+                if let Some((_, key)) = given.map(ConfigKey::path) {
                     self.conflict(format!(
                         "the backend {name} has {key} and no netbox_listen: set netbox_listen, or remove {key}"
                     ));

@@ -1,6 +1,5 @@
 //! The certificates of listeners, reloaded when their files change.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +8,8 @@ use futures::future::select_all;
 use rustls::ServerConfig;
 
 use super::files::{self, FileReader, ReadResult};
-use super::role::{ListenerRole, NETBOX_CERTIFICATE};
+use super::role::ListenerRole;
+use crate::app::ClientListener;
 use crate::config::Config;
 use crate::telemetry::{self, Validity};
 use crate::tls::{self, FileHashes, ServerFiles, TlsError};
@@ -24,7 +24,8 @@ pub(super) struct Certificates(Vec<ServerCertificate>);
 /// The certificate of a listener, and its files.
 #[derive(Debug)]
 struct ServerCertificate {
-    owner: Owner,
+    /// Its listener. All client listeners share one certificate, that of [`CLIENTS`].
+    owner: ListenerRole,
     files: Option<ServerFiles>,
     /// The hashes of the files when they were last read.
     contents: FileHashes,
@@ -38,24 +39,8 @@ struct ServerCertificate {
     reader: FileReader<Option<CertificateReload>>,
 }
 
-/// The listeners that have a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// The client listeners (`tls`).
-    Clients,
-    /// The NetBox listener configured at this address (`backend.netbox_certificate`).
-    Netbox(SocketAddr),
-}
-
-impl Owner {
-    /// The key that configures the certificate.
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Clients => telemetry::CERTIFICATE,
-            Self::Netbox(_) => NETBOX_CERTIFICATE,
-        }
-    }
-}
+/// The client listeners.
+const CLIENTS: ListenerRole = ListenerRole::Clients(ClientListener::Shared);
 
 /// The validity period of a certificate.
 #[derive(Clone, Copy, Debug)]
@@ -76,19 +61,15 @@ impl Certificates {
     /// Reads the files that `config` names. It blocks.
     pub(super) fn load(config: &Config) -> Result<Self, TlsError> {
         let netbox = config.backends.iter().filter_map(|backend| backend.netbox.as_ref());
-        let netbox = netbox.map(|netbox| (Owner::Netbox(netbox.listen), netbox.tls.as_ref()));
-        let owners = [(Owner::Clients, config.tls.as_ref())].into_iter().chain(netbox);
+        let netbox = netbox.map(|netbox| (ListenerRole::Netbox(netbox.listen), netbox.tls.as_ref()));
+        let owners = [(CLIENTS, config.tls.as_ref())].into_iter().chain(netbox);
         owners.map(|(owner, files)| ServerCertificate::load(owner, files)).collect::<Result<_, _>>().map(Self)
     }
 
     /// The TLS configuration for `door`.
     pub(super) fn of(&self, door: ListenerRole) -> CurrentConfig {
-        let owner = match door {
-            ListenerRole::Clients(_) => Some(Owner::Clients),
-            ListenerRole::Netbox(address) => Some(Owner::Netbox(address)),
-            ListenerRole::Admin => None,
-        };
-        let found = self.0.iter().find(|certificate| Some(certificate.owner) == owner);
+        let owner = if let ListenerRole::Clients(_) = door { CLIENTS } else { door };
+        let found = self.0.iter().find(|certificate| certificate.owner == owner);
         found.map(|certificate| Arc::clone(&certificate.current)).unwrap_or_default()
     }
 
@@ -135,7 +116,7 @@ impl Certificates {
                 certificate.log_validity(SystemTime::now());
             }
             ReadResult::TimedOut => {
-                let owner = telemetry::FilesOf::Listener(certificate.owner.key());
+                let owner = telemetry::FilesOf::Listener(certificate.owner.certificate_key());
                 telemetry::CertificatesOverdue { owner, limit: files::READ_TIMEOUT }.emit();
             }
         }
@@ -143,7 +124,7 @@ impl Certificates {
 }
 
 impl ServerCertificate {
-    fn load(owner: Owner, files: Option<&ServerFiles>) -> Result<Self, TlsError> {
+    fn load(owner: ListenerRole, files: Option<&ServerFiles>) -> Result<Self, TlsError> {
         // Hashed before the files are loaded: a change in between is detected by the next check.
         let contents = files.map(FileHashes::for_server).unwrap_or_default();
         let (config, period) = match files.map(read).transpose()? {
@@ -171,7 +152,7 @@ impl ServerCertificate {
         };
         if self.logged.replace(validity) != Some(validity) {
             let ends = self.period.and_then(|period| period.not_after.duration_since(UNIX_EPOCH).ok());
-            let (key, ends) = (self.owner.key(), ends.map(|ends| ends.as_secs()));
+            let (key, ends) = (self.owner.certificate_key(), ends.map(|ends| ends.as_secs()));
             telemetry::CertificateShown { key, ends, validity }.emit();
         }
     }
@@ -206,7 +187,7 @@ impl ServerCertificate {
             }
             Err(error) => Some(error.to_string()),
         };
-        telemetry::CertificateRead { key: self.owner.key(), error }.emit();
+        telemetry::CertificateRead { key: self.owner.certificate_key(), error }.emit();
     }
 }
 

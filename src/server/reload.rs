@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -116,16 +115,8 @@ impl ConfigSource {
         let Self(read) = self;
         let before = proxy.app.state();
         let config = read()?;
-        if before.config.data_dir != config.data_dir {
-            let shown = |path: &Option<PathBuf>| {
-                path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
-            };
-            let (before, after) = (shown(&before.config.data_dir), shown(&config.data_dir));
-            return Err(ReloadError::Restart { key: "data_dir", before, after });
-        }
-        let [frames, wanted] = [&before.config, &config].map(|config| config.jobs.log_frames.to_string());
-        if frames != wanted {
-            return Err(ReloadError::Restart { key: "jobs.log_frames", before: frames, after: wanted });
+        if let Some((key, before, after)) = before.config.restart_needed(&config) {
+            return Err(ReloadError::Restart { key, before: before.to_owned(), after: after.to_owned() });
         }
         let certificates = Certificates::load(&config)?;
         let state = AppState::new(config, Some(&before))?;

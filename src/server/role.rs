@@ -6,7 +6,7 @@ use crate::app::{ClientListener, NETBOX_LISTEN};
 use crate::telemetry;
 
 /// The key that configures the certificate of a NetBox listener.
-pub(super) const NETBOX_CERTIFICATE: &str = "backend.netbox_certificate";
+const NETBOX_CERTIFICATE: &str = "backend.netbox_certificate";
 
 /// The role of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
