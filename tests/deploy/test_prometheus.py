@@ -40,7 +40,7 @@ OF_PROMETHEUS = {"up", "ALERTS"}
 # What Grafana and the dashboard put into an expression.
 FILLED_IN = {"__rate_interval": "5m", "__range": "6h"}
 # Without TLS there is no certificate, and recorded backends send no requests to NetBox.
-MAY_BE_EMPTY = {"Certificate ends in", "Requests to NetBox"}
+MAY_BE_EMPTY = {"Certificate expires in", "Requests to NetBox"}
 # What goes where /metrics needs no token.
 AUTHORIZATION = r"(?m)^    (authorization:|  credentials_file: .*)\n"
 TOKEN = "/etc/prometheus/proxbox-bridge.token"
