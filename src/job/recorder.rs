@@ -243,7 +243,9 @@ mod tests {
     use std::fs;
 
     use bytes::Bytes;
-    use tokio::task::yield_now;
+    use futures::FutureExt;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tokio::task::{spawn_blocking, yield_now};
     use tokio::time::advance;
 
     use super::*;
@@ -340,6 +342,25 @@ mod tests {
         recorder.record_event(&ConnectionEvent::Bytes(Bytes::from("data: {}")), Some(Channel::Native));
         recorder.end(Duration::from_secs(60)).await;
         assert!(!data_dir.exists());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_delay_the_job() {
+        let (folder, job) = (tempfile::tempdir().unwrap(), JobId::new());
+        fs::create_dir(directory(folder.path())).unwrap();
+        // Opening a pipe blocks until it has a reader.
+        let pipe = file(&directory(folder.path()), job, 1);
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let mut recorder = recorder(folder.path(), job, PLENTY);
+        open(&mut recorder, Channel::Native);
+        for _ in 0..2 {
+            assert!(recorder.write().now_or_never().is_some());
+            recorder.record_event(&ConnectionEvent::Bytes(Bytes::from("data: {}")), Some(Channel::Native));
+        }
+        recorder.end(Duration::from_millis(1)).await;
+        let read = spawn_blocking(|| fs::read_to_string(pipe));
+        recorder.end(Duration::from_secs(60)).await;
+        assert!(Recording::parse(&read.await.unwrap().unwrap()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

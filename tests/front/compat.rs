@@ -715,6 +715,10 @@ async fn options_that_a_release_ignores_are_named_and_a_branch_is_refused() {
     let (_backend, front) = before("0.0.6.post4", &[("shims.options", "off")]).await;
     let told = events(&front.get(&format!("{DEVICES}?{query}&netbox_branch_schema_id=b"), &key()).await);
     assert!(told.iter().all(|event| !event.text("message").starts_with("Warning")));
+    // Without a key, nothing but the options needs the release.
+    let (_backend, front) = before("0.0.6.post4", &[]).await;
+    let told = events(&front.get(&format!("{DEVICES}?{query}"), &[]).await);
+    assert!(told[1].text("message").starts_with("Warning"), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

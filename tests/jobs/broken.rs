@@ -125,7 +125,7 @@ async fn watched(registry: &Arc<Registry>, backend: &Arc<Backend>) -> (JobId, St
 
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_its_backend() {
-    for at_end in [false, true] {
+    for (at_end, fails) in [(false, false), (true, false), (true, true)] {
         // A backend that goes on for a while when it is let go of.
         let mut puppet = ManualBackend::with_release("0.0.6.post4").await;
         let config = Arc::new(config(puppet.address, &[]));
@@ -137,26 +137,32 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
         let play = async {
             let mut played = puppet.played().await;
             played.device("pve1", "completed").await;
-            if at_end {
-                played.complete().await;
-                return None;
+            match (at_end, fails) {
+                (false, _) => return Some(played),
+                (true, false) => played.complete().await,
+                (true, true) => played.fail().await,
             }
-            Some(played)
+            None
         };
         let ((job, text), _played) = tokio::join!(watched(&registry, &backend), play);
         let events = stream::read(text.as_bytes(), false);
         let [.., error, complete] = events.as_slice() else { panic!("{text}") };
         assert_eq!((error.name.as_str(), complete.data["ok"].as_bool()), ("error", Some(false)), "{text}");
-        assert!(text.contains("The bridge failed in the middle of this job."), "{text}");
+        assert_eq!(text.contains("The bridge failed in the middle of this job."), !fails, "{text}");
         let record = ledger.job(job).await.unwrap().unwrap();
         let end = record.end.unwrap();
-        assert_eq!((end.outcome, end.cause), (Outcome::Interrupted, Some(Cause::Crashed)), "{at_end}");
+        // A failure of the backend stays the cause.
+        let expected = match fails {
+            false => (Outcome::Interrupted, Cause::Crashed),
+            true => (Outcome::Errored, Cause::BackendFailed),
+        };
+        assert_eq!((end.outcome, end.cause), (expected.0, Some(expected.1)), "{at_end}");
 
         let began = Instant::now();
         let next = async { puppet.played().await.complete().await };
         let ((_, text), ()) = tokio::join!(watched(&registry, &backend), next);
         assert!(text.contains("\"ok\": true"), "{text}");
-        let waited = if at_end { 0..2 } else { 10..40 };
+        let waited = if at_end && !fails { 0..2 } else { 10..40 };
         assert!(waited.contains(&began.elapsed().as_secs()), "{at_end}: {:?}", began.elapsed());
         registry.close().await;
     }

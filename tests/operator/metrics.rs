@@ -99,7 +99,10 @@ async fn what_runs_waits_and_is_watched_now_can_be_seen() {
     }
     // It says nothing, and readers hear so.
     super::until(async || (bridge.value("heartbeats_total").await >= 1.0).then_some(())).await;
-    assert!(bridge.value("job_frame_age_seconds").await > 0.5);
+    let age = bridge.value("job_frame_age_seconds").await;
+    assert!(age > 0.5);
+    played.device("pve2", "progress").await;
+    super::until(async || (bridge.value("job_frame_age_seconds").await < age).then_some(())).await;
     drop(attached);
     bridge.until("watchers_dropped_total{reason=\"left\"}", 1.0).await;
     played.complete().await;

@@ -135,3 +135,17 @@ impl AsRef<[u8]> for HeldBytes {
         &self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_log_leaves_nothing_behind() {
+        let memory = LogMemory::new(1024);
+        for _ in 0..3 {
+            drop(JobLog::new(1024, Arc::clone(&memory)));
+        }
+        assert_eq!(memory.logs.lock().unwrap().len(), 1, "until the next one is added");
+    }
+}

@@ -225,7 +225,8 @@ async fn missed_frames_are_counted_exactly_from_every_position() {
     let log = log(64 * 1024);
     let total = 1_000;
     for number in 1..=total {
-        append(&log, vec![if number % 3 == 0 { progress("progress") } else { failed("failed") }]);
+        let is_failure = number < total / 2 && number % 3 > 0;
+        append(&log, vec![if is_failure { failed("failed") } else { progress("progress") }]);
     }
     log.end();
     for from in 1..=total {
@@ -292,6 +293,20 @@ fn a_job_takes_from_others_only_what_is_above_their_fair_share() {
     for log in [&noisy, &greedy] {
         assert!(log.size() >= 14 * 1024, "what is left is shared: {}", log.size());
     }
+}
+
+#[test]
+fn an_ended_log_is_cut_by_no_more_than_is_needed() {
+    let limit = 64 * 1024;
+    let memory = LogMemory::new(limit);
+    let [ended, running] = [(); 2].map(|()| JobLog::new(PLENTY, Arc::clone(&memory)));
+    let step = || frame(FrameName::Step(StepStatus::Progress), vec![b'x'; 1000]);
+    append(&ended, (0..50).map(|_| step()).collect());
+    ended.end();
+    for _ in 0..20 {
+        append(&running, vec![step()]);
+    }
+    assert!(memory.used() > limit - limit / 16, "{}", memory.used());
 }
 
 #[test]
