@@ -67,7 +67,7 @@ async fn what_is_missing_for_the_listener_is_told_until_nothing_is() {
     let rows = Arc::default();
     let (backend, netbox) = (old(&rows).await, netbox().await);
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let listener = front.netbox_listeners()[0];
     let (listen, admin) = (listener.to_string(), front.admin.to_string());
     let unread = [("backend.netbox_listen", listen.as_str()), ("admin_listen", admin.as_str())];
     let settings = [&unread[..], &[("admin_open_reads", "on")]].concat();
@@ -221,7 +221,7 @@ async fn a_listener_with_a_certificate_is_reached_over_tls_and_its_certificate_i
         let backend = old(&rows).await;
         let any = [&files[..], &[("backend.netbox_listen", "127.0.0.1:0")]].concat();
         let front = TestBridge::start(config(backend.address, &any)).await;
-        let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+        let listener = front.netbox_listeners()[0];
         rows.lock().unwrap().push(json!({
             "id": 1, "name": "netbox", "ip_address": "127.0.0.1", "port": listener.port(), "verify_ssl": false,
         }));

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::support::bridge::KEY;
+use crate::support::bridge::{KEY, dechunked};
 
 /// What takes so long never comes, and a test must not wait for it.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -69,18 +69,7 @@ impl Reader {
 
     /// The body as far as it has come, and whether its last chunk has.
     fn body(&self) -> (Vec<u8>, bool) {
-        let mut body = Vec::new();
-        let mut rest = self.head().map_or(&[][..], |head| &self.raw[head.len() + 4..]);
-        while let Some(at) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
-            let size = usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap(), 16).unwrap();
-            let chunk = &rest[at + 2..];
-            if size == 0 {
-                return (body, chunk.starts_with(b"\r\n"));
-            }
-            body.extend_from_slice(&chunk[..chunk.len().min(size)]);
-            rest = chunk.get(size + 2..).unwrap_or_default();
-        }
-        (body, false)
+        dechunked(self.head().map_or(&[], |head| &self.raw[head.len() + 4..]))
     }
 
     /// Whether the body came to its end.

@@ -1,8 +1,6 @@
 //! The listener on which the bridge stands in front of NetBox, for backends.
 
-#[path = "netbox/limits.rs"]
 mod limits;
-#[path = "netbox/upstream.rs"]
 mod upstream;
 
 use std::net::SocketAddr;
@@ -21,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::compat::{Rows, push};
 use super::tls::Authority;
-use crate::support::bridge::{Answer, Client, KEY, TestBridge, config};
+use crate::support::bridge::{Answer, Client, KEY, NOWHERE, TestBridge, config};
 use crate::support::scripted::{Backend, Body, ReceivedRequest, answer};
 
 pub(super) const STATUS: &str = "/api/status/";
@@ -103,9 +101,16 @@ pub(super) async fn between(
     let server = netbox.clone().start().await;
     let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
     let front = TestBridge::start(config(backend.address, &all)).await;
-    let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
-    let listener = front.addresses.iter().find(is_netbox).unwrap().1;
+    let listener = front.netbox_listeners()[0];
     (rows, backend, server, netbox, front, listener)
+}
+
+/// A bridge that knows nothing of its backend, in front of the NetBox at `url`, and its NetBox listener.
+async fn before(url: &str, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr) {
+    let own = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url)];
+    let front = TestBridge::start(config(NOWHERE, &[&own, settings].concat())).await;
+    let listener = front.netbox_listeners()[0];
+    (front, listener)
 }
 
 /// What the plugin pushes of the NetBox at `address`.
@@ -457,7 +462,7 @@ async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_an
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
-    let body = pushed("127.0.0.1:9".parse().unwrap()).to_string();
+    let body = pushed(NOWHERE).to_string();
     let request = format!(
         "POST /netbox/endpoint HTTP/1.1\r\nHost: a\r\nX-Proxbox-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
@@ -477,11 +482,8 @@ async fn syncs_wait_for_a_restart_where_the_client_hangs_up_before_the_row_is_an
 async fn what_0_0_3_records_is_kept_and_what_0_0_6_narrows_stays_wide_for_whom_netbox_authorises() {
     let netbox = NetBox::default();
     let server = netbox.clone().start().await;
-    let url = format!("http://{}", server.address);
-    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
     // Nothing is known of this backend, as of one that starts.
-    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let (_front, listener) = before(&format!("http://{}", server.address), &[]).await;
     let narrow = json!({ "object_types": ["dcim.site"] });
     let patched = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
     assert_eq!(patched.status, 200, "{}", patched.text());
@@ -532,7 +534,7 @@ async fn first(settings: &[(&str, &str)]) -> (Backend, Backend, NetBox, TestBrid
     let url = format!("http://{}", server.address);
     let listen = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
     let front = TestBridge::start(config(backend.address, &[&listen, settings].concat())).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let listener = front.netbox_listeners()[0];
     (backend, server, netbox, front, listener)
 }
 
@@ -578,10 +580,7 @@ async fn a_custom_field_that_cannot_be_read_is_not_written() {
         answer(status, &json, r#"{"error":"x"}"#)
     })
     .await;
-    let url = format!("http://{}", netbox.address);
-    let settings = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
-    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let (_front, listener) = before(&format!("http://{}", netbox.address), &[]).await;
     let narrow = json!({ "object_types": ["dcim.site"] });
     let failed = ask(listener, "PATCH", &format!("{FIELDS}4/"), V1, &narrow).await;
     assert_eq!((failed.status, failed.text()), (500, r#"{"error":"x"}"#));
@@ -643,7 +642,7 @@ async fn a_push_that_the_backend_refuses_changes_nothing() {
     })
     .await;
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let listener = front.netbox_listeners()[0];
     let elsewhere = NetBox::default().start().await;
     let refused = push(&front, "PUT", "/netbox/endpoint/1", &pushed(elsewhere.address)).await;
     assert_eq!(refused.status, 403, "{}", refused.text());
@@ -714,12 +713,12 @@ async fn the_files_of_a_listeners_certificate_are_read_at_the_start_and_again_wh
         ("backend.netbox_certificate", certificate.to_str().unwrap()),
         ("backend.netbox_key", key.to_str().unwrap()),
     ];
-    let config = || config("127.0.0.1:1".parse().unwrap(), &settings);
+    let config = || config(NOWHERE, &settings);
     let missing = Server::bind(config()).await.unwrap_err().to_string();
     assert!(missing.contains("cannot read the certificate") && missing.contains("listener.pem"), "{missing}");
     authority.issue("listener", "127.0.0.1");
     let front = TestBridge::start(config()).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let listener = front.netbox_listeners()[0];
     let shown = async || {
         let stream = secured(listener, &authority, "http/1.1").await;
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()

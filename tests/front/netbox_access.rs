@@ -9,12 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use super::netbox_between::{
-    Between, PASSWORD, TOKEN_VALUE, next, of_release, proxmox, push, send, usual, with_plugin,
+    Between, PASSWORD, TOKEN_VALUE, of_release, proxmox, push, send, usual, with_plugin,
 };
 use super::reload::ReloadableBridge;
 use crate::support::netbox::{
-    Body, NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, V2, authorization, json_answer,
+    NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, V2, authorization, json_answer, row,
 };
+use crate::support::scripted::{Backend, Body, answer, whole};
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Every path that a rule is about, in the forms in which somebody may try it, and others.
@@ -112,7 +113,7 @@ async fn only_a_list_that_netbox_gives_out_gets_secrets() {
     for (status, kind, text) in answers {
         let netbox = NetBox::start(&[V1], move |_| {
             let response = Response::builder().status(status).header("content-type", kind);
-            response.body(crate::support::netbox::whole(text)).unwrap()
+            response.body(whole(text)).unwrap()
         })
         .await;
         let between = Between::before(netbox, "0.0.2.post1", &[]).await;
@@ -158,17 +159,17 @@ async fn another_netbox_or_another_token_drops_the_proxmox_secrets_of_the_one_be
 #[tokio::test]
 async fn a_netbox_that_answers_when_another_one_was_pushed_gets_no_secret_of_that_one() {
     let (release, waiting) = tokio::sync::watch::channel(false);
-    let elsewhere = crate::support::scripted::Backend::start(move |_| {
+    let elsewhere = Backend::start(move |_| {
         let mut waiting = waiting.clone();
         async move {
             let _ = waiting.wait_for(|released| *released).await;
             let page = json!({ "results": [{ "id": 7, "domain": "pve.example", "port": 8006 }] });
-            crate::support::scripted::answer(200, &[("content-type", "application/json")], &page.to_string())
+            answer(200, &[("content-type", "application/json")], &page.to_string())
         }
     })
     .await;
     let between = Between::before(usual().await, "0.0.2.post1", &[]).await;
-    let row = crate::support::netbox::row(elsewhere.address, V1);
+    let row = row(elsewhere.address, V1);
     push(&between.front, "any", "/netbox/endpoint", &row).await;
     push(&between.front, "any", "/proxmox/endpoints", &proxmox("password-of-others", "value-of-others"))
         .await;
@@ -212,10 +213,7 @@ async fn from(source: IpAddr, listener: SocketAddr) -> Vec<u8> {
 }
 
 /// A bridge whose NetBox listener is at `host`, open to loopback addresses and to `allow`; with its configuration.
-async fn open_to(
-    host: &str,
-    allow: &str,
-) -> (ReloadableBridge, SocketAddr, String, [crate::support::scripted::Backend; 1], NetBox) {
+async fn open_to(host: &str, allow: &str) -> (ReloadableBridge, SocketAddr, String, [Backend; 1], NetBox) {
     let (backend, netbox) = (of_release("0.0.2.post1").await, NetBox::start(&[V1], with_plugin).await);
     let text = |allow: &str| {
         format!(
@@ -228,7 +226,7 @@ async fn open_to(
     push(&changing.front, "any", "/netbox/endpoint", &netbox.row(V1)).await;
     push(&changing.front, "any", "/proxmox/endpoints", &proxmox(PASSWORD, TOKEN_VALUE)).await;
     netbox.take();
-    let listener = super::netbox_between::listeners(&changing.front)[0];
+    let listener = changing.front.netbox_listeners()[0];
     let template = text("ALLOWED");
     (changing, listener, template, [backend], netbox)
 }
@@ -278,7 +276,7 @@ async fn a_connection_of_an_address_that_is_not_allowed_any_more_gets_no_further
         authorization(V1)
     );
     client.write(request.as_bytes()).await;
-    let first = next(&mut client).await;
+    let first = client.next_answer().await;
     assert!(first.status == 200 && holds_secret(first.text()), "{} {}", first.status, first.text());
     let (status, detail) = changing.reload(template.replace("ALLOWED", "203.0.113.7")).await;
     assert_eq!(status, 200, "{detail}");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::netbox_between::{listeners, next, of_release, proxmox, push, send, with_plugin};
+use super::netbox_between::{of_release, proxmox, push, send, with_plugin};
 use super::reload::ReloadableBridge;
 use crate::support::bridge::Client;
 use crate::support::netbox::{NetBox, OTHER, PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization};
@@ -37,7 +37,7 @@ impl Two {
                 push(&changing.front, host, "/proxmox/endpoints", &proxmox(password, value)).await;
             }
         }
-        let listeners = listeners(&changing.front);
+        let listeners = changing.front.netbox_listeners();
         Self { changing, backends, netboxes, listeners }
     }
 
@@ -93,7 +93,7 @@ async fn the_token_of_another_backend_gets_no_secret_where_both_use_the_same_net
         push(&changing.front, host, "/proxmox/endpoints", &proxmox(SECRETS[number][0], SECRETS[number][1]))
             .await;
     }
-    let listeners = listeners(&changing.front);
+    let listeners = changing.front.netbox_listeners();
     for (own, other) in [(0, 1), (1, 0)] {
         let answered = send(listeners[own], "GET", PROXMOX_ENDPOINTS, &authorization(TOKENS[own])).await;
         assert!(answered.text().contains(SECRETS[own][0]), "{}", answered.text());
@@ -138,7 +138,7 @@ async fn a_listener_that_is_taken_out_is_closed_and_the_others_stay() {
         authorization(TOKENS[1])
     );
     kept.write(request.as_bytes()).await;
-    assert_eq!(next(&mut kept).await.status, 200);
+    assert_eq!(kept.next_answer().await.status, 200);
 
     let (status, detail) = two.changing.reload(text(&two.backends, [true, false])).await;
     assert_eq!(status, 200, "{detail}");

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::support::bridge::{Answer, Client, KEY, TestBridge, config};
 use crate::support::netbox::{
-    Body, NetBox, OTHER, PROXMOX_ENDPOINTS, Received, V1, V2, authorization, json_answer, objects,
+    NetBox, OTHER, PROXMOX_ENDPOINTS, Received, V1, V2, authorization, json_answer, objects,
 };
-use crate::support::scripted::{Backend, answer};
+use crate::support::scripted::{Backend, Body, answer};
 
 /// The secrets of the Proxmox endpoint that the plugin pushes.
 pub(super) const PASSWORD: &str = "p4ssword-of-pve-0123456789";
@@ -40,7 +40,7 @@ impl Between {
         let backend = of_release(release).await;
         let all = [&[("backend.netbox_listen", "127.0.0.1:0")], settings].concat();
         let front = TestBridge::start(config(backend.address, &all)).await;
-        let listener = listeners(&front)[0];
+        let listener = front.netbox_listeners()[0];
         Self { _backend: backend, netbox, front, listener }
     }
 
@@ -54,12 +54,6 @@ impl Between {
     pub(super) async fn send(&self, method: &str, target: &str, token: &str) -> Answer {
         send(self.listener, method, target, &authorization(token)).await
     }
-}
-
-/// Where the NetBox listeners of a bridge are, in the order of its backends.
-pub(super) fn listeners(front: &TestBridge) -> Vec<SocketAddr> {
-    let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
-    front.addresses.iter().filter(is_netbox).map(|(_, address)| *address).collect()
 }
 
 /// The row of the Proxmox endpoint 7 as the plugin pushes it.
@@ -101,23 +95,6 @@ pub(super) async fn received(mut client: Client, method: &str) -> Answer {
         return Answer { status, headers, body: Vec::new() };
     }
     client.answer().await
-}
-
-/// The next answer on a connection that goes on.
-pub(super) async fn next(client: &mut Client) -> Answer {
-    let (status, headers) = client.head().await;
-    let mut answer = Answer { status, headers, body: Vec::new() };
-    if let Some(length) = answer.header("content-length") {
-        answer.body = client.bytes(length.parse().unwrap()).await;
-        return answer;
-    }
-    loop {
-        let chunk = client.chunk().await;
-        if chunk.is_empty() {
-            return answer;
-        }
-        answer.body.extend(chunk);
-    }
 }
 
 /// A NetBox that accepts the usual tokens.

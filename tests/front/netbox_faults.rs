@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::netbox_between::{PASSWORD, TOKEN_VALUE, listeners, of_release, proxmox, push, send};
+use super::netbox_between::{PASSWORD, TOKEN_VALUE, of_release, proxmox, push, send};
 use crate::support::bridge::{Client, TestBridge, config};
 use crate::support::netbox::{PROXMOX_ENDPOINTS, SYNC_PROCESSES, V1, authorization, row};
 use crate::support::scripted::Backend;
@@ -73,7 +73,7 @@ impl Faulty {
         let front = TestBridge::start(config(backend.address, &all)).await;
         push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
         push(&front, "any", "/proxmox/endpoints", &proxmox(PASSWORD, TOKEN_VALUE)).await;
-        let listener = listeners(&front)[0];
+        let listener = front.netbox_listeners()[0];
         Self { _backend: backend, front, listener, netbox, seen, task }
     }
 }
@@ -160,7 +160,7 @@ async fn a_netbox_that_is_not_there_is_502_and_found_again_when_it_is() {
     let backend = of_release("0.0.2.post1").await;
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
-    let listener = listeners(&front)[0];
+    let listener = front.netbox_listeners()[0];
     let answered = send(listener, "GET", SITES, &authorization(V1)).await;
     assert_eq!(answered.status, 502, "{}", answered.text());
     assert!(answered.detail().contains(&netbox.to_string()), "{}", answered.text());
@@ -207,7 +207,7 @@ async fn a_large_page_comes_whole_and_all_of_its_links_lead_back() {
     let backend = of_release("0.0.2.post1").await;
     let front = TestBridge::start(config(backend.address, &[("backend.netbox_listen", "127.0.0.1:0")])).await;
     push(&front, "any", "/netbox/endpoint", &row(netbox, V1)).await;
-    let (listener, token) = (listeners(&front)[0], authorization(V1));
+    let (listener, token) = (front.netbox_listeners()[0], authorization(V1));
     let (answered, ()) = tokio::join!(send(listener, "GET", SITES, &token), async {
         let (stream, _) = server.accept().await.unwrap();
         serve(stream, Fault::closing(cut(page.len(), &page)), mpsc::unbounded_channel().0).await;

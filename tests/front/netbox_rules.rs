@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::compat::{Rows, push};
 use super::netbox::{ENDPOINTS, FIELDS, NetBox, PROCESSES, STATUS, V1, between, get, key, pushed};
 use super::reload::{ReloadableBridge, file};
-use crate::support::bridge::{Client, TestBridge, config, configured};
+use crate::support::bridge::{Client, NOWHERE, TestBridge, config, configured};
 use crate::support::scripted::{Backend, Body, answer};
 
 const OFF: [(&str, &str); 6] = [
@@ -48,10 +48,6 @@ fn end_to_end(headers: &[(String, String)]) -> Vec<(String, String)> {
     headers
 }
 
-fn listener(front: &TestBridge) -> SocketAddr {
-    front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1
-}
-
 /// What the bridge says of its one backend's listener.
 async fn seen(front: &TestBridge) -> Value {
     front.ask("GET", "/backends", &[]).await.json()["results"][0]["netbox_listener"].clone()
@@ -76,8 +72,8 @@ async fn with_every_rule_off_requests_and_answers_pass_byte_for_byte() {
     let settings =
         [&OFF[..], &[("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", &url)]].concat();
     // Nothing is known of this backend, and every rule would be for it.
-    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &settings)).await;
-    let address = listener(&front);
+    let front = TestBridge::start(config(NOWHERE, &settings)).await;
+    let address = front.netbox_listeners()[0];
     let narrowed = r#"{ "name":"proxmox_last_updated",  "object_types":["dcim.site"] }"#;
     let field = format!("{FIELDS}4/");
     for (method, target, body) in [
@@ -213,7 +209,7 @@ async fn without_the_listener_its_netbox_is_forgotten_and_the_backend_is_given_t
     let text = moved_in(backend.address, data.path());
     let changing = ReloadableBridge::start(text.clone()).await;
     let front = &changing.front;
-    let first = listener(front);
+    let first = front.netbox_listeners()[0];
     push(front, "POST", "/netbox/endpoint", &pushed(netbox.address)).await;
     push(front, "POST", "/proxmox/endpoints", &json!({ "name": "pve (nb:7)", "token_value": "s3cret" }))
         .await;

@@ -184,7 +184,7 @@ async fn the_wrong_key_of_a_sync_that_has_waited_for_its_turn_costs_one_attempt_
         waiting.push(client);
     }
     assert_eq!(running.answer().await.status, 200);
-    for client in waiting {
+    for mut client in waiting {
         let body = String::from_utf8(client.answer_body().await).unwrap();
         assert!(body.contains("Waiting for") && body.contains("Invalid API key"), "{body}");
     }

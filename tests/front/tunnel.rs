@@ -3,15 +3,10 @@
 //! Three languages speak through the bridge, each with its own library, and every one with every one. What no
 //! library does is done with bytes, in `bytes.rs`.
 
-#[path = "tunnel/bytes.rs"]
 mod bytes;
-#[path = "tunnel/frames.rs"]
 mod frames;
-#[path = "tunnel/process.rs"]
 mod process;
-#[path = "tunnel/rust.rs"]
 mod rust;
-#[path = "tunnel/wire.rs"]
 mod wire;
 
 use std::net::SocketAddr;

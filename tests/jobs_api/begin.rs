@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::document::{Api, ids, path};
 use super::{DEVICES, NEW, OLD, key};
-use crate::support::bridge::{Client, KEY, Pair, TestBridge, config, fast, recordings};
+use crate::support::bridge::{KEY, Pair, TestBridge, config, fast, recordings};
 use crate::support::session::stream;
 
 /// A backend that is silent after its first words.
@@ -145,7 +145,7 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
         let answer = api.ask("DELETE", path(job), &[]).await;
         assert_eq!((answer.status, answer.header("location")), (202, job["url"].as_str()));
     }
-    body.extend(rest(&mut watcher).await);
+    body.extend(watcher.answer_body().await);
     let events = stream::read(&body, true);
     assert!(events[events.len() - 2].text("error").contains("cancelled"), "{events:?}");
     let seen = pair
@@ -170,18 +170,6 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
         assert!(again.detail().ends_with(": cancelled."), "{}", again.text());
     }
     assert!(api.get(path(&waiting)).await["started"].is_null());
-}
-
-/// What comes to a reader until the end of its stream.
-async fn rest(client: &mut Client) -> Vec<u8> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = client.chunk().await;
-        if chunk.is_empty() {
-            return body;
-        }
-        body.extend(chunk);
-    }
 }
 
 /// The only job of a bridge that has run it to its end.

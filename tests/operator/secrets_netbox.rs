@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use super::secrets::{CLIENT, ask, files, hides_all, repeating};
 use super::{DEVICES, RunningBridge, TOKEN, until};
 use crate::support::bridge::{Answer, Client};
-use crate::support::netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row, whole};
-use crate::support::scripted::{Backend, Body, answer};
+use crate::support::netbox::{NetBox, PROXMOX_ENDPOINTS, Received, SYNC_PROCESSES, json_answer, row};
+use crate::support::scripted::{Backend, Body, answer, whole};
 
 const V1: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c";
 const V2: &str = "nbt_kkkkkkkkkkkk.v2-secret-0123456789-ABCDEFGHIJKLMNOPQRS";

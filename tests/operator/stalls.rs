@@ -3,12 +3,10 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use super::{DEVICES, RunningBridge, until};
-use crate::support::bridge::Client;
+use crate::support::bridge::{Client, stalled};
 use crate::support::manual::{ManualBackend, ManualStream};
 
 #[path = "../bench/memory/backend.rs"]
@@ -19,22 +17,13 @@ const STALLED: usize = 32;
 /// What one of them may hold, in bytes.
 const OF_ONE: f64 = 128.0 * 1024.0;
 
-/// A client of the stream at `target` that reads nothing.
-async fn stalled(bridge: &RunningBridge, target: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut client = socket.connect(bridge.process.address).await.unwrap();
-    client.write_all(format!("GET {target} HTTP/1.1\r\nHost: bridge\r\n\r\n").as_bytes()).await.unwrap();
-    client
-}
-
 #[tokio::test]
 async fn a_reader_that_takes_nothing_holds_little_memory_and_the_limit_of_all_logs_counts_it() {
     let backend = flood::start(30_000, flood::Events::Progress);
     let bridge = RunningBridge::start(backend, &[("limits.client_write", "5s")]);
     let mut readers = Vec::new();
     for _ in 0..STALLED {
-        readers.push(stalled(&bridge, flood::PATH).await);
+        readers.push(stalled(bridge.process.address, flood::PATH).await);
     }
     bridge.until("watchers{surface=\"stream\"}", STALLED as f64).await;
     bridge.until("frames_total{channel=\"native\",type=\"complete\"}", 1.0).await;
@@ -74,7 +63,7 @@ async fn a_sync_outlives_a_pause_of_the_process_that_is_longer_than_the_idle_lim
     let mut puppet = ManualBackend::start().await;
     let limit = Duration::from_secs(2);
     let bridge = RunningBridge::start(puppet.address, &[("limits.idle", "2s")]);
-    let (client, mut played) = begun(&bridge, &mut puppet).await;
+    let (mut client, mut played) = begun(&bridge, &mut puppet).await;
     bridge.process.pause();
     let paused = Instant::now();
     played.device("pve2", "completed").await;

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::support::bridge::dechunked;
+
 pub const OLD: &str = "0.0.2.post1";
 pub const WITH_KEYS: &str = "0.0.11.post2";
 pub const WITH_ENVELOPES: &str = "0.0.30.post2";
@@ -120,16 +122,7 @@ impl Reply {
 
     /// The body without its chunks, and whether the last chunk was there.
     pub fn dechunked(&self) -> (Vec<u8>, bool) {
-        let (mut body, mut rest) = (Vec::new(), self.raw.as_slice());
-        while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
-            let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-            if size == 0 {
-                return (body, true);
-            }
-            body.extend_from_slice(&rest[end + 2..end + 2 + size]);
-            rest = &rest[end + 2 + size + 2..];
-        }
-        (body, false)
+        dechunked(&self.raw)
     }
 
     pub fn text(&self) -> String {

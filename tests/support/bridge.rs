@@ -1,7 +1,7 @@
 //! A bridge in front of a replayed backend, and a client that sees the bytes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +10,15 @@ use proxbox_bridge::replay::{
     Library, ReplayHandle, ReplayOptions, ReplayServer as Replay, ServerLog, Speed,
 };
 use proxbox_bridge::server::Server;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub const KEY: &str = "lab-key-0123456789abcdef0123456789abcdef";
+
+/// An address where nobody listens.
+pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// The token of operators, and the file that it is in.
 pub const TOKEN: &str = "operators-0123456789abcdef";
@@ -116,6 +119,12 @@ impl TestBridge {
 
     pub async fn open(&self, target: &str, headers: &[(&str, &str)]) -> Client {
         Client::send(self.address, "GET", target, headers).await
+    }
+
+    /// Where it stands in front of NetBox, in the order of its backends.
+    pub fn netbox_listeners(&self) -> Vec<SocketAddr> {
+        let is_netbox = |address: &&(&str, SocketAddr)| address.0 == "backend.netbox_listen";
+        self.addresses.iter().filter(is_netbox).map(|(_, address)| *address).collect()
     }
 
     /// Asks the admin listener, with the token where something is to be done.
@@ -246,12 +255,9 @@ impl Client {
     }
 
     pub async fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
-            line.push(self.stream.read_u8().await.expect("a whole line"));
-        }
-        line.truncate(line.len() - 2);
-        String::from_utf8(line).unwrap()
+        let mut line = String::new();
+        self.stream.read_line(&mut line).await.unwrap();
+        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("no whole line: {line:?}")).to_owned()
     }
 
     /// The status and the headers.
@@ -294,7 +300,7 @@ impl Client {
     }
 
     /// The rest of a chunked body, which must come to a clean end.
-    pub async fn answer_body(mut self) -> Vec<u8> {
+    pub async fn answer_body(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
             let chunk = self.chunk().await;
@@ -312,22 +318,44 @@ impl Client {
 
     /// Everything, which must come to a clean end.
     pub async fn answer(mut self) -> Answer {
+        self.next_answer().await
+    }
+
+    /// The next answer on a connection that goes on.
+    pub async fn next_answer(&mut self) -> Answer {
         let (status, headers) = self.head().await;
         let mut answer = Answer { status, headers, body: Vec::new() };
         if answer.header("transfer-encoding") == Some("chunked") {
-            loop {
-                let chunk = self.chunk().await;
-                if chunk.is_empty() {
-                    break;
-                }
-                answer.body.extend(chunk);
-            }
+            answer.body = self.answer_body().await;
         } else if let Some(length) = answer.header("content-length") {
-            answer.body = vec![0; length.parse().unwrap()];
-            self.stream.read_exact(&mut answer.body).await.unwrap();
+            answer.body = self.bytes(length.parse().unwrap()).await;
         }
         answer
     }
+}
+
+/// A client of the stream at `target` that reads nothing, and has room for little.
+pub async fn stalled(address: SocketAddr, target: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(address).await.unwrap();
+    client.write_all(format!("GET {target} HTTP/1.1\r\nHost: bridge\r\n\r\n").as_bytes()).await.unwrap();
+    client
+}
+
+/// What came of a chunked body, without its chunks, and whether it came to a clean end.
+pub fn dechunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    while let Some(at) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap(), 16).unwrap();
+        let chunk = &rest[at + 2..];
+        if size == 0 {
+            return (body, chunk == b"\r\n");
+        }
+        body.extend_from_slice(&chunk[..chunk.len().min(size)]);
+        rest = chunk.get(size + 2..).unwrap_or_default();
+    }
+    (body, false)
 }
 
 impl Answer {

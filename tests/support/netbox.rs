@@ -1,23 +1,16 @@
 //! A NetBox that authorises every request as NetBox 4.7 does, and keeps what it received.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body::Body as _;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 
-pub type Body = BoxBody<Bytes, std::io::Error>;
+use super::scripted::{Backend, Body, texts, the_one, whole};
 
 /// A v1 token.
 pub const V1: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -56,10 +49,7 @@ pub struct Sent {
 impl Received {
     /// The value of a header that is there once.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(known, _)| known == name);
-        let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} is there twice: {self:?}");
-        value
+        the_one(&self.headers, name)
     }
 
     pub fn path(&self) -> &str {
@@ -71,7 +61,7 @@ impl Received {
 pub struct NetBox {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
-    task: JoinHandle<()>,
+    _backend: Backend,
 }
 
 impl NetBox {
@@ -80,41 +70,29 @@ impl NetBox {
     where
         A: Fn(&Received) -> Response<Body> + Send + Sync + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let tokens: Arc<[String]> = tokens.iter().map(|token| (*token).to_owned()).collect();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let (kept, answer) = (Arc::clone(&received), Arc::new(answer));
-        let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (kept, answer, tokens) = (Arc::clone(&kept), Arc::clone(&answer), Arc::clone(&tokens));
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let (kept, answer, tokens) =
-                        (Arc::clone(&kept), Arc::clone(&answer), Arc::clone(&tokens));
-                    async move {
-                        let mut received = read(request).await;
-                        let refused = refusal(received.header("authorization"), &tokens);
-                        received.is_authorised = refused.is_none();
-                        let response = match refused {
-                            // What no path matches is 404 before anybody is authenticated.
-                            _ if received.path().starts_with(SYNC_PROCESSES) => not_found(),
-                            Some(detail) => json_answer(403, &json!({ "detail": detail })),
-                            None => answer(&received),
-                        };
-                        let (response, sent) = noted(response).await;
-                        received.answer = sent;
-                        kept.lock().unwrap().push(received);
-                        Ok::<_, Infallible>(response)
-                    }
-                });
-                connections.spawn(async move {
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
+        let backend = Backend::start(move |request| {
+            let (kept, answer, tokens) = (Arc::clone(&kept), Arc::clone(&answer), Arc::clone(&tokens));
+            async move {
+                let mut received = read(request).await;
+                let refused = refusal(received.header("authorization"), &tokens);
+                received.is_authorised = refused.is_none();
+                let response = match refused {
+                    // What no path matches is 404 before anybody is authenticated.
+                    _ if received.path().starts_with(SYNC_PROCESSES) => not_found(),
+                    Some(detail) => json_answer(403, &json!({ "detail": detail })),
+                    None => answer(&received),
+                };
+                let (response, sent) = noted(response).await;
+                received.answer = sent;
+                kept.lock().unwrap().push(received);
+                response
             }
-        });
-        Self { address, received, task }
+        })
+        .await;
+        Self { address: backend.address, received, _backend: backend }
     }
 
     /// What it received, in order.
@@ -143,12 +121,6 @@ pub fn row(address: SocketAddr, token: &str) -> Value {
         "name": "netbox", "ip_address": address.ip().to_string(), "domain": "", "port": address.port(),
         "verify_ssl": false, "token_version": version, "token_key": key, "token": secret,
     })
-}
-
-impl Drop for NetBox {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// `Authorization` with `token`, in the form that NetBox documents for it.
@@ -180,11 +152,6 @@ async fn noted(response: Response<Body>) -> (Response<Body>, Sent) {
     }
     let body = body.collect().await.unwrap().to_bytes();
     (Response::from_parts(head, whole(body.clone())), Sent { body, ..sent })
-}
-
-fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
 /// Why NetBox does not authorise a request, in its own words; `None` if it does.
@@ -250,9 +217,4 @@ pub fn json_answer(status: u16, value: &Value) -> Response<Body> {
         .header("x-request-id", "5f0dd7e5-7b5e-4e0d-9a53-0f6a1f2c3d4e")
         .header("x-frame-options", "SAMEORIGIN");
     response.body(whole(value.to_string())).unwrap()
-}
-
-/// A body that is known.
-pub fn whole(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into()).map_err(|never| match never {}).boxed()
 }

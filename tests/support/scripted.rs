@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -28,10 +28,7 @@ pub struct ReceivedRequest {
 impl ReceivedRequest {
     /// The value of a header that is there once.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(known, _)| known == name);
-        let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} is there twice: {self:?}");
-        value
+        the_one(&self.headers, name)
     }
 }
 
@@ -62,13 +59,10 @@ impl Backend {
                 *counted.lock().unwrap() += 1;
                 let (answer, noted) = (answer.clone(), Arc::clone(&noted));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let headers = request.headers().iter().map(|(name, value)| {
-                        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-                    });
                     noted.lock().unwrap().push(ReceivedRequest {
                         method: request.method().to_string(),
                         target: request.uri().to_string(),
-                        headers: headers.collect(),
+                        headers: texts(request.headers()),
                     });
                     let answered = answer(request);
                     async move { Ok::<_, Infallible>(answered.await) }
@@ -102,6 +96,20 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The headers as text, names in lower case.
+pub fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+/// The value of a header that is there once.
+pub fn the_one<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut found = headers.iter().filter(|(known, _)| known == name);
+    let value = found.next().map(|(_, value)| value.as_str());
+    assert!(found.next().is_none(), "{name} is there twice: {headers:?}");
+    value
 }
 
 /// A body that is known.

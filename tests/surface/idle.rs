@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::bridge::{TestBridge, config};
+use crate::support::bridge::{NOWHERE, TestBridge, config};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -14,7 +14,7 @@ const GOAWAY: u8 = 7;
 
 #[tokio::test(start_paused = true)]
 async fn an_http_2_client_that_does_nothing_is_asked_to_leave_and_left_if_it_does_not() {
-    let front = TestBridge::start(config("127.0.0.1:9".parse().unwrap(), &[])).await;
+    let front = TestBridge::start(config(NOWHERE, &[])).await;
     let mut client = TcpStream::connect(front.address).await.unwrap();
     client.write_all(&[PREFACE, &NO_SETTINGS].concat()).await.unwrap();
     let mut said = Vec::new();

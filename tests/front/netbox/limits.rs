@@ -4,21 +4,12 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
-use crate::support::bridge::{Answer, Client, TestBridge, config};
+use crate::support::bridge::{Answer, Client};
 use crate::support::scripted::{Backend, answer};
 
-use super::{FIELDS, NetBox, V1, get};
+use super::{FIELDS, NetBox, V1, before, get};
 
 const SITES: &str = "/api/dcim/sites/";
-
-/// A bridge that nothing is known to of its backend, in front of the NetBox at `netbox`, and its listener.
-async fn before(netbox: SocketAddr, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr) {
-    let url = format!("http://{netbox}");
-    let own = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url.as_str())];
-    let front = TestBridge::start(config("127.0.0.1:1".parse().unwrap(), &[&own, settings].concat())).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
-    (front, listener)
-}
 
 /// A POST to `target` whose head goes on with `more`, and whose body begins with `body`.
 async fn post(listener: SocketAddr, target: &str, more: &str, body: &str) -> Answer {
@@ -33,7 +24,7 @@ async fn post(listener: SocketAddr, target: &str, more: &str, body: &str) -> Ans
 async fn a_body_that_is_too_long_too_slow_or_broken_is_rejected_as_one_of_a_client() {
     let netbox = NetBox::default().start().await;
     let settings = [("limits.body_bytes", "300000"), ("limits.client_body", "5s")];
-    let (_front, listener) = before(netbox.address, &settings).await;
+    let (_front, listener) = before(&format!("http://{}", netbox.address), &settings).await;
     let long = "x".repeat(260 * 1024);
     for (target, more, body, status, why) in [
         (SITES, "Content-Length: 300001", "{", 413, "limits.body_bytes"),
@@ -64,7 +55,7 @@ async fn requests_and_connections_of_one_address_are_limited() {
     .await;
     for (key, status) in [("limits.requests", 503), ("limits.requests_per_address", 429)] {
         release.send_replace(false);
-        let (_front, listener) = before(netbox.address, &[(key, "1")]).await;
+        let (_front, listener) = before(&format!("http://{}", netbox.address), &[(key, "1")]).await;
         let asked = netbox.requests().len();
         let mut first = Client::send(listener, "GET", SITES, &[]).await;
         while netbox.requests().len() == asked {
@@ -76,7 +67,8 @@ async fn requests_and_connections_of_one_address_are_limited() {
         release.send_replace(true);
         assert_eq!(first.head().await.0, 200);
     }
-    let (_front, listener) = before(netbox.address, &[("limits.connections_per_address", "1")]).await;
+    let (_front, listener) =
+        before(&format!("http://{}", netbox.address), &[("limits.connections_per_address", "1")]).await;
     let mut held = Client::send(listener, "GET", SITES, &[]).await;
     assert_eq!(held.head().await.0, 200);
     assert_eq!(get(listener, SITES, V1).await.status, 429);
@@ -86,7 +78,7 @@ async fn requests_and_connections_of_one_address_are_limited() {
 async fn a_connection_has_limited_time_for_a_head_and_for_asking_nothing() {
     let netbox = NetBox::default().start().await;
     let settings = [("limits.client_idle", "30s"), ("limits.client_head", "7s")];
-    let (_front, listener) = before(netbox.address, &settings).await;
+    let (_front, listener) = before(&format!("http://{}", netbox.address), &settings).await;
     let slow = Client::raw(listener, b"GET /api/dcim/sites/ HTTP/1.1\r\nHost").await.answer().await;
     assert_eq!(slow.status, 408, "{}", slow.text());
     let mut idle = Client::send(listener, "GET", SITES, &[]).await;
@@ -104,7 +96,7 @@ async fn a_request_has_the_ids_of_one_of_a_client_and_an_answer_keeps_the_id_tha
         answer(200, own, "done")
     })
     .await;
-    let (_front, listener) = before(netbox.address, &[]).await;
+    let (_front, listener) = before(&format!("http://{}", netbox.address), &[]).await;
     let named = Client::send(listener, "GET", "/api/", &[("X-Request-ID", "of-the-backend")]).await;
     assert_eq!(named.answer().await.header("x-request-id"), Some("of-the-backend"));
     assert_eq!(netbox.last().header("x-request-id"), Some("of-the-backend"));

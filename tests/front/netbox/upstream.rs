@@ -1,6 +1,5 @@
 //! How the bridge reaches NetBox for a backend, and what it says where it cannot.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxbox_bridge::server::Server;
@@ -8,23 +7,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use crate::front::tls::{Authority, secure_backend};
-use crate::support::bridge::{TestBridge, config};
+use crate::support::bridge::{NOWHERE, TestBridge, config};
 
-use super::{NetBox, V1, between, get, push, pushed};
+use super::{NetBox, V1, before, between, get, push, pushed};
 
 const SITES: &str = "/api/dcim/sites/";
-
-/// A bridge in front of the NetBox at `url`, and its listener.
-async fn before(url: &str, settings: &[(&str, &str)]) -> (TestBridge, SocketAddr) {
-    let own = [("backend.netbox_listen", "127.0.0.1:0"), ("backend.netbox_url", url)];
-    let front = TestBridge::start(config(nowhere(), &[&own, settings].concat())).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
-    (front, listener)
-}
-
-fn nowhere() -> SocketAddr {
-    "127.0.0.1:1".parse().unwrap()
-}
 
 #[tokio::test]
 async fn a_pushed_netbox_without_tls_is_refused_where_its_certificate_is_to_be_checked() {
@@ -67,7 +54,7 @@ async fn files_for_netbox_that_cannot_be_used_are_an_error_of_the_start_wherever
         ],
         &[own, ("backend.netbox_url", "https://127.0.0.1:1"), ("backend.netbox_ca_file", missing.as_str())],
     ] {
-        let error = Server::bind(config(nowhere(), settings)).await.unwrap_err().to_string();
+        let error = Server::bind(config(NOWHERE, settings)).await.unwrap_err().to_string();
         assert!(error.contains("cannot read the") && error.contains("missing.pem"), "{error}");
     }
 }
@@ -84,9 +71,9 @@ async fn the_files_for_netbox_are_read_again_at_a_reload_and_when_they_change() 
         ("backend.netbox_ca_file", ca.display().to_string()),
         ("limits.breaker_failures", "1000".to_owned()),
     ];
-    let read = move || config(nowhere(), &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
+    let read = move || config(NOWHERE, &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
     let front = TestBridge::reloading(read(), move || Ok(read())).await;
-    let listener = front.addresses.iter().find(|(key, _)| *key == "backend.netbox_listen").unwrap().1;
+    let listener = front.netbox_listeners()[0];
     let unknown = get(listener, SITES, V1).await;
     assert_eq!(unknown.status, 502);
     for part in [format!("https://{address}").as_str(), "backend.netbox_ca_file", "backend.netbox_pin"] {
@@ -162,7 +149,7 @@ async fn what_is_wrong_with_netbox_names_netbox_its_address_and_a_way_out() {
 #[tokio::test]
 async fn a_pushed_netbox_that_cannot_be_reached_is_said_to_be_where_the_plugin_pushed_it() {
     let (_, _backend, _netbox, _, front, listener) = between(&[]).await;
-    assert_eq!(push(&front, "POST", "/netbox/endpoint", &pushed(nowhere())).await.status, 200);
+    assert_eq!(push(&front, "POST", "/netbox/endpoint", &pushed(NOWHERE)).await.status, 200);
     let failed = get(listener, SITES, V1).await;
     assert_eq!(failed.status, 502);
     assert!(failed.detail().contains("the NetBox endpoint that the plugin has pushed"), "{}", failed.text());
