@@ -208,7 +208,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         );
     }
     let config = Arc::clone(&app.state().config);
-    let caller = Caller::from_request(&config, peer.on_loopback, &request.headers);
+    let caller = Caller::from_request(&config, peer.listen_address, &request.headers);
     match caller.authorize(resource.required_access(&method, &config), &config) {
         Ok(()) => {}
         Err(AuthError::NotConfigured) => return page::not_configured(),
@@ -227,7 +227,7 @@ async fn route(proxy: &Arc<Proxy>, mut request: Parts, body: Incoming, peer: &Pe
         Resource::Session if method == Method::DELETE => page::end_session(&config),
         Resource::Session => page::sign_in(),
         Resource::Livez => health::live(),
-        Resource::Readyz => health::ready(app, query, caller.may_read()).await,
+        Resource::Readyz => health::ready(app, query, caller).await,
         Resource::Metrics => metrics(app),
         Resource::Document => respond::json(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())),
         Resource::Backends => backends::list(proxy).await,

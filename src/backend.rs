@@ -146,16 +146,9 @@ impl Backend {
         }
     }
 
-    /// Notes the authentication failure of `client` with `key`. `generation` is that of [`RequestGate::generation`]
-    /// when the request began.
-    pub fn note_auth_failure(
-        &self,
-        failure: AuthFailure<'_>,
-        client: Option<IpAddr>,
-        key: KeyHash,
-        generation: u64,
-    ) {
-        let held_back = self.gate.note_failure(failure, client, key, generation, self.limits());
+    /// Notes the authentication failure of `client` with `key`.
+    pub fn note_auth_failure(&self, failure: AuthFailure<'_>, client: Option<IpAddr>, key: KeyHash) {
+        let held_back = self.gate.note_failure(failure, client, key, self.limits());
         self.emit_throttled(held_back);
     }
 

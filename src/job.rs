@@ -23,7 +23,7 @@ pub use cooldown::CoolingDown;
 pub use handle::{EventSelection, Job, StartResult, Watcher};
 pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory};
 pub use recordings::recordings;
-pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, retention};
+pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, Replay, retention};
 pub use request::{JobKey, SyncRequest};
 pub use runner::backoff_refusal;
 pub use secrets::SecretStore;

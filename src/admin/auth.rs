@@ -5,7 +5,7 @@
 //! With `admin_open_reads`, reading needs no token on a loopback address if `Host` is a loopback name, which excludes
 //! DNS rebinding, and no header shows that a proxy forwarded the request.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -51,8 +51,9 @@ pub(super) enum AuthError {
 pub(super) const SESSION: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Caller {
-    /// The caller that sent `headers`.
-    pub(super) fn from_request(config: &Config, on_loopback: bool, headers: &HeaderMap) -> Self {
+    /// The caller that sent `headers` to the listener at `listen`.
+    pub(super) fn from_request(config: &Config, listen: Option<SocketAddr>, headers: &HeaderMap) -> Self {
+        let on_loopback = listen.is_some_and(|address| address.ip().to_canonical().is_loopback());
         let token = config.admin_token.as_ref();
         Self {
             is_local: config.admin_open_reads
@@ -155,6 +156,8 @@ fn seconds(time: SystemTime) -> u64 {
 mod tests {
     use http::HeaderValue;
 
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::config::Flags;
 
@@ -178,6 +181,9 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
+    const LOOPBACK: Option<SocketAddr> = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8801));
+    const NETWORK: Option<SocketAddr> = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8801));
+
     #[test]
     fn reading_takes_the_token_on_this_machine_too_unless_it_is_opened() {
         let local = headers(&[(HOST, "127.0.0.1:8801")]);
@@ -189,7 +195,7 @@ mod tests {
             (self::config(None), &local, Ok(())),
         ] {
             assert_eq!(
-                Caller::from_request(&config, true, headers).authorize(RequiredAccess::Read, &config),
+                Caller::from_request(&config, LOOPBACK, headers).authorize(RequiredAccess::Read, &config),
                 expected
             );
         }
@@ -198,26 +204,26 @@ mod tests {
     #[test]
     fn reading_that_was_opened_is_free_on_this_machine_under_its_own_name() {
         let config = config(Some(TOKEN));
-        let reads = |on_loopback, host: &str| {
-            Caller::from_request(&config, on_loopback, &headers(&[(HOST, host)]))
+        let reads = |listen, host: &str| {
+            Caller::from_request(&config, listen, &headers(&[(HOST, host)]))
                 .authorize(RequiredAccess::Read, &config)
         };
         for host in ["127.0.0.1:8801", "localhost:8801", "LOCALHOST", "[::1]:8801", "127.0.0.1", "localhost."]
         {
-            assert_eq!(reads(true, host), Ok(()), "{host}");
-            assert_eq!(reads(false, host), Err(AuthError::NoToken), "{host}");
+            assert_eq!(reads(LOOPBACK, host), Ok(()), "{host}");
+            assert_eq!(reads(NETWORK, host), Err(AuthError::NoToken), "{host}");
         }
         for host in ["evil.example:8801", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", ""]
         {
-            assert_eq!(reads(true, host), Err(AuthError::NoToken), "{host}");
+            assert_eq!(reads(LOOPBACK, host), Err(AuthError::NoToken), "{host}");
         }
-        let nameless = Caller::from_request(&config, true, &HeaderMap::new());
+        let nameless = Caller::from_request(&config, LOOPBACK, &HeaderMap::new());
         assert!(!nameless.may_read());
         for name in ["x-forwarded-for", "forwarded", "via"] {
             let name = http::HeaderName::from_static(name);
             let passed_on = headers(&[(HOST, "127.0.0.1"), (name, "192.0.2.1")]);
             assert!(
-                !Caller::from_request(&config, true, &passed_on).may_read(),
+                !Caller::from_request(&config, LOOPBACK, &passed_on).may_read(),
                 "a proxy may let anybody in"
             );
         }
@@ -228,7 +234,7 @@ mod tests {
         let config = config(Some(TOKEN));
         let acts = |value: &str| {
             let headers = headers(&[(HOST, "localhost"), (AUTHORIZATION, value)]);
-            Caller::from_request(&config, true, &headers).authorize(RequiredAccess::Write, &config)
+            Caller::from_request(&config, LOOPBACK, &headers).authorize(RequiredAccess::Write, &config)
         };
         assert_eq!(acts(&format!("Bearer {TOKEN}")), Ok(()));
         assert_eq!(acts(&format!("bearer  {TOKEN}")), Ok(()));
@@ -236,7 +242,7 @@ mod tests {
             assert_eq!(acts(wrong), Err(AuthError::NoToken), "{wrong}");
         }
         let config = self::config(None);
-        let nobody = Caller::from_request(&config, true, &headers(&[(AUTHORIZATION, "Bearer ")]));
+        let nobody = Caller::from_request(&config, LOOPBACK, &headers(&[(AUTHORIZATION, "Bearer ")]));
         assert_eq!(nobody.authorize(RequiredAccess::Write, &config), Err(AuthError::NotConfigured));
         assert_eq!(nobody.authorize(RequiredAccess::None, &config), Ok(()));
     }
@@ -259,6 +265,6 @@ mod tests {
         }
         let config = config(Some(TOKEN));
         let cookies = format!("theme=dark; {}={cookie}", cookie_name(&config));
-        assert!(Caller::from_request(&config, false, &headers(&[(COOKIE, &cookies)])).is_operator);
+        assert!(Caller::from_request(&config, None, &headers(&[(COOKIE, &cookies)])).is_operator);
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::auth::Caller;
 use crate::app::App;
 use crate::backend::Backend;
 use crate::config::WithoutLedger;
@@ -83,10 +84,10 @@ impl Readiness {
     }
 
     /// The readiness with a connection attempt to each backend.
-    async fn with_backends(app: &App, may_read: bool) -> Self {
+    async fn with_backends(app: &App, caller: Caller) -> Self {
         let mut readiness = Self::new(app);
         let state = app.state();
-        let reached = join_all(state.backends.iter().map(|backend| check_backend(backend, may_read))).await;
+        let reached = join_all(state.backends.iter().map(|backend| check_backend(backend, caller))).await;
         for BackendHealth { name, part } in &reached {
             if let Some(reason) = &part.reason {
                 readiness.ready = false;
@@ -102,10 +103,10 @@ impl Readiness {
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether `backend` can be reached. The reason is given to callers that may read.
-async fn check_backend(backend: &Backend, may_read: bool) -> BackendHealth {
+async fn check_backend(backend: &Backend, caller: Caller) -> BackendHealth {
     let reason = match timeout(PROBE_TIMEOUT, backend.check_reachable()).await {
         Ok(Ok(())) => None,
-        Ok(Err(error)) if may_read => Some(error.to_string()),
+        Ok(Err(error)) if caller.may_read() => Some(error.to_string()),
         Ok(Err(_)) => Some("the reason is shown with the operator token".to_owned()),
         Err(_) => Some(format!("it did not answer within {}", humantime::format_duration(PROBE_TIMEOUT))),
     };
@@ -119,10 +120,10 @@ pub(super) fn live() -> Response<Body> {
 }
 
 /// Answers `GET /readyz`. With `backend` in the query, the backends are checked, too.
-pub(super) async fn ready(app: &App, query: &str, may_read: bool) -> Response<Body> {
+pub(super) async fn ready(app: &App, query: &str, caller: Caller) -> Response<Body> {
     let readiness = match query {
         "" => Readiness::new(app),
-        "backend" | "backend=" => Readiness::with_backends(app, may_read).await,
+        "backend" | "backend=" => Readiness::with_backends(app, caller).await,
         _ => {
             return respond::message(
                 StatusCode::BAD_REQUEST,

@@ -135,7 +135,8 @@ pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: In
         return wrong_token();
     }
     let is_secure = headers.get(FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
-    let mut response = with_cookie(config, &auth::session(token), SESSION.as_secs(), is_secure);
+    let attributes = if is_secure { "; Secure" } else { "" };
+    let mut response = with_cookie(config, &auth::session(token), SESSION.as_secs(), attributes);
     *response.status_mut() = StatusCode::SEE_OTHER;
     response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
     response
@@ -143,7 +144,7 @@ pub(super) async fn start_session(config: &Config, headers: &HeaderMap, body: In
 
 /// Answers `DELETE /session`: removes the cookie. A copy of the cookie stays valid until it expires.
 pub(super) fn end_session(config: &Config) -> Response<Body> {
-    with_cookie(config, "", 0, false)
+    with_cookie(config, "", 0, "")
 }
 
 /// The answer if no token is configured.
@@ -158,9 +159,9 @@ pub(super) fn not_configured() -> Response<Body> {
     )
 }
 
-fn with_cookie(config: &Config, value: &str, seconds: u64, is_secure: bool) -> Response<Body> {
-    let (name, secure) = (auth::cookie_name(config), if is_secure { "; Secure" } else { "" });
-    let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+fn with_cookie(config: &Config, value: &str, seconds: u64, attributes: &str) -> Response<Body> {
+    let name = auth::cookie_name(config);
+    let cookie = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{attributes}");
     let mut response = respond::no_content();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);

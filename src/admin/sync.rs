@@ -10,6 +10,7 @@ use super::jobs;
 use crate::app::App;
 use crate::core::domain::kind::SyncEndpoint;
 use crate::core::http::query::Query;
+use crate::job::AttachOptions;
 use crate::proxy::{credentials, streams};
 use crate::respond::Body;
 use crate::telemetry;
@@ -51,11 +52,11 @@ pub(super) async fn answer(
             }
         },
     };
-    let fresh = query.parameters.fresh;
+    let options = AttachOptions { fresh: query.parameters.fresh, last_event: None };
     let sync_request = streams::job_request(backend, endpoint, query, &request.headers, address);
     let span = tracing::info_span!("request");
     telemetry::log::redact_span(&span, &credentials::redactor(request));
-    let queued = app.registry.queue(sync_request, fresh).instrument(span.clone()).await;
+    let queued = app.registry.queue(sync_request, &options).instrument(span.clone()).await;
     span.in_scope(|| match queued {
         Ok(job) => jobs::accepted(&job),
         Err(error) => {

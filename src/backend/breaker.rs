@@ -59,7 +59,7 @@ impl Breaker {
             return Err(ConnectError::Down { last: Box::new(last.clone()), again });
         }
         inner.probing = true;
-        self.emit_change(Circuit::HalfOpen, false, None);
+        self.changed(Circuit::HalfOpen).emit();
         Ok(Attempt { breaker: self, is_probe: true, is_reported: false })
     }
 
@@ -89,9 +89,8 @@ impl Breaker {
         Some(self.inner().tried?.elapsed())
     }
 
-    fn emit_change(&self, state: Circuit, was_closed: bool, error: Option<&ConnectError>) {
-        let error = error.map(|error| error as &(dyn std::error::Error + 'static));
-        CircuitChanged { backend: &self.metrics, state, error, was_closed }.emit();
+    fn changed(&self, state: Circuit) -> CircuitChanged<'_> {
+        CircuitChanged { backend: &self.metrics, state, error: None, was_closed: false }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -107,7 +106,7 @@ impl Attempt<'_> {
         let now = Inner { tried: Some(Instant::now()), ..Inner::default() };
         let before = std::mem::replace(&mut *breaker.inner(), now);
         if before.opened.is_some() {
-            breaker.emit_change(Circuit::Closed, false, None);
+            breaker.changed(Circuit::Closed).emit();
         }
     }
 
@@ -124,7 +123,7 @@ impl Attempt<'_> {
         // While a probe is in progress, the result of an earlier attempt is ignored: the probe decides.
         if was_probe || (inner.failures >= breaker.threshold && !inner.probing) {
             let was_closed = inner.opened.replace(Instant::now()).is_none();
-            breaker.emit_change(Circuit::Open, was_closed, Some(error));
+            CircuitChanged { was_closed, error: Some(error), ..breaker.changed(Circuit::Open) }.emit();
         }
     }
 }
@@ -139,7 +138,8 @@ impl Drop for Attempt<'_> {
         let was_given_up = !self.is_reported && std::mem::take(&mut inner.probing) && inner.opened.is_some();
         if was_given_up {
             let last = inner.last.clone();
-            self.breaker.emit_change(Circuit::Open, false, last.as_ref());
+            let error = last.as_ref().map(|last| last as _);
+            CircuitChanged { error, ..self.breaker.changed(Circuit::Open) }.emit();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! sync. `/version` says the release and whether the key is right, at the price of one attempt. A
 //! backend that wants a key is never asked without one: five refusals lock the address out.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ struct CachedCapabilities {
     version_probed: bool,
     policy_probed: bool,
     /// Paths that were asked for without a key, and whether they are missing.
-    missing: Vec<(&'static str, bool)>,
+    missing: HashMap<&'static str, bool>,
     capabilities: Capabilities,
 }
 
@@ -70,7 +71,7 @@ impl Default for CachedCapabilities {
             since: Instant::now(),
             version_probed: false,
             policy_probed: false,
-            missing: Vec::new(),
+            missing: HashMap::new(),
             capabilities: Capabilities::default(),
         }
     }
@@ -82,11 +83,6 @@ impl CachedCapabilities {
         self.version_probed
             && needed_streams(endpoint, &self.capabilities, choice).is_empty()
             && !self.needs_policy(endpoint, choice)
-    }
-
-    fn note_missing(&mut self, path: &'static str, missing: bool) {
-        self.missing.retain(|(known, _)| *known != path);
-        self.missing.push((path, missing));
     }
 
     /// Whether the execution policy matters for a run of `endpoint` and is not known.
@@ -147,9 +143,9 @@ impl CapabilitiesCache {
         self.last_release.learn(cached.capabilities.release);
         // Learned beside it.
         if let Some(now) = memory.cached.take().filter(|now| now.since >= cached.since) {
-            let is_new = |path: &str| !cached.missing.iter().any(|(request, _)| *request == path);
-            let new: Vec<_> = now.missing.into_iter().filter(|(path, _)| is_new(path)).collect();
-            cached.missing.extend(new);
+            for (path, missing) in now.missing {
+                cached.missing.entry(path).or_insert(missing);
+            }
         }
         if cached.version_probed {
             let Capabilities { release, .. } = cached.capabilities;
@@ -164,7 +160,7 @@ impl CapabilitiesCache {
         let mut memory = self.inner();
         if memory.generation == generation {
             let mut cached = memory.unexpired(ttl);
-            cached.note_missing(path, missing);
+            cached.missing.insert(path, missing);
             memory.cached = Some(cached);
         }
     }
@@ -328,7 +324,7 @@ impl Backend {
     /// Why it could not be asked.
     pub async fn lacks(&self, path: &'static str) -> Result<bool, String> {
         let cached = self.capabilities_cache.get(self.limits().capabilities);
-        if let Some((_, missing)) = cached.missing.iter().find(|(request, _)| *request == path) {
+        if let Some(missing) = cached.missing.get(path) {
             return Ok(*missing);
         }
         let generation = self.capabilities_cache.generation();
@@ -348,7 +344,7 @@ impl Backend {
             if !missing && !status.is_success() {
                 return Err(format!("{self}{path}: it answered {status}"));
             }
-            self.note_missing_path(path, missing, generation);
+            self.capabilities_cache.store_missing((path, missing), generation, self.limits().capabilities);
             Ok(missing)
         };
         timeout(self.limits().probe, request).await.unwrap_or_else(|_| Err(self.timeout_message()))
@@ -373,12 +369,12 @@ impl Backend {
     /// Whether the backend is known to lack `path`.
     pub fn is_known_missing(&self, path: &str) -> bool {
         let cached = self.capabilities_cache.get(self.limits().capabilities);
-        cached.missing.iter().any(|(known, missing)| *known == path && *missing)
+        cached.missing.get(path) == Some(&true)
     }
 
-    /// Notes whether the backend lacks `path`, which it was asked in this generation of what is known of it.
-    pub fn note_missing_path(&self, path: &'static str, missing: bool, generation: u64) {
-        self.capabilities_cache.store_missing((path, missing), generation, self.limits().capabilities);
+    /// Notes that the backend lacks `path`, which it was asked in this generation of what is known of it.
+    pub fn note_missing_path(&self, path: &'static str, generation: u64) {
+        self.capabilities_cache.store_missing((path, true), generation, self.limits().capabilities);
     }
 
     async fn probe_missing_capabilities(
@@ -388,20 +384,20 @@ impl Backend {
         choice: ChannelChoice,
         identity: &RequestIdentity,
     ) -> Result<(), CapabilityError> {
-        if identity.key.is_none() && !cached.version_probed && !cached.missing.contains(&(KEY_STATUS, true)) {
+        if identity.key.is_none() && !cached.version_probed && cached.missing.get(KEY_STATUS) != Some(&true) {
             // Nothing but this may be asked without a key, as far as it is not known that there is none.
             let mut health = self.query(Method::GET, "/health", &RequestIdentity::default()).await?;
             let has_health = !self.is_not_found(&mut health).await?;
             if has_health && choice != ChannelChoice::Only(Channel::Json) {
                 // 0.0.6 and later have every stream. If this one wants a key, its answer says so best.
-                cached.capabilities.set_stream(endpoint, true);
+                cached.capabilities.streams.insert(endpoint, true);
                 return Ok(());
             }
             if has_health {
                 // Which plain endpoints work depends on the release, which is told to those with a key.
                 let mut status = self.query(Method::GET, KEY_STATUS, &RequestIdentity::default()).await?;
                 let takes_none = self.is_not_found(&mut status).await?;
-                cached.note_missing(KEY_STATUS, takes_none);
+                cached.missing.insert(KEY_STATUS, takes_none);
                 if !takes_none {
                     return Err(CapabilityError::Refused(Refusal::key_missing()));
                 }
@@ -412,7 +408,7 @@ impl Backend {
         }
         if identity.key.is_none() && cached.version_probed && cached.capabilities.release.is_none() {
             // It may want a key. If it does, its answer to the run says so best, at the price of one attempt.
-            cached.capabilities.set_stream(endpoint, true);
+            cached.capabilities.streams.insert(endpoint, true);
             return Ok(());
         }
         if !cached.version_probed {
@@ -496,7 +492,7 @@ impl Backend {
             return Ok(());
         }
         let there = self.has(&endpoint.stream_path(), identity).await?;
-        cached.capabilities.set_stream(endpoint, there);
+        cached.capabilities.streams.insert(endpoint, there);
         Ok(())
     }
 

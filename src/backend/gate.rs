@@ -38,13 +38,20 @@ pub struct AuthFailure<'a> {
     pub retry_after: Option<&'a str>,
     /// Its text.
     pub text: &'a str,
+    /// The generation of the keys when its request began: [`RequestGate::generation`].
+    pub generation: u64,
 }
 
 /// Why a request is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackoffReason {
-    /// The backend has refused this key, or requests without a key.
+    /// The backend has refused this key.
     Refused {
+        /// The time until the next attempt.
+        retry_after: Duration,
+    },
+    /// The backend has refused requests without a key.
+    KeyMissing {
         /// The time until the next attempt.
         retry_after: Duration,
     },
@@ -85,15 +92,17 @@ impl RequestGate {
         if let Some(again) =
             until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero())
         {
-            return Some(BackoffReason::Refused { retry_after: again });
+            return Some(match key {
+                Some(_) => BackoffReason::Refused { retry_after: again },
+                None => BackoffReason::KeyMissing { retry_after: again },
+            });
         }
         let until = client.and_then(|client| locked(&self.limited).get(&client).copied());
         let again = until.and_then(|until| until.checked_duration_since(now)).filter(|d| !d.is_zero());
         again.map(|again| BackoffReason::Limited { retry_after: again })
     }
 
-    /// The generation of the keys, to be passed to [`Backend::note_auth_failure`](super::Backend::note_auth_failure)
-    /// with the response of a request that begins now.
+    /// The generation of the keys, for the [`AuthFailure`] of a request that begins now.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -103,14 +112,13 @@ impl RequestGate {
         self.backoff.accept(key);
     }
 
-    /// Notes the backend's response to `client` with `key`, whose request began in `generation`. A refused key is
-    /// held back for a while. Returns the clients that are held back from now on, if that is new.
+    /// Notes the backend's response to `client` with `key`. A refused key is held back for a while. Returns the clients
+    /// that are held back from now on, if that is new.
     pub(super) fn note_failure(
         &self,
         failure: AuthFailure<'_>,
         client: Option<IpAddr>,
         key: KeyHash,
-        generation: u64,
         limits: &Limits,
     ) -> Option<Throttled> {
         let is_about_key = failure.status == 401
@@ -121,7 +129,7 @@ impl RequestGate {
         let mentions = |texts: &[&str]| texts.iter().any(|text| failure.text.contains(text));
         match (failure.status, client) {
             // Keys registered since the request began may include this one.
-            (401, _) if mentions(&AUTH_FAILURE_TEXTS) && generation == self.generation() => {
+            (401, _) if mentions(&AUTH_FAILURE_TEXTS) && failure.generation == self.generation() => {
                 insert_expiring(&self.refused, key, limits.refused_key);
             }
             (429, Some(client)) if mentions(&RATE_LIMIT_TEXTS) => {
@@ -180,9 +188,13 @@ mod tests {
     }
 
     fn refuse(gate: &RequestGate, key: Option<[u8; 32]>, keep: Duration) {
-        let failure =
-            AuthFailure { status: 401, retry_after: None, text: "Invalid API key. 4 attempts remaining." };
-        gate.note_failure(failure, None, key, gate.generation(), &limits(keep));
+        let failure = AuthFailure {
+            status: 401,
+            retry_after: None,
+            text: "Invalid API key. 4 attempts remaining.",
+            generation: gate.generation(),
+        };
+        gate.note_failure(failure, None, key, &limits(keep));
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,8 +219,9 @@ mod tests {
         let gate = RequestGate::default();
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
         let limited = |client, wait, text| {
-            let failure = AuthFailure { status: 429, retry_after: Some(wait), text };
-            gate.note_failure(failure, Some(client), None, gate.generation(), &limits(KEEP));
+            let failure =
+                AuthFailure { status: 429, retry_after: Some(wait), text, generation: gate.generation() };
+            gate.note_failure(failure, Some(client), None, &limits(KEEP));
         };
         limited(other, "60", "Too many renderings at once.");
         limited(one, "60", "Rate limit exceeded. Please try again later.");
@@ -228,11 +241,12 @@ mod tests {
         let gate = RequestGate::default();
         let before = gate.generation();
         gate.keys_changed();
-        let lesson = AuthFailure { status: 401, retry_after: None, text: "Invalid API key." };
-        gate.note_failure(lesson, None, Some([1; 32]), before, &limits(KEEP));
-        let lesson =
-            AuthFailure { status: 401, retry_after: None, text: "No API key configured. Register one." };
-        gate.note_failure(lesson, None, Some([1; 32]), gate.generation(), &limits(KEEP));
+        for (text, generation) in
+            [("Invalid API key.", before), ("No API key configured. Register one.", gate.generation())]
+        {
+            let failure = AuthFailure { status: 401, retry_after: None, text, generation };
+            gate.note_failure(failure, None, Some([1; 32]), &limits(KEEP));
+        }
         assert_eq!(gate.backoff_for(None, Some([1; 32])), None);
     }
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{Backend, RequestIdentity, Unselectable};
 use crate::core::compat::scope::{
     ENDPOINT_IDS, EndpointSelector, backend_ids, cannot_tell_end, endpoint_ids, has_others, is_first, list,
-    no_endpoint_pushed, one_at_a_time, prunes, prunes_others, same_address, unknown_endpoint, with_parameter,
-    without_parameter, without_pruning, without_source,
+    no_endpoint_pushed, no_netbox_listener, one_at_a_time, prunes, prunes_others, same_address,
+    unknown_endpoint, with_parameter, without_parameter, without_pruning, without_source,
 };
 use crate::core::domain::refusal::Refusal;
 use crate::core::domain::release::Release;
@@ -24,14 +24,14 @@ pub enum ScopedQuery {
     Unchanged,
     /// This is sent in its place.
     Rewritten(String),
-    /// None would do: the request would change objects of other endpoints.
-    Harmful,
+    /// None would do: the request would change objects of other endpoints, for this reason.
+    Harmful(String),
 }
 
 impl Backend {
     /// `query` with its `proxmox_endpoint_ids` as the backend, which is of `release`, understands them, and without
-    /// what would delete from NetBox what belongs to other endpoints. `is_harmful` says that the request changes
-    /// objects of other endpoints whatever its query says.
+    /// what would delete from NetBox what belongs to other endpoints. `harm` says why the request changes objects of
+    /// other endpoints whatever its query says.
     ///
     /// # Errors
     ///
@@ -41,9 +41,9 @@ impl Backend {
         query: &str,
         release: Option<Release>,
         identity: &RequestIdentity,
-        is_harmful: bool,
+        harm: Option<String>,
     ) -> Result<ScopedQuery, Refusal> {
-        let may_harm = is_harmful || prunes_others(release) && prunes(query);
+        let may_harm = harm.is_some() || prunes_others(release) && prunes(query);
         let plugin_keys = self.config().endpoint_ids == EndpointIds::Plugin;
         let selector = EndpointSelector::for_release(release);
         if !plugin_keys && selector == EndpointSelector::Unchanged && !may_harm {
@@ -62,9 +62,11 @@ impl Backend {
                 selected => selected,
             };
             let selected = selected.map_err(|why| {
-                let is_between = self.config().netbox.is_some();
                 Refusal::not_scoped(&match why {
-                    Unselectable::NothingPushed => no_endpoint_pushed(release, &ids, is_between),
+                    Unselectable::NothingPushed if self.config().netbox.is_none() => {
+                        no_netbox_listener(release, &ids)
+                    }
+                    Unselectable::NothingPushed => no_endpoint_pushed(release, &ids),
                     Unselectable::Unknown(id) => unknown_endpoint(release, id),
                     Unselectable::Several => one_at_a_time(release, &ids),
                     Unselectable::SameAddress => same_address(release, &ids),
@@ -110,8 +112,8 @@ impl Backend {
             (_, ids) => return Err(Refusal::not_scoped(&one_at_a_time(release, ids))),
         }
         if may_harm && has_others(&rows, &ids) {
-            if is_harmful {
-                return Ok(ScopedQuery::Harmful);
+            if let Some(why) = harm {
+                return Ok(ScopedQuery::Harmful(why));
             }
             scoped = without_pruning(&scoped);
         }

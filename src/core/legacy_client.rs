@@ -164,7 +164,7 @@ impl LegacyClient {
 
     fn complete(&mut self, data: &FrameData<'_>, out: &mut Vec<String>) {
         let ending = if data.ok {
-            let verdicts = self.stages.verdicts(true);
+            let verdicts = self.stages.verdicts("completed");
             for kind in self.stages.unfinished() {
                 self.end(kind, out);
             }
@@ -202,7 +202,7 @@ impl LegacyClient {
             phase.row().step,
             markup::json(&reason)
         )));
-        self.full_update_end("failed", &self.stages.verdicts(false), out);
+        self.full_update_end("failed", &self.stages.verdicts("failed"), out);
     }
 
     /// Writes the end of a full update. A failed one is only written for clients that correlate, because others treat

@@ -19,7 +19,7 @@ pub fn plain(text: &str, limit: usize) -> Cow<'_, str> {
     }
     let stripped = if has_markup(head) { strip_markup(head) } else { head.to_owned() };
     let line = one_line(&stripped);
-    Cow::Owned(cut(&line, limit, head.len() < text.len()))
+    Cow::Owned(if head.len() < text.len() { truncated(&line, limit) } else { shortened(&line, limit) })
 }
 
 /// The longest prefix of `text` of at most `bytes` bytes that ends at a character boundary.
@@ -131,17 +131,13 @@ fn one_line(text: &str) -> String {
 
 /// Truncates `text`, which is a single line, to `limit` characters.
 pub fn shortened(text: &str, limit: usize) -> String {
-    cut(text, limit, false)
+    if text.char_indices().nth(limit).is_none() { text.to_owned() } else { truncated(text, limit) }
 }
 
-fn cut(line: &str, limit: usize, more: bool) -> String {
-    match line.char_indices().nth(limit) {
-        None if !more => line.to_owned(),
-        _ => {
-            let keep: String = line.chars().take(limit.saturating_sub(3)).collect();
-            format!("{keep}...")
-        }
-    }
+/// The beginning of `line`, with `...`, in at most `limit` characters.
+fn truncated(line: &str, limit: usize) -> String {
+    let keep: String = line.chars().take(limit.saturating_sub(3)).collect();
+    format!("{keep}...")
 }
 
 #[cfg(test)]

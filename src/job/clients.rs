@@ -62,14 +62,17 @@ impl Clients {
         });
     }
 
-    /// Notes whether `inventory` was answered with an empty list.
-    pub(super) fn note_inventory(&self, id: ClientId, inventory: Inventory, is_missing: bool) {
+    /// Notes that `inventory` was answered with an empty list.
+    pub(super) fn note_missing(&self, id: ClientId, inventory: Inventory) {
         self.with(id, |client| {
             client.missing.retain(|known| *known != inventory);
-            if is_missing {
-                client.missing.push(inventory);
-            }
+            client.missing.push(inventory);
         });
+    }
+
+    /// Notes that the backend has answered with `inventory`.
+    pub(super) fn note_read(&self, id: ClientId, inventory: Inventory) {
+        self.with(id, |client| client.missing.retain(|known| *known != inventory));
     }
 
     /// Notes that the client runs the stage `kind`. Returns whether it is a later stage of the same job.
@@ -184,10 +187,10 @@ mod tests {
     async fn what_a_backend_cannot_read_is_known_until_it_can() {
         let clients = Clients::default();
         for inventory in [Inventory::Firewalls, Inventory::CpuModels] {
-            clients.note_inventory(netbox(), inventory, true);
+            clients.note_missing(netbox(), inventory);
         }
         assert_eq!(clients.missing(netbox()), [Inventory::Firewalls, Inventory::CpuModels]);
-        clients.note_inventory(netbox(), Inventory::Firewalls, false);
+        clients.note_read(netbox(), Inventory::Firewalls);
         assert_eq!(clients.missing(netbox()), [Inventory::CpuModels]);
         advance(REMEMBERED).await;
         assert_eq!(clients.missing(netbox()), []);
@@ -201,10 +204,10 @@ mod tests {
             key[0] = other;
             ClientId::new(String::new(), Some(key), None)
         };
-        clients.note_inventory(client(9, 9), Inventory::Firewalls, true);
+        clients.note_missing(client(9, 9), Inventory::Firewalls);
         for (number, other) in (0..8).flat_map(|number| (0..=255).map(move |other| (number, other))) {
             advance(Duration::from_millis(1)).await;
-            clients.note_inventory(client(number, other), Inventory::Firewalls, true);
+            clients.note_missing(client(number, other), Inventory::Firewalls);
         }
         assert_eq!(clients.missing(client(7, 255)), [Inventory::Firewalls]);
         assert_eq!(clients.0.lock().unwrap().len(), MAX_CLIENTS);

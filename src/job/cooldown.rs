@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::concurrency::Permit;
 use super::handle::Job;
@@ -48,7 +48,7 @@ impl Registry {
         reporter: Option<ActivityReporter>,
     ) {
         let (Some(place), Some(rest)) = (job.release_permit(), rest) else { return };
-        self.hold_permit(place, rest, job.span.clone(), job.record(), reporter);
+        job.span.in_scope(|| self.hold_permit(place, rest, job.record(), reporter));
     }
 
     /// Takes a permit for every job of an earlier process that one of `backends` may still run.
@@ -93,7 +93,7 @@ impl Registry {
             }
             let endpoint = SyncEndpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let span = telemetry::job_span(record.id, &backend.config().name, endpoint);
-            self.hold_permit(self.concurrency.acquire_now(backend), rest, span, record, None);
+            span.in_scope(|| self.hold_permit(self.concurrency.acquire_now(backend), rest, record, None));
         }
         Ok(())
     }
@@ -106,21 +106,20 @@ impl Registry {
         held.into_iter().map(|(job, ends)| CoolingDown { job, until: until(ends) }).collect()
     }
 
-    /// Holds `permit` for `rest` as the cool-down of the job of `record`.
+    /// Holds `permit` for `rest` as the cool-down of the job of `record`, in the span of that job.
     fn hold_permit(
         self: &Arc<Self>,
         permit: Permit,
         rest: Duration,
-        span: Span,
         record: Record,
         reporter: Option<ActivityReporter>,
     ) {
         let until = Instant::now() + rest;
         let until = self.concurrency.cool_down(record.id, permit.backend().clone(), until);
         let permit = CooldownPermit { registry: Arc::clone(self), record, until, permit };
-        span.in_scope(|| telemetry::CooldownStarted { rest }.emit());
+        telemetry::CooldownStarted { rest }.emit();
         self.cooldowns.send_replace(());
-        self.spawn(permit.cool_down(reporter).instrument(span));
+        self.spawn(permit.cool_down(reporter).in_current_span());
     }
 }
 

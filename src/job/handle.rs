@@ -215,16 +215,19 @@ impl Job {
         self.watchers.send_modify(|watchers| watchers.keeps_running = true);
     }
 
+    /// Attaches another client to the job, from the frame numbered `next`.
+    pub(super) fn attach(self: &Arc<Self>, next: u64) -> Watcher {
+        self.watchers.send_modify(|watchers| watchers.attached += 1);
+        self.span.in_scope(|| telemetry::JobAttached.emit());
+        self.watch(next)
+    }
+
     /// Watches the job from the frame numbered `next`.
-    pub(super) fn watch(self: &Arc<Self>, next: u64, is_new: bool) -> Watcher {
+    pub(super) fn watch(self: &Arc<Self>, next: u64) -> Watcher {
         self.watchers.send_modify(|watchers| {
             watchers.now += 1;
             watchers.most = watchers.most.max(watchers.now);
-            watchers.attached += u64::from(!is_new);
         });
-        if !is_new {
-            self.span.in_scope(|| telemetry::JobAttached.emit());
-        }
         Watcher { cursor: self.log.watch(next), job: Arc::clone(self), notice: None }
     }
 

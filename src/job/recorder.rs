@@ -60,7 +60,7 @@ impl Recorder {
     }
 
     /// Starts the recording of a leg with its request. `release` is that of the backend, if known.
-    pub(super) fn open(&mut self, leg: &Leg, release: Option<&str>, target: &str, has_key: bool) {
+    pub(super) fn open(&mut self, leg: &Leg, release: Option<&str>, target: &str, key: RecordedKey) {
         self.close();
         self.leg += 1;
         self.began = Instant::now();
@@ -72,7 +72,7 @@ impl Recorder {
         let header = RecordingHeader {
             backend: release.unwrap_or("unknown").to_owned(),
             protocol: if leg.channel == Channel::Websocket { Protocol::Websocket } else { Protocol::Http },
-            key: if has_key { RecordedKey::Sent } else { RecordedKey::None },
+            key,
             note: Some(format!("leg {} of job {}", self.leg, self.job)),
         };
         self.push(&header.to_line());
@@ -262,7 +262,7 @@ mod tests {
     fn open(recorder: &mut Recorder, channel: Channel) {
         let endpoint = SyncEndpoint::for_kind(Kind::Devices);
         let leg = Leg { endpoint, kinds: vec![Kind::Devices], channel, command: None };
-        recorder.open(&leg, None, &leg.path(), true);
+        recorder.open(&leg, None, &leg.path(), RecordedKey::Sent);
     }
 
     fn read(data_dir: &Path, job: JobId, leg: usize) -> Vec<(f64, Direction, RecordedEvent)> {

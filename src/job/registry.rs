@@ -94,18 +94,22 @@ pub enum Attached {
     /// A queued, running or recently ended job.
     Watching(Watcher),
     /// The remaining frames of an ended job.
-    Replay {
-        /// The job.
-        id: JobId,
-        /// How many frames before them are gone.
-        missed: u64,
-        /// The remaining frames.
-        frames: Vec<LoggedFrame>,
-        /// The notice for events that the ledger does not keep.
-        notice: Option<String>,
-    },
+    Replay(Replay),
     /// An ended job whose final event the client has already received.
     Seen,
+}
+
+/// The rest of the log of an ended job.
+#[derive(Debug)]
+pub struct Replay {
+    /// The job.
+    pub id: JobId,
+    /// How many frames before them are gone.
+    pub missed: u64,
+    /// The remaining frames.
+    pub frames: Vec<LoggedFrame>,
+    /// The notice for the client, such as that of events that the ledger does not keep.
+    pub notice: Option<String>,
 }
 
 /// The load of a backend.
@@ -238,15 +242,14 @@ impl Registry {
         self.clients.begins_job(self.client(backend, key, address));
     }
 
-    /// Notes whether that client received an empty list for an inventory that the backend cannot read.
-    pub fn note_inventory(
-        &self,
-        backend: &Backend,
-        key: Option<&ApiKey>,
-        address: IpAddr,
-        missing: (Inventory, bool),
-    ) {
-        self.clients.note_inventory(self.client(backend, key, address), missing.0, missing.1);
+    /// Notes that that client received an empty list for `missing`, which the backend cannot read.
+    pub fn note_missing(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr, missing: Inventory) {
+        self.clients.note_missing(self.client(backend, key, address), missing);
+    }
+
+    /// Notes that that client received `inventory` from the backend.
+    pub fn note_read(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr, inventory: Inventory) {
+        self.clients.note_read(self.client(backend, key, address), inventory);
     }
 
     fn client(&self, backend: &Backend, key: Option<&ApiKey>, address: IpAddr) -> ClientId {
@@ -354,7 +357,7 @@ impl Registry {
 
     /// Attaches one more watcher after the event numbered `after`.
     pub fn watch(&self, id: JobId, after: u64) -> Option<Watcher> {
-        Some(self.find(id)?.watch(after + 1, false))
+        Some(self.find(id)?.attach(after + 1))
     }
 
     /// What `job` waits for.

@@ -36,6 +36,7 @@ use crate::core::wire::sse::frame::Frame;
 use crate::core::wire::traffic::FrameCounts;
 use crate::deadline::{DeadlineTimer, timeout};
 use crate::ledger::{Cooldown, JobEnd, LoggedFrame, Timestamp};
+use crate::recording::RecordedKey;
 use crate::telemetry;
 use prepare::Preparation;
 use work::LegWork;
@@ -61,6 +62,8 @@ pub(super) struct Runner {
     channel: Option<Channel>,
     /// The work that the backend may be running.
     work: Option<LegWork>,
+    /// The job may be driven again if the capabilities of the backend prove to be wrong.
+    may_retry: bool,
     /// The frames from the backend that are counted in the metrics so far.
     counted_frames: FrameCounts,
     /// The generation of the backend's keys at the last request.
@@ -106,6 +109,7 @@ impl Runner {
             connection,
             channel: None,
             work: None,
+            may_retry: true,
             counted_frames: FrameCounts::default(),
             generation: 0,
             began: now,
@@ -132,10 +136,10 @@ impl Runner {
             self.apply(&mut out).await;
             return;
         }
-        if let AttemptResult::Retry = self.attempt(waiting, true).await {
+        if let AttemptResult::Retry = self.attempt(waiting).await {
             // The cached capabilities were wrong, and have been dropped. A refused socket is not tried again.
             self.request.over_socket = false;
-            self.attempt(self.pending_run(), false).await;
+            self.attempt(self.pending_run()).await;
         }
     }
 
@@ -143,7 +147,7 @@ impl Runner {
         PendingRun::new(self.request.endpoint.kind, prepare::options(&self.job, &self.request))
     }
 
-    async fn attempt(&mut self, waiting: PendingRun, may_repeat: bool) -> AttemptResult {
+    async fn attempt(&mut self, waiting: PendingRun) -> AttemptResult {
         let mut out = SessionOutput::default();
         self.generation = self.request.backend.gate.generation();
         let Self { registry, job, stopping, request, key_attempt, .. } = self;
@@ -151,8 +155,7 @@ impl Runner {
             Preparation::Drive { setup, release, query } => {
                 self.release = release;
                 self.query = query;
-                let may_repeat = may_repeat && !waiting.has_begun();
-                return self.drive(waiting, *setup, may_repeat).await;
+                return self.drive(waiting, *setup).await;
             }
             Preparation::Refuse(refusal) => waiting.refuse(refusal, &mut out),
             Preparation::Skip { why } => {
@@ -171,7 +174,8 @@ impl Runner {
         AttemptResult::Done
     }
 
-    async fn drive(&mut self, waiting: PendingRun, setup: SessionSetup, may_repeat: bool) -> AttemptResult {
+    async fn drive(&mut self, waiting: PendingRun, setup: SessionSetup) -> AttemptResult {
+        let may_retry = std::mem::take(&mut self.may_retry) && !waiting.has_begun();
         self.start(&setup);
         self.counted_frames = FrameCounts::default();
         self.notices.clone_from(&setup.notices);
@@ -180,7 +184,7 @@ impl Runner {
         loop {
             // A missing path or a refused handshake has started no work. (A 404 for a single virtual machine may be
             // genuine.)
-            if may_repeat
+            if may_retry
                 && self.request.endpoint.vm.is_none()
                 && out.refused.as_ref().is_some_and(|refusal| matches!(refusal.status, 403..=405))
             {
@@ -364,9 +368,11 @@ impl Runner {
             }
         }
         let logged = self.number(frames);
+        let started = refused.map(StartResult::Refused).or(accepted.then_some(StartResult::Accepted));
+        let has_ended = end.is_some();
         if let Some(mut report) = end {
             report.redact(&self.job.redactor);
-            let ended = self.end(&report, refused.is_none());
+            let ended = self.end(&report, started.as_ref());
             if let Some(recorder) = &mut self.recorder {
                 recorder.end(self.job.config.limits.ledger).await;
             }
@@ -377,20 +383,23 @@ impl Runner {
                 ended.emit();
             }
             self.registry.mark_ended(&self.job);
-            self.begin(accepted, refused);
-            self.job.log.append(logged);
+        }
+        if let Some(started) = started {
+            self.job.set_started(started);
+        }
+        self.job.log.append(logged);
+        if has_ended {
             self.job.log.end();
             return None;
         }
-        self.begin(accepted, refused);
-        self.job.log.append(logged);
         if let Some(leg) = open {
             self.expect_work(&leg).await;
             let SyncRequest { backend, identity, .. } = &self.request;
             let target = self.target(&leg);
             if let Some(recorder) = &mut self.recorder {
                 let release = self.release.map(|release| release.to_string());
-                recorder.open(&leg, release.as_deref(), &target, identity.key.is_some());
+                let key = if identity.key.is_some() { RecordedKey::Sent } else { RecordedKey::None };
+                recorder.open(&leg, release.as_deref(), &target, key);
             }
             self.channel = Some(leg.channel);
             self.connection = LegConnection::open(Arc::clone(backend), &leg, target, identity.clone());
@@ -439,8 +448,9 @@ impl Runner {
         }
         let text = refusal.text();
         let retry_after = refusal.retry_after.as_deref();
-        let failure = AuthFailure { status: refusal.status, retry_after, text: &text };
-        backend.note_auth_failure(failure, client, key, self.generation);
+        let generation = self.generation;
+        let failure = AuthFailure { status: refusal.status, retry_after, text: &text, generation };
+        backend.note_auth_failure(failure, client, key);
     }
 
     /// Numbers frames for the log, and counts them.
@@ -457,17 +467,9 @@ impl Runner {
         logged
     }
 
-    fn begin(&self, accepted: bool, refused: Option<Refusal>) {
-        match refused {
-            Some(refusal) => self.job.set_started(StartResult::Refused(refusal)),
-            None if accepted => self.job.set_started(StartResult::Accepted),
-            None => {}
-        }
-    }
-
     /// Ends the job, and releases its permit at once or after a cool-down. The returned event is to be logged once
     /// the end is recorded.
-    fn end<'a>(&mut self, report: &'a RunReport, has_stream: bool) -> telemetry::JobEnded<'a> {
+    fn end<'a>(&mut self, report: &'a RunReport, started: Option<&StartResult>) -> telemetry::JobEnded<'a> {
         self.registry.clients.ended(ClientId::from_request(&self.request, &self.job.key));
         let finished = self.time();
         let rest = self.remaining_work(report.cause);
@@ -477,7 +479,7 @@ impl Runner {
             kind: self.request.endpoint.kind,
             backend: Arc::clone(&self.request.backend.metrics),
             channel: self.channel,
-            has_stream,
+            has_stream: !matches!(started, Some(StartResult::Refused(_))),
             at: finished.seconds(),
             report,
             duration: finished.since(record.started.unwrap_or(record.queued)),

@@ -28,13 +28,13 @@ impl Registry {
     ) -> Result<Attached, AdmitError> {
         request.backend.locate().await;
         let key = JobKey::new(&request, &self.salt);
-        let last = options.last_event.filter(|last| !last.is_empty());
-        if let Some(last) = &last {
+        let last = options.last_event.as_deref().filter(|last| !last.is_empty());
+        if let Some(last) = last {
             let resumed = self.resume(&key, &request, last).await;
             let from = match &resumed {
                 None => telemetry::ResumeSource::Unknown,
                 Some(Attached::Watching(_)) => telemetry::ResumeSource::Memory,
-                Some(Attached::Replay { .. }) => telemetry::ResumeSource::Ledger,
+                Some(Attached::Replay(_)) => telemetry::ResumeSource::Ledger,
                 Some(Attached::Seen) => telemetry::ResumeSource::Seen,
             };
             telemetry::StreamResumed { from, event: &plain(last, MAX_ID) }.emit();
@@ -42,12 +42,12 @@ impl Registry {
                 return Ok(entered);
             }
         }
-        let mut watching = self.start_or_attach(key, request, options.fresh)?;
+        let mut watching = self.start_or_attach(key, request, &options)?;
         if let Some(last) = last {
             let lost = format!(
                 "This stream starts at event {FIRST} of job {}: event {:?} is unknown here, has expired, or is of another job.",
                 watching.job.id,
-                plain(&last, MAX_ID),
+                plain(last, MAX_ID),
             );
             let notice = watching.notice.take();
             watching.notice = Some(notice.map_or_else(|| lost.clone(), |more| format!("{lost} {more}")));
@@ -60,10 +60,14 @@ impl Registry {
     /// # Errors
     ///
     /// See [`AdmitError`].
-    pub async fn queue(self: &Arc<Self>, request: SyncRequest, fresh: bool) -> Result<Arc<Job>, AdmitError> {
+    pub async fn queue(
+        self: &Arc<Self>,
+        request: SyncRequest,
+        options: &AttachOptions,
+    ) -> Result<Arc<Job>, AdmitError> {
         request.backend.locate().await;
         let key = JobKey::new(&request, &self.salt);
-        let watching = self.start_or_attach(key, request, fresh)?;
+        let watching = self.start_or_attach(key, request, options)?;
         // Before the watcher is dropped.
         watching.job.keep_running();
         Ok(Arc::clone(&watching.job))
@@ -73,15 +77,15 @@ impl Registry {
         self: &Arc<Self>,
         key: JobKey,
         request: SyncRequest,
-        fresh: bool,
+        options: &AttachOptions,
     ) -> Result<Watcher, AdmitError> {
         let redactor = self.secrets.redactor_for(&request);
         let mut jobs = self.jobs();
         if let Some(job) = jobs.identical(&key, &request) {
-            if fresh {
+            if options.fresh {
                 return Err(AdmitError::Running(job.id));
             }
-            let mut watching = job.watch(FIRST, false);
+            let mut watching = job.attach(FIRST);
             watching.notice = job.selection.notice(EventSelection::for_request(&request));
             return Ok(watching);
         }
@@ -94,7 +98,7 @@ impl Registry {
         telemetry::log::redact_span(&span, &redactor);
         let backend = request.backend.id().clone();
         let job = Job::new(NewJob { key, backend, config, log, record, selection, redactor, span });
-        let watching = job.watch(FIRST, true);
+        let watching = job.watch(FIRST);
         jobs.unfinished.insert(job.id, Arc::clone(&job));
         jobs.by_id.insert(job.id, Arc::clone(&job));
         let life = lifecycle::run_job(Arc::clone(self), job, request);

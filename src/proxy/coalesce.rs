@@ -90,7 +90,7 @@ pub(super) async fn admit(
     let key = request_key(&parts.headers);
     let hash = key.as_ref().map(|key| proxy.app.registry.key_hash(key));
     let admitted = context.backend.admit(context.forwarded.client, hash).await;
-    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(key.is_some(), &reason)))
+    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(&reason)))
 }
 
 fn refusal_response(parts: &Parts, refusal: Refusal) -> Box<Response<Body>> {
@@ -114,7 +114,7 @@ pub(super) async fn admit_unseen(
     parts: &Parts,
 ) -> Result<Option<KeyAttempt>, Box<Response<Body>>> {
     let admitted = context.backend.admit(context.forwarded.client, UNSEEN_KEY).await;
-    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(true, &reason)))
+    admitted.map_err(|reason| refusal_response(parts, backoff_refusal(&reason)))
 }
 
 /// Checks in the backend's first frame on such a WebSocket whether the key was refused. The attempt lasts until then.
@@ -285,8 +285,8 @@ pub(super) fn note_auth_failure(
     }
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let text = String::from_utf8_lossy(body);
-    let failure = AuthFailure { status: status.as_u16(), retry_after, text: &text };
-    context.backend.note_auth_failure(failure, Some(context.forwarded.client), hash, generation);
+    let failure = AuthFailure { status: status.as_u16(), retry_after, text: &text, generation };
+    context.backend.note_auth_failure(failure, Some(context.forwarded.client), hash);
 }
 
 fn is_public(path: &str) -> bool {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use secrecy::{ExposeSecret, SecretString};
@@ -122,9 +122,10 @@ pub(super) async fn answer(
             Ok(None) => return Err((parts, body)),
             Err(refused) => return Ok(*refused),
         };
+        let request = Request::from_parts(parts, body);
         return Ok(match guest {
-            Some(guest) => config::answer(proxy, context, &parts, body, guest, release).await,
-            None => merge(rows::answer(proxy, context, parts, path, body, release).await),
+            Some(guest) => config::answer(proxy, context, request, guest, release).await,
+            None => merge(rows::answer(proxy, context, request, path, release).await),
         });
     }
     let lacks = || async { context.backend.lacks(KEY_STATUS).await == Ok(true) };
@@ -142,7 +143,7 @@ pub(super) async fn answer(
             json_response(StatusCode::OK, &json!({ "needs_bootstrap": is_open, "has_db_keys": has_key }))
         }
         (KEYS, &Method::GET) => keys(registered.as_ref(), &parts),
-        (REGISTER, &Method::POST) => merge(register(proxy, context, registered.is_some(), body).await),
+        (REGISTER, &Method::POST) => merge(register(proxy, context, registered.as_ref(), body).await),
         (REGISTER, _) => not_allowed("POST"),
         _ => not_allowed("GET"),
     })
@@ -196,13 +197,13 @@ pub(super) async fn scope(
     }
     let kind = Kind::all().find(|kind| SyncEndpoint::for_kind(*kind).json_path() == path);
     let harm = kind.and_then(|kind| harms_others(kind, release));
-    let scoped = context.backend.scope_query(query, release, &identity(context, parts), harm.is_some()).await;
+    let scoped = context.backend.scope_query(query, release, &identity(context, parts), harm).await;
     let scoped = match scoped {
         Ok(ScopedQuery::Unchanged) => return Ok(()),
         Ok(ScopedQuery::Rewritten(scoped)) => scoped,
-        Ok(ScopedQuery::Harmful) => {
+        Ok(ScopedQuery::Harmful(why)) => {
             count_shim(Shim::Scope, ShimAction::Refused, path);
-            return Err(refusal_response(path, &Refusal::harms_others(&harm.unwrap_or_default())));
+            return Err(refusal_response(path, &Refusal::harms_others(&why)));
         }
         Err(refusal) => {
             if refusal.cause == Cause::Unsupported {
@@ -235,9 +236,9 @@ async fn release(
     release.map_err(|refusal| {
         let hash = identity.key.as_ref().map(|key| proxy.app.registry.key_hash(key));
         let (text, retry_after) = (refusal.text(), refusal.retry_after.as_deref());
-        let failure = AuthFailure { status: refusal.status, retry_after, text: &text };
+        let failure = AuthFailure { status: refusal.status, retry_after, text: &text, generation };
         let (backend, client) = (&context.backend, context.forwarded.client);
-        backend.note_auth_failure(failure, Some(client), hash, generation);
+        backend.note_auth_failure(failure, Some(client), hash);
         refusal_response(parts.uri.path(), &refusal)
     })
 }
@@ -360,7 +361,7 @@ async fn probe_health(
             if !is_missing {
                 return Ok(Some(response));
             }
-            backend.note_missing_path(HEALTH, true, generation);
+            backend.note_missing_path(HEALTH, generation);
             ready()
         }
         // The status of a reverse proxy, which plugins treat as final.
@@ -393,7 +394,7 @@ fn keys(registered: Option<&RegisteredKey>, parts: &Parts) -> Response<Body> {
 async fn register(
     proxy: &Proxy,
     context: &RequestContext,
-    is_registered: bool,
+    registered: Option<&RegisteredKey>,
     body: Incoming,
 ) -> ResponseResult {
     #[derive(Deserialize)]
@@ -404,18 +405,18 @@ async fn register(
     }
 
     let body = read_body(context, body, MAX_REGISTRATION_BYTES).await?;
-    let invalid = |text: &str| Err(detail(StatusCode::BAD_REQUEST, text));
+    let invalid = |text: &str| detail(StatusCode::BAD_REQUEST, text);
     let Ok(Registration { api_key, label }) = serde_json::from_slice(&body) else {
         let text = "The body must be a JSON object with api_key and an optional label.";
         return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, text));
     };
     if api_key.expose_secret().chars().count() < MIN_KEY {
-        return invalid("API key must be at least 32 characters.");
+        return Err(invalid("API key must be at least 32 characters."));
     }
     let Ok(api_key) = api_key.expose_secret().parse::<ApiKey>() else {
-        return invalid("API key must be one line of visible ASCII characters.");
+        return Err(invalid("API key must be one line of visible ASCII characters."));
     };
-    if is_registered {
+    if registered.is_some() {
         return Err(detail(StatusCode::CONFLICT, "An API key is already configured."));
     }
     Ok(match proxy.keyring.register(context.backend.url(), &api_key, &label).await {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::request::{Peer, REJECTED, RequestContext};
 use crate::app::AppState;
@@ -45,11 +45,11 @@ pub(crate) fn rejection_response(rejection: &Rejection, client: IpAddr) -> Respo
     response
 }
 
-/// The response to a client whose request for `path` failed at the backend.
+/// The response to a client whose `method` request for `path` failed at the backend.
 pub(super) fn error_response(
     context: &RequestContext,
+    method: &Method,
     path: &str,
-    is_safe: bool,
     error: &ForwardError,
 ) -> Response<Body> {
     let retry_after = context.backend.limits().retry_after.as_secs();
@@ -57,7 +57,7 @@ pub(super) fn error_response(
     let refusal = match error {
         ForwardError::Upload(error) => return upload_error_response(context.forwarded.client, *error),
         ForwardError::Unreachable(_) => Refusal::unreachable(&why, retry_after),
-        _ if is_safe => Refusal::no_answer(&why, retry_after),
+        _ if method.is_safe() => Refusal::no_answer(&why, retry_after),
         ForwardError::TimedOut(_) => Refusal::timed_out(&why),
         ForwardError::Broken { .. } => Refusal::broken(&why),
     };

@@ -10,6 +10,7 @@
 use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::Scheme;
 use ipnet::IpNet;
 
 use crate::core::http::headers::list;
@@ -43,7 +44,7 @@ impl Forwarded {
     /// Derives the origin of a request with `headers` for `host`, on a connection from `peer`.
     pub(crate) fn from_request(
         peer: IpAddr,
-        is_tls: bool,
+        scheme: &Scheme,
         host: Option<&str>,
         headers: &HeaderMap,
         trusted: &[IpNet],
@@ -59,7 +60,7 @@ impl Forwarded {
         let client = chain.iter().find(|address| !is_trusted_address(address)).or(chain.last());
         let client = client.copied().unwrap_or(peer);
         let trusted_header = |name| closest(headers, &name).filter(|_| is_trusted);
-        let own = HeaderValue::from_static(if is_tls { "https" } else { "http" });
+        let own = HeaderValue::from_static(if *scheme == Scheme::HTTPS { "https" } else { "http" });
         Self {
             client,
             is_trusted,
@@ -143,8 +144,13 @@ mod tests {
         for (name, value) in claimed {
             headers.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let forwarded =
-            Forwarded::from_request(peer.parse().unwrap(), false, Some("bridge:8800"), &headers, &trusted);
+        let forwarded = Forwarded::from_request(
+            peer.parse().unwrap(),
+            &Scheme::HTTP,
+            Some("bridge:8800"),
+            &headers,
+            &trusted,
+        );
         forwarded.apply(&mut headers);
         (forwarded.client.to_string(), headers)
     }

@@ -244,7 +244,7 @@ impl Proxy {
         headers::as_http_1(&mut parts);
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let host = host.unwrap_or_else(|| self.app.listeners.netbox_address(listen).to_string());
-        let origin = format!("{}://{host}", if peer.is_tls { "https" } else { "http" });
+        let origin = format!("{}://{host}", peer.scheme);
         // Backends send a token with each request; `check` and probes do not.
         let authorization = parts.headers.get(AUTHORIZATION);
         let has_token = authorization.is_some();

@@ -34,7 +34,7 @@ where
         match coalesce::coalesced(proxy, context, &parts).await {
             Ok(Some(response)) => return response,
             Ok(None) => {}
-            Err(error) => return error_response(context, parts.uri.path(), true, &error),
+            Err(error) => return error_response(context, &parts.method, parts.uri.path(), &error),
         }
     }
     let slot = match acquire_request(proxy, context) {
@@ -45,7 +45,7 @@ where
     let (body, pushed) = ObservedBody::new(body, &parts.headers);
     let mut request = Request::from_parts(parts, body);
     // A safe request may be retried, so the response can ask for a later retry (R16).
-    let is_safe = request.method().is_safe();
+    let method = request.method().clone();
     let most = backend.limits().body_bytes;
     if request.body().size_hint().exact().is_some_and(|bytes| bytes > most as u64) {
         return upload_error_response(context.forwarded.client, UploadError::TooLarge(most));
@@ -61,6 +61,6 @@ where
             inbound(response.headers_mut());
             hold_until_sent(asked.learn_from(proxy, context, response).await, slot)
         }
-        Err(error) => error_response(context, asked.path(), is_safe, &error),
+        Err(error) => error_response(context, &method, asked.path(), &error),
     }
 }

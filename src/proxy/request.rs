@@ -1,9 +1,10 @@
 //! A request in the proxy, and the connection that it came on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::uri::Scheme;
 use tokio::sync::watch;
 
 use super::forwarded::Forwarded;
@@ -19,10 +20,10 @@ pub struct Peer {
     pub address: IpAddr,
     /// The listener that accepted it.
     pub listener: ClientListener,
-    /// Whether it uses TLS.
-    pub is_tls: bool,
-    /// Whether it connected to a loopback address.
-    pub on_loopback: bool,
+    /// The scheme of its requests: `https` over TLS.
+    pub scheme: Scheme,
+    /// The address of the listener.
+    pub listen_address: Option<SocketAddr>,
     /// The number of the request on the connection, from 1.
     pub request: u64,
     /// Why the connection accepts no further data, if it does not.

@@ -53,7 +53,7 @@ impl Proxy {
         };
         let trusted = &state.config.trusted_proxies;
         let forwarded =
-            Forwarded::from_request(peer.address, peer.is_tls, host.as_deref(), &parts.headers, trusted);
+            Forwarded::from_request(peer.address, &peer.scheme, host.as_deref(), &parts.headers, trusted);
         forwarded.apply(&mut parts.headers);
         // HTTP/1.0 permits a missing `Host`, and the forwarded request is HTTP/1.1.
         if let Ok(host) = HeaderValue::from_str(&backend.url().authority())
@@ -77,19 +77,20 @@ impl Proxy {
         body: Incoming,
     ) -> (Route, Response<Body>) {
         let path = decoded_path(&parts.uri).into_owned();
+        let has_body = !body.is_end_stream() || guard::announces_body(&parts);
+        let no_body = || rejection_response(&guard::body_not_allowed(), context.forwarded.client);
         let aliased = || compat::alias_endpoint(&context, &path);
         if let Some(endpoint) = endpoint_at(&path).or_else(aliased) {
-            let response = match guard::body_not_allowed(&parts, body.is_end_stream()) {
-                Err(rejection) => rejection_response(&rejection, context.forwarded.client),
-                Ok(()) => streams::answer(self, &context, endpoint, &parts).await,
-            };
-            return (Route::Stream, response);
+            if has_body {
+                return (Route::Stream, no_body());
+            }
+            return (Route::Stream, streams::answer(self, &context, endpoint, &parts).await);
         }
         if wants_websocket(&parts) {
             // A body could not be distinguished from the first frames on the socket.
             let route = if path == websocket::PATH { Route::Socket } else { Route::Tunnel };
-            if let Err(rejection) = guard::body_not_allowed(&parts, body.is_end_stream()) {
-                return (route, rejection_response(&rejection, context.forwarded.client));
+            if has_body {
+                return (route, no_body());
             }
             let response = match route {
                 Route::Socket => websocket::answer(self, context, parts).await,

@@ -75,9 +75,10 @@ pub(crate) async fn answer(
             Ok(response) => return response,
             Err((id, refusal)) => (Some(id), refusal),
         },
-        Ok(Attached::Replay { id, missed, frames, notice }) => {
+        Ok(Attached::Replay(replay)) => {
+            let id = replay.id;
             let span = telemetry::job_span(id, &context.backend.config().name, endpoint);
-            let body = subscriber::stored(endpoint.kind, id, notice.as_deref(), missed, frames, view, &span);
+            let body = subscriber::stored(endpoint.kind, replay, view, &span);
             return with_job_header(respond::stream(body), id);
         }
         Ok(Attached::Seen) => return respond::no_content(),

@@ -15,7 +15,7 @@ use crate::core::domain::event::{Step, StepStatus};
 use crate::core::domain::kind::Kind;
 use crate::core::wire::sse::encoder::standalone_step;
 use crate::core::wire::sse::frame::FrameName;
-use crate::job::{Batch, EventSelection, FIRST, Job, Watcher};
+use crate::job::{Batch, EventSelection, FIRST, Job, Replay, Watcher};
 use crate::ledger::{JobId, LoggedFrame};
 use crate::respond::{Body, BoxError};
 use crate::telemetry::{self, Surface, WatcherDeparture};
@@ -104,18 +104,10 @@ pub(crate) fn live(
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// Streams the stored `frames` of the ended job `id` of `kind`, before which `missed` frames are gone. `notice` is
-/// sent first; `span` is the span of the job.
-pub(crate) fn stored(
-    kind: Kind,
-    id: JobId,
-    notice: Option<&str>,
-    missed: u64,
-    frames: Vec<LoggedFrame>,
-    view: SubscriberOptions,
-    span: &Span,
-) -> Body {
-    let mut first: Vec<Bytes> = notice.map(|notice| notice_frame(kind, notice)).into_iter().collect();
+/// Streams the stored frames of an ended job of `kind`, after its notice. `span` is the span of the job.
+pub(crate) fn stored(kind: Kind, replay: Replay, view: SubscriberOptions, span: &Span) -> Body {
+    let Replay { id, missed, frames, notice } = replay;
+    let mut first: Vec<Bytes> = notice.map(|notice| notice_frame(kind, &notice)).into_iter().collect();
     if missed > 0 {
         span.in_scope(|| telemetry::FramesMissed { missed }.emit());
         // A stream begins with `started`, and this may be its first frame.
@@ -198,7 +190,8 @@ mod tests {
     async fn a_gap_in_what_the_ledger_kept_does_not_hide_that_failures_may_be_gone() {
         let view = SubscriberOptions { ids: false, all_events: false, payloads: false };
         let id = "019a0000-0000-7000-8000-000000000000".parse().unwrap();
-        let body = stored(Kind::Devices, id, None, 3, Vec::new(), view, &Span::none());
+        let replay = Replay { id, missed: 3, frames: Vec::new(), notice: None };
+        let body = stored(Kind::Devices, replay, view, &Span::none());
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         let gap = "3 earlier events are no longer kept and could not be sent. Failures may be among them.";
         assert!(text.contains(gap), "{text}");

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONNECTION, TE, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -124,7 +124,7 @@ pub(super) async fn answer(
     context.informational.pass(&mut request);
     let exchange = match backend.upgrade(request).await {
         Ok(exchange) => exchange,
-        Err(error) => return error_response(context, info.path(), true, &error),
+        Err(error) => return error_response(context, &Method::GET, info.path(), &error),
     };
     if exchange.status != StatusCode::SWITCHING_PROTOCOLS {
         let mut response = exchange.into_response();
@@ -145,8 +145,8 @@ pub(super) async fn answer(
         Err(error) => {
             return error_response(
                 context,
+                &Method::GET,
                 info.path(),
-                true,
                 &ForwardError::Broken { remote: Remote::Backend, why: error.to_string() },
             );
         }

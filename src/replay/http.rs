@@ -11,7 +11,7 @@ use super::keys::{KeyRefusal, LOCK_OUT_SECONDS};
 use super::line::{ConnectionDropped, ConnectionHandle};
 use super::misbehaviour::FaultCounter;
 use super::shared::Shared;
-use crate::recording::Recording;
+use crate::recording::{RecordedKey, Recording};
 
 /// The header that carries the API key.
 const KEY_HEADER: &str = "x-proxbox-api-key";
@@ -44,19 +44,19 @@ pub(super) async fn respond(
     let library = &shared.library;
     let (method, path) = (request.method(), request.uri().path());
     let key = request.headers().get(KEY_HEADER).and_then(|value| value.to_str().ok());
-    let shows_key = key.is_some_and(|key| !key.is_empty());
+    let recorded = if key.is_some_and(|key| !key.is_empty()) { RecordedKey::Sent } else { RecordedKey::None };
 
     let is_exempt = EXEMPT.contains(&path) || path.starts_with("/static/");
     if library.demands_keys()
         && !is_exempt
         && let Err(refusal) = shared.keys.check(key)
     {
-        return match library.refusal(method, path, shows_key) {
+        return match library.refusal(method, path, recorded) {
             Some(recording) if !refusal.locked_out => replay(shared, line, recording).await,
             _ => Ok(refused(&refusal)),
         };
     }
-    if let Some(recording) = library.exchange(method, path, shows_key) {
+    if let Some(recording) = library.exchange(method, path, recorded) {
         return replay(shared, line, recording).await;
     }
     if library.has_path(path) {

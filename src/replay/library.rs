@@ -179,13 +179,12 @@ impl Library {
         self.release.is_none_or(|release| release < Release::new(0, 0, 23).post(1))
     }
 
-    /// The recording that answers a request with or without a key.
-    pub(super) fn exchange(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
+    /// The recording that answers a request with `key`, or with [`RecordedKey::None`].
+    pub(super) fn exchange(&self, method: &Method, path: &str, key: RecordedKey) -> Option<&Recording> {
         let here = |it: &&RecordedExchange| it.method == method.as_str() && it.path == path;
-        let fits = |it: &&RecordedExchange| match (it.recording.header.key, shows_key) {
-            (RecordedKey::None, false) | (RecordedKey::Sent, true) => true,
-            (RecordedKey::Wrong, _) => it.chosen && shows_key,
-            _ => false,
+        let fits = |it: &&RecordedExchange| match it.recording.header.key {
+            RecordedKey::Wrong => it.chosen && key != RecordedKey::None,
+            recorded => recorded == key,
         };
         // A recording without a key also serves requests with one, and the reverse, unless the answer is about the
         // key.
@@ -202,9 +201,9 @@ impl Library {
         Some(&found.recording)
     }
 
-    /// The recorded refusal of a request without a key.
-    pub(super) fn refusal(&self, method: &Method, path: &str, shows_key: bool) -> Option<&Recording> {
-        let wanted = if shows_key { RecordedKey::Wrong } else { RecordedKey::None };
+    /// The recorded refusal of a request with `key`, which is wrong or [`RecordedKey::None`].
+    pub(super) fn refusal(&self, method: &Method, path: &str, key: RecordedKey) -> Option<&Recording> {
+        let wanted = if key == RecordedKey::None { RecordedKey::None } else { RecordedKey::Wrong };
         let found = self.plain().find(|it| {
             it.method == method.as_str()
                 && it.path == path

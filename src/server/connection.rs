@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::CONNECTION;
+use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -53,7 +54,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 pub(super) struct ConnectionContext {
     pub(super) address: IpAddr,
     pub(super) role: ListenerRole,
-    pub(super) on_loopback: bool,
+    pub(super) listen_address: Option<SocketAddr>,
     pub(super) proxy: Arc<Proxy>,
     pub(super) limits: Limits,
     /// Signals that the connection must close.
@@ -67,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// Serves `stream` until it closes, over TLS if the listener has a certificate.
 pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, connection: ConnectionContext) {
     let mut counted = ConnectionGauge::new(&connection);
-    let is_tls = tls.is_some();
+    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(stream),
         Some(config) => match tls_accept(stream, config, &connection).await {
@@ -81,7 +82,7 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, con
             }
         },
     };
-    if let Err(error) = served(stream, is_tls, connection).await {
+    if let Err(error) = served(stream, scheme, connection).await {
         counted.error = Some(error);
     }
 }
@@ -111,10 +112,10 @@ impl Drop for ConnectionGauge {
 
 async fn served(
     stream: Box<dyn Stream>,
-    is_tls: bool,
+    scheme: Scheme,
     connection: ConnectionContext,
 ) -> Result<(), BoxError> {
-    let ConnectionContext { address, role: door, on_loopback, proxy, limits, mut closing } = connection;
+    let ConnectionContext { address, role: door, listen_address, proxy, limits, mut closing } = connection;
     let entrance = match door {
         ListenerRole::Clients(entrance) => entrance,
         ListenerRole::Admin | ListenerRole::Netbox(_) => ClientListener::Shared,
@@ -122,8 +123,8 @@ async fn served(
     let peer = Peer {
         address,
         listener: entrance,
-        is_tls,
-        on_loopback,
+        scheme,
+        listen_address,
         request: 0,
         stopped: Arc::default(),
         informational: InformationalResponses::default(),
@@ -152,7 +153,7 @@ async fn served(
             if request.headers_mut().remove(CLOSE).is_some() {
                 watched.end_when_idle();
             }
-            let is_http_2 = request.version() == http::Version::HTTP_2;
+            let version = request.version();
             // After an upgrade request the connection changes its protocol or closes: the guard has not checked what
             // follows.
             let mut may_upgrade = guard::may_upgrade(&request);
@@ -162,19 +163,19 @@ async fn served(
                 watched.end_when_idle();
             }
             let is_head = request.method() == Method::HEAD;
-            if request.version() == http::Version::HTTP_11 {
+            if version == http::Version::HTTP_11 {
                 peer.informational.begin(request_number);
             }
             let mut response = answer(&proxy, door, request, &peer).await;
             peer.informational.end();
-            if is_head && is_http_2 {
+            if is_head && version == http::Version::HTTP_2 {
                 // hyper omits the body over HTTP/1 only, and in HTTP/2 a body is a protocol error.
                 response = respond::without_body(response);
             }
             if may_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| exchange.watch(body, is_http_2)))
+            Ok::<_, Infallible>(response.map(|body| exchange.watch(body, version)))
         }
     });
     let streams = StreamExecutor::default();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::Notify;
@@ -148,9 +149,10 @@ impl ConnectionActivity {
 }
 
 impl ActiveRequest {
-    /// Wraps `body` to track it until it is dropped. `is_timed` if nothing else detects that the client does not
-    /// read.
-    pub(super) fn watch(self, body: Body, is_timed: bool) -> Body {
+    /// Wraps `body`, which is sent over `version` of HTTP, to track it until it is dropped.
+    pub(super) fn watch(self, body: Body, version: Version) -> Body {
+        // Over HTTP/2, nothing else detects that the client does not read.
+        let is_timed = version == Version::HTTP_2;
         WatchedBody { body, exchange: self, is_timed }.boxed_unsync()
     }
 

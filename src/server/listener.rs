@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::certificate::CurrentConfig;
 use super::connection::{self, ConnectionContext};
 use super::role::ListenerRole;
-use crate::config::Limits;
+use crate::config::Config;
 use crate::core::http::address::limited_as;
 use crate::core::http::limit::Limit;
 use crate::proxy::Proxy;
@@ -190,8 +190,7 @@ impl AcceptLoop {
             telemetry::NetboxStranger { client: address }.emit();
             return;
         }
-        let is_proxy = state.config.trusted_proxies.iter().any(|network| network.contains(&address));
-        let slot = match self.acquire_quota(limits, address, is_proxy) {
+        let slot = match self.acquire_quota(&state.config, address) {
             Ok(slot) => slot,
             Err(limit) => {
                 telemetry::OverLimit { limit, client: address }.emit();
@@ -205,7 +204,7 @@ impl AcceptLoop {
         let connection = ConnectionContext {
             address,
             role: self.role,
-            on_loopback: self.address.is_some_and(|address| address.ip().to_canonical().is_loopback()),
+            listen_address: self.address,
             proxy: Arc::clone(&self.proxy),
             limits: limits.clone(),
             closing: self.closing.clone(),
@@ -230,10 +229,11 @@ impl AcceptLoop {
     /// have used up theirs.
     fn acquire_quota(
         &self,
-        limits: &Limits,
+        config: &Config,
         address: IpAddr,
-        is_proxy: bool,
     ) -> Result<QuotaGuard<ConnectionQuotaKey>, Limit> {
+        let limits = &config.limits;
+        let is_proxy = config.trusted_proxies.iter().any(|network| network.contains(&address));
         let listener = self.role.listener();
         let all = (ConnectionQuotaKey::All(listener), limits.connections, Limit::Connections);
         let key = ConnectionQuotaKey::Address(listener, limited_as(address, limits.ipv6_prefix));

@@ -260,7 +260,7 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
     let mut known =
         Capabilities { release: Some("0.0.2.post1".parse().expect("a release")), ..Default::default() };
     for kind in FULL_UPDATE.into_iter().chain([Kind::FullUpdate]) {
-        known.set_stream(SyncEndpoint::for_kind(kind), false);
+        known.streams.insert(SyncEndpoint::for_kind(kind), false);
     }
     let plan = plan(SyncEndpoint::for_kind(Kind::FullUpdate), &known, ChannelChoice::Auto).expect("a plan");
     let mut setup = composed(plan.legs, plan.skipped);

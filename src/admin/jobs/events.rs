@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::core::domain::kind::{SyncEndpoint, VmId};
 use crate::core::http::query::Query;
 use crate::core::text::plain;
-use crate::job::EventSelection;
+use crate::job::{EventSelection, Replay};
 use crate::ledger::{Health, JobId, LedgerUnavailable, Record};
 use crate::proxy::request::Peer;
 use crate::proxy::streams::{last_event, unknown_parameter, with_job_header, without_chunks};
@@ -91,7 +91,7 @@ async fn stored(app: &App, record: &Record, last: Option<&str>, view: Subscriber
             let name = state.backends.iter().find(|backend| backend.url().to_string() == record.backend);
             let name = name.map_or(record.backend.as_str(), |backend| &backend.config().name);
             let span = telemetry::job_span(id, name, endpoint);
-            let body = subscriber::stored(record.kind, id, notice.as_deref(), missed, frames, view, &span);
+            let body = subscriber::stored(record.kind, Replay { id, missed, frames, notice }, view, &span);
             with_job_header(respond::stream(body), id)
         }
         None => log_unavailable(app, id),

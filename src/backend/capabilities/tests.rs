@@ -87,9 +87,9 @@ async fn a_path_that_was_missing_before_a_backend_was_forgotten_is_not_known_to_
     let (_listener, backend) = listening().await;
     let before = backend.capabilities_cache.generation();
     backend.capabilities_cache.invalidate();
-    backend.note_missing_path("/health", true, before);
+    backend.note_missing_path("/health", before);
     assert!(!backend.is_known_missing("/health"));
-    backend.note_missing_path("/health", true, backend.capabilities_cache.generation());
+    backend.note_missing_path("/health", backend.capabilities_cache.generation());
     assert!(backend.is_known_missing("/health"));
 }
 
@@ -126,8 +126,8 @@ async fn what_is_learned_beside_a_question_is_kept_with_its_answer() {
     let (_listener, backend) = listening().await;
     let keep_for = backend.limits().capabilities;
     let mut probe = backend.capabilities_cache.get(keep_for);
-    backend.note_missing_path("/health", true, backend.capabilities_cache.generation());
-    probe.note_missing(KEY_STATUS, true);
+    backend.note_missing_path("/health", backend.capabilities_cache.generation());
+    probe.missing.insert(KEY_STATUS, true);
     backend.capabilities_cache.store(probe);
     assert!(backend.is_known_missing("/health") && backend.is_known_missing(KEY_STATUS));
 }

@@ -249,9 +249,7 @@ async fn kind_lines(
     for kind in Kind::all() {
         let endpoint = SyncEndpoint::for_kind(kind);
         let capabilities = backend.capabilities(endpoint, choice, identity, 1).await?;
-        for (endpoint, there) in &capabilities.streams {
-            all.set_stream(*endpoint, *there);
-        }
+        all.streams.extend(&capabilities.streams);
         all = Capabilities { streams: all.streams, ..capabilities.clone() };
         lines.push(match plan(endpoint, &capabilities, choice) {
             Ok(plan) => {

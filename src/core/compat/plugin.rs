@@ -154,7 +154,7 @@ pub fn forecast(capabilities: &Capabilities, settings: &ForecastSettings) -> Opt
             if !is_there && endpoint.kind != Kind::Sdn {
                 return None;
             }
-            capabilities.set_stream(endpoint, is_there);
+            capabilities.streams.insert(endpoint, is_there);
         }
     }
     let mut job =
@@ -218,22 +218,20 @@ impl ForecastBuilder<'_> {
         });
     }
 
-    /// A request whose answer needs `shim`. Without the shim the job fails for the reason `otherwise`.
-    fn shimmed(
-        &mut self,
-        request: &str,
-        shim: Shim,
-        action: ShimAction,
-        why: String,
-        otherwise: Option<&str>,
-    ) {
+    /// A request whose answer needs `shim`.
+    fn shimmed(&mut self, request: &str, shim: Shim, action: ShimAction, why: String) {
         let is_on = self.settings.is_on(shim);
         let treatment = if is_on { RequestHandling::Shimmed(action) } else { RequestHandling::Failed };
         let why = if is_on { why } else { format!("{why}, and shims.{shim} is off") };
-        if let Some(otherwise) = otherwise.filter(|_| !is_on) {
+        self.requests.push(JobRequest { request: request.to_owned(), treatment, why });
+    }
+
+    /// A request without which the job fails. Without the shim it fails for the reason `otherwise`.
+    fn required(&mut self, request: &str, (shim, action): (Shim, ShimAction), why: String, otherwise: &str) {
+        if !self.settings.is_on(shim) {
             self.fatal.push(format!("{otherwise} (shims.{shim} is off)."));
         }
-        self.requests.push(JobRequest { request: request.to_owned(), treatment, why });
+        self.shimmed(request, shim, action, why);
     }
 
     fn preflight(&mut self) {
@@ -241,12 +239,11 @@ impl ForecastBuilder<'_> {
         if release < FIRST_WITH_KEY {
             let why = "this release knows no keys".to_owned();
             let otherwise = "The backend has no /auth/keys";
-            self.shimmed(
+            self.required(
                 "GET /auth/bootstrap-status, /auth/keys",
-                Shim::Auth,
-                ShimAction::Emulated,
+                (Shim::Auth, ShimAction::Emulated),
                 why,
-                Some(otherwise),
+                otherwise,
             );
         } else {
             self.answered("GET /auth/bootstrap-status, /auth/keys");
@@ -254,7 +251,7 @@ impl ForecastBuilder<'_> {
         if release < FIRST_WITH_VERSION {
             let why = "this release has no /health".to_owned();
             let otherwise = "The backend has no /health";
-            self.shimmed("GET /health", Shim::Health, ShimAction::Emulated, why, Some(otherwise));
+            self.required("GET /health", (Shim::Health, ShimAction::Emulated), why, otherwise);
         } else {
             self.answered("GET /health");
         }
@@ -263,12 +260,11 @@ impl ForecastBuilder<'_> {
         } else {
             let why = "the row is replaced, and says the version of its token".to_owned();
             let otherwise = "The backend has no way to change its NetBox endpoint";
-            self.shimmed(
+            self.required(
                 "GET, PUT /netbox/endpoint",
-                Shim::NetboxEndpoint,
-                ShimAction::Translated,
+                (Shim::NetboxEndpoint, ShimAction::Translated),
                 why,
-                Some(otherwise),
+                otherwise,
             );
         }
         self.fatal.extend(self.settings.netbox_listener.and_then(|listener| cannot_reach(release, listener)));
@@ -280,11 +276,11 @@ impl ForecastBuilder<'_> {
             if self.settings.has_netbox_listener() && is_on {
                 let why = "kept in memory, and filled in where this release reads them in NetBox".to_owned();
                 let otherwise = "The backend stores no Proxmox endpoints";
-                self.shimmed(request, Shim::ProxmoxEndpoints, ShimAction::Emulated, why, Some(otherwise));
+                self.required(request, (Shim::ProxmoxEndpoints, ShimAction::Emulated), why, otherwise);
             } else {
                 let why = "this release stores no Proxmox endpoints".to_owned();
                 self.fatal.push(NO_ENDPOINTS.to_owned());
-                self.shimmed(request, Shim::ProxmoxEndpoints, ShimAction::Refused, why, None);
+                self.shimmed(request, Shim::ProxmoxEndpoints, ShimAction::Refused, why);
             }
         }
     }
@@ -296,19 +292,19 @@ impl ForecastBuilder<'_> {
             EndpointSelector::Unchanged => self.answered(scoped),
             EndpointSelector::EndpointIds => {
                 let why = "asked with endpoint_ids".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
             }
             EndpointSelector::Name => {
                 let why = "asked with the endpoint's name, one endpoint at a time".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
             }
             EndpointSelector::Address if self.settings.has_netbox_listener() => {
                 let why = "asked with the endpoint's domain or IP address, one endpoint at a time".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Translated, why);
             }
             EndpointSelector::Address => {
                 let why = "this release cannot be told which Proxmox endpoint is meant".to_owned();
-                self.shimmed(scoped, Shim::Scope, ShimAction::Refused, why, None);
+                self.shimmed(scoped, Shim::Scope, ShimAction::Refused, why);
             }
         }
         for inventory in Inventory::ALL {
@@ -320,7 +316,7 @@ impl ForecastBuilder<'_> {
             let what = inventory.title();
             let why = format!("an empty list: this release cannot read {what}");
             let otherwise = format!("The backend cannot read {what}");
-            self.shimmed(&request, Shim::Inventory, ShimAction::Emulated, why, Some(&otherwise));
+            self.required(&request, (Shim::Inventory, ShimAction::Emulated), why, &otherwise);
         }
         let templates = "GET /proxmox/cluster/resources?type=vm";
         if resources::drops_template(release) {
@@ -328,18 +324,18 @@ impl ForecastBuilder<'_> {
             if !self.settings.is_on(Shim::Templates) {
                 self.harm.push(format!("{DELETES} (shims.{} is off).", Shim::Templates));
             }
-            self.shimmed(templates, Shim::Templates, ShimAction::Completed, why, None);
+            self.shimmed(templates, Shim::Templates, ShimAction::Completed, why);
         } else if resources::mistakes_type(release) {
             let why = "asked without the type, which this release gets wrong".to_owned();
             let otherwise = "The backend cannot list guests";
-            self.shimmed(templates, Shim::Templates, ShimAction::Translated, why, Some(otherwise));
+            self.required(templates, (Shim::Templates, ShimAction::Translated), why, otherwise);
         } else {
             self.answered(templates);
         }
         let config = "GET /proxmox/NODE/qemu/900/config, of each template";
         if resources::refuses_config(release) {
             let why = "read from Proxmox's own path where this release refuses it".to_owned();
-            self.shimmed(config, Shim::Templates, ShimAction::Translated, why, None);
+            self.shimmed(config, Shim::Templates, ShimAction::Translated, why);
         } else if release < FIRST_WITH_KEY {
             self.requests.push(JobRequest {
                 request: config.to_owned(),

@@ -99,21 +99,24 @@ pub fn one_at_a_time(release: Option<Release>, ids: &[u64]) -> String {
     )
 }
 
-/// The refusal if the bridge knows none of the endpoints that `release` reads from NetBox. `is_between` says whether
-/// the bridge is between the backend and NetBox.
-pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64], is_between: bool) -> String {
-    let (name, ids) = (release_name(release), list(ids));
-    if is_between {
-        return format!(
-            "{name} cannot be told to synchronise the Proxmox endpoint {ids} by its id, and the bridge does not know its \
-             address: NetBox has not pushed it since the bridge started. Save the endpoint in NetBox, or start the \
-             sync there."
-        );
-    }
+/// The refusal if the bridge knows none of the endpoints that `release` reads from NetBox.
+pub fn no_endpoint_pushed(release: Option<Release>, ids: &[u64]) -> String {
     format!(
-        "{name} cannot be told to synchronise one Proxmox endpoint by its id ({ids}) and would synchronise all of them. \
+        "{} cannot be told to synchronise the Proxmox endpoint {} by its id, and the bridge does not know its address: \
+         NetBox has not pushed it since the bridge started. Save the endpoint in NetBox, or start the sync there.",
+        release_name(release),
+        list(ids)
+    )
+}
+
+/// The refusal of a sync of the Proxmox endpoints `ids` if the bridge is not between the backend and NetBox.
+pub fn no_netbox_listener(release: Option<Release>, ids: &[u64]) -> String {
+    format!(
+        "{} cannot be told to synchronise one Proxmox endpoint by its id ({}) and would synchronise all of them. \
          Set backend.netbox_listen, or use proxbox-api 0.0.4 or newer. If there is only one Proxmox endpoint, \
-         shims.scope = \"off\" lets the sync run."
+         shims.scope = \"off\" lets the sync run.",
+        release_name(release),
+        list(ids)
     )
 }
 
@@ -300,8 +303,8 @@ mod tests {
         let release = "0.0.2.post1".parse().ok();
         for (why, what) in [
             (one_at_a_time(release, &[1, 2]), "(1, 2). Start one sync for each"),
-            (no_endpoint_pushed(release, &[1], false), "Set backend.netbox_listen"),
-            (no_endpoint_pushed(release, &[1], true), "Save the endpoint in NetBox"),
+            (no_netbox_listener(release, &[1]), "Set backend.netbox_listen"),
+            (no_endpoint_pushed(release, &[1]), "Save the endpoint in NetBox"),
             (unknown_endpoint(release, 1), "Save the endpoint in NetBox"),
             (same_address(release, &[1]), "Give each of them a domain of its own"),
         ] {

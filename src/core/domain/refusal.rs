@@ -185,9 +185,17 @@ impl Refusal {
         Self::from_bridge(401, Cause::KeyRefused, "The backend wants an API key.", detail)
     }
 
-    /// The backend has rejected the key, or the lack of one. The next attempt is in `retry_after` seconds.
-    pub fn key_refused_recently(has_key: bool, retry_after: u64) -> Self {
-        let what = if has_key { "Invalid API key." } else { "API key required." };
+    /// The backend has rejected the key. The next attempt is in `retry_after` seconds.
+    pub fn key_refused_recently(retry_after: u64) -> Self {
+        Self::refused_recently("Invalid API key.", retry_after)
+    }
+
+    /// The backend has rejected a request without a key. The next attempt is in `retry_after` seconds.
+    pub fn key_missing_recently(retry_after: u64) -> Self {
+        Self::refused_recently("API key required.", retry_after)
+    }
+
+    fn refused_recently(what: &str, retry_after: u64) -> Self {
         let detail = format!(
             "{what} The backend has said so before, and after five times it locks everybody out: it is asked \
              again in {retry_after} s (limits.refused_key)."

@@ -48,7 +48,7 @@ use http2::PathFilter;
 use lines::LineBuffer;
 use trailers::Trailers;
 
-pub use parsed::{body_not_allowed, check, may_upgrade};
+pub use parsed::{announces_body, body_not_allowed, check, may_upgrade};
 pub use rejection::{RejectReason, Rejection};
 pub use trailers::is_trailer;
 

@@ -50,13 +50,13 @@ impl StageTracker {
         all.filter(|(kind, state)| own(*kind) && *state != StageState::Ended).map(|(kind, _)| kind).collect()
     }
 
-    /// The stages with their results as the fields of a frame. `ok` is the result of the run.
-    pub(super) fn verdicts(&self, ok: bool) -> String {
+    /// The stages with their results as the fields of a frame. `result` is that of the run.
+    pub(super) fn verdicts(&self, result: &str) -> String {
         let verdict = |(kind, state): (Kind, StageState)| {
             let status = match state {
                 StageState::Waiting => "skipped",
-                StageState::Begun if !ok => "failed",
-                StageState::Begun | StageState::Ended => "completed",
+                StageState::Begun => result,
+                StageState::Ended => "completed",
             };
             format!("\"{}\":\"{status}\"", kind.row().step)
         };
@@ -76,9 +76,9 @@ mod tests {
     fn a_stage_that_began_ends_as_its_run_and_one_that_did_not_was_skipped() {
         let mut stages = StageTracker::new(Command::FullUpdate);
         stages.begin(Kind::Devices);
-        assert_eq!(stages.verdicts(true), r#""devices":"completed","virtual-machines":"skipped""#);
-        assert_eq!(stages.verdicts(false), r#""devices":"failed","virtual-machines":"skipped""#);
+        assert_eq!(stages.verdicts("completed"), r#""devices":"completed","virtual-machines":"skipped""#);
+        assert_eq!(stages.verdicts("failed"), r#""devices":"failed","virtual-machines":"skipped""#);
         assert!(stages.end(Kind::Devices) && !stages.end(Kind::Devices));
-        assert_eq!(stages.verdicts(false), r#""devices":"completed","virtual-machines":"skipped""#);
+        assert_eq!(stages.verdicts("failed"), r#""devices":"completed","virtual-machines":"skipped""#);
     }
 }

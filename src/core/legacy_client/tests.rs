@@ -245,7 +245,7 @@ fn what_is_said_of_an_object_is_heard_of_it() {
         ),
     ];
     let (frames, _) = logs::page(&log, Command::FullUpdate, Some(RUN_ID.to_owned()));
-    let heard = frames.iter().map(|frame| match dialect::parse_frame(frame, false) {
+    let heard = frames.iter().map(|frame| match dialect::parse_frame(frame) {
         WsMessage::Fact(Fact::Object { object, scope, name, state, .. }) => {
             let state = match state {
                 ObjectState::Processing => "begun".to_owned(),

@@ -1,5 +1,7 @@
 //! The known capabilities of a backend.
 
+use std::collections::HashMap;
+
 use crate::core::domain::kind::{Kind, SyncEndpoint};
 use crate::core::domain::release::Release;
 use crate::core::upstream::dialect::Dialect;
@@ -26,7 +28,7 @@ pub struct Capabilities {
     /// Whether it has `/proxbox/settings/netbox`. Only 0.0.1 has it.
     pub has_settings: Option<bool>,
     /// The streams that were probed, and whether each exists.
-    pub streams: Vec<(SyncEndpoint, bool)>,
+    pub streams: HashMap<SyncEndpoint, bool>,
 }
 
 /// The first release that has `/version` and `/health`.
@@ -46,20 +48,14 @@ impl Capabilities {
     pub(crate) fn with_streams(release: &str, streams: &[Kind]) -> Self {
         let mut capabilities = Self { release: release.parse().ok(), ..Self::default() };
         for kind in Kind::all() {
-            capabilities.set_stream(SyncEndpoint::for_kind(kind), streams.contains(&kind));
+            capabilities.streams.insert(SyncEndpoint::for_kind(kind), streams.contains(&kind));
         }
         capabilities
     }
 
     /// Whether the backend has the stream of `endpoint`. `None` if unknown.
     pub fn stream(&self, endpoint: SyncEndpoint) -> Option<bool> {
-        self.streams.iter().find(|(known, _)| *known == endpoint).map(|(_, there)| *there)
-    }
-
-    /// Records whether the stream of `endpoint` exists.
-    pub fn set_stream(&mut self, endpoint: SyncEndpoint, exists: bool) {
-        self.streams.retain(|(known, _)| *known != endpoint);
-        self.streams.push((endpoint, exists));
+        self.streams.get(&endpoint).copied()
     }
 
     /// The dialect of its `/ws`, if known.

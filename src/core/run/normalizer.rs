@@ -111,6 +111,8 @@ struct LegState {
     aborted: Option<Failure>,
     stage_error: Option<Failure>,
     terminal: Option<TerminalEvent>,
+    /// A frame about an object arrived after the end of its stage.
+    has_stragglers: bool,
     /// Why unreported objects failed, if the order of events shows it: for a named object, and for several.
     unreported_reason: Option<(&'static str, &'static str)>,
 }
@@ -229,7 +231,15 @@ impl Normalizer {
             }
             Fact::Object { object: (object, word), scope, name, form, state, payload } => {
                 let scope = self.on_node(object, &name, scope);
-                let is_news = self.count_object(object, &scope, &name, form, &state);
+                let is_news = match &state {
+                    ObjectState::Failed { is_part: false, .. } if name.is_empty() => {
+                        self.tally.add_unnamed_failures(object, form, 1)
+                    }
+                    state => {
+                        let report = self.report(object, form, state);
+                        self.count_object(object, &scope, &name, report)
+                    }
+                };
                 // The failure of a part is new even for a known object, but only once.
                 let is_new_part = match &state {
                     ObjectState::Failed { is_part: true, error } => self.seen_failures.is_first(&(
@@ -246,7 +256,8 @@ impl Normalizer {
                     return;
                 }
                 let payload = payload.filter(|_| self.options.payloads);
-                self.write_object((object, word), &scope, name, state, payload, out);
+                let step = self.object_step((object, word), &scope, name, state);
+                self.write(&Step { payload, ..step }, out);
             }
             Fact::Renamed { from, to } => {
                 let message = format!("Name {from} is taken, using {to} instead");

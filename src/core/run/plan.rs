@@ -337,9 +337,9 @@ mod tests {
         let endpoint = SyncEndpoint::for_kind(Kind::FullUpdate);
         let mut capabilities = Capabilities::default();
         assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto), [endpoint]);
-        capabilities.set_stream(endpoint, false);
+        capabilities.streams.insert(endpoint, false);
         assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto).len(), FULL_UPDATE.len());
-        capabilities.set_stream(endpoint, true);
+        capabilities.streams.insert(endpoint, true);
         assert_eq!(needed_streams(endpoint, &capabilities, ChannelChoice::Auto), []);
     }
 

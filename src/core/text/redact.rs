@@ -334,10 +334,10 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
             all.push(Zeroizing::new(encoded[from..to].to_owned()));
         }
     }
-    for ascii in [false, true] {
+    for escape in [escaped, escaped_ascii] {
         let mut nested = Zeroizing::new(secret.to_owned());
         for _ in 0..MAX_NESTING {
-            nested = escaped(&nested, ascii);
+            nested = escape(&nested);
             all.push(nested.clone());
         }
     }
@@ -349,13 +349,15 @@ fn with_room(capacity: usize) -> Zeroizing<String> {
     Zeroizing::new(String::with_capacity(capacity))
 }
 
-/// `text` as the content of a JSON string, optionally in ASCII only.
-fn escaped(text: &str, ascii: bool) -> Zeroizing<String> {
+/// `text` as the content of a JSON string.
+fn escaped(text: &str) -> Zeroizing<String> {
     let json = written(&*SecretJson::from(Value::from(text)));
-    let inside = &json[1..json.len() - 1];
-    if !ascii {
-        return Zeroizing::new(inside.to_owned());
-    }
+    Zeroizing::new(json[1..json.len() - 1].to_owned())
+}
+
+/// `text` as the content of a JSON string in ASCII.
+fn escaped_ascii(text: &str) -> Zeroizing<String> {
+    let inside = escaped(text);
     // `\u` and four digits per UTF-16 unit. A text has at most as many units as bytes.
     let mut out = with_room(inside.len() * 6);
     for c in inside.chars() {

@@ -167,16 +167,20 @@ pub enum WsMessage<'a> {
     /// A stage has ended.
     StageEnd(Kind),
     /// A correlated full update has ended.
-    RunEnd {
-        /// Whether the backend reports success.
-        ok: bool,
-        /// The stages that did not complete, with their status.
-        incomplete: Vec<(String, String)>,
-    },
+    RunEnd(RunEnd),
     /// An event of the run.
     Fact(Fact<'a>),
     /// A text that is not a frame of any release.
     Unknown(Cow<'a, str>),
+}
+
+/// The end of a correlated full update.
+#[derive(Debug)]
+pub struct RunEnd {
+    /// Whether the backend reports success.
+    pub ok: bool,
+    /// The stages that did not complete, with their status.
+    pub incomplete: Vec<(String, String)>,
 }
 
 impl WsMessage<'_> {
@@ -184,9 +188,7 @@ impl WsMessage<'_> {
     pub fn frame_type(&self) -> FrameType {
         match self {
             Self::Fact(Fact::Aborted(_)) => FrameType::Error,
-            Self::Fact(Fact::Complete { .. }) | Self::StageEnd(_) | Self::RunEnd { .. } => {
-                FrameType::Complete
-            }
+            Self::Fact(Fact::Complete { .. }) | Self::StageEnd(_) | Self::RunEnd(_) => FrameType::Complete,
             Self::Fact(_) => FrameType::Step,
             Self::Greeting | Self::Ignored | Self::Invalid { .. } | Self::Unknown(_) => FrameType::Other,
         }
@@ -212,8 +214,17 @@ struct FrameFields<'a> {
     data: LenientMap<LegacyRow<'a>>,
 }
 
-/// Parses the text frame `text`. `payloads` keeps the backend's own payload of objects.
-pub fn parse_frame(text: &str, payloads: bool) -> WsMessage<'_> {
+/// Parses the text frame `text`.
+pub fn parse_frame(text: &str) -> WsMessage<'_> {
+    parse(text, |_| None)
+}
+
+/// Parses the text frame `text`, and keeps the backend's own payload of an object.
+pub fn parse_frame_with_payload(text: &str) -> WsMessage<'_> {
+    parse(text, |text| serde_json::from_str(text).ok())
+}
+
+fn parse<'a>(text: &'a str, payload: impl FnOnce(&'a str) -> Option<&'a RawValue>) -> WsMessage<'a> {
     if !text.starts_with('{') {
         return parse_text(Cow::Borrowed(text));
     }
@@ -238,8 +249,7 @@ pub fn parse_frame(text: &str, payloads: bool) -> WsMessage<'_> {
         };
     }
     let Some(data) = frame.data.0 else { return unknown(text) };
-    let payload = payloads.then(|| serde_json::from_str(text).ok()).flatten();
-    WsMessage::Fact(data.fact(object_name, payload))
+    WsMessage::Fact(data.fact(object_name, payload(text)))
 }
 
 fn unknown(text: &str) -> WsMessage<'_> {
@@ -273,7 +283,7 @@ fn run_end(status: &str, stages: Option<&RawValue>) -> WsMessage<'static> {
         .filter(|(_, status)| status.or_empty() != "completed")
         .map(|(stage, status)| (stage, status.or_empty().to_owned()))
         .collect();
-    WsMessage::RunEnd { ok: status == "completed", incomplete }
+    WsMessage::RunEnd(RunEnd { ok: status == "completed", incomplete })
 }
 
 #[cfg(test)]
@@ -326,32 +336,31 @@ mod tests {
     #[test]
     fn words_are_understood_inside_and_outside_of_envelopes() {
         for text in ["Connected!", r#"{"message":"Connected!","run_id":"x"}"#] {
-            assert!(matches!(parse_frame(text, false), WsMessage::Greeting), "{text}");
+            assert!(matches!(parse_frame(text), WsMessage::Greeting), "{text}");
         }
         for text in ["Invalid sync command", r#"{"message":"Invalid sync command","run_id":"x"}"#] {
-            assert!(matches!(parse_frame(text, false), WsMessage::Invalid { command: None }), "{text}");
+            assert!(matches!(parse_frame(text), WsMessage::Invalid { command: None }), "{text}");
         }
-        let heard = parse_frame("Invalid command: bogus <b>cmd</b>", false);
+        let heard = parse_frame("Invalid command: bogus <b>cmd</b>");
         assert!(matches!(heard, WsMessage::Invalid { command: Some(c) } if c == "bogus <b>cmd</b>"));
-        assert!(matches!(parse_frame("{\"object\"", false), WsMessage::Unknown(_)));
-        assert!(matches!(parse_frame("", false), WsMessage::Unknown(_)));
+        assert!(matches!(parse_frame("{\"object\""), WsMessage::Unknown(_)));
+        assert!(matches!(parse_frame(""), WsMessage::Unknown(_)));
     }
 
     #[test]
     fn only_the_end_of_its_own_stage_is_the_end_of_a_stage() {
         assert!(matches!(
-            parse_frame(r#"{"object":"devices","end":true}"#, false),
+            parse_frame(r#"{"object":"devices","end":true}"#),
             WsMessage::StageEnd(Kind::Devices)
         ));
         assert!(matches!(
-            parse_frame(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#, false),
+            parse_frame(r#"{"object":"task_history","end":true,"data":{"status":"completed"}}"#),
             WsMessage::StageEnd(Kind::TaskHistory)
         ));
         let heard = parse_frame(
             r#"{"object":"full-update","end":true,"status":"failed","stages":{"devices":"completed","virtual-machines":"skipped"}}"#,
-            false,
         );
-        let WsMessage::RunEnd { ok: false, incomplete } = heard else { panic!("{heard:?}") };
+        let WsMessage::RunEnd(RunEnd { ok: false, incomplete }) = heard else { panic!("{heard:?}") };
         assert_eq!(incomplete, [("virtual-machines".to_owned(), "skipped".to_owned())]);
     }
 

@@ -1,6 +1,6 @@
 //! Clients that resume with a `Last-Event-ID`.
 
-use super::{Attached, Registry};
+use super::{Attached, Registry, Replay};
 use crate::backend::BackendId;
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
@@ -27,7 +27,7 @@ impl Registry {
         if job.log.has_ended() && job.log.last() == Some(sequence) {
             return Some(Attached::Seen);
         }
-        let mut watching = job.watch(sequence + 1, false);
+        let mut watching = job.attach(sequence + 1);
         watching.notice = job.selection.notice(EventSelection::for_request(request));
         Some(Attached::Watching(watching))
     }
@@ -43,7 +43,7 @@ impl Registry {
             return Some(Attached::Seen);
         }
         let notice = EventSelection::ledger_notice(EventSelection::for_request(request), &frames);
-        Some(Attached::Replay { id, missed, frames, notice })
+        Some(Attached::Replay(Replay { id, missed, frames, notice }))
     }
 
     fn is_visible_to(&self, record: &Record, request: &SyncRequest) -> bool {

@@ -78,7 +78,7 @@ async fn choose_plan(
     }
     if let Some(client) = request.client() {
         let admitted = request.backend.admit(client, job.key.credential()).await;
-        *key_attempt = admitted.map_err(|reason| backoff_refusal(identity.key.is_some(), &reason))?;
+        *key_attempt = admitted.map_err(|reason| backoff_refusal(&reason))?;
     }
     let choice = config.channel;
     let (choice, known) = match over_socket(job, request, choice, key_attempt).await? {
@@ -91,9 +91,12 @@ async fn choose_plan(
     let client = ClientId::from_request(request, &job.key);
     let is_stage = request.to_stream && endpoint.vm.is_none();
     let is_part = is_stage && registry.clients.note_stage(client.clone(), endpoint.kind);
+    let later_stage = is_part.then_some(endpoint.kind.row().plugin);
     let plan = match plan(endpoint, &known, choice) {
         Ok(plan) => plan,
-        Err(_) if is_skipped(request, known.release, is_part) => return Ok(Preparation::Skip { why: None }),
+        Err(_) if is_skipped(request, known.release, later_stage) => {
+            return Ok(Preparation::Skip { why: None });
+        }
         Err(unsupported) => return self::unsupported(request, unsupported).await,
     };
     let shims = &job.config.shims;
@@ -113,13 +116,13 @@ async fn choose_plan(
         return Err(Refusal::cannot_tell_end(&why));
     }
     let harm = plan.legs.iter().find_map(|leg| harms_others(leg.endpoint.kind, release));
-    let query = match (scope_query(request, release, harm.is_some(), shims).await?, harm) {
-        (ScopedQuery::Unchanged, _) => request.query.clone(),
-        (ScopedQuery::Rewritten(query), _) => query,
-        (ScopedQuery::Harmful, why) if is_skipped(request, release, is_part) => {
-            return Ok(Preparation::Skip { why });
+    let query = match scope_query(request, release, harm, shims).await? {
+        ScopedQuery::Unchanged => request.query.clone(),
+        ScopedQuery::Rewritten(query) => query,
+        ScopedQuery::Harmful(why) if is_skipped(request, release, later_stage) => {
+            return Ok(Preparation::Skip { why: Some(why) });
         }
-        (ScopedQuery::Harmful, why) => return Err(Refusal::harms_others(&why.unwrap_or_default())),
+        ScopedQuery::Harmful(why) => return Err(Refusal::harms_others(&why)),
     };
     let mut notices = notices(request, release, &plan, shims, &registry.clients.missing(client.clone()))?;
     if prunes(&request.query) && !prunes(&query) {
@@ -163,7 +166,7 @@ async fn choose_plan(
 async fn scope_query(
     request: &SyncRequest,
     release: Option<Release>,
-    is_harmful: bool,
+    harm: Option<String>,
     shims: &ShimsConfig,
 ) -> Result<ScopedQuery, Refusal> {
     let SyncRequest { backend, query, identity, endpoint, .. } = request;
@@ -171,11 +174,11 @@ async fn scope_query(
     if !shims.is_on(shim) {
         return Ok(ScopedQuery::Unchanged);
     }
-    let scoped = backend.scope_query(query, release, identity, is_harmful).await;
+    let scoped = backend.scope_query(query, release, identity, harm).await;
     let action = match &scoped {
         Ok(ScopedQuery::Unchanged) => None,
         Ok(ScopedQuery::Rewritten(_)) => Some(ShimAction::Translated),
-        Ok(ScopedQuery::Harmful) => Some(ShimAction::Refused),
+        Ok(ScopedQuery::Harmful(_)) => Some(ShimAction::Refused),
         Err(refusal) => (refusal.cause == Cause::Unsupported).then_some(ShimAction::Refused),
     };
     if let Some(action) = action {
@@ -216,16 +219,16 @@ fn notices(
     Ok(notices)
 }
 
-/// Returns whether a sync that the backend does not support completes successfully. `is_part` marks a later stage of
-/// one job.
-fn is_skipped(request: &SyncRequest, release: Option<Release>, is_part: bool) -> bool {
+/// Returns whether a sync that the backend does not support completes successfully. `later_stage` is set for the later
+/// stages of a plugin job.
+fn is_skipped(request: &SyncRequest, release: Option<Release>, later_stage: Option<PluginStage>) -> bool {
     match request.backend.config().unsupported {
         UnsupportedPolicy::Skip => true,
         UnsupportedPolicy::Refuse => false,
         // Later releases have every such stage: a missing one there means that the backend itself is unreachable.
         UnsupportedPolicy::Auto => {
             let is_old = release.is_some_and(|release| release < FIRST_WITH_KEY);
-            is_part && is_old && request.endpoint.kind.row().plugin == PluginStage::Required
+            is_old && later_stage == Some(PluginStage::Required)
         }
     }
 }
@@ -266,11 +269,12 @@ async fn over_socket(
 }
 
 /// The refusal for a request that the gate of the backend holds back.
-pub fn backoff_refusal(has_key: bool, reason: &BackoffReason) -> Refusal {
+pub fn backoff_refusal(reason: &BackoffReason) -> Refusal {
     // Rounded up to whole seconds, so that a retry is not too early.
     let whole = |time: &Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
     match reason {
-        BackoffReason::Refused { retry_after: again } => Refusal::key_refused_recently(has_key, whole(again)),
+        BackoffReason::Refused { retry_after: again } => Refusal::key_refused_recently(whole(again)),
+        BackoffReason::KeyMissing { retry_after: again } => Refusal::key_missing_recently(whole(again)),
         BackoffReason::Limited { retry_after: again } => Refusal::rate_limited(whole(again)),
         BackoffReason::Unanswered { after } => {
             Refusal::key_unanswered(&humantime::format_duration(*after).to_string())

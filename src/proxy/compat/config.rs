@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -36,17 +36,17 @@ pub(super) fn match_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> 
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,
-    parts: &Parts,
-    body: Incoming,
+    request: Request<Incoming>,
     guest: &str,
     release: Release,
 ) -> Response<Body> {
-    let response = upstream::forward(proxy, context, parts, body).await;
+    let (parts, body) = request.into_parts();
+    let response = upstream::forward(proxy, context, &parts, body).await;
     let is_on = context.state.config.shims.is_on(Shim::Templates);
     if !is_on || !refuses_config(release) || response.status() != StatusCode::INTERNAL_SERVER_ERROR {
         return response;
     }
-    match read_from_proxmox(proxy, context, parts, guest).await {
+    match read_from_proxmox(proxy, context, &parts, guest).await {
         Some(config) => {
             count_shim(Shim::Templates, ShimAction::Translated, parts.uri.path());
             let body = Bytes::from(config.to_string());

@@ -34,11 +34,17 @@ pub(super) async fn answer(
         StatusCode::NOT_FOUND if is_on => is_bare_404(context, response).await,
         _ => (response, false),
     };
-    // A refused client starts no job.
-    if is_missing || response.status().is_success() {
-        let (backend, client) = (&context.backend, context.forwarded.client);
-        proxy.app.registry.begins_job(backend, key.as_ref(), client);
-        proxy.app.registry.note_inventory(backend, key.as_ref(), client, (inventory, is_missing));
+    let (registry, backend) = (&proxy.app.registry, &context.backend);
+    let (key, client) = (key.as_ref(), context.forwarded.client);
+    if is_missing {
+        registry.begins_job(backend, key, client);
+        registry.note_missing(backend, key, client, inventory);
+        return emulated(Shim::Inventory, inventory.path(), &serde_json::json!([]));
     }
-    if is_missing { emulated(Shim::Inventory, inventory.path(), &serde_json::json!([])) } else { response }
+    // A refused client starts no job.
+    if response.status().is_success() {
+        registry.begins_job(backend, key, client);
+        registry.note_read(backend, key, client, inventory);
+    }
+    response
 }

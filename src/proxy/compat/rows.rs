@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -53,11 +53,11 @@ fn row_id<'a>(path: &'a str, collection: &str) -> Option<&'a str> {
 pub(super) async fn answer(
     proxy: &Proxy,
     context: &RequestContext,
-    mut parts: Parts,
+    request: Request<Incoming>,
     path: &str,
-    body: Incoming,
     release: Release,
 ) -> ResponseResult {
+    let (mut parts, body) = request.into_parts();
     let changes = RowChanges::new(proxy, context, path, release);
     if !changes.is_empty() {
         request_identity_encoding(&mut parts);
@@ -69,8 +69,11 @@ pub(super) async fn answer(
     let has_listener = context.backend.config().netbox.is_some();
     let response = match (row_id(path, PROXMOX), row_id(path, NETBOX)) {
         (Some(id), _) if handles_proxmox && !stores_proxmox(release) => {
-            if !has_listener || !shims.is_on(Shim::ProxmoxCredentials) {
-                return Ok(no_endpoints(release, has_listener));
+            if !has_listener {
+                return Ok(no_endpoints(release, "set backend.netbox_listen"));
+            }
+            if !shims.is_on(Shim::ProxmoxCredentials) {
+                return Ok(no_endpoints(release, "set shims.proxmox_credentials = \"on\""));
             }
             let pushed =
                 SecretJson::parse(&read_body(context, body, MAX_ROW_BYTES).await?).unwrap_or_default();
@@ -96,8 +99,11 @@ pub(super) async fn answer(
         (_, Some(id)) if pushes_netbox && (replaces_netbox || has_listener) => {
             let (pushed, _) = read(context, body).await?;
             let row = listener_row(proxy, context, &pushed, release)?;
+            if replaces_netbox && has_new_token(&row) {
+                return Err(no_v2_token(release));
+            }
             let response = if replaces_netbox {
-                replace_netbox(proxy, context, &parts, id, row, release).await?
+                replace_netbox(proxy, context, &parts, id, row).await?
             } else {
                 let (method, target) = (parts.method.clone(), upstream::target(&parts));
                 let request = BackendRequest { method, target, body: Some(row.to_body()) };
@@ -219,15 +225,23 @@ impl RowChanges {
 }
 
 /// The refusal of Proxmox endpoints for 0.0.1 and 0.0.2, which do not store any.
-fn no_endpoints(release: Release, has_listener: bool) -> Response<Body> {
-    let remedy =
-        if has_listener { "set shims.proxmox_credentials = \"on\"" } else { "set backend.netbox_listen" };
+fn no_endpoints(release: Release, remedy: &str) -> Response<Body> {
     let text = format!(
         "{} reads its Proxmox credentials from NetBox, and today's netbox-proxbox does not return them there. Use \
          proxbox-api 0.0.4 or newer, or {remedy}.",
         release_name(Some(release))
     );
     refusal(PROXMOX, "This backend stores no Proxmox endpoints.", &text)
+}
+
+/// The refusal of a v2 token for `release`, which does not support it.
+fn no_v2_token(release: Release) -> Response<Body> {
+    let text = format!(
+        "{} only supports v1 tokens of NetBox. Give the NetBox endpoint of the plugin a v1 token, or use proxbox-api \
+         0.0.3 or newer.",
+        release_name(Some(release))
+    );
+    refusal(NETBOX, "This backend cannot use a v2 token.", &text)
 }
 
 /// The refusal of a row for `collection`. NetBox's job shows `detail` unchanged.
@@ -261,16 +275,7 @@ async fn replace_netbox(
     parts: &Parts,
     id: &str,
     pushed: SecretJson,
-    release: Release,
 ) -> ResponseResult {
-    if has_new_token(&pushed) {
-        let text = format!(
-            "{} only supports v1 tokens of NetBox. Give the NetBox endpoint of the plugin a v1 token, or use \
-             proxbox-api 0.0.3 or newer.",
-            release_name(Some(release))
-        );
-        return Err(refusal(NETBOX, "This backend cannot use a v2 token.", &text));
-    }
     let (mut old, mut is_bound) = (None, false);
     if !id.is_empty() {
         let target = format!("{NETBOX}/{id}");

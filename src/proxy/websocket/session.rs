@@ -163,8 +163,8 @@ impl LegacySocketSession {
         let RequestContext { backend, forwarded, .. } = &self.context;
         let hash = self.registry.key_hash(key);
         let admitted = backend.admit(forwarded.client, Some(hash)).await;
-        let _trial = admitted
-            .map_err(|reason| SessionEnd::Close(KEY_REFUSED, backoff_refusal(true, &reason).text()))?;
+        let _trial =
+            admitted.map_err(|reason| SessionEnd::Close(KEY_REFUSED, backoff_refusal(&reason).text()))?;
         let mut passed_on = HeaderMap::new();
         forwarded.apply(&mut passed_on);
         let identity = RequestIdentity { key: Some(key.clone()), forwarded_headers: passed_on };
@@ -244,7 +244,7 @@ impl LegacySocketSession {
         let mut watching: Watcher = match entered {
             Ok(Attached::Watching(watching)) => watching,
             // These only occur with a last event id, which is not sent here.
-            Ok(Attached::Replay { .. } | Attached::Seen) => return Ok(Ok(())),
+            Ok(Attached::Replay(_) | Attached::Seen) => return Ok(Ok(())),
             Err(error) => return Ok(Err(streams::refusal_for(backend, &error).1)),
         };
         if let Err(refusal) = io.poll_during(watching.started()).await? {

@@ -19,7 +19,7 @@ fn folder(recordings: &[(&str, Recording)]) -> tempfile::TempDir {
 }
 
 fn answers(library: &Library, path: &str) -> Option<u16> {
-    library.exchange(&Method::GET, path, true)?.status()
+    library.exchange(&Method::GET, path, RecordedKey::Sent)?.status()
 }
 
 #[test]

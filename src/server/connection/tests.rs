@@ -38,7 +38,7 @@ async fn a_connection_to_a_netbox_listener_gets_nothing_once_its_address_is_not_
         let connection = ConnectionContext {
             address: address.parse().unwrap(),
             role: ListenerRole::Netbox(wanted),
-            on_loopback: true,
+            listen_address: None,
             proxy: Arc::clone(&server.proxy),
             limits: server.proxy.app.state().config.limits.clone(),
             closing: closing.clone(),

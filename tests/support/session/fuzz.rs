@@ -35,7 +35,8 @@ fn events(data: &[u8], piece: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// Every text is heard as something.
 pub fn dialect(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let _ = dialect::parse_frame(&text, data.len().is_multiple_of(2));
+    let _ = dialect::parse_frame(&text);
+    let _ = dialect::parse_frame_with_payload(&text);
 }
 
 const DIALECTS: [Option<Dialect>; 7] = [

@@ -54,19 +54,17 @@ pub fn may_upgrade<B>(request: &Request<B>) -> bool {
             .any(|upgrade| fields::is_opaque_upgrade(upgrade.as_bytes()))
 }
 
-/// Checks that a request has no body. `is_over` says whether its body has ended: HTTP/2 may send a body without
-/// announcing it.
-///
-/// # Errors
-///
-/// [`Rejection`] if a body may follow, or if there is a `Transfer-Encoding` or a `Content-Length` other than 0.
-pub fn body_not_allowed(parts: &Parts, is_over: bool) -> Result<(), Rejection> {
+/// Whether a request announces a body, with a `Transfer-Encoding` or a `Content-Length` other than 0. HTTP/2 may send a
+/// body without announcing it.
+pub fn announces_body(parts: &Parts) -> bool {
     let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    let is_empty = lengths.all(|value| fields::content_length(value.as_bytes()) == Some(0));
-    if is_over && is_empty && !parts.headers.contains_key(TRANSFER_ENCODING) {
-        return Ok(());
-    }
-    Err(Rejection::new(RejectReason::Body, "This request takes no body; send none."))
+    parts.headers.contains_key(TRANSFER_ENCODING)
+        || lengths.any(|value| fields::content_length(value.as_bytes()) != Some(0))
+}
+
+/// The rejection of a request that takes no body and has one.
+pub fn body_not_allowed() -> Rejection {
+    Rejection::new(RejectReason::Body, "This request takes no body; send none.")
 }
 
 fn target_of<'a>(parts: &'a Parts, method: &[u8]) -> Result<Option<AbsoluteForm<'a>>, Rejection> {

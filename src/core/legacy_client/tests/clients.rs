@@ -71,14 +71,12 @@ fn the_barrier_of_a_bridge_is_answered_so_that_it_knows_it() {
         assert_eq!((text.as_str(), &echoed), (BARRIER, &run_id));
         let answers = unknown_command_frames(&text, run_id.as_deref());
         assert_eq!(answers.len(), 2);
-        let WsMessage::Invalid { command } = dialect::parse_frame(&answers[0], false) else {
-            panic!("{answers:?}")
-        };
+        let WsMessage::Invalid { command } = dialect::parse_frame(&answers[0]) else { panic!("{answers:?}") };
         assert_eq!(
             dialect.classify_invalid(Command::FullUpdate, command.as_deref()),
             InvalidCommand::Barrier
         );
-        assert!(matches!(dialect::parse_frame(&answers[1], false), WsMessage::Ignored));
+        assert!(matches!(dialect::parse_frame(&answers[1]), WsMessage::Ignored));
     }
 }
 

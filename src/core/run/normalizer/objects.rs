@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use serde_json::value::RawValue;
-
 use super::Normalizer;
 use crate::core::domain::counting::CountSource;
 use crate::core::domain::counts::Count;
@@ -80,9 +78,14 @@ impl Normalizer {
         }
     }
 
+    /// Records that a frame about an object arrived after the end of its stage.
+    pub fn note_straggler(&mut self) {
+        self.leg.has_stragglers = true;
+    }
+
     /// Records that the backend confirms each synced object before it ends their stage, unless one has failed.
-    /// `has_stragglers` says whether a frame about such an object arrived after the end of the stage.
-    pub fn confirms_each(&mut self, object: Object, has_stragglers: bool, out: &mut Vec<Frame>) {
+    pub fn confirms_each(&mut self, object: Object, out: &mut Vec<Frame>) {
+        let has_stragglers = self.leg.has_stragglers;
         let Count { seen, completed, unconfirmed, .. } = self.tally.count(object);
         if seen == 0 {
             return;
@@ -132,17 +135,15 @@ impl Normalizer {
         self.record_failure(FailedGroup { count, object: failed });
     }
 
-    /// Counts an object. Returns whether the report is new.
-    pub(super) fn count_object(
+    /// What the state of an object means for the counts.
+    pub(super) fn report(
         &mut self,
         object: Object,
-        scope: &Scope<'_>,
-        name: &str,
         form: EventForm,
         state: &ObjectState<'_>,
-    ) -> bool {
+    ) -> ObjectReport {
         let report = |state| ObjectReport { form, state, is_part: false, found: 0, written: 0, id: None };
-        let report = match state {
+        match state {
             ObjectState::Processing => report(ObjectStatus::Processing),
             ObjectState::Failed { is_part: true, .. } => {
                 ObjectReport { is_part: true, ..report(ObjectStatus::Processing) }
@@ -161,26 +162,31 @@ impl Normalizer {
                     _ => ObjectReport { written: *written, ..report },
                 }
             }
-            ObjectState::Failed { .. } if name.is_empty() => {
-                return self.tally.add_unnamed_failures(object, form, 1);
-            }
             ObjectState::Failed { .. } => report(ObjectStatus::Failed),
-        };
+        }
+    }
+
+    /// Counts an object. Returns whether the report is new.
+    pub(super) fn count_object(
+        &mut self,
+        object: Object,
+        scope: &Scope<'_>,
+        name: &str,
+        report: ObjectReport,
+    ) -> bool {
         let name =
             self.renamed.get(name).filter(|_| object == Object::VirtualMachine).map_or(name, String::as_str);
         self.tally.record(object, scope, name, report)
     }
 
-    /// Writes the step of an object.
-    pub(super) fn write_object(
+    /// The step of an object, without its payload. Records a failure.
+    pub(super) fn object_step<'a>(
         &mut self,
-        (object, word): (Object, Cow<'_, str>),
+        (object, word): (Object, Cow<'a, str>),
         scope: &Scope<'_>,
-        name: Cow<'_, str>,
-        state: ObjectState<'_>,
-        payload: Option<&RawValue>,
-        out: &mut Vec<Frame>,
-    ) {
+        name: Cow<'a, str>,
+        state: ObjectState<'a>,
+    ) -> Step<'a> {
         let (status, message, error) = match state {
             ObjectState::Processing if !object.has_rows() => {
                 (StepStatus::Progress, format!("Checking {}", describe_checked(object, scope, &name)), None)
@@ -218,8 +224,7 @@ impl Normalizer {
             }
         };
         let rowid = Some(name).filter(|name| !name.is_empty());
-        let step = Step { step: word, status, message: Cow::Owned(message), rowid, error, payload };
-        self.write(&step, out);
+        Step { step: word, status, message: Cow::Owned(message), rowid, error, payload: None }
     }
 
     fn record_failure(&mut self, failed: FailedGroup) {

@@ -10,7 +10,7 @@ use crate::core::domain::object::Object;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::run::plan::Leg;
-use crate::core::upstream::dialect::{self, Dialect, InvalidCommand, WsMessage};
+use crate::core::upstream::dialect::{self, Dialect, InvalidCommand, RunEnd, WsMessage};
 use crate::core::upstream::fact::{self, Fact, ObjectState};
 use crate::core::upstream::python;
 
@@ -25,8 +25,6 @@ pub(super) struct SocketLeg {
     ended: Vec<Kind>,
     /// The devices of the running command, for dialects that do not mark the end of a stage.
     devices: Vec<String>,
-    /// A frame about a virtual machine arrived after the end of its stage.
-    has_stragglers: bool,
     /// The last text received in place of a greeting.
     last_text: String,
     /// The number of unconfirmed virtual machines when the last late frame arrived.
@@ -55,7 +53,6 @@ impl SocketLeg {
             stage: CommandState::Waiting { keyed: false },
             ended: Vec::new(),
             devices: Vec::new(),
-            has_stragglers: false,
             last_text: String::new(),
             unconfirmed: None,
         }
@@ -67,13 +64,14 @@ impl SocketLeg {
     }
 
     /// The stages that have ended when a frame comes about the object `name`, where the backend marks no ends: a frame
-    /// of the next command tells that the one before it has returned. `is_begun` says that the frame begins the object.
-    fn ended_before(&mut self, object: Object, name: &str, is_begun: bool) -> Vec<Kind> {
+    /// of the next command tells that the one before it has returned.
+    fn ended_before(&mut self, object: Object, name: &str, state: &ObjectState<'_>) -> Vec<Kind> {
         let Some(running) = self.first_unended() else { return Vec::new() };
         let is_next = match (running, object) {
             (Kind::Devices, Object::Device) if self.devices.iter().any(|device| device == name) => {
                 // "Sync Nodes" again: between the two, a sync of virtual machines has found none. A second frame that
                 // begins no device is of the same command: 0.0.1b1 confirms each device.
+                let is_begun = matches!(state, ObjectState::Processing);
                 return if is_begun { self.kinds.clone() } else { Vec::new() };
             }
             (Kind::Devices, Object::Device) => {
@@ -149,14 +147,15 @@ impl Session {
         // A backend that greets before it got a key takes none. The oldest such dialect needs waits that do no harm to
         // the others.
         let dialect = self.setup.dialect.unwrap_or(Dialect::V0_0_2);
-        let payloads = self.setup.options.payloads;
+        let parse = match self.setup.options.payloads {
+            true => dialect::parse_frame_with_payload,
+            false => dialect::parse_frame,
+        };
         let strict;
-        let message = match dialect::parse_frame(text, payloads) {
+        let message = match parse(text) {
             WsMessage::Unknown(words) => {
                 strict = python::to_strict(text);
-                strict
-                    .as_deref()
-                    .map_or(WsMessage::Unknown(words), |text| dialect::parse_frame(text, payloads))
+                strict.as_deref().map_or(WsMessage::Unknown(words), parse)
             }
             message => message,
         };
@@ -190,17 +189,17 @@ impl Session {
                 _ => {}
             },
             WsMessage::StageEnd(kind) => self.stage_ended(kind, out),
-            WsMessage::RunEnd { ok, incomplete } => self.run_ended(now, ok, &incomplete, out),
+            WsMessage::RunEnd(end) => self.run_ended(now, end, out),
             // A frame after the end belongs to the command that shows this end.
             WsMessage::Fact(_) if stage == CommandState::Returned && !dialect.marks_ends() => {}
             WsMessage::Fact(fact) => {
                 if !dialect.marks_ends() && self.tells_of_end(&fact, now, out) {
                     return;
                 }
-                if let (Fact::Object { object: (Object::VirtualMachine, _), .. }, Some(socket)) =
-                    (&fact, self.socket())
+                if matches!(fact, Fact::Object { object: (Object::VirtualMachine, _), .. })
+                    && self.socket().is_some_and(|socket| socket.ended.contains(&Kind::VirtualMachines))
                 {
-                    socket.has_stragglers |= socket.ended.contains(&Kind::VirtualMachines);
+                    self.normalizer.note_straggler();
                 }
                 self.normalizer.apply(fact, &mut out.frames);
                 if stage == CommandState::Returned {
@@ -233,8 +232,7 @@ impl Session {
     /// whether the fact belongs to the command after the last one.
     fn tells_of_end(&mut self, fact: &Fact<'_>, now: Duration, out: &mut SessionOutput) -> bool {
         let Fact::Object { object: (object, _), name, state, .. } = fact else { return false };
-        let is_begun = matches!(state, ObjectState::Processing);
-        let ended = self.socket().map(|socket| socket.ended_before(*object, name, is_begun));
+        let ended = self.socket().map(|socket| socket.ended_before(*object, name, state));
         let ended = ended.unwrap_or_default();
         for kind in ended {
             self.stage_ended(kind, out);
@@ -281,8 +279,7 @@ impl Session {
         let confirms_each = self.setup.dialect.is_some_and(Dialect::confirms_each);
         let Some(socket) = self.socket().filter(|_| confirms_each) else { return };
         if socket.ended.contains(&Kind::VirtualMachines) {
-            let has_stragglers = socket.has_stragglers;
-            self.normalizer.confirms_each(Object::VirtualMachine, has_stragglers, &mut out.frames);
+            self.normalizer.confirms_each(Object::VirtualMachine, &mut out.frames);
         }
     }
 
@@ -303,13 +300,8 @@ impl Session {
     }
 
     /// Handles the end of a correlated full update, which reports its own outcome.
-    fn run_ended(
-        &mut self,
-        now: Duration,
-        ok: bool,
-        incomplete: &[(String, String)],
-        out: &mut SessionOutput,
-    ) {
+    fn run_ended(&mut self, now: Duration, end: RunEnd, out: &mut SessionOutput) {
+        let RunEnd { ok, incomplete } = end;
         if ok && incomplete.is_empty() {
             let last_word = Fact::Complete {
                 ok: Some(true),

@@ -52,11 +52,10 @@ impl Occurrence {
         self.begun >> (4 * form as u8) & 0b1111
     }
 
-    /// Increments or decrements the number of starts.
-    fn count_begun(&mut self, form: EventForm, is_more: bool) {
+    /// Changes the number of starts by `change`.
+    fn count_begun(&mut self, form: EventForm, change: i8) {
         let shift = 4 * form as u8;
-        let begun = self.begun(form);
-        let begun = if is_more { (begun + 1).min(0b1111) } else { begun.saturating_sub(1) };
+        let begun = self.begun(form).saturating_add_signed(change).min(0b1111);
         self.begun = self.begun & !(0b1111 << shift) | begun << shift;
     }
 
@@ -156,7 +155,7 @@ impl Occurrences {
                 if let Some(hidden) = hidden.filter(|_| best.is_none_or(|(fits, _)| fits <= 1)) {
                     // Neither is one meant that has failed already: there are more that began.
                     best = best.filter(|(fits, _)| *fits > 0);
-                    self.seen.entry(hidden).and_modify(|hidden| hidden.count_begun(report.form, false));
+                    self.seen.entry(hidden).and_modify(|hidden| hidden.count_begun(report.form, -1));
                 }
                 let target = best.map_or(identity, |(_, best)| best);
                 return self.update(object, target, place, report);
@@ -199,7 +198,7 @@ impl Occurrences {
             occurrence.set(form, state);
         }
         if state == ObjectStatus::Processing && !is_part {
-            occurrence.count_begun(form, true);
+            occurrence.count_begun(form, 1);
         }
         let record = report.id.filter(|_| state == ObjectStatus::Completed && occurrence.identify());
         let is_double =

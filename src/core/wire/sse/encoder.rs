@@ -203,6 +203,12 @@ enum ResultExtent {
     InTotal,
 }
 
+impl ResultExtent {
+    fn has_zeros(self) -> bool {
+        self == Self::Full
+    }
+}
+
 /// Limits on how much of the end is written.
 #[derive(Clone, Copy, Debug)]
 struct EndLimits {
@@ -225,7 +231,6 @@ impl EndLimits {
 /// Writes the counts and the summary of the backend's result.
 fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: ResultExtent) {
     let total = counts.total();
-    let has_zeros = extent == ResultExtent::Full;
     out.put_u8(b'{');
     let has_numbers = matches!(extent, ResultExtent::Full | ResultExtent::Counted);
     number(out, "count", total.completed);
@@ -239,8 +244,10 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
     }
     if has_numbers {
         // `count` is the bridge's own count.
-        let numbers =
-            summary.numbers.iter().filter(|(name, value)| has_zeros || *value > 0 && name != "count");
+        let numbers = summary
+            .numbers
+            .iter()
+            .filter(|(name, value)| extent.has_zeros() || *value > 0 && name != "count");
         for (name, value) in numbers {
             put_comma(out);
             let name = if name == "count" { "backend_count" } else { name };
@@ -266,13 +273,13 @@ fn result(out: &mut BytesMut, counts: &Counts, summary: &ResultSummary, extent: 
     }
     if extent != ResultExtent::InTotal {
         put_comma(out);
-        objects(out, counts, has_zeros);
+        objects(out, counts, extent);
     }
     out.put_u8(b'}');
 }
 
 /// Writes the counts by object type.
-fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
+fn objects(out: &mut BytesMut, counts: &Counts, extent: ResultExtent) {
     out.put_slice(b"\"objects\": {");
     for (object, count) in &counts.0 {
         put_comma(out);
@@ -282,7 +289,7 @@ fn objects(out: &mut BytesMut, counts: &Counts, has_zeros: bool) {
         let Count { seen, completed, failed, unconfirmed } = *count;
         let ends =
             [("seen", seen), ("completed", completed), ("failed", failed), ("unconfirmed", unconfirmed)];
-        for (name, value) in ends.into_iter().filter(|(_, value)| has_zeros || *value > 0) {
+        for (name, value) in ends.into_iter().filter(|(_, value)| extent.has_zeros() || *value > 0) {
             put_comma(out);
             number(out, name, value);
         }
