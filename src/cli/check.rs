@@ -90,18 +90,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = match Config::load(&flags, environment()) {
         Ok(config) => config,
         Err(error) => {
-            let problems = error.problems().iter().map(ToString::to_string);
-            return Err(report_config_errors(json, problems.collect(), error.into())?);
+            if json {
+                print_problems(error.problems().iter().map(ToString::to_string).collect())?;
+            }
+            return Err(error.into());
         }
     };
     let (backends, key) = match select_backends(&config, only.as_deref(), key_file.as_deref()) {
         Ok(chosen) => chosen,
         Err(problem) => {
-            return Err(report_config_errors(
-                json,
-                vec![problem.clone()],
-                CheckError::Arguments(problem).into(),
-            )?);
+            if json {
+                print_problems(vec![problem.clone()])?;
+            }
+            return Err(CheckError::Arguments(problem).into());
         }
     };
     let examined = backends.into_iter().map(|backend| check_backend(&config, backend, key.as_ref()));
@@ -149,15 +150,7 @@ fn names<'a>(backends: impl Iterator<Item = &'a config::Backend>) -> String {
     backends.map(|backend| backend.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// With `json`, prints a report with the `problems` of a configuration with which nothing can be checked. Returns
-/// `error`.
-fn report_config_errors(
-    json: bool,
-    problems: Vec<String>,
-    error: anyhow::Error,
-) -> anyhow::Result<anyhow::Error> {
-    if json {
-        print(&serde_json::to_string_pretty(&CheckReport::from_problems(problems))?)?;
-    }
-    Ok(error)
+/// Prints a report in JSON with the `problems` of a configuration with which nothing can be checked.
+fn print_problems(problems: Vec<String>) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(&CheckReport::from_problems(problems))?)
 }

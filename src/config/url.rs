@@ -30,7 +30,11 @@ impl BackendUrl {
 
     /// Whether the port is that of the scheme.
     pub fn has_default_port(&self) -> bool {
-        self.port == default_port(self.is_tls)
+        self.port == self.default_port()
+    }
+
+    const fn default_port(&self) -> u16 {
+        if self.is_tls { 443 } else { 80 }
     }
 
     /// Host and port as in a `Host` header: IPv6 in brackets, without the port of the scheme.
@@ -96,12 +100,10 @@ impl FromStr for BackendUrl {
                 (host_name(name)?, port)
             }
         };
-        Ok(Self { is_tls, host, port: port_number(port, default_port(is_tls))? })
+        let mut url = Self { is_tls, host, port: 0 };
+        url.port = port_number(port, url.default_port())?;
+        Ok(url)
     }
-}
-
-const fn default_port(is_tls: bool) -> u16 {
-    if is_tls { 443 } else { 80 }
 }
 
 fn host_name(name: &str) -> Result<String, InvalidBackendUrl> {

@@ -27,7 +27,7 @@ mod store;
 pub(crate) mod tests;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,13 +86,14 @@ pub struct Sqlite {
     secrets: FingerprintSecrets,
     aging: RecordClock,
     damage: DamagedRows,
-    in_memory: bool,
+    /// Where the file is. `None` if the ledger is in memory.
+    directory: Option<PathBuf>,
     task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// The effective retention. A ledger in memory keeps records for less time, and a cleaning removes all that is due.
-fn effective_retention(retention: Retention, in_memory: bool) -> Retention {
-    if !in_memory {
+fn effective_retention(retention: Retention, directory: Option<&Path>) -> Retention {
+    if directory.is_some() {
         return retention;
     }
     let Retention { jobs, logs, .. } = retention;
@@ -110,14 +111,12 @@ impl Sqlite {
     /// [`LedgerOpenError`], if another bridge uses it, or a newer one wrote it.
     pub async fn open(options: LedgerOptions) -> Result<Arc<Self>, LedgerOpenError> {
         let LedgerOptions { directory, retention, mut log_frames, clock } = options;
-        let in_memory = directory.is_none();
-        if in_memory {
+        if directory.is_none() {
             log_frames = log_frames.min(FRAMES_IN_MEMORY);
         }
-        let aging = RecordClock::new(clock, effective_retention(retention, in_memory));
+        let aging = RecordClock::new(clock, effective_retention(retention, directory.as_deref()));
         let (loses, lost) = watch::channel(None);
-        let wanted = directory.clone();
-        let store = Store::new(directory, log_frames, random(), aging.clone(), loses);
+        let store = Store::new(directory.clone(), log_frames, random(), aging.clone(), loses);
         let place = store.location();
         let store = Arc::new(Mutex::new(store));
         let opening = store.clone();
@@ -131,7 +130,9 @@ impl Sqlite {
         };
         let secrets = actor::with_store(&store, |store| store.secrets.clone());
         let never_worked = match &health {
-            Health::Unavailable(problem) if wanted.is_some_and(|directory| !has_ledger(&directory)) => {
+            Health::Unavailable(problem)
+                if directory.as_ref().is_some_and(|directory| !has_ledger(directory)) =>
+            {
                 Some(problem.clone())
             }
             _ => None,
@@ -143,7 +144,7 @@ impl Sqlite {
         let task = Arc::new(tokio::sync::Mutex::new(Some(tokio::spawn(actor.run()))));
         let requests = WriterHandle { sender: requests, place };
         let damage = DamagedRows::default();
-        Ok(Arc::new(Self { requests, health, lost, secrets, aging, damage, in_memory, never_worked, task }))
+        Ok(Arc::new(Self { requests, health, lost, secrets, aging, damage, directory, never_worked, task }))
     }
 }
 
@@ -206,7 +207,7 @@ impl Ledger for Sqlite {
     }
 
     fn set_retention(&self, retention: Retention) {
-        self.aging.set_retention(effective_retention(retention, self.in_memory));
+        self.aging.set_retention(effective_retention(retention, self.directory.as_deref()));
     }
 
     fn clean(&self, cleaning: Cleaning) -> BoxFuture<'static, Result<CleaningResult, LedgerUnavailable>> {

@@ -147,9 +147,10 @@ impl NetboxProxy {
 }
 
 impl Activity {
-    /// Counts a request that was changed by `rules`. Returns for each rule whether this is its first request.
-    fn count(&mut self, is_of_backend: bool, rules: &[(Shim, ShimAction)]) -> Vec<RuleApplied> {
-        if is_of_backend {
+    /// Counts a request with `token` that was changed by `rules`. Returns for each rule whether this is its first
+    /// request.
+    fn count(&mut self, token: Option<BackendToken>, rules: &[(Shim, ShimAction)]) -> Vec<RuleApplied> {
+        if token.is_some() {
             self.last = Some(Timestamp::now());
         }
         if rules.is_empty() {
@@ -257,7 +258,7 @@ impl Proxy {
         let response = exchange.answer(parts, body).await;
         if has_token {
             let rules = exchange.applied.into_inner();
-            let count = |listener: &mut ListenerState| listener.activity.count(token.is_some(), &rules);
+            let count = |listener: &mut ListenerState| listener.activity.count(token, &rules);
             let rules = self.netbox.listener(backend, count);
             let (method, metrics) = (method.as_str(), &backend.metrics);
             telemetry::NetboxRequest { backend: metrics, method, path: &path, rules: &rules }.emit();
@@ -266,7 +267,7 @@ impl Proxy {
             self.restarts.netbox_session_bound(&self.app.registry, backend);
         }
         if token == Some(BackendToken::Current) && response.status().is_success() {
-            self.netbox.endpoints.token_accepted(backend, writes);
+            self.netbox.endpoints.token_accepted(backend, &path);
         }
         hold_until_sent(response, slot)
     }

@@ -68,7 +68,11 @@ pub(super) async fn probe_backend(
     report.checks.push(version_line(&capabilities));
     match kind_lines(backend, &identity).await {
         Ok((kinds, capabilities)) => {
-            report.checks.push(key_line(wants_key, key.is_some(), origin));
+            report.checks.push(if wants_key {
+                accepted_key_line(origin)
+            } else {
+                unneeded_key_line(key.map(|_| origin))
+            });
             report.checks.extend(proxies_line(&capabilities));
             report.checks.push(websocket_line(&capabilities));
             report.checks.extend(netbox(config, backend, &identity, capabilities.release).await);
@@ -188,15 +192,16 @@ fn version_line(capabilities: &Capabilities) -> CheckLine {
     }
 }
 
-fn key_line(wants_key: bool, has_key: bool, origin: &str) -> CheckLine {
-    match (wants_key, has_key) {
-        (true, _) if origin == KEY_SETTING => CheckLine::ok(
-            CheckName::Key,
-            format!("the key in {origin} is accepted. It replaces the keys of clients on sync streams"),
-        ),
-        (true, _) => CheckLine::ok(CheckName::Key, format!("the key in {origin} is accepted")),
-        (false, false) => CheckLine::ok(CheckName::Key, "this release requires none"),
-        (false, true) => CheckLine::note(
+fn accepted_key_line(origin: &str) -> CheckLine {
+    let effect = if origin == KEY_SETTING { ". It replaces the keys of clients on sync streams" } else { "" };
+    CheckLine::ok(CheckName::Key, format!("the key in {origin} is accepted{effect}"))
+}
+
+/// The line on the key, from `origin` if there is one, for a release that requires none.
+fn unneeded_key_line(origin: Option<&str>) -> CheckLine {
+    match origin {
+        None => CheckLine::ok(CheckName::Key, "this release requires none"),
+        Some(origin) => CheckLine::note(
             CheckName::Key,
             format!("this release requires none and ignores the key in {origin}"),
         ),

@@ -221,10 +221,10 @@ async fn a_job_that_cannot_be_read_is_interrupted_all_the_same() {
 fn what_is_in_memory_alone_is_kept_for_less_and_goes_at_once() {
     let day = Duration::from_secs(24 * 60 * 60);
     let long = Retention { jobs: 90 * day, logs: 7 * day, share: 10, ..retention() };
-    assert_eq!(effective_retention(long, false), long);
+    assert_eq!(effective_retention(long, Some(Path::new("/var/lib/proxbox-bridge"))), long);
     let expected = Retention { jobs: JOBS_IN_MEMORY, logs: LOGS_IN_MEMORY, share: 100, ..long };
-    assert_eq!(effective_retention(long, true), expected);
-    assert_eq!(effective_retention(retention(), true), retention(), "what is to be kept for less still is");
+    assert_eq!(effective_retention(long, None), expected);
+    assert_eq!(effective_retention(retention(), None), retention(), "what is to be kept for less still is");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use secrecy::ExposeSecret;
@@ -144,7 +145,8 @@ fn listener_row(
     }
     netbox::check_pushed(config, pushed)
         .map_err(|why| refusal(NETBOX, "The bridge cannot reach this NetBox.", &why))?;
-    let mut row = netbox::at_listener(pushed, address, speaks_tls, release);
+    let scheme = if speaks_tls { Scheme::HTTPS } else { Scheme::HTTP };
+    let mut row = netbox::at_listener(pushed, address, &scheme, release);
     let shims = &context.state.config.shims;
     // Unless the listener sends it as Bearer, a v2 token is useless to such a release.
     let is_sent_as_bearer = shims.is_on(Shim::NetboxEndpoint) && shims.is_on(Shim::NetboxToken);

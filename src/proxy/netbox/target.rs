@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -125,10 +126,12 @@ impl NetboxEndpoints {
         pushed.replaced.contains(&sent).then_some(BackendToken::Replaced)
     }
 
-    /// Records that NetBox has accepted the current token of `backend`. If `writes`, it came in the session that writes:
-    /// the backend was restarted, and its replaced tokens are dropped. The file is written in the background.
-    pub(super) fn token_accepted(&self, backend: &Backend, writes: bool) {
+    /// Records that NetBox has accepted the current token of `backend` in a request for `path`. If that came in the
+    /// session that writes, the backend was restarted, and its replaced tokens are dropped. The file is written in the
+    /// background.
+    pub(super) fn token_accepted(&self, backend: &Backend, path: &str) {
         let url = backend.url().to_string();
+        let writes = super::writes_to_netbox(path);
         let is_new = |pushed: &PushedEndpoint| !pushed.is_accepted || (writes && !pushed.replaced.is_empty());
         if !self.0.get().get(&url).is_some_and(is_new) {
             return;
@@ -228,7 +231,7 @@ impl PushedEndpoint {
 pub(crate) fn at_listener(
     pushed: &SecretJson,
     listen: SocketAddr,
-    speaks_tls: bool,
+    scheme: &Scheme,
     release: Release,
 ) -> SecretJson {
     let mut row = pushed.clone();
@@ -238,7 +241,7 @@ pub(crate) fn at_listener(
     row["ip_address"] = json!(address);
     row["domain"] = json!(in_url);
     row["port"] = json!(listen.port());
-    row["verify_ssl"] = json!(speaks_tls);
+    row["verify_ssl"] = json!(*scheme == Scheme::HTTPS);
     row
 }
 
@@ -317,7 +320,7 @@ mod tests {
                           "token_version": "v2", "token_key": "abc", "token": "def" });
         let row = SecretJson::from(row);
         let new = Release::new(0, 0, 3);
-        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap(), false, new);
+        let given = at_listener(&row, "127.0.0.1:8801".parse().unwrap(), &Scheme::HTTP, new);
         assert_eq!(
             (&given["domain"], &given["port"], &given["verify_ssl"]),
             (&json!("127.0.0.1"), &json!(8801), &json!(false))
@@ -328,7 +331,7 @@ mod tests {
             ("[::1]:8801", Release::new(0, 0, 2), "[::1]", "[::1]"),
             ("[::ffff:192.0.2.1]:8801", new, "192.0.2.1", "192.0.2.1"),
         ] {
-            let given = at_listener(&row, listen.parse().unwrap(), true, release);
+            let given = at_listener(&row, listen.parse().unwrap(), &Scheme::HTTPS, release);
             assert_eq!((&given["ip_address"], &given["domain"]), (&json!(host), &json!(domain)));
             assert_eq!(given["verify_ssl"], true);
         }
