@@ -46,13 +46,13 @@ const COMPLETE: &str = "event: complete\ndata: {\"ok\": true, \"message\": \"dev
 async fn r01_ids_come_only_to_clients_that_want_them_and_as_the_first_line() {
     let pair = pair(OLD).await;
     let plain = pair.front.get(DEVICES, &[]).await;
-    stream::read(&plain.body, false);
+    stream::read(&plain.body);
     for (target, headers) in
         [(format!("{DEVICES}?bridge.ids=1"), vec![]), (DEVICES.to_owned(), vec![("Last-Event-ID", "")])]
     {
         let answer = pair.front.get(&target, &headers).await;
         let ids: Vec<String> =
-            stream::read(&answer.body, true).into_iter().filter_map(|event| event.id).collect();
+            stream::read_with_ids(&answer.body).into_iter().filter_map(|event| event.id).collect();
         let (job, _) = ids[0].rsplit_once('.').unwrap();
         let expected: Vec<String> = (1..=ids.len()).map(|number| format!("{job}.{number}")).collect();
         assert_eq!(ids, expected);
@@ -74,14 +74,14 @@ async fn r03_json_is_ascii() {
     let hostile = "event: step\ndata: {\"step\": \"device\", \"status\": \"progress\", \"rowid\": \"a\u{85}b\u{2028}c\u{1f600}\"}\n\n";
     let answer = response_to(&format!("{hostile}{COMPLETE}")).await;
     assert!(answer.text().contains(r"a b c\ud83d\ude00"), "{}", answer.text());
-    stream::read(&answer.body, false);
+    stream::read(&answer.body);
 }
 
 #[tokio::test(start_paused = true)]
 async fn r04_lines_end_with_a_line_feed_alone() {
     let answer = response_to(&COMPLETE.replace('\n', "\r\n")).await;
     assert!(!answer.body.contains(&b'\r'));
-    stream::read(&answer.body, false);
+    stream::read(&answer.body);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +106,7 @@ async fn r06_there_is_one_end_and_then_the_body_ends() {
     let other = COMPLETE.replace("completed.", "completed again.");
     let answer = response_to(&format!("{COMPLETE}{other}")).await;
     // `answer` has read the last chunk; `read` has found exactly one `complete`.
-    stream::read(&answer.body, false);
+    stream::read(&answer.body);
 
     // A backend that says its last word and does not hang up.
     let mut recording = exchange(DEVICES, 200, "text/event-stream", COMPLETE);
@@ -116,7 +116,7 @@ async fn r06_there_is_one_end_and_then_the_body_ends() {
     let library = Library::from_recordings("0.0.30.post2", vec![recording, version]).unwrap();
     let pair = Pair::start(library, fast(), &[]).await;
     let answer = pair.front.get(DEVICES, &[("X-Proxbox-API-Key", KEY)]).await;
-    assert_eq!(stream::read(&answer.body, false).last().unwrap().data["ok"], true);
+    assert_eq!(stream::read(&answer.body).last().unwrap().data["ok"], true);
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +134,7 @@ async fn r07_the_end_has_the_shape_that_readers_take() {
         ("nonsense", false),
     ] {
         let answer = response_to(&format!("event: complete\ndata: {complete}\n\n")).await;
-        let events = stream::read(&answer.body, false);
+        let events = stream::read(&answer.body);
         assert_eq!(events.last().unwrap().data["ok"], ok, "{complete}");
         let page = plugin::read("text/event-stream; charset=utf-8", &answer.body);
         assert_eq!(matches!(page, JobPage::Success { .. }), ok, "{complete}: {page:?}");
@@ -152,7 +152,7 @@ async fn r08_a_failure_is_an_error_and_then_an_end_that_is_not_ok() {
             .to_owned(),
     ] {
         let answer = response_to(&body).await;
-        let events = stream::read(&answer.body, false);
+        let events = stream::read(&answer.body);
         let [.., error, complete] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!((error.name.as_str(), complete.name.as_str()), ("error", "complete"));
         assert_eq!(error.text("error"), "E");
@@ -170,7 +170,7 @@ async fn r09_the_failure_of_one_object_is_a_step_of_a_run_that_goes_on() {
     let synced =
         "event: step\ndata: {\"step\": \"device\", \"status\": \"completed\", \"rowid\": \"pve3\"}\n\n";
     let answer = response_to(&format!("{failed}{detail}{synced}{COMPLETE}")).await;
-    let events = stream::read(&answer.body, false);
+    let events = stream::read(&answer.body);
     let failures: Vec<(&str, &str)> = events
         .iter()
         .filter(|event| event.text("status") == "failed")
@@ -184,12 +184,12 @@ async fn r09_the_failure_of_one_object_is_a_step_of_a_run_that_goes_on() {
 async fn r10_a_backend_that_goes_away_leaves_a_failure() {
     for (version, target) in [(OLD, MACHINES), (NEW, MACHINES)] {
         let whole = Pair::start(recordings(version, &[]), fast(), &[]).await;
-        let frames = stream::read(&whole.front.get(target, &key()).await.body, false).len() as u64;
+        let frames = stream::read(&whole.front.get(target, &key()).await.body).len() as u64;
         for after in [1, 3, frames / 2] {
             let options = ReplayOptions { cut_after: Some(after), ..fast() };
             let pair = Pair::start(recordings(version, &[]), options, &[]).await;
             let answer = pair.front.get(target, &key()).await;
-            let events = stream::read(&answer.body, false);
+            let events = stream::read(&answer.body);
             assert_eq!(events.last().unwrap().data["ok"], false, "{version} cut after {after}");
         }
     }
@@ -208,7 +208,7 @@ async fn r11_a_silent_backend_is_covered_by_keepalives_until_a_limit_ends_it() {
     let answer = pair.front.get(MACHINES, &key()).await;
     assert_eq!(began.elapsed().as_secs(), 100);
     assert_eq!(answer.text().matches(": keepalive\n\n").count(), 6);
-    let events = stream::read(&answer.body, false);
+    let events = stream::read(&answer.body);
     let error = &events[events.len() - 2];
     assert!(error.text("detail").contains("said nothing for 1 min 40 s"), "{}", error.data);
 }
@@ -232,16 +232,16 @@ async fn r13_a_step_fits_into_the_log_line_of_netbox() {
     let pair = pair(NEW).await;
     // `read` measures every step that has no payload.
     let lean = pair.front.get(MACHINES, &key()).await;
-    assert!(stream::read(&lean.body, false).iter().all(|event| event.data.get("payload").is_none()));
+    assert!(stream::read(&lean.body).iter().all(|event| event.data.get("payload").is_none()));
     let full = pair.front.get(&format!("{MACHINES}?bridge.payload=1"), &key()).await;
-    let events = stream::read(&full.body, false);
+    let events = stream::read(&full.body);
     assert!(events.iter().any(|event| event.data["payload"]["object"] == "virtual_machine"));
 
     let long = "x".repeat(5000);
     let step = format!(
         "event: step\ndata: {{\"step\": \"device\", \"status\": \"failed\", \"rowid\": \"{long}\", \"message\": \"{long}\"}}\n\n"
     );
-    stream::read(&response_to(&format!("{step}{COMPLETE}")).await.body, false);
+    stream::read(&response_to(&format!("{step}{COMPLETE}")).await.body);
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,7 +44,7 @@ fn shown(answer: &Answer) -> String {
 
 fn check(name: &str, answer: &Answer, end: End) {
     let found = if answer.status == 200 {
-        let events = stream::read(&answer.body, false);
+        let events = stream::read(&answer.body);
         let last = &events.last().unwrap().data;
         let page = plugin::read(answer.header("content-type").unwrap(), &answer.body);
         match page {
@@ -92,7 +92,7 @@ async fn a_bridge_before_a_bridge_says_the_same() {
             for front in [&pair.front, &outer] {
                 let answer = front.get(kind.row().stream_path, &[("X-Proxbox-API-Key", KEY)]).await;
                 if answer.status == 200 {
-                    let last = stream::read(&answer.body, false).pop().unwrap().data;
+                    let last = stream::read(&answer.body).pop().unwrap().data;
                     ends.push([&last["ok"], &last["message"], &last["result"]["objects"]].map(Clone::clone));
                 }
             }

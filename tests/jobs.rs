@@ -114,7 +114,7 @@ async fn two_identical_requests_are_one_run_and_both_get_all_of_it() {
     played.complete().await;
     let (first, second) = tokio::join!(first.rest(), second.rest());
     assert_eq!(first, second);
-    assert_eq!(stream::read(first.as_bytes(), false).len(), 5);
+    assert_eq!(stream::read(first.as_bytes()).len(), 5);
     assert!(puppet.is_idle(), "a second run");
 }
 
@@ -132,7 +132,7 @@ async fn what_one_client_wants_kept_another_one_does_not_see() {
         let wants_more = second.contains("keeps no payloads");
         assert_eq!(first.contains("\"payload\": "), !wants_more, "{first}");
         assert!(!second.contains("\"payload\": "), "{second}");
-        stream::read(second.as_bytes(), false);
+        stream::read(second.as_bytes());
     }
 }
 
@@ -161,7 +161,7 @@ async fn another_scope_is_another_job_that_waits_for_its_turn_and_says_so() {
     let third = third.rest().await;
     assert!(third.contains("and for 1 more that waits."), "{third}");
     for body in [first.rest().await, third] {
-        assert_eq!(stream::read(body.as_bytes(), false).last().unwrap().data["ok"], true);
+        assert_eq!(stream::read(body.as_bytes()).last().unwrap().data["ok"], true);
     }
 }
 
@@ -225,7 +225,7 @@ async fn a_reader_that_comes_back_within_the_grace_sees_every_frame_once() {
     played.device("pve3", "completed").await;
     played.complete().await;
     let rest = again.rest().await;
-    let events = stream::read(format!("{seen}{rest}").as_bytes(), true);
+    let events = stream::read_with_ids(format!("{seen}{rest}").as_bytes());
     assert_eq!(ids(&events), (1..=6).collect::<Vec<_>>());
     assert!(puppet.is_idle(), "a second run");
 }
@@ -237,7 +237,7 @@ async fn a_browser_says_what_it_has_seen_in_its_query() {
     let reader = Reader::open(&front, DEVICES, &[]).await;
     let job = reader.job.clone();
     puppet.played().await.complete().await;
-    let all = stream::read(reader.rest().await.as_bytes(), false).len() as u64;
+    let all = stream::read(reader.rest().await.as_bytes()).len() as u64;
     let again = Reader::open(&front, &format!("{DEVICES}?bridge.last_event_id={job}.1"), &[]).await;
     assert_eq!(again.job, job);
     let rest = again.rest().await;
@@ -262,7 +262,7 @@ async fn an_id_that_is_unknown_is_answered_loudly_and_the_stream_starts_at_its_s
         let body = reader.rest().await;
         let (notice, rest) = body.split_once("\n\n").unwrap();
         assert!(notice.contains(&format!("This stream starts at event 1 of job {job}")), "{notice}");
-        assert_eq!(ids(&stream::read(rest.as_bytes(), true))[0], 1);
+        assert_eq!(ids(&stream::read_with_ids(rest.as_bytes()))[0], 1);
     }
 }
 
@@ -356,7 +356,7 @@ async fn a_stalled_reader_next_to_a_hundred_healthy_ones_delays_none() {
     assert_eq!(bodies.len(), 100);
     // What is the same for several is read once.
     for body in bodies.into_iter().collect::<BTreeSet<_>>() {
-        let events = stream::read(body.as_bytes(), false);
+        let events = stream::read(body.as_bytes());
         let told = |event: &Event| {
             let missed = event.data["message"]
                 .as_str()?
@@ -449,7 +449,7 @@ async fn a_job_that_has_ended_is_replayed_from_the_ledger_after_a_restart() {
     let again = Reader::open(&after, DEVICES, &[("Last-Event-ID", &format!("{job}.2"))]).await;
     let rest = again.rest().await;
     assert!(whole.ends_with(&rest) && rest.starts_with(&format!("id: {job}.3\n")), "{rest}");
-    let last = stream::read(whole.as_bytes(), true).len();
+    let last = stream::read_with_ids(whole.as_bytes()).len();
     let seen = after.get(DEVICES, &[("Last-Event-ID", &format!("{job}.{last}"))]).await;
     assert_eq!(seen.status, 204);
     assert!(puppet.is_idle(), "a second run");
@@ -509,7 +509,7 @@ async fn a_bridge_that_stops_lets_jobs_end_begins_none_and_then_ends_them_in_goo
         assert!(reader.rest().await.contains("\"ok\": true"));
     }
     let interrupted = stays.rest().await;
-    stream::read(interrupted.as_bytes(), false);
+    stream::read(interrupted.as_bytes());
     assert!(interrupted.contains("The bridge is stopping"), "{interrupted}");
     assert_eq!(began.elapsed().as_secs(), 30, "limits.drain");
     front.stop().await;
@@ -530,7 +530,7 @@ async fn a_second_request_to_stop_does_not_wait() {
     let stopping = async { while ready(&front).await.status == 200 {} };
     tokio::time::timeout(Duration::from_secs(60), stopping).await.unwrap();
     front.ask_to_hurry();
-    stream::read(reader.rest().await.as_bytes(), false);
+    stream::read(reader.rest().await.as_bytes());
     front.stop().await;
     assert!(began.elapsed().as_secs() <= 1, "{:?}", began.elapsed());
 }
@@ -772,14 +772,14 @@ async fn a_reader_that_came_further_than_the_ledger_is_given_the_whole_end_after
     let from = |number: u64| format!("{DEVICES}?bridge.last_event_id={id}.{number}");
     for (number, steps) in [(3, 2), (5, 0), (7, 0), (8, 0)] {
         let answer = front.get(&from(number), &[]).await;
-        let events = stream::read(&answer.body, true);
+        let events = stream::read_with_ids(&answer.body);
         assert_eq!(events.len(), steps + 3, "{number}: {}", answer.text());
         assert_eq!(events.last().unwrap().data["ok"], false);
     }
     let whole = front.get(&format!("{DEVICES}?bridge.last_event_id={broken}.1"), &[]).await;
     assert_eq!(whole.text().matches("event: complete").count(), 1, "the one that it had: {}", whole.text());
     let whole = front.get(&from(5), &[]).await;
-    let last = ids(&stream::read(&whole.body, true)).pop().unwrap();
+    let last = ids(&stream::read_with_ids(&whole.body)).pop().unwrap();
     assert_eq!(front.get(&from(last), &[]).await.status, 204);
     assert!(puppet.is_idle(), "a second run");
 }
@@ -901,7 +901,7 @@ async fn jobs_that_are_still_in_memory_are_recorded_anew_when_the_ledger_is_dele
     let reader = Reader::open(&front, STORAGE, &[]).await;
     let ended = reader.job.clone();
     puppet.played().await.complete().await;
-    let all = stream::read(reader.rest().await.as_bytes(), false).len();
+    let all = stream::read(reader.rest().await.as_bytes()).len();
     let running = Reader::open(&front, DEVICES, &[]).await;
     let played = puppet.played().await;
     std::fs::remove_dir_all(&data).unwrap();

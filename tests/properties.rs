@@ -289,7 +289,7 @@ proptest! {
                 prop_assert!(refusal.status >= 400);
             }
             (None, true) => {
-                stream::read(&drive.bytes, false);
+                stream::read(&drive.bytes);
             }
             both => prop_assert!(false, "refused and accepted: {both:?}"),
         }

@@ -138,7 +138,7 @@ async fn what_was_learned_is_forgotten_when_another_backend_has_taken_the_place(
         place.give_to(second.local_addr());
         let answer = front.get(DEVICES, &key()).await;
         assert_eq!(answer.status, 200, "{before} to {after} over {channel}: {}", answer.text());
-        assert_eq!(stream::read(&answer.body, false).last().unwrap().data["ok"], true, "{before} to {after}");
+        assert_eq!(stream::read(&answer.body).last().unwrap().data["ok"], true, "{before} to {after}");
         // And the right key never became a failed attempt.
         assert_eq!(front.get(DEVICES, &key()).await.status, 200, "{before} to {after}");
     }
@@ -178,7 +178,7 @@ async fn a_kind_that_the_backend_has_not_is_404_with_what_it_has_or_a_green_stre
 
     let pair = Pair::start(recordings(OLD, &[]), fast(), &[("backend.unsupported", "skip")]).await;
     let answer = pair.front.get(DISKS, &[]).await;
-    let events = stream::read(&answer.body, false);
+    let events = stream::read(&answer.body);
     let last = events.last().unwrap();
     assert_eq!(last.data["ok"], true);
     assert!(last.text("message").starts_with("Virtual disks sync skipped: this backend "), "{}", last.data);
@@ -188,9 +188,8 @@ async fn a_kind_that_the_backend_has_not_is_404_with_what_it_has_or_a_green_stre
 #[tokio::test(start_paused = true)]
 async fn extra_events_reach_only_clients_that_want_them() {
     let pair = Pair::start(recordings(NEW, &[]), fast(), &[]).await;
-    let names = |body: &[u8]| -> Vec<String> {
-        stream::read(body, false).into_iter().map(|event| event.name).collect()
-    };
+    let names =
+        |body: &[u8]| -> Vec<String> { stream::read(body).into_iter().map(|event| event.name).collect() };
     let lean = names(&pair.front.get(DEVICES, &key()).await.body);
     assert!(lean.iter().all(|name| name == "step" || name == "complete"), "{lean:?}");
     let all = names(&pair.front.get(&format!("{DEVICES}?bridge.events=all"), &key()).await.body);
@@ -256,7 +255,7 @@ async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
         }
         body.extend(chunk);
     }
-    let events = stream::read(&body, false);
+    let events = stream::read(&body);
     assert!(events[events.len() - 2].text("error").contains("The bridge is stopping"), "{events:?}");
     front.stop().await;
     drop(backend);
@@ -266,10 +265,10 @@ async fn no_reader_sees_a_cut_stream_when_the_bridge_stops() {
 async fn garbage_in_the_middle_costs_only_itself() {
     for (version, target) in [(NEW, MACHINES), (OLD, MACHINES), (OLD, "/full-update/stream")] {
         let clean = Pair::start(recordings(version, &[]), fast(), &[]).await;
-        let clean = stream::read(&clean.front.get(target, &key()).await.body, false);
+        let clean = stream::read(&clean.front.get(target, &key()).await.body);
         let options = ReplayOptions { garbage_after: Some(6), ..fast() };
         let pair = Pair::start(recordings(version, &[]), options, &[]).await;
-        let spoilt = stream::read(&pair.front.get(target, &key()).await.body, false);
+        let spoilt = stream::read(&pair.front.get(target, &key()).await.body);
         assert_eq!(spoilt.last().unwrap().data["result"], clean.last().unwrap().data["result"], "{version}");
     }
 }

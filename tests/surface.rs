@@ -16,8 +16,10 @@ mod own;
 mod scripted;
 mod walk;
 
+use http::Version;
+
 use crate::support::bridge::{Pair, fast, recordings};
-use calls::calls;
+use calls::{calls, calls_with_key};
 use http1::Http1;
 use http2::Http2;
 use listing::{Listing, OLD, YOUNG};
@@ -33,29 +35,28 @@ async fn walk_recorded(recorded: &str, version: &str) {
         direct: Http1::new(pair.backend.local_addr()),
         through: Protocol::Http1(Http1::new(pair.front.address)),
         scripted: None,
-        own: BridgePaths::new(&listing, OLD.contains(&version)),
+        own: BridgePaths::new(&listing),
     };
-    walk.all(&calls(&listing, true)).await;
+    walk.all(&calls_with_key(&listing)).await;
 }
 
 /// Walks everything that backends of these versions have in front of one that answers in every possible way.
-async fn walk_scripted(versions: &[&str], is_http2: bool) {
-    let is_old = versions == OLD;
+async fn walk_scripted(versions: &[&str], version: Version) {
     let listing = Listing::for_versions(versions);
-    let scripted = Scripted::start(is_old).await;
+    let scripted = Scripted::start(&listing).await;
     // Each question is a new one.
     let config = crate::support::bridge::config(scripted.address(), &[("limits.coalesce", "0s")]);
     let front = crate::support::bridge::TestBridge::start(config).await;
     let mut walk = Walk {
         direct: Http1::new(scripted.address()),
-        through: match is_http2 {
-            false => Protocol::Http1(Http1::new(front.address)),
-            true => Protocol::Http2(Http2::new(front.address)),
+        through: match version {
+            Version::HTTP_2 => Protocol::Http2(Http2::new(front.address)),
+            _ => Protocol::Http1(Http1::new(front.address)),
         },
         scripted: Some(scripted),
-        own: BridgePaths::new(&listing, is_old),
+        own: BridgePaths::new(&listing),
     };
-    walk.all(&calls(&listing, false)).await;
+    walk.all(&calls(&listing)).await;
 }
 
 #[tokio::test]
@@ -85,20 +86,20 @@ async fn the_surface_of_the_recorded_0_0_30_as_shipped_is_the_same_through_the_b
 
 #[tokio::test]
 async fn whatever_an_old_backend_is_asked_and_answers_passes_over_http_1() {
-    walk_scripted(OLD, false).await;
+    walk_scripted(OLD, Version::HTTP_11).await;
 }
 
 #[tokio::test]
 async fn whatever_an_old_backend_is_asked_and_answers_passes_over_http_2() {
-    walk_scripted(OLD, true).await;
+    walk_scripted(OLD, Version::HTTP_2).await;
 }
 
 #[tokio::test]
 async fn whatever_a_young_backend_is_asked_and_answers_passes_over_http_1() {
-    walk_scripted(YOUNG, false).await;
+    walk_scripted(YOUNG, Version::HTTP_11).await;
 }
 
 #[tokio::test]
 async fn whatever_a_young_backend_is_asked_and_answers_passes_over_http_2() {
-    walk_scripted(YOUNG, true).await;
+    walk_scripted(YOUNG, Version::HTTP_2).await;
 }

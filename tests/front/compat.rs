@@ -154,7 +154,7 @@ fn targets(backend: &Backend) -> Vec<String> {
 
 fn events(answer: &Answer) -> Vec<Event> {
     assert_eq!(answer.status, 200, "{}", answer.text());
-    stream::read(&answer.body, false)
+    stream::read(&answer.body)
 }
 
 #[tokio::test(start_paused = true)]

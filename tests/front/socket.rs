@@ -395,7 +395,7 @@ async fn a_bridge_in_front_of_a_bridge_can_drive_it() {
     let outer = TestBridge::start(config(pair.front.address, &settings)).await;
     let answer = outer.get("/virtualization/virtual-machines/create/stream", &[]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let events = crate::support::session::stream::read(&answer.body, false);
+    let events = crate::support::session::stream::read(&answer.body);
     let last = events.last().unwrap();
     assert_eq!(last.data["ok"], true, "{}", last.data);
     assert_eq!(last.data["result"]["objects"]["virtual_machine"]["completed"], 12);

@@ -145,7 +145,7 @@ async fn a_job_whose_own_code_fails_ends_for_its_readers_in_the_record_and_on_it
             None
         };
         let ((job, text), _played) = tokio::join!(watched(&registry, &backend), play);
-        let events = stream::read(text.as_bytes(), false);
+        let events = stream::read(text.as_bytes());
         let [.., error, complete] = events.as_slice() else { panic!("{text}") };
         assert_eq!((error.name.as_str(), complete.data["ok"].as_bool()), ("error", Some(false)), "{text}");
         assert_eq!(text.contains("The bridge failed in the middle of this job."), !fails, "{text}");

@@ -166,9 +166,9 @@ async fn a_backend_that_has_ended_its_work_is_not_waited_for() {
 async fn a_run_that_never_began_takes_no_place() {
     let mut puppet = ManualBackend::with_release(OLD).await;
     let front = front(&puppet, &[]).await;
-    puppet.refuse(true);
+    puppet.refuse();
     assert_eq!(front.get(DEVICES, &[]).await.status, 422);
-    puppet.refuse(false);
+    puppet.accept();
     let began = Instant::now();
     assert_eq!(waits(&front, &mut puppet, began).await, 0, "refused");
 
@@ -379,13 +379,15 @@ async fn a_full_update_that_the_backend_still_reports_is_waited_for_within_the_l
     for (limit, reported, seconds) in [("15m", 0, 30), ("15m", 50, 60), ("15m", 130, 150), ("70s", 900, 70)] {
         let mut puppet = ManualBackend::with_release(NEW).await;
         let front = front(&puppet, &[("limits.cooldown", limit)]).await;
-        puppet.report_active(reported > 0);
+        if reported > 0 {
+            puppet.report_active();
+        }
         let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
         let mut reader = open(&front, STORAGE).await;
         reader.until("may still be at work").await;
         let done = async {
             tokio::time::sleep_until(began + Duration::from_secs(reported)).await;
-            puppet.report_active(false);
+            puppet.report_idle();
             std::future::pending::<()>().await;
         };
         let end = reader.until("Starting storage");
@@ -460,7 +462,7 @@ async fn a_job_that_waits_already_is_told_as_soon_as_the_run_before_it_is_cut() 
 async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
     let mut puppet = ManualBackend::with_release(NEW).await;
     let front = front(&puppet, &[("backend.concurrency", "2")]).await;
-    puppet.report_active(true);
+    puppet.report_active();
     let (_, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
     let (second, running) = begun(&front, &mut puppet, FULL_UPDATE).await;
     let (third, played) = begun(&front, &mut puppet, STORAGE).await;
@@ -476,7 +478,7 @@ async fn a_full_update_of_the_bridge_itself_lengthens_no_cool_down() {
 async fn a_sync_of_another_kind_ends_no_cool_down_of_a_reported_full_update() {
     let mut puppet = ManualBackend::with_release(NEW).await;
     let front = front(&puppet, &[("backend.concurrency", "2")]).await;
-    puppet.report_active(true);
+    puppet.report_active();
     let (job, began) = cut(&front, &mut puppet, FULL_UPDATE).await;
     let (running, played) = begun(&front, &mut puppet, STORAGE).await;
     tokio::time::sleep_until(began + Duration::from_secs(40)).await;

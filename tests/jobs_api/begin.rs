@@ -146,7 +146,7 @@ async fn a_job_that_is_cancelled_lets_its_backend_go_and_says_so() {
         assert_eq!((answer.status, answer.header("location")), (202, job["url"].as_str()));
     }
     body.extend(watcher.answer_body().await);
-    let events = stream::read(&body, true);
+    let events = stream::read_with_ids(&body);
     assert!(events[events.len() - 2].text("error").contains("cancelled"), "{events:?}");
     let seen = pair
         .log()

@@ -105,9 +105,9 @@ async fn the_events_of_a_job_come_again_from_where_its_reader_was() {
         let api = Api::new(&pair.front).await;
         let job = api.start("/sync/devices/", &key()).await;
         let target = format!("{}/events", path(&job));
-        let live = stream::read(&api.ask("GET", &target, &[]).await.body, true);
+        let live = stream::read_with_ids(&api.ask("GET", &target, &[]).await.body);
         let again = api.ask("GET", &target, &[]).await;
-        assert_eq!(stream::read(&again.body, true), live);
+        assert_eq!(stream::read_with_ids(&again.body), live);
         assert_eq!(again.header("x-proxbox-bridge-job"), job["id"].as_str());
         let id = |at: usize| live[at].id.clone().unwrap();
         assert_eq!(id(0), format!("{}.1", job["id"].as_str().unwrap()));

@@ -46,8 +46,8 @@ impl SteppedClock {
         self.0.lock().unwrap().0 = wall;
     }
 
-    fn synchronised(&self, is_synchronised: bool) {
-        self.0.lock().unwrap().2 = Some(is_synchronised);
+    fn lose_synchronisation(&self) {
+        self.0.lock().unwrap().2 = Some(false);
     }
 }
 
@@ -187,7 +187,7 @@ async fn a_clock_that_jumps_ahead_of_a_running_bridge_removes_nothing() {
 async fn a_clock_that_is_not_synchronised_is_believed_later_but_only_after_a_jump() {
     let folder = folder();
     let clock = SteppedClock::at(NOW);
-    clock.synchronised(false);
+    clock.lose_synchronisation();
     let ledger = opened(folder.path(), &clock).await;
     run(&ledger, &clock, 1).await;
     clock.pass(7 * DAY + HOUR);

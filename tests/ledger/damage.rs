@@ -51,17 +51,20 @@ fn texts() -> impl Strategy<Value = Stored> {
     prop_oneof![known, bytes, ".*".prop_map(String::into_bytes)].prop_map(Stored::Text)
 }
 
-/// A value for a column of the type `sort`, which may be NULL where `may_be_null`.
-fn values(sort: &str, may_be_null: bool) -> BoxedStrategy<Stored> {
-    let value = match sort {
+/// A value for a column of the type `sort`.
+fn values(sort: &str) -> BoxedStrategy<Stored> {
+    match sort {
         "INTEGER" => integers().boxed(),
         "TEXT" => texts().boxed(),
         _ => proptest::collection::vec(any::<u8>(), 0..60)
             .prop_map(|bytes| Stored::Plain(Value::Blob(bytes)))
             .boxed(),
-    };
-    let null = Just(Stored::Plain(Value::Null)).boxed();
-    if may_be_null { prop_oneof![4 => value, 1 => null].boxed() } else { value }
+    }
+}
+
+/// One of `values`, or NULL.
+fn or_null(values: BoxedStrategy<Stored>) -> BoxedStrategy<Stored> {
+    prop_oneof![4 => values, 1 => Just(Stored::Plain(Value::Null))].boxed()
 }
 
 /// Every column of every table, with values for it.
@@ -76,7 +79,8 @@ fn columns() -> Vec<(&'static str, String, BoxedStrategy<Stored>)> {
         let found = statement
             .query_map([], |row| Ok((row.get(1)?, row.get::<_, String>(2)?, row.get::<_, bool>(3)?)));
         for (name, sort, is_filled) in found.unwrap().map(Result::unwrap) {
-            columns.push((table, name, values(&sort, !is_filled)));
+            let values = if is_filled { values(&sort) } else { or_null(values(&sort)) };
+            columns.push((table, name, values));
         }
     }
     assert!(columns.len() > 35, "{}", columns.len());

@@ -36,24 +36,24 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("this hangs")
 }
 
-/// A recording of a `GET`: its response head, and the body in these parts, 100 ms apart.
-pub fn response(
-    version: &str,
-    key: RecordedKey,
-    path: &str,
-    status: u16,
-    kind: &str,
-    parts: &[&str],
-) -> Recording {
+/// An empty recording of HTTP.
+pub fn recording(version: &str, key: RecordedKey) -> Recording {
+    Recording::new(version, Protocol::Http, key)
+}
+
+/// The `recording` of a `GET`: its response head, and the body in these parts, 100 ms apart.
+pub fn response(recording: Recording, path: &str, status: u16, kind: &str, parts: &[&str]) -> Recording {
     let headers: Headers = vec![
         ("server".into(), "uvicorn".into()),
         ("content-type".into(), kind.into()),
         ("Transfer-Encoding".into(), "chunked".into()),
         ("content-length".into(), "7".into()),
     ];
-    let mut recording = Recording::new(version, Protocol::Http, key)
-        .with(10.0, Direction::Out, RecordedEvent::get(path))
-        .with(110.0, Direction::In, RecordedEvent::Response { status, headers });
+    let mut recording = recording.with(10.0, Direction::Out, RecordedEvent::get(path)).with(
+        110.0,
+        Direction::In,
+        RecordedEvent::Response { status, headers },
+    );
     for (index, part) in parts.iter().enumerate() {
         recording.push(
             210.0 + 100.0 * index as f64,
@@ -65,11 +65,11 @@ pub fn response(
 }
 
 pub fn sse(version: &str, key: RecordedKey, path: &str, parts: &[&str]) -> Recording {
-    response(version, key, path, 200, "text/event-stream; charset=utf-8", parts)
+    response(recording(version, key), path, 200, "text/event-stream; charset=utf-8", parts)
 }
 
 pub fn json(version: &str, key: RecordedKey, path: &str, status: u16, body: &str) -> Recording {
-    response(version, key, path, status, "application/json", &[body]).with(
+    response(recording(version, key), path, status, "application/json", &[body]).with(
         300.0,
         Direction::In,
         RecordedEvent::End,

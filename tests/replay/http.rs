@@ -5,7 +5,7 @@ use proxbox_bridge::replay::{ReplayOptions, ServerEvent, Side, Speed};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
-use super::client::{AT_ONCE, OLD, WITH_KEYS, ask, get, json, response, send, serve, soon, sse};
+use super::client::{AT_ONCE, OLD, WITH_KEYS, ask, get, json, recording, response, send, serve, soon, sse};
 
 const STREAM: &str = "/dcim/devices/create/stream";
 const ONE: &str = "event: step\ndata: {\"step\": \"devices\", \"n\": 1}\n\n";
@@ -232,7 +232,7 @@ async fn a_json_answer_is_one_frame() {
 
 #[tokio::test]
 async fn a_stopped_server_has_closed_everything() {
-    let recordings = vec![response(OLD, RecordedKey::None, "/x", 200, "text/plain", &["a"])];
+    let recordings = vec![response(recording(OLD, RecordedKey::None), "/x", 200, "text/plain", &["a"])];
     let server = serve(OLD, recordings, AT_ONCE).await;
     let (address, log) = (server.local_addr(), server.log());
     let mut open = send(address, "GET", "/x", &[]).await;

@@ -248,7 +248,7 @@ fn a_later_stage_over_ws_sends_its_own_key_and_waits_for_its_own_greeting() {
     drive.text("Connected!");
     assert_eq!(drive.sent[1], "Sync Virtual Machines");
     let run = drive
-        .text(&frame("virtual_machine", "web01", true))
+        .text(&frame("virtual_machine", "web01", "completed"))
         .text(&end("virtual_machine"))
         .text(&barrier())
         .run();
@@ -267,8 +267,12 @@ fn the_full_update_of_0_0_2_is_one_command_and_names_what_it_lacks() {
     setup.dialect = known.dialect();
     let mut drive = begun(setup);
     assert_eq!((drive.opened.len(), drive.opened[0].command), (1, Some(Command::FullUpdate)));
-    drive.text("Connected!").text("Connected 2!").text(&frame("device", "pve01", false)).text(&end("device"));
-    drive.text(&frame("virtual_machine", "web01", true)).text(&end("virtual_machine"));
+    drive
+        .text("Connected!")
+        .text("Connected 2!")
+        .text(&frame("device", "pve01", "syncing"))
+        .text(&end("device"));
+    drive.text(&frame("virtual_machine", "web01", "completed")).text(&end("virtual_machine"));
     let run = drive.text("Invalid command: Full Update Sync").text(&barrier()).run();
     assert!(run.is_ok());
     assert!(

@@ -233,7 +233,7 @@ fn the_frames_and_the_bytes_that_come_are_counted() {
     drive.stream(&events[0]).stream(&events[1]);
     assert_eq!(count(&drive), (2, events.concat().len() as u64));
 
-    let frames = [frame("device", "pve01", true), end("device")];
+    let frames = [frame("device", "pve01", "completed"), end("device")];
     let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
     let (before, bytes_before) = count(&drive);
     drive.text(&frames[0]).text(&frames[1]);

@@ -25,7 +25,7 @@ fn greeted(kind: Kind) -> Drive {
 
 /// The frames of one virtual machine: begun, written, and written with its interfaces.
 fn machine(drive: &mut Drive, name: &str) {
-    drive.text(&frame("virtual_machine", name, false));
+    drive.text(&frame("virtual_machine", name, "syncing"));
     let mut data = json!({
         "completed": true, "increment_count": "yes", "sync_status": SYNCED, "rowid": name, "netbox_id": name.bytes().map(u64::from).sum::<u64>(),
         "name": format!("<a href='http://netbox/7/'>{name}</a>"), "vm_interfaces": [],
@@ -40,7 +40,7 @@ fn machine(drive: &mut Drive, name: &str) {
 
 fn nodes(drive: &mut Drive) {
     for name in ["pve01", "pve02"] {
-        drive.text(&frame("device", name, false));
+        drive.text(&frame("device", name, "syncing"));
     }
 }
 
@@ -70,13 +70,13 @@ fn devices_have_ended_when_the_first_of_them_comes_again() {
 #[test]
 fn a_device_that_is_confirmed_is_not_one_of_the_next_command() {
     let mut drive = greeted(Kind::Devices);
-    drive.text(&frame("device", "pve01", false)).text(&frame("device", "pve01", true));
+    drive.text(&frame("device", "pve01", "syncing")).text(&frame("device", "pve01", "completed"));
     let run = drive.close(1000, "").run();
     assert!(!run.is_ok(), "the command failed behind its first device: {}", run.message());
 
     let mut drive = greeted(Kind::Devices);
     for name in ["pve01", "pve02"] {
-        drive.text(&frame("device", name, false)).text(&frame("device", name, true));
+        drive.text(&frame("device", name, "syncing")).text(&frame("device", name, "completed"));
     }
     nodes(&mut drive);
     let run = drive.close(1000, "").run();
@@ -95,7 +95,7 @@ fn a_socket_that_is_closed_before_the_next_command_has_begun_is_a_failure() {
 
     let mut drive = greeted(Kind::VirtualMachines);
     machine(&mut drive, "web01");
-    drive.text(&frame("virtual_machine", "web02", false));
+    drive.text(&frame("virtual_machine", "web02", "syncing"));
     let run = drive.close(1000, "").run();
     assert!(!run.is_ok(), "one virtual machine that fails ends the command");
     assert_eq!(run.objects("virtual_machine"), Some([2, 1, 0, 1]));

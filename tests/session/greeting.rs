@@ -152,11 +152,11 @@ fn a_socket_that_drops_before_it_greets_is_a_502() {
 #[test]
 fn what_comes_before_the_greeting_belongs_to_nobody() {
     let mut drive = opened(Dialect::V0_0_4);
-    drive.text(&frame("device", "pve99", true)).text(&end("device")).text(&barrier());
+    drive.text(&frame("device", "pve99", "completed")).text(&end("device")).text(&barrier());
     assert!(!drive.accepted && drive.end.is_none() && drive.sent.is_empty());
     let run = drive
         .text("Connected!")
-        .text(&frame("device", "pve01", true))
+        .text(&frame("device", "pve01", "completed"))
         .text(&end("device"))
         .text(&barrier())
         .run();
@@ -200,8 +200,8 @@ fn a_backend_of_unknown_age_that_waits_for_a_key_that_nobody_has_is_a_401() {
 fn a_full_update_of_a_backend_of_unknown_age_survives_that_it_is_0_0_2() {
     let mut drive = begun(ws_setup(Kind::FullUpdate, None));
     drive.text("Connected!").text("Connected 2!").text("Received message: Full Update Sync");
-    drive.text(&frame("device", "pve01", false)).text(&end("device"));
-    drive.text(&frame("virtual_machine", "web01", true)).text(&end("virtual_machine"));
+    drive.text(&frame("device", "pve01", "syncing")).text(&end("device"));
+    drive.text(&frame("virtual_machine", "web01", "completed")).text(&end("virtual_machine"));
     drive.text("Invalid command: Full Update Sync").text(&barrier());
     assert!(drive.run().is_ok());
 }

@@ -126,7 +126,7 @@ fn an_event_is_a_sign_of_life() {
     assert!(drive.end.is_none());
 
     let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
-    drive.wait(LIMITS.idle - SECOND).text(&frame("device", "pve01", true)).wait(LIMITS.idle - SECOND);
+    drive.wait(LIMITS.idle - SECOND).text(&frame("device", "pve01", "completed")).wait(LIMITS.idle - SECOND);
     assert!(drive.end.is_none());
     drive.wait(SECOND);
     assert_eq!(drive.run().report.cause, Some(Cause::Idle));

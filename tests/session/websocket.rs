@@ -41,8 +41,8 @@ fn a_command_ends_when_the_barrier_behind_it_is_answered() {
         let mut drive = ws(Kind::Devices, dialect);
         drive.text("Received message: Sync Nodes").text("Sync Nodes");
         drive
-            .text(&frame("device", "pve01", false))
-            .text(&frame("device", "pve01", true))
+            .text(&frame("device", "pve01", "syncing"))
+            .text(&frame("device", "pve01", "completed"))
             .text(&end("device"));
         assert!(drive.end.is_none(), "{dialect:?}: the end of a stage is not the end of the command");
         drive.text(&format!("Received message: {BARRIER}")).text(&barrier());
@@ -65,7 +65,7 @@ fn a_command_ends_when_the_barrier_behind_it_is_answered() {
 #[test]
 fn the_barrier_is_answered_without_its_name_since_0_0_23() {
     let mut drive = ws(Kind::Devices, Dialect::V0_0_23);
-    drive.text("Sync Nodes").text(&frame("device", "pve01", true)).text(&end("device"));
+    drive.text("Sync Nodes").text(&frame("device", "pve01", "completed")).text(&end("device"));
     assert!(drive.end.is_none());
     assert!(drive.text("Invalid sync command").run().is_ok());
 }
@@ -81,7 +81,7 @@ fn silence_is_no_end() {
 fn devices_that_0_0_2_never_confirms_are_unconfirmed_in_a_run_that_is_ok() {
     let mut drive = ws(Kind::Devices, Dialect::V0_0_2);
     for name in ["pve01", "pve02", "pve03"] {
-        drive.text(&frame("device", name, false));
+        drive.text(&frame("device", name, "syncing"));
     }
     // Nothing can come late of devices, so nothing is waited for.
     let run = drive.text(&end("device")).text(&barrier()).run();
@@ -94,12 +94,12 @@ fn full_update_of_0_0_2() -> Drive {
     let mut drive = ws(Kind::FullUpdate, Dialect::V0_0_2);
     drive
         .text("Received message: Full Update Sync")
-        .text(&frame("device", "pve01", false))
+        .text(&frame("device", "pve01", "syncing"))
         .text(&end("device"));
     for name in ["web01", "web02", "web03"] {
-        drive.text(&frame("virtual_machine", name, false));
+        drive.text(&frame("virtual_machine", name, "syncing"));
     }
-    drive.text(&frame("virtual_machine", "web01", true)).text(&end("virtual_machine"));
+    drive.text(&frame("virtual_machine", "web01", "completed")).text(&end("virtual_machine"));
     drive.text("Invalid command: Full Update Sync").text(VALID);
     drive
 }
@@ -108,7 +108,11 @@ fn full_update_of_0_0_2() -> Drive {
 fn a_full_update_that_0_0_2_disowns_is_neither_ended_nor_failed_by_it() {
     let mut drive = full_update_of_0_0_2();
     assert!(drive.end.is_none());
-    drive.text(&frame("virtual_machine", "web02", true)).text(&frame("virtual_machine", "web03", true));
+    drive.text(&frame("virtual_machine", "web02", "completed")).text(&frame(
+        "virtual_machine",
+        "web03",
+        "completed",
+    ));
     let run = drive.text(&barrier()).run();
     assert!(run.is_ok());
     // Frames behind the end of the stage prove that something failed in it, and nobody says what.
@@ -141,11 +145,15 @@ fn listed(before: &[&str], behind: &[&str]) -> Run {
     let mut drive = begun(setup);
     drive.text("Connected!");
     for name in before {
-        drive.text(&frame("virtual_machine", name, false)).text(&frame("virtual_machine", name, true));
+        drive.text(&frame("virtual_machine", name, "syncing")).text(&frame(
+            "virtual_machine",
+            name,
+            "completed",
+        ));
     }
     drive.text(&end("virtual_machine"));
     for name in behind {
-        drive.text(&frame("virtual_machine", name, true));
+        drive.text(&frame("virtual_machine", name, "completed"));
     }
     drive.text(&barrier()).wait(LIMITS.settle);
     drive.run()
@@ -177,9 +185,9 @@ fn the_list_of_guests_names_the_one_that_0_0_2_never_told_of() {
 #[test]
 fn frames_that_come_after_the_end_of_the_command_are_counted() {
     let mut drive = full_update_of_0_0_2();
-    drive.text(&barrier()).wait(2 * SECOND).text(&frame("virtual_machine", "web02", true));
+    drive.text(&barrier()).wait(2 * SECOND).text(&frame("virtual_machine", "web02", "completed"));
     assert!(drive.end.is_none(), "one machine is still awaited");
-    drive.wait(2 * SECOND).text(&frame("virtual_machine", "web03", true));
+    drive.wait(2 * SECOND).text(&frame("virtual_machine", "web03", "completed"));
     assert_eq!(drive.run().objects("virtual_machine"), Some([4, 3, 1, 0]));
 }
 
@@ -190,8 +198,8 @@ fn late_frames_that_confirm_nothing_are_waited_for_no_longer_than_settle_total()
     let mut waited = Duration::ZERO;
     while drive.end.is_none() && waited < LIMITS.total {
         // One more is done after 20 s, and the wait begins anew.
-        let is_done = waited == 20 * SECOND;
-        drive.wait(SECOND).text(&frame("virtual_machine", "web02", is_done));
+        let status = if waited == 20 * SECOND { "completed" } else { "syncing" };
+        drive.wait(SECOND).text(&frame("virtual_machine", "web02", status));
         waited += SECOND;
     }
     assert_eq!(waited, 21 * SECOND + LIMITS.settle_total);
@@ -226,7 +234,7 @@ fn the_third_frame_of_a_machine_that_0_0_2_sends_is_not_a_beginning() {
     let mut drive = ws(Kind::VirtualMachines, Dialect::V0_0_2);
     let third = json!({"object": "virtual_machine", "type": "create", "data": {"sync_status": "completed",
         "name": "web01", "rowid": "web01", "vm_interfaces": ["<a href='http://netbox/1/'>net0</a>"]}});
-    drive.text(&frame("virtual_machine", "web01", false)).text(&third.to_string());
+    drive.text(&frame("virtual_machine", "web01", "syncing")).text(&third.to_string());
     let run = drive.text(&end("virtual_machine")).text(&barrier()).run();
     assert_eq!(run.objects("virtual_machine"), Some([1, 1, 0, 0]));
 }
@@ -245,9 +253,9 @@ fn a_command_that_is_not_known_is_a_failure_on_any_other_release() {
 #[test]
 fn two_end_markers_end_a_stage_once() {
     let mut drive = ws(Kind::FullUpdate, Dialect::V0_0_3);
-    drive.text(&frame("device", "pve01", false)).text(&frame("device", "pve01", true));
+    drive.text(&frame("device", "pve01", "syncing")).text(&frame("device", "pve01", "completed"));
     drive.text(&end("device")).text(&end("devices"));
-    drive.text(&frame("virtual_machine", "web01", false));
+    drive.text(&frame("virtual_machine", "web01", "syncing"));
     drive.text(&end("virtual_machine")).text(&end("virtual-machines"));
     let run = drive.text(&barrier()).run();
     assert!(run.is_ok());
@@ -288,7 +296,11 @@ fn a_command_that_returns_without_an_end_of_its_stage_has_failed() {
 #[test]
 fn a_polite_close_in_the_middle_is_how_a_failure_looks() {
     let mut drive = ws(Kind::VirtualMachines, Dialect::V0_0_7);
-    drive.text(&frame("virtual_machine", "web01", true)).text(&frame("virtual_machine", "web02", false));
+    drive.text(&frame("virtual_machine", "web01", "completed")).text(&frame(
+        "virtual_machine",
+        "web02",
+        "syncing",
+    ));
     drive.wait(5 * SECOND).close(1000, "");
     let run = drive.run();
     assert_eq!((run.report.cause, run.report.outcome), (Some(Cause::BackendFailed), Outcome::Errored));
@@ -324,7 +336,7 @@ fn a_socket_that_drops_in_the_middle_is_a_backend_that_was_lost() {
 fn side_frames_without_a_type_count_for_their_machine() {
     let mut drive = ws(Kind::VirtualMachines, Dialect::V0_0_7);
     for name in ["web01", "web02", "web03"] {
-        drive.text(&frame("virtual_machine", name, false));
+        drive.text(&frame("virtual_machine", name, "syncing"));
     }
     let warning = json!({"object": "virtual_machine", "data": {"completed": true, "status": "warning",
         "warning": "No IP address found; primary IP not set.", "rowid": "web01"}});
@@ -350,7 +362,7 @@ fn devices_that_all_failed_fail_the_command() {
 fn a_correlated_command_is_ended_by_its_own_barrier() {
     let mut drive = ws(Kind::Devices, Dialect::V0_0_27);
     drive.text(&correlated(json!({"message": "Sync Nodes"})));
-    drive.text(&correlated(serde_json::from_str(&frame("device", "pve01", true)).expect("JSON")));
+    drive.text(&correlated(serde_json::from_str(&frame("device", "pve01", "completed")).expect("JSON")));
     drive.text(&correlated_end("device"));
     assert!(drive.end.is_none());
     let run = correlated_barrier(&mut drive).run();
@@ -439,7 +451,7 @@ fn text_that_is_no_frame_becomes_a_step_and_breaks_nothing() {
 #[test]
 fn names_with_line_ends_and_markup_are_safe() {
     let mut drive = ws(Kind::Devices, Dialect::V0_0_4);
-    drive.text(&frame("device", "<a href='x'>caf\u{e9}\u{2028}01</a>", true));
+    drive.text(&frame("device", "<a href='x'>caf\u{e9}\u{2028}01</a>", "completed"));
     let run = drive.text(&end("device")).text(&barrier()).run();
     assert!(run.says("Synced device caf\u{e9} 01"), "{:?}", run.messages());
 }

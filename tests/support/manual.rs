@@ -63,9 +63,14 @@ impl ManualBackend {
         Self { address, traits, streams, task }
     }
 
-    /// From now on it reports that a full update runs, or that none does.
-    pub fn report_active(&self, is_active: bool) {
-        self.traits.is_active.store(is_active, Ordering::Relaxed);
+    /// From now on it reports that a full update runs.
+    pub fn report_active(&self) {
+        self.traits.is_active.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it reports that no full update runs.
+    pub fn report_idle(&self) {
+        self.traits.is_active.store(false, Ordering::Relaxed);
     }
 
     /// From now on its report of what runs is compressed.
@@ -73,9 +78,14 @@ impl ManualBackend {
         self.traits.compresses.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it refuses every stream, or none.
-    pub fn refuse(&self, refuses: bool) {
-        self.traits.refuses.store(refuses, Ordering::Relaxed);
+    /// From now on it refuses every stream.
+    pub fn refuse(&self) {
+        self.traits.refuses.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it refuses no stream.
+    pub fn accept(&self) {
+        self.traits.refuses.store(false, Ordering::Relaxed);
     }
 
     /// The next stream that is asked for.

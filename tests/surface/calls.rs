@@ -88,8 +88,8 @@ impl fmt::Display for Call {
     }
 }
 
-/// Everything in `listing`, and what is not in it; with the key each time if the backend counts who has none.
-pub(super) fn calls(listing: &Listing, has_key: bool) -> Vec<Call> {
+/// Everything in `listing`, and what is not in it.
+pub(super) fn calls(listing: &Listing) -> Vec<Call> {
     let mut calls = vec![Call::new("OPTIONS", "*")];
     for (template, place) in &listing.paths {
         meant(template, place, &mut calls);
@@ -113,10 +113,18 @@ pub(super) fn calls(listing: &Listing, has_key: bool) -> Vec<Call> {
             call.target.push_str(&format!("{joint}bridge.no=1"));
         }
         call.headers.extend(dressed(at));
-        if has_key && !call.headers.iter().any(|(name, _)| name == KEY_HEADER) {
+        call.headers.push(("X-Walk".to_owned(), at.to_string().into_bytes()));
+    }
+    calls
+}
+
+/// The same with the key each time, for a backend that counts who has none.
+pub(super) fn calls_with_key(listing: &Listing) -> Vec<Call> {
+    let mut calls = calls(listing);
+    for call in &mut calls {
+        if !call.headers.iter().any(|(name, _)| name == KEY_HEADER) {
             call.headers.push((KEY_HEADER.to_owned(), KEY.into()));
         }
-        call.headers.push(("X-Walk".to_owned(), at.to_string().into_bytes()));
     }
     calls
 }

@@ -13,6 +13,8 @@ pub(super) const YOUNG: &[&str] = &["0.0.7.post1", "0.0.11.post2", "0.0.30.post2
 
 /// The paths of one version or several. What is the same in two of them is there once.
 pub(super) struct Listing {
+    /// It is of versions that have no `/health` and no keys.
+    pub(super) is_old: bool,
     pub(super) paths: BTreeMap<String, Place>,
 }
 
@@ -56,7 +58,7 @@ impl Listing {
                 known.methods.extend(place.methods);
             }
         }
-        Self { paths }
+        Self { is_old: versions.iter().all(|version| OLD.contains(version)), paths }
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) struct BridgePaths {
 }
 
 impl BridgePaths {
-    pub(super) fn new(listing: &Listing, is_old: bool) -> Self {
+    pub(super) fn new(listing: &Listing) -> Self {
+        let is_old = listing.is_old;
         let listed: BTreeSet<String> =
             listing.paths.iter().map(|(template, place)| place.concrete(template)).collect();
         for path in &listed {

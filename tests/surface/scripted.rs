@@ -13,6 +13,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::calls::TAG;
 use super::headers::{self, Headers};
+use super::listing::Listing;
 use crate::support::scripted::{Backend, Body, whole};
 
 /// What the backend was asked.
@@ -38,14 +39,15 @@ pub(super) struct Scripted {
 
 impl Scripted {
     /// An old one has neither `/health` nor keys; a young one has both.
-    pub(super) async fn start(is_old: bool) -> Self {
+    pub(super) async fn start(listing: &Listing) -> Self {
+        let lacks: &[&str] = if listing.is_old { &LACKING } else { &[] };
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let noted = Arc::clone(&seen);
         let backend = Backend::start(move |request: Request<Incoming>| {
             let noted = Arc::clone(&noted);
             async move {
                 let seen = read(request).await;
-                let answer = answer(&seen, is_old);
+                let answer = answer(&seen, lacks);
                 noted.lock().unwrap().push(seen);
                 answer
             }
@@ -76,10 +78,13 @@ async fn read(request: Request<Incoming>) -> Seen {
     Seen { method: head.method.to_string(), target: head.uri.to_string(), headers: names, body }
 }
 
-/// The answer: what is asked decides what it is like.
-fn answer(seen: &Seen, is_old: bool) -> Response<Body> {
+/// The paths that an old backend lacks.
+const LACKING: [&str; 4] = ["/health", "/auth/bootstrap-status", "/auth/register-key", "/auth/keys"];
+
+/// The answer: what is asked decides what it is like. The paths in `lacks` are unknown.
+fn answer(seen: &Seen, lacks: &[&str]) -> Response<Body> {
     let path = seen.target.split('?').next().unwrap_or_default();
-    if is_old && ["/health", "/auth/bootstrap-status", "/auth/register-key", "/auth/keys"].contains(&path) {
+    if lacks.contains(&path) {
         let text = if seen.method == "HEAD" { "" } else { "{\"detail\":\"Not Found\"}" };
         return crate::support::scripted::answer(404, &[("content-type", "application/json")], text);
     }

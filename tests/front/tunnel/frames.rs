@@ -12,15 +12,16 @@ pub(super) struct Frames {
     stream: TcpStream,
     /// What clients hide their words with.
     mask: Option<[u8; 4]>,
+    has_closed: bool,
 }
 
 impl Frames {
     pub(super) fn of_client(stream: TcpStream) -> Self {
-        Self { stream, mask: Some(*b"mask") }
+        Self { stream, mask: Some(*b"mask"), has_closed: false }
     }
 
     pub(super) fn of_backend(stream: TcpStream) -> Self {
-        Self { stream, mask: None }
+        Self { stream, mask: None, has_closed: false }
     }
 
     pub(super) async fn say(&mut self, text: &str) {
@@ -28,6 +29,7 @@ impl Frames {
     }
 
     pub(super) async fn close(&mut self, code: Option<u16>, reason: &str) {
+        self.has_closed = true;
         let code = code.map(u16::to_be_bytes).into_iter().flatten();
         self.write(CLOSE, &code.chain(reason.bytes()).collect::<Vec<u8>>()).await;
     }
@@ -39,7 +41,7 @@ impl Frames {
 
     /// Waits for the end, and answers a close, unless this is the answer to one. Gives its code and reason, as
     /// libraries do: 1005 for none, 1006 if nothing was said.
-    pub(super) async fn end(mut self, has_closed: bool) -> (u16, String) {
+    pub(super) async fn end(mut self) -> (u16, String) {
         let payload = loop {
             match self.read().await {
                 Some((CLOSE, payload)) => break payload,
@@ -47,7 +49,7 @@ impl Frames {
                 None => return (1006, String::new()),
             }
         };
-        if !has_closed {
+        if !self.has_closed {
             self.write(CLOSE, &payload).await;
         }
         // Backends close the connection, and clients wait for that.

@@ -103,13 +103,13 @@ async fn serve(stream: TcpStream, ends: Ends) {
             socket.send(Message::text(end)).await.unwrap();
             return rest(socket).await;
         }
-        "hear" => Frames::of_backend(socket.into_inner()).end(false).await,
+        "hear" => Frames::of_backend(socket.into_inner()).end().await,
         "close" => {
             let mut frames = Frames::of_backend(socket.into_inner());
             frames.next().await;
             let code = asked.get("code").map(|code| code.parse().unwrap());
             frames.close(code, asked.get("reason").map_or("", String::as_str)).await;
-            frames.end(true).await
+            frames.end().await
         }
         "drop" => {
             let mut frames = Frames::of_backend(socket.into_inner());
@@ -284,7 +284,7 @@ impl Client {
         let mut frames = self.open_frames(&format!("do=hear&id={id}")).await;
         frames.close(code, reason).await;
         let wanted = (code.unwrap_or(1005), reason.to_owned());
-        assert_eq!(frames.end(true).await, wanted, "the answer to its close");
+        assert_eq!(frames.end().await, wanted, "the answer to its close");
         assert_eq!(self.seen(&id).await, wanted, "its close");
     }
 
@@ -295,7 +295,7 @@ impl Client {
         let mut frames = self.open_frames(&format!("do=close&id={id}{said}")).await;
         frames.say("now").await;
         let wanted = (code.unwrap_or(1005), reason.to_owned());
-        assert_eq!(frames.end(false).await, wanted, "the backend's close");
+        assert_eq!(frames.end().await, wanted, "the backend's close");
         assert_eq!(self.seen(&id).await, wanted, "the answer to the backend's close");
     }
 

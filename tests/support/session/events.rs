@@ -107,10 +107,10 @@ pub fn ws(kind: Kind, dialect: Dialect) -> Drive {
     drive
 }
 
-/// A `/ws` frame about one object.
-pub fn frame(object: &str, name: &str, completed: bool) -> String {
+/// A `/ws` frame about one object, with its `sync_status`.
+pub fn frame(object: &str, name: &str, status: &str) -> String {
     json!({"object": object, "type": "create", "data": {
-        "completed": completed, "sync_status": if completed { "completed" } else { "syncing" },
+        "completed": status == "completed", "sync_status": status,
         "rowid": name, "name": name, "netbox_id": "undefined",
         "cluster": "<a href='http://netbox/api/1/'>lab</a>",
     }})

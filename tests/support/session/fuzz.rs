@@ -69,7 +69,7 @@ pub fn session(data: &[u8]) {
     drive.wait(Duration::from_secs(30_000));
     assert!(drive.end.is_some(), "the run has no end");
     if drive.accepted {
-        stream::read(&drive.bytes, false);
+        stream::read(&drive.bytes);
     } else {
         assert!(drive.refused.is_some(), "neither refused nor accepted");
     }

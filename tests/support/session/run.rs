@@ -14,7 +14,7 @@ pub struct Run {
 impl Run {
     /// Reads `bytes`. Panics where they break the contract, or where the report says otherwise.
     pub fn read(bytes: &[u8], report: RunReport) -> Self {
-        let run = Self { events: stream::read(bytes, false), report };
+        let run = Self { events: stream::read(bytes), report };
         assert_eq!(run.is_ok(), run.report.cause.is_none(), "the stream and the report disagree");
         assert_eq!(run.is_ok(), run.report.failure.is_none(), "the stream and the report disagree");
         run

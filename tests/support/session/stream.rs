@@ -18,8 +18,21 @@ impl Event {
 
 /// The events of a whole stream.
 ///
-/// Panics where the bytes break the contract: R1 (unless `ids`), R3, R4, R6, R7, R8, R9, R13.
-pub fn read(bytes: &[u8], ids: bool) -> Vec<Event> {
+/// Panics where the bytes break the contract: R1, R3, R4, R6, R7, R8, R9, R13.
+pub fn read(bytes: &[u8]) -> Vec<Event> {
+    let events = read_with_optional_ids(bytes);
+    assert!(events.iter().all(|event| event.id.is_none()), "R1: {events:?}");
+    events
+}
+
+/// Like [`read`], of a stream whose events have ids.
+pub fn read_with_ids(bytes: &[u8]) -> Vec<Event> {
+    let events = read_with_optional_ids(bytes);
+    assert!(events.iter().all(|event| event.id.is_some()), "an event without an id: {events:?}");
+    events
+}
+
+fn read_with_optional_ids(bytes: &[u8]) -> Vec<Event> {
     let text = std::str::from_utf8(bytes).expect("a stream is UTF-8");
     assert!(text.is_ascii(), "R3: not ASCII: {text}");
     assert!(!text.contains('\r'), "R4: a carriage return: {text}");
@@ -30,17 +43,16 @@ pub fn read(bytes: &[u8], ids: bool) -> Vec<Event> {
             assert_eq!(frame, ": keepalive");
             continue;
         }
-        events.push(event(frame, ids));
+        events.push(event(frame));
     }
     check(&events);
     events
 }
 
-fn event(frame: &str, ids: bool) -> Event {
+fn event(frame: &str) -> Event {
     let mut lines = frame.split('\n');
     let mut line = lines.next();
     let id = line.and_then(|line| line.strip_prefix("id: ")).map(str::to_owned);
-    assert_eq!(id.is_some(), ids, "R1: {frame}");
     if id.is_some() {
         line = lines.next();
     }
