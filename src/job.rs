@@ -20,10 +20,10 @@ mod secrets;
 mod service;
 
 pub use cooldown::CoolingDown;
-pub use handle::{EventSelection, Job, StartResult, Watcher};
+pub use handle::{Job, StartResult, Watcher};
 pub use log::{Batch, Cursor, FIRST, JobLog, LogMemory};
 pub use recordings::recordings;
 pub use registry::{AdmitError, AttachOptions, Attached, BackendLoad, Registry, Replay, retention};
-pub use request::{JobKey, SyncRequest};
+pub use request::{EventSelection, JobKey, SyncRequest};
 pub use runner::backoff_refusal;
 pub use secrets::SecretStore;

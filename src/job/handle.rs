@@ -8,14 +8,13 @@ use tracing::Span;
 
 use super::concurrency::Permit;
 use super::log::{Cursor, FIRST, JobLog};
-use super::request::{JobKey, SyncRequest};
+use super::request::{EventSelection, JobKey};
 use crate::backend::BackendId;
 use crate::config::Config;
 use crate::core::domain::outcome::Cause;
 use crate::core::domain::refusal::Refusal;
 use crate::core::text::redact::Redactor;
-use crate::core::wire::sse::frame::FrameName;
-use crate::ledger::{JobId, LoggedFrame, Record, Timestamp};
+use crate::ledger::{JobId, Record, Timestamp};
 use crate::telemetry;
 
 /// A job: queued, running or ended.
@@ -80,44 +79,6 @@ pub(super) struct NewJob {
     pub(super) redactor: Redactor,
     /// The span of all its log lines.
     pub(super) span: Span,
-}
-
-/// The optional events that a job keeps, or that a client requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventSelection {
-    /// Events of the backend's own types.
-    pub all_events: bool,
-    /// The backend's own payload of each object.
-    pub payloads: bool,
-}
-
-impl EventSelection {
-    pub(super) fn for_request(request: &SyncRequest) -> Self {
-        Self { all_events: request.all_events, payloads: request.payloads }
-    }
-
-    /// The notice for a client that requested events which the job does not keep, because its first client did not
-    /// select them.
-    pub fn notice(self, requested: Self) -> Option<String> {
-        let missing = self.missing(requested)?;
-        Some(format!("This job was there already, and keeps no {missing}."))
-    }
-
-    /// The notice for a client that requested events which the stored `frames` of an ended job do not contain.
-    pub fn ledger_notice(requested: Self, frames: &[LoggedFrame]) -> Option<String> {
-        let all_events = frames.iter().any(|frame| frame.frame.name == FrameName::Extra);
-        let missing = Self { all_events, payloads: false }.missing(requested)?;
-        Some(format!("This job has ended, and the rest of its record has no {missing}."))
-    }
-
-    fn missing(self, requested: Self) -> Option<&'static str> {
-        match (requested.payloads && !self.payloads, requested.all_events && !self.all_events) {
-            (false, false) => None,
-            (true, false) => Some("payloads"),
-            (false, true) => Some("events of the backend's own types"),
-            (true, true) => Some("payloads or events of the backend's own types"),
-        }
-    }
 }
 
 /// The result of starting a job.

@@ -108,9 +108,9 @@ mod tests {
     use crate::config::{Config, Flags};
     use crate::core::domain::kind::{Kind, SyncEndpoint};
     use crate::core::text::redact::Redactor;
-    use crate::job::handle::{EventSelection, NewJob};
+    use crate::job::handle::NewJob;
     use crate::job::log::{JobLog, LogMemory};
-    use crate::job::request::{JobKey, SyncRequest};
+    use crate::job::request::{EventSelection, JobKey, SyncRequest};
     use crate::ledger::{
         Cleaning, CleaningResult, Health, JobFilter, JobId, LedgerLoss, LedgerUnavailable, Record, Retention,
         Timestamp,
@@ -195,8 +195,7 @@ mod tests {
             backend: Arc::new(Backend::new(config.backends[0].clone()).unwrap()),
             endpoint: SyncEndpoint::for_kind(Kind::Devices),
             query: String::new(),
-            all_events: false,
-            payloads: false,
+            selection: EventSelection::default(),
             over_socket: false,
             to_stream: false,
             identity: RequestIdentity::default(),
@@ -204,11 +203,19 @@ mod tests {
             actor: None,
         };
         let record = Record::new(String::new(), Kind::Devices, Timestamp(0));
-        let kept = EventSelection { all_events: false, payloads: false };
         let log = JobLog::new(1 << 20, LogMemory::new(1 << 20));
         let (key, backend) = (JobKey::new(&request, &[0; 32]), request.backend.id().clone());
         let (redactor, span) = (Redactor::default(), tracing::Span::none());
-        Job::new(NewJob { key, backend, config, log, record, selection: kept, redactor, span })
+        Job::new(NewJob {
+            key,
+            backend,
+            config,
+            log,
+            record,
+            selection: EventSelection::default(),
+            redactor,
+            span,
+        })
     }
 
     #[tokio::test(start_paused = true)]

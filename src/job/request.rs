@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 use crate::backend::{Backend, RequestIdentity};
 use crate::core::domain::credential::{ApiKey, hexadecimal};
 use crate::core::domain::kind::SyncEndpoint;
+use crate::core::wire::sse::frame::FrameName;
+use crate::ledger::LoggedFrame;
 
 /// A sync request of a client.
 #[derive(Clone, Debug)]
@@ -18,10 +20,8 @@ pub struct SyncRequest {
     pub endpoint: SyncEndpoint,
     /// The client's query without the bridge's own parameters, byte for byte.
     pub query: String,
-    /// Pass through events of the backend's own types.
-    pub all_events: bool,
-    /// Keep the backend's own payload of each object.
-    pub payloads: bool,
+    /// The optional events that the job keeps.
+    pub selection: EventSelection,
     /// Prefer the backend's `/ws`, if it supports the sync there.
     pub over_socket: bool,
     /// The request was made to a stream endpoint, as the stages of the NetBox plugin do.
@@ -38,6 +38,40 @@ impl SyncRequest {
     /// The IP address of the client, if `address` is one.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.address.as_ref().and_then(|address| address.parse().ok())
+    }
+}
+
+/// The optional events that a job keeps, or that a client requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventSelection {
+    /// Events of the backend's own types.
+    pub all_events: bool,
+    /// The backend's own payload of each object.
+    pub payloads: bool,
+}
+
+impl EventSelection {
+    /// The notice for a client that requested events which the job does not keep, because its first client did not
+    /// select them.
+    pub fn notice(self, requested: Self) -> Option<String> {
+        let missing = self.missing(requested)?;
+        Some(format!("This job was there already, and keeps no {missing}."))
+    }
+
+    /// The notice for a client that requested events which the stored `frames` of an ended job do not contain.
+    pub fn ledger_notice(requested: Self, frames: &[LoggedFrame]) -> Option<String> {
+        let all_events = frames.iter().any(|frame| frame.frame.name == FrameName::Extra);
+        let missing = Self { all_events, payloads: false }.missing(requested)?;
+        Some(format!("This job has ended, and the rest of its record has no {missing}."))
+    }
+
+    fn missing(self, requested: Self) -> Option<&'static str> {
+        match (requested.payloads && !self.payloads, requested.all_events && !self.all_events) {
+            (false, false) => None,
+            (true, false) => Some("payloads"),
+            (false, true) => Some("events of the backend's own types"),
+            (true, true) => Some("payloads or events of the backend's own types"),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::handle::{EventSelection, Job, NewJob, Watcher};
+use super::handle::{Job, NewJob, Watcher};
 use super::log::{FIRST, JobLog};
 use super::registry::{AdmitError, AttachOptions, Attached, Registry};
 use super::request::{JobKey, SyncRequest};
@@ -86,13 +86,13 @@ impl Registry {
                 return Err(AdmitError::Running(job.id));
             }
             let mut watching = job.attach(FIRST);
-            watching.notice = job.selection.notice(EventSelection::for_request(&request));
+            watching.notice = job.selection.notice(request.selection);
             return Ok(watching);
         }
         let config = self.config.load_full();
         self.admit(&jobs, &config, &request)?;
         let log = JobLog::new(config.limits.job_log_bytes, Arc::clone(&self.memory));
-        let selection = EventSelection::for_request(&request);
+        let selection = request.selection;
         let record = self.record(&request, &redactor);
         let span = telemetry::job_span(record.id, &request.backend.config().name, request.endpoint);
         telemetry::log::redact_span(&span, &redactor);

@@ -16,7 +16,7 @@ use crate::core::domain::kind::SyncEndpoint;
 use crate::core::domain::refusal::Refusal;
 use crate::core::http::headers::{came_through_bridge, text};
 use crate::core::http::query::{BridgeParameters, Query};
-use crate::job::{self, AdmitError, AttachOptions, Attached, Watcher};
+use crate::job::{self, AdmitError, AttachOptions, Attached, EventSelection, Watcher};
 use crate::ledger::JobId;
 use crate::proxy::Proxy;
 use crate::proxy::credentials::request_key;
@@ -63,8 +63,7 @@ pub(crate) async fn answer(
     let last_event = last_event(&request.headers, &query.parameters);
     let view = SubscriberOptions {
         ids: query.parameters.ids || last_event.is_some(),
-        all_events: query.parameters.all_events,
-        payloads: wants_payloads(&query.parameters, &request.headers),
+        selection: selection(&query.parameters, &request.headers),
     };
     let options = AttachOptions { fresh: query.parameters.fresh, last_event };
     let sync_request =
@@ -140,9 +139,10 @@ async fn respond(
     Ok(with_job_header(hold_until_sent(respond::stream(body), slot), id))
 }
 
-/// Returns whether the client gets all payloads: another bridge counts objects by them.
-fn wants_payloads(parameters: &BridgeParameters, headers: &HeaderMap) -> bool {
-    parameters.payloads || came_through_bridge(headers)
+/// The optional events that the client gets. Another bridge gets all payloads: it counts objects by them.
+fn selection(parameters: &BridgeParameters, headers: &HeaderMap) -> EventSelection {
+    let payloads = parameters.payloads || came_through_bridge(headers);
+    EventSelection { all_events: parameters.all_events, payloads }
 }
 
 /// The last event that the client has seen, if it sends one. An empty value means that it has seen none and supports
@@ -170,8 +170,7 @@ pub(crate) fn job_request(
         backend: Arc::clone(backend),
         endpoint,
         query: query.backend_query,
-        all_events: query.parameters.all_events,
-        payloads: wants_payloads(&query.parameters, headers),
+        selection: selection(&query.parameters, headers),
         over_socket: false,
         to_stream: false,
         identity: RequestIdentity { key, forwarded_headers: passed_on },

@@ -25,10 +25,8 @@ use crate::telemetry::{self, Surface, WatcherDeparture};
 pub(crate) struct SubscriberOptions {
     /// An `id:` for every frame (R1).
     pub(crate) ids: bool,
-    /// Events of the backend's own types.
-    pub(crate) all_events: bool,
-    /// The backend's payload of each object, and the whole result.
-    pub(crate) payloads: bool,
+    /// The optional events. With payloads, the result is whole too.
+    pub(crate) selection: EventSelection,
 }
 
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
@@ -122,9 +120,9 @@ pub(crate) fn stored(kind: Kind, replay: Replay, view: SubscriberOptions, span: 
 }
 
 impl SubscriberOptions {
-    /// The events that a job may not have kept.
-    pub(crate) fn selection(self) -> EventSelection {
-        EventSelection { all_events: false, payloads: self.payloads }
+    /// The payloads alone, if they are selected.
+    pub(crate) fn payloads(self) -> EventSelection {
+        EventSelection { all_events: false, ..self.selection }
     }
 
     /// Writes whole frames into one chunk.
@@ -151,8 +149,8 @@ impl SubscriberOptions {
     /// does not select.
     fn encode(&self, job: JobId, LoggedFrame { sequence, frame, .. }: &LoggedFrame) -> Option<Bytes> {
         let bytes = match frame.name {
-            FrameName::Extra if !self.all_events => return None,
-            _ if self.payloads => frame.with_payload(),
+            FrameName::Extra if !self.selection.all_events => return None,
+            _ if self.selection.payloads => frame.with_payload(),
             _ => frame.bytes.clone(),
         };
         if !self.ids {
@@ -188,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_gap_in_what_the_ledger_kept_does_not_hide_that_failures_may_be_gone() {
-        let view = SubscriberOptions { ids: false, all_events: false, payloads: false };
+        let view = SubscriberOptions { ids: false, selection: EventSelection::default() };
         let id = "019a0000-0000-7000-8000-000000000000".parse().unwrap();
         let replay = Replay { id, missed: 3, frames: Vec::new(), notice: None };
         let body = stored(Kind::Devices, replay, view, &Span::none());

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use proxbox_bridge::backend::{Backend, RequestIdentity};
 use proxbox_bridge::core::domain::kind::{Kind, SyncEndpoint};
 use proxbox_bridge::core::domain::outcome::{Cause, Outcome};
-use proxbox_bridge::job::{AttachOptions, Attached, Registry, SyncRequest};
+use proxbox_bridge::job::{AttachOptions, Attached, EventSelection, Registry, SyncRequest};
 use proxbox_bridge::ledger::{
     Cleaning, CleaningResult, Health, JobFilter, JobId, JobUpdate, Ledger, LedgerLoss, LedgerUnavailable,
     LoggedFrame, Record, Retention, Sqlite, Timestamp,
@@ -102,8 +102,7 @@ fn request(backend: &Arc<Backend>) -> SyncRequest {
         backend: Arc::clone(backend),
         endpoint: SyncEndpoint::for_kind(Kind::Devices),
         query: String::new(),
-        all_events: false,
-        payloads: false,
+        selection: EventSelection::default(),
         over_socket: false,
         to_stream: true,
         identity: RequestIdentity::default(),

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use super::{JobLookupError, find_record, parse_id};
 use crate::app::App;
 use crate::core::domain::kind::{SyncEndpoint, VmId};
-use crate::core::http::query::Query;
+use crate::core::http::query::{BridgeParameters, Query};
 use crate::core::text::plain;
 use crate::job::{EventSelection, Replay};
 use crate::ledger::{Health, JobId, LedgerUnavailable, Record};
@@ -31,11 +31,8 @@ pub(crate) async fn answer(app: &App, id: &str, request: &Parts, peer: &Peer) ->
              bridge.last_event_id=ID.",
         );
     }
-    let view = SubscriberOptions {
-        ids: true,
-        all_events: query.parameters.all_events,
-        payloads: query.parameters.payloads,
-    };
+    let BridgeParameters { all_events, payloads, .. } = query.parameters;
+    let view = SubscriberOptions { ids: true, selection: EventSelection { all_events, payloads } };
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(missing) => return missing.answer(app),
@@ -65,7 +62,7 @@ fn live(
     }
     let mut watching = app.registry.watch(id, seen.unwrap_or_default())?;
     let unknown = last.filter(|_| seen.is_none()).map(|last| notice(id, last));
-    watching.notice = join_notices(unknown, watching.job.selection.notice(view.selection()));
+    watching.notice = join_notices(unknown, watching.job.selection.notice(view.payloads()));
     // Not only once the job has started: the events before that are part of its log.
     let watcher = WatcherGuard::new(&watching.job, Surface::Admin, peer.stall.clone());
     let body = subscriber::live(watching, watcher, view, app.state().config.limits.heartbeat);
@@ -85,7 +82,7 @@ async fn stored(app: &App, record: &Record, last: Option<&str>, view: Subscriber
     match rest {
         Some((_, frames)) if frames.is_empty() => respond::no_content(),
         Some((missed, frames)) => {
-            let notice = join_notices(notice, EventSelection::ledger_notice(view.selection(), &frames));
+            let notice = join_notices(notice, EventSelection::ledger_notice(view.payloads(), &frames));
             let endpoint = SyncEndpoint { kind: record.kind, vm: record.vm.map(VmId) };
             let state = app.state();
             let name = state.backends.iter().find(|backend| backend.url().to_string() == record.backend);

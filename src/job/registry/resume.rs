@@ -5,8 +5,7 @@ use crate::backend::BackendId;
 use crate::core::domain::outcome::Cause;
 use crate::core::run::normalizer::Normalizer;
 use crate::core::wire::sse::frame::FrameName;
-use crate::job::handle::EventSelection;
-use crate::job::request::{JobKey, SyncRequest, fingerprint, scope};
+use crate::job::request::{EventSelection, JobKey, SyncRequest, fingerprint, scope};
 use crate::ledger::{JobEnd, JobId, LoggedFrame, Record};
 
 impl Registry {
@@ -28,7 +27,7 @@ impl Registry {
             return Some(Attached::Seen);
         }
         let mut watching = job.attach(sequence + 1);
-        watching.notice = job.selection.notice(EventSelection::for_request(request));
+        watching.notice = job.selection.notice(request.selection);
         Some(Attached::Watching(watching))
     }
 
@@ -42,7 +41,7 @@ impl Registry {
         if frames.is_empty() {
             return Some(Attached::Seen);
         }
-        let notice = EventSelection::ledger_notice(EventSelection::for_request(request), &frames);
+        let notice = EventSelection::ledger_notice(request.selection, &frames);
         Some(Attached::Replay(Replay { id, missed, frames, notice }))
     }
 

@@ -296,8 +296,8 @@ async fn unsupported(request: &SyncRequest, unsupported: NoChannel) -> Result<Pr
 pub(super) fn options(job: &Job, request: &SyncRequest) -> NormalizerOptions {
     NormalizerOptions {
         object_failures: request.backend.config().object_failures.clone(),
-        all_events: request.all_events,
-        payloads: request.payloads,
+        all_events: request.selection.all_events,
+        payloads: request.selection.payloads,
         redactor: job.redactor.clone(),
     }
 }
