@@ -240,12 +240,13 @@ fn response<const N: usize>(status: u16, headers: [(&str, Option<String>); N]) -
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::io::Read;
 
     use bytes::Bytes;
     use futures::FutureExt;
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use tokio::task::{spawn_blocking, yield_now};
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
+    use tokio::task::yield_now;
     use tokio::time::advance;
 
     use super::*;
@@ -254,6 +255,7 @@ mod tests {
 
     const SECRET: &str = "secret-of-a-client";
     const PLENTY: usize = 1 << 20;
+    const PIPE_BUFFER: usize = 1 << 16;
 
     fn recorder(data_dir: &Path, job: JobId, room: usize) -> Recorder {
         Recorder::new(data_dir, job, room, Redactor::new([SECRET]))
@@ -358,9 +360,12 @@ mod tests {
             recorder.record_event(&ConnectionEvent::Bytes(Bytes::from("data: {}")), Some(Channel::Native));
         }
         recorder.end(Duration::from_millis(1)).await;
-        let read = spawn_blocking(|| fs::read_to_string(pipe));
+        // Open for both directions, the pipe holds what is written until it is read.
+        let pipe = openat(CWD, &pipe, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
         recorder.end(Duration::from_secs(60)).await;
-        assert!(Recording::parse(&read.await.unwrap().unwrap()).is_ok());
+        let mut written = vec![0; PIPE_BUFFER];
+        let length = File::from(pipe).read(&mut written).unwrap();
+        assert!(Recording::parse(std::str::from_utf8(&written[..length]).unwrap()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
